@@ -1,0 +1,1 @@
+//! Tokenry issues API access tokens the Kubernetes way.

@@ -1,0 +1,123 @@
+//! What the API server was asked, as its audit log tells.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The audit policy of the control plane. A Secret's content is in no event; what Tokenry's own
+/// objects were asked to become is.
+pub(crate) const POLICY: &str = r#"apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Request
+  verbs: [create, update, patch, delete]
+  resources: [{group: tokenry.dev}]
+- level: Metadata
+"#;
+
+/// A request that the API server has answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEvent {
+    /// The name of the authenticated user.
+    pub user: String,
+    /// What was asked: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
+    pub verb: String,
+    /// The API group; empty for the core group and for what is no resource.
+    pub group: String,
+    /// The resource, such as `configmaps`; empty for what is none, such as `/version`.
+    pub resource: String,
+    /// The subresource, such as `status`; empty without one.
+    pub subresource: String,
+    /// The namespace; empty without one.
+    pub namespace: String,
+    /// The object's name; empty where the request names none, as in a list or `generateName`.
+    pub name: String,
+    /// The HTTP status of the answer.
+    pub code: u16,
+    /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
+    pub time: String,
+    /// What was sent, for writes to the group `tokenry.dev`; [`Value::Null`] for all else.
+    pub request: Value,
+}
+
+/// The events of complete requests in `lines`, the text of an audit log.
+pub(crate) fn parse(lines: &str) -> Vec<AuditEvent> {
+    lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter(|line| line.stage == "ResponseComplete")
+        .map(AuditEvent::from)
+        .collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    stage: String,
+    verb: String,
+    user: User,
+    #[serde(default)]
+    object_ref: ObjectReference,
+    #[serde(default)]
+    response_status: Status,
+    #[serde(default)]
+    request_object: Value,
+    request_received_timestamp: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ObjectReference {
+    api_group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    code: u16,
+}
+
+impl From<Line> for AuditEvent {
+    fn from(line: Line) -> Self {
+        let object = line.object_ref;
+        Self {
+            user: line.user.username,
+            verb: line.verb,
+            group: object.api_group,
+            resource: object.resource,
+            subresource: object.subresource,
+            namespace: object.namespace,
+            name: object.name,
+            code: line.response_status.code,
+            time: line.request_received_timestamp,
+            request: line.request_object,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_what_is_complete_and_skips_the_rest() {
+        let complete = r#"{"stage":"ResponseComplete","verb":"get","user":{"username":"a"},
+            "responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z"}"#
+            .replace('\n', "");
+        let started = complete.replace("ResponseComplete", "ResponseStarted");
+        let half = &complete[..40];
+        let events = parse(&format!("{started}\n{complete}\n{half}"));
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((&*event.user, &*event.resource, event.code), ("a", "", 200));
+    }
+}

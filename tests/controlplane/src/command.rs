@@ -1,0 +1,52 @@
+//! Commands that run to their end: kubectl and helm.
+
+use std::{
+    env,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use crate::{Error, program};
+
+/// Runs helm without a cluster, as `helm template` needs none, and gives what it printed, or else
+/// its error. For a cluster see [`ControlPlane::helm`](crate::ControlPlane::helm).
+pub fn helm(args: &[&str]) -> Result<String, String> {
+    // Neither the files nor the cluster of the person who runs the tests may change the outcome.
+    let (home, kubeconfig) = (Path::new("/nonexistent"), Path::new("/dev/null"));
+    let mut helm = client("helm", home, kubeconfig).map_err(|error| error.to_string())?;
+    run(helm.args(args), "")
+}
+
+/// A program that is a client of the cluster of `kubeconfig`, with nothing from our environment
+/// that could change what it does. `home` is for its caches.
+pub(crate) fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Command, Error> {
+    let mut command = Command::new(program(name)?);
+    command
+        .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("HOME", home)
+        .env("KUBECONFIG", kubeconfig);
+    Ok(command)
+}
+
+/// What the command prints when it is given `input`, or else its error.
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+    let stdin = child.stdin.take();
+    let output = thread::scope(|scope| {
+        // Apart, so that neither side waits for the other when both pipes are full. A program
+        // need not read its input: an error here is no failure.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    })
+    .map_err(|error| format!("cannot read from {:?}: {error}", command.get_program()))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
