@@ -1,0 +1,65 @@
+//! `ServiceAccount` of `tokenry.dev` (short name `tsa`): the account that tokens act as. Not core's ServiceAccount.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::InstanceRef;
+
+/// A non-interactive account that tokens act as. Every action made with a token is logged under it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tokenry.dev",
+    version = "v1alpha1",
+    kind = "ServiceAccount",
+    root = "Account",
+    plural = "serviceaccounts",
+    namespaced,
+    status = "AccountStatus",
+    derive = "PartialEq",
+    shortname = "tsa",
+    category = "tokenry",
+    doc = "A non-interactive account that API tokens act as. Not to be confused with the core kind of the same name: its short name is tsa.",
+    selectable = ".spec.instanceRef.name",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name"),
+    printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.instanceRef == oldSelf.instanceRef")
+    .message("instanceRef is fixed for life: make another account for another Instance")
+    .field_path(".instanceRef"))]
+pub struct AccountSpec {
+    /// The Instance whose Admin API the account acts on. Fixed for life.
+    pub instance_ref: InstanceRef,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub display_name: Option<String>,
+    /// What the account is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// Whether its tokens are accepted. False: all are refused until it is true again. Default: true.
+    #[serde(default = "yes")]
+    pub active: bool,
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// What the operator says of an account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted` and `Ready`, and `Reconciling` and `Stalled` as kstatus reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

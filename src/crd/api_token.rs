@@ -1,0 +1,253 @@
+//! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceRef, ObjectName, Reason, account::yes};
+use crate::token::{
+    Record,
+    duration::{Duration, cel_seconds},
+};
+
+/// What a token is and how it lives.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tokenry.dev",
+    version = "v1alpha1",
+    kind = "ApiToken",
+    namespaced,
+    status = "ApiTokenStatus",
+    derive = "PartialEq",
+    shortname = "apitok",
+    category = "tokenry",
+    doc = "An API access token: minted, delivered in a Secret, rotated on schedule and taken away when it should go.",
+    selectable = ".spec.instanceRef.name",
+    selectable = ".status.secretName",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Account", type_ = "string", json_path = ".status.account.name"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Rotates", type_ = "string", json_path = ".status.rotatesAt", priority = 1),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName", priority = 1),
+    printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
+    printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.instanceRef == oldSelf.instanceRef")
+        .message("instanceRef is fixed for life: make another ApiToken for another Instance")
+        .field_path(".instanceRef"),
+    validation = Rule::new(
+        "has(self.serviceAccountRef) == has(oldSelf.serviceAccountRef) && \
+         (!has(self.serviceAccountRef) || self.serviceAccountRef == oldSelf.serviceAccountRef)")
+        .message("serviceAccountRef is fixed for life: make another ApiToken for another account"),
+    validation = Rule::new("!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)")
+        .message("revoked is final: make another ApiToken"),
+    validation = Rule::new(
+        "(has(self.secret) && has(self.secret.name) ? self.secret.name : '') == \
+         (has(oldSelf.secret) && has(oldSelf.secret.name) ? oldSelf.secret.name : '')")
+        .message("secret.name is fixed for life: make another ApiToken, so that no workload loses the Secret it mounts"),
+    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
+        .message("rotation.overlap must not be longer than expiry.after"),
+    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
+        .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
+    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))
+        .message("rotation.schedule.beforeExpiry must be shorter than expiry.after"),
+)]
+pub struct ApiTokenSpec {
+    /// The Instance whose Admin API the token opens. Fixed for life.
+    pub instance_ref: InstanceRef,
+    /// The account that the token acts as: a ServiceAccount of tokenry.dev in the same namespace. Fixed for life. Left
+    /// out: an account of the token's own name is made, and goes with the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_ref: Option<AccountRef>,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub display_name: Option<String>,
+    /// What the token is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// Whether the token is accepted. False: refused until it is true again. Default: true.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// True: every generation is refused at once and for ever, and the Secret is removed. Default: false.
+    #[serde(default)]
+    pub revoked: bool,
+    /// How long a generation is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Expiry>,
+    /// When a generation is replaced by the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// The Secret that delivers the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretTemplate>,
+}
+
+/// A rule that holds a duration field, where it and `expiry.after` are given, below the lifetime.
+fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
+    let mut parents = String::new();
+    for (at, _) in field.match_indices('.').skip(1) {
+        parents += &format!("!has({}) || ", &field[..at]);
+    }
+    let (value, after) = (cel_seconds(field), cel_seconds("self.expiry.after"));
+    format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
+}
+
+/// Names an account: a ServiceAccount of tokenry.dev.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AccountRef {
+    /// Name of the account, in the token's namespace.
+    pub name: ObjectName,
+}
+
+/// How long a generation is valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expiry {
+    /// From its mint on, for example `90d`. Read at each mint: generations that exist keep their end. Left out: the
+    /// Instance's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Duration>,
+}
+
+/// When a generation is replaced by the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rotation {
+    /// When the next generation is due. Left out: when a third of the lifetime is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<RotationSchedule>,
+    /// How long the predecessor stays valid after its successor is published, for example `24h`; never beyond its own
+    /// expiry. A rotation waits until the overlap of the one before is over. Left out: the Instance's default, or until
+    /// the next rotation where that is shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Duration>,
+}
+
+/// When the next generation is due: exactly one of its fields. Up to a twentieth earlier, so that tokens made together do
+/// not rotate together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.every) != has(self.beforeExpiry)")
+    .message("give exactly one of every and beforeExpiry, or leave schedule out"))]
+pub struct RotationSchedule {
+    /// This long after the served generation was published, for example `30d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+    /// This long before the served generation expires, for example `30d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_expiry: Option<Duration>,
+}
+
+/// The Secret that delivers the value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretTemplate {
+    /// Its name. Fixed for life. Left out: the token's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ObjectName>,
+}
+
+/// What the operator says of a token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiTokenStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Accepted` and `Published`, and `Reconciling` and `Stalled` as kstatus reads them. The reason of `Ready`
+    /// says in one word how the token is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The generations that are valid, the last two that expired, and all that were revoked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub records: Vec<Record>,
+    /// The highest number a generation was given. A number is never given twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_generation: Option<i64>,
+    /// The account that the token is bound to for life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<BoundAccount>,
+    /// Name of the Secret that delivers the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// The Secret, for Service Binding (servicebinding.io, Provisioned Service).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+    /// The organization of the Instance, which every API request names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// When the served generation expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// When the served generation will be replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotates_at: Option<Time>,
+    /// Why and when the token was ended, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+}
+
+/// An account, told from a later one of the same name by its uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BoundAccount {
+    /// Name of the account.
+    pub name: String,
+    /// Uid of the account.
+    pub uid: String,
+}
+
+/// Where a Service Binding finds the Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Binding {
+    /// Name of the Secret.
+    pub name: String,
+}
+
+/// The end of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revocation {
+    /// Why.
+    pub reason: RevocationReason,
+    /// When the operator saw it.
+    pub at: Time,
+}
+
+/// Why a token was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RevocationReason {
+    /// `spec.revoked` was set.
+    Manual,
+    /// The account that the token was bound to is gone.
+    AccountDeleted,
+}
+
+impl From<RevocationReason> for Reason {
+    fn from(reason: RevocationReason) -> Self {
+        match reason {
+            RevocationReason::Manual => Self::Revoked,
+            RevocationReason::AccountDeleted => Self::AccountDeleted,
+        }
+    }
+}
+
+impl ApiToken {
+    /// The name of the Secret that delivers the value.
+    pub fn secret_name(&self) -> &str {
+        let given = self.spec.secret.as_ref().and_then(|secret| secret.name.as_ref());
+        given.map_or_else(|| self.metadata.name.as_deref().unwrap_or_default(), ObjectName::as_str)
+    }
+
+    /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's own.
+    pub fn account_name(&self) -> (&str, bool) {
+        match &self.spec.service_account_ref {
+            Some(named) => (named.name.as_str(), false),
+            None => (self.metadata.name.as_deref().unwrap_or_default(), true),
+        }
+    }
+}

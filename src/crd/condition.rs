@@ -1,0 +1,152 @@
+//! Conditions as `kubectl wait`, Helm, Flux and Argo CD read them (API conventions, kstatus).
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Reason;
+
+/// Everything that was asked for holds.
+pub const READY: &str = "Ready";
+/// The spec is valid and what it refers to exists.
+pub const ACCEPTED: &str = "Accepted";
+/// The Secret holds the value that the records name.
+pub const PUBLISHED: &str = "Published";
+/// The objects of the endpoints are there.
+pub const ENDPOINTS_READY: &str = "EndpointsReady";
+/// The operator is at work on it (kstatus).
+pub const RECONCILING: &str = "Reconciling";
+/// Nothing more will happen until a user acts (kstatus).
+pub const STALLED: &str = "Stalled";
+
+/// The longest message that the schema of a condition allows.
+const MAX_MESSAGE: usize = 32_768;
+
+/// The conditions of one object, written anew from those that stand.
+///
+/// A `lastTransitionTime` changes with the condition's status and at no other time. Conditions of other writers are kept.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    standing: Vec<Condition>,
+    now: Timestamp,
+    generation: Option<i64>,
+}
+
+impl Conditions {
+    /// Starts from what stands in status, for an object of `generation`.
+    pub fn from(standing: Option<&[Condition]>, generation: Option<i64>, now: Timestamp) -> Self {
+        Self { standing: standing.unwrap_or_default().to_vec(), now, generation }
+    }
+
+    /// Sets one condition.
+    pub fn set(&mut self, type_: &str, status: bool, reason: Reason, message: impl Into<String>) {
+        let mut message: String = message.into();
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        let mut next = Condition {
+            type_: type_.into(),
+            status: if status { "True" } else { "False" }.into(),
+            reason: reason.to_string(),
+            message,
+            observed_generation: self.generation,
+            last_transition_time: Time(self.now),
+        };
+        match self.standing.iter_mut().find(|condition| condition.type_ == type_) {
+            Some(old) => {
+                if old.status == next.status {
+                    next.last_transition_time = old.last_transition_time.clone();
+                }
+                *old = next;
+            }
+            None => self.standing.push(next),
+        }
+    }
+
+    /// Sets `Ready`, and with it what kstatus reads: an object that is not ready is either being worked on or, until a
+    /// user acts, stalled.
+    pub fn conclude(&mut self, conclusion: Conclusion, reason: Reason, message: impl Into<String>) {
+        let message = message.into();
+        self.set(READY, conclusion == Conclusion::Ready, reason, &*message);
+        self.set(RECONCILING, conclusion == Conclusion::Working, reason, &*message);
+        self.set(STALLED, conclusion == Conclusion::Stalled, reason, message);
+    }
+
+    /// When to come back to an object that a condition calls failing: after half the time that it has failed for, within
+    /// two seconds and five minutes. A function of status alone, so a restart does not reset it.
+    pub fn retry(&self, failing: &str) -> Timestamp {
+        let since = self.get(failing).map_or(self.now, |condition| condition.last_transition_time.0);
+        let half = SignedDuration::from_secs(self.now.duration_since(since).as_secs() / 2);
+        crate::token::duration::after(self.now, half.clamp(SignedDuration::from_secs(2), SignedDuration::from_mins(5)))
+    }
+
+    /// One of them.
+    pub fn get(&self, type_: &str) -> Option<&Condition> {
+        self.standing.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Hands them back, for status.
+    pub fn into_vec(self) -> Vec<Condition> {
+        self.standing
+    }
+}
+
+/// What an object's conditions come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conclusion {
+    /// All holds.
+    Ready,
+    /// Not yet, and the operator is at it.
+    Working,
+    /// Not as asked for, and nobody needs to act: it was asked to pause.
+    Paused,
+    /// Not until a user acts.
+    Stalled,
+}
+
+impl Conclusion {
+    /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are applied
+    /// together: it is waited for. Anything else needs a user.
+    pub fn of(fault: Reason) -> Self {
+        match fault {
+            Reason::InstanceMissing | Reason::AccountMissing | Reason::ServiceMissing => Self::Working,
+            _ => Self::Stalled,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn set(standing: Option<&[Condition]>, status: bool, now: i64) -> Conditions {
+        let mut conditions = Conditions::from(standing, Some(1), at(now));
+        conditions.set(READY, status, Reason::Active, "");
+        conditions
+    }
+
+    #[test]
+    fn a_transition_time_changes_with_the_status_only() {
+        let first = set(None, true, 0).into_vec();
+        let second = set(Some(&first), true, 5).into_vec();
+        assert_eq!(first, second);
+        let third = set(Some(&second), false, 9).into_vec();
+        assert_eq!(third[0].last_transition_time.0, at(9));
+    }
+
+    #[test]
+    fn conditions_of_others_are_kept() {
+        let mut other = set(None, true, 0).into_vec();
+        other[0].type_ = "example.com/Seen".into();
+        assert_eq!(set(Some(&other), true, 5).into_vec().len(), 2);
+    }
+
+    #[test]
+    fn retries_grow_with_the_time_of_failure_within_bounds() {
+        let failing = set(None, false, 0).into_vec();
+        for (now, wait) in [(0, 2), (3, 2), (10, 5), (100, 50), (10_000, 300)] {
+            assert_eq!(set(Some(&failing), false, now).retry(READY), at(now + wait), "after {now} s");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! `Instance`: one deployment of the product whose Admin API the tokens open.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ObjectName;
+use crate::token::duration::{Duration, cel_seconds};
+
+/// The product, how its Admin API is reached, and what every token of it obeys. All of it may be left out: `spec: {}`.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tokenry.dev",
+    version = "v1alpha1",
+    kind = "Instance",
+    namespaced,
+    status = "InstanceStatus",
+    derive = "PartialEq",
+    shortname = "inst",
+    category = "tokenry",
+    doc = "One deployment of the product whose Admin API the tokens open.",
+    selectable = ".spec.organization",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Organization", type_ = "string", json_path = ".status.organization"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[0].uri"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceSpec {
+    /// The value that every API request names; letters, digits, '.', '_' and '-'. Left out: the Instance's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
+    pub organization: Option<String>,
+    /// What serves the Admin API, and how it is reached. Left out: Tokenry exposes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<Manager>,
+    /// What every token of this Instance obeys.
+    #[serde(default)]
+    pub tokens: TokenPolicy,
+}
+
+/// What serves the Admin API, and how it is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.endpoints) || size(self.endpoints) == 0 || has(self.service)")
+    .message("manager.service is needed: name the Service that serves the Admin API, or leave endpoints out"))]
+pub struct Manager {
+    /// The Service that serves the Admin API, in the Instance's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ManagerService>,
+    /// The ways in, by name. Today there is one, `admin`. Left out: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 1))]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// The Service that serves the Admin API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ManagerService {
+    /// Its name.
+    pub name: ObjectName,
+    /// The port of it that serves the API. Default: 443.
+    #[serde(default = "https_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// What is spoken there. Default: https.
+    #[serde(default)]
+    pub scheme: Scheme,
+}
+
+fn https_port() -> i32 {
+    443
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    #[default]
+    Https,
+}
+
+impl Scheme {
+    /// As a URI writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that a URI of this scheme need not name.
+    pub fn default_port(self) -> i32 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// One way in to the Admin API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("self.type != 'external' || has(self.host)")
+        .message("host is needed: the DNS name that an external endpoint is reached by"),
+    validation = Rule::new("self.type != 'external' || has(self.ingress)")
+        .message("ingress is needed for an external endpoint; {} takes the cluster's default class"),
+    validation = Rule::new("self.type != 'internal' || (!has(self.host) && !has(self.ingress))")
+        .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
+)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// From where it is reached. Default: external.
+    #[serde(default, rename = "type")]
+    pub type_: EndpointType,
+    /// The DNS name that an external endpoint is reached by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<ObjectName>,
+    /// The Ingress of an external endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressTemplate>,
+}
+
+/// The endpoints that there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointName {
+    /// The Admin API.
+    Admin,
+}
+
+impl EndpointName {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// From where an endpoint is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointType {
+    /// From outside the cluster and from inside: a Service and an Ingress.
+    #[default]
+    External,
+    /// From inside the cluster: a Service.
+    Internal,
+}
+
+/// The Ingress of an external endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressTemplate {
+    /// Its class. Left out: the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<ObjectName>,
+    /// Annotations for it, such as a controller's settings. Left out: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// TLS towards the caller. Left out: plain HTTP, and the endpoint's URI begins with http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<IngressTls>,
+}
+
+/// TLS towards the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressTls {
+    /// The Secret that holds the certificate, of type kubernetes.io/tls. Left out: the Ingress controller's default
+    /// certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<ObjectName>,
+}
+
+/// What every token of an Instance obeys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct TokenPolicy {
+    /// How long a generation is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
+    /// How long a predecessor stays valid after its successor is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// Which namespaces tokens of this Instance may live in.
+    #[serde(default)]
+    pub namespaces: Namespaces,
+    /// First part of every plaintext: a lower-case letter, then up to 15 lower-case letters or digits. Left out: tkn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9]*$')")
+        .message("must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem"))]
+    pub prefix: Option<String>,
+}
+
+/// How long a generation is valid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(default_within_max()).message("default must not be longer than max"))]
+pub struct Lifetime {
+    /// For tokens that do not say. Left out: 90d, or the maximum where that is shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Duration>,
+    /// At most. Left out: 365d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Duration>,
+}
+
+/// How long a predecessor stays valid after its successor is published.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(default_within_max()).message("default must not be longer than max"))]
+pub struct Overlap {
+    /// For tokens that do not say. Left out: 24h, or the maximum where that is shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Duration>,
+    /// At most. Left out: 7d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Duration>,
+}
+
+fn default_within_max() -> String {
+    let (default, max) = (cel_seconds("self.default"), cel_seconds("self.max"));
+    format!("!has(self.default) || !has(self.max) || {default} <= {max}")
+}
+
+/// Which namespaces tokens of an Instance may live in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)")
+    .message("selector is needed when from is Selector, and has no meaning otherwise"))]
+pub struct Namespaces {
+    /// Same: the Instance's own. All: every one. Selector: those whose labels `selector` matches. Default: Same.
+    #[serde(default)]
+    pub from: NamespacesFrom,
+    /// Selects namespaces by their labels; {} selects all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Which namespaces are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NamespacesFrom {
+    /// The Instance's own.
+    #[default]
+    Same,
+    /// Every one.
+    All,
+    /// Those that a selector matches.
+    Selector,
+}
+
+/// What the operator says of an Instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`, `EndpointsReady` and `Ready`, and `Reconciling` and `Stalled` as kstatus reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The organization in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// The ways in that stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// A way in that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointStatus {
+    /// Its name.
+    pub name: EndpointName,
+    /// From where it is reached.
+    #[serde(rename = "type")]
+    pub type_: EndpointType,
+    /// The URI that a client uses.
+    pub uri: String,
+}
+
+impl Instance {
+    /// The value that every API request names.
+    pub fn organization(&self) -> &str {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        self.spec.organization.as_deref().unwrap_or(name)
+    }
+
+    /// The endpoints asked for.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.spec.manager.as_ref().map_or(&[], |manager| &manager.endpoints)
+    }
+}

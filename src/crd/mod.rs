@@ -1,0 +1,69 @@
+//! The kinds of `tokenry.dev/v1alpha1`, and what they are made of.
+
+pub mod account;
+pub mod api_token;
+pub mod condition;
+pub mod instance;
+pub mod name;
+pub mod reason;
+pub mod secret;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use account::Account;
+pub use api_token::ApiToken;
+pub use condition::Conditions;
+pub use instance::Instance;
+pub use name::ObjectName;
+pub use reason::{Fault, Reason};
+pub use secret::SealedSecret;
+
+/// The API group of every kind.
+pub const GROUP: &str = "tokenry.dev";
+
+/// Names an Instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceRef {
+    /// Name of the Instance.
+    pub name: ObjectName,
+    /// Namespace of the Instance. Left out: the namespace of the object that refers to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<ObjectName>,
+}
+
+impl InstanceRef {
+    /// The namespace meant, for a referrer that lives in `own`.
+    pub fn namespace_or<'a>(&'a self, own: &'a str) -> &'a str {
+        self.namespace.as_ref().map_or(own, ObjectName::as_str)
+    }
+}
+
+/// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    [Account::crd(), ApiToken::crd(), Instance::crd()].map(without_nullable).into()
+}
+
+/// A definition in which `null` means the same as leaving a field out.
+///
+/// The API server drops a `null` from a field that is not nullable. Where it is kept, a rule that asks `has()` can be
+/// dodged by writing it.
+fn without_nullable(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.retain(|key, value| key != "nullable" || *value != Value::Bool(true));
+                map.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(definition).expect("a definition is plain data");
+    strip(&mut value);
+    serde_json::from_value(value).expect("only optional keys were removed")
+}

@@ -1,0 +1,114 @@
+//! Names that users give, and names, labels and annotations that we give.
+
+use std::{borrow::Cow, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::token::Digest;
+
+/// The field manager of every write, and the value of [`MANAGED_BY`].
+pub const MANAGER: &str = "tokenry";
+/// Label on every object that Tokenry makes (recommended Kubernetes labels).
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label that holds the uid of the owner: its name can be longer than a label's value.
+pub const OWNER_UID: &str = "tokenry.dev/owner-uid";
+/// Annotation on the Secret: the generation that it holds.
+pub const GENERATION: &str = "tokenry.dev/generation";
+/// Annotation on the Secret: the id of the generation that it holds.
+pub const TOKEN_ID: &str = "tokenry.dev/token-id";
+/// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
+pub const APPLIED: &str = "tokenry.dev/applied";
+
+/// The longest name of an object (RFC 1123 subdomain).
+const SUBDOMAIN: usize = 253;
+/// The longest name of a Service (RFC 1035 label).
+const LABEL: usize = 63;
+/// Characters of a digest that tell two shortened names apart.
+const TAIL: usize = 10;
+
+/// The name of a Kubernetes object: an RFC 1123 subdomain of at most 253 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectName(String);
+
+const NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// What a user reads when a name is not one.
+pub const NAME_RULE: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
+
+impl ObjectName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for ObjectName {
+    fn from(name: T) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for ObjectName {
+    fn schema_name() -> Cow<'static, str> {
+        "ObjectName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": SUBDOMAIN,
+            "x-kubernetes-validations": [{ "rule": format!("self.matches('{NAME_PATTERN}')"), "message": NAME_RULE }],
+        })
+    }
+}
+
+/// The name of the Service or Ingress for an endpoint of an Instance: `<instance>-<endpoint>`.
+///
+/// A Service's name is an RFC 1035 label, an Instance's may be longer, hold dots or begin with a digit. Then the name is
+/// cut and ends in a digest, so that two Instances never mean the same one.
+pub fn exposed(instance: &str, endpoint: &str) -> String {
+    let plain = format!("{instance}-{endpoint}");
+    let is_label = plain.len() <= LABEL && plain.starts_with(|c: char| c.is_ascii_lowercase()) && !plain.contains('.');
+    if is_label {
+        return plain;
+    }
+    let digest = Digest::of(&plain).to_string();
+    let room = LABEL - "i-".len() - "-".len() - TAIL;
+    let start: String = plain.replace('.', "-").chars().take(room).collect();
+    format!("i-{}-{}", start.trim_end_matches('-'), &digest[..TAIL])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_name_stays_readable() {
+        assert_eq!(exposed("eem", "admin"), "eem-admin");
+    }
+
+    #[test]
+    fn any_other_becomes_a_label_that_no_other_instance_has() {
+        let long = "a".repeat(253);
+        let names = [long.as_str(), &long[1..], "eem.example", "eem-example.", "9lives", "a--------"]
+            .map(|i| exposed(i, "admin"));
+        for name in &names {
+            assert!(name.len() <= LABEL && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+            assert!(!name.contains('.') && !name.ends_with('-'), "{name}");
+        }
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+}

@@ -1,0 +1,115 @@
+//! The reasons that conditions, events, logs and metrics share, one word each.
+
+use std::fmt;
+
+/// Why an object is as it is. Its name is what conditions, events, logs and metrics say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    // How a token is.
+    /// The Secret holds a valid value and nothing is to be done.
+    Active,
+    /// As [`Reason::Active`], and a predecessor is in its overlap.
+    Rotating,
+    /// `active` is false: refused until it is true again.
+    Suspended,
+    /// The account's `active` is false: refused until it is true again.
+    AccountSuspended,
+    /// `revoked` is true: refused for ever.
+    Revoked,
+    /// The account that the token was bound to is gone: refused for ever.
+    AccountDeleted,
+    /// The object is being deleted.
+    Deleting,
+    /// The namespace is being deleted: nothing can be written there any more.
+    NamespaceTerminating,
+    /// Nothing is served, and what should come next has not happened yet.
+    Pending,
+
+    // What is wrong with what was asked for.
+    /// A field of the spec breaks a rule.
+    Invalid,
+    /// The Instance that is referred to does not exist.
+    InstanceMissing,
+    /// The Instance that is referred to has a faulty token policy.
+    InstanceInvalid,
+    /// The Instance does not admit tokens of this namespace.
+    NamespaceNotAdmitted,
+    /// The `tokenry.dev` ServiceAccount that is referred to does not exist.
+    AccountMissing,
+    /// An account of the token's name exists and belongs to someone else.
+    AccountForeign,
+    /// The account belongs to another Instance than the token.
+    AccountMismatch,
+    /// A Secret of that name exists and belongs to someone else.
+    SecretForeign,
+
+    // Why something is done.
+    /// No generation was ever published.
+    FirstIssue,
+    /// A generation is on record and it is not known whether the Secret holds it.
+    PublishIncomplete,
+    /// The Secret is gone.
+    SecretMissing,
+    /// The Secret holds something else than the generation on record.
+    SecretAltered,
+    /// The Secret's other keys, labels or annotations are not as they should be.
+    SecretOutdated,
+    /// The served generation is due to be replaced, or has expired.
+    RotationDue,
+    /// A generation ran out of time.
+    OverlapEnded,
+    /// The Secret could not be written.
+    PublishFailed,
+    /// The account could not be made.
+    AccountFailed,
+
+    // What an Instance says.
+    /// All is as asked for.
+    Accepted,
+    /// No endpoint is asked for.
+    NoEndpoints,
+    /// The Service that serves the Admin API does not exist.
+    ServiceMissing,
+    /// The Service that serves the Admin API cannot be fronted: no such port, or no selector.
+    ServiceUnusable,
+    /// An object of the name that an endpoint needs exists and belongs to someone else.
+    EndpointForeign,
+    /// An object of an endpoint could not be written.
+    EndpointFailed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A variant's name is its public name.
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Something that a user has to mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The word for it.
+    pub reason: Reason,
+    /// Where it is: a field path, such as `spec.rotation.overlap`.
+    pub path: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault at `path`.
+    pub fn new(reason: Reason, path: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, path, message: message.into() }
+    }
+
+    /// A field that breaks a rule.
+    pub fn invalid(path: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Reason::Invalid, path, message)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}

@@ -1,0 +1,166 @@
+//! The Secret that delivers a token, and its form in the operator's memory: every value replaced by its digest.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Resource;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use zeroize::Zeroizing;
+
+use crate::token::Digest;
+
+/// The type of every Secret that Tokenry writes. A type of our own can never be a `kubernetes.io/service-account-token`.
+pub const TYPE: &str = "tokenry.dev/api-token";
+/// Key of the plaintext.
+pub const TOKEN: &str = "token";
+/// Key of the public id of the plaintext.
+pub const TOKEN_ID: &str = "token-id";
+/// Key of the URI of the Admin API; empty where the Instance has no endpoint.
+pub const ENDPOINT: &str = "endpoint";
+/// Key of the organization that API requests name.
+pub const ORGANIZATION: &str = "organization";
+
+/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct SealedSecret {
+    /// As of any object.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The type of the Secret.
+    #[serde(default, rename = "type")]
+    pub type_: Option<String>,
+    /// The digest of each value; a value that is not base64 has none.
+    #[serde(default)]
+    pub data: BTreeMap<String, Sealed>,
+}
+
+/// The digest of one value of a Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sealed(Option<Digest>);
+
+impl Sealed {
+    /// Seals a value that is known.
+    pub fn of(value: impl AsRef<[u8]>) -> Self {
+        Self(Some(Digest::of(value)))
+    }
+
+    /// The digest, if the value could be read.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Seal)
+    }
+}
+
+/// Reads whatever stands there and repeats none of it, not in an error either.
+struct Seal;
+
+impl<'de> de::Visitor<'de> for Seal {
+    type Value = Sealed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a base64 text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Sealed, E> {
+        Ok(Sealed(STANDARD.decode(text).ok().map(|value| Digest::of(Zeroizing::new(value)))))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Sealed, E> {
+        Ok(Sealed(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Sealed, E> {
+        Ok(Sealed(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Sealed, E> {
+        Ok(Sealed(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Sealed, E> {
+        Ok(Sealed(None))
+    }
+
+    fn visit_unit<E>(self) -> Result<Sealed, E> {
+        Ok(Sealed(None))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Sealed, A::Error> {
+        while items.next_element::<de::IgnoredAny>()?.is_some() {}
+        Ok(Sealed(None))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Sealed, A::Error> {
+        while entries.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+        Ok(Sealed(None))
+    }
+}
+
+/// A sealed Secret is listed, watched and read as core's Secret.
+impl Resource for SealedSecret {
+    type DynamicType = ();
+    type Scope = <Secret as Resource>::Scope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        Secret::kind(&())
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        Secret::group(&())
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        Secret::version(&())
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        Secret::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_become_digests_on_arrival() {
+        let secret: SealedSecret = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": TYPE, "metadata": {"name": "a"}, "data": {"token": "YWJj"},
+        }))
+        .unwrap();
+        assert_eq!(secret.data[TOKEN].digest(), Some(Digest::of("abc")));
+        assert!(!format!("{secret:?}").contains("YWJj"));
+    }
+
+    #[test]
+    fn a_value_of_any_form_is_read_and_never_repeated() {
+        for odd in [
+            json!("not base64 !"),
+            json!(7),
+            json!(-7),
+            json!(1.5),
+            json!(true),
+            json!(null),
+            json!(["s"]),
+            json!({"s": "t"}),
+        ] {
+            let secret: SealedSecret = serde_json::from_value(json!({ "data": { "token": odd } })).unwrap();
+            assert_eq!(secret.data[TOKEN].digest(), None);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The Ingress of an external endpoint.
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
+    IngressTLS, ServiceBackendPort,
+};
+
+use super::Exposed;
+use crate::crd::{ObjectName, instance::EndpointType};
+
+/// The Ingress of `exposed`, or nothing where the endpoint is not reached from outside.
+pub fn build(exposed: &Exposed) -> Option<Ingress> {
+    let (EndpointType::External, Some(host), Some(wanted)) =
+        (exposed.endpoint.type_, &exposed.endpoint.host, &exposed.endpoint.ingress)
+    else {
+        return None;
+    };
+    let backend = IngressBackend {
+        service: Some(IngressServiceBackend {
+            name: exposed.name.clone(),
+            port: Some(ServiceBackendPort { number: Some(exposed.port), name: None }),
+        }),
+        resource: None,
+    };
+    let path = HTTPIngressPath { path: Some("/".into()), path_type: "Prefix".into(), backend };
+    let tls = wanted.tls.as_ref().map(|tls| {
+        let secret_name = tls.secret_name.as_ref().map(ObjectName::to_string);
+        vec![IngressTLS { hosts: Some(vec![host.to_string()]), secret_name }]
+    });
+    let mut metadata = super::named(exposed);
+    metadata.annotations = Some(wanted.annotations.clone());
+    Some(Ingress {
+        metadata,
+        spec: Some(IngressSpec {
+            ingress_class_name: wanted.class_name.as_ref().map(ObjectName::to_string),
+            rules: Some(vec![IngressRule {
+                host: Some(host.to_string()),
+                http: Some(HTTPIngressRuleValue { paths: vec![path] }),
+            }]),
+            tls,
+            ..IngressSpec::default()
+        }),
+        ..Ingress::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposure::tests::{exposed_of, instance};
+    use serde_json::json;
+
+    #[test]
+    fn an_external_endpoint_routes_its_host_to_its_own_service() {
+        let instance = instance(json!({"service": {"name": "m"}, "endpoints": [
+            {"name": "admin", "host": "a.example.com", "ingress": {"className": "traefik", "annotations": {"a": "b"}, "tls": {"secretName": "t"}}},
+        ]}));
+        let ingress = build(&exposed_of(&instance)).unwrap();
+        let spec = serde_json::to_value(ingress.spec).unwrap();
+        assert_eq!(spec["ingressClassName"], "traefik");
+        assert_eq!(spec["rules"][0]["host"], "a.example.com");
+        assert_eq!(
+            spec["rules"][0]["http"]["paths"][0]["backend"]["service"],
+            json!({"name": "eem-admin", "port": {"number": 443}})
+        );
+        assert_eq!(spec["tls"], json!([{"hosts": ["a.example.com"], "secretName": "t"}]));
+        assert_eq!(ingress.metadata.annotations.unwrap()["a"], "b");
+    }
+
+    #[test]
+    fn an_internal_endpoint_has_none() {
+        let instance =
+            instance(json!({"service": {"name": "m"}, "endpoints": [{"name": "admin", "type": "internal"}]}));
+        assert_eq!(build(&exposed_of(&instance)), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! The objects that an endpoint of an Instance needs, one builder a kind. Pure.
+
+pub mod ingress;
+pub mod service;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use crate::crd::{
+    Fault, Instance, Reason,
+    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService},
+    name,
+};
+
+/// One endpoint, ready to be built: everything that could be missing is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exposed {
+    /// What was asked for.
+    pub endpoint: Endpoint,
+    /// Name of the endpoint's Service, and of its Ingress.
+    pub name: String,
+    /// Port of the endpoint's Service.
+    pub port: i32,
+    /// Port of the Pods behind it.
+    pub target_port: IntOrString,
+    /// Selects the Pods behind it.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// What has to be known to expose `endpoint` of an Instance in front of the Service `manager`, or what is missing.
+pub fn exposed(
+    instance: &str,
+    endpoint: &Endpoint,
+    wanted: &ManagerService,
+    manager: Option<&Service>,
+) -> Result<Exposed, Fault> {
+    let fault = |reason, message| Err(Fault::new(reason, "spec.manager.service", message));
+    let Some(manager) = manager else {
+        return fault(
+            Reason::ServiceMissing,
+            format!("there is no Service {} in this namespace; create it or name another", wanted.name),
+        );
+    };
+    let spec = manager.spec.clone().unwrap_or_default();
+    let Some(port) = spec.ports.iter().flatten().find(|port| port.port == wanted.port) else {
+        return fault(
+            Reason::ServiceUnusable,
+            format!("Service {} has no port {}; name one that it has", wanted.name, wanted.port),
+        );
+    };
+    let Some(selector) = spec.selector.clone().filter(|selector| !selector.is_empty()) else {
+        return fault(
+            Reason::ServiceUnusable,
+            format!("Service {} selects no Pods; name one that has a selector", wanted.name),
+        );
+    };
+    Ok(Exposed {
+        endpoint: endpoint.clone(),
+        name: name::exposed(instance, endpoint.name.as_str()),
+        port: port.port,
+        target_port: target(port),
+        selector,
+    })
+}
+
+/// Metadata that holds the name of what is built; whose it is and what stands around it is the writer's to say.
+fn named(exposed: &Exposed) -> ObjectMeta {
+    ObjectMeta { name: Some(exposed.name.clone()), ..ObjectMeta::default() }
+}
+
+fn target(port: &ServicePort) -> IntOrString {
+    port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
+}
+
+/// The endpoints of an Instance, with the URI by which a client reaches each. From the spec alone: a URI is the same
+/// whether or not its objects stand yet.
+pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
+    let Some(service) = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref()) else {
+        return Vec::new();
+    };
+    let endpoints = instance.endpoints().iter();
+    endpoints
+        .map(|endpoint| EndpointStatus {
+            name: endpoint.name,
+            type_: endpoint.type_,
+            uri: uri(instance, endpoint, service),
+        })
+        .collect()
+}
+
+fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> String {
+    match (endpoint.type_, &endpoint.host) {
+        (EndpointType::External, Some(host)) => {
+            let tls = endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some());
+            format!("{}://{host}", if tls { "https" } else { "http" })
+        }
+        (EndpointType::External, None) | (EndpointType::Internal, _) => {
+            let own = instance.metadata.name.as_deref().unwrap_or_default();
+            let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
+            let host = format!("{}.{namespace}.svc", name::exposed(own, endpoint.name.as_str()));
+            let port = if service.port == service.scheme.default_port() {
+                String::new()
+            } else {
+                format!(":{}", service.port)
+            };
+            format!("{}://{host}{port}", service.scheme.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(crate) fn instance(manager: Value) -> Instance {
+        serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "eem", "namespace": "events"},
+            "spec": {"manager": manager},
+        }))
+        .unwrap()
+    }
+
+    pub(crate) fn manager_service() -> Service {
+        serde_json::from_value(
+            json!({"spec": {"selector": {"app": "eem"}, "ports": [{"port": 443, "targetPort": "api"}]}}),
+        )
+        .unwrap()
+    }
+
+    pub(crate) fn exposed_of(instance: &Instance) -> Exposed {
+        let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
+        exposed("eem", &instance.endpoints()[0], wanted, Some(&manager_service())).unwrap()
+    }
+
+    fn uris(manager: Value) -> Vec<String> {
+        endpoints(&instance(manager)).into_iter().map(|endpoint| endpoint.uri).collect()
+    }
+
+    #[test]
+    fn an_internal_uri_names_the_service_and_a_port_that_its_scheme_does_not_imply() {
+        let endpoints = json!([{"name": "admin", "type": "internal"}]);
+        let uri = |service: Value| uris(json!({"service": service, "endpoints": endpoints}));
+        assert_eq!(uri(json!({"name": "m"})), ["https://eem-admin.events.svc"]);
+        assert_eq!(uri(json!({"name": "m", "port": 8443})), ["https://eem-admin.events.svc:8443"]);
+        assert_eq!(uri(json!({"name": "m", "port": 80, "scheme": "http"})), ["http://eem-admin.events.svc"]);
+    }
+
+    #[test]
+    fn an_external_uri_names_the_host_and_says_https_where_the_ingress_has_tls() {
+        let uri = |ingress: Value| {
+            let endpoint = json!({"name": "admin", "type": "external", "host": "a.example.com", "ingress": ingress});
+            uris(json!({"service": {"name": "m"}, "endpoints": [endpoint]}))
+        };
+        assert_eq!(uri(json!({})), ["http://a.example.com"]);
+        assert_eq!(uri(json!({"tls": {}})), ["https://a.example.com"]);
+    }
+
+    #[test]
+    fn no_endpoint_no_uri() {
+        assert!(uris(json!({})).is_empty());
+        assert!(uris(json!({"service": {"name": "m"}})).is_empty());
+    }
+
+    #[test]
+    fn a_manager_service_that_cannot_be_fronted_is_told() {
+        let instance =
+            instance(json!({"service": {"name": "m"}, "endpoints": [{"name": "admin", "type": "internal"}]}));
+        let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
+        let reason = |service: Option<Value>| {
+            let service = service.map(|spec| serde_json::from_value(json!({"spec": spec})).unwrap());
+            exposed("eem", &instance.endpoints()[0], wanted, service.as_ref()).unwrap_err().reason
+        };
+        assert_eq!(reason(None), Reason::ServiceMissing);
+        assert_eq!(reason(Some(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}))), Reason::ServiceUnusable);
+        assert_eq!(reason(Some(json!({"ports": [{"port": 443}]}))), Reason::ServiceUnusable);
+    }
+}

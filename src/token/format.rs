@@ -1,0 +1,170 @@
+//! What a plaintext looks like: `<prefix>_<id>_<secret><checksum>`.
+//!
+//! The id is public and the key to look a record up by; the secret has 256 random bits; the checksum is the CRC-32
+//! (IEEE 802.3) of all that precedes it. Everything after the prefix is base62. So a scanner tells a real token from a
+//! look-alike offline, and a malformed one is refused before anything is hashed.
+
+use std::borrow::Cow;
+
+use super::Plaintext;
+
+/// The digits of base62, in the order of their values.
+pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Characters of an id: 95 bits.
+pub const ID: usize = 16;
+/// Characters of a secret: 43 · log2(62) = 256.03 bits.
+pub const SECRET: usize = 43;
+/// Characters of a checksum: 62⁶ > 2³².
+const CHECKSUM: usize = 6;
+/// The longest prefix.
+const PREFIX: usize = 16;
+/// What stands in a text where a token stood.
+const REDACTED: &str = "[token]";
+
+/// Whether `text` can be the first part of a plaintext: a lower-case letter, then up to 15 lower-case letters or digits.
+pub fn is_prefix(text: &str) -> bool {
+    text.len() <= PREFIX
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
+/// Puts a plaintext together from its public id and its secret characters.
+pub fn assemble(prefix: &str, id: &str, secret: &str) -> Plaintext {
+    let mut text = String::with_capacity(prefix.len() + id.len() + secret.len() + CHECKSUM + 2);
+    text.extend([prefix, "_", id, "_", secret]);
+    let checksum = checksum(text.as_bytes());
+    text.extend(checksum.iter().map(|&digit| char::from(digit)));
+    Plaintext::new(text)
+}
+
+/// Why a presented text cannot be a token of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not of the form <prefix>_<id>_<secret><checksum>")]
+pub struct Malformed;
+
+/// The id in `text`, if `text` has the form of a plaintext and its checksum is right.
+///
+/// Nothing is said about whether such a token exists.
+pub fn id(text: &str) -> Result<&str, Malformed> {
+    let [prefix, id, rest] = parts(text).ok_or(Malformed)?;
+    let all_base62 = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric());
+    let formed = is_prefix(prefix)
+        && id.len() == ID
+        && rest.len() == SECRET + CHECKSUM
+        && all_base62(id)
+        && all_base62(rest)
+        && {
+            let (body, sum) = text.as_bytes().split_at(text.len() - CHECKSUM);
+            checksum(body) == sum
+        };
+    if formed { Ok(id) } else { Err(Malformed) }
+}
+
+/// `text` with every token in it replaced, for logs: a caller may have put one where none belongs, such as into a path.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let mut redacted = Cow::Borrowed(text);
+    for word in text.split(|c| !is_part(c)).filter(|word| carries_token(word)) {
+        redacted = redacted.replace(word, REDACTED).into();
+    }
+    redacted
+}
+
+/// Whether a run of letters, digits and underscores ends in, starts with or contains a token.
+fn carries_token(word: &str) -> bool {
+    const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
+    let underscores = word.match_indices('_').map(|(at, _)| at);
+    underscores.filter(|at| at + TAIL <= word.len()).any(|at| {
+        // The prefix may be glued to what stands before it, so each of its possible lengths is tried.
+        (1..=PREFIX.min(at)).any(|length| id(&word[at - length..at + TAIL]).is_ok())
+    })
+}
+
+fn parts(text: &str) -> Option<[&str; 3]> {
+    if !text.is_ascii() {
+        return None;
+    }
+    let mut parts = text.splitn(3, '_');
+    Some([parts.next()?, parts.next()?, parts.next()?])
+}
+
+fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
+    let mut rest = crc32fast::hash(body);
+    let mut digits = [b'0'; CHECKSUM];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> String {
+        assemble("eem", &"i".repeat(ID), &"s".repeat(SECRET)).expose().to_owned()
+    }
+
+    #[test]
+    fn an_assembled_plaintext_tells_its_id() {
+        assert_eq!(id(&sample()), Ok("iiiiiiiiiiiiiiii"));
+        assert_eq!(sample().len(), 3 + 1 + ID + 1 + SECRET + CHECKSUM);
+    }
+
+    #[test]
+    fn the_checksum_is_the_crc_32_of_ieee_802_3_in_base62() {
+        // CRC-32 of "123456789" is 0xcbf43926, the check value of the catalogue of CRC algorithms.
+        let value = checksum(b"123456789")
+            .iter()
+            .fold(0u64, |value, digit| value * 62 + BASE62.iter().position(|d| d == digit).unwrap() as u64);
+        assert_eq!(value, 0xcbf4_3926);
+    }
+
+    #[test]
+    fn one_changed_character_is_malformed() {
+        let good = sample();
+        for at in 0..good.len() {
+            let mut bad = good.clone().into_bytes();
+            bad[at] = if bad[at] == b'x' { b'y' } else { b'x' };
+            assert_eq!(id(std::str::from_utf8(&bad).unwrap()), Err(Malformed), "changed at {at}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_short_and_lower_case() {
+        for good in ["a", "eem", "t2", "abcdefghijklmnop"] {
+            assert!(is_prefix(good), "{good}");
+        }
+        for bad in ["", "2a", "A", "a_b", "a-b", "é", "abcdefghijklmnopq"] {
+            assert!(!is_prefix(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_cut_out_of_a_text_and_nothing_else_is() {
+        let token = sample();
+        assert_eq!(redact(&format!("/x/{token}/y")), "/x/[token]/y");
+        assert_eq!(redact(&format!("/{token}/{token}")), "/[token]/[token]");
+        assert!(!redact(&format!("/ids_{token}_v1")).contains(&token));
+        assert_eq!(redact("/eem/topics_all/x"), "/eem/topics_all/x");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = id(&text);
+            let _ = redact(&text);
+        }
+
+        #[test]
+        fn every_assembled_token_is_recognised(
+            prefix in "[a-z][a-z0-9]{0,15}", name in "[0-9A-Za-z]{16}", secret in "[0-9A-Za-z]{43}",
+        ) {
+            let plaintext = assemble(&prefix, &name, &secret);
+            prop_assert_eq!(id(plaintext.expose()), Ok(name.as_str()));
+            prop_assert!(!redact(plaintext.expose()).contains(&secret));
+        }
+    }
+}

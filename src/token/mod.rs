@@ -1,0 +1,18 @@
+//! The domain: what a token is, how it lives and what it looks like.
+//!
+//! Pure and synchronous: no clock, no randomness, no Kubernetes client. Time comes in as an argument, random
+//! characters come in as text.
+
+pub mod digest;
+pub mod duration;
+pub mod format;
+pub mod jitter;
+pub mod plaintext;
+pub mod records;
+pub mod schedule;
+pub mod terms;
+
+pub use digest::Digest;
+pub use plaintext::Plaintext;
+pub use records::{Record, Records, State};
+pub use terms::{Policy, Schedule, Terms};

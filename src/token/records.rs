@@ -1,0 +1,331 @@
+//! The generations of one token.
+//!
+//! ```text
+//!             publish               successor published       overlap over
+//!  Recorded ──────────▶ Active ─────────────────▶ Superseded ─────────────▶ Expired
+//!                          └────────── revoke, at any time ──────────▶ Revoked (final)
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, duration};
+
+/// Generations valid at the same time, at most. One more ends the oldest.
+pub const MAX_VALID: usize = 3;
+/// A write that the API server has not done within this time it never will: its own limit for a request is a minute, and
+/// a pass gives up earlier.
+pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Expired generations that stay listed.
+const KEPT_ENDED: usize = 2;
+
+/// Where a generation stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// Its digest is on record; whether the Secret holds it is not known yet.
+    Recorded,
+    /// The Secret holds it.
+    Active,
+    /// A newer generation was published; it is valid until its overlap is over.
+    Superseded,
+    /// Out of time.
+    Expired,
+    /// Withdrawn, for ever.
+    Revoked,
+}
+
+/// What is kept of one generation: never the plaintext.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Number of the generation: 1, 2, 3 …; a number is never given twice.
+    pub generation: i64,
+    /// Public id: the second part of the plaintext, by which a verifier finds this record.
+    pub id: String,
+    /// SHA-256 of the whole plaintext, in lower-case hexadecimal.
+    pub sha256: Digest,
+    /// Where the generation stands in its life.
+    pub state: State,
+    /// When it was minted.
+    pub created_at: Time,
+    /// When the Secret was first known to hold it. Left out: not published yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Time>,
+    /// From when on it is refused. Never moved to a later time.
+    pub expires_at: Time,
+}
+
+impl Record {
+    /// A generation that was just minted.
+    pub fn new(generation: i64, id: String, sha256: Digest, at: Timestamp, lifetime: SignedDuration) -> Self {
+        Self {
+            generation,
+            id,
+            sha256,
+            state: State::Recorded,
+            created_at: Time(at),
+            published_at: None,
+            expires_at: Time(duration::after(at, lifetime)),
+        }
+    }
+
+    /// Whether a caller may present it at `now`, as far as the record alone can tell.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Recorded | State::Active | State::Superseded => now < self.expires_at.0,
+            State::Expired | State::Revoked => false,
+        }
+    }
+
+    /// How long it was given to live when it was minted, unless its end was moved since.
+    pub fn lifetime(&self) -> SignedDuration {
+        self.expires_at.0.duration_since(self.created_at.0)
+    }
+
+    fn end_by(&mut self, at: Timestamp) {
+        self.expires_at.0 = self.expires_at.0.min(at);
+    }
+}
+
+/// The records of one token, oldest generation first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records(Vec<Record>);
+
+impl Records {
+    /// These records as they are at `now`: whatever ran out of time is expired.
+    pub fn at(records: &[Record], now: Timestamp) -> Self {
+        let mut records = records.to_vec();
+        records.sort_by_key(|record| record.generation);
+        let mut records = Self(records);
+        records.expire(now);
+        records
+    }
+
+    /// All of them, oldest first.
+    pub fn as_slice(&self) -> &[Record] {
+        &self.0
+    }
+
+    /// The highest number given so far; 0 when none was.
+    pub fn last_generation(&self) -> i64 {
+        self.0.last().map_or(0, |record| record.generation)
+    }
+
+    /// The generation that the Secret should hold.
+    pub fn served(&self) -> Option<&Record> {
+        self.0.iter().rev().find(|record| record.state == State::Active)
+    }
+
+    /// Generations of which it is not known whether they were published.
+    pub fn recorded(&self) -> impl Iterator<Item = &Record> {
+        self.0.iter().filter(|record| record.state == State::Recorded)
+    }
+
+    /// Generations that a caller may still present.
+    pub fn valid(&self) -> impl Iterator<Item = &Record> {
+        self.0.iter().filter(|record| matches!(record.state, State::Recorded | State::Active | State::Superseded))
+    }
+
+    /// When the last overlap ends; nothing when none is running.
+    pub fn overlap_ends(&self) -> Option<Timestamp> {
+        let superseded = self.0.iter().filter(|record| record.state == State::Superseded);
+        superseded.map(|record| record.expires_at.0).max()
+    }
+
+    /// When the next of them runs out of time.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.valid().map(|record| record.expires_at.0).min()
+    }
+
+    /// From when on another generation may be put on record.
+    ///
+    /// While a publish of which nothing was heard may still land, its digest is kept; so that there are never more than
+    /// [`MAX_VALID`], another is minted only once one of them can land no more.
+    pub fn may_record_from(&self) -> Option<Timestamp> {
+        let landed = self.recorded().map(|record| duration::after(record.created_at.0, LANDS_WITHIN));
+        (self.recorded().count() + 1 >= MAX_VALID).then(|| landed.min()).flatten()
+    }
+
+    /// Puts a new generation on record.
+    ///
+    /// A fourth valid one ends the oldest superseded. What the Secret holds or may come to hold is never ended here.
+    pub fn record(&mut self, record: Record, now: Timestamp) {
+        self.0.retain(|lost| lost.state != State::Recorded || duration::after(lost.created_at.0, LANDS_WITHIN) > now);
+        self.0.push(record);
+        let excess = self.valid().count().saturating_sub(MAX_VALID);
+        let superseded = self.0.iter_mut().filter(|record| record.state == State::Superseded);
+        superseded.take(excess).for_each(|record| record.end_by(now));
+        self.expire(now);
+    }
+
+    /// The Secret holds `generation` since `at`: its predecessor's overlap begins.
+    ///
+    /// Every other generation of which it was not known whether it was published is dropped: the publish that stands
+    /// changed the Secret's version, so theirs can no longer land.
+    pub fn publish(&mut self, generation: i64, at: Timestamp, overlap: SignedDuration) {
+        self.0.retain(|record| record.state != State::Recorded || record.generation == generation);
+        for record in &mut self.0 {
+            if record.generation == generation && record.state == State::Recorded {
+                record.state = State::Active;
+                record.published_at = Some(Time(at));
+            } else if record.generation != generation && record.state == State::Active {
+                record.state = State::Superseded;
+                record.end_by(duration::after(at, overlap));
+            }
+        }
+    }
+
+    /// Takes a generation off the record that is known never to have been published.
+    pub fn drop_unpublished(&mut self, generation: i64) {
+        self.0.retain(|record| record.state != State::Recorded || record.generation != generation);
+    }
+
+    /// Withdraws every valid generation, for ever.
+    pub fn revoke(&mut self) {
+        for record in self.0.iter_mut().filter(|record| record.state != State::Expired) {
+            record.state = State::Revoked;
+        }
+    }
+
+    /// Removes the oldest ended ones but two. Revoked ones stay until the token is deleted.
+    pub fn prune(&mut self) {
+        let expired = self.0.iter().filter(|record| record.state == State::Expired).count();
+        let mut excess = expired.saturating_sub(KEPT_ENDED);
+        self.0.retain(|record| {
+            let goes = record.state == State::Expired && excess > 0;
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// Hands the records back, for status.
+    pub fn into_vec(self) -> Vec<Record> {
+        self.0
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        for record in &mut self.0 {
+            if matches!(record.state, State::Recorded | State::Active | State::Superseded) && record.expires_at.0 <= now
+            {
+                record.state = State::Expired;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
+    }
+
+    fn minted(generation: i64, hour: i64) -> Record {
+        Record::new(generation, format!("id{generation}"), Digest::of(generation.to_string()), at(hour), HOUR * 10)
+    }
+
+    /// Generation 1 superseded at hour 1 with an overlap of two hours, generation 2 served.
+    fn rotated() -> Records {
+        let mut records = Records::default();
+        records.record(minted(1, 0), at(0));
+        records.publish(1, at(0), HOUR);
+        records.record(minted(2, 1), at(1));
+        records.publish(2, at(1), HOUR * 2);
+        records
+    }
+
+    fn states(records: &Records) -> Vec<(i64, State)> {
+        records.as_slice().iter().map(|record| (record.generation, record.state)).collect()
+    }
+
+    #[test]
+    fn a_predecessor_ages_only_once_its_successor_is_published() {
+        let mut records = Records::default();
+        records.record(minted(1, 0), at(0));
+        records.publish(1, at(0), HOUR);
+        records.record(minted(2, 1), at(1));
+        assert_eq!(states(&records), [(1, State::Active), (2, State::Recorded)]);
+        assert_eq!(records.as_slice()[0].expires_at.0, at(10));
+        records.publish(2, at(1), HOUR * 2);
+        assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active)]);
+        assert_eq!(records.as_slice()[0].expires_at.0, at(3));
+    }
+
+    #[test]
+    fn an_overlap_never_extends_an_expiry() {
+        let mut records = rotated();
+        records.record(minted(3, 2), at(2));
+        records.publish(3, at(2), HOUR * 1000);
+        assert_eq!(records.as_slice()[0].expires_at.0, at(3));
+        assert_eq!(records.as_slice()[1].expires_at.0, at(11));
+    }
+
+    #[test]
+    fn what_ran_out_of_time_is_expired() {
+        let records = Records::at(&rotated().into_vec(), at(3));
+        assert_eq!(states(&records), [(1, State::Expired), (2, State::Active)]);
+        assert!(rotated().as_slice()[0].is_valid(at(2)));
+        assert!(!rotated().as_slice()[0].is_valid(at(3)), "the instant of expiry is refused");
+    }
+
+    #[test]
+    fn a_lost_generation_stays_until_another_is_published() {
+        let mut records = rotated();
+        records.record(minted(3, 1), at(1));
+        records.record(minted(4, 1), at(1));
+        assert!(records.recorded().map(|record| record.generation).eq([3, 4]));
+        assert_eq!(states(&records)[0], (1, State::Expired), "a fourth valid one ends the oldest");
+        records.publish(4, at(1), HOUR);
+        assert_eq!(states(&records), [(1, State::Expired), (2, State::Superseded), (4, State::Active)]);
+    }
+
+    #[test]
+    fn lost_generations_are_bounded_and_kept_while_they_may_still_land() {
+        let mut records = Records::default();
+        records.record(minted(1, 0), at(0));
+        records.publish(1, at(0), HOUR);
+        assert_eq!(records.may_record_from(), None);
+        for generation in [2, 3] {
+            records.record(minted(generation, 1), at(1));
+        }
+        let landed = at(1) + LANDS_WITHIN;
+        assert_eq!(records.may_record_from(), Some(landed));
+        records.record(minted(4, 2), landed);
+        assert_eq!(states(&records), [(1, State::Active), (4, State::Recorded)]);
+    }
+
+    #[test]
+    fn a_refused_generation_is_dropped_and_the_served_one_is_untouched() {
+        let mut records = rotated();
+        records.record(minted(3, 4), at(1));
+        records.drop_unpublished(3);
+        records.drop_unpublished(2);
+        assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active)]);
+    }
+
+    #[test]
+    fn revoked_is_final_and_expired_stays_expired() {
+        let mut records = Records::at(&rotated().into_vec(), at(3));
+        records.revoke();
+        assert_eq!(states(&records), [(1, State::Expired), (2, State::Revoked)]);
+        records.publish(2, at(3), HOUR);
+        assert_eq!(states(&records), [(1, State::Expired), (2, State::Revoked)]);
+    }
+
+    #[test]
+    fn two_ended_generations_stay_listed_and_all_revoked_ones() {
+        let mut records = Records::default();
+        for generation in 1..=6 {
+            let mut record = minted(generation, 0);
+            record.state = if generation == 2 { State::Revoked } else { State::Expired };
+            records.0.push(record);
+        }
+        records.prune();
+        assert!(records.as_slice().iter().map(|record| record.generation).eq([2, 5, 6]));
+    }
+}

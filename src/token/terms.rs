@@ -1,0 +1,53 @@
+//! What a token and its Instance ask for, checked: nothing after this sees two options.
+
+use jiff::SignedDuration;
+
+/// What an Instance allows every token that opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// First part of every plaintext.
+    pub prefix: String,
+    /// How long a generation is valid when the token does not say.
+    pub default_lifetime: SignedDuration,
+    /// How long a generation may be valid at most.
+    pub max_lifetime: SignedDuration,
+    /// How long a predecessor stays valid when the token does not say.
+    pub default_overlap: SignedDuration,
+    /// How long a predecessor may stay valid at most.
+    pub max_overlap: SignedDuration,
+}
+
+/// When a generation is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// This long after it was published.
+    Every(SignedDuration),
+    /// This long before it expires.
+    BeforeExpiry(SignedDuration),
+    /// When a third of its lifetime is left.
+    LastThird,
+}
+
+impl Schedule {
+    /// From one rotation to the next, for generations of this lifetime.
+    pub fn interval(self, lifetime: SignedDuration) -> SignedDuration {
+        match self {
+            Self::Every(interval) => interval,
+            Self::BeforeExpiry(rest) => lifetime - rest,
+            Self::LastThird => SignedDuration::from_secs(lifetime.as_secs() / 3 * 2),
+        }
+    }
+}
+
+/// What a token's generations live by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// First part of the next plaintext.
+    pub prefix: String,
+    /// How long the next generation is valid.
+    pub lifetime: SignedDuration,
+    /// When the served generation is replaced.
+    pub schedule: Schedule,
+    /// How long a predecessor stays valid after its successor is published.
+    pub overlap: SignedDuration,
+}
