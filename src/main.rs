@@ -1,1 +1,5 @@
-fn main() {}
+//! The `tokenry` program.
+
+fn main() -> std::process::ExitCode {
+    tokenry::cli::main()
+}

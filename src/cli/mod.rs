@@ -1,0 +1,87 @@
+//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`.
+
+mod crds;
+mod operator;
+mod verifier;
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use tokio::net::TcpListener;
+
+use crate::outside::{
+    Scope, server,
+    telemetry::{self, Format},
+};
+use clap::{Args, Parser, Subcommand};
+
+/// Issues, delivers, rotates and revokes API access tokens, the Kubernetes way.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator: mints, delivers, rotates and takes away tokens
+    Operator(Common),
+    /// Run the verifier: judges the tokens that callers present
+    Verifier(Common),
+    /// Print the CustomResourceDefinitions, or write one file for each into a directory
+    Crds(crds::Crds),
+}
+
+/// What the processes that run in a cluster share.
+#[derive(Args)]
+struct Common {
+    /// Address to serve at; port 0 takes a free one, which is printed
+    #[arg(long, env = "TOKENRY_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// The one namespace to look at; left out: all of them
+    #[arg(long, env = "TOKENRY_NAMESPACE")]
+    namespace: Option<String>,
+    /// What to log: off, error, warn, info, debug or trace, or filter directives such as tokenry=debug,info
+    #[arg(long, env = "TOKENRY_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+    /// How to log
+    #[arg(long, env = "TOKENRY_LOG_FORMAT", default_value = "json")]
+    log_format: Format,
+}
+
+impl Common {
+    fn scope(&self) -> Scope {
+        let named = self.namespace.clone().filter(|name| !name.is_empty());
+        named.map_or(Scope::Cluster, Scope::Namespace)
+    }
+
+    async fn listen(&self) -> Result<TcpListener, String> {
+        server::listen(self.listen).await.map_err(|error| error.to_string())
+    }
+
+    fn log(&self) -> Result<(), String> {
+        telemetry::log(&self.log_level, self.log_format)
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Operator(common) => operator::main(&common),
+        Command::Verifier(common) => verifier::main(&common),
+        Command::Crds(crds) => crds.main(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tokenry: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a process of a cluster until it ends.
+fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(run)
+}

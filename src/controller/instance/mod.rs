@@ -1,0 +1,93 @@
+//! The `Instance` controller: what its tokens obey, and the objects that its endpoints need.
+
+mod decide;
+mod execute;
+mod observe;
+mod settle;
+mod validate;
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, SelectAll};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    Rooms,
+    kind::{Checked, Kind, Settled, Version, version},
+    run::{each, every, mapped},
+};
+use crate::{
+    crd::{Instance, Reason, instance::InstanceStatus},
+    outside::{Refusal, clock::jumps},
+};
+
+pub use decide::{Decision, Step};
+pub use observe::{Observed, World};
+pub use validate::{InstanceTerms, policy};
+
+impl Kind for Instance {
+    type World = World;
+    type Terms = InstanceTerms;
+    type Decision = Decision;
+    type Progress = execute::Progress;
+    type Status = InstanceStatus;
+
+    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "organization", "endpoints"];
+
+    async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
+        Ok(observe::observe(self, rooms, now))
+    }
+
+    fn validate(world: &World) -> Checked<InstanceTerms> {
+        validate::validate(world)
+    }
+
+    fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
+        decide::decide(world, terms)
+    }
+
+    fn reason(decision: &Decision) -> Reason {
+        decision.reason
+    }
+
+    async fn execute(
+        rooms: &Rooms,
+        world: &World,
+        _: &Checked<InstanceTerms>,
+        decision: Decision,
+    ) -> Result<(Version, execute::Progress), Refusal> {
+        Ok((version(&*world.instance), execute::execute(rooms, decision).await?))
+    }
+
+    fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &execute::Progress) -> Settled<InstanceStatus> {
+        settle::settle(world, terms, progress)
+    }
+
+    fn status(&self) -> Option<&InstanceStatus> {
+        self.status.as_ref()
+    }
+}
+
+/// Names the Instances that something has happened to: to themselves, or to a Service or Ingress in their namespace that
+/// they made or refer to.
+pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
+    let caches = &rooms.caches;
+    let (services, ingresses) = (rooms.clone(), rooms.clone());
+    futures::stream::select_all([
+        each(caches.instances.touched()),
+        mapped(caches.services.touched(), move |service| using(&services, service)),
+        mapped(caches.ingresses.touched(), move |ingress| using(&ingresses, ingress)),
+        every(jumps(rooms.clock.clone()), caches.instances.store()),
+    ])
+}
+
+fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
+    let name = object.name_any();
+    let users = rooms.caches.instances.filter(|instance| {
+        let manager = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+        let refers = manager.is_some_and(|manager| manager.name.as_str() == name);
+        instance.namespace() == object.meta().namespace && (refers || observe::exposed_name(instance) == name)
+    });
+    users.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
+}

@@ -1,0 +1,68 @@
+//! Reads everything an Instance depends on, once. Caches will do: every write carries what was seen, so an old view ends in
+//! a conflict.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    controller::{Rooms, token::belongs},
+    crd::{Instance, instance::EndpointName, name},
+    outside::{Cache, watch::Object},
+};
+
+/// Everything a pass over an Instance knows.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// When it was read.
+    pub now: Timestamp,
+    /// The Instance itself.
+    pub instance: Arc<Instance>,
+    /// The Service that serves the Admin API.
+    pub manager: Option<Arc<Service>>,
+    /// What holds the name of its endpoint's Service.
+    pub service: Observed<Service>,
+    /// What holds the name of its endpoint's Ingress.
+    pub ingress: Observed<Ingress>,
+}
+
+/// What holds a name that an Instance needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed<K> {
+    /// Nothing.
+    Absent,
+    /// What this Instance made.
+    Ours(Arc<K>),
+    /// Something that is not ours by uid.
+    Foreign,
+}
+
+/// The name of the objects of an Instance's endpoint.
+pub fn exposed_name(instance: &Instance) -> String {
+    name::exposed(&instance.name_any(), EndpointName::Admin.as_str())
+}
+
+/// Reads the caches.
+pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
+    let namespace = instance.namespace().unwrap_or_default();
+    let uid = instance.uid().unwrap_or_default();
+    let name = exposed_name(&instance);
+    let wanted = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    World {
+        now,
+        manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
+        service: observed(&rooms.caches.services, &namespace, &name, &uid),
+        ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),
+        instance,
+    }
+}
+
+fn observed<K: Object + Resource>(cache: &Cache<K>, namespace: &str, name: &str, uid: &str) -> Observed<K> {
+    match cache.get(namespace, name) {
+        None => Observed::Absent,
+        Some(object) if belongs(&*object, uid) => Observed::Ours(object),
+        Some(_) => Observed::Foreign,
+    }
+}

@@ -1,0 +1,84 @@
+//! Folds what was done into a status.
+
+use super::{
+    execute::Progress,
+    observe::{World, exposed_name},
+    validate::InstanceTerms,
+};
+use crate::{
+    controller::kind::{Checked, Settled},
+    crd::{
+        Conditions, Fault, Reason,
+        condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY},
+        instance::InstanceStatus,
+    },
+    exposure,
+    outside::events::Note,
+};
+
+/// The whole status after `progress`, what users are told, and when to look again.
+pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
+    let instance = &world.instance;
+    let old = instance.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::from(Some(&old.conditions), instance.metadata.generation, world.now);
+    let faults = terms.as_ref().err();
+    match faults {
+        None => conditions.set(ACCEPTED, true, Reason::Accepted, "the spec is valid"),
+        Some(faults) => conditions.set(ACCEPTED, false, progress.reason, told(faults)),
+    }
+    let (conclusion, reason, message) = endpoints(world, terms, progress);
+    let ready = conclusion == Conclusion::Ready;
+    conditions.set(ENDPOINTS_READY, ready, reason, &*message);
+    let told_before = old
+        .conditions
+        .iter()
+        .find(|c| c.type_ == READY)
+        .map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
+    conditions.conclude(conclusion, reason, &*message);
+    let told_now = conditions.get(READY).map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
+    let wake = (!ready && reason != Reason::Deleting).then(|| conditions.retry(READY));
+    let notes = if told_before == told_now || reason == Reason::Deleting {
+        Vec::new()
+    } else if ready {
+        vec![Note::normal(reason, message)]
+    } else {
+        vec![Note::warning(reason, message)]
+    };
+    let standing = if ready { exposure::endpoints(instance) } else { old.endpoints };
+    let status = InstanceStatus {
+        observed_generation: instance.metadata.generation,
+        conditions: conditions.into_vec(),
+        organization: Some(instance.organization().to_owned()),
+        endpoints: standing,
+    };
+    Settled { status, notes, wake }
+}
+
+/// How the endpoints stand: what it comes to, the word for it, and in words.
+fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> (Conclusion, Reason, String) {
+    let name = exposed_name(&world.instance);
+    if let Err(faults) = terms {
+        return (Conclusion::Stalled, progress.reason, told(faults));
+    }
+    if let Some(refusal) = &progress.failure {
+        return (Conclusion::Working, Reason::EndpointFailed, format!("{name}: {refusal}; trying again"));
+    }
+    match (progress.reason, terms) {
+        (Reason::Deleting, _) => (Conclusion::Working, Reason::Deleting, "being deleted".into()),
+        (Reason::EndpointForeign, _) => {
+            let message = format!(
+                "a Service or Ingress {name} exists and is not this Instance's; delete it, or rename the Instance"
+            );
+            (Conclusion::Stalled, Reason::EndpointForeign, message)
+        }
+        (_, Ok(InstanceTerms { endpoint: Err(missing) })) => {
+            (Conclusion::of(missing.reason), missing.reason, missing.to_string())
+        }
+        (Reason::NoEndpoints, _) => (Conclusion::Ready, Reason::NoEndpoints, "no endpoint is asked for".into()),
+        (reason, _) => (Conclusion::Ready, reason, format!("{name} stands")),
+    }
+}
+
+fn told(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,154 @@
+//! Checks what an Instance asks for.
+
+use jiff::SignedDuration;
+use kube::core::Selector;
+
+use super::observe::World;
+use crate::{
+    controller::{kind::Checked, token::parsed},
+    crd::{
+        Fault,
+        instance::{InstanceSpec, NamespacesFrom},
+    },
+    exposure::{self, Exposed},
+    token::{
+        Policy,
+        duration::{Duration, written},
+        format,
+    },
+};
+
+const DAY: i64 = 24;
+
+/// What an Instance asks for, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceTerms {
+    /// Its endpoint, ready to be built; what is missing for it, which is no fault of the spec; or that there is none.
+    pub endpoint: Result<Option<Exposed>, Fault>,
+}
+
+/// Every fault of the spec.
+pub fn validate(world: &World) -> Checked<InstanceTerms> {
+    policy(&world.instance.spec)?;
+    let manager = world.instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    let name = world.instance.metadata.name.as_deref().unwrap_or_default();
+    let endpoint = match (world.instance.endpoints().first(), manager) {
+        (None, _) => Ok(None),
+        (Some(_), None) => {
+            return Err(vec![Fault::invalid(
+                "spec.manager.service",
+                "is needed: name the Service that serves the Admin API",
+            )]);
+        }
+        (Some(endpoint), Some(wanted)) => exposure::exposed(name, endpoint, wanted, world.manager.as_deref()).map(Some),
+    };
+    Ok(InstanceTerms { endpoint })
+}
+
+/// What every token of an Instance obeys, with what was left out filled in.
+pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
+    let mut faults = Vec::new();
+    let tokens = &spec.tokens;
+    let lifetime = tokens.lifetime.clone().unwrap_or_default();
+    let overlap = tokens.overlap.clone().unwrap_or_default();
+    let (default_lifetime, max_lifetime) = within(
+        lifetime.default,
+        lifetime.max,
+        (90 * DAY, 365 * DAY),
+        ("spec.tokens.lifetime.default", "spec.tokens.lifetime.max"),
+        &mut faults,
+    );
+    let (default_overlap, max_overlap) = within(
+        overlap.default,
+        overlap.max,
+        (DAY, 7 * DAY),
+        ("spec.tokens.overlap.default", "spec.tokens.overlap.max"),
+        &mut faults,
+    );
+    let prefix = tokens.prefix.clone().unwrap_or_else(|| "tkn".into());
+    if !format::is_prefix(&prefix) {
+        faults.push(Fault::invalid(
+            "spec.tokens.prefix",
+            "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem",
+        ));
+    }
+    let selector = tokens.namespaces.selector.clone();
+    if tokens.namespaces.from == NamespacesFrom::Selector
+        && selector.is_none_or(|selector| Selector::try_from(selector).is_err())
+    {
+        faults.push(Fault::invalid(
+            "spec.tokens.namespaces.selector",
+            "is not a label selector; give matchLabels or matchExpressions",
+        ));
+    }
+    if faults.is_empty() {
+        Ok(Policy { prefix, default_lifetime, max_lifetime, default_overlap, max_overlap })
+    } else {
+        Err(faults)
+    }
+}
+
+/// A default and a maximum; what is left out is taken from `hours`, and a default of ours never exceeds a maximum of theirs.
+fn within(
+    default: Option<Duration>,
+    max: Option<Duration>,
+    hours: (i64, i64),
+    paths: (&'static str, &'static str),
+    faults: &mut Vec<Fault>,
+) -> (SignedDuration, SignedDuration) {
+    let max = parsed(max.as_ref(), paths.1, faults).unwrap_or(SignedDuration::from_hours(hours.1));
+    let Some(default) = parsed(default.as_ref(), paths.0, faults) else {
+        return (SignedDuration::from_hours(hours.0).min(max), max);
+    };
+    if default > max {
+        faults.push(Fault::invalid(paths.0, format!("must not be longer than the maximum, {}", written(max))));
+    }
+    (default, max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn of(tokens: Value) -> Checked<Policy> {
+        policy(&serde_json::from_value(json!({ "tokens": tokens })).unwrap())
+    }
+
+    fn paths(tokens: Value) -> Vec<&'static str> {
+        of(tokens).unwrap_err().into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn left_out_it_is_as_documented() {
+        let hours = SignedDuration::from_hours;
+        let policy = of(json!({})).unwrap();
+        assert_eq!((policy.default_lifetime, policy.max_lifetime), (hours(90 * 24), hours(365 * 24)));
+        assert_eq!((policy.default_overlap, policy.max_overlap), (hours(24), hours(7 * 24)));
+        assert_eq!(policy.prefix, "tkn");
+    }
+
+    #[test]
+    fn a_default_of_ours_never_exceeds_a_maximum_of_theirs() {
+        let policy = of(json!({"lifetime": {"max": "1h"}, "overlap": {"max": "1m"}})).unwrap();
+        assert_eq!(policy.default_lifetime, SignedDuration::from_hours(1));
+        assert_eq!(policy.default_overlap, SignedDuration::from_mins(1));
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_path() {
+        let all = json!({
+            "lifetime": {"default": "2d", "max": "1d"}, "overlap": {"default": "x"}, "prefix": "A",
+            "namespaces": {"from": "Selector"},
+        });
+        assert_eq!(
+            paths(all),
+            [
+                "spec.tokens.lifetime.default",
+                "spec.tokens.overlap.default",
+                "spec.tokens.prefix",
+                "spec.tokens.namespaces.selector"
+            ]
+        );
+    }
+}

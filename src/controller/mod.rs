@@ -1,0 +1,89 @@
+//! Reads, decides, writes: one generic pass over every kind.
+//!
+//! ```text
+//! watch event ─▶ observe ─▶ validate ─▶ decide ─▶ execute ─▶ settle ─▶ apply status ─▶ events, metrics, next wake-up
+//!                reads      pure        pure      writes,    pure
+//!                once       all faults  cannot    in order
+//!                                       fail
+//! ```
+
+pub mod account;
+pub mod instance;
+pub mod kind;
+pub mod run;
+pub mod token;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+
+use crate::{
+    crd::{Account, ApiToken, Instance, SealedSecret},
+    outside::{Cache, Clock, Reader, Writer, events::Events, metrics::Metrics, watch::NamespaceMeta},
+};
+
+/// What a pass may touch.
+pub struct Rooms {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What there is.
+    pub caches: Caches,
+    /// Reads past the caches.
+    pub reader: Reader,
+    /// Writes.
+    pub writer: Writer,
+    /// Tells users.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The objects that the controllers read, by kind.
+pub struct Caches {
+    /// Instances.
+    pub instances: Cache<Instance>,
+    /// Accounts: ServiceAccounts of tokenry.dev.
+    pub accounts: Cache<Account>,
+    /// Tokens.
+    pub tokens: Cache<ApiToken>,
+    /// Secrets of our type.
+    pub secrets: Cache<SealedSecret>,
+    /// Services.
+    pub services: Cache<Service>,
+    /// Ingresses.
+    pub ingresses: Cache<Ingress>,
+    /// Namespaces.
+    pub namespaces: Cache<NamespaceMeta>,
+}
+
+impl Caches {
+    /// Waits until every kind has been read: before that, what is missing may only not have been heard of.
+    pub async fn synced(&self) {
+        let Self { instances, accounts, tokens, secrets, services, ingresses, namespaces } = self;
+        tokio::join!(
+            instances.synced(),
+            accounts.synced(),
+            tokens.synced(),
+            secrets.synced(),
+            services.synced(),
+            ingresses.synced(),
+            namespaces.synced(),
+        );
+    }
+
+    /// Which kinds have not been read yet; an error that names them.
+    pub fn missing(&self) -> Result<(), String> {
+        let Self { instances, accounts, tokens, secrets, services, ingresses, namespaces } = self;
+        let synced = [
+            ("Instance", instances.is_synced()),
+            ("ServiceAccount of tokenry.dev", accounts.is_synced()),
+            ("ApiToken", tokens.is_synced()),
+            ("Secret", secrets.is_synced()),
+            ("Service", services.is_synced()),
+            ("Ingress", ingresses.is_synced()),
+            ("Namespace", namespaces.is_synced()),
+        ];
+        let missing: Vec<_> = synced.iter().filter(|(_, synced)| !synced).map(|(kind, _)| *kind).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("waiting for the first list of: {}", missing.join(", "))) }
+    }
+}

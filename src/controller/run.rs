@@ -1,0 +1,155 @@
+//! The pass, and when to come back: the only place that requeues.
+#![allow(clippy::disallowed_types, reason = "the one home of Action")]
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::{
+        controller::{Action, Config, applier},
+        reflector::{ObjectRef, Store},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Rooms,
+    kind::{Kind, version},
+};
+use crate::outside::{Clock, Refusal, events};
+
+/// Passes under way at once, for each kind.
+const CONCURRENCY: u16 = 16;
+/// The longest that a pass may take. An API call that hangs is given up, and looked into by the next pass.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The soonest and the latest wake-up.
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_secs(60 * 60);
+/// After a pass that could not even write a status.
+const NO_STATUS: Duration = Duration::from_secs(15);
+/// After a pass that saw something old.
+const STALE: Duration = Duration::from_secs(1);
+
+/// One pass over one object: reads once, decides, does it, and says so. Returns when to come back at the latest.
+///
+/// # Errors
+/// The world could not be read, or the status could not be written; whatever was done is found by the next pass.
+pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
+    let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
+    let terms = K::validate(&world); // pure
+    let decision = K::decide(&world, &terms); // pure
+    rooms.metrics.decision(&K::kind(&()), K::reason(&decision));
+    let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
+    let settled = K::settle(&world, &terms, &progress); // pure
+    if version != self::version(&*object) || object.status() != Some(&settled.status) {
+        rooms.writer.status(&*object, &version, &settled.status, K::STATUS_FIELDS).await?; // writes
+    }
+    for note in &settled.notes {
+        log(&*object, note);
+        rooms.events.publish(note, &events::reference(&*object)).await;
+    }
+    Ok(settled.wake)
+}
+
+fn log<K: Kind>(object: &K, note: &events::Note) {
+    let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
+    if note.warning {
+        tracing::warn!(%kind, %namespace, %name, reason = %note.reason, "{}", note.text);
+    } else {
+        tracing::info!(%kind, %namespace, %name, reason = %note.reason, "{}", note.text);
+    }
+}
+
+/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way.
+pub async fn run<K: Kind>(
+    rooms: Arc<Rooms>,
+    store: Store<K>,
+    triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    if stop.run_until_cancelled(rooms.caches.synced()).await.is_none() {
+        return Ok(());
+    }
+    let queue = triggers.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
+    let work = |object: Arc<K>, rooms: Arc<Rooms>| Box::pin(work(object, rooms));
+    let retry = |object: Arc<K>, refusal: &Refusal, _: Arc<Rooms>| retry(&*object, refusal);
+    let config = Config::default().concurrency(CONCURRENCY);
+    applier(work, retry, rooms, store, queue.boxed(), config).for_each(async |_| ()).await;
+    Ok(())
+}
+
+async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Result<Action, Refusal> {
+    let late = || Refusal::Unavailable(format!("a pass took longer than {} s", LIMIT.as_secs()));
+    let outcome = tokio::time::timeout(LIMIT, pass(object, &rooms)).await.unwrap_or_else(|_| Err(late()));
+    rooms.metrics.pass(&K::kind(&()), &outcome);
+    outcome.map(|wake| Action::requeue(wait(wake, &*rooms.clock)))
+}
+
+/// How long until `wake`.
+fn wait(wake: Option<Timestamp>, clock: &dyn Clock) -> Duration {
+    let until = wake.map(|wake| wake.duration_since(clock.now()));
+    let wait = until.map_or(LATEST, |until| Duration::try_from(until).unwrap_or_default());
+    wait.clamp(SOONEST, LATEST)
+}
+
+fn retry<K: Kind>(object: &K, refusal: &Refusal) -> Action {
+    let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
+    match refusal {
+        Refusal::Stale | Refusal::Gone => {
+            tracing::debug!(%kind, %namespace, %name, %refusal, "looking again");
+            Action::requeue(STALE)
+        }
+        Refusal::Invalid(_) | Refusal::Forbidden(_) | Refusal::Unavailable(_) => {
+            tracing::warn!(%kind, %namespace, %name, %refusal, "a pass failed, trying again");
+            Action::requeue(NO_STATUS)
+        }
+    }
+}
+
+/// Names every object that `touched` brings.
+pub fn each<K: Kind>(touched: impl Stream<Item = Arc<K>> + Send + 'static) -> stream::BoxStream<'static, ObjectRef<K>> {
+    touched.map(|object| ObjectRef::from_obj(&*object)).boxed()
+}
+
+/// Names every object that `about` finds for each one that `touched` brings.
+pub fn mapped<T: Send + Sync + 'static, K: Kind>(
+    touched: impl Stream<Item = Arc<T>> + Send + 'static,
+    about: impl Fn(&T) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+) -> stream::BoxStream<'static, ObjectRef<K>> {
+    touched.flat_map(move |object| stream::iter(about(&object))).boxed()
+}
+
+/// Names every object in `store` each time `all` says so.
+pub fn every<K: Kind>(
+    all: impl Stream<Item = ()> + Send + 'static,
+    store: Store<K>,
+) -> stream::BoxStream<'static, ObjectRef<K>> {
+    all.flat_map(move |()| {
+        stream::iter(store.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+
+    struct Held(Timestamp);
+
+    impl Clock for Held {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    #[test]
+    fn every_wake_up_is_within_a_second_and_an_hour() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let after = |seconds| wait(Some(now + SignedDuration::from_secs(seconds)), &Held(now)).as_secs();
+        assert_eq!([after(-5), after(0), after(7), after(100_000)], [1, 1, 7, 3600]);
+        assert_eq!(wait(None, &Held(now)), LATEST);
+    }
+}

@@ -1,0 +1,213 @@
+//! Does what was decided: record before publish, by type.
+//!
+//! [`Minted`] can only be recorded, and only what is [`Recorded`] can be published.
+
+use kube::{Resource, ResourceExt};
+
+use super::{
+    decide::{Act, Decision},
+    delivery::{Delivery, Details},
+    observe::{Held, World},
+    settle::settle,
+    validate::TokenTerms,
+};
+use crate::{
+    controller::{
+        Rooms,
+        kind::{Checked, Kind, Version, version},
+    },
+    crd::{Account, ApiToken, Reason, account::AccountSpec, api_token::BoundAccount, name},
+    outside::{Refusal, Standing, entropy, writer::Address},
+    token::{Digest, Plaintext, Record, format},
+};
+
+use jiff::Timestamp;
+
+/// How far a pass came.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What was to be done.
+    pub decision: Decision,
+    /// The account that the token was bound to.
+    pub bound: Option<BoundAccount>,
+    /// The generation that was put on record.
+    pub recorded: Option<Record>,
+    /// The generation that the Secret holds, and since when.
+    pub published: Option<(i64, Timestamp)>,
+    /// What could not be done.
+    pub failure: Option<Failure>,
+}
+
+/// Something that could not be done, and will be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The word for it.
+    pub reason: Reason,
+    /// What the API server said.
+    pub refusal: Refusal,
+}
+
+impl Progress {
+    /// Nothing was done yet.
+    pub fn none(decision: Decision) -> Self {
+        Self { decision, bound: None, recorded: None, published: None, failure: None }
+    }
+
+    fn failed(mut self, reason: Reason, refusal: Refusal) -> Self {
+        self.failure = Some(Failure { reason, refusal });
+        self
+    }
+}
+
+/// Does it. A stale view, which the first write finds, ends the pass: nothing else happens.
+pub async fn execute(
+    rooms: &Rooms,
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    decision: Decision,
+) -> Result<(Version, Progress), Refusal> {
+    let done = Progress::none(decision);
+    let seen = version(&*world.token);
+    match (decision.act, terms) {
+        (Act::Mint, Ok(terms)) => mint(rooms, world, terms, done).await,
+        (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
+        (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
+        (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
+        (Act::Rest, _) | (Act::Mint | Act::Amend, Err(_)) => Ok((seen, done)),
+    }
+}
+
+async fn mint(
+    rooms: &Rooms,
+    world: &World,
+    terms: &TokenTerms,
+    done: Progress,
+) -> Result<(Version, Progress), Refusal> {
+    let bound = match bind(rooms, world).await {
+        Ok(bound) => bound,
+        Err(Refusal::Stale) => return Err(Refusal::Stale),
+        Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::AccountFailed, refusal))),
+    };
+    let minted = Minted::draw(world, terms)?;
+    let recorded = minted.record(rooms, world, terms, Progress { bound: Some(bound), ..done }).await?;
+    Ok(recorded.publish(rooms, world, terms).await)
+}
+
+/// The account that the token acts as; made where the token names none and none of its own stands yet.
+async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
+    let token = &world.token;
+    let name = token.account_name().0.to_owned();
+    if let Some(account) = &world.account {
+        return Ok(BoundAccount { name, uid: account.uid().unwrap_or_default() });
+    }
+    let mut account = Account::new(
+        &name,
+        AccountSpec {
+            instance_ref: token.spec.instance_ref.clone(),
+            display_name: None,
+            description: None,
+            active: true,
+        },
+    );
+    let meta = account.meta_mut();
+    meta.namespace = token.namespace();
+    meta.labels =
+        Some([(name::MANAGED_BY.into(), name::MANAGER.into()), (name::OWNER_UID.into(), world.uid().into())].into());
+    meta.owner_references = token.controller_owner_ref(&()).map(|owner| vec![owner]);
+    let receipt = rooms.writer.apply(&account, &Standing::Absent).await?;
+    Ok(BoundAccount { name, uid: receipt.uid })
+}
+
+async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {
+    let records = world.records();
+    let (Held::Ours(secret), Some(served)) = (&world.secret, records.served()) else { return Ok(done) };
+    let changes = Details::of(world, terms, served).changes();
+    let answer = rooms.writer.amend_secret(&address(world), &Standing::seen(&**secret), changes).await;
+    concluded(answer.map(|_| ()), done)
+}
+
+async fn withdraw(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+    let Held::Ours(secret) = &world.secret else { return Ok(done) };
+    concluded(rooms.writer.delete(&**secret).await, done)
+}
+
+/// A refusal goes into status, unless a new look will do.
+fn concluded(answer: Result<(), Refusal>, done: Progress) -> Result<Progress, Refusal> {
+    match answer {
+        Ok(()) => Ok(done),
+        Err(Refusal::Stale) => Err(Refusal::Stale),
+        Err(refusal) => Ok(done.failed(Reason::PublishFailed, refusal)),
+    }
+}
+
+fn address(world: &World) -> Address<'_> {
+    Address { namespace: world.namespace(), name: world.token.secret_name() }
+}
+
+/// A drawn value that nobody knows of yet.
+struct Minted {
+    plaintext: Plaintext,
+    record: Record,
+}
+
+impl Minted {
+    fn draw(world: &World, terms: &TokenTerms) -> Result<Self, Refusal> {
+        let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
+        let plaintext = format::assemble(&terms.life.prefix, &id, &secret);
+        let digest: Digest = plaintext.digest();
+        let record = Record::new(next_generation(world), id.to_string(), digest, world.now, terms.life.lifetime);
+        Ok(Self { plaintext, record })
+    }
+
+    /// Writes the record: from now on whoever presents the value is let in. With the version that was observed, so a stale
+    /// cache or a second replica gets a conflict and nothing else happens.
+    async fn record(
+        self,
+        rooms: &Rooms,
+        world: &World,
+        terms: &TokenTerms,
+        mut progress: Progress,
+    ) -> Result<Recorded, Refusal> {
+        progress.recorded = Some(self.record.clone());
+        let status = settle(world, &Ok(terms.clone()), &progress).status;
+        let seen = version(&*world.token);
+        let receipt = rooms.writer.status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS).await?;
+        Ok(Recorded { plaintext: self.plaintext, record: self.record, version: receipt.version, progress })
+    }
+}
+
+/// A value whose digest is on record.
+struct Recorded {
+    plaintext: Plaintext,
+    record: Record,
+    version: Version,
+    progress: Progress,
+}
+
+impl Recorded {
+    /// Writes the Secret: from now on workloads read the value.
+    async fn publish(self, rooms: &Rooms, world: &World, terms: &TokenTerms) -> (Version, Progress) {
+        let delivery = Delivery::new(world, terms, &self.record, &self.plaintext);
+        let standing = match &world.secret {
+            Held::Ours(secret) => Standing::seen(&**secret),
+            Held::Absent | Held::Foreign => Standing::Absent,
+        };
+        let hidden = [self.plaintext.expose(), delivery.encoded()];
+        let answer = rooms.writer.apply_secret(&address(world), &standing, &delivery, &hidden).await;
+        let progress = match answer {
+            Ok(receipt) => Progress { published: Some((self.record.generation, receipt.at)), ..self.progress },
+            Err(refusal) => self.progress.failed(Reason::PublishFailed, refusal),
+        };
+        (self.version, progress)
+    }
+}
+
+/// Above every number that was ever given, also where status was lost and only the Secret remembers.
+fn next_generation(world: &World) -> i64 {
+    let in_secret = match &world.secret {
+        Held::Ours(secret) => secret.annotations().get(name::GENERATION).and_then(|number| number.parse().ok()),
+        Held::Absent | Held::Foreign => None,
+    };
+    let in_status = world.status().last_generation.unwrap_or(0);
+    in_status.max(world.records().last_generation()).max(in_secret.unwrap_or(0)).saturating_add(1)
+}

@@ -1,0 +1,137 @@
+//! The `ApiToken` controller: mint, record, publish, settle.
+
+mod decide;
+mod delivery;
+mod execute;
+mod observe;
+mod settle;
+mod validate;
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, SelectAll};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    Rooms,
+    kind::{Checked, Kind, Settled, Version},
+    run::{each, every, mapped},
+};
+use crate::{
+    crd::{Account, ApiToken, Instance, Reason, SealedSecret, api_token::ApiTokenStatus},
+    outside::{Refusal, clock::jumps, watch::NamespaceMeta},
+};
+
+pub use decide::{Act, CHAIN, Decision};
+pub use execute::{Failure, Progress};
+pub use observe::{Bound, Held, World, belongs};
+pub use validate::{TokenTerms, parsed};
+
+impl Kind for ApiToken {
+    type World = World;
+    type Terms = TokenTerms;
+    type Decision = Decision;
+    type Progress = Progress;
+    type Status = ApiTokenStatus;
+
+    const STATUS_FIELDS: &'static [&'static str] = &[
+        "observedGeneration",
+        "conditions",
+        "records",
+        "lastGeneration",
+        "account",
+        "secretName",
+        "binding",
+        "organization",
+        "expiresAt",
+        "rotatesAt",
+        "revocation",
+    ];
+
+    async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
+        observe::observe(self, rooms, now).await
+    }
+
+    fn validate(world: &World) -> Checked<TokenTerms> {
+        validate::validate(world)
+    }
+
+    fn decide(world: &World, terms: &Checked<TokenTerms>) -> Decision {
+        decide::decide(world, terms)
+    }
+
+    fn reason(decision: &Decision) -> Reason {
+        decision.reason
+    }
+
+    async fn execute(
+        rooms: &Rooms,
+        world: &World,
+        terms: &Checked<TokenTerms>,
+        decision: Decision,
+    ) -> Result<(Version, Progress), Refusal> {
+        execute::execute(rooms, world, terms, decision).await
+    }
+
+    fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Settled<ApiTokenStatus> {
+        settle::settle(world, terms, progress)
+    }
+
+    fn status(&self) -> Option<&ApiTokenStatus> {
+        self.status.as_ref()
+    }
+}
+
+/// Names the tokens that something has happened to: to themselves, or to what they depend on.
+///
+/// What a token owns names it by owner reference; the rest is found by looking through the tokens.
+pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
+    let caches = &rooms.caches;
+    let (secrets, accounts, instances, namespaces) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
+    futures::stream::select_all([
+        each(caches.tokens.touched()),
+        mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
+            let owner = || {
+                tokens(&secrets, |token| {
+                    token.secret_name() == secret.name_any() && token.namespace() == secret.namespace()
+                })
+            };
+            owned(secret).map_or_else(owner, |owner| vec![owner])
+        }),
+        mapped(caches.accounts.touched(), move |account: &Account| {
+            let users = || {
+                tokens(&accounts, |token| {
+                    token.account_name().0 == account.name_any() && token.namespace() == account.namespace()
+                })
+            };
+            owned(account).map_or_else(users, |owner| vec![owner])
+        }),
+        mapped(caches.instances.touched(), move |instance: &Instance| {
+            let namespace = instance.namespace().unwrap_or_default();
+            tokens(&instances, |token| {
+                let wanted = &token.spec.instance_ref;
+                wanted.name.as_str() == instance.name_any()
+                    && wanted.namespace_or(&token.namespace().unwrap_or_default()) == namespace
+            })
+        }),
+        mapped(caches.namespaces.touched(), move |namespace: &NamespaceMeta| {
+            tokens(&namespaces, |token| token.namespace() == namespace.metadata.name)
+        }),
+        every(jumps(rooms.clock.clone()), caches.tokens.store()),
+    ])
+}
+
+fn tokens(rooms: &Rooms, keep: impl Fn(&ApiToken) -> bool) -> Vec<ObjectRef<ApiToken>> {
+    rooms.caches.tokens.filter(keep).iter().map(|token| ObjectRef::from_obj(&**token)).collect()
+}
+
+/// The token that an object belongs to.
+fn owned(object: &impl Resource) -> Option<ObjectRef<ApiToken>> {
+    let meta = object.meta();
+    let owners = meta.owner_references.iter().flatten();
+    let owner = owners
+        .into_iter()
+        .find(|owner| owner.kind == ApiToken::kind(&()) && owner.api_version == ApiToken::api_version(&()));
+    owner.map(|owner| ObjectRef::new(&owner.name).within(meta.namespace.as_deref().unwrap_or_default()))
+}

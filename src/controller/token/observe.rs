@@ -1,0 +1,160 @@
+//! Reads everything a token depends on, once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    controller::Rooms,
+    crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, secret},
+    outside::Refusal,
+    token::{Digest, Record, Records, State},
+};
+
+/// Everything a pass over a token knows.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// When it was read.
+    pub now: Timestamp,
+    /// The token itself.
+    pub token: Arc<ApiToken>,
+    /// The Instance that it refers to.
+    pub instance: Option<Arc<Instance>>,
+    /// Labels of its namespace, where they are known.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether its namespace is being deleted.
+    pub terminating: bool,
+    /// The account of the name that it acts as.
+    pub account: Option<Arc<Account>>,
+    /// What holds the name of its Secret.
+    pub secret: Held,
+}
+
+/// What holds the name of a token's Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Held {
+    /// Nothing.
+    Absent,
+    /// The token's own Secret.
+    Ours(Arc<SealedSecret>),
+    /// Something that is not ours by uid, or by type.
+    Foreign,
+}
+
+impl Held {
+    /// What `secret` is to the token of this uid.
+    pub fn of(secret: Option<Arc<SealedSecret>>, uid: &str) -> Self {
+        match secret {
+            None => Self::Absent,
+            Some(secret) if belongs(&*secret, uid) && secret.type_.as_deref() == Some(secret::TYPE) => {
+                Self::Ours(secret)
+            }
+            Some(_) => Self::Foreign,
+        }
+    }
+
+    /// The digest of the value that our own Secret holds.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Ours(secret) => secret.data.get(secret::TOKEN).and_then(|sealed| sealed.digest()),
+            Self::Absent | Self::Foreign => None,
+        }
+    }
+}
+
+/// How a token stands to the account of its choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Not bound yet.
+    Free,
+    /// Bound to the account that stands.
+    Held,
+    /// The account that it was bound to is gone, for ever.
+    Lost,
+}
+
+/// Whether `object` belongs to the owner of this uid.
+pub fn belongs(object: &impl Resource, uid: &str) -> bool {
+    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
+}
+
+impl World {
+    /// The status that stands; empty where there is none.
+    pub fn status(&self) -> ApiTokenStatus {
+        self.token.status.clone().unwrap_or_default()
+    }
+
+    /// The records as they are now.
+    pub fn records(&self) -> Records {
+        Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now)
+    }
+
+    /// The token's uid.
+    pub fn uid(&self) -> &str {
+        self.token.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The token's namespace.
+    pub fn namespace(&self) -> &str {
+        self.token.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// How the token stands to its account. An account that is being deleted is as good as gone: that cannot be undone.
+    pub fn bound(&self) -> Bound {
+        match self.token.status.as_ref().and_then(|status| status.account.as_ref()) {
+            None => Bound::Free,
+            Some(bound) if self.account.as_ref().is_some_and(|account| stands(account, &bound.uid)) => Bound::Held,
+            Some(_) => Bound::Lost,
+        }
+    }
+}
+
+fn stands(account: &Account, uid: &str) -> bool {
+    account.metadata.uid.as_deref() == Some(uid) && account.metadata.deletion_timestamp.is_none()
+}
+
+/// Reads the caches, and past them where they cannot be rested on.
+pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
+    let namespace = token.namespace().unwrap_or_default();
+    let caches = &rooms.caches;
+    let wanted = &token.spec.instance_ref;
+    let home = caches.namespaces.get("", &namespace);
+    let uid = token.uid().unwrap_or_default();
+    let mut world = World {
+        now,
+        instance: caches.instances.get(wanted.namespace_or(&namespace), wanted.name.as_str()),
+        labels: home.as_ref().map(|home| home.metadata.labels.clone().unwrap_or_default()),
+        terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
+        account: caches.accounts.get(&namespace, token.account_name().0),
+        secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
+        token,
+    };
+    if world.bound() == Bound::Lost {
+        let name = world.token.account_name().0.to_owned();
+        world.account = rooms.reader.live(&namespace, &name).await?.map(Arc::new);
+    }
+    if !cache_agrees(&world) {
+        let secret = rooms.reader.live(&namespace, world.token.secret_name()).await?;
+        world.secret = Held::of(secret.map(Arc::new), &uid);
+    }
+    Ok(world)
+}
+
+/// Whether the cached Secret is what the records say. Only then can the cache be rested on.
+fn cache_agrees(world: &World) -> bool {
+    let status = world.token.status.as_ref();
+    if world.token.spec.revoked || status.is_some_and(|status| status.revocation.is_some()) {
+        return world.secret == Held::Absent;
+    }
+    let records = world.records();
+    let served = records.served().map(|record| record.sha256);
+    records.recorded().next().is_none() && served.is_some() && served == world.secret.digest()
+}
+
+/// The newest record that the Secret is known or thought to hold.
+pub fn held_record<'a>(records: &'a Records, secret: &Held) -> Option<&'a Record> {
+    let digest = secret.digest()?;
+    let live = |record: &&Record| matches!(record.state, State::Recorded | State::Active);
+    records.as_slice().iter().rev().filter(live).find(|record| record.sha256 == digest)
+}

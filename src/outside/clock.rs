@@ -1,0 +1,90 @@
+//! What time it is.
+
+use std::time::Duration;
+
+use futures::Stream;
+use jiff::{SignedDuration, Timestamp, Unit};
+use tokio::time::Instant;
+
+use std::sync::Arc;
+
+/// Tells the time, in whole seconds, because status does: an instant that was cut when it was written would otherwise
+/// wake an object a moment too early.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now, cut to the second.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).unwrap_or(now)
+    }
+}
+
+/// How often [`jumps`] looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How far a clock may drift from the monotonic one between two looks before it counts as a jump.
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
+
+/// An item each time `clock` was set, forward or back: it is compared with the monotonic clock every second.
+///
+/// Timers run on monotonic time. After a jump every wake-up is set for the wrong moment, so everything is to be looked at
+/// anew.
+pub fn jumps(clock: Arc<dyn Clock>) -> impl Stream<Item = ()> + Send {
+    let start = (clock, None::<(Timestamp, Instant)>);
+    futures::stream::unfold(start, |(clock, mut last)| async move {
+        loop {
+            let (wall, monotonic) = (clock.now(), Instant::now());
+            if let Some((wall_before, monotonic_before)) = last.replace((wall, monotonic)) {
+                let passed = SignedDuration::try_from(monotonic - monotonic_before).unwrap_or(SignedDuration::MAX);
+                let off = wall.duration_since(wall_before).saturating_sub(passed);
+                if off.abs() > TOLERANCE {
+                    return Some(((), (clock, last)));
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    struct Held(AtomicI64, Instant);
+
+    impl Clock for Held {
+        fn now(&self) -> Timestamp {
+            let passed = self.1.elapsed().as_secs() as i64;
+            Timestamp::from_second(self.0.load(Ordering::SeqCst) + passed).unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_noticed_and_one_that_runs_is_not() {
+        let held = Arc::new(Held(AtomicI64::new(1_800_000_000), Instant::now()));
+        let mut jumps = Box::pin(jumps(held.clone()));
+        assert!(!within_a_minute(&mut jumps).await, "running");
+        for step in [3600, -3600] {
+            held.0.fetch_add(step, Ordering::SeqCst);
+            assert!(within_a_minute(&mut jumps).await, "set by {step} s");
+            assert!(!within_a_minute(&mut jumps).await, "running again");
+        }
+    }
+
+    async fn within_a_minute(jumps: &mut (impl Stream<Item = ()> + Unpin)) -> bool {
+        tokio::time::timeout(Duration::from_secs(60), jumps.next()).await.is_ok()
+    }
+
+    #[test]
+    fn the_machines_clock_is_cut_to_the_second() {
+        assert_eq!(SystemClock.now().subsec_nanosecond(), 0);
+    }
+}

@@ -1,0 +1,39 @@
+//! The way to the cluster, and the signals that end a process.
+
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A client of the cluster that this process runs in, or else of the current context of the kubeconfig.
+///
+/// It retries nothing by itself: a second place that does would double every wait, and repeat a write that was done.
+///
+/// # Errors
+/// There is neither.
+pub async fn client() -> Result<Client, String> {
+    let mut config = Config::infer()
+        .await
+        .map_err(|error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}"))?;
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| format!("cannot reach the cluster: {error}"))
+}
+
+/// Cancelled at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// Signals cannot be listened for.
+pub fn stop_on_signal() -> Result<CancellationToken, String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+        told.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,130 @@
+//! Metrics in the OpenMetrics text format. Every label has a bounded set of values.
+
+use std::fmt::Debug;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+use super::Refusal;
+
+/// Media type of what [`Metrics::text`] gives.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pass {
+    controller: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    kind: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    kind: String,
+    verb: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verdict {
+    status: u16,
+    reason: &'static str,
+}
+
+/// What a process counts.
+pub struct Metrics {
+    registry: Registry,
+    passes: Family<Pass, Counter>,
+    decisions: Family<Decision, Counter>,
+    writes: Family<Write, Counter>,
+    verdicts: Family<Verdict, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let (passes, decisions, writes, verdicts) =
+            <(Family<_, _>, Family<_, _>, Family<_, _>, Family<_, _>)>::default();
+        registry.register("controller_runtime_reconcile", "Passes over objects, by how they ended", passes.clone());
+        registry.register(
+            "tokenry_decisions",
+            "What a pass decided, by the reason that its object's conditions say",
+            decisions.clone(),
+        );
+        registry.register("tokenry_writes", "Writes to the API server, by how they were answered", writes.clone());
+        registry.register(
+            "tokenry_verifier_verdicts",
+            "Answers of the verifier, by status code and cause",
+            verdicts.clone(),
+        );
+        Self { registry, passes, decisions, writes, verdicts }
+    }
+}
+
+impl Metrics {
+    /// Counts a pass of the controller for `kind`.
+    pub fn pass<T>(&self, kind: &str, outcome: &Result<T, Refusal>) {
+        let result = if outcome.is_ok() { "success" } else { "error" };
+        self.passes.get_or_create(&Pass { controller: kind.to_lowercase(), result }).inc();
+    }
+
+    /// Counts a decision.
+    pub fn decision(&self, kind: &str, reason: impl ToString) {
+        self.decisions.get_or_create(&Decision { kind: kind.into(), reason: reason.to_string() }).inc();
+    }
+
+    /// Counts a write.
+    pub fn write<T>(&self, kind: &str, verb: &'static str, answer: &Result<T, Refusal>) {
+        let result = match answer {
+            Ok(_) => "done",
+            Err(Refusal::Stale) => "stale",
+            Err(Refusal::Invalid(_)) => "invalid",
+            Err(Refusal::Forbidden(_)) => "forbidden",
+            Err(Refusal::Gone) => "gone",
+            Err(Refusal::Unavailable(_)) => "unavailable",
+        };
+        self.writes.get_or_create(&Write { kind: kind.into(), verb, result }).inc();
+    }
+
+    /// Counts an answer of the verifier.
+    pub fn verdict(&self, status: u16, reason: &'static str) {
+        self.verdicts.get_or_create(&Verdict { status, reason }).inc();
+    }
+
+    /// Everything counted so far.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let metrics = Metrics::default();
+        metrics.pass("ApiToken", &Ok(()));
+        metrics.write::<()>("Secret", "apply", &Err(Refusal::Stale));
+        metrics.verdict(401, "Expired");
+        let text = metrics.text();
+        for line in [
+            r#"controller_runtime_reconcile_total{controller="apitoken",result="success"} 1"#,
+            r#"tokenry_writes_total{kind="Secret",verb="apply",result="stale"} 1"#,
+            r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
+}

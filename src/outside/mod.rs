@@ -1,0 +1,24 @@
+//! The only rooms that touch the world: the clock, randomness, the API server, the network, the terminal.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where they belong")]
+
+pub mod cache;
+pub mod clock;
+pub mod connect;
+pub mod entropy;
+pub mod events;
+pub mod metrics;
+pub mod reader;
+pub mod refusal;
+pub mod server;
+pub mod tasks;
+pub mod telemetry;
+pub mod watch;
+pub mod writer;
+
+pub use cache::Cache;
+pub use clock::{Clock, SystemClock};
+pub use reader::Reader;
+pub use refusal::Refusal;
+pub use tasks::Tasks;
+pub use watch::Scope;
+pub use writer::{Receipt, Standing, Writer};

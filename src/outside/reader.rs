@@ -1,0 +1,34 @@
+//! Reads past the caches: the newest there is.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use super::Refusal;
+
+/// Reads single objects from the API server.
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+}
+
+impl Reader {
+    /// A reader by `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The object of that name as it is now, or nothing where there is none.
+    ///
+    /// # Errors
+    /// There was no answer that says which.
+    pub async fn live<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.get_opt(name).await?)
+    }
+}

@@ -1,0 +1,100 @@
+//! What the API server answers when it does not do as asked.
+
+use kube::core::Status;
+
+/// Why a read or a write was not done, in the classes that make a difference.
+///
+/// Its texts never hold a plaintext: whoever sends one cuts it out of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The object is not what was seen, or exists already: look again.
+    #[error("the object changed in the meantime")]
+    Stale,
+    /// The object breaks a rule of the API server or of an admission policy.
+    #[error("refused as invalid: {0}")]
+    Invalid(String),
+    /// The operator lacks a right, or an admission policy denies it.
+    #[error("forbidden: {0}")]
+    Forbidden(String),
+    /// The object, or its kind, does not exist.
+    #[error("not found")]
+    Gone,
+    /// No answer, or one that does not say whether it was done.
+    #[error("the API server is not available: {0}")]
+    Unavailable(String),
+}
+
+impl Refusal {
+    /// Whether a write that was answered so certainly did not take place.
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::Stale | Self::Invalid(_) | Self::Forbidden(_) | Self::Gone => true,
+            Self::Unavailable(_) => false,
+        }
+    }
+
+    /// The same with every occurrence of `values` cut out of its text.
+    pub fn without(self, values: &[&str]) -> Self {
+        let cut = |text: String| values.iter().fold(text, |text, value| text.replace(value, "[value]"));
+        match self {
+            Self::Invalid(text) => Self::Invalid(cut(text)),
+            Self::Forbidden(text) => Self::Forbidden(cut(text)),
+            Self::Unavailable(text) => Self::Unavailable(cut(text)),
+            Self::Stale | Self::Gone => self,
+        }
+    }
+
+    fn of_status(status: &Status) -> Self {
+        let message = || status.message.clone();
+        match status.code {
+            404 | 410 => Self::Gone,
+            409 => Self::Stale,
+            401 | 403 => Self::Forbidden(message()),
+            400 | 405 | 413 | 415 | 422 => Self::Invalid(message()),
+            _ => Self::Unavailable(message()),
+        }
+    }
+}
+
+impl From<kube::Error> for Refusal {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(&status),
+            // The parser's text can quote what it read.
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+                Self::Unavailable("its reply could not be read".into())
+            }
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_fall_into_the_classes_that_make_a_difference() {
+        let of = |code| Refusal::of_status(&Status { code, message: "m".into(), ..Status::default() });
+        assert_eq!(of(409), Refusal::Stale);
+        assert_eq!(of(404), Refusal::Gone);
+        assert_eq!(of(403), Refusal::Forbidden("m".into()));
+        assert_eq!(of(422), Refusal::Invalid("m".into()));
+        for code in [429, 500, 503, 504] {
+            assert!(!of(code).is_definite(), "{code} does not say whether it was done");
+        }
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_read_is_not_quoted() {
+        let error = serde_json::from_str::<u8>("\"secret\"").unwrap_err();
+        assert!(error.to_string().contains("secret"));
+        assert!(!Refusal::from(kube::Error::SerdeError(error)).to_string().contains("secret"));
+    }
+
+    #[test]
+    fn values_are_cut_out() {
+        let refusal = Refusal::Invalid("bad: s3cret, czNjcmV0".into()).without(&["s3cret", "czNjcmV0"]);
+        assert_eq!(refusal, Refusal::Invalid("bad: [value], [value]".into()));
+    }
+}

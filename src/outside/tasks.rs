@@ -1,0 +1,88 @@
+//! Tasks that are joined, every one: a process that is half alive looks healthy and does nothing.
+
+use std::io;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+type Set = JoinSet<io::Result<&'static str>>;
+
+/// The tasks of one process. Dropped, it ends them.
+pub struct Tasks {
+    stop: CancellationToken,
+    finishing: Set,
+    endless: Set,
+}
+
+impl Tasks {
+    /// No tasks yet; `stop` is what tells them to finish.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, finishing: Set::new(), endless: Set::new() }
+    }
+
+    /// Starts a task that finishes by itself once it is told to stop.
+    pub fn finishing(&mut self, name: &'static str, task: impl Future<Output = io::Result<()>> + Send + 'static) {
+        self.finishing.spawn(async move { task.await.map(|()| name) });
+    }
+
+    /// Starts a task that never ends; it is cut off when all others have finished.
+    pub fn endless(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.endless.spawn(async move {
+            task.await;
+            Ok(name)
+        });
+    }
+
+    /// Waits until every finishing task has finished.
+    ///
+    /// # Errors
+    /// A task ended, or panicked, before it was told to stop.
+    pub async fn join(mut self) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                Some(ended) = self.endless.join_next() => return Err(early(ended)),
+                ended = self.finishing.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(Ok(Ok(_))) if self.stop.is_cancelled() => {}
+                    Some(ended) => return Err(early(ended)),
+                },
+            }
+        }
+    }
+}
+
+fn early(ended: Result<io::Result<&'static str>, JoinError>) -> io::Error {
+    match ended {
+        Ok(Ok(name)) => io::Error::other(format!("{name} ended without being told to")),
+        Ok(Err(error)) => error,
+        Err(panic) => io::Error::other(panic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn all_finish_once_told_to() {
+        let stop = CancellationToken::new();
+        let mut tasks = Tasks::new(stop.clone());
+        let told = stop.clone();
+        tasks.finishing("a", async move { Ok(told.cancelled().await) });
+        tasks.endless("b", pending());
+        stop.cancel();
+        assert!(tasks.join().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_first_to_end_early_ends_them_all() {
+        let mut tasks = Tasks::new(CancellationToken::new());
+        tasks.finishing("a", pending());
+        tasks.endless("b", async {});
+        assert_eq!(tasks.join().await.unwrap_err().to_string(), "b ended without being told to");
+        let mut tasks = Tasks::new(CancellationToken::new());
+        tasks.finishing("a", async { panic!("of a test") });
+        assert!(tasks.join().await.is_err());
+    }
+}

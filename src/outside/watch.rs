@@ -1,0 +1,150 @@
+//! One endless stream of events a kind, through every failure of the API server.
+
+use std::{fmt::Debug, time::Duration};
+
+use futures::{Stream, StreamExt, future};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use kube::{
+    Api, Client, Resource,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
+pub type NamespaceMeta = PartialObjectMeta<Namespace>;
+
+/// Which namespaces a process looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    #[default]
+    Cluster,
+    /// One. What lies elsewhere does not exist for it.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The objects of a kind in this scope.
+    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, client: &Client) -> Api<K> {
+        match self {
+            Self::Cluster => Api::all(client.clone()),
+            Self::Namespace(name) => Api::namespaced(client.clone(), name),
+        }
+    }
+
+    /// Watches the objects of a kind in this scope.
+    pub fn watch<K>(&self, client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        watch(self.api(client), watcher::Config::default())
+    }
+
+    /// Watches the Secrets of one type in this scope.
+    pub fn watch_type<K>(&self, client: &Client, type_: &str) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        watch(self.api(client), watcher::Config::default().fields(&format!("type={type_}")))
+    }
+
+    /// Watches the namespaces of this scope.
+    pub fn watch_namespaces(&self, client: &Client) -> impl Stream<Item = Event<NamespaceMeta>> + Send + use<> {
+        let config = match self {
+            Self::Cluster => watcher::Config::default(),
+            Self::Namespace(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
+        };
+        watch(Api::all(client.clone()), config)
+    }
+}
+
+/// What can be watched.
+pub trait Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Object for K {}
+
+/// Failures are said and tried again, soon at first and less often later; the stream never ends.
+fn watch<K: Object>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send {
+    kube::runtime::watcher(api, config)
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .backoff(Patience::default())
+        .filter_map(|event| {
+            future::ready(match event {
+                Ok(event) => Some(event),
+                Err(error) => {
+                    say::<K>(&error);
+                    None
+                }
+            })
+        })
+}
+
+/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`]: an API server that comes back is noticed
+/// soon, and one that is gone is not flooded.
+#[derive(Default)]
+struct Patience {
+    tries: u32,
+}
+
+impl Patience {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LAST: Duration = Duration::from_secs(8);
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = Self::FIRST.saturating_mul(1 << self.tries.min(16));
+        self.tries += 1;
+        Some(wait.min(Self::LAST))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+fn say<K: Object>(error: &watcher::Error) {
+    let kind = K::kind(&());
+    match api_code(error) {
+        Some(404) => {
+            tracing::warn!(%kind, "the cluster does not serve {kind} of {}; apply crds/ or install the chart; waiting", K::api_version(&()))
+        }
+        Some(403) => tracing::warn!(%kind, "not allowed to watch {kind}; grant the roles of the chart; waiting"),
+        // An expired resource version is the normal end of a watch.
+        Some(410) => tracing::debug!(%kind, "watch expired, listing again"),
+        _ => tracing::warn!(%kind, refusal = %reason(error), "watch failed, trying again"),
+    }
+}
+
+fn source(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn api_code(error: &watcher::Error) -> Option<u16> {
+    match (error, source(error)) {
+        (watcher::Error::WatchError(status), _) | (_, Some(kube::Error::Api(status))) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// In words, without quoting what was read: it could be a Secret.
+fn reason(error: &watcher::Error) -> String {
+    match source(error) {
+        Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => "a reply could not be read".into(),
+        Some(other) => other.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,268 @@
+//! Every write to the API server but events: with preconditions, under one field manager, once.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, header::ACCEPT};
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::{PartialObjectMeta, Request},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::{Clock, Refusal, metrics::Metrics};
+use crate::crd::{SealedSecret, name};
+
+/// What stands now, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Uid of the object.
+    pub uid: String,
+    /// The resourceVersion that the write gave it.
+    pub version: String,
+    /// When the write was answered.
+    pub at: Timestamp,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No object of that name.
+    Absent,
+    /// This very object, unchanged.
+    Seen {
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        version: String,
+    },
+}
+
+impl Standing {
+    /// The object as it was read.
+    pub fn seen(object: &impl Resource) -> Self {
+        let meta = object.meta();
+        Self::Seen {
+            uid: meta.uid.clone().unwrap_or_default(),
+            version: meta.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// As metadata of an apply.
+    ///
+    /// For an absent object it is a resourceVersion that no object has: the server creates an absent object whatever
+    /// version is given, and answers 409 where one exists. Measured, and held by a test.
+    fn preconditions(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        match self {
+            Self::Absent => {
+                fields.insert("resourceVersion".into(), "1".into());
+            }
+            Self::Seen { uid, version } => {
+                fields.insert("uid".into(), uid.as_str().into());
+                fields.insert("resourceVersion".into(), version.as_str().into());
+            }
+        }
+        fields
+    }
+}
+
+/// What can be written.
+pub trait Written: Resource<DynamicType = (), Scope = NamespaceResourceScope> {}
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> Written for K {}
+
+/// Writes objects.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// A writer by `client`, whose receipts are dated by `clock`.
+    pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self { client, clock, metrics }
+    }
+
+    /// Applies `object`, where `standing` is still what stands. Fields of ours that it leaves out are removed.
+    pub async fn apply<K: Written + Serialize>(&self, object: &K, standing: &Standing) -> Result<Receipt, Refusal> {
+        let mut body = serde_json::to_value(object).expect("an object is plain data");
+        let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
+        metadata.extend(standing.preconditions());
+        self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
+    }
+
+    /// Applies the Secret that `body` describes. `body` may hold a plaintext: it is neither kept nor logged, the answer is
+    /// asked for without data, and the texts in `hidden` are cut out of a refusal.
+    pub async fn apply_secret(
+        &self,
+        secret: &Address<'_>,
+        standing: &Standing,
+        body: &impl SecretBody,
+        hidden: &[&str],
+    ) -> Result<Receipt, Refusal> {
+        let body = body.with(standing.preconditions());
+        self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body)
+            .await
+            .map_err(|refusal| refusal.without(hidden))
+    }
+
+    async fn apply_body<K: Written>(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &impl Serialize,
+    ) -> Result<Receipt, Refusal> {
+        let params = PatchParams::apply(name::MANAGER).force();
+        let request = Request::new(K::url_path(&(), Some(namespace))).patch(name, &params, &Patch::Apply(Body(body)));
+        self.send::<K>("apply", request).await
+    }
+
+    /// Merges `changes` into a Secret that is still as it was seen, and touches nothing else of it: the value stays, and
+    /// need not be known.
+    pub async fn amend_secret(
+        &self,
+        secret: &Address<'_>,
+        standing: &Standing,
+        mut changes: Value,
+    ) -> Result<Receipt, Refusal> {
+        changes["metadata"].as_object_mut().expect("changes have metadata").extend(standing.preconditions());
+        let path = SealedSecret::url_path(&(), Some(secret.namespace));
+        let request = Request::new(path).patch(secret.name, &manager(), &Patch::Merge(changes));
+        self.send::<SealedSecret>("amend", request).await
+    }
+
+    /// Replaces the whole status of an object that is still at `version`.
+    ///
+    /// A merge, not an apply: an apply cannot remove what someone else wrote. `clear` names every field that a status can
+    /// have; those that `status` leaves out are removed.
+    pub async fn status<K: Written>(
+        &self,
+        object: &K,
+        version: &str,
+        status: &impl Serialize,
+        clear: &[&str],
+    ) -> Result<Receipt, Refusal> {
+        let mut whole: Map<String, Value> = clear.iter().map(|&field| (field.to_owned(), Value::Null)).collect();
+        if let Value::Object(fields) = serde_json::to_value(status).expect("a status is plain data") {
+            whole.extend(fields);
+        }
+        let body = json!({ "metadata": { "resourceVersion": version }, "status": whole });
+        let path = K::url_path(&(), Some(namespace(object)));
+        let request =
+            Request::new(path).patch_subresource("status", &object.name_any(), &manager(), &Patch::Merge(body));
+        self.send::<K>("status", request).await
+    }
+
+    /// Deletes an object that is still as it was seen. One that is gone already is as good.
+    pub async fn delete<K: Written + Clone + DeserializeOwned + std::fmt::Debug>(
+        &self,
+        object: &K,
+    ) -> Result<(), Refusal> {
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace(object));
+        let meta = object.meta();
+        let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+        let params = DeleteParams::background().preconditions(preconditions);
+        let answer = api.delete(&object.name_any(), &params).await.map(|_| ()).map_err(Refusal::from);
+        self.metrics.write(&K::kind(&()), "delete", &answer);
+        if answer == Err(Refusal::Gone) { Ok(()) } else { answer }
+    }
+
+    async fn send<K: Written>(
+        &self,
+        verb: &'static str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Receipt, Refusal> {
+        let answer = self.ask::<K>(request).await;
+        self.metrics.write(&K::kind(&()), verb, &answer);
+        answer
+    }
+
+    async fn ask<K: Written>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Receipt, Refusal> {
+        // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
+        const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let mut request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
+        let answer: PartialObjectMeta<K> = self.client.request(request).await?;
+        let meta = answer.metadata;
+        Ok(Receipt {
+            uid: meta.uid.unwrap_or_default(),
+            version: meta.resource_version.unwrap_or_default(),
+            at: self.clock.now(),
+        })
+    }
+}
+
+/// Where an object lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// A Secret that can be written down with preconditions in its metadata. It need not be [`Debug`](std::fmt::Debug).
+pub trait SecretBody {
+    /// What is sent.
+    fn with(&self, preconditions: Map<String, Value>) -> impl Serialize;
+}
+
+/// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Body<'a, T>(&'a T);
+
+impl<T> std::fmt::Debug for Body<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[body]")
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams { field_manager: Some(name::MANAGER.into()), ..PatchParams::default() }
+}
+
+fn namespace(object: &impl Resource) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+/// Whether `observed` holds everything that `desired` says; it may say more, as the server's defaults do.
+pub fn holds(observed: &Value, desired: &Value) -> bool {
+    match (observed, desired) {
+        (Value::Object(observed), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, value)| observed.get(key).map_or(value.is_null(), |observed| holds(observed, value))),
+        (Value::Array(observed), Value::Array(desired)) => {
+            observed.len() == desired.len()
+                && observed.iter().zip(desired).all(|(observed, desired)| holds(observed, desired))
+        }
+        (observed, desired) => observed == desired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observed_object_may_say_more_and_never_less() {
+        let observed =
+            json!({"spec": {"type": "ClusterIP", "ports": [{"port": 443, "protocol": "TCP"}]}, "status": {}});
+        assert!(holds(&observed, &json!({"spec": {"ports": [{"port": 443}]}})));
+        for differs in [
+            json!({"spec": {"ports": [{"port": 80}]}}),
+            json!({"spec": {"ports": []}}),
+            json!({"spec": {"selector": {"a": "b"}}}),
+        ] {
+            assert!(!holds(&observed, &differs), "{differs}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Where a caller may put a token, and what is refused before it is looked at.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+
+use super::check::Cause;
+
+/// The longest header value that is looked at, in bytes.
+const MAX: usize = 8 * 1024;
+
+/// A place for a credential: a header, and the scheme before the credential where there is one (RFC 9110, 11.4).
+struct Place {
+    header: HeaderName,
+    scheme: Option<&'static str>,
+}
+
+/// The places, in the order they are tried.
+const PLACES: [Place; 4] = [
+    Place { header: AUTHORIZATION, scheme: Some("Bearer") },
+    Place { header: AUTHORIZATION, scheme: Some("Token") },
+    Place { header: AUTHORIZATION, scheme: Some("Api-Key") },
+    Place { header: HeaderName::from_static("api-token"), scheme: None },
+];
+
+/// The one credential that a request carries.
+///
+/// # Errors
+/// There is none; or more than one, in one place or in several, equal or not: a proxy and the API behind it could each
+/// take another. A header that could hold one and is too long or not ASCII is refused as well.
+pub fn find(headers: &HeaderMap) -> Result<&str, Cause> {
+    let mut found = None;
+    for place in &PLACES {
+        let Some(text) = text(headers, &place.header)? else { continue };
+        let Some(credential) = place.scheme.map_or(Some(text), |scheme| after(text, scheme)) else { continue };
+        if found.replace(credential.trim_matches(' ')).is_some() {
+            return Err(Cause::Several);
+        }
+    }
+    found.ok_or(Cause::Missing)
+}
+
+fn text<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Result<Option<&'a str>, Cause> {
+    let mut values = headers.get_all(header).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Cause::Repeated);
+    }
+    first.map(readable).transpose()
+}
+
+fn readable(value: &HeaderValue) -> Result<&str, Cause> {
+    if value.len() > MAX {
+        return Err(Cause::Oversized);
+    }
+    // Says no to control characters as well.
+    value.to_str().map_err(|_| Cause::NotAscii)
+}
+
+/// What follows `scheme`, whose case does not matter.
+fn after<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_once(' ')?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(headers: &[(&'static str, &[u8])]) -> Result<String, Cause> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        find(&map).map(str::to_owned)
+    }
+
+    #[test]
+    fn every_place_is_looked_at() {
+        for value in ["Bearer t", "bearer t", "Token t", "Api-Key t", "API-KEY  t "] {
+            assert_eq!(found(&[("authorization", value.as_bytes())]), Ok("t".into()), "{value}");
+        }
+        assert_eq!(found(&[("api-token", b"t")]), Ok("t".into()));
+    }
+
+    #[test]
+    fn none_and_other_schemes_are_missing() {
+        assert_eq!(found(&[]), Err(Cause::Missing));
+        assert_eq!(found(&[("authorization", b"Basic dTpw")]), Err(Cause::Missing));
+        assert_eq!(found(&[("authorization", b"Bearer")]), Err(Cause::Missing));
+    }
+
+    #[test]
+    fn two_are_refused_even_when_they_are_equal() {
+        assert_eq!(found(&[("authorization", b"Bearer t"), ("api-token", b"t")]), Err(Cause::Several));
+        assert_eq!(found(&[("api-token", b"t"), ("api-token", b"t")]), Err(Cause::Repeated));
+        assert_eq!(found(&[("authorization", b"Bearer t"), ("authorization", b"Basic x")]), Err(Cause::Repeated));
+    }
+
+    #[test]
+    fn too_long_and_not_ascii_are_refused() {
+        let long = [b'a'; MAX + 1];
+        assert_eq!(found(&[("api-token", &long)]), Err(Cause::Oversized));
+        assert_eq!(found(&[("api-token", &long[..MAX])]).map(|text| text.len()), Ok(MAX));
+        assert_eq!(found(&[("authorization", "Bearer é".as_bytes())]), Err(Cause::NotAscii));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(value in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                headers.append(AUTHORIZATION, value.clone());
+                headers.append("api-token", value);
+            }
+            let _ = find(&headers);
+        }
+    }
+}

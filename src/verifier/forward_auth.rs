@@ -1,0 +1,140 @@
+//! Forward authentication over HTTP: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`, Envoy HTTP ext_authz.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use serde::Deserialize;
+
+use super::{
+    Judge,
+    audit::{self, Asked},
+    check::{Cause, Verdict},
+    index::Key,
+};
+
+/// Every identity header. All of them are in every answer that lets a request in, empty where there is no value: through
+/// some proxies a header that is left out lets the caller's own pass.
+const SUBJECT: HeaderName = HeaderName::from_static("x-tokenry-subject");
+const TOKEN_ID: HeaderName = HeaderName::from_static("x-tokenry-token-id");
+const ROLE: HeaderName = HeaderName::from_static("x-tokenry-role");
+const ORGANIZATION: HeaderName = HeaderName::from_static("x-tokenry-organization");
+const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+
+/// `ANY /v1/instances/{namespace}/{name}/authorize`, with anything behind it: Envoy appends the caller's path.
+pub fn router(judge: Arc<Judge>) -> Router {
+    Router::new()
+        .route("/v1/instances/{namespace}/{name}/authorize", any(authorize))
+        .route("/v1/instances/{namespace}/{name}/authorize/", any(authorize))
+        .route("/v1/instances/{namespace}/{name}/authorize/{*rest}", any(authorize))
+        .with_state(judge)
+}
+
+#[derive(Deserialize)]
+struct Target {
+    namespace: String,
+    name: String,
+    rest: Option<String>,
+}
+
+async fn authorize(
+    State(judge): State<Arc<Judge>>,
+    Path(target): Path<Target>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let asked = Asked::of(&headers, &method, target.rest.as_deref());
+    let instance = Key { namespace: target.namespace, name: target.name };
+    let verdict = judge.judge(&instance, &headers).await;
+    audit::write(&instance, &asked, &verdict);
+    answer(&verdict)
+}
+
+fn answer(verdict: &Verdict) -> Response {
+    let uncached = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let status = verdict.cause.status();
+    match (verdict.cause, status) {
+        (Cause::Allowed, _) => (status, uncached, identity(verdict)).into_response(),
+        (Cause::Missing, _) => (status, uncached, challenge(r#"Bearer realm="tokenry""#)).into_response(),
+        (_, StatusCode::UNAUTHORIZED) => {
+            let told = r#"Bearer realm="tokenry", error="invalid_token""#;
+            (status, uncached, challenge(told), error("invalid_token")).into_response()
+        }
+        (_, StatusCode::FORBIDDEN) => {
+            let told = r#"Bearer realm="tokenry", error="insufficient_scope""#;
+            (status, uncached, challenge(told), error("insufficient_scope")).into_response()
+        }
+        _ => (status, uncached, [(RETRY_AFTER, HeaderValue::from_static("1"))], error("temporarily_unavailable"))
+            .into_response(),
+    }
+}
+
+/// What the caller is asked for, and what was wrong with what it gave (RFC 6750, 3).
+fn challenge(value: &'static str) -> [(HeaderName, HeaderValue); 1] {
+    [(WWW_AUTHENTICATE, HeaderValue::from_static(value))]
+}
+
+fn error(code: &'static str) -> impl IntoResponse {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{{\"error\":\"{code}\"}}\n"))
+}
+
+fn identity(verdict: &Verdict) -> HeaderMap {
+    let identity = verdict.identity.as_ref();
+    let value =
+        |text: Option<&str>| HeaderValue::from_str(text.unwrap_or_default()).unwrap_or(HeaderValue::from_static(""));
+    let subject = value(identity.map(|identity| identity.subject.as_str()));
+    [
+        (SUBJECT, subject.clone()),
+        (TOKEN_ID, value(identity.map(|identity| identity.id.as_str()))),
+        (ROLE, value(None)),
+        (ORGANIZATION, value(identity.map(|identity| identity.organization.as_str()))),
+        (USER, subject),
+    ]
+    .into_iter()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verifier::check::Identity;
+
+    #[test]
+    fn every_identity_header_is_there_also_without_a_value() {
+        let identity = Identity {
+            token: Key { namespace: "a".into(), name: "x".into() },
+            id: "7Hq0x".into(),
+            subject: "account:a/x".into(),
+            organization: "acme".into(),
+        };
+        let answer = answer(&Verdict { cause: Cause::Allowed, identity: Some(identity) });
+        assert_eq!(answer.status(), StatusCode::OK);
+        let said = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER]
+            .map(|name| answer.headers()[name].to_str().unwrap().to_owned());
+        assert_eq!(said, ["account:a/x", "7Hq0x", "", "acme", "account:a/x"]);
+    }
+
+    #[test]
+    fn refusals_are_told_as_rfc_6750_says() {
+        let told = |cause: Cause| {
+            let answer = answer(&cause.into());
+            let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), challenge.unwrap_or_default())
+        };
+        assert_eq!(told(Cause::Missing), (401, r#"Bearer realm="tokenry""#.into()));
+        assert_eq!(told(Cause::Expired), (401, r#"Bearer realm="tokenry", error="invalid_token""#.into()));
+        assert_eq!(
+            told(Cause::NamespaceNotAdmitted),
+            (403, r#"Bearer realm="tokenry", error="insufficient_scope""#.into())
+        );
+        assert_eq!(told(Cause::NotSynced), (503, String::new()));
+    }
+}

@@ -1,0 +1,289 @@
+//! Everything a verdict depends on, in memory. Synchronous; knows no API server.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    crd::{Account, ApiToken, Instance, api_token::BoundAccount},
+    outside::watch::NamespaceMeta,
+    token::Record,
+};
+
+/// Names an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace; empty where the kind has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of `object`.
+    pub fn of(object: &impl Resource) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+}
+
+/// A token, reduced to the parts that a verdict depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEntry {
+    /// The Instance that it opens.
+    pub instance: Key,
+    /// The account that it is bound to.
+    pub account: Option<BoundAccount>,
+    /// Whether it is to be accepted.
+    pub active: bool,
+    /// Whether it was ended for ever.
+    pub revoked: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its generations.
+    pub records: Vec<Record>,
+}
+
+/// An account, reduced to the parts that a verdict depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountEntry {
+    /// Its uid.
+    pub uid: String,
+    /// Whether its tokens are to be accepted.
+    pub active: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// Everything a verdict depends on.
+#[derive(Debug, Default)]
+pub struct Index {
+    tokens: HashMap<Key, TokenEntry>,
+    /// Ids are looked up here. Two tokens with one id are possible only where someone wrote a status by hand.
+    ids: HashMap<String, BTreeSet<Key>>,
+    accounts: HashMap<Key, AccountEntry>,
+    instances: HashMap<Key, Instance>,
+    namespaces: HashMap<Key, BTreeMap<String, String>>,
+}
+
+impl Index {
+    /// The tokens that have a record of this id.
+    pub fn by_id<'a>(&'a self, id: &str) -> impl Iterator<Item = (&'a Key, &'a TokenEntry)> + use<'a> {
+        let keys = self.ids.get(id).into_iter().flatten();
+        keys.filter_map(|key| self.tokens.get(key).map(|token| (key, token)))
+    }
+
+    /// An account.
+    pub fn account(&self, key: &Key) -> Option<&AccountEntry> {
+        self.accounts.get(key)
+    }
+
+    /// An Instance.
+    pub fn instance(&self, key: &Key) -> Option<&Instance> {
+        self.instances.get(key)
+    }
+
+    /// The labels of a namespace.
+    pub fn labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(&Key { namespace: String::new(), name: namespace.to_owned() })
+    }
+}
+
+/// A kind that is indexed.
+pub trait Indexed: Resource<DynamicType = ()> + Sized {
+    /// What is kept of it.
+    type Kept: PartialEq;
+
+    /// Reduces an object to what is kept.
+    fn reduce(self) -> Self::Kept;
+
+    /// Where this kind is kept.
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, Self::Kept>;
+
+    /// Brings the rest of the index up to date after an entry changed from `old` to `new`.
+    fn changed(_: &mut Index, _key: &Key, _old: Option<&Self::Kept>, _new: Option<&Self::Kept>) {}
+}
+
+impl Index {
+    /// Takes in an object as it is now. Says whether anything changed that a verdict could depend on.
+    pub fn apply<K: Indexed>(&mut self, object: K) -> bool {
+        let key = Key::of(&object);
+        self.put(key, Some(object.reduce()), K::shelf, K::changed)
+    }
+
+    /// Forgets an object. Says whether it was known.
+    pub fn delete<K: Indexed>(&mut self, object: &K) -> bool {
+        self.put(Key::of(object), None, K::shelf, K::changed)
+    }
+
+    /// Replaces all objects of a kind: what is not among them was deleted unheard.
+    pub fn reset<K: Indexed>(&mut self, objects: Vec<K>) -> bool {
+        let standing: BTreeSet<Key> = objects.iter().map(Key::of).collect();
+        let gone: Vec<Key> = K::shelf(self).keys().filter(|key| !standing.contains(key)).cloned().collect();
+        let forgot = gone.into_iter().fold(false, |changed, key| self.put(key, None, K::shelf, K::changed) | changed);
+        objects.into_iter().fold(forgot, |changed, object| self.apply(object) | changed)
+    }
+
+    fn put<V: PartialEq>(
+        &mut self,
+        key: Key,
+        new: Option<V>,
+        shelf: fn(&mut Self) -> &mut HashMap<Key, V>,
+        then: fn(&mut Self, &Key, Option<&V>, Option<&V>),
+    ) -> bool {
+        let old = shelf(self).remove(&key);
+        let changed = old != new;
+        if changed {
+            then(self, &key, old.as_ref(), new.as_ref());
+        }
+        if let Some(new) = new {
+            shelf(self).insert(key, new);
+        }
+        changed
+    }
+}
+
+impl Indexed for ApiToken {
+    type Kept = TokenEntry;
+
+    fn reduce(self) -> TokenEntry {
+        let namespace = self.namespace().unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let wanted = &self.spec.instance_ref;
+        TokenEntry {
+            instance: Key { namespace: wanted.namespace_or(&namespace).to_owned(), name: wanted.name.to_string() },
+            account: status.account,
+            active: self.spec.active,
+            revoked: self.spec.revoked || status.revocation.is_some(),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            records: status.records,
+        }
+    }
+
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, TokenEntry> {
+        &mut index.tokens
+    }
+
+    fn changed(index: &mut Index, key: &Key, old: Option<&TokenEntry>, new: Option<&TokenEntry>) {
+        for record in old.iter().flat_map(|token| &token.records) {
+            if let Entry::Occupied(mut keys) = index.ids.entry(record.id.clone()) {
+                keys.get_mut().remove(key);
+                if keys.get().is_empty() {
+                    keys.remove();
+                }
+            }
+        }
+        for record in new.iter().flat_map(|token| &token.records) {
+            index.ids.entry(record.id.clone()).or_default().insert(key.clone());
+        }
+    }
+}
+
+impl Indexed for Account {
+    type Kept = AccountEntry;
+
+    fn reduce(self) -> AccountEntry {
+        AccountEntry {
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            uid: self.metadata.uid.unwrap_or_default(),
+            active: self.spec.active,
+        }
+    }
+
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, AccountEntry> {
+        &mut index.accounts
+    }
+}
+
+impl Indexed for Instance {
+    type Kept = Instance;
+
+    fn reduce(mut self) -> Instance {
+        // A verdict depends on the spec and the name alone.
+        self.status = None;
+        self.metadata = kube::core::ObjectMeta {
+            name: self.metadata.name,
+            namespace: self.metadata.namespace,
+            ..Default::default()
+        };
+        self
+    }
+
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, Instance> {
+        &mut index.instances
+    }
+}
+
+impl Indexed for NamespaceMeta {
+    type Kept = BTreeMap<String, String>;
+
+    fn reduce(self) -> BTreeMap<String, String> {
+        self.metadata.labels.unwrap_or_default()
+    }
+
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, BTreeMap<String, String>> {
+        &mut index.namespaces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn token(name: &str, ids: &[&str]) -> ApiToken {
+        let record = |id: &&str| {
+            json!({
+                "generation": 1, "id": id, "sha256": "0".repeat(64), "state": "Active",
+                "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
+            })
+        };
+        serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"namespace": "a", "name": name},
+            "spec": {"instanceRef": {"name": "eem"}}, "status": {"records": ids.iter().map(record).collect::<Vec<_>>()},
+        }))
+        .unwrap()
+    }
+
+    fn names(index: &Index, id: &str) -> Vec<String> {
+        index.by_id(id).map(|(key, _)| key.name.clone()).collect()
+    }
+
+    #[test]
+    fn an_id_is_found_until_its_record_goes() {
+        let mut index = Index::default();
+        assert!(index.apply(token("x", &["one", "two"])));
+        assert_eq!(names(&index, "one"), ["x"]);
+        assert!(index.apply(token("x", &["two"])));
+        assert!(names(&index, "one").is_empty());
+        assert!(index.delete(&token("x", &[])));
+        assert!(names(&index, "two").is_empty() && index.ids.is_empty());
+    }
+
+    #[test]
+    fn nothing_changed_is_told() {
+        let mut index = Index::default();
+        index.apply(token("x", &["one"]));
+        assert!(!index.apply(token("x", &["one"])));
+        assert!(!index.delete(&token("y", &[])));
+    }
+
+    #[test]
+    fn a_reset_forgets_what_was_deleted_unheard() {
+        let mut index = Index::default();
+        index.apply(token("x", &["one"]));
+        assert!(index.reset(vec![token("y", &["two"])]));
+        assert!(names(&index, "one").is_empty());
+        assert_eq!(names(&index, "two"), ["y"]);
+        assert!(!index.reset(vec![token("y", &["two"])]));
+    }
+
+    #[test]
+    fn two_tokens_of_one_id_are_both_found() {
+        let mut index = Index::default();
+        index.apply(token("y", &["one"]));
+        index.apply(token("x", &["one"]));
+        assert_eq!(names(&index, "one"), ["x", "y"]);
+        index.delete(&token("x", &[]));
+        assert_eq!(names(&index, "one"), ["y"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! Judges the tokens that callers present. Adapters translate; [`check`](check::check) judges.
+//!
+//! ```text
+//! watches ─▶ feed ─▶ index ◀─ check ◀─ judge ◀─ forward_auth ◀─ proxy
+//!                   in memory  pure    waits    HTTP
+//! ```
+//!
+//! It holds digests, times and names, never a plaintext, and has no right to read any Secret.
+#![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
+
+pub mod audit;
+pub mod check;
+pub mod credential;
+mod feed;
+mod forward_auth;
+pub mod index;
+mod judge;
+
+use std::{io, sync::Arc};
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::outside::{Clock, Scope, Tasks, metrics::Metrics, server};
+
+pub use judge::Judge;
+
+/// How the verifier runs.
+#[derive(Debug)]
+pub struct Options {
+    /// Which namespaces it looks at: a token or Instance elsewhere does not exist for it.
+    pub scope: Scope,
+    /// Serves what is asked of it, and `/healthz`, `/readyz` and `/metrics`.
+    pub listener: TcpListener,
+    /// Cancelled, the verifier answers what was asked and returns.
+    pub stop: CancellationToken,
+}
+
+/// Runs the verifier until it is told to stop. This is what `tokenry verifier` does.
+///
+/// What was read once is judged by for as long as the API server is away.
+///
+/// # Errors
+/// A task ended that should not have.
+pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let judge = Arc::new(Judge::new(clock, metrics.clone()));
+    let mut tasks = Tasks::new(options.stop.clone());
+    feed::start(&client, &options.scope, &judge, &mut tasks);
+    let ready = judge.clone();
+    let router = server::probes(metrics, move || ready.ready()).merge(forward_auth::router(judge));
+    tasks.finishing("the server", server::serve(options.listener, router, options.stop));
+    tasks.join().await
+}

@@ -1,0 +1,232 @@
+//! What every test stands on: one control plane for all, a namespace for each.
+
+pub mod clock;
+pub mod run;
+
+use std::{
+    fmt::Debug,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use controlplane::{ControlPlane, Identities};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use tokenry::crd::ApiToken;
+
+/// The longest that anything is waited for. Only what is broken takes that long.
+const DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+
+/// A control plane with Tokenry's definitions and rights.
+pub struct Plane {
+    pub plane: &'static ControlPlane,
+    pub identities: Identities,
+}
+
+/// The one that all tests share. Tests share addresses and credentials, never a client: it dies with its runtime.
+pub fn plane() -> &'static Plane {
+    static PLANE: OnceLock<Plane> = OnceLock::new();
+    PLANE.get_or_init(|| {
+        // RUST_LOG=debug shows what the operators and verifiers of the tests do.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let plane = ControlPlane::shared();
+        plane.install_crds(root).unwrap();
+        Plane { plane, identities: plane.install_rights(root).unwrap() }
+    })
+}
+
+/// A namespace of one test, seen by an administrator.
+pub struct World {
+    pub plane: &'static ControlPlane,
+    pub identities: Identities,
+    pub namespace: String,
+    pub client: Client,
+}
+
+impl World {
+    /// A fresh namespace of the shared control plane.
+    pub async fn new(name: &str) -> Self {
+        let Plane { plane, identities } = plane();
+        Self::within(plane, identities.clone(), name, json!({})).await
+    }
+
+    /// A fresh namespace with labels.
+    pub async fn labelled(name: &str, labels: Value) -> Self {
+        let Plane { plane, identities } = plane();
+        Self::within(plane, identities.clone(), name, labels).await
+    }
+
+    async fn within(plane: &'static ControlPlane, identities: Identities, name: &str, labels: Value) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::SeqCst));
+        let client = plane.client();
+        let object = json!({"metadata": {"name": namespace, "labels": labels}});
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+        Self { plane, identities, namespace, client }
+    }
+
+    /// The objects of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Any object of ours by kind and name.
+    fn dynamic(&self, kind: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("tokenry.dev", "v1alpha1", kind);
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&gvk))
+    }
+
+    /// Creates an object of ours as an administrator; what the server says is the answer.
+    pub async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        let object = json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+        });
+        let object = serde_json::from_value(object).unwrap();
+        self.dynamic(kind).create(&PostParams::default(), &object).await.map_err(message)
+    }
+
+    /// Creates an object that has to be accepted.
+    pub async fn accepts(&self, kind: &str, name: &str, spec: Value) -> DynamicObject {
+        self.create(kind, name, spec).await.unwrap_or_else(|message| panic!("{kind} {name} was refused: {message}"))
+    }
+
+    /// Creates an object that has to be refused, and hands back the message.
+    pub async fn rejects(&self, kind: &str, name: &str, spec: Value) -> String {
+        match self.create(kind, name, spec).await {
+            Err(message) => message,
+            Ok(object) => panic!("{kind} {name} was accepted: {}", serde_json::to_string(&object).unwrap()),
+        }
+    }
+
+    /// Changes the spec of an object of ours by a merge patch; what the server says is the answer.
+    pub async fn change(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.dynamic(kind).patch(name, &PatchParams::default(), &patch).await.map_err(message)
+    }
+
+    /// The smallest Instance and the smallest token, which is `ci`.
+    pub async fn smallest(&self) {
+        self.accepts("Instance", "eem", json!({})).await;
+        self.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    }
+
+    /// Deletes an object of ours.
+    pub async fn delete(&self, kind: &str, name: &str) {
+        self.dynamic(kind).delete(name, &Default::default()).await.unwrap();
+    }
+
+    /// A token as it is now.
+    pub async fn token(&self, name: &str) -> ApiToken {
+        self.api::<ApiToken>().get(name).await.unwrap()
+    }
+
+    /// One condition of a token as it is now.
+    pub async fn condition(&self, name: &str, type_: &str) -> Option<Condition> {
+        let status = self.token(name).await.status?;
+        status.conditions.into_iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Waits until the reason of a token's `Ready` is this one, and hands back the token.
+    pub async fn await_reason(&self, name: &str, reason: &str) -> ApiToken {
+        self.eventually(&format!("ApiToken {name} says {reason}"), async || {
+            let token = self.api::<ApiToken>().get_opt(name).await.unwrap()?;
+            let conditions = &token.status.as_ref()?.conditions;
+            let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+            (ready.reason == reason && ready.observed_generation == token.metadata.generation).then_some(token)
+        })
+        .await
+    }
+
+    /// Waits until a token's served generation is this one, and hands back its value.
+    pub async fn await_generation(&self, name: &str, generation: i64) -> String {
+        self.eventually(&format!("ApiToken {name} serves generation {generation}"), async || {
+            let token = self.api::<ApiToken>().get_opt(name).await.unwrap()?;
+            let served = tokenry::token::Records::at(&token.status.as_ref()?.records, jiff::Timestamp::UNIX_EPOCH);
+            (served.served()?.generation == generation).then_some(())
+        })
+        .await;
+        self.value(name).await.expect("a served generation is in the Secret")
+    }
+
+    /// What a key of a Secret holds.
+    pub async fn key(&self, secret: &str, key: &str) -> Option<String> {
+        let secret = self.api::<Secret>().get_opt(secret).await.unwrap()?;
+        let data = secret.data?.remove(key)?;
+        Some(String::from_utf8(data.0).unwrap())
+    }
+
+    /// The value that a Secret delivers.
+    pub async fn value(&self, secret: &str) -> Option<String> {
+        self.key(secret, "token").await
+    }
+
+    /// The reasons of the events about an object, in no order.
+    pub async fn events(&self, name: &str) -> Vec<String> {
+        let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let about = events
+            .into_iter()
+            .filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name)));
+        about.filter_map(|event| event.reason).collect()
+    }
+
+    /// Waits until `look` sees something. On failure everything in the namespace is printed.
+    pub async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            if start.elapsed() > DEADLINE {
+                panic!("waited in vain until {what}\n{}", self.dump());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Everything of ours in the namespace, for a failure's message.
+    pub fn dump(&self) -> String {
+        let kinds = "apitokens,instances,serviceaccounts.tokenry.dev,secrets,services,ingresses,events.events.k8s.io";
+        let args = ["get", kinds, "--namespace", &self.namespace, "-o", "yaml"];
+        self.plane.kubectl(&args).unwrap_or_else(|error| error)
+    }
+}
+
+/// The message of the API server.
+pub fn message(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => panic!("no answer: {other}"),
+    }
+}
+
+/// Fails with both sides when they differ.
+pub fn same<T: PartialEq + Debug>(left: T, right: T, what: &str) {
+    assert!(left == right, "{what}: {left:?} is not {right:?}");
+}
+
+/// The name of an object.
+pub fn name(object: &impl kube::Resource) -> String {
+    object.name_any()
+}

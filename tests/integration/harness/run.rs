@@ -1,0 +1,85 @@
+//! Operators and verifiers in the test's own process, with the rights that the chart grants.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, StatusCode};
+use tokenry::{operator, outside::Scope, verifier};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{World, clock::Held};
+
+/// A running operator or verifier; dropped, it is told to stop.
+pub struct Running {
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    task: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Tells it to stop and waits until it has.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.task.take().unwrap().await.unwrap().unwrap();
+    }
+
+    /// What it answers at `path`.
+    pub async fn get(&self, path: &str) -> (StatusCode, String) {
+        let (status, _, body) = self.ask(path, HeaderMap::new()).await;
+        (status, body)
+    }
+
+    /// What it answers at `path` to these headers.
+    pub async fn ask(&self, path: &str, headers: HeaderMap) -> (StatusCode, HeaderMap, String) {
+        let url = format!("http://{}{path}", self.address);
+        let answer = reqwest::Client::new().get(url).headers(headers).send().await.unwrap();
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        (status, headers, answer.text().await.unwrap())
+    }
+
+    /// The status that a value gets, presented as a bearer token to the Instance `eem` of `world`.
+    pub async fn present(&self, world: &World, value: &str) -> u16 {
+        let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
+        let headers = [(http::header::AUTHORIZATION, format!("Bearer {value}").parse().unwrap())].into_iter().collect();
+        self.ask(&path, headers).await.0.as_u16()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl World {
+    /// An operator of this namespace.
+    pub async fn operator(&self, clock: &Held) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let options = operator::Options {
+            scope: Scope::Namespace(self.namespace.clone()),
+            listener: Some(listener),
+            instance: Some("test".into()),
+            stop: stop.clone(),
+        };
+        let client = self.plane.client_for(&self.identities.operator);
+        let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), options));
+        Running { address, stop, task: Some(task) }
+    }
+
+    /// A verifier of this namespace that has read everything.
+    pub async fn verifier(&self, clock: &Held) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let scope = Scope::Namespace(self.namespace.clone());
+        let options = verifier::Options { scope, listener, stop: stop.clone() };
+        let client = self.plane.client_for(&self.identities.verifier);
+        let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
+        let running = Running { address, stop, task: Some(task) };
+        self.eventually("the verifier is ready", async || running.get("/readyz").await.0.is_success().then_some(()))
+            .await;
+        running
+    }
+}

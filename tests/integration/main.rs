@@ -1,0 +1,5 @@
+//! Against a real kube-apiserver and etcd, with the rights that the chart grants.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests stand outside and look at everything")]
+
+mod harness;
+mod life;
