@@ -127,3 +127,111 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         every(jumps(rooms.clock.clone()), caches.accounts.store()),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    fn world() -> World {
+        let object = |kind: &str, spec| {
+            let metadata = json!({"name": "eem", "namespace": "events", "uid": "u", "generation": 3});
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+        };
+        let account = object("ServiceAccount", json!({"instanceRef": {"name": "eem"}}));
+        World {
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            account: Arc::new(serde_json::from_value(account).unwrap()),
+            instance: Some(Arc::new(serde_json::from_value(object("Instance", json!({}))).unwrap())),
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut World)) -> World {
+        let mut world = world();
+        change(&mut world);
+        world
+    }
+
+    fn settled(world: &World) -> Settled<AccountStatus> {
+        let terms = Account::validate(world);
+        Account::settle(world, &terms, &Account::decide(world, &terms))
+    }
+
+    fn said(world: &World) -> Vec<String> {
+        let conditions = settled(world).status.conditions;
+        conditions.iter().map(|said| format!("{}={}/{}", said.type_, said.status, said.reason)).collect()
+    }
+
+    #[test]
+    fn an_account_whose_instance_exists_is_ready() {
+        assert_eq!(
+            said(&world()),
+            ["Accepted=True/Accepted", "Ready=True/Active", "Reconciling=False/Active", "Stalled=False/Active"]
+        );
+        assert_eq!(settled(&world()).status.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn an_instance_that_may_be_about_to_be_created_is_waited_for_and_named() {
+        let world = with(|world| world.instance = None);
+        assert_eq!(
+            said(&world),
+            [
+                "Accepted=False/InstanceMissing",
+                "Ready=False/InstanceMissing",
+                "Reconciling=True/InstanceMissing",
+                "Stalled=False/InstanceMissing"
+            ]
+        );
+        let message = &settled(&world).status.conditions[1].message;
+        assert!(
+            message.contains("spec.instanceRef") && message.contains("Instance eem in namespace events"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_suspended_account_is_accepted_and_paused() {
+        let world = with(|world| Arc::make_mut(&mut world.account).spec.active = false);
+        assert_eq!(
+            said(&world),
+            [
+                "Accepted=True/Accepted",
+                "Ready=False/Suspended",
+                "Reconciling=False/Suspended",
+                "Stalled=False/Suspended"
+            ]
+        );
+    }
+
+    #[test]
+    fn deleting_beats_missing_and_missing_beats_suspended() {
+        let missing = with(|world| {
+            world.instance = None;
+            Arc::make_mut(&mut world.account).spec.active = false;
+        });
+        assert_eq!(Account::decide(&missing, &Account::validate(&missing)), Reason::InstanceMissing);
+        let deleting = with(|world| {
+            world.instance = None;
+            Arc::make_mut(&mut world.account).metadata.deletion_timestamp = Some(Time(world.now));
+        });
+        assert_eq!(Account::decide(&deleting, &Account::validate(&deleting)), Reason::Deleting);
+        assert_eq!(said(&deleting)[1], "Ready=False/Deleting");
+    }
+
+    #[test]
+    fn settled_twice_a_status_is_the_same() {
+        let changes: [fn(&mut World); 3] =
+            [|_| {}, |world| world.instance = None, |world| Arc::make_mut(&mut world.account).spec.active = false];
+        for change in changes {
+            let mut world = with(change);
+            let first = settled(&world).status;
+            Arc::make_mut(&mut world.account).status = Some(first.clone());
+            world.now += SignedDuration::from_hours(1);
+            assert_eq!(settled(&world).status, first);
+            assert_eq!(settled(&world).wake, None);
+        }
+    }
+}

@@ -33,7 +33,9 @@ use crate::token::duration::{Duration, cel_seconds};
 pub struct InstanceSpec {
     /// The value that every API request names; letters, digits, '.', '_' and '-'. Left out: the Instance's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')")
+        .message("must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem"))]
     pub organization: Option<String>,
     /// What serves the Admin API, and how it is reached. Left out: Tokenry exposes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! The kinds of `tokenry.dev/v1alpha1`, and what they are made of.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns of a kind are alike in all but their names")]
+
 pub mod account;
 pub mod api_token;
 pub mod condition;

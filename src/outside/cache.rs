@@ -22,10 +22,13 @@ use super::watch::Object;
 /// What it says may be old. It is good enough to rest on; a repair is decided from a live read.
 pub struct Cache<K: Object> {
     store: Store<K>,
-    feed: Mutex<Option<(Writer<K>, BoxStream<'static, Event<K>>)>>,
+    feed: Mutex<Option<Feed<K>>>,
     listeners: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
     synced: watch::Sender<bool>,
 }
+
+/// Where the objects of a cache come from, until it runs.
+type Feed<K> = (Writer<K>, BoxStream<'static, Event<K>>);
 
 impl<K: Object> Cache<K> {
     /// A cache that [`Cache::run`] fills from `events`.

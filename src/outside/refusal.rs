@@ -2,9 +2,11 @@
 
 use kube::core::Status;
 
+use crate::token::format;
+
 /// Why a read or a write was not done, in the classes that make a difference.
 ///
-/// Its texts never hold a plaintext: whoever sends one cuts it out of the answer.
+/// Its texts never hold a token: an answer that quotes one has it cut out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The object is not what was seen, or exists already: look again.
@@ -33,19 +35,8 @@ impl Refusal {
         }
     }
 
-    /// The same with every occurrence of `values` cut out of its text.
-    pub fn without(self, values: &[&str]) -> Self {
-        let cut = |text: String| values.iter().fold(text, |text, value| text.replace(value, "[value]"));
-        match self {
-            Self::Invalid(text) => Self::Invalid(cut(text)),
-            Self::Forbidden(text) => Self::Forbidden(cut(text)),
-            Self::Unavailable(text) => Self::Unavailable(cut(text)),
-            Self::Stale | Self::Gone => self,
-        }
-    }
-
     fn of_status(status: &Status) -> Self {
-        let message = || status.message.clone();
+        let message = || format::redact(&status.message).into_owned();
         match status.code {
             404 | 410 => Self::Gone,
             409 => Self::Stale,
@@ -64,7 +55,7 @@ impl From<kube::Error> for Refusal {
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
                 Self::Unavailable("its reply could not be read".into())
             }
-            other => Self::Unavailable(other.to_string()),
+            other => Self::Unavailable(format::redact(&other.to_string()).into_owned()),
         }
     }
 }
@@ -93,8 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn values_are_cut_out() {
-        let refusal = Refusal::Invalid("bad: s3cret, czNjcmV0".into()).without(&["s3cret", "czNjcmV0"]);
-        assert_eq!(refusal, Refusal::Invalid("bad: [value], [value]".into()));
+    fn a_token_that_an_answer_quotes_is_cut_out() {
+        let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        let status = Status { code: 422, message: format!("bad: {}", token.expose()), ..Status::default() };
+        assert_eq!(Refusal::of_status(&status), Refusal::Invalid("bad: [token]".into()));
     }
 }

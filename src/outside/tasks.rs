@@ -69,7 +69,10 @@ mod tests {
         let stop = CancellationToken::new();
         let mut tasks = Tasks::new(stop.clone());
         let told = stop.clone();
-        tasks.finishing("a", async move { Ok(told.cancelled().await) });
+        tasks.finishing("a", async move {
+            told.cancelled().await;
+            Ok(())
+        });
         tasks.endless("b", pending());
         stop.cancel();
         assert!(tasks.join().await.is_ok());

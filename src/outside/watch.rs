@@ -15,6 +15,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::token::format;
+
 /// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
 
@@ -144,7 +146,7 @@ fn api_code(error: &watcher::Error) -> Option<u16> {
 fn reason(error: &watcher::Error) -> String {
     match source(error) {
         Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => "a reply could not be read".into(),
-        Some(other) => other.to_string(),
-        None => error.to_string(),
+        Some(other) => format::redact(&other.to_string()).into_owned(),
+        None => format::redact(&error.to_string()).into_owned(),
     }
 }

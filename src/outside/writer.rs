@@ -96,19 +96,16 @@ impl Writer {
         self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
     }
 
-    /// Applies the Secret that `body` describes. `body` may hold a plaintext: it is neither kept nor logged, the answer is
-    /// asked for without data, and the texts in `hidden` are cut out of a refusal.
+    /// Applies the Secret that `body` describes. `body` may hold a plaintext: it is neither kept nor logged, and the answer
+    /// is asked for without data.
     pub async fn apply_secret(
         &self,
         secret: &Address<'_>,
         standing: &Standing,
         body: &impl SecretBody,
-        hidden: &[&str],
     ) -> Result<Receipt, Refusal> {
         let body = body.with(standing.preconditions());
-        self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body)
-            .await
-            .map_err(|refusal| refusal.without(hidden))
+        self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body).await
     }
 
     async fn apply_body<K: Written>(

@@ -6,6 +6,12 @@
 
 use std::borrow::Cow;
 
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use zeroize::Zeroizing;
+
 use super::Plaintext;
 
 /// The digits of base62, in the order of their values.
@@ -18,6 +24,8 @@ pub const SECRET: usize = 43;
 const CHECKSUM: usize = 6;
 /// The longest prefix.
 const PREFIX: usize = 16;
+/// Characters of a token after its prefix.
+const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
 /// What stands in a text where a token stood.
 const REDACTED: &str = "[token]";
 
@@ -60,19 +68,32 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
     if formed { Ok(id) } else { Err(Malformed) }
 }
 
-/// `text` with every token in it replaced, for logs: a caller may have put one where none belongs, such as into a path.
+/// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where none
+/// belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_+/=-".contains(c);
     let mut redacted = Cow::Borrowed(text);
-    for word in text.split(|c| !is_part(c)).filter(|word| carries_token(word)) {
-        redacted = redacted.replace(word, REDACTED).into();
+    for word in text.split(|c| !is_part(c)).filter(|word| word.len() >= TAIL) {
+        let plain = word.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        for token in plain.filter(|part| carries_token(part)) {
+            redacted = redacted.replace(token, REDACTED).into();
+        }
+        if word.split('=').any(encodes_token) {
+            redacted = redacted.replace(word, REDACTED).into();
+        }
     }
     redacted
 }
 
+/// Whether base64 of either alphabet stands for a text with a token in it.
+fn encodes_token(word: &str) -> bool {
+    let decoded = STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).map(Zeroizing::new);
+    let text = decoded.as_ref().ok().and_then(|bytes| str::from_utf8(bytes).ok());
+    text.is_some_and(|text| text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).any(carries_token))
+}
+
 /// Whether a run of letters, digits and underscores ends in, starts with or contains a token.
 fn carries_token(word: &str) -> bool {
-    const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
     let underscores = word.match_indices('_').map(|(at, _)| at);
     underscores.filter(|at| at + TAIL <= word.len()).any(|at| {
         // The prefix may be glued to what stands before it, so each of its possible lengths is tried.
@@ -149,6 +170,22 @@ mod tests {
         assert_eq!(redact(&format!("/{token}/{token}")), "/[token]/[token]");
         assert!(!redact(&format!("/ids_{token}_v1")).contains(&token));
         assert_eq!(redact("/eem/topics_all/x"), "/eem/topics_all/x");
+    }
+
+    #[test]
+    fn tokens_in_base64_are_cut_out_as_well() {
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+        let token = sample();
+        for prefix in ["", "x", "xy"] {
+            for encoded in [STANDARD.encode(format!("{prefix} {token}")), URL_SAFE.encode(format!("{token}{prefix}?"))]
+            {
+                let quoted = format!("cannot take {{\"token\":\"{encoded}\"}}: too long");
+                assert_eq!(redact(&quoted), "cannot take {\"token\":\"[token]\"}: too long");
+            }
+        }
+        let harmless =
+            STANDARD.encode("a long text of a hundred characters without any token in it, only words and more words");
+        assert_eq!(redact(&harmless), harmless);
     }
 
     proptest! {

@@ -20,6 +20,8 @@ pub const MAX_VALID: usize = 3;
 pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Expired generations that stay listed.
 const KEPT_ENDED: usize = 2;
+/// The soonest and the latest that another generation follows one whose publish was refused.
+const RETRY: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(5));
 
 /// Where a generation stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +86,11 @@ impl Record {
         self.expires_at.0.duration_since(self.created_at.0)
     }
 
+    /// Whether it ended without ever being published.
+    fn is_refused(&self) -> bool {
+        self.state == State::Expired && self.published_at.is_none()
+    }
+
     fn end_by(&mut self, at: Timestamp) {
         self.expires_at.0 = self.expires_at.0.min(at);
     }
@@ -139,6 +146,23 @@ impl Records {
         self.valid().map(|record| record.expires_at.0).min()
     }
 
+    /// Whether any of them was ever published.
+    pub fn ever_published(&self) -> bool {
+        self.0.iter().any(|record| record.published_at.is_some())
+    }
+
+    /// From when on another may follow the newest, where that one ended without ever being published.
+    ///
+    /// Each write of a status brings on the next pass: without a wait, a refusal that lasts would be asked for as often as
+    /// the API server can answer. The wait doubles with every generation given since the last one that was published.
+    pub fn may_retry_from(&self) -> Option<Timestamp> {
+        let newest = self.0.last().filter(|record| record.is_refused())?;
+        let published = self.0.iter().rev().find(|record| record.published_at.is_some());
+        let tries = newest.generation - published.map_or(0, |record| record.generation);
+        let wait = SignedDuration::from_secs(1 << tries.clamp(1, 16)).clamp(RETRY.0, RETRY.1);
+        Some(duration::after(newest.created_at.0, wait))
+    }
+
     /// From when on another generation may be put on record.
     ///
     /// While a publish of which nothing was heard may still land, its digest is kept; so that there are never more than
@@ -177,9 +201,13 @@ impl Records {
         }
     }
 
-    /// Takes a generation off the record that is known never to have been published.
-    pub fn drop_unpublished(&mut self, generation: i64) {
-        self.0.retain(|record| record.state != State::Recorded || record.generation != generation);
+    /// Ends a generation that is known never to have been published: nobody can have its value.
+    ///
+    /// It stays listed until the next, so that its number is not given again and the next one waits its time.
+    pub fn refuse(&mut self, generation: i64, now: Timestamp) {
+        let refused = |record: &&mut Record| record.state == State::Recorded && record.generation == generation;
+        self.0.iter_mut().filter(refused).for_each(|record| record.end_by(now));
+        self.expire(now);
     }
 
     /// Withdraws every valid generation, for ever.
@@ -189,8 +217,11 @@ impl Records {
         }
     }
 
-    /// Removes the oldest ended ones but two. Revoked ones stay until the token is deleted.
+    /// Removes the oldest ended ones but two, and those that nobody ever had but the newest. Revoked ones stay until the
+    /// token is deleted.
     pub fn prune(&mut self) {
+        let newest = self.last_generation();
+        self.0.retain(|record| !record.is_refused() || record.generation == newest);
         let expired = self.0.iter().filter(|record| record.state == State::Expired).count();
         let mut excess = expired.saturating_sub(KEPT_ENDED);
         self.0.retain(|record| {
@@ -271,6 +302,7 @@ mod tests {
         assert_eq!(states(&records), [(1, State::Expired), (2, State::Active)]);
         assert!(rotated().as_slice()[0].is_valid(at(2)));
         assert!(!rotated().as_slice()[0].is_valid(at(3)), "the instant of expiry is refused");
+        assert!(!rotated().as_slice()[1].is_valid(at(11)), "whether or not anybody has written down that it expired");
     }
 
     #[test]
@@ -300,12 +332,33 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_generation_is_dropped_and_the_served_one_is_untouched() {
+    fn a_refused_generation_ends_at_once_and_the_served_one_is_untouched() {
         let mut records = rotated();
-        records.record(minted(3, 4), at(1));
-        records.drop_unpublished(3);
-        records.drop_unpublished(2);
-        assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active)]);
+        records.record(minted(3, 1), at(1));
+        records.refuse(3, at(1));
+        records.refuse(2, at(1));
+        assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active), (3, State::Expired)]);
+        assert_eq!(records.as_slice()[2].expires_at.0, at(1));
+        assert_eq!(records.last_generation(), 3);
+    }
+
+    #[test]
+    fn another_follows_a_refused_one_later_and_later() {
+        let mut records = rotated();
+        assert_eq!(records.may_retry_from(), None);
+        let mut waits = Vec::new();
+        for generation in 3..13 {
+            records.record(minted(generation, 2), at(2));
+            assert_eq!(records.may_retry_from(), None, "it may still be published");
+            records.refuse(generation, at(2));
+            records.prune();
+            assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active), (generation, State::Expired)]);
+            waits.push(records.may_retry_from().unwrap().duration_since(at(2)).as_secs());
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        records.record(minted(13, 2), at(2));
+        records.publish(13, at(2), HOUR);
+        assert_eq!(records.may_retry_from(), None);
     }
 
     #[test]
@@ -322,6 +375,7 @@ mod tests {
         let mut records = Records::default();
         for generation in 1..=6 {
             let mut record = minted(generation, 0);
+            record.published_at = Some(Time(at(0)));
             record.state = if generation == 2 { State::Revoked } else { State::Expired };
             records.0.push(record);
         }

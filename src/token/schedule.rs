@@ -2,30 +2,37 @@
 
 use jiff::Timestamp;
 
-use super::{Records, Schedule, Terms, duration, jitter::jitter};
+use super::{Record, Records, Schedule, Terms, duration, jitter::jitter};
 
 /// When the next generation is due, given the records and what the token asks for; nothing while none is served.
+///
+/// Where the schedule would come too late, because the served generation was minted under other terms or published late,
+/// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
 ///
 /// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
 /// time first: then the new one comes on schedule and the token is never without a valid value.
 pub fn rotates_at(records: &Records, terms: &Terms, uid: &str) -> Option<Timestamp> {
     let served = records.served()?;
-    let published = served.published_at.as_ref().unwrap_or(&served.created_at).0;
-    let lifetime = served.lifetime();
-    let interval = terms.schedule.interval(lifetime);
-    let start = match terms.schedule {
-        Schedule::Every(_) => published,
+    let end = served.expires_at.0;
+    let wanted = due(served, terms.schedule, uid);
+    let due = if wanted < end { wanted } else { due(served, Schedule::LastThird, uid) };
+    let free = records.overlap_ends().filter(|&ends| ends < end);
+    Some(free.map_or(due, |free| due.max(free)))
+}
+
+fn due(served: &Record, schedule: Schedule, uid: &str) -> Timestamp {
+    let interval = schedule.interval(served.lifetime());
+    let start = match schedule {
+        Schedule::Every(_) => served.published_at.as_ref().unwrap_or(&served.created_at).0,
         Schedule::BeforeExpiry(_) | Schedule::LastThird => served.created_at.0,
     };
-    let due = duration::after(start, interval - jitter(uid, served.generation, interval)).min(served.expires_at.0);
-    let free = records.overlap_ends().filter(|&ends| ends < served.expires_at.0);
-    Some(free.map_or(due, |free| due.max(free)))
+    duration::after(start, interval - jitter(uid, served.generation, interval))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{Digest, Record};
+    use crate::token::Digest;
     use jiff::SignedDuration;
 
     const UID: &str = "0e4f";
@@ -91,8 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_at_its_expiry_at_the_latest() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(19))), UID), Some(at(16)));
+    fn a_schedule_that_would_come_too_late_gives_way_to_the_last_third() {
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(14))), UID), Some(at(15)));
+        for late in [15, 19, 1_000] {
+            assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(late))), UID), Some(at(11)), "{late}");
+        }
+    }
+
+    #[test]
+    fn a_generation_that_was_published_late_is_replaced_before_it_runs_out() {
+        let mut records = Records::default();
+        records.record(Record::new(1, String::new(), Digest::of(""), at(0), secs(15)), at(0));
+        records.publish(1, at(6), secs(0));
+        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(10))), UID), Some(at(10)));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Schedule {
         match self {
             Self::Every(interval) => interval,
             Self::BeforeExpiry(rest) => lifetime - rest,
-            Self::LastThird => SignedDuration::from_secs(lifetime.as_secs() / 3 * 2),
+            Self::LastThird => lifetime - SignedDuration::from_secs(lifetime.as_secs() / 3),
         }
     }
 }
@@ -50,4 +50,18 @@ pub struct Terms {
     pub schedule: Schedule,
     /// How long a predecessor stays valid after its successor is published.
     pub overlap: SignedDuration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_interval_is_nothing_however_short_the_lifetime() {
+        // A generation that is due the moment it is published would be replaced for ever.
+        for (lifetime, interval) in [(1, 1), (2, 2), (3, 2), (15, 10), (7_776_000, 5_184_000)] {
+            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime));
+            assert_eq!(of, SignedDuration::from_secs(interval), "{lifetime}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 14] = [
+pub const CHAIN: [Check; 15] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -62,8 +62,12 @@ pub const CHAIN: [Check; 14] = [
     }),
     // A generation is on record and may or may not have reached the Secret.
     check(Reason::PublishIncomplete, |world, _| incomplete(world)),
-    // No generation was ever given.
-    check(Reason::FirstIssue, |world, _| (last_generation(world) == 0).then_some(Act::Mint)),
+    // The last one was refused: the next waits, and what was said of the refusal stands.
+    check(Reason::PublishFailed, |world, _| {
+        world.records().may_retry_from().is_some_and(|from| world.now < from).then_some(Act::Rest)
+    }),
+    // No generation was ever published.
+    check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
     // The Secret does not hold what it should.
@@ -93,10 +97,6 @@ fn revoked(world: &World) -> Option<Act> {
     ended.map(|ended| ended.reason).or(asked).map(Act::End)
 }
 
-fn last_generation(world: &World) -> i64 {
-    world.status().last_generation.unwrap_or(0).max(world.records().last_generation())
-}
-
 fn incomplete(world: &World) -> Option<Act> {
     let records = world.records();
     records.recorded().next()?;
@@ -123,4 +123,238 @@ fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     let (records, Held::Ours(secret)) = (world.records(), &world.secret) else { return None };
     let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?);
     (!details.stand_in(secret)).then_some(Act::Amend)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::fixture::{self, DAY, HOUR, account, incomplete, new, rotated, served};
+    use super::*;
+    use crate::{
+        crd::{name, secret},
+        token::{Digest, Record, State},
+    };
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    #[test]
+    fn the_checks_come_in_this_order() {
+        let order: Vec<_> = CHAIN.iter().map(|check| check.reason).collect();
+        assert_eq!(
+            order,
+            [
+                Reason::Deleting,
+                Reason::NamespaceTerminating,
+                Reason::Revoked,
+                Reason::AccountDeleted,
+                Reason::Invalid,
+                Reason::Suspended,
+                Reason::AccountSuspended,
+                Reason::PublishIncomplete,
+                Reason::PublishFailed,
+                Reason::FirstIssue,
+                Reason::RotationDue,
+                Reason::SecretMissing,
+                Reason::SecretAltered,
+                Reason::SecretOutdated,
+                Reason::OverlapEnded,
+            ]
+        );
+    }
+
+    type Trouble = (Reason, Act, fn(World) -> World);
+
+    /// For each check, in order, what makes it hold in a world where none does.
+    const TROUBLES: [Trouble; CHAIN.len()] = [
+        (Reason::Deleting, Act::Rest, |world| {
+            let now = world.now;
+            world.with_token(|token| token.metadata.deletion_timestamp = Some(Time(now)))
+        }),
+        (Reason::NamespaceTerminating, Act::Rest, |world| world.and(|world| world.terminating = true)),
+        (Reason::Revoked, Act::End(RevocationReason::Manual), |world| world.with_spec(&json!({"revoked": true}))),
+        (Reason::AccountDeleted, Act::End(RevocationReason::AccountDeleted), |world| {
+            world.and(|world| world.account = None)
+        }),
+        (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"expiry": {"after": "400d"}}))),
+        (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
+        (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
+        (Reason::PublishIncomplete, Act::Mint, |world| unpublished(world, 8, State::Recorded)),
+        (Reason::PublishFailed, Act::Rest, |world| unpublished(world, 7, State::Expired)),
+        (Reason::FirstIssue, Act::Mint, |world| world.with_status(|status| status.records.clear())),
+        (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
+        (Reason::SecretMissing, Act::Mint, |world| world.and(|world| world.secret = Held::Absent)),
+        (Reason::SecretAltered, Act::Mint, |world| world.with_secret(|secret| secret.data.clear())),
+        (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
+        (Reason::OverlapEnded, Act::Rest, |world| world.later(25 * HOUR)),
+    ];
+
+    fn unpublished(world: World, generation: i64, state: State) -> World {
+        let id = format!("id{generation}");
+        let record = Record::new(generation, id, Digest::of("lost"), world.now, SignedDuration::from_hours(24));
+        world.with_status(|status| status.records.push(Record { state, ..record }))
+    }
+
+    #[test]
+    fn nothing_is_done_where_nothing_is_wrong() {
+        assert_eq!(rotated().decision(), Decision { reason: Reason::Active, act: Act::Rest });
+        assert_eq!(served().decision(), Decision { reason: Reason::Active, act: Act::Rest });
+    }
+
+    #[test]
+    fn each_check_holds_in_its_own_world() {
+        for (reason, act, trouble) in TROUBLES {
+            assert_eq!(trouble(rotated()).decision(), Decision { reason, act }, "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_check_beats_all_that_come_after_it() {
+        let mut world = rotated();
+        for (reason, act, trouble) in TROUBLES.into_iter().rev() {
+            world = trouble(world);
+            assert_eq!(world.decision(), Decision { reason, act }, "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_spec_is_told_by_its_first_fault() {
+        let invalid = json!({"expiry": {"after": "400d"}});
+        let world = served().with_spec(&invalid).and(|world| world.secret = Held::Foreign);
+        assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
+    }
+
+    #[test]
+    fn revoked_is_honoured_with_an_invalid_spec_and_for_ever() {
+        let end = Decision { reason: Reason::Revoked, act: Act::End(RevocationReason::Manual) };
+        let world = served().with_spec(&json!({"revoked": true, "expiry": {"after": "400d"}}));
+        assert_eq!(world.decision(), end);
+        let ended = world.clone().settled(&super::super::Progress::none(world.decision()));
+        assert_eq!(ended.with_spec(&json!({"revoked": false, "expiry": null})).decision(), end);
+    }
+
+    #[test]
+    fn a_token_that_ended_with_its_account_says_so_for_ever() {
+        let world = served().and(|world| world.account = None);
+        let ended = world.clone().settled(&super::super::Progress::none(world.decision()));
+        let back = ended.and(|world| world.account = served().account).with_spec(&json!({"revoked": true}));
+        assert_eq!(back.decision(), world.decision());
+        assert_eq!(back.decision().reason, Reason::AccountDeleted);
+    }
+
+    #[test]
+    fn an_inactive_token_with_an_invalid_spec_is_told_its_faults() {
+        let world = served().with_spec(&json!({"active": false, "expiry": {"after": "0d"}}));
+        assert_eq!(world.decision(), Decision { reason: Reason::Invalid, act: Act::Rest });
+    }
+
+    #[test]
+    fn an_account_is_lost_when_it_is_absent_another_or_being_deleted_and_at_no_other_time() {
+        let lost: [fn(World) -> World; 3] = [
+            |world| world.and(|world| world.account = None),
+            |world| world.with_account(|account| account.metadata.uid = Some("another".into())),
+            |world| world.with_account(|account| account.metadata.deletion_timestamp = Some(fixture::time(0))),
+        ];
+        for (index, lose) in lost.into_iter().enumerate() {
+            assert_eq!(lose(served()).decision().reason, Reason::AccountDeleted, "{index}");
+        }
+        let changed = served().with_account(|account| {
+            account.metadata.resource_version = Some("9".into());
+            account.spec.display_name = Some("renamed".into());
+        });
+        assert_eq!(changed.decision().reason, Reason::Active);
+    }
+
+    #[test]
+    fn a_token_that_was_never_bound_cannot_lose_its_account() {
+        let named = json!({"serviceAccountRef": {"name": "ci"}});
+        assert_eq!(new().decision().reason, Reason::FirstIssue);
+        assert_eq!(new().with_spec(&named).decision().reason, Reason::AccountMissing);
+        let standing = new().with_spec(&named).and(|world| world.account = Some(Arc::new(account())));
+        assert_eq!(standing.decision().reason, Reason::FirstIssue);
+    }
+
+    #[test]
+    fn a_publish_that_landed_is_adopted_and_one_that_did_not_is_followed_by_the_next() {
+        let world = incomplete();
+        let record = world.records().recorded().next().unwrap().clone();
+        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
+        let landed = world.holding(&record, 2);
+        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+    }
+
+    #[test]
+    fn while_two_publishes_may_still_land_a_third_waits() {
+        let world = incomplete();
+        let second = world.minted(3);
+        let world = world.settled(&second).later(119);
+        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Rest });
+        let records: Vec<_> = world.records().recorded().cloned().collect();
+        for (record, draw) in records.iter().zip([2, 3]) {
+            let act = Act::Adopt(record.generation);
+            assert_eq!(world.clone().holding(record, draw).decision().act, act, "either may have landed");
+        }
+        assert_eq!(world.later(1).decision().act, Act::Mint);
+    }
+
+    #[test]
+    fn a_value_that_was_never_recorded_is_never_adopted() {
+        let world = incomplete().with_secret(|secret| {
+            secret.data.insert(secret::TOKEN.into(), secret::Sealed::of("planted"));
+        });
+        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
+    }
+
+    #[test]
+    fn a_predecessor_put_back_into_the_secret_is_not_what_should_be_there() {
+        let old = served().secret;
+        assert_eq!(rotated().and(|world| world.secret = old).decision().reason, Reason::SecretAltered);
+    }
+
+    #[test]
+    fn a_foreign_secret_is_a_fault_and_nothing_is_minted() {
+        for world in [new(), served(), incomplete(), served().later(60 * DAY)] {
+            let world = world.and(|world| world.secret = Held::Foreign);
+            assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
+        }
+    }
+
+    #[test]
+    fn without_a_status_nothing_is_adopted_and_the_number_is_above_the_secrets() {
+        let lost = rotated().with_token(|token| token.status = None);
+        assert_eq!(lost.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+        assert_eq!(lost.minted(3).recorded.unwrap().generation, 3);
+    }
+
+    #[test]
+    fn a_planted_number_never_makes_two_generations_share_one() {
+        let planted = |number: &str| {
+            let number = number.to_owned();
+            let world = served().with_secret(|secret| {
+                secret.metadata.annotations.get_or_insert_default().insert(name::GENERATION.into(), number);
+            });
+            let next = world.minted(2).recorded.unwrap().generation;
+            let after = world.issued(2).minted(3).recorded.unwrap().generation;
+            (next, after)
+        };
+        assert_eq!(planted("41"), (42, 43));
+        for odd in ["9223372036854775807", "-7", "x", ""] {
+            assert_eq!(planted(odd), (2, 3), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_the_first_issue_until_one_was_published() {
+        let refused = unpublished(new(), 1, State::Expired).later(10);
+        assert_eq!(refused.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+    }
+
+    #[test]
+    fn a_generation_that_ran_out_is_replaced_as_soon_as_it_may_be() {
+        let world = served().with_spec(&json!({"active": false})).later(91 * DAY);
+        assert_eq!(world.decision().reason, Reason::Suspended);
+        let back = world.with_spec(&json!({"active": true}));
+        assert_eq!(back.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint });
+    }
 }

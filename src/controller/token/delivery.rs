@@ -84,11 +84,6 @@ impl<'a> Delivery<'a> {
             encoded: Zeroizing::new(STANDARD.encode(plaintext.expose())),
         }
     }
-
-    /// The value as the Secret holds it, to be cut out of answers.
-    pub fn encoded(&self) -> &str {
-        &self.encoded
-    }
 }
 
 impl SecretBody for Delivery<'_> {
@@ -136,4 +131,111 @@ struct Metadata {
     annotations: BTreeMap<&'static str, String>,
     #[serde(flatten)]
     preconditions: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        fixture::{UID, plaintext, served},
+        observe::Held,
+    };
+    use super::*;
+
+    type Change = fn(&mut SealedSecret);
+
+    fn stands(change: Change) -> bool {
+        let world = served().with_secret(change);
+        let (terms, records) = (world.terms().unwrap(), world.records());
+        let Held::Ours(secret) = &world.secret else { panic!("it is ours") };
+        Details::of(&world, &terms, records.served().unwrap()).stand_in(secret)
+    }
+
+    fn body(preconditions: Map<String, Value>) -> Value {
+        let world = served();
+        let (terms, records) = (world.terms().unwrap(), world.records());
+        let delivery = Delivery::new(&world, &terms, records.served().unwrap(), &plaintext(1));
+        serde_json::to_value(delivery.with(preconditions)).unwrap()
+    }
+
+    #[test]
+    fn what_was_delivered_stands_and_may_say_more() {
+        assert!(stands(|_| {}));
+        assert!(stands(|secret| {
+            secret.metadata.labels.as_mut().unwrap().insert("team".into(), "a".into());
+            secret.metadata.annotations.as_mut().unwrap().insert("note".into(), "b".into());
+            secret.data.insert("more".into(), Sealed::of("c"));
+            secret.data.insert(secret::TOKEN.into(), Sealed::of("not looked at here"));
+        }));
+    }
+
+    #[test]
+    fn whatever_is_missing_or_changed_is_noticed() {
+        let changes: [(&str, Change); 10] = [
+            ("no labels", |secret| secret.metadata.labels = None),
+            ("no annotations", |secret| secret.metadata.annotations = None),
+            ("another manager", |secret| {
+                secret.metadata.labels.as_mut().unwrap().insert(name::MANAGED_BY.into(), "helm".into());
+            }),
+            ("no owner's uid", |secret| drop(secret.metadata.labels.as_mut().unwrap().remove(name::OWNER_UID))),
+            ("another generation", |secret| {
+                secret.metadata.annotations.as_mut().unwrap().insert(name::GENERATION.into(), "2".into());
+            }),
+            ("no id", |secret| drop(secret.metadata.annotations.as_mut().unwrap().remove(name::TOKEN_ID))),
+            ("another id", |secret| secret.data.extend([(secret::TOKEN_ID.into(), Sealed::of("x"))])),
+            ("no endpoint", |secret| secret.data.retain(|key, _| key != secret::ENDPOINT)),
+            ("another organization", |secret| secret.data.extend([(secret::ORGANIZATION.into(), Sealed::of("x"))])),
+            ("no data", |secret| secret.data.clear()),
+        ];
+        for (what, change) in changes {
+            assert!(!stands(change), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_whole_secret_says_what_is_documented_and_nothing_else() {
+        let id = "0000000000000001";
+        let preconditions = [("uid".to_owned(), Value::from("s1")), ("resourceVersion".to_owned(), "7".into())];
+        let expected = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "tokenry.dev/api-token",
+            "metadata": {
+                "name": "ci",
+                "namespace": "events",
+                "uid": "s1",
+                "resourceVersion": "7",
+                "ownerReferences": [{
+                    "apiVersion": "tokenry.dev/v1alpha1",
+                    "kind": "ApiToken",
+                    "name": "ci",
+                    "uid": UID,
+                    "controller": true,
+                }],
+                "labels": {"app.kubernetes.io/managed-by": "tokenry", "tokenry.dev/owner-uid": UID},
+                "annotations": {"tokenry.dev/generation": "1", "tokenry.dev/token-id": id},
+            },
+            "data": {
+                "token": STANDARD.encode(plaintext(1).expose()),
+                "token-id": STANDARD.encode(id),
+                "endpoint": "",
+                "organization": STANDARD.encode("eem"),
+            },
+        });
+        assert_eq!(body(preconditions.into_iter().collect()), expected);
+    }
+
+    #[test]
+    fn changes_say_the_same_but_for_the_value_and_whose_it_is() {
+        let (world, whole) = (served(), body(Map::new()));
+        let (terms, records) = (world.terms().unwrap(), world.records());
+        let changes = Details::of(&world, &terms, records.served().unwrap()).changes();
+        let mut data = whole["data"].clone();
+        data.as_object_mut().unwrap().remove(secret::TOKEN);
+        let metadata = &whole["metadata"];
+        assert_eq!(
+            changes,
+            json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}, "data": data})
+        );
+        assert!(!changes.to_string().contains(whole["data"][secret::TOKEN].as_str().unwrap()));
+    }
 }

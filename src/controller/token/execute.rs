@@ -192,8 +192,7 @@ impl Recorded {
             Held::Ours(secret) => Standing::seen(&**secret),
             Held::Absent | Held::Foreign => Standing::Absent,
         };
-        let hidden = [self.plaintext.expose(), delivery.encoded()];
-        let answer = rooms.writer.apply_secret(&address(world), &standing, &delivery, &hidden).await;
+        let answer = rooms.writer.apply_secret(&address(world), &standing, &delivery).await;
         let progress = match answer {
             Ok(receipt) => Progress { published: Some((self.record.generation, receipt.at)), ..self.progress },
             Err(refusal) => self.progress.failed(Reason::PublishFailed, refusal),
@@ -202,12 +201,13 @@ impl Recorded {
     }
 }
 
-/// Above every number that was ever given, also where status was lost and only the Secret remembers.
-fn next_generation(world: &World) -> i64 {
+/// Above every number that was ever given, also where status was lost and only the Secret remembers. Whoever can write the
+/// Secret can write any number there: one so high that the next would soon be the last is not believed.
+pub(super) fn next_generation(world: &World) -> i64 {
     let in_secret = match &world.secret {
-        Held::Ours(secret) => secret.annotations().get(name::GENERATION).and_then(|number| number.parse().ok()),
+        Held::Ours(secret) => secret.annotations().get(name::GENERATION).and_then(|number| number.parse::<u32>().ok()),
         Held::Absent | Held::Foreign => None,
     };
     let in_status = world.status().last_generation.unwrap_or(0);
-    in_status.max(world.records().last_generation()).max(in_secret.unwrap_or(0)).saturating_add(1)
+    in_status.max(world.records().last_generation()).max(in_secret.map_or(0, i64::from)).saturating_add(1)
 }

@@ -3,8 +3,12 @@
 mod decide;
 mod delivery;
 mod execute;
+#[cfg(test)]
+mod fixture;
 mod observe;
 mod settle;
+#[cfg(test)]
+mod simulation;
 mod validate;
 
 use std::sync::Arc;

@@ -55,7 +55,7 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
     }
     let refused = progress.failure.as_ref().is_some_and(|failure| failure.refusal.is_definite());
     if let (true, Some(record)) = (refused, &progress.recorded) {
-        records.drop_unpublished(record.generation);
+        records.refuse(record.generation, world.now);
     }
     if matches!(progress.decision.act, Act::End(_)) {
         records.revoke();
@@ -103,7 +103,14 @@ fn conditions(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, r
 fn published(world: &World, progress: &Progress, records: &Records) -> (bool, Reason, String) {
     let name = world.token.secret_name();
     if let Some(failure) = &progress.failure {
-        return (false, failure.reason, format!("Secret {name}: {}; trying again", failure.refusal));
+        let what = match failure.reason {
+            Reason::AccountFailed => format!("account {}", world.token.account_name().0),
+            _ => format!("Secret {name}"),
+        };
+        return (false, failure.reason, format!("{what}: {}; trying again", failure.refusal));
+    }
+    if progress.decision.reason == Reason::PublishFailed {
+        return (false, Reason::PublishFailed, refused(world));
     }
     if matches!(progress.decision.act, Act::End(_)) {
         return (false, progress.decision.reason, format!("Secret {name} was removed"));
@@ -116,6 +123,14 @@ fn published(world: &World, progress: &Progress, records: &Records) -> (bool, Re
         return (true, Reason::Active, format!("Secret {name} holds generation {}", served.generation));
     }
     (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
+}
+
+/// What was said of the last refusal: while the next try waits, nothing newer is known.
+fn refused(world: &World) -> String {
+    let stands = world.status().conditions.into_iter().find(|condition| condition.type_ == PUBLISHED);
+    let said = stands.filter(|condition| condition.reason == Reason::PublishFailed.to_string());
+    let name = world.token.secret_name();
+    said.map_or_else(|| format!("Secret {name}: the last try was refused; trying again"), |said| said.message)
 }
 
 /// What it all comes to: how `Ready` stands, and the word for it.
@@ -170,18 +185,18 @@ fn wake(
     if matches!(progress.decision.reason, Reason::Deleting | Reason::NamespaceTerminating) {
         return None;
     }
-    let failing = |type_| conditions.get(type_).is_some_and(|condition| condition.status == "False");
-    let retry = if matches!(progress.decision.act, Act::End(_)) {
-        progress.failure.as_ref().map(|_| conditions.retry(PUBLISHED))
-    } else if failing(ACCEPTED) {
+    let ends = matches!(progress.decision.act, Act::End(_));
+    let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
+    let waits = [records.may_record_from(), records.may_retry_from()].into_iter().flatten();
+    let waits = waits.filter(|&from| from > world.now && !ends).max();
+    let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
-    } else if progress.failure.is_some() {
-        Some(conditions.retry(PUBLISHED))
     } else {
-        None
+        waits.or(progress.failure.as_ref().map(|_| conditions.retry(PUBLISHED)))
     };
-    let waits = records.may_record_from().filter(|&from| from > world.now);
-    [records.next_end(), rotates, retry, waits].into_iter().flatten().min()
+    // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
+    let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
+    [records.next_end(), again, due].into_iter().flatten().min()
 }
 
 /// What has happened, once: told when it is done, or when a condition comes to say something else.
@@ -226,4 +241,389 @@ fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, status
         Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) => {}
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        decide::Decision,
+        execute::Failure,
+        fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
+        observe::Held,
+    };
+    use super::*;
+    use crate::{
+        crd::api_token::{BoundAccount, RevocationReason},
+        outside::Refusal,
+        token::State,
+    };
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn started() -> World {
+        new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))))
+    }
+
+    fn failed(progress: Progress, refusal: Refusal) -> Progress {
+        Progress { failure: Some(Failure { reason: Reason::PublishFailed, refusal }), ..progress }
+    }
+
+    fn forbidden() -> Refusal {
+        Refusal::Forbidden("exceeded quota".into())
+    }
+
+    fn states(status: &ApiTokenStatus) -> Vec<(i64, State)> {
+        status.records.iter().map(|record| (record.generation, record.state)).collect()
+    }
+
+    fn notes(settled: &Settled<ApiTokenStatus>) -> Vec<(bool, Reason)> {
+        settled.notes.iter().map(|note| (note.warning, note.reason)).collect()
+    }
+
+    fn bytes(status: &ApiTokenStatus) -> String {
+        serde_json::to_string(status).unwrap()
+    }
+
+    /// The decision and the status of a pass that finds nothing to do are the ones that stand, and nobody is told again.
+    fn assert_rests(world: &World) {
+        let settled = world.rested();
+        assert!(matches!(world.decision().act, Act::Rest | Act::End(_)), "{:?}", world.decision());
+        assert_eq!(bytes(&settled.status), bytes(&world.status()));
+        assert_eq!(settled.notes, []);
+    }
+
+    #[test]
+    fn a_first_generation_that_is_on_record_is_not_promised_yet() {
+        let world = started();
+        let progress = world.minted(1);
+        let settled = world.settle(&progress);
+        let status = &settled.status;
+        assert_eq!(states(status), [(1, State::Recorded)]);
+        assert_eq!(status.records[0].expires_at, time(90 * DAY));
+        assert_eq!(
+            conditions(status),
+            [
+                "Accepted=True/Accepted",
+                "Published=False/FirstIssue",
+                "Ready=False/FirstIssue",
+                "Reconciling=True/FirstIssue",
+                "Stalled=False/FirstIssue"
+            ]
+        );
+        assert_eq!((status.observed_generation, status.last_generation), (Some(1), Some(1)));
+        assert_eq!(status.account, Some(BoundAccount { name: "ci".into(), uid: ACCOUNT_UID.into() }));
+        assert_eq!((&status.secret_name, &status.binding, &status.expires_at), (&None, &None, &None));
+        assert_eq!(notes(&settled), []);
+    }
+
+    #[test]
+    fn a_first_generation_that_is_published_is_what_the_status_says() {
+        let world = started();
+        let progress = world.minted(1);
+        let settled = world.settle(&Progress { published: Some((1, at(2))), ..progress });
+        let status = &settled.status;
+        assert_eq!(states(status), [(1, State::Active)]);
+        assert_eq!(status.records[0].published_at, Some(time(2)));
+        assert_eq!(
+            conditions(status),
+            [
+                "Accepted=True/Accepted",
+                "Published=True/Active",
+                "Ready=True/Active",
+                "Reconciling=False/Active",
+                "Stalled=False/Active"
+            ]
+        );
+        assert_eq!(status.secret_name.as_deref(), Some("ci"));
+        assert_eq!(status.binding, Some(Binding { name: "ci".into() }));
+        assert_eq!(status.organization.as_deref(), Some("eem"));
+        assert_eq!(status.expires_at, Some(time(90 * DAY)));
+        assert_eq!(status.revocation, None);
+        assert_eq!(notes(&settled), [(false, Reason::FirstIssue)]);
+        let rotates = status.rotates_at.as_ref().unwrap().0;
+        assert!((at(57 * DAY)..=at(60 * DAY)).contains(&rotates), "{rotates}");
+        assert_eq!(settled.wake, Some(rotates));
+        assert_rests(&served());
+    }
+
+    #[test]
+    fn the_secret_is_named_as_asked_for() {
+        let named = started().with_spec(&json!({"secret": {"name": "other"}})).issued(1).status();
+        assert_eq!(named.secret_name.as_deref(), Some("other"));
+        assert_eq!(named.binding, Some(Binding { name: "other".into() }));
+    }
+
+    #[test]
+    fn a_record_of_a_rotation_changes_nothing_for_the_served_generation() {
+        let world = served().later(60 * DAY);
+        let settled = world.settle(&world.minted(2));
+        assert_eq!(states(&settled.status), [(1, State::Active), (2, State::Recorded)]);
+        assert_eq!(settled.status.records[0], world.status().records[0]);
+        assert_eq!(settled.status.conditions, world.status().conditions);
+        assert_eq!(settled.status.expires_at, Some(time(90 * DAY)));
+    }
+
+    #[test]
+    fn an_overlap_begins_when_the_publish_was_answered() {
+        let world = served().later(60 * DAY);
+        let published = Some((2, at(60 * DAY + 5)));
+        let settled = world.settle(&Progress { published, ..world.minted(2) });
+        let status = &settled.status;
+        assert_eq!(states(status), [(1, State::Superseded), (2, State::Active)]);
+        assert_eq!(status.records[0].expires_at, time(61 * DAY + 5));
+        assert_eq!(conditions(status)[2], "Ready=True/Rotating");
+        assert_eq!(settled.wake, Some(at(61 * DAY + 5)), "the end of the overlap comes first");
+        assert_eq!(notes(&settled), [(false, Reason::RotationDue)]);
+        assert_rests(&rotated());
+        let over = rotated().later(DAY);
+        let settled = over.rested();
+        assert_eq!(states(&settled.status), [(1, State::Expired), (2, State::Active)]);
+        assert_eq!(conditions(&settled.status)[2], "Ready=True/Active");
+        assert_eq!(notes(&settled), []);
+    }
+
+    #[test]
+    fn a_publish_that_was_refused_ends_its_generation_and_keeps_its_number() {
+        let world = started();
+        let progress = failed(world.minted(1), forbidden());
+        let settled = world.settle(&progress);
+        let status = &settled.status;
+        assert_eq!(states(status), [(1, State::Expired)]);
+        assert_eq!((status.records[0].expires_at.0, &status.records[0].published_at), (at(0), &None));
+        assert_eq!(status.last_generation, Some(1));
+        assert_eq!(
+            conditions(status)[1..4],
+            ["Published=False/PublishFailed", "Ready=False/PublishFailed", "Reconciling=True/PublishFailed"]
+        );
+        assert_eq!(notes(&settled), [(true, Reason::PublishFailed)]);
+        let world = world.settled(&progress);
+        assert_rests(&world);
+        let next = world.later(2);
+        assert_eq!(next.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+        assert_eq!(next.minted(2).recorded.unwrap().generation, 2);
+    }
+
+    #[test]
+    fn refusals_are_followed_by_longer_and_longer_rests_and_told_once() {
+        let mut world = served().later(60 * DAY);
+        let mut waits = Vec::new();
+        for draw in 2..14 {
+            let progress = failed(world.minted(draw), forbidden());
+            let settled = world.settle(&progress);
+            assert_eq!(settled.notes.len(), usize::from(draw == 2));
+            let wake = settled.wake.unwrap();
+            waits.push(wake.duration_since(world.now).as_secs());
+            world = world.settled(&progress);
+            assert_rests(&world);
+            assert_eq!(world.rested().wake, Some(wake));
+            assert_eq!(conditions(&world.status())[1], "Published=False/PublishFailed");
+            assert!(world.status().conditions[1].message.contains("exceeded quota"));
+            assert_eq!(states(&world.status()), [(1, State::Active), (draw as i64, State::Expired)]);
+            world.now = wake;
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
+        let healed = world.issued(14).status();
+        assert_eq!(healed.last_generation, Some(14));
+        assert_eq!(conditions(&healed)[2], "Ready=True/Rotating");
+    }
+
+    #[test]
+    fn a_publish_of_which_nothing_was_heard_stays_on_record() {
+        let world = served().later(60 * DAY);
+        let progress = failed(world.minted(2), Refusal::Unavailable("timeout".into()));
+        let settled = world.settle(&progress);
+        assert_eq!(states(&settled.status), [(1, State::Active), (2, State::Recorded)]);
+        assert_eq!(conditions(&settled.status)[1], "Published=False/PublishFailed");
+        assert_eq!(settled.wake, Some(world.now + jiff::SignedDuration::from_secs(2)), "not at once, though it is due");
+        let landed = world.clone().settled(&progress).holding(progress.recorded.as_ref().unwrap(), 2);
+        let adopted =
+            landed.settle(&Progress { published: Some((2, landed.now)), ..Progress::none(landed.decision()) });
+        assert_eq!(states(&adopted.status), [(1, State::Superseded), (2, State::Active)]);
+        assert_eq!(notes(&adopted), [(false, Reason::PublishIncomplete)]);
+        assert_eq!(conditions(&adopted.status)[2], "Ready=True/Rotating");
+    }
+
+    #[test]
+    fn while_two_may_land_it_sleeps_until_one_can_land_no_more() {
+        let world = incomplete().later(30);
+        let second = failed(world.minted(3), Refusal::Unavailable("timeout".into()));
+        let world = world.settled(&second).later(10);
+        let waiting = world.rested();
+        assert_eq!(waiting.wake, Some(at(60 * DAY + 120)), "that it is due wakes nobody before");
+        assert_eq!(states(&waiting.status)[1..], [(2, State::Recorded), (3, State::Recorded)]);
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_made_is_told_and_nothing_is_on_record() {
+        let world = new();
+        let failure = Some(Failure { reason: Reason::AccountFailed, refusal: forbidden() });
+        let progress = Progress { failure, ..Progress::none(world.decision()) };
+        let settled = world.settle(&progress);
+        assert_eq!(settled.status.records, []);
+        assert_eq!(settled.status.last_generation, None);
+        assert_eq!(conditions(&settled.status)[1], "Published=False/AccountFailed");
+        assert_eq!(settled.status.conditions[1].message, "account ci: forbidden: exceeded quota; trying again");
+        assert_eq!(settled.wake, Some(at(2)));
+        assert_eq!(notes(&settled), [(true, Reason::AccountFailed)]);
+        let again = world.settled(&progress);
+        assert_eq!(again.settle(&progress).status, again.status());
+        assert_eq!(notes(&again.settle(&progress)), []);
+    }
+
+    #[test]
+    fn an_end_withdraws_every_valid_generation_and_is_told_once() {
+        for (world, reason, why) in [
+            (rotated().with_spec(&json!({"revoked": true})), Reason::Revoked, RevocationReason::Manual),
+            (rotated().and(|world| world.account = None), Reason::AccountDeleted, RevocationReason::AccountDeleted),
+        ] {
+            let settled = world.rested();
+            let status = &settled.status;
+            assert_eq!(states(status), [(1, State::Revoked), (2, State::Revoked)]);
+            assert_eq!(status.revocation, Some(Revocation { reason: why, at: time(60 * DAY) }));
+            assert_eq!((&status.secret_name, &status.binding), (&None, &None));
+            assert_eq!((&status.expires_at, &status.rotates_at, settled.wake), (&None, &None, None));
+            assert_eq!(
+                conditions(status)[1..],
+                [
+                    format!("Published=False/{reason}"),
+                    format!("Ready=False/{reason}"),
+                    format!("Reconciling=False/{reason}"),
+                    format!("Stalled=True/{reason}")
+                ]
+            );
+            assert_eq!(notes(&settled), [(true, reason)]);
+            let ended =
+                world.clone().settled(&Progress::none(world.decision())).and(|world| world.secret = Held::Absent);
+            assert_rests(&ended);
+            assert_rests(&ended.later(400 * DAY));
+        }
+    }
+
+    #[test]
+    fn an_end_whose_secret_cannot_be_removed_is_tried_again() {
+        let world = served().with_spec(&json!({"revoked": true}));
+        let progress = failed(Progress::none(world.decision()), forbidden());
+        let settled = world.settle(&progress);
+        assert_eq!(states(&settled.status), [(1, State::Revoked)]);
+        assert_eq!(conditions(&settled.status)[1..3], ["Published=False/PublishFailed", "Ready=False/Revoked"]);
+        assert_eq!(settled.wake, Some(at(2)));
+        assert_eq!(notes(&settled), [(true, Reason::PublishFailed), (true, Reason::Revoked)]);
+    }
+
+    #[test]
+    fn a_suspended_token_keeps_its_times_and_has_no_next_rotation() {
+        let suspended = served().with_spec(&json!({"active": false}));
+        let settled = suspended.rested();
+        assert_eq!(settled.status.records, served().status().records);
+        assert_eq!(
+            conditions(&settled.status),
+            [
+                "Accepted=True/Accepted",
+                "Published=True/Active",
+                "Ready=False/Suspended",
+                "Reconciling=False/Suspended",
+                "Stalled=False/Suspended"
+            ]
+        );
+        assert_eq!((&settled.status.rotates_at, settled.wake), (&None, Some(at(90 * DAY))));
+        assert_eq!(notes(&settled), [(false, Reason::Suspended)]);
+        let stands = suspended.clone().settled(&Progress::none(suspended.decision()));
+        assert_rests(&stands);
+        assert_eq!(stands.with_spec(&json!({"active": true})).rested().status.records, served().status().records);
+        let account = served().with_account(|account| account.spec.active = false).rested();
+        assert_eq!(conditions(&account.status)[2], "Ready=False/AccountSuspended");
+    }
+
+    #[test]
+    fn an_invalid_spec_tells_every_fault_and_leaves_the_records_alone() {
+        let spec = json!({"expiry": {"after": "400d"}, "rotation": {"overlap": "9d"}});
+        let world = served().with_spec(&spec).with_token(|token| token.metadata.generation = Some(2)).later(HOUR);
+        let settled = world.rested();
+        let status = &settled.status;
+        assert_eq!(status.records, served().status().records);
+        assert_eq!(status.observed_generation, Some(2));
+        assert_eq!(status.secret_name.as_deref(), Some("ci"));
+        assert_eq!(status.organization.as_deref(), Some("eem"), "what is known is kept");
+        assert_eq!(
+            conditions(status),
+            [
+                "Accepted=False/Invalid",
+                "Published=True/Active",
+                "Ready=False/Invalid",
+                "Reconciling=False/Invalid",
+                "Stalled=True/Invalid"
+            ]
+        );
+        let message = &status.conditions[0].message;
+        assert!(message.contains("spec.expiry.after") && message.contains("spec.rotation.overlap"), "{message}");
+        assert_eq!(notes(&settled), [(true, Reason::Invalid)]);
+        assert_eq!(settled.wake, Some(at(HOUR + 2)));
+        let stands = world.clone().settled(&Progress::none(world.decision()));
+        assert_rests(&stands.clone().later(10));
+        assert_eq!(stands.later(100).rested().wake, Some(at(HOUR + 150)));
+    }
+
+    #[test]
+    fn what_may_be_about_to_be_created_is_waited_for() {
+        let world = new().and(|world| world.instance = None);
+        assert_eq!(
+            conditions(&world.rested().status)[2..],
+            ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Stalled=False/InstanceMissing"]
+        );
+    }
+
+    #[test]
+    fn damage_is_a_warning_and_a_repair_of_the_rest_is_not() {
+        let missing = served().and(|world| world.secret = Held::Absent);
+        let repaired = missing.settle(&Progress { published: Some((2, missing.now)), ..missing.minted(2) });
+        assert_eq!(notes(&repaired), [(true, Reason::SecretMissing)]);
+        let outdated = served().with_secret(|secret| secret.metadata.labels = None);
+        let amended = outdated.rested();
+        assert_eq!(notes(&amended), [(false, Reason::SecretOutdated)]);
+        assert_eq!(amended.status, served().status());
+    }
+
+    #[test]
+    fn a_transition_time_is_that_of_the_transition() {
+        let of = |status: &ApiTokenStatus, type_: &str| {
+            status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().last_transition_time.clone()
+        };
+        let suspend: Value = json!({"active": false});
+        let world = served().later(HOUR).with_spec(&suspend);
+        let world = world.clone().settled(&Progress::none(world.decision()));
+        assert_eq!(of(&world.status(), READY), time(HOUR));
+        assert_eq!(of(&world.status(), PUBLISHED), time(0));
+        let later = world.later(HOUR).rested().status;
+        assert_eq!(of(&later, READY), time(HOUR));
+    }
+
+    #[test]
+    fn a_fourth_valid_generation_ends_the_oldest_and_two_ended_ones_stay_listed() {
+        let mut world = served();
+        for draw in 2..8 {
+            world = world.and(|world| world.secret = Held::Absent).later(1).issued(draw);
+            let status = world.status();
+            let valid = status.records.iter().filter(|record| record.is_valid(world.now)).count();
+            assert!(valid <= crate::token::records::MAX_VALID && status.records.len() <= 5, "{:?}", states(&status));
+        }
+        assert_eq!(
+            states(&world.status()),
+            [
+                (3, State::Expired),
+                (4, State::Expired),
+                (5, State::Superseded),
+                (6, State::Superseded),
+                (7, State::Active)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_token_that_goes_away_is_not_woken_for() {
+        let going = served().with_token(|token| token.metadata.deletion_timestamp = Some(time(0)));
+        let settled = going.rested();
+        assert_eq!((conditions(&settled.status)[2].as_str(), settled.wake), ("Ready=False/Deleting", None));
+        assert_eq!(settled.status.records, served().status().records);
+        assert_eq!(going.uid(), UID);
+    }
 }

@@ -98,6 +98,11 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
         }
         return;
     };
+    if world.bound() == Bound::Free && account.metadata.deletion_timestamp.is_some() {
+        // Bound to it, the token would end with it, for ever.
+        let message = format!("serviceaccount.tokenry.dev {name} is being deleted; create it again once it is gone");
+        return fault(Reason::AccountMissing, message);
+    }
     if implied && !belongs(account, world.uid()) {
         let message = format!(
             "serviceaccount.tokenry.dev {name} exists and is not this token's own; name it in serviceAccountRef of another token, or delete it"
@@ -189,4 +194,207 @@ fn overlap(
 /// A duration that was given and is one; a fault where it is none.
 pub fn parsed(given: Option<&Duration>, path: &'static str, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
     given?.parse().map_err(|rule| faults.push(Fault::invalid(path, rule))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::fixture::{account, new, own_account, served, time};
+    use super::*;
+    use crate::token::duration::RULE;
+    use serde_json::{Value, json};
+
+    type Change = fn(World) -> World;
+
+    /// Every fault as `reason path`.
+    fn faults(world: &World) -> Vec<String> {
+        let faults = validate(world).expect_err("it has faults");
+        faults.iter().map(|fault| format!("{} {}", fault.reason, fault.path)).collect()
+    }
+
+    fn named(world: World) -> World {
+        world.with_spec(&json!({"serviceAccountRef": {"name": "ci"}}))
+    }
+
+    #[test]
+    fn what_is_valid_becomes_terms() {
+        let endpoint = json!({"name": "admin", "type": "internal"});
+        let manager = json!({"service": {"name": "m"}, "endpoints": [endpoint]});
+        let world =
+            new().with_instance(json!({"organization": "acme", "manager": manager, "tokens": {"prefix": "acme"}}));
+        let hours = SignedDuration::from_hours;
+        let life = Terms {
+            prefix: "acme".into(),
+            lifetime: hours(90 * 24),
+            schedule: Schedule::LastThird,
+            overlap: hours(24),
+        };
+        let terms = TokenTerms { life, organization: "acme".into(), endpoint: "https://eem-admin.events.svc".into() };
+        assert_eq!(validate(&world), Ok(terms));
+        assert_eq!(validate(&new()).unwrap().endpoint, "");
+        assert_eq!(validate(&new()).unwrap().organization, "eem");
+    }
+
+    #[test]
+    fn each_thing_around_it_that_is_wrong_is_one_fault() {
+        let cases: [(&str, Change); 9] = [
+            ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
+            ("NamespaceNotAdmitted spec.instanceRef", |world| {
+                world
+                    .with_token(|token| token.metadata.namespace = Some("other".into()))
+                    .with_spec(&json!({"instanceRef": {"namespace": "events"}}))
+            }),
+            ("NamespaceNotAdmitted spec.instanceRef", |world| {
+                let selector = json!({"from": "Selector", "selector": {}});
+                world.with_instance(json!({"tokens": {"namespaces": selector}})).and(|world| world.labels = None)
+            }),
+            ("InstanceInvalid spec.instanceRef", |world| world.with_instance(json!({"tokens": {"prefix": "A"}}))),
+            ("AccountMissing spec.serviceAccountRef", named),
+            ("AccountForeign spec.serviceAccountRef", |world| {
+                world.and(|world| world.account = Some(Arc::new(account())))
+            }),
+            ("AccountMismatch spec.serviceAccountRef", |world| {
+                named(world).and(|world| world.account = Some(Arc::new(account()))).with_account(|account| {
+                    account.spec.instance_ref.name = "another".into();
+                })
+            }),
+            ("AccountMissing spec.serviceAccountRef", |world| {
+                // It would take the token with it, for ever.
+                named(world).and(|world| world.account = Some(Arc::new(account()))).with_account(|account| {
+                    account.metadata.deletion_timestamp = Some(time(0));
+                })
+            }),
+            ("SecretForeign spec.secret.name", |world| world.and(|world| world.secret = Held::Foreign)),
+        ];
+        assert!(validate(&new()).is_ok());
+        for (fault, wrong) in cases {
+            assert_eq!(faults(&wrong(new())), [fault]);
+        }
+    }
+
+    #[test]
+    fn an_instance_is_named_with_or_without_its_namespace() {
+        let world = named(new()).and(|world| world.account = Some(Arc::new(account())));
+        let world = world.with_account(|account| account.spec.instance_ref.namespace = Some("events".into()));
+        assert!(validate(&world).is_ok());
+    }
+
+    #[test]
+    fn an_account_of_its_own_is_no_foreign_one() {
+        let world = new().and(|world| world.account = Some(Arc::new(own_account("u"))));
+        assert!(validate(&world).is_ok());
+    }
+
+    #[test]
+    fn an_account_that_a_token_was_bound_to_is_never_called_missing() {
+        // It is gone for ever: to create it again would not help.
+        let world = named(served()).and(|world| world.account = None);
+        assert!(validate(&world).is_ok());
+    }
+
+    #[test]
+    fn each_field_that_breaks_a_rule_is_one_fault() {
+        const LIFETIME: &str = "Invalid spec.expiry.after";
+        const OVERLAP: &str = "Invalid spec.rotation.overlap";
+        const SCHEDULE: &str = "Invalid spec.rotation.schedule";
+        const EVERY: &str = "Invalid spec.rotation.schedule.every";
+        const BEFORE: &str = "Invalid spec.rotation.schedule.beforeExpiry";
+        let schedule = |schedule: Value| json!({"rotation": {"schedule": schedule}});
+        let overlap = |overlap: &str| json!({"rotation": {"overlap": overlap}});
+        for (spec, fault) in [
+            (json!({"expiry": {"after": "366d"}}), LIFETIME),
+            (json!({"expiry": {"after": "soon"}}), LIFETIME),
+            (overlap("8d"), OVERLAP),
+            (overlap("0d"), OVERLAP),
+            (json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "4h"}}), OVERLAP),
+            (schedule(json!({"every": "90d"})), EVERY),
+            (schedule(json!({"every": "x"})), EVERY),
+            (schedule(json!({"beforeExpiry": "90d"})), BEFORE),
+            (schedule(json!({"beforeExpiry": "91d"})), BEFORE),
+            (schedule(json!({"beforeExpiry": ""})), BEFORE),
+            (schedule(json!({})), SCHEDULE),
+            (schedule(json!({"every": "1d", "beforeExpiry": "1d"})), SCHEDULE),
+        ] {
+            assert_eq!(faults(&new().with_spec(&spec)), [fault], "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_just_within_a_rule_is_valid() {
+        for spec in [
+            json!({"expiry": {"after": "365d"}}),
+            json!({"rotation": {"overlap": "7d"}}),
+            json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "3h"}}),
+            json!({"rotation": {"schedule": {"every": "2159h"}}}),
+            json!({"rotation": {"schedule": {"beforeExpiry": "2159h"}}}),
+        ] {
+            assert!(validate(&new().with_spec(&spec)).is_ok(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn an_overlap_can_break_two_rules() {
+        let spec = json!({"expiry": {"after": "1d"}, "rotation": {"overlap": "8d"}});
+        assert_eq!(faults(&new().with_spec(&spec)), ["Invalid spec.rotation.overlap"; 2]);
+    }
+
+    #[test]
+    fn all_faults_are_found_at_once_in_the_order_to_mend_them_in() {
+        let spec = json!({
+            "expiry": {"after": "400d"},
+            "rotation": {"overlap": "9d", "schedule": {"every": "500d"}},
+        });
+        let world = new().with_spec(&spec).and(|world| {
+            world.secret = Held::Foreign;
+            world.account = Some(Arc::new(account()));
+            world.labels = None;
+        });
+        let selector = json!({"from": "Selector", "selector": {}});
+        let world = world.with_instance(json!({"tokens": {"namespaces": selector}}));
+        assert_eq!(
+            faults(&world),
+            [
+                "NamespaceNotAdmitted spec.instanceRef",
+                "AccountForeign spec.serviceAccountRef",
+                "SecretForeign spec.secret.name",
+                "Invalid spec.expiry.after",
+                "Invalid spec.rotation.schedule.every",
+                "Invalid spec.rotation.overlap",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fault_says_what_to_do() {
+        let message = |spec: Value| validate(&new().with_spec(&spec)).unwrap_err()[0].message.clone();
+        assert_eq!(message(json!({"expiry": {"after": "1y"}})), RULE);
+        assert_eq!(
+            message(json!({"expiry": {"after": "8784h"}})),
+            "must not be longer than the Instance's maximum, 365d"
+        );
+        assert_eq!(
+            message(json!({"expiry": {"after": "36h"}, "rotation": {"schedule": {"every": "2d"}}})),
+            "must be shorter than the lifetime, 36h"
+        );
+    }
+
+    #[test]
+    fn left_out_an_overlap_is_the_instances_or_the_rotation_interval_where_that_is_shorter() {
+        let overlap = |spec: Value| validate(&new().with_spec(&spec)).unwrap().life.overlap;
+        let hours = SignedDuration::from_hours;
+        assert_eq!(overlap(json!({})), hours(24));
+        assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(2));
+        assert_eq!(overlap(json!({"rotation": {"schedule": {"every": "5h"}}})), hours(5));
+        let before = json!({"expiry": {"after": "8h"}, "rotation": {"schedule": {"beforeExpiry": "2h"}}});
+        assert_eq!(overlap(before), hours(6));
+        assert_eq!(overlap(json!({"rotation": {"overlap": "25h"}})), hours(25));
+    }
+
+    #[test]
+    fn a_lifetime_left_out_is_the_instances() {
+        let world = new().with_instance(json!({"tokens": {"lifetime": {"default": "10d", "max": "20d"}}}));
+        assert_eq!(validate(&world).unwrap().life.lifetime, SignedDuration::from_hours(240));
+        assert_eq!(faults(&world.with_spec(&json!({"expiry": {"after": "21d"}}))), ["Invalid spec.expiry.after"]);
+    }
 }

@@ -1,0 +1,473 @@
+//! What must always hold, over random lives of one token in a tiny world. All of it is pure: the writes of `execute` are
+//! done to plain data, and each may be refused, lost, late, or the operator's last.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value, json};
+
+use super::{
+    decide::Act,
+    delivery::Details,
+    execute::{Failure, Progress},
+    fixture::{UID, new, own_account},
+    observe::{Held, World},
+};
+use crate::{
+    crd::{
+        Reason, SealedSecret,
+        api_token::ApiTokenStatus,
+        name,
+        secret::{self, Sealed},
+    },
+    outside::Refusal,
+    token::{
+        Record, State,
+        records::{LANDS_WITHIN, MAX_VALID},
+    },
+};
+
+/// Passes that follow one another until there is nothing to do.
+const PASSES: usize = 6;
+/// Passes in a row that may go wrong: more, and a token may run out of time, which nobody can help.
+const LUCKLESS: u8 = 3;
+
+/// How the writes of a pass go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Luck {
+    Good,
+    /// The Secret is refused: certainly not done.
+    Refused,
+    /// No answer, and it was done.
+    Unheard,
+    /// No answer, and it is not done, or not yet.
+    Late,
+    /// The operator dies with the record written.
+    DiesRecorded,
+    /// The operator dies with the Secret written.
+    DiesPublished,
+}
+
+/// What happens to a token.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Time passes, and every wake-up on the way is kept.
+    Wait(i64),
+    /// Something else about the token made the operator look.
+    Look,
+    Spec(usize),
+    Suspend(bool),
+    SuspendAccount(bool),
+    DropSecret,
+    AlterSecret(Damage),
+    /// A publish that was thought lost is done after all: the oldest or the newest.
+    Land(bool),
+    DeleteAccount,
+    Revoke,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Value,
+    Label,
+    Number,
+    Endpoint,
+}
+
+/// Ways of life. Their margins are wider than the time that [`LUCKLESS`] passes cost. The last one is not valid.
+fn specs() -> [Value; 5] {
+    [
+        json!({"expiry": null, "rotation": null}),
+        json!({"expiry": {"after": "1h"}, "rotation": {"schedule": {"every": "40m"}, "overlap": "15m"}}),
+        json!({"expiry": {"after": "4h"}, "rotation": {"schedule": {"beforeExpiry": "20m"}, "overlap": "30m"}}),
+        json!({"expiry": {"after": "1d"}, "rotation": {"schedule": {"every": "20h"}, "overlap": null}}),
+        json!({"expiry": {"after": "1h"}, "rotation": {"schedule": {"every": "2h"}, "overlap": null}}),
+    ]
+}
+
+/// A write of the Secret that is under way.
+struct Flight {
+    onto: Option<String>,
+    secret: SealedSecret,
+    until: Timestamp,
+}
+
+struct Sim {
+    world: World,
+    wake: Option<Timestamp>,
+    flights: Vec<Flight>,
+    luck: Vec<Luck>,
+    luckless: u8,
+    draws: u64,
+    versions: u64,
+    given: BTreeSet<i64>,
+    /// Whether a workload can count on the Secret.
+    promised: bool,
+}
+
+impl Sim {
+    fn new(luck: Vec<Luck>) -> Self {
+        let short = json!({"tokens": {"lifetime": {"default": "2h"}, "overlap": {"default": "20m"}}});
+        let mut sim = Self {
+            world: new().with_instance(short),
+            wake: None,
+            flights: Vec::new(),
+            luck,
+            luckless: 0,
+            draws: 0,
+            versions: 1,
+            given: BTreeSet::new(),
+            promised: false,
+        };
+        sim.run();
+        sim
+    }
+
+    fn luck(&mut self) -> Luck {
+        let luck = if self.luckless < LUCKLESS { self.luck.pop() } else { None }.unwrap_or(Luck::Good);
+        self.luckless = if luck == Luck::Good { 0 } else { self.luckless + 1 };
+        luck
+    }
+
+    fn version(&mut self) -> Option<String> {
+        self.versions += 1;
+        Some(self.versions.to_string())
+    }
+
+    fn standing(&self) -> Option<String> {
+        match &self.world.secret {
+            Held::Ours(secret) => secret.metadata.resource_version.clone(),
+            Held::Absent | Held::Foreign => None,
+        }
+    }
+
+    /// The Secret is written, where what stands is still what was seen.
+    fn land(&mut self, flight: Flight) {
+        if self.standing() == flight.onto && self.world.now < flight.until {
+            let mut secret = flight.secret;
+            secret.metadata.resource_version = self.version();
+            self.world.secret = Held::of(Some(Arc::new(secret)), UID);
+        }
+    }
+
+    fn write_status(&mut self, status: ApiTokenStatus) {
+        never_back(&self.world.status(), &status);
+        bounded(&status, self.world.now);
+        for record in &status.records {
+            let known = self.world.status().records.iter().any(|old| old.generation == record.generation);
+            assert!(known || self.given.insert(record.generation), "{} is given twice", record.generation);
+        }
+        self.world = self.world.clone().with_token(|token| token.status = Some(status));
+        self.assert_continuity();
+    }
+
+    /// One pass. Nothing, where the operator died of it.
+    fn pass(&mut self) -> Option<()> {
+        let (seen, decision) = (self.world.clone(), self.world.decision());
+        let done = Progress::none(decision);
+        let progress = match decision.act {
+            Act::Rest => done,
+            Act::Adopt(generation) => Progress { published: Some((generation, seen.now)), ..done },
+            Act::Amend => self.amend(done),
+            Act::End(_) => self.withdraw(done),
+            Act::Mint => self.mint(&seen)?,
+        };
+        let settled = seen.settle(&progress);
+        self.write_status(settled.status);
+        self.wake = settled.wake;
+        Some(())
+    }
+
+    fn mint(&mut self, seen: &World) -> Option<Progress> {
+        let mut seen = seen.clone();
+        if seen.account.is_none() {
+            self.draws += 1;
+            seen.account = Some(Arc::new(own_account(&format!("account-{}", self.draws))));
+            self.world.account = seen.account.clone();
+        }
+        self.draws += 1;
+        let progress = seen.minted(self.draws);
+        let record = progress.recorded.clone().unwrap();
+        self.write_status(seen.settle(&progress).status);
+        let until = seen.now + LANDS_WITHIN;
+        let flight = Flight { onto: self.standing(), secret: seen.delivered(&record, self.draws), until };
+        let answer = match self.luck() {
+            Luck::DiesRecorded => return None,
+            Luck::DiesPublished => {
+                self.land(flight);
+                self.assert_continuity();
+                return None;
+            }
+            Luck::Refused => Err(Refusal::Forbidden("no".into())),
+            Luck::Unheard => {
+                self.land(flight);
+                Err(Refusal::Unavailable("lost".into()))
+            }
+            Luck::Late => {
+                self.flights.push(flight);
+                Err(Refusal::Unavailable("lost".into()))
+            }
+            Luck::Good => {
+                self.land(flight);
+                Ok(())
+            }
+        };
+        self.assert_continuity();
+        Some(match answer {
+            Ok(()) => Progress { published: Some((record.generation, seen.now)), ..progress },
+            Err(refusal) => failed(progress, refusal),
+        })
+    }
+
+    fn amend(&mut self, done: Progress) -> Progress {
+        if self.luck() != Luck::Good {
+            return failed(done, Refusal::Forbidden("no".into()));
+        }
+        let (terms, records) = (self.world.terms().unwrap(), self.world.records());
+        let changes = Details::of(&self.world, &terms, records.served().unwrap()).changes();
+        let version = self.version();
+        self.world = self.world.clone().with_secret(|secret| {
+            let strings = |value: &Value| serde_json::from_value::<Vec<(String, String)>>(pairs(value)).unwrap();
+            secret.metadata.resource_version = version;
+            secret.metadata.labels.get_or_insert_default().extend(strings(&changes["metadata"]["labels"]));
+            secret.metadata.annotations.get_or_insert_default().extend(strings(&changes["metadata"]["annotations"]));
+            secret.data.extend(serde_json::from_value::<Vec<(String, Sealed)>>(pairs(&changes["data"])).unwrap());
+        });
+        done
+    }
+
+    fn withdraw(&mut self, done: Progress) -> Progress {
+        if !matches!(self.world.secret, Held::Ours(_)) {
+            return done;
+        }
+        if self.luck() != Luck::Good {
+            return failed(done, Refusal::Forbidden("no".into()));
+        }
+        self.world.secret = Held::Absent;
+        done
+    }
+
+    /// Passes, as each one's own writes bring about, until one changes nothing.
+    fn run(&mut self) {
+        for _ in 0..PASSES + usize::from(LUCKLESS) {
+            let before = (self.world.status(), self.world.secret.clone());
+            let died = self.pass().is_none();
+            if !died && before == (self.world.status(), self.world.secret.clone()) {
+                self.rest();
+                return;
+            }
+        }
+        panic!("no rest: {:?} in {:#?}", self.world.decision(), self.world.status());
+    }
+
+    /// Nothing was written. If that is because nothing is to be done, it stays so until the wake-up.
+    fn rest(&mut self) {
+        let decision = self.world.decision();
+        if matches!((decision.act, &self.world.secret), (Act::Amend, _) | (Act::End(_), Held::Ours(_))) {
+            assert!(self.wake.is_some_and(|wake| wake > self.world.now), "a failure is tried again");
+            return;
+        }
+        self.promised = matches!(decision.reason, Reason::Active | Reason::OverlapEnded) || self.promised;
+        let end = self.wake.unwrap_or(self.world.now + SignedDuration::from_hours(10_000));
+        assert!(end > self.world.now, "it would be looked at again and again");
+        let length = end.duration_since(self.world.now).as_secs();
+        for seconds in [0, 1, length / 3, length - 1] {
+            let then = self.world.clone().later(seconds.min(length - 1));
+            assert!(matches!(then.decision().act, Act::Rest | Act::End(_)), "{:?} before {end}", then.decision());
+            let settled = then.rested();
+            assert_eq!(settled.status, self.world.status(), "after {seconds} s of {length}");
+            assert_eq!(settled.notes, []);
+            assert!(settled.wake.is_none_or(|wake| wake > then.now) && settled.wake.is_some() == self.wake.is_some());
+        }
+    }
+
+    /// What a workload reads now is on record and valid.
+    fn assert_continuity(&self) {
+        if !self.promised {
+            return;
+        }
+        let (digest, status) = (self.world.secret.digest(), self.world.status());
+        let found = status.records.iter().find(|record| Some(record.sha256) == digest);
+        let valid = found.is_some_and(|record| record.is_valid(self.world.now));
+        assert!(valid, "a consumer reads {found:?} at {} of {:#?}", self.world.now, status.records);
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        let until = self.world.now + SignedDuration::from_secs(seconds);
+        while let Some(wake) = self.wake.filter(|&wake| wake <= until) {
+            self.world.now = wake.max(self.world.now);
+            self.assert_continuity();
+            self.run();
+        }
+        self.world.now = until;
+        self.assert_continuity();
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Wait(seconds) => return self.wait(seconds),
+            Event::Look => {}
+            Event::Spec(index) => {
+                self.change(|world| world.with_spec(&specs()[index]));
+                self.promised &= self.world.terms().is_ok();
+            }
+            Event::Suspend(suspended) => {
+                self.change(|world| world.with_spec(&json!({"active": !suspended})));
+                self.promised &= !suspended;
+            }
+            Event::SuspendAccount(suspended) => {
+                if self.world.account.is_some() {
+                    self.change(|world| world.with_account(|account| account.spec.active = !suspended));
+                }
+                self.promised &= !suspended;
+            }
+            Event::DropSecret => {
+                self.promised = false;
+                self.world.secret = Held::Absent;
+            }
+            Event::AlterSecret(damage) => self.alter(damage),
+            Event::Land(oldest) => {
+                let (now, flights) = (self.world.now, &mut self.flights);
+                flights.retain(|flight| flight.until > now);
+                let flight = if oldest && !flights.is_empty() { Some(flights.remove(0)) } else { flights.pop() };
+                flight.into_iter().for_each(|flight| self.land(flight));
+            }
+            Event::DeleteAccount => {
+                self.promised = false;
+                self.world.account = None;
+            }
+            Event::Revoke => {
+                self.promised = false;
+                self.change(|world| world.with_spec(&json!({"revoked": true})));
+            }
+        }
+        self.assert_continuity();
+        self.run();
+    }
+
+    fn change(&mut self, change: impl FnOnce(World) -> World) {
+        self.world = change(self.world.clone());
+    }
+
+    fn alter(&mut self, damage: Damage) {
+        if !matches!(self.world.secret, Held::Ours(_)) {
+            return;
+        }
+        self.promised &= !matches!(damage, Damage::Value);
+        let version = self.version();
+        self.change(|world| {
+            world.with_secret(|secret| {
+                secret.metadata.resource_version = version;
+                let annotations = secret.metadata.annotations.get_or_insert_default();
+                match damage {
+                    Damage::Value => secret.data.extend([(secret::TOKEN.into(), Sealed::of("other"))]),
+                    Damage::Label => secret.metadata.labels = None,
+                    Damage::Number => annotations.extend([(name::GENERATION.into(), i64::MAX.to_string())]),
+                    Damage::Endpoint => secret.data.retain(|key, _| key != secret::ENDPOINT),
+                }
+            })
+        });
+    }
+
+    /// From here on everything goes well and nobody changes anything.
+    fn assert_converges(&mut self) {
+        self.luck.clear();
+        for _ in 0..PASSES {
+            let before = self.world.status();
+            self.pass().expect("nobody dies");
+            if before == self.world.status() {
+                break;
+            }
+        }
+        self.run();
+        self.wait(6 * 60 * 60);
+        let status = self.world.status();
+        let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let asked = self.world.token.spec.active
+            && self.world.account.as_ref().is_some_and(|account| account.spec.active)
+            && self.world.terms().is_ok()
+            && status.revocation.is_none();
+        assert_eq!(ready, asked, "{:?}", self.world.decision());
+        assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
+        assert!(status.revocation.is_none() || self.world.secret == Held::Absent);
+    }
+}
+
+fn failed(progress: Progress, refusal: Refusal) -> Progress {
+    Progress { failure: Some(Failure { reason: Reason::PublishFailed, refusal }), ..progress }
+}
+
+fn pairs(object: &Value) -> Value {
+    object.as_object().unwrap().iter().map(|(key, value)| json!([key, value])).collect()
+}
+
+fn ended(record: &Record) -> bool {
+    matches!(record.state, State::Expired | State::Revoked)
+}
+
+/// Expired and revoked stay so, no expiry is extended, no number goes back, nothing else of a record changes.
+fn never_back(old: &ApiTokenStatus, new: &ApiTokenStatus) {
+    assert!(new.last_generation >= old.last_generation);
+    assert!(old.revocation.is_none() || new.revocation == old.revocation);
+    assert!(new.records.iter().all(|record| Some(record.generation) <= new.last_generation));
+    for before in &old.records {
+        let Some(after) = new.records.iter().find(|after| after.generation == before.generation) else {
+            assert!(before.state != State::Revoked, "revoked ids stay");
+            continue;
+        };
+        assert!(after.expires_at.0 <= before.expires_at.0, "extended: {before:?} to {after:?}");
+        assert!(!ended(before) || after.state == before.state, "back: {before:?} to {after:?}");
+        assert_eq!((&after.id, after.sha256, &after.created_at), (&before.id, before.sha256, &before.created_at));
+        assert!(before.published_at.is_none() || after.published_at == before.published_at);
+    }
+}
+
+fn bounded(status: &ApiTokenStatus, now: Timestamp) {
+    let count = |keep: fn(State) -> bool| status.records.iter().filter(|record| keep(record.state)).count();
+    assert!(status.records.iter().filter(|record| record.is_valid(now)).count() <= MAX_VALID);
+    assert!(count(|state| state == State::Active) <= 1, "one is served");
+    assert!(count(|state| state == State::Expired) <= 2 && status.records.len() <= MAX_VALID + 2);
+    assert!(status.conditions.len() == 5);
+    assert!(status.records.is_sorted_by(|a, b| a.generation < b.generation));
+}
+
+fn luck() -> impl Strategy<Value = Luck> {
+    prop_oneof![
+        3 => Just(Luck::Good),
+        1 => Just(Luck::Refused),
+        1 => Just(Luck::Unheard),
+        2 => Just(Luck::Late),
+        1 => Just(Luck::DiesRecorded),
+        1 => Just(Luck::DiesPublished),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let damage = prop_oneof![Just(Damage::Value), Just(Damage::Label), Just(Damage::Number), Just(Damage::Endpoint)];
+    prop_oneof![
+        4 => (0i64..300).prop_map(Event::Wait),
+        8 => (300i64..3 * 60 * 60).prop_map(Event::Wait),
+        3 => Just(Event::Look),
+        4 => (0..specs().len()).prop_map(Event::Spec),
+        2 => any::<bool>().prop_map(Event::Suspend),
+        1 => any::<bool>().prop_map(Event::SuspendAccount),
+        2 => Just(Event::DropSecret),
+        4 => damage.prop_map(Event::AlterSecret),
+        4 => any::<bool>().prop_map(Event::Land),
+        1 => prop_oneof![Just(Event::Look), Just(Event::DeleteAccount), Just(Event::Revoke)],
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_no_consumer_is_left_nothing_comes_back_and_rest_is_reached(
+        luck in vec(luck(), 0..40), events in vec(event(), 0..40),
+    ) {
+        let mut sim = Sim::new(luck);
+        events.into_iter().for_each(|event| sim.happens(event));
+        sim.assert_converges();
+    }
+}
