@@ -1,9 +1,13 @@
 //! Says what is to be done about the objects of an Instance's endpoint.
 
-use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    networking::v1::Ingress,
+};
 use kube::Resource;
 use serde::Serialize;
-use std::sync::Arc;
 
 use super::{
     observe::{Observed, World},
@@ -41,6 +45,8 @@ pub enum Step<K> {
     Apply(Box<K>, Standing),
     /// Take it away.
     Delete(Arc<K>),
+    /// Take it away and bring this about in its place.
+    Replace(Arc<K>, Box<K>),
     /// Nothing can be done: the name is taken.
     Blocked,
 }
@@ -58,7 +64,7 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     let gone = || step(&world.ingress, None);
     match &terms.endpoint {
         Ok(Some(exposed)) => {
-            let service = step(&world.service, Some(owned(service::build(exposed, scheme(instance)), instance)));
+            let service = service_step(&world.service, owned(service::build(exposed, scheme(instance)), instance));
             let ingress = step(&world.ingress, ingress::build(exposed).map(|ingress| owned(ingress, instance)));
             let reason = if service == Step::Blocked || ingress == Step::Blocked {
                 Reason::EndpointForeign
@@ -91,6 +97,35 @@ fn step<K: Resource + Serialize>(observed: &Observed<K>, desired: Option<K>) -> 
         (Observed::Ours(object), Some(desired)) => Step::Apply(Box::new(desired), Standing::seen(&**object)),
         (Observed::Foreign, Some(_)) => Step::Blocked,
     }
+}
+
+/// As [`step`]. An apply merges the ports of a Service by number: beside a port that someone put in the place of ours it
+/// would be refused for the name they share, so such a Service is made anew. A port beside ours is someone else's and stays.
+fn service_step(observed: &Observed<Service>, desired: Service) -> Step<Service> {
+    let Observed::Ours(object) = observed else { return step(observed, Some(desired)) };
+    let wanted = ports(&desired);
+    if !wanted.is_subset(&ports(object)) {
+        return Step::Replace(object.clone(), Box::new(desired));
+    }
+    let mut ours = Service::clone(object);
+    let Some(spec) = &mut ours.spec else { return step(observed, Some(desired)) };
+    spec.ports.iter_mut().for_each(|ports| ports.retain(|port| wanted.contains(&key(port))));
+    let as_selected = spec.selector == desired.spec.as_ref().and_then(|spec| spec.selector.clone());
+    if as_selected && stands(&ours, &desired) {
+        Step::Keep
+    } else {
+        Step::Apply(Box::new(desired), Standing::seen(&**object))
+    }
+}
+
+fn ports(service: &Service) -> BTreeSet<(i32, String)> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.map(key).collect()
+}
+
+/// What tells the ports of a Service apart.
+fn key(port: &ServicePort) -> (i32, String) {
+    (port.port, port.protocol.clone().unwrap_or_else(|| "TCP".into()))
 }
 
 fn stands<K: Serialize>(observed: &K, desired: &K) -> bool {
@@ -188,6 +223,32 @@ mod tests {
         assert_eq!((decision.service, decision.ingress), (Step::Blocked, Step::Blocked));
         let unwanted = World { service: Observed::Foreign, ingress: Observed::Foreign, ..world(json!([])) };
         assert_eq!((decided(&unwanted).service, decided(&unwanted).ingress), (Step::Keep, Step::Keep));
+    }
+
+    #[test]
+    fn a_service_that_someone_changed_is_mended_or_made_anew() {
+        let stands = done(internal());
+        let Observed::Ours(good) = &stands.service else { panic!("it stands") };
+        let step = |change: fn(&mut k8s_openapi::api::core::v1::ServiceSpec)| {
+            let mut service = Service::clone(good);
+            change(service.spec.as_mut().unwrap());
+            decided(&World { service: Observed::Ours(Arc::new(service)), ..stands.clone() }).service
+        };
+        assert_eq!(step(|_| ()), Step::Keep);
+        assert_eq!(
+            step(|spec| spec.ports.as_mut().unwrap().push(ServicePort { port: 9000, ..Default::default() })),
+            Step::Keep
+        );
+        assert!(matches!(step(|spec| spec.ports.as_mut().unwrap()[0].port = 444), Step::Replace(..)));
+        assert!(matches!(
+            step(|spec| spec.ports.as_mut().unwrap()[0].protocol = Some("UDP".into())),
+            Step::Replace(..)
+        ));
+        assert!(matches!(step(|spec| spec.ports = None), Step::Replace(..)));
+        assert!(matches!(step(|spec| spec.ports.as_mut().unwrap()[0].name = None), Step::Apply(..)));
+        assert!(matches!(step(|spec| spec.type_ = Some("NodePort".into())), Step::Apply(..)));
+        let narrow = step(|spec| _ = spec.selector.as_mut().unwrap().insert("a".into(), "b".into()));
+        assert!(matches!(narrow, Step::Apply(..)), "a key more selects other Pods");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::decide::{Decision, Step};
 use crate::{
     controller::Rooms,
     crd::Reason,
-    outside::{Refusal, writer::Written},
+    outside::{Refusal, Standing, writer::Written},
 };
 
 /// How far a pass came.
@@ -41,7 +41,7 @@ async fn take_away<K: Written + Clone + DeserializeOwned + Debug>(
     step: &Step<K>,
 ) -> Result<(), Refusal> {
     match step {
-        Step::Delete(object) => rooms.writer.delete(&**object).await,
+        Step::Delete(object) | Step::Replace(object, _) => rooms.writer.delete(&**object).await,
         Step::Keep | Step::Apply(..) | Step::Blocked => Ok(()),
     }
 }
@@ -49,6 +49,7 @@ async fn take_away<K: Written + Clone + DeserializeOwned + Debug>(
 async fn bring_about<K: Written + Serialize>(rooms: &Rooms, step: &Step<K>) -> Result<(), Refusal> {
     match step {
         Step::Apply(object, standing) => rooms.writer.apply(&**object, standing).await.map(|_| ()),
+        Step::Replace(_, object) => rooms.writer.apply(&**object, &Standing::Absent).await.map(|_| ()),
         Step::Keep | Step::Delete(_) | Step::Blocked => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     crd::{
         Conditions, Fault, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY},
-        instance::InstanceStatus,
+        instance::{EndpointStatus, InstanceStatus},
     },
     exposure,
     outside::events::Note,
@@ -44,7 +44,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     } else {
         vec![Note::warning(reason, message)]
     };
-    let standing = if ready { exposure::endpoints(instance) } else { old.endpoints };
+    let standing = standing(world, terms, ready, reason, old.endpoints);
     let status = InstanceStatus {
         observed_generation: instance.metadata.generation,
         conditions: conditions.into_vec(),
@@ -52,6 +52,27 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         endpoints: standing,
     };
     Settled { status, notes, wake }
+}
+
+/// The ways in that stand. While something fails, those of before that are still asked for; none where the name is
+/// another's.
+fn standing(
+    world: &World,
+    terms: &Checked<InstanceTerms>,
+    ready: bool,
+    reason: Reason,
+    mut before: Vec<EndpointStatus>,
+) -> Vec<EndpointStatus> {
+    let asked = exposure::endpoints(&world.instance);
+    match (reason, terms) {
+        _ if ready => asked,
+        (Reason::EndpointForeign, _) => Vec::new(),
+        (_, Ok(_)) => {
+            before.retain(|endpoint| asked.contains(endpoint));
+            before
+        }
+        (_, Err(_)) => before,
+    }
 }
 
 /// How the endpoints stand: what it comes to, the word for it, and in words.
