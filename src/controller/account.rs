@@ -16,6 +16,7 @@ use crate::{
         Account, Conditions, Fault, Instance, Reason,
         account::AccountStatus,
         condition::{ACCEPTED, Conclusion},
+        fault::{first, told},
     },
     outside::{Refusal, clock::jumps},
 };
@@ -57,7 +58,7 @@ impl Kind for Account {
     fn decide(world: &World, terms: &Checked<()>) -> Reason {
         match terms {
             _ if world.account.metadata.deletion_timestamp.is_some() => Reason::Deleting,
-            Err(faults) => faults.first().map_or(Reason::Invalid, |fault| fault.reason),
+            Err(faults) => first(faults),
             Ok(()) if !world.account.spec.active => Reason::Suspended,
             Ok(()) => Reason::Active,
         }
@@ -82,12 +83,7 @@ impl Kind for Account {
         let mut conditions = Conditions::from(old, account.metadata.generation, world.now);
         match terms {
             Ok(()) => conditions.set(ACCEPTED, true, Reason::Accepted, "what it refers to exists"),
-            Err(faults) => conditions.set(
-                ACCEPTED,
-                false,
-                *reason,
-                faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "),
-            ),
+            Err(faults) => conditions.set(ACCEPTED, false, *reason, told(faults)),
         }
         let (conclusion, message) = match reason {
             Reason::Active => (Conclusion::Ready, "its tokens are accepted".into()),
@@ -116,12 +112,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     futures::stream::select_all([
         each(caches.accounts.touched()),
         mapped(caches.instances.touched(), move |instance: &Instance| {
-            let namespace = instance.namespace().unwrap_or_default();
-            let of = |account: &Account| {
-                let wanted = &account.spec.instance_ref;
-                wanted.name.as_str() == instance.name_any()
-                    && wanted.namespace_or(&account.namespace().unwrap_or_default()) == namespace
-            };
+            let of =
+                |account: &Account| account.spec.instance_ref.means(instance, &account.namespace().unwrap_or_default());
             instances.caches.accounts.filter(of).iter().map(|account| ObjectRef::from_obj(&**account)).collect()
         }),
         every(jumps(rooms.clock.clone()), caches.accounts.store()),

@@ -123,7 +123,7 @@ pub struct Rotation {
     pub schedule: Option<RotationSchedule>,
     /// How long the predecessor stays valid after its successor is published, for example `24h`; never beyond its own
     /// expiry. A rotation waits until the overlap of the one before is over. Left out: the Instance's default, or until
-    /// the next rotation where that is shorter.
+    /// the next rotation may be due where that is sooner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 }

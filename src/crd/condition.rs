@@ -26,6 +26,7 @@ const MAX_MESSAGE: usize = 32_768;
 /// A `lastTransitionTime` changes with the condition's status and at no other time. Conditions of other writers are kept.
 #[derive(Clone, Debug)]
 pub struct Conditions {
+    before: Vec<Condition>,
     standing: Vec<Condition>,
     now: Timestamp,
     generation: Option<i64>,
@@ -34,7 +35,8 @@ pub struct Conditions {
 impl Conditions {
     /// Starts from what stands in status, for an object of `generation`.
     pub fn from(standing: Option<&[Condition]>, generation: Option<i64>, now: Timestamp) -> Self {
-        Self { standing: standing.unwrap_or_default().to_vec(), now, generation }
+        let before = standing.unwrap_or_default().to_vec();
+        Self { standing: before.clone(), before, now, generation }
     }
 
     /// Sets one condition.
@@ -75,6 +77,15 @@ impl Conditions {
         let since = self.get(failing).map_or(self.now, |condition| condition.last_transition_time.0);
         let half = SignedDuration::from_secs(self.now.duration_since(since).as_secs() / 2);
         crate::token::duration::after(self.now, half.clamp(SignedDuration::from_secs(2), SignedDuration::from_mins(5)))
+    }
+
+    /// Whether one of them says something else than before.
+    pub fn changed(&self, type_: &str) -> bool {
+        let said = |conditions: &[Condition]| {
+            let condition = conditions.iter().find(|condition| condition.type_ == type_);
+            condition.map(|condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+        };
+        said(&self.before) != said(&self.standing)
     }
 
     /// One of them.

@@ -5,13 +5,14 @@
 pub mod account;
 pub mod api_token;
 pub mod condition;
+pub mod fault;
 pub mod instance;
 pub mod name;
 pub mod reason;
 pub mod secret;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,9 +20,10 @@ use serde_json::Value;
 pub use account::Account;
 pub use api_token::ApiToken;
 pub use condition::Conditions;
+pub use fault::Fault;
 pub use instance::Instance;
 pub use name::ObjectName;
-pub use reason::{Fault, Reason};
+pub use reason::Reason;
 pub use secret::SealedSecret;
 
 /// The API group of every kind.
@@ -43,6 +45,17 @@ impl InstanceRef {
     pub fn namespace_or<'a>(&'a self, own: &'a str) -> &'a str {
         self.namespace.as_ref().map_or(own, ObjectName::as_str)
     }
+
+    /// Whether it means `instance`, for a referrer that lives in `own`.
+    pub fn means(&self, instance: &Instance, own: &str) -> bool {
+        let meta = &instance.metadata;
+        meta.name.as_deref() == Some(self.name.as_str()) && meta.namespace.as_deref() == Some(self.namespace_or(own))
+    }
+}
+
+/// Whether `object` belongs to the owner of this uid.
+pub fn belongs(object: &impl Resource, uid: &str) -> bool {
+    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
 }
 
 /// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.

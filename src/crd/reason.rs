@@ -84,32 +84,3 @@ impl fmt::Display for Reason {
         fmt::Debug::fmt(self, f)
     }
 }
-
-/// Something that a user has to mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The word for it.
-    pub reason: Reason,
-    /// Where it is: a field path, such as `spec.rotation.overlap`.
-    pub path: &'static str,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl Fault {
-    /// A fault at `path`.
-    pub fn new(reason: Reason, path: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, path, message: message.into() }
-    }
-
-    /// A field that breaks a rule.
-    pub fn invalid(path: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Reason::Invalid, path, message)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}

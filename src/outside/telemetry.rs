@@ -1,6 +1,6 @@
 //! Logs, to standard error.
 
-use std::str::FromStr;
+use std::{io::IsTerminal, str::FromStr};
 
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -26,7 +26,8 @@ pub enum Format {
 pub fn log(level: &str, format: Format) -> Result<(), String> {
     let filter = EnvFilter::from_str(level).map_err(|error| format!("--log-level {level}: {error}"))?;
     let silent = filter::filter_fn(|metadata| metadata.target() != QUOTES_REPLIES);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
         Format::Json => lines.json().flatten_event(true).boxed(),
         Format::Text => lines.boxed(),

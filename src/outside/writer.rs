@@ -119,18 +119,14 @@ impl Writer {
         self.send::<K>("apply", request).await
     }
 
-    /// Merges `changes` into a Secret that is still as it was seen, and touches nothing else of it: the value stays, and
-    /// need not be known.
-    pub async fn amend_secret(
-        &self,
-        secret: &Address<'_>,
-        standing: &Standing,
-        mut changes: Value,
-    ) -> Result<Receipt, Refusal> {
-        changes["metadata"].as_object_mut().expect("changes have metadata").extend(standing.preconditions());
-        let path = SealedSecret::url_path(&(), Some(secret.namespace));
-        let request = Request::new(path).patch(secret.name, &manager(), &Patch::Merge(changes));
-        self.send::<SealedSecret>("amend", request).await
+    /// Merges `changes` into an object that is still as it was `seen`: lists are replaced, `null` removes, and what is not
+    /// named is not touched. So a Secret is brought up to date without knowing its value.
+    pub async fn amend<K: Written>(&self, seen: &K, mut changes: Value) -> Result<Receipt, Refusal> {
+        let metadata = changes["metadata"].as_object_mut().expect("changes have metadata");
+        metadata.extend(Standing::seen(seen).preconditions());
+        let path = K::url_path(&(), Some(namespace(seen)));
+        let request = Request::new(path).patch(&seen.name_any(), &manager(), &Patch::Merge(changes));
+        self.send::<K>("amend", request).await
     }
 
     /// Replaces the whole status of an object that is still at `version`.

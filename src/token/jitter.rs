@@ -6,11 +6,16 @@ use sha2::{Digest as _, Sha256};
 /// The part of an interval that jitter may take: one twentieth.
 const SHARE: i64 = 20;
 
+/// The most that jitter may take of `interval`, in whole seconds.
+pub fn most(interval: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(interval.as_secs() / SHARE)
+}
+
 /// How much earlier than `interval` this generation rotates: between nothing and a twentieth of it, in whole seconds.
 ///
 /// A function of the token's uid and the generation alone: asked twice, it answers the same.
 pub fn jitter(uid: &str, generation: i64, interval: SignedDuration) -> SignedDuration {
-    let span = interval.as_secs() / SHARE;
+    let span = most(interval).as_secs();
     if span <= 0 {
         return SignedDuration::ZERO;
     }

@@ -8,9 +8,9 @@ use crate::token::format;
 /// The longest path that is written down, in bytes.
 const MAX_PATH: usize = 1024;
 
-/// Where proxies say what the caller asked for: Traefik and Caddy, then nginx as the README sets it up.
-const METHODS: [&str; 2] = ["x-forwarded-method", "x-original-method"];
-const URIS: [&str; 2] = ["x-forwarded-uri", "x-original-uri"];
+/// Where a proxy says what the caller asked for: Traefik and Caddy, and nginx as the README sets it up.
+const METHOD: &str = "x-forwarded-method";
+const URI: &str = "x-forwarded-uri";
 
 /// What the caller asked for, as far as the proxy says. For people to read: nothing is decided by it.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub struct Asked {
 impl Asked {
     /// From the request of a proxy; `rest` is what it appended to the path, as Envoy does.
     pub fn of(headers: &HeaderMap, method: &Method, rest: Option<&str>) -> Self {
-        let said = |names: [&str; 2]| names.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
-        let method = said(METHODS).unwrap_or(method.as_str());
-        let uri = said(URIS).map_or_else(|| format!("/{}", rest.unwrap_or_default()), str::to_owned);
+        let said = |name: &str| headers.get(name)?.to_str().ok();
+        let method = said(METHOD).unwrap_or(method.as_str());
+        let uri = said(URI).map_or_else(|| format!("/{}", rest.unwrap_or_default()), str::to_owned);
         Self { method: cut(method, 32), path: cut(&format::redact(&path(&uri)), MAX_PATH) }
     }
 }
@@ -70,8 +70,8 @@ mod tests {
     fn what_the_caller_asked_for_is_taken_from_where_the_proxy_says_it() {
         let forwarded = [("x-forwarded-method", "POST"), ("x-forwarded-uri", "/eem/topics?key=1")];
         assert_eq!(asked(&forwarded, None), ("POST".into(), "/eem/topics".into()));
-        let original = [("x-original-method", "PUT"), ("x-original-uri", "https://a.example.com/x?y")];
-        assert_eq!(asked(&original, None), ("PUT".into(), "/x".into()));
+        let whole = [("x-forwarded-method", "PUT"), ("x-forwarded-uri", "https://a.example.com/x?y")];
+        assert_eq!(asked(&whole, None), ("PUT".into(), "/x".into()));
         assert_eq!(asked(&[], Some("eem/topics")), ("GET".into(), "/eem/topics".into()));
     }
 

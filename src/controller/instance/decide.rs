@@ -1,13 +1,11 @@
 //! Says what is to be done about the objects of an Instance's endpoint.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::api::{
-    core::v1::{Service, ServicePort},
-    networking::v1::Ingress,
-};
+use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::Resource;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     observe::{Observed, World},
@@ -17,6 +15,7 @@ use crate::{
     controller::kind::Checked,
     crd::{
         Instance, Reason,
+        fault::first,
         instance::{EndpointType, Scheme},
         name,
     },
@@ -45,8 +44,8 @@ pub enum Step<K> {
     Apply(Box<K>, Standing),
     /// Take it away.
     Delete(Arc<K>),
-    /// Take it away and bring this about in its place.
-    Replace(Arc<K>, Box<K>),
+    /// Merge this into it.
+    Amend(Arc<K>, Value),
     /// Nothing can be done: the name is taken.
     Blocked,
 }
@@ -57,7 +56,7 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     let instance = &world.instance;
     let terms = match terms {
         _ if instance.metadata.deletion_timestamp.is_some() => return keep(Reason::Deleting),
-        Err(faults) => return keep(faults.first().map_or(Reason::Invalid, |fault| fault.reason)),
+        Err(faults) => return keep(first(faults)),
         Ok(terms) => terms,
     };
     let external = instance.endpoints().iter().any(|endpoint| endpoint.type_ == EndpointType::External);
@@ -99,33 +98,24 @@ fn step<K: Resource + Serialize>(observed: &Observed<K>, desired: Option<K>) -> 
     }
 }
 
-/// As [`step`]. An apply merges the ports of a Service by number: beside a port that someone put in the place of ours it
-/// would be refused for the name they share, so such a Service is made anew. A port beside ours is someone else's and stays.
+/// As [`step`], but a Service that stands is mended by a merge: an apply would merge the ports by number, and beside one
+/// that someone put in the place of ours it would be refused for the name they share.
 fn service_step(observed: &Observed<Service>, desired: Service) -> Step<Service> {
     let Observed::Ours(object) = observed else { return step(observed, Some(desired)) };
-    let wanted = ports(&desired);
-    if !wanted.is_subset(&ports(object)) {
-        return Step::Replace(object.clone(), Box::new(desired));
+    let strange = strange_keys(object, &desired);
+    if strange.is_empty() && stands(&**object, &desired) {
+        return Step::Keep;
     }
-    let mut ours = Service::clone(object);
-    let Some(spec) = &mut ours.spec else { return step(observed, Some(desired)) };
-    spec.ports.iter_mut().for_each(|ports| ports.retain(|port| wanted.contains(&key(port))));
-    let as_selected = spec.selector == desired.spec.as_ref().and_then(|spec| spec.selector.clone());
-    if as_selected && stands(&ours, &desired) {
-        Step::Keep
-    } else {
-        Step::Apply(Box::new(desired), Standing::seen(&**object))
-    }
+    let mut changes = serde_json::to_value(&desired).unwrap_or_default();
+    strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
+    Step::Amend(object.clone(), changes)
 }
 
-fn ports(service: &Service) -> BTreeSet<(i32, String)> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.map(key).collect()
-}
-
-/// What tells the ports of a Service apart.
-fn key(port: &ServicePort) -> (i32, String) {
-    (port.port, port.protocol.clone().unwrap_or_else(|| "TCP".into()))
+/// Keys of a selector that nobody asked for: with one more it selects other Pods.
+fn strange_keys(observed: &Service, desired: &Service) -> Vec<String> {
+    let selector = |service: &Service| service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+    let wanted = selector(desired);
+    selector(observed).into_keys().filter(|key| !wanted.contains_key(key)).collect()
 }
 
 fn stands<K: Serialize>(observed: &K, desired: &K) -> bool {
@@ -226,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_someone_changed_is_mended_or_made_anew() {
+    fn a_service_that_someone_changed_is_mended() {
         let stands = done(internal());
         let Observed::Ours(good) = &stands.service else { panic!("it stands") };
         let step = |change: fn(&mut k8s_openapi::api::core::v1::ServiceSpec)| {
@@ -234,21 +224,20 @@ mod tests {
             change(service.spec.as_mut().unwrap());
             decided(&World { service: Observed::Ours(Arc::new(service)), ..stands.clone() }).service
         };
+        let changes: [fn(&mut k8s_openapi::api::core::v1::ServiceSpec); 6] = [
+            |spec| spec.ports.as_mut().unwrap().push(Default::default()),
+            |spec| spec.ports.as_mut().unwrap()[0].port = 444,
+            |spec| spec.ports.as_mut().unwrap()[0].protocol = Some("UDP".into()),
+            |spec| spec.ports = None,
+            |spec| spec.type_ = Some("NodePort".into()),
+            |spec| _ = spec.selector.as_mut().unwrap().insert("a".into(), "b".into()),
+        ];
         assert_eq!(step(|_| ()), Step::Keep);
-        assert_eq!(
-            step(|spec| spec.ports.as_mut().unwrap().push(ServicePort { port: 9000, ..Default::default() })),
-            Step::Keep
-        );
-        assert!(matches!(step(|spec| spec.ports.as_mut().unwrap()[0].port = 444), Step::Replace(..)));
-        assert!(matches!(
-            step(|spec| spec.ports.as_mut().unwrap()[0].protocol = Some("UDP".into())),
-            Step::Replace(..)
-        ));
-        assert!(matches!(step(|spec| spec.ports = None), Step::Replace(..)));
-        assert!(matches!(step(|spec| spec.ports.as_mut().unwrap()[0].name = None), Step::Apply(..)));
-        assert!(matches!(step(|spec| spec.type_ = Some("NodePort".into())), Step::Apply(..)));
-        let narrow = step(|spec| _ = spec.selector.as_mut().unwrap().insert("a".into(), "b".into()));
-        assert!(matches!(narrow, Step::Apply(..)), "a key more selects other Pods");
+        for (index, change) in changes.into_iter().enumerate() {
+            assert!(matches!(step(change), Step::Amend(..)), "{index}");
+        }
+        let Step::Amend(_, merged) = step(changes[5]) else { panic!("a key more selects other Pods") };
+        assert_eq!(merged["spec"]["selector"], json!({"app": "m", "a": null}));
     }
 
     #[test]

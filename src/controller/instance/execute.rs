@@ -8,7 +8,7 @@ use super::decide::{Decision, Step};
 use crate::{
     controller::Rooms,
     crd::Reason,
-    outside::{Refusal, Standing, writer::Written},
+    outside::{Refusal, writer::Written},
 };
 
 /// How far a pass came.
@@ -41,15 +41,15 @@ async fn take_away<K: Written + Clone + DeserializeOwned + Debug>(
     step: &Step<K>,
 ) -> Result<(), Refusal> {
     match step {
-        Step::Delete(object) | Step::Replace(object, _) => rooms.writer.delete(&**object).await,
-        Step::Keep | Step::Apply(..) | Step::Blocked => Ok(()),
+        Step::Delete(object) => rooms.writer.delete(&**object).await,
+        Step::Keep | Step::Apply(..) | Step::Amend(..) | Step::Blocked => Ok(()),
     }
 }
 
 async fn bring_about<K: Written + Serialize>(rooms: &Rooms, step: &Step<K>) -> Result<(), Refusal> {
     match step {
         Step::Apply(object, standing) => rooms.writer.apply(&**object, standing).await.map(|_| ()),
-        Step::Replace(_, object) => rooms.writer.apply(&**object, &Standing::Absent).await.map(|_| ()),
+        Step::Amend(object, changes) => rooms.writer.amend(&**object, changes.clone()).await.map(|_| ()),
         Step::Keep | Step::Delete(_) | Step::Blocked => Ok(()),
     }
 }

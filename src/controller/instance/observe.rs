@@ -8,8 +8,8 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    controller::{Rooms, token::belongs},
-    crd::{Instance, instance::EndpointName, name},
+    controller::Rooms,
+    crd::{Instance, belongs, instance::EndpointName, name},
     outside::{Cache, watch::Object},
 };
 

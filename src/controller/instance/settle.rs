@@ -8,8 +8,9 @@ use super::{
 use crate::{
     controller::kind::{Checked, Settled},
     crd::{
-        Conditions, Fault, Reason,
+        Conditions, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY},
+        fault::told,
         instance::{EndpointStatus, InstanceStatus},
     },
     exposure,
@@ -29,20 +30,13 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     let (conclusion, reason, message) = endpoints(world, terms, progress);
     let ready = conclusion == Conclusion::Ready;
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
-    let told_before = old
-        .conditions
-        .iter()
-        .find(|c| c.type_ == READY)
-        .map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
-    conditions.conclude(conclusion, reason, &*message);
-    let told_now = conditions.get(READY).map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
+    let word = if ready { Reason::Accepted } else { reason };
+    conditions.conclude(conclusion, word, &*message);
     let wake = (!ready && reason != Reason::Deleting).then(|| conditions.retry(READY));
-    let notes = if told_before == told_now || reason == Reason::Deleting {
-        Vec::new()
-    } else if ready {
-        vec![Note::normal(reason, message)]
-    } else {
-        vec![Note::warning(reason, message)]
+    let notes = match conditions.changed(READY) && reason != Reason::Deleting {
+        true if ready => vec![Note::normal(word, message)],
+        true => vec![Note::warning(word, message)],
+        false => Vec::new(),
     };
     let standing = standing(world, terms, ready, reason, old.endpoints);
     let status = InstanceStatus {
@@ -98,8 +92,4 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
         (Reason::NoEndpoints, _) => (Conclusion::Ready, Reason::NoEndpoints, "no endpoint is asked for".into()),
         (reason, _) => (Conclusion::Ready, reason, format!("{name} stands")),
     }
-}
-
-fn told(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -5,9 +5,10 @@ use kube::core::Selector;
 
 use super::observe::World;
 use crate::{
-    controller::{kind::Checked, token::parsed},
+    controller::kind::Checked,
     crd::{
         Fault,
+        fault::parsed,
         instance::{InstanceSpec, NamespacesFrom},
     },
     exposure::{self, Exposed},

@@ -8,6 +8,7 @@ use super::{
     decide::{Act, Decision},
     delivery::{Delivery, Details},
     observe::{Held, World},
+    progress::Progress,
     settle::settle,
     validate::TokenTerms,
 };
@@ -20,44 +21,6 @@ use crate::{
     outside::{Refusal, Standing, entropy, writer::Address},
     token::{Digest, Plaintext, Record, format},
 };
-
-use jiff::Timestamp;
-
-/// How far a pass came.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    /// What was to be done.
-    pub decision: Decision,
-    /// The account that the token was bound to.
-    pub bound: Option<BoundAccount>,
-    /// The generation that was put on record.
-    pub recorded: Option<Record>,
-    /// The generation that the Secret holds, and since when.
-    pub published: Option<(i64, Timestamp)>,
-    /// What could not be done.
-    pub failure: Option<Failure>,
-}
-
-/// Something that could not be done, and will be tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The word for it.
-    pub reason: Reason,
-    /// What the API server said.
-    pub refusal: Refusal,
-}
-
-impl Progress {
-    /// Nothing was done yet.
-    pub fn none(decision: Decision) -> Self {
-        Self { decision, bound: None, recorded: None, published: None, failure: None }
-    }
-
-    fn failed(mut self, reason: Reason, refusal: Refusal) -> Self {
-        self.failure = Some(Failure { reason, refusal });
-        self
-    }
-}
 
 /// Does it. A stale view, which the first write finds, ends the pass: nothing else happens.
 pub async fn execute(
@@ -122,7 +85,7 @@ async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress)
     let records = world.records();
     let (Held::Ours(secret), Some(served)) = (&world.secret, records.served()) else { return Ok(done) };
     let changes = Details::of(world, terms, served).changes();
-    let answer = rooms.writer.amend_secret(&address(world), &Standing::seen(&**secret), changes).await;
+    let answer = rooms.writer.amend(&**secret, changes).await;
     concluded(answer.map(|_| ()), done)
 }
 

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use super::{
     decide::{Decision, decide},
     delivery::Delivery,
-    execute::{Progress, next_generation},
+    execute::next_generation,
     observe::{Held, World},
+    progress::Progress,
     settle::settle,
     validate::{TokenTerms, validate},
 };

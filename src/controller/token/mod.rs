@@ -6,6 +6,7 @@ mod execute;
 #[cfg(test)]
 mod fixture;
 mod observe;
+mod progress;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -28,9 +29,9 @@ use crate::{
 };
 
 pub use decide::{Act, CHAIN, Decision};
-pub use execute::{Failure, Progress};
-pub use observe::{Bound, Held, World, belongs};
-pub use validate::{TokenTerms, parsed};
+pub use observe::{Bound, Held, World};
+pub use progress::{Failure, Progress};
+pub use validate::TokenTerms;
 
 impl Kind for ApiToken {
     type World = World;
@@ -112,12 +113,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
             owned(account).map_or_else(users, |owner| vec![owner])
         }),
         mapped(caches.instances.touched(), move |instance: &Instance| {
-            let namespace = instance.namespace().unwrap_or_default();
-            tokens(&instances, |token| {
-                let wanted = &token.spec.instance_ref;
-                wanted.name.as_str() == instance.name_any()
-                    && wanted.namespace_or(&token.namespace().unwrap_or_default()) == namespace
-            })
+            tokens(&instances, |token| token.spec.instance_ref.means(instance, &token.namespace().unwrap_or_default()))
         }),
         mapped(caches.namespaces.touched(), move |namespace: &NamespaceMeta| {
             tokens(&namespaces, |token| token.namespace() == namespace.metadata.name)

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use crate::{
     controller::Rooms,
-    crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, secret},
+    crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
     outside::Refusal,
     token::{Digest, Record, Records, State},
 };
@@ -72,11 +72,6 @@ pub enum Bound {
     Held,
     /// The account that it was bound to is gone, for ever.
     Lost,
-}
-
-/// Whether `object` belongs to the owner of this uid.
-pub fn belongs(object: &impl Resource, uid: &str) -> bool {
-    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
 }
 
 impl World {

@@ -2,13 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{decide::Act, execute::Progress, observe::World, validate::TokenTerms};
+use super::{decide::Act, observe::World, progress::Progress, validate::TokenTerms};
 use crate::{
     controller::kind::{Checked, Settled},
     crd::{
-        Conditions, Fault, Reason,
+        Conditions, Reason,
         api_token::{ApiTokenStatus, Binding, Revocation},
         condition::{ACCEPTED, Conclusion, PUBLISHED, READY},
+        fault::{first, told},
     },
     outside::events::Note,
     token::{Records, schedule::rotates_at},
@@ -26,6 +27,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         .and_then(|terms| rotates_at(&records, &terms.life, world.uid()));
     let conditions = conditions(world, terms, progress, &records);
     let wake = wake(world, progress, &records, rotates, &conditions);
+    let notes = notes(world, terms, progress, &conditions);
     let served = records.served().filter(|_| revocation.is_none());
     let secret_name = served.map(|_| world.token.secret_name().to_owned());
     let status = ApiTokenStatus {
@@ -41,7 +43,6 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         conditions: conditions.into_vec(),
         records: records.into_vec(),
     };
-    let notes = notes(world, terms, progress, &status);
     Settled { status, notes, wake }
 }
 
@@ -167,14 +168,6 @@ fn conclusion(
     }
 }
 
-fn first(faults: &[Fault]) -> Reason {
-    faults.first().map_or(Reason::Invalid, |fault| fault.reason)
-}
-
-fn told(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
-}
-
 fn wake(
     world: &World,
     progress: &Progress,
@@ -200,56 +193,48 @@ fn wake(
 }
 
 /// What has happened, once: told when it is done, or when a condition comes to say something else.
-fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, status: &ApiTokenStatus) -> Vec<Note> {
-    let old = world.status();
-    let changed = |type_: &str| {
-        let of = |conditions: &[_]| {
-            let found = conditions
-                .iter()
-                .find(|c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| c.type_ == type_);
-            found.map(|condition| (condition.reason.clone(), condition.message.clone()))
-        };
-        of(&old.conditions) != of(&status.conditions)
-    };
+fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, conditions: &Conditions) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let (Err(faults), true) = (terms, changed(ACCEPTED)) {
+    if let (Err(faults), true) = (terms, conditions.changed(ACCEPTED)) {
         notes.push(Note::warning(first(faults), told(faults)));
     }
-    if let (Some(failure), true) = (&progress.failure, changed(PUBLISHED)) {
+    if let (Some(failure), true) = (&progress.failure, conditions.changed(PUBLISHED)) {
         notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
     }
-    let name = world.token.secret_name();
-    let reason = progress.decision.reason;
+    notes.extend(done(world, progress, conditions.changed(READY)));
+    notes
+}
+
+/// What this pass did, if it did anything worth telling.
+fn done(world: &World, progress: &Progress, changed: bool) -> Option<Note> {
+    let (name, reason) = (world.token.secret_name(), progress.decision.reason);
     if let Some((generation, _)) = progress.published {
         let text = format!("generation {generation} is published in Secret {name}");
         let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered);
-        notes.push(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
+        return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
     }
     match progress.decision.act {
-        Act::End(_) if old.revocation.is_none() => {
-            notes.push(Note::warning(
-                reason,
-                format!("all generations are refused from now on, and Secret {name} is removed"),
-            ));
+        Act::End(_) if world.status().revocation.is_none() => {
+            let text = format!("all generations are refused from now on, and Secret {name} is removed");
+            Some(Note::warning(reason, text))
         }
         Act::Amend if progress.failure.is_none() => {
-            notes.push(Note::normal(reason, format!("Secret {name} was brought up to date")))
+            Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
         }
-        Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed(READY) => {
-            notes.push(Note::normal(reason, "refused until it is active again"));
+        Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed => {
+            Some(Note::normal(reason, "refused until it is active again"))
         }
-        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) => {}
+        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) => None,
     }
-    notes
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{
         decide::Decision,
-        execute::Failure,
         fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
         observe::Held,
+        progress::Failure,
     };
     use super::*;
     use crate::{

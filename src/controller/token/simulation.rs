@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::{
     decide::Act,
     delivery::Details,
-    execute::{Failure, Progress},
     fixture::{UID, new, own_account},
     observe::{Held, World},
+    progress::{Failure, Progress},
 };
 use crate::{
     crd::{

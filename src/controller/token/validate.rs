@@ -2,16 +2,18 @@
 
 use jiff::SignedDuration;
 
-use super::observe::{Bound, Held, World, belongs};
+use super::observe::{Bound, Held, World};
 use crate::{
     access::{self, Namespace},
     controller::{instance::policy, kind::Checked},
-    crd::{Fault, Instance, Reason, api_token::RotationSchedule},
-    exposure,
-    token::{
-        Policy, Schedule, Terms,
-        duration::{Duration, written},
+    crd::{
+        Fault, Instance, Reason,
+        api_token::RotationSchedule,
+        belongs,
+        fault::{parsed, told},
     },
+    exposure,
+    token::{Policy, Schedule, Terms, duration::written, jitter::most},
 };
 
 /// What a token asks for, checked.
@@ -29,14 +31,14 @@ pub struct TokenTerms {
 pub fn validate(world: &World) -> Checked<TokenTerms> {
     let mut faults = Vec::new();
     let instance = instance(world, &mut faults);
+    let policy = instance.and_then(|instance| {
+        let wrong = |wrong: Vec<Fault>| faults.push(instance_invalid(instance, &wrong));
+        policy(&instance.spec).map_err(wrong).ok()
+    });
+    instance.inspect(|instance| admission(world, instance, &mut faults));
     account(world, &mut faults);
     secret(world, &mut faults);
-    let life = instance.and_then(|instance| {
-        policy(&instance.spec)
-            .map_err(|wrong| faults.push(instance_invalid(instance, &wrong)))
-            .ok()
-            .map(|policy| terms(world, &policy, &mut faults))
-    });
+    let life = policy.map(|policy| terms(world, &policy, &mut faults));
     match (instance, life) {
         (Some(instance), Some(life)) if faults.is_empty() => {
             let endpoint = exposure::endpoints(instance).into_iter().next();
@@ -62,6 +64,13 @@ fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instanc
         faults.push(Fault::new(Reason::InstanceMissing, PATH, message));
         return None;
     };
+    Some(instance)
+}
+
+fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
+    const PATH: &str = "spec.instanceRef";
+    let wanted = &world.token.spec.instance_ref;
+    let namespace = wanted.namespace_or(world.namespace());
     if !access::admits(instance, Namespace { name: world.namespace(), labels: world.labels.as_ref() }) {
         let message = format!(
             "Instance {namespace}/{} does not admit tokens of namespace {}; have its tokens.namespaces changed, or move the token",
@@ -70,16 +79,14 @@ fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instanc
         );
         faults.push(Fault::new(Reason::NamespaceNotAdmitted, PATH, message));
     }
-    Some(instance)
 }
 
 fn instance_invalid(instance: &Instance, wrong: &[Fault]) -> Fault {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
-    let wrong: Vec<_> = wrong.iter().map(Fault::to_string).collect();
     Fault::new(
         Reason::InstanceInvalid,
         "spec.instanceRef",
-        format!("Instance {name} has faults of its own: {}", wrong.join("; ")),
+        format!("Instance {name} has faults of its own: {}", told(wrong)),
     )
 }
 
@@ -169,7 +176,7 @@ fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: 
     schedule
 }
 
-/// Left out, an overlap ends at the latest when the next rotation is due, so that a default never delays one.
+/// Left out, an overlap is over at the latest when the next rotation may be due, so that a default never delays one.
 fn overlap(
     given: Option<SignedDuration>,
     interval: SignedDuration,
@@ -178,7 +185,7 @@ fn overlap(
     faults: &mut Vec<Fault>,
 ) -> SignedDuration {
     const PATH: &str = "spec.rotation.overlap";
-    let Some(overlap) = given else { return policy.default_overlap.min(interval) };
+    let Some(overlap) = given else { return policy.default_overlap.min(interval - most(interval)) };
     if overlap > policy.max_overlap {
         faults.push(Fault::invalid(
             PATH,
@@ -189,11 +196,6 @@ fn overlap(
         faults.push(Fault::invalid(PATH, format!("must not be longer than the lifetime, {}", written(lifetime))));
     }
     overlap
-}
-
-/// A duration that was given and is one; a fault where it is none.
-pub fn parsed(given: Option<&Duration>, path: &'static str, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
-    given?.parse().map_err(|rule| faults.push(Fault::invalid(path, rule))).ok()
 }
 
 #[cfg(test)]
@@ -380,14 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn left_out_an_overlap_is_the_instances_or_the_rotation_interval_where_that_is_shorter() {
+    fn left_out_an_overlap_is_the_instances_or_lasts_until_the_next_rotation_may_be_due() {
         let overlap = |spec: Value| validate(&new().with_spec(&spec)).unwrap().life.overlap;
-        let hours = SignedDuration::from_hours;
+        let (hours, mins) = (SignedDuration::from_hours, SignedDuration::from_mins);
         assert_eq!(overlap(json!({})), hours(24));
-        assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(2));
-        assert_eq!(overlap(json!({"rotation": {"schedule": {"every": "5h"}}})), hours(5));
+        // A twentieth less than the interval, which is the most that jitter takes.
+        assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(2) - mins(6));
+        assert_eq!(overlap(json!({"rotation": {"schedule": {"every": "5h"}}})), hours(5) - mins(15));
         let before = json!({"expiry": {"after": "8h"}, "rotation": {"schedule": {"beforeExpiry": "2h"}}});
-        assert_eq!(overlap(before), hours(6));
+        assert_eq!(overlap(before), hours(6) - mins(18));
         assert_eq!(overlap(json!({"rotation": {"overlap": "25h"}})), hours(25));
     }
 

@@ -1,0 +1,47 @@
+//! What [`execute`](super::execute) did, as [`settle`](super::settle) is told it.
+
+use jiff::Timestamp;
+
+use super::decide::Decision;
+use crate::{
+    crd::{Reason, api_token::BoundAccount},
+    outside::Refusal,
+    token::Record,
+};
+
+/// How far a pass came.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What was to be done.
+    pub decision: Decision,
+    /// The account that the token was bound to.
+    pub bound: Option<BoundAccount>,
+    /// The generation that was put on record.
+    pub recorded: Option<Record>,
+    /// The generation that the Secret holds, and since when.
+    pub published: Option<(i64, Timestamp)>,
+    /// What could not be done.
+    pub failure: Option<Failure>,
+}
+
+/// Something that could not be done, and will be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The word for it.
+    pub reason: Reason,
+    /// What the API server said.
+    pub refusal: Refusal,
+}
+
+impl Progress {
+    /// Nothing was done yet.
+    pub fn none(decision: Decision) -> Self {
+        Self { decision, bound: None, recorded: None, published: None, failure: None }
+    }
+
+    /// The same, with what could not be done.
+    pub fn failed(mut self, reason: Reason, refusal: Refusal) -> Self {
+        self.failure = Some(Failure { reason, refusal });
+        self
+    }
+}

@@ -1,0 +1,52 @@
+//! What is wrong with what was asked for, and where.
+
+use std::fmt;
+
+use jiff::SignedDuration;
+
+use super::Reason;
+use crate::token::duration::Duration;
+
+/// Something that a user has to mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The word for it.
+    pub reason: Reason,
+    /// Where it is: a field path, such as `spec.rotation.overlap`.
+    pub path: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault at `path`.
+    pub fn new(reason: Reason, path: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, path, message: message.into() }
+    }
+
+    /// A field that breaks a rule.
+    pub fn invalid(path: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Reason::Invalid, path, message)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// All of them in words.
+pub fn told(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The word for all of them: that of the first.
+pub fn first(faults: &[Fault]) -> Reason {
+    faults.first().map_or(Reason::Invalid, |fault| fault.reason)
+}
+
+/// A duration that was given and is one; a fault where it is none.
+pub fn parsed(given: Option<&Duration>, path: &'static str, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+    given?.parse().map_err(|rule| faults.push(Fault::invalid(path, rule))).ok()
+}
