@@ -1,22 +1,55 @@
 //! The life of a token.
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokenry::crd::{Account, ApiToken};
 
 use crate::harness::{
     World,
     clock::{Held, hours},
+    run::Running,
 };
 
-#[tokio::test]
-async fn the_smallest_token_is_minted_delivered_accepted_rotated_and_revoked() {
-    let world = World::new("smallest").await;
+/// A namespace with an operator and a verifier at work, and the smallest token served.
+async fn served(name: &str) -> (World, Held, Running, Running, String) {
+    let world = World::new(name).await;
     let clock = Held::default();
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
     world.smallest().await;
-
-    let first = world.await_generation("ci", 1).await;
-    assert_eq!(verifier.present(&world, &first).await, 200);
+    let value = world.await_generation("ci", 1).await;
     world.await_reason("ci", "Active").await;
+    (world, clock, operator, verifier, value)
+}
+
+impl World {
+    async fn patch_secret(&self, name: &str, patch: Value) {
+        self.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    async fn create_secret(&self, secret: Value) {
+        let secret = serde_json::from_value(secret).unwrap();
+        self.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    async fn patch_status(&self, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.api::<ApiToken>().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn await_verdict(&self, verifier: &Running, value: &str, verdict: u16) {
+        let what = format!("the verifier says {verdict}");
+        self.eventually(&what, async || (verifier.present(self, value).await == verdict).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_smallest_token_is_minted_delivered_accepted_rotated_and_revoked() {
+    let (world, clock, operator, verifier, first) = served("smallest").await;
+    assert_eq!(verifier.present(&world, &first).await, 200);
 
     // 90 days, of which two thirds are 60.
     clock.move_by(hours(60 * 24));
@@ -36,4 +69,344 @@ async fn the_smallest_token_is_minted_delivered_accepted_rotated_and_revoked() {
     assert_eq!(verifier.present(&world, &second).await, 401);
     assert_eq!(world.value("ci").await, None);
     operator.stop().await;
+}
+
+#[tokio::test]
+async fn the_secret_and_the_status_say_what_is_documented() {
+    let (world, _, _operator, _verifier, value) = served("says").await;
+    let token = world.token("ci").await;
+    let status = token.status.clone().unwrap();
+    let record = &status.records[0];
+    assert!(value.starts_with(&format!("tkn_{}_", record.id)));
+    assert_eq!(record.sha256, tokenry::token::Digest::of(&value));
+    assert_eq!((status.last_generation, status.secret_name.as_deref()), (Some(1), Some("ci")));
+    assert_eq!((status.binding.unwrap().name.as_str(), status.organization.as_deref()), ("ci", Some("eem")));
+    assert_eq!(status.expires_at, Some(record.expires_at.clone()));
+    assert!(status.rotates_at < status.expires_at);
+    let conditions = |status: &str| {
+        let all = token.status.as_ref().unwrap().conditions.iter();
+        all.filter(|c| c.status == status).map(|c| c.type_.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(conditions("True"), ["Accepted", "Published", "Ready"]);
+    assert_eq!(conditions("False"), ["Reconciling", "Stalled"]);
+
+    let secret = world.api::<Secret>().get("ci").await.unwrap();
+    assert_eq!(secret.type_.as_deref(), Some("tokenry.dev/api-token"));
+    let keys: Vec<_> = secret.data.unwrap().into_keys().collect();
+    assert_eq!(keys, ["endpoint", "organization", "token", "token-id"]);
+    assert_eq!(world.key("ci", "token-id").await.as_ref(), Some(&record.id));
+    assert_eq!(world.key("ci", "organization").await.as_deref(), Some("eem"));
+    assert_eq!(world.key("ci", "endpoint").await.as_deref(), Some(""));
+    let annotations = secret.metadata.annotations.unwrap();
+    assert_eq!(annotations["tokenry.dev/generation"], "1");
+    assert_eq!(annotations["tokenry.dev/token-id"], record.id);
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, token.metadata.uid.unwrap());
+    assert_eq!(world.events("ci").await, ["FirstIssue"]);
+}
+
+#[tokio::test]
+async fn a_schedule_rotates_with_its_own_times() {
+    let world = World::new("schedule").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({"tokens": {"prefix": "eem"}})).await;
+    let rotation = json!({"schedule": {"beforeExpiry": "1h"}, "overlap": "30m"});
+    let spec = json!({
+        "instanceRef": {"name": "eem"}, "expiry": {"after": "10h"}, "rotation": rotation, "secret": {"name": "other"},
+    });
+    world.accepts("ApiToken", "ci", spec).await;
+    world.await_reason("ci", "Active").await;
+    let first = world.value("other").await.unwrap();
+    assert!(first.starts_with("eem_"));
+    clock.move_by(hours(8));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(1));
+    clock.move_by(hours(1));
+    world.await_reason("ci", "Rotating").await;
+    let second = world.value("other").await.unwrap();
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (200, 200));
+    clock.move_by(jiff::SignedDuration::from_mins(31));
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (401, 200));
+}
+
+#[tokio::test]
+async fn expiry_is_enforced_whether_or_not_an_operator_lives() {
+    let (world, clock, operator, verifier, value) = served("expiry").await;
+    operator.stop().await;
+    clock.move_by(hours(91 * 24));
+    assert_eq!(verifier.present(&world, &value).await, 401);
+    let _operator = world.operator(&clock).await;
+    let next = world.await_generation("ci", 2).await;
+    assert_eq!((verifier.present(&world, &value).await, verifier.present(&world, &next).await), (401, 200));
+    let states: Vec<_> =
+        world.token("ci").await.status.unwrap().records.iter().map(|r| format!("{:?}", r.state)).collect();
+    assert_eq!(states, ["Expired", "Active"]);
+}
+
+#[tokio::test]
+async fn a_suspended_token_is_refused_and_comes_back() {
+    let (world, _, _operator, verifier, value) = served("suspend").await;
+    world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
+    world.await_reason("ci", "Suspended").await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+    assert_eq!(world.value("ci").await.as_ref(), Some(&value));
+    world.change("ApiToken", "ci", json!({"active": true})).await.unwrap();
+    world.await_reason("ci", "Active").await;
+    world.await_verdict(&verifier, &value, 200).await;
+
+    let account = Patch::Merge(json!({"spec": {"active": false}}));
+    world.api::<Account>().patch("ci", &PatchParams::default(), &account).await.unwrap();
+    world.await_reason("ci", "AccountSuspended").await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+#[tokio::test]
+async fn deleting_a_token_needs_nobody_alive() {
+    let (world, _, operator, verifier, value) = served("delete").await;
+    operator.stop().await;
+    world.delete("ApiToken", "ci").await;
+    world.await_verdict(&verifier, &value, 401).await;
+    world.eventually("the Secret is collected", async || world.value("ci").await.is_none().then_some(())).await;
+    let accounts = world.api::<Account>();
+    let gone = async || accounts.get_opt("ci").await.unwrap().is_none().then_some(());
+    world.eventually("the account is collected", gone).await;
+}
+
+#[tokio::test]
+async fn an_account_that_vanished_ends_its_token_for_ever() {
+    let (world, _, _operator, verifier, value) = served("vanish").await;
+    world.delete("ServiceAccount", "ci").await;
+    world.await_verdict(&verifier, &value, 401).await;
+    world.await_reason("ci", "AccountDeleted").await;
+    assert_eq!(world.value("ci").await, None);
+    world.accepts("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    world.await_reason("ci", "AccountDeleted").await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+#[tokio::test]
+async fn two_tokens_share_a_named_account_and_one_that_is_missing_is_waited_for() {
+    let world = World::new("shared").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}});
+    world.accepts("ApiToken", "one", spec.clone()).await;
+    world.accepts("ApiToken", "two", spec).await;
+    let waiting = world.await_reason("one", "AccountMissing").await;
+    assert!(waiting.status.unwrap().records.is_empty());
+    world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "eem"}})).await;
+    for name in ["one", "two"] {
+        let value = world.await_generation(name, 1).await;
+        world.await_verdict(&verifier, &value, 200).await;
+        assert_eq!(world.token(name).await.status.unwrap().account.unwrap().name, "deployer");
+    }
+    let account = world.api::<Account>().get("deployer").await.unwrap();
+    assert_eq!(account.metadata.owner_references, None, "no owner reference on what a user applied");
+    world.delete("ServiceAccount", "deployer").await;
+    world.await_reason("one", "AccountDeleted").await;
+    world.await_reason("two", "AccountDeleted").await;
+}
+
+#[tokio::test]
+async fn another_account_of_the_implied_name_is_never_used() {
+    let world = World::new("foreign-account").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    world.smallest().await;
+    let token = world.await_reason("ci", "AccountForeign").await;
+    assert!(token.status.unwrap().records.is_empty());
+    let accepted = world.condition("ci", "Accepted").await.unwrap();
+    assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "AccountForeign"));
+    assert!(
+        accepted.message.starts_with("spec.serviceAccountRef: serviceaccount.tokenry.dev ci exists"),
+        "{}",
+        accepted.message
+    );
+    assert_eq!(world.events("ci").await, ["AccountForeign"]);
+    world.delete("ServiceAccount", "ci").await;
+    world.await_generation("ci", 1).await;
+}
+
+#[tokio::test]
+async fn an_account_of_another_instance_is_refused() {
+    let world = World::new("mismatch").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "other"}})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}});
+    world.accepts("ApiToken", "ci", spec).await;
+    world.await_reason("ci", "AccountMismatch").await;
+}
+
+#[tokio::test]
+async fn a_secret_of_someone_else_is_never_touched_and_waited_for() {
+    let world = World::new("foreign-secret").await;
+    let clock = Held::default();
+    let _operator = world.operator(&clock).await;
+    // One with our label and type as well: whose it is, its owner reference alone says.
+    let labels = json!({"app.kubernetes.io/managed-by": "tokenry"});
+    let theirs = [
+        ("plain", json!({"metadata": {"name": "plain"}, "stringData": {"a": "b"}})),
+        (
+            "alike",
+            json!({"metadata": {"name": "alike", "labels": labels}, "type": "tokenry.dev/api-token", "stringData": {"token": "b"}}),
+        ),
+    ];
+    world.accepts("Instance", "eem", json!({})).await;
+    for (name, secret) in theirs {
+        world.create_secret(secret).await;
+        let before = world.api::<Secret>().get(name).await.unwrap();
+        world.accepts("ApiToken", name, json!({"instanceRef": {"name": "eem"}})).await;
+        let token = world.await_reason(name, "SecretForeign").await;
+        let status = token.status.unwrap();
+        assert!(status.records.is_empty() && status.account.is_none(), "nothing is minted or made");
+        assert_eq!(world.api::<Secret>().get(name).await.unwrap(), before);
+        assert_eq!(world.events(name).await, ["SecretForeign"]);
+        world.api::<Secret>().delete(name, &DeleteParams::default()).await.unwrap();
+        world.await_generation(name, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_was_deleted_or_altered_is_replaced_by_a_new_generation() {
+    let (world, _, _operator, verifier, first) = served("repair").await;
+    world.api::<Secret>().delete("ci", &DeleteParams::default()).await.unwrap();
+    let second = world.await_generation("ci", 2).await;
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (200, 200));
+
+    world.patch_secret("ci", json!({"stringData": {"token": "chosen by someone"}})).await;
+    let third = world.await_generation("ci", 3).await;
+    assert_eq!(verifier.present(&world, "chosen by someone").await, 401);
+    assert_eq!(verifier.present(&world, &third).await, 200);
+
+    // An earlier value, put back, is not adopted.
+    world.patch_secret("ci", json!({ "stringData": { "token": second } })).await;
+    let fourth = world.await_generation("ci", 4).await;
+    assert_ne!(fourth, second);
+    let valid =
+        world.token("ci").await.status.unwrap().records.iter().filter(|r| r.is_valid(jiff::Timestamp::now())).count();
+    assert!(valid <= 3, "{valid} generations are valid");
+    let mut events = world.events("ci").await;
+    events.sort();
+    assert_eq!(events, ["FirstIssue", "SecretAltered", "SecretAltered", "SecretMissing"]);
+}
+
+#[tokio::test]
+async fn everything_but_the_value_is_mended_without_a_new_generation() {
+    let (world, _, _operator, _verifier, first) = served("amend").await;
+    let patch = json!({"metadata": {"labels": {"tokenry.dev/owner-uid": null, "mine": "kept"}}, "data": {"token-id": null}, "stringData": {"endpoint": "http://evil"}});
+    world.patch_secret("ci", patch).await;
+    world
+        .eventually("the keys are mended", async || {
+            (world.key("ci", "endpoint").await.as_deref() == Some("")).then_some(())
+        })
+        .await;
+    assert_eq!(world.value("ci").await, Some(first));
+    let id = world.token("ci").await.status.unwrap().records[0].id.clone();
+    assert_eq!(world.key("ci", "token-id").await, Some(id));
+    let labels = world.api::<Secret>().get("ci").await.unwrap().metadata.labels.unwrap();
+    assert!(labels.contains_key("tokenry.dev/owner-uid"));
+    assert_eq!(labels["mine"], "kept");
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(1));
+}
+
+#[tokio::test]
+async fn a_status_that_someone_edited_heals() {
+    let (world, _, _operator, verifier, value) = served("edited").await;
+    let good = world.token("ci").await.status.unwrap();
+    let nonsense = json!({
+        "secretName": "elsewhere", "expiresAt": "2999-01-01T00:00:00Z", "rotatesAt": "2999-01-01T00:00:00Z", "conditions": [],
+        "binding": {"name": "elsewhere"}, "organization": "other", "observedGeneration": 77,
+    });
+    world.patch_status("ci", nonsense).await;
+    let healed = async || {
+        let status = world.token("ci").await.status?;
+        let conditions = |status: &tokenry::crd::api_token::ApiTokenStatus| {
+            status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect::<Vec<_>>()
+        };
+        let same = conditions(&status) == conditions(&good)
+            && (&status.records, &status.secret_name, &status.expires_at, &status.rotates_at)
+                == (&good.records, &good.secret_name, &good.expires_at, &good.rotates_at)
+            && (&status.binding, &status.organization, &status.observed_generation)
+                == (&good.binding, &good.organization, &good.observed_generation);
+        same.then_some(())
+    };
+    world.eventually("the status is as it was", healed).await;
+    assert_eq!(verifier.present(&world, &value).await, 200);
+
+    // A field that the operator leaves out goes as well.
+    world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
+    world.await_reason("ci", "Suspended").await;
+    world.patch_status("ci", json!({"rotatesAt": "2999-01-01T00:00:00Z"})).await;
+    let gone = async || world.token("ci").await.status.unwrap().rotates_at.is_none().then_some(());
+    world.eventually("what was added is removed", gone).await;
+}
+
+#[tokio::test]
+async fn a_token_restored_without_its_status_is_issued_anew_under_a_new_number() {
+    let (world, clock, operator, verifier, first) = served("restored").await;
+    operator.stop().await;
+    let nothing = Patch::Merge(json!({ "status": null }));
+    world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &nothing).await.unwrap();
+    world.await_verdict(&verifier, &first, 401).await;
+    let _operator = world.operator(&clock).await;
+    let second = world.await_generation("ci", 2).await;
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (401, 200));
+}
+
+#[tokio::test]
+async fn the_longest_name_works() {
+    let world = World::new("long").await;
+    let _operator = world.operator(&Held::default()).await;
+    let name = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+    assert_eq!(name.len(), 253);
+    world.accepts("Instance", &name, json!({})).await;
+    world.accepts("ApiToken", &name, json!({ "instanceRef": { "name": name } })).await;
+    world.await_generation(&name, 1).await;
+    world.await_reason(&name, "Active").await;
+    assert_eq!(world.events(&name).await, ["FirstIssue"]);
+}
+
+#[tokio::test]
+async fn a_namespace_can_be_deleted_with_everything_in_it() {
+    let (world, _, _operator, verifier, value) = served("terminating").await;
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    let gone = async || namespaces.get_opt(&world.namespace).await.unwrap().is_none().then_some(());
+    world.eventually("the namespace is gone", gone).await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+#[tokio::test]
+async fn an_invalid_change_keeps_what_stands_and_is_honoured_when_it_revokes() {
+    let (world, _, _operator, verifier, value) = served("invalid").await;
+    world.change("ApiToken", "ci", json!({"expiry": {"after": "366d"}})).await.unwrap();
+    world.await_reason("ci", "Invalid").await;
+    let accepted = world.condition("ci", "Accepted").await.unwrap();
+    assert_eq!(accepted.message, "spec.expiry.after: must not be longer than the Instance's maximum, 365d");
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    assert_eq!(world.value("ci").await.as_ref(), Some(&value));
+    world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
+    world.await_reason("ci", "Revoked").await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+#[tokio::test]
+async fn two_operators_at_once_are_as_good_as_one() {
+    let world = World::new("doubled").await;
+    let clock = Held::default();
+    let (_one, _two) = (world.operator(&clock).await, world.operator(&clock).await);
+    let verifier = world.verifier(&clock).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    for index in 0..10 {
+        world.accepts("ApiToken", &format!("t{index}"), json!({"instanceRef": {"name": "eem"}})).await;
+    }
+    for index in 0..10 {
+        let name = format!("t{index}");
+        world.await_reason(&name, "Active").await;
+        let value = world.value(&name).await.unwrap();
+        assert_eq!(verifier.present(&world, &value).await, 200, "{name}");
+    }
 }

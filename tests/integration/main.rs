@@ -1,5 +1,15 @@
 //! Against a real kube-apiserver and etcd, with the rights that the chart grants.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests stand outside and look at everything")]
 
+mod chart;
+mod crash;
+mod definitions;
+mod examples;
 mod harness;
+mod instance;
 mod life;
+mod proxy;
+mod rest;
+mod secrecy;
+mod structure;
+mod verdicts;

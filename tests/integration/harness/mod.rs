@@ -1,10 +1,11 @@
 //! What every test stands on: one control plane for all, a namespace for each.
 
 pub mod clock;
+pub mod fault;
+pub mod proxy;
 pub mod run;
 
 use std::{
-    fmt::Debug,
     path::Path,
     sync::{
         OnceLock,
@@ -22,15 +23,15 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::crd::ApiToken;
+use tokenry::{crd::ApiToken, outside::Scope};
 
 /// The longest that anything is waited for. Only what is broken takes that long.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A control plane with Tokenry's definitions and rights.
@@ -39,18 +40,26 @@ pub struct Plane {
     pub identities: Identities,
 }
 
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// The one that all tests share. Tests share addresses and credentials, never a client: it dies with its runtime.
 pub fn plane() -> &'static Plane {
     static PLANE: OnceLock<Plane> = OnceLock::new();
     PLANE.get_or_init(|| {
-        // RUST_LOG=debug shows what the operators and verifiers of the tests do.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let plane = ControlPlane::shared();
-        plane.install_crds(root).unwrap();
-        Plane { plane, identities: plane.install_rights(root).unwrap() }
+        log();
+        plane.install_crds(root()).unwrap();
+        Plane { plane, identities: plane.install_rights(root()).unwrap() }
     })
+}
+
+/// RUST_LOG=debug shows what the operators and verifiers of the tests do.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
 /// A namespace of one test, seen by an administrator.
@@ -59,29 +68,43 @@ pub struct World {
     pub identities: Identities,
     pub namespace: String,
     pub client: Client,
+    /// What its operators and verifiers look at.
+    pub scope: Scope,
 }
 
 impl World {
-    /// A fresh namespace of the shared control plane.
+    /// A fresh namespace of the shared control plane. Its operators and verifiers look at nothing else.
     pub async fn new(name: &str) -> Self {
-        let Plane { plane, identities } = plane();
-        Self::within(plane, identities.clone(), name, json!({})).await
+        Self::within(plane(), name, json!({})).await.scoped()
     }
 
-    /// A fresh namespace with labels.
-    pub async fn labelled(name: &str, labels: Value) -> Self {
-        let Plane { plane, identities } = plane();
-        Self::within(plane, identities.clone(), name, labels).await
+    /// A fresh namespace of a control plane that this test has to itself, without definitions. Its operators and verifiers
+    /// look at all namespaces. The servers end with the process.
+    pub async fn alone(name: &str) -> Self {
+        log();
+        let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+        let identities = plane.install_rights(root()).unwrap();
+        Self::within(&Plane { plane, identities }, name, json!({})).await
     }
 
-    async fn within(plane: &'static ControlPlane, identities: Identities, name: &str, labels: Value) -> Self {
+    /// Another fresh namespace of the same control plane, with labels.
+    pub async fn beside(&self, name: &str, labels: Value) -> Self {
+        let plane = Plane { plane: self.plane, identities: self.identities.clone() };
+        Self::within(&plane, name, labels).await
+    }
+
+    async fn within(Plane { plane, identities }: &Plane, name: &str, labels: Value) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::SeqCst));
         let client = plane.client();
         let object = json!({"metadata": {"name": namespace, "labels": labels}});
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        Self { plane, identities, namespace, client }
+        Self { plane, identities: identities.clone(), namespace, client, scope: Scope::Cluster }
+    }
+
+    fn scoped(self) -> Self {
+        Self { scope: Scope::Namespace(self.namespace.clone()), ..self }
     }
 
     /// The objects of a kind in this namespace.
@@ -182,12 +205,13 @@ impl World {
         self.key(secret, "token").await
     }
 
-    /// The reasons of the events about an object, in no order.
+    /// The reasons of the events about a token, in no order.
     pub async fn events(&self, name: &str) -> Vec<String> {
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
-        let about = events
-            .into_iter()
-            .filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name)));
+        let about = events.into_iter().filter(|event| {
+            let regarding = event.regarding.as_ref();
+            regarding.is_some_and(|r| r.name.as_deref() == Some(name) && r.kind.as_deref() == Some("ApiToken"))
+        });
         about.filter_map(|event| event.reason).collect()
     }
 
@@ -219,14 +243,4 @@ pub fn message(error: kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => panic!("no answer: {other}"),
     }
-}
-
-/// Fails with both sides when they differ.
-pub fn same<T: PartialEq + Debug>(left: T, right: T, what: &str) {
-    assert!(left == right, "{what}: {left:?} is not {right:?}");
-}
-
-/// The name of an object.
-pub fn name(object: &impl kube::Resource) -> String {
-    object.name_any()
 }

@@ -3,7 +3,8 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
-use tokenry::{operator, outside::Scope, verifier};
+use kube::Client;
+use tokenry::{operator, verifier};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -54,32 +55,40 @@ impl Drop for Running {
 impl World {
     /// An operator of this namespace.
     pub async fn operator(&self, clock: &Held) -> Running {
+        self.operator_by(self.plane.client_for(&self.identities.operator), clock).await
+    }
+
+    /// An operator of this namespace that goes through `client`.
+    pub async fn operator_by(&self, client: Client, clock: &Held) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let options = operator::Options {
-            scope: Scope::Namespace(self.namespace.clone()),
+            scope: self.scope.clone(),
             listener: Some(listener),
             instance: Some("test".into()),
             stop: stop.clone(),
         };
-        let client = self.plane.client_for(&self.identities.operator);
         let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), options));
         Running { address, stop, task: Some(task) }
     }
 
     /// A verifier of this namespace that has read everything.
     pub async fn verifier(&self, clock: &Held) -> Running {
+        let running = self.unready_verifier(clock).await;
+        let ready = async || running.get("/readyz").await.0.is_success().then_some(());
+        self.eventually("the verifier is ready", ready).await;
+        running
+    }
+
+    /// A verifier of this namespace that may have read nothing yet.
+    pub async fn unready_verifier(&self, clock: &Held) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let scope = Scope::Namespace(self.namespace.clone());
-        let options = verifier::Options { scope, listener, stop: stop.clone() };
+        let options = verifier::Options { scope: self.scope.clone(), listener, stop: stop.clone() };
         let client = self.plane.client_for(&self.identities.verifier);
         let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
-        let running = Running { address, stop, task: Some(task) };
-        self.eventually("the verifier is ready", async || running.get("/readyz").await.0.is_success().then_some(()))
-            .await;
-        running
+        Running { address, stop, task: Some(task) }
     }
 }

@@ -1,0 +1,398 @@
+//! The chart: that it renders for every kind of values, refuses what it does not know, and grants what is needed alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    process::Command,
+};
+
+use controlplane::helm;
+use k8s_openapi::{
+    api::rbac::v1::{PolicyRule, RoleRef, Subject},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::harness::{World, root};
+
+/// The namespace that the chart is rendered for.
+const NAMESPACE: &str = "tokenry-system";
+
+/// One right: group, resource, verb.
+type Right = (String, String, String);
+
+/// What the operator asks of the API server, and where in the source.
+const OPERATOR: &[(&str, &str, &[&str])] = &[
+    // outside/cache; no spec is ever written.
+    ("tokenry.dev", "instances", &["list", "watch"]),
+    ("tokenry.dev", "apitokens", &["list", "watch"]),
+    // outside/cache; controller/token: the live read of a bound account, and the account that a token implies, by apply.
+    ("tokenry.dev", "serviceaccounts", &["list", "watch", "get", "create", "patch"]),
+    // outside/writer: every status.
+    ("tokenry.dev", "instances/status", &["patch"]),
+    ("tokenry.dev", "serviceaccounts/status", &["patch"]),
+    ("tokenry.dev", "apitokens/status", &["patch"]),
+    // outside/cache; controller/token: the live read before a repair, publish, and removal of what was revoked.
+    ("", "secrets", &["list", "watch", "get", "create", "patch", "delete"]),
+    // outside/cache; controller/instance: the objects of endpoints.
+    ("", "services", &["list", "watch", "create", "patch", "delete"]),
+    ("networking.k8s.io", "ingresses", &["list", "watch", "create", "patch", "delete"]),
+    // outside/events.
+    ("events.k8s.io", "events", &["create"]),
+    // outside/cache: labels, and whether it is being deleted.
+    ("", "namespaces", &["list", "watch"]),
+];
+
+/// What the verifier asks of it: verifier/feed alone.
+const VERIFIER: &[(&str, &str, &[&str])] = &[
+    ("tokenry.dev", "instances", &["list", "watch"]),
+    ("tokenry.dev", "serviceaccounts", &["list", "watch"]),
+    ("tokenry.dev", "apitokens", &["list", "watch"]),
+    ("", "namespaces", &["list", "watch"]),
+];
+
+/// What users may be granted.
+const VIEW: &[&str] = &["get", "list", "watch"];
+const EDIT: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+
+fn chart() -> String {
+    root().join("charts/tokenry").display().to_string()
+}
+
+/// Every set of values that the chart is tried with.
+fn values() -> Vec<PathBuf> {
+    let files = fs::read_dir(root().join("charts/tokenry/ci")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    assert!(files.iter().any(|file| file.ends_with("default-values.yaml")), "{files:?}");
+    assert!(files.iter().all(|file| file.to_str().unwrap().ends_with("-values.yaml")), "{files:?}");
+    files
+}
+
+fn template(args: &[&str]) -> Result<String, String> {
+    let chart = chart();
+    helm(&[&["template", "tokenry", &chart, "--namespace", NAMESPACE], args].concat())
+}
+
+/// The objects that the chart makes of these values.
+fn rendered(args: &[&str]) -> Vec<Value> {
+    let text = template(args).unwrap_or_else(|error| panic!("{args:?}: {error}"));
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    objects.into_iter().filter(|object| !object.is_null()).collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        assert!(rule.non_resource_urls.is_none(), "{rule:?}");
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                rights.extend(rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
+            }
+        }
+    }
+    rights
+}
+
+fn table(rows: &[(&str, &str, &[&str])]) -> BTreeSet<Right> {
+    let rights = rows.iter().flat_map(|(group, resource, verbs)| {
+        verbs.iter().map(|verb| (group.to_string(), resource.to_string(), verb.to_string()))
+    });
+    rights.collect()
+}
+
+/// The roles in `objects`, and for each the accounts that it is bound to with where: a namespace, or everywhere.
+struct Grants {
+    rules: BTreeMap<String, BTreeSet<Right>>,
+    bound: Vec<(String, String, Option<String>)>,
+}
+
+impl Grants {
+    fn of(objects: &[Value]) -> Self {
+        assert!(of_kind(objects, "Role").is_empty(), "every role is a ClusterRole");
+        let roles = of_kind(objects, "ClusterRole").into_iter();
+        let rules = roles.map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"])))).collect();
+        let mut bound = Vec::new();
+        for binding in [of_kind(objects, "ClusterRoleBinding"), of_kind(objects, "RoleBinding")].concat() {
+            let role: RoleRef = read(&binding["roleRef"]);
+            assert_eq!(role.kind, "ClusterRole");
+            let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
+            assert_eq!(namespace.is_some(), binding["kind"] == "RoleBinding");
+            for subject in read::<Vec<Subject>>(&binding["subjects"]) {
+                assert_eq!((subject.kind.as_str(), subject.namespace.as_deref()), ("ServiceAccount", Some(NAMESPACE)));
+                bound.push((subject.name, role.name.clone(), namespace.clone()));
+            }
+        }
+        Self { rules, bound }
+    }
+
+    /// What an account is granted, by where.
+    fn to(&self, account: &str) -> BTreeMap<Option<String>, BTreeSet<Right>> {
+        let mut granted: BTreeMap<_, BTreeSet<Right>> = BTreeMap::new();
+        for (_, role, place) in self.bound.iter().filter(|(name, ..)| name == account) {
+            granted.entry(place.clone()).or_default().extend(self.rules[role].iter().cloned());
+        }
+        granted
+    }
+
+    /// The roles that are bound to nobody: those for users.
+    fn for_users(&self) -> BTreeMap<&str, &BTreeSet<Right>> {
+        let unbound = self.rules.iter().filter(|(name, _)| !self.bound.iter().any(|(_, role, _)| role == *name));
+        unbound.map(|(name, rights)| (name.as_str(), rights)).collect()
+    }
+}
+
+#[test]
+fn it_is_clean_and_renders_with_every_kind_of_values() {
+    for file in values() {
+        let file = file.to_str().unwrap();
+        helm(&["lint", "--strict", &chart(), "--values", file]).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let objects = rendered(&["--values", file]);
+        assert_eq!(of_kind(&objects, "Deployment").len(), 2, "{file}");
+        assert_eq!(of_kind(&objects, "Service").len(), 1, "{file}");
+        let mut names: Vec<_> =
+            objects.iter().map(|o| (o["kind"].as_str(), o["metadata"]["namespace"].as_str(), name(o))).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{file}: an object is there twice");
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_takes_what_it_renders() {
+    let world = World::new("chart").await;
+    for file in values() {
+        let file = file.to_str().unwrap();
+        let mut args = vec!["template", "tokenry", "", "--namespace", &world.namespace, "--values", file];
+        let chart = chart();
+        args[2] = &chart;
+        let scoped = format!("scopedNamespace={}", world.namespace);
+        if file.ends_with("scoped-values.yaml") {
+            args.extend(["--set", &scoped]);
+        }
+        let objects = helm(&args).unwrap();
+        let apply = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "-f", "-"];
+        let done = world.plane.kubectl_with_input(&apply, &objects);
+        assert!(done.is_ok(), "{file}: {}", done.unwrap_err());
+    }
+}
+
+#[test]
+fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place() {
+    for (set, place, told) in [
+        ("nosuch=1", "''", "additional properties 'nosuch' not allowed"),
+        ("image.nosuch=1", "'/image'", "additional properties 'nosuch' not allowed"),
+        ("imagePullSecrets[0].nosuch=1", "'/imagePullSecrets/0'", "additional properties 'nosuch' not allowed"),
+        ("crds.nosuch=1", "'/crds'", "additional properties 'nosuch' not allowed"),
+        ("rbac.nosuch=1", "'/rbac'", "additional properties 'nosuch' not allowed"),
+        ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
+        ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
+        ("verifier.replicas=1", "'/verifier'", "additional properties 'replicas' not allowed"),
+        (
+            "verifier.serviceAccount.nosuch=1",
+            "'/verifier/serviceAccount'",
+            "additional properties 'nosuch' not allowed",
+        ),
+        ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
+        ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
+        ("crds.enabled=yes", "'/crds/enabled'", "got string, want boolean"),
+        ("rbac.create=1", "'/rbac/create'", "got number, want boolean"),
+        ("scopedNamespace=Team_A", "'/scopedNamespace'", "does not match pattern"),
+        ("fullnameOverride=9lives", "'/fullnameOverride'", "does not match pattern"),
+        ("image.digest=latest", "'/image/digest'", "does not match pattern"),
+        ("image.tag=1", "'/image/tag'", "got number, want string"),
+        ("image.repository=", "'/image/repository'", "minLength"),
+        ("image.pullPolicy=Sometimes", "'/image/pullPolicy'", "must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ("log.format=xml", "'/log/format'", "must be one of 'json', 'text'"),
+        ("operator.extraArgs=x", "'/operator/extraArgs'", "got string, want array"),
+        ("commonLabels.a=1", "'/commonLabels/a'", "got number, want string"),
+    ] {
+        let error = template(&["--set", set]).expect_err(set);
+        let said = format!("at {place}: ");
+        assert!(error.contains(&said) && error.contains(told), "{set}: {error}");
+    }
+}
+
+#[test]
+fn the_components_are_granted_exactly_what_they_ask_for() {
+    let grants = Grants::of(&rendered(&[]));
+    let everywhere = |rights| BTreeMap::from([(None, table(rights))]);
+    assert_eq!(grants.to("tokenry-operator"), everywhere(OPERATOR));
+    assert_eq!(grants.to("tokenry-verifier"), everywhere(VERIFIER));
+    let accounts: BTreeSet<_> = grants.bound.iter().map(|(account, ..)| account.as_str()).collect();
+    assert_eq!(accounts, BTreeSet::from(["tokenry-operator", "tokenry-verifier"]));
+}
+
+#[test]
+fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
+    for file in values() {
+        let file = file.to_str().unwrap();
+        let objects = rendered(&["--values", file]);
+        let grants = Grants::of(&objects);
+        let account =
+            of_kind(&objects, "Deployment").into_iter().find(|deployment| name(deployment).ends_with("-verifier"));
+        let account = account.unwrap()["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap().to_owned();
+        for (_, resource, verb) in grants.to(&account).into_values().flatten() {
+            assert!(!resource.contains("secrets") && !resource.contains('*'), "{file}: {resource}");
+            assert!(["list", "watch"].contains(&verb.as_str()), "{file}: {verb} {resource}");
+        }
+    }
+}
+
+#[test]
+fn one_namespace_is_served_with_rights_in_it_alone() {
+    let grants = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
+    for (account, rights) in [("tokenry-operator", OPERATOR), ("tokenry-verifier", VERIFIER)] {
+        let (cluster, inside): (Vec<_>, Vec<_>) = rights.iter().partition(|(_, resource, _)| *resource == "namespaces");
+        let wanted = BTreeMap::from([(None, table(&cluster)), (Some("team-a".to_owned()), table(&inside))]);
+        assert_eq!(grants.to(account), wanted);
+    }
+}
+
+#[test]
+fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
+    for file in values() {
+        let file = file.to_str().unwrap();
+        let objects = rendered(&["--values", file]);
+        let grants = Grants::of(&objects);
+        let kinds =
+            |verbs| table(&["instances", "serviceaccounts", "apitokens"].map(|kind| ("tokenry.dev", kind, verbs)));
+        let roles = grants.for_users();
+        if grants.rules.is_empty() {
+            assert!(file.ends_with("byo-values.yaml") && grants.bound.is_empty(), "{file}");
+            continue;
+        }
+        let [(edit, may_edit), (view, may_view)] = roles.into_iter().collect::<Vec<_>>()[..] else { panic!("{file}") };
+        assert!(edit.ends_with("-edit") && view.ends_with("-view"), "{file}: {edit}, {view}");
+        assert_eq!((may_edit, may_view), (&kinds(EDIT), &kinds(VIEW)), "{file}");
+        let aggregated = of_kind(&objects, "ClusterRole").into_iter().filter(|role| {
+            let labels = role["metadata"]["labels"].as_object().unwrap();
+            labels.keys().any(|label| label.starts_with("rbac.authorization.k8s.io/aggregate-to-"))
+        });
+        let aggregated: Vec<_> = aggregated.map(name).collect();
+        let wanted = if file.ends_with("scoped-values.yaml") { vec![] } else { vec![view, edit] };
+        assert_eq!(aggregated, wanted, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_edit_a_namespace_may_make_tokens_and_write_no_status() {
+    let world = World::new("users").await;
+    for role in ["view", "edit", "admin"] {
+        let args =
+            ["create", "rolebinding", role, "--clusterrole", role, "--user", role, "--namespace", &world.namespace];
+        world.plane.kubectl(&args).unwrap();
+    }
+    let may = |user: &str, verb: &str, resource: &str, subresource: &str| {
+        let subresource = format!("--subresource={subresource}");
+        let args = ["auth", "can-i", verb, resource, &subresource, "--as", user, "--namespace", &world.namespace];
+        // It exits with an error when the answer is no; anything but an answer is no answer.
+        let answer = world.plane.kubectl(&args);
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    for kind in ["instances", "serviceaccounts", "apitokens"].map(|kind| format!("{kind}.tokenry.dev")) {
+        assert!(
+            may("system:serviceaccount:tokenry-system:tokenry-operator", "patch", &kind, "status"),
+            "the operator may"
+        );
+        // The roles of the cluster take in those of the chart some moments later.
+        for (user, verb) in [("view", "list"), ("edit", "create"), ("admin", "delete")] {
+            let what = format!("{user} may {verb} {kind}");
+            world.eventually(&what, async || may(user, verb, &kind, "").then_some(())).await;
+        }
+        for verb in ["create", "update", "patch", "delete"] {
+            assert!(!may("view", verb, &kind, ""), "{verb} {kind}");
+        }
+        for user in ["view", "edit", "admin"] {
+            for verb in ["update", "patch"] {
+                assert!(!may(user, verb, &kind, "status"), "{user}: {verb} {kind}/status");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_definitions_are_those_of_the_program_with_labels_and_to_be_kept() {
+    let files = fs::read_dir(root().join("crds")).unwrap().map(|entry| entry.unwrap().path());
+    let mut wanted: Vec<CustomResourceDefinition> =
+        files.map(|path| serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect();
+    let of = |args: &[&str]| -> Vec<CustomResourceDefinition> {
+        let mut all: Vec<CustomResourceDefinition> =
+            of_kind(&rendered(args), "CustomResourceDefinition").into_iter().map(read).collect();
+        all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        all
+    };
+    wanted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    let keep = BTreeMap::from([("helm.sh/resource-policy".to_owned(), "keep".to_owned())]);
+    for (args, annotations) in [(&[][..], Some(keep)), (&["--set", "crds.keep=false"][..], None)] {
+        let mut rendered = of(args);
+        for definition in &mut rendered {
+            let labels = definition.metadata.labels.take().unwrap();
+            assert_eq!(labels["app.kubernetes.io/part-of"], "tokenry");
+            assert_eq!(definition.metadata.annotations.take(), annotations);
+        }
+        assert_eq!(rendered, wanted);
+    }
+    assert!(of(&["--set", "crds.enabled=false"]).is_empty());
+}
+
+#[test]
+fn the_deployments_call_the_program_as_it_can_be_called() {
+    // With --help nothing runs, and a wrong argument before it is an error all the same.
+    let understands = |args: &[&str]| {
+        let called = Command::new(env!("CARGO_BIN_EXE_tokenry")).args(args).arg("--help").output().unwrap();
+        called.status.success()
+    };
+    assert!(!understands(&["operator", "--log-format=xml"]) && !understands(&["operator", "--nosuch"]));
+    for file in values() {
+        let file = file.to_str().unwrap();
+        for deployment in of_kind(&rendered(&["--values", file]), "Deployment") {
+            let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+            let args: Vec<String> = read(&container["args"]);
+            assert!(understands(&args.iter().map(String::as_str).collect::<Vec<_>>()), "{file}: {args:?}");
+            assert!(name(deployment).ends_with(&format!("-{}", args[0])), "{file}: {args:?}");
+            let port = json!([{"name": "http", "containerPort": 8080}]);
+            assert_eq!(container["ports"], port, "{file}: the port that the program listens at by default");
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_by_values_reaches_the_pods() {
+    let file = root().join("charts/tokenry/ci/mirror-values.yaml");
+    for deployment in of_kind(&rendered(&["--values", file.to_str().unwrap()]), "Deployment") {
+        let pod = &deployment["spec"]["template"]["spec"];
+        let image = pod["containers"][0]["image"].as_str().unwrap();
+        assert!(image.starts_with("mirror.example.com/tokenry@sha256:"), "{image}: a digest wins over the tag");
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "mirror"}]));
+    }
+    let scoped = rendered(&["--set", "scopedNamespace=team-a"]);
+    for deployment in of_kind(&scoped, "Deployment") {
+        let args: Vec<String> = read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
+        assert!(args.contains(&"--namespace=team-a".to_owned()), "{args:?}");
+    }
+    // Accounts that are not created are not bound by accident to another's name.
+    let byo = root().join("charts/tokenry/ci/byo-values.yaml");
+    let objects = rendered(&["--values", byo.to_str().unwrap()]);
+    assert!(of_kind(&objects, "ServiceAccount").is_empty());
+    let accounts: Vec<_> = of_kind(&objects, "Deployment")
+        .into_iter()
+        .map(|deployment| deployment["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap())
+        .collect();
+    assert_eq!(accounts, ["my-operator", "default"]);
+}

@@ -1,0 +1,257 @@
+//! Whatever dies, and whenever: no consumer is ever left without a valid value, and the next passes reach rest.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use controlplane::Process;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::json;
+use tokenry::crd::ApiToken;
+
+use crate::harness::{
+    World,
+    clock::{Held, hours},
+    fault::{Death, dying},
+    root,
+    run::Running,
+};
+
+/// Values read from Secrets and accepted, and the first that was not.
+#[derive(Default)]
+struct Watched {
+    accepted: AtomicU64,
+    refused: std::sync::Mutex<Option<String>>,
+    done: AtomicBool,
+}
+
+/// Reads every Secret of ours in the namespace again and again, and presents what it reads.
+async fn watch(world: &World, verifier: &Running, watched: &Watched) {
+    while !watched.done.load(Ordering::SeqCst) {
+        for secret in world.api::<Secret>().list(&ListParams::default()).await.unwrap() {
+            let Some(value) = secret.data.as_ref().and_then(|data| data.get("token")) else { continue };
+            let value = String::from_utf8(value.0.clone()).unwrap();
+            match verifier.present(world, &value).await {
+                200 => drop(watched.accepted.fetch_add(1, Ordering::SeqCst)),
+                verdict => {
+                    let generation = secret.annotations().get("tokenry.dev/generation").cloned().unwrap_or_default();
+                    let what = format!("{} generation {generation}: {verdict}", secret.name_any());
+                    watched.refused.lock().unwrap().get_or_insert(what);
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Watched {
+    fn assert_never_refused(&self) {
+        assert_eq!(*self.refused.lock().unwrap(), None, "a value that a workload read was refused");
+        assert!(self.accepted.load(Ordering::SeqCst) > 0, "nothing was watched");
+    }
+}
+
+/// Every write of a first issue and of a rotation: the account, the record, the Secret, the settled status.
+const WRITES: usize = 4;
+
+#[tokio::test]
+async fn a_first_issue_that_dies_at_any_write_is_finished_by_the_next_operator() {
+    let world = World::new("die-first").await;
+    let clock = Held::default();
+    world.accepts("Instance", "eem", json!({})).await;
+    let verifier = world.verifier(&clock).await;
+    for nth in 1..=WRITES {
+        for death in [Death::Before, Death::After] {
+            let name = format!("t{nth}-{death:?}").to_lowercase();
+            world.accepts("ApiToken", &name, json!({"instanceRef": {"name": "eem"}})).await;
+            die(&world, &clock, nth, death).await;
+            let operator = world.operator(&clock).await;
+            let token = world.await_reason(&name, "Active").await;
+            let value = world.value(&name).await.unwrap();
+            assert_eq!(verifier.present(&world, &value).await, 200, "{name}");
+            let records = token.status.unwrap().records;
+            assert_eq!(records.len(), 1, "{name}: what was lost is off the record");
+            operator.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_dies_at_any_write_leaves_the_consumer_a_valid_value_throughout() {
+    let world = Arc::new(World::new("die-rotating").await);
+    let clock = Held::default();
+    let verifier = Arc::new(world.verifier(&clock).await);
+    let operator = world.operator(&clock).await;
+    world.smallest().await;
+    world.await_generation("ci", 1).await;
+    operator.stop().await;
+    let watched = Arc::new(Watched::default());
+    let watching = tokio::spawn({
+        let (world, verifier, watched) = (world.clone(), verifier.clone(), watched.clone());
+        async move { watch(&world, &verifier, &watched).await }
+    });
+    let mut served = 1;
+    for nth in 1..WRITES {
+        for death in [Death::Before, Death::After] {
+            clock.move_by(hours(62 * 24));
+            die(&world, &clock, nth, death).await;
+            let operator = world.operator(&clock).await;
+            let rotated = async || {
+                let status = world.token("ci").await.status?;
+                let next = status.records.iter().rev().find(|record| record.published_at.is_some())?.generation;
+                let settled = status.conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "Rotating");
+                (next > served && settled).then_some(next)
+            };
+            served = world.eventually(&format!("it rotates after {nth} {death:?}"), rotated).await;
+            operator.stop().await;
+        }
+    }
+    watched.done.store(true, Ordering::SeqCst);
+    watching.await.unwrap();
+    watched.assert_never_refused();
+}
+
+/// An operator that dies at its `nth` write.
+async fn die(world: &World, clock: &Held, nth: usize, death: Death) {
+    let (client, doom) = dying(world.plane.config(&world.identities.operator), nth, death);
+    let operator = world.operator_by(client, clock).await;
+    world.eventually(&format!("the operator dies at write {nth}"), async || doom.has_come().then_some(())).await;
+    operator.stop().await;
+}
+
+const TOKENS: usize = 100;
+const KILLS: u32 = 50;
+
+/// The operator as a process, under real time.
+fn start_operator(world: &World, count: u32) -> Process {
+    let kubeconfig = world.plane.kubeconfig_for(&world.namespace, &world.identities.operator).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    command
+        .args(["operator", "--listen", "127.0.0.1:0", "--namespace", &world.namespace])
+        .env("KUBECONFIG", kubeconfig);
+    let log = world.plane.directory().join(format!("operator-{}-{count}.log", world.namespace));
+    Process::start("operator", command, &log).unwrap()
+}
+
+/// Milliseconds between kills, in a sequence that looks random and is the same each time.
+fn lives() -> impl Iterator<Item = Duration> {
+    let step = |state: &mut u64| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some(Duration::from_millis(250 + (*state >> 33) % 900))
+    };
+    std::iter::repeat(()).scan(2026, move |state, ()| step(state))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_kills_during_rotations_of_a_hundred_tokens_leave_every_consumer_an_accepted_value() {
+    let world = Arc::new(World::new("kills").await);
+    let clock = Held::default();
+    let verifier = Arc::new(world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({})).await;
+    let spec = json!({
+        "instanceRef": {"name": "eem"}, "expiry": {"after": "1h"},
+        "rotation": {"schedule": {"every": "10s"}, "overlap": "8s"},
+    });
+    for index in 0..TOKENS {
+        world.accepts("ApiToken", &format!("t{index}"), spec.clone()).await;
+    }
+    let mut operator = start_operator(&world, 0);
+    let ready = async || {
+        (generations(&world).await.iter().filter(|&&generation| generation > 0).count() == TOKENS).then_some(())
+    };
+    world.eventually("every token is served", ready).await;
+
+    let watched = Arc::new(Watched::default());
+    let watching = tokio::spawn({
+        let (world, verifier, watched) = (world.clone(), verifier.clone(), watched.clone());
+        async move { watch(&world, &verifier, &watched).await }
+    });
+    let before = generations(&world).await;
+    for (count, life) in (1..=KILLS).zip(lives()) {
+        tokio::time::sleep(life).await;
+        let killed = Command::new("kill").args(["-KILL", &operator.pid().to_string()]).status().unwrap();
+        assert!(killed.success());
+        operator.stop();
+        operator = start_operator(&world, count);
+    }
+    // A generation that was lost twice may wait until neither can land any more.
+    let start = Instant::now();
+    let all = async || {
+        let now = generations(&world).await;
+        now.iter().zip(&before).all(|(now, before)| now > before).then_some(now)
+    };
+    let after = loop {
+        if let Some(after) = all().await {
+            break after;
+        }
+        assert!(start.elapsed() < Duration::from_secs(240), "not every token was rotated:\n{}", world.dump());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    watched.done.store(true, Ordering::SeqCst);
+    watching.await.unwrap();
+    watched.assert_never_refused();
+    let rotations: i64 = after.iter().zip(&before).map(|(after, before)| after - before).sum();
+    println!("{rotations} rotations under {KILLS} kills, {} reads accepted", watched.accepted.load(Ordering::SeqCst));
+    operator.stop();
+}
+
+/// The newest published generation of each token, by name; 0 where there is none.
+async fn generations(world: &World) -> Vec<i64> {
+    let mut tokens = world.api::<ApiToken>().list(&ListParams::default()).await.unwrap().items;
+    tokens.sort_by_key(ResourceExt::name_any);
+    let published = |token: &ApiToken| {
+        let records = token.status.iter().flat_map(|status| &status.records);
+        records.filter(|record| record.published_at.is_some()).map(|record| record.generation).max()
+    };
+    tokens.iter().map(|token| published(token).unwrap_or(0)).collect()
+}
+
+#[tokio::test]
+async fn definitions_that_are_missing_at_the_start_are_waited_for() {
+    let world = World::alone("no-crds").await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    let verifier = world.unready_verifier(&clock).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (status, body) = operator.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert_eq!(body, "waiting for the first list of: Instance, ServiceAccount of tokenry.dev, ApiToken\n");
+    assert_eq!(verifier.get("/readyz").await.0, 503);
+    assert_eq!(verifier.present(&world, "tkn_x_y").await, 503);
+    assert_eq!(operator.get("/healthz").await.0, 200);
+    world.plane.install_crds(root()).unwrap();
+    world.smallest().await;
+    let value = world.await_generation("ci", 1).await;
+    let accepted = async || (verifier.present(&world, &value).await == 200).then_some(());
+    world.eventually("the verifier accepts it", accepted).await;
+    assert_eq!(operator.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_api_server_that_goes_and_comes_back_is_noticed_and_the_verifier_judges_on() {
+    let world = World::alone("outage").await;
+    world.plane.install_crds(root()).unwrap();
+    let clock = Held::default();
+    let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.smallest().await;
+    let first = world.await_generation("ci", 1).await;
+    world.await_reason("ci", "Active").await;
+    world.plane.stop_api_server();
+    clock.move_by(hours(61 * 24));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(verifier.present(&world, &first).await, 200);
+    assert_eq!(operator.get("/healthz").await.0, 200);
+    world.plane.start_api_server().unwrap();
+    let second = world.await_generation("ci", 2).await;
+    let accepted = async || (verifier.present(&world, &second).await == 200).then_some(());
+    world.eventually("the verifier hears of the next generation", accepted).await;
+    world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
+    let refused = async || (verifier.present(&world, &second).await == 401).then_some(());
+    world.eventually("the verifier hears of the revocation", refused).await;
+}

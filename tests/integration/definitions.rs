@@ -1,0 +1,626 @@
+//! The definitions: that the committed ones are the generated ones, every rule of them, and what kubectl shows.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use tokenry::crd::ApiToken;
+
+use crate::harness::{World, clock::Held, message, root};
+
+const DURATION: &str =
+    "must be a whole number of at most five digits, above zero, followed by s, m, h or d, such as 45s, 30m, 24h or 90d";
+const NAME: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
+
+/// Every field that holds a duration.
+const DURATIONS: [(&str, &str); 8] = [
+    ("ApiToken", "expiry.after"),
+    ("ApiToken", "rotation.overlap"),
+    ("ApiToken", "rotation.schedule.every"),
+    ("ApiToken", "rotation.schedule.beforeExpiry"),
+    ("Instance", "tokens.lifetime.default"),
+    ("Instance", "tokens.lifetime.max"),
+    ("Instance", "tokens.overlap.default"),
+    ("Instance", "tokens.overlap.max"),
+];
+
+/// Every field that holds the name of an object.
+const NAMES: [(&str, &str); 10] = [
+    ("ApiToken", "instanceRef.name"),
+    ("ApiToken", "instanceRef.namespace"),
+    ("ApiToken", "serviceAccountRef.name"),
+    ("ApiToken", "secret.name"),
+    ("ServiceAccount", "instanceRef.name"),
+    ("ServiceAccount", "instanceRef.namespace"),
+    ("Instance", "manager.service.name"),
+    ("Instance", "manager.endpoints.0.host"),
+    ("Instance", "manager.endpoints.0.ingress.className"),
+    ("Instance", "manager.endpoints.0.ingress.tls.secretName"),
+];
+
+/// The smallest spec of a kind that has the parents of every field.
+fn smallest(kind: &str) -> Value {
+    match kind {
+        "Instance" => json!({"manager": {
+            "service": {"name": "eem"},
+            "endpoints": [{"name": "admin", "host": "admin.example.com", "ingress": {}}],
+        }}),
+        _ => json!({"instanceRef": {"name": "eem"}}),
+    }
+}
+
+/// `spec` with one field, named by its path, set.
+fn with(mut spec: Value, path: &str, value: Value) -> Value {
+    let field = path.split('.').fold(&mut spec, |at, key| match key.parse::<usize>() {
+        Ok(index) => &mut at[index],
+        Err(_) => &mut at[key],
+    });
+    *field = value;
+    spec
+}
+
+/// A name that no object of this process has.
+fn fresh() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("x{}", COUNT.fetch_add(1, Ordering::SeqCst))
+}
+
+/// Creates an object that has to be refused with this sentence about this field.
+async fn refuses(world: &World, kind: &str, spec: Value, path: &str, sentence: &str) {
+    let told = world.rejects(kind, &fresh(), spec.clone()).await;
+    assert!(told.contains(&format!("{path}: ")) && told.contains(sentence), "{kind} {spec}: {told}");
+}
+
+/// Creates an object that has to be accepted.
+async fn accepts(world: &World, kind: &str, spec: Value) -> String {
+    let name = fresh();
+    world.create(kind, &name, spec.clone()).await.unwrap_or_else(|told| panic!("{kind} {spec} was refused: {told}"));
+    name
+}
+
+/// Creates an object and changes it by a merge patch; what the server says to that is the answer.
+async fn changed(world: &World, kind: &str, before: Value, patch: Value) -> Result<DynamicObject, String> {
+    let name = accepts(world, kind, before).await;
+    world.change(kind, &name, patch).await
+}
+
+/// A change that has to be refused with this sentence.
+async fn keeps(world: &World, kind: &str, (before, patch): (Value, Value), sentence: &str) {
+    match changed(world, kind, before.clone(), patch.clone()).await {
+        Err(told) => assert!(told.contains(sentence), "{kind} {before} changed by {patch}: {told}"),
+        Ok(_) => panic!("{kind} {before} could be changed by {patch}"),
+    }
+}
+
+/// A change that has to be accepted.
+async fn lets(world: &World, kind: &str, (before, patch): (Value, Value)) {
+    let answer = changed(world, kind, before.clone(), patch.clone()).await;
+    assert!(answer.is_ok(), "{kind} {before} changed by {patch}: {}", answer.unwrap_err());
+}
+
+/// The smallest token with more in it.
+fn token(more: Value) -> Value {
+    let mut spec = smallest("ApiToken");
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+fn files(dir: &Path) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_committed_definitions_are_those_that_the_program_prints() {
+    let generated = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("definitions-{}", std::process::id()));
+    fs::create_dir_all(&generated).unwrap();
+    let dir = generated.to_str().unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_tokenry")).args(["crds", "--dir", dir]).status().unwrap();
+    assert!(done.success());
+    let wanted = files(&generated);
+    fs::remove_dir_all(&generated).unwrap();
+    let names: Vec<_> = wanted.keys().collect();
+    assert_eq!(names, ["apitokens.tokenry.dev.yaml", "instances.tokenry.dev.yaml", "serviceaccounts.tokenry.dev.yaml"]);
+    for dir in ["crds", "charts/tokenry/files/crds"] {
+        let command = format!("cargo run -- crds --dir {dir}");
+        let committed = files(&root().join(dir));
+        let (there, expected): (Vec<_>, Vec<_>) = (committed.keys().collect(), wanted.keys().collect());
+        assert_eq!(there, expected, "files in {dir}: remove what is not generated, then run `{command}`");
+        for (name, text) in &wanted {
+            assert!(committed[name] == *text, "{dir}/{name} is out of date: run `{command}`");
+        }
+    }
+}
+
+#[test]
+fn the_program_prints_what_it_writes_to_files() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_tokenry")).arg("crds").output().unwrap();
+    assert!(printed.status.success());
+    let files = files(&root().join("crds"));
+    let mut documents: Vec<_> = str::from_utf8(&printed.stdout).unwrap().split("---\n").skip(1).collect();
+    documents.sort_unstable();
+    let mut written: Vec<_> = files.values().map(String::as_str).collect();
+    written.sort_unstable();
+    assert_eq!(documents, written);
+}
+
+#[tokio::test]
+async fn a_duration_is_a_number_and_its_unit_in_every_field() {
+    let world = World::new("durations").await;
+    for (kind, path) in DURATIONS {
+        for good in ["45s", "30m", "24h", "365d", "99999d"] {
+            accepts(&world, kind, with(smallest(kind), path, json!(good))).await;
+        }
+        let field = format!("spec.{path}");
+        for bad in ["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", " 1d", "1d ", "1D"] {
+            refuses(&world, kind, with(smallest(kind), path, json!(bad)), &field, DURATION).await;
+        }
+        let too_long = with(smallest(kind), path, json!("123456s"));
+        refuses(&world, kind, too_long, &field, "Too long: may not be more than 6 bytes").await;
+        refuses(&world, kind, with(smallest(kind), path, json!(10)), &field, "must be of type string").await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_can_be_that_of_an_object_in_every_field() {
+    let world = World::new("names").await;
+    let longest = "a".repeat(253);
+    for (kind, path) in NAMES {
+        for good in ["eem", "9lives", "ci.example", "a--b", &longest] {
+            accepts(&world, kind, with(smallest(kind), path, json!(good))).await;
+        }
+        let field = path.replace(".0.", "[0].");
+        let field = format!("spec.{field}");
+        for bad in ["Eem", "a_b", "-a", "a-", "a..b", ".a", "a.", "a b", "é", "a/b", "a\n"] {
+            refuses(&world, kind, with(smallest(kind), path, json!(bad)), &field, NAME).await;
+        }
+        let empty = with(smallest(kind), path, json!(""));
+        refuses(&world, kind, empty, &field, "should be at least 1 chars long").await;
+        let too_long = with(smallest(kind), path, json!("a".repeat(254)));
+        refuses(&world, kind, too_long, &field, "Too long: may not be more than 253 bytes").await;
+    }
+}
+
+#[tokio::test]
+async fn texts_for_people_are_bounded() {
+    let world = World::new("texts").await;
+    for kind in ["ApiToken", "ServiceAccount"] {
+        for (field, limit) in [("displayName", 253), ("description", 1024)] {
+            accepts(&world, kind, with(smallest(kind), field, json!("é".repeat(limit)))).await;
+            let too_long = with(smallest(kind), field, json!("é".repeat(limit + 1)));
+            let sentence = format!("Too long: may not be more than {limit} bytes");
+            refuses(&world, kind, too_long, &format!("spec.{field}"), &sentence).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_needed_is_named_when_it_is_left_out() {
+    let world = World::new("needed").await;
+    for kind in ["ApiToken", "ServiceAccount"] {
+        refuses(&world, kind, json!({}), "spec.instanceRef", "Required value").await;
+        refuses(&world, kind, json!({"instanceRef": {}}), "spec.instanceRef.name", "Required value").await;
+    }
+    let nameless = token(json!({"serviceAccountRef": {}}));
+    refuses(&world, "ApiToken", nameless, "spec.serviceAccountRef.name", "Required value").await;
+    refuses(&world, "Instance", Value::Null, "spec", "Required value").await;
+    let nameless = json!({"manager": {"service": {}}});
+    refuses(&world, "Instance", nameless, "spec.manager.service.name", "Required value").await;
+    let nameless = json!({"manager": {"service": {"name": "eem"}, "endpoints": [{"type": "internal"}]}});
+    refuses(&world, "Instance", nameless, "spec.manager.endpoints[0].name", "Required value").await;
+}
+
+#[tokio::test]
+async fn a_rotation_has_exactly_one_schedule() {
+    let world = World::new("schedules").await;
+    let of = |schedule: Value| token(json!({"rotation": {"schedule": schedule}}));
+    let sentence = "give exactly one of every and beforeExpiry, or leave schedule out";
+    for bad in [json!({}), json!({"every": "1d", "beforeExpiry": "1d"}), json!({"every": null})] {
+        refuses(&world, "ApiToken", of(bad), "spec.rotation.schedule", sentence).await;
+    }
+    for good in [json!({"every": "1d"}), json!({"beforeExpiry": "1d"}), json!({"every": "1d", "beforeExpiry": null})] {
+        accepts(&world, "ApiToken", of(good)).await;
+    }
+    accepts(&world, "ApiToken", token(json!({"rotation": {}}))).await;
+}
+
+#[tokio::test]
+async fn a_rotation_fits_into_the_lifetime() {
+    let world = World::new("rotation").await;
+    let of = |rotation: Value| token(json!({"expiry": {"after": "1d"}, "rotation": rotation}));
+    let overlap = "rotation.overlap must not be longer than expiry.after";
+    let every = "rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced";
+    let before = "rotation.schedule.beforeExpiry must be shorter than expiry.after";
+    for (bad, sentence) in [
+        (json!({"overlap": "25h"}), overlap),
+        (json!({"overlap": "86401s"}), overlap),
+        (json!({"schedule": {"every": "24h"}}), every),
+        (json!({"schedule": {"every": "1441m"}}), every),
+        (json!({"schedule": {"beforeExpiry": "1d"}}), before),
+        (json!({"schedule": {"beforeExpiry": "99999d"}}), before),
+    ] {
+        refuses(&world, "ApiToken", of(bad), "spec", sentence).await;
+    }
+    for good in [
+        json!({"overlap": "24h"}),
+        json!({"overlap": "86400s"}),
+        json!({"schedule": {"every": "23h"}}),
+        json!({"schedule": {"every": "1439m"}}),
+        json!({"schedule": {"beforeExpiry": "86399s"}, "overlap": "1d"}),
+    ] {
+        accepts(&world, "ApiToken", of(good)).await;
+    }
+    // Without a lifetime of its own a token has its Instance's, which no rule of a token can see.
+    let rotation = json!({"overlap": "99999d", "schedule": {"every": "99999d"}});
+    accepts(&world, "ApiToken", token(json!({ "rotation": rotation }))).await;
+    accepts(&world, "ApiToken", token(json!({"expiry": {}, "rotation": {"overlap": "99999d"}}))).await;
+}
+
+#[tokio::test]
+async fn what_a_token_is_bound_to_is_fixed_for_life() {
+    let world = World::new("fixed").await;
+    let account = |name: &str| json!({"serviceAccountRef": {"name": name}});
+    let secret = |name: &str| json!({"secret": {"name": name}});
+    let instance = "instanceRef is fixed for life: make another ApiToken for another Instance";
+    let bound = "serviceAccountRef is fixed for life: make another ApiToken for another account";
+    let delivered =
+        "secret.name is fixed for life: make another ApiToken, so that no workload loses the Secret it mounts";
+    let afar = json!({"instanceRef": {"name": "eem", "namespace": "other"}});
+    for (before, patch, sentence) in [
+        (token(json!({})), json!({"instanceRef": {"name": "other"}}), instance),
+        (token(json!({})), json!({"instanceRef": {"namespace": "other"}}), instance),
+        (afar, json!({"instanceRef": {"namespace": null}}), instance),
+        (token(json!({})), account("ci"), bound),
+        (token(account("ci")), account("other"), bound),
+        (token(account("ci")), json!({"serviceAccountRef": null}), bound),
+        (token(json!({})), secret("a"), delivered),
+        (token(secret("a")), secret("b"), delivered),
+        (token(secret("a")), json!({"secret": {"name": null}}), delivered),
+        (token(secret("a")), json!({"secret": null}), delivered),
+    ] {
+        keeps(&world, "ApiToken", (before, patch), sentence).await;
+    }
+    let whole = token(json!({"serviceAccountRef": {"name": "ci"}, "secret": {"name": "a"}}));
+    let more = json!({
+        "displayName": "a", "description": "b", "active": false, "expiry": {"after": "2d"},
+        "rotation": {"schedule": {"every": "1d"}, "overlap": "1h"},
+    });
+    lets(&world, "ApiToken", (whole.clone(), more)).await;
+    lets(&world, "ApiToken", (whole.clone(), whole)).await;
+    lets(&world, "ApiToken", (token(json!({})), json!({"secret": {}}))).await;
+}
+
+#[tokio::test]
+async fn an_account_stays_with_its_instance() {
+    let world = World::new("account").await;
+    let sentence = "instanceRef is fixed for life: make another account for another Instance";
+    let before = smallest("ServiceAccount");
+    for patch in [json!({"instanceRef": {"name": "other"}}), json!({"instanceRef": {"namespace": "other"}})] {
+        keeps(&world, "ServiceAccount", (before.clone(), patch), sentence).await;
+    }
+    let more = json!({"displayName": "a", "description": "b", "active": false});
+    lets(&world, "ServiceAccount", (before, more)).await;
+}
+
+#[tokio::test]
+async fn revoked_is_final() {
+    let world = World::new("revoked").await;
+    let sentence = "revoked is final: make another ApiToken";
+    for patch in [json!({"revoked": false}), json!({"revoked": null})] {
+        keeps(&world, "ApiToken", (token(json!({"revoked": true})), patch), sentence).await;
+    }
+    let name = accepts(&world, "ApiToken", token(json!({"revoked": true}))).await;
+    let told = replace(&world, &name, smallest("ApiToken")).await.unwrap_err();
+    assert!(told.contains(sentence), "a PUT that leaves the field out: {told}");
+    replace(&world, &name, token(json!({"revoked": true, "active": false}))).await.unwrap();
+
+    lets(&world, "ApiToken", (token(json!({})), json!({"revoked": true}))).await;
+    lets(&world, "ApiToken", (token(json!({})), json!({"revoked": null}))).await;
+}
+
+/// Replaces a token as a whole, as PUT does.
+async fn replace(world: &World, name: &str, spec: Value) -> Result<DynamicObject, String> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("tokenry.dev", "v1alpha1", "ApiToken"));
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &kind);
+    let mut object = api.get(name).await.unwrap();
+    object.data = json!({ "spec": spec });
+    api.replace(name, &PostParams::default(), &object).await.map_err(message)
+}
+
+#[tokio::test]
+async fn the_default_of_an_instance_is_within_its_maximum() {
+    let world = World::new("maximum").await;
+    for (field, path) in [("lifetime", "spec.tokens.lifetime"), ("overlap", "spec.tokens.overlap")] {
+        let of = |default: &str, max: &str| json!({"tokens": {field: {"default": default, "max": max}}});
+        for (default, max) in [("25h", "1d"), ("61s", "1m"), ("99999d", "99998d")] {
+            refuses(&world, "Instance", of(default, max), path, "default must not be longer than max").await;
+        }
+        for (default, max) in [("24h", "1d"), ("1s", "1m")] {
+            accepts(&world, "Instance", of(default, max)).await;
+        }
+        accepts(&world, "Instance", json!({"tokens": {field: {"default": "99999d"}}})).await;
+        accepts(&world, "Instance", json!({"tokens": {field: {"max": "1s"}}})).await;
+        accepts(&world, "Instance", json!({"tokens": {field: {}}})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_is_short_and_lower_case() {
+    let world = World::new("prefix").await;
+    let of = |prefix: &str| json!({"tokens": {"prefix": prefix}});
+    let path = "spec.tokens.prefix";
+    let sentence = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem";
+    for bad in ["2a", "A", "a-b", "a_b", "é", "a "] {
+        refuses(&world, "Instance", of(bad), path, sentence).await;
+    }
+    refuses(&world, "Instance", of(""), path, "should be at least 1 chars long").await;
+    refuses(&world, "Instance", of(&"a".repeat(17)), path, "Too long: may not be more than 16 bytes").await;
+    for good in ["eem", "t2", &"a".repeat(16)] {
+        accepts(&world, "Instance", of(good)).await;
+    }
+}
+
+#[tokio::test]
+async fn namespaces_are_selected_exactly_when_they_are_asked_for_by_selector() {
+    let world = World::new("namespaces").await;
+    let of = |namespaces: Value| json!({"tokens": {"namespaces": namespaces}});
+    let sentence = "selector is needed when from is Selector, and has no meaning otherwise";
+    for bad in [
+        json!({"from": "Selector"}),
+        json!({"from": "Selector", "selector": null}),
+        json!({"from": "Same", "selector": {}}),
+        json!({"from": "All", "selector": {"matchLabels": {"a": "b"}}}),
+        json!({"selector": {}}),
+    ] {
+        refuses(&world, "Instance", of(bad), "spec.tokens.namespaces", sentence).await;
+    }
+    let unknown = of(json!({"from": "Some"}));
+    let sentence = r#"Unsupported value: "Some": supported values: "Same", "All", "Selector""#;
+    refuses(&world, "Instance", unknown, "spec.tokens.namespaces.from", sentence).await;
+    for good in [
+        json!({}),
+        json!({"from": "Same"}),
+        json!({"from": "All"}),
+        json!({"from": "Selector", "selector": {}}),
+        json!({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}),
+    ] {
+        accepts(&world, "Instance", of(good)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_has_what_its_type_needs_and_nothing_else() {
+    let world = World::new("endpoints").await;
+    let of = |endpoints: Value| json!({"manager": {"service": {"name": "eem"}, "endpoints": endpoints}});
+    let one = |endpoint: Value| of(json!([endpoint]));
+    let host = "host is needed: the DNS name that an external endpoint is reached by";
+    let ingress = "ingress is needed for an external endpoint; {} takes the cluster's default class";
+    let neither = "an internal endpoint has neither host nor ingress: remove them, or make it external";
+    let path = "spec.manager.endpoints[0]";
+    for (bad, sentence) in [
+        (json!({"name": "admin", "ingress": {}}), host),
+        (json!({"name": "admin", "type": "external", "ingress": {}}), host),
+        (json!({"name": "admin", "host": null, "ingress": {}}), host),
+        (json!({"name": "admin", "host": "a.example.com"}), ingress),
+        (json!({"name": "admin", "type": "external", "host": "a.example.com", "ingress": null}), ingress),
+        (json!({"name": "admin", "type": "internal", "host": "a.example.com"}), neither),
+        (json!({"name": "admin", "type": "internal", "ingress": {}}), neither),
+    ] {
+        refuses(&world, "Instance", one(bad), path, sentence).await;
+    }
+    let named = one(json!({"name": "other", "type": "internal"}));
+    let sentence = r#"Unsupported value: "other": supported values: "admin""#;
+    refuses(&world, "Instance", named, "spec.manager.endpoints[0].name", sentence).await;
+    let typed = one(json!({"name": "admin", "type": "public"}));
+    let sentence = r#"Unsupported value: "public": supported values: "external", "internal""#;
+    refuses(&world, "Instance", typed, "spec.manager.endpoints[0].type", sentence).await;
+    let internal = json!({"name": "admin", "type": "internal"});
+    let two = of(json!([internal, internal]));
+    refuses(&world, "Instance", two, "spec.manager.endpoints", "must have at most 1 item").await;
+
+    let full = json!({"className": "traefik", "annotations": {"a": "b"}, "tls": {"secretName": "t"}});
+    accepts(&world, "Instance", one(json!({"name": "admin", "host": "a.example.com", "ingress": full}))).await;
+    accepts(&world, "Instance", one(json!({"name": "admin", "host": "a.example.com", "ingress": {"tls": {}}}))).await;
+    accepts(&world, "Instance", one(internal)).await;
+    accepts(&world, "Instance", of(json!([]))).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_needs_the_service_that_it_fronts() {
+    let world = World::new("manager").await;
+    let endpoints = json!([{"name": "admin", "type": "internal"}]);
+    let sentence = "manager.service is needed: name the Service that serves the Admin API, or leave endpoints out";
+    let without = json!({"manager": {"endpoints": endpoints}});
+    refuses(&world, "Instance", without, "spec.manager", sentence).await;
+    for good in [json!({}), json!({"endpoints": []}), json!({"service": {"name": "eem"}})] {
+        accepts(&world, "Instance", json!({ "manager": good })).await;
+    }
+    let of = |field: &str, value: Value| with(smallest("Instance"), &format!("manager.service.{field}"), value);
+    let path = "spec.manager.service.port";
+    refuses(&world, "Instance", of("port", json!(0)), path, "should be greater than or equal to 1").await;
+    refuses(&world, "Instance", of("port", json!(65536)), path, "should be less than or equal to 65535").await;
+    refuses(&world, "Instance", of("port", json!("443")), path, "must be of type integer").await;
+    let sentence = r#"Unsupported value: "ftp": supported values: "http", "https""#;
+    refuses(&world, "Instance", of("scheme", json!("ftp")), "spec.manager.service.scheme", sentence).await;
+    for port in [1, 65535] {
+        accepts(&world, "Instance", of("port", json!(port))).await;
+    }
+    accepts(&world, "Instance", of("scheme", json!("http"))).await;
+}
+
+#[tokio::test]
+async fn an_organization_can_stand_in_a_path_and_in_a_header() {
+    let world = World::new("organization").await;
+    let of = |organization: &str| json!({ "organization": organization });
+    let path = "spec.organization";
+    let sentence = "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem";
+    for bad in ["a b", "-a", "a-", ".", "a/b", "é", "a\n", "_"] {
+        refuses(&world, "Instance", of(bad), path, sentence).await;
+    }
+    refuses(&world, "Instance", of(""), path, "should be at least 1 chars long").await;
+    refuses(&world, "Instance", of(&"a".repeat(254)), path, "Too long: may not be more than 253 bytes").await;
+    for good in ["eem", "Acme_Corp.EU-1", "7", &"a".repeat(253)] {
+        accepts(&world, "Instance", of(good)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_status_holds_records_of_their_form_only() {
+    let world = World::new("records").await;
+    let name = accepts(&world, "ApiToken", smallest("ApiToken")).await;
+    let record = |more: Value| {
+        let mut record = json!({
+            "generation": 1, "id": "i", "sha256": "a".repeat(64), "state": "Active",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
+        });
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        record
+    };
+    let write = async |records: Value| {
+        let patch = Patch::Merge(json!({"status": {"records": records}}));
+        let api = world.api::<ApiToken>();
+        api.patch_status(&name, &PatchParams::default(), &patch).await.map(|_| ()).map_err(message)
+    };
+    let digest = "should match '^[0-9a-f]{64}$'";
+    for (bad, sentence) in [
+        (json!({"sha256": "A".repeat(64)}), digest),
+        (json!({"sha256": "a".repeat(63)}), digest),
+        (json!({"sha256": "a".repeat(65)}), digest),
+        (json!({"sha256": ""}), digest),
+        (json!({"state": "Lost"}), r#"Unsupported value: "Lost""#),
+        (json!({"expiresAt": "never"}), "must be of type date-time"),
+        (json!({"generation": "1"}), "must be of type integer"),
+    ] {
+        let told = write(json!([record(bad.clone())])).await.unwrap_err();
+        assert!(told.contains("status.records[0].") && told.contains(sentence), "{bad}: {told}");
+    }
+    let told = write(Value::Array(vec![record(json!({})); 65])).await.unwrap_err();
+    assert!(told.contains("status.records: ") && told.contains("must have at most 64 items"), "{told}");
+    write(Value::Array(vec![record(json!({})); 64])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_status_that_is_applied_with_the_spec_is_not_taken() {
+    let world = World::new("status").await;
+    let object = json!({
+        "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "ci", "namespace": world.namespace},
+        "spec": smallest("ApiToken"), "status": {"lastGeneration": 7},
+    });
+    world.plane.kubectl_with_input(&["apply", "-f", "-"], &object.to_string()).unwrap();
+    assert_eq!(world.token("ci").await.status, None);
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_exist_is_refused() {
+    let world = World::new("unknown").await;
+    for (kind, path) in [
+        ("ApiToken", "roles"),
+        ("ApiToken", "expiry.at"),
+        ("ApiToken", "rotation.schedule.cron"),
+        ("ApiToken", "secret.labels"),
+        ("ServiceAccount", "owner"),
+        ("Instance", "tokens.maxPerOwner"),
+        ("Instance", "manager.endpoints.0.gateway"),
+    ] {
+        let mut spec = smallest(kind);
+        if path.starts_with("rotation.schedule.") {
+            spec = with(spec, "rotation.schedule.every", json!("1d"));
+        }
+        let apply = |spec: Value| {
+            let object = json!({
+                "apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": fresh(), "namespace": world.namespace},
+                "spec": spec,
+            });
+            world.plane.kubectl_with_input(&["create", "--validate=strict", "-f", "-"], &object.to_string())
+        };
+        apply(spec.clone()).unwrap();
+        let told = apply(with(spec, path, json!("x"))).unwrap_err();
+        let field = path.replace(".0.", "[0].");
+        assert!(told.contains(&format!(r#"unknown field "spec.{field}""#)), "{kind}: {told}");
+    }
+}
+
+/// The words of each line that kubectl prints, once it knows what is asked for: a definition is served some moments
+/// before it is discovered.
+async fn shown(world: &World, args: &[&str]) -> Vec<Vec<String>> {
+    let args = [&["get", "--namespace", &world.namespace], args].concat();
+    let what = format!("kubectl {} answers", args.join(" "));
+    let printed = world.eventually(&what, async || world.plane.kubectl(&args).ok()).await;
+    printed.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// The first word of each line.
+async fn listed(world: &World, args: &[&str]) -> Vec<String> {
+    let args = [args, &["--output", "name"]].concat();
+    let mut names: Vec<_> = shown(world, &args).await.into_iter().map(|mut words| words.remove(0)).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn kubectl_knows_short_names_the_category_and_what_can_be_selected() {
+    let world = World::new("kubectl").await;
+    world.accepts("Instance", "eem", json!({"organization": "acme"})).await;
+    world.accepts("Instance", "other", json!({})).await;
+    for (name, instance) in [("a", "eem"), ("b", "other")] {
+        world.accepts("ApiToken", name, json!({"instanceRef": {"name": instance}})).await;
+        world.accepts("ServiceAccount", name, json!({"instanceRef": {"name": instance}})).await;
+    }
+    let all = [
+        "apitoken.tokenry.dev/a",
+        "apitoken.tokenry.dev/b",
+        "instance.tokenry.dev/eem",
+        "instance.tokenry.dev/other",
+        "serviceaccount.tokenry.dev/a",
+        "serviceaccount.tokenry.dev/b",
+    ];
+    assert_eq!(listed(&world, &["apitok,inst,tsa"]).await, all);
+    assert_eq!(listed(&world, &["tokenry"]).await, all);
+    let by_instance = ["apitok,tsa", "--field-selector", "spec.instanceRef.name=eem"];
+    assert_eq!(listed(&world, &by_instance).await, ["apitoken.tokenry.dev/a", "serviceaccount.tokenry.dev/a"]);
+    let by_organization = ["inst", "--field-selector", "spec.organization=acme"];
+    assert_eq!(listed(&world, &by_organization).await, ["instance.tokenry.dev/eem"]);
+    // The core kind keeps its name.
+    assert_eq!(listed(&world, &["serviceaccounts"]).await, ["serviceaccount/default"]);
+}
+
+#[tokio::test]
+async fn kubectl_shows_how_things_are() {
+    let world = World::new("columns").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.smallest().await;
+    let token = world.await_reason("ci", "Active").await;
+    let expires = serde_json::to_value(token.status.unwrap().expires_at).unwrap();
+
+    let lines = shown(&world, &["apitok"]).await;
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ACCOUNT", "EXPIRES", "AGE"]);
+    assert_eq!(lines[1][..5], ["ci", "True", "Active", "ci", expires.as_str().unwrap()]);
+    let wide = shown(&world, &["apitok", "--output", "wide"]).await;
+    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "DISPLAY", "NAME"]);
+    let selected = ["apitok", "--field-selector", "status.secretName=ci"];
+    assert_eq!(listed(&world, &selected).await, ["apitoken.tokenry.dev/ci"]);
+
+    let lines = shown(&world, &["inst"]).await;
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ORGANIZATION", "ENDPOINT", "AGE"]);
+    assert_eq!(lines[1][..4], ["eem", "True", "Accepted", "eem"]);
+
+    let ready = async || {
+        let lines = shown(&world, &["tsa"]).await;
+        (lines[1][1] == "True").then_some(lines)
+    };
+    let lines = world.eventually("the account is ready", ready).await;
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "INSTANCE", "AGE"]);
+    assert_eq!(lines[1][..4], ["ci", "True", "Active", "eem"]);
+}

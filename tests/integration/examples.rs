@@ -1,0 +1,65 @@
+//! What users copy: the examples, and the manifests of the README.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{World, clock::Held, root};
+
+/// The blocks of the README in this language.
+pub fn readme(language: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn everything_in_examples_becomes_ready_in_one_namespace() {
+    let examples = root().join("examples").display().to_string();
+    let ready = ready_after(&["-f", &examples], "").await;
+    let kinds = ["ApiToken", "Instance", "ServiceAccount"];
+    assert!(kinds.iter().all(|kind| ready.iter().any(|object| object.starts_with(kind))), "{ready:?}");
+}
+
+#[tokio::test]
+async fn the_manifests_of_the_readme_become_ready() {
+    let mut manifests = readme("yaml");
+    manifests.retain(|block| block.starts_with("apiVersion"));
+    assert_eq!(manifests.len(), 1);
+    assert_eq!(ready_after(&["-f", "-"], &manifests[0]).await, ["ApiToken exporter", "Instance shop"]);
+}
+
+/// Applies what `source` names and waits until each of our objects in it is ready.
+async fn ready_after(source: &[&str], input: &str) -> Vec<String> {
+    let world = World::new("examples").await;
+    let _operator = world.operator(&Held::default()).await;
+    let kubectl = |args: &[&str]| {
+        let args = [args, source, &["--namespace", &world.namespace]].concat();
+        world.plane.kubectl_with_input(&args, input).unwrap()
+    };
+    kubectl(&["apply"]);
+    let mut ready =
+        world.eventually("each object is ready", async || all_ready(&kubectl(&["get", "-o", "json"]))).await;
+    ready.sort();
+    ready
+}
+
+/// Our objects in what kubectl printed, if each of them is ready.
+fn all_ready(printed: &str) -> Option<Vec<String>> {
+    let objects: Value = serde_json::from_str(printed).unwrap();
+    let ours =
+        objects["items"].as_array().unwrap().iter().filter(|object| object["apiVersion"] == "tokenry.dev/v1alpha1");
+    ours.map(|object| {
+        let conditions = object["status"]["conditions"].as_array()?;
+        let is_ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        is_ready.then(|| format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"])))
+    })
+    .collect()
+}
+
+#[test]
+fn the_readme_names_the_rust_that_is_needed() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(text.contains(concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or newer")));
+}

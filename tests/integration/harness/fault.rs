@@ -1,0 +1,109 @@
+//! A client that fails when the test says so.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{Method, Request, Response};
+use kube::{Client, Config, client::ClientBuilder};
+use tower::{BoxError, Layer, Service};
+
+/// When a process dies, seen from the API server.
+#[derive(Clone, Copy, Debug)]
+pub enum Death {
+    /// Before the request was sent.
+    Before,
+    /// After it was done, before the answer was read.
+    After,
+}
+
+/// A client of which the `nth` write to a token, its account or its Secret is the last thing it does.
+pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
+    let doom = Doom { nth, death, writes: Arc::default(), dead: Arc::default() };
+    let client = ClientBuilder::try_from(config).unwrap().with_layer(&Doomed(doom.clone())).build();
+    (client, doom)
+}
+
+/// How far it is.
+#[derive(Clone)]
+pub struct Doom {
+    nth: usize,
+    death: Death,
+    writes: Arc<AtomicUsize>,
+    dead: Arc<AtomicBool>,
+}
+
+impl Doom {
+    /// Whether it has come.
+    pub fn has_come(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    fn comes<B>(&self, request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        let about_a_token = path.contains("/apitokens/")
+            || path.contains("/secrets/")
+            || (path.contains("/tokenry.dev/") && path.contains("/serviceaccounts/") && !path.ends_with("/status"));
+        let counts = request.method() != Method::GET && about_a_token;
+        counts && self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.nth
+    }
+}
+
+struct Doomed(Doom);
+
+impl<S> Layer<S> for Doomed {
+    type Service = Dying<S>;
+
+    fn layer(&self, inner: S) -> Dying<S> {
+        Dying { inner, doom: self.0.clone() }
+    }
+}
+
+/// A connection to the API server under a doom.
+#[derive(Clone)]
+pub struct Dying<S> {
+    inner: S,
+    doom: Doom,
+}
+
+impl<S, B, C> Service<Request<B>> for Dying<S>
+where
+    S: Service<Request<B>, Response = Response<C>, Error = BoxError>,
+    S::Future: Send + 'static,
+    C: Send + 'static,
+{
+    type Response = Response<C>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<C>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let lost = || Err("the process is dead".into());
+        if self.doom.has_come() {
+            return Box::pin(std::future::ready(lost()));
+        }
+        if !self.doom.comes(&request) {
+            return Box::pin(self.inner.call(request));
+        }
+        self.doom.dead.store(true, Ordering::SeqCst);
+        match self.doom.death {
+            Death::Before => Box::pin(std::future::ready(lost())),
+            Death::After => {
+                let done = self.inner.call(request);
+                Box::pin(async move {
+                    drop(done.await);
+                    lost()
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A real proxy in front of an API, set up as the README says: what is let in, and what the API is told about it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State};
+use controlplane::Process;
+use http::HeaderMap;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    examples::readme,
+    harness::{World, clock::Held, run::Running},
+};
+
+/// Names that the README uses, and what they stand for in a test.
+const SITE: &str = "admin.shop.example.com";
+const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:80";
+const INSTANCE: &str = "/events/shop/";
+const API: &str = "shop-manager.events.svc:8080";
+
+const IDENTITY: [&str; 5] =
+    ["x-tokenry-subject", "x-tokenry-token-id", "x-tokenry-role", "x-tokenry-organization", "x-forwarded-user"];
+
+/// An API that answers with the headers it was sent, and counts how often it was asked.
+struct Api {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+        let router = Router::new().fallback(echo).with_state(asked.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+async fn echo(State(asked): State<Arc<AtomicUsize>>, headers: HeaderMap) -> String {
+    asked.fetch_add(1, Ordering::SeqCst);
+    let mut echoed = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in &headers {
+        echoed.entry(name.to_string()).or_default().push(value.to_str().unwrap().to_owned());
+    }
+    serde_json::to_string(&echoed).unwrap()
+}
+
+/// Caddy, with the README's own configuration.
+struct Edge {
+    address: SocketAddr,
+    _caddy: Process,
+}
+
+impl Edge {
+    async fn start(world: &World, verifier: &Running, api: &Api) -> Self {
+        // Another process may take the port before Caddy does.
+        for _ in 0..5 {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let mut caddy = caddy(world, &configuration(world, free, verifier.address, api.address));
+            if serves(&mut caddy).await {
+                return Self { address: free, _caddy: caddy };
+            }
+            assert!(caddy.log().contains("address already in use"), "{}", caddy.log());
+        }
+        panic!("Caddy found no free port");
+    }
+
+    /// What a caller gets who sends these headers: the status, the answer's headers, and what the API saw.
+    async fn get(&self, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, BTreeMap<String, Vec<String>>) {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|&(name, value)| {
+            map.append(name, value.parse().unwrap());
+        });
+        let request = reqwest::Client::new().get(format!("http://{}/orders?page=2", self.address)).headers(map);
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        (status, headers, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+    }
+
+    async fn status(&self, headers: &[(&'static str, &str)]) -> u16 {
+        self.get(headers).await.0
+    }
+}
+
+/// The README's configuration, with the addresses of this test in it.
+fn configuration(world: &World, site: SocketAddr, verifier: SocketAddr, api: SocketAddr) -> String {
+    let [snippet] = readme("caddyfile").try_into().expect("the README has one Caddyfile");
+    let replaced = [
+        (SITE, format!("http://{site}")),
+        (VERIFIER, verifier.to_string()),
+        (INSTANCE, format!("/{}/shop/", world.namespace)),
+        (API, api.to_string()),
+    ];
+    let text = replaced.into_iter().fold(snippet, |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
+        text.replace(from, &to)
+    });
+    // Neither its own API, nor certificates, nor anything on disk.
+    format!("{{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}}\n{text}")
+}
+
+fn caddy(world: &World, configuration: &str) -> Process {
+    let folder = world.plane.directory().join(&world.namespace);
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("Caddyfile");
+    fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(controlplane::program("caddy").unwrap());
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file).env_clear().env("HOME", &folder);
+    Process::start("caddy", command, &folder.join("caddy.log")).unwrap()
+}
+
+/// Waits until it does, or has ended.
+async fn serves(caddy: &mut Process) -> bool {
+    let serves = async {
+        while !caddy.log().contains("serving initial configuration") {
+            if !caddy.is_running() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        true
+    };
+    tokio::time::timeout(Duration::from_secs(60), serves).await.expect("Caddy starts within a minute")
+}
+
+/// A token that is served, and an API behind a proxy that asks about it.
+struct Setting {
+    world: World,
+    _operator: Running,
+    verifier: Running,
+    api: Api,
+    edge: Edge,
+    bearer: String,
+}
+
+async fn setting(name: &str) -> Setting {
+    let world = World::new(name).await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "shop", json!({"organization": "acme"})).await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "shop"}})).await;
+    let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
+    let api = Api::start().await;
+    let edge = Edge::start(&world, &verifier, &api).await;
+    Setting { world, _operator, verifier, api, edge, bearer }
+}
+
+impl Setting {
+    /// What the API has to be told, whatever the caller says: for each identity header all that was sent of it.
+    async fn identity(&self) -> [Vec<String>; 5] {
+        let id = self.world.key("ci", "token-id").await.unwrap();
+        let subject = format!("account:{}/ci", self.world.namespace);
+        [vec![subject.clone()], vec![id], vec![], vec!["acme".to_owned()], vec![subject]]
+    }
+}
+
+/// What the API was told, for each identity header.
+fn told(seen: &BTreeMap<String, Vec<String>>) -> [Vec<String>; 5] {
+    IDENTITY.map(|name| seen.get(name).cloned().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_valid_token_is_let_in_and_the_api_is_told_whose_it_is() {
+    let setting = setting("proxied").await;
+    let value = setting.bearer.strip_prefix("Bearer ").unwrap();
+    let (token, api_key) = (format!("Token {value}"), format!("Api-Key {value}"));
+    let places = [
+        ("authorization", &*setting.bearer),
+        ("authorization", &token),
+        ("authorization", &api_key),
+        ("api-token", value),
+    ];
+    for place in places {
+        let (status, _, seen) = setting.edge.get(&[place]).await;
+        assert_eq!((status, told(&seen)), (200, setting.identity().await), "{}", place.0);
+    }
+    assert_eq!(setting.api.asked(), places.len());
+}
+
+#[tokio::test]
+async fn what_a_caller_says_of_itself_is_not_passed_on() {
+    let setting = setting("forged").await;
+    let mut headers = IDENTITY.map(|name| (name, "forged")).to_vec();
+    headers.push(("x-tokenry-whatever", "forged"));
+    assert_eq!(setting.edge.status(&headers).await, 401);
+    assert_eq!(setting.api.asked(), 0);
+    headers.push(("authorization", &setting.bearer));
+    let (status, _, seen) = setting.edge.get(&headers).await;
+    assert_eq!((status, told(&seen)), (200, setting.identity().await));
+    assert!(!seen.values().flatten().any(|value| value == "forged"), "{:?}", seen.keys());
+}
+
+#[tokio::test]
+async fn nobody_else_is_let_in() {
+    let Setting { world, _operator, verifier: _verifier, api, edge, bearer } = setting("refused").await;
+    let (status, headers, _) = edge.get(&[]).await;
+    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, r#"Bearer realm="tokenry""#));
+    let (status, headers, _) = edge.get(&[("authorization", "Bearer tkn_guessed")]).await;
+    let challenge = r#"Bearer realm="tokenry", error="invalid_token""#;
+    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, challenge));
+    let value = bearer.strip_prefix("Bearer ").unwrap();
+    assert_eq!(edge.status(&[("authorization", &bearer), ("api-token", value)]).await, 401, "in two places");
+    assert_eq!(edge.status(&[("authorization", &bearer), ("authorization", &bearer)]).await, 401, "twice");
+    assert_eq!((edge.status(&[("authorization", &bearer)]).await, api.asked()), (200, 1));
+
+    world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
+    let refused = async || (edge.status(&[("authorization", &bearer)]).await == 401).then_some(api.asked());
+    let asked = world.eventually("the revoked token is refused", refused).await;
+    assert_eq!((edge.status(&[("authorization", &bearer)]).await, api.asked()), (401, asked));
+}
+
+#[tokio::test]
+async fn without_a_verifier_nobody_is_let_in() {
+    let Setting { verifier, api, edge, bearer, .. } = setting("unguarded").await;
+    verifier.stop().await;
+    assert_eq!(edge.status(&[("authorization", &bearer)]).await, 502);
+    assert_eq!(api.asked(), 0);
+}

@@ -1,0 +1,132 @@
+//! When nothing changes, nothing is written.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::json;
+use tokenry::crd::{Account, ApiToken, Instance};
+
+use crate::harness::{World, clock::Held, run::Running};
+
+const OPERATOR: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
+
+/// Every write of the operator in a namespace since `offset`, as a line each.
+fn writes(world: &World, offset: u64) -> Vec<String> {
+    let (events, _) = world.plane.audit_from(offset);
+    let ours = events.into_iter().filter(|event| event.user == OPERATOR && event.namespace == world.namespace);
+    let writes = ours.filter(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
+    writes
+        .map(|event| format!("{} {}/{} {} {}", event.verb, event.resource, event.subresource, event.name, event.code))
+        .collect()
+}
+
+/// A count that the operator's metrics hold, over all its label values.
+async fn counted(operator: &Running, metric: &str) -> u64 {
+    let (_, text) = operator.get("/metrics").await;
+    let lines = text.lines().filter(|line| line.starts_with(metric));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+async fn versions(world: &World) -> Vec<Option<String>> {
+    let all = ListParams::default();
+    let mut versions = Vec::new();
+    versions.extend(world.api::<ApiToken>().list(&all).await.unwrap().iter().map(ResourceExt::resource_version));
+    versions.extend(world.api::<Account>().list(&all).await.unwrap().iter().map(ResourceExt::resource_version));
+    versions.extend(world.api::<Instance>().list(&all).await.unwrap().iter().map(ResourceExt::resource_version));
+    versions
+}
+
+/// A token in every state that lasts.
+async fn one_of_each(world: &World) {
+    let service =
+        json!({"spec": {"selector": {"app": "manager"}, "ports": [{"port": 443}]}, "metadata": {"name": "manager"}});
+    let services = world.api::<k8s_openapi::api::core::v1::Service>();
+    services.create(&Default::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
+    let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {"annotations": {"a": "b"}, "tls": {}}});
+    world
+        .accepts("Instance", "eem", json!({"manager": {"service": {"name": "manager"}, "endpoints": [endpoint]}}))
+        .await;
+    world
+        .accepts(
+            "Instance",
+            "faulty",
+            json!({"manager": {"service": {"name": "none"}, "endpoints": [{"name": "admin", "type": "internal"}]}}),
+        )
+        .await;
+    let refers = json!({"name": "eem"});
+    for (name, spec) in [
+        ("active", json!({"instanceRef": refers})),
+        ("suspended", json!({"instanceRef": refers, "active": false})),
+        ("revoked", json!({"instanceRef": refers})),
+        ("faulty", json!({"instanceRef": {"name": "none"}})),
+        ("over", json!({"instanceRef": refers, "expiry": {"after": "400d"}})),
+    ] {
+        world.accepts("ApiToken", name, spec).await;
+    }
+    world.await_reason("revoked", "Active").await;
+    world.change("ApiToken", "revoked", json!({"revoked": true})).await.unwrap();
+    for (name, reason) in [
+        ("active", "Active"),
+        ("suspended", "Suspended"),
+        ("revoked", "Revoked"),
+        ("faulty", "InstanceMissing"),
+        ("over", "Invalid"),
+    ] {
+        world.await_reason(name, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_at_rest_however_often_it_is_looked_at() {
+    let world = World::new("rest").await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    one_of_each(&world).await;
+    // The last writes are about to be heard of.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (_, offset) = world.plane.audit_from(0);
+    let before = versions(&world).await;
+
+    let objects = before.len() as u64;
+    for _ in 0..4 {
+        let passes = counted(&operator, "controller_runtime_reconcile_total").await;
+        clock.move_by(SignedDuration::from_secs(10));
+        let looked =
+            async || (counted(&operator, "controller_runtime_reconcile_total").await >= passes + objects).then_some(());
+        world.eventually("every object is looked at", looked).await;
+    }
+    operator.stop().await;
+    let restarted = world.operator(&clock).await;
+    let looked = async || (counted(&restarted, "controller_runtime_reconcile_total").await >= objects).then_some(());
+    world.eventually("every object is looked at by the next operator", looked).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    assert_eq!(writes(&world, offset), Vec::<String>::new());
+    assert_eq!(versions(&world).await, before);
+    assert_eq!(counted(&restarted, "tokenry_writes_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_new_token_costs_three_writes_its_account_and_one_event() {
+    let world = World::new("cost").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "eem"}})).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (_, offset) = world.plane.audit_from(0);
+    world
+        .accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}}))
+        .await;
+    world.await_reason("ci", "Active").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut written = writes(&world, offset);
+    written
+        .iter_mut()
+        .filter(|line| line.starts_with("create events"))
+        .for_each(|line| line.truncate("create events/".len()));
+    assert_eq!(
+        written,
+        ["patch apitokens/status ci 200", "patch secrets/ ci 201", "patch apitokens/status ci 200", "create events/"]
+    );
+}

@@ -1,0 +1,124 @@
+//! No plaintext anywhere but in the Secret.
+
+use std::{fs, process::Command, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use controlplane::Process;
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+use tokenry::crd::{Account, ApiToken};
+
+use crate::harness::{World, proxy};
+
+/// A process of ours that logs all it can, connected to `server`.
+fn start(world: &World, command: &str, server: &str, token: &str) -> Process {
+    let file = |suffix: &str| world.plane.directory().join(format!("{}-{command}.{suffix}", world.namespace));
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(world.plane.ca_pem())}}],
+        "users": [{"name": "it", "user": {"token": token}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    });
+    fs::write(file("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    program.args([command, "--listen", "127.0.0.1:0", "--namespace", &world.namespace, "--log-level", "trace"]);
+    program.env("KUBECONFIG", file("kubeconfig"));
+    Process::start(command, program, &file("log")).unwrap()
+}
+
+/// Where a process says that it listens.
+async fn address(world: &World, process: &Process) -> String {
+    let said = async || {
+        let log = process.log();
+        let line = log.lines().find_map(|line| line.strip_prefix("listening on "))?;
+        Some(line.to_owned())
+    };
+    world.eventually("it listens", said).await
+}
+
+async fn get(url: &str, value: Option<&str>) -> (u16, String) {
+    let mut request = reqwest::Client::new().get(url);
+    if let Some(value) = value {
+        request = request.header("api-token", value);
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+impl World {
+    async fn patch_value(&self, value: &str) {
+        let patch = Patch::Merge(json!({ "stringData": { "token": value } }));
+        let _ = self.api::<Secret>().patch("ci", &PatchParams::default(), &patch).await;
+    }
+
+    /// Every object of ours and every event, with managed fields.
+    async fn everything_written(&self) -> String {
+        let all = ListParams::default();
+        let mut texts = vec![serde_json::to_string(&self.api::<ApiToken>().list(&all).await.unwrap()).unwrap()];
+        texts.push(serde_json::to_string(&self.api::<Account>().list(&all).await.unwrap()).unwrap());
+        texts.push(serde_json::to_string(&self.api::<Event>().list(&all).await.unwrap()).unwrap());
+        for secret in self.api::<Secret>().list(&all).await.unwrap() {
+            texts.push(serde_json::to_string(&secret.metadata).unwrap());
+        }
+        texts.join("\n")
+    }
+}
+
+#[tokio::test]
+async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_the_api_server_answers() {
+    let world = World::new("secrecy").await;
+    let (url, seen) = proxy::start(world.plane.client_for(&world.identities.operator)).await;
+    let operator = start(&world, "operator", &url, "of the proxy");
+    let verifier = start(&world, "verifier", world.plane.server(), &world.identities.verifier);
+    let (metrics, asked) = (address(&world, &operator).await, address(&world, &verifier).await);
+    world.accepts("Instance", "eem", json!({})).await;
+    let rotation = json!({"schedule": {"every": "3s"}, "overlap": "2s"});
+    world
+        .accepts(
+            "ApiToken",
+            "ci",
+            json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "1h"}, "rotation": rotation}),
+        )
+        .await;
+
+    let enough = async || (seen.values().len() >= 6 && seen.garbled() >= 10).then_some(());
+    world.eventually("enough values were minted, refused and garbled", enough).await;
+    let value = world.value("ci").await.unwrap();
+    let authorize = format!("{asked}/v1/instances/{}/eem/authorize", world.namespace);
+    for presented in [&*value, &value[1..], &format!("{value} {value}")] {
+        get(&authorize, Some(presented)).await;
+    }
+    get(&format!("{authorize}/a/{value}/b?c={value}"), Some(&value)).await;
+    world.patch_value("a value of a user's own").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.change("ApiToken", "ci", json!({"active": true, "revoked": true})).await.unwrap();
+    world.await_reason("ci", "Revoked").await;
+
+    let (_, operators) = get(&format!("{metrics}/metrics"), None).await;
+    let (_, verifiers) = get(&format!("{asked}/metrics"), None).await;
+    let places = [
+        ("the operator's log", operator.log()),
+        ("the verifier's log", verifier.log()),
+        ("the operator's metrics", operators),
+        ("the verifier's metrics", verifiers),
+        ("what was written", world.everything_written().await),
+    ];
+    assert!(places[0].1.contains("TRACE") && places[1].1.contains("TRACE"), "the logs hold all there is");
+    assert!(places[0].1.contains("cannot take [token]"), "a refusal was told without the value that it quoted");
+    assert!(places[1].1.contains("[token]"), "a path was told without the value in it");
+    let values = seen.values();
+    assert!(values.contains(&value));
+    for (place, text) in &places {
+        for value in &values {
+            let secret = value.rsplit('_').next().unwrap();
+            for form in [value.clone(), STANDARD.encode(value), secret.to_owned(), STANDARD.encode(secret)] {
+                let found = text.lines().find(|line| line.contains(&form));
+                assert_eq!(found, None, "a value is in {place}");
+            }
+        }
+        assert!(!text.contains("a value of a user's own"), "a user's value is in {place}");
+    }
+}

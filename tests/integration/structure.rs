@@ -1,0 +1,117 @@
+//! The house: which room may know which.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::harness::root;
+
+/// Each room and the rooms that it may name. What is not listed, it may not.
+const ROOMS: [(&str, &[&str]); 10] = [
+    ("token", &[]),
+    ("crd", &["token"]),
+    ("access", &["crd"]),
+    ("exposure", &["crd"]),
+    ("outside", &["crd", "token"]),
+    ("controller", &["access", "crd", "exposure", "outside", "token"]),
+    ("verifier", &["access", "crd", "outside", "token"]),
+    ("operator", &["controller", "crd", "outside"]),
+    ("cli", &["crd", "operator", "outside", "verifier"]),
+    ("main", &["cli"]),
+];
+
+/// Crates that only the rooms that touch the world may name.
+const WORLDLY: [(&str, &[&str]); 4] = [
+    ("axum", &["outside", "verifier"]),
+    ("rand", &["outside"]),
+    ("tokio", &["outside", "controller", "verifier", "operator", "cli"]),
+    ("tracing", &["outside", "controller", "verifier"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let nested = folders.iter().flat_map(|folder| sources(folder));
+    files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")).chain(nested).collect()
+}
+
+fn room(file: &Path) -> String {
+    let inside = file.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a file without its tests and comments.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms that a text names, one by one or in one `use crate::{…}`.
+fn named_rooms(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut named = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => drop(named.insert(word(rest))),
+            Some(group) => named.extend(top_level(group).map(|item| word(item.trim_start()))),
+        }
+    }
+    named
+}
+
+/// The items of a group in braces, up to its end.
+fn top_level(group: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut start, mut items) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                items.push(&group[start..at]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items.into_iter().filter(|item| !item.trim().is_empty())
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    let files: Vec<_> = sources(&root().join("src")).into_iter().filter(|file| room(file) != "lib").collect();
+    let seen: BTreeSet<_> = files.iter().map(|file| room(file)).collect();
+    let listed: BTreeSet<_> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
+    assert_eq!(seen, listed, "every room is listed");
+    for file in files {
+        let room = room(&file);
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room).unwrap().1;
+        for named in named_rooms(&code(&file)) {
+            assert!(named == room || allowed.contains(&named.as_str()), "{} names {named}", file.display());
+        }
+    }
+}
+
+#[test]
+fn only_rooms_that_touch_the_world_name_what_does() {
+    for file in sources(&root().join("src")) {
+        let (room, code) = (room(&file), code(&file));
+        for (library, allowed) in WORLDLY {
+            let named = code.contains(&format!("{library}::"));
+            assert!(!named || allowed.contains(&room.as_str()), "{} names {library}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_direction_test_sees_what_it_should() {
+    let code = "use crate::{\n    crd::{Fault, name},\n    token,\n};\nlet x = crate::outside::Clock;";
+    assert!(named_rooms(code).into_iter().eq(["crd", "outside", "token"]));
+}

@@ -1,0 +1,184 @@
+//! What the verifier answers to callers, over HTTP.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use k8s_openapi::api::{authorization::v1::SubjectAccessReview, core::v1::Secret};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
+use serde_json::json;
+use tokenry::token::format;
+
+use crate::harness::{World, clock::Held, run::Running};
+
+fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value).unwrap());
+    }
+    headers
+}
+
+/// A served token, its value, a verifier that knows it, and where it is asked.
+async fn served(name: &str) -> (World, Running, String, String) {
+    let world = World::new(name).await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    let verifier = world.verifier(&clock).await;
+    world.accepts("Instance", "eem", json!({"organization": "acme"})).await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    let value = world.await_generation("ci", 1).await;
+    world.eventually("it is known", async || (verifier.present(&world, &value).await == 200).then_some(())).await;
+    operator.stop().await;
+    let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
+    (world, verifier, value, path)
+}
+
+#[tokio::test]
+async fn every_place_for_a_credential_is_let_in_with_every_identity_header() {
+    let (world, verifier, value, path) = served("places").await;
+    let id = format::id(&value).unwrap().to_owned();
+    for (header, text) in [
+        ("authorization", format!("Bearer {value}")),
+        ("authorization", format!("token {value}")),
+        ("authorization", format!("API-KEY {value}")),
+        ("api-token", value.clone()),
+    ] {
+        // Whatever a caller says of itself is answered with what is so.
+        let asked = headers(&[
+            (header, text.as_bytes()),
+            ("x-tokenry-subject", b"account:a/root"),
+            ("x-forwarded-user", b"root"),
+        ]);
+        let (status, answer, _) = verifier.ask(&path, asked).await;
+        assert_eq!(status, 200, "{header}");
+        let subject = format!("account:{}/ci", world.namespace);
+        for (name, expected) in [
+            ("x-tokenry-subject", subject.as_str()),
+            ("x-forwarded-user", &subject),
+            ("x-tokenry-token-id", &id),
+            ("x-tokenry-organization", "acme"),
+            ("x-tokenry-role", ""),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer[name], expected, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_credentials_look_the_same_to_callers_and_differ_in_metrics() {
+    let (_world, verifier, value, path) = served("bad").await;
+    let bearer = |text: &str| format!("Bearer {text}").into_bytes();
+    let forged = format::assemble("tkn", format::id(&value).unwrap(), &"A".repeat(43));
+    let (good, long) = (bearer(&value), vec![b'a'; 9 * 1024]);
+    let forged = bearer(forged.expose());
+    let malformed = bearer(&value[..value.len() - 1]);
+    let two_in_one = bearer(&format!("{value} {value}"));
+    let odd = [b"Bearer ".as_slice(), "tkn_é".as_bytes()].concat();
+    let cases = [
+        ("Malformed", vec![("authorization", malformed.as_slice())]),
+        ("Malformed", vec![("authorization", two_in_one.as_slice())]),
+        ("Mismatch", vec![("authorization", forged.as_slice())]),
+        ("Oversized", vec![("api-token", long.as_slice())]),
+        ("NotAscii", vec![("authorization", odd.as_slice())]),
+        ("Repeated", vec![("authorization", good.as_slice()), ("authorization", &good)]),
+        ("Several", vec![("authorization", good.as_slice()), ("api-token", value.as_bytes())]),
+    ];
+    for (cause, asked) in cases {
+        let (status, answer, body) = verifier.ask(&path, headers(&asked)).await;
+        assert_eq!(status, 401, "{cause}");
+        assert_eq!(answer["www-authenticate"], r#"Bearer realm="tokenry", error="invalid_token""#, "{cause}");
+        assert_eq!(body, "{\"error\":\"invalid_token\"}\n", "{cause}");
+        let (_, metrics) = verifier.get("/metrics").await;
+        let line = format!("tokenry_verifier_verdicts_total{{status=\"401\",reason=\"{cause}\"}}");
+        assert!(metrics.contains(&line), "{line} is missing from\n{metrics}");
+    }
+    let (status, answer, _) = verifier.ask(&path, HeaderMap::new()).await;
+    assert_eq!(
+        (status.as_u16(), &answer["www-authenticate"]),
+        (401, &HeaderValue::from_static("Bearer realm=\"tokenry\""))
+    );
+}
+
+#[tokio::test]
+async fn any_method_and_any_path_behind_it_is_judged() {
+    let (_world, verifier, value, path) = served("methods").await;
+    for method in ["GET", "POST", "DELETE", "OPTIONS", "PROPFIND"] {
+        for rest in ["", "/", "/eem/topics?x=y", "/..%2f/%00"] {
+            let url = format!("http://{}{path}{rest}", verifier.address);
+            let request = reqwest::Client::new().request(method.parse().unwrap(), &url);
+            assert_eq!(request.header("api-token", &value).send().await.unwrap().status(), 200, "{method} {rest}");
+            let request = reqwest::Client::new().request(method.parse().unwrap(), &url);
+            assert_eq!(request.send().await.unwrap().status(), 401, "{method} {rest}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_no_other_instance_and_no_instance_that_does_not_exist() {
+    let (world, verifier, value, _) = served("other").await;
+    world.accepts("Instance", "second", json!({})).await;
+    for name in ["second", "none"] {
+        let path = format!("/v1/instances/{}/{name}/authorize", world.namespace);
+        let asked = headers(&[("api-token", value.as_bytes())]);
+        world
+            .eventually("it is refused", async || (verifier.ask(&path, asked.clone()).await.0 == 401).then_some(()))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_no_longer_admits_a_namespace_is_forbidden_to_its_tokens() {
+    let (world, verifier, value, _) = served("narrowed").await;
+    let nobody = json!({"tokens": {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}}});
+    world.change("Instance", "eem", nobody).await.unwrap();
+    let forbidden = async || (verifier.present(&world, &value).await == 403).then_some(());
+    world.eventually("it is forbidden", forbidden).await;
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_waited_for_and_then_refused() {
+    let (world, verifier, _, _) = served("unknown").await;
+    let unknown = format::assemble("tkn", &"A".repeat(16), &"B".repeat(43));
+    assert_eq!(verifier.present(&world, unknown.expose()).await, 401);
+    // Asked before it is known, let in once it is: the verifier hears of the record within its second.
+    let record = json!({
+        "generation": 1, "id": "A".repeat(16), "sha256": unknown.digest(), "state": "Recorded",
+        "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
+    });
+    let token = world.token("ci").await;
+    let account = token.status.unwrap().account.unwrap();
+    let asked = verifier.present(&world, unknown.expose());
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        world.accepts("ApiToken", "made", json!({"instanceRef": {"name": "eem"}})).await;
+        let status = json!({"status": {"records": [record], "account": {"name": account.name, "uid": account.uid}}});
+        let patch = kube::api::Patch::Merge(status);
+        world.api::<tokenry::crd::ApiToken>().patch_status("made", &Default::default(), &patch).await.unwrap();
+    };
+    let (verdict, ()) = tokio::join!(asked, told);
+    assert_eq!(verdict, 200);
+}
+
+#[tokio::test]
+async fn the_verifier_may_read_no_secret_and_write_nothing() {
+    let world = World::new("rights").await;
+    let verifier = world.plane.client_for(&world.identities.verifier);
+    let secrets: Api<Secret> = Api::namespaced(verifier, &world.namespace);
+    assert!(matches!(secrets.list(&ListParams::default()).await, Err(kube::Error::Api(status)) if status.code == 403));
+    let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
+    for verb in ["get", "list", "watch", "create", "patch", "update", "delete"] {
+        let attributes = json!({"verb": verb, "resource": "secrets", "namespace": world.namespace});
+        let status = json!({"verb": "patch", "group": "tokenry.dev", "resource": "apitokens", "subresource": "status", "namespace": world.namespace});
+        for attributes in [attributes, status] {
+            let user = "system:serviceaccount:tokenry-system:tokenry-verifier";
+            let review = json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": attributes}});
+            let review =
+                reviews.create(&PostParams::default(), &serde_json::from_value(review).unwrap()).await.unwrap();
+            assert!(!review.status.unwrap().allowed, "{attributes}");
+        }
+    }
+}
