@@ -1,8 +1,13 @@
 //! The way to the cluster, and the signals that end a process.
 
+use std::time::Duration;
+
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is cut.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// A client of the cluster that this process runs in, or else of the current context of the kubeconfig.
 ///
@@ -15,6 +20,7 @@ pub async fn client() -> Result<Client, String> {
         .await
         .map_err(|error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}"))?;
     config.default_retry = false;
+    config.read_timeout = Some(SILENCE);
     Client::try_from(config).map_err(|error| format!("cannot reach the cluster: {error}"))
 }
 

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod entropy;
 pub mod events;
 pub mod metrics;
+pub mod readable;
 pub mod reader;
 pub mod refusal;
 pub mod server;

@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use super::Refusal;
+use super::{Refusal, readable::Readable};
 
 /// Reads single objects from the API server.
 #[derive(Clone)]
@@ -28,7 +28,8 @@ impl Reader {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        Ok(api.get_opt(name).await?)
+        let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
+        let unread = || Refusal::Unavailable(format!("{} {namespace}/{name} cannot be read", K::kind(&())));
+        api.get_opt(name).await?.map(|read| read.object.ok_or_else(unread)).transpose()
     }
 }

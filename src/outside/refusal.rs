@@ -27,6 +27,17 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The way it failed, as its text begins: the rest can differ from one try to the next.
+    pub fn way(&self) -> &'static str {
+        match self {
+            Self::Stale => "the object changed",
+            Self::Invalid(_) => "refused as invalid",
+            Self::Forbidden(_) => "forbidden",
+            Self::Gone => "not found",
+            Self::Unavailable(_) => "the API server is not available",
+        }
+    }
+
     /// Whether a write that was answered so certainly did not take place.
     pub fn is_definite(&self) -> bool {
         match self {
@@ -73,6 +84,20 @@ mod tests {
         assert_eq!(of(422), Refusal::Invalid("m".into()));
         for code in [429, 500, 503, 504] {
             assert!(!of(code).is_definite(), "{code} does not say whether it was done");
+        }
+    }
+
+    #[test]
+    fn every_text_begins_with_its_way() {
+        let text = || "m".to_owned();
+        for refusal in [
+            Refusal::Stale,
+            Refusal::Invalid(text()),
+            Refusal::Forbidden(text()),
+            Refusal::Gone,
+            Refusal::Unavailable(text()),
+        ] {
+            assert!(refusal.to_string().starts_with(refusal.way()), "{refusal}");
         }
     }
 

@@ -15,6 +15,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::readable::Readable;
 use crate::token::format;
 
 /// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
@@ -69,20 +70,39 @@ impl Scope {
 pub trait Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Object for K {}
 
+/// Seconds after which a watch is begun anew. A connection that died in silence is noticed soon after, by the read timeout
+/// of [`connect`](super::connect).
+const WATCH: u32 = 60;
+
 /// Failures are said and tried again, soon at first and less often later; the stream never ends.
-fn watch<K: Object>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send {
-    kube::runtime::watcher(api, config)
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .backoff(Patience::default())
-        .filter_map(|event| {
-            future::ready(match event {
-                Ok(event) => Some(event),
-                Err(error) => {
-                    say::<K>(&error);
-                    None
-                }
-            })
+fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send {
+    kube::runtime::watcher(api, config.timeout(WATCH)).backoff(Patience::default()).filter_map(|event| {
+        future::ready(match event {
+            Ok(event) => read(event),
+            Err(error) => {
+                say::<K>(&error);
+                None
+            }
         })
+    })
+}
+
+/// The event, unless nothing of its object can be read: then what was heard of it before stands.
+fn read<K: Object>(event: Event<Readable<K>>) -> Option<Event<K>> {
+    let object = |read: Readable<K>| {
+        if read.object.is_none() {
+            let meta = read.meta();
+            tracing::warn!(kind = %K::kind(&()), namespace = ?meta.namespace, name = ?meta.name, "cannot be read; passed over");
+        }
+        read.object
+    };
+    match event {
+        Event::Apply(read) => object(read).map(Event::Apply),
+        Event::Delete(read) => object(read).map(Event::Delete),
+        Event::InitApply(read) => object(read).map(Event::InitApply),
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+    }
 }
 
 /// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`]: an API server that comes back is noticed
