@@ -79,6 +79,16 @@ impl Conditions {
         crate::token::duration::after(self.now, half.clamp(SignedDuration::from_secs(2), SignedDuration::from_mins(5)))
     }
 
+    /// The text for a condition that fails. While it fails for the same reason and in the same `way`, what was said first
+    /// stands: a text that differs at each try would be written each time, and each write brings on the next try.
+    pub fn failing(&self, type_: &str, reason: Reason, way: &str, text: String) -> String {
+        let stands = self.get(type_).filter(|condition| {
+            let same = condition.reason == reason.to_string() && condition.message.contains(way);
+            same && condition.status == "False" && condition.observed_generation == self.generation
+        });
+        stands.map_or(text, |condition| condition.message.clone())
+    }
+
     /// Whether one of them says something else than before.
     pub fn changed(&self, type_: &str) -> bool {
         let said = |conditions: &[Condition]| {
@@ -144,6 +154,17 @@ mod tests {
         assert_eq!(first, second);
         let third = set(Some(&second), false, 9).into_vec();
         assert_eq!(third[0].last_transition_time.0, at(9));
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_once_however_it_is_worded() {
+        let mut conditions = Conditions::from(None, Some(1), at(0));
+        conditions.set(READY, false, Reason::PublishFailed, "Secret a: not available: port 1");
+        let again = Conditions::from(Some(&conditions.into_vec()), Some(1), at(9));
+        let text = |reason, way| again.failing(READY, reason, way, "other".into());
+        assert_eq!(text(Reason::PublishFailed, "not available"), "Secret a: not available: port 1");
+        assert_eq!(text(Reason::PublishFailed, "forbidden"), "other");
+        assert_eq!(text(Reason::AccountFailed, "not available"), "other");
     }
 
     #[test]

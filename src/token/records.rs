@@ -18,6 +18,8 @@ pub const MAX_VALID: usize = 3;
 /// A write that the API server has not done within this time it never will: its own limit for a request is a minute, and
 /// a pass gives up earlier.
 pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// How long a publish of which nothing was heard is looked out for before another generation is minted.
+const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Expired generations that stay listed.
 const KEPT_ENDED: usize = 2;
 /// The soonest and the latest that another generation follows one whose publish was refused.
@@ -155,10 +157,10 @@ impl Records {
     ///
     /// Each write of a status brings on the next pass: without a wait, a refusal that lasts would be asked for as often as
     /// the API server can answer. The wait doubles with every generation given since the last one that was published.
-    pub fn may_retry_from(&self) -> Option<Timestamp> {
-        let newest = self.0.last().filter(|record| record.is_refused())?;
+    pub fn may_retry_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let newest = self.0.last().filter(|record| record.is_refused() && record.created_at.0 <= now)?;
         let published = self.0.iter().rev().find(|record| record.published_at.is_some());
-        let tries = newest.generation - published.map_or(0, |record| record.generation);
+        let tries = newest.generation.saturating_sub(published.map_or(0, |record| record.generation));
         let wait = SignedDuration::from_secs(1 << tries.clamp(1, 16)).clamp(RETRY.0, RETRY.1);
         Some(duration::after(newest.created_at.0, wait))
     }
@@ -166,10 +168,15 @@ impl Records {
     /// From when on another generation may be put on record.
     ///
     /// While a publish of which nothing was heard may still land, its digest is kept; so that there are never more than
-    /// [`MAX_VALID`], another is minted only once one of them can land no more.
-    pub fn may_record_from(&self) -> Option<Timestamp> {
-        let landed = self.recorded().map(|record| duration::after(record.created_at.0, LANDS_WITHIN));
-        (self.recorded().count() + 1 >= MAX_VALID).then(|| landed.min()).flatten()
+    /// [`MAX_VALID`], the last place is given only once one of them can land no more. The first place takes a pause, or an
+    /// API server that is away for a moment would take both. A record from the future, after a clock was set back, holds
+    /// nothing up.
+    pub fn may_record_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let pending = || self.recorded().map(|record| record.created_at.0).filter(|&created| created <= now);
+        let landed = pending().min().map(|oldest| duration::after(oldest, LANDS_WITHIN));
+        let landed = landed.filter(|_| pending().count() + 1 >= MAX_VALID);
+        let paused = pending().max().map(|newest| duration::after(newest, PAUSE));
+        landed.max(paused)
     }
 
     /// Puts a new generation on record.
@@ -321,12 +328,12 @@ mod tests {
         let mut records = Records::default();
         records.record(minted(1, 0), at(0));
         records.publish(1, at(0), HOUR);
-        assert_eq!(records.may_record_from(), None);
+        assert_eq!(records.may_record_from(at(1)), None);
         for generation in [2, 3] {
             records.record(minted(generation, 1), at(1));
         }
         let landed = at(1) + LANDS_WITHIN;
-        assert_eq!(records.may_record_from(), Some(landed));
+        assert_eq!(records.may_record_from(at(1)), Some(landed));
         records.record(minted(4, 2), landed);
         assert_eq!(states(&records), [(1, State::Active), (4, State::Recorded)]);
     }
@@ -345,20 +352,20 @@ mod tests {
     #[test]
     fn another_follows_a_refused_one_later_and_later() {
         let mut records = rotated();
-        assert_eq!(records.may_retry_from(), None);
+        assert_eq!(records.may_retry_from(at(2)), None);
         let mut waits = Vec::new();
         for generation in 3..13 {
             records.record(minted(generation, 2), at(2));
-            assert_eq!(records.may_retry_from(), None, "it may still be published");
+            assert_eq!(records.may_retry_from(at(2)), None, "it may still be published");
             records.refuse(generation, at(2));
             records.prune();
             assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active), (generation, State::Expired)]);
-            waits.push(records.may_retry_from().unwrap().duration_since(at(2)).as_secs());
+            waits.push(records.may_retry_from(at(2)).unwrap().duration_since(at(2)).as_secs());
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         records.record(minted(13, 2), at(2));
         records.publish(13, at(2), HOUR);
-        assert_eq!(records.may_retry_from(), None);
+        assert_eq!(records.may_retry_from(at(2)), None);
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     let instance = &world.instance;
     let terms = match terms {
         _ if instance.metadata.deletion_timestamp.is_some() => return keep(Reason::Deleting),
+        _ if world.terminating => return keep(Reason::NamespaceTerminating),
         Err(faults) => return keep(first(faults)),
         Ok(terms) => terms,
     };
@@ -64,7 +65,9 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     match &terms.endpoint {
         Ok(Some(exposed)) => {
             let service = service_step(&world.service, owned(service::build(exposed, scheme(instance)), instance));
-            let ingress = step(&world.ingress, ingress::build(exposed).map(|ingress| owned(ingress, instance)));
+            // A way in must not lead to a Service of someone else.
+            let led = ingress::build(exposed).filter(|_| service != Step::Blocked);
+            let ingress = step(&world.ingress, led.map(|ingress| owned(ingress, instance)));
             let reason = if service == Step::Blocked || ingress == Step::Blocked {
                 Reason::EndpointForeign
             } else {
@@ -151,6 +154,7 @@ mod tests {
             now: jiff::Timestamp::UNIX_EPOCH,
             instance: Arc::new(instance.unwrap()),
             manager: Some(Arc::new(manager.unwrap())),
+            terminating: false,
             service: Observed::Absent,
             ingress: Observed::Absent,
         }
@@ -210,7 +214,11 @@ mod tests {
     fn what_belongs_to_someone_else_is_never_touched() {
         let taken = World { service: Observed::Foreign, ingress: Observed::Foreign, ..external() };
         let decision = decided(&taken);
-        assert_eq!((decision.service, decision.ingress), (Step::Blocked, Step::Blocked));
+        assert_eq!((decision.service, decision.ingress), (Step::Blocked, Step::Keep));
+        let half = World { service: Observed::Absent, ..taken };
+        assert!(matches!(decided(&half), Decision { service: Step::Apply(..), ingress: Step::Blocked, .. }));
+        let led = World { service: Observed::Foreign, ..done(external()) };
+        assert!(matches!(decided(&led).ingress, Step::Delete(_)), "no way in leads to someone else's Service");
         let unwanted = World { service: Observed::Foreign, ingress: Observed::Foreign, ..world(json!([])) };
         assert_eq!((decided(&unwanted).service, decided(&unwanted).ingress), (Step::Keep, Step::Keep));
     }

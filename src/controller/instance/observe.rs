@@ -20,6 +20,8 @@ pub struct World {
     pub now: Timestamp,
     /// The Instance itself.
     pub instance: Arc<Instance>,
+    /// Whether its namespace is being deleted.
+    pub terminating: bool,
     /// The Service that serves the Admin API.
     pub manager: Option<Arc<Service>>,
     /// What holds the name of its endpoint's Service.
@@ -50,8 +52,10 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
     let uid = instance.uid().unwrap_or_default();
     let name = exposed_name(&instance);
     let wanted = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    let home = rooms.caches.namespaces.get("", &namespace);
     World {
         now,
+        terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
         service: observed(&rooms.caches.services, &namespace, &name, &uid),
         ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),

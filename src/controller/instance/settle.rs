@@ -28,12 +28,16 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         Some(faults) => conditions.set(ACCEPTED, false, progress.reason, told(faults)),
     }
     let (conclusion, reason, message) = endpoints(world, terms, progress);
+    let message = match &progress.failure {
+        Some(refusal) => conditions.failing(ENDPOINTS_READY, reason, refusal.way(), message),
+        None => message,
+    };
     let ready = conclusion == Conclusion::Ready;
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
     let word = if ready { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
-    let wake = (!ready && reason != Reason::Deleting).then(|| conditions.retry(READY));
-    let notes = match conditions.changed(READY) && reason != Reason::Deleting {
+    let wake = (!ready && !going(reason)).then(|| conditions.retry(READY));
+    let notes = match conditions.changed(READY) && !going(reason) {
         true if ready => vec![Note::normal(word, message)],
         true => vec![Note::warning(word, message)],
         false => Vec::new(),
@@ -46,6 +50,11 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         endpoints: standing,
     };
     Settled { status, notes, wake }
+}
+
+/// Whether it is going away, so that nothing is to be done or told any more.
+fn going(reason: Reason) -> bool {
+    matches!(reason, Reason::Deleting | Reason::NamespaceTerminating)
 }
 
 /// The ways in that stand. While something fails, those of before that are still asked for; none where the name is
@@ -72,6 +81,13 @@ fn standing(
 /// How the endpoints stand: what it comes to, the word for it, and in words.
 fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> (Conclusion, Reason, String) {
     let name = exposed_name(&world.instance);
+    match progress.reason {
+        Reason::Deleting => return (Conclusion::Working, Reason::Deleting, "being deleted".into()),
+        Reason::NamespaceTerminating => {
+            return (Conclusion::Working, Reason::NamespaceTerminating, "its namespace is being deleted".into());
+        }
+        _ => {}
+    }
     if let Err(faults) = terms {
         return (Conclusion::Stalled, progress.reason, told(faults));
     }
@@ -79,7 +95,6 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
         return (Conclusion::Working, Reason::EndpointFailed, format!("{name}: {refusal}; trying again"));
     }
     match (progress.reason, terms) {
-        (Reason::Deleting, _) => (Conclusion::Working, Reason::Deleting, "being deleted".into()),
         (Reason::EndpointForeign, _) => {
             let message = format!(
                 "a Service or Ingress {name} exists and is not this Instance's; delete it, or rename the Instance"

@@ -64,7 +64,7 @@ pub const CHAIN: [Check; 15] = [
     check(Reason::PublishIncomplete, |world, _| incomplete(world)),
     // The last one was refused: the next waits, and what was said of the refusal stands.
     check(Reason::PublishFailed, |world, _| {
-        world.records().may_retry_from().is_some_and(|from| world.now < from).then_some(Act::Rest)
+        world.records().may_retry_from(world.now).is_some_and(|from| world.now < from).then_some(Act::Rest)
     }),
     // No generation was ever published.
     check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
@@ -102,7 +102,7 @@ fn incomplete(world: &World) -> Option<Act> {
     records.recorded().next()?;
     let held = held_record(&records, &world.secret).map(|record| record.generation);
     let adopted = records.recorded().find(|record| Some(record.generation) == held);
-    let waits = records.may_record_from().is_some_and(|from| world.now < from);
+    let waits = records.may_record_from(world.now).is_some_and(|from| world.now < from);
     Some(match adopted {
         Some(record) => Act::Adopt(record.generation),
         None if waits => Act::Rest,
@@ -191,8 +191,10 @@ mod tests {
     ];
 
     fn unpublished(world: World, generation: i64, state: State) -> World {
+        // Long enough ago that the next may follow what was not heard of.
+        let at = if state == State::Recorded { world.now - SignedDuration::from_secs(5) } else { world.now };
         let id = format!("id{generation}");
-        let record = Record::new(generation, id, Digest::of("lost"), world.now, SignedDuration::from_hours(24));
+        let record = Record::new(generation, id, Digest::of("lost"), at, SignedDuration::from_hours(24));
         world.with_status(|status| status.records.push(Record { state, ..record }))
     }
 
@@ -279,6 +281,9 @@ mod tests {
     fn a_publish_that_landed_is_adopted_and_one_that_did_not_is_followed_by_the_next() {
         let world = incomplete();
         let record = world.records().recorded().next().unwrap().clone();
+        let pause = Decision { reason: Reason::PublishIncomplete, act: Act::Rest };
+        assert_eq!(world.clone().later(4).decision(), pause, "it may be about to land");
+        let world = world.later(5);
         assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
         let landed = world.holding(&record, 2);
         assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
@@ -300,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_value_that_was_never_recorded_is_never_adopted() {
-        let world = incomplete().with_secret(|secret| {
+        let world = incomplete().later(5).with_secret(|secret| {
             secret.data.insert(secret::TOKEN.into(), secret::Sealed::of("planted"));
         });
         assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
@@ -88,29 +88,20 @@ impl Kind for ApiToken {
     }
 }
 
-/// Names the tokens that something has happened to: to themselves, or to what they depend on.
-///
-/// What a token owns names it by owner reference; the rest is found by looking through the tokens.
+/// Names the tokens that something has happened to: to themselves, or to what they depend on. Several can use one account,
+/// and several can wait for one Secret's name, so all tokens are looked through.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
     let caches = &rooms.caches;
     let (secrets, accounts, instances, namespaces) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.tokens.touched()),
         mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
-            let owner = || {
-                tokens(&secrets, |token| {
-                    token.secret_name() == secret.name_any() && token.namespace() == secret.namespace()
-                })
-            };
-            owned(secret).map_or_else(owner, |owner| vec![owner])
+            let (name, home) = (secret.name_any(), secret.namespace());
+            tokens(&secrets, |token| token.secret_name() == name && token.namespace() == home)
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
-            let users = || {
-                tokens(&accounts, |token| {
-                    token.account_name().0 == account.name_any() && token.namespace() == account.namespace()
-                })
-            };
-            owned(account).map_or_else(users, |owner| vec![owner])
+            let (name, home) = (account.name_any(), account.namespace());
+            tokens(&accounts, |token| token.account_name().0 == name && token.namespace() == home)
         }),
         mapped(caches.instances.touched(), move |instance: &Instance| {
             tokens(&instances, |token| token.spec.instance_ref.means(instance, &token.namespace().unwrap_or_default()))
@@ -124,14 +115,4 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
 
 fn tokens(rooms: &Rooms, keep: impl Fn(&ApiToken) -> bool) -> Vec<ObjectRef<ApiToken>> {
     rooms.caches.tokens.filter(keep).iter().map(|token| ObjectRef::from_obj(&**token)).collect()
-}
-
-/// The token that an object belongs to.
-fn owned(object: &impl Resource) -> Option<ObjectRef<ApiToken>> {
-    let meta = object.meta();
-    let owners = meta.owner_references.iter().flatten();
-    let owner = owners
-        .into_iter()
-        .find(|owner| owner.kind == ApiToken::kind(&()) && owner.api_version == ApiToken::api_version(&()));
-    owner.map(|owner| ObjectRef::new(&owner.name).within(meta.namespace.as_deref().unwrap_or_default()))
 }

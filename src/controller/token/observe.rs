@@ -125,7 +125,9 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
         token,
     };
-    if world.bound() == Bound::Lost {
+    // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
+    let binds = world.bound() == Bound::Free && world.account.is_some();
+    if binds || world.bound() == Bound::Lost {
         let name = world.token.account_name().0.to_owned();
         world.account = rooms.reader.live(&namespace, &name).await?.map(Arc::new);
     }

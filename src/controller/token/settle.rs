@@ -94,6 +94,10 @@ fn conditions(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, r
         Err(faults) => conditions.set(ACCEPTED, false, first(faults), told(faults)),
     }
     let (published, reason, message) = published(world, progress, records);
+    let message = match &progress.failure {
+        Some(failure) => conditions.failing(PUBLISHED, reason, failure.refusal.way(), message),
+        None => message,
+    };
     conditions.set(PUBLISHED, published, reason, &*message);
     let (conclusion, reason, message) = conclusion(world, terms, progress, records, (published, reason, message));
     conditions.conclude(conclusion, reason, message);
@@ -180,7 +184,7 @@ fn wake(
     }
     let ends = matches!(progress.decision.act, Act::End(_));
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
-    let waits = [records.may_record_from(), records.may_retry_from()].into_iter().flatten();
+    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now)].into_iter().flatten();
     let waits = waits.filter(|&from| from > world.now && !ends).max();
     let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
@@ -419,7 +423,7 @@ mod tests {
         let settled = world.settle(&progress);
         assert_eq!(states(&settled.status), [(1, State::Active), (2, State::Recorded)]);
         assert_eq!(conditions(&settled.status)[1], "Published=False/PublishFailed");
-        assert_eq!(settled.wake, Some(world.now + jiff::SignedDuration::from_secs(2)), "not at once, though it is due");
+        assert_eq!(settled.wake, Some(world.now + jiff::SignedDuration::from_secs(5)), "not at once, though it is due");
         let landed = world.clone().settled(&progress).holding(progress.recorded.as_ref().unwrap(), 2);
         let adopted =
             landed.settle(&Progress { published: Some((2, landed.now)), ..Progress::none(landed.decision()) });

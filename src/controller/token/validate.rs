@@ -12,7 +12,6 @@ use crate::{
         belongs,
         fault::{parsed, told},
     },
-    exposure,
     token::{Policy, Schedule, Terms, duration::written, jitter::most},
 };
 
@@ -23,7 +22,7 @@ pub struct TokenTerms {
     pub life: Terms,
     /// The organization that API requests name.
     pub organization: String,
-    /// The URI of the Admin API; empty where the Instance has no endpoint.
+    /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
     pub endpoint: String,
 }
 
@@ -41,11 +40,11 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     let life = policy.map(|policy| terms(world, &policy, &mut faults));
     match (instance, life) {
         (Some(instance), Some(life)) if faults.is_empty() => {
-            let endpoint = exposure::endpoints(instance).into_iter().next();
+            let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
             Ok(TokenTerms {
                 life,
                 organization: instance.organization().to_owned(),
-                endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.uri),
+                endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone()),
             })
         }
         _ => Err(faults),
@@ -204,7 +203,10 @@ mod tests {
 
     use super::super::fixture::{account, new, own_account, served, time};
     use super::*;
-    use crate::token::duration::RULE;
+    use crate::{
+        crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
+        token::duration::RULE,
+    };
     use serde_json::{Value, json};
 
     type Change = fn(World) -> World;
@@ -221,10 +223,12 @@ mod tests {
 
     #[test]
     fn what_is_valid_becomes_terms() {
-        let endpoint = json!({"name": "admin", "type": "internal"});
-        let manager = json!({"service": {"name": "m"}, "endpoints": [endpoint]});
-        let world =
-            new().with_instance(json!({"organization": "acme", "manager": manager, "tokens": {"prefix": "acme"}}));
+        let world = new().with_instance(json!({"organization": "acme", "tokens": {"prefix": "acme"}})).and(|world| {
+            let uri = "https://eem-admin.events.svc".into();
+            let endpoints = vec![EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri }];
+            let instance = Arc::make_mut(world.instance.as_mut().unwrap());
+            instance.status = Some(InstanceStatus { endpoints, ..InstanceStatus::default() });
+        });
         let hours = SignedDuration::from_hours;
         let life = Terms {
             prefix: "acme".into(),
