@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
     routing::any,
 };
-use serde::Deserialize;
 
 use super::{
     Judge,
@@ -38,24 +37,22 @@ pub fn router(judge: Arc<Judge>) -> Router {
         .with_state(judge)
 }
 
-#[derive(Deserialize)]
-struct Target {
-    namespace: String,
-    name: String,
-    rest: Option<String>,
-}
-
-async fn authorize(
-    State(judge): State<Arc<Judge>>,
-    Path(target): Path<Target>,
-    method: Method,
-    headers: HeaderMap,
-) -> Response {
-    let asked = Asked::of(&headers, &method, target.rest.as_deref());
-    let instance = Key { namespace: target.namespace, name: target.name };
+async fn authorize(State(judge): State<Arc<Judge>>, uri: Uri, method: Method, headers: HeaderMap) -> Response {
+    let (instance, rest) = target(uri.path());
+    let asked = Asked::of(&headers, &method, rest);
     let verdict = judge.judge(&instance, &headers).await;
     audit::write(&instance, &asked, &verdict);
     answer(&verdict)
+}
+
+/// The Instance that a path names, and what is behind. Taken as it is written: no name has anything to decode, and what a
+/// caller wrote behind it may be no text at all.
+fn target(path: &str) -> (Key, &str) {
+    let mut parts = path.splitn(7, '/').skip(3);
+    let mut next = || parts.next().unwrap_or_default();
+    let instance = Key { namespace: next().to_owned(), name: next().to_owned() };
+    let _authorize = next();
+    (instance, next())
 }
 
 fn answer(verdict: &Verdict) -> Response {
@@ -106,6 +103,16 @@ fn identity(verdict: &Verdict) -> HeaderMap {
 mod tests {
     use super::*;
     use crate::verifier::check::Identity;
+
+    #[test]
+    fn a_path_names_the_instance_and_what_is_behind() {
+        let of = |path| {
+            let (instance, rest) = target(path);
+            (instance.namespace, instance.name, rest)
+        };
+        assert_eq!(of("/v1/instances/a/eem/authorize"), ("a".into(), "eem".into(), ""));
+        assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), ("a".into(), "eem".into(), "x/%ff"));
+    }
 
     #[test]
     fn every_identity_header_is_there_also_without_a_value() {

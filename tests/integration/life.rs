@@ -212,7 +212,7 @@ async fn two_tokens_share_a_named_account_and_one_that_is_missing_is_waited_for(
 #[tokio::test]
 async fn another_account_of_the_implied_name_is_never_used() {
     let world = World::new("foreign-account").await;
-    let _operator = world.operator(&Held::default()).await;
+    let operator = world.operator(&Held::default()).await;
     world.accepts("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}})).await;
     world.smallest().await;
     let token = world.await_reason("ci", "AccountForeign").await;
@@ -225,6 +225,9 @@ async fn another_account_of_the_implied_name_is_never_used() {
         accepted.message
     );
     assert_eq!(world.events("ci").await, ["AccountForeign"]);
+    let (_, metrics) = operator.get("/metrics").await;
+    let counted = r#"tokenry_decisions_total{kind="ApiToken",reason="AccountForeign"}"#;
+    assert!(metrics.contains(counted), "{metrics}");
     world.delete("ServiceAccount", "ci").await;
     world.await_generation("ci", 1).await;
 }
@@ -409,4 +412,38 @@ async fn two_operators_at_once_are_as_good_as_one() {
         let value = world.value(&name).await.unwrap();
         assert_eq!(verifier.present(&world, &value).await, 200, "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_harms_no_other() {
+    const BEYOND: &str = "9999-12-31T23:59:59Z";
+    let (world, clock, operator, verifier, value) = served("unreadable").await;
+    // Anybody who may create a Service may write such a time.
+    let fields = json!([{"manager": "m", "operation": "Update", "apiVersion": "v1", "time": BEYOND}]);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "odd", "managedFields": fields},
+        "spec": {"ports": [{"port": 1}]},
+    });
+    let namespace = world.namespace.clone();
+    world.plane.kubectl_with_input(&["create", "-n", &namespace, "-f", "-"], &service.to_string()).unwrap();
+    world.accepts("ApiToken", "odd", json!({"instanceRef": {"name": "eem"}})).await;
+    let lost = world.await_generation("odd", 1).await;
+    let status = json!({"status": {"expiresAt": BEYOND, "rotatesAt": BEYOND}}).to_string();
+    let patch =
+        ["patch", "apitokens", "odd", "-n", &namespace, "--subresource", "status", "--type", "merge", "-p", &status];
+    world.plane.kubectl(&patch).unwrap();
+    let anew = async || {
+        let secret = world.api::<Secret>().get("odd").await.unwrap();
+        (secret.metadata.annotations?.get("tokenry.dev/generation")? == "2").then_some(())
+    };
+    world.eventually("it is issued anew", anew).await;
+    world.await_reason("odd", "Active").await;
+    assert_eq!(verifier.present(&world, &lost).await, 401, "what is no longer on record is refused");
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    operator.stop().await;
+    let _restarted = world.operator(&clock).await;
+    let restarted = world.verifier(&clock).await;
+    assert_eq!(restarted.present(&world, &value).await, 200);
+    world.accepts("ApiToken", "next", json!({"instanceRef": {"name": "eem"}})).await;
+    world.await_generation("next", 1).await;
 }

@@ -197,7 +197,7 @@ async fn a_valid_token_is_let_in_and_the_api_is_told_whose_it_is() {
 async fn what_a_caller_says_of_itself_is_not_passed_on() {
     let setting = setting("forged").await;
     let mut headers = IDENTITY.map(|name| (name, "forged")).to_vec();
-    headers.push(("x-tokenry-whatever", "forged"));
+    headers.extend(["x-tokenry-whatever", "x_tokenry_subject", "x_forwarded_user"].map(|name| (name, "forged")));
     assert_eq!(setting.edge.status(&headers).await, 401);
     assert_eq!(setting.api.asked(), 0);
     headers.push(("authorization", &setting.bearer));

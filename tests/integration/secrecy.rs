@@ -7,7 +7,7 @@ use controlplane::Process;
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
-use tokenry::crd::{Account, ApiToken};
+use tokenry::crd::{Account, ApiToken, Instance};
 
 use crate::harness::{World, proxy};
 
@@ -49,7 +49,7 @@ async fn get(url: &str, value: Option<&str>) -> (u16, String) {
 impl World {
     async fn patch_value(&self, value: &str) {
         let patch = Patch::Merge(json!({ "stringData": { "token": value } }));
-        let _ = self.api::<Secret>().patch("ci", &PatchParams::default(), &patch).await;
+        self.api::<Secret>().patch("ci", &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Every object of ours and every event, with managed fields.
@@ -57,6 +57,7 @@ impl World {
         let all = ListParams::default();
         let mut texts = vec![serde_json::to_string(&self.api::<ApiToken>().list(&all).await.unwrap()).unwrap()];
         texts.push(serde_json::to_string(&self.api::<Account>().list(&all).await.unwrap()).unwrap());
+        texts.push(serde_json::to_string(&self.api::<Instance>().list(&all).await.unwrap()).unwrap());
         texts.push(serde_json::to_string(&self.api::<Event>().list(&all).await.unwrap()).unwrap());
         for secret in self.api::<Secret>().list(&all).await.unwrap() {
             texts.push(serde_json::to_string(&secret.metadata).unwrap());
@@ -90,6 +91,8 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
         get(&authorize, Some(presented)).await;
     }
     get(&format!("{authorize}/a/{value}/b?c={value}"), Some(&value)).await;
+    get(&format!("{authorize}/{}", value.replace('_', "%5F")), Some(&value)).await;
+    get(&format!("{asked}/v1/instances/{value}/{value}/authorize"), Some(&value)).await;
     world.patch_value("a value of a user's own").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();

@@ -107,7 +107,7 @@ async fn bad_credentials_look_the_same_to_callers_and_differ_in_metrics() {
 async fn any_method_and_any_path_behind_it_is_judged() {
     let (_world, verifier, value, path) = served("methods").await;
     for method in ["GET", "POST", "DELETE", "OPTIONS", "PROPFIND"] {
-        for rest in ["", "/", "/eem/topics?x=y", "/..%2f/%00"] {
+        for rest in ["", "/", "/eem/topics?x=y", "/..%2f/%00", "/files/caf%E9/%ff"] {
             let url = format!("http://{}{path}{rest}", verifier.address);
             let request = reqwest::Client::new().request(method.parse().unwrap(), &url);
             assert_eq!(request.header("api-token", &value).send().await.unwrap().status(), 200, "{method} {rest}");
@@ -151,10 +151,10 @@ async fn an_unknown_id_is_waited_for_and_then_refused() {
     });
     let token = world.token("ci").await;
     let account = token.status.unwrap().account.unwrap();
+    world.accepts("ApiToken", "made", json!({"instanceRef": {"name": "eem"}})).await;
     let asked = verifier.present(&world, unknown.expose());
     let told = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        world.accepts("ApiToken", "made", json!({"instanceRef": {"name": "eem"}})).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let status = json!({"status": {"records": [record], "account": {"name": account.name, "uid": account.uid}}});
         let patch = kube::api::Patch::Merge(status);
         world.api::<tokenry::crd::ApiToken>().patch_status("made", &Default::default(), &patch).await.unwrap();

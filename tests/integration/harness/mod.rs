@@ -70,7 +70,29 @@ pub struct World {
     pub client: Client,
     /// What its operators and verifiers look at.
     pub scope: Scope,
+    /// Where the audit log was when it began.
+    since: u64,
 }
+
+/// What is forbidden fails a test: the rights of the chart have to do, for whatever the operator does in it.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let (events, _) = self.plane.audit_from(self.since);
+        let ours = events.iter().filter(|event| event.namespace == self.namespace && event.user == OPERATOR);
+        let denied: Vec<_> = ours.filter(|event| event.code == 403).collect();
+        // Nothing new is allowed in a namespace that is being deleted, whatever the rights.
+        let going = events
+            .iter()
+            .any(|event| event.verb == "delete" && event.resource == "namespaces" && event.name == self.namespace);
+        assert!(denied.is_empty() || going, "the operator was forbidden to: {denied:?}");
+    }
+}
+
+/// Who the operator is to the API server.
+pub const OPERATOR: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
 
 impl World {
     /// A fresh namespace of the shared control plane. Its operators and verifiers look at nothing else.
@@ -100,11 +122,13 @@ impl World {
         let object = json!({"metadata": {"name": namespace, "labels": labels}});
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        Self { plane, identities: identities.clone(), namespace, client, scope: Scope::Cluster }
+        let (_, since) = plane.audit_from(0);
+        Self { plane, identities: identities.clone(), namespace, client, scope: Scope::Cluster, since }
     }
 
-    fn scoped(self) -> Self {
-        Self { scope: Scope::Namespace(self.namespace.clone()), ..self }
+    fn scoped(mut self) -> Self {
+        self.scope = Scope::Namespace(self.namespace.clone());
+        self
     }
 
     /// The objects of a kind in this namespace.
