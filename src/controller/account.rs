@@ -18,7 +18,7 @@ use crate::{
         condition::{ACCEPTED, Conclusion},
         fault::{first, told},
     },
-    outside::{Refusal, clock::jumps},
+    outside::{Refusal, clock::jumps, events::Note},
 };
 
 /// Everything a pass over an account knows.
@@ -95,9 +95,11 @@ impl Kind for Account {
             ),
         };
         conditions.conclude(conclusion, *reason, message);
+        let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
+        let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
         let status =
             AccountStatus { observed_generation: account.metadata.generation, conditions: conditions.into_vec() };
-        Settled { status, notes: Vec::new(), wake: None }
+        Settled { status, notes, wake: None }
     }
 
     fn status(&self) -> Option<&AccountStatus> {

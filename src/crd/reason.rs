@@ -22,8 +22,6 @@ pub enum Reason {
     Deleting,
     /// The namespace is being deleted: nothing can be written there any more.
     NamespaceTerminating,
-    /// Nothing is served, and what should come next has not happened yet.
-    Pending,
 
     // What is wrong with what was asked for.
     /// A field of the spec breaks a rule.
@@ -44,6 +42,8 @@ pub enum Reason {
     SecretForeign,
 
     // Why something is done.
+    /// The Secret holds a value of which there is no record: status was lost, as by a restore from a backup.
+    RecordsLost,
     /// No generation was ever published.
     FirstIssue,
     /// A generation is on record and it is not known whether the Secret holds it.

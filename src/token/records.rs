@@ -18,7 +18,8 @@ pub const MAX_VALID: usize = 3;
 /// A write that the API server has not done within this time it never will: its own limit for a request is a minute, and
 /// a pass gives up earlier.
 pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// How long a publish of which nothing was heard is looked out for before another generation is minted.
+/// How long a publish of which nothing was heard is looked out for, and one that was undone is left, before another
+/// generation is minted.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Expired generations that stay listed.
 const KEPT_ENDED: usize = 2;
@@ -177,6 +178,13 @@ impl Records {
         let landed = landed.filter(|_| pending().count() + 1 >= MAX_VALID);
         let paused = pending().max().map(|newest| duration::after(newest, PAUSE));
         landed.max(paused)
+    }
+
+    /// From when on the served generation may be replaced because the Secret does not hold it: each repair ends an earlier
+    /// value sooner, so two of them are not made in one breath.
+    pub fn may_repair_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let published = self.served()?.published_at.as_ref().map(|at| at.0).filter(|&at| at <= now)?;
+        Some(duration::after(published, PAUSE))
     }
 
     /// Puts a new generation on record.

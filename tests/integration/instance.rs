@@ -335,7 +335,9 @@ async fn the_managers_own_service_is_never_taken_for_the_endpoints() {
     let endpoints = json!([{"name": "admin", "type": "internal"}]);
     let own = json!({"manager": {"service": {"name": "eem-admin"}, "endpoints": endpoints}});
     world.accepts("Instance", "eem", own).await;
-    says(&world, "eem", "EndpointForeign").await;
+    let instance = says(&world, "eem", "Invalid").await;
+    let told = "spec.manager.service: eem-admin is the name of the endpoint's own Service; rename the Instance or that Service";
+    assert_eq!(condition(&instance, "Accepted").unwrap(), ("False".into(), "Invalid".into(), told.into()));
     assert_eq!(get::<Service>(&world, "eem-admin").await, before);
 }
 

@@ -357,6 +357,7 @@ async fn a_token_restored_without_its_status_is_issued_anew_under_a_new_number()
     let _operator = world.operator(&clock).await;
     let second = world.await_generation("ci", 2).await;
     assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (401, 200));
+    assert!(world.events("ci").await.contains(&"RecordsLost".to_owned()));
 }
 
 #[tokio::test]

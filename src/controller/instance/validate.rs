@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 use kube::core::Selector;
 
-use super::observe::World;
+use super::observe::{World, exposed_name};
 use crate::{
     controller::kind::Checked,
     crd::{
         Fault,
         fault::parsed,
-        instance::{InstanceSpec, NamespacesFrom},
+        instance::{Endpoint, EndpointType, InstanceSpec, ManagerService, NamespacesFrom},
     },
     exposure::{self, Exposed},
     token::{
@@ -30,20 +30,60 @@ pub struct InstanceTerms {
 
 /// Every fault of the spec.
 pub fn validate(world: &World) -> Checked<InstanceTerms> {
-    policy(&world.instance.spec)?;
+    let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     let manager = world.instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    let endpoint = world.instance.endpoints().first();
+    if let Some(endpoint) = endpoint {
+        reached(endpoint, &mut faults);
+        served(manager, &exposed_name(&world.instance), &mut faults);
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
     let name = world.instance.metadata.name.as_deref().unwrap_or_default();
-    let endpoint = match (world.instance.endpoints().first(), manager) {
-        (None, _) => Ok(None),
-        (Some(_), None) => {
-            return Err(vec![Fault::invalid(
-                "spec.manager.service",
-                "is needed: name the Service that serves the Admin API",
-            )]);
+    let exposed = endpoint
+        .zip(manager)
+        .map(|(endpoint, wanted)| exposure::exposed(name, endpoint, wanted, world.manager.as_deref()));
+    Ok(InstanceTerms { endpoint: exposed.transpose() })
+}
+
+/// Whether an endpoint says how it is reached, and no more than that.
+fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
+    let mut fault = |path, message| faults.push(Fault::invalid(path, message));
+    match endpoint.type_ {
+        EndpointType::External => {
+            if endpoint.host.is_none() {
+                fault(
+                    "spec.manager.endpoints[0].host",
+                    "is needed: the DNS name that an external endpoint is reached by",
+                );
+            }
+            if endpoint.ingress.is_none() {
+                fault(
+                    "spec.manager.endpoints[0].ingress",
+                    "is needed for an external endpoint; {} takes the default class",
+                );
+            }
         }
-        (Some(endpoint), Some(wanted)) => exposure::exposed(name, endpoint, wanted, world.manager.as_deref()).map(Some),
-    };
-    Ok(InstanceTerms { endpoint })
+        EndpointType::Internal if endpoint.host.is_some() || endpoint.ingress.is_some() => {
+            fault("spec.manager.endpoints[0]", "an internal endpoint has neither host nor ingress: remove them");
+        }
+        EndpointType::Internal => {}
+    }
+}
+
+/// Whether there is a Service to put `exposed` in front of, under another name than its own.
+fn served(manager: Option<&ManagerService>, exposed: &str, faults: &mut Vec<Fault>) {
+    const PATH: &str = "spec.manager.service";
+    match manager {
+        None => faults.push(Fault::invalid(PATH, "is needed: name the Service that serves the Admin API")),
+        Some(manager) if manager.name.as_str() == exposed => {
+            let message =
+                format!("{exposed} is the name of the endpoint's own Service; rename the Instance or that Service");
+            faults.push(Fault::invalid(PATH, message));
+        }
+        Some(_) => {}
+    }
 }
 
 /// What every token of an Instance obeys, with what was left out filled in.
@@ -134,6 +174,32 @@ mod tests {
         let policy = of(json!({"lifetime": {"max": "1h"}, "overlap": {"max": "1m"}})).unwrap();
         assert_eq!(policy.default_lifetime, SignedDuration::from_hours(1));
         assert_eq!(policy.default_overlap, SignedDuration::from_mins(1));
+    }
+
+    #[test]
+    fn an_endpoint_that_slipped_past_the_schema_is_told() {
+        let faults = |endpoint: Value| {
+            let mut faults = Vec::new();
+            reached(&serde_json::from_value(endpoint).unwrap(), &mut faults);
+            faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
+        };
+        let path = "spec.manager.endpoints[0]";
+        assert_eq!(faults(json!({"name": "admin"})), [format!("{path}.host"), format!("{path}.ingress")]);
+        assert_eq!(faults(json!({"name": "admin", "type": "internal", "host": "a"})), [path]);
+        assert!(faults(json!({"name": "admin", "host": "a", "ingress": {}})).is_empty());
+    }
+
+    #[test]
+    fn a_service_is_needed_and_is_not_the_endpoints_own() {
+        let faults = |manager: Option<Value>| {
+            let (mut faults, manager) = (Vec::new(), manager.map(|manager| serde_json::from_value(manager).unwrap()));
+            served(manager.as_ref(), "eem-admin", &mut faults);
+            faults.len()
+        };
+        assert_eq!(
+            [faults(None), faults(Some(json!({"name": "eem-admin"}))), faults(Some(json!({"name": "eem"})))],
+            [1, 1, 0]
+        );
     }
 
     #[test]

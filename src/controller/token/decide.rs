@@ -43,7 +43,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 15] = [
+pub const CHAIN: [Check; 16] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -66,13 +66,17 @@ pub const CHAIN: [Check; 15] = [
     check(Reason::PublishFailed, |world, _| {
         world.records().may_retry_from(world.now).is_some_and(|from| world.now < from).then_some(Act::Rest)
     }),
+    // Our own Secret holds a value and no record of any: what it holds is never adopted.
+    check(Reason::RecordsLost, |world, _| {
+        (!world.records().ever_published() && world.secret.digest().is_some()).then_some(Act::Mint)
+    }),
     // No generation was ever published.
     check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
     // The Secret does not hold what it should.
-    check(Reason::SecretMissing, |world, _| (world.secret == Held::Absent).then_some(Act::Mint)),
-    check(Reason::SecretAltered, |world, _| altered(world).then_some(Act::Mint)),
+    check(Reason::SecretMissing, |world, _| (world.secret == Held::Absent).then(|| repair(world))),
+    check(Reason::SecretAltered, |world, _| altered(world).then(|| repair(world))),
     check(Reason::SecretOutdated, outdated),
     // Time alone has passed: status says so.
     check(Reason::OverlapEnded, |world, _| (world.status().records != world.records().as_slice()).then_some(Act::Rest)),
@@ -115,6 +119,12 @@ fn rotation(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     due.is_none_or(|due| due <= world.now).then_some(Act::Mint)
 }
 
+/// A value that was published only just now is not replaced at once: someone may be writing against us.
+fn repair(world: &World) -> Act {
+    let waits = world.records().may_repair_from(world.now).is_some_and(|from| world.now < from);
+    if waits { Act::Rest } else { Act::Mint }
+}
+
 fn altered(world: &World) -> bool {
     world.records().served().map(|record| record.sha256) != world.secret.digest()
 }
@@ -154,6 +164,7 @@ mod tests {
                 Reason::AccountSuspended,
                 Reason::PublishIncomplete,
                 Reason::PublishFailed,
+                Reason::RecordsLost,
                 Reason::FirstIssue,
                 Reason::RotationDue,
                 Reason::SecretMissing,
@@ -182,10 +193,17 @@ mod tests {
         (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
         (Reason::PublishIncomplete, Act::Mint, |world| unpublished(world, 8, State::Recorded)),
         (Reason::PublishFailed, Act::Rest, |world| unpublished(world, 7, State::Expired)),
-        (Reason::FirstIssue, Act::Mint, |world| world.with_status(|status| status.records.clear())),
+        (Reason::RecordsLost, Act::Mint, |world| {
+            let world = world.with_status(|status| status.records.clear());
+            world.and(|world| world.secret = rotated().secret)
+        }),
+        (Reason::FirstIssue, Act::Mint, |world| {
+            let world = world.with_status(|status| status.records.clear());
+            world.and(|world| world.secret = Held::Absent)
+        }),
         (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
-        (Reason::SecretMissing, Act::Mint, |world| world.and(|world| world.secret = Held::Absent)),
-        (Reason::SecretAltered, Act::Mint, |world| world.with_secret(|secret| secret.data.clear())),
+        (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
+        (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
         (Reason::OverlapEnded, Act::Rest, |world| world.later(25 * HOUR)),
     ];
@@ -304,6 +322,13 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_was_published_just_now_is_not_replaced_at_once() {
+        let gone = rotated().and(|world| world.secret = Held::Absent);
+        assert_eq!(gone.clone().later(4).decision(), Decision { reason: Reason::SecretMissing, act: Act::Rest });
+        assert_eq!(gone.later(5).decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint });
+    }
+
+    #[test]
     fn a_value_that_was_never_recorded_is_never_adopted() {
         let world = incomplete().later(5).with_secret(|secret| {
             secret.data.insert(secret::TOKEN.into(), secret::Sealed::of("planted"));
@@ -328,7 +353,7 @@ mod tests {
     #[test]
     fn without_a_status_nothing_is_adopted_and_the_number_is_above_the_secrets() {
         let lost = rotated().with_token(|token| token.status = None);
-        assert_eq!(lost.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+        assert_eq!(lost.decision(), Decision { reason: Reason::RecordsLost, act: Act::Mint });
         assert_eq!(lost.minted(3).recorded.unwrap().generation, 3);
     }
 

@@ -184,7 +184,9 @@ fn wake(
     }
     let ends = matches!(progress.decision.act, Act::End(_));
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
-    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now)].into_iter().flatten();
+    let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
+    let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
+    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now), repair].into_iter().flatten();
     let waits = waits.filter(|&from| from > world.now && !ends).max();
     let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
@@ -214,7 +216,7 @@ fn done(world: &World, progress: &Progress, changed: bool) -> Option<Note> {
     let (name, reason) = (world.token.secret_name(), progress.decision.reason);
     if let Some((generation, _)) = progress.published {
         let text = format!("generation {generation} is published in Secret {name}");
-        let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered);
+        let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
         return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
     }
     match progress.decision.act {
