@@ -1,6 +1,7 @@
 //! Whatever dies, and whenever: no consumer is ever left without a valid value, and the next passes reach rest.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     process::Command,
     sync::{
         Arc,
@@ -9,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane::Process;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
@@ -130,24 +130,9 @@ async fn die(world: &World, clock: &Held, nth: usize, death: Death) {
 const TOKENS: usize = 100;
 const KILLS: u32 = 50;
 
-/// The operator as a process, under real time.
-fn start_operator(world: &World, count: u32) -> Process {
-    let kubeconfig = world.plane.kubeconfig_for(&world.namespace, &world.identities.operator).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-    command
-        .args(["operator", "--listen", "127.0.0.1:0", "--namespace", &world.namespace])
-        .env("KUBECONFIG", kubeconfig);
-    let log = world.plane.directory().join(format!("operator-{}-{count}.log", world.namespace));
-    Process::start("operator", command, &log).unwrap()
-}
-
-/// Milliseconds between kills, in a sequence that looks random and is the same each time.
+/// Times between kills, drawn anew in each run.
 fn lives() -> impl Iterator<Item = Duration> {
-    let step = |state: &mut u64| {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Some(Duration::from_millis(250 + (*state >> 33) % 900))
-    };
-    std::iter::repeat(()).scan(2026, move |state, ()| step(state))
+    std::iter::repeat_with(|| Duration::from_millis(250 + RandomState::new().hash_one(()) % 900))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +148,7 @@ async fn fifty_kills_during_rotations_of_a_hundred_tokens_leave_every_consumer_a
     for index in 0..TOKENS {
         world.accepts("ApiToken", &format!("t{index}"), spec.clone()).await;
     }
-    let mut operator = start_operator(&world, 0);
+    let mut operator = world.operator_process(0);
     let ready = async || {
         (generations(&world).await.iter().filter(|&&generation| generation > 0).count() == TOKENS).then_some(())
     };
@@ -180,7 +165,7 @@ async fn fifty_kills_during_rotations_of_a_hundred_tokens_leave_every_consumer_a
         let killed = Command::new("kill").args(["-KILL", &operator.pid().to_string()]).status().unwrap();
         assert!(killed.success());
         operator.stop();
-        operator = start_operator(&world, count);
+        operator = world.operator_process(count);
     }
     let during: i64 = generations(&world).await.iter().zip(&before).map(|(now, before)| now - before).sum();
     assert!(during > 0, "nothing was rotated while the operator was killed again and again");

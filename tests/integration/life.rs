@@ -448,3 +448,27 @@ async fn an_object_that_cannot_be_read_harms_no_other() {
     world.accepts("ApiToken", "next", json!({"instanceRef": {"name": "eem"}})).await;
     world.await_generation("next", 1).await;
 }
+
+#[tokio::test]
+async fn a_fault_is_in_condition_event_log_and_metric_and_goes_with_its_cause() {
+    let world = World::new("told").await;
+    let operator = world.operator_process(0);
+    let spec = json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "10d"}, "rotation": {"overlap": "8d"}});
+    world.accepts("ApiToken", "ci", spec).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.await_reason("ci", "Invalid").await;
+    let message = "spec.rotation.overlap: must not be longer than the Instance's maximum, 7d";
+    let accepted = world.condition("ci", "Accepted").await.unwrap();
+    assert_eq!((accepted.status.as_str(), accepted.message.as_str()), ("False", message));
+    let told = async || world.events("ci").await.contains(&"Invalid".to_owned()).then_some(());
+    world.eventually("the event is there", told).await;
+    let log = operator.log();
+    let line = log.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("not in the log:\n{log}"));
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["level"], &line["reason"], &line["name"]), (&json!("WARN"), &json!("Invalid"), &json!("ci")));
+    let address = log.lines().find_map(|line| line.strip_prefix("listening on ")).unwrap();
+    let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains(r#"tokenry_decisions_total{kind="ApiToken",reason="Invalid"}"#), "{metrics}");
+    world.change("Instance", "eem", json!({"tokens": {"overlap": {"max": "9d"}}})).await.unwrap();
+    world.await_generation("ci", 1).await;
+}

@@ -1,7 +1,8 @@
 //! Operators and verifiers in the test's own process, with the rights that the chart grants.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, process::Command, sync::Arc};
 
+use controlplane::Process;
 use http::{HeaderMap, StatusCode};
 use kube::Client;
 use tokenry::{operator, verifier};
@@ -56,6 +57,16 @@ impl World {
     /// An operator of this namespace.
     pub async fn operator(&self, clock: &Held) -> Running {
         self.operator_by(self.plane.client_for(&self.identities.operator), clock).await
+    }
+
+    /// An operator of this namespace as a process of its own, under real time: the `nth` of a test.
+    pub fn operator_process(&self, nth: u32) -> Process {
+        let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.operator).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["operator", "--listen", "127.0.0.1:0", "--namespace", &self.namespace]);
+        command.env("KUBECONFIG", kubeconfig);
+        let log = self.plane.directory().join(format!("operator-{}-{nth}.log", self.namespace));
+        Process::start("operator", command, &log).unwrap()
     }
 
     /// An operator of this namespace that goes through `client`.
