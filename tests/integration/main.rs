@@ -8,6 +8,7 @@ mod examples;
 mod harness;
 mod instance;
 mod life;
+mod preconditions;
 mod proxy;
 mod rest;
 mod secrecy;
