@@ -297,6 +297,11 @@ impl Instance {
         self.spec.organization.as_deref().unwrap_or(name)
     }
 
+    /// The Service that serves the Admin API, where one is named.
+    pub fn manager_service(&self) -> Option<&ManagerService> {
+        self.spec.manager.as_ref()?.service.as_ref()
+    }
+
     /// The endpoints asked for.
     pub fn endpoints(&self) -> &[Endpoint] {
         self.spec.manager.as_ref().map_or(&[], |manager| &manager.endpoints)

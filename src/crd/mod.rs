@@ -53,6 +53,14 @@ impl InstanceRef {
     }
 }
 
+/// Makes `object` the property of `owner`: in its namespace, by owner reference, with the labels of all that we make.
+pub fn give(object: &mut impl Resource, owner: &impl Resource<DynamicType = ()>) {
+    let (uid, meta) = (owner.meta().uid.clone().unwrap_or_default(), object.meta_mut());
+    meta.namespace = owner.meta().namespace.clone();
+    meta.labels = Some([(name::MANAGED_BY.into(), name::MANAGER.into()), (name::OWNER_UID.into(), uid)].into());
+    meta.owner_references = owner.controller_owner_ref(&()).map(|owner| vec![owner]);
+}
+
 /// Whether `object` belongs to the owner of this uid.
 pub fn belongs(object: &impl Resource, uid: &str) -> bool {
     object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))

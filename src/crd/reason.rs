@@ -78,6 +78,13 @@ pub enum Reason {
     EndpointFailed,
 }
 
+impl Reason {
+    /// Whether the object, or all around it, is going away, so that nothing is to be done or told any more.
+    pub fn is_going(self) -> bool {
+        matches!(self, Self::Deleting | Self::NamespaceTerminating)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A variant's name is its public name.

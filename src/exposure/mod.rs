@@ -79,7 +79,7 @@ fn target(port: &ServicePort) -> IntOrString {
 /// The endpoints of an Instance, with the URI by which a client reaches each. From the spec alone: a URI is the same
 /// whether or not its objects stand yet.
 pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
-    let Some(service) = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref()) else {
+    let Some(service) = instance.manager_service() else {
         return Vec::new();
     };
     let endpoints = instance.endpoints().iter();

@@ -45,8 +45,13 @@ fn names(metadata: &Value) -> ObjectMeta {
 }
 
 fn names_of(meta: &ObjectMeta) -> ObjectMeta {
-    let ObjectMeta { name, namespace, uid, resource_version, .. } = meta.clone();
-    ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() }
+    ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        ..ObjectMeta::default()
+    }
 }
 
 impl<K: Resource<DynamicType = ()>> Resource for Readable<K> {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     controller::kind::Checked,
     crd::{
-        Instance, Reason,
+        self, Instance, Reason,
         fault::first,
         instance::{EndpointType, Scheme},
         name,
@@ -85,8 +85,7 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
 }
 
 fn scheme(instance: &Instance) -> Scheme {
-    let manager = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
-    manager.map(|service| service.scheme).unwrap_or_default()
+    instance.manager_service().map(|service| service.scheme).unwrap_or_default()
 }
 
 /// What is to be done so that `desired` stands where `observed` does.
@@ -129,12 +128,8 @@ fn stands<K: Serialize>(observed: &K, desired: &K) -> bool {
 /// `object` as the Instance's own, in its namespace, with the digest of what is applied.
 fn owned<K: Resource<DynamicType = ()> + Serialize>(mut object: K, instance: &Instance) -> K {
     let digest = Digest::of(serde_json::to_vec(&object).unwrap_or_default()).to_string();
-    let meta = object.meta_mut();
-    meta.namespace = instance.metadata.namespace.clone();
-    meta.owner_references = instance.controller_owner_ref(&()).map(|owner| vec![owner]);
-    let uid = instance.metadata.uid.clone().unwrap_or_default();
-    meta.labels = Some([(name::MANAGED_BY.into(), name::MANAGER.into()), (name::OWNER_UID.into(), uid)].into());
-    meta.annotations.get_or_insert_default().insert(name::APPLIED.into(), digest);
+    crd::give(&mut object, instance);
+    object.meta_mut().annotations.get_or_insert_default().insert(name::APPLIED.into(), digest);
     object
 }
 

@@ -85,8 +85,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
     let name = object.name_any();
     let users = rooms.caches.instances.filter(|instance| {
-        let manager = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
-        let refers = manager.is_some_and(|manager| manager.name.as_str() == name);
+        let refers = instance.manager_service().is_some_and(|manager| manager.name.as_str() == name);
         instance.namespace() == object.meta().namespace && (refers || observe::exposed_name(instance) == name)
     });
     users.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()

@@ -51,7 +51,7 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
     let namespace = instance.namespace().unwrap_or_default();
     let uid = instance.uid().unwrap_or_default();
     let name = exposed_name(&instance);
-    let wanted = instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    let wanted = instance.manager_service();
     let home = rooms.caches.namespaces.get("", &namespace);
     World {
         now,

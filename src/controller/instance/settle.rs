@@ -36,8 +36,8 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
     let word = if ready { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
-    let wake = (!ready && !going(reason)).then(|| conditions.retry(READY));
-    let notes = match conditions.changed(READY) && !going(reason) {
+    let wake = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
+    let notes = match conditions.changed(READY) && !reason.is_going() {
         true if ready => vec![Note::normal(word, message)],
         true => vec![Note::warning(word, message)],
         false => Vec::new(),
@@ -50,11 +50,6 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         endpoints: standing,
     };
     Settled { status, notes, wake }
-}
-
-/// Whether it is going away, so that nothing is to be done or told any more.
-fn going(reason: Reason) -> bool {
-    matches!(reason, Reason::Deleting | Reason::NamespaceTerminating)
 }
 
 /// The ways in that stand. While something fails, those of before that are still asked for; none where the name is

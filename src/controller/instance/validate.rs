@@ -31,7 +31,7 @@ pub struct InstanceTerms {
 /// Every fault of the spec.
 pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
-    let manager = world.instance.spec.manager.as_ref().and_then(|manager| manager.service.as_ref());
+    let manager = world.instance.manager_service();
     let endpoint = world.instance.endpoints().first();
     if let Some(endpoint) = endpoint {
         reached(endpoint, &mut faults);

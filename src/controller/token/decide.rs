@@ -2,7 +2,7 @@
 
 use super::{
     delivery,
-    observe::{Bound, Held, World, held_record},
+    observe::{Bound, Held, World},
     validate::TokenTerms,
 };
 use crate::{
@@ -104,8 +104,8 @@ fn revoked(world: &World) -> Option<Act> {
 fn incomplete(world: &World) -> Option<Act> {
     let records = world.records();
     records.recorded().next()?;
-    let held = held_record(&records, &world.secret).map(|record| record.generation);
-    let adopted = records.recorded().find(|record| Some(record.generation) == held);
+    let held = world.secret.digest();
+    let adopted = records.recorded().find(|record| Some(record.sha256) == held);
     let waits = records.may_record_from(world.now).is_some_and(|from| world.now < from);
     Some(match adopted {
         Some(record) => Act::Adopt(record.generation),

@@ -2,7 +2,7 @@
 //!
 //! [`Minted`] can only be recorded, and only what is [`Recorded`] can be published.
 
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use super::{
     decide::{Act, Decision},
@@ -17,12 +17,13 @@ use crate::{
         Rooms,
         kind::{Checked, Kind, Version, version},
     },
-    crd::{Account, ApiToken, Reason, account::AccountSpec, api_token::BoundAccount, name},
+    crd::{self, Account, ApiToken, Reason, account::AccountSpec, api_token::BoundAccount, name},
     outside::{Refusal, Standing, entropy, writer::Address},
     token::{Digest, Plaintext, Record, format},
 };
 
-/// Does it. A stale view, which the first write finds, ends the pass: nothing else happens.
+/// Does it. A stale view ends the pass at the record: a value is only published once its digest stands. (An account may have
+/// been made by then; it is found by the next pass.)
 pub async fn execute(
     rooms: &Rooms,
     world: &World,
@@ -72,11 +73,7 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
             active: true,
         },
     );
-    let meta = account.meta_mut();
-    meta.namespace = token.namespace();
-    meta.labels =
-        Some([(name::MANAGED_BY.into(), name::MANAGER.into()), (name::OWNER_UID.into(), world.uid().into())].into());
-    meta.owner_references = token.controller_owner_ref(&()).map(|owner| vec![owner]);
+    crd::give(&mut account, &**token);
     let receipt = rooms.writer.apply(&account, &Standing::Absent).await?;
     Ok(BoundAccount { name, uid: receipt.uid })
 }

@@ -9,7 +9,7 @@ use crate::{
     controller::Rooms,
     crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
     outside::Refusal,
-    token::{Digest, Record, Records, State},
+    token::{Digest, Records},
 };
 
 /// Everything a pass over a token knows.
@@ -147,11 +147,4 @@ fn cache_agrees(world: &World) -> bool {
     let records = world.records();
     let served = records.served().map(|record| record.sha256);
     records.recorded().next().is_none() && served.is_some() && served == world.secret.digest()
-}
-
-/// The newest record that the Secret is known or thought to hold.
-pub fn held_record<'a>(records: &'a Records, secret: &Held) -> Option<&'a Record> {
-    let digest = secret.digest()?;
-    let live = |record: &&Record| matches!(record.state, State::Recorded | State::Active);
-    records.as_slice().iter().rev().filter(live).find(|record| record.sha256 == digest)
 }

@@ -75,15 +75,9 @@ fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
 
 /// Whether the next rotation will happen on its own.
 fn rotating(progress: &Progress) -> bool {
-    !matches!(
-        progress.decision.reason,
-        Reason::Deleting
-            | Reason::NamespaceTerminating
-            | Reason::Revoked
-            | Reason::AccountDeleted
-            | Reason::Suspended
-            | Reason::AccountSuspended
-    )
+    let reason = progress.decision.reason;
+    let stopped = [Reason::Revoked, Reason::AccountDeleted, Reason::Suspended, Reason::AccountSuspended];
+    !reason.is_going() && !stopped.contains(&reason)
 }
 
 fn conditions(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, records: &Records) -> Conditions {
@@ -179,7 +173,7 @@ fn wake(
     rotates: Option<jiff::Timestamp>,
     conditions: &Conditions,
 ) -> Option<jiff::Timestamp> {
-    if matches!(progress.decision.reason, Reason::Deleting | Reason::NamespaceTerminating) {
+    if progress.decision.reason.is_going() {
         return None;
     }
     let ends = matches!(progress.decision.act, Act::End(_));
