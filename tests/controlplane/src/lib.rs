@@ -197,6 +197,13 @@ impl ControlPlane {
         self.run("helm", args, "")
     }
 
+    /// The process id of a server (`etcd`, `kube-apiserver`, `kube-controller-manager`), while it runs.
+    pub fn server_pid(&self, name: &str) -> Option<u32> {
+        let mut servers = self.servers();
+        let server = servers.iter_mut().find(|server| server.name() == name)?;
+        server.is_running().then(|| server.pid())
+    }
+
     /// Kills the API server, as a crash would. Clients find their connections broken.
     pub fn stop_api_server(&self) {
         self.servers().retain(|server| server.name() != API_SERVER);

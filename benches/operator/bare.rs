@@ -1,0 +1,88 @@
+//! The bare client: three writes for each token that it is told of, and nothing else.
+
+use futures::{TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokenry::{
+    crd::{ApiToken, name},
+    outside::{connect, entropy},
+    token::format,
+};
+use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+use crate::Outcome;
+
+/// As many at once as the operator does.
+const CONCURRENCY: usize = 16;
+
+/// What the bare client writes, but for what differs from token to token. Taken from a token that the operator made.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Template {
+    pub namespace: String,
+    /// Status before the Secret is there.
+    pub recorded: Value,
+    /// Status after.
+    pub settled: Value,
+    pub secret: Value,
+}
+
+/// A token that has been created.
+#[derive(Serialize, Deserialize)]
+pub struct Job {
+    pub name: String,
+    pub uid: String,
+    pub version: String,
+}
+
+/// Reads a template and then jobs from standard input, a line each, until it ends.
+pub async fn main() -> Outcome {
+    let mut lines = BufReader::new(stdin()).lines();
+    let template: Template = serde_json::from_str(&lines.next_line().await?.ok_or("no template")?)?;
+    let client = connect::client().await?;
+    let jobs = stream::unfold(lines, async |mut lines| Some((lines.next_line().await.transpose()?, lines)));
+    jobs.map_err(Into::into)
+        .try_for_each_concurrent(CONCURRENCY, |line| {
+            let (template, client) = (template.clone(), client.clone());
+            async move { template.issue(client, &serde_json::from_str(&line)?).await }
+        })
+        .await
+}
+
+impl Template {
+    async fn issue(mut self, client: Client, job: &Job) -> Outcome {
+        let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
+        let value = format::assemble("tkn", &id, &secret);
+        for status in [&mut self.recorded, &mut self.settled] {
+            status["records"][0]["id"] = json!(*id);
+            status["records"][0]["sha256"] = json!(value.digest());
+        }
+        let metadata = &mut self.secret["metadata"];
+        metadata["name"] = json!(job.name);
+        metadata["labels"][name::OWNER_UID] = json!(job.uid);
+        metadata["annotations"][name::TOKEN_ID] = json!(*id);
+        metadata["ownerReferences"][0]["name"] = json!(job.name);
+        metadata["ownerReferences"][0]["uid"] = json!(job.uid);
+        let (tokens, secrets) = (
+            Api::<ApiToken>::namespaced(client.clone(), &self.namespace),
+            Api::<Secret>::namespaced(client, &self.namespace),
+        );
+        let status = async |version: &str, status: &Value| {
+            let change = json!({"metadata": {"resourceVersion": version}, "status": status});
+            tokens.patch_status(&job.name, &PatchParams::default(), &Patch::Merge(change)).await
+        };
+        let recorded = status(&job.version, &self.recorded).await?;
+        // What a typed client would send: the value and the rest, encoded.
+        let mut secret: Secret = serde_json::from_value(self.secret)?;
+        let data = secret.data.get_or_insert_default();
+        data.insert("token".into(), k8s_openapi::ByteString(value.expose().as_bytes().to_vec()));
+        data.insert("token-id".into(), k8s_openapi::ByteString(id.as_bytes().to_vec()));
+        secrets.patch(&job.name, &PatchParams::apply(name::MANAGER).force(), &Patch::Apply(secret)).await?;
+        status(&recorded.resource_version().unwrap_or_default(), &self.settled).await?;
+        Ok(())
+    }
+}

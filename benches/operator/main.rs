@@ -1,0 +1,138 @@
+//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes.
+//!
+//! One run against a real control plane, in turns: some tokens for the operator, as many for the bare client, and so on.
+//! Both write with the same rights and the same concurrency, and who watches both is the same. All tokens act as one named
+//! account, so that no account is made beside them.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark stands outside and measures real time"
+)]
+
+mod bare;
+mod readings;
+mod report;
+mod side;
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use controlplane::{AuditEvent, ControlPlane};
+
+use readings::{Cpu, Latencies, Rounds};
+use side::Side;
+
+/// What went wrong.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Name of the Instance, and of the account that all tokens act as.
+const NAME: &str = "bench";
+/// Pace of the second part: ten tokens a second.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Measures the operator beside a bare client that does the same three writes with no controller.
+#[derive(Parser)]
+#[command(bin_name = "cargo bench --bench operator --")]
+struct Options {
+    /// Tokens of each side that are created at once, in rounds
+    #[arg(long, default_value_t = 1000)]
+    tokens: usize,
+    /// Rounds that these are created in; the sides take turns
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Tokens of each side that are created ten a second
+    #[arg(long, default_value_t = 400)]
+    paced: usize,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Run as the bare client
+    #[arg(long, hide = true)]
+    bare: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = if options.bare { bare::main().await.map(|()| true) } else { run(&options).await };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("benchmark: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints; says whether what does not depend on the machine is as it has to be.
+async fn run(options: &Options) -> Outcome<bool> {
+    let plane = ControlPlane::start()?;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    plane.install_crds(root)?;
+    let identities = plane.install_rights(root)?;
+    let mut operator = Side::operator(&plane, &identities.operator).await?;
+    let mut bare = Side::bare(&plane, &identities.operator, &operator).await?;
+    let since = plane.audit_from(0).1;
+
+    let memory = [operator.memory()?, bare.memory()?];
+    let rounds = at_once(&plane, &mut operator, &mut bare, options).await?;
+    let grown = [operator.memory()? - memory[0], bare.memory()? - memory[1]];
+    let paced = paced(&mut operator, &mut bare, options.paced).await?;
+
+    let (audit, _) = plane.audit_from(since);
+    let of = |side: &Side| -> Vec<AuditEvent> {
+        audit
+            .iter()
+            .filter(|event| event.user.ends_with(":tokenry-operator") && event.namespace == side.namespace)
+            .cloned()
+            .collect()
+    };
+    let report = report::Report {
+        tokens: options.tokens,
+        counted: options.tokens + options.paced,
+        rounds,
+        paced,
+        grown,
+        audit: [of(&operator), of(&bare)],
+    };
+    print!("{report}");
+    Ok(report.writes_hold())
+}
+
+/// Time and CPU of tokens that are created all at once: in rounds, in which the sides take turns at being first.
+async fn at_once(
+    plane: &ControlPlane,
+    operator: &mut Side,
+    bare: &mut Side,
+    options: &Options,
+) -> Outcome<[Rounds; 2]> {
+    let mut rounds = [Rounds::default(), Rounds::default()];
+    let size = options.tokens.div_ceil(options.rounds);
+    for round in 0..options.rounds {
+        eprintln!("round {} of {} …", round + 1, options.rounds);
+        for turn in [round % 2, (round + 1) % 2] {
+            let side = if turn == 0 { &mut *operator } else { &mut *bare };
+            let first = side.rest().await.and_then(|()| Cpu::read(plane, side.pid))?;
+            let took = side.issue_at_once(size).await?;
+            side.rest().await?;
+            rounds[turn].add(took, Cpu::read(plane, side.pid)? - first, size);
+        }
+    }
+    Ok(rounds)
+}
+
+/// Time until Ready of tokens that come ten a second; the sides take turns of five seconds.
+async fn paced(operator: &mut Side, bare: &mut Side, tokens: usize) -> Outcome<[Latencies; 2]> {
+    const SLICE: usize = 50;
+    eprintln!("{tokens} tokens of each side at ten a second …");
+    let mut latencies = [Latencies::default(), Latencies::default()];
+    let mut left = tokens;
+    while left > 0 {
+        let slice = left.min(SLICE);
+        latencies[0].extend(operator.issue_paced(slice, PACE).await?);
+        latencies[1].extend(bare.issue_paced(slice, PACE).await?);
+        left -= slice;
+    }
+    Ok(latencies)
+}

@@ -1,0 +1,256 @@
+//! One of the two that are compared: a namespace, who writes in it, and who sees when its tokens are Ready.
+
+use std::{
+    collections::{HashMap, HashSet},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use controlplane::{ControlPlane, Process};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::PostParams,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+use tokenry::crd::{Account, ApiToken, Instance};
+use tokio::{io::AsyncWriteExt, process::Child, sync::mpsc};
+
+use crate::{
+    NAME, Outcome,
+    bare::{Job, Template},
+    readings,
+};
+
+/// Tokens that are created at once.
+const CONCURRENCY: usize = 16;
+/// The longest that anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a process has to use no CPU to be at rest.
+const QUIET: Duration = Duration::from_millis(300);
+
+pub struct Side {
+    pub namespace: String,
+    /// Process of who writes.
+    pub pid: u32,
+    writer: Writer,
+    tokens: Api<ApiToken>,
+    secrets: Api<Secret>,
+    /// Names of tokens that became Ready, and when that was seen.
+    ready: mpsc::UnboundedReceiver<(String, Instant)>,
+    issued: usize,
+}
+
+enum Writer {
+    /// Watches; it is told nothing. Here for its end.
+    Operator(#[expect(dead_code, reason = "it runs until it is dropped")] Process),
+    /// Is told of each token on its standard input.
+    Bare(Child),
+}
+
+impl Side {
+    /// The operator, which has made its first token.
+    pub async fn operator(plane: &ControlPlane, identity: &str) -> Outcome<Self> {
+        let namespace = "operator";
+        prepare(plane, namespace).await?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["operator", "--listen", "127.0.0.1:0", "--namespace", namespace]);
+        command.env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?);
+        let process = Process::start("operator", command, &plane.directory().join("operator.log"))?;
+        let mut side = Self::new(plane, namespace, process.pid(), Writer::Operator(process));
+        side.issue_at_once(1).await?;
+        Ok(side)
+    }
+
+    /// A bare client that writes what `operator` wrote.
+    pub async fn bare(plane: &ControlPlane, identity: &str, operator: &Self) -> Outcome<Self> {
+        let namespace = "bare";
+        prepare(plane, namespace).await?;
+        let mut child = tokio::process::Command::new(std::env::current_exe()?)
+            .arg("--bare")
+            .env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?)
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let template = operator.template(namespace).await?;
+        tell(&mut child, &template).await?;
+        let pid = child.id().ok_or("the bare client has ended")?;
+        let mut side = Self::new(plane, namespace, pid, Writer::Bare(child));
+        side.issue_at_once(1).await?;
+        Ok(side)
+    }
+
+    fn new(plane: &ControlPlane, namespace: &str, pid: u32, writer: Writer) -> Self {
+        let client = plane.client();
+        let tokens: Api<ApiToken> = Api::namespaced(client.clone(), namespace);
+        let ready = watch(tokens.clone());
+        let secrets = Api::namespaced(client, namespace);
+        Self { namespace: namespace.into(), pid, writer, tokens, secrets, ready, issued: 0 }
+    }
+
+    /// What was written for its first token, for another namespace.
+    async fn template(&self, namespace: &str) -> Outcome<Template> {
+        let name = token_name(0);
+        let settled = serde_json::to_value(self.tokens.get(&name).await?.status)?;
+        let mut recorded = settled.clone();
+        recorded["records"][0]["publishedAt"] = Value::Null;
+        for condition in recorded["conditions"].as_array_mut().ok_or("a token without conditions")? {
+            condition["status"] = json!("False");
+        }
+        let secret = self.secrets.get(&name).await?;
+        let metadata = json!({
+            "name": name,
+            "labels": secret.metadata.labels,
+            "annotations": secret.metadata.annotations,
+            "ownerReferences": secret.metadata.owner_references,
+        });
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": secret.type_, "metadata": metadata, "data": secret.data,
+        });
+        Ok(Template { namespace: namespace.into(), recorded, settled, secret })
+    }
+
+    pub fn memory(&self) -> Outcome<f64> {
+        readings::memory(self.pid)
+    }
+
+    /// Waits until who writes has nothing more to do.
+    pub async fn rest(&self) -> Outcome {
+        let mut used = readings::seconds(self.pid)?;
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let now = readings::seconds(self.pid)?;
+            if now == used {
+                return Ok(());
+            }
+            used = now;
+        }
+    }
+
+    /// Creates tokens as fast as it goes. Returns how long it took until all were Ready.
+    pub async fn issue_at_once(&mut self, count: usize) -> Outcome<Duration> {
+        let start = Instant::now();
+        let names = self.names(count);
+        let (tokens, writer) = (&self.tokens, tokio::sync::Mutex::new(&mut self.writer));
+        let created = stream::iter(names.clone()).map(Ok).try_for_each_concurrent(CONCURRENCY, async |name| {
+            let job = create(tokens, &name).await?;
+            writer.lock().await.tell(&job).await
+        });
+        let ((), seen) = tokio::try_join!(created, await_all(&mut self.ready, names))?;
+        Ok(seen.into_values().max().ok_or("no token")? - start)
+    }
+
+    /// Creates one token after another at this pace. Returns how long each took until it was Ready.
+    pub async fn issue_paced(&mut self, count: usize, pace: Duration) -> Outcome<Vec<Duration>> {
+        let mut ticks = tokio::time::interval(pace);
+        let names = self.names(count);
+        let mut started = HashMap::new();
+        let created = async {
+            for name in &names {
+                ticks.tick().await;
+                started.insert(name.clone(), Instant::now());
+                let job = create(&self.tokens, name).await?;
+                self.writer.tell(&job).await?;
+            }
+            Ok(())
+        };
+        let ((), seen) = tokio::try_join!(created, await_all(&mut self.ready, names.clone()))?;
+        Ok(seen.into_iter().map(|(name, at)| at - started[&name]).collect())
+    }
+
+    fn names(&mut self, count: usize) -> Vec<String> {
+        let first = self.issued;
+        self.issued += count;
+        (first..self.issued).map(token_name).collect()
+    }
+}
+
+impl Writer {
+    async fn tell(&mut self, job: &Job) -> Outcome {
+        match self {
+            Self::Operator(_) => Ok(()),
+            Self::Bare(child) => tell(child, job).await,
+        }
+    }
+}
+
+fn token_name(nth: usize) -> String {
+    format!("token-{nth}")
+}
+
+/// The namespace with an Instance and an account.
+async fn prepare(plane: &ControlPlane, namespace: &str) -> Outcome {
+    let client = plane.client();
+    let new = PostParams::default();
+    let home: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+    Api::all(client.clone()).create(&new, &home).await?;
+    let instance: Instance = serde_json::from_value(object("Instance", NAME, json!({})))?;
+    Api::<Instance>::namespaced(client.clone(), namespace).create(&new, &instance).await?;
+    let account: Account =
+        serde_json::from_value(object("ServiceAccount", NAME, json!({"instanceRef": {"name": NAME}})))?;
+    Api::<Account>::namespaced(client, namespace).create(&new, &account).await?;
+    Ok(())
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+async fn create(tokens: &Api<ApiToken>, name: &str) -> Outcome<Job> {
+    let spec = json!({"instanceRef": {"name": NAME}, "serviceAccountRef": {"name": NAME}});
+    let token: ApiToken = serde_json::from_value(object("ApiToken", name, spec))?;
+    let token = tokens.create(&PostParams::default(), &token).await?;
+    Ok(Job {
+        name: name.into(),
+        uid: token.uid().unwrap_or_default(),
+        version: token.resource_version().unwrap_or_default(),
+    })
+}
+
+async fn tell(child: &mut Child, what: &impl serde::Serialize) -> Outcome {
+    let line = serde_json::to_string(what)? + "\n";
+    let input = child.stdin.as_mut().ok_or("the bare client has no input")?;
+    Ok(input.write_all(line.as_bytes()).await?)
+}
+
+/// Tells of every token that becomes Ready, once.
+fn watch(tokens: Api<ApiToken>) -> mpsc::UnboundedReceiver<(String, Instant)> {
+    let (tell, hear) = mpsc::unbounded_channel();
+    let mut objects = watcher(tokens, watcher::Config::default()).default_backoff().touched_objects().boxed();
+    tokio::spawn(async move {
+        let mut told = HashSet::new();
+        while let Some(object) = objects.next().await {
+            let Ok(token) = object else { continue };
+            let name = token.name_any();
+            if is_ready(&token) && told.insert(name.clone()) && tell.send((name, Instant::now())).is_err() {
+                break;
+            }
+        }
+    });
+    hear
+}
+
+fn is_ready(token: &ApiToken) -> bool {
+    let conditions = token.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// When each of these tokens became Ready.
+async fn await_all(
+    ready: &mut mpsc::UnboundedReceiver<(String, Instant)>,
+    names: Vec<String>,
+) -> Outcome<HashMap<String, Instant>> {
+    let mut waiting: HashSet<_> = names.into_iter().collect();
+    let mut seen = HashMap::new();
+    while !waiting.is_empty() {
+        let next = tokio::time::timeout(PATIENCE, ready.recv()).await;
+        let (name, at) =
+            next.map_err(|_| format!("{} tokens did not become Ready", waiting.len()))?.ok_or("the watch ended")?;
+        if waiting.remove(&name) {
+            seen.insert(name, at);
+        }
+    }
+    Ok(seen)
+}
