@@ -37,6 +37,10 @@ const STALE: Duration = Duration::from_secs(1);
 /// # Errors
 /// The world could not be read, or the status could not be written; whatever was done is found by the next pass.
 pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
+    if rooms.writer.has_replaced(&*object) {
+        // What stands now is about to be heard of, and wakes the object.
+        return Ok(Some(rooms.clock.now()));
+    }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
     let terms = K::validate(&world); // pure
     let decision = K::decide(&world, &terms); // pure

@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod readable;
 pub mod reader;
 pub mod refusal;
+mod replaced;
 pub mod server;
 pub mod tasks;
 pub mod telemetry;

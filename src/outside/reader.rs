@@ -8,6 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Refusal, readable::Readable};
 
+/// What can be read.
+pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug> Read for K {}
+
 /// Reads single objects from the API server.
 #[derive(Clone)]
 pub struct Reader {
@@ -24,10 +28,7 @@ impl Reader {
     ///
     /// # Errors
     /// There was no answer that says which.
-    pub async fn live<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn live<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let unread = || Refusal::Unavailable(format!("{} {namespace}/{name} cannot be read", K::kind(&())));
         api.get_opt(name).await?.map(|read| read.object.ok_or_else(unread)).transpose()

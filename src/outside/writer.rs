@@ -13,7 +13,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Refusal, metrics::Metrics};
+use super::{Clock, Refusal, metrics::Metrics, replaced::Replaced};
 use crate::crd::{SealedSecret, name};
 
 /// What stands now, and since when.
@@ -80,12 +80,21 @@ pub struct Writer {
     client: Client,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    replaced: Arc<Replaced>,
 }
 
 impl Writer {
     /// A writer by `client`, whose receipts are dated by `clock`.
     pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { client, clock, metrics }
+        Self { client, clock, metrics, replaced: Arc::default() }
+    }
+
+    /// Whether `object` was read before a status that was written here. A watch tells of a write some moments after its
+    /// answer; whatever is decided until then would be refused as stale.
+    pub fn has_replaced(&self, object: &impl Resource) -> bool {
+        let meta = object.meta();
+        let (uid, version) = (meta.uid.as_deref(), meta.resource_version.as_deref());
+        self.replaced.holds(uid.unwrap_or_default(), version.unwrap_or_default())
     }
 
     /// Applies `object`, where `standing` is still what stands. Fields of ours that it leaves out are removed.
@@ -148,7 +157,11 @@ impl Writer {
         let path = K::url_path(&(), Some(namespace(object)));
         let request =
             Request::new(path).patch_subresource("status", &object.name_any(), &manager(), &Patch::Merge(body));
-        self.send::<K>("status", request).await
+        let receipt = self.send::<K>("status", request).await?;
+        if receipt.version != version {
+            self.replaced.add(&receipt.uid, version);
+        }
+        Ok(receipt)
     }
 
     /// Deletes an object that is still as it was seen. One that is gone already is as good.

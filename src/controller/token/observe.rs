@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use crate::{
     controller::Rooms,
     crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
-    outside::Refusal,
+    outside::{Refusal, reader::Read},
     token::{Digest, Records},
 };
 
@@ -127,15 +127,32 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
     };
     // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
     let binds = world.bound() == Bound::Free && world.account.is_some();
-    if binds || world.bound() == Bound::Lost {
-        let name = world.token.account_name().0.to_owned();
-        world.account = rooms.reader.live(&namespace, &name).await?.map(Arc::new);
+    let account = binds || world.bound() == Bound::Lost;
+    let secret = !cache_agrees(&world);
+    let (account, secret) = tokio::try_join!(
+        live_if(account, rooms, &namespace, world.token.account_name().0),
+        live_if(secret, rooms, &namespace, world.token.secret_name()),
+    )?;
+    if let Some(account) = account {
+        world.account = account;
     }
-    if !cache_agrees(&world) {
-        let secret = rooms.reader.live(&namespace, world.token.secret_name()).await?;
-        world.secret = Held::of(secret.map(Arc::new), &uid);
+    if let Some(secret) = secret {
+        world.secret = Held::of(secret, &uid);
     }
     Ok(world)
+}
+
+/// What holds that name, read past the cache; nothing at all where that is not `wanted`.
+async fn live_if<K: Read>(
+    wanted: bool,
+    rooms: &Rooms,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Option<Arc<K>>>, Refusal> {
+    if !wanted {
+        return Ok(None);
+    }
+    Ok(Some(rooms.reader.live(namespace, name).await?.map(Arc::new)))
 }
 
 /// Whether the cached Secret is what the records say. Only then can the cache be rested on.
