@@ -10,7 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     controller::{Caches, Rooms, account, instance, run::run as control, token},
     crd::secret,
-    outside::{Cache, Clock, Reader, Scope, Tasks, Writer, events::Events, metrics::Metrics, server},
+    outside::{
+        Cache, Clock, Reader, Scope, Tasks, Writer,
+        events::{Events, Scribe},
+        metrics::Metrics,
+        server,
+    },
 };
 
 /// How the operator runs.
@@ -35,12 +40,11 @@ pub struct Options {
 /// is half alive looks healthy and does nothing.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let rooms = Arc::new(rooms(&client, clock, &options, metrics.clone()));
-    let stop = options.stop;
+    let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone());
+    let (caches, rooms, stop) = (rooms.caches.clone(), Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
     let triggers = (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms));
-    feed(&rooms, &mut tasks);
-    let caches = &rooms.caches;
+    feed(&caches, &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
     tasks.finishing(
         "the instance controller",
@@ -48,16 +52,22 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     );
     tasks
         .finishing("the account controller", control(rooms.clone(), caches.accounts.store(), triggers.2, stop.clone()));
+    let told = stop.clone();
+    tasks.finishing("the scribe of events", async move {
+        scribe.run(told).await;
+        Ok(())
+    });
     if let Some(listener) = options.listener {
-        let ready = rooms.clone();
-        let probes = server::probes(metrics, move || ready.caches.missing());
+        let probes = server::probes(metrics, move || caches.missing());
         tasks.finishing("the server", server::serve(listener, probes, stop));
     }
+    // From here on only the controllers can publish events: when they have finished, the scribe does.
+    drop(rooms);
     tasks.join().await
 }
 
-/// Everything that a pass may touch, over `client`.
-pub fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc<Metrics>) -> Rooms {
+/// Everything that a pass may touch, over `client`, and what writes the events.
+fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc<Metrics>) -> (Rooms, Scribe) {
     let scope = &options.scope;
     let caches = Caches {
         instances: Cache::new(scope.watch(client)),
@@ -68,22 +78,24 @@ pub fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics:
         ingresses: Cache::new(scope.watch(client)),
         namespaces: Cache::new(scope.watch_namespaces(client)),
     };
-    Rooms {
-        caches,
+    let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
+    let rooms = Rooms {
+        caches: Arc::new(caches),
         reader: Reader::new(client.clone()),
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
-        events: Events::new(client.clone(), options.instance.clone(), metrics.clone()),
+        events,
         clock,
         metrics,
-    }
+    };
+    (rooms, scribe)
 }
 
 /// Fills every cache, each in a task of its own: a slow one does not hold up the others.
-fn feed(rooms: &Arc<Rooms>, tasks: &mut Tasks) {
+fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
     macro_rules! feed {
         ($($cache:ident),*) => {$({
-            let rooms = rooms.clone();
-            tasks.endless(concat!("the watch of ", stringify!($cache)), async move { rooms.caches.$cache.run().await });
+            let caches = caches.clone();
+            tasks.endless(concat!("the watch of ", stringify!($cache)), async move { caches.$cache.run().await });
         })*};
     }
     feed!(instances, accounts, tokens, secrets, services, ingresses, namespaces);

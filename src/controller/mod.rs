@@ -27,7 +27,7 @@ pub struct Rooms {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What there is.
-    pub caches: Caches,
+    pub caches: Arc<Caches>,
     /// Reads past the caches.
     pub reader: Reader,
     /// Writes.

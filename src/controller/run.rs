@@ -52,7 +52,7 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     }
     for note in &settled.notes {
         log(&*object, note);
-        rooms.events.publish(note, &events::reference(&*object)).await;
+        rooms.events.publish(note, &events::reference(&*object));
     }
     Ok(settled.wake)
 }

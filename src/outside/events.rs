@@ -1,6 +1,6 @@
 //! Events (`events.k8s.io/v1`) about what happened to an object.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -8,6 +8,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, Resource, api::PostParams};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, metrics::Metrics};
 use crate::crd::{Reason, name};
@@ -16,6 +18,10 @@ use crate::crd::{Reason, name};
 const MAX_NOTE: usize = 1024;
 /// The longest start of an event's name: the rest of 253 is for what makes it unique.
 const MAX_STEM: usize = 200;
+/// The most events that wait to be written; client-go's recorder keeps as many.
+const QUEUE: usize = 1000;
+/// How long events are still written after the process was told to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Something worth telling about an object, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,31 +46,28 @@ impl Note {
     }
 }
 
-/// Publishes events. An event is a courtesy: one that cannot be written is logged and forgotten.
+/// Takes events, which are written one after another beside the passes: nothing waits for one. An event is a courtesy: one
+/// that cannot be written, or for which the queue has no room, is logged and forgotten.
 ///
 /// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that.
 #[derive(Clone)]
 pub struct Events {
-    client: Client,
     reporter: String,
-    metrics: Arc<Metrics>,
+    queue: mpsc::Sender<Event>,
 }
 
 impl Events {
-    /// Events reported by this process, which `instance` names (its Pod).
-    pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> Self {
-        Self { client, reporter: instance.unwrap_or_else(|| name::MANAGER.into()), metrics }
+    /// Events reported by this process, which `instance` names (its Pod), and what writes them.
+    pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> (Self, Scribe) {
+        let (queue, events) = mpsc::channel(QUEUE);
+        let reporter = instance.unwrap_or_else(|| name::MANAGER.into());
+        (Self { reporter, queue }, Scribe { client, metrics, events })
     }
 
-    /// Publishes `note` about the object that `regarding` names.
-    pub async fn publish(&self, note: &Note, regarding: &ObjectReference) {
-        let event = self.event(note, regarding);
-        let namespace = regarding.namespace.as_deref().unwrap_or("default");
-        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let answer = api.create(&PostParams::default(), &event).await.map(|_| ()).map_err(Refusal::from);
-        self.metrics.write("Event", "create", &answer);
-        if let Err(refusal) = answer {
-            tracing::debug!(%refusal, reason = %note.reason, "could not write an event");
+    /// Has `note` written about the object that `regarding` names.
+    pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
+        if self.queue.try_send(self.event(note, regarding)).is_err() {
+            tracing::debug!(reason = %note.reason, "too many events wait to be written: one is left out");
         }
     }
 
@@ -89,6 +92,39 @@ impl Events {
             reporting_instance: Some(self.reporter.clone()),
             type_: Some(if note.warning { "Warning" } else { "Normal" }.into()),
             ..Event::default()
+        }
+    }
+}
+
+/// Writes the events that [`Events`] takes.
+pub struct Scribe {
+    client: Client,
+    metrics: Arc<Metrics>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Scribe {
+    /// Writes until nobody can publish any more, or for [`GRACE`] after `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let grace = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            () = self.write_all() => {}
+            () = grace => {}
+        }
+    }
+
+    async fn write_all(&mut self) {
+        while let Some(event) = self.events.recv().await {
+            let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+            let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+            let answer = api.create(&PostParams::default(), &event).await.map(|_| ()).map_err(Refusal::from);
+            self.metrics.write("Event", "create", &answer);
+            if let Err(refusal) = answer {
+                tracing::debug!(%refusal, reason = event.reason, "could not write an event");
+            }
         }
     }
 }

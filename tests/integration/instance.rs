@@ -620,7 +620,7 @@ async fn an_instance_that_is_missing_is_waited_for() {
     assert_eq!(refusal(&world, "ci").await, ("InstanceMissing".into(), message));
     assert_eq!(world.condition("ci", "Reconciling").await.unwrap().status, "True");
     unserved(&world, "ci").await;
-    assert_eq!(world.events("ci").await, ["InstanceMissing"]);
+    world.await_events("ci", &["InstanceMissing"]).await;
     world.accepts("Instance", "eem", json!({})).await;
     world.await_reason("ci", "Active").await;
 }
@@ -674,7 +674,7 @@ async fn what_a_token_asks_beyond_its_instances_maximum_is_refused_until_one_of_
         assert_eq!(refusal(&world, name).await, ("Invalid".into(), message.into()));
         assert_eq!(world.condition(name, "Stalled").await.unwrap().status, "True");
         unserved(&world, name).await;
-        assert_eq!(world.events(name).await, ["Invalid"]);
+        world.await_events(name, &["Invalid"]).await;
     }
     world
         .accepts("ApiToken", "at-most", token(json!({"expiry": {"after": "30d"}, "rotation": {"overlap": "2h"}})))
@@ -758,7 +758,7 @@ async fn an_instance_says_which_namespaces_its_tokens_may_live_in() {
     away.await_reason("ci", "NamespaceNotAdmitted").await;
     assert_eq!(refusal(&away, "ci").await, ("NamespaceNotAdmitted".into(), message));
     unserved(&away, "ci").await;
-    assert_eq!(away.events("ci").await, ["NamespaceNotAdmitted"]);
+    away.await_events("ci", &["NamespaceNotAdmitted"]).await;
     // A token elsewhere that does not name the Instance's namespace means another one.
     away.await_reason("lost", "InstanceMissing").await;
 

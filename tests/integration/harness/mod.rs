@@ -239,6 +239,16 @@ impl World {
         about.filter_map(|event| event.reason).collect()
     }
 
+    /// Waits until the events about a token have these reasons, in alphabetical order: they are written after all else.
+    pub async fn await_events(&self, name: &str, reasons: &[&str]) {
+        self.eventually(&format!("the events about {name} are {reasons:?}"), async || {
+            let mut events = self.events(name).await;
+            events.sort();
+            (events == reasons).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until `look` sees something. On failure everything in the namespace is printed.
     pub async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let start = Instant::now();
