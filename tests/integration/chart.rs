@@ -3,19 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use controlplane::helm;
 use k8s_openapi::{
-    api::rbac::v1::{PolicyRule, RoleRef, Subject},
+    api::{
+        core::v1::{Pod, ServiceAccount},
+        rbac::v1::{PolicyRule, RoleRef, Subject},
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
+use kube::api::{Patch, PatchParams, PostParams};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::harness::{World, root};
+use crate::harness::{World, message, root};
 
 /// The namespace that the chart is rendered for.
 const NAMESPACE: &str = "tokenry-system";
@@ -74,6 +78,14 @@ fn values() -> Vec<PathBuf> {
 fn template(args: &[&str]) -> Result<String, String> {
     let chart = chart();
     helm(&[&["template", "tokenry", &chart, "--namespace", NAMESPACE], args].concat())
+}
+
+/// The objects that the chart makes of the values in `file`, where `namespace` stands for each namespace that they name.
+fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    let named = ["namespaceOverride", "scopedNamespace"].into_iter().filter(|value| text.contains(value));
+    let set: Vec<_> = named.map(|value| format!("{value}={namespace}")).collect();
+    rendered(&["--namespace", namespace, "--values", file.to_str().unwrap(), "--set", &set.join(",")])
 }
 
 /// The objects that the chart makes of these values.
@@ -177,18 +189,42 @@ fn it_is_clean_and_renders_with_every_kind_of_values() {
 async fn the_api_server_takes_what_it_renders() {
     let world = World::new("chart").await;
     for file in values() {
-        let file = file.to_str().unwrap();
-        let mut args = vec!["template", "tokenry", "", "--namespace", &world.namespace, "--values", file];
-        let chart = chart();
-        args[2] = &chart;
-        let scoped = format!("scopedNamespace={}", world.namespace);
-        if file.ends_with("scoped-values.yaml") {
-            args.extend(["--set", &scoped]);
-        }
-        let objects = helm(&args).unwrap();
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": rendered_within(&world.namespace, &file)});
         let apply = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "-f", "-"];
-        let done = world.plane.kubectl_with_input(&apply, &objects);
-        assert!(done.is_ok(), "{file}: {}", done.unwrap_err());
+        let done = world.plane.kubectl_with_input(&apply, &objects.to_string());
+        assert!(done.is_ok(), "{}: {}", file.display(), done.unwrap_err());
+    }
+}
+
+#[tokio::test]
+async fn its_pods_are_admitted_where_pod_security_is_restricted() {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let world = World::new("chart").await.beside("restricted", labels).await;
+    for file in values() {
+        for deployment in of_kind(&rendered_within(&world.namespace, &file), "Deployment") {
+            let told = world.tries_pod_of(deployment).await;
+            assert!(told.is_ok(), "{}: {}: {}", file.display(), name(deployment), told.unwrap_err());
+        }
+    }
+    // That it is checked at all.
+    let loose = rendered(&["--set", "securityContext.allowPrivilegeEscalation=true"]);
+    for deployment in of_kind(&loose, "Deployment") {
+        let told = world.tries_pod_of(deployment).await.unwrap_err();
+        assert!(told.contains("violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation"), "{told}");
+    }
+}
+
+impl World {
+    /// What the API server says to a Pod of this Deployment, which is not made. Of Deployments it would ask nothing.
+    async fn tries_pod_of(&self, deployment: &Value) -> Result<Pod, String> {
+        let mut pod = deployment["spec"]["template"].clone();
+        // No Pod is admitted without its account.
+        let account: String = read(&pod["spec"]["serviceAccountName"]);
+        let patch = Patch::Apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}));
+        self.api::<ServiceAccount>().patch(&account, &PatchParams::apply("test"), &patch).await.map_err(message)?;
+        pod["metadata"]["name"] = deployment["metadata"]["name"].clone();
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        self.api::<Pod>().create(&dry_run, &read(&pod)).await.map_err(message)
     }
 }
 
@@ -208,8 +244,38 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "'/verifier/serviceAccount'",
             "additional properties 'nosuch' not allowed",
         ),
+        ("verifier.service.nosuch=1", "'/verifier/service'", "additional properties 'nosuch' not allowed"),
+        (
+            "verifier.podDisruptionBudget.nosuch=1",
+            "'/verifier/podDisruptionBudget'",
+            "additional properties 'nosuch' not allowed",
+        ),
+        ("operator.livenessProbe.nosuch=1", "'/operator/livenessProbe'", "additional properties 'nosuch' not allowed"),
+        (
+            "operator.readinessProbe.httpGet=1",
+            "'/operator/readinessProbe'",
+            "additional properties 'httpGet' not allowed",
+        ),
+        ("operator.service.annotations.a=b", "'/operator/service'", "false schema"),
         ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
         ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
+        ("revisionHistoryLimit=-1", "'/revisionHistoryLimit'", "minimum: got -1, want 0"),
+        (
+            "verifier.podDisruptionBudget.minAvailable=1,verifier.podDisruptionBudget.maxUnavailable=1",
+            "'/verifier/podDisruptionBudget/maxUnavailable'",
+            "value must be ''",
+        ),
+        (
+            "verifier.podDisruptionBudget.minAvailable=most",
+            "'/verifier/podDisruptionBudget/minAvailable'",
+            "does not match pattern",
+        ),
+        ("operator.livenessProbe.periodSeconds=0", "'/operator/livenessProbe/periodSeconds'", "minimum: got 0, want 1"),
+        ("operator.extraVolumes=x", "'/operator/extraVolumes'", "got string, want array"),
+        ("verifier.extraVolumeMounts[0]=x", "'/verifier/extraVolumeMounts/0'", "got string, want object"),
+        ("verifier.extraContainers[0]=x", "'/verifier/extraContainers/0'", "got string, want object"),
+        ("extraObjects[0]=1", "'/extraObjects/0'", "got number, want string or object"),
+        ("namespaceOverride=Issuers", "'/namespaceOverride'", "does not match pattern"),
         ("crds.enabled=yes", "'/crds/enabled'", "got string, want boolean"),
         ("rbac.create=1", "'/rbac/create'", "got number, want boolean"),
         ("scopedNamespace=Team_A", "'/scopedNamespace'", "does not match pattern"),
@@ -226,6 +292,68 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         let said = format!("at {place}: ");
         assert!(error.contains(&said) && error.contains(told), "{set}: {error}");
     }
+}
+
+/// A schema's own properties, or those of the one that it refers to.
+fn properties<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Map<String, Value>> {
+    let referred = schema["$ref"].as_str().map(|place| root.pointer(place.trim_start_matches('#')).unwrap());
+    let schema = referred.unwrap_or(schema);
+    let properties = schema["properties"].as_object()?;
+    assert_eq!(schema["additionalProperties"], false, "it refuses what it does not know: {schema}");
+    Some(properties)
+}
+
+/// The paths of all values that a schema knows and that hold no further values it knows.
+fn known(root: &Value, schema: &Value, path: &str) -> BTreeSet<String> {
+    let Some(properties) = properties(root, schema) else { return BTreeSet::from([path.to_owned()]) };
+    properties.iter().flat_map(|(key, inner)| known(root, inner, &format!("{path}/{key}"))).collect()
+}
+
+/// The schema without what no values file holds: `global` is a parent chart's, and the operator has no Service.
+fn schema() -> (Value, BTreeSet<String>) {
+    let text = fs::read_to_string(root().join("charts/tokenry/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    let mut paths = known(&schema, &schema, "");
+    assert!(paths.remove("/global") && paths.remove("/operator/service/annotations"));
+    (schema, paths)
+}
+
+fn values_of(file: &Path) -> Value {
+    serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+fn the_values_and_their_schema_know_the_same() {
+    let (schema, known) = schema();
+    let values = values_of(&root().join("charts/tokenry/values.yaml"));
+    for path in &known {
+        assert!(values.pointer(path).is_some(), "{path} is in values.schema.json and not in values.yaml");
+    }
+    let mut places = vec![(String::new(), &schema, &values)];
+    while let Some((path, inner, values)) = places.pop() {
+        let Some(properties) = properties(&schema, inner) else { continue };
+        for (key, value) in values.as_object().unwrap() {
+            let path = format!("{path}/{key}");
+            let inner = properties.get(key);
+            let inner = inner.unwrap_or_else(|| panic!("{path} is in values.yaml and not in values.schema.json"));
+            places.push((path, inner, value));
+        }
+    }
+}
+
+#[test]
+fn each_value_is_tried() {
+    let (_, known) = schema();
+    let tried: Vec<_> = values().iter().map(|file| values_of(file)).collect();
+    // What is the same for both components is tried for one of them.
+    let other = |path: &str| match path.strip_prefix("/operator/") {
+        Some(rest) => format!("/verifier/{rest}"),
+        None => path.replacen("/verifier/", "/operator/", 1),
+    };
+    let untried = known
+        .iter()
+        .filter(|path| !tried.iter().any(|v| v.pointer(path).or_else(|| v.pointer(&other(path))).is_some()));
+    assert_eq!(untried.collect::<Vec<_>>(), Vec::<&String>::new(), "no file of charts/tokenry/ci sets these");
 }
 
 #[test]
@@ -374,13 +502,6 @@ fn the_deployments_call_the_program_as_it_can_be_called() {
 
 #[test]
 fn what_is_asked_for_by_values_reaches_the_pods() {
-    let file = root().join("charts/tokenry/ci/mirror-values.yaml");
-    for deployment in of_kind(&rendered(&["--values", file.to_str().unwrap()]), "Deployment") {
-        let pod = &deployment["spec"]["template"]["spec"];
-        let image = pod["containers"][0]["image"].as_str().unwrap();
-        assert!(image.starts_with("mirror.example.com/tokenry@sha256:"), "{image}: a digest wins over the tag");
-        assert_eq!(pod["imagePullSecrets"], json!([{"name": "mirror"}]));
-    }
     let scoped = rendered(&["--set", "scopedNamespace=team-a"]);
     for deployment in of_kind(&scoped, "Deployment") {
         let args: Vec<String> = read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
@@ -395,4 +516,105 @@ fn what_is_asked_for_by_values_reaches_the_pods() {
         .map(|deployment| deployment["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap())
         .collect();
     assert_eq!(accounts, ["my-operator", "default"]);
+}
+
+#[test]
+fn what_is_added_by_values_is_in_the_pods() {
+    let full = root().join("charts/tokenry/ci/full-values.yaml");
+    let objects = rendered(&["--values", full.to_str().unwrap()]);
+    let [operator, verifier] = of_kind(&objects, "Deployment")[..] else { panic!("{objects:?}") };
+    assert_eq!(operator["spec"]["revisionHistoryLimit"], 2);
+    let pod = &operator["spec"]["template"]["spec"];
+    let [container, sidecar] = pod["containers"].as_array().unwrap().as_slice() else { panic!("{pod}") };
+    assert_eq!((&container["name"], &sidecar["name"]), (&json!("operator"), &json!("sidecar")));
+    assert_eq!(container["volumeMounts"], json!([{"name": "scratch", "mountPath": "/tmp"}]));
+    assert_eq!(pod["volumes"], json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]));
+    assert_eq!(pod["priorityClassName"], "system-cluster-critical");
+    let live = json!({
+        "httpGet": {"path": "/healthz", "port": "http"},
+        "initialDelaySeconds": 5, "periodSeconds": 20, "timeoutSeconds": 2, "failureThreshold": 6,
+    });
+    assert_eq!(container["livenessProbe"], live);
+    let ready = json!({
+        "httpGet": {"path": "/readyz", "port": "http"},
+        "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 4,
+    });
+    assert_eq!(verifier["spec"]["template"]["spec"]["containers"][0]["readinessProbe"], ready);
+    assert_eq!(of_kind(&objects, "Service")[0]["metadata"]["annotations"], json!({"example.com/note": "verifier"}));
+}
+
+#[test]
+fn the_image_is_named_by_tag_or_digest() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let by_digest = format!("image.digest={digest}");
+    for (set, wanted) in [
+        ("image.repository=tokenry", "tokenry:0.1.0".to_owned()),
+        ("image.repository=mirror.example.com:5000/tokenry", "mirror.example.com:5000/tokenry:0.1.0".to_owned()),
+        ("image.tag=0.1.1-debug", "tokenry:0.1.1-debug".to_owned()),
+        (&by_digest, format!("tokenry@{digest}")),
+        (&format!("image.tag=ignored,{by_digest}"), format!("tokenry@{digest}")),
+    ] {
+        for deployment in of_kind(&rendered(&["--set", set]), "Deployment") {
+            assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], wanted, "{set}");
+        }
+    }
+    let mirror = root().join("charts/tokenry/ci/mirror-values.yaml");
+    for deployment in of_kind(&rendered(&["--values", mirror.to_str().unwrap()]), "Deployment") {
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "mirror"}]));
+        assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
+    }
+}
+
+#[test]
+fn the_drain_of_a_node_leaves_a_verifier() {
+    let budgets = |args: &[&str]| -> Vec<Value> {
+        let objects = rendered(args);
+        let selector = |name: &str| {
+            let deployments = of_kind(&objects, "Deployment").into_iter();
+            deployments.filter(|d| d["metadata"]["name"] == name).map(|d| d["spec"]["selector"].clone()).next()
+        };
+        let budgets = of_kind(&objects, "PodDisruptionBudget").into_iter().map(|budget| {
+            assert_eq!(Some(&budget["spec"]["selector"]), selector(name(budget)).as_ref());
+            json!([name(budget), budget["spec"]["minAvailable"], budget["spec"]["maxUnavailable"]])
+        });
+        budgets.collect()
+    };
+    let verifier = |least: Value, most: Value| vec![json!(["tokenry-verifier", least, most])];
+    assert_eq!(budgets(&[]), verifier(Value::Null, json!(1)));
+    for (set, wanted) in [
+        ("verifier.podDisruptionBudget.minAvailable=0", verifier(json!(0), Value::Null)),
+        ("verifier.podDisruptionBudget.minAvailable=50%", verifier(json!("50%"), Value::Null)),
+        ("verifier.podDisruptionBudget.maxUnavailable=0", verifier(Value::Null, json!(0))),
+        ("verifier.podDisruptionBudget.maxUnavailable=2", verifier(Value::Null, json!(2))),
+        ("verifier.podDisruptionBudget.maxUnavailable=null", verifier(Value::Null, json!(1))),
+        ("verifier.podDisruptionBudget.enabled=false", vec![]),
+    ] {
+        assert_eq!(budgets(&["--set", set]), wanted, "{set}");
+    }
+    let both = budgets(&["--set", "operator.podDisruptionBudget.enabled=true"]);
+    assert_eq!(both.len(), 2, "{both:?}");
+}
+
+#[test]
+fn another_namespace_is_that_of_everything_in_one() {
+    let objects = rendered(&["--set", "namespaceOverride=issuers"]);
+    let subjects = objects.iter().flat_map(|object| object["subjects"].as_array().into_iter().flatten());
+    let namespaces = subjects
+        .map(|subject| &subject["namespace"])
+        .chain(objects.iter().map(|object| &object["metadata"]["namespace"]).filter(|namespace| !namespace.is_null()));
+    let namespaces: Vec<_> = namespaces.collect();
+    assert!(namespaces.len() > 8 && namespaces.iter().all(|namespace| *namespace == "issuers"), "{namespaces:?}");
+}
+
+#[test]
+fn further_objects_are_rendered_like_templates() {
+    let full = root().join("charts/tokenry/ci/full-values.yaml");
+    let objects = rendered(&["--values", full.to_str().unwrap()]);
+    let told: Vec<_> = of_kind(&objects, "ConfigMap")
+        .into_iter()
+        .map(|object| (name(object), object["metadata"]["namespace"].as_str().unwrap(), &object["data"]))
+        .collect();
+    let (given, text) = (json!({"release": "tokenry"}), json!({"verifiers": "3"}));
+    assert_eq!(told, [("my-issuer-note", NAMESPACE, &given), ("tokenry-replicas", NAMESPACE, &text)]);
 }

@@ -16,6 +16,11 @@
 {{- $name | trunc 54 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Namespace of every object that has one, unless a template says another. */}}
+{{- define "tokenry.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{/* Labels that tell a component's Pods from all others: (list $ "operator"). */}}
 {{- define "tokenry.selectorLabels" -}}
 {{- $ := index . 0 -}}
