@@ -10,6 +10,7 @@ mod instance;
 mod life;
 mod preconditions;
 mod proxy;
+mod release;
 mod rest;
 mod secrecy;
 mod structure;

@@ -115,7 +115,8 @@ impl World {
         Self::within(&plane, name, labels).await
     }
 
-    async fn within(Plane { plane, identities }: &Plane, name: &str, labels: Value) -> Self {
+    /// A fresh namespace of `plane`, with labels.
+    pub async fn within(Plane { plane, identities }: &Plane, name: &str, labels: Value) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::SeqCst));
         let client = plane.client();

@@ -1,0 +1,221 @@
+//! A release of the chart by the real helm: what an upgrade and an uninstall change, and what they leave as it is.
+
+use std::{fs, path::Path};
+
+use controlplane::{ControlPlane, Identities, NAMESPACE};
+use serde_json::{Value, json};
+
+use crate::harness::{Plane, World, clock::Held, root, run::Running};
+
+/// Every object of the chart has it.
+const OURS: &str = "app.kubernetes.io/part-of=tokenry";
+
+/// A release called `tokenry` on a control plane of its own.
+struct Release {
+    plane: &'static ControlPlane,
+    chart: String,
+}
+
+impl Release {
+    /// Nothing is installed yet. The servers end with the process.
+    fn new() -> Self {
+        let plane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+        Self { plane, chart: root().join("charts/tokenry").display().to_string() }
+    }
+
+    fn helm(&self, args: &[&str]) -> Result<String, String> {
+        self.plane.helm(&[args, &["--namespace", NAMESPACE]].concat())
+    }
+
+    fn install(&self, chart: &str, args: &[&str]) {
+        self.helm(&[&["install", "tokenry", chart, "--create-namespace"], args].concat()).unwrap();
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crds", "--selector", OURS]);
+    }
+
+    fn upgrade(&self, args: &[&str]) {
+        self.helm(&[&["upgrade", "tokenry", &self.chart, "--reset-then-reuse-values"], args].concat()).unwrap();
+    }
+
+    fn kubectl(&self, args: &[&str]) -> String {
+        self.plane.kubectl(args).unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    }
+
+    fn get(&self, kind: &str, name: &str) -> Value {
+        let text = self.kubectl(&["get", kind, name, "--namespace", NAMESPACE, "-o", "json"]);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The names of those of our objects in the cluster that are not definitions.
+    fn parts(&self) -> String {
+        let namespaced = "deployments,services,serviceaccounts,poddisruptionbudgets";
+        let get = ["get", "--selector", OURS, "-o", "name"];
+        self.kubectl(&[&get[..], &[namespaced, "--namespace", NAMESPACE]].concat())
+            + &self.kubectl(&[&get[..], &["clusterroles,clusterrolebindings"]].concat())
+    }
+
+    fn definitions(&self) -> String {
+        self.kubectl(&["get", "crds", "--selector", OURS, "-o", "name"])
+    }
+
+    /// The accounts that the components run as. Installed anew, they are others.
+    fn identities(&self) -> Identities {
+        let [operator, verifier] = ["tokenry-operator", "tokenry-verifier"]
+            .map(|account| self.kubectl(&["create", "token", account, "--namespace", NAMESPACE]).trim().to_owned());
+        Identities { operator, verifier }
+    }
+
+    /// A namespace that the accounts of the release serve.
+    async fn world(&self) -> World {
+        let plane = Plane { plane: self.plane, identities: self.identities() };
+        World::within(&plane, "release", json!({})).await
+    }
+}
+
+impl World {
+    /// An operator and a verifier, as the Deployments of the release would run them.
+    async fn components(&self, clock: &Held) -> (Running, Running) {
+        (self.operator(clock).await, self.verifier(clock).await)
+    }
+
+    /// Everything that users and the operator made in the namespace, as it is stored.
+    fn stored(&self) -> Vec<Value> {
+        let kinds = "instances,serviceaccounts.tokenry.dev,apitokens,secrets";
+        let text = self.plane.kubectl(&["get", kinds, "--namespace", &self.namespace, "-o", "json"]).unwrap();
+        let mut list: Value = serde_json::from_str(&text).unwrap();
+        serde_json::from_value(list["items"].take()).unwrap()
+    }
+
+    /// Shows in another namespace that the operator is at work: what is not changed in this one, it has left alone.
+    async fn another_token_is_served(&self) -> World {
+        let another = self.beside("another", json!({})).await;
+        another.smallest().await;
+        another.await_reason("ci", "Active").await;
+        another
+    }
+}
+
+/// Waits until the garbage collector has heard that there are ApiTokens, which it asks about twice in a minute. It collects
+/// nothing of a kind that it never knew.
+async fn collector_knows_tokens(another: &World) {
+    another.delete("ApiToken", "ci").await;
+    another.eventually("the Secret goes", async || another.value("ci").await.is_none().then_some(())).await;
+}
+
+/// Makes the chart of an older release in `folder`: its definition of ApiToken knows no `displayName`.
+fn older(folder: &Path) -> String {
+    let chart = folder.join("tokenry");
+    copy(&root().join("charts/tokenry"), &chart);
+    let edit = |path: &str, change: &dyn Fn(String) -> String| {
+        let path = chart.join(path);
+        fs::write(&path, change(fs::read_to_string(&path).unwrap())).unwrap();
+    };
+    edit("Chart.yaml", &|text| text.replace("0.1.0", "0.0.9"));
+    edit("files/crds/apitokens.tokenry.dev.yaml", &|text| {
+        let mut definition: Value = serde_saphyr::from_str(&text).unwrap();
+        let fields = definition.pointer_mut(SPEC).unwrap().as_object_mut().unwrap();
+        fields.remove("displayName").unwrap();
+        definition.to_string()
+    });
+    chart.display().to_string()
+}
+
+/// Where a definition lists the fields of a spec.
+const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_brings_the_definitions_up_to_date_and_leaves_tokens_as_they_are() {
+    let release = Release::new();
+    release.install(&older(release.plane.directory()), &["--set", "verifier.replicaCount=1"]);
+    let (world, clock) = (release.world().await, Held::default());
+    let (operator, verifier) = world.components(&clock).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "displayName": "Exporter"});
+    let token = world.accepts("ApiToken", "ci", spec).await;
+    assert_eq!(token.data["spec"].get("displayName"), None, "the older definition does not know it");
+    world.await_reason("ci", "Active").await;
+    let value = world.value("ci").await.unwrap();
+    let before = world.stored();
+    assert_eq!(before.len(), 4, "{before:?}");
+
+    release.upgrade(&["--set", "verifier.replicaCount=3,log.level=debug"]);
+    let deployment = release.get("deployment", "tokenry-verifier");
+    assert_eq!(deployment["spec"]["replicas"], 3);
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"]["helm.sh/chart"], "tokenry-0.1.0");
+    let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert!(args.as_array().unwrap().contains(&json!("--log-level=debug")), "{args}");
+    let definition = release.get("crd", "apitokens.tokenry.dev");
+    assert_eq!(definition["metadata"]["labels"]["app.kubernetes.io/version"], "0.1.0");
+    assert_eq!(definition.pointer(SPEC).unwrap()["displayName"]["type"], "string");
+    operator.stop().await;
+    let operator = world.operator(&clock).await;
+    world.another_token_is_served().await;
+    assert_eq!(world.stored(), before);
+    assert_eq!(verifier.present(&world, &value).await, 200);
+
+    // Definitions that the release no longer has are kept too.
+    release.upgrade(&["--set", "crds.enabled=false"]);
+    world.another_token_is_served().await;
+    assert_eq!(world.stored(), before);
+    let token = world.change("ApiToken", "ci", json!({"displayName": "Exporter"})).await.unwrap();
+    assert_eq!(token.data["spec"]["displayName"], "Exporter");
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes_over() {
+    let release = Release::new();
+    release.install(&release.chart, &[]);
+    let (mut world, clock) = (release.world().await, Held::default());
+    let (operator, verifier) = world.components(&clock).await;
+    world.smallest().await;
+    world.await_reason("ci", "Active").await;
+    let value = world.value("ci").await.unwrap();
+    let (before, parts, definitions) = (world.stored(), release.parts(), release.definitions());
+    assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 16, 3), "{parts}{definitions}");
+    operator.stop().await;
+    verifier.stop().await;
+
+    let told = release.helm(&["uninstall", "tokenry"]).unwrap();
+    for kind in ["instances", "serviceaccounts", "apitokens"] {
+        assert!(
+            told.contains(&format!("[CustomResourceDefinition] {kind}.tokenry.dev")),
+            "it says what is kept: {told}"
+        );
+    }
+    assert_eq!((release.parts(), release.definitions()), (String::new(), definitions.clone()));
+    assert_eq!(world.stored(), before);
+
+    let other = ["install", "other", &release.chart, "--dry-run=server"];
+    let told = release.helm(&other).unwrap_err();
+    assert!(told.contains("cannot be imported into the current release"), "{told}");
+    release.helm(&[&other[..], &["--take-ownership"]].concat()).unwrap();
+
+    release.install(&release.chart, &[]);
+    assert_eq!((release.parts(), release.definitions()), (parts, definitions));
+    world.identities = release.identities();
+    let (operator, verifier) = world.components(&clock).await;
+    let another = world.another_token_is_served().await;
+    assert_eq!(world.stored(), before);
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    operator.stop().await;
+    verifier.stop().await;
+
+    release.upgrade(&["--set", "crds.keep=false"]);
+    assert_eq!(world.stored(), before);
+    collector_knows_tokens(&another).await;
+    release.helm(&["uninstall", "tokenry"]).unwrap();
+    world.eventually("the definitions go", async || release.definitions().is_empty().then_some(())).await;
+    world.eventually("the Secrets go", async || world.value("ci").await.is_none().then_some(())).await;
+}
