@@ -93,7 +93,7 @@ async fn nothing_is_written_at_rest_however_often_it_is_looked_at() {
     let operator = world.operator(&clock).await;
     one_of_each(&world).await;
     stand_still(&world).await;
-    let (_, offset) = world.plane.audit_from(0);
+    let offset = world.plane.audit_end();
     let before = versions(&world).await;
 
     let objects = before.len() as u64;
@@ -122,7 +122,7 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
     world.accepts("Instance", "eem", json!({})).await;
     world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "eem"}})).await;
     stand_still(&world).await;
-    let (_, offset) = world.plane.audit_from(0);
+    let offset = world.plane.audit_end();
     world
         .accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}}))
         .await;

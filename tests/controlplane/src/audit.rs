@@ -20,6 +20,8 @@ rules:
 pub struct AuditEvent {
     /// The name of the authenticated user.
     pub user: String,
+    /// Whom the user acted as; empty for nobody else.
+    pub impersonated: String,
     /// What was asked: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
     pub verb: String,
     /// The API group; empty for the core group and for what is no resource.
@@ -34,18 +36,21 @@ pub struct AuditEvent {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// Whether there was a right to ask this. One may still be refused: an apply that would create also needs the right to
+    /// create, and nothing is created in a namespace that is being deleted.
+    pub authorized: bool,
     /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
     pub time: String,
     /// What was sent, for writes to the group `tokenry.dev`; [`Value::Null`] for all else.
     pub request: Value,
 }
 
-/// The events of complete requests in `lines`, the text of an audit log.
+/// The events of answered requests in `lines`, the text of an audit log.
 pub(crate) fn parse(lines: &str) -> Vec<AuditEvent> {
     lines
         .lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .filter(|line| line.stage == "ResponseComplete")
+        .filter(Line::is_answer)
         .map(AuditEvent::from)
         .collect()
 }
@@ -57,17 +62,28 @@ struct Line {
     verb: String,
     user: User,
     #[serde(default)]
+    impersonated_user: User,
+    #[serde(default)]
     object_ref: ObjectReference,
     #[serde(default)]
     response_status: Status,
+    #[serde(default)]
+    annotations: Annotations,
     #[serde(default)]
     request_object: Value,
     request_received_timestamp: String,
 }
 
-#[derive(Deserialize)]
+impl Line {
+    /// A watch is answered when it begins, and complete only when it ends.
+    fn is_answer(&self) -> bool {
+        self.stage == if self.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct User {
-    #[serde(default)]
     username: String,
 }
 
@@ -87,11 +103,19 @@ struct Status {
     code: u16,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "authorization.k8s.io/decision")]
+    decision: String,
+}
+
 impl From<Line> for AuditEvent {
     fn from(line: Line) -> Self {
         let object = line.object_ref;
         Self {
             user: line.user.username,
+            impersonated: line.impersonated_user.username,
             verb: line.verb,
             group: object.api_group,
             resource: object.resource,
@@ -99,6 +123,7 @@ impl From<Line> for AuditEvent {
             namespace: object.namespace,
             name: object.name,
             code: line.response_status.code,
+            authorized: line.annotations.decision == "allow",
             time: line.request_received_timestamp,
             request: line.request_object,
         }
@@ -110,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_what_is_complete_and_skips_the_rest() {
+    fn gives_each_answer_once_and_skips_the_rest() {
         let complete = r#"{"stage":"ResponseComplete","verb":"get","user":{"username":"a"},
             "responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z"}"#
             .replace('\n', "");
@@ -119,5 +144,8 @@ mod tests {
         let events = parse(&format!("{started}\n{complete}\n{half}"));
         let [event] = &events[..] else { panic!("{events:?}") };
         assert_eq!((&*event.user, &*event.resource, event.code), ("a", "", 200));
+        let watch = |line: &str| line.replace(r#""get""#, r#""watch""#);
+        assert_eq!(parse(&watch(&started)).len(), 1);
+        assert_eq!(parse(&watch(&format!("{started}\n{complete}"))).len(), 1);
     }
 }
