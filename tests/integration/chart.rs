@@ -7,63 +7,28 @@ use std::{
     process::Command,
 };
 
-use controlplane::helm;
+use controlplane::{NAMESPACE, helm};
+use http::StatusCode;
 use k8s_openapi::{
-    api::{
-        core::v1::{Pod, ServiceAccount},
-        rbac::v1::{PolicyRule, RoleRef, Subject},
-    },
+    api::core::v1::{Pod, ServiceAccount},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::api::{Patch, PatchParams, PostParams};
-use serde::Deserialize;
+use kube::{
+    Client,
+    api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams},
+    core::Request,
+};
 use serde_json::{Map, Value, json};
 
-use crate::harness::{World, message, root};
+use crate::harness::{
+    OPERATOR, World,
+    grants::{CHART, Grants, name, of_kind, read, rendered, template},
+    message, root,
+};
 
-/// The namespace that the chart is rendered for.
-const NAMESPACE: &str = "tokenry-system";
-
-/// One right: group, resource, verb.
-type Right = (String, String, String);
-
-/// What the operator asks of the API server, and where in the source.
-const OPERATOR: &[(&str, &str, &[&str])] = &[
-    // outside/cache; no spec is ever written.
-    ("tokenry.dev", "instances", &["list", "watch"]),
-    ("tokenry.dev", "apitokens", &["list", "watch"]),
-    // outside/cache; controller/token: the live read of a bound account, and the account that a token implies, by apply.
-    ("tokenry.dev", "serviceaccounts", &["list", "watch", "get", "create", "patch"]),
-    // outside/writer: every status.
-    ("tokenry.dev", "instances/status", &["patch"]),
-    ("tokenry.dev", "serviceaccounts/status", &["patch"]),
-    ("tokenry.dev", "apitokens/status", &["patch"]),
-    // outside/cache; controller/token: the live read before a repair, publish, and removal of what was revoked.
-    ("", "secrets", &["list", "watch", "get", "create", "patch", "delete"]),
-    // outside/cache; controller/instance: the objects of endpoints.
-    ("", "services", &["list", "watch", "create", "patch", "delete"]),
-    ("networking.k8s.io", "ingresses", &["list", "watch", "create", "patch", "delete"]),
-    // outside/events.
-    ("events.k8s.io", "events", &["create"]),
-    // outside/cache: labels, and whether it is being deleted.
-    ("", "namespaces", &["list", "watch"]),
-];
-
-/// What the verifier asks of it: verifier/feed alone.
-const VERIFIER: &[(&str, &str, &[&str])] = &[
-    ("tokenry.dev", "instances", &["list", "watch"]),
-    ("tokenry.dev", "serviceaccounts", &["list", "watch"]),
-    ("tokenry.dev", "apitokens", &["list", "watch"]),
-    ("", "namespaces", &["list", "watch"]),
-];
-
-/// What users may be granted.
-const VIEW: &[&str] = &["get", "list", "watch"];
-const EDIT: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
-
-fn chart() -> String {
-    root().join("charts/tokenry").display().to_string()
-}
+/// Our kinds, and what they are called in rules.
+const KINDS: [(&str, &str); 3] =
+    [("Instance", "instances"), ("ServiceAccount", "serviceaccounts"), ("ApiToken", "apitokens")];
 
 /// Every set of values that the chart is tried with.
 fn values() -> Vec<PathBuf> {
@@ -75,11 +40,6 @@ fn values() -> Vec<PathBuf> {
     files
 }
 
-fn template(args: &[&str]) -> Result<String, String> {
-    let chart = chart();
-    helm(&[&["template", "tokenry", &chart, "--namespace", NAMESPACE], args].concat())
-}
-
 /// The objects that the chart makes of the values in `file`, where `namespace` stands for each namespace that they name.
 fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
@@ -88,91 +48,11 @@ fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
     rendered(&["--namespace", namespace, "--values", file.to_str().unwrap(), "--set", &set.join(",")])
 }
 
-/// The objects that the chart makes of these values.
-fn rendered(args: &[&str]) -> Vec<Value> {
-    let text = template(args).unwrap_or_else(|error| panic!("{args:?}: {error}"));
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-    objects.into_iter().filter(|object| !object.is_null()).collect()
-}
-
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    objects.iter().filter(|object| object["kind"] == kind).collect()
-}
-
-fn name(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap()
-}
-
-fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
-    serde_json::from_value(value.clone()).unwrap()
-}
-
-fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for rule in rules {
-        assert!(rule.non_resource_urls.is_none(), "{rule:?}");
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                rights.extend(rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
-            }
-        }
-    }
-    rights
-}
-
-fn table(rows: &[(&str, &str, &[&str])]) -> BTreeSet<Right> {
-    let rights = rows.iter().flat_map(|(group, resource, verbs)| {
-        verbs.iter().map(|verb| (group.to_string(), resource.to_string(), verb.to_string()))
-    });
-    rights.collect()
-}
-
-/// The roles in `objects`, and for each the accounts that it is bound to with where: a namespace, or everywhere.
-struct Grants {
-    rules: BTreeMap<String, BTreeSet<Right>>,
-    bound: Vec<(String, String, Option<String>)>,
-}
-
-impl Grants {
-    fn of(objects: &[Value]) -> Self {
-        assert!(of_kind(objects, "Role").is_empty(), "every role is a ClusterRole");
-        let roles = of_kind(objects, "ClusterRole").into_iter();
-        let rules = roles.map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"])))).collect();
-        let mut bound = Vec::new();
-        for binding in [of_kind(objects, "ClusterRoleBinding"), of_kind(objects, "RoleBinding")].concat() {
-            let role: RoleRef = read(&binding["roleRef"]);
-            assert_eq!(role.kind, "ClusterRole");
-            let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
-            assert_eq!(namespace.is_some(), binding["kind"] == "RoleBinding");
-            for subject in read::<Vec<Subject>>(&binding["subjects"]) {
-                assert_eq!((subject.kind.as_str(), subject.namespace.as_deref()), ("ServiceAccount", Some(NAMESPACE)));
-                bound.push((subject.name, role.name.clone(), namespace.clone()));
-            }
-        }
-        Self { rules, bound }
-    }
-
-    /// What an account is granted, by where.
-    fn to(&self, account: &str) -> BTreeMap<Option<String>, BTreeSet<Right>> {
-        let mut granted: BTreeMap<_, BTreeSet<Right>> = BTreeMap::new();
-        for (_, role, place) in self.bound.iter().filter(|(name, ..)| name == account) {
-            granted.entry(place.clone()).or_default().extend(self.rules[role].iter().cloned());
-        }
-        granted
-    }
-
-    /// The roles that are bound to nobody: those for users.
-    fn for_users(&self) -> BTreeMap<&str, &BTreeSet<Right>> {
-        let unbound = self.rules.iter().filter(|(name, _)| !self.bound.iter().any(|(_, role, _)| role == *name));
-        unbound.map(|(name, rights)| (name.as_str(), rights)).collect()
-    }
-}
-
 #[test]
 fn it_is_clean_and_renders_with_every_kind_of_values() {
     for file in values() {
         let file = file.to_str().unwrap();
-        helm(&["lint", "--strict", &chart(), "--values", file]).unwrap_or_else(|error| panic!("{file}: {error}"));
+        helm(&["lint", "--strict", CHART, "--values", file]).unwrap_or_else(|error| panic!("{file}: {error}"));
         let objects = rendered(&["--values", file]);
         assert_eq!(of_kind(&objects, "Deployment").len(), 2, "{file}");
         assert_eq!(of_kind(&objects, "Service").len(), 1, "{file}");
@@ -357,16 +237,6 @@ fn each_value_is_tried() {
 }
 
 #[test]
-fn the_components_are_granted_exactly_what_they_ask_for() {
-    let grants = Grants::of(&rendered(&[]));
-    let everywhere = |rights| BTreeMap::from([(None, table(rights))]);
-    assert_eq!(grants.to("tokenry-operator"), everywhere(OPERATOR));
-    assert_eq!(grants.to("tokenry-verifier"), everywhere(VERIFIER));
-    let accounts: BTreeSet<_> = grants.bound.iter().map(|(account, ..)| account.as_str()).collect();
-    assert_eq!(accounts, BTreeSet::from(["tokenry-operator", "tokenry-verifier"]));
-}
-
-#[test]
 fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
     for file in values() {
         let file = file.to_str().unwrap();
@@ -375,39 +245,43 @@ fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
         let account =
             of_kind(&objects, "Deployment").into_iter().find(|deployment| name(deployment).ends_with("-verifier"));
         let account = account.unwrap()["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap().to_owned();
-        for (_, resource, verb) in grants.to(&account).into_values().flatten() {
-            assert!(!resource.contains("secrets") && !resource.contains('*'), "{file}: {resource}");
-            assert!(["list", "watch"].contains(&verb.as_str()), "{file}: {verb} {resource}");
+        for right in grants.to(&account).into_values().flatten() {
+            assert!(!right.resource.contains("secrets") && !right.resource.contains('*'), "{file}: {right}");
+            assert!(["list", "watch"].contains(&right.verb.as_str()), "{file}: {right}");
         }
     }
 }
 
 #[test]
 fn one_namespace_is_served_with_rights_in_it_alone() {
-    let grants = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
-    for (account, rights) in [("tokenry-operator", OPERATOR), ("tokenry-verifier", VERIFIER)] {
-        let (cluster, inside): (Vec<_>, Vec<_>) = rights.iter().partition(|(_, resource, _)| *resource == "namespaces");
-        let wanted = BTreeMap::from([(None, table(&cluster)), (Some("team-a".to_owned()), table(&inside))]);
-        assert_eq!(grants.to(account), wanted);
+    let everywhere = Grants::of(&rendered(&[]));
+    let scoped = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
+    for account in ["tokenry-operator", "tokenry-verifier"] {
+        let rights = everywhere.to(account).remove(&None).unwrap();
+        // A namespace's labels lie in no namespace.
+        let (outside, inside) = rights.into_iter().partition(|right| right.resource == "namespaces");
+        assert_eq!(scoped.to(account), BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
     }
 }
 
 #[test]
 fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
+    let kinds = BTreeSet::from(KINDS.map(|(_, resource)| ("tokenry.dev", resource)));
     for file in values() {
         let file = file.to_str().unwrap();
         let objects = rendered(&["--values", file]);
         let grants = Grants::of(&objects);
-        let kinds =
-            |verbs| table(&["instances", "serviceaccounts", "apitokens"].map(|kind| ("tokenry.dev", kind, verbs)));
         let roles = grants.for_users();
-        if grants.rules.is_empty() {
-            assert!(file.ends_with("byo-values.yaml") && grants.bound.is_empty(), "{file}");
+        if roles.is_empty() {
+            assert!(file.ends_with("byo-values.yaml") && grants.all().is_empty(), "{file}");
             continue;
         }
         let [(edit, may_edit), (view, may_view)] = roles.into_iter().collect::<Vec<_>>()[..] else { panic!("{file}") };
         assert!(edit.ends_with("-edit") && view.ends_with("-view"), "{file}: {edit}, {view}");
-        assert_eq!((may_edit, may_view), (&kinds(EDIT), &kinds(VIEW)), "{file}");
+        for rights in [may_edit, may_view] {
+            let granted: BTreeSet<_> = rights.iter().map(|right| (&*right.group, &*right.resource)).collect();
+            assert_eq!(granted, kinds, "{file}");
+        }
         let aggregated = of_kind(&objects, "ClusterRole").into_iter().filter(|role| {
             let labels = role["metadata"]["labels"].as_object().unwrap();
             labels.keys().any(|label| label.starts_with("rbac.authorization.k8s.io/aggregate-to-"))
@@ -415,6 +289,67 @@ fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
         let aggregated: Vec<_> = aggregated.map(name).collect();
         let wanted = if file.ends_with("scoped-values.yaml") { vec![] } else { vec![view, edit] };
         assert_eq!(aggregated, wanted, "{file}");
+    }
+}
+
+/// A request about the object `it` of a kind: as a whole, or about a part of it such as `status`.
+fn request(verb: &str, path: &str, part: &str, object: &Value) -> http::Request<Vec<u8>> {
+    let (request, put) = (Request::new(path), PostParams::default());
+    let body = serde_json::to_vec(object).unwrap();
+    let nothing = Patch::Merge(json!({}));
+    let request = match (verb, part) {
+        ("get", "") => request.get("it", &GetParams::default()),
+        ("list", "") => request.list(&ListParams::default()),
+        ("watch", "") => request.watch(&WatchParams::default().timeout(1), "0"),
+        ("create", "") => request.create(&put, body),
+        ("update", "") => request.replace("it", &put, body),
+        ("patch", "") => request.patch("it", &PatchParams::default(), &nothing),
+        ("delete", "") => request.delete("it", &DeleteParams::default()),
+        ("deletecollection", "") => request.delete_collection(&DeleteParams::default(), &ListParams::default()),
+        ("get", _) => request.get_subresource(part, "it"),
+        ("update", _) => request.replace_subresource(part, "it", &put, body),
+        ("patch", _) => request.patch_subresource(part, "it", &PatchParams::default(), &nothing),
+        _ => panic!("{verb} {part}"),
+    };
+    request.unwrap()
+}
+
+async fn answer(client: &Client, request: http::Request<Vec<u8>>) -> StatusCode {
+    client.send(request.map(kube::client::Body::from)).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_user_can_do_what_the_role_says_and_nothing_else() {
+    let world = World::new("roles").await;
+    let view = (world.acting_by("tokenry-view"), ["get", "list", "watch"].as_slice());
+    let edit =
+        (world.acting_by("tokenry-edit"), ["create", "update", "patch", "delete", "deletecollection"].as_slice());
+    for (kind, resource) in KINDS {
+        let path = format!("/apis/tokenry.dev/v1alpha1/namespaces/{}/{resource}", world.namespace);
+        let spec = if kind == "Instance" { json!({}) } else { json!({"instanceRef": {"name": "eem"}}) };
+        let new = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": "it"}, "spec": spec});
+        // A role is in force some moments after it is bound. Neither of these changes anything.
+        for (client, harmless) in [(&view.0, "list"), (&edit.0, "deletecollection")] {
+            let allowed = async || answer(client, request(harmless, &path, "", &new)).await.is_success().then_some(());
+            world.eventually(&format!("a user may {harmless} {resource}"), allowed).await;
+        }
+        let object = async || world.client.request(request("get", &path, "", &new)).await.unwrap_or(new.clone());
+        let tried = async |verb: &str, part: &str, may: bool, client: &Client| {
+            let answer = answer(client, request(verb, &path, part, &object().await)).await;
+            assert!(if may { answer.is_success() } else { answer == 403 }, "{verb} {resource} {part}: {answer}");
+        };
+        for verb in ["create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"] {
+            // Who may not comes first and finds things as who may.
+            let mut users = [&view, &edit];
+            users.sort_by_key(|(_, verbs)| verbs.contains(&verb));
+            for (client, verbs) in users {
+                tried(verb, "", verbs.contains(&verb), client).await;
+            }
+        }
+        for verb in ["get", "update", "patch"] {
+            tried(verb, "status", false, &view.0).await;
+            tried(verb, "status", false, &edit.0).await;
+        }
     }
 }
 
@@ -433,11 +368,8 @@ async fn a_user_who_may_edit_a_namespace_may_make_tokens_and_write_no_status() {
         let answer = world.plane.kubectl(&args);
         answer.is_ok_and(|answer| answer.trim() == "yes")
     };
-    for kind in ["instances", "serviceaccounts", "apitokens"].map(|kind| format!("{kind}.tokenry.dev")) {
-        assert!(
-            may("system:serviceaccount:tokenry-system:tokenry-operator", "patch", &kind, "status"),
-            "the operator may"
-        );
+    for kind in KINDS.map(|(_, resource)| format!("{resource}.tokenry.dev")) {
+        assert!(may(OPERATOR, "patch", &kind, "status"), "the operator may");
         // The roles of the cluster take in those of the chart some moments later.
         for (user, verb) in [("view", "list"), ("edit", "create"), ("admin", "delete")] {
             let what = format!("{user} may {verb} {kind}");

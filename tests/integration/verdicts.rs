@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 use tokenry::token::format;
 
-use crate::harness::{World, clock::Held, run::Running};
+use crate::harness::{VERIFIER, World, clock::Held, run::Running};
 
 fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -166,16 +166,14 @@ async fn an_unknown_id_is_waited_for_and_then_refused() {
 #[tokio::test]
 async fn the_verifier_may_read_no_secret_and_write_nothing() {
     let world = World::new("rights").await;
-    let verifier = world.plane.client_for(&world.identities.verifier);
-    let secrets: Api<Secret> = Api::namespaced(verifier, &world.namespace);
+    let secrets: Api<Secret> = Api::namespaced(world.acting_as(VERIFIER), &world.namespace);
     assert!(matches!(secrets.list(&ListParams::default()).await, Err(kube::Error::Api(status)) if status.code == 403));
     let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
     for verb in ["get", "list", "watch", "create", "patch", "update", "delete"] {
         let attributes = json!({"verb": verb, "resource": "secrets", "namespace": world.namespace});
         let status = json!({"verb": "patch", "group": "tokenry.dev", "resource": "apitokens", "subresource": "status", "namespace": world.namespace});
         for attributes in [attributes, status] {
-            let user = "system:serviceaccount:tokenry-system:tokenry-verifier";
-            let review = json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": attributes}});
+            let review = json!({"metadata": {}, "spec": {"user": VERIFIER, "resourceAttributes": attributes}});
             let review =
                 reviews.create(&PostParams::default(), &serde_json::from_value(review).unwrap()).await.unwrap();
             assert!(!review.status.unwrap().allowed, "{attributes}");

@@ -1,9 +1,12 @@
 //! What every test stands on: one control plane for all, a namespace for each.
 
 pub mod clock;
+mod evidence;
 pub mod fault;
+pub mod grants;
 pub mod proxy;
 pub mod run;
+mod witness;
 
 use std::{
     path::Path,
@@ -74,25 +77,21 @@ pub struct World {
     since: u64,
 }
 
-/// What is forbidden fails a test: the rights of the chart have to do, for whatever the operator does in it.
+/// What was asked meanwhile is evidence.
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let (events, _) = self.plane.audit_from(self.since);
-        let ours = events.iter().filter(|event| event.namespace == self.namespace && event.user == OPERATOR);
-        let denied: Vec<_> = ours.filter(|event| event.code == 403).collect();
-        // Nothing new is allowed in a namespace that is being deleted, whatever the rights.
-        let going = events
-            .iter()
-            .any(|event| event.verb == "delete" && event.resource == "namespaces" && event.name == self.namespace);
-        assert!(denied.is_empty() || going, "the operator was forbidden to: {denied:?}");
+        witness::ended(self);
     }
 }
 
 /// Who the operator is to the API server.
 pub const OPERATOR: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
+/// And who the verifier is.
+pub const VERIFIER: &str = "system:serviceaccount:tokenry-system:tokenry-verifier";
+
+/// How the user names of our accounts begin, and those of users who are named after a role of the chart.
+const ACCOUNT: &str = "system:serviceaccount:tokenry-system:";
+const ROLE: &str = "role:";
 
 impl World {
     /// A fresh namespace of the shared control plane. Its operators and verifiers look at nothing else.
@@ -123,8 +122,11 @@ impl World {
         let object = json!({"metadata": {"name": namespace, "labels": labels}});
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        let (_, since) = plane.audit_from(0);
-        Self { plane, identities: identities.clone(), namespace, client, scope: Scope::Cluster, since }
+        let since = plane.audit_end();
+        let identities = identities.clone();
+        let world = Self { plane, identities, namespace, client, scope: Scope::Cluster, since };
+        witness::begun(&world);
+        world
     }
 
     fn scoped(mut self) -> Self {
@@ -138,6 +140,21 @@ impl World {
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A client that acts as `user`. What it is refused is refused on purpose, and is nobody's fault.
+    pub fn acting_as(&self, user: &str) -> Client {
+        let mut config = self.plane.config(self.plane.admin_token());
+        config.auth_info.impersonate = Some(user.to_owned());
+        Client::try_from(config).unwrap()
+    }
+
+    /// A client that acts as a user with one role of the chart in this namespace, and nothing else.
+    pub fn acting_by(&self, role: &str) -> Client {
+        let user = format!("{ROLE}{role}");
+        let binding = ["create", "rolebinding", role, "--clusterrole", role, "--user", &user];
+        self.plane.kubectl(&[&binding[..], &["--namespace", &self.namespace]].concat()).unwrap();
+        self.acting_as(&user)
     }
 
     /// Any object of ours by kind and name.

@@ -1,0 +1,100 @@
+//! What the chart renders, and whom it grants what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controlplane::{NAMESPACE, helm};
+use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::evidence::{Right, Rights};
+
+/// The chart's folder.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tokenry");
+
+pub fn template(args: &[&str]) -> Result<String, String> {
+    helm(&[&["template", "tokenry", CHART, "--namespace", NAMESPACE], args].concat())
+}
+
+/// The objects that the chart makes of these values.
+pub fn rendered(args: &[&str]) -> Vec<Value> {
+    let text = template(args).unwrap_or_else(|error| panic!("{args:?}: {error}"));
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    objects.into_iter().filter(|object| !object.is_null()).collect()
+}
+
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+pub fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+pub fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        assert!(rule.non_resource_urls.is_none() && rule.resource_names.is_none(), "{rule:?}");
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let right =
+                    |verb: &String| Right { group: group.clone(), resource: resource.clone(), verb: verb.clone() };
+                rights.extend(rule.verbs.iter().map(right));
+            }
+        }
+    }
+    rights
+}
+
+/// The roles in `objects`, and for each the accounts that it is bound to with where: a namespace, or everywhere.
+pub struct Grants {
+    rules: BTreeMap<String, BTreeSet<Right>>,
+    bound: Vec<(String, String, Option<String>)>,
+}
+
+impl Grants {
+    pub fn of(objects: &[Value]) -> Self {
+        assert!(of_kind(objects, "Role").is_empty(), "every role is a ClusterRole");
+        let roles = of_kind(objects, "ClusterRole").into_iter();
+        let rules = roles.map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"])))).collect();
+        let mut bound = Vec::new();
+        for binding in [of_kind(objects, "ClusterRoleBinding"), of_kind(objects, "RoleBinding")].concat() {
+            let role: RoleRef = read(&binding["roleRef"]);
+            assert_eq!(role.kind, "ClusterRole");
+            let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
+            assert_eq!(namespace.is_some(), binding["kind"] == "RoleBinding");
+            for subject in read::<Vec<Subject>>(&binding["subjects"]) {
+                assert_eq!((subject.kind.as_str(), subject.namespace.as_deref()), ("ServiceAccount", Some(NAMESPACE)));
+                bound.push((subject.name, role.name.clone(), namespace.clone()));
+            }
+        }
+        Self { rules, bound }
+    }
+
+    /// What an account is granted, by where.
+    pub fn to(&self, account: &str) -> BTreeMap<Option<String>, BTreeSet<Right>> {
+        let mut granted: BTreeMap<_, BTreeSet<Right>> = BTreeMap::new();
+        for (_, role, place) in self.bound.iter().filter(|(name, ..)| name == account) {
+            granted.entry(place.clone()).or_default().extend(self.rules[role].iter().cloned());
+        }
+        granted
+    }
+
+    /// What every account is granted anywhere, and what every role for users grants.
+    pub fn all(&self) -> Rights {
+        let accounts = self.bound.iter().map(|(account, ..)| account);
+        let to_accounts = accounts.map(|account| (account.clone(), self.to(account).into_values().flatten().collect()));
+        let to_users = self.for_users().into_iter().map(|(role, rights)| (role.to_owned(), rights.clone()));
+        to_accounts.chain(to_users).collect()
+    }
+
+    /// The roles that are bound to nobody: those for users.
+    pub fn for_users(&self) -> BTreeMap<&str, &BTreeSet<Right>> {
+        let unbound = self.rules.iter().filter(|(name, _)| !self.bound.iter().any(|(_, role, _)| role == *name));
+        unbound.map(|(name, rights)| (name.as_str(), rights)).collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! Least rights: what the chart grants is what the tests of `integration` used, and nothing that they needed was refused.
+
+#[path = "integration/harness/evidence.rs"]
+mod evidence;
+#[path = "integration/harness/grants.rs"]
+mod grants;
+
+use std::{collections::BTreeSet, error::Error, fs, path::Path};
+
+use evidence::{Entry, Rights};
+use grants::{Grants, rendered};
+
+const RUN: &str = "run `cargo test --test integration` without a filter, and then this test again";
+const UNUSED: &str = "granted by the chart and used by no test; remove it, or test what needs it";
+const UNGRANTED: &str = "used by a test and not granted by the chart; grant it, or run the tests again without it";
+const REFUSED: &str = "refused in a test; grant it, or do without it";
+
+/// What the last run left behind.
+#[derive(Default)]
+struct Evidence {
+    tests: usize,
+    of: usize,
+    unwell: BTreeSet<String>,
+    used: Rights,
+    refused: BTreeSet<String>,
+}
+
+impl Evidence {
+    fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut evidence = Self::default();
+        for line in fs::read_to_string(path)?.lines() {
+            evidence.add(serde_json::from_str(line)?);
+        }
+        Ok(evidence)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Run { tests, of } => (self.tests, self.of) = (tests, of),
+            Entry::Begun { namespace } => _ = self.unwell.insert(namespace),
+            Entry::Ended { namespace, well, used, refused } => {
+                if well {
+                    self.unwell.remove(&namespace);
+                }
+                self.refused.extend(refused);
+                used.into_iter().for_each(|(holder, rights)| self.used.entry(holder).or_default().extend(rights));
+            }
+        }
+    }
+
+    /// Why it cannot say that a right is not used.
+    fn gap(&self) -> Option<String> {
+        let Self { tests, of, unwell, .. } = self;
+        if tests < of {
+            return Some(format!("ran {tests} of {of} tests only"));
+        }
+        let unwell: Vec<_> = unwell.iter().map(String::as_str).collect();
+        (!unwell.is_empty()).then(|| format!("failed or was cut off in {}", unwell.join(", ")))
+    }
+}
+
+/// Each right that is in one and not in the other, with who holds it.
+fn beyond(more: &Rights, less: &Rights) -> Vec<String> {
+    let none = BTreeSet::new();
+    let holders = more.iter().map(|(holder, rights)| (holder, rights.difference(less.get(holder).unwrap_or(&none))));
+    holders.flat_map(|(holder, rights)| rights.map(move |right| format!("{holder}: {right}"))).collect()
+}
+
+#[test]
+fn what_the_chart_grants_is_what_is_used() {
+    let path = evidence::path();
+    let evidence = Evidence::read(&path);
+    let evidence = evidence.unwrap_or_else(|error| panic!("no evidence at {}: {error}: {RUN}", path.display()));
+    let granted = Grants::of(&rendered(&[])).all();
+    let made = |file: &Path| fs::metadata(file).unwrap().modified().unwrap();
+    let old = made(&path) < made(Path::new(env!("CARGO_BIN_EXE_tokenry")));
+    let gap = if old { Some("is older than the program".to_owned()) } else { evidence.gap() };
+    let mut faults = match gap {
+        Some(gap) => vec![format!("the last run of `integration` {gap}: {RUN}")],
+        None => Vec::from_iter(list(UNUSED, beyond(&granted, &evidence.used))),
+    };
+    faults.extend(list(UNGRANTED, beyond(&evidence.used, &granted)));
+    faults.extend(list(REFUSED, evidence.refused));
+    assert!(faults.is_empty(), "by {}\n{}", path.display(), faults.join("\n"));
+}
+
+/// A title and what it is about, if there is anything.
+fn list(title: &str, about: impl IntoIterator<Item = String>) -> Option<String> {
+    let lines: Vec<_> = about.into_iter().collect();
+    (!lines.is_empty()).then(|| format!("{title}:\n  {}", lines.join("\n  ")))
+}
