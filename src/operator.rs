@@ -11,7 +11,7 @@ use crate::{
     controller::{Caches, Rooms, account, instance, run::run as control, token},
     crd::secret,
     outside::{
-        Cache, Clock, Reader, Scope, Tasks, Writer,
+        Cache, Clock, Joint, Reader, Scope, Tasks, Writer,
         events::{Events, Scribe},
         metrics::Metrics,
         server,
@@ -79,9 +79,11 @@ fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc
         namespaces: Cache::new(scope.watch_namespaces(client)),
     };
     let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
+    let reader = Reader::new(client.clone());
     let rooms = Rooms {
         caches: Arc::new(caches),
-        reader: Reader::new(client.clone()),
+        accounts: Arc::new(Joint::new(reader.clone())),
+        reader,
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         events,
         clock,

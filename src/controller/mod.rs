@@ -19,7 +19,7 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 use crate::{
     crd::{Account, ApiToken, Instance, SealedSecret},
-    outside::{Cache, Clock, Reader, Writer, events::Events, metrics::Metrics, watch::NamespaceMeta},
+    outside::{Cache, Clock, Joint, Reader, Writer, events::Events, metrics::Metrics, watch::NamespaceMeta},
 };
 
 /// What a pass may touch.
@@ -30,6 +30,8 @@ pub struct Rooms {
     pub caches: Arc<Caches>,
     /// Reads past the caches.
     pub reader: Reader,
+    /// Reads accounts past the cache; tokens that are made together share one.
+    pub accounts: Arc<Joint<Account>>,
     /// Writes.
     pub writer: Writer,
     /// Tells users.

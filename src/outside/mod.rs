@@ -6,6 +6,7 @@ pub mod clock;
 pub mod connect;
 pub mod entropy;
 pub mod events;
+pub mod joint;
 pub mod metrics;
 pub mod readable;
 pub mod reader;
@@ -19,6 +20,7 @@ pub mod writer;
 
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
+pub use joint::Joint;
 pub use reader::Reader;
 pub use refusal::Refusal;
 pub use tasks::Tasks;

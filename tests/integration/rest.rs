@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
+use controlplane::AuditEvent;
 use jiff::SignedDuration;
+use k8s_openapi::api::events::v1::Event;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 use tokenry::crd::{Account, ApiToken, Instance};
 
 use crate::harness::{OPERATOR, World, clock::Held, run::Running};
 
-/// Every write of the operator in a namespace since `offset`, as a line each.
-fn writes(world: &World, offset: u64) -> Vec<String> {
+/// Every request of the operator in a namespace since `offset`.
+fn requests(world: &World, offset: u64) -> Vec<AuditEvent> {
     let (events, _) = world.plane.audit_from(offset);
-    let ours = events.into_iter().filter(|event| event.user == OPERATOR && event.namespace == world.namespace);
-    let writes = ours.filter(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
+    events.into_iter().filter(|event| event.user == OPERATOR && event.namespace == world.namespace).collect()
+}
+
+/// Every write among them, as a line each.
+fn writes(world: &World, offset: u64) -> Vec<String> {
+    let requests = requests(world, offset).into_iter();
+    let writes = requests.filter(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
     writes
         .map(|event| format!("{} {}/{} {} {}", event.verb, event.resource, event.subresource, event.name, event.code))
         .collect()
@@ -128,13 +135,41 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
         .await;
     world.await_reason("ci", "Active").await;
     stand_still(&world).await;
-    let mut written = writes(&world, offset);
-    written
-        .iter_mut()
-        .filter(|line| line.starts_with("create events"))
-        .for_each(|line| line.truncate("create events/".len()));
+    let event = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let event = event.iter().map(ResourceExt::name_any).find(|name| name.starts_with("ci.")).unwrap();
+    let event = format!("create events/ {event} 201");
     assert_eq!(
-        written,
-        ["patch apitokens/status ci 200", "patch secrets/ ci 201", "patch apitokens/status ci 200", "create events/"]
+        writes(&world, offset),
+        ["patch apitokens/status ci 200", "patch secrets/ ci 201", "patch apitokens/status ci 200", &event]
     );
+}
+
+#[tokio::test]
+async fn tokens_that_come_together_cost_no_more_and_share_the_reads_of_their_account() {
+    const TOKENS: usize = 40;
+    let world = World::new("together").await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "eem"}})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}});
+    for nth in 0..TOKENS {
+        world.accepts("ApiToken", &format!("ci-{nth}"), spec.clone()).await;
+    }
+    let offset = world.plane.audit_end();
+    let _operator = world.operator(&Held::default()).await;
+    for nth in 0..TOKENS {
+        world.await_reason(&format!("ci-{nth}"), "Active").await;
+    }
+    stand_still(&world).await;
+    let requests = requests(&world, offset);
+    let count = |verb: &str, resource: &str| {
+        let of =
+            |event: &&AuditEvent| event.verb == verb && event.resource == resource && !event.name.starts_with("eem");
+        requests.iter().filter(of).count()
+    };
+    let refused: Vec<_> = requests.iter().filter(|event| event.code >= 400 && event.code != 404).collect();
+    assert!(refused.is_empty(), "nothing is tried on an old view: {refused:?}");
+    assert_eq!((count("patch", "apitokens"), count("patch", "secrets")), (2 * TOKENS, TOKENS));
+    assert_eq!(count("create", "events"), TOKENS);
+    let reads = count("get", "serviceaccounts");
+    assert!((1..=TOKENS / 2).contains(&reads), "{reads} reads of the account");
 }

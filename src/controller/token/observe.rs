@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use crate::{
     controller::Rooms,
     crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
-    outside::{Refusal, reader::Read},
+    outside::Refusal,
     token::{Digest, Records},
 };
 
@@ -116,7 +116,7 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
     let wanted = &token.spec.instance_ref;
     let home = caches.namespaces.get("", &namespace);
     let uid = token.uid().unwrap_or_default();
-    let mut world = World {
+    let world = World {
         now,
         instance: caches.instances.get(wanted.namespace_or(&namespace), wanted.name.as_str()),
         labels: home.as_ref().map(|home| home.metadata.labels.clone().unwrap_or_default()),
@@ -126,33 +126,27 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         token,
     };
     // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
-    let binds = world.bound() == Bound::Free && world.account.is_some();
-    let account = binds || world.bound() == Bound::Lost;
-    let secret = !cache_agrees(&world);
+    let account_in_doubt = match world.bound() {
+        Bound::Free => world.account.is_some(),
+        Bound::Held => false,
+        Bound::Lost => true,
+    };
     let (account, secret) = tokio::try_join!(
-        live_if(account, rooms, &namespace, world.token.account_name().0),
-        live_if(secret, rooms, &namespace, world.token.secret_name()),
+        async {
+            if !account_in_doubt {
+                return Ok(world.account.clone());
+            }
+            rooms.accounts.live(&namespace, world.token.account_name().0).await
+        },
+        async {
+            if cache_agrees(&world) {
+                return Ok(world.secret.clone());
+            }
+            let secret = rooms.reader.live(&namespace, world.token.secret_name()).await?;
+            Ok(Held::of(secret.map(Arc::new), &uid))
+        },
     )?;
-    if let Some(account) = account {
-        world.account = account;
-    }
-    if let Some(secret) = secret {
-        world.secret = Held::of(secret, &uid);
-    }
-    Ok(world)
-}
-
-/// What holds that name, read past the cache; nothing at all where that is not `wanted`.
-async fn live_if<K: Read>(
-    wanted: bool,
-    rooms: &Rooms,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<Option<Arc<K>>>, Refusal> {
-    if !wanted {
-        return Ok(None);
-    }
-    Ok(Some(rooms.reader.live(namespace, name).await?.map(Arc::new)))
+    Ok(World { account, secret, ..world })
 }
 
 /// Whether the cached Secret is what the records say. Only then can the cache be rested on.
