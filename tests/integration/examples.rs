@@ -4,14 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{World, clock::Held, root};
-
-/// The blocks of the README in this language.
-pub fn readme(language: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks = text.split("```").skip(1).step_by(2);
-    blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).map(str::to_owned).collect()
-}
+use crate::{
+    harness::{World, clock::Held, root},
+    readme,
+};
 
 #[tokio::test]
 async fn everything_in_examples_becomes_ready_in_one_namespace() {
@@ -23,7 +19,7 @@ async fn everything_in_examples_becomes_ready_in_one_namespace() {
 
 #[tokio::test]
 async fn the_manifests_of_the_readme_become_ready() {
-    let mut manifests = readme("yaml");
+    let mut manifests = readme::blocks("yaml");
     manifests.retain(|block| block.starts_with("apiVersion"));
     assert_eq!(manifests.len(), 1);
     assert_eq!(ready_after(&["-f", "-"], &manifests[0]).await, ["ApiToken exporter", "Instance shop"]);

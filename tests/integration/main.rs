@@ -10,6 +10,8 @@ mod instance;
 mod life;
 mod preconditions;
 mod proxy;
+#[path = "../shared/readme.rs"]
+mod readme;
 mod release;
 mod rest;
 mod secrecy;

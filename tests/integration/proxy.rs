@@ -19,12 +19,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    examples::readme,
     harness::{World, clock::Held, run::Running},
+    readme,
 };
 
-/// Names that the README uses, and what they stand for in a test.
-const SITE: &str = "admin.shop.example.com";
+/// Names that the README uses.
 const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:80";
 const INSTANCE: &str = "/events/shop/";
 const API: &str = "shop-manager.events.svc:8080";
@@ -100,19 +99,12 @@ impl Edge {
 
 /// The README's configuration, with the addresses of this test in it.
 fn configuration(world: &World, site: SocketAddr, verifier: SocketAddr, api: SocketAddr) -> String {
-    let [snippet] = readme("caddyfile").try_into().expect("the README has one Caddyfile");
-    let replaced = [
-        (SITE, format!("http://{site}")),
-        (VERIFIER, verifier.to_string()),
-        (INSTANCE, format!("/{}/shop/", world.namespace)),
-        (API, api.to_string()),
-    ];
-    let text = replaced.into_iter().fold(snippet, |text, (from, to)| {
-        assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
-        text.replace(from, &to)
-    });
-    // Neither its own API, nor certificates, nor anything on disk.
-    format!("{{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}}\n{text}")
+    readme::caddyfile(&[
+        (readme::SITE, &format!("http://{site}")),
+        (VERIFIER, &verifier.to_string()),
+        (INSTANCE, &format!("/{}/shop/", world.namespace)),
+        (API, &api.to_string()),
+    ])
 }
 
 fn caddy(world: &World, configuration: &str) -> Process {

@@ -1,5 +1,11 @@
 //! What the API server was asked, as its audit log tells.
 
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -45,8 +51,22 @@ pub struct AuditEvent {
     pub request: Value,
 }
 
+/// The events of the audit log `path` from `offset` on, and the offset at which the next ones will
+/// begin. The first offset is 0; a file that is not there has no events yet.
+pub fn audit_from(path: &Path, offset: u64) -> (Vec<AuditEvent>, u64) {
+    let mut bytes = Vec::new();
+    // The file comes with the first event; what cannot be read yet is there the next time.
+    let _ = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_to_end(&mut bytes)
+    });
+    // The last line may be half-written.
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    (parse(&String::from_utf8_lossy(&bytes[..end])), offset + end as u64)
+}
+
 /// The events of answered requests in `lines`, the text of an audit log.
-pub(crate) fn parse(lines: &str) -> Vec<AuditEvent> {
+fn parse(lines: &str) -> Vec<AuditEvent> {
     lines
         .lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -11,7 +11,7 @@ use std::{
 use crate::{Error, program};
 
 /// Runs helm without a cluster, as `helm template` needs none, and gives what it printed, or else
-/// its error. For a cluster see [`ControlPlane::helm`](crate::ControlPlane::helm).
+/// its error. For a cluster see [`Cluster::helm`].
 pub fn helm(args: &[&str]) -> Result<String, String> {
     // Neither the files nor the cluster of the person who runs the tests may change the outcome.
     let (home, kubeconfig) = (Path::new("/nonexistent"), Path::new("/dev/null"));
@@ -19,9 +19,43 @@ pub fn helm(args: &[&str]) -> Result<String, String> {
     run(helm.args(args), "")
 }
 
+/// A cluster, by its kubeconfig, for the programs that are its clients.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+impl Cluster {
+    /// The cluster of the current context of `kubeconfig`. `home` is a folder for the programs' caches.
+    pub fn new(kubeconfig: impl Into<PathBuf>, home: impl Into<PathBuf>) -> Self {
+        Self { kubeconfig: kubeconfig.into(), home: home.into() }
+    }
+
+    /// Runs kubectl and gives what it printed, or else its error.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
+        self.kubectl_with_input(args, "")
+    }
+
+    /// Runs kubectl with `input`, as for `apply -f -`.
+    pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, String> {
+        self.run("kubectl", args, input)
+    }
+
+    /// Runs helm and gives what it printed, or else its error.
+    pub fn helm(&self, args: &[&str]) -> Result<String, String> {
+        self.run("helm", args, "")
+    }
+
+    fn run(&self, name: &str, args: &[&str], input: &str) -> Result<String, String> {
+        let mut command = client(name, &self.home, &self.kubeconfig).map_err(|error| error.to_string())?;
+        run(command.args(args), input)
+    }
+}
+
 /// A program that is a client of the cluster of `kubeconfig`, with nothing from our environment
 /// that could change what it does. `home` is for its caches.
-pub(crate) fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Command, Error> {
+fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Command, Error> {
     let mut command = Command::new(program(name)?);
     command
         .env_clear()
@@ -32,7 +66,7 @@ pub(crate) fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Comma
 }
 
 /// What the command prints when it is given `input`, or else its error.
-pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
+fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -25,7 +25,7 @@ mod programs;
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
     net::TcpListener,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -40,8 +40,8 @@ use directory::Directory;
 use kube::{Client, Config};
 use serde_json::json;
 
-pub use audit::AuditEvent;
-pub use command::helm;
+pub use audit::{AuditEvent, audit_from};
+pub use command::{Cluster, helm};
 pub use error::Error;
 pub use install::{Identities, NAMESPACE};
 pub use process::Process;
@@ -189,12 +189,12 @@ impl ControlPlane {
 
     /// Runs kubectl as the administrator with `input`, as for `apply -f -`.
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, String> {
-        self.run("kubectl", args, input)
+        self.cluster().kubectl_with_input(args, input)
     }
 
     /// Runs helm as the administrator and gives what it printed, or else its error.
     pub fn helm(&self, args: &[&str]) -> Result<String, String> {
-        self.run("helm", args, "")
+        self.cluster().helm(args)
     }
 
     /// The process id of a server (`etcd`, `kube-apiserver`, `kube-controller-manager`), while it runs.
@@ -240,16 +240,7 @@ impl ControlPlane {
     /// The events from `offset` on, and the offset at which the next ones will begin. The first
     /// offset is 0.
     pub fn audit_from(&self, offset: u64) -> (Vec<AuditEvent>, u64) {
-        let mut bytes = Vec::new();
-        // The file comes with the first event; what cannot be read yet is there the next time.
-        let _ = File::open(self.path("audit.jsonl")).and_then(|mut file| {
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_to_end(&mut bytes)
-        });
-        // The last line may be half-written.
-        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        let events = audit::parse(&String::from_utf8_lossy(&bytes[..end]));
-        (events, offset + end as u64)
+        audit_from(&self.path("audit.jsonl"), offset)
     }
 
     /// An offset for [`ControlPlane::audit_from`] that passes over what has been asked so far, found without reading it.
@@ -420,10 +411,8 @@ impl ControlPlane {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    fn run(&self, name: &str, args: &[&str], input: &str) -> Result<String, String> {
-        let mut command =
-            command::client(name, self.directory(), &self.kubeconfig).map_err(|error| error.to_string())?;
-        command::run(command.args(args), input)
+    fn cluster(&self) -> Cluster {
+        Cluster::new(&self.kubeconfig, self.directory())
     }
 
     fn path(&self, name: &str) -> PathBuf {
