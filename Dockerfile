@@ -1,0 +1,18 @@
+# The image of operator and verifier: the program and the libraries that it is linked with, and nothing else.
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /tokenry
+COPY . .
+RUN cargo build --release --locked --bin tokenry
+# glibc resolves names without further files. What ldd names has no place of its own in the next stage: it keeps its path.
+RUN install -D target/release/tokenry /image/tokenry \
+    && ldd target/release/tokenry | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "/image$library"; done
+
+FROM scratch
+LABEL org.opencontainers.image.title="tokenry" \
+      org.opencontainers.image.description="A Kubernetes operator that issues, delivers, rotates and revokes API access tokens" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /image /
+# A number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/tokenry"]
