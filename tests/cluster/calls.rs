@@ -1,0 +1,155 @@
+//! What a caller says of its calls.
+
+use std::time::Duration;
+
+use crate::Told;
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The API answered, and was told this account and this token id.
+    Accepted { subject: String, id: String },
+    /// The proxy, or the API, answered with this status.
+    Refused(u16),
+    /// There was no answer, or none that is understood.
+    Failed(String),
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    number: usize,
+    second: u64,
+    pub outcome: Outcome,
+}
+
+impl Call {
+    fn parse(line: &str) -> Self {
+        let mut parts = line.splitn(3, ' ');
+        let mut number = || parts.next().and_then(|part| part.parse().ok());
+        let (count, second) = (number(), number());
+        let outcome = match (count, second) {
+            (Some(_), Some(_)) => outcome(parts.next().unwrap_or_default()),
+            _ => Outcome::Failed(line.to_owned()),
+        };
+        Self { number: count.unwrap_or_default() as usize, second: second.unwrap_or_default(), outcome }
+    }
+
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.outcome, Outcome::Accepted { .. })
+    }
+
+    fn id(&self) -> Option<&str> {
+        if let Outcome::Accepted { id, .. } = &self.outcome { Some(id) } else { None }
+    }
+}
+
+fn outcome(said: &str) -> Outcome {
+    let words: Vec<_> = said.split(' ').collect();
+    if let ["wget:", "server", "returned", "error:", _, status, ..] = words[..]
+        && let Ok(status) = status.parse()
+    {
+        return Outcome::Refused(status);
+    }
+    match words[..] {
+        [subject, id] if subject.starts_with("account:") && !id.is_empty() => {
+            Outcome::Accepted { subject: subject.to_owned(), id: id.to_owned() }
+        }
+        _ => Outcome::Failed(said.to_owned()),
+    }
+}
+
+/// All calls of a caller, in order.
+#[derive(Clone, Debug)]
+pub struct Calls(Vec<Call>);
+
+impl Calls {
+    /// From the whole log of a caller.
+    pub fn parse(log: &str) -> Self {
+        Self(log.lines().map(Call::parse).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn last(&self) -> Option<&Call> {
+        self.0.last()
+    }
+
+    /// The calls after the first so many.
+    pub fn after(&self, count: usize) -> Self {
+        Self(self.0[count.min(self.0.len())..].to_vec())
+    }
+
+    /// How many calls were made with each token id, in the order of the calls.
+    pub fn ids(&self) -> Vec<(&str, usize)> {
+        let mut ids: Vec<(&str, usize)> = Vec::new();
+        for id in self.0.iter().filter_map(Call::id) {
+            match ids.last_mut() {
+                Some((last, count)) if *last == id => *count += 1,
+                _ => ids.push((id, 1)),
+            }
+        }
+        ids
+    }
+
+    /// The longest time from one call to the next.
+    pub fn longest_pause(&self) -> Duration {
+        let pauses = self.0.windows(2).map(|pair| pair[1].second.saturating_sub(pair[0].second));
+        Duration::from_secs(pauses.max().unwrap_or_default())
+    }
+
+    /// Whether each call was accepted as one of this account, and none is missing.
+    pub fn were_accepted(&self, account: &str) -> Told {
+        let accepted = |call: &Call| matches!(&call.outcome, Outcome::Accepted { subject, .. } if subject == account);
+        self.must("accepted", accepted)
+    }
+
+    /// Whether each call was refused with this status, and none is missing.
+    pub fn were_refused(&self, status: u16) -> Told {
+        self.must(&format!("refused with {status}"), |call| call.outcome == Outcome::Refused(status))
+    }
+
+    /// Whether no call was accepted, and none is missing.
+    pub fn were_not_accepted(&self) -> Told {
+        self.must("refused in one way or another", |call| !call.is_accepted())
+    }
+
+    fn must(&self, be: &str, holds: impl Fn(&Call) -> bool) -> Told {
+        let first = self.0.first().ok_or_else(|| format!("calls should be {be}, and there are none"))?.number;
+        let wrong: Vec<_> = self.0.iter().filter(|call| !holds(call)).collect();
+        if let [example, ..] = wrong[..] {
+            let (of, last) = (self.0.len(), wrong[wrong.len() - 1]);
+            let wrong = wrong.len();
+            return Err(format!("{wrong} of {of} calls were not {be}, from {example:?} to {last:?}"));
+        }
+        match self.0.iter().zip(first..).find(|(call, number)| call.number != *number) {
+            Some((call, number)) => {
+                Err(format!("call {number} is missing before {call:?}: was its container restarted?"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn what_a_caller_prints_is_understood() {
+    let log = "1 100 account:events/a X1\n2 100 account:events/a X1\n3 102 account:events/a X2\n";
+    let calls = Calls::parse(log);
+    assert_eq!(calls.were_accepted("account:events/a"), Ok(()));
+    assert_eq!((calls.ids(), calls.longest_pause()), (vec![("X1", 2), ("X2", 1)], Duration::from_secs(2)));
+    assert!(calls.were_accepted("account:events/b").is_err());
+    assert!(calls.after(1).were_not_accepted().is_err());
+    assert!(calls.after(3).were_accepted("account:events/a").is_err(), "no call is no proof");
+
+    let missing = log.replace("2 100", "4 100");
+    assert!(Calls::parse(&missing).were_accepted("account:events/a").unwrap_err().contains("call 2 is missing"));
+    let refused = Calls::parse("7 100 wget: server returned error: HTTP/1.1 401 Unauthorized\n");
+    assert_eq!(refused.were_refused(401), Ok(()));
+    assert!(refused.were_refused(502).unwrap_err().starts_with("1 of 1 calls were not refused with 502"));
+    for line in ["8 100 wget: download timed out", "8 100 ", "8 100  X1", "account:events/a X1", ""] {
+        let call = Call::parse(line);
+        assert!(matches!(call.outcome, Outcome::Failed(_)), "{call:?}");
+    }
+}

@@ -1,0 +1,257 @@
+//! A real workload on a real node: its token is rotated under it, and whatever of Tokenry is replaced meanwhile, no call is
+//! refused until the token is revoked.
+#![allow(clippy::disallowed_methods, reason = "tests stand outside and look at the clock")]
+
+mod calls;
+#[path = "../shared/readme.rs"]
+mod readme;
+mod site;
+
+use std::{thread, time::Duration};
+
+use calls::{Call, Outcome};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use site::{SHOP, Site, root};
+
+/// What went wrong, in words.
+type Told<T = ()> = Result<T, String>;
+
+/// The token that is rotated and revoked, and the one of `examples/token.yaml`, which stays as it is.
+const ROTATING: &str = "rotating";
+const EXPORTER: &str = "exporter";
+
+/// The API: it believes the proxy, and answers nobody else.
+const API: &str = r#":8080 {
+	route {
+		@known header X-Tokenry-Subject account:*
+		respond @known "{header.X-Tokenry-Subject} {header.X-Tokenry-Token-Id}"
+		respond 403
+	}
+}
+"#;
+
+/// Both verifiers hear of a revocation within this time.
+const HEARD: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_workload_is_served_until_its_token_is_revoked() {
+    let site = Site::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
+    site.remove().unwrap_or_else(|wrong| panic!("{wrong}"));
+    let told = story(&site);
+    if told.is_err() {
+        println!("{}", site.state());
+    }
+    let removed = site.remove();
+    told.and(removed).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+fn story(site: &Site) -> Told {
+    let since = site.audit_end();
+    let sync = site.kubelet_sync()?;
+    site.tell(&format!("the kubelet looks at mounted Secrets every {} s", sync.as_secs()));
+    site.make_namespaces()?;
+    site.install(&[])?;
+    site.tell("the chart is installed");
+    examples_become_ready(site)?;
+    workload_starts(site, sync)?;
+    no_call_is_refused(site, sync)?;
+    revoked_calls_are_refused(site)?;
+    site.nothing_was_forbidden(since)?;
+    uninstall_leaves_what_runs(site)
+}
+
+fn examples_become_ready(site: &Site) -> Told {
+    let examples = root().join("examples").display().to_string();
+    site.kubectl(&["apply", "--namespace", SHOP, "--filename", &examples])?;
+    ready(site, &["instances,apitokens,serviceaccounts.tokenry.dev", "--all"])?;
+    site.tell("everything of ours in examples/ is ready");
+    Ok(())
+}
+
+fn ready(site: &Site, which: &[&str]) -> Told {
+    let wait = ["wait", "--for=condition=Ready", "--timeout=1m", "--namespace", SHOP];
+    site.kubectl(&[&wait, which].concat()).map(drop)
+}
+
+/// Starts the API, the proxy and, when these and the tokens are there, those who call.
+fn workload_starts(site: &Site, sync: Duration) -> Told {
+    let proxy = readme::caddyfile(&[(readme::SITE, &format!("http://{}:8080", readme::SITE))]);
+    for (name, caddyfile) in [("shop-manager", API), ("shop-proxy", &*proxy)] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+            "data": {"Caddyfile": caddyfile}});
+        site.apply(SHOP, &map.to_string())?;
+        site.apply(SHOP, &include_str!("caddy.yaml").replace("$NAME", name))?;
+    }
+    site.apply(SHOP, &rotating(sync).to_string())?;
+    ready(site, &["apitoken", ROTATING])?;
+    site.rolled_out(SHOP, "shop-manager")?;
+    site.rolled_out(SHOP, "shop-proxy")?;
+    for token in [ROTATING, EXPORTER] {
+        let caller = include_str!("caller.yaml").replace("$NAME", &caller(token)).replace("$SECRET", token);
+        site.apply(SHOP, &caller.replace("$SITE", readme::SITE))?;
+    }
+    site.rolled_out(SHOP, &caller(ROTATING))?;
+    site.rolled_out(SHOP, &caller(EXPORTER))
+}
+
+/// A token whose old value is accepted for longer than a mounted file takes to follow its Secret.
+fn rotating(sync: Duration) -> Value {
+    let (every, overlap) = (sync * 4, sync * 3);
+    let rotation =
+        json!({"schedule": {"every": format!("{}s", every.as_secs())}, "overlap": format!("{}s", overlap.as_secs())});
+    json!({
+        "apiVersion": "tokenry.dev/v1alpha1",
+        "kind": "ApiToken",
+        "metadata": {"name": ROTATING},
+        "spec": {"instanceRef": {"name": "shop"}, "expiry": {"after": "2h"}, "rotation": rotation},
+    })
+}
+
+fn caller(token: &str) -> String {
+    format!("caller-{token}")
+}
+
+fn account(token: &str) -> String {
+    format!("account:{SHOP}/{token}")
+}
+
+/// Two rotations, while every Pod of Tokenry is replaced more than once.
+fn no_call_is_refused(site: &Site, sync: Duration) -> Told {
+    let first = in_use(site, 1, sync)?;
+    site.replace_pods("operator")?;
+    site.replace_pods("verifier")?;
+    // The last moment before the rotation, so that it falls to a process that has just begun.
+    let due = time(&status(site, ROTATING)?["rotatesAt"])?;
+    sleep_until(due - Duration::from_secs(1));
+    site.replace_pods("operator")?;
+    let second = in_use(site, 2, sync)?;
+    site.install(&[
+        "operator.podAnnotations.example\\.com/note=new",
+        "verifier.podAnnotations.example\\.com/note=new",
+    ])?;
+    site.tell("helm upgrade has replaced every Pod");
+    let third = in_use(site, 3, sync)?;
+    site.replace_pods("verifier")?;
+    let over = time(&record(site, 2)?["expiresAt"])?;
+    sleep_until(over + sync);
+    site.tell(&format!("the overlap of generation 2 was over at {over}"));
+
+    let calls = site.calls(&caller(ROTATING))?;
+    calls.were_accepted(&account(ROTATING))?;
+    let used = calls.ids();
+    site.tell(&format!("{} calls in a row were accepted, by id: {used:?}", calls.len()));
+    site.tell(&format!("the longest pause between two calls was {} s", calls.longest_pause().as_secs()));
+    // A fourth may have come since.
+    let generations = [&*first, &*second, &*third];
+    if used.iter().map(|(id, _)| *id).take(3).ne(generations) {
+        return Err(format!("calls should carry {generations:?} one after the other, and carried {used:?}"));
+    }
+    site.calls(&caller(EXPORTER))?.were_accepted(&account(EXPORTER))
+}
+
+/// Waits until calls are made with a generation and gives its id.
+fn in_use(site: &Site, generation: i64, sync: Duration) -> Told<String> {
+    let what = format!("calls are made with generation {generation}");
+    let id = site.within(sync * 10, &what, || {
+        let calls = site.calls(&caller(ROTATING))?;
+        if calls.len() > 0 {
+            calls.were_accepted(&account(ROTATING))?;
+        }
+        let record = record(site, generation).unwrap_or_default();
+        let used = calls.ids().last().map(|(id, _)| (*id).to_owned());
+        Ok(used.filter(|id| record["id"] == **id))
+    })?;
+    site.tell(&format!("{what}, id {id}"));
+    Ok(id)
+}
+
+fn revoked_calls_are_refused(site: &Site) -> Told {
+    let revoked = r#"{"spec":{"revoked":true}}"#;
+    site.kubectl(&["patch", "apitoken", ROTATING, "--namespace", SHOP, "--type=merge", "--patch", revoked])?;
+    site.tell("the token is revoked");
+    thread::sleep(HEARD);
+    let before = site.calls(&caller(ROTATING))?.len();
+    site.eventually("more calls are made", || Ok((site.calls(&caller(ROTATING))?.len() > before + 20).then_some(())))?;
+    site.calls(&caller(ROTATING))?.after(before).were_refused(401)?;
+    site.calls(&caller(EXPORTER))?.were_accepted(&account(EXPORTER))?;
+    site.tell("its calls are refused with 401, those with another token are accepted");
+    Ok(())
+}
+
+/// What runs goes on with the Secrets that it has; without a verifier the proxy lets nobody in; installed again, all is as
+/// it was.
+fn uninstall_leaves_what_runs(site: &Site) -> Told {
+    let before = kept(site)?;
+    let revoked = site.calls(&caller(ROTATING))?.len();
+    site.uninstall()?;
+    site.tell("the chart is uninstalled");
+    same(&before, &kept(site)?)?;
+    let from = site.calls(&caller(EXPORTER))?.len();
+    site.eventually("calls are made without a verifier", || {
+        Ok((site.calls(&caller(EXPORTER))?.len() > from + 5).then_some(()))
+    })?;
+    let calls = site.calls(&caller(EXPORTER))?.after(from);
+    calls.were_not_accepted()?;
+    site.tell(&format!("definitions, tokens, Secrets and callers are as before; calls: {:?}", calls.last()));
+
+    let since = site.audit_end();
+    site.install(&[])?;
+    let accepted = |call: &Call| call.is_accepted();
+    site.eventually("calls are accepted again", || {
+        Ok(site.calls(&caller(EXPORTER))?.last().is_some_and(accepted).then_some(()))
+    })?;
+    same(&before, &kept(site)?)?;
+    site.eventually("calls with the revoked token are answered with 401 again", || {
+        let calls = site.calls(&caller(ROTATING))?;
+        Ok(calls.last().is_some_and(|call| call.outcome == Outcome::Refused(401)).then_some(()))
+    })?;
+    site.calls(&caller(ROTATING))?.after(revoked).were_not_accepted()?;
+    site.tell("installed again: the same value is accepted, and the revoked one is not");
+    site.nothing_was_forbidden(since)
+}
+
+/// What uninstalling has to leave as it is: definitions, the token and its Secret, and the Pods that use them.
+fn kept(site: &Site) -> Told<[Value; 4]> {
+    let containers = |token: &str| {
+        let pods = site.get(&["pods", "--namespace", SHOP, "--selector", &format!("app={}", caller(token))])?;
+        let pod = &pods["items"][0];
+        Ok::<_, String>(json!([pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]]))
+    };
+    Ok([
+        site.definitions()?.into(),
+        json!([status(site, EXPORTER)?["records"], status(site, ROTATING)?["records"]]),
+        site.get(&["secret", EXPORTER, "--namespace", SHOP])?["metadata"]["resourceVersion"].clone(),
+        json!([containers(EXPORTER)?, containers(ROTATING)?]),
+    ])
+}
+
+fn same(before: &[Value; 4], after: &[Value; 4]) -> Told {
+    if before == after {
+        Ok(())
+    } else {
+        Err(format!("should have stayed as it was:\n{before:#?}\nand is:\n{after:#?}"))
+    }
+}
+
+fn status(site: &Site, token: &str) -> Told<Value> {
+    Ok(site.get(&["apitoken", token, "--namespace", SHOP])?["status"].take())
+}
+
+/// What status has of a generation of the token that is rotated.
+fn record(site: &Site, generation: i64) -> Told<Value> {
+    let status = status(site, ROTATING)?;
+    let records = status["records"].as_array().into_iter().flatten();
+    let found = records.into_iter().find(|record| record["generation"] == generation).cloned();
+    found.ok_or_else(|| format!("status has no generation {generation}: {status}"))
+}
+
+fn time(value: &Value) -> Told<Timestamp> {
+    let text = value.as_str().ok_or_else(|| format!("{value} is no time"))?;
+    text.parse().map_err(|error| format!("{text}: {error}"))
+}
+
+fn sleep_until(time: Timestamp) {
+    let left = time.duration_since(Timestamp::now());
+    thread::sleep(Duration::try_from(left).unwrap_or_default());
+}
