@@ -104,7 +104,7 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    /// Writes until nobody can publish any more, or for [`GRACE`] after `stop`.
+    /// Writes until nobody can publish any more, or for five seconds after `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let grace = async {
             stop.cancelled().await;
