@@ -20,8 +20,10 @@ const MAX_NOTE: usize = 1024;
 const MAX_STEM: usize = 200;
 /// The most events that wait to be written; client-go's recorder keeps as many.
 const QUEUE: usize = 1000;
-/// How long events are still written after the process was told to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long one write may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How long events are still written after the process was told to stop: as long as a pass may take, which may have some.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Something worth telling about an object, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,7 @@ impl Note {
 #[derive(Clone)]
 pub struct Events {
     reporter: String,
+    metrics: Arc<Metrics>,
     queue: mpsc::Sender<Event>,
 }
 
@@ -61,13 +64,13 @@ impl Events {
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> (Self, Scribe) {
         let (queue, events) = mpsc::channel(QUEUE);
         let reporter = instance.unwrap_or_else(|| name::MANAGER.into());
-        (Self { reporter, queue }, Scribe { client, metrics, events })
+        (Self { reporter, metrics: metrics.clone(), queue }, Scribe { client, metrics, events })
     }
 
     /// Has `note` written about the object that `regarding` names.
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
-        if self.queue.try_send(self.event(note, regarding)).is_err() {
-            tracing::debug!(reason = %note.reason, "too many events wait to be written: one is left out");
+        if let Err(full) = self.queue.try_send(self.event(note, regarding)) {
+            told(&self.metrics, &Err(Refusal::Unavailable(format!("left out: {full}"))), &note.reason.to_string());
         }
     }
 
@@ -104,7 +107,7 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    /// Writes until nobody can publish any more, or for five seconds after `stop`.
+    /// Writes until nobody can publish any more and all is written, or for 30 s after `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let grace = async {
             stop.cancelled().await;
@@ -120,12 +123,19 @@ impl Scribe {
         while let Some(event) = self.events.recv().await {
             let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
             let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-            let answer = api.create(&PostParams::default(), &event).await.map(|_| ()).map_err(Refusal::from);
-            self.metrics.write("Event", "create", &answer);
-            if let Err(refusal) = answer {
-                tracing::debug!(%refusal, reason = event.reason, "could not write an event");
-            }
+            let written = tokio::time::timeout(LIMIT, api.create(&PostParams::default(), &event)).await;
+            let late = |_| Err(Refusal::Unavailable("no answer in time".into()));
+            let answer = written.map_or_else(late, |answer| answer.map(|_| ()).map_err(Refusal::from));
+            told(&self.metrics, &answer, event.reason.as_deref().unwrap_or_default());
         }
+    }
+}
+
+/// Counts an event; one that was not written is logged.
+fn told(metrics: &Metrics, answer: &Result<(), Refusal>, reason: &str) {
+    metrics.write("Event", "create", answer);
+    if let Err(refusal) = answer {
+        tracing::debug!(%refusal, reason, "could not write an event");
     }
 }
 
