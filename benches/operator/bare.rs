@@ -1,10 +1,12 @@
 //! The bare client: three writes for each token that it is told of, and nothing else.
 
 use futures::{TryStreamExt, stream};
+use http::{HeaderValue, header::ACCEPT};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, ResourceExt,
+    Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::{PartialObjectMeta, Request},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -67,13 +69,11 @@ impl Template {
         metadata["annotations"][name::TOKEN_ID] = json!(*id);
         metadata["ownerReferences"][0]["name"] = json!(job.name);
         metadata["ownerReferences"][0]["uid"] = json!(job.uid);
-        let (tokens, secrets) = (
-            Api::<ApiToken>::namespaced(client.clone(), &self.namespace),
-            Api::<Secret>::namespaced(client, &self.namespace),
-        );
+        let tokens = Request::new(ApiToken::url_path(&(), Some(&self.namespace)));
         let status = async |version: &str, status: &Value| {
-            let change = json!({"metadata": {"resourceVersion": version}, "status": status});
-            tokens.patch_status(&job.name, &PatchParams::default(), &Patch::Merge(change)).await
+            let change = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
+            let request = tokens.patch_subresource("status", &job.name, &PatchParams::default(), &change)?;
+            send::<ApiToken>(&client, request).await
         };
         let recorded = status(&job.version, &self.recorded).await?;
         // What a typed client would send: the value and the rest, encoded.
@@ -81,8 +81,17 @@ impl Template {
         let data = secret.data.get_or_insert_default();
         data.insert("token".into(), k8s_openapi::ByteString(value.expose().as_bytes().to_vec()));
         data.insert("token-id".into(), k8s_openapi::ByteString(id.as_bytes().to_vec()));
-        secrets.patch(&job.name, &PatchParams::apply(name::MANAGER).force(), &Patch::Apply(secret)).await?;
+        let secrets = Request::new(Secret::url_path(&(), Some(&self.namespace)));
+        let apply = PatchParams::apply(name::MANAGER).force();
+        send::<Secret>(&client, secrets.patch(&job.name, &apply, &Patch::Apply(secret))?).await?;
         status(&recorded.resource_version().unwrap_or_default(), &self.settled).await?;
         Ok(())
     }
+}
+
+/// Of the answer, metadata alone is asked for, as the operator does.
+async fn send<K: Resource>(client: &Client, mut request: http::Request<Vec<u8>>) -> Outcome<PartialObjectMeta<K>> {
+    const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
+    Ok(client.request(request).await?)
 }

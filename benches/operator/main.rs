@@ -38,8 +38,8 @@ struct Options {
     #[arg(long, default_value_t = 1000)]
     tokens: usize,
     /// Rounds that these are created in; the sides take turns
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
     /// Tokens of each side that are created ten a second
     #[arg(long, default_value_t = 400)]
     paced: usize,
@@ -90,6 +90,7 @@ async fn run(options: &Options) -> Outcome<bool> {
     };
     let report = report::Report {
         tokens: options.tokens,
+        at_a_time: options.tokens.div_ceil(usize::from(options.rounds)),
         counted: options.tokens + options.paced,
         rounds,
         paced,
@@ -108,9 +109,10 @@ async fn at_once(
     options: &Options,
 ) -> Outcome<[Rounds; 2]> {
     let mut rounds = [Rounds::default(), Rounds::default()];
-    let size = options.tokens.div_ceil(options.rounds);
-    for round in 0..options.rounds {
-        eprintln!("round {} of {} …", round + 1, options.rounds);
+    let count = usize::from(options.rounds);
+    for round in 0..count {
+        eprintln!("round {} of {count} …", round + 1);
+        let size = options.tokens * (round + 1) / count - options.tokens * round / count;
         for turn in [round % 2, (round + 1) % 2] {
             let side = if turn == 0 { &mut *operator } else { &mut *bare };
             let first = side.rest().await.and_then(|()| Cpu::read(plane, side.pid))?;
