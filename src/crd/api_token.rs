@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceRef, ObjectName, Reason, account::yes};
+use super::{InstanceRef, MaintenanceWindow, ObjectName, Reason, account::yes};
 use crate::token::{
     Record,
     duration::{Duration, cel_seconds},
@@ -121,6 +121,11 @@ pub struct Rotation {
     /// When the next generation is due. Left out: when a third of the lifetime is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<RotationSchedule>,
+    /// A rotation that is due waits for one of these, and for one of the Instance's where that has any, while the served
+    /// generation then lasts for an overlap. Left out: it waits for none of the token's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub windows: Vec<MaintenanceWindow>,
     /// How long the predecessor stays valid after its successor is published, for example `24h`; never beyond its own
     /// expiry. A rotation waits until the overlap of the one before is over. Left out: the Instance's default, or until
     /// the next rotation may be due where that is sooner.
@@ -128,16 +133,29 @@ pub struct Rotation {
     pub overlap: Option<Duration>,
 }
 
-/// When the next generation is due: exactly one of its fields. Up to a twentieth earlier, so that tokens made together do
-/// not rotate together.
+/// When the next generation is due: exactly one of `every`, `cron` and `beforeExpiry`. Up to a twentieth earlier, so that
+/// tokens made together do not rotate together; with `cron` up to five minutes later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.every) != has(self.beforeExpiry)")
-    .message("give exactly one of every and beforeExpiry, or leave schedule out"))]
+#[x_kube(
+    validation = Rule::new("[has(self.every), has(self.cron), has(self.beforeExpiry)].filter(given, given).size() == 1")
+        .message("give exactly one of every, cron and beforeExpiry, or leave schedule out"),
+    validation = Rule::new("!has(self.timeZone) || has(self.cron)").message("timeZone has a meaning with cron only"),
+)]
 pub struct RotationSchedule {
     /// This long after the served generation was published, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
+    /// At the first such moment after the served generation was published: minute, hour, day of month, month and day of week
+    /// as in crontab(5), for example `0 3 * * SUN`. It goes by the clock on the wall: what is once a day is so too on the days
+    /// on which clocks go forward or back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub cron: Option<String>,
+    /// Time zone of `cron` in the IANA database, for example `Europe/Berlin`. Left out: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub time_zone: Option<String>,
     /// This long before the served generation expires, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_expiry: Option<Duration>,

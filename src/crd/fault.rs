@@ -1,11 +1,11 @@
 //! What is wrong with what was asked for, and where.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use jiff::SignedDuration;
 
 use super::Reason;
-use crate::token::duration::Duration;
+use crate::token::{Calendar, calendar::CalendarError, duration::Duration};
 
 /// Something that a user has to mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,19 +13,19 @@ pub struct Fault {
     /// The word for it.
     pub reason: Reason,
     /// Where it is: a field path, such as `spec.rotation.overlap`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// What is wrong and what to do.
     pub message: String,
 }
 
 impl Fault {
     /// A fault at `path`.
-    pub fn new(reason: Reason, path: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, path, message: message.into() }
+    pub fn new(reason: Reason, path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { reason, path: path.into(), message: message.into() }
     }
 
     /// A field that breaks a rule.
-    pub fn invalid(path: &'static str, message: impl Into<String>) -> Self {
+    pub fn invalid(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(Reason::Invalid, path, message)
     }
 }
@@ -47,6 +47,19 @@ pub fn first(faults: &[Fault]) -> Reason {
 }
 
 /// A duration that was given and is one; a fault where it is none.
-pub fn parsed(given: Option<&Duration>, path: &'static str, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+pub fn parsed(
+    given: Option<&Duration>,
+    path: impl Into<Cow<'static, str>>,
+    faults: &mut Vec<Fault>,
+) -> Option<SignedDuration> {
     given?.parse().map_err(|rule| faults.push(Fault::invalid(path, rule))).ok()
+}
+
+/// The calendar of the fields `cron` and `timeZone` below `path`; a fault where one of them is none.
+pub fn calendar(cron: &str, zone: Option<&str>, path: &str, faults: &mut Vec<Fault>) -> Option<Calendar> {
+    let told = |error| match error {
+        CalendarError::Cron(message) => Fault::invalid(format!("{path}.cron"), message),
+        CalendarError::Zone(message) => Fault::invalid(format!("{path}.timeZone"), message),
+    };
+    Calendar::parse(cron, zone).map_err(|error| faults.push(told(error))).ok()
 }

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ObjectName;
+use super::{MaintenanceWindow, ObjectName};
 use crate::token::duration::{Duration, cel_seconds};
 
 /// The product, how its Admin API is reached, and what every token of it obeys. All of it may be left out: `spec: {}`.
@@ -193,6 +193,11 @@ pub struct TokenPolicy {
     /// How long a predecessor stays valid after its successor is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
+    /// When tokens may be rotated: a rotation that is due waits for one of these, and for one of the token's own where that has
+    /// any, while the served generation then lasts for an overlap. Left out: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub windows: Vec<MaintenanceWindow>,
     /// Which namespaces tokens of this Instance may live in.
     #[serde(default)]
     pub namespaces: Namespaces,

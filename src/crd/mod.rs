@@ -10,6 +10,7 @@ pub mod instance;
 pub mod name;
 pub mod reason;
 pub mod secret;
+pub mod window;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, Resource};
@@ -25,6 +26,7 @@ pub use instance::Instance;
 pub use name::ObjectName;
 pub use reason::Reason;
 pub use secret::SealedSecret;
+pub use window::MaintenanceWindow;
 
 /// The API group of every kind.
 pub const GROUP: &str = "tokenry.dev";

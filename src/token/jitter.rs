@@ -11,11 +11,11 @@ pub fn most(interval: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(interval.as_secs() / SHARE)
 }
 
-/// How much earlier than `interval` this generation rotates: between nothing and a twentieth of it, in whole seconds.
+/// How far this generation's rotation is moved: from nothing up to `most`, which it never is, in whole seconds.
 ///
 /// A function of the token's uid and the generation alone: asked twice, it answers the same.
-pub fn jitter(uid: &str, generation: i64, interval: SignedDuration) -> SignedDuration {
-    let span = most(interval).as_secs();
+pub fn jitter(uid: &str, generation: i64, most: SignedDuration) -> SignedDuration {
+    let span = most.as_secs();
     if span <= 0 {
         return SignedDuration::ZERO;
     }
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_short_interval_has_none() {
-        assert_eq!(jitter("a", 1, SignedDuration::from_secs(19)), SignedDuration::ZERO);
+        assert_eq!(jitter("a", 1, most(SignedDuration::from_secs(19))), SignedDuration::ZERO);
         assert_eq!(jitter("a", 1, SignedDuration::ZERO), SignedDuration::ZERO);
     }
 
@@ -47,7 +47,7 @@ mod tests {
         let span = interval.as_secs() / SHARE;
         let mut buckets = [0u32; 10];
         for token in 0..10_000 {
-            let jitter = jitter(&format!("uid-{token}"), 1, interval).as_secs();
+            let jitter = jitter(&format!("uid-{token}"), 1, most(interval)).as_secs();
             assert!((0..span).contains(&jitter));
             buckets[(jitter * 10 / span) as usize] += 1;
         }

@@ -3,6 +3,7 @@
 //! Pure and synchronous: no clock, no randomness, no Kubernetes client. Time comes in as an argument, random
 //! characters come in as text.
 
+pub mod calendar;
 pub mod digest;
 pub mod duration;
 pub mod format;
@@ -12,6 +13,7 @@ pub mod records;
 pub mod schedule;
 pub mod terms;
 
+pub use calendar::{Calendar, Window};
 pub use digest::Digest;
 pub use plaintext::Plaintext;
 pub use records::{Record, Records, State};

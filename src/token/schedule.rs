@@ -1,8 +1,18 @@
 //! When the served generation is replaced.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Record, Records, Schedule, Terms, duration, jitter::jitter};
+use super::{
+    Digest, Record, Records, Schedule, Terms,
+    calendar::opening,
+    duration,
+    jitter::{jitter, most},
+};
+
+/// The most that jitter takes after a moment of a calendar: who names a time of day wants it about then.
+const LATE: SignedDuration = SignedDuration::from_mins(5);
+/// How many rotations may miss every window before this is taken for a mistake.
+const ROTATIONS: usize = 8;
 
 /// When the next generation is due, given the records and what the token asks for; nothing while none is served.
 ///
@@ -10,30 +20,70 @@ use super::{Record, Records, Schedule, Terms, duration, jitter::jitter};
 /// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
 ///
 /// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
-/// time first: then the new one comes on schedule and the token is never without a valid value.
-pub fn rotates_at(records: &Records, terms: &Terms, uid: &str) -> Option<Timestamp> {
+/// time first: then the new one comes on schedule and the token is never without a valid value. It waits for a window too,
+/// while the served generation lasts for an overlap after; one that is over by `now`, because nobody was there to rotate, is
+/// followed by the next.
+pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let served = records.served()?;
     let end = served.expires_at.0;
-    let wanted = due(served, terms.schedule, uid);
-    let due = if wanted < end { wanted } else { due(served, Schedule::LastThird, uid) };
+    let wanted = due(served, &terms.schedule, uid);
+    let due = wanted.filter(|&wanted| wanted < end).or_else(|| due(served, &Schedule::LastThird, uid))?;
     let free = records.overlap_ends().filter(|&ends| ends < end);
-    Some(free.map_or(due, |free| due.max(free)))
+    let due = free.map_or(due, |free| due.max(free));
+    Some(welcome(due, terms, served, uid, now))
 }
 
-fn due(served: &Record, schedule: Schedule, uid: &str) -> Timestamp {
-    let interval = schedule.interval(served.lifetime());
+fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
+    let published = served.published_at.as_ref().unwrap_or(&served.created_at).0;
     let start = match schedule {
-        Schedule::Every(_) => served.published_at.as_ref().unwrap_or(&served.created_at).0,
+        Schedule::Every(_) => published,
+        Schedule::Cron(calendar) => {
+            let late = jitter(uid, served.generation, most(calendar.interval(published)?).min(LATE));
+            return Some(duration::after(calendar.next(published)?, late));
+        }
         Schedule::BeforeExpiry(_) | Schedule::LastThird => served.created_at.0,
     };
-    duration::after(start, interval - jitter(uid, served.generation, interval))
+    let interval = schedule.interval(served.lifetime(), published);
+    Some(duration::after(start, interval - jitter(uid, served.generation, most(interval))))
+}
+
+/// When a rotation that is due takes place: in the first window that is not over, and at any rate while the served generation
+/// lasts for another overlap. Tokens that wait for one window spread over its first half.
+fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Timestamp) -> Timestamp {
+    let latest = due.max(served.expires_at.0 - terms.overlap);
+    let mut at = due;
+    loop {
+        let Some(opening) = opening(&terms.windows, at) else { return due };
+        if opening.from > latest {
+            return latest;
+        }
+        if now < opening.until {
+            let half = opening.until.duration_since(opening.from) / 2;
+            let late = if opening.from > due { jitter(uid, served.generation, half) } else { SignedDuration::ZERO };
+            return (opening.from + late).min(latest);
+        }
+        at = opening.until;
+    }
+}
+
+/// Whether a token that is issued at `now` meets a window by one of its first rotations.
+pub fn meets_windows(terms: &Terms, now: Timestamp) -> bool {
+    if terms.windows.is_empty() {
+        return true;
+    }
+    let mut at = now;
+    (0..ROTATIONS).any(|_| {
+        let issued = Record::new(0, String::new(), Digest::of(""), at, terms.lifetime);
+        let Some(due) = due(&issued, &terms.schedule, "") else { return false };
+        at = welcome(due, terms, &issued, "", at);
+        opening(&terms.windows, at).is_some_and(|opening| opening.from == at)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Digest;
-    use jiff::SignedDuration;
+    use crate::token::{Calendar, Window};
 
     const UID: &str = "0e4f";
 
@@ -46,7 +96,7 @@ mod tests {
     }
 
     fn terms(schedule: Schedule) -> Terms {
-        Terms { prefix: "t".into(), lifetime: secs(15), schedule, overlap: secs(3) }
+        Terms { prefix: "t".into(), lifetime: secs(15), schedule, overlap: secs(3), windows: vec![] }
     }
 
     /// Intervals below 20 seconds have no jitter, so these tests can name instants.
@@ -62,29 +112,29 @@ mod tests {
 
     #[test]
     fn every_counts_from_the_publish() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(10))), UID), Some(at(11)));
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(10))), UID, at(0)), Some(at(11)));
     }
 
     #[test]
     fn before_expiry_counts_back_from_the_end() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::BeforeExpiry(secs(5))), UID), Some(at(11)));
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::BeforeExpiry(secs(5))), UID, at(0)), Some(at(11)));
     }
 
     #[test]
     fn left_out_it_is_due_when_a_third_of_the_lifetime_is_left() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::LastThird), UID), Some(at(11)));
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::LastThird), UID, at(0)), Some(at(11)));
     }
 
     #[test]
     fn nothing_is_due_while_nothing_is_served() {
-        assert_eq!(rotates_at(&Records::default(), &terms(Schedule::LastThird), UID), None);
+        assert_eq!(rotates_at(&Records::default(), &terms(Schedule::LastThird), UID, at(0)), None);
     }
 
     #[test]
     fn a_running_overlap_is_waited_for() {
         let records = served(2, 12);
         assert_eq!(records.overlap_ends(), Some(at(14)));
-        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(5))), UID), Some(at(14)));
+        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(5))), UID, at(0)), Some(at(14)));
     }
 
     #[test]
@@ -94,14 +144,18 @@ mod tests {
         records.publish(1, at(0), secs(0));
         records.record(Record::new(2, String::new(), Digest::of(""), at(1), secs(15)), at(1));
         records.publish(2, at(1), secs(500));
-        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(5))), UID), Some(at(6)));
+        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(5))), UID, at(0)), Some(at(6)));
     }
 
     #[test]
     fn a_schedule_that_would_come_too_late_gives_way_to_the_last_third() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(14))), UID), Some(at(15)));
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(14))), UID, at(0)), Some(at(15)));
         for late in [15, 19, 1_000] {
-            assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(late))), UID), Some(at(11)), "{late}");
+            assert_eq!(
+                rotates_at(&served(1, 3), &terms(Schedule::Every(secs(late))), UID, at(0)),
+                Some(at(11)),
+                "{late}"
+            );
         }
     }
 
@@ -110,7 +164,7 @@ mod tests {
         let mut records = Records::default();
         records.record(Record::new(1, String::new(), Digest::of(""), at(0), secs(15)), at(0));
         records.publish(1, at(6), secs(0));
-        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(10))), UID), Some(at(10)));
+        assert_eq!(rotates_at(&records, &terms(Schedule::Every(secs(10))), UID, at(0)), Some(at(10)));
     }
 
     #[test]
@@ -118,7 +172,118 @@ mod tests {
         let mut records = Records::default();
         records.record(Record::new(1, String::new(), Digest::of(""), at(0), secs(90_000)), at(0));
         records.publish(1, at(0), secs(0));
-        let due = rotates_at(&records, &terms(Schedule::Every(secs(80_000))), UID).unwrap();
+        let due = rotates_at(&records, &terms(Schedule::Every(secs(80_000))), UID, at(0)).unwrap();
         assert!(due <= at(80_000) && due > at(76_000), "{due}");
+    }
+
+    fn utc(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn calendar(cron: &str) -> Calendar {
+        Calendar::parse(cron, Some("Europe/Berlin")).unwrap()
+    }
+
+    /// A generation of 90 days that was published at `published`.
+    fn long(published: &str) -> Records {
+        let mut records = Records::default();
+        let (at, lifetime) = (utc(published), SignedDuration::from_hours(90 * 24));
+        records.record(Record::new(1, String::new(), Digest::of(""), at, lifetime), at);
+        records.publish(1, at, secs(0));
+        records
+    }
+
+    fn long_terms(schedule: Schedule, windows: &[(&str, i64)]) -> Terms {
+        let hours = SignedDuration::from_hours;
+        let window = |&(cron, duration): &(&str, i64)| Window { opens: calendar(cron), duration: hours(duration) };
+        let windows = Vec::from_iter((!windows.is_empty()).then(|| windows.iter().map(window).collect()));
+        Terms { prefix: "t".into(), lifetime: hours(90 * 24), schedule, overlap: hours(24), windows }
+    }
+
+    fn rotates(records: &Records, terms: &Terms, now: &str) -> Timestamp {
+        rotates_at(records, terms, UID, utc(now)).unwrap()
+    }
+
+    #[test]
+    fn a_calendar_counts_from_the_publish_and_comes_up_to_five_minutes_late() {
+        let terms = long_terms(Schedule::Cron(calendar("0 3 * * SUN")), &[]);
+        let published = "2026-10-22T12:00:00Z";
+        let due = rotates(&long(published), &terms, published);
+        assert!(due >= utc("2026-10-25T02:00:00Z") && due < utc("2026-10-25T02:05:00Z"), "{due}");
+        // The one that was published then is due a week later, however late it was.
+        let next = rotates(&long("2026-10-25T02:04:00Z"), &terms, published);
+        assert!(next >= utc("2026-11-01T02:00:00Z") && next < utc("2026-11-01T02:05:00Z"), "{next}");
+    }
+
+    #[test]
+    fn a_moment_that_nobody_rotated_at_is_made_up_for_once() {
+        let terms = long_terms(Schedule::Cron(calendar("0 3 * * *")), &[]);
+        let records = long("2026-10-22T12:00:00Z");
+        assert!(rotates(&records, &terms, "2026-10-30T12:00:00Z") < utc("2026-10-24T00:00:00Z"), "it is overdue");
+        let made_up = long("2026-10-30T12:00:00Z");
+        assert!(rotates(&made_up, &terms, "2026-10-30T12:00:00Z") > utc("2026-10-31T01:59:00Z"));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_rotates_nothing_twice() {
+        let terms = long_terms(Schedule::Cron(calendar("0 3 * * *")), &[]);
+        let records = long("2026-10-24T01:04:00Z");
+        let due = rotates(&records, &terms, "2026-10-24T00:30:00Z");
+        assert!(due >= utc("2026-10-25T02:00:00Z"), "{due}");
+    }
+
+    #[test]
+    fn a_rotation_that_is_due_waits_for_a_window_and_comes_in_its_first_half() {
+        let terms = long_terms(Schedule::LastThird, &[("0 3 * * SUN", 4)]);
+        let records = long("2026-01-01T00:00:00Z");
+        let windowless = rotates(&records, &long_terms(Schedule::LastThird, &[]), "2026-01-01T00:00:00Z");
+        let due = rotates(&records, &terms, "2026-01-01T00:00:00Z");
+        let opens = calendar("0 3 * * SUN").next(windowless).unwrap();
+        assert!(due >= opens && due < opens + SignedDuration::from_hours(2), "{windowless} {due}");
+    }
+
+    #[test]
+    fn in_an_open_window_it_waits_no_longer() {
+        let terms = long_terms(Schedule::LastThird, &[("0 0 * * *", 24)]);
+        let records = long("2026-01-01T00:00:00Z");
+        let windowless = long_terms(Schedule::LastThird, &[]);
+        let now = "2026-01-01T00:00:00Z";
+        assert_eq!(rotates(&records, &terms, now), rotates(&records, &windowless, now));
+    }
+
+    #[test]
+    fn a_window_that_was_missed_is_followed_by_the_next() {
+        let terms = long_terms(Schedule::LastThird, &[("0 3 * * SUN", 4)]);
+        let records = long("2026-01-01T00:00:00Z");
+        let first = rotates(&records, &terms, "2026-01-01T00:00:00Z");
+        let within = first + SignedDuration::from_hours(1);
+        assert_eq!(rotates_at(&records, &terms, UID, within), Some(first), "the window is open still");
+        let over = first + SignedDuration::from_hours(24);
+        let next = rotates_at(&records, &terms, UID, over).unwrap();
+        assert_eq!(next.duration_since(first), SignedDuration::from_hours(7 * 24));
+    }
+
+    #[test]
+    fn no_window_is_waited_for_beyond_the_last_overlap() {
+        // Once a year, and not before the expiry.
+        let terms = long_terms(Schedule::LastThird, &[("0 3 31 12 *", 4)]);
+        let records = long("2026-01-01T00:00:00Z");
+        let latest = records.served().unwrap().expires_at.0 - terms.overlap;
+        assert_eq!(rotates(&records, &terms, "2026-01-01T00:00:00Z"), latest);
+        assert_eq!(rotates(&records, &terms, "2026-03-31T12:00:00Z"), latest);
+    }
+
+    #[test]
+    fn tokens_that_wait_for_one_window_spread_over_its_first_half() {
+        let terms = long_terms(Schedule::LastThird, &[("0 3 * * SUN", 4)]);
+        // Due from Tuesday to Friday.
+        let (records, now) = (long("2026-01-05T00:00:00Z"), utc("2026-01-05T00:00:00Z"));
+        let mut minutes = [0u32; 8];
+        for token in 0..2_000 {
+            let at = rotates_at(&records, &terms, &format!("uid-{token}"), now).unwrap();
+            let opened = calendar("0 3 * * SUN").next(at - SignedDuration::from_hours(4)).unwrap();
+            minutes[(at.duration_since(opened).as_mins() / 15) as usize] += 1;
+        }
+        assert!(minutes.iter().all(|&count| (150..350).contains(&count)), "{minutes:?}");
     }
 }

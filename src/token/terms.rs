@@ -1,6 +1,8 @@
 //! What a token and its Instance ask for, checked: nothing after this sees two options.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Calendar, Window};
 
 /// What an Instance allows every token that opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +17,17 @@ pub struct Policy {
     pub default_overlap: SignedDuration,
     /// How long a predecessor may stay valid at most.
     pub max_overlap: SignedDuration,
+    /// When tokens may be rotated; empty: at any time.
+    pub windows: Vec<Window>,
 }
 
 /// When a generation is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
     /// This long after it was published.
     Every(SignedDuration),
+    /// At the first moment of a calendar after it was published.
+    Cron(Calendar),
     /// This long before it expires.
     BeforeExpiry(SignedDuration),
     /// When a third of its lifetime is left.
@@ -29,11 +35,12 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// From one rotation to the next, for generations of this lifetime.
-    pub fn interval(self, lifetime: SignedDuration) -> SignedDuration {
+    /// From one rotation to the next, for generations of this lifetime that are published about `now`.
+    pub fn interval(&self, lifetime: SignedDuration, now: Timestamp) -> SignedDuration {
         match self {
-            Self::Every(interval) => interval,
-            Self::BeforeExpiry(rest) => lifetime - rest,
+            Self::Every(interval) => *interval,
+            Self::Cron(calendar) => calendar.interval(now).unwrap_or(lifetime),
+            Self::BeforeExpiry(rest) => lifetime - *rest,
             Self::LastThird => lifetime - SignedDuration::from_secs(lifetime.as_secs() / 3),
         }
     }
@@ -50,6 +57,8 @@ pub struct Terms {
     pub schedule: Schedule,
     /// How long a predecessor stays valid after its successor is published.
     pub overlap: SignedDuration,
+    /// When it may be rotated: a window of each group has to be open. No group: at any time.
+    pub windows: Vec<Vec<Window>>,
 }
 
 #[cfg(test)]
@@ -60,7 +69,7 @@ mod tests {
     fn no_interval_is_nothing_however_short_the_lifetime() {
         // A generation that is due the moment it is published would be replaced for ever.
         for (lifetime, interval) in [(1, 1), (2, 2), (3, 2), (15, 10), (7_776_000, 5_184_000)] {
-            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime));
+            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime), Timestamp::UNIX_EPOCH);
             assert_eq!(of, SignedDuration::from_secs(interval), "{lifetime}");
         }
     }

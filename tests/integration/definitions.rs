@@ -226,11 +226,24 @@ async fn what_is_needed_is_named_when_it_is_left_out() {
 async fn a_rotation_has_exactly_one_schedule() {
     let world = World::new("schedules").await;
     let of = |schedule: Value| token(json!({"rotation": {"schedule": schedule}}));
-    let sentence = "give exactly one of every and beforeExpiry, or leave schedule out";
-    for bad in [json!({}), json!({"every": "1d", "beforeExpiry": "1d"}), json!({"every": null})] {
+    let sentence = "give exactly one of every, cron and beforeExpiry, or leave schedule out";
+    for bad in [
+        json!({}),
+        json!({"every": "1d", "beforeExpiry": "1d"}),
+        json!({"every": "1d", "cron": "0 3 * * *"}),
+        json!({"every": null}),
+    ] {
         refuses(&world, "ApiToken", of(bad), "spec.rotation.schedule", sentence).await;
     }
-    for good in [json!({"every": "1d"}), json!({"beforeExpiry": "1d"}), json!({"every": "1d", "beforeExpiry": null})] {
+    let zone = "timeZone has a meaning with cron only";
+    refuses(&world, "ApiToken", of(json!({"every": "1d", "timeZone": "UTC"})), "spec.rotation.schedule", zone).await;
+    for good in [
+        json!({"every": "1d"}),
+        json!({"beforeExpiry": "1d"}),
+        json!({"cron": "0 3 * * SUN"}),
+        json!({"cron": "0 3 * * SUN", "timeZone": "Europe/Berlin"}),
+        json!({"every": "1d", "beforeExpiry": null}),
+    ] {
         accepts(&world, "ApiToken", of(good)).await;
     }
     accepts(&world, "ApiToken", token(json!({"rotation": {}}))).await;
@@ -528,7 +541,7 @@ async fn a_field_that_does_not_exist_is_refused() {
     for (kind, path) in [
         ("ApiToken", "roles"),
         ("ApiToken", "expiry.at"),
-        ("ApiToken", "rotation.schedule.cron"),
+        ("ApiToken", "rotation.schedule.never"),
         ("ApiToken", "secret.labels"),
         ("ServiceAccount", "owner"),
         ("Instance", "tokens.maxPerOwner"),

@@ -6,7 +6,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokenry::crd::{Account, ApiToken};
+use tokenry::{
+    crd::{Account, ApiToken},
+    outside::Clock,
+};
 
 use crate::harness::{
     World,
@@ -127,6 +130,65 @@ async fn a_schedule_rotates_with_its_own_times() {
     assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (200, 200));
     clock.move_by(jiff::SignedDuration::from_mins(31));
     assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (401, 200));
+}
+
+/// When the status says that the token will be rotated, by the clock of a wall in Berlin.
+async fn rotates_at(world: &World) -> jiff::Zoned {
+    let at = world.token("ci").await.status.unwrap().rotates_at.unwrap().0;
+    at.in_tz("Europe/Berlin").unwrap()
+}
+
+#[tokio::test]
+async fn a_calendar_rotates_once_a_day_at_the_time_on_the_wall() {
+    let world = World::new("calendar").await;
+    let clock = Held::default();
+    let _operator = world.operator(&clock).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    let schedule = json!({"cron": "0 3 * * *", "timeZone": "Europe/Berlin"});
+    let rotation = json!({"schedule": schedule, "overlap": "1h"});
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "rotation": rotation})).await;
+    world.await_reason("ci", "Active").await;
+    for generation in 1..=3 {
+        let due = rotates_at(&world).await;
+        assert_eq!(due.hour(), 3, "{due}");
+        assert!(due.minute() < 5, "{due}");
+        let left = due.timestamp().duration_since(clock.now());
+        assert!(left <= hours(25) && left > hours(0), "{left}");
+        clock.move_to(due.timestamp() - jiff::SignedDuration::from_mins(1));
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(generation));
+        clock.move_by(jiff::SignedDuration::from_mins(2));
+        world.await_generation("ci", generation + 1).await;
+        assert_eq!(rotates_at(&world).await.date(), due.date().tomorrow().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_due_waits_for_a_window_and_for_the_next_if_that_was_missed() {
+    let world = World::new("window").await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    let opens = (clock.now() + hours(6)).in_tz("Europe/Berlin").unwrap().hour();
+    let window = json!({"cron": format!("0 {opens} * * *"), "duration": "2h", "timeZone": "Europe/Berlin"});
+    world.accepts("Instance", "eem", json!({"tokens": {"windows": [window]}})).await;
+    let rotation = json!({"schedule": {"every": "1h"}, "overlap": "10m"});
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "rotation": rotation})).await;
+    world.await_reason("ci", "Active").await;
+    let planned = rotates_at(&world).await;
+    assert_eq!(planned.hour(), opens, "in the first half of the window");
+    clock.move_by(hours(3));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(1), "due, and the window is closed");
+
+    operator.stop().await;
+    clock.move_to(planned.timestamp() + hours(3));
+    let _operator = world.operator(&clock).await;
+    let next = async || (rotates_at(&world).await.date() == planned.date().tomorrow().unwrap()).then_some(());
+    world.eventually("the next window is waited for", next).await;
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(1));
+    clock
+        .move_by(rotates_at(&world).await.timestamp().duration_since(clock.now()) + jiff::SignedDuration::from_secs(1));
+    world.await_generation("ci", 2).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::{
         Fault,
         fault::parsed,
         instance::{Endpoint, EndpointType, InstanceSpec, ManagerService, NamespacesFrom},
+        window::windows,
     },
     exposure::{self, Exposed},
     token::{
@@ -113,6 +114,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
             "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem",
         ));
     }
+    let windows = windows(&tokens.windows, "spec.tokens.windows", &mut faults);
     let selector = tokens.namespaces.selector.clone();
     if tokens.namespaces.from == NamespacesFrom::Selector
         && selector.is_none_or(|selector| Selector::try_from(selector).is_err())
@@ -123,7 +125,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
         ));
     }
     if faults.is_empty() {
-        Ok(Policy { prefix, default_lifetime, max_lifetime, default_overlap, max_overlap })
+        Ok(Policy { prefix, default_lifetime, max_lifetime, default_overlap, max_overlap, windows })
     } else {
         Err(faults)
     }
@@ -156,8 +158,8 @@ mod tests {
         policy(&serde_json::from_value(json!({ "tokens": tokens })).unwrap())
     }
 
-    fn paths(tokens: Value) -> Vec<&'static str> {
-        of(tokens).unwrap_err().into_iter().map(|fault| fault.path).collect()
+    fn paths(tokens: Value) -> Vec<String> {
+        of(tokens).unwrap_err().into_iter().map(|fault| fault.path.into_owned()).collect()
     }
 
     #[test]

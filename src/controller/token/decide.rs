@@ -115,7 +115,7 @@ fn incomplete(world: &World) -> Option<Act> {
 }
 
 fn rotation(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let due = rotates_at(&world.records(), &terms.as_ref().ok()?.life, world.uid());
+    let due = rotates_at(&world.records(), &terms.as_ref().ok()?.life, world.uid(), world.now);
     due.is_none_or(|due| due <= world.now).then_some(Act::Mint)
 }
 

@@ -24,7 +24,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         .as_ref()
         .ok()
         .filter(|_| rotating(progress))
-        .and_then(|terms| rotates_at(&records, &terms.life, world.uid()));
+        .and_then(|terms| rotates_at(&records, &terms.life, world.uid(), world.now));
     let conditions = conditions(world, terms, progress, &records);
     let wake = wake(world, progress, &records, rotates, &conditions);
     let notes = notes(world, terms, progress, &conditions);

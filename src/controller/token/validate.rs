@@ -1,6 +1,6 @@
 //! Checks what a token asks for, against its Instance and what stands around it.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::observe::{Bound, Held, World};
 use crate::{
@@ -10,9 +10,10 @@ use crate::{
         Fault, Instance, Reason,
         api_token::RotationSchedule,
         belongs,
-        fault::{parsed, told},
+        fault::{calendar, parsed, told},
+        window::windows,
     },
-    token::{Policy, Schedule, Terms, duration::written, jitter::most},
+    token::{Policy, Schedule, Terms, duration::written, jitter::most, schedule::meets_windows},
 };
 
 /// What a token asks for, checked.
@@ -148,28 +149,47 @@ fn terms(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
         let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_lifetime));
         faults.push(Fault::invalid("spec.expiry.after", message));
     }
-    let rotation = spec.rotation.as_ref();
-    let schedule = schedule(rotation.and_then(|rotation| rotation.schedule.as_ref()), lifetime, faults);
-    let given = rotation.and_then(|rotation| rotation.overlap.as_ref());
-    let overlap =
-        overlap(parsed(given, "spec.rotation.overlap", faults), schedule.interval(lifetime), lifetime, policy, faults);
-    Terms { prefix: policy.prefix.clone(), lifetime, schedule, overlap }
+    let rotation = spec.rotation.clone().unwrap_or_default();
+    let schedule = schedule(rotation.schedule.as_ref(), lifetime, world.now, faults);
+    let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
+    let overlap = overlap(given, schedule.interval(lifetime, world.now), lifetime, policy, faults);
+    let own = windows(&rotation.windows, "spec.rotation.windows", faults);
+    let windows = [policy.windows.clone(), own].into_iter().filter(|group| !group.is_empty()).collect();
+    let life = Terms { prefix: policy.prefix.clone(), lifetime, schedule, overlap, windows };
+    if faults.is_empty() && !meets_windows(&life, world.now) {
+        let message =
+            "no window is open between a rotation that is due and the expiry; open windows more often, or for longer";
+        faults.push(Fault::invalid("spec.rotation.windows", message));
+    }
+    life
 }
 
-fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: &mut Vec<Fault>) -> Schedule {
-    const EVERY: &str = "spec.rotation.schedule.every";
-    const BEFORE: &str = "spec.rotation.schedule.beforeExpiry";
+fn schedule(
+    given: Option<&RotationSchedule>,
+    lifetime: SignedDuration,
+    now: Timestamp,
+    faults: &mut Vec<Fault>,
+) -> Schedule {
+    const PATH: &str = "spec.rotation.schedule";
     let Some(given) = given else { return Schedule::LastThird };
-    let every = parsed(given.every.as_ref(), EVERY, faults).map(|every| (EVERY, every, Schedule::Every(every)));
-    let before = parsed(given.before_expiry.as_ref(), BEFORE, faults)
-        .map(|before| (BEFORE, before, Schedule::BeforeExpiry(before)));
-    if given.every.is_some() == given.before_expiry.is_some() {
-        let message = "give exactly one of every and beforeExpiry, or leave schedule out";
-        faults.push(Fault::invalid("spec.rotation.schedule", message));
+    let RotationSchedule { every, cron, time_zone, before_expiry } = given;
+    let count = [every.is_some(), cron.is_some(), before_expiry.is_some()].into_iter().filter(|given| *given).count();
+    if count != 1 {
+        faults.push(Fault::invalid(PATH, "give exactly one of every, cron and beforeExpiry, or leave schedule out"));
     }
-    let Some((path, duration, schedule)) = every.or(before) else { return Schedule::LastThird };
+    if time_zone.is_some() && cron.is_none() {
+        faults.push(Fault::invalid(PATH, "timeZone has a meaning with cron only"));
+    }
+    let at = |field: &str| format!("{PATH}.{field}");
+    let every = parsed(every.as_ref(), at("every"), faults).map(|every| ("every", every, Schedule::Every(every)));
+    let cron = cron.as_ref().and_then(|cron| calendar(cron, time_zone.as_deref(), PATH, faults));
+    let cron = cron.map(|calendar| ("cron", Schedule::Cron(calendar)));
+    let cron = cron.map(|(field, schedule)| (field, schedule.interval(lifetime, now), schedule));
+    let before = parsed(before_expiry.as_ref(), at("beforeExpiry"), faults)
+        .map(|before| ("beforeExpiry", before, Schedule::BeforeExpiry(before)));
+    let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::LastThird };
     if duration >= lifetime {
-        faults.push(Fault::invalid(path, format!("must be shorter than the lifetime, {}", written(lifetime))));
+        faults.push(Fault::invalid(at(field), format!("must be shorter than the lifetime, {}", written(lifetime))));
         return Schedule::LastThird;
     }
     schedule
@@ -235,6 +255,7 @@ mod tests {
             lifetime: hours(90 * 24),
             schedule: Schedule::LastThird,
             overlap: hours(24),
+            windows: vec![],
         };
         let terms = TokenTerms { life, organization: "acme".into(), endpoint: "https://eem-admin.events.svc".into() };
         assert_eq!(validate(&world), Ok(terms));
@@ -306,6 +327,10 @@ mod tests {
         const SCHEDULE: &str = "Invalid spec.rotation.schedule";
         const EVERY: &str = "Invalid spec.rotation.schedule.every";
         const BEFORE: &str = "Invalid spec.rotation.schedule.beforeExpiry";
+        const CRON: &str = "Invalid spec.rotation.schedule.cron";
+        const ZONE: &str = "Invalid spec.rotation.schedule.timeZone";
+        let windows =
+            |window: Value| json!({"rotation": {"windows": [{"cron": "0 3 * * *", "duration": "1h"}, window]}});
         let schedule = |schedule: Value| json!({"rotation": {"schedule": schedule}});
         let overlap = |overlap: &str| json!({"rotation": {"overlap": overlap}});
         for (spec, fault) in [
@@ -321,6 +346,18 @@ mod tests {
             (schedule(json!({"beforeExpiry": ""})), BEFORE),
             (schedule(json!({})), SCHEDULE),
             (schedule(json!({"every": "1d", "beforeExpiry": "1d"})), SCHEDULE),
+            (schedule(json!({"every": "1d", "cron": "0 3 * * *"})), SCHEDULE),
+            (schedule(json!({"every": "1d", "timeZone": "UTC"})), SCHEDULE),
+            (schedule(json!({"cron": "0 3 * *"})), CRON),
+            (schedule(json!({"cron": "0 0 30 2 *"})), CRON),
+            (schedule(json!({"cron": "0 3 1 1 *"})), CRON),
+            (schedule(json!({"cron": "0 3 * * *", "timeZone": "Mars/Olympus"})), ZONE),
+            (windows(json!({"cron": "x", "duration": "1h"})), "Invalid spec.rotation.windows[1].cron"),
+            (windows(json!({"cron": "0 3 * * *", "duration": "x"})), "Invalid spec.rotation.windows[1].duration"),
+            (
+                windows(json!({"cron": "0 3 * * *", "duration": "1h", "timeZone": "x"})),
+                "Invalid spec.rotation.windows[1].timeZone",
+            ),
         ] {
             assert_eq!(faults(&new().with_spec(&spec)), [fault], "{spec}");
         }
@@ -334,9 +371,38 @@ mod tests {
             json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "3h"}}),
             json!({"rotation": {"schedule": {"every": "2159h"}}}),
             json!({"rotation": {"schedule": {"beforeExpiry": "2159h"}}}),
+            json!({"rotation": {"schedule": {"cron": "0 3 1 * *", "timeZone": "Europe/Berlin"}}}),
+            json!({"rotation": {"windows": [{"cron": "0 3 * * SUN", "duration": "4h"}]}}),
         ] {
             assert!(validate(&new().with_spec(&spec)).is_ok(), "{spec}");
         }
+    }
+
+    #[test]
+    fn windows_that_no_rotation_can_meet_are_told() {
+        let window = |cron: &str| json!([{"cron": cron, "duration": "1h"}]);
+        let weeks = |windows: Value| json!({"expiry": {"after": "7d"}, "rotation": {"windows": windows}});
+        let missed = "Invalid spec.rotation.windows";
+        assert_eq!(faults(&new().with_spec(&weeks(window("0 3 31 12 *")))), [missed]);
+        assert!(validate(&new().with_spec(&weeks(window("0 3 * * SUN")))).is_ok());
+        // The Instance's and the token's own have to be open at the same time.
+        let world = new().with_instance(json!({"tokens": {"windows": window("0 3 * * SAT")}}));
+        assert!(validate(&world).is_ok());
+        let own = |cron: &str| json!({"rotation": {"windows": window(cron)}});
+        assert!(validate(&world.clone().with_spec(&own("0 3 * * *"))).is_ok());
+        assert_eq!(faults(&world.with_spec(&own("0 9 * * SAT"))), [missed]);
+        let wrong = new().with_instance(json!({"tokens": {"windows": window("0 3 30 2 *")}}));
+        assert_eq!(faults(&wrong), ["InstanceInvalid spec.instanceRef"]);
+    }
+
+    #[test]
+    fn a_default_overlap_is_over_before_the_next_moment_of_a_calendar() {
+        let overlap = |cron: &str| {
+            let spec = json!({"rotation": {"schedule": {"cron": cron}}});
+            validate(&new().with_spec(&spec)).unwrap().life.overlap
+        };
+        assert_eq!(overlap("0 * * * *"), SignedDuration::from_mins(57));
+        assert_eq!(overlap("0 3 * * SUN"), SignedDuration::from_hours(24));
     }
 
     #[test]

@@ -17,6 +17,11 @@ impl Held {
     pub fn move_by(&self, duration: SignedDuration) {
         self.0.fetch_add(duration.as_secs(), Ordering::SeqCst);
     }
+
+    /// Sets the clock to `at`, from where it runs on.
+    pub fn move_to(&self, at: Timestamp) {
+        self.move_by(at.duration_since(self.now()));
+    }
 }
 
 impl Clock for Held {
