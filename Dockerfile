@@ -4,8 +4,9 @@ WORKDIR /tokenry
 COPY . .
 RUN cargo build --release --locked --bin tokenry
 # glibc resolves names without further files. What ldd names has no place of its own in the next stage: it keeps its path.
-RUN install -D target/release/tokenry /image/tokenry \
-    && ldd target/release/tokenry | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "/image$library"; done
+RUN set -e; install -D target/release/tokenry /image/tokenry; \
+    for library in $(ldd target/release/tokenry | grep -o '/[^ ]*'); do install -D "$library" "/image$library"; done; \
+    chroot /image /tokenry --version
 
 FROM scratch
 LABEL org.opencontainers.image.title="tokenry" \

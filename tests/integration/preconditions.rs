@@ -11,7 +11,7 @@ use tokenry::{
     outside::{Refusal, Standing, SystemClock, Writer},
 };
 
-use crate::harness::World;
+use crate::harness::{OPERATOR, World};
 
 /// A create that finds an object changes nothing; one that finds none creates; a change to an object that is no longer as it
 /// was seen, or is another by now, is refused.
@@ -23,8 +23,8 @@ where
         + Clone
         + std::fmt::Debug,
 {
-    let client = world.plane.client_for(&world.identities.operator);
-    let writer = Writer::new(client, Arc::new(SystemClock), Arc::default());
+    // Not as the operator itself: what is tried here says nothing of the rights that it needs.
+    let writer = Writer::new(world.acting_as(OPERATOR), Arc::new(SystemClock), Arc::default());
     let object = |name: &str, spec: &Value| -> K {
         let metadata = json!({"name": name, "namespace": world.namespace});
         let (kind, version) = (K::kind(&()), K::api_version(&()));

@@ -33,7 +33,7 @@ impl Release {
     }
 
     fn upgrade(&self, args: &[&str]) {
-        self.helm(&[&["upgrade", "tokenry", &self.chart, "--reset-then-reuse-values"], args].concat()).unwrap();
+        self.helm(&[&["upgrade", "tokenry", &self.chart], args].concat()).unwrap();
     }
 
     fn kubectl(&self, args: &[&str]) -> String {
@@ -101,7 +101,8 @@ async fn collector_knows_tokens(another: &World) {
     another.eventually("the Secret goes", async || another.value("ci").await.is_none().then_some(())).await;
 }
 
-/// Makes the chart of an older release in `folder`: its definition of ApiToken knows no `displayName`.
+/// Makes the chart of an older release in `folder`: its definition of ApiToken knows no `displayName`, and it has none of
+/// the values that it can do without.
 fn older(folder: &Path) -> String {
     let chart = folder.join("tokenry");
     copy(&root().join("charts/tokenry"), &chart);
@@ -110,6 +111,20 @@ fn older(folder: &Path) -> String {
         fs::write(&path, change(fs::read_to_string(&path).unwrap())).unwrap();
     };
     edit("Chart.yaml", &|text| text.replace("0.1.0", "0.0.9"));
+    edit("values.yaml", &|text| {
+        let mut values: Value = serde_saphyr::from_str(&text).unwrap();
+        let mut without = |path: &str, keys: &[&str]| {
+            let of = values.pointer_mut(path).unwrap().as_object_mut().unwrap();
+            keys.iter().for_each(|key| drop(of.remove(*key)));
+        };
+        without("", &["namespaceOverride", "revisionHistoryLimit", "extraObjects", "commonLabels", "imagePullSecrets"]);
+        let extra = ["extraVolumes", "extraVolumeMounts", "extraContainers", "extraArgs", "extraEnv", "podLabels"];
+        for component in ["/operator", "/verifier"] {
+            without(component, &extra);
+            without(component, &["service", "podDisruptionBudget", "livenessProbe", "readinessProbe", "resources"]);
+        }
+        values.to_string()
+    });
     edit("files/crds/apitokens.tokenry.dev.yaml", &|text| {
         let mut definition: Value = serde_saphyr::from_str(&text).unwrap();
         let fields = definition.pointer_mut(SPEC).unwrap().as_object_mut().unwrap();
@@ -149,7 +164,10 @@ async fn an_upgrade_brings_the_definitions_up_to_date_and_leaves_tokens_as_they_
     let before = world.stored();
     assert_eq!(before.len(), 4, "{before:?}");
 
-    release.upgrade(&["--set", "verifier.replicaCount=3,log.level=debug"]);
+    // Also with nothing but the values that it had, of which some are not there.
+    release.upgrade(&["--reuse-values"]);
+    assert_eq!(release.get("deployment", "tokenry-verifier")["spec"]["replicas"], 1);
+    release.upgrade(&["--reset-then-reuse-values", "--set", "verifier.replicaCount=3,log.level=debug"]);
     let deployment = release.get("deployment", "tokenry-verifier");
     assert_eq!(deployment["spec"]["replicas"], 3);
     assert_eq!(deployment["spec"]["template"]["metadata"]["labels"]["helm.sh/chart"], "tokenry-0.1.0");
@@ -165,7 +183,7 @@ async fn an_upgrade_brings_the_definitions_up_to_date_and_leaves_tokens_as_they_
     assert_eq!(verifier.present(&world, &value).await, 200);
 
     // Definitions that the release no longer has are kept too.
-    release.upgrade(&["--set", "crds.enabled=false"]);
+    release.upgrade(&["--reset-then-reuse-values", "--set", "crds.enabled=false"]);
     world.another_token_is_served().await;
     assert_eq!(world.stored(), before);
     let token = world.change("ApiToken", "ci", json!({"displayName": "Exporter"})).await.unwrap();
@@ -212,7 +230,7 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     operator.stop().await;
     verifier.stop().await;
 
-    release.upgrade(&["--set", "crds.keep=false"]);
+    release.upgrade(&["--reset-then-reuse-values", "--set", "crds.keep=false"]);
     assert_eq!(world.stored(), before);
     collector_knows_tokens(&another).await;
     release.helm(&["uninstall", "tokenry"]).unwrap();
