@@ -6,7 +6,6 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         core::v1::{ConfigMap, Namespace, Service},
-        events::v1::Event,
         networking::v1::Ingress,
     },
     apimachinery::pkg::util::intstr::IntOrString,
@@ -96,16 +95,6 @@ fn uris(instance: &Instance) -> Vec<&str> {
     instance.status.as_ref().unwrap().endpoints.iter().map(|endpoint| endpoint.uri.as_str()).collect()
 }
 
-/// The reasons of the events about an Instance, in no order.
-async fn events(world: &World, name: &str) -> Vec<String> {
-    let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
-    let about = events.into_iter().filter(|event| {
-        let regarding = event.regarding.as_ref();
-        regarding.is_some_and(|r| r.name.as_deref() == Some(name) && r.kind.as_deref() == Some("Instance"))
-    });
-    about.filter_map(|event| event.reason).collect()
-}
-
 /// A namespace with an operator at work and the manager's Service.
 async fn operated(name: &str) -> (World, Running) {
     let world = World::new(name).await;
@@ -124,7 +113,7 @@ async fn the_smallest_instance_is_ready() {
     let status = instance.status.clone().unwrap();
     assert_eq!((status.organization.as_deref(), status.endpoints.len()), (Some("eem"), 0));
     assert_eq!(get::<Service>(&world, "eem-admin").await, None);
-    assert_eq!(events(&world, "eem").await, ["Accepted"]);
+    world.await_events("Instance", "eem", &["Accepted"]).await;
 }
 
 #[tokio::test]
@@ -148,7 +137,7 @@ async fn an_internal_endpoint_is_a_service_in_front_of_the_managers_pods() {
     assert_eq!(labels["app.kubernetes.io/managed-by"], "tokenry");
     assert_eq!(Some(&labels["tokenry.dev/owner-uid"]), instance.metadata.uid.as_ref());
     assert_eq!(get::<Ingress>(&world, "eem-admin").await, None);
-    assert_eq!(events(&world, "eem").await, ["Accepted"]);
+    world.await_events("Instance", "eem", &["Accepted"]).await;
 }
 
 #[tokio::test]
@@ -279,7 +268,7 @@ async fn respects<K: Object + PartialEq>(name: &str, spec: Value, theirs: Value)
         assert_ne!(ours.meta().uid, before.meta().uid);
         assert_eq!(ours.meta().owner_references.as_ref().unwrap()[0].uid, uid);
     }
-    let told = events(&world, "eem").await;
+    let told = world.events("Instance", "eem").await;
     assert!(told.iter().any(|reason| reason == "EndpointForeign"), "{told:?}");
 }
 
@@ -620,7 +609,7 @@ async fn an_instance_that_is_missing_is_waited_for() {
     assert_eq!(refusal(&world, "ci").await, ("InstanceMissing".into(), message));
     assert_eq!(world.condition("ci", "Reconciling").await.unwrap().status, "True");
     unserved(&world, "ci").await;
-    world.await_events("ci", &["InstanceMissing"]).await;
+    world.await_events("ApiToken", "ci", &["InstanceMissing"]).await;
     world.accepts("Instance", "eem", json!({})).await;
     world.await_reason("ci", "Active").await;
 }
@@ -674,7 +663,7 @@ async fn what_a_token_asks_beyond_its_instances_maximum_is_refused_until_one_of_
         assert_eq!(refusal(&world, name).await, ("Invalid".into(), message.into()));
         assert_eq!(world.condition(name, "Stalled").await.unwrap().status, "True");
         unserved(&world, name).await;
-        world.await_events(name, &["Invalid"]).await;
+        world.await_events("ApiToken", name, &["Invalid"]).await;
     }
     world
         .accepts("ApiToken", "at-most", token(json!({"expiry": {"after": "30d"}, "rotation": {"overlap": "2h"}})))
@@ -758,7 +747,7 @@ async fn an_instance_says_which_namespaces_its_tokens_may_live_in() {
     away.await_reason("ci", "NamespaceNotAdmitted").await;
     assert_eq!(refusal(&away, "ci").await, ("NamespaceNotAdmitted".into(), message));
     unserved(&away, "ci").await;
-    away.await_events("ci", &["NamespaceNotAdmitted"]).await;
+    away.await_events("ApiToken", "ci", &["NamespaceNotAdmitted"]).await;
     // A token elsewhere that does not name the Instance's namespace means another one.
     away.await_reason("lost", "InstanceMissing").await;
 

@@ -247,20 +247,20 @@ impl World {
         self.key(secret, "token").await
     }
 
-    /// The reasons of the events about a token, in no order.
-    pub async fn events(&self, name: &str) -> Vec<String> {
+    /// The reasons of the events about an object, in no order.
+    pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
         let about = events.into_iter().filter(|event| {
             let regarding = event.regarding.as_ref();
-            regarding.is_some_and(|r| r.name.as_deref() == Some(name) && r.kind.as_deref() == Some("ApiToken"))
+            regarding.is_some_and(|r| r.name.as_deref() == Some(name) && r.kind.as_deref() == Some(kind))
         });
         about.filter_map(|event| event.reason).collect()
     }
 
-    /// Waits until the events about a token have these reasons, in alphabetical order: they are written after all else.
-    pub async fn await_events(&self, name: &str, reasons: &[&str]) {
-        self.eventually(&format!("the events about {name} are {reasons:?}"), async || {
-            let mut events = self.events(name).await;
+    /// Waits until the events about an object have these reasons, in alphabetical order: they are written after all else.
+    pub async fn await_events(&self, kind: &str, name: &str, reasons: &[&str]) {
+        self.eventually(&format!("the events about {kind} {name} are {reasons:?}"), async || {
+            let mut events = self.events(kind, name).await;
             events.sort();
             (events == reasons).then_some(())
         })
