@@ -121,10 +121,15 @@ fn no_call_is_refused(site: &Site, sync: Duration) -> Told {
     in_use(site, 1, sync)?;
     site.replace_pods("operator")?;
     site.replace_pods("verifier")?;
-    // The last moment before the next rotation, so that it falls to a process that has just begun.
-    let now = status(site, ROTATING)?;
-    let served = now["lastGeneration"].as_i64().ok_or("a token without a generation")?;
-    sleep_until(time(&now["rotatesAt"])? - Duration::from_secs(1));
+    // The last moments before a rotation, so that it falls to a process that has just begun.
+    let before = Duration::from_secs(2);
+    let (served, due) = site.within(sync * 10, "there is time before the next rotation", || {
+        let status = status(site, ROTATING)?;
+        let due = time(&status["rotatesAt"])?;
+        let served = status["lastGeneration"].as_i64().ok_or("a token without a generation")?;
+        Ok((due > Timestamp::now() + before * 2).then_some((served, due)))
+    })?;
+    sleep_until(due - before);
     site.replace_pods("operator")?;
     in_use(site, served + 1, sync)?;
     site.install(&[
