@@ -1,14 +1,14 @@
 //! What begins by cron in a time zone, and the windows that open so.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 /// The time zone of a calendar that names none.
 const DEFAULT_ZONE: &str = "UTC";
-/// From when on it is looked whether a calendar ever comes due: the four years from here have a leap day.
-const REFERENCE: i64 = 1_704_067_200; // 2024-01-01T00:00:00Z
+/// How many moments, and in which time, are looked at for the shortest interval of a calendar.
+const SAMPLE: (usize, SignedDuration) = (32, SignedDuration::from_hours(400 * 24));
 /// How often windows of several groups may miss one another.
 const MISSES: usize = 1000;
 
@@ -24,6 +24,13 @@ pub struct Calendar {
     // Without a time zone of its own: what it finds are times of day.
     times: Arc<Crontab>,
     place: TimeZone,
+    shortest: Arc<OnceLock<SignedDuration>>,
+}
+
+/// From when on a calendar is looked at for what it is like: the four years from here have a leap day.
+pub fn reference() -> Timestamp {
+    const START_OF_2024: i64 = 1_704_067_200;
+    Timestamp::from_second(START_OF_2024).expect("it is an instant")
 }
 
 /// What is wrong with a calendar.
@@ -46,17 +53,26 @@ impl Calendar {
             CalendarError::Zone(format!("{zone:?} is no time zone of the IANA database, such as Europe/Berlin"))
         })?;
         let times = times(cron).map_err(CalendarError::Cron)?;
-        let calendar = Self { cron: cron.to_owned(), zone: zone.to_owned(), times: Arc::new(times), place };
+        let (times, shortest) = (Arc::new(times), Arc::default());
+        let calendar = Self { cron: cron.to_owned(), zone: zone.to_owned(), times, place, shortest };
         let never = || CalendarError::Cron("never comes due: there is no such day in four years".into());
-        let reference = Timestamp::from_second(REFERENCE).expect("it is an instant");
-        calendar.next(reference).ok_or_else(never)?;
+        calendar.next(reference()).ok_or_else(never)?;
         Ok(calendar)
     }
 
-    /// From the first moment after `after` to the one after that; nothing where there are no two in four years.
-    pub fn interval(&self, after: Timestamp) -> Option<SignedDuration> {
-        let first = self.next(after)?;
-        Some(self.next(first)?.duration_since(first))
+    /// The shortest time from one moment to the next. Like all that says whether a spec is valid, it does not depend on the
+    /// time of asking.
+    pub fn interval(&self) -> SignedDuration {
+        *self.shortest.get_or_init(|| {
+            let (count, time) = SAMPLE;
+            let (mut moment, mut shortest) = (self.next(reference()), SignedDuration::MAX);
+            for _ in 0..count {
+                let Some(before) = moment.filter(|&moment| moment < reference() + time) else { break };
+                moment = self.next(before);
+                shortest = moment.map_or(shortest, |next| shortest.min(next.duration_since(before)));
+            }
+            shortest
+        })
     }
 
     /// The first moment after `after`; nothing where there is none in four years.
@@ -213,6 +229,13 @@ mod tests {
                 now = next;
             }
         }
+    }
+
+    #[test]
+    fn its_interval_is_the_shortest() {
+        let hours = |cron: &str| Calendar::parse(cron, BERLIN).unwrap().interval().as_hours();
+        assert_eq!([hours("0 3 * * SUN"), hours("0 3 * * *"), hours("0 3 * * MON,TUE")], [167, 24, 24]);
+        assert_eq!([hours("0 1,4 1 * *"), hours("0 3 1 * *"), hours("0 0 1 1 *")], [3, 28 * 24, 365 * 24]);
     }
 
     #[test]

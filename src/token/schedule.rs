@@ -4,15 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Digest, Record, Records, Schedule, Terms,
-    calendar::opening,
+    calendar::{opening, reference},
     duration,
     jitter::{jitter, most},
 };
 
 /// The most that jitter takes after a moment of a calendar: who names a time of day wants it about then.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
-/// How many rotations may miss every window before this is taken for a mistake.
-const ROTATIONS: usize = 8;
+/// How many rotations in a row may miss every window before this is taken for a mistake.
+const ROTATIONS: usize = 50;
 
 /// When the next generation is due, given the records and what the token asks for; nothing while none is served.
 ///
@@ -38,12 +38,12 @@ fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
     let start = match schedule {
         Schedule::Every(_) => published,
         Schedule::Cron(calendar) => {
-            let late = jitter(uid, served.generation, most(calendar.interval(published)?).min(LATE));
+            let late = jitter(uid, served.generation, most(calendar.interval()).min(LATE));
             return Some(duration::after(calendar.next(published)?, late));
         }
         Schedule::BeforeExpiry(_) | Schedule::LastThird => served.created_at.0,
     };
-    let interval = schedule.interval(served.lifetime(), published);
+    let interval = schedule.interval(served.lifetime());
     Some(duration::after(start, interval - jitter(uid, served.generation, most(interval))))
 }
 
@@ -66,12 +66,12 @@ fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Times
     }
 }
 
-/// Whether a token that is issued at `now` meets a window by one of its first rotations.
-pub fn meets_windows(terms: &Terms, now: Timestamp) -> bool {
+/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking.
+pub fn meets_windows(terms: &Terms) -> bool {
     if terms.windows.is_empty() {
         return true;
     }
-    let mut at = now;
+    let mut at = reference();
     (0..ROTATIONS).any(|_| {
         let issued = Record::new(0, String::new(), Digest::of(""), at, terms.lifetime);
         let Some(due) = due(&issued, &terms.schedule, "") else { return false };

@@ -1,6 +1,6 @@
 //! What a token and its Instance ask for, checked: nothing after this sees two options.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{Calendar, Window};
 
@@ -35,11 +35,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// From one rotation to the next, for generations of this lifetime that are published about `now`.
-    pub fn interval(&self, lifetime: SignedDuration, now: Timestamp) -> SignedDuration {
+    /// From one rotation to the next, at least, for generations of this lifetime.
+    pub fn interval(&self, lifetime: SignedDuration) -> SignedDuration {
         match self {
             Self::Every(interval) => *interval,
-            Self::Cron(calendar) => calendar.interval(now).unwrap_or(lifetime),
+            Self::Cron(calendar) => calendar.interval(),
             Self::BeforeExpiry(rest) => lifetime - *rest,
             Self::LastThird => lifetime - SignedDuration::from_secs(lifetime.as_secs() / 3),
         }
@@ -69,7 +69,7 @@ mod tests {
     fn no_interval_is_nothing_however_short_the_lifetime() {
         // A generation that is due the moment it is published would be replaced for ever.
         for (lifetime, interval) in [(1, 1), (2, 2), (3, 2), (15, 10), (7_776_000, 5_184_000)] {
-            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime), Timestamp::UNIX_EPOCH);
+            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime));
             assert_eq!(of, SignedDuration::from_secs(interval), "{lifetime}");
         }
     }

@@ -1,6 +1,6 @@
 //! Checks what a token asks for, against its Instance and what stands around it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::observe::{Bound, Held, World};
 use crate::{
@@ -150,26 +150,21 @@ fn terms(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
         faults.push(Fault::invalid("spec.expiry.after", message));
     }
     let rotation = spec.rotation.clone().unwrap_or_default();
-    let schedule = schedule(rotation.schedule.as_ref(), lifetime, world.now, faults);
+    let schedule = schedule(rotation.schedule.as_ref(), lifetime, faults);
     let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
-    let overlap = overlap(given, schedule.interval(lifetime, world.now), lifetime, policy, faults);
+    let overlap = overlap(given, schedule.interval(lifetime), lifetime, policy, faults);
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
     let windows = [policy.windows.clone(), own].into_iter().filter(|group| !group.is_empty()).collect();
     let life = Terms { prefix: policy.prefix.clone(), lifetime, schedule, overlap, windows };
-    if faults.is_empty() && !meets_windows(&life, world.now) {
+    if faults.is_empty() && !meets_windows(&life) {
         let message =
-            "no window is open between a rotation that is due and the expiry; open windows more often, or for longer";
+            "no rotation that is due meets a window before the expiry; open windows more often, or for longer";
         faults.push(Fault::invalid("spec.rotation.windows", message));
     }
     life
 }
 
-fn schedule(
-    given: Option<&RotationSchedule>,
-    lifetime: SignedDuration,
-    now: Timestamp,
-    faults: &mut Vec<Fault>,
-) -> Schedule {
+fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: &mut Vec<Fault>) -> Schedule {
     const PATH: &str = "spec.rotation.schedule";
     let Some(given) = given else { return Schedule::LastThird };
     let RotationSchedule { every, cron, time_zone, before_expiry } = given;
@@ -184,7 +179,7 @@ fn schedule(
     let every = parsed(every.as_ref(), at("every"), faults).map(|every| ("every", every, Schedule::Every(every)));
     let cron = cron.as_ref().and_then(|cron| calendar(cron, time_zone.as_deref(), PATH, faults));
     let cron = cron.map(|calendar| ("cron", Schedule::Cron(calendar)));
-    let cron = cron.map(|(field, schedule)| (field, schedule.interval(lifetime, now), schedule));
+    let cron = cron.map(|(field, schedule)| (field, schedule.interval(lifetime), schedule));
     let before = parsed(before_expiry.as_ref(), at("beforeExpiry"), faults)
         .map(|before| ("beforeExpiry", before, Schedule::BeforeExpiry(before)));
     let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::LastThird };
@@ -221,7 +216,7 @@ fn overlap(
 mod tests {
     use std::sync::Arc;
 
-    use super::super::fixture::{account, new, own_account, served, time};
+    use super::super::fixture::{DAY, HOUR, account, new, own_account, served, time};
     use super::*;
     use crate::{
         crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
@@ -383,7 +378,7 @@ mod tests {
         let window = |cron: &str| json!([{"cron": cron, "duration": "1h"}]);
         let weeks = |windows: Value| json!({"expiry": {"after": "7d"}, "rotation": {"windows": windows}});
         let missed = "Invalid spec.rotation.windows";
-        assert_eq!(faults(&new().with_spec(&weeks(window("0 3 31 12 *")))), [missed]);
+        assert_eq!(faults(&new().with_spec(&weeks(window("0 3 1 1 *")))), [missed]);
         assert!(validate(&new().with_spec(&weeks(window("0 3 * * SUN")))).is_ok());
         // The Instance's and the token's own have to be open at the same time.
         let world = new().with_instance(json!({"tokens": {"windows": window("0 3 * * SAT")}}));
@@ -403,6 +398,23 @@ mod tests {
         };
         assert_eq!(overlap("0 * * * *"), SignedDuration::from_mins(57));
         assert_eq!(overlap("0 3 * * SUN"), SignedDuration::from_hours(24));
+    }
+
+    #[test]
+    fn whether_a_rotation_is_valid_does_not_depend_on_the_time() {
+        let window = json!([{"cron": "0 */6 * * *", "duration": "1h"}]);
+        for (lifetime, schedule, windows) in [
+            ("1d", json!({"every": "20h"}), window),
+            ("90d", json!({"cron": "0 3 1 1,2 *"}), Value::Null),
+            ("30d", json!({"cron": "0 1,2 * * *"}), json!([{"cron": "0 9 1 * *", "duration": "4h"}])),
+        ] {
+            let rotation = json!({"schedule": schedule, "windows": windows});
+            let world = new().with_spec(&json!({"expiry": {"after": lifetime}, "rotation": rotation}));
+            let first = validate(&world);
+            for days in 1..60 {
+                assert_eq!(validate(&world.clone().later(days * (DAY + 3 * HOUR / 2))), first, "{schedule}");
+            }
+        }
     }
 
     #[test]
