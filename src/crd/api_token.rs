@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{InstanceRef, MaintenanceWindow, ObjectName, Reason, account::yes};
 use crate::token::{
     Record,
-    duration::{Duration, cel_seconds},
+    duration::{Delay, Duration, cel_seconds},
 };
 
 /// What a token is and how it lives.
@@ -84,6 +84,9 @@ pub struct ApiTokenSpec {
     /// When a generation is replaced by the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+    /// Asks for a new generation now, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regenerate: Option<Regenerate>,
     /// The Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
@@ -161,6 +164,31 @@ pub struct RotationSchedule {
     pub before_expiry: Option<Duration>,
 }
 
+/// Asks for a new generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Regenerate {
+    /// Any text that says why, for example `leak-2026-11-22`. It asks once, whatever restarts; another text asks again.
+    #[schemars(length(min = 1, max = 64))]
+    pub id: String,
+    /// When the value served so far ends; never later than it would have expired anyway. Left out: after the overlap.
+    /// Generations before that one keep their own end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+}
+
+/// When the value served so far ends: exactly one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.after) != has(self.at)")
+    .message("give exactly one of after and at, or leave previous out"))]
+pub struct Previous {
+    /// This long after the new value is published, for example `2h`; `0s` is at once. At most the Instance's longest overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Delay>,
+    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+}
+
 /// The Secret that delivers the value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretTemplate {
@@ -206,6 +234,9 @@ pub struct ApiTokenStatus {
     /// When the served generation will be replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotates_at: Option<Time>,
+    /// The last `regenerate.id` that was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regeneration: Option<Regeneration>,
     /// Why and when the token was ended, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
@@ -225,6 +256,15 @@ pub struct BoundAccount {
 pub struct Binding {
     /// Name of the Secret.
     pub name: String,
+}
+
+/// The answer to a `regenerate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Regeneration {
+    /// The id that asked.
+    pub id: String,
+    /// The generation that was published for it.
+    pub generation: i64,
 }
 
 /// The end of a token.

@@ -54,6 +54,8 @@ pub enum Reason {
     SecretAltered,
     /// The Secret's other keys, labels or annotations are not as they should be.
     SecretOutdated,
+    /// `regenerate.id` asks for a new generation.
+    RegenerateAsked,
     /// The served generation is due to be replaced, or has expired.
     RotationDue,
     /// A generation ran out of time.

@@ -71,6 +71,51 @@ impl JsonSchema for Duration {
     }
 }
 
+/// A duration as [`Duration`] writes it, or `0s`: at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Delay(String);
+
+const AT_ONCE: &str = "0s";
+/// What a user reads when a delay is none.
+pub const DELAY_RULE: &str =
+    "must be 0s, or a whole number of at most five digits followed by s, m, h or d, such as 30m or 24h";
+
+impl Delay {
+    /// The value, or [`DELAY_RULE`].
+    pub fn parse(&self) -> Result<SignedDuration, &'static str> {
+        if self.0 == AT_ONCE {
+            return Ok(SignedDuration::ZERO);
+        }
+        Duration(self.0.clone()).parse().map_err(|_| DELAY_RULE)
+    }
+}
+
+impl<T: Into<String>> From<T> for Delay {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl JsonSchema for Delay {
+    fn schema_name() -> Cow<'static, str> {
+        "Delay".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let rule = format!("self == '{AT_ONCE}' || self.matches('{PATTERN}')");
+        json_schema!({
+            "type": "string",
+            "maxLength": DIGITS + 1,
+            "x-kubernetes-validations": [{ "rule": rule, "message": DELAY_RULE }],
+        })
+    }
+}
+
 /// A CEL expression for the seconds of the duration that the expression `field` names.
 pub fn cel_seconds(field: &str) -> String {
     format!(
@@ -111,6 +156,14 @@ mod tests {
         for text in ["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", "123456s", "1 d", "１d", "é"]
         {
             assert_eq!(Duration::from(text).parse(), Err(RULE), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_delay_can_be_none_at_all() {
+        for (text, parsed) in [("0s", Ok(0)), ("30m", Ok(1_800)), ("0m", Err(())), ("", Err(())), ("x", Err(()))] {
+            let told = Delay::from(text).parse().map(|delay| delay.as_secs());
+            assert_eq!(told, parsed.map_err(|()| DELAY_RULE), "{text:?}");
         }
     }
 

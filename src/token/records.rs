@@ -60,6 +60,9 @@ pub struct Record {
     pub published_at: Option<Time>,
     /// From when on it is refused. Never moved to a later time.
     pub expires_at: Time,
+    /// The `regenerate.id` that asked for it. Left out: none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
 }
 
 impl Record {
@@ -73,6 +76,7 @@ impl Record {
             created_at: Time(at),
             published_at: None,
             expires_at: Time(duration::after(at, lifetime)),
+            asked_by: None,
         }
     }
 
@@ -147,6 +151,11 @@ impl Records {
     /// When the next of them runs out of time.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.valid().map(|record| record.expires_at.0).min()
+    }
+
+    /// One of them.
+    pub fn get(&self, generation: i64) -> Option<&Record> {
+        self.0.iter().find(|record| record.generation == generation)
     }
 
     /// Whether any of them was ever published.

@@ -1,6 +1,6 @@
 //! What a token and its Instance ask for, checked: nothing after this sees two options.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Calendar, Window};
 
@@ -59,6 +59,37 @@ pub struct Terms {
     pub overlap: SignedDuration,
     /// When it may be rotated: a window of each group has to be open. No group: at any time.
     pub windows: Vec<Vec<Window>>,
+}
+
+/// A new generation that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The id that asks; each asks once.
+    pub id: String,
+    /// When the generation served so far ends.
+    pub previous: Ending,
+}
+
+/// When a predecessor ends: never later than it would have expired anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// After the overlap.
+    Overlap,
+    /// This long after its successor is published.
+    After(SignedDuration),
+    /// At this instant; where that is over, as soon as its successor is published.
+    At(Timestamp),
+}
+
+impl Ending {
+    /// How long a predecessor stays valid after its successor is published `at`, where `overlap` is what is usual.
+    pub fn overlap(self, at: Timestamp, overlap: SignedDuration) -> SignedDuration {
+        match self {
+            Self::Overlap => overlap,
+            Self::After(delay) => delay,
+            Self::At(end) => end.duration_since(at).max(SignedDuration::ZERO),
+        }
+    }
 }
 
 #[cfg(test)]

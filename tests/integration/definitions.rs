@@ -250,6 +250,25 @@ async fn a_rotation_has_exactly_one_schedule() {
 }
 
 #[tokio::test]
+async fn a_regenerate_has_an_id_and_one_ending_at_most() {
+    let world = World::new("regenerate").await;
+    let of = |previous: Value| token(json!({"regenerate": {"id": "leak", "previous": previous}}));
+    let sentence = "give exactly one of after and at, or leave previous out";
+    for bad in [json!({}), json!({"after": "0s", "at": "2030-01-01T00:00:00Z"})] {
+        refuses(&world, "ApiToken", of(bad), "spec.regenerate.previous", sentence).await;
+    }
+    let delay = "must be 0s, or a whole number of at most five digits followed by s, m, h or d, such as 30m or 24h";
+    for bad in ["0m", "soon", "-1s"] {
+        refuses(&world, "ApiToken", of(json!({"after": bad})), "spec.regenerate.previous.after", delay).await;
+    }
+    let nameless = token(json!({"regenerate": {"id": ""}}));
+    refuses(&world, "ApiToken", nameless, "spec.regenerate.id", "should be at least 1 chars long").await;
+    for good in [Value::Null, json!({"after": "0s"}), json!({"after": "2h"}), json!({"at": "2030-01-01T00:00:00Z"})] {
+        accepts(&world, "ApiToken", of(good)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_rotation_fits_into_the_lifetime() {
     let world = World::new("rotation").await;
     let of = |rotation: Value| token(json!({"expiry": {"after": "1d"}, "rotation": rotation}));

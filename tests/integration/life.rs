@@ -192,6 +192,56 @@ async fn a_rotation_that_is_due_waits_for_a_window_and_for_the_next_if_that_was_
 }
 
 #[tokio::test]
+async fn a_new_id_asks_once_for_a_new_value_and_says_when_the_old_one_ends() {
+    let (world, clock, operator, verifier, first) = served("regenerate").await;
+    let asks = async |id: &str, previous: Value| {
+        let regenerate = json!({"id": id, "previous": previous});
+        world.change("ApiToken", "ci", json!({"regenerate": null})).await.unwrap();
+        world.change("ApiToken", "ci", json!({ "regenerate": regenerate })).await.unwrap();
+    };
+    asks("leak", json!({"after": "0s"})).await;
+    let second = world.await_generation("ci", 2).await;
+    world.await_verdict(&verifier, &first, 401).await;
+    assert_eq!(verifier.present(&world, &second).await, 200);
+    let answer = world.token("ci").await.status.unwrap().regeneration.unwrap();
+    assert_eq!((answer.id.as_str(), answer.generation), ("leak", 2));
+
+    // Whatever restarts, and with the id still there.
+    operator.stop().await;
+    let _operator = world.operator(&clock).await;
+    clock.move_by(hours(1));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(2));
+
+    let end = clock.now() + hours(2);
+    asks("move", json!({"at": end.to_string()})).await;
+    let third = world.await_generation("ci", 3).await;
+    assert_eq!((verifier.present(&world, &second).await, verifier.present(&world, &third).await), (200, 200));
+    // It waits for no overlap, and the one that runs keeps its end.
+    asks("again", json!({"after": "5h"})).await;
+    world.await_generation("ci", 4).await;
+    let records = world.token("ci").await.status.unwrap().records;
+    assert_eq!(records.iter().find(|record| record.generation == 2).unwrap().expires_at.0, end);
+    clock.move_to(end);
+    assert_eq!((verifier.present(&world, &second).await, verifier.present(&world, &third).await), (401, 200));
+
+    asks("late", json!({"at": "2020-01-01T00:00:00Z"})).await;
+    world.await_generation("ci", 5).await;
+    let told = async || {
+        let events = world.plane.kubectl(&["get", "events", "--namespace", &world.namespace, "-o", "json"]).unwrap();
+        events.contains("refused at once, as 2020-01-01T00:00:00Z is over").then_some(())
+    };
+    world.eventually("a date in the past is said to be one", told).await;
+
+    asks("long", json!({"after": "8d"})).await;
+    world.await_reason("ci", "Invalid").await;
+    let message = world.condition("ci", "Accepted").await.unwrap().message;
+    let wrong = "spec.regenerate.previous.after: must not be longer than the Instance's maximum overlap, 7d";
+    assert_eq!(message, wrong);
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(5));
+}
+
+#[tokio::test]
 async fn expiry_is_enforced_whether_or_not_an_operator_lives() {
     let (world, clock, operator, verifier, value) = served("expiry").await;
     operator.stop().await;

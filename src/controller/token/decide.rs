@@ -43,7 +43,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 16] = [
+pub const CHAIN: [Check; 17] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -72,6 +72,8 @@ pub const CHAIN: [Check; 16] = [
     }),
     // No generation was ever published.
     check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
+    // Somebody asks for a new one. It waits for no overlap.
+    check(Reason::RegenerateAsked, |_, terms| terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
     // The Secret does not hold what it should.
@@ -139,7 +141,10 @@ fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::fixture::{self, DAY, HOUR, account, incomplete, new, rotated, served};
+    use super::super::{
+        Progress,
+        fixture::{self, DAY, HOUR, account, incomplete, new, rotated, served},
+    };
     use super::*;
     use crate::{
         crd::{name, secret},
@@ -166,6 +171,7 @@ mod tests {
                 Reason::PublishFailed,
                 Reason::RecordsLost,
                 Reason::FirstIssue,
+                Reason::RegenerateAsked,
                 Reason::RotationDue,
                 Reason::SecretMissing,
                 Reason::SecretAltered,
@@ -201,6 +207,7 @@ mod tests {
             let world = world.with_status(|status| status.records.clear());
             world.and(|world| world.secret = Held::Absent)
         }),
+        (Reason::RegenerateAsked, Act::Mint, |world| world.with_spec(&json!({"regenerate": {"id": "leak"}}))),
         (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
@@ -250,14 +257,14 @@ mod tests {
         let end = Decision { reason: Reason::Revoked, act: Act::End(RevocationReason::Manual) };
         let world = served().with_spec(&json!({"revoked": true, "expiry": {"after": "400d"}}));
         assert_eq!(world.decision(), end);
-        let ended = world.clone().settled(&super::super::Progress::none(world.decision()));
+        let ended = world.clone().settled(&Progress::none(world.decision()));
         assert_eq!(ended.with_spec(&json!({"revoked": false, "expiry": null})).decision(), end);
     }
 
     #[test]
     fn a_token_that_ended_with_its_account_says_so_for_ever() {
         let world = served().and(|world| world.account = None);
-        let ended = world.clone().settled(&super::super::Progress::none(world.decision()));
+        let ended = world.clone().settled(&Progress::none(world.decision()));
         let back = ended.and(|world| world.account = served().account).with_spec(&json!({"revoked": true}));
         assert_eq!(back.decision(), world.decision());
         assert_eq!(back.decision().reason, Reason::AccountDeleted);
@@ -378,6 +385,38 @@ mod tests {
     fn it_is_the_first_issue_until_one_was_published() {
         let refused = unpublished(new(), 1, State::Expired).later(10);
         assert_eq!(refused.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+    }
+
+    #[test]
+    fn an_id_asks_until_a_generation_was_published_for_it_and_never_again() {
+        let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
+        let mint = Decision { reason: Reason::RegenerateAsked, act: Act::Mint };
+        assert_eq!(asked.decision(), mint);
+        let refused = unpublished(asked.clone(), 2, State::Expired).later(10);
+        assert_eq!(refused.decision(), mint, "what was refused is no answer");
+        let answered = asked.issued(2);
+        assert_eq!(answered.decision().act, Act::Rest);
+        assert_eq!(answered.clone().with_spec(&json!({"regenerate": null})).decision().act, Act::Rest);
+        assert_eq!(answered.with_spec(&json!({"regenerate": {"id": "another"}})).decision(), mint);
+    }
+
+    #[test]
+    fn a_publish_that_was_not_heard_of_answers_when_it_is_found() {
+        let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
+        let (progress, record) = (asked.minted(2), asked.minted(2).recorded.unwrap());
+        let found = asked.settled(&progress).holding(&record, 2);
+        assert_eq!(found.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+        let adopted = Progress { published: Some((2, found.now)), ..Progress::none(found.decision()) };
+        assert_eq!(found.settled(&adopted).decision().act, Act::Rest);
+    }
+
+    #[test]
+    fn the_first_generation_answers_what_asks_then() {
+        let first = new().with_spec(&json!({"regenerate": {"id": "leak"}})).and(|world| {
+            world.account = Some(Arc::new(fixture::own_account(fixture::ACCOUNT_UID)));
+        });
+        assert_eq!(first.decision().reason, Reason::FirstIssue);
+        assert_eq!(first.issued(1).decision().act, Act::Rest);
     }
 
     #[test]

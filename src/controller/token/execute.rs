@@ -116,6 +116,7 @@ impl Minted {
         let plaintext = format::assemble(&terms.life.prefix, &id, &secret);
         let digest: Digest = plaintext.digest();
         let record = Record::new(next_generation(world), id.to_string(), digest, world.now, terms.life.lifetime);
+        let record = Record { asked_by: terms.asked_by(), ..record };
         Ok(Self { plaintext, record })
     }
 

@@ -51,6 +51,7 @@ impl Kind for ApiToken {
         "organization",
         "expiresAt",
         "rotatesAt",
+        "regeneration",
         "revocation",
     ];
 

@@ -7,12 +7,12 @@ use crate::{
     controller::kind::{Checked, Settled},
     crd::{
         Conditions, Reason,
-        api_token::{ApiTokenStatus, Binding, Revocation},
+        api_token::{ApiTokenStatus, Binding, Regeneration, Revocation},
         condition::{ACCEPTED, Conclusion, PUBLISHED, READY},
         fault::{first, told},
     },
     outside::events::Note,
-    token::{Records, schedule::rotates_at},
+    token::{Ending, Records, schedule::rotates_at},
 };
 
 /// The whole status after `progress`, what users are told, and when to look again.
@@ -39,6 +39,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
         expires_at: served.map(|record| record.expires_at.clone()),
         rotates_at: rotates.map(Time),
+        regeneration: regeneration(progress, &records).or(old.regeneration.clone()),
         revocation,
         conditions: conditions.into_vec(),
         records: records.into_vec(),
@@ -52,7 +53,8 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
         records.record(record.clone(), world.now);
     }
     if let (Some((generation, at)), Ok(terms)) = (progress.published, terms) {
-        records.publish(generation, at, terms.life.overlap);
+        let asked = records.get(generation).and_then(|record| record.asked_by.clone());
+        records.publish(generation, at, terms.overlap(asked.as_deref(), at));
     }
     let refused = progress.failure.as_ref().is_some_and(|failure| failure.refusal.is_definite());
     if let (true, Some(record)) = (refused, &progress.recorded) {
@@ -71,6 +73,13 @@ fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
         Act::End(reason) => Some(Revocation { reason, at: Time(world.now) }),
         Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend => None,
     })
+}
+
+/// The answer to what was asked for by what was published.
+fn regeneration(progress: &Progress, records: &Records) -> Option<Regeneration> {
+    let (generation, _) = progress.published?;
+    let id = records.get(generation)?.asked_by.clone()?;
+    Some(Regeneration { id, generation })
 }
 
 /// Whether the next rotation will happen on its own.
@@ -201,15 +210,20 @@ fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, condit
     if let (Some(failure), true) = (&progress.failure, conditions.changed(PUBLISHED)) {
         notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
     }
-    notes.extend(done(world, progress, conditions.changed(READY)));
+    notes.extend(done(world, terms, progress, conditions.changed(READY)));
     notes
 }
 
 /// What this pass did, if it did anything worth telling.
-fn done(world: &World, progress: &Progress, changed: bool) -> Option<Note> {
+fn done(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, changed: bool) -> Option<Note> {
     let (name, reason) = (world.token.secret_name(), progress.decision.reason);
-    if let Some((generation, _)) = progress.published {
-        let text = format!("generation {generation} is published in Secret {name}");
+    if let Some((generation, at)) = progress.published {
+        let over = terms.as_ref().ok().and_then(|terms| terms.regenerate.as_ref()).map(|asked| asked.previous);
+        let over = match over {
+            Some(Ending::At(end)) if end <= at => format!("; its predecessor is refused at once, as {end} is over"),
+            _ => String::new(),
+        };
+        let text = format!("generation {generation} is published in Secret {name}{over}");
         let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
         return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
     }
@@ -299,6 +313,37 @@ mod tests {
         assert_eq!(status.account, Some(BoundAccount { name: "ci".into(), uid: ACCOUNT_UID.into() }));
         assert_eq!((&status.secret_name, &status.binding, &status.expires_at), (&None, &None, &None));
         assert_eq!(notes(&settled), []);
+    }
+
+    /// When the predecessor ends of a generation that is asked for and published two seconds from now, and what is told.
+    fn regenerated(previous: Value) -> (i64, String, Option<Regeneration>) {
+        let world = served().with_spec(&json!({"regenerate": {"id": "leak", "previous": previous}}));
+        let progress = world.minted(2);
+        let published = world.now + jiff::SignedDuration::from_secs(2);
+        let settled = world.settle(&Progress { published: Some((2, published)), ..progress });
+        let end = settled.status.records[0].expires_at.0.duration_since(published).as_secs();
+        (end, settled.notes[0].text.clone(), settled.status.regeneration)
+    }
+
+    #[test]
+    fn a_predecessor_ends_as_was_asked_for() {
+        let told = "generation 2 is published in Secret ci";
+        let answer = Some(Regeneration { id: "leak".into(), generation: 2 });
+        assert_eq!(regenerated(Value::Null), (24 * HOUR, told.into(), answer.clone()), "after the overlap");
+        assert_eq!(regenerated(json!({"after": "2h"})), (2 * HOUR, told.into(), answer.clone()));
+        assert_eq!(regenerated(json!({"after": "0s"})), (0, told.into(), answer.clone()), "at once");
+        let (later, earlier) = (served().now + jiff::SignedDuration::from_secs(62), time(-60));
+        assert_eq!(regenerated(json!({ "at": later.to_string() })), (60, told.into(), answer.clone()));
+        let over = format!("{told}; its predecessor is refused at once, as {} is over", earlier.0);
+        assert_eq!(regenerated(json!({ "at": earlier })), (0, over, answer));
+    }
+
+    #[test]
+    fn older_generations_keep_their_own_end() {
+        let world = rotated();
+        let before = world.records().as_slice()[0].expires_at.clone();
+        let world = world.with_spec(&json!({"regenerate": {"id": "leak", "previous": {"after": "7d"}}})).issued(3);
+        assert_eq!(world.records().as_slice()[0].expires_at, before);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What must always hold, over random lives of one token in a tiny world. All of it is pure: the writes of `execute` are
 //! done to plain data, and each may be refused, lost, late, or the operator's last.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
@@ -57,6 +60,8 @@ enum Event {
     /// Something else about the token made the operator look.
     Look,
     Spec(usize),
+    /// A new generation is asked for, and its predecessor is to end so.
+    Regenerate(usize),
     Suspend(bool),
     SuspendAccount(bool),
     DropSecret,
@@ -86,6 +91,12 @@ fn specs() -> [Value; 5] {
     ]
 }
 
+/// How a predecessor may be asked to end.
+fn endings() -> [Value; 4] {
+    let [at_once, soon] = ["0s", "10m"].map(|after| json!({ "after": after }));
+    [Value::Null, at_once, soon, json!({"at": "2020-01-01T00:00:00Z"})]
+}
+
 /// A write of the Secret that is under way.
 struct Flight {
     onto: Option<String>,
@@ -102,6 +113,8 @@ struct Sim {
     draws: u64,
     versions: u64,
     given: BTreeSet<i64>,
+    /// Which generation was published for an id that asked.
+    answered: BTreeMap<String, i64>,
     /// Whether a workload can count on the Secret.
     promised: bool,
 }
@@ -118,6 +131,7 @@ impl Sim {
             draws: 0,
             versions: 1,
             given: BTreeSet::new(),
+            answered: BTreeMap::new(),
             promised: false,
         };
         sim.run();
@@ -157,6 +171,10 @@ impl Sim {
         for record in &status.records {
             let known = self.world.status().records.iter().any(|old| old.generation == record.generation);
             assert!(known || self.given.insert(record.generation), "{} is given twice", record.generation);
+            if let (Some(id), Some(_)) = (&record.asked_by, &record.published_at) {
+                let first = *self.answered.entry(id.clone()).or_insert(record.generation);
+                assert_eq!(first, record.generation, "{id} asked once");
+            }
         }
         self.world = self.world.clone().with_token(|token| token.status = Some(status));
         self.assert_continuity();
@@ -312,6 +330,13 @@ impl Sim {
                 self.change(|world| world.with_spec(&specs()[index]));
                 self.promised &= self.world.terms().is_ok();
             }
+            Event::Regenerate(ending) => {
+                self.draws += 1;
+                let asked = json!({"id": format!("ask-{}", self.draws), "previous": endings()[ending]});
+                self.change(|world| {
+                    world.with_spec(&json!({"regenerate": null})).with_spec(&json!({"regenerate": asked}))
+                });
+            }
             Event::Suspend(suspended) => {
                 self.change(|world| world.with_spec(&json!({"active": !suspended})));
                 self.promised &= !suspended;
@@ -390,6 +415,8 @@ impl Sim {
             && status.revocation.is_none();
         assert_eq!(ready, asked, "{:?}", self.world.decision());
         assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
+        let asked = self.world.token.spec.regenerate.as_ref().map(|asked| &asked.id);
+        assert!(!ready || asked.is_none_or(|id| status.regeneration.is_some_and(|answer| answer.id == *id)));
         assert!(status.revocation.is_none() || self.world.secret == Held::Absent);
     }
 }
@@ -450,6 +477,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (300i64..3 * 60 * 60).prop_map(Event::Wait),
         3 => Just(Event::Look),
         4 => (0..specs().len()).prop_map(Event::Spec),
+        3 => (0..endings().len()).prop_map(Event::Regenerate),
         2 => any::<bool>().prop_map(Event::Suspend),
         1 => any::<bool>().prop_map(Event::SuspendAccount),
         2 => Just(Event::DropSecret),

@@ -1,6 +1,6 @@
 //! Checks what a token asks for, against its Instance and what stands around it.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::observe::{Bound, Held, World};
 use crate::{
@@ -8,12 +8,17 @@ use crate::{
     controller::{instance::policy, kind::Checked},
     crd::{
         Fault, Instance, Reason,
-        api_token::RotationSchedule,
+        api_token::{Previous, RotationSchedule},
         belongs,
         fault::{calendar, parsed, told},
         window::windows,
     },
-    token::{Policy, Schedule, Terms, duration::written, jitter::most, schedule::meets_windows},
+    token::{
+        Asked, Ending, Policy, Schedule, Terms,
+        duration::{after, written},
+        jitter::most,
+        schedule::meets_windows,
+    },
 };
 
 /// What a token asks for, checked.
@@ -21,10 +26,25 @@ use crate::{
 pub struct TokenTerms {
     /// What its generations live by.
     pub life: Terms,
+    /// A new generation that is asked for and was not published yet.
+    pub regenerate: Option<Asked>,
     /// The organization that API requests name.
     pub organization: String,
     /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
     pub endpoint: String,
+}
+
+impl TokenTerms {
+    /// The id that asks for the next generation, if one does.
+    pub fn asked_by(&self) -> Option<String> {
+        self.regenerate.as_ref().map(|asked| asked.id.clone())
+    }
+
+    /// How long the predecessor of a generation that `asked` asked for stays valid, once that is published `at`.
+    pub fn overlap(&self, asked: Option<&str>, at: Timestamp) -> SignedDuration {
+        let regenerate = self.regenerate.as_ref().filter(|regenerate| Some(&*regenerate.id) == asked);
+        regenerate.map_or(Ending::Overlap, |regenerate| regenerate.previous).overlap(at, self.life.overlap)
+    }
 }
 
 /// Every fault, in the order that a user would mend them in.
@@ -38,12 +58,13 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     instance.inspect(|instance| admission(world, instance, &mut faults));
     account(world, &mut faults);
     secret(world, &mut faults);
-    let life = policy.map(|policy| terms(world, &policy, &mut faults));
+    let life = policy.map(|policy| (terms(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
     match (instance, life) {
-        (Some(instance), Some(life)) if faults.is_empty() => {
+        (Some(instance), Some((life, regenerate))) if faults.is_empty() => {
             let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
             Ok(TokenTerms {
                 life,
+                regenerate,
                 organization: instance.organization().to_owned(),
                 endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone()),
             })
@@ -190,6 +211,52 @@ fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: 
     schedule
 }
 
+/// What asks for a new generation, until one was published for it.
+fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
+    let asked = world.token.spec.regenerate.as_ref()?;
+    if world.status().regeneration.is_some_and(|answered| answered.id == asked.id) {
+        return None;
+    }
+    if asked.id.is_empty() {
+        faults.push(Fault::invalid("spec.regenerate.id", "must not be empty"));
+    }
+    let previous = asked.previous.as_ref().map_or(Ending::Overlap, |previous| ending(world, previous, policy, faults));
+    Some(Asked { id: asked.id.clone(), previous })
+}
+
+fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<Fault>) -> Ending {
+    const PATH: &str = "spec.regenerate.previous";
+    let max = written(policy.max_overlap);
+    if previous.after.is_some() == previous.at.is_some() {
+        faults.push(Fault::invalid(PATH, "give exactly one of after and at, or leave previous out"));
+    }
+    let mut fault = |field: &str, message: String| faults.push(Fault::invalid(format!("{PATH}.{field}"), message));
+    if let Some(after) = &previous.after {
+        return match after.parse() {
+            Ok(after) => {
+                if after > policy.max_overlap {
+                    fault("after", format!("must not be longer than the Instance's maximum overlap, {max}"));
+                }
+                Ending::After(after)
+            }
+            Err(rule) => {
+                fault("after", rule.into());
+                Ending::Overlap
+            }
+        };
+    }
+    let Some(at) = previous.at.as_ref().map(|at| at.0) else { return Ending::Overlap };
+    if at > after(world.now, policy.max_overlap) {
+        fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
+    }
+    if let Some(served) = world.records().served().filter(|served| at > served.expires_at.0) {
+        let message =
+            format!("the value served so far expires before, at {}; give an earlier time", served.expires_at.0);
+        fault("at", message);
+    }
+    Ending::At(at)
+}
+
 /// Left out, an overlap is over at the latest when the next rotation may be due, so that a default never delays one.
 fn overlap(
     given: Option<SignedDuration>,
@@ -252,7 +319,12 @@ mod tests {
             overlap: hours(24),
             windows: vec![],
         };
-        let terms = TokenTerms { life, organization: "acme".into(), endpoint: "https://eem-admin.events.svc".into() };
+        let terms = TokenTerms {
+            life,
+            regenerate: None,
+            organization: "acme".into(),
+            endpoint: "https://eem-admin.events.svc".into(),
+        };
         assert_eq!(validate(&world), Ok(terms));
         assert_eq!(validate(&new()).unwrap().endpoint, "");
         assert_eq!(validate(&new()).unwrap().organization, "eem");
@@ -371,6 +443,30 @@ mod tests {
         ] {
             assert!(validate(&new().with_spec(&spec)).is_ok(), "{spec}");
         }
+    }
+
+    #[test]
+    fn an_ending_that_cannot_be_is_a_fault_until_the_id_was_answered() {
+        const AFTER: &str = "Invalid spec.regenerate.previous.after";
+        const AT: &str = "Invalid spec.regenerate.previous.at";
+        let asks = |previous: Value| json!({"regenerate": {"id": "leak", "previous": previous}});
+        let at = |seconds: i64| json!({"at": time(seconds)});
+        for (previous, fault) in [
+            (json!({}), "Invalid spec.regenerate.previous"),
+            (json!({"after": "1h", "at": time(0)}), "Invalid spec.regenerate.previous"),
+            (json!({"after": "8d"}), AFTER),
+            (json!({"after": "soon"}), AFTER),
+            (at(8 * DAY), AT),
+        ] {
+            assert_eq!(faults(&served().with_spec(&asks(previous.clone()))), [fault], "{previous}");
+        }
+        assert_eq!(faults(&served().later(89 * DAY).with_spec(&asks(at(91 * DAY)))), [AT], "it expires before");
+        assert_eq!(faults(&new().with_spec(&json!({"regenerate": {"id": ""}}))), ["Invalid spec.regenerate.id"]);
+        for previous in [json!({"after": "0s"}), json!({"after": "7d"}), at(6 * DAY), at(-DAY)] {
+            assert!(validate(&served().with_spec(&asks(previous.clone()))).is_ok(), "{previous}");
+        }
+        let answered = served().with_spec(&asks(at(6 * DAY))).issued(2).with_spec(&asks(at(80 * DAY)));
+        assert!(validate(&answered).is_ok(), "nothing is asked for any more");
     }
 
     #[test]
