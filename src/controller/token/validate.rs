@@ -199,8 +199,7 @@ fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: 
     let at = |field: &str| format!("{PATH}.{field}");
     let every = parsed(every.as_ref(), at("every"), faults).map(|every| ("every", every, Schedule::Every(every)));
     let cron = cron.as_ref().and_then(|cron| calendar(cron, time_zone.as_deref(), PATH, faults));
-    let cron = cron.map(|calendar| ("cron", Schedule::Cron(calendar)));
-    let cron = cron.map(|(field, schedule)| (field, schedule.interval(lifetime), schedule));
+    let cron = cron.map(|calendar| ("cron", calendar.interval(), Schedule::Cron(calendar)));
     let before = parsed(before_expiry.as_ref(), at("beforeExpiry"), faults)
         .map(|before| ("beforeExpiry", before, Schedule::BeforeExpiry(before)));
     let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::LastThird };
@@ -231,19 +230,12 @@ fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<
         faults.push(Fault::invalid(PATH, "give exactly one of after and at, or leave previous out"));
     }
     let mut fault = |field: &str, message: String| faults.push(Fault::invalid(format!("{PATH}.{field}"), message));
-    if let Some(after) = &previous.after {
-        return match after.parse() {
-            Ok(after) => {
-                if after > policy.max_overlap {
-                    fault("after", format!("must not be longer than the Instance's maximum overlap, {max}"));
-                }
-                Ending::After(after)
-            }
-            Err(rule) => {
-                fault("after", rule.into());
-                Ending::Overlap
-            }
-        };
+    if let Some(delay) = &previous.after {
+        let delay = delay.parse().map_err(|rule| fault("after", rule.into())).unwrap_or_default();
+        if delay > policy.max_overlap {
+            fault("after", format!("must not be longer than the Instance's maximum overlap, {max}"));
+        }
+        return Ending::After(delay);
     }
     let Some(at) = previous.at.as_ref().map(|at| at.0) else { return Ending::Overlap };
     if at > after(world.now, policy.max_overlap) {
