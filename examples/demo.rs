@@ -474,12 +474,13 @@ impl Stage<'_> {
     async fn overlap_over(&self, first: &Generation, second: &Generation) -> Told {
         let ends = self.record(1).await?.ok_or("the record of generation 1 is gone before its overlap is over")?;
         let old = self.answered(first, 401).await?;
-        if Timestamp::now() < ends.expires_at.0 {
-            return Err(format!("{first} was refused before {}, when its overlap is over", ends.expires_at.0));
+        let end = ends.end().ok_or("a superseded generation has no end")?;
+        if Timestamp::now() < end {
+            return Err(format!("{first} was refused before {end}, when its overlap is over"));
         }
         let new = self.ask(Some(second)).await?;
         new.must_be(200, "the successor")?;
-        self.tell("over", format!("after {}, with {first}: {old}; with {second}: {new}", ends.expires_at.0));
+        self.tell("over", format!("after {end}, with {first}: {old}; with {second}: {new}"));
         Ok(())
     }
 
@@ -592,8 +593,9 @@ fn authorize(namespace: &str) -> String {
 
 /// What status has of a generation, in words.
 fn about(record: &Record) -> String {
-    let Record { generation, id, sha256, expires_at, .. } = record;
-    format!("generation {generation}, id {id:.6}…, SHA-256 {:.8}…, until {}", sha256.to_string(), expires_at.0)
+    let Record { generation, id, sha256, .. } = record;
+    let until = record.end().map_or("for ever".into(), |end| format!("until {end}"));
+    format!("generation {generation}, id {id:.6}…, SHA-256 {:.8}…, {until}", sha256.to_string())
 }
 
 impl Answer {

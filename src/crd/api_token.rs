@@ -1,5 +1,6 @@
 //! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -56,6 +57,12 @@ use crate::token::{
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))
         .message("rotation.schedule.beforeExpiry must be shorter than expiry.after"),
+    validation = Rule::new(
+        "!has(self.expiry) || !has(self.expiry.never) || !self.expiry.never || !has(self.rotation) || \
+         !has(self.rotation.schedule) || !has(self.rotation.schedule.beforeExpiry)")
+        .message("rotation.schedule.beforeExpiry has no meaning where expiry.never is true"),
+    validation = Rule::new("!has(self.revocationReason) || (has(self.revoked) && self.revoked)")
+        .message("revocationReason has a meaning with revoked: true only"),
 )]
 pub struct ApiTokenSpec {
     /// The Instance whose Admin API the token opens. Fixed for life.
@@ -75,10 +82,14 @@ pub struct ApiTokenSpec {
     /// Whether the token is accepted. False: refused until it is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
-    /// True: every generation is refused at once and for ever, and the Secret is removed. Default: false.
+    /// True: every generation is refused at once and for ever, and the Secret is removed, or emptied as `secret.onRevoke`
+    /// says. Default: false.
     #[serde(default)]
     pub revoked: bool,
-    /// How long a generation is valid.
+    /// Why it was revoked, for `status.revocation`. It has a meaning with `revoked` only. Left out: Manual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_reason: Option<StatedReason>,
+    /// How long the token, or each of its generations, is valid. Left out: each generation for the Instance's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Expiry>,
     /// When a generation is replaced by the next.
@@ -109,19 +120,36 @@ pub struct AccountRef {
     pub name: ObjectName,
 }
 
-/// How long a generation is valid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How long the token, or each of its generations, is valid: at most one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(
+    "[has(self.after), has(self.at), has(self.never) && self.never].filter(given, given).size() <= 1")
+    .message("give at most one of after, at and never"))]
 pub struct Expiry {
-    /// From its mint on, for example `90d`. Read at each mint: generations that exist keep their end. Left out: the
-    /// Instance's default.
+    /// Each generation, from its mint on, for example `90d`; at most the Instance's maximum. Read at each mint: generations
+    /// that exist keep their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
+    /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is valid
+    /// for the Instance's default, or for its maximum where `rotation.schedule` says never. An earlier time shortens
+    /// generations that exist; a later one concerns the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// True: generations never run out of time. The Instance has to allow it. Nothing renews them then, unless
+    /// `rotation.schedule` has `every` or `cron`. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub never: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// When a generation is replaced by the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rotation {
-    /// When the next generation is due. Left out: when a third of the lifetime is left.
+    /// When the next generation is due. Left out: when a third of the lifetime is left; never where `secret.delivery` is
+    /// Once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<RotationSchedule>,
     /// A rotation that is due waits for one of these, and for one of the Instance's where that has any, while the served
@@ -136,13 +164,15 @@ pub struct Rotation {
     pub overlap: Option<Duration>,
 }
 
-/// When the next generation is due: exactly one of `every`, `cron` and `beforeExpiry`. Up to a twentieth earlier, so that
+/// When the next generation is due: exactly one of `every`, `cron`, `beforeExpiry` and `never`. Up to a twentieth earlier, so that
 /// tokens made together do not rotate together; with `cron` up to five minutes later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.every), has(self.cron), has(self.beforeExpiry)].filter(given, given).size() == 1")
-        .message("give exactly one of every, cron and beforeExpiry, or leave schedule out"),
+    validation = Rule::new(
+        "[has(self.every), has(self.cron), has(self.beforeExpiry), has(self.never) && self.never] \
+         .filter(given, given).size() == 1")
+        .message("give exactly one of every, cron, beforeExpiry and never, or leave schedule out"),
     validation = Rule::new("!has(self.timeZone) || has(self.cron)").message("timeZone has a meaning with cron only"),
 )]
 pub struct RotationSchedule {
@@ -162,6 +192,10 @@ pub struct RotationSchedule {
     /// This long before the served generation expires, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_expiry: Option<Duration>,
+    /// True: only when `regenerate` asks. What is served then runs out of time; the condition `ExpiringSoon` says so before.
+    /// Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub never: bool,
 }
 
 /// Asks for a new generation.
@@ -190,11 +224,46 @@ pub struct Previous {
 }
 
 /// The Secret that delivers the value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
+    .message("claimWithin has a meaning with delivery: Once only"))]
 pub struct SecretTemplate {
     /// Its name. Fixed for life. Left out: the token's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ObjectName>,
+    /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each value is
+    /// shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or changed, at the
+    /// longest for `claimWithin`; it is not minted again for being absent. Default: Retain.
+    #[serde(default)]
+    pub delivery: DeliveryMode,
+    /// With `delivery: Once`, how long a value may wait to be claimed, from its publish on, for example `15m`. Left out: 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_within: Option<Duration>,
+    /// What becomes of it when the token is revoked or ends. Delete: it is removed. Keep: it stays, for workloads that cannot
+    /// start without it, and its values are emptied. Default: Delete.
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
+}
+
+/// How long the Secret is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeliveryMode {
+    /// For as long as the token lives.
+    #[default]
+    Retain,
+    /// Until its value was claimed.
+    Once,
+}
+
+/// What becomes of the Secret of a token that was ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnRevoke {
+    /// It is removed.
+    #[default]
+    Delete,
+    /// It stays, and its values are emptied.
+    Keep,
 }
 
 /// What the operator says of a token.
@@ -205,7 +274,8 @@ pub struct ApiTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Accepted` and `Published`, and `Reconciling` and `Stalled` as kstatus reads them. The reason of `Ready`
-    /// says in one word how the token is.
+    /// says in one word how the token is. `ExpiringSoon` is there while the served generation is about to expire and nothing
+    /// will renew it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -228,15 +298,18 @@ pub struct ApiTokenStatus {
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// When the served generation expires.
+    /// When the served generation expires. Left out: none is served, or it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the served generation will be replaced.
+    /// When the served generation will be replaced. Left out: nothing will replace it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotates_at: Option<Time>,
     /// The last `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
+    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// Why and when the token was ended, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
@@ -267,6 +340,28 @@ pub struct Regeneration {
     pub generation: i64,
 }
 
+/// What became of a value that is shown once. It cannot be shown again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Claim {
+    /// The generation that it is about.
+    pub generation: i64,
+    /// How it came that its Secret is gone.
+    pub outcome: ClaimOutcome,
+    /// When the operator saw it.
+    pub at: Time,
+}
+
+/// How it came that a Secret whose value is shown once is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimOutcome {
+    /// Someone claimed it.
+    Claimed,
+    /// Nobody claimed it in time.
+    Unclaimed,
+    /// Someone removed or changed it.
+    Removed,
+}
+
 /// The end of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Revocation {
@@ -274,6 +369,9 @@ pub struct Revocation {
     pub reason: RevocationReason,
     /// When the operator saw it.
     pub at: Time,
+    /// The generations that were valid until then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<i64>,
 }
 
 /// Why a token was ended.
@@ -281,14 +379,37 @@ pub struct Revocation {
 pub enum RevocationReason {
     /// `spec.revoked` was set.
     Manual,
+    /// `spec.revoked` was set, and `spec.revocationReason` says that a value fell into the wrong hands.
+    Compromised,
+    /// The time that `spec.expiry.at` gives is over.
+    Expired,
     /// The account that the token was bound to is gone.
     AccountDeleted,
+}
+
+/// The reasons for a revocation that a user may state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StatedReason {
+    /// It is not needed any more, or any other reason.
+    Manual,
+    /// A value fell into the wrong hands.
+    Compromised,
+}
+
+impl From<StatedReason> for RevocationReason {
+    fn from(stated: StatedReason) -> Self {
+        match stated {
+            StatedReason::Manual => Self::Manual,
+            StatedReason::Compromised => Self::Compromised,
+        }
+    }
 }
 
 impl From<RevocationReason> for Reason {
     fn from(reason: RevocationReason) -> Self {
         match reason {
-            RevocationReason::Manual => Self::Revoked,
+            RevocationReason::Manual | RevocationReason::Compromised => Self::Revoked,
+            RevocationReason::Expired => Self::Expired,
             RevocationReason::AccountDeleted => Self::AccountDeleted,
         }
     }
@@ -299,6 +420,21 @@ impl ApiToken {
     pub fn secret_name(&self) -> &str {
         let given = self.spec.secret.as_ref().and_then(|secret| secret.name.as_ref());
         given.map_or_else(|| self.metadata.name.as_deref().unwrap_or_default(), ObjectName::as_str)
+    }
+
+    /// Whether each of its values is shown once.
+    pub fn is_shown_once(&self) -> bool {
+        self.spec.secret.as_ref().is_some_and(|secret| secret.delivery == DeliveryMode::Once)
+    }
+
+    /// What becomes of its Secret when it is ended.
+    pub fn on_revoke(&self) -> OnRevoke {
+        self.spec.secret.as_ref().map_or(OnRevoke::Delete, |secret| secret.on_revoke)
+    }
+
+    /// When it ends as a whole.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.spec.expiry.as_ref()?.at.as_ref().map(|at| at.0)
     }
 
     /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's own.

@@ -13,6 +13,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const PUBLISHED: &str = "Published";
 /// The objects of the endpoints are there.
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
+/// The served generation is about to expire, and nothing will renew it. It is there only while that is so.
+pub const EXPIRING_SOON: &str = "ExpiringSoon";
 /// The operator is at work on it (kstatus).
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing more will happen until a user acts (kstatus).
@@ -60,6 +62,11 @@ impl Conditions {
             }
             None => self.standing.push(next),
         }
+    }
+
+    /// Removes one condition: what it says has no meaning now.
+    pub fn remove(&mut self, type_: &str) {
+        self.standing.retain(|condition| condition.type_ != type_);
     }
 
     /// Sets `Ready`, and with it what kstatus reads: an object that is not ready is either being worked on or, until a

@@ -186,6 +186,7 @@ pub struct IngressTls {
 
 /// What every token of an Instance obeys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct TokenPolicy {
     /// How long a generation is valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +194,13 @@ pub struct TokenPolicy {
     /// How long a predecessor stays valid after its successor is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
+    /// Whether a token has to say, in `spec.description`, what it is for. Default: false.
+    #[serde(default)]
+    pub require_description: bool,
+    /// How long after its end a token is deleted: one that was revoked, or expired with nothing to renew it. Deleted with an
+    /// object that a repository holds, it is made again from there. Left out: ended tokens stay listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_after: Option<Duration>,
     /// When tokens may be rotated: a rotation that is due waits for one of these, and for one of the token's own where that has
     /// any, while the served generation then lasts for an overlap. Left out: at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -216,9 +224,23 @@ pub struct Lifetime {
     /// For tokens that do not say. Left out: 90d, or the maximum where that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Duration>,
-    /// At most. Left out: 365d.
+    /// At most. A shorter one that is set later shortens generations that exist; a longer one extends none. Left out: 365d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
+    /// Whether a token may ask for generations that never run out of time, by `expiry.never`. Set to Forbid later, those that
+    /// exist get the maximum. Default: Forbid.
+    #[serde(default)]
+    pub never: Permission,
+}
+
+/// Whether something may be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Permission {
+    /// It may.
+    Allow,
+    /// It may not.
+    #[default]
+    Forbid,
 }
 
 /// How long a predecessor stays valid after its successor is published.

@@ -17,6 +17,8 @@ pub const OWNER_UID: &str = "tokenry.dev/owner-uid";
 pub const GENERATION: &str = "tokenry.dev/generation";
 /// Annotation on the Secret: the id of the generation that it holds.
 pub const TOKEN_ID: &str = "tokenry.dev/token-id";
+/// Annotation that a user puts on a Secret whose value is shown once: the id of the generation that was claimed.
+pub const CLAIMED: &str = "tokenry.dev/claimed";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

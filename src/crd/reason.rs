@@ -18,6 +18,12 @@ pub enum Reason {
     Revoked,
     /// The account that the token was bound to is gone: refused for ever.
     AccountDeleted,
+    /// Out of time, and nothing renews it.
+    Expired,
+    /// It ended so long ago that its Instance wants it deleted.
+    Forgotten,
+    /// The served generation is about to expire, and nothing will renew it.
+    ExpiringSoon,
     /// The object is being deleted.
     Deleting,
     /// The namespace is being deleted: nothing can be written there any more.
@@ -26,6 +32,14 @@ pub enum Reason {
     // What is wrong with what was asked for.
     /// A field of the spec breaks a rule.
     Invalid,
+    /// It is to be valid for longer than the Instance allows.
+    LifetimeExceeded,
+    /// Its predecessors are to stay valid for longer than the Instance allows.
+    OverlapExceeded,
+    /// No rotation meets a maintenance window.
+    WindowsUnmet,
+    /// It does not say what it is for, and the Instance wants that.
+    DescriptionMissing,
     /// The Instance that is referred to does not exist.
     InstanceMissing,
     /// The Instance that is referred to has a faulty token policy.
@@ -56,6 +70,10 @@ pub enum Reason {
     SecretOutdated,
     /// `regenerate.id` asks for a new generation.
     RegenerateAsked,
+    /// The value was to be shown once, and was.
+    Claimed,
+    /// The Instance allows a shorter lifetime than a generation was given, or the token ends earlier.
+    LifetimeShortened,
     /// The served generation is due to be replaced, or has expired.
     RotationDue,
     /// A generation ran out of time.

@@ -17,4 +17,4 @@ pub use calendar::{Calendar, Window};
 pub use digest::Digest;
 pub use plaintext::Plaintext;
 pub use records::{Record, Records, State};
-pub use terms::{Asked, Ending, Policy, Schedule, Terms};
+pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};

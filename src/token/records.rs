@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, duration};
+use super::{Digest, Limit, duration};
 
 /// Generations valid at the same time, at most. One more ends the oldest.
 pub const MAX_VALID: usize = 3;
@@ -58,16 +58,23 @@ pub struct Record {
     /// When the Secret was first known to hold it. Left out: not published yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Time>,
-    /// From when on it is refused. Never moved to a later time.
-    pub expires_at: Time,
+    /// From when on it is refused. Never moved to a later time. Left out: it never runs out of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
     /// The `regenerate.id` that asked for it. Left out: none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
 }
 
 impl Record {
-    /// A generation that was just minted.
-    pub fn new(generation: i64, id: String, sha256: Digest, at: Timestamp, lifetime: SignedDuration) -> Self {
+    /// A generation that was just minted, for `lifetime` or for ever.
+    pub fn new(
+        generation: i64,
+        id: String,
+        sha256: Digest,
+        at: Timestamp,
+        lifetime: impl Into<Option<SignedDuration>>,
+    ) -> Self {
         Self {
             generation,
             id,
@@ -75,7 +82,7 @@ impl Record {
             state: State::Recorded,
             created_at: Time(at),
             published_at: None,
-            expires_at: Time(duration::after(at, lifetime)),
+            expires_at: lifetime.into().map(|lifetime| Time(duration::after(at, lifetime))),
             asked_by: None,
         }
     }
@@ -83,14 +90,23 @@ impl Record {
     /// Whether a caller may present it at `now`, as far as the record alone can tell.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         match self.state {
-            State::Recorded | State::Active | State::Superseded => now < self.expires_at.0,
+            State::Recorded | State::Active | State::Superseded => self.lasts(now),
             State::Expired | State::Revoked => false,
         }
     }
 
-    /// How long it was given to live when it was minted, unless its end was moved since.
-    pub fn lifetime(&self) -> SignedDuration {
-        self.expires_at.0.duration_since(self.created_at.0)
+    /// When it runs out of time; nothing where it never does.
+    pub fn end(&self) -> Option<Timestamp> {
+        self.expires_at.as_ref().map(|at| at.0)
+    }
+
+    /// How long it was given to live when it was minted, unless its end was moved since; nothing where it is for ever.
+    pub fn lifetime(&self) -> Option<SignedDuration> {
+        self.end().map(|end| end.duration_since(self.created_at.0))
+    }
+
+    fn lasts(&self, now: Timestamp) -> bool {
+        self.end().is_none_or(|end| now < end)
     }
 
     /// Whether it ended without ever being published.
@@ -98,8 +114,9 @@ impl Record {
         self.state == State::Expired && self.published_at.is_none()
     }
 
-    fn end_by(&mut self, at: Timestamp) {
-        self.expires_at.0 = self.expires_at.0.min(at);
+    /// Makes sure that it has run out of time by `at`.
+    pub fn end_by(&mut self, at: Timestamp) {
+        self.expires_at = Some(Time(self.end().map_or(at, |end| end.min(at))));
     }
 }
 
@@ -145,12 +162,17 @@ impl Records {
     /// When the last overlap ends; nothing when none is running.
     pub fn overlap_ends(&self) -> Option<Timestamp> {
         let superseded = self.0.iter().filter(|record| record.state == State::Superseded);
-        superseded.map(|record| record.expires_at.0).max()
+        superseded.filter_map(Record::end).max()
     }
 
     /// When the next of them runs out of time.
     pub fn next_end(&self) -> Option<Timestamp> {
-        self.valid().map(|record| record.expires_at.0).min()
+        self.valid().filter_map(Record::end).min()
+    }
+
+    /// When the last of them ran out of time, or will.
+    pub fn last_end(&self) -> Option<Timestamp> {
+        self.0.iter().filter_map(Record::end).max()
     }
 
     /// One of them.
@@ -234,6 +256,17 @@ impl Records {
         self.expire(now);
     }
 
+    /// Ends each valid generation that would exceed `limit` as soon as that allows.
+    pub fn limit(&mut self, limit: &Limit, now: Timestamp) {
+        let alive = |record: &&mut Record| !matches!(record.state, State::Expired | State::Revoked);
+        for record in self.0.iter_mut().filter(alive) {
+            let bounded = limit.lifetime.filter(|_| record.expires_at.is_some() || !limit.never);
+            bounded.into_iter().for_each(|max| record.end_by(duration::after(record.created_at.0, max)));
+            limit.until.into_iter().for_each(|until| record.end_by(until));
+        }
+        self.expire(now);
+    }
+
     /// Withdraws every valid generation, for ever.
     pub fn revoke(&mut self) {
         for record in self.0.iter_mut().filter(|record| record.state != State::Expired) {
@@ -262,8 +295,8 @@ impl Records {
 
     fn expire(&mut self, now: Timestamp) {
         for record in &mut self.0 {
-            if matches!(record.state, State::Recorded | State::Active | State::Superseded) && record.expires_at.0 <= now
-            {
+            let alive = matches!(record.state, State::Recorded | State::Active | State::Superseded);
+            if alive && !record.lasts(now) {
                 record.state = State::Expired;
             }
         }
@@ -305,10 +338,10 @@ mod tests {
         records.publish(1, at(0), HOUR);
         records.record(minted(2, 1), at(1));
         assert_eq!(states(&records), [(1, State::Active), (2, State::Recorded)]);
-        assert_eq!(records.as_slice()[0].expires_at.0, at(10));
+        assert_eq!(records.as_slice()[0].end(), Some(at(10)));
         records.publish(2, at(1), HOUR * 2);
         assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active)]);
-        assert_eq!(records.as_slice()[0].expires_at.0, at(3));
+        assert_eq!(records.as_slice()[0].end(), Some(at(3)));
     }
 
     #[test]
@@ -316,8 +349,8 @@ mod tests {
         let mut records = rotated();
         records.record(minted(3, 2), at(2));
         records.publish(3, at(2), HOUR * 1000);
-        assert_eq!(records.as_slice()[0].expires_at.0, at(3));
-        assert_eq!(records.as_slice()[1].expires_at.0, at(11));
+        assert_eq!(records.as_slice()[0].end(), Some(at(3)));
+        assert_eq!(records.as_slice()[1].end(), Some(at(11)));
     }
 
     #[test]
@@ -327,6 +360,36 @@ mod tests {
         assert!(rotated().as_slice()[0].is_valid(at(2)));
         assert!(!rotated().as_slice()[0].is_valid(at(3)), "the instant of expiry is refused");
         assert!(!rotated().as_slice()[1].is_valid(at(11)), "whether or not anybody has written down that it expired");
+    }
+
+    #[test]
+    fn a_limit_shortens_what_is_valid_and_extends_nothing() {
+        let ends = |limit: Limit| {
+            let mut records = rotated();
+            records.limit(&limit, at(2));
+            records.as_slice().iter().map(|record| record.end()).collect::<Vec<_>>()
+        };
+        let lifetime = |hours: i32| Limit { lifetime: Some(HOUR * hours), ..Limit::default() };
+        assert_eq!(ends(Limit::default()), [Some(at(3)), Some(at(11))]);
+        assert_eq!(ends(lifetime(1000)), [Some(at(3)), Some(at(11))]);
+        assert_eq!(ends(lifetime(4)), [Some(at(3)), Some(at(5))]);
+        assert_eq!(ends(Limit { until: Some(at(3)), ..Limit::default() }), [Some(at(3)), Some(at(3))]);
+        let mut records = rotated();
+        records.limit(&lifetime(1), at(2));
+        assert_eq!(states(&records), [(1, State::Expired), (2, State::Expired)]);
+    }
+
+    #[test]
+    fn what_never_runs_out_of_time_is_limited_once_that_is_forbidden() {
+        let end = |never| {
+            let mut records = Records::default();
+            let record = Record::new(1, "id".into(), Digest::of("1"), at(0), None);
+            assert!(record.is_valid(at(1_000_000)));
+            records.record(record, at(0));
+            records.limit(&Limit { lifetime: Some(HOUR), never, until: None }, at(0));
+            records.as_slice()[0].end()
+        };
+        assert_eq!((end(true), end(false)), (None, Some(at(1))));
     }
 
     #[test]
@@ -362,7 +425,7 @@ mod tests {
         records.refuse(3, at(1));
         records.refuse(2, at(1));
         assert_eq!(states(&records), [(1, State::Superseded), (2, State::Active), (3, State::Expired)]);
-        assert_eq!(records.as_slice()[2].expires_at.0, at(1));
+        assert_eq!(records.as_slice()[2].end(), Some(at(1)));
         assert_eq!(records.last_generation(), 3);
     }
 

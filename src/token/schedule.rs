@@ -7,6 +7,7 @@ use super::{
     calendar::{opening, reference},
     duration,
     jitter::{jitter, most},
+    terms::third,
 };
 
 /// The most that jitter takes after a moment of a calendar: who names a time of day wants it about then.
@@ -19,18 +20,40 @@ const ROTATIONS: usize = 50;
 /// Where the schedule would come too late, because the served generation was minted under other terms or published late,
 /// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
 ///
+/// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole ends.
+///
 /// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
 /// time first: then the new one comes on schedule and the token is never without a valid value. It waits for a window too,
 /// while the served generation lasts for an overlap after; one that is over by `now`, because nobody was there to rotate, is
 /// followed by the next.
 pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let served = records.served()?;
-    let end = served.expires_at.0;
-    let wanted = due(served, &terms.schedule, uid);
-    let due = wanted.filter(|&wanted| wanted < end).or_else(|| due(served, &Schedule::LastThird, uid))?;
-    let free = records.overlap_ends().filter(|&ends| ends < end);
+    let due = wanted(served, terms, uid)?;
+    let free = records.overlap_ends().filter(|&ends| served.is_valid(ends));
     let due = free.map_or(due, |free| due.max(free));
-    Some(welcome(due, terms, served, uid, now))
+    let at = welcome(due, terms, served, uid, now);
+    terms.until.is_none_or(|until| at < until).then_some(at)
+}
+
+/// From when on a token of which nothing renews the served generation is said to expire soon: its last third, at most two
+/// weeks.
+pub fn expires_soon_from(served: &Record) -> Option<Timestamp> {
+    const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
+    Some(served.end()? - third(served.lifetime()?).min(NOTICE))
+}
+
+fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
+    let in_time = |due: &Timestamp| served.is_valid(*due);
+    let by_expiry = matches!(terms.schedule, Schedule::BeforeExpiry(_) | Schedule::LastThird);
+    // The next would last no longer.
+    let last = terms.until.is_some_and(|until| served.end().is_some_and(|end| until <= end));
+    match (&terms.schedule, last) {
+        (Schedule::Never, _) => None,
+        (_, true) => due(served, &terms.schedule, uid).filter(in_time).filter(|_| !by_expiry),
+        (schedule, false) => {
+            due(served, schedule, uid).filter(in_time).or_else(|| due(served, &Schedule::LastThird, uid))
+        }
+    }
 }
 
 fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
@@ -41,26 +64,26 @@ fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
             let late = jitter(uid, served.generation, most(calendar.interval()).min(LATE));
             return Some(duration::after(calendar.next(published)?, late));
         }
-        Schedule::BeforeExpiry(_) | Schedule::LastThird => served.created_at.0,
+        Schedule::BeforeExpiry(_) | Schedule::LastThird | Schedule::Never => served.created_at.0,
     };
-    let interval = schedule.interval(served.lifetime());
+    let interval = schedule.interval(served.lifetime())?;
     Some(duration::after(start, interval - jitter(uid, served.generation, most(interval))))
 }
 
 /// When a rotation that is due takes place: in the first window that is not over, and at any rate while the served generation
 /// lasts for another overlap. Tokens that wait for one window spread over its first half.
 fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Timestamp) -> Timestamp {
-    let latest = due.max(served.expires_at.0 - terms.overlap);
+    let latest = served.end().map(|end| due.max(end - terms.overlap));
     let mut at = due;
     loop {
         let Some(opening) = opening(&terms.windows, at) else { return due };
-        if opening.from > latest {
+        if let Some(latest) = latest.filter(|&latest| opening.from > latest) {
             return latest;
         }
         if now < opening.until {
             let half = opening.until.duration_since(opening.from) / 2;
             let late = if opening.from > due { jitter(uid, served.generation, half) } else { SignedDuration::ZERO };
-            return (opening.from + late).min(latest);
+            return latest.map_or(opening.from + late, |latest| latest.min(opening.from + late));
         }
         at = opening.until;
     }
@@ -68,7 +91,7 @@ fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Times
 
 /// Whether some rotation of a token meets a window. The answer does not depend on the time of asking.
 pub fn meets_windows(terms: &Terms) -> bool {
-    if terms.windows.is_empty() {
+    if terms.windows.is_empty() || terms.schedule.interval(terms.lifetime).is_none() {
         return true;
     }
     let mut at = reference();
@@ -96,7 +119,7 @@ mod tests {
     }
 
     fn terms(schedule: Schedule) -> Terms {
-        Terms { prefix: "t".into(), lifetime: secs(15), schedule, overlap: secs(3), windows: vec![] }
+        Terms { prefix: "t".into(), lifetime: Some(secs(15)), until: None, schedule, overlap: secs(3), windows: vec![] }
     }
 
     /// Intervals below 20 seconds have no jitter, so these tests can name instants.
@@ -160,6 +183,41 @@ mod tests {
     }
 
     #[test]
+    fn nothing_renews_what_never_ends_but_a_schedule_of_its_own() {
+        let mut records = Records::default();
+        records.record(Record::new(1, String::new(), Digest::of(""), at(0), None), at(0));
+        records.publish(1, at(0), secs(0));
+        let rotates = |schedule| rotates_at(&records, &Terms { lifetime: None, ..terms(schedule) }, UID, at(0));
+        assert_eq!(rotates(Schedule::LastThird), None);
+        assert_eq!(rotates(Schedule::BeforeExpiry(secs(5))), None);
+        assert_eq!(rotates(Schedule::Never), None);
+        assert_eq!(rotates(Schedule::Every(secs(10))), Some(at(10)));
+        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Never), UID, at(0)), None);
+    }
+
+    #[test]
+    fn what_lasts_until_the_token_ends_is_renewed_only_by_a_schedule_of_its_own() {
+        let rotates = |schedule, until| {
+            rotates_at(&served(1, 3), &Terms { until: Some(at(until)), ..terms(schedule) }, UID, at(0))
+        };
+        assert_eq!(rotates(Schedule::LastThird, 16), None);
+        assert_eq!(rotates(Schedule::BeforeExpiry(secs(5)), 16), None);
+        assert_eq!(rotates(Schedule::LastThird, 17), Some(at(11)));
+        assert_eq!(rotates(Schedule::Every(secs(10)), 16), Some(at(11)));
+        assert_eq!(rotates(Schedule::Every(secs(15)), 16), None, "there would be no time for it");
+        assert_eq!(rotates(Schedule::Every(secs(10)), 11), None, "the token ends before");
+    }
+
+    #[test]
+    fn it_expires_soon_in_its_last_third_and_at_most_two_weeks_before() {
+        let of = |lifetime: i64| {
+            let record = Record::new(1, String::new(), Digest::of(""), at(0), secs(lifetime));
+            expires_soon_from(&record).unwrap().duration_since(at(0)).as_secs()
+        };
+        assert_eq!((of(15), of(30 * 86_400), of(365 * 86_400)), (10, 20 * 86_400, 351 * 86_400));
+    }
+
+    #[test]
     fn a_generation_that_was_published_late_is_replaced_before_it_runs_out() {
         let mut records = Records::default();
         records.record(Record::new(1, String::new(), Digest::of(""), at(0), secs(15)), at(0));
@@ -197,7 +255,7 @@ mod tests {
         let hours = SignedDuration::from_hours;
         let window = |&(cron, duration): &(&str, i64)| Window { opens: calendar(cron), duration: hours(duration) };
         let windows = Vec::from_iter((!windows.is_empty()).then(|| windows.iter().map(window).collect()));
-        Terms { prefix: "t".into(), lifetime: hours(90 * 24), schedule, overlap: hours(24), windows }
+        Terms { prefix: "t".into(), lifetime: Some(hours(90 * 24)), until: None, schedule, overlap: hours(24), windows }
     }
 
     fn rotates(records: &Records, terms: &Terms, now: &str) -> Timestamp {
@@ -268,7 +326,7 @@ mod tests {
         // Once a year, and not before the expiry.
         let terms = long_terms(Schedule::LastThird, &[("0 3 31 12 *", 4)]);
         let records = long("2026-01-01T00:00:00Z");
-        let latest = records.served().unwrap().expires_at.0 - terms.overlap;
+        let latest = records.served().unwrap().end().unwrap() - terms.overlap;
         assert_eq!(rotates(&records, &terms, "2026-01-01T00:00:00Z"), latest);
         assert_eq!(rotates(&records, &terms, "2026-03-31T12:00:00Z"), latest);
     }

@@ -13,12 +13,27 @@ pub struct Policy {
     pub default_lifetime: SignedDuration,
     /// How long a generation may be valid at most.
     pub max_lifetime: SignedDuration,
+    /// Whether a token may ask for generations that never run out of time.
+    pub never: bool,
     /// How long a predecessor stays valid when the token does not say.
     pub default_overlap: SignedDuration,
     /// How long a predecessor may stay valid at most.
     pub max_overlap: SignedDuration,
     /// When tokens may be rotated; empty: at any time.
     pub windows: Vec<Window>,
+    /// Whether a token has to say what it is for.
+    pub require_description: bool,
+}
+
+/// What no generation exceeds, whatever it was given when it was minted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// How long it may be valid, from its mint on. Nothing: no limit is known.
+    pub lifetime: Option<SignedDuration>,
+    /// Whether one that was minted for ever may stay so.
+    pub never: bool,
+    /// When the token as a whole ends.
+    pub until: Option<Timestamp>,
 }
 
 /// When a generation is replaced.
@@ -32,18 +47,27 @@ pub enum Schedule {
     BeforeExpiry(SignedDuration),
     /// When a third of its lifetime is left.
     LastThird,
+    /// Only when somebody asks for it.
+    Never,
 }
 
 impl Schedule {
-    /// From one rotation to the next, at least, for generations of this lifetime.
-    pub fn interval(&self, lifetime: SignedDuration) -> SignedDuration {
+    /// From one rotation to the next, at least, for generations of this lifetime, or for those that never run out of time.
+    /// Nothing: there is no next.
+    pub fn interval(&self, lifetime: Option<SignedDuration>) -> Option<SignedDuration> {
         match self {
-            Self::Every(interval) => *interval,
-            Self::Cron(calendar) => calendar.interval(),
-            Self::BeforeExpiry(rest) => lifetime - *rest,
-            Self::LastThird => lifetime - SignedDuration::from_secs(lifetime.as_secs() / 3),
+            Self::Every(interval) => Some(*interval),
+            Self::Cron(calendar) => Some(calendar.interval()),
+            Self::BeforeExpiry(rest) => lifetime.map(|lifetime| lifetime - *rest),
+            Self::LastThird => lifetime.map(|lifetime| lifetime - third(lifetime)),
+            Self::Never => None,
         }
     }
+}
+
+/// The last third of a lifetime.
+pub(super) fn third(lifetime: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(lifetime.as_secs() / 3)
 }
 
 /// What a token's generations live by.
@@ -51,8 +75,10 @@ impl Schedule {
 pub struct Terms {
     /// First part of the next plaintext.
     pub prefix: String,
-    /// How long the next generation is valid.
-    pub lifetime: SignedDuration,
+    /// How long the next generation is valid; nothing: for ever.
+    pub lifetime: Option<SignedDuration>,
+    /// When the token as a whole ends: no generation is valid for longer. Nothing: it does not.
+    pub until: Option<Timestamp>,
     /// When the served generation is replaced.
     pub schedule: Schedule,
     /// How long a predecessor stays valid after its successor is published.
@@ -100,8 +126,8 @@ mod tests {
     fn no_interval_is_nothing_however_short_the_lifetime() {
         // A generation that is due the moment it is published would be replaced for ever.
         for (lifetime, interval) in [(1, 1), (2, 2), (3, 2), (15, 10), (7_776_000, 5_184_000)] {
-            let of = Schedule::LastThird.interval(SignedDuration::from_secs(lifetime));
-            assert_eq!(of, SignedDuration::from_secs(interval), "{lifetime}");
+            let of = Schedule::LastThird.interval(Some(SignedDuration::from_secs(lifetime)));
+            assert_eq!(of, Some(SignedDuration::from_secs(interval)), "{lifetime}");
         }
     }
 }

@@ -23,7 +23,7 @@ const DURATION: &str =
 const NAME: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
 
 /// Every field that holds a duration.
-const DURATIONS: [(&str, &str); 8] = [
+const DURATIONS: [(&str, &str); 9] = [
     ("ApiToken", "expiry.after"),
     ("ApiToken", "rotation.overlap"),
     ("ApiToken", "rotation.schedule.every"),
@@ -32,6 +32,7 @@ const DURATIONS: [(&str, &str); 8] = [
     ("Instance", "tokens.lifetime.max"),
     ("Instance", "tokens.overlap.default"),
     ("Instance", "tokens.overlap.max"),
+    ("Instance", "tokens.forgetAfter"),
 ];
 
 /// Every field that holds the name of an object.
@@ -226,11 +227,13 @@ async fn what_is_needed_is_named_when_it_is_left_out() {
 async fn a_rotation_has_exactly_one_schedule() {
     let world = World::new("schedules").await;
     let of = |schedule: Value| token(json!({"rotation": {"schedule": schedule}}));
-    let sentence = "give exactly one of every, cron and beforeExpiry, or leave schedule out";
+    let sentence = "give exactly one of every, cron, beforeExpiry and never, or leave schedule out";
     for bad in [
         json!({}),
         json!({"every": "1d", "beforeExpiry": "1d"}),
         json!({"every": "1d", "cron": "0 3 * * *"}),
+        json!({"every": "1d", "never": true}),
+        json!({"never": false}),
         json!({"every": null}),
     ] {
         refuses(&world, "ApiToken", of(bad), "spec.rotation.schedule", sentence).await;
@@ -243,10 +246,58 @@ async fn a_rotation_has_exactly_one_schedule() {
         json!({"cron": "0 3 * * SUN"}),
         json!({"cron": "0 3 * * SUN", "timeZone": "Europe/Berlin"}),
         json!({"every": "1d", "beforeExpiry": null}),
+        json!({"every": "1d", "never": false}),
+        json!({"never": true}),
     ] {
         accepts(&world, "ApiToken", of(good)).await;
     }
     accepts(&world, "ApiToken", token(json!({"rotation": {}}))).await;
+}
+
+#[tokio::test]
+async fn an_expiry_has_one_meaning() {
+    let world = World::new("expiries").await;
+    let of = |expiry: Value| token(json!({ "expiry": expiry }));
+    let at = "2030-01-01T00:00:00Z";
+    let sentence = "give at most one of after, at and never";
+    for bad in [
+        json!({"after": "1d", "at": at}),
+        json!({"after": "1d", "never": true}),
+        json!({"at": at, "never": true}),
+        json!({"after": "1d", "at": at, "never": true}),
+    ] {
+        refuses(&world, "ApiToken", of(bad), "spec.expiry", sentence).await;
+    }
+    refuses(&world, "ApiToken", of(json!({"at": "tomorrow"})), "spec.expiry.at", "must be of type date-time").await;
+    for good in [json!({}), json!({"at": at}), json!({"never": true}), json!({"after": "1d", "never": false})] {
+        accepts(&world, "ApiToken", of(good)).await;
+    }
+    let before = json!({"schedule": {"beforeExpiry": "1d"}});
+    let endless = token(json!({"expiry": {"never": true}, "rotation": before}));
+    let sentence = "rotation.schedule.beforeExpiry has no meaning where expiry.never is true";
+    refuses(&world, "ApiToken", endless, "spec", sentence).await;
+}
+
+#[tokio::test]
+async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
+    let world = World::new("meaning").await;
+    let once = |secret: Value| token(json!({ "secret": secret }));
+    let sentence = "claimWithin has a meaning with delivery: Once only";
+    for bad in [json!({"claimWithin": "1h"}), json!({"delivery": "Retain", "claimWithin": "1h"})] {
+        refuses(&world, "ApiToken", once(bad), "spec.secret", sentence).await;
+    }
+    accepts(&world, "ApiToken", once(json!({"delivery": "Once", "claimWithin": "15m"}))).await;
+    refuses(&world, "ApiToken", once(json!({"delivery": "Twice"})), "spec.secret.delivery", "Unsupported value").await;
+    refuses(&world, "ApiToken", once(json!({"onRevoke": "Burn"})), "spec.secret.onRevoke", "Unsupported value").await;
+    let sentence = "revocationReason has a meaning with revoked: true only";
+    for bad in [json!({"revocationReason": "Compromised"}), json!({"revocationReason": "Manual", "revoked": false})] {
+        refuses(&world, "ApiToken", token(bad), "spec", sentence).await;
+    }
+    accepts(&world, "ApiToken", token(json!({"revocationReason": "Compromised", "revoked": true}))).await;
+    let expired = token(json!({"revocationReason": "Expired", "revoked": true}));
+    refuses(&world, "ApiToken", expired, "spec.revocationReason", "Unsupported value").await;
+    let never = json!({"tokens": {"lifetime": {"never": "Maybe"}}});
+    refuses(&world, "Instance", never, "spec.tokens.lifetime.never", "Unsupported value").await;
 }
 
 #[tokio::test]
@@ -559,8 +610,8 @@ async fn a_field_that_does_not_exist_is_refused() {
     let world = World::new("unknown").await;
     for (kind, path) in [
         ("ApiToken", "roles"),
-        ("ApiToken", "expiry.at"),
-        ("ApiToken", "rotation.schedule.never"),
+        ("ApiToken", "expiry.before"),
+        ("ApiToken", "rotation.schedule.always"),
         ("ApiToken", "secret.labels"),
         ("ServiceAccount", "owner"),
         ("Instance", "tokens.maxPerOwner"),

@@ -652,18 +652,19 @@ async fn what_a_token_asks_beyond_its_instances_maximum_is_refused_until_one_of_
     let wide = "spec.rotation.overlap: must not be longer than the Instance's maximum, 2h";
     let late = "spec.rotation.schedule.every: must be shorter than the lifetime, 30d";
     let both = format!("{long}; {wide}");
-    for (name, spec, message) in [
-        ("long", token(json!({"expiry": {"after": "31d"}})), long),
-        ("wide", token(json!({"rotation": {"overlap": "121m"}})), wide),
-        ("late", token(json!({"rotation": {"schedule": {"every": "30d"}}})), late),
-        ("both", token(json!({"expiry": {"after": "31d"}, "rotation": {"overlap": "3h"}})), &both),
+    let (exceeded, overlap) = ("LifetimeExceeded", "OverlapExceeded");
+    for (name, spec, reason, message) in [
+        ("long", token(json!({"expiry": {"after": "31d"}})), exceeded, long),
+        ("wide", token(json!({"rotation": {"overlap": "121m"}})), overlap, wide),
+        ("late", token(json!({"rotation": {"schedule": {"every": "30d"}}})), "Invalid", late),
+        ("both", token(json!({"expiry": {"after": "31d"}, "rotation": {"overlap": "3h"}})), exceeded, &both),
     ] {
         world.accepts("ApiToken", name, spec).await;
-        world.await_reason(name, "Invalid").await;
-        assert_eq!(refusal(&world, name).await, ("Invalid".into(), message.into()));
+        world.await_reason(name, reason).await;
+        assert_eq!(refusal(&world, name).await, (reason.into(), message.into()));
         assert_eq!(world.condition(name, "Stalled").await.unwrap().status, "True");
         unserved(&world, name).await;
-        world.await_events("ApiToken", name, &["Invalid"]).await;
+        world.await_events("ApiToken", name, &[reason]).await;
     }
     world
         .accepts("ApiToken", "at-most", token(json!({"expiry": {"after": "30d"}, "rotation": {"overlap": "2h"}})))

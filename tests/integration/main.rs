@@ -4,10 +4,12 @@
 mod chart;
 mod crash;
 mod definitions;
+mod ending;
 mod examples;
 mod harness;
 mod instance;
 mod life;
+mod once;
 mod preconditions;
 mod proxy;
 #[path = "../shared/readme.rs"]

@@ -87,7 +87,7 @@ async fn one_of_each(world: &World) {
         ("suspended", "Suspended"),
         ("revoked", "Revoked"),
         ("faulty", "InstanceMissing"),
-        ("over", "Invalid"),
+        ("over", "LifetimeExceeded"),
     ] {
         world.await_reason(name, reason).await;
     }

@@ -24,7 +24,7 @@ use crate::{
 
 pub use decide::{Decision, Step};
 pub use observe::{Observed, World};
-pub use validate::{InstanceTerms, policy};
+pub use validate::{InstanceTerms, forget_after, limit, policy};
 
 impl Kind for Instance {
     type World = World;

@@ -9,18 +9,20 @@ use crate::{
     crd::{
         Fault,
         fault::parsed,
-        instance::{Endpoint, EndpointType, InstanceSpec, ManagerService, NamespacesFrom},
+        instance::{Endpoint, EndpointType, InstanceSpec, Lifetime, ManagerService, NamespacesFrom, Permission},
         window::windows,
     },
     exposure::{self, Exposed},
     token::{
-        Policy,
+        Limit, Policy,
         duration::{Duration, written},
         format,
     },
 };
 
 const DAY: i64 = 24;
+/// The longest lifetime where an Instance names none, in hours.
+const MAX_LIFETIME: i64 = 365 * DAY;
 
 /// What an Instance asks for, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,16 +89,33 @@ fn served(manager: Option<&ManagerService>, exposed: &str, faults: &mut Vec<Faul
     }
 }
 
+fn lifetime(spec: &InstanceSpec) -> Lifetime {
+    spec.tokens.lifetime.clone().unwrap_or_default()
+}
+
+/// What no generation exceeds, whatever it was given when it was minted. A maximum that cannot be read limits nothing.
+pub fn limit(spec: &InstanceSpec) -> Limit {
+    let lifetime = lifetime(spec);
+    let default = SignedDuration::from_hours(MAX_LIFETIME);
+    let max = lifetime.max.as_ref().map_or(Some(default), |max| max.parse().ok());
+    Limit { lifetime: max, never: lifetime.never == Permission::Allow, until: None }
+}
+
+/// How long after its end a token is deleted; nothing: never.
+pub fn forget_after(spec: &InstanceSpec) -> Option<SignedDuration> {
+    spec.tokens.forget_after.as_ref()?.parse().ok()
+}
+
 /// What every token of an Instance obeys, with what was left out filled in.
 pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     let mut faults = Vec::new();
     let tokens = &spec.tokens;
-    let lifetime = tokens.lifetime.clone().unwrap_or_default();
+    let lifetime = lifetime(spec);
     let overlap = tokens.overlap.clone().unwrap_or_default();
     let (default_lifetime, max_lifetime) = within(
         lifetime.default,
         lifetime.max,
-        (90 * DAY, 365 * DAY),
+        (90 * DAY, MAX_LIFETIME),
         ("spec.tokens.lifetime.default", "spec.tokens.lifetime.max"),
         &mut faults,
     );
@@ -115,6 +134,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
         ));
     }
     let windows = windows(&tokens.windows, "spec.tokens.windows", &mut faults);
+    parsed(tokens.forget_after.as_ref(), "spec.tokens.forgetAfter", &mut faults);
     let selector = tokens.namespaces.selector.clone();
     if tokens.namespaces.from == NamespacesFrom::Selector
         && selector.is_none_or(|selector| Selector::try_from(selector).is_err())
@@ -125,7 +145,17 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
         ));
     }
     if faults.is_empty() {
-        Ok(Policy { prefix, default_lifetime, max_lifetime, default_overlap, max_overlap, windows })
+        let (never, require_description) = (lifetime.never == Permission::Allow, tokens.require_description);
+        Ok(Policy {
+            prefix,
+            default_lifetime,
+            max_lifetime,
+            never,
+            default_overlap,
+            max_overlap,
+            windows,
+            require_description,
+        })
     } else {
         Err(faults)
     }

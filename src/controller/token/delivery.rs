@@ -66,6 +66,11 @@ impl Details {
     }
 }
 
+/// As changes to a Secret whose token was ended and that is kept: nothing of the value is left in it.
+pub fn emptied() -> Value {
+    json!({ "metadata": {}, "data": { secret::TOKEN: "" } })
+}
+
 /// A whole Secret, the value in it.
 pub struct Delivery<'a> {
     name: &'a str,

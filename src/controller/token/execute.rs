@@ -2,11 +2,12 @@
 //!
 //! [`Minted`] can only be recorded, and only what is [`Recorded`] can be published.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
     decide::{Act, Decision},
-    delivery::{Delivery, Details},
+    delivery::{self, Delivery, Details},
     observe::{Held, World},
     progress::Progress,
     settle::settle,
@@ -17,7 +18,12 @@ use crate::{
         Rooms,
         kind::{Checked, Kind, Version, version},
     },
-    crd::{self, Account, ApiToken, Reason, account::AccountSpec, api_token::BoundAccount, name},
+    crd::{
+        self, Account, ApiToken, Reason,
+        account::AccountSpec,
+        api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke},
+        name,
+    },
     outside::{Refusal, Standing, entropy, writer::Address},
     token::{Digest, Plaintext, Record, format},
 };
@@ -37,6 +43,11 @@ pub async fn execute(
         (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
         (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
+        (Act::Conceal(outcome), _) => Ok((seen, conceal(rooms, world, outcome, done).await?)),
+        (Act::Forget, _) => {
+            rooms.writer.delete(&*world.token).await?;
+            Ok((seen, done))
+        }
         (Act::Rest, _) | (Act::Mint | Act::Amend, Err(_)) => Ok((seen, done)),
     }
 }
@@ -87,8 +98,32 @@ async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress)
 }
 
 async fn withdraw(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
-    let Held::Ours(secret) = &world.secret else { return Ok(done) };
-    concluded(rooms.writer.delete(&**secret).await, done)
+    match (&world.secret, world.token.on_revoke()) {
+        (Held::Ours(_), _) if world.is_withdrawn() => Ok(done),
+        (Held::Ours(secret), OnRevoke::Keep) => {
+            let answer = rooms.writer.amend(&**secret, delivery::emptied()).await;
+            concluded(answer.map(|_| ()), done)
+        }
+        (Held::Ours(secret), OnRevoke::Delete) => concluded(rooms.writer.delete(&**secret).await, done),
+        (Held::Absent | Held::Foreign, _) => Ok(done),
+    }
+}
+
+/// Removes the Secret of a value that is shown once, and says what became of it.
+async fn conceal(rooms: &Rooms, world: &World, outcome: ClaimOutcome, done: Progress) -> Result<Progress, Refusal> {
+    let done = match &world.secret {
+        Held::Ours(secret) => concluded(rooms.writer.delete(&**secret).await, done)?,
+        Held::Absent | Held::Foreign => done,
+    };
+    let claim = done.failure.is_none().then(|| claim(world, outcome)).flatten();
+    Ok(Progress { claim, ..done })
+}
+
+/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a backup.
+pub(super) fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
+    let served = world.records().served().map(|served| served.generation);
+    let now = |generation| Claim { generation, outcome, at: Time(world.now) };
+    world.claim().or_else(|| served.map(now))
 }
 
 /// A refusal goes into status, unless a new look will do.
@@ -115,8 +150,7 @@ impl Minted {
         let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
         let plaintext = format::assemble(&terms.life.prefix, &id, &secret);
         let digest: Digest = plaintext.digest();
-        let record = Record::new(next_generation(world), id.to_string(), digest, world.now, terms.life.lifetime);
-        let record = Record { asked_by: terms.asked_by(), ..record };
+        let record = terms.record(next_generation(world), &id, digest, world.now);
         Ok(Self { plaintext, record })
     }
 

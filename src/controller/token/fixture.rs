@@ -168,10 +168,9 @@ impl World {
 
     /// The next generation, as the `draw`th value, minted and bound to the account that stands.
     pub fn minted(&self, draw: u64) -> Progress {
-        let (lifetime, plaintext) = (self.terms().unwrap().life.lifetime, plaintext(draw));
-        let id = format::id(plaintext.expose()).unwrap().to_owned();
-        let record = Record::new(next_generation(self), id, plaintext.digest(), self.now, lifetime);
-        let record = Record { asked_by: self.terms().unwrap().asked_by(), ..record };
+        let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
+        let id = format::id(plaintext.expose()).unwrap();
+        let record = terms.record(next_generation(self), id, plaintext.digest(), self.now);
         let uid = self.account.as_ref().and_then(|account| account.metadata.uid.clone()).unwrap();
         Progress {
             bound: Some(BoundAccount { name: self.token.account_name().0.into(), uid }),

@@ -52,6 +52,7 @@ impl Kind for ApiToken {
         "expiresAt",
         "rotatesAt",
         "regeneration",
+        "claim",
         "revocation",
     ];
 

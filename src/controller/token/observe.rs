@@ -6,10 +6,14 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
-    controller::Rooms,
-    crd::{Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
+    controller::{Rooms, instance},
+    crd::{
+        Account, ApiToken, Instance, SealedSecret,
+        api_token::{ApiTokenStatus, Claim, OnRevoke},
+        belongs, secret,
+    },
     outside::Refusal,
-    token::{Digest, Records},
+    token::{Digest, Limit, Records},
 };
 
 /// Everything a pass over a token knows.
@@ -80,9 +84,33 @@ impl World {
         self.token.status.clone().unwrap_or_default()
     }
 
-    /// The records as they are now.
+    /// The records as they are now, none of them beyond what the Instance and `expiry.at` allow.
     pub fn records(&self) -> Records {
-        Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now)
+        let mut records = Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now);
+        records.limit(&self.limit(), self.now);
+        records
+    }
+
+    /// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
+    fn limit(&self) -> Limit {
+        let limit = self.instance.as_ref().map_or_else(Limit::default, |instance| instance::limit(&instance.spec));
+        Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }
+    }
+
+    /// What became of the served value, where each is shown once.
+    pub fn claim(&self) -> Option<Claim> {
+        let claim = self.token.status.as_ref()?.claim.clone()?;
+        let served = self.records().served().map(|served| served.generation);
+        (self.token.is_shown_once() && served == Some(claim.generation)).then_some(claim)
+    }
+
+    /// Whether the Secret is as that of a token that was ended should be.
+    pub fn is_withdrawn(&self) -> bool {
+        match (&self.secret, self.token.on_revoke()) {
+            (Held::Absent, _) => true,
+            (Held::Ours(_), OnRevoke::Keep) => self.secret.digest() == Some(Digest::of("")),
+            (Held::Ours(_), OnRevoke::Delete) | (Held::Foreign, _) => false,
+        }
     }
 
     /// The token's uid.
@@ -153,6 +181,9 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
 fn cache_agrees(world: &World) -> bool {
     let status = world.token.status.as_ref();
     if world.token.spec.revoked || status.is_some_and(|status| status.revocation.is_some()) {
+        return world.is_withdrawn();
+    }
+    if world.claim().is_some() {
         return world.secret == Held::Absent;
     }
     let records = world.records();

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 
 use super::decide::Decision;
 use crate::{
-    crd::{Reason, api_token::BoundAccount},
+    crd::{
+        Reason,
+        api_token::{BoundAccount, Claim},
+    },
     outside::Refusal,
     token::Record,
 };
@@ -20,6 +23,8 @@ pub struct Progress {
     pub recorded: Option<Record>,
     /// The generation that the Secret holds, and since when.
     pub published: Option<(i64, Timestamp)>,
+    /// What became of a value that is shown once.
+    pub claim: Option<Claim>,
     /// What could not be done.
     pub failure: Option<Failure>,
 }
@@ -36,7 +41,7 @@ pub struct Failure {
 impl Progress {
     /// Nothing was done yet.
     pub fn none(decision: Decision) -> Self {
-        Self { decision, bound: None, recorded: None, published: None, failure: None }
+        Self { decision, bound: None, recorded: None, published: None, claim: None, failure: None }
     }
 
     /// The same, with what could not be done.

@@ -1,35 +1,55 @@
 //! Folds what was done into a status: once for the record, and once at the end.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{decide::Act, observe::World, progress::Progress, validate::TokenTerms};
+use super::{
+    decide::{self, Act, Decision, forget_at, paused},
+    observe::World,
+    progress::Progress,
+    validate::TokenTerms,
+};
 use crate::{
     controller::kind::{Checked, Settled},
     crd::{
         Conditions, Reason,
-        api_token::{ApiTokenStatus, Binding, Regeneration, Revocation},
-        condition::{ACCEPTED, Conclusion, PUBLISHED, READY},
+        api_token::{
+            ApiTokenStatus, Binding, Claim, ClaimOutcome, OnRevoke, Regeneration, Revocation, RevocationReason,
+        },
+        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED, READY},
         fault::{first, told},
     },
     outside::events::Note,
-    token::{Ending, Records, schedule::rotates_at},
+    token::{
+        Ending, Record, Records,
+        schedule::{expires_soon_from, rotates_at},
+    },
 };
 
 /// The whole status after `progress`, what users are told, and when to look again.
 pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Settled<ApiTokenStatus> {
     let old = world.status();
+    if progress.decision.act == Act::Forget {
+        let text = "deleted, as its Instance wants no token listed that ended so long ago";
+        return Settled { status: old, notes: vec![Note::normal(progress.decision.reason, text)], wake: None };
+    }
     let records = records(world, terms, progress);
     let revocation = revocation(world, progress);
     let rotates = terms
         .as_ref()
         .ok()
-        .filter(|_| rotating(progress))
+        .filter(|_| rotating(world, progress))
         .and_then(|terms| rotates_at(&records, &terms.life, world.uid(), world.now));
-    let conditions = conditions(world, terms, progress, &records);
-    let wake = wake(world, progress, &records, rotates, &conditions);
-    let notes = notes(world, terms, progress, &conditions);
+    let claim = claim(world, progress, &records);
     let served = records.served().filter(|_| revocation.is_none());
-    let secret_name = served.map(|_| world.token.secret_name().to_owned());
+    let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
+    let mut conditions = conditions(world, terms, progress, &records, claim.as_ref());
+    expiring(world, terms, served.filter(|_| soon.is_some_and(|soon| soon <= world.now)), &mut conditions);
+    let claim_by = claim_by(terms, served.filter(|_| claim.is_none()));
+    let times = [rotates, soon, claim_by, forget_at(world, terms)];
+    let wake = wake(world, progress, &records, times, &conditions);
+    let notes = notes(world, terms, progress, &records, &conditions);
+    let secret_name = served.filter(|_| claim.is_none()).map(|_| world.token.secret_name().to_owned());
     let status = ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
         last_generation: old.last_generation.max(Some(records.last_generation())).filter(|&number| number > 0),
@@ -37,9 +57,10 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         binding: secret_name.clone().map(|name| Binding { name }),
         secret_name,
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
-        expires_at: served.map(|record| record.expires_at.clone()),
+        expires_at: served.and_then(|record| record.expires_at.clone()),
         rotates_at: rotates.map(Time),
         regeneration: regeneration(progress, &records).or(old.regeneration.clone()),
+        claim,
         revocation,
         conditions: conditions.into_vec(),
         records: records.into_vec(),
@@ -70,9 +91,42 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
 fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let stands = world.token.status.as_ref().and_then(|status| status.revocation.clone());
     stands.or(match progress.decision.act {
-        Act::End(reason) => Some(Revocation { reason, at: Time(world.now) }),
-        Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend => None,
+        Act::End(reason) => Some(Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) }),
+        Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend | Act::Conceal(_) | Act::Forget => None,
     })
+}
+
+/// The generations that were valid until now; those that ended with the token, where it ran out of time.
+fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
+    let until = world.token.until().filter(|_| reason == RevocationReason::Expired);
+    let ended = |record: &&Record| record.is_valid(world.now) || (until.is_some() && record.end() == until);
+    world.records().as_slice().iter().filter(ended).map(|record| record.generation).collect()
+}
+
+/// What became of the served value, where each is shown once.
+fn claim(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
+    let served = records.served()?.generation;
+    progress.claim.clone().or(world.claim()).filter(|claim| claim.generation == served)
+}
+
+/// Until when the served value may be claimed, where each is shown once.
+fn claim_by(terms: &Checked<TokenTerms>, served: Option<&Record>) -> Option<Timestamp> {
+    Some(decide::claim_by(served?, terms.as_ref().ok()?.claim_within?))
+}
+
+/// Says that the served generation is about to expire; nothing is given where it is not, or something renews it.
+fn expiring(world: &World, terms: &Checked<TokenTerms>, served: Option<&Record>, conditions: &mut Conditions) {
+    let Some((served, end)) = served.and_then(|served| Some((served, served.end()?))) else {
+        return conditions.remove(EXPIRING_SOON);
+    };
+    let why = match (paused(world), terms) {
+        (_, Err(_)) => "the spec has faults",
+        (Some(_), Ok(_)) => "it is suspended",
+        (None, Ok(terms)) if terms.life.until.is_some_and(|until| until <= end) => "the token ends then",
+        (None, Ok(_)) => "give regenerate.id a new text to ask for another",
+    };
+    let message = format!("generation {} expires at {end} and nothing will renew it: {why}", served.generation);
+    conditions.set(EXPIRING_SOON, true, Reason::ExpiringSoon, message);
 }
 
 /// The answer to what was asked for by what was published.
@@ -83,20 +137,25 @@ fn regeneration(progress: &Progress, records: &Records) -> Option<Regeneration> 
 }
 
 /// Whether the next rotation will happen on its own.
-fn rotating(progress: &Progress) -> bool {
-    let reason = progress.decision.reason;
-    let stopped = [Reason::Revoked, Reason::AccountDeleted, Reason::Suspended, Reason::AccountSuspended];
-    !reason.is_going() && !stopped.contains(&reason)
+fn rotating(world: &World, progress: &Progress) -> bool {
+    let Decision { reason, act } = progress.decision;
+    !reason.is_going() && !matches!(act, Act::End(_)) && paused(world).is_none()
 }
 
-fn conditions(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, records: &Records) -> Conditions {
+fn conditions(
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    progress: &Progress,
+    records: &Records,
+    claim: Option<&Claim>,
+) -> Conditions {
     let old = world.token.status.as_ref().map(|status| status.conditions.as_slice());
     let mut conditions = Conditions::from(old, world.token.metadata.generation, world.now);
     match terms {
         Ok(_) => conditions.set(ACCEPTED, true, Reason::Accepted, "the spec is valid and what it refers to exists"),
         Err(faults) => conditions.set(ACCEPTED, false, first(faults), told(faults)),
     }
-    let (published, reason, message) = published(world, progress, records);
+    let (published, reason, message) = published(world, terms, progress, records, claim);
     let message = match &progress.failure {
         Some(failure) => conditions.failing(PUBLISHED, reason, failure.refusal.way(), message),
         None => message,
@@ -108,7 +167,13 @@ fn conditions(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, r
 }
 
 /// Whether the Secret holds the value that the records name.
-fn published(world: &World, progress: &Progress, records: &Records) -> (bool, Reason, String) {
+fn published(
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    progress: &Progress,
+    records: &Records,
+    claim: Option<&Claim>,
+) -> (bool, Reason, String) {
     let name = world.token.secret_name();
     if let Some(failure) = &progress.failure {
         let what = match failure.reason {
@@ -121,16 +186,39 @@ fn published(world: &World, progress: &Progress, records: &Records) -> (bool, Re
         return (false, Reason::PublishFailed, refused(world));
     }
     if matches!(progress.decision.act, Act::End(_)) {
-        return (false, progress.decision.reason, format!("Secret {name} was removed"));
+        let how = match world.token.on_revoke() {
+            OnRevoke::Delete => "removed",
+            OnRevoke::Keep => "emptied",
+        };
+        return (false, progress.decision.reason, format!("Secret {name} was {how}"));
+    }
+    if let Some(claim) = claim {
+        return (true, Reason::Claimed, shown(claim));
     }
     let Some(served) = records.served() else {
-        return (false, progress.decision.reason, format!("Secret {name} holds no valid generation yet"));
+        return (false, progress.decision.reason, format!("Secret {name} holds no valid generation"));
     };
     let holds = progress.published.is_some() || world.secret.digest() == Some(served.sha256);
     if holds {
-        return (true, Reason::Active, format!("Secret {name} holds generation {}", served.generation));
+        let until = claim_by(terms, Some(served)).map(|at| format!(" until it is claimed, at the latest until {at}"));
+        let message = format!("Secret {name} holds generation {}{}", served.generation, until.unwrap_or_default());
+        return (true, Reason::Active, message);
     }
     (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
+}
+
+/// What became of a value that is shown once.
+fn shown(claim: &Claim) -> String {
+    let Claim { generation, outcome, at } = claim;
+    let how = match outcome {
+        ClaimOutcome::Claimed => "was claimed",
+        ClaimOutcome::Unclaimed => "was not claimed in time, and removed",
+        ClaimOutcome::Removed => "was removed or changed by someone else",
+    };
+    format!(
+        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for another",
+        at.0
+    )
 }
 
 /// What was said of the last refusal: while the next try waits, nothing newer is known.
@@ -158,12 +246,15 @@ fn conclusion(
         (Reason::AccountDeleted, _) => {
             (Conclusion::Stalled, reason, format!("account {name} is gone: refused for ever; make another ApiToken"))
         }
+        (Reason::Expired, _) => (Conclusion::Stalled, reason, over(world, progress, records)),
         (Reason::Deleting, _) => (Conclusion::Working, reason, "being deleted".into()),
         (Reason::NamespaceTerminating, _) => (Conclusion::Working, reason, "its namespace is being deleted".into()),
         (_, Err(faults)) => (Conclusion::of(first(faults)), first(faults), told(faults)),
-        (Reason::Suspended, _) => (Conclusion::Paused, reason, "refused until active is true again".into()),
-        (Reason::AccountSuspended, _) => {
-            (Conclusion::Paused, reason, format!("refused until account {name} is active again"))
+        _ if paused(world) == Some(Reason::Suspended) => {
+            (Conclusion::Paused, Reason::Suspended, "refused until active is true again".into())
+        }
+        _ if paused(world) == Some(Reason::AccountSuspended) => {
+            (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
         }
         _ if !published => (Conclusion::Working, why, message),
         _ => match records.overlap_ends() {
@@ -175,13 +266,25 @@ fn conclusion(
     }
 }
 
+/// In words, that the token is out of time.
+fn over(world: &World, progress: &Progress, records: &Records) -> String {
+    let ended = matches!(progress.decision.act, Act::End(_));
+    match world.token.until().filter(|_| ended).or(records.last_end()) {
+        Some(at) if ended => format!("its time was over at {at}: refused for ever; make another ApiToken"),
+        Some(at) => {
+            format!("it expired at {at} and nothing renews it; give regenerate.id a new text to ask for another")
+        }
+        None => "its time is over".into(),
+    }
+}
+
 fn wake(
     world: &World,
     progress: &Progress,
     records: &Records,
-    rotates: Option<jiff::Timestamp>,
+    [rotates, soon, claim_by, forget]: [Option<Timestamp>; 4],
     conditions: &Conditions,
-) -> Option<jiff::Timestamp> {
+) -> Option<Timestamp> {
     if progress.decision.reason.is_going() {
         return None;
     }
@@ -198,11 +301,18 @@ fn wake(
     };
     // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
     let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
-    [records.next_end(), again, due].into_iter().flatten().min()
+    let then = [soon, claim_by, forget].into_iter().flatten().filter(|&then| then > world.now).min();
+    [records.next_end(), again, due, then].into_iter().flatten().min()
 }
 
 /// What has happened, once: told when it is done, or when a condition comes to say something else.
-fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, conditions: &Conditions) -> Vec<Note> {
+fn notes(
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    progress: &Progress,
+    records: &Records,
+    conditions: &Conditions,
+) -> Vec<Note> {
     let mut notes = Vec::new();
     if let (Err(faults), true) = (terms, conditions.changed(ACCEPTED)) {
         notes.push(Note::warning(first(faults), told(faults)));
@@ -210,18 +320,41 @@ fn notes(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, condit
     if let (Some(failure), true) = (&progress.failure, conditions.changed(PUBLISHED)) {
         notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
     }
-    notes.extend(done(world, terms, progress, conditions.changed(READY)));
+    notes.extend(done(world, terms, progress, records, conditions.changed(READY)));
+    notes.extend(shortened(world));
+    let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
+    notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
     notes
 }
 
+/// That generations end sooner than they were given to live.
+fn shortened(world: &World) -> Option<Note> {
+    let stands = world.status().records;
+    let earlier = |record: &&Record| {
+        let before = stands.iter().find(|before| before.generation == record.generation);
+        before.is_some_and(|before| before.expires_at != record.expires_at)
+    };
+    let records = world.records();
+    let all = records.as_slice().iter().filter(earlier).filter_map(|record| Some((record.generation, record.end()?)));
+    let all: Vec<_> = all.map(|(generation, end)| format!("generation {generation} ends at {end}")).collect();
+    let text = format!("{}: neither the Instance nor expiry.at allows more any longer", all.join(", "));
+    (!all.is_empty()).then(|| Note::warning(Reason::LifetimeShortened, text))
+}
+
 /// What this pass did, if it did anything worth telling.
-fn done(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, changed: bool) -> Option<Note> {
+fn done(
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    progress: &Progress,
+    records: &Records,
+    changed: bool,
+) -> Option<Note> {
     let (name, reason) = (world.token.secret_name(), progress.decision.reason);
     if let Some((generation, at)) = progress.published {
-        let over = terms.as_ref().ok().and_then(|terms| terms.regenerate.as_ref()).map(|asked| asked.previous);
-        let over = match over {
-            Some(Ending::At(end)) if end <= at => format!("; its predecessor is refused at once, as {end} is over"),
-            _ => String::new(),
+        let asked = records.get(generation).and_then(|record| record.asked_by.as_deref());
+        let over = match terms.as_ref().map(|terms| terms.previous(asked)) {
+            Ok(Ending::At(end)) if end <= at => format!("; its predecessor is refused at once, as {end} is over"),
+            Ok(Ending::At(_) | Ending::After(_) | Ending::Overlap) | Err(_) => String::new(),
         };
         let text = format!("generation {generation} is published in Secret {name}{over}");
         let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
@@ -229,16 +362,29 @@ fn done(world: &World, terms: &Checked<TokenTerms>, progress: &Progress, changed
     }
     match progress.decision.act {
         Act::End(_) if world.status().revocation.is_none() => {
-            let text = format!("all generations are refused from now on, and Secret {name} is removed");
+            let how = match world.token.on_revoke() {
+                OnRevoke::Delete => "removed",
+                OnRevoke::Keep => "emptied",
+            };
+            let text = format!("all generations are refused from now on, and Secret {name} is {how}");
             Some(Note::warning(reason, text))
         }
         Act::Amend if progress.failure.is_none() => {
             Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
         }
+        Act::Rest if reason == Reason::Expired && changed => {
+            Some(Note::warning(reason, over(world, progress, records)))
+        }
         Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed => {
             Some(Note::normal(reason, "refused until it is active again"))
         }
-        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) => None,
+        Act::Conceal(outcome) => {
+            let claim = progress.claim.as_ref().filter(|claim| world.claim().as_ref() != Some(claim))?;
+            let text = shown(claim);
+            let claimed = outcome == ClaimOutcome::Claimed;
+            Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
+        }
+        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) | Act::Forget => None,
     }
 }
 
@@ -298,7 +444,7 @@ mod tests {
         let settled = world.settle(&progress);
         let status = &settled.status;
         assert_eq!(states(status), [(1, State::Recorded)]);
-        assert_eq!(status.records[0].expires_at, time(90 * DAY));
+        assert_eq!(status.records[0].expires_at, Some(time(90 * DAY)));
         assert_eq!(
             conditions(status),
             [
@@ -321,7 +467,7 @@ mod tests {
         let progress = world.minted(2);
         let published = world.now + jiff::SignedDuration::from_secs(2);
         let settled = world.settle(&Progress { published: Some((2, published)), ..progress });
-        let end = settled.status.records[0].expires_at.0.duration_since(published).as_secs();
+        let end = settled.status.records[0].end().unwrap().duration_since(published).as_secs();
         (end, settled.notes[0].text.clone(), settled.status.regeneration)
     }
 
@@ -400,7 +546,7 @@ mod tests {
         let settled = world.settle(&Progress { published, ..world.minted(2) });
         let status = &settled.status;
         assert_eq!(states(status), [(1, State::Superseded), (2, State::Active)]);
-        assert_eq!(status.records[0].expires_at, time(61 * DAY + 5));
+        assert_eq!(status.records[0].expires_at, Some(time(61 * DAY + 5)));
         assert_eq!(conditions(status)[2], "Ready=True/Rotating");
         assert_eq!(settled.wake, Some(at(61 * DAY + 5)), "the end of the overlap comes first");
         assert_eq!(notes(&settled), [(false, Reason::RotationDue)]);
@@ -419,7 +565,7 @@ mod tests {
         let settled = world.settle(&progress);
         let status = &settled.status;
         assert_eq!(states(status), [(1, State::Expired)]);
-        assert_eq!((status.records[0].expires_at.0, &status.records[0].published_at), (at(0), &None));
+        assert_eq!((status.records[0].end(), &status.records[0].published_at), (Some(at(0)), &None));
         assert_eq!(status.last_generation, Some(1));
         assert_eq!(
             conditions(status)[1..4],
@@ -509,7 +655,10 @@ mod tests {
             let settled = world.rested();
             let status = &settled.status;
             assert_eq!(states(status), [(1, State::Revoked), (2, State::Revoked)]);
-            assert_eq!(status.revocation, Some(Revocation { reason: why, at: time(60 * DAY) }));
+            assert_eq!(
+                status.revocation,
+                Some(Revocation { reason: why, at: time(60 * DAY), generations: vec![1, 2] })
+            );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
             assert_eq!((&status.expires_at, &status.rotates_at, settled.wake), (&None, &None, None));
             assert_eq!(
@@ -541,6 +690,123 @@ mod tests {
     }
 
     #[test]
+    fn who_revokes_may_say_that_it_was_compromised() {
+        let world = served().with_spec(&json!({"revoked": true, "revocationReason": "Compromised"}));
+        let settled = world.rested();
+        assert_eq!(settled.status.revocation.unwrap().reason, RevocationReason::Compromised);
+        assert_eq!(notes(&world.rested()), [(true, Reason::Revoked)]);
+    }
+
+    #[test]
+    fn a_secret_that_is_kept_is_emptied_and_then_left_alone() {
+        let world = served().with_spec(&json!({"revoked": true, "secret": {"onRevoke": "Keep"}}));
+        assert!(!world.is_withdrawn());
+        let settled = world.rested();
+        assert_eq!(settled.status.conditions[1].message, "Secret ci was emptied");
+        let ended = world.clone().settled(&Progress::none(world.decision())).with_secret(|secret| {
+            secret.data.insert("token".into(), crate::crd::secret::Sealed::of(""));
+        });
+        assert!(ended.is_withdrawn());
+        assert_rests(&ended);
+        assert!(!ended.with_spec(&json!({"secret": {"onRevoke": "Delete"}})).is_withdrawn());
+    }
+
+    #[test]
+    fn what_expires_soon_and_is_not_renewed_is_said_once() {
+        let soon = |settled: &Settled<ApiTokenStatus>| {
+            let found = settled.status.conditions.iter().find(|condition| condition.type_ == EXPIRING_SOON);
+            found.map(|condition| condition.message.clone())
+        };
+        let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}}));
+        let early = world.clone().later(75 * DAY);
+        assert_eq!((soon(&early.rested()), early.rested().wake), (None, Some(at(76 * DAY))));
+        let late = world.clone().later(76 * DAY);
+        let said = format!(
+            "generation 1 expires at {} and nothing will renew it: give regenerate.id a new text to ask for another",
+            at(90 * DAY)
+        );
+        assert_eq!(soon(&late.rested()), Some(said));
+        assert_eq!(notes(&late.rested()), [(true, Reason::ExpiringSoon)]);
+        let told = late.clone().settled(&Progress::none(late.decision()));
+        assert_rests(&told.clone().later(DAY));
+        let renewed = told.with_spec(&json!({"rotation": null}));
+        assert_eq!(soon(&renewed.issued(2).rested()), None);
+
+        let why = |world: World| soon(&world.later(89 * DAY).rested()).unwrap().rsplit(": ").next().unwrap().to_owned();
+        assert_eq!(why(served().with_spec(&json!({"active": false}))), "it is suspended");
+        assert_eq!(why(served().with_spec(&json!({"rotation": {"overlap": "0d"}}))), "the spec has faults");
+        assert_eq!(why(served().with_spec(&json!({"expiry": {"at": time(90 * DAY)}}))), "the token ends then");
+        assert_eq!(soon(&served().later(59 * DAY).rested()), None);
+    }
+
+    #[test]
+    fn that_nothing_renewed_it_is_told_once() {
+        let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}})).later(90 * DAY);
+        let settled = world.rested();
+        assert_eq!(conditions(&settled.status)[2..4], ["Ready=False/Expired", "Reconciling=False/Expired"]);
+        assert_eq!(notes(&settled), [(true, Reason::Expired)]);
+        let told = format!(
+            "it expired at {} and nothing renews it; give regenerate.id a new text to ask for another",
+            at(90 * DAY)
+        );
+        assert_eq!(settled.notes[0].text, told);
+        assert_rests(&world.clone().settled(&Progress::none(world.decision())).later(DAY));
+    }
+
+    #[test]
+    fn that_an_end_comes_sooner_is_told_once() {
+        let world = served().with_instance(json!({"tokens": {"lifetime": {"max": "80d"}}}));
+        let settled = world.rested();
+        assert_eq!(notes(&settled), [(true, Reason::LifetimeShortened)]);
+        assert!(settled.notes[0].text.starts_with(&format!("generation 1 ends at {}", at(80 * DAY))));
+        assert_eq!(settled.status.expires_at, Some(time(80 * DAY)));
+        assert_rests(&world.clone().settled(&Progress::none(world.decision())));
+    }
+
+    #[test]
+    fn a_token_that_is_forgotten_is_deleted_and_nothing_more_is_said_of_it() {
+        let world = served().with_spec(&json!({"revoked": true}));
+        let ended = world.clone().settled(&Progress::none(world.decision()));
+        let ended = ended.with_instance(json!({"tokens": {"forgetAfter": "1h"}}));
+        assert_eq!(ended.rested().wake, Some(at(HOUR)));
+        let gone = ended.later(HOUR).rested();
+        assert_eq!((gone.status.revocation.is_some(), gone.wake), (true, None));
+        assert_eq!(notes(&gone), [(false, Reason::Forgotten)]);
+    }
+
+    #[test]
+    fn a_value_that_is_shown_once_says_until_when_and_what_became_of_it() {
+        let once = json!({"secret": {"delivery": "Once"}});
+        let world = started().with_spec(&once).issued(1);
+        let waiting = world.rested();
+        let until = format!("Secret ci holds generation 1 until it is claimed, at the latest until {}", at(HOUR));
+        assert_eq!((&waiting.status.conditions[1].message, waiting.wake), (&until, Some(at(HOUR))));
+        assert_rests(&world);
+        for (outcome, warning, how) in [
+            (ClaimOutcome::Claimed, false, "was claimed at"),
+            (ClaimOutcome::Unclaimed, true, "was not claimed in time, and removed at"),
+            (ClaimOutcome::Removed, true, "was removed or changed by someone else at"),
+        ] {
+            let decision = Decision { reason: Reason::Claimed, act: Act::Conceal(outcome) };
+            let claim = Some(Claim { generation: 1, outcome, at: time(0) });
+            let progress = Progress { claim: claim.clone(), ..Progress::none(decision) };
+            let settled = world.settle(&progress);
+            let said = format!(
+                "generation 1 {how} {}; it cannot be shown again: give regenerate.id a new text to ask for another",
+                at(0)
+            );
+            assert_eq!((&settled.status.claim, &settled.status.conditions[1].message), (&claim, &said));
+            assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Claimed", "Ready=True/Active"]);
+            assert_eq!((&settled.status.secret_name, &settled.status.binding), (&None, &None));
+            assert_eq!(notes(&settled), [(warning, Reason::Claimed)]);
+            assert_rests(&world.clone().settled(&progress).and(|world| world.secret = Held::Absent));
+        }
+        let decision = Decision { reason: Reason::Claimed, act: Act::Conceal(ClaimOutcome::Claimed) };
+        let refused = world.settle(&failed(Progress::none(decision), forbidden()));
+        assert_eq!((refused.status.claim, refused.wake), (None, Some(at(2))), "it is there still");
+    }
+
+    #[test]
     fn a_suspended_token_keeps_its_times_and_has_no_next_rotation() {
         let suspended = served().with_spec(&json!({"active": false}));
         let settled = suspended.rested();
@@ -555,7 +821,11 @@ mod tests {
                 "Stalled=False/Suspended"
             ]
         );
-        assert_eq!((&settled.status.rotates_at, settled.wake), (&None, Some(at(90 * DAY))));
+        assert_eq!(
+            (&settled.status.rotates_at, settled.wake),
+            (&None, Some(at(76 * DAY))),
+            "it is to say that it expires soon"
+        );
         assert_eq!(notes(&settled), [(false, Reason::Suspended)]);
         let stands = suspended.clone().settled(&Progress::none(suspended.decision()));
         assert_rests(&stands);
@@ -577,16 +847,16 @@ mod tests {
         assert_eq!(
             conditions(status),
             [
-                "Accepted=False/Invalid",
+                "Accepted=False/LifetimeExceeded",
                 "Published=True/Active",
-                "Ready=False/Invalid",
-                "Reconciling=False/Invalid",
-                "Stalled=True/Invalid"
+                "Ready=False/LifetimeExceeded",
+                "Reconciling=False/LifetimeExceeded",
+                "Stalled=True/LifetimeExceeded"
             ]
         );
         let message = &status.conditions[0].message;
         assert!(message.contains("spec.expiry.after") && message.contains("spec.rotation.overlap"), "{message}");
-        assert_eq!(notes(&settled), [(true, Reason::Invalid)]);
+        assert_eq!(notes(&settled), [(true, Reason::LifetimeExceeded)]);
         assert_eq!(settled.wake, Some(at(HOUR + 2)));
         let stands = world.clone().settled(&Progress::none(world.decision()));
         assert_rests(&stands.clone().later(10));

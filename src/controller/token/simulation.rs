@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use super::{
     decide::Act,
     delivery::Details,
+    execute::claim,
     fixture::{UID, new, own_account},
     observe::{Held, World},
     progress::{Failure, Progress},
+    validate::TokenTerms,
 };
 use crate::{
     crd::{
@@ -26,7 +28,7 @@ use crate::{
     },
     outside::Refusal,
     token::{
-        Record, State,
+        Record, Schedule, State,
         records::{LANDS_WITHIN, MAX_VALID},
     },
 };
@@ -60,6 +62,7 @@ enum Event {
     /// Something else about the token made the operator look.
     Look,
     Spec(usize),
+    Policy(usize),
     /// A new generation is asked for, and its predecessor is to end so.
     Regenerate(usize),
     Suspend(bool),
@@ -81,14 +84,31 @@ enum Damage {
 }
 
 /// Ways of life. Their margins are wider than the time that [`LUCKLESS`] passes cost. The last one is not valid.
-fn specs() -> [Value; 5] {
+fn specs() -> [Value; 8] {
+    let spec = |expiry: Value, schedule: Value, overlap: Value, delivery: &str| {
+        let rotation = json!({"schedule": schedule, "overlap": overlap});
+        json!({"expiry": expiry, "rotation": rotation, "secret": {"delivery": delivery}})
+    };
+    let after = |after: &str| json!({"after": after, "never": false});
     [
-        json!({"expiry": null, "rotation": null}),
-        json!({"expiry": {"after": "1h"}, "rotation": {"schedule": {"every": "40m"}, "overlap": "15m"}}),
-        json!({"expiry": {"after": "4h"}, "rotation": {"schedule": {"beforeExpiry": "20m"}, "overlap": "30m"}}),
-        json!({"expiry": {"after": "1d"}, "rotation": {"schedule": {"every": "20h"}, "overlap": null}}),
-        json!({"expiry": {"after": "1h"}, "rotation": {"schedule": {"every": "2h"}, "overlap": null}}),
+        json!({"expiry": null, "rotation": null, "secret": null}),
+        spec(after("1h"), json!({"every": "40m", "never": false}), json!("15m"), "Retain"),
+        spec(after("4h"), json!({"every": null, "beforeExpiry": "20m", "never": false}), json!("30m"), "Retain"),
+        spec(after("1d"), json!({"every": "20h", "beforeExpiry": null, "never": false}), Value::Null, "Retain"),
+        spec(after("3h"), json!({"every": null, "beforeExpiry": null, "never": true}), Value::Null, "Retain"),
+        spec(json!({"after": null, "never": true}), Value::Null, Value::Null, "Retain"),
+        spec(after("3h"), Value::Null, json!("10m"), "Once"),
+        spec(after("1h"), json!({"every": "2h", "beforeExpiry": null, "never": false}), Value::Null, "Retain"),
     ]
+}
+
+/// What the Instance allows: the last one less than some ways of life ask for.
+fn policies() -> [Value; 3] {
+    let policy = |never: &str, max: &str| {
+        let lifetime = json!({"default": "2h", "max": max, "never": never});
+        json!({"tokens": {"lifetime": lifetime, "overlap": {"default": "20m"}}})
+    };
+    [policy("Allow", "365d"), policy("Forbid", "365d"), policy("Allow", "3h")]
 }
 
 /// How a predecessor may be asked to end.
@@ -121,9 +141,8 @@ struct Sim {
 
 impl Sim {
     fn new(luck: Vec<Luck>) -> Self {
-        let short = json!({"tokens": {"lifetime": {"default": "2h"}, "overlap": {"default": "20m"}}});
         let mut sim = Self {
-            world: new().with_instance(short),
+            world: new().with_instance(policies()[0].clone()),
             wake: None,
             flights: Vec::new(),
             luck,
@@ -189,6 +208,12 @@ impl Sim {
             Act::Adopt(generation) => Progress { published: Some((generation, seen.now)), ..done },
             Act::Amend => self.amend(done),
             Act::End(_) => self.withdraw(done),
+            Act::Conceal(outcome) => {
+                let concealed = self.withdraw(done);
+                let claim = concealed.failure.is_none().then(|| claim(&seen, outcome)).flatten();
+                Progress { claim, ..concealed }
+            }
+            Act::Forget => unreachable!("no Instance here forgets"),
             Act::Mint => self.mint(&seen)?,
         };
         let settled = seen.settle(&progress);
@@ -282,11 +307,15 @@ impl Sim {
     /// Nothing was written. If that is because nothing is to be done, it stays so until the wake-up.
     fn rest(&mut self) {
         let decision = self.world.decision();
-        if matches!((decision.act, &self.world.secret), (Act::Amend, _) | (Act::End(_), Held::Ours(_))) {
+        if matches!(
+            (decision.act, &self.world.secret),
+            (Act::Amend, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
+        ) {
             assert!(self.wake.is_some_and(|wake| wake > self.world.now), "a failure is tried again");
             return;
         }
-        self.promised = matches!(decision.reason, Reason::Active | Reason::OverlapEnded) || self.promised;
+        let rests = matches!(decision.reason, Reason::Active | Reason::OverlapEnded);
+        self.promised = (rests && self.is_renewed()) || self.promised;
         let end = self.wake.unwrap_or(self.world.now + SignedDuration::from_hours(10_000));
         assert!(end > self.world.now, "it would be looked at again and again");
         let length = end.duration_since(self.world.now).as_secs();
@@ -298,6 +327,12 @@ impl Sim {
             assert_eq!(settled.notes, []);
             assert!(settled.wake.is_none_or(|wake| wake > then.now) && settled.wake.is_some() == self.wake.is_some());
         }
+    }
+
+    /// Whether the terms promise that there is always a value to read.
+    fn is_renewed(&self) -> bool {
+        let renewed = |terms: TokenTerms| terms.life.schedule != Schedule::Never && terms.claim_within.is_none();
+        self.world.terms().is_ok_and(renewed)
     }
 
     /// What a workload reads now is on record and valid.
@@ -328,7 +363,12 @@ impl Sim {
             Event::Look => {}
             Event::Spec(index) => {
                 self.change(|world| world.with_spec(&specs()[index]));
-                self.promised &= self.world.terms().is_ok();
+                self.promised &= self.is_renewed();
+            }
+            Event::Policy(index) => {
+                // What it cuts short ends by its own terms.
+                self.promised = false;
+                self.change(|world| world.with_instance(policies()[index].clone()));
             }
             Event::Regenerate(ending) => {
                 self.draws += 1;
@@ -412,7 +452,8 @@ impl Sim {
         let asked = self.world.token.spec.active
             && self.world.account.as_ref().is_some_and(|account| account.spec.active)
             && self.world.terms().is_ok()
-            && status.revocation.is_none();
+            && status.revocation.is_none()
+            && self.world.decision().reason != Reason::Expired;
         assert_eq!(ready, asked, "{:?}", self.world.decision());
         assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
         let asked = self.world.token.spec.regenerate.as_ref().map(|asked| &asked.id);
@@ -429,6 +470,10 @@ fn pairs(object: &Value) -> Value {
     object.as_object().unwrap().iter().map(|(key, value)| json!([key, value])).collect()
 }
 
+fn lasts_no_longer(after: &Record, before: &Record) -> bool {
+    before.end().is_none_or(|end| after.end().is_some_and(|now| now <= end))
+}
+
 fn ended(record: &Record) -> bool {
     matches!(record.state, State::Expired | State::Revoked)
 }
@@ -443,7 +488,7 @@ fn never_back(old: &ApiTokenStatus, new: &ApiTokenStatus) {
             assert!(before.state != State::Revoked, "revoked ids stay");
             continue;
         };
-        assert!(after.expires_at.0 <= before.expires_at.0, "extended: {before:?} to {after:?}");
+        assert!(lasts_no_longer(after, before), "extended: {before:?} to {after:?}");
         assert!(!ended(before) || after.state == before.state, "back: {before:?} to {after:?}");
         assert_eq!((&after.id, after.sha256, &after.created_at), (&before.id, before.sha256, &before.created_at));
         assert!(before.published_at.is_none() || after.published_at == before.published_at);
@@ -455,7 +500,7 @@ fn bounded(status: &ApiTokenStatus, now: Timestamp) {
     assert!(status.records.iter().filter(|record| record.is_valid(now)).count() <= MAX_VALID);
     assert!(count(|state| state == State::Active) <= 1, "one is served");
     assert!(count(|state| state == State::Expired) <= 2 && status.records.len() <= MAX_VALID + 2);
-    assert!(status.conditions.len() == 5);
+    assert!((5..=6).contains(&status.conditions.len()));
     assert!(status.records.is_sorted_by(|a, b| a.generation < b.generation));
 }
 
@@ -477,6 +522,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (300i64..3 * 60 * 60).prop_map(Event::Wait),
         3 => Just(Event::Look),
         4 => (0..specs().len()).prop_map(Event::Spec),
+        2 => (0..policies().len()).prop_map(Event::Policy),
         3 => (0..endings().len()).prop_map(Event::Regenerate),
         2 => any::<bool>().prop_map(Event::Suspend),
         1 => any::<bool>().prop_map(Event::SuspendAccount),

@@ -8,18 +8,21 @@ use crate::{
     controller::{instance::policy, kind::Checked},
     crd::{
         Fault, Instance, Reason,
-        api_token::{Previous, RotationSchedule},
+        api_token::{Expiry, Previous, RotationSchedule},
         belongs,
         fault::{calendar, parsed, told},
         window::windows,
     },
     token::{
-        Asked, Ending, Policy, Schedule, Terms,
+        Asked, Digest, Ending, Policy, Record, Schedule, Terms,
         duration::{after, written},
         jitter::most,
         schedule::meets_windows,
     },
 };
+
+/// How long a value may wait to be claimed where a token does not say.
+const CLAIM_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a token asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct TokenTerms {
     pub life: Terms,
     /// A new generation that is asked for and was not published yet.
     pub regenerate: Option<Asked>,
+    /// How long a value may wait to be claimed, where each is shown once; nothing where the Secret stays.
+    pub claim_within: Option<SignedDuration>,
     /// The organization that API requests name.
     pub organization: String,
     /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
@@ -35,15 +40,23 @@ pub struct TokenTerms {
 }
 
 impl TokenTerms {
-    /// The id that asks for the next generation, if one does.
-    pub fn asked_by(&self) -> Option<String> {
-        self.regenerate.as_ref().map(|asked| asked.id.clone())
+    /// The record of a generation that is minted at `now` by these terms.
+    pub fn record(&self, generation: i64, id: &str, digest: Digest, now: Timestamp) -> Record {
+        let mut record = Record::new(generation, id.to_owned(), digest, now, self.life.lifetime);
+        self.life.until.into_iter().for_each(|until| record.end_by(until));
+        record.asked_by = self.regenerate.as_ref().map(|asked| asked.id.clone());
+        record
+    }
+
+    /// When the predecessor of a generation that `asked` asked for ends.
+    pub fn previous(&self, asked: Option<&str>) -> Ending {
+        let regenerate = self.regenerate.as_ref().filter(|regenerate| Some(&*regenerate.id) == asked);
+        regenerate.map_or(Ending::Overlap, |regenerate| regenerate.previous)
     }
 
     /// How long the predecessor of a generation that `asked` asked for stays valid, once that is published `at`.
     pub fn overlap(&self, asked: Option<&str>, at: Timestamp) -> SignedDuration {
-        let regenerate = self.regenerate.as_ref().filter(|regenerate| Some(&*regenerate.id) == asked);
-        regenerate.map_or(Ending::Overlap, |regenerate| regenerate.previous).overlap(at, self.life.overlap)
+        self.previous(asked).overlap(at, self.life.overlap)
     }
 }
 
@@ -58,6 +71,8 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     instance.inspect(|instance| admission(world, instance, &mut faults));
     account(world, &mut faults);
     secret(world, &mut faults);
+    let claim_within = claim_within(world, &mut faults);
+    policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
     let life = policy.map(|policy| (terms(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
     match (instance, life) {
         (Some(instance), Some((life, regenerate))) if faults.is_empty() => {
@@ -65,6 +80,7 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
             Ok(TokenTerms {
                 life,
                 regenerate,
+                claim_within,
                 organization: instance.organization().to_owned(),
                 endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone()),
             })
@@ -162,36 +178,109 @@ fn secret(world: &World, faults: &mut Vec<Fault>) {
     }
 }
 
+/// How long a value may wait to be claimed, where each is shown once.
+fn claim_within(world: &World, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+    const PATH: &str = "spec.secret.claimWithin";
+    let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
+    if given.is_some() && !world.token.is_shown_once() {
+        faults.push(Fault::invalid(PATH, "has a meaning with delivery: Once only; remove it, or set that"));
+    }
+    let within = parsed(given, PATH, faults).unwrap_or(CLAIM_WITHIN);
+    world.token.is_shown_once().then_some(within)
+}
+
+fn description(world: &World, policy: &Policy, faults: &mut Vec<Fault>) {
+    let given = world.token.spec.description.as_deref().unwrap_or_default();
+    if policy.require_description && given.trim().is_empty() {
+        let message = "is needed: the Instance wants each token to say what it is for";
+        faults.push(Fault::new(Reason::DescriptionMissing, "spec.description", message));
+    }
+}
+
 fn terms(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let spec = &world.token.spec;
-    let given = spec.expiry.as_ref().and_then(|expiry| expiry.after.as_ref());
-    let lifetime = parsed(given, "spec.expiry.after", faults).unwrap_or(policy.default_lifetime);
-    if lifetime > policy.max_lifetime {
-        let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_lifetime));
-        faults.push(Fault::invalid("spec.expiry.after", message));
-    }
     let rotation = spec.rotation.clone().unwrap_or_default();
-    let schedule = schedule(rotation.schedule.as_ref(), lifetime, faults);
+    let lifetime = lifetime(world, policy, faults);
+    let schedule = schedule(world, rotation.schedule.as_ref(), lifetime, faults);
     let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
     let overlap = overlap(given, schedule.interval(lifetime), lifetime, policy, faults);
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
     let windows = [policy.windows.clone(), own].into_iter().filter(|group| !group.is_empty()).collect();
-    let life = Terms { prefix: policy.prefix.clone(), lifetime, schedule, overlap, windows };
+    let life =
+        Terms { prefix: policy.prefix.clone(), lifetime, until: world.token.until(), schedule, overlap, windows };
     if faults.is_empty() && !meets_windows(&life) {
         let message =
             "no rotation that is due meets a window before the expiry; open windows more often, or for longer";
-        faults.push(Fault::invalid("spec.rotation.windows", message));
+        faults.push(Fault::new(Reason::WindowsUnmet, "spec.rotation.windows", message));
     }
     life
 }
 
-fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: &mut Vec<Fault>) -> Schedule {
+/// How long the next generation is valid: nothing for one that never runs out of time.
+fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+    let Expiry { after, at, never } = world.token.spec.expiry.clone().unwrap_or_default();
+    if [after.is_some(), at.is_some(), never].into_iter().filter(|given| *given).count() > 1 {
+        faults.push(Fault::invalid("spec.expiry", "give at most one of after, at and never"));
+    }
+    if never && !policy.never {
+        let message = "the Instance forbids it; give after or at, or have its tokens.lifetime.never changed";
+        faults.push(Fault::new(Reason::LifetimeExceeded, "spec.expiry.never", message));
+    }
+    if never {
+        return None;
+    }
+    if let Some(at) = at {
+        return Some(until(world, policy, at.0, faults));
+    }
+    let lifetime = parsed(after.as_ref(), "spec.expiry.after", faults).unwrap_or(policy.default_lifetime);
+    if lifetime > policy.max_lifetime {
+        let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_lifetime));
+        faults.push(Fault::new(Reason::LifetimeExceeded, "spec.expiry.after", message));
+    }
+    Some(lifetime)
+}
+
+/// How long a generation of a token that ends `at` is valid: the only one has to last as long as it can.
+fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
+    const PATH: &str = "spec.expiry.at";
+    if at <= world.now {
+        let message = format!("{at} is over; give a later time, or set revoked to end the token now");
+        faults.push(Fault::invalid(PATH, message));
+    }
+    if !is_never_replaced(world) {
+        return policy.default_lifetime;
+    }
+    if !world.records().ever_published() && at > after(world.now, policy.max_lifetime) {
+        let max = written(policy.max_lifetime);
+        let message = format!(
+            "is later than the Instance's maximum lifetime, {max}, from now, and nothing renews the value; give an earlier time, or a rotation.schedule"
+        );
+        faults.push(Fault::new(Reason::LifetimeExceeded, PATH, message));
+    }
+    policy.max_lifetime
+}
+
+/// Whether a new generation comes only when somebody asks for it.
+fn is_never_replaced(world: &World) -> bool {
+    let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
+    given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
+}
+
+fn schedule(
+    world: &World,
+    given: Option<&RotationSchedule>,
+    lifetime: Option<SignedDuration>,
+    faults: &mut Vec<Fault>,
+) -> Schedule {
     const PATH: &str = "spec.rotation.schedule";
-    let Some(given) = given else { return Schedule::LastThird };
-    let RotationSchedule { every, cron, time_zone, before_expiry } = given;
-    let count = [every.is_some(), cron.is_some(), before_expiry.is_some()].into_iter().filter(|given| *given).count();
-    if count != 1 {
-        faults.push(Fault::invalid(PATH, "give exactly one of every, cron and beforeExpiry, or leave schedule out"));
+    let Some(given) = given else {
+        return if is_never_replaced(world) { Schedule::Never } else { Schedule::LastThird };
+    };
+    let RotationSchedule { every, cron, time_zone, before_expiry, never } = given;
+    let given = [every.is_some(), cron.is_some(), before_expiry.is_some(), *never];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        let message = "give exactly one of every, cron, beforeExpiry and never, or leave schedule out";
+        faults.push(Fault::invalid(PATH, message));
     }
     if time_zone.is_some() && cron.is_none() {
         faults.push(Fault::invalid(PATH, "timeZone has a meaning with cron only"));
@@ -202,12 +291,18 @@ fn schedule(given: Option<&RotationSchedule>, lifetime: SignedDuration, faults: 
     let cron = cron.map(|calendar| ("cron", calendar.interval(), Schedule::Cron(calendar)));
     let before = parsed(before_expiry.as_ref(), at("beforeExpiry"), faults)
         .map(|before| ("beforeExpiry", before, Schedule::BeforeExpiry(before)));
-    let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::LastThird };
-    if duration >= lifetime {
-        faults.push(Fault::invalid(at(field), format!("must be shorter than the lifetime, {}", written(lifetime))));
-        return Schedule::LastThird;
+    let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::Never };
+    match lifetime {
+        Some(lifetime) if duration >= lifetime => {
+            faults.push(Fault::invalid(at(field), format!("must be shorter than the lifetime, {}", written(lifetime))));
+            Schedule::Never
+        }
+        None if matches!(schedule, Schedule::BeforeExpiry(_)) => {
+            faults.push(Fault::invalid(at(field), "has no meaning where expiry.never is true; give every or cron"));
+            Schedule::Never
+        }
+        Some(_) | None => schedule,
     }
-    schedule
 }
 
 /// What asks for a new generation, until one was published for it.
@@ -241,10 +336,8 @@ fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<
     if at > after(world.now, policy.max_overlap) {
         fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
     }
-    if let Some(served) = world.records().served().filter(|served| at > served.expires_at.0) {
-        let message =
-            format!("the value served so far expires before, at {}; give an earlier time", served.expires_at.0);
-        fault("at", message);
+    if let Some(end) = world.records().served().and_then(Record::end).filter(|&end| end < at) {
+        fault("at", format!("the value served so far expires before, at {end}; give an earlier time"));
     }
     Ending::At(at)
 }
@@ -252,20 +345,21 @@ fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<
 /// Left out, an overlap is over at the latest when the next rotation may be due, so that a default never delays one.
 fn overlap(
     given: Option<SignedDuration>,
-    interval: SignedDuration,
-    lifetime: SignedDuration,
+    interval: Option<SignedDuration>,
+    lifetime: Option<SignedDuration>,
     policy: &Policy,
     faults: &mut Vec<Fault>,
 ) -> SignedDuration {
     const PATH: &str = "spec.rotation.overlap";
-    let Some(overlap) = given else { return policy.default_overlap.min(interval - most(interval)) };
+    let Some(overlap) = given else {
+        let free = interval.map(|interval| interval - most(interval));
+        return free.map_or(policy.default_overlap, |free| policy.default_overlap.min(free));
+    };
     if overlap > policy.max_overlap {
-        faults.push(Fault::invalid(
-            PATH,
-            format!("must not be longer than the Instance's maximum, {}", written(policy.max_overlap)),
-        ));
+        let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_overlap));
+        faults.push(Fault::new(Reason::OverlapExceeded, PATH, message));
     }
-    if overlap > lifetime {
+    if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime) {
         faults.push(Fault::invalid(PATH, format!("must not be longer than the lifetime, {}", written(lifetime))));
     }
     overlap
@@ -306,7 +400,8 @@ mod tests {
         let hours = SignedDuration::from_hours;
         let life = Terms {
             prefix: "acme".into(),
-            lifetime: hours(90 * 24),
+            lifetime: Some(hours(90 * 24)),
+            until: None,
             schedule: Schedule::LastThird,
             overlap: hours(24),
             windows: vec![],
@@ -314,6 +409,7 @@ mod tests {
         let terms = TokenTerms {
             life,
             regenerate: None,
+            claim_within: None,
             organization: "acme".into(),
             endpoint: "https://eem-admin.events.svc".into(),
         };
@@ -382,6 +478,7 @@ mod tests {
     #[test]
     fn each_field_that_breaks_a_rule_is_one_fault() {
         const LIFETIME: &str = "Invalid spec.expiry.after";
+        const EXCEEDED: &str = "LifetimeExceeded spec.expiry.after";
         const OVERLAP: &str = "Invalid spec.rotation.overlap";
         const SCHEDULE: &str = "Invalid spec.rotation.schedule";
         const EVERY: &str = "Invalid spec.rotation.schedule.every";
@@ -393,9 +490,18 @@ mod tests {
         let schedule = |schedule: Value| json!({"rotation": {"schedule": schedule}});
         let overlap = |overlap: &str| json!({"rotation": {"overlap": overlap}});
         for (spec, fault) in [
-            (json!({"expiry": {"after": "366d"}}), LIFETIME),
+            (json!({"expiry": {"after": "366d"}}), EXCEEDED),
+            (json!({"expiry": {"after": "1d", "at": time(DAY)}}), "Invalid spec.expiry"),
+            (json!({"expiry": {"never": true}}), "LifetimeExceeded spec.expiry.never"),
+            (json!({"expiry": {"at": time(0)}}), "Invalid spec.expiry.at"),
+            (
+                json!({"expiry": {"at": time(366 * DAY)}, "rotation": {"schedule": {"never": true}}}),
+                "LifetimeExceeded spec.expiry.at",
+            ),
+            (json!({"secret": {"claimWithin": "1h"}}), "Invalid spec.secret.claimWithin"),
+            (json!({"secret": {"delivery": "Once", "claimWithin": "x"}}), "Invalid spec.secret.claimWithin"),
             (json!({"expiry": {"after": "soon"}}), LIFETIME),
-            (overlap("8d"), OVERLAP),
+            (overlap("8d"), "OverlapExceeded spec.rotation.overlap"),
             (overlap("0d"), OVERLAP),
             (json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "4h"}}), OVERLAP),
             (schedule(json!({"every": "90d"})), EVERY),
@@ -405,6 +511,7 @@ mod tests {
             (schedule(json!({"beforeExpiry": ""})), BEFORE),
             (schedule(json!({})), SCHEDULE),
             (schedule(json!({"every": "1d", "beforeExpiry": "1d"})), SCHEDULE),
+            (schedule(json!({"every": "1d", "never": true})), SCHEDULE),
             (schedule(json!({"every": "1d", "cron": "0 3 * * *"})), SCHEDULE),
             (schedule(json!({"every": "1d", "timeZone": "UTC"})), SCHEDULE),
             (schedule(json!({"cron": "0 3 * *"})), CRON),
@@ -428,6 +535,10 @@ mod tests {
             json!({"expiry": {"after": "365d"}}),
             json!({"rotation": {"overlap": "7d"}}),
             json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "3h"}}),
+            json!({"expiry": {"at": time(900 * DAY)}}),
+            json!({"expiry": {"at": time(365 * DAY)}, "rotation": {"schedule": {"never": true}}}),
+            json!({"expiry": {"never": false}}),
+            json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}),
             json!({"rotation": {"schedule": {"every": "2159h"}}}),
             json!({"rotation": {"schedule": {"beforeExpiry": "2159h"}}}),
             json!({"rotation": {"schedule": {"cron": "0 3 1 * *", "timeZone": "Europe/Berlin"}}}),
@@ -462,10 +573,83 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_binds_tokens_that_exist_each_rule_with_its_reason() {
+        for (policy, spec, fault) in [
+            (
+                json!({"lifetime": {"max": "30d"}}),
+                json!({"expiry": {"after": "90d"}}),
+                "LifetimeExceeded spec.expiry.after",
+            ),
+            (
+                json!({"lifetime": {"never": "Forbid"}}),
+                json!({"expiry": {"never": true}}),
+                "LifetimeExceeded spec.expiry.never",
+            ),
+            (
+                json!({"overlap": {"max": "1h"}}),
+                json!({"rotation": {"overlap": "2h"}}),
+                "OverlapExceeded spec.rotation.overlap",
+            ),
+            (json!({"requireDescription": true}), json!({}), "DescriptionMissing spec.description"),
+            (json!({"requireDescription": true}), json!({"description": " \n"}), "DescriptionMissing spec.description"),
+            (
+                json!({"windows": [{"cron": "0 3 1 1 *", "duration": "1h"}]}),
+                json!({"expiry": {"after": "7d"}}),
+                "WindowsUnmet spec.rotation.windows",
+            ),
+        ] {
+            let world = served().with_instance(json!({ "tokens": policy })).with_spec(&spec);
+            assert_eq!(faults(&world), [fault], "{policy}");
+        }
+        let described = new().with_instance(json!({"tokens": {"requireDescription": true}}));
+        assert!(validate(&described.with_spec(&json!({"description": "nightly export"}))).is_ok());
+    }
+
+    #[test]
+    fn what_may_never_run_out_of_time_is_replaced_by_a_schedule_of_its_own_only() {
+        let never = |rotation: Value| {
+            let world = new().with_instance(json!({"tokens": {"lifetime": {"never": "Allow"}}}));
+            world.with_spec(&json!({"expiry": {"never": true}, "rotation": rotation}))
+        };
+        let terms = validate(&never(Value::Null)).unwrap();
+        assert_eq!((terms.life.lifetime, terms.life.overlap), (None, SignedDuration::from_hours(24)));
+        assert_eq!(terms.record(1, "id", Digest::of(""), new().now).end(), None);
+        assert!(validate(&never(json!({"schedule": {"every": "9000d"}, "overlap": "7d"}))).is_ok());
+        let before = json!({"schedule": {"beforeExpiry": "1d"}});
+        assert_eq!(faults(&never(before)), ["Invalid spec.rotation.schedule.beforeExpiry"]);
+    }
+
+    #[test]
+    fn no_generation_outlives_the_time_of_its_token() {
+        let end = |spec: Value, days| {
+            let world = new().with_spec(&spec).later(days * DAY);
+            validate(&world).unwrap().record(1, "id", Digest::of(""), world.now).end()
+        };
+        let at = json!({"expiry": {"at": time(200 * DAY)}});
+        assert_eq!(end(at.clone(), 0), Some(time(90 * DAY).0), "the Instance's default");
+        assert_eq!(end(at.clone(), 150), Some(time(200 * DAY).0));
+        let mut only = at;
+        only["rotation"] = json!({"schedule": {"never": true}});
+        assert_eq!(end(only, 0), Some(time(200 * DAY).0), "the only one has to last");
+    }
+
+    #[test]
+    fn a_value_that_is_shown_once_is_replaced_only_when_asked_for_unless_a_schedule_says_so() {
+        let schedule = |spec: Value| validate(&new().with_spec(&spec)).unwrap().life.schedule;
+        assert_eq!(schedule(json!({"secret": {"delivery": "Once"}})), Schedule::Never);
+        let own = json!({"secret": {"delivery": "Once"}, "rotation": {"schedule": {"every": "30d"}}});
+        assert_eq!(schedule(own), Schedule::Every(SignedDuration::from_hours(720)));
+        let within = |spec: Value| validate(&new().with_spec(&spec)).unwrap().claim_within;
+        assert_eq!(within(json!({"secret": {"delivery": "Once"}})), Some(CLAIM_WITHIN));
+        let given = json!({"secret": {"delivery": "Once", "claimWithin": "15m"}});
+        assert_eq!(within(given), Some(SignedDuration::from_mins(15)));
+    }
+
+    #[test]
     fn windows_that_no_rotation_can_meet_are_told() {
         let window = |cron: &str| json!([{"cron": cron, "duration": "1h"}]);
         let weeks = |windows: Value| json!({"expiry": {"after": "7d"}, "rotation": {"windows": windows}});
-        let missed = "Invalid spec.rotation.windows";
+        let missed = "WindowsUnmet spec.rotation.windows";
         assert_eq!(faults(&new().with_spec(&weeks(window("0 3 1 1 *")))), [missed]);
         assert!(validate(&new().with_spec(&weeks(window("0 3 * * SUN")))).is_ok());
         // The Instance's and the token's own have to be open at the same time.
@@ -508,7 +692,8 @@ mod tests {
     #[test]
     fn an_overlap_can_break_two_rules() {
         let spec = json!({"expiry": {"after": "1d"}, "rotation": {"overlap": "8d"}});
-        assert_eq!(faults(&new().with_spec(&spec)), ["Invalid spec.rotation.overlap"; 2]);
+        let both = ["OverlapExceeded spec.rotation.overlap", "Invalid spec.rotation.overlap"];
+        assert_eq!(faults(&new().with_spec(&spec)), both);
     }
 
     #[test]
@@ -530,9 +715,9 @@ mod tests {
                 "NamespaceNotAdmitted spec.instanceRef",
                 "AccountForeign spec.serviceAccountRef",
                 "SecretForeign spec.secret.name",
-                "Invalid spec.expiry.after",
+                "LifetimeExceeded spec.expiry.after",
                 "Invalid spec.rotation.schedule.every",
-                "Invalid spec.rotation.overlap",
+                "OverlapExceeded spec.rotation.overlap",
             ]
         );
     }
@@ -567,7 +752,10 @@ mod tests {
     #[test]
     fn a_lifetime_left_out_is_the_instances() {
         let world = new().with_instance(json!({"tokens": {"lifetime": {"default": "10d", "max": "20d"}}}));
-        assert_eq!(validate(&world).unwrap().life.lifetime, SignedDuration::from_hours(240));
-        assert_eq!(faults(&world.with_spec(&json!({"expiry": {"after": "21d"}}))), ["Invalid spec.expiry.after"]);
+        assert_eq!(validate(&world).unwrap().life.lifetime, Some(SignedDuration::from_hours(240)));
+        assert_eq!(
+            faults(&world.with_spec(&json!({"expiry": {"after": "21d"}}))),
+            ["LifetimeExceeded spec.expiry.after"]
+        );
     }
 }

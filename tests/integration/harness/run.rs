@@ -4,7 +4,12 @@ use std::{io, net::SocketAddr, process::Command, sync::Arc};
 
 use controlplane::Process;
 use http::{HeaderMap, StatusCode};
-use kube::Client;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::Value;
 use tokenry::{operator, verifier};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +56,17 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A namespace with an operator and a verifier at work, and the smallest token served.
+pub async fn served(name: &str) -> (World, Held, Running, Running, String) {
+    let world = World::new(name).await;
+    let clock = Held::default();
+    let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.smallest().await;
+    let value = world.await_generation("ci", 1).await;
+    world.await_reason("ci", "Active").await;
+    (world, clock, operator, verifier, value)
 }
 
 impl World {
@@ -101,5 +117,16 @@ impl World {
         let client = self.plane.client_for(&self.identities.verifier);
         let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
         Running { address, stop, task: Some(task) }
+    }
+
+    /// Waits until the verifier answers so to a value.
+    pub async fn await_verdict(&self, verifier: &Running, value: &str, verdict: u16) {
+        let what = format!("the verifier says {verdict}");
+        self.eventually(&what, async || (verifier.present(self, value).await == verdict).then_some(())).await;
+    }
+
+    /// Changes a Secret by a merge patch.
+    pub async fn patch_secret(&self, name: &str, patch: Value) {
+        self.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 }
