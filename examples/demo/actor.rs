@@ -1,0 +1,82 @@
+//! The operator and the verifier, as processes.
+
+use std::{
+    fmt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use controlplane::Process;
+
+use super::{NAMESPACE, Told, cluster::Cluster};
+
+/// The longest that anything is waited for; the slowest takes ten seconds.
+const PATIENCE: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A running operator or verifier.
+pub struct Actor {
+    process: Process,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Actor {
+    /// Starts it with the rights that the chart grants, and waits until it is ready.
+    pub async fn start(name: &str, cluster: &Cluster, program: &Path) -> Told<Self> {
+        let mut command = Command::new(program);
+        command.args([name, "--listen", "127.0.0.1:0", "--log-format", "text"]);
+        command.env("KUBECONFIG", cluster.kubeconfig(name)?).env("NO_COLOR", "1");
+        if !cluster.is_own() {
+            command.args(["--namespace", NAMESPACE]);
+        }
+        let log = cluster.directory().join(format!("{name}.log"));
+        let process =
+            Process::start(name, command, &log).map_err(|error| format!("cannot start the {name}: {error}"))?;
+        let mut actor = Self { process, address: String::new() };
+        let waited = eventually(&format!("the {name} is ready"), async || actor.is_ready().await).await;
+        actor.address = waited.map_err(|wrong| format!("{wrong}\n{actor}"))?;
+        Ok(actor)
+    }
+
+    /// The address it says that it listens at, once it is ready to serve.
+    async fn is_ready(&self) -> Told<Option<String>> {
+        let log = self.process.log();
+        let said = log.lines().find_map(|line| line.strip_prefix("listening on "));
+        let Some(address) = said else { return Ok(None) };
+        let answer = http()?.get(format!("{address}/readyz")).send().await;
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then(|| address.to_owned()))
+    }
+}
+
+/// The end of its log, for the message of a failure.
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LINES: usize = 15;
+        let log = self.process.log();
+        let lines: Vec<_> = log.lines().collect();
+        write!(f, "\nThe end of the {}'s log:", self.process.name())?;
+        lines.iter().skip(lines.len().saturating_sub(LINES)).try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+/// Asks over HTTP.
+pub fn http() -> Told<reqwest::Client> {
+    // The verifier is on this machine.
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())
+}
+
+/// Waits until `look` sees something.
+pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Told<Option<T>>) -> Told<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look().await? {
+            return Ok(seen);
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("waited {} s in vain until {what}", PATIENCE.as_secs()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

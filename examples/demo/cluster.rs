@@ -1,0 +1,185 @@
+//! The cluster of the story, and what kubectl and helm do in it.
+
+use std::{
+    env,
+    fs::{DirBuilder, File},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use controlplane::ControlPlane;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+
+use super::{NAMESPACE, Options, Told, progress, root};
+
+/// The cluster of the story.
+pub struct Cluster {
+    pub place: Place,
+    pub program: PathBuf,
+    /// Flags that tell kubectl which cluster is meant.
+    pub flags: Vec<String>,
+    pub client: Client,
+}
+
+/// Whose it is.
+pub enum Place {
+    /// A control plane that ends with the demo.
+    Own(ControlPlane),
+    /// Someone's, and a directory of ours for logs and credentials.
+    Theirs(Scratch),
+}
+
+impl Cluster {
+    pub async fn open(options: &Options) -> Told<Self> {
+        let (place, context) = match &options.context {
+            Some(context) => (Place::Theirs(Scratch::create()?), Some(context.clone())),
+            None => {
+                progress("starting etcd, kube-apiserver and kube-controller-manager");
+                (Place::Own(ControlPlane::start().map_err(|error| error.to_string())?), None)
+            }
+        };
+        let (kubeconfig, flag) = match &place {
+            Place::Own(plane) => {
+                let path = plane.kubeconfig();
+                (Kubeconfig::read_from(path), ["--kubeconfig".to_owned(), path.display().to_string()])
+            }
+            Place::Theirs(_) => (Kubeconfig::read(), ["--context".to_owned(), context.clone().unwrap_or_default()]),
+        };
+        let unreadable = |error| format!("cannot use the kubeconfig: {error}");
+        let which = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig.map_err(unreadable)?, &which).await;
+        let client = Client::try_from(config.map_err(unreadable)?).map_err(|error| error.to_string())?;
+        Ok(Self { program: tool("kubectl", &place)?, flags: flag.into(), client, place })
+    }
+
+    pub fn is_own(&self) -> bool {
+        matches!(self.place, Place::Own(_))
+    }
+
+    pub fn directory(&self) -> &Path {
+        match &self.place {
+            Place::Own(plane) => plane.directory(),
+            Place::Theirs(scratch) => &scratch.0,
+        }
+    }
+
+    /// What kubectl prints, or else its error.
+    pub fn kubectl(&self, args: &[&str], input: &str) -> Told<String> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.flags).arg("--cache-dir").arg(self.directory().join("kubectl")).args(args);
+        output(&mut command, input).map_err(|error| format!("kubectl {}: {error}", args.join(" ")))
+    }
+
+    pub fn make_namespace(&self) -> Told {
+        self.kubectl(&["create", "namespace", NAMESPACE], "").map(drop).map_err(|error| match &*self.flags {
+            [context, name] if error.contains("AlreadyExists") => format!(
+                "{error}\nIf another demo runs there, wait for it. If one was killed, remove what it left: \
+                 kubectl {context} {name} delete namespace {NAMESPACE}"
+            ),
+            _ => error,
+        })
+    }
+
+    pub fn install_crds(&self) -> Told {
+        let crds = root().join("crds").display().to_string();
+        self.kubectl(&["apply", "--server-side", "-f", &crds], "")?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &crds], "").map(drop)
+    }
+
+    /// What the chart grants, under names of the demo's own. In someone's cluster it counts in the demo's namespace only.
+    fn rights(&self) -> Told<String> {
+        let mut helm = Command::new(tool("helm", &self.place)?);
+        helm.args(["template", NAMESPACE, "--namespace", NAMESPACE]).arg(root().join("charts/tokenry"));
+        for part in ["serviceaccounts", "clusterroles", "bindings"] {
+            helm.args(["--show-only", &format!("templates/{part}.yaml")]);
+        }
+        if !self.is_own() {
+            helm.args(["--set", &format!("scopedNamespace={NAMESPACE}")]);
+        }
+        output(&mut helm, "").map_err(|error| format!("helm template: {error}"))
+    }
+
+    pub fn install_rights(&self) -> Told {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &self.rights()?).map(drop)
+    }
+
+    /// A kubeconfig file for the account that `component` runs as.
+    pub fn kubeconfig(&self, component: &str) -> Told<PathBuf> {
+        let account = format!("{NAMESPACE}-{component}");
+        let token = self.kubectl(&["create", "token", &account, "--namespace", NAMESPACE, "--duration", "8h"], "")?;
+        let own = self.kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"], "")?;
+        let mut kubeconfig: Value =
+            serde_json::from_str(&own).map_err(|error| format!("kubectl config view: {error}"))?;
+        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+        let path = self.directory().join(format!("{component}.kubeconfig"));
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(kubeconfig.to_string().as_bytes()))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Takes away what was brought into a cluster of someone else's.
+    pub fn leave(&self) -> Told {
+        if self.is_own() {
+            return Ok(());
+        }
+        progress("removing the namespace and the rights of the demo");
+        self.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &self.rights()?)?;
+        self.kubectl(&["delete", "namespace", NAMESPACE], "")?;
+        eprintln!(
+            "the CRDs stay; kubectl delete -f crds/ removes them, and with them every Tokenry object of the cluster",
+        );
+        Ok(())
+    }
+}
+
+/// A directory that only we may read, removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    fn create() -> Told<Self> {
+        let path = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind at worst: a log, and credentials of accounts that are gone.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program: for a cluster of someone else's theirs, which fits it, else one that is built.
+fn tool(name: &str, place: &Place) -> Told<PathBuf> {
+    match (place, on_path(name)) {
+        (Place::Theirs(_), Some(path)) => Ok(path),
+        _ => controlplane::program(name).map_err(|error| error.to_string()),
+    }
+}
+
+/// A program of the user's.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// What a command prints when it is given `input`, or else its error.
+fn output(command: &mut Command, input: &str) -> Told<String> {
+    let (stdin, stdout, stderr) = (Stdio::piped(), Stdio::piped(), Stdio::piped());
+    let failed = |error: std::io::Error| error.to_string();
+    let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}

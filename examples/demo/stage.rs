@@ -1,0 +1,193 @@
+//! Everything that the story looks at: what is on record, what the Secrets hold, what the verifier answers.
+
+use std::{fmt, time::Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use serde_json::Value;
+use tokenry::{
+    crd::{ApiToken, api_token::ApiTokenStatus, secret},
+    token::{Digest, Record, State},
+};
+
+use super::{
+    NAMESPACE, Told,
+    actor::{Actor, eventually, http},
+    cluster::{Cluster, Place, on_path},
+    root,
+};
+
+/// The Instance of the story.
+const INSTANCE: &str = "shop";
+
+/// Everything is there, and the story can be told.
+pub struct Stage<'a> {
+    pub operator: Actor,
+    pub verifier: Actor,
+    cluster: &'a Cluster,
+    start: Instant,
+}
+
+/// What the verifier answered.
+pub struct Answer {
+    status: u16,
+    headers: HeaderMap,
+}
+
+/// A generation, seen on record and in the Secret. Its value is never printed.
+pub struct Generation {
+    pub record: Record,
+    value: String,
+}
+
+/// The part of a value that everybody may know.
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 6;
+        let prefix = self.value.split('_').next().unwrap_or_default();
+        write!(f, "{prefix}_{:.SHOWN$}…", self.record.id)
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// The story begins now.
+    pub fn new(cluster: &'a Cluster, operator: Actor, verifier: Actor) -> Self {
+        Self { operator, verifier, cluster, start: Instant::now() }
+    }
+
+    /// How long the story has lasted, in seconds.
+    pub fn seconds(&self) -> f32 {
+        self.start.elapsed().as_secs_f32()
+    }
+
+    /// What kubectl prints in the namespace of the story.
+    pub fn kubectl(&self, args: &[&str]) -> Told<String> {
+        self.cluster.kubectl(&[args, &["--namespace", NAMESPACE]].concat(), "")
+    }
+
+    /// Changes the spec of a token by a merge patch.
+    pub fn change(&self, token: &str, spec: &Value) -> Told<String> {
+        let patch = serde_json::json!({ "spec": spec }).to_string();
+        self.kubectl(&["patch", "apitoken", token, "--type", "merge", "--patch", &patch])
+    }
+
+    /// The Secret of that name, if there is one.
+    pub async fn secret(&self, name: &str) -> Told<Option<Secret>> {
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
+        secrets.get_opt(name).await.map_err(|error| error.to_string())
+    }
+
+    /// What the operator says of a token.
+    pub async fn status(&self, token: &str) -> Told<ApiTokenStatus> {
+        let tokens: Api<ApiToken> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
+        let token = tokens.get_opt(token).await.map_err(|error| error.to_string())?;
+        Ok(token.and_then(|token| token.status).unwrap_or_default())
+    }
+
+    /// The message of a condition that is true or false for this reason.
+    pub async fn condition(&self, token: &str, type_: &str, reason: &str) -> Told<Option<String>> {
+        let conditions = self.status(token).await?.conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == type_ && condition.reason == reason);
+        Ok(found.map(|condition| format!("{type_}: {}, {}", condition.status, condition.message)))
+    }
+
+    /// What status has of a generation.
+    pub async fn record(&self, token: &str, generation: i64) -> Told<Option<Record>> {
+        let records = self.status(token).await?.records;
+        Ok(records.into_iter().find(|record| record.generation == generation))
+    }
+
+    /// The generation that is active on record, and whose value the token's Secret holds.
+    pub async fn held(&self, token: &str) -> Told<Option<Generation>> {
+        let value = self.secret(token).await?.and_then(|secret| secret.data?.remove(secret::TOKEN));
+        let Some(value) = value.and_then(|value| String::from_utf8(value.0).ok()) else { return Ok(None) };
+        let active = |record: &Record| record.state == State::Active && record.sha256 == Digest::of(&value);
+        let record = self.status(token).await?.records.into_iter().find(active);
+        Ok(record.map(|record| Generation { record, value }))
+    }
+
+    /// This generation, as soon as the token's Secret holds it.
+    pub async fn served(&self, token: &str, generation: i64) -> Told<Generation> {
+        let look = async || Ok(self.held(token).await?.filter(|held| held.record.generation == generation));
+        eventually(&format!("Secret {token} holds generation {generation}"), look).await
+    }
+
+    /// Asks the verifier about a request that carries a generation's value, as a proxy would.
+    pub async fn ask(&self, generation: Option<&Generation>) -> Told<Answer> {
+        let mut request = http()?.get(format!("{}{}", self.verifier.address, authorize(NAMESPACE)));
+        if let Some(generation) = generation {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", generation.value));
+        }
+        let answer = request.send().await.map_err(|error| format!("the verifier does not answer: {error}"))?;
+        Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone() })
+    }
+
+    /// Asks until the answer is this one.
+    pub async fn answered(&self, generation: &Generation, status: u16) -> Told<Answer> {
+        let ask = async || Ok(Some(self.ask(Some(generation)).await?).filter(|answer| answer.status == status));
+        eventually(&format!("the verifier answers {generation} with {status}"), ask).await
+    }
+
+    /// Prints a line of the story, with the seconds that have passed.
+    pub fn tell(&self, word: &str, seen: impl AsRef<str>) {
+        let seen = seen.as_ref().replace('\n', &format!("\n{:21}", ""));
+        println!("{:6.1} s  {word:<11}{seen}", self.seconds());
+    }
+
+    /// Prints what one can do with what stays.
+    pub fn say_what_to_try(&self) {
+        let (address, mut kubectl) = (&self.verifier.address, "kubectl".to_owned());
+        println!("\nEverything stays until Ctrl-C. To try more, in another terminal, in {}:\n", root().display());
+        let namespace = match &self.cluster.place {
+            Place::Own(plane) => {
+                println!("  export KUBECONFIG={}", plane.kubeconfig().display());
+                "default"
+            }
+            Place::Theirs(_) => {
+                kubectl += &format!(" {} --namespace {NAMESPACE}", self.cluster.flags.join(" "));
+                NAMESPACE
+            }
+        };
+        if on_path("kubectl").is_none() {
+            println!("  alias kubectl={}", self.cluster.program.display());
+        }
+        println!("  {kubectl} apply -f examples/");
+        println!(
+            "  {kubectl} wait --for=condition=Ready --timeout=30s instances,apitokens,serviceaccounts.tokenry.dev --all"
+        );
+        println!("  {kubectl} get tokenry");
+        println!("  {kubectl} get apitokens --watch");
+        println!("  curl -i {address}{} \\", authorize(namespace));
+        println!(
+            "    -H \"Authorization: Bearer $({kubectl} get secret exporter -o go-template='{{{{.data.token | base64decode}}}}')\""
+        );
+        println!(
+            "\nThe verifier listens at {address}, the operator at {}: both serve /metrics.",
+            self.operator.address
+        );
+    }
+}
+
+/// Where a proxy asks about requests to the Instance of the story.
+fn authorize(namespace: &str) -> String {
+    format!("/v1/instances/{namespace}/{INSTANCE}/authorize")
+}
+
+impl Answer {
+    /// That it is this one.
+    pub fn must_be(&self, status: u16, whose: &str) -> Told {
+        if self.status == status { Ok(()) } else { Err(format!("{whose} was answered with {self}, not with {status}")) }
+    }
+
+    /// One of its headers.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)
+    }
+}

@@ -1,0 +1,161 @@
+//! The story, chapter by chapter. Every line of it was seen.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokenry::token::Record;
+
+use super::{
+    Told,
+    actor::eventually,
+    root,
+    stage::{Generation, Stage},
+};
+
+/// The token whose life is told, of `examples/short-lived.yaml`: it rotates every ten seconds.
+const BRIEF: &str = "short-lived";
+/// The token that is asked for a new value, of `examples/token.yaml`.
+const LASTING: &str = "exporter";
+/// The token whose value is shown once, of `examples/once.yaml`.
+const ONCE: &str = "contractor";
+
+/// Tells it all.
+pub async fn tell(stage: &Stage<'_>) -> Told {
+    println!();
+    let first = issued(stage).await?;
+    all_ready(stage).await?;
+    let second = rotated(stage, &first).await?;
+    overlap_over(stage, &first, &second).await?;
+    regenerated(stage).await?;
+    shown_once(stage).await?;
+    revoked(stage).await?;
+    println!("\nEverything above was seen within {:.0} s.", stage.seconds());
+    Ok(())
+}
+
+async fn issued(stage: &Stage<'_>) -> Told<Generation> {
+    let examples = root().join("examples").display().to_string();
+    stage.tell("applied", stage.kubectl(&["apply", "-f", &examples])?);
+    let record = eventually("a generation is on record", async || stage.record(BRIEF, 1).await).await?;
+    stage.tell("minted", format!("ApiToken {BRIEF}, status.records: {}", about(&record)));
+    let first = stage.served(BRIEF, 1).await?;
+    stage.tell("delivered", format!("Secret {BRIEF} holds {first}, whose SHA-256 is the one on record"));
+    let refused = stage.ask(None).await?;
+    refused.must_be(401, "a request without a token")?;
+    let challenge = refused.header("www-authenticate");
+    stage.tell("refused", format!("without a token: {refused}, WWW-Authenticate: {challenge}"));
+    let accepted = stage.answered(&first, 200).await?;
+    let (subject, organization) = (accepted.header("x-tokenry-subject"), accepted.header("x-tokenry-organization"));
+    stage.tell("accepted", format!("with {first}: {accepted}, as {subject} of organization {organization}"));
+    Ok(first)
+}
+
+/// The other objects of `examples/`.
+async fn all_ready(stage: &Stage<'_>) -> Told {
+    let names = eventually("every Tokenry object of examples/ is Ready", async || ready_objects(stage)).await?;
+    stage.tell("ready", names.join("\n"));
+    Ok(())
+}
+
+fn ready_objects(stage: &Stage<'_>) -> Told<Option<Vec<String>>> {
+    let printed = stage.kubectl(&["get", "tokenry", "-o", "json"])?;
+    let objects: Value = serde_json::from_str(&printed).map_err(|error| format!("kubectl get: {error}"))?;
+    let about = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array()?;
+        let ready =
+            conditions.iter().find(|condition| condition["type"] == "Ready" && condition["status"] == "True")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name, reason) = (&object["kind"], &object["metadata"]["name"], &ready["reason"]);
+        Some(format!("{} {}: {}", text(kind), text(name), text(reason)))
+    };
+    Ok(objects["items"].as_array().into_iter().flatten().map(about).collect())
+}
+
+async fn rotated(stage: &Stage<'_>, first: &Generation) -> Told<Generation> {
+    let second = stage.served(BRIEF, 2).await?;
+    // In this order, as the overlap of the first is running.
+    let (old, new) = (stage.ask(Some(first)).await?, stage.answered(&second, 200).await?);
+    stage.tell("rotated", format!("Secret {BRIEF} holds {second}, and status.records: {}", about(&second.record)));
+    old.must_be(200, "the predecessor in its overlap")?;
+    stage.tell("overlap", format!("with {first}: {old}; with {second}: {new}"));
+    Ok(second)
+}
+
+async fn overlap_over(stage: &Stage<'_>, first: &Generation, second: &Generation) -> Told {
+    let end = end_of(stage, BRIEF, 1).await?;
+    let old = stage.answered(first, 401).await?;
+    if Timestamp::now() < end {
+        return Err(format!("{first} was refused before {end}, when its overlap is over"));
+    }
+    let new = stage.ask(Some(second)).await?;
+    new.must_be(200, "the successor")?;
+    stage.tell("over", format!("after {end}, with {first}: {old}; with {second}: {new}"));
+    Ok(())
+}
+
+/// A new value for the asking, and a date for the one before.
+async fn regenerated(stage: &Stage<'_>) -> Told {
+    const LEFT: SignedDuration = SignedDuration::from_secs(4);
+    let first = stage.served(LASTING, 1).await?;
+    let end = Timestamp::from_second(Timestamp::now().as_second()).map_err(|error| error.to_string())? + LEFT;
+    let asked = json!({"regenerate": {"id": "leak", "previous": {"at": end}}});
+    stage.tell("asked", format!("{}, spec: {asked}", stage.change(LASTING, &asked)?));
+    let second = stage.served(LASTING, 2).await?;
+    let stands = end_of(stage, LASTING, 1).await?;
+    if stands != end {
+        return Err(format!("{first} ends at {stands}, and it was to end at {end}"));
+    }
+    let new = stage.answered(&second, 200).await?;
+    stage.tell("renewed", format!("Secret {LASTING} holds {second}: {new}; {first} is valid until {end}"));
+    let old = stage.answered(&first, 401).await?;
+    if Timestamp::now() < end {
+        return Err(format!("{first} was refused before {end}, the date that was given"));
+    }
+    stage.tell("over", format!("after {end}, with {first}: {old}"));
+    Ok(())
+}
+
+/// A value that is shown once.
+async fn shown_once(stage: &Stage<'_>) -> Told {
+    let only = stage.served(ONCE, 1).await?;
+    let until = stage.condition(ONCE, "Published", "Active").await?.ok_or("status does not say until when")?;
+    stage.tell("shown", format!("ApiToken {ONCE}, {until}"));
+    let claimed = format!("tokenry.dev/claimed={}", only.record.id);
+    stage.tell("claimed", format!("{}: {claimed}", stage.kubectl(&["annotate", "secret", ONCE, &claimed])?));
+    let said = async || {
+        let said = stage.condition(ONCE, "Published", "Claimed").await?;
+        Ok(said.zip(stage.secret(ONCE).await?.is_none().then_some(())))
+    };
+    let (said, ()) = eventually("the Secret is gone and status says so", said).await?;
+    let accepted = stage.ask(Some(&only)).await?;
+    accepted.must_be(200, "the value that was claimed")?;
+    stage.tell("once", format!("{said}\nSecret {ONCE} is gone; with {only}: {accepted}"));
+    Ok(())
+}
+
+async fn revoked(stage: &Stage<'_>) -> Told {
+    let last = eventually("the Secret holds what is on record", async || stage.held(BRIEF).await).await?;
+    stage.tell("revoked", stage.change(BRIEF, &json!({"revoked": true}))?);
+    let refused = stage.answered(&last, 401).await?;
+    stage.tell("refused", format!("with {last}: {refused}"));
+    let ended = async || {
+        let said = stage.condition(BRIEF, "Ready", "Revoked").await?;
+        Ok(said.zip(stage.secret(BRIEF).await?.is_none().then_some(())))
+    };
+    let (said, ()) = eventually("the Secret is gone and status says so", ended).await?;
+    stage.tell("ended", format!("ApiToken {BRIEF}, {said}; Secret {BRIEF} is gone"));
+    Ok(())
+}
+
+/// When a generation ends.
+async fn end_of(stage: &Stage<'_>, token: &str, generation: i64) -> Told<Timestamp> {
+    let record = stage.record(token, generation).await?;
+    let end = record.as_ref().and_then(Record::end);
+    end.ok_or_else(|| format!("no end of generation {generation} of {token} is on record"))
+}
+
+/// What status has of a generation, in words.
+fn about(record: &Record) -> String {
+    let Record { generation, id, sha256, .. } = record;
+    let until = record.end().map_or("for ever".into(), |end| format!("until {end}"));
+    format!("generation {generation}, id {id:.6}…, SHA-256 {:.8}…, {until}", sha256.to_string())
+}
