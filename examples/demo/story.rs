@@ -13,6 +13,8 @@ use super::{
 
 /// The token whose life is told, of `examples/short-lived.yaml`: it rotates every ten seconds.
 const BRIEF: &str = "short-lived";
+/// The token that restarts a Deployment of its name, of `examples/restart.yaml`.
+const RESTARTING: &str = "reporter";
 /// The token that is asked for a new value, of `examples/token.yaml`.
 const LASTING: &str = "exporter";
 /// The token whose value is shown once, of `examples/once.yaml`.
@@ -23,6 +25,7 @@ pub async fn tell(stage: &Stage<'_>) -> Told {
     println!();
     let first = issued(stage).await?;
     all_ready(stage).await?;
+    restarted(stage).await?;
     let second = rotated(stage, &first).await?;
     overlap_over(stage, &first, &second).await?;
     regenerated(stage).await?;
@@ -68,6 +71,22 @@ fn ready_objects(stage: &Stage<'_>) -> Told<Option<Vec<String>>> {
         Some(format!("{} {}: {}", text(kind), text(name), text(reason)))
     };
     Ok(objects["items"].as_array().into_iter().flatten().map(about).collect())
+}
+
+/// A workload that reads the value when it starts.
+async fn restarted(stage: &Stage<'_>) -> Told {
+    let first = stage.served(RESTARTING, 1).await?;
+    let done = async || Ok(stage.status(RESTARTING).await?.restart);
+    let restart = eventually("status says that the Deployment was restarted", done).await?;
+    let noted =
+        stage.kubectl(&["get", "deployment", RESTARTING, "-o", "jsonpath={.spec.template.metadata.annotations}"])?;
+    if !noted.contains(&first.record.id) {
+        return Err(format!("the Pods of Deployment {RESTARTING} have {noted}, and not the id of {first}"));
+    }
+    let about =
+        format!("Deployment {RESTARTING} was rolled for generation {}: its Pods have {noted}", restart.generation);
+    stage.tell("restarted", about);
+    Ok(())
 }
 
 async fn rotated(stage: &Stage<'_>, first: &Generation) -> Told<Generation> {

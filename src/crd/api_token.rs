@@ -1,5 +1,7 @@
 //! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -101,6 +103,12 @@ pub struct ApiTokenSpec {
     /// The Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
+    /// Workloads of the token's namespace that read the Secret when they start: each is rolled once after each publish. They
+    /// have to exist before a value is minted. Left out: none, as a workload that reads the mounted file needs no restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    #[schemars(length(max = 8))]
+    pub restart: Vec<RestartTarget>,
 }
 
 /// A rule that holds a duration field, where it and `expiry.after` are given, below the lifetime.
@@ -111,6 +119,33 @@ fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
     }
     let (value, after) = (cel_seconds(field), cel_seconds("self.expiry.after"));
     format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
+}
+
+/// Names a workload that is to be restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartTarget {
+    /// What it is.
+    pub kind: WorkloadKind,
+    /// Its name.
+    pub name: ObjectName,
+}
+
+/// The kinds of workload (`apps/v1`) that can be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A DaemonSet.
+    DaemonSet,
+}
+
+impl fmt::Display for WorkloadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A variant's name is the kind's.
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 /// Names an account: a ServiceAccount of tokenry.dev.
@@ -307,6 +342,9 @@ pub struct ApiTokenStatus {
     /// The last `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
+    /// The last generation that the workloads of `spec.restart` were rolled for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
@@ -338,6 +376,15 @@ pub struct Regeneration {
     pub id: String,
     /// The generation that was published for it.
     pub generation: i64,
+}
+
+/// That workloads were rolled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restart {
+    /// The generation that it was for.
+    pub generation: i64,
+    /// When it was done.
+    pub at: Time,
 }
 
 /// What became of a value that is shown once. It cannot be shown again.

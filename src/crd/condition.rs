@@ -134,7 +134,9 @@ impl Conclusion {
     /// together: it is waited for. Anything else needs a user.
     pub fn of(fault: Reason) -> Self {
         match fault {
-            Reason::InstanceMissing | Reason::AccountMissing | Reason::ServiceMissing => Self::Working,
+            Reason::InstanceMissing | Reason::AccountMissing | Reason::ServiceMissing | Reason::WorkloadMissing => {
+                Self::Working
+            }
             _ => Self::Stalled,
         }
     }

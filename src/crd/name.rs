@@ -19,6 +19,9 @@ pub const GENERATION: &str = "tokenry.dev/generation";
 pub const TOKEN_ID: &str = "tokenry.dev/token-id";
 /// Annotation that a user puts on a Secret whose value is shown once: the id of the generation that was claimed.
 pub const CLAIMED: &str = "tokenry.dev/claimed";
+/// First part of the annotation on a workload's Pods that tells for which generation of a token it was rolled; the second
+/// is the token's uid.
+pub const RESTART: &str = "restart.tokenry.dev";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

@@ -54,6 +54,10 @@ pub enum Reason {
     AccountMismatch,
     /// A Secret of that name exists and belongs to someone else.
     SecretForeign,
+    /// A workload that is to be restarted does not exist.
+    WorkloadMissing,
+    /// The operator lacks the right to restart a workload.
+    WorkloadForbidden,
 
     // Why something is done.
     /// The Secret holds a value of which there is no record: status was lost, as by a restore from a backup.
@@ -76,6 +80,10 @@ pub enum Reason {
     LifetimeShortened,
     /// The served generation is due to be replaced, or has expired.
     RotationDue,
+    /// Workloads are to be rolled for the served generation.
+    RestartDue,
+    /// A workload could not be rolled.
+    RestartFailed,
     /// A generation ran out of time.
     OverlapEnded,
     /// The Secret could not be written.

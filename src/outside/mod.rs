@@ -16,6 +16,7 @@ pub mod server;
 pub mod tasks;
 pub mod telemetry;
 pub mod watch;
+pub mod workload;
 pub mod writer;
 
 pub use cache::Cache;

@@ -24,6 +24,10 @@ impl Reader {
         Self { client }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The object of that name as it is now, or nothing where there is none.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ impl Writer {
         if answer == Err(Refusal::Gone) { Ok(()) } else { answer }
     }
 
-    async fn send<K: Written>(
+    pub(super) async fn send<K: Written>(
         &self,
         verb: &'static str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
@@ -224,7 +224,7 @@ pub trait SecretBody {
 /// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Body<'a, T>(&'a T);
+pub(super) struct Body<'a, T>(pub(super) &'a T);
 
 impl<T> std::fmt::Debug for Body<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -232,7 +232,7 @@ impl<T> std::fmt::Debug for Body<'_, T> {
     }
 }
 
-fn manager() -> PatchParams {
+pub(super) fn manager() -> PatchParams {
     PatchParams { field_manager: Some(name::MANAGER.into()), ..PatchParams::default() }
 }
 

@@ -237,6 +237,17 @@ fn each_value_is_tried() {
 }
 
 #[test]
+fn workloads_may_be_restarted_only_where_that_is_wanted() {
+    let grants = |enabled: bool| {
+        let objects = rendered(&["--set", &format!("restart.enabled={enabled}")]);
+        let role = of_kind(&objects, "ClusterRole").into_iter().find(|role| name(role) == "tokenry-operator").unwrap();
+        let groups = |rule: &Value| rule["apiGroups"].as_array().unwrap().contains(&"apps".into());
+        role["rules"].as_array().unwrap().iter().any(groups)
+    };
+    assert_eq!((grants(true), grants(false)), (true, false));
+}
+
+#[test]
 fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
     for file in values() {
         let file = file.to_str().unwrap();

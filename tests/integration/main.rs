@@ -16,6 +16,7 @@ mod proxy;
 mod readme;
 mod release;
 mod rest;
+mod restart;
 mod secrecy;
 mod structure;
 mod verdicts;

@@ -32,6 +32,8 @@ pub enum Act {
     Amend,
     /// Remove the Secret of a value that was shown once.
     Conceal(ClaimOutcome),
+    /// Roll the workloads that read the Secret when they start.
+    Restart,
     /// Delete the token itself, which ended long ago.
     Forget,
 }
@@ -53,7 +55,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 20] = [
+pub const CHAIN: [Check; 21] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -98,6 +100,8 @@ pub const CHAIN: [Check; 20] = [
     }),
     check(Reason::SecretAltered, |world, _| (!world.token.is_shown_once() && altered(world)).then(|| repair(world))),
     check(Reason::SecretOutdated, outdated),
+    // The Secret is in order, and workloads are to read it.
+    check(Reason::RestartDue, |world, _| world.rolls_at().is_some_and(|at| at <= world.now).then_some(Act::Restart)),
     // Time alone has passed: status says so.
     check(Reason::OverlapEnded, |world, _| (world.status().records != world.records().as_slice()).then_some(Act::Rest)),
 ];
@@ -259,6 +263,7 @@ mod tests {
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
+                Reason::RestartDue,
                 Reason::OverlapEnded,
             ]
         );
@@ -292,7 +297,7 @@ mod tests {
         (Reason::Claimed, Act::Conceal(ClaimOutcome::Claimed), |world| {
             let world = world.with_status(|status| status.records = rotated().status().records);
             let world = world.and(|world| world.secret = rotated().secret);
-            claimed(world.with_spec(&json!({"secret": {"delivery": "Once"}})))
+            claimed(world.with_spec(&json!({"secret": {"delivery": "Once"}, "restart": null})))
         }),
         (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
         (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
@@ -311,6 +316,9 @@ mod tests {
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
+        (Reason::RestartDue, Act::Restart, |world| {
+            world.later(5).with_spec(&json!({"restart": [{"kind": "Deployment", "name": "exporter"}]}))
+        }),
         (Reason::OverlapEnded, Act::Rest, |world| world.later(25 * HOUR)),
     ];
 

@@ -10,6 +10,7 @@ use super::{
     delivery::{self, Delivery, Details},
     observe::{Held, World},
     progress::Progress,
+    restart,
     settle::settle,
     validate::TokenTerms,
 };
@@ -44,6 +45,11 @@ pub async fn execute(
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
         (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
         (Act::Conceal(outcome), _) => Ok((seen, conceal(rooms, world, outcome, done).await?)),
+        (Act::Restart, _) => match restart::roll(world, rooms).await {
+            Ok(()) => Ok((seen, Progress { restarted: true, ..done })),
+            Err(Refusal::Stale) => Err(Refusal::Stale),
+            Err(refusal) => Ok((seen, done.failed(Reason::RestartFailed, refusal))),
+        },
         (Act::Forget, _) => {
             rooms.writer.delete(&*world.token).await?;
             Ok((seen, done))

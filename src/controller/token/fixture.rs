@@ -79,6 +79,8 @@ pub fn new() -> World {
         terminating: false,
         account: None,
         secret: Held::Absent,
+        workloads: Vec::new(),
+        fellows: Vec::new(),
     }
 }
 

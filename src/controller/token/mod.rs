@@ -7,6 +7,7 @@ mod execute;
 mod fixture;
 mod observe;
 mod progress;
+mod restart;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -52,6 +53,7 @@ impl Kind for ApiToken {
         "expiresAt",
         "rotatesAt",
         "regeneration",
+        "restart",
         "claim",
         "revocation",
     ];

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::restart::{self, Found, Pending};
 use crate::{
     controller::{Rooms, instance},
     crd::{
@@ -33,6 +34,10 @@ pub struct World {
     pub account: Option<Arc<Account>>,
     /// What holds the name of its Secret.
     pub secret: Held,
+    /// The workloads that it restarts, in the order of its spec.
+    pub workloads: Vec<Found>,
+    /// What is pending of other tokens for those workloads, while something of this one's is.
+    pub fellows: Vec<Pending>,
 }
 
 /// What holds the name of a token's Secret.
@@ -151,15 +156,18 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         account: caches.accounts.get(&namespace, token.account_name().0),
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
+        workloads: Vec::new(),
+        fellows: Vec::new(),
         token,
     };
+    let fellows = world.pending().map_or_else(Vec::new, |_| restart::fellows(&world.token, rooms, now));
     // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
     let account_in_doubt = match world.bound() {
         Bound::Free => world.account.is_some(),
         Bound::Held => false,
         Bound::Lost => true,
     };
-    let (account, secret) = tokio::try_join!(
+    let (account, secret, workloads) = tokio::try_join!(
         async {
             if !account_in_doubt {
                 return Ok(world.account.clone());
@@ -173,8 +181,9 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
             let secret = rooms.reader.live(&namespace, world.token.secret_name()).await?;
             Ok(Held::of(secret.map(Arc::new), &uid))
         },
+        restart::workloads(&world.token, rooms),
     )?;
-    Ok(World { account, secret, ..world })
+    Ok(World { account, secret, workloads, fellows, ..world })
 }
 
 /// Whether the cached Secret is what the records say. Only then can the cache be rested on.

@@ -25,6 +25,8 @@ pub struct Progress {
     pub published: Option<(i64, Timestamp)>,
     /// What became of a value that is shown once.
     pub claim: Option<Claim>,
+    /// Whether the workloads were rolled for the served generation.
+    pub restarted: bool,
     /// What could not be done.
     pub failure: Option<Failure>,
 }
@@ -41,7 +43,7 @@ pub struct Failure {
 impl Progress {
     /// Nothing was done yet.
     pub fn none(decision: Decision) -> Self {
-        Self { decision, bound: None, recorded: None, published: None, claim: None, failure: None }
+        Self { decision, bound: None, recorded: None, published: None, claim: None, restarted: false, failure: None }
     }
 
     /// The same, with what could not be done.

@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     decide::{self, Act, Decision, forget_at, paused},
     observe::World,
-    progress::Progress,
+    progress::{Failure, Progress},
+    restart,
     validate::TokenTerms,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     crd::{
         Conditions, Reason,
         api_token::{
-            ApiTokenStatus, Binding, Claim, ClaimOutcome, OnRevoke, Regeneration, Revocation, RevocationReason,
+            ApiTokenStatus, Binding, Claim, ClaimOutcome, OnRevoke, Regeneration, Restart, Revocation, RevocationReason,
         },
         condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED, READY},
         fault::{first, told},
@@ -46,7 +47,9 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let mut conditions = conditions(world, terms, progress, &records, claim.as_ref());
     expiring(world, terms, served.filter(|_| soon.is_some_and(|soon| soon <= world.now)), &mut conditions);
     let claim_by = claim_by(terms, served.filter(|_| claim.is_none()));
-    let times = [rotates, soon, claim_by, forget_at(world, terms)];
+    let restart = restart(world, progress, &records);
+    let rolls = terms.as_ref().ok().and_then(|_| rolls_at(world, progress, &records, restart.as_ref()));
+    let times = [rotates, soon, claim_by, forget_at(world, terms), rolls];
     let wake = wake(world, progress, &records, times, &conditions);
     let notes = notes(world, terms, progress, &records, &conditions);
     let secret_name = served.filter(|_| claim.is_none()).map(|_| world.token.secret_name().to_owned());
@@ -60,6 +63,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         expires_at: served.and_then(|record| record.expires_at.clone()),
         rotates_at: rotates.map(Time),
         regeneration: regeneration(progress, &records).or(old.regeneration.clone()),
+        restart,
         claim,
         revocation,
         conditions: conditions.into_vec(),
@@ -92,7 +96,7 @@ fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let stands = world.token.status.as_ref().and_then(|status| status.revocation.clone());
     stands.or(match progress.decision.act {
         Act::End(reason) => Some(Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) }),
-        Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend | Act::Conceal(_) | Act::Forget => None,
+        Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend | Act::Conceal(_) | Act::Restart | Act::Forget => None,
     })
 }
 
@@ -101,6 +105,22 @@ fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
     let until = world.token.until().filter(|_| reason == RevocationReason::Expired);
     let ended = |record: &&Record| record.is_valid(world.now) || (until.is_some() && record.end() == until);
     world.records().as_slice().iter().filter(ended).map(|record| record.generation).collect()
+}
+
+/// The last generation that workloads were rolled for.
+fn restart(world: &World, progress: &Progress, records: &Records) -> Option<Restart> {
+    let served = records.served().filter(|_| progress.restarted);
+    let now = served.map(|served| Restart { generation: served.generation, at: Time(world.now) });
+    now.or(world.status().restart)
+}
+
+/// When workloads will be rolled for what is served now.
+fn rolls_at(world: &World, progress: &Progress, records: &Records, done: Option<&Restart>) -> Option<Timestamp> {
+    let served = records.served().filter(|_| !world.token.spec.restart.is_empty())?;
+    let published = served.published_at.as_ref()?.0;
+    let waits = done.is_none_or(|done| done.generation != served.generation) && progress.failure.is_none();
+    let fellows = world.fellows.iter().map(|fellow| fellow.published);
+    restart::rolls_at(fellows.chain([published])).filter(|_| waits && paused(world).is_none())
 }
 
 /// What became of the served value, where each is shown once.
@@ -162,6 +182,10 @@ fn conditions(
     };
     conditions.set(PUBLISHED, published, reason, &*message);
     let (conclusion, reason, message) = conclusion(world, terms, progress, records, (published, reason, message));
+    let message = match &progress.failure {
+        Some(failure) if reason == failure.reason => conditions.failing(READY, reason, failure.refusal.way(), message),
+        Some(_) | None => message,
+    };
     conditions.conclude(conclusion, reason, message);
     conditions
 }
@@ -175,7 +199,7 @@ fn published(
     claim: Option<&Claim>,
 ) -> (bool, Reason, String) {
     let name = world.token.secret_name();
-    if let Some(failure) = &progress.failure {
+    if let Some(failure) = progress.failure.as_ref().filter(|failure| failure.reason != Reason::RestartFailed) {
         let what = match failure.reason {
             Reason::AccountFailed => format!("account {}", world.token.account_name().0),
             _ => format!("Secret {name}"),
@@ -257,6 +281,7 @@ fn conclusion(
             (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
         }
         _ if !published => (Conclusion::Working, why, message),
+        _ if progress.failure.is_some() => (Conclusion::Working, Reason::RestartFailed, unrolled(progress)),
         _ => match records.overlap_ends() {
             Some(ends) => {
                 (Conclusion::Ready, Reason::Rotating, format!("{message}; its predecessor is valid until {ends}"))
@@ -264,6 +289,12 @@ fn conclusion(
             None => (Conclusion::Ready, Reason::Active, message),
         },
     }
+}
+
+/// In words, that a workload could not be rolled.
+fn unrolled(progress: &Progress) -> String {
+    let why = progress.failure.as_ref().map(|failure| failure.refusal.to_string()).unwrap_or_default();
+    format!("a workload of spec.restart could not be restarted: {why}; trying again")
 }
 
 /// In words, that the token is out of time.
@@ -282,7 +313,7 @@ fn wake(
     world: &World,
     progress: &Progress,
     records: &Records,
-    [rotates, soon, claim_by, forget]: [Option<Timestamp>; 4],
+    [rotates, soon, claim_by, forget, rolls]: [Option<Timestamp>; 5],
     conditions: &Conditions,
 ) -> Option<Timestamp> {
     if progress.decision.reason.is_going() {
@@ -297,12 +328,17 @@ fn wake(
     let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
     } else {
-        waits.or(progress.failure.as_ref().map(|_| conditions.retry(PUBLISHED)))
+        waits.or(progress.failure.as_ref().map(|failure| conditions.retry(failing(failure))))
     };
     // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
     let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
-    let then = [soon, claim_by, forget].into_iter().flatten().filter(|&then| then > world.now).min();
+    let then = [soon, claim_by, forget, rolls].into_iter().flatten().filter(|&then| then > world.now).min();
     [records.next_end(), again, due, then].into_iter().flatten().min()
+}
+
+/// The condition that a failure is told by.
+fn failing(failure: &Failure) -> &'static str {
+    if failure.reason == Reason::RestartFailed { READY } else { PUBLISHED }
 }
 
 /// What has happened, once: told when it is done, or when a condition comes to say something else.
@@ -317,7 +353,7 @@ fn notes(
     if let (Err(faults), true) = (terms, conditions.changed(ACCEPTED)) {
         notes.push(Note::warning(first(faults), told(faults)));
     }
-    if let (Some(failure), true) = (&progress.failure, conditions.changed(PUBLISHED)) {
+    if let Some(failure) = progress.failure.as_ref().filter(|failure| conditions.changed(failing(failure))) {
         notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
     }
     notes.extend(done(world, terms, progress, records, conditions.changed(READY)));
@@ -384,7 +420,13 @@ fn done(
             let claimed = outcome == ClaimOutcome::Claimed;
             Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
         }
-        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) | Act::Forget => None,
+        Act::Restart if progress.restarted => {
+            let rolled = world.token.spec.restart.iter().map(|target| format!("{} {}", target.kind, target.name));
+            let rolled = rolled.collect::<Vec<_>>().join(", ");
+            let generation = records.served().map(|served| served.generation).unwrap_or_default();
+            Some(Note::normal(reason, format!("{rolled}: restarted for generation {generation}")))
+        }
+        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) | Act::Restart | Act::Forget => None,
     }
 }
 

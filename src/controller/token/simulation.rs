@@ -213,6 +213,7 @@ impl Sim {
                 let claim = concealed.failure.is_none().then(|| claim(&seen, outcome)).flatten();
                 Progress { claim, ..concealed }
             }
+            Act::Restart => unreachable!("no token here restarts anything"),
             Act::Forget => unreachable!("no Instance here forgets"),
             Act::Mint => self.mint(&seen)?,
         };

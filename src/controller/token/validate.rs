@@ -2,7 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observe::{Bound, Held, World};
+use super::{
+    observe::{Bound, Held, World},
+    restart,
+};
 use crate::{
     access::{self, Namespace},
     controller::{instance::policy, kind::Checked},
@@ -71,6 +74,7 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     instance.inspect(|instance| admission(world, instance, &mut faults));
     account(world, &mut faults);
     secret(world, &mut faults);
+    restart::faults(world, &mut faults);
     let claim_within = claim_within(world, &mut faults);
     policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
     let life = policy.map(|policy| (terms(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
