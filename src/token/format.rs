@@ -85,11 +85,11 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redacted
 }
 
-/// Whether base64 of either alphabet stands for a text with a token in it.
+/// Whether base64 of either alphabet stands for a text with a token in it; what stands there may be base64 again.
 fn encodes_token(word: &str) -> bool {
     let decoded = STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).map(Zeroizing::new);
     let text = decoded.as_ref().ok().and_then(|bytes| str::from_utf8(bytes).ok());
-    text.is_some_and(|text| text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).any(carries_token))
+    text.is_some_and(|text| matches!(redact(text), Cow::Owned(_)))
 }
 
 /// Whether a run of letters, digits and underscores ends in, starts with or contains a token.
@@ -181,6 +181,8 @@ mod tests {
             {
                 let quoted = format!("cannot take {{\"token\":\"{encoded}\"}}: too long");
                 assert_eq!(redact(&quoted), "cannot take {\"token\":\"[token]\"}: too long");
+                let twice = STANDARD.encode(format!("auth: {}", STANDARD.encode(&encoded)));
+                assert_eq!(redact(&twice), "[token]", "base64 of base64");
             }
         }
         let harmless =

@@ -11,10 +11,12 @@ pub mod jitter;
 pub mod plaintext;
 pub mod records;
 pub mod schedule;
+pub mod template;
 pub mod terms;
 
 pub use calendar::{Calendar, Window};
 pub use digest::Digest;
 pub use plaintext::Plaintext;
 pub use records::{Record, Records, State};
+pub use template::Template;
 pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};

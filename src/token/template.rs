@@ -1,0 +1,472 @@
+//! Further keys of a Secret, written as templates.
+//!
+//! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. It binds no names, repeats nothing and has
+//! no functions, so what it makes is about as long as what it says; fuel bounds the rest, byte by byte. All but the fuel is
+//! judged by [`Template::parse`], before there is any value to render.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value,
+    machinery::{Span, Token, ast, parse, tokenize},
+    syntax::SyntaxConfig,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+/// The longest template, in bytes.
+pub const LONGEST: usize = 64 * 1024;
+/// What a template may say between `{{` and `}}`, or `{%` and `%}`, in words and signs. The parser goes as deep as an
+/// expression is long, and the stack is not endless.
+const EXPRESSION: usize = 100;
+/// How many `{% %}` a template may have; they nest.
+const CONDITIONS: usize = 100;
+/// One for each step and each 64 bytes: a whole Secret of 1 MiB takes 16 384, the most steps of a template about 40 000.
+const FUEL: u64 = 100_000;
+/// The longest sentence of a fault, in characters.
+const TOLD: usize = 250;
+/// What stays as it is in a part of a URI (RFC 3986, unreserved).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const FILTERS: [&str; 3] = ["b64encode", "tojson", "urlencode"];
+
+/// What stands for the value while there is none: the longest that there can be, of all kinds of characters.
+pub const PLACEHOLDER: &str = "placeholder00000_0aB1cD2eF3gH4iJ5_0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1wX2yZ3aB4cD5eFg";
+/// What stands for the id of the value.
+pub const PLACEHOLDER_ID: &str = "0aB1cD2eF3gH4iJ5";
+
+/// What a template can name, and what it then says.
+#[derive(Clone, Copy)]
+pub struct Values<'a> {
+    /// `token`: the value.
+    pub token: &'a str,
+    /// `token_id`: its public id.
+    pub token_id: &'a str,
+    /// All that does not change with the value.
+    pub around: &'a Around,
+}
+
+/// What a template can name that does not change with the value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// `endpoint`: URI of the Admin API; empty where there is none.
+    pub endpoint: String,
+    /// `organization`: what API requests name.
+    pub organization: String,
+    /// `account`: name of the account that the token acts as.
+    pub account: String,
+    /// `name`: name of the token.
+    pub name: String,
+    /// `namespace`: its namespace.
+    pub namespace: String,
+}
+
+impl<'a> Values<'a> {
+    /// With [`PLACEHOLDER`]s for the value and its id.
+    pub fn placeholder(around: &'a Around) -> Self {
+        Self { token: PLACEHOLDER, token_id: PLACEHOLDER_ID, around }
+    }
+
+    fn named(&self) -> [(&'static str, &'a str); 7] {
+        let Around { endpoint, organization, account, name, namespace } = self.around;
+        [
+            ("token", self.token),
+            ("token_id", self.token_id),
+            ("endpoint", endpoint),
+            ("organization", organization),
+            ("account", account),
+            ("name", name),
+            ("namespace", namespace),
+        ]
+    }
+}
+
+/// Where a template is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct TemplateError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// What a template makes is too long. Nothing of it is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what the template makes is too long")]
+pub struct TooLong;
+
+/// A template in which there is nothing wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    of_value: bool,
+}
+
+impl Template {
+    /// Judges `source`.
+    ///
+    /// # Errors
+    /// It is no template, or one that could do more than it should.
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        let at = |(at, message): Fault| located(source, at, message);
+        measured(source).map_err(at)?;
+        let root = parse(source, "", syntax()).map_err(|error| at(syntax_fault(source, &error)))?;
+        let mut judge = Judge { of_value: false };
+        judge.statement(&root).map_err(at)?;
+        Ok(Self { source: source.to_owned(), of_value: judge.of_value })
+    }
+
+    /// Whether it says something else for each value: whether it names `token` or `token_id`.
+    pub fn is_of_value(&self) -> bool {
+        self.of_value
+    }
+
+    /// What it says with these values. It may hold the value itself.
+    ///
+    /// # Errors
+    /// It would become too long.
+    pub fn render(&self, values: &Values<'_>) -> Result<Zeroizing<String>, TooLong> {
+        let context: BTreeMap<_, _> =
+            values.named().into_iter().map(|(name, text)| (name, Value::from(text))).collect();
+        let text = environment().render_str(&self.source, Value::from_object(context));
+        // The engine's own words could quote the value.
+        text.map(Zeroizing::new).map_err(|_| TooLong)
+    }
+}
+
+fn syntax() -> SyntaxConfig {
+    let mut syntax = SyntaxConfig::builder();
+    syntax.keep_trailing_newline(true);
+    syntax.build().expect("the usual signs")
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_debug(false);
+    environment.set_syntax(syntax());
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.add_filter("b64encode", |value: Value| STANDARD.encode(value.to_string()));
+    environment.add_filter("tojson", |value: Value| serde_json::Value::from(value.to_string()).to_string());
+    environment.add_filter("urlencode", |value: Value| utf8_percent_encode(&value.to_string(), RESERVED).to_string());
+    environment
+}
+
+/// Where, in bytes, and what.
+type Fault = (usize, String);
+
+fn located(source: &str, at: usize, message: String) -> TemplateError {
+    let before = source.get(..at).unwrap_or(source);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    // It may repeat a word of the template.
+    let message = message.chars().take(TOLD).collect();
+    TemplateError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
+}
+
+fn syntax_fault(source: &str, error: &minijinja::Error) -> Fault {
+    let at = error.range().map_or(source.len(), |range| range.start);
+    (at, error.detail().unwrap_or("is not the syntax of a template").to_owned())
+}
+
+/// Refuses what is too long or too deep, before the parser goes into it.
+fn measured(source: &str) -> Result<(), Fault> {
+    if source.len() > LONGEST {
+        return Err((0, format!("a template must not be longer than {} KiB", LONGEST / 1024)));
+    }
+    let (mut conditions, mut length) = (0, 0);
+    for token in tokenize(source, false, syntax()) {
+        let (token, span) = token.map_err(|error| syntax_fault(source, &error))?;
+        let at = start(span);
+        match token {
+            Token::TemplateData(_) | Token::VariableStart => length = 0,
+            Token::BlockStart => (conditions, length) = (conditions + 1, 0),
+            _ => length += 1,
+        }
+        if conditions > CONDITIONS {
+            return Err((at, format!("a template must not have more than {CONDITIONS} {{% %}}; write several keys")));
+        }
+        if length > EXPRESSION {
+            return Err((
+                at,
+                format!("an expression must not have more than {EXPRESSION} words and signs; write several"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn start(span: Span) -> usize {
+    span.start_offset as usize
+}
+
+/// Goes through a syntax tree and lets through what is known to be harmless.
+struct Judge {
+    of_value: bool,
+}
+
+impl Judge {
+    fn statement(&mut self, statement: &ast::Stmt<'_>) -> Result<(), Fault> {
+        let refused = |span: Span, what: &str| {
+            Err((
+                start(span),
+                format!("{what} is not for these templates; use text, {{{{ expressions }}}} and {{% if %}}"),
+            ))
+        };
+        match statement {
+            ast::Stmt::Template(template) => self.statements(&template.children),
+            ast::Stmt::EmitRaw(_) => Ok(()),
+            ast::Stmt::EmitExpr(emitted) => self.expression(&emitted.expr),
+            ast::Stmt::IfCond(condition) => {
+                self.expression(&condition.expr)?;
+                self.statements(&condition.true_body)?;
+                self.statements(&condition.false_body)
+            }
+            ast::Stmt::ForLoop(found) => {
+                Err((start(found.span()), "there is nothing to loop over: remove {% for %}".into()))
+            }
+            ast::Stmt::WithBlock(found) => refused(found.span(), "{% with %}"),
+            ast::Stmt::Set(found) => refused(found.span(), "{% set %}"),
+            ast::Stmt::SetBlock(found) => refused(found.span(), "{% set %}"),
+            ast::Stmt::AutoEscape(found) => refused(found.span(), "{% autoescape %}"),
+            ast::Stmt::FilterBlock(found) => refused(found.span(), "{% filter %}"),
+            ast::Stmt::Do(found) => refused(found.span(), "{% do %}"),
+        }
+    }
+
+    fn statements(&mut self, statements: &[ast::Stmt<'_>]) -> Result<(), Fault> {
+        statements.iter().try_for_each(|statement| self.statement(statement))
+    }
+
+    fn expression(&mut self, expression: &ast::Expr<'_>) -> Result<(), Fault> {
+        let at = start(expression.span());
+        match expression {
+            ast::Expr::Const(_) => Ok(()),
+            ast::Expr::Var(variable) => self.variable(variable.id, at),
+            ast::Expr::UnaryOp(not) if matches!(not.op, ast::UnaryOpKind::Not) => self.expression(&not.expr),
+            ast::Expr::BinOp(both) if is_harmless(both.op) => {
+                self.expression(&both.left)?;
+                self.expression(&both.right)
+            }
+            ast::Expr::IfExpr(choice) => {
+                let test = start(choice.test_expr.span());
+                let missing = (test, "an if in an expression needs an else".to_owned());
+                let otherwise = choice.false_expr.as_ref().ok_or(missing)?;
+                self.expression(&choice.test_expr)?;
+                self.expression(&choice.true_expr)?;
+                self.expression(otherwise)
+            }
+            ast::Expr::Filter(filter) => self.filter(filter, at),
+            _ => Err((
+                at,
+                "is not for these templates; use names, texts, ~, ==, !=, and, or, not, if-else and filters".into(),
+            )),
+        }
+    }
+
+    fn variable(&mut self, name: &str, at: usize) -> Result<(), Fault> {
+        let known = Values::placeholder(&Around::default()).named().map(|(known, _)| known);
+        if !known.contains(&name) {
+            return Err((at, format!("there is no {name}; a template can name {}", known.join(", "))));
+        }
+        self.of_value |= matches!(name, "token" | "token_id");
+        Ok(())
+    }
+
+    fn filter(&mut self, filter: &ast::Filter<'_>, at: usize) -> Result<(), Fault> {
+        if !FILTERS.contains(&filter.name) {
+            return Err((at, format!("there is no filter {}; there are {}", filter.name, FILTERS.join(", "))));
+        }
+        match (&filter.expr, filter.args.as_slice()) {
+            (Some(value), []) => self.expression(value),
+            _ => Err((at, format!("the filter {} takes nothing", filter.name))),
+        }
+    }
+}
+
+/// Whether what it makes is no longer than both of its sides together.
+fn is_harmless(operator: ast::BinOpKind) -> bool {
+    use ast::BinOpKind::{Concat, Eq, Ne, ScAnd, ScOr};
+    matches!(operator, Concat | Eq | Ne | ScAnd | ScOr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::format;
+    use proptest::prelude::*;
+
+    fn around() -> Around {
+        Around {
+            endpoint: "https://admin.example.com".into(),
+            organization: "eem".into(),
+            account: "ci".into(),
+            name: "exporter".into(),
+            namespace: "events".into(),
+        }
+    }
+
+    fn rendered(source: &str) -> String {
+        let around = around();
+        let values = Values { token: "tkn_1_2", token_id: "1", around: &around };
+        Template::parse(source).unwrap().render(&values).unwrap().to_string()
+    }
+
+    fn fault(source: &str) -> String {
+        Template::parse(source).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_template_says_what_it_names() {
+        for (source, text) in [
+            ("TOKEN={{ token }}\nURL={{ endpoint }}\n", "TOKEN=tkn_1_2\nURL=https://admin.example.com\n"),
+            (
+                "{{ namespace }}/{{ name }} is {{ account }} of {{ organization }}: {{ token_id }}",
+                "events/exporter is ci of eem: 1",
+            ),
+            ("{% if endpoint %}yes{% elif token %}no{% else %}never{% endif %}", "yes"),
+            ("{{ endpoint if organization == 'acme' else 'none' }}{# a remark #}", "none"),
+            ("{{ ('user:' ~ token) | b64encode }}", "dXNlcjp0a25fMV8y"),
+            ("{\"url\": {{ endpoint | tojson }}}", "{\"url\": \"https://admin.example.com\"}"),
+            ("{{ endpoint | urlencode }}", "https%3A%2F%2Fadmin.example.com"),
+            ("{{ '<&>\"' }}{{ '\"' | tojson }}", "<&>\"\"\\\"\""),
+            ("{% raw %}{{ token }}{% endraw %}", "{{ token }}"),
+            ("{{ not token and 'a' or 'b' }}{{ token != token_id }}", "bTrue"),
+            ("", ""),
+        ] {
+            assert_eq!(rendered(source), text, "{source}");
+        }
+    }
+
+    #[test]
+    fn whether_it_changes_with_the_value_is_known_without_one() {
+        for (source, of_value) in [
+            ("{{ token }}", true),
+            ("{% if endpoint %}{{ 'a' ~ token_id | b64encode }}{% endif %}", true),
+            ("{{ endpoint }}", false),
+            ("token", false),
+        ] {
+            assert_eq!(Template::parse(source).unwrap().is_of_value(), of_value, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_line_and_column_and_what_to_do() {
+        for (source, told) in [
+            (
+                "a\n {{ tokn }}",
+                "line 2, column 5: there is no tokn; a template can name token, token_id, endpoint, organization, account, name, namespace",
+            ),
+            (
+                "{{ token | upper }}",
+                "line 1, column 12: there is no filter upper; there are b64encode, tojson, urlencode",
+            ),
+            ("{{ token | tojson(1) }}", "line 1, column 12: the filter tojson takes nothing"),
+            ("é{% for x in token %}{% endfor %}", "line 1, column 5: there is nothing to loop over: remove {% for %}"),
+            ("{{ token if token }}", "line 1, column 13: an if in an expression needs an else"),
+        ] {
+            assert_eq!(fault(source), told);
+        }
+        for source in [
+            "{{ token",
+            "{{ }}",
+            "{% if token %}",
+            "{% endif %}",
+            "{{ 'a }}",
+            "{# a",
+            "{% nonsense %}",
+            "\n{{ token token }}",
+        ] {
+            let told = fault(source);
+            assert!(told.starts_with("line "), "{source}: {told}");
+        }
+    }
+
+    #[test]
+    fn whatever_could_grow_bind_or_call_is_refused() {
+        for source in [
+            "{{ 'x' * 1000000000 }}",
+            "{{ 10 ** 10 ** 10 }}",
+            "{{ token + token }}",
+            "{{ -token }}",
+            "{{ token[0] }}",
+            "{{ token[0:2] }}",
+            "{{ token.x }}",
+            "{{ token.upper() }}",
+            "{{ range(9) }}",
+            "{{ [token] }}",
+            "{{ (token, token) }}",
+            "{{ {'a': token} }}",
+            "{{ token in token }}",
+            "{{ token is defined }}",
+            "{{ 1 < 2 < 3 }}",
+            "{% set x = token %}",
+            "{% set x %}{{ token }}{% endset %}",
+            "{% with x = token %}{{ x }}{% endwith %}",
+            "{% filter b64encode %}{{ token }}{% endfilter %}",
+            "{% autoescape true %}{{ token }}{% endautoescape %}",
+            "{% do token() %}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% include 'x' %}",
+            "{% extends 'x' %}",
+            "{% import 'x' as y %}",
+            "{% block x %}{% endblock %}",
+        ] {
+            assert!(Template::parse(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_or_deep_is_refused_before_it_is_gone_into() {
+        let deep = |open: &str, middle: &str, close: &str, times: usize| {
+            format!("{{{{ {}{middle}{} }}}}", open.repeat(times), close.repeat(times))
+        };
+        for source in [
+            "x".repeat(LONGEST + 1),
+            deep("", "token", " ~ token", 7000),
+            deep("", "token", "|tojson", 7000),
+            deep("not ", "token", "", 15_000),
+            deep("(", "token", ")", 30_000),
+            deep("", "token", ".x", 30_000),
+            deep("", "token", "()", 30_000),
+            deep("-", "1", "", 60_000),
+            deep("", "1", "**1", 20_000),
+            deep("[", "", "]", 30_000),
+            format!("{}{}", "{%if token%}".repeat(2500), "{%endif%}".repeat(2500)),
+            format!("{{%if token%}}{}{{%endif%}}", "{%elif token%}".repeat(4500)),
+        ] {
+            assert!(Template::parse(&source).is_err(), "{}", &source[..40]);
+        }
+    }
+
+    #[test]
+    fn what_filters_make_of_each_other_is_bounded() {
+        let doubled = format!("{{{{ '\\\"\\\"'{} }}}}", "|tojson".repeat(40));
+        assert_eq!(Template::parse(&doubled).unwrap().render(&Values::placeholder(&around())), Err(TooLong));
+        let many = "{{token}}".repeat(LONGEST / 9);
+        assert!(Template::parse(&many).unwrap().render(&Values::placeholder(&around())).is_ok());
+        let long = Around { endpoint: "x".repeat(8 << 20), ..around() };
+        let all = Template::parse("{{ endpoint }}").unwrap();
+        assert_eq!(all.render(&Values::placeholder(&long)), Err(TooLong));
+    }
+
+    #[test]
+    fn a_placeholder_is_as_long_as_a_value_can_be() {
+        let prefix = "p".repeat(16);
+        let value = format::assemble(&prefix, PLACEHOLDER_ID, &"s".repeat(format::SECRET));
+        assert_eq!((value.expose().len(), PLACEHOLDER_ID.len()), (PLACEHOLDER.len(), format::ID));
+        assert!(format::id(PLACEHOLDER).is_err(), "it is no value");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(source in "(\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |else|endif|for|raw|endraw|token|'|\"|\\\\|~|\\||b64encode|[ -~]|\\PC|\n){0,60}") {
+            if let Ok(template) = Template::parse(&source) {
+                template.render(&Values::placeholder(&around())).unwrap();
+            }
+        }
+    }
+}
