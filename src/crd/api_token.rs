@@ -1,6 +1,6 @@
 //! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceRef, MaintenanceWindow, ObjectName, Reason, account::yes};
+use super::{InstanceRef, MaintenanceWindow, ObjectName, Reason, account::yes, keys};
 use crate::token::{
     Record,
     duration::{Delay, Duration, cel_seconds},
@@ -261,12 +261,36 @@ pub struct Previous {
 /// The Secret that delivers the value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
-    .message("claimWithin has a meaning with delivery: Once only"))]
+#[x_kube(
+    validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
+        .message("claimWithin has a meaning with delivery: Once only"),
+    validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
+)]
 pub struct SecretTemplate {
     /// Its name. Fixed for life. Left out: the token's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ObjectName>,
+    /// Labels that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::labels_schema")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::annotations_schema")]
+    pub annotations: BTreeMap<String, String>,
+    /// Further keys, each with a template that makes its value, for example `TOKEN={{ token }}`. A template can name `token`,
+    /// `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and `namespace`, join them by `~`, choose by
+    /// `{% if %}`, and use the filters `b64encode`, `tojson` (a JSON string) and `urlencode`. A change of one that names
+    /// `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is running. Left out: no
+    /// further keys. One that is left out later is removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::data_schema")]
+    pub data: BTreeMap<String, String>,
+    /// Asks for the keys of a Service Binding (servicebinding.io): `type`, `provider`, and of the Admin API `host`, `port` and
+    /// `uri`, which are empty where the Instance has no endpoint. `{}` asks for them with their defaults. Left out: no such
+    /// keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_binding: Option<ServiceBinding>,
     /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each value is
     /// shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or changed, at the
     /// longest for `claimWithin`; it is not minted again for being absent. Default: Retain.
@@ -279,6 +303,24 @@ pub struct SecretTemplate {
     /// start without it, and its values are emptied. Default: Delete.
     #[serde(default)]
     pub on_revoke: OnRevoke,
+}
+
+fn no_binding_key() -> String {
+    let binding = keys::BINDING.map(|key| format!("'{key}'")).join(", ");
+    format!("!has(self.serviceBinding) || !has(self.data) || self.data.all(key, !(key in [{binding}]))")
+}
+
+/// What a Service Binding is told of the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceBinding {
+    /// What kind of service it is. Left out: `api-token`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub type_: Option<String>,
+    /// Who provides it. Left out: `tokenry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub provider: Option<String>,
 }
 
 /// How long the Secret is there.

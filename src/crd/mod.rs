@@ -7,6 +7,7 @@ pub mod api_token;
 pub mod condition;
 pub mod fault;
 pub mod instance;
+pub mod keys;
 pub mod name;
 pub mod reason;
 pub mod secret;

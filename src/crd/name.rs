@@ -22,6 +22,9 @@ pub const CLAIMED: &str = "tokenry.dev/claimed";
 /// First part of the annotation on a workload's Pods that tells for which generation of a token it was rolled; the second
 /// is the token's uid.
 pub const RESTART: &str = "restart.tokenry.dev";
+/// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for no
+/// more can be told from one of somebody else.
+pub const GIVEN: &str = "tokenry.dev/given";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

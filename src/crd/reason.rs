@@ -54,6 +54,8 @@ pub enum Reason {
     AccountMismatch,
     /// A Secret of that name exists and belongs to someone else.
     SecretForeign,
+    /// The Secret was made immutable: nothing can be delivered in it any more.
+    SecretImmutable,
     /// A workload that is to be restarted does not exist.
     WorkloadMissing,
     /// The operator lacks the right to restart a workload.
@@ -70,6 +72,8 @@ pub enum Reason {
     SecretMissing,
     /// The Secret holds something else than the generation on record.
     SecretAltered,
+    /// What the keys that hold the value are made of has changed.
+    TemplateChanged,
     /// The Secret's other keys, labels or annotations are not as they should be.
     SecretOutdated,
     /// `regenerate.id` asks for a new generation.

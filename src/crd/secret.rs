@@ -20,6 +20,16 @@ pub const TOKEN_ID: &str = "token-id";
 pub const ENDPOINT: &str = "endpoint";
 /// Key of the organization that API requests name.
 pub const ORGANIZATION: &str = "organization";
+/// Key of the kind of service, for a service binding.
+pub const TYPE_KEY: &str = "type";
+/// Key of who provides the service, for a service binding.
+pub const PROVIDER: &str = "provider";
+/// Key of the host of the Admin API, for a service binding.
+pub const HOST: &str = "host";
+/// Key of the port of the Admin API, for a service binding.
+pub const PORT: &str = "port";
+/// Key of the URI of the Admin API, for a service binding.
+pub const URI: &str = "uri";
 
 /// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -30,6 +40,9 @@ pub struct SealedSecret {
     /// The type of the Secret.
     #[serde(default, rename = "type")]
     pub type_: Option<String>,
+    /// Whether its data can be changed no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
     /// The digest of each value; a value that is not base64 has none.
     #[serde(default)]
     pub data: BTreeMap<String, Sealed>,

@@ -105,16 +105,26 @@ impl Writer {
         self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
     }
 
-    /// Applies the Secret that `body` describes. `body` may hold a plaintext: it is neither kept nor logged, and the answer
-    /// is asked for without data.
-    pub async fn apply_secret(
+    /// Makes the Secret that `body` describes, or changes the one that stands, which may say more. `body` may hold a
+    /// plaintext: it is neither kept nor logged, and the answer is asked for without data.
+    pub async fn write_secret(
         &self,
         secret: &Address<'_>,
         standing: &Standing,
         body: &impl SecretBody,
     ) -> Result<Receipt, Refusal> {
-        let body = body.with(standing.preconditions());
-        self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body).await
+        let preconditions = standing.preconditions();
+        match standing {
+            Standing::Absent => {
+                let body = body.whole(preconditions);
+                self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body).await
+            }
+            Standing::Seen { .. } => {
+                let (body, path) = (body.changes(preconditions), SealedSecret::url_path(&(), Some(secret.namespace)));
+                let request = Request::new(path).patch(secret.name, &manager(), &Patch::Merge(Body(&body)));
+                self.send::<SealedSecret>("amend", request).await
+            }
+        }
     }
 
     async fn apply_body<K: Written>(
@@ -217,8 +227,10 @@ pub struct Address<'a> {
 
 /// A Secret that can be written down with preconditions in its metadata. It need not be [`Debug`](std::fmt::Debug).
 pub trait SecretBody {
-    /// What is sent.
-    fn with(&self, preconditions: Map<String, Value>) -> impl Serialize;
+    /// All of it, for one that is made.
+    fn whole(&self, preconditions: Map<String, Value>) -> impl Serialize;
+    /// What it is to say, as a merge patch of one that stands.
+    fn changes(&self, preconditions: Map<String, Value>) -> impl Serialize;
 }
 
 /// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.

@@ -17,6 +17,6 @@ pub mod terms;
 pub use calendar::{Calendar, Window};
 pub use digest::Digest;
 pub use plaintext::Plaintext;
-pub use records::{Record, Records, State};
+pub use records::{Record, Records, Rendered, State};
 pub use template::Template;
 pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};

@@ -64,6 +64,21 @@ pub struct Record {
     /// The `regenerate.id` that asked for it. Left out: none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
+    /// The further keys of the Secret that were made of the value. Left out: none were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub rendered: Vec<Rendered>,
+}
+
+/// A key of the Secret that was made of the value, which is not read back: digests tell whether it is as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rendered {
+    /// The key.
+    pub key: String,
+    /// SHA-256 of what the template makes with placeholders for the value and its id, in lower-case hexadecimal.
+    pub source: Digest,
+    /// SHA-256 of what stands in the Secret, in lower-case hexadecimal.
+    pub sha256: Digest,
 }
 
 impl Record {
@@ -84,6 +99,7 @@ impl Record {
             published_at: None,
             expires_at: lifetime.into().map(|lifetime| Time(duration::after(at, lifetime))),
             asked_by: None,
+            rendered: Vec::new(),
         }
     }
 
@@ -286,6 +302,14 @@ impl Records {
             excess -= usize::from(goes);
             !goes
         });
+    }
+
+    /// Forgets the keys that were made of a value which is in the Secret no more, or which `is_wanted` says no to.
+    pub fn forget_made(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        for record in &mut self.0 {
+            let held = matches!(record.state, State::Recorded | State::Active);
+            record.rendered.retain(|rendered| held && is_wanted(&rendered.key));
+        }
     }
 
     /// Hands the records back, for status.

@@ -29,8 +29,7 @@ const ROTATIONS: usize = 50;
 pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let served = records.served()?;
     let due = wanted(served, terms, uid)?;
-    let free = records.overlap_ends().filter(|&ends| served.is_valid(ends));
-    let due = free.map_or(due, |free| due.max(free));
+    let due = free_from(records).map_or(due, |free| due.max(free));
     let at = welcome(due, terms, served, uid, now);
     terms.until.is_none_or(|until| at < until).then_some(at)
 }
@@ -54,6 +53,12 @@ fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
             due(served, schedule, uid).filter(in_time).or_else(|| due(served, &Schedule::LastThird, uid))
         }
     }
+}
+
+/// When the overlap is over that the next generation waits for; nothing where it waits for none.
+pub fn free_from(records: &Records) -> Option<Timestamp> {
+    let served = records.served()?;
+    records.overlap_ends().filter(|&ends| served.is_valid(ends))
 }
 
 fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {

@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 impl World {
-    async fn create_secret(&self, secret: Value) {
+    pub async fn create_secret(&self, secret: Value) {
         let secret = serde_json::from_value(secret).unwrap();
         self.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }

@@ -18,5 +18,6 @@ mod release;
 mod rest;
 mod restart;
 mod secrecy;
+mod secret;
 mod structure;
 mod verdicts;

@@ -75,11 +75,15 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     let (metrics, asked) = (address(&world, &operator).await, address(&world, &verifier).await);
     world.accepts("Instance", "eem", json!({})).await;
     let rotation = json!({"schedule": {"every": "3s"}, "overlap": "2s"});
+    let keys = json!({
+        "client.env": "TOKEN={{ token }}\n", "basic": "{{ ('user:' ~ token) | b64encode }}",
+        "client.json": "{\"auth\": {{ token | b64encode | tojson }}, \"url\": {{ (endpoint ~ '?t=' ~ token) | urlencode | tojson }}}",
+    });
     world
         .accepts(
             "ApiToken",
             "ci",
-            json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "1h"}, "rotation": rotation}),
+            json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "1h"}, "rotation": rotation, "secret": {"data": keys}}),
         )
         .await;
 
@@ -117,7 +121,10 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     for (place, text) in &places {
         for value in &values {
             let secret = value.rsplit('_').next().unwrap();
-            for form in [value.clone(), STANDARD.encode(value), secret.to_owned(), STANDARD.encode(secret)] {
+            let basic = STANDARD.encode(format!("user:{value}"));
+            let twice = [STANDARD.encode(&basic), STANDARD.encode(format!("TOKEN={value}\n")), basic];
+            let once = [value.clone(), STANDARD.encode(value), secret.to_owned(), STANDARD.encode(secret)];
+            for form in once.into_iter().chain(twice) {
                 let found = text.lines().find(|line| line.contains(&form));
                 assert_eq!(found, None, "a value is in {place}");
             }

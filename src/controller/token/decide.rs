@@ -14,7 +14,11 @@ use crate::{
         api_token::{ClaimOutcome, RevocationReason},
         name::CLAIMED,
     },
-    token::{Record, Schedule, duration::after, schedule::rotates_at},
+    token::{
+        Record, Schedule,
+        duration::after,
+        schedule::{free_from, rotates_at},
+    },
 };
 
 /// What is to be done.
@@ -55,7 +59,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 21] = [
+pub const CHAIN: [Check; 22] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -94,11 +98,19 @@ pub const CHAIN: [Check; 21] = [
     check(Reason::RegenerateAsked, |_, terms| terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
+    // What holds the value besides its own key is made of something else now, which takes a new value. One that is shown once
+    // was made as was asked for then.
+    check(Reason::TemplateChanged, |world, terms| {
+        let changed = terms.as_ref().ok()?.shape.has_changed_since(world.records().served()?);
+        (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
+    }),
     // The Secret does not hold what it should. One whose value is shown once is not repaired.
     check(Reason::SecretMissing, |world, _| {
         (!world.token.is_shown_once() && world.secret == Held::Absent).then(|| repair(world))
     }),
-    check(Reason::SecretAltered, |world, _| (!world.token.is_shown_once() && altered(world)).then(|| repair(world))),
+    check(Reason::SecretAltered, |world, terms| {
+        (!world.token.is_shown_once() && altered(world, terms)).then(|| repair(world))
+    }),
     check(Reason::SecretOutdated, outdated),
     // The Secret is in order, and workloads are to read it.
     check(Reason::RestartDue, |world, _| world.rolls_at().is_some_and(|at| at <= world.now).then_some(Act::Restart)),
@@ -160,8 +172,12 @@ fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
         return matches!(world.secret, Held::Ours(_)).then_some(Act::Conceal(claim.outcome));
     }
     let note = match &world.secret {
-        Held::Ours(secret) if !altered(world) => secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED)),
-        Held::Ours(_) | Held::Absent | Held::Foreign => return Some(Act::Conceal(ClaimOutcome::Removed)),
+        Held::Ours(secret) if !altered(world, terms) => {
+            secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED))
+        }
+        Held::Ours(_) | Held::Absent | Held::Retyped(_) | Held::Foreign => {
+            return Some(Act::Conceal(ClaimOutcome::Removed));
+        }
     };
     let over = claim_by(served, within) <= world.now;
     let outcome = match (note == Some(&served.id), over) {
@@ -212,13 +228,23 @@ fn repair(world: &World) -> Act {
     if waits { Act::Rest } else { Act::Mint }
 }
 
-fn altered(world: &World) -> bool {
-    world.records().served().map(|record| record.sha256) != world.secret.digest()
+/// Whether no overlap runs that a change of what is asked for would wait for. It waits for no window.
+fn is_free(world: &World) -> bool {
+    free_from(&world.records()).is_none_or(|free| free <= world.now)
+}
+
+/// A key that was made of the value counts while it is asked for.
+fn altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
+    let (records, Ok(terms)) = (world.records(), terms) else { return false };
+    let Some(served) = records.served() else { return world.secret.digest().is_some() };
+    let mut made = served.rendered.iter().filter(|rendered| terms.shape.is_of_value(&rendered.key));
+    world.secret.digest() != Some(served.sha256)
+        || made.any(|rendered| world.secret.digest_of(&rendered.key) != Some(rendered.sha256))
 }
 
 fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     let (records, Held::Ours(secret)) = (world.records(), &world.secret) else { return None };
-    let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?);
+    let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?, &world.secret);
     (!details.stand_in(secret)).then_some(Act::Amend)
 }
 
@@ -260,6 +286,7 @@ mod tests {
                 Reason::FirstIssue,
                 Reason::RegenerateAsked,
                 Reason::RotationDue,
+                Reason::TemplateChanged,
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
@@ -313,6 +340,9 @@ mod tests {
         }),
         (Reason::RegenerateAsked, Act::Mint, |world| world.with_spec(&json!({"regenerate": {"id": "leak"}}))),
         (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
+        (Reason::TemplateChanged, Act::Mint, |world| {
+            world.later(25 * HOUR).with_spec(&json!({"secret": {"data": {"a": "{{ token }}"}}}))
+        }),
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
@@ -532,6 +562,66 @@ mod tests {
         });
         assert_eq!(first.decision().reason, Reason::FirstIssue);
         assert_eq!(first.issued(1).decision().act, Act::Rest);
+    }
+
+    /// Generation 1 was issued with a key that is made of the value.
+    fn made() -> World {
+        let world = new().and(|world| world.account = Some(Arc::new(fixture::own_account(fixture::ACCOUNT_UID))));
+        with_data(world, "TOKEN={{ token }}\nURL={{ endpoint }}").issued(1)
+    }
+
+    fn with_data(world: World, template: &str) -> World {
+        world.with_spec(&json!({"secret": {"data": {"client.env": template}}}))
+    }
+
+    #[test]
+    fn a_key_that_is_made_of_the_value_is_looked_after_like_the_value() {
+        assert_eq!(made().decision(), Decision { reason: Reason::Active, act: Act::Rest });
+        let altered: [fn(&mut secret::SealedSecret); 2] = [
+            |secret| _ = secret.data.remove("client.env"),
+            |secret| _ = secret.data.insert("client.env".into(), secret::Sealed::of("TOKEN=mine")),
+        ];
+        for alter in altered {
+            let world = made().later(5).with_secret(alter);
+            assert_eq!(world.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint });
+            assert_eq!(world.issued(2).decision().act, Act::Rest);
+        }
+    }
+
+    #[test]
+    fn what_a_key_is_made_of_can_change_with_a_new_value_once_no_overlap_runs() {
+        let mint = Decision { reason: Reason::TemplateChanged, act: Act::Mint };
+        let changed = with_data(made(), "{{ token | b64encode }}");
+        assert_eq!(changed.decision(), mint);
+        let issued = changed.issued(2);
+        assert_eq!(issued.decision(), Decision { reason: Reason::Active, act: Act::Rest });
+        let again = with_data(issued, "{{ token }}");
+        assert_eq!(again.decision().act, Act::Rest, "the overlap of generation 1 runs");
+        let waiting = again.rested().status.rotates_at.unwrap().0;
+        assert_eq!(waiting, fixture::at(24 * HOUR));
+        assert_eq!(again.later(24 * HOUR).decision(), mint);
+    }
+
+    #[test]
+    fn a_value_that_is_shown_once_is_not_minted_again_for_a_template() {
+        let once = made().with_spec(&json!({"secret": {"delivery": "Once"}}));
+        assert_eq!(with_data(once, "{{ token_id }}").decision().act, Act::Rest);
+    }
+
+    #[test]
+    fn what_a_template_names_counts_and_how_it_is_written_does_not() {
+        assert_eq!(made().at_endpoint("https://a").decision().reason, Reason::TemplateChanged);
+        let same = with_data(made(), "TOKEN={{token}}{# a remark #}\nURL={{ endpoint }}");
+        assert_eq!(same.decision(), Decision { reason: Reason::Active, act: Act::Rest });
+    }
+
+    #[test]
+    fn a_key_that_does_not_hold_the_value_comes_and_goes_without_a_new_one() {
+        let amend = Decision { reason: Reason::SecretOutdated, act: Act::Amend };
+        assert_eq!(with_data(served(), "URL={{ endpoint }}").decision(), amend);
+        assert_eq!(made().with_spec(&json!({"secret": null})).decision(), amend);
+        assert_eq!(with_data(made(), "none").decision(), amend);
+        assert_eq!(served().with_spec(&json!({"secret": {"labels": {"a": "b"}}})).decision(), amend);
     }
 
     #[test]

@@ -1,74 +1,165 @@
 //! What the Secret of a token says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Resource;
-use serde::Serialize;
+use kube::{Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{observe::World, validate::TokenTerms};
+use super::{
+    observe::{Held, World},
+    shape::Made,
+    validate::TokenTerms,
+};
 use crate::{
     crd::{
-        SealedSecret, name,
+        SealedSecret, keys, name,
         secret::{self, Sealed},
     },
     outside::writer::SecretBody,
     token::{Plaintext, Record},
 };
 
+/// What users chose that a Secret was given, by its keys. It is noted on the Secret, so that what is asked for no more can be
+/// removed and what somebody else put there is left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Given {
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    labels: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    annotations: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    data: BTreeSet<String>,
+}
+
+impl Given {
+    /// What users ask for when a Secret holds `record`.
+    fn of(terms: &TokenTerms, record: &Record) -> Self {
+        let shape = &terms.shape;
+        let made = record.rendered.iter().map(|rendered| &rendered.key).filter(|key| shape.is_of_value(key));
+        Self {
+            labels: shape.labels.keys().cloned().collect(),
+            annotations: shape.annotations.keys().cloned().collect(),
+            data: shape.plain.keys().chain(made).cloned().collect(),
+        }
+    }
+
+    /// What is noted on `secret`. Whoever may write the Secret may write that note: what Tokenry gives itself is never taken
+    /// away by it, and one that cannot be read takes away nothing.
+    fn noted(secret: &SealedSecret) -> Self {
+        let noted = secret.annotations().get(name::GIVEN);
+        let mut given: Self = noted.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default();
+        given.labels.retain(|key| !keys::is_reserved(key));
+        given.annotations.retain(|key| !keys::is_reserved(key));
+        given.data.retain(|key| !keys::OURS.contains(&key.as_str()));
+        given
+    }
+
+    fn note(&self) -> Option<String> {
+        (*self != Self::default()).then(|| serde_json::to_string(self).expect("keys are plain data"))
+    }
+
+    /// What of it `other` does not have.
+    fn without(&self, other: &Self) -> Self {
+        let less = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect();
+        Self {
+            labels: less(&self.labels, &other.labels),
+            annotations: less(&self.annotations, &other.annotations),
+            data: less(&self.data, &other.data),
+        }
+    }
+}
+
 /// Everything that a Secret says besides the value: it can be brought up to date without knowing the value.
 #[derive(Clone, Debug)]
 pub struct Details {
     owner: Option<OwnerReference>,
-    labels: BTreeMap<&'static str, String>,
-    annotations: BTreeMap<&'static str, String>,
-    data: BTreeMap<&'static str, String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    data: BTreeMap<String, String>,
+    given: Given,
+    gone: Given,
 }
 
 impl Details {
-    /// What the Secret says when it holds `record`.
-    pub fn of(world: &World, terms: &TokenTerms, record: &Record) -> Self {
+    /// What the Secret says when it holds `record`, where now stands what is `held`.
+    pub fn of(world: &World, terms: &TokenTerms, record: &Record, held: &Held) -> Self {
+        let (shape, given) = (&terms.shape, Given::of(terms, record));
+        let stood = if let Held::Ours(secret) = held { Given::noted(secret) } else { Given::default() };
+        let labels = [(name::MANAGED_BY, name::MANAGER.to_owned()), (name::OWNER_UID, world.uid().to_owned())];
+        let annotations = [(name::GENERATION, record.generation.to_string()), (name::TOKEN_ID, record.id.clone())];
+        let note = given.note().map(|note| (name::GIVEN, note));
+        let data = [
+            (secret::TOKEN_ID, record.id.clone()),
+            (secret::ENDPOINT, terms.endpoint.clone()),
+            (secret::ORGANIZATION, terms.organization.clone()),
+        ];
         Self {
             owner: world.token.controller_owner_ref(&()),
-            labels: [(name::MANAGED_BY, name::MANAGER.to_owned()), (name::OWNER_UID, world.uid().to_owned())].into(),
-            annotations: [(name::GENERATION, record.generation.to_string()), (name::TOKEN_ID, record.id.clone())]
-                .into(),
-            data: [
-                (secret::TOKEN_ID, record.id.clone()),
-                (secret::ENDPOINT, terms.endpoint.clone()),
-                (secret::ORGANIZATION, terms.organization.clone()),
-            ]
-            .into(),
+            labels: joined(&shape.labels, labels),
+            annotations: joined(&shape.annotations, annotations.into_iter().chain(note)),
+            data: joined(&shape.plain, data),
+            gone: stood.without(&given),
+            given,
         }
     }
 
     /// Whether `secret` says all of it.
     pub fn stand_in(&self, secret: &SealedSecret) -> bool {
-        let says = |observed: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<&str, String>| {
-            wanted
-                .iter()
-                .all(|(&key, value)| observed.as_ref().is_some_and(|observed| observed.get(key) == Some(value)))
+        let says = |observed: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+            wanted.iter().all(|(key, value)| observed.get(key) == Some(value))
         };
-        let sealed = |(&key, value): (&&str, &String)| secret.data.get(key) == Some(&Sealed::of(value));
-        says(&secret.metadata.labels, &self.labels)
-            && says(&secret.metadata.annotations, &self.annotations)
+        let sealed = |(key, value): (&String, &String)| secret.data.get(key) == Some(&Sealed::of(value));
+        says(secret.labels(), &self.labels)
+            && says(secret.annotations(), &self.annotations)
+            && secret.annotations().get(name::GIVEN) == self.given.note().as_ref()
             && self.data.iter().all(sealed)
     }
 
     /// As changes to a Secret that stands.
     pub fn changes(&self) -> Value {
-        let data: Map<String, Value> =
-            self.data.iter().map(|(&key, value)| (key.to_owned(), STANDARD.encode(value).into())).collect();
-        json!({ "metadata": { "labels": self.labels, "annotations": self.annotations }, "data": data })
+        let none = || Value::Null;
+        let note = self.given.note().is_none().then(|| (name::GIVEN.to_owned(), none()));
+        let gone = |keys: &BTreeSet<String>| keys.iter().map(|key| (key.clone(), none())).collect::<Map<_, _>>();
+        let (mut labels, mut annotations, mut data) =
+            (gone(&self.gone.labels), gone(&self.gone.annotations), gone(&self.gone.data));
+        labels.extend(self.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
+        annotations.extend(note);
+        annotations.extend(self.annotations.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
+        data.extend(self.data.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value).into())));
+        json!({ "metadata": { "labels": labels, "annotations": annotations }, "data": data })
     }
 }
 
-/// As changes to a Secret whose token was ended and that is kept: nothing of the value is left in it.
-pub fn emptied() -> Value {
-    json!({ "metadata": {}, "data": { secret::TOKEN: "" } })
+/// As changes to `secret`, whose token was ended and that is kept: nothing of the value is left in it.
+pub fn emptied(secret: &SealedSecret) -> Value {
+    let data: Map<_, _> = of_value(secret).into_iter().map(|key| (key, Value::from(""))).collect();
+    json!({ "metadata": {}, "data": data })
+}
+
+/// Whether nothing of the value is left in `secret`.
+pub fn is_empty(secret: &SealedSecret) -> bool {
+    of_value(secret).iter().all(|key| secret.data.get(key) == Some(&Sealed::of("")))
+}
+
+/// The keys that may hold something of the value: its own, and those that users chose.
+fn of_value(secret: &SealedSecret) -> BTreeSet<String> {
+    let mut keys = Given::noted(secret).data;
+    keys.insert(secret::TOKEN.to_owned());
+    keys
+}
+
+/// What users chose and what is always said; the latter wins.
+fn joined(
+    chosen: &BTreeMap<String, String>,
+    ours: impl IntoIterator<Item = (&'static str, String)>,
+) -> BTreeMap<String, String> {
+    let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value));
+    chosen.clone().into_iter().chain(ours).collect()
 }
 
 /// A whole Secret, the value in it.
@@ -76,27 +167,35 @@ pub struct Delivery<'a> {
     name: &'a str,
     namespace: &'a str,
     details: Details,
-    encoded: Zeroizing<String>,
+    encoded: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl<'a> Delivery<'a> {
-    /// The Secret that delivers `plaintext`, which `record` is about.
-    pub fn new(world: &'a World, terms: &TokenTerms, record: &Record, plaintext: &Plaintext) -> Self {
+    /// The Secret that delivers `plaintext`, which `record` is about and `made` was made of, where now stands what is `held`.
+    pub fn new(
+        world: &'a World,
+        terms: &TokenTerms,
+        record: &Record,
+        (plaintext, made): (&Plaintext, &Made),
+        held: &Held,
+    ) -> Self {
+        let encode = |text: &str| Zeroizing::new(STANDARD.encode(text));
+        let mut encoded: BTreeMap<_, _> = made.iter().map(|(key, text)| (key.to_owned(), encode(text))).collect();
+        encoded.insert(secret::TOKEN.to_owned(), encode(plaintext.expose()));
         Self {
             name: world.token.secret_name(),
             namespace: world.namespace(),
-            details: Details::of(world, terms, record),
-            encoded: Zeroizing::new(STANDARD.encode(plaintext.expose())),
+            details: Details::of(world, terms, record, held),
+            encoded,
         }
     }
 }
 
 impl SecretBody for Delivery<'_> {
-    fn with(&self, preconditions: Map<String, Value>) -> impl Serialize {
-        let mut data: BTreeMap<&str, Zeroizing<String>> = BTreeMap::new();
-        data.extend(self.details.data.iter().map(|(&key, value)| (key, Zeroizing::new(STANDARD.encode(value)))));
-        data.insert(secret::TOKEN, self.encoded.clone());
+    fn whole(&self, preconditions: Map<String, Value>) -> impl Serialize {
         let details = &self.details;
+        let mut data = self.encoded.clone();
+        data.extend(details.data.iter().map(|(key, value)| (key.clone(), Zeroizing::new(STANDARD.encode(value)))));
         Whole {
             api_version: "v1",
             kind: "Secret",
@@ -112,6 +211,14 @@ impl SecretBody for Delivery<'_> {
             data,
         }
     }
+
+    fn changes(&self, preconditions: Map<String, Value>) -> impl Serialize {
+        let mut changes = self.details.changes();
+        let mut metadata = std::mem::take(&mut changes["metadata"]);
+        metadata.as_object_mut().expect("changes have metadata").extend(preconditions);
+        let data = std::mem::take(&mut changes["data"]);
+        Changes { metadata, data: Data { plain: data, encoded: self.encoded.clone() } }
+    }
 }
 
 /// A Secret as it is sent. It cannot be printed.
@@ -123,7 +230,7 @@ struct Whole {
     #[serde(rename = "type")]
     type_: &'static str,
     metadata: Metadata,
-    data: BTreeMap<&'static str, Zeroizing<String>>,
+    data: BTreeMap<String, Zeroizing<String>>,
 }
 
 #[derive(Serialize)]
@@ -132,16 +239,31 @@ struct Metadata {
     name: String,
     namespace: String,
     owner_references: Vec<OwnerReference>,
-    labels: BTreeMap<&'static str, String>,
-    annotations: BTreeMap<&'static str, String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
     #[serde(flatten)]
     preconditions: Map<String, Value>,
+}
+
+/// Changes to a Secret as they are sent. They cannot be printed.
+#[derive(Serialize)]
+struct Changes {
+    metadata: Value,
+    data: Data,
+}
+
+#[derive(Serialize)]
+struct Data {
+    #[serde(flatten)]
+    plain: Value,
+    #[serde(flatten)]
+    encoded: BTreeMap<String, Zeroizing<String>>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{
-        fixture::{UID, plaintext, served},
+        fixture::{ACCOUNT_UID, UID, changed, new, own_account, plaintext, served},
         observe::Held,
     };
     use super::*;
@@ -150,16 +272,33 @@ mod tests {
 
     fn stands(change: Change) -> bool {
         let world = served().with_secret(change);
-        let (terms, records) = (world.terms().unwrap(), world.records());
         let Held::Ours(secret) = &world.secret else { panic!("it is ours") };
-        Details::of(&world, &terms, records.served().unwrap()).stand_in(secret)
+        details(&world).stand_in(secret)
     }
 
-    fn body(preconditions: Map<String, Value>) -> Value {
-        let world = served();
-        let (terms, records) = (world.terms().unwrap(), world.records());
-        let delivery = Delivery::new(&world, &terms, records.served().unwrap(), &plaintext(1));
-        serde_json::to_value(delivery.with(preconditions)).unwrap()
+    fn details(world: &World) -> Details {
+        Details::of(world, &world.terms().unwrap(), world.records().served().unwrap(), &world.secret)
+    }
+
+    /// What is sent of the first value: a whole Secret where there is none.
+    fn body(world: &World, preconditions: Map<String, Value>) -> Value {
+        let (terms, records, plaintext) = (world.terms().unwrap(), world.records(), plaintext(1));
+        let record = records.served().unwrap();
+        let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
+        let delivery = Delivery::new(world, &terms, record, (&plaintext, &made), &world.secret);
+        let sent = match world.secret {
+            Held::Absent => serde_json::to_value(delivery.whole(preconditions)),
+            _ => serde_json::to_value(delivery.changes(preconditions)),
+        };
+        sent.unwrap()
+    }
+
+    fn absent() -> World {
+        served().and(|world| world.secret = Held::Absent)
+    }
+
+    fn shaped(secret: Value) -> World {
+        served().with_spec(&json!({ "secret": secret }))
     }
 
     #[test]
@@ -226,21 +365,135 @@ mod tests {
                 "organization": STANDARD.encode("eem"),
             },
         });
-        assert_eq!(body(preconditions.into_iter().collect()), expected);
+        assert_eq!(body(&absent(), preconditions.into_iter().collect()), expected);
+    }
+
+    /// `annotations`, and that nothing is noted of what users chose.
+    fn note(annotations: &Value) -> Value {
+        let mut annotations = annotations.clone();
+        annotations[name::GIVEN] = Value::Null;
+        annotations
     }
 
     #[test]
     fn changes_say_the_same_but_for_the_value_and_whose_it_is() {
-        let (world, whole) = (served(), body(Map::new()));
-        let (terms, records) = (world.terms().unwrap(), world.records());
-        let changes = Details::of(&world, &terms, records.served().unwrap()).changes();
+        let whole = body(&absent(), Map::new());
+        let changes = details(&served()).changes();
         let mut data = whole["data"].clone();
         data.as_object_mut().unwrap().remove(secret::TOKEN);
         let metadata = &whole["metadata"];
         assert_eq!(
             changes,
-            json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}, "data": data})
+            json!({"metadata": {"labels": metadata["labels"], "annotations": note(&metadata["annotations"])}, "data": data})
         );
         assert!(!changes.to_string().contains(whole["data"][secret::TOKEN].as_str().unwrap()));
+    }
+
+    #[test]
+    fn what_users_choose_is_said_and_noted_and_what_is_always_there_wins() {
+        let world = shaped(json!({
+            "labels": {"team": "shop"},
+            "annotations": {"example.com/note": "a b"},
+            "data": {"client.env": "TOKEN={{ token }}", "url": "{{ endpoint }}/api"},
+        }));
+        let whole = body(&world.and(|world| world.secret = Held::Absent), Map::new());
+        let metadata = &whole["metadata"];
+        assert_eq!(metadata["labels"]["team"], "shop");
+        assert_eq!(metadata["annotations"]["example.com/note"], "a b");
+        let text = format!("TOKEN={}", plaintext(1).expose());
+        assert_eq!(whole["data"]["client.env"], STANDARD.encode(text));
+        assert_eq!(whole["data"]["url"], STANDARD.encode("/api"));
+        assert_eq!(metadata["annotations"][name::GENERATION], "1");
+        let given = r#"{"labels":["team"],"annotations":["example.com/note"],"data":["url"]}"#;
+        assert_eq!(metadata["annotations"][name::GIVEN], given, "the record knows of no key that holds the value");
+        let issued = new_with(&json!({"data": {"client.env": "{{ token }}"}}));
+        let Held::Ours(secret) = &issued.secret else { panic!("it is ours") };
+        assert_eq!(secret.annotations()[name::GIVEN], r#"{"data":["client.env"]}"#);
+    }
+
+    /// A world in which the first generation was issued with such a Secret.
+    fn new_with(secret: &Value) -> World {
+        let account = own_account(ACCOUNT_UID);
+        let world = new().and(|world| world.account = Some(std::sync::Arc::new(account)));
+        world.with_spec(&json!({ "secret": secret })).issued(1)
+    }
+
+    #[test]
+    fn what_is_asked_for_no_more_goes_and_what_others_put_there_stays() {
+        let asked = json!({
+            "labels": {"team": "shop", "kept": "a"}, "annotations": {"note": "a"},
+            "data": {"url": "{{ endpoint }}", "client.env": "{{ token }}"}, "serviceBinding": {},
+        });
+        let world = new_with(&asked).with_secret(|secret| {
+            secret.metadata.labels.as_mut().unwrap().insert("theirs".into(), "b".into());
+            secret.data.insert("theirs".into(), Sealed::of("c"));
+        });
+        let less = world.with_spec(&json!({"secret": null})).with_spec(&json!({"secret": {"labels": {"kept": "a"}}}));
+        let Held::Ours(secret) = &less.secret else { panic!("it is ours") };
+        assert!(!details(&less).stand_in(secret));
+        let after = changed(secret, &details(&less).changes());
+        let labels: Vec<_> = after.labels().keys().map(String::as_str).collect();
+        assert_eq!(labels, ["app.kubernetes.io/managed-by", "kept", "theirs", "tokenry.dev/owner-uid"]);
+        assert!(!after.annotations().contains_key("note"));
+        let keys: Vec<_> = after.data.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["endpoint", "organization", "theirs", "token", "token-id"]);
+        let less = less.with_secret(|secret| *secret = after.clone());
+        assert!(details(&less).stand_in(&after));
+    }
+
+    #[test]
+    fn a_note_that_someone_wrote_takes_nothing_away_that_is_ours() {
+        for note in [
+            r#"{"labels":["tokenry.dev/owner-uid"],"annotations":["tokenry.dev/generation"],"data":["token","endpoint"]}"#,
+            "not JSON",
+            "",
+            r#"{"data":7}"#,
+        ] {
+            let world = served().with_secret(|secret| {
+                secret.metadata.annotations.as_mut().unwrap().insert(name::GIVEN.into(), note.into());
+            });
+            let changes = details(&world).changes();
+            assert_eq!(changes, note_gone(&details(&served()).changes()), "{note}");
+            assert_eq!(body(&world, Map::new())["data"][secret::TOKEN], STANDARD.encode(plaintext(1).expose()));
+        }
+    }
+
+    fn note_gone(changes: &Value) -> Value {
+        let mut changes = changes.clone();
+        changes["metadata"]["annotations"][name::GIVEN] = Value::Null;
+        changes
+    }
+
+    #[test]
+    fn a_binding_says_where_the_api_is_once_it_is_known() {
+        let of = |world: &World| {
+            let whole = body(&world.clone().and(|world| world.secret = Held::Absent), Map::new());
+            ["type", "provider", "host", "port", "uri"].map(|key| {
+                let value = whole["data"][key].as_str().unwrap_or_else(|| panic!("{key} is not there"));
+                String::from_utf8(STANDARD.decode(value).unwrap()).unwrap()
+            })
+        };
+        let world = shaped(json!({"serviceBinding": {}}));
+        assert_eq!(of(&world), ["api-token", "tokenry", "", "", ""]);
+        let at = |uri: &str| world.clone().at_endpoint(uri);
+        let uri = "https://admin.example.com";
+        assert_eq!(of(&at(uri)), ["api-token", "tokenry", "admin.example.com", "443", uri]);
+        assert_eq!(of(&at("http://eem-admin.events.svc:8080"))[2..4], ["eem-admin.events.svc", "8080"]);
+        assert_eq!(of(&at("http://eem-admin.events.svc"))[3], "80");
+        let named = shaped(json!({"serviceBinding": {"type": "kafka", "provider": "acme"}}));
+        assert_eq!(of(&named)[..2], ["kafka", "acme"]);
+    }
+
+    #[test]
+    fn nothing_of_the_value_is_left_where_an_ended_tokens_secret_is_kept() {
+        let world = new_with(&json!({"data": {"client.env": "TOKEN={{ token }}", "url": "{{ endpoint }}/api"}}));
+        let Held::Ours(secret) = &world.secret else { panic!("it is ours") };
+        assert!(!is_empty(secret));
+        let emptied = changed(secret, &emptied(secret));
+        assert!(is_empty(&emptied));
+        for key in [secret::TOKEN, "client.env", "url"] {
+            assert_eq!(emptied.data[key], Sealed::of(""), "{key}");
+        }
+        assert_eq!(emptied.data[secret::TOKEN_ID], secret.data[secret::TOKEN_ID]);
     }
 }

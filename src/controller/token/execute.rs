@@ -1,6 +1,6 @@
 //! Does what was decided: record before publish, by type.
 //!
-//! [`Minted`] can only be recorded, and only what is [`Recorded`] can be published.
+//! What is [`Made`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -12,6 +12,7 @@ use super::{
     progress::Progress,
     restart,
     settle::settle,
+    shape,
     validate::TokenTerms,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         name,
     },
     outside::{Refusal, Standing, entropy, writer::Address},
-    token::{Digest, Plaintext, Record, format},
+    token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 
 /// Does it. A stale view ends the pass at the record: a value is only published once its digest stands. (An account may have
@@ -69,8 +70,12 @@ async fn mint(
         Err(Refusal::Stale) => return Err(Refusal::Stale),
         Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::AccountFailed, refusal))),
     };
-    let minted = Minted::draw(world, terms)?;
-    let recorded = minted.record(rooms, world, terms, Progress { bound: Some(bound), ..done }).await?;
+    let done = Progress { bound: Some(bound), ..done };
+    let minted = match Minted::draw(world, terms)?.made(terms) {
+        Ok(minted) => minted,
+        Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, refusal))),
+    };
+    let recorded = minted.record(rooms, world, terms, done).await?;
     Ok(recorded.publish(rooms, world, terms).await)
 }
 
@@ -98,7 +103,7 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
 async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {
     let records = world.records();
     let (Held::Ours(secret), Some(served)) = (&world.secret, records.served()) else { return Ok(done) };
-    let changes = Details::of(world, terms, served).changes();
+    let changes = Details::of(world, terms, served, &world.secret).changes();
     let answer = rooms.writer.amend(&**secret, changes).await;
     concluded(answer.map(|_| ()), done)
 }
@@ -107,11 +112,11 @@ async fn withdraw(rooms: &Rooms, world: &World, done: Progress) -> Result<Progre
     match (&world.secret, world.token.on_revoke()) {
         (Held::Ours(_), _) if world.is_withdrawn() => Ok(done),
         (Held::Ours(secret), OnRevoke::Keep) => {
-            let answer = rooms.writer.amend(&**secret, delivery::emptied()).await;
+            let answer = rooms.writer.amend(&**secret, delivery::emptied(secret)).await;
             concluded(answer.map(|_| ()), done)
         }
         (Held::Ours(secret), OnRevoke::Delete) => concluded(rooms.writer.delete(&**secret).await, done),
-        (Held::Absent | Held::Foreign, _) => Ok(done),
+        (Held::Absent | Held::Retyped(_) | Held::Foreign, _) => Ok(done),
     }
 }
 
@@ -119,7 +124,7 @@ async fn withdraw(rooms: &Rooms, world: &World, done: Progress) -> Result<Progre
 async fn conceal(rooms: &Rooms, world: &World, outcome: ClaimOutcome, done: Progress) -> Result<Progress, Refusal> {
     let done = match &world.secret {
         Held::Ours(secret) => concluded(rooms.writer.delete(&**secret).await, done)?,
-        Held::Absent | Held::Foreign => done,
+        Held::Absent | Held::Retyped(_) | Held::Foreign => done,
     };
     let claim = done.failure.is_none().then(|| claim(world, outcome)).flatten();
     Ok(Progress { claim, ..done })
@@ -151,6 +156,13 @@ struct Minted {
     record: Record,
 }
 
+/// A drawn value, and all that the Secret will hold of it.
+struct Made {
+    plaintext: Plaintext,
+    made: shape::Made,
+    record: Record,
+}
+
 impl Minted {
     fn draw(world: &World, terms: &TokenTerms) -> Result<Self, Refusal> {
         let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
@@ -160,6 +172,16 @@ impl Minted {
         Ok(Self { plaintext, record })
     }
 
+    /// Makes the keys that hold it: before anything is on record, so that one that cannot be made leaves nothing behind.
+    fn made(self, terms: &TokenTerms) -> Result<Made, Refusal> {
+        let Self { plaintext, record } = self;
+        let too_long = |key: String| Refusal::Invalid(format!("spec.secret.data[{key}]: {TooLong}"));
+        let (made, rendered) = terms.shape.make(&record.id, &plaintext).map_err(too_long)?;
+        Ok(Made { plaintext, made, record: Record { rendered, ..record } })
+    }
+}
+
+impl Made {
     /// Writes the record: from now on whoever presents the value is let in. With the version that was observed, so a stale
     /// cache or a second replica gets a conflict and nothing else happens.
     async fn record(
@@ -173,14 +195,13 @@ impl Minted {
         let status = settle(world, &Ok(terms.clone()), &progress).status;
         let seen = version(&*world.token);
         let receipt = rooms.writer.status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS).await?;
-        Ok(Recorded { plaintext: self.plaintext, record: self.record, version: receipt.version, progress })
+        Ok(Recorded { minted: self, version: receipt.version, progress })
     }
 }
 
 /// A value whose digest is on record.
 struct Recorded {
-    plaintext: Plaintext,
-    record: Record,
+    minted: Made,
     version: Version,
     progress: Progress,
 }
@@ -188,14 +209,15 @@ struct Recorded {
 impl Recorded {
     /// Writes the Secret: from now on workloads read the value.
     async fn publish(self, rooms: &Rooms, world: &World, terms: &TokenTerms) -> (Version, Progress) {
-        let delivery = Delivery::new(world, terms, &self.record, &self.plaintext);
+        let Made { plaintext, made, record } = &self.minted;
+        let delivery = Delivery::new(world, terms, record, (plaintext, made), &world.secret);
         let standing = match &world.secret {
             Held::Ours(secret) => Standing::seen(&**secret),
-            Held::Absent | Held::Foreign => Standing::Absent,
+            Held::Absent | Held::Retyped(_) | Held::Foreign => Standing::Absent,
         };
-        let answer = rooms.writer.apply_secret(&address(world), &standing, &delivery).await;
+        let answer = rooms.writer.write_secret(&address(world), &standing, &delivery).await;
         let progress = match answer {
-            Ok(receipt) => Progress { published: Some((self.record.generation, receipt.at)), ..self.progress },
+            Ok(receipt) => Progress { published: Some((record.generation, receipt.at)), ..self.progress },
             Err(refusal) => self.progress.failed(Reason::PublishFailed, refusal),
         };
         (self.version, progress)
@@ -207,7 +229,7 @@ impl Recorded {
 pub(super) fn next_generation(world: &World) -> i64 {
     let in_secret = match &world.secret {
         Held::Ours(secret) => secret.annotations().get(name::GENERATION).and_then(|number| number.parse::<u32>().ok()),
-        Held::Absent | Held::Foreign => None,
+        Held::Absent | Held::Retyped(_) | Held::Foreign => None,
     };
     let in_status = world.status().last_generation.unwrap_or(0);
     in_status.max(world.records().last_generation()).max(in_secret.map_or(0, i64::from)).saturating_add(1)

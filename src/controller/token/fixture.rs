@@ -21,6 +21,7 @@ use crate::{
     crd::{
         Account, ApiToken, Instance, SealedSecret,
         api_token::{ApiTokenStatus, BoundAccount},
+        instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
     },
     outside::writer::SecretBody,
     token::{Plaintext, Record, format},
@@ -138,6 +139,15 @@ impl World {
         self.and(|world| world.instance = Some(Arc::new(instance(spec))))
     }
 
+    /// With the URI of the Admin API.
+    pub fn at_endpoint(self, uri: &str) -> Self {
+        self.and(|world| {
+            let endpoint = EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri: uri.into() };
+            let instance = Arc::make_mut(world.instance.as_mut().unwrap());
+            instance.status = Some(InstanceStatus { endpoints: vec![endpoint], ..InstanceStatus::default() });
+        })
+    }
+
     pub fn with_secret(self, change: impl FnOnce(&mut SealedSecret)) -> Self {
         self.and(|world| {
             let Held::Ours(secret) = &mut world.secret else { panic!("there is no Secret of ours") };
@@ -173,6 +183,8 @@ impl World {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let id = format::id(plaintext.expose()).unwrap();
         let record = terms.record(next_generation(self), id, plaintext.digest(), self.now);
+        let (_, rendered) = terms.shape.make(&record.id, &plaintext).unwrap();
+        let record = Record { rendered, ..record };
         let uid = self.account.as_ref().and_then(|account| account.metadata.uid.clone()).unwrap();
         Progress {
             bound: Some(BoundAccount { name: self.token.account_name().0.into(), uid }),
@@ -181,11 +193,15 @@ impl World {
         }
     }
 
-    /// The Secret that delivers the `draw`th value as `record`.
+    /// The Secret that delivers the `draw`th value as `record`: made, or changed by a merge.
     pub fn delivered(&self, record: &Record, draw: u64) -> SealedSecret {
-        let delivery = Delivery::new(self, &self.terms().unwrap(), record, &plaintext(draw));
-        let body = serde_json::to_value(delivery.with(Map::new())).unwrap();
-        serde_json::from_value(body).unwrap()
+        let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
+        let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
+        let delivery = Delivery::new(self, &terms, record, (&plaintext, &made), &self.secret);
+        match &self.secret {
+            Held::Ours(secret) => changed(secret, &serde_json::to_value(delivery.changes(Map::new())).unwrap()),
+            _ => serde_json::from_value(serde_json::to_value(delivery.whole(Map::new())).unwrap()).unwrap(),
+        }
     }
 
     /// With the Secret that delivers the `draw`th value as `record`.
@@ -202,6 +218,23 @@ impl World {
         // Why it was minted is known before the Secret changes.
         self.holding(&record, draw).settled(&Progress { published, ..progress })
     }
+}
+
+/// `secret` after `changes`, a merge patch of its labels, annotations and data.
+pub fn changed(secret: &SealedSecret, changes: &Value) -> SealedSecret {
+    fn patch<T: DeserializeOwned>(of: &mut BTreeMap<String, T>, changes: &Value) {
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            of.remove(key);
+            if !value.is_null() {
+                of.insert(key.clone(), serde_json::from_value(value.clone()).unwrap());
+            }
+        }
+    }
+    let mut secret = secret.clone();
+    patch(secret.metadata.labels.get_or_insert_default(), &changes["metadata"]["labels"]);
+    patch(secret.metadata.annotations.get_or_insert_default(), &changes["metadata"]["annotations"]);
+    patch(&mut secret.data, &changes["data"]);
+    secret
 }
 
 /// RFC 7386.

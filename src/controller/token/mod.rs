@@ -9,6 +9,7 @@ mod observe;
 mod progress;
 mod restart;
 mod settle;
+mod shape;
 #[cfg(test)]
 mod simulation;
 mod validate;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::restart::{self, Found, Pending};
+use super::{
+    delivery::is_empty,
+    restart::{self, Found, Pending},
+};
 use crate::{
     controller::{Rooms, instance},
     crd::{
@@ -14,7 +17,7 @@ use crate::{
         belongs, secret,
     },
     outside::Refusal,
-    token::{Digest, Limit, Records},
+    token::{Digest, Limit, Record, Records, Rendered},
 };
 
 /// Everything a pass over a token knows.
@@ -47,7 +50,9 @@ pub enum Held {
     Absent,
     /// The token's own Secret.
     Ours(Arc<SealedSecret>),
-    /// Something that is not ours by uid, or by type.
+    /// One of the token's own that has come to be of this type.
+    Retyped(String),
+    /// Something that is not ours by uid.
     Foreign,
 }
 
@@ -56,19 +61,29 @@ impl Held {
     pub fn of(secret: Option<Arc<SealedSecret>>, uid: &str) -> Self {
         match secret {
             None => Self::Absent,
-            Some(secret) if belongs(&*secret, uid) && secret.type_.as_deref() == Some(secret::TYPE) => {
-                Self::Ours(secret)
-            }
-            Some(_) => Self::Foreign,
+            Some(secret) if !belongs(&*secret, uid) => Self::Foreign,
+            Some(secret) if secret.type_.as_deref() == Some(secret::TYPE) => Self::Ours(secret),
+            Some(secret) => Self::Retyped(secret.type_.clone().unwrap_or_default()),
         }
     }
 
     /// The digest of the value that our own Secret holds.
     pub fn digest(&self) -> Option<Digest> {
+        self.digest_of(secret::TOKEN)
+    }
+
+    /// The digest of what a key of our own Secret holds.
+    pub fn digest_of(&self, key: &str) -> Option<Digest> {
         match self {
-            Self::Ours(secret) => secret.data.get(secret::TOKEN).and_then(|sealed| sealed.digest()),
-            Self::Absent | Self::Foreign => None,
+            Self::Ours(secret) => secret.data.get(key).and_then(|sealed| sealed.digest()),
+            Self::Absent | Self::Retyped(_) | Self::Foreign => None,
         }
+    }
+
+    /// Whether our own Secret holds the value of `record`, and each key that was made of it.
+    pub fn holds(&self, record: &Record) -> bool {
+        let stands = |rendered: &Rendered| self.digest_of(&rendered.key) == Some(rendered.sha256);
+        self.digest() == Some(record.sha256) && record.rendered.iter().all(stands)
     }
 }
 
@@ -113,8 +128,8 @@ impl World {
     pub fn is_withdrawn(&self) -> bool {
         match (&self.secret, self.token.on_revoke()) {
             (Held::Absent, _) => true,
-            (Held::Ours(_), OnRevoke::Keep) => self.secret.digest() == Some(Digest::of("")),
-            (Held::Ours(_), OnRevoke::Delete) | (Held::Foreign, _) => false,
+            (Held::Ours(secret), OnRevoke::Keep) => is_empty(secret),
+            (Held::Ours(_), OnRevoke::Delete) | (Held::Retyped(_) | Held::Foreign, _) => false,
         }
     }
 
@@ -196,6 +211,5 @@ fn cache_agrees(world: &World) -> bool {
         return world.secret == Held::Absent;
     }
     let records = world.records();
-    let served = records.served().map(|record| record.sha256);
-    records.recorded().next().is_none() && served.is_some() && served == world.secret.digest()
+    records.recorded().next().is_none() && records.served().is_some_and(|served| world.secret.holds(served))
 }

@@ -23,7 +23,7 @@ use crate::{
     outside::events::Note,
     token::{
         Ending, Record, Records,
-        schedule::{expires_soon_from, rotates_at},
+        schedule::{expires_soon_from, free_from, rotates_at},
     },
 };
 
@@ -36,11 +36,8 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     }
     let records = records(world, terms, progress);
     let revocation = revocation(world, progress);
-    let rotates = terms
-        .as_ref()
-        .ok()
-        .filter(|_| rotating(world, progress))
-        .and_then(|terms| rotates_at(&records, &terms.life, world.uid(), world.now));
+    let rotating = terms.as_ref().ok().filter(|_| rotating(world, progress));
+    let rotates = rotating.and_then(|terms| next(world, terms, &records));
     let claim = claim(world, progress, &records);
     let served = records.served().filter(|_| revocation.is_none());
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
@@ -72,6 +69,14 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     Settled { status, notes, wake }
 }
 
+/// When the next generation is due: on schedule, or as soon as it may come where what is asked for has changed.
+fn next(world: &World, terms: &TokenTerms, records: &Records) -> Option<Timestamp> {
+    let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
+    let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
+    let free = free_from(records).filter(|_| changed && !world.token.is_shown_once());
+    scheduled.into_iter().chain(free).min()
+}
+
 fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Records {
     let mut records = world.records();
     if let Some(record) = &progress.recorded {
@@ -89,6 +94,9 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
         records.revoke();
     }
     records.prune();
+    if let Ok(terms) = terms {
+        records.forget_made(|key| terms.shape.is_of_value(key));
+    }
     records
 }
 

@@ -14,7 +14,7 @@ use super::{
     decide::Act,
     delivery::Details,
     execute::claim,
-    fixture::{UID, new, own_account},
+    fixture::{UID, changed, new, own_account},
     observe::{Held, World},
     progress::{Failure, Progress},
     validate::TokenTerms,
@@ -171,7 +171,7 @@ impl Sim {
     fn standing(&self) -> Option<String> {
         match &self.world.secret {
             Held::Ours(secret) => secret.metadata.resource_version.clone(),
-            Held::Absent | Held::Foreign => None,
+            Held::Absent | Held::Retyped(_) | Held::Foreign => None,
         }
     }
 
@@ -269,14 +269,11 @@ impl Sim {
             return failed(done, Refusal::Forbidden("no".into()));
         }
         let (terms, records) = (self.world.terms().unwrap(), self.world.records());
-        let changes = Details::of(&self.world, &terms, records.served().unwrap()).changes();
+        let changes = Details::of(&self.world, &terms, records.served().unwrap(), &self.world.secret).changes();
         let version = self.version();
         self.world = self.world.clone().with_secret(|secret| {
-            let strings = |value: &Value| serde_json::from_value::<Vec<(String, String)>>(pairs(value)).unwrap();
+            *secret = changed(secret, &changes);
             secret.metadata.resource_version = version;
-            secret.metadata.labels.get_or_insert_default().extend(strings(&changes["metadata"]["labels"]));
-            secret.metadata.annotations.get_or_insert_default().extend(strings(&changes["metadata"]["annotations"]));
-            secret.data.extend(serde_json::from_value::<Vec<(String, Sealed)>>(pairs(&changes["data"])).unwrap());
         });
         done
     }
@@ -465,10 +462,6 @@ impl Sim {
 
 fn failed(progress: Progress, refusal: Refusal) -> Progress {
     Progress { failure: Some(Failure { reason: Reason::PublishFailed, refusal }), ..progress }
-}
-
-fn pairs(object: &Value) -> Value {
-    object.as_object().unwrap().iter().map(|(key, value)| json!([key, value])).collect()
 }
 
 fn lasts_no_longer(after: &Record, before: &Record) -> bool {

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     observe::{Bound, Held, World},
     restart,
+    shape::{Shape, shape},
 };
 use crate::{
     access::{self, Namespace},
@@ -14,6 +15,7 @@ use crate::{
         api_token::{Expiry, Previous, RotationSchedule},
         belongs,
         fault::{calendar, parsed, told},
+        secret,
         window::windows,
     },
     token::{
@@ -40,6 +42,8 @@ pub struct TokenTerms {
     pub organization: String,
     /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
     pub endpoint: String,
+    /// What the Secret looks like besides.
+    pub shape: Shape,
 }
 
 impl TokenTerms {
@@ -77,20 +81,21 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     restart::faults(world, &mut faults);
     let claim_within = claim_within(world, &mut faults);
     policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
+    let organization = instance.map_or_else(String::new, |instance| instance.organization().to_owned());
+    let endpoint = instance.map_or_else(String::new, endpoint);
+    let shape = shape(world, &organization, &endpoint, &mut faults);
     let life = policy.map(|policy| (terms(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
-    match (instance, life) {
-        (Some(instance), Some((life, regenerate))) if faults.is_empty() => {
-            let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
-            Ok(TokenTerms {
-                life,
-                regenerate,
-                claim_within,
-                organization: instance.organization().to_owned(),
-                endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone()),
-            })
+    match life {
+        Some((life, regenerate)) if faults.is_empty() => {
+            Ok(TokenTerms { life, regenerate, claim_within, organization, endpoint, shape })
         }
         _ => Err(faults),
     }
+}
+
+fn endpoint(instance: &Instance) -> String {
+    let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
+    endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone())
 }
 
 fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instance> {
@@ -174,10 +179,24 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
 }
 
 fn secret(world: &World, faults: &mut Vec<Fault>) {
+    let name = world.token.secret_name();
+    if let Held::Ours(secret) = &world.secret
+        && secret.immutable == Some(true)
+    {
+        let message = format!(
+            "Secret {name} was made immutable; delete it, and a new value is delivered in another, or give another secret.name"
+        );
+        faults.push(Fault::new(Reason::SecretImmutable, "spec.secret", message));
+    }
+    if let Held::Retyped(type_) = &world.secret {
+        let message = format!(
+            "Secret {name} is of type {type_:?}, not {:?}; delete it, or give another secret.name",
+            secret::TYPE
+        );
+        faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
+    }
     if world.secret == Held::Foreign {
-        let name = world.token.secret_name();
-        let message =
-            format!("a Secret {name} exists and is not this token's; delete it, or give secret.name in a new ApiToken");
+        let message = format!("a Secret {name} exists and is not this token's; delete it, or give another secret.name");
         faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
     }
 }
@@ -416,6 +435,7 @@ mod tests {
             claim_within: None,
             organization: "acme".into(),
             endpoint: "https://eem-admin.events.svc".into(),
+            shape: validate(&world).unwrap().shape,
         };
         assert_eq!(validate(&world), Ok(terms));
         assert_eq!(validate(&new()).unwrap().endpoint, "");
@@ -424,7 +444,7 @@ mod tests {
 
     #[test]
     fn each_thing_around_it_that_is_wrong_is_one_fault() {
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 10] = [
             ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
             ("NamespaceNotAdmitted spec.instanceRef", |world| {
                 world
@@ -452,11 +472,31 @@ mod tests {
                 })
             }),
             ("SecretForeign spec.secret.name", |world| world.and(|world| world.secret = Held::Foreign)),
+            ("SecretForeign spec.secret.name", |world| {
+                world.and(|world| world.secret = Held::Retyped("Opaque".into()))
+            }),
         ];
         assert!(validate(&new()).is_ok());
         for (fault, wrong) in cases {
             assert_eq!(faults(&wrong(new())), [fault]);
         }
+    }
+
+    #[test]
+    fn a_secret_that_nothing_can_be_delivered_in_is_a_fault_that_says_why() {
+        let told = |world: &World| validate(world).unwrap_err()[0].to_string();
+        let immutable = served().with_secret(|secret| secret.immutable = Some(true));
+        assert_eq!(faults(&immutable), ["SecretImmutable spec.secret"]);
+        assert_eq!(
+            told(&immutable),
+            "spec.secret: Secret ci was made immutable; delete it, and a new value is delivered in another, or give another secret.name"
+        );
+        assert!(validate(&served().with_secret(|secret| secret.immutable = Some(false))).is_ok());
+        let retyped = served().and(|world| world.secret = Held::Retyped("Opaque".into()));
+        assert_eq!(
+            told(&retyped),
+            "spec.secret.name: Secret ci is of type \"Opaque\", not \"tokenry.dev/api-token\"; delete it, or give another secret.name"
+        );
     }
 
     #[test]

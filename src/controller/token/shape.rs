@@ -1,0 +1,285 @@
+//! What `spec.secret` asks the Secret to look like.
+
+use std::collections::BTreeMap;
+
+use http::Uri;
+use zeroize::Zeroizing;
+
+use super::observe::World;
+use crate::{
+    crd::{
+        Fault,
+        api_token::{SecretTemplate, ServiceBinding},
+        keys, secret,
+    },
+    token::{
+        Digest, Plaintext, Record, Rendered, Template,
+        template::{Around, PLACEHOLDER, PLACEHOLDER_ID, TooLong, Values},
+    },
+};
+
+/// The most that the values of a Secret may come to, in bytes, as the API server counts them.
+const ROOM: usize = 1024 * 1024;
+/// What a service binding says where it is not told.
+const BINDING: (&str, &str) = ("api-token", "tokenry");
+
+/// What the Secret looks like besides what it always says, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Labels that users chose.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that users chose.
+    pub annotations: BTreeMap<String, String>,
+    /// Further keys that are the same whatever the value is.
+    pub plain: BTreeMap<String, String>,
+    of_value: BTreeMap<String, Recipe>,
+    around: Around,
+}
+
+/// What a key is made of that holds the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Recipe {
+    template: Template,
+    /// The digest of what it makes of placeholders: another one means that what it makes has changed.
+    source: Digest,
+}
+
+/// The keys that were made of a value. They can be neither printed nor serialized.
+pub struct Made(BTreeMap<String, Zeroizing<String>>);
+
+impl Made {
+    /// Each key and what it holds.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Zeroizing<String>)> {
+        self.0.iter().map(|(key, text)| (key.as_str(), text))
+    }
+}
+
+impl Shape {
+    /// Whether `key` is made of the value.
+    pub fn is_of_value(&self, key: &str) -> bool {
+        self.of_value.contains_key(key)
+    }
+
+    /// Whether some key is made of something else than when `record` was minted.
+    pub fn has_changed_since(&self, record: &Record) -> bool {
+        let stands = |key: &String, recipe: &Recipe| {
+            record.rendered.iter().any(|rendered| rendered.key == *key && rendered.source == recipe.source)
+        };
+        self.of_value.iter().any(|(key, recipe)| !stands(key, recipe))
+    }
+
+    /// The keys that are made of `value`, and what is put on record of them.
+    ///
+    /// # Errors
+    /// This key would become too long.
+    pub fn make(&self, id: &str, value: &Plaintext) -> Result<(Made, Vec<Rendered>), String> {
+        let values = Values { token: value.expose(), token_id: id, around: &self.around };
+        let (mut made, mut rendered) = (BTreeMap::new(), Vec::new());
+        for (key, recipe) in &self.of_value {
+            let text = recipe.template.render(&values).map_err(|TooLong| key.clone())?;
+            rendered.push(Rendered { key: key.clone(), source: recipe.source, sha256: Digest::of(&*text) });
+            made.insert(key.clone(), text);
+        }
+        Ok((Made(made), rendered))
+    }
+}
+
+/// Checks what is asked for. Templates are tried out with placeholders, so that nothing is minted for one that fails.
+pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec<Fault>) -> Shape {
+    let around = Around {
+        endpoint: endpoint.to_owned(),
+        organization: organization.to_owned(),
+        account: world.token.account_name().0.to_owned(),
+        name: world.token.metadata.name.clone().unwrap_or_default(),
+        namespace: world.namespace().to_owned(),
+    };
+    let Some(asked) = &world.token.spec.secret else { return Shape { around, ..Shape::default() } };
+    marks(&asked.labels, "spec.secret.labels", keys::is_label, keys::LABEL_RULE, faults);
+    let rule = format!("must not be longer than {} characters", keys::ANNOTATION);
+    let is_short = |text: &str| text.chars().count() <= keys::ANNOTATION;
+    marks(&asked.annotations, "spec.secret.annotations", is_short, &rule, faults);
+    let mut shape = Shape {
+        labels: asked.labels.clone(),
+        annotations: asked.annotations.clone(),
+        plain: asked.service_binding.as_ref().map(|asked| binding(asked, endpoint)).unwrap_or_default(),
+        of_value: BTreeMap::new(),
+        around,
+    };
+    data(asked, &mut shape, faults);
+    shape
+}
+
+/// Labels or annotations.
+fn marks(
+    given: &BTreeMap<String, String>,
+    path: &str,
+    is_value: impl Fn(&str) -> bool,
+    rule: &str,
+    faults: &mut Vec<Fault>,
+) {
+    many(given, path, faults);
+    for (key, value) in given {
+        let mut fault = |rule: &str| faults.push(Fault::invalid(format!("{path}[{key}]"), rule));
+        if !keys::is_qualified(key) {
+            fault(keys::QUALIFIED_RULE);
+        } else if keys::is_reserved(key) {
+            fault(keys::RESERVED_RULE);
+        }
+        if !is_value(value) {
+            fault(rule);
+        }
+    }
+}
+
+fn many(given: &BTreeMap<String, String>, path: &str, faults: &mut Vec<Fault>) {
+    if given.len() > keys::MOST {
+        faults.push(Fault::invalid(path.to_owned(), format!("must not have more than {} keys", keys::MOST)));
+    }
+}
+
+fn binding(asked: &ServiceBinding, endpoint: &str) -> BTreeMap<String, String> {
+    let uri: Option<Uri> = endpoint.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let usual = uri.as_ref().and_then(Uri::scheme_str).map_or("", |scheme| if scheme == "http" { "80" } else { "443" });
+    let port = uri.as_ref().and_then(Uri::port_u16).map_or(usual.to_owned(), |port| port.to_string());
+    let or = |given: &Option<String>, usual: &str| given.clone().unwrap_or_else(|| usual.to_owned());
+    [
+        (secret::TYPE_KEY, or(&asked.type_, BINDING.0)),
+        (secret::PROVIDER, or(&asked.provider, BINDING.1)),
+        (secret::HOST, host.to_owned()),
+        (secret::PORT, port),
+        (secret::URI, endpoint.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// Puts the keys of `data` into `shape`.
+fn data(asked: &SecretTemplate, shape: &mut Shape, faults: &mut Vec<Fault>) {
+    const PATH: &str = "spec.secret.data";
+    many(&asked.data, PATH, faults);
+    let around = shape.around.clone();
+    let values = Values::placeholder(&around);
+    let mut room = PLACEHOLDER.len() + PLACEHOLDER_ID.len() + around.endpoint.len() + around.organization.len();
+    room += shape.plain.values().map(String::len).sum::<usize>();
+    for (key, source) in &asked.data {
+        let mut fault = |message: String| faults.push(Fault::invalid(format!("{PATH}[{key}]"), message));
+        if let Some(rule) = broken(key, asked.service_binding.is_some()) {
+            fault(rule.into());
+        }
+        let template = match Template::parse(source) {
+            Ok(template) => template,
+            Err(error) => {
+                fault(error.to_string());
+                continue;
+            }
+        };
+        let Ok(text) = template.render(&values) else {
+            fault(format!("{TooLong}; a Secret holds at most 1 MiB"));
+            continue;
+        };
+        room += text.len();
+        if template.is_of_value() {
+            shape.of_value.insert(key.clone(), Recipe { template, source: Digest::of(&*text) });
+        } else {
+            shape.plain.insert(key.clone(), text.to_string());
+        }
+    }
+    if room > ROOM {
+        let message = format!("the Secret would come to {room} bytes, and holds at most {ROOM}; make its keys shorter");
+        faults.push(Fault::invalid(PATH, message));
+    }
+}
+
+/// The rule that a key of `data` breaks.
+fn broken(key: &str, bound: bool) -> Option<&'static str> {
+    if !keys::is_data(key) {
+        Some(keys::DATA_RULE)
+    } else if keys::OURS.contains(&key) {
+        Some(keys::OURS_RULE)
+    } else if bound && keys::BINDING.contains(&key) {
+        Some(keys::BINDING_RULE)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        fixture::{new, served},
+        validate::validate,
+    };
+    use super::*;
+    use crate::crd::Reason;
+    use serde_json::{Value, json};
+
+    /// Every fault of a Secret that is asked for so.
+    fn faults(secret: Value) -> Vec<Fault> {
+        validate(&new().with_spec(&json!({ "secret": secret }))).expect_err("it has faults")
+    }
+
+    fn one(secret: Value) -> String {
+        let faults = faults(secret);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].reason, Reason::Invalid);
+        faults[0].to_string()
+    }
+
+    #[test]
+    fn each_key_that_breaks_a_rule_is_told_at_its_path() {
+        let data = |key: &str| one(json!({"data": {key: "a"}}));
+        assert_eq!(data("a b"), format!("spec.secret.data[a b]: {}", keys::DATA_RULE));
+        assert_eq!(data("token"), format!("spec.secret.data[token]: {}", keys::OURS_RULE));
+        let bound = one(json!({"serviceBinding": {}, "data": {"host": "a"}}));
+        assert_eq!(bound, format!("spec.secret.data[host]: {}", keys::BINDING_RULE));
+        let label = |key: &str, value: &str| one(json!({"labels": {key: value}}));
+        assert_eq!(label("a/b/c", ""), format!("spec.secret.labels[a/b/c]: {}", keys::QUALIFIED_RULE));
+        assert_eq!(label("tokenry.dev/a", ""), format!("spec.secret.labels[tokenry.dev/a]: {}", keys::RESERVED_RULE));
+        assert_eq!(label("a", "b c"), format!("spec.secret.labels[a]: {}", keys::LABEL_RULE));
+        let long = one(json!({"annotations": {"a": "b".repeat(4097)}}));
+        assert_eq!(long, "spec.secret.annotations[a]: must not be longer than 4096 characters");
+        let many: serde_json::Map<_, _> = (0..33).map(|key| (key.to_string(), json!("a"))).collect();
+        for field in ["data", "labels", "annotations"] {
+            assert_eq!(one(json!({ field: many })), format!("spec.secret.{field}: must not have more than 32 keys"));
+        }
+        assert!(validate(&new().with_spec(&json!({"secret": {"data": {"host": "a"}}}))).is_ok());
+    }
+
+    #[test]
+    fn a_faulty_template_is_told_with_its_line_and_column_and_nothing_changes() {
+        let faulty = json!({"data": {"client.env": "A=1\nTOKEN={{ tokn }}"}});
+        let told = one(faulty.clone());
+        assert!(told.starts_with("spec.secret.data[client.env]: line 2, column 10: there is no tokn"), "{told}");
+        let world = served().with_spec(&json!({ "secret": faulty }));
+        assert_eq!(world.decision().reason, Reason::Invalid);
+        assert_eq!(world.rested().status.records, served().status().records);
+    }
+
+    #[test]
+    fn a_secret_that_would_be_too_large_is_told_before_anything_is_minted() {
+        let keys: serde_json::Map<_, _> = (0..17).map(|key| (key.to_string(), json!("x".repeat(62 * 1024)))).collect();
+        let told = one(json!({ "data": keys }));
+        let rule = "spec.secret.data: the Secret would come to 1079398 bytes, and holds at most 1048576; make its keys shorter";
+        assert_eq!(told, rule);
+        let grown = format!("{{{{ '\\\"'{} }}}}", "|tojson".repeat(40));
+        let told = one(json!({"data": {"a": grown}}));
+        assert_eq!(told, "spec.secret.data[a]: what the template makes is too long; a Secret holds at most 1 MiB");
+    }
+
+    #[test]
+    fn every_faulty_key_is_told() {
+        let secret = json!({"data": {"a": "{{ x }}", "b": "{{ y }}"}, "labels": {"-": "-"}});
+        let paths: Vec<_> = faults(secret).into_iter().map(|fault| fault.path).collect();
+        let labels = "spec.secret.labels[-]";
+        assert_eq!(paths, [labels, labels, "spec.secret.data[a]", "spec.secret.data[b]"]);
+    }
+
+    #[test]
+    fn what_a_template_can_name_is_what_the_token_is() {
+        let source = "{{ endpoint }} {{ organization }} {{ account }} {{ name }} {{ namespace }}";
+        let world = new().at_endpoint("https://a").with_instance(json!({"organization": "acme"}));
+        let world = world.at_endpoint("https://a").with_spec(&json!({"secret": {"data": {"a": source}}}));
+        assert_eq!(validate(&world).unwrap().shape.plain["a"], "https://a acme ci ci events");
+    }
+}

@@ -1,0 +1,186 @@
+//! What the Secret looks like, and what becomes of it when someone else changes it.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    World,
+    clock::{Held, hours},
+    run::served,
+};
+
+impl World {
+    /// Waits until a key of a Secret holds this; nothing: until it is gone.
+    async fn await_key(&self, secret: &str, key: &str, value: Option<&str>) {
+        let what = format!("{key} of Secret {secret} is {value:?}");
+        self.eventually(&what, async || (self.key(secret, key).await.as_deref() == value).then_some(())).await;
+    }
+
+    async fn secret(&self, name: &str) -> Secret {
+        self.api::<Secret>().get(name).await.unwrap()
+    }
+
+    /// Asks for another Secret of the token `ci`.
+    async fn shape(&self, secret: Value) {
+        self.change("ApiToken", "ci", json!({ "secret": secret })).await.unwrap();
+    }
+
+    async fn last_generation(&self) -> Option<i64> {
+        self.token("ci").await.status.unwrap().last_generation
+    }
+
+    /// What is wrong with the token `ci`, once its `Ready` says this reason.
+    async fn await_fault(&self, reason: &str) -> String {
+        self.await_reason("ci", reason).await;
+        self.condition("ci", "Accepted").await.unwrap().message
+    }
+}
+
+#[tokio::test]
+async fn a_secret_has_the_keys_labels_and_annotations_that_are_asked_for() {
+    let (world, clock, _operator, _verifier, first) = served("shape").await;
+    let asked = json!({
+        "labels": {"team": "shop"},
+        "annotations": {"example.com/note": "a, b"},
+        "data": {"url": "{{ endpoint or 'none' }}\n", "client.json": "{\"user\": {{ name | tojson }}}"},
+        "serviceBinding": {"type": "admin"},
+    });
+    world.shape(asked).await;
+    world.await_key("ci", "url", Some("none\n")).await;
+    for (key, value) in [
+        ("client.json", "{\"user\": \"ci\"}"),
+        ("type", "admin"),
+        ("provider", "tokenry"),
+        ("host", ""),
+        ("uri", ""),
+        ("token", &first),
+    ] {
+        assert_eq!(world.key("ci", key).await.as_deref(), Some(value), "{key}");
+    }
+    let secret = world.secret("ci").await;
+    assert_eq!(secret.metadata.labels.unwrap()["team"], "shop");
+    assert_eq!(secret.metadata.annotations.unwrap()["example.com/note"], "a, b");
+    assert_eq!(world.last_generation().await, Some(1), "nothing was minted");
+
+    // What holds the value comes with a new one.
+    world
+        .shape(json!({"data": {"client.env": "TOKEN={{ token }}\n", "basic": "{{ ('ci:' ~ token) | b64encode }}"}}))
+        .await;
+    let second = world.await_generation("ci", 2).await;
+    assert_eq!(world.key("ci", "client.env").await, Some(format!("TOKEN={second}\n")));
+    assert_eq!(world.key("ci", "basic").await, Some(STANDARD.encode(format!("ci:{second}"))));
+    world.await_reason("ci", "Rotating").await;
+
+    // A rotation makes it anew; what others put there stays.
+    world.patch_secret("ci", json!({"metadata": {"labels": {"theirs": "a"}}, "stringData": {"theirs": "b"}})).await;
+    clock.move_by(hours(61 * 24));
+    let third = world.await_generation("ci", 3).await;
+    assert_eq!(world.key("ci", "client.env").await, Some(format!("TOKEN={third}\n")));
+    world.shape(json!({"labels": null, "annotations": null, "data": null, "serviceBinding": null})).await;
+    world.await_key("ci", "client.env", None).await;
+    let secret = world.secret("ci").await;
+    let keys: Vec<_> = secret.data.unwrap().into_keys().collect();
+    assert_eq!(keys, ["endpoint", "organization", "theirs", "token", "token-id"]);
+    let labels: Vec<_> = secret.metadata.labels.unwrap().into_keys().collect();
+    assert_eq!(labels, ["app.kubernetes.io/managed-by", "theirs", "tokenry.dev/owner-uid"]);
+    let annotations: Vec<_> = secret.metadata.annotations.unwrap().into_keys().collect();
+    assert_eq!(annotations, ["tokenry.dev/generation", "tokenry.dev/token-id"]);
+    assert_eq!((world.value("ci").await, world.last_generation().await), (Some(third), Some(3)));
+}
+
+#[tokio::test]
+async fn a_template_that_changes_waits_for_the_overlap_and_says_until_when() {
+    let (world, clock, _operator, _verifier, _) = served("template").await;
+    world.shape(json!({"data": {"a": "{{ token }}"}})).await;
+    let second = world.await_generation("ci", 2).await;
+    world.await_events("ApiToken", "ci", &["FirstIssue", "TemplateChanged"]).await;
+    world.shape(json!({"data": {"a": "2 {{ token }}"}})).await;
+    let ends = world.token("ci").await.status.unwrap().records[0].end().unwrap();
+    let told = async || (world.token("ci").await.status?.rotates_at?.0 == ends).then_some(());
+    world.eventually("status says until when", told).await;
+    assert_eq!((world.key("ci", "a").await, world.last_generation().await), (Some(second), Some(2)));
+    clock.move_to(ends);
+    let third = world.await_generation("ci", 3).await;
+    assert_eq!(world.key("ci", "a").await, Some(format!("2 {third}")));
+}
+
+#[tokio::test]
+async fn a_faulty_template_mints_nothing_and_leaves_what_stands() {
+    let (world, _, _operator, verifier, value) = served("faulty").await;
+    let records = world.token("ci").await.status.unwrap().records;
+    for (template, told) in [
+        ("TOKEN={{ token", "spec.secret.data[a]: line 1, column "),
+        ("x\n{{ tokn }}", "spec.secret.data[a]: line 2, column 4: there is no tokn; a template can name token, "),
+        ("{% for x in token %}{% endfor %}", "spec.secret.data[a]: line 1, column 4: there is nothing to loop over"),
+        ("{{ 'x' * 1000000000 }}", "spec.secret.data[a]: line 1, column 4: is not for these templates; use names, "),
+    ] {
+        world.shape(json!({"data": {"a": template}})).await;
+        let said = async || world.condition("ci", "Accepted").await?.message.starts_with(told).then_some(());
+        world.eventually(&format!("it is told: {told}"), said).await;
+        world.await_reason("ci", "Invalid").await;
+    }
+    let large: serde_json::Map<_, _> = (0..9).map(|key| (key.to_string(), json!("x".repeat(60 * 1024)))).collect();
+    let growing = format!("{{{{ '{}' | urlencode }}}}", "é".repeat(20 * 1024));
+    world.shape(json!({"data": null})).await;
+    let mut data = large;
+    data.extend((10..15).map(|key| (key.to_string(), json!(growing))));
+    world.shape(json!({ "data": data })).await;
+    let fault = world.await_fault("Invalid").await;
+    assert!(fault.starts_with("spec.secret.data: the Secret would come to "), "{fault}");
+    assert_eq!(world.token("ci").await.status.unwrap().records, records);
+    assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));
+    world.shape(json!({"data": null})).await;
+    world.await_reason("ci", "Active").await;
+    assert_eq!(world.last_generation().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_secret_that_was_emptied_or_holds_what_nobody_knows_gets_a_new_value() {
+    let (world, _, _operator, verifier, first) = served("altered").await;
+    world.patch_secret("ci", json!({"data": null})).await;
+    let second = world.await_generation("ci", 2).await;
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (200, 200));
+    world.patch_secret("ci", json!({"stringData": {"token": "tkn_unknown"}})).await;
+    let third = world.await_generation("ci", 3).await;
+    assert_eq!(verifier.present(&world, "tkn_unknown").await, 401);
+    world.shape(json!({"data": {"a": "{{ token }}"}})).await;
+    let asked = json!({"regenerate": {"id": "now"}});
+    world.change("ApiToken", "ci", asked).await.unwrap();
+    let fourth = world.await_generation("ci", 4).await;
+    assert_ne!(third, fourth);
+    world.patch_secret("ci", json!({"stringData": {"a": "mine"}})).await;
+    let fifth = world.await_generation("ci", 5).await;
+    assert_eq!(world.key("ci", "a").await, Some(fifth));
+    let told = ["FirstIssue", "RegenerateAsked", "SecretAltered", "SecretAltered", "SecretAltered"];
+    world.await_events("ApiToken", "ci", &told).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_made_immutable_is_told_until_it_is_deleted() {
+    let (world, _, _operator, verifier, value) = served("immutable").await;
+    world.patch_secret("ci", json!({"immutable": true})).await;
+    let fault = world.await_fault("SecretImmutable").await;
+    assert!(fault.starts_with("spec.secret: Secret ci was made immutable; delete it"), "{fault}");
+    assert_eq!(verifier.present(&world, &value).await, 200, "what stands stays");
+    world.api::<Secret>().delete("ci", &DeleteParams::default()).await.unwrap();
+    world.await_generation("ci", 2).await;
+    world.await_reason("ci", "Rotating").await;
+}
+
+#[tokio::test]
+async fn a_secret_of_another_type_is_left_alone_and_told() {
+    let (world, _, operator, verifier, value) = served("retyped").await;
+    operator.stop().await;
+    let secret = world.secret("ci").await;
+    world.api::<Secret>().delete("ci", &DeleteParams::default()).await.unwrap();
+    let metadata = json!({"name": "ci", "ownerReferences": secret.metadata.owner_references});
+    let opaque = json!({"metadata": metadata, "stringData": {"token": value}});
+    world.create_secret(opaque).await;
+    let _operator = world.operator(&Held::default()).await;
+    let fault = world.await_fault("SecretForeign").await;
+    assert!(fault.starts_with("spec.secret.name: Secret ci is of type \"Opaque\", not "), "{fault}");
+    assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));
+    assert_eq!(world.last_generation().await, Some(1));
+}
