@@ -49,10 +49,6 @@ use crate::token::{
         .message("serviceAccountRef is fixed for life: make another ApiToken for another account"),
     validation = Rule::new("!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)")
         .message("revoked is final: make another ApiToken"),
-    validation = Rule::new(
-        "(has(self.secret) && has(self.secret.name) ? self.secret.name : '') == \
-         (has(oldSelf.secret) && has(oldSelf.secret.name) ? oldSelf.secret.name : '')")
-        .message("secret.name is fixed for life: make another ApiToken, so that no workload loses the Secret it mounts"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
         .message("rotation.overlap must not be longer than expiry.after"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
@@ -267,7 +263,8 @@ pub struct Previous {
     validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
 )]
 pub struct SecretTemplate {
-    /// Its name. Fixed for life. Left out: the token's name.
+    /// Its name. Left out: the token's name. Where it changes, a new value comes in a Secret of the new name, once no overlap
+    /// is running; then that of the old name is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ObjectName>,
     /// Labels that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
@@ -369,6 +366,10 @@ pub struct ApiTokenStatus {
     /// Name of the Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
+    /// Name of another Secret that may hold a value: the next one while the name changes, and then the one of the old name
+    /// until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_secret_name: Option<String>,
     /// The Secret, for Service Binding (servicebinding.io, Provisioned Service).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
@@ -524,6 +525,13 @@ impl ApiToken {
     /// When it ends as a whole.
     pub fn until(&self) -> Option<Timestamp> {
         self.spec.expiry.as_ref()?.at.as_ref().map(|at| at.0)
+    }
+
+    /// The names of all Secrets that are or were to deliver a value: the one asked for, that of the served value, and another.
+    pub fn secret_names(&self) -> [Option<&str>; 3] {
+        let status = self.status.as_ref();
+        let served = status.and_then(|status| status.secret_name.as_deref());
+        [Some(self.secret_name()), served, status.and_then(|status| status.other_secret_name.as_deref())]
     }
 
     /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's own.

@@ -72,6 +72,10 @@ pub enum Reason {
     SecretMissing,
     /// The Secret holds something else than the generation on record.
     SecretAltered,
+    /// Another name is asked for than that of the Secret which holds the value.
+    SecretRenamed,
+    /// The Secret of the old name is still there.
+    SecretLeftOver,
     /// What the keys that hold the value are made of has changed.
     TemplateChanged,
     /// The Secret's other keys, labels or annotations are not as they should be.

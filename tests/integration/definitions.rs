@@ -14,7 +14,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::crd::ApiToken;
+use tokenry::crd::{ApiToken, keys};
 
 use crate::harness::{World, clock::Held, message, root};
 
@@ -358,8 +358,6 @@ async fn what_a_token_is_bound_to_is_fixed_for_life() {
     let secret = |name: &str| json!({"secret": {"name": name}});
     let instance = "instanceRef is fixed for life: make another ApiToken for another Instance";
     let bound = "serviceAccountRef is fixed for life: make another ApiToken for another account";
-    let delivered =
-        "secret.name is fixed for life: make another ApiToken, so that no workload loses the Secret it mounts";
     let afar = json!({"instanceRef": {"name": "eem", "namespace": "other"}});
     for (before, patch, sentence) in [
         (token(json!({})), json!({"instanceRef": {"name": "other"}}), instance),
@@ -368,10 +366,6 @@ async fn what_a_token_is_bound_to_is_fixed_for_life() {
         (token(json!({})), account("ci"), bound),
         (token(account("ci")), account("other"), bound),
         (token(account("ci")), json!({"serviceAccountRef": null}), bound),
-        (token(json!({})), secret("a"), delivered),
-        (token(secret("a")), secret("b"), delivered),
-        (token(secret("a")), json!({"secret": {"name": null}}), delivered),
-        (token(secret("a")), json!({"secret": null}), delivered),
     ] {
         keeps(&world, "ApiToken", (before, patch), sentence).await;
     }
@@ -383,6 +377,55 @@ async fn what_a_token_is_bound_to_is_fixed_for_life() {
     lets(&world, "ApiToken", (whole.clone(), more)).await;
     lets(&world, "ApiToken", (whole.clone(), whole)).await;
     lets(&world, "ApiToken", (token(json!({})), json!({"secret": {}}))).await;
+    for name in [json!({"name": "b"}), json!({"name": null}), Value::Null] {
+        lets(&world, "ApiToken", (token(secret("a")), json!({ "secret": name }))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_secret_has_keys_labels_and_annotations_that_it_can_have() {
+    let world = World::new("keys").await;
+    let of = |secret: Value| token(json!({ "secret": secret }));
+    let longest = "a".repeat(253);
+    for key in ["client.env", "TOKEN", ".env", "a..b", &longest] {
+        accepts(&world, "ApiToken", of(json!({"data": {key: "{{ token }}"}}))).await;
+    }
+    for key in ["", ".", "..a", "a b", "a/b", "é", &"a".repeat(254)] {
+        refuses(&world, "ApiToken", of(json!({"data": {key: "a"}})), "spec.secret.data", keys::DATA_RULE).await;
+    }
+    for key in keys::OURS {
+        refuses(&world, "ApiToken", of(json!({"data": {key: "a"}})), "spec.secret.data", keys::OURS_RULE).await;
+    }
+    for key in keys::BINDING {
+        let bound = of(json!({"data": {key: "a"}, "serviceBinding": {}}));
+        refuses(&world, "ApiToken", bound, "spec.secret", keys::BINDING_RULE).await;
+        accepts(&world, "ApiToken", of(json!({"data": {key: "a"}}))).await;
+    }
+    for field in ["labels", "annotations"] {
+        let path = format!("spec.secret.{field}");
+        for key in ["team", "example.com/team", &format!("{longest}/{}", "b".repeat(63))] {
+            accepts(&world, "ApiToken", of(json!({field: {key: "a"}}))).await;
+        }
+        for key in ["", "/a", "a/b/c", "-a", "Example.com/a", &"a".repeat(64), &format!("{longest}a/b")] {
+            refuses(&world, "ApiToken", of(json!({field: {key: "a"}})), &path, keys::QUALIFIED_RULE).await;
+        }
+        for key in ["tokenry.dev/a", "x.tokenry.dev/a", "app.kubernetes.io/managed-by"] {
+            refuses(&world, "ApiToken", of(json!({field: {key: "a"}})), &path, keys::RESERVED_RULE).await;
+        }
+        accepts(&world, "ApiToken", of(json!({field: {"app.kubernetes.io/name": "", "nottokenry.dev/a": ""}}))).await;
+    }
+    refuses(&world, "ApiToken", of(json!({"labels": {"a": "b c"}})), "spec.secret.labels[a]", keys::LABEL_RULE).await;
+    accepts(&world, "ApiToken", of(json!({"annotations": {"a": "b c"}}))).await;
+    let many: serde_json::Map<_, _> = (0..33).map(|key| (format!("a{key}"), json!("a"))).collect();
+    for field in ["data", "labels", "annotations"] {
+        let path = format!("spec.secret.{field}");
+        refuses(&world, "ApiToken", of(json!({ field: many })), &path, "must have at most 32 items").await;
+    }
+    let long = "x".repeat(64 * 1024 + 1);
+    refuses(&world, "ApiToken", of(json!({"data": {"a": long}})), "spec.secret.data.a", "Too long").await;
+    accepts(&world, "ApiToken", of(json!({"serviceBinding": {"type": "kafka", "provider": "acme"}}))).await;
+    let empty = of(json!({"serviceBinding": {"type": ""}}));
+    refuses(&world, "ApiToken", empty, "spec.secret.serviceBinding.type", "should be at least 1 chars long").await;
 }
 
 #[tokio::test]
@@ -612,7 +655,7 @@ async fn a_field_that_does_not_exist_is_refused() {
         ("ApiToken", "roles"),
         ("ApiToken", "expiry.before"),
         ("ApiToken", "rotation.schedule.always"),
-        ("ApiToken", "secret.labels"),
+        ("ApiToken", "secret.type"),
         ("ServiceAccount", "owner"),
         ("Instance", "tokens.maxPerOwner"),
         ("Instance", "manager.endpoints.0.gateway"),

@@ -22,6 +22,19 @@ impl World {
         self.api::<Secret>().get(name).await.unwrap()
     }
 
+    /// Waits until the token `ci` serves a generation in this Secret.
+    async fn await_generation_in(&self, secret: &str, generation: i64) {
+        self.eventually(&format!("generation {generation} is in Secret {secret}"), async || {
+            let status = self.token("ci").await.status?;
+            let records = tokenry::token::Records::at(&status.records, jiff::Timestamp::UNIX_EPOCH);
+            let served = records.served()?;
+            let held = tokenry::token::Digest::of(self.value(secret).await?);
+            let named = status.secret_name.as_deref() == Some(secret);
+            (named && served.generation == generation && served.sha256 == held).then_some(())
+        })
+        .await;
+    }
+
     /// Asks for another Secret of the token `ci`.
     async fn shape(&self, secret: Value) {
         self.change("ApiToken", "ci", json!({ "secret": secret })).await.unwrap();
@@ -183,4 +196,75 @@ async fn a_secret_of_another_type_is_left_alone_and_told() {
     assert!(fault.starts_with("spec.secret.name: Secret ci is of type \"Opaque\", not "), "{fault}");
     assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));
     assert_eq!(world.last_generation().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_secret_gets_another_name_with_a_new_value_and_then_the_old_one_goes() {
+    let (world, clock, operator, verifier, first) = served("rename").await;
+    world.shape(json!({"name": "second", "labels": {"team": "shop"}})).await;
+    world.await_generation_in("second", 2).await;
+    world.await_key("ci", "token", None).await;
+    let second = world.value("second").await.unwrap();
+    assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (200, 200));
+    let named = async || {
+        let status = world.token("ci").await.status.unwrap();
+        (status.other_secret_name.is_none()).then_some((status.secret_name.unwrap(), status.binding.unwrap().name))
+    };
+    assert_eq!(world.eventually("the old one is forgotten", named).await, ("second".into(), "second".into()));
+    assert_eq!(world.secret("second").await.metadata.labels.unwrap()["team"], "shop");
+    world.await_events("ApiToken", "ci", &["FirstIssue", "SecretLeftOver", "SecretRenamed"]).await;
+
+    // The next name waits for the overlap; until then the value is looked after where it is.
+    world.shape(json!({"name": null})).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!((world.value("ci").await, world.value("second").await), (None, Some(second.clone())));
+    world.patch_secret("second", json!({"metadata": {"labels": {"team": null}}})).await;
+    let mended = async || world.secret("second").await.metadata.labels.unwrap().contains_key("team").then_some(());
+    world.eventually("the label is back", mended).await;
+    operator.stop().await;
+    let _operator = world.operator(&clock).await;
+    clock.move_by(hours(25));
+    world.await_generation_in("ci", 3).await;
+    world.await_key("second", "token", None).await;
+    assert_eq!(verifier.present(&world, &second).await, 200, "in its overlap");
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_and_the_old_secret_stays_served() {
+    let (world, _, _operator, verifier, value) = served("taken").await;
+    world.create_secret(json!({"metadata": {"name": "taken"}, "stringData": {"a": "b"}})).await;
+    let theirs = world.secret("taken").await;
+    world.shape(json!({"name": "taken"})).await;
+    let fault = world.await_fault("SecretForeign").await;
+    assert!(fault.starts_with("spec.secret.name: a Secret taken exists and is not this token's"), "{fault}");
+    assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));
+    let status = world.token("ci").await.status.unwrap();
+    assert_eq!((status.secret_name.as_deref(), status.last_generation), (Some("ci"), Some(1)));
+    assert_eq!(world.secret("taken").await, theirs);
+    world.shape(json!({"name": "free"})).await;
+    world.await_generation_in("free", 2).await;
+    assert_eq!(world.secret("taken").await, theirs);
+}
+
+#[tokio::test]
+async fn an_immutable_secret_gives_way_to_one_of_another_name() {
+    let (world, _, _operator, _verifier, _) = served("way-out").await;
+    world.patch_secret("ci", json!({"immutable": true})).await;
+    world.await_reason("ci", "SecretImmutable").await;
+    world.shape(json!({"name": "second"})).await;
+    world.await_generation_in("second", 2).await;
+    world.await_key("ci", "token", None).await;
+    world.await_reason("ci", "Rotating").await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_while_its_secret_is_renamed_leaves_none() {
+    let (world, _, _operator, _verifier, _) = served("revoked-rename").await;
+    world.shape(json!({"name": "second"})).await;
+    world.await_generation_in("second", 2).await;
+    world.change("ApiToken", "ci", json!({"revoked": true, "secret": {"name": "third"}})).await.unwrap();
+    world.await_reason("ci", "Revoked").await;
+    for name in ["ci", "second", "third"] {
+        world.await_key(name, "token", None).await;
+    }
 }

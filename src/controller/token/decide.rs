@@ -34,6 +34,8 @@ pub enum Act {
     Adopt(i64),
     /// Bring everything of the Secret but its value up to date.
     Amend,
+    /// Remove the Secret of the old name.
+    Discard,
     /// Remove the Secret of a value that was shown once.
     Conceal(ClaimOutcome),
     /// Roll the workloads that read the Secret when they start.
@@ -59,7 +61,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 22] = [
+pub const CHAIN: [Check; 24] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -98,6 +100,11 @@ pub const CHAIN: [Check; 22] = [
     check(Reason::RegenerateAsked, |_, terms| terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
+    // The value is to be in a Secret of another name. It is not read back, so a new one comes. One that is shown once stays
+    // where it was shown.
+    check(Reason::SecretRenamed, |world, _| {
+        (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
+    }),
     // What holds the value besides its own key is made of something else now, which takes a new value. One that is shown once
     // was made as was asked for then.
     check(Reason::TemplateChanged, |world, terms| {
@@ -114,6 +121,8 @@ pub const CHAIN: [Check; 22] = [
     check(Reason::SecretOutdated, outdated),
     // The Secret is in order, and workloads are to read it.
     check(Reason::RestartDue, |world, _| world.rolls_at().is_some_and(|at| at <= world.now).then_some(Act::Restart)),
+    // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
+    check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
     check(Reason::OverlapEnded, |world, _| (world.status().records != world.records().as_slice()).then_some(Act::Rest)),
 ];
@@ -206,8 +215,8 @@ pub fn paused(world: &World) -> Option<Reason> {
 fn incomplete(world: &World) -> Option<Act> {
     let records = world.records();
     records.recorded().next()?;
-    let held = world.secret.digest();
-    let adopted = records.recorded().find(|record| Some(record.sha256) == held);
+    let is_held = |record: &&Record| world.secrets().any(|(_, held)| held.digest() == Some(record.sha256));
+    let adopted = records.recorded().find(is_held);
     let waits = records.may_record_from(world.now).is_some_and(|from| world.now < from);
     Some(match adopted {
         Some(record) => Act::Adopt(record.generation),
@@ -228,6 +237,11 @@ fn repair(world: &World) -> Act {
     if waits { Act::Rest } else { Act::Mint }
 }
 
+/// Whether the next value would go into a Secret of another name than the served one.
+pub fn is_renamed(world: &World) -> bool {
+    world.records().served().is_some() && world.target().0 != world.place()
+}
+
 /// Whether no overlap runs that a change of what is asked for would wait for. It waits for no window.
 fn is_free(world: &World) -> bool {
     free_from(&world.records()).is_none_or(|free| free <= world.now)
@@ -245,7 +259,8 @@ fn altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
 fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     let (records, Held::Ours(secret)) = (world.records(), &world.secret) else { return None };
     let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?, &world.secret);
-    (!details.stand_in(secret)).then_some(Act::Amend)
+    // One that is immutable is either a fault, or about to be replaced by one of another name.
+    (secret.immutable != Some(true) && !details.stand_in(secret)).then_some(Act::Amend)
 }
 
 #[cfg(test)]
@@ -286,11 +301,13 @@ mod tests {
                 Reason::FirstIssue,
                 Reason::RegenerateAsked,
                 Reason::RotationDue,
+                Reason::SecretRenamed,
                 Reason::TemplateChanged,
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
                 Reason::RestartDue,
+                Reason::SecretLeftOver,
                 Reason::OverlapEnded,
             ]
         );
@@ -340,6 +357,10 @@ mod tests {
         }),
         (Reason::RegenerateAsked, Act::Mint, |world| world.with_spec(&json!({"regenerate": {"id": "leak"}}))),
         (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
+        (Reason::SecretRenamed, Act::Mint, |world| {
+            let world = world.later(25 * HOUR).with_status(|status| status.other_secret_name = None);
+            world.with_spec(&json!({"secret": {"name": "new"}}))
+        }),
         (Reason::TemplateChanged, Act::Mint, |world| {
             world.later(25 * HOUR).with_spec(&json!({"secret": {"data": {"a": "{{ token }}"}}}))
         }),
@@ -348,6 +369,9 @@ mod tests {
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
         (Reason::RestartDue, Act::Restart, |world| {
             world.later(5).with_spec(&json!({"restart": [{"kind": "Deployment", "name": "exporter"}]}))
+        }),
+        (Reason::SecretLeftOver, Act::Discard, |world| {
+            world.with_status(|status| status.other_secret_name = Some("old".into()))
         }),
         (Reason::OverlapEnded, Act::Rest, |world| world.later(25 * HOUR)),
     ];
@@ -732,6 +756,109 @@ mod tests {
         let faulty = faulty.with_instance(json!({"tokens": {"lifetime": {"max": "30d"}}}));
         assert_eq!(faulty.decision(), Decision { reason: Reason::LifetimeExceeded, act: Act::Rest });
         assert_eq!(faulty.records().served().unwrap().end(), Some(fixture::at(30 * DAY)), "it binds this one as well");
+    }
+
+    fn renamed(world: World, name: &str) -> World {
+        world.with_spec(&json!({"secret": {"name": name}}))
+    }
+
+    #[test]
+    fn a_secret_of_another_name_comes_with_a_new_value_and_then_the_old_one_goes() {
+        let world = renamed(served(), "new");
+        assert_eq!((world.place(), world.target().0), ("ci", "new"));
+        assert_eq!(world.decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint });
+        let status = world.settle(&world.minted(2)).status;
+        let names = [status.secret_name.as_deref(), status.other_secret_name.as_deref()];
+        assert_eq!(names, [Some("ci"), Some("new")], "on record, and on its way");
+        let issued = world.issued(2);
+        assert_eq!(issued.decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
+        let status = issued.status();
+        let names = [status.secret_name.as_deref(), status.other_secret_name.as_deref()];
+        assert_eq!((names, status.binding.unwrap().name.as_str()), ([Some("new"), Some("ci")], "new"));
+        let gone = issued.clone().and(|world| world.other = Some(Held::Absent));
+        let done = gone.settled(&Progress::none(issued.decision()));
+        assert_eq!((done.status().other_secret_name, done.decision().act), (None, Act::Rest));
+    }
+
+    #[test]
+    fn another_name_waits_for_the_overlap_and_the_value_is_looked_after_where_it_is() {
+        let world = renamed(rotated(), "new");
+        assert_eq!(world.decision().act, Act::Rest);
+        assert_eq!(world.rested().status.rotates_at.unwrap().0, fixture::at(61 * DAY));
+        let damaged = world.clone().later(5).with_secret(|secret| secret.data.clear());
+        assert_eq!(damaged.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint });
+        assert_eq!(damaged.target().0, "new", "what is minted anyway goes to the new name");
+        let outdated = world.clone().with_secret(|secret| secret.metadata.labels = None);
+        assert_eq!(outdated.decision().reason, Reason::SecretOutdated);
+        let immutable = outdated.with_secret(|secret| secret.immutable = Some(true));
+        assert_eq!(immutable.decision().act, Act::Rest, "it is about to be replaced");
+        assert_eq!(world.later(DAY).decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint });
+        let once = renamed(served(), "new").with_spec(&json!({"secret": {"delivery": "Once"}}));
+        assert_eq!(once.decision().act, Act::Rest);
+    }
+
+    #[test]
+    fn a_name_can_be_taken_back() {
+        let before = renamed(renamed(served(), "new"), "ci");
+        assert_eq!(before.decision().act, Act::Rest, "nothing was done yet");
+        let after = renamed(renamed(served(), "new").issued(2), "ci");
+        assert_eq!((after.place(), after.target().0, &after.other), ("new", "ci", &None), "the old one is used again");
+        assert_eq!(after.decision().act, Act::Rest, "the overlap runs");
+        let back = after.later(DAY).issued(3);
+        let status = back.status();
+        assert_eq!((status.secret_name.as_deref(), status.other_secret_name.as_deref()), (Some("ci"), Some("new")));
+        assert_eq!(back.secret.digest(), Some(fixture::plaintext(3).digest()));
+    }
+
+    #[test]
+    fn a_crash_of_a_renaming_is_found_and_one_old_secret_goes_before_the_next_name_is_taken() {
+        let world = renamed(served(), "new");
+        let progress = world.minted(2);
+        let record = progress.recorded.clone().unwrap();
+        let recorded = world.settled(&progress);
+        let landed = recorded.clone().holding(&record, 2);
+        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+        let adopted = Progress { published: Some((2, landed.now)), ..Progress::none(landed.decision()) };
+        let names = |world: &World| {
+            let status = world.status();
+            (status.secret_name, status.other_secret_name)
+        };
+        let pair = |one: &str, other: &str| (Some(one.to_owned()), Some(other.to_owned()));
+        assert_eq!(names(&landed.clone().settled(&adopted)), pair("new", "ci"));
+        // The name changes once more before anybody has looked.
+        let third = renamed(landed, "third");
+        assert_eq!(third.decision().act, Act::Adopt(2));
+        let third = third.clone().settled(&Progress { decision: third.decision(), ..adopted });
+        assert_eq!(names(&third), pair("new", "ci"));
+        assert_eq!(third.target().0, "new", "until the first one is gone");
+        assert_eq!(third.later(DAY).decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_a_fault_and_the_old_secret_stays_served() {
+        let world = renamed(served(), "new").and(|world| world.wanted = Some(Held::Foreign));
+        assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
+        let status = world.rested().status;
+        assert_eq!((status.secret_name.as_deref(), &status.records), (Some("ci"), &served().status().records));
+    }
+
+    #[test]
+    fn a_status_that_names_the_wrong_secret_is_mended_without_a_new_value() {
+        let wrong = served().with_status(|status| {
+            status.secret_name = Some("elsewhere".into());
+            status.other_secret_name = Some("ci".into());
+        });
+        assert_eq!(wrong.decision().act, Act::Rest);
+        assert_eq!(wrong.rested().status, served().status());
+    }
+
+    #[test]
+    fn a_secret_can_be_renamed_while_its_value_is_out_of_time() {
+        let expired = renamed(served().with_spec(&json!({"active": false})).later(91 * DAY), "new");
+        let settled = expired.clone().settled(&Progress::none(expired.decision()));
+        assert_eq!(settled.status().secret_name.as_deref(), Some("ci"), "it is still there");
+        let back = settled.with_spec(&json!({"active": true})).issued(2).status();
+        assert_eq!((back.secret_name.as_deref(), back.other_secret_name.as_deref()), (Some("new"), Some("ci")));
     }
 
     #[test]

@@ -171,23 +171,13 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// The Secret that delivers `plaintext`, which `record` is about and `made` was made of, where now stands what is `held`.
-    pub fn new(
-        world: &'a World,
-        terms: &TokenTerms,
-        record: &Record,
-        (plaintext, made): (&Plaintext, &Made),
-        held: &Held,
-    ) -> Self {
+    /// The Secret that delivers `plaintext`, which `record` is about and `made` was made of.
+    pub fn new(world: &'a World, terms: &TokenTerms, record: &Record, (plaintext, made): (&Plaintext, &Made)) -> Self {
+        let (name, held) = world.target();
         let encode = |text: &str| Zeroizing::new(STANDARD.encode(text));
         let mut encoded: BTreeMap<_, _> = made.iter().map(|(key, text)| (key.to_owned(), encode(text))).collect();
         encoded.insert(secret::TOKEN.to_owned(), encode(plaintext.expose()));
-        Self {
-            name: world.token.secret_name(),
-            namespace: world.namespace(),
-            details: Details::of(world, terms, record, held),
-            encoded,
-        }
+        Self { name, namespace: world.namespace(), details: Details::of(world, terms, record, held), encoded }
     }
 }
 
@@ -285,7 +275,7 @@ mod tests {
         let (terms, records, plaintext) = (world.terms().unwrap(), world.records(), plaintext(1));
         let record = records.served().unwrap();
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
-        let delivery = Delivery::new(world, &terms, record, (&plaintext, &made), &world.secret);
+        let delivery = Delivery::new(world, &terms, record, (&plaintext, &made));
         let sent = match world.secret {
             Held::Absent => serde_json::to_value(delivery.whole(preconditions)),
             _ => serde_json::to_value(delivery.changes(preconditions)),

@@ -21,7 +21,7 @@ use crate::{
         kind::{Checked, Kind, Version, version},
     },
     crd::{
-        self, Account, ApiToken, Reason,
+        self, Account, ApiToken, Reason, SealedSecret,
         account::AccountSpec,
         api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke},
         name,
@@ -45,6 +45,7 @@ pub async fn execute(
         (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
         (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
+        (Act::Discard, _) => Ok((seen, discard(rooms, world, done).await?)),
         (Act::Conceal(outcome), _) => Ok((seen, conceal(rooms, world, outcome, done).await?)),
         (Act::Restart, _) => match restart::roll(world, rooms).await {
             Ok(()) => Ok((seen, Progress { restarted: true, ..done })),
@@ -108,23 +109,30 @@ async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress)
     concluded(answer.map(|_| ()), done)
 }
 
-async fn withdraw(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
-    match (&world.secret, world.token.on_revoke()) {
-        (Held::Ours(_), _) if world.is_withdrawn() => Ok(done),
-        (Held::Ours(secret), OnRevoke::Keep) => {
-            let answer = rooms.writer.amend(&**secret, delivery::emptied(secret)).await;
-            concluded(answer.map(|_| ()), done)
-        }
-        (Held::Ours(secret), OnRevoke::Delete) => concluded(rooms.writer.delete(&**secret).await, done),
-        (Held::Absent | Held::Retyped(_) | Held::Foreign, _) => Ok(done),
+async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Progress, Refusal> {
+    for (secret, how) in world.withdrawable() {
+        let answer = match how {
+            OnRevoke::Keep => rooms.writer.amend(secret, delivery::emptied(secret)).await.map(|_| ()),
+            OnRevoke::Delete => rooms.writer.delete(secret).await,
+        };
+        done = concluded(answer, done)?;
+    }
+    Ok(done)
+}
+
+/// Removes the Secret of the old name, if it is ours.
+async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+    match world.other.as_ref().and_then(Held::ours) {
+        Some(secret) => concluded(rooms.writer.delete(secret).await, done),
+        None => Ok(done),
     }
 }
 
 /// Removes the Secret of a value that is shown once, and says what became of it.
 async fn conceal(rooms: &Rooms, world: &World, outcome: ClaimOutcome, done: Progress) -> Result<Progress, Refusal> {
-    let done = match &world.secret {
-        Held::Ours(secret) => concluded(rooms.writer.delete(&**secret).await, done)?,
-        Held::Absent | Held::Retyped(_) | Held::Foreign => done,
+    let done = match world.secret.ours() {
+        Some(secret) => concluded(rooms.writer.delete(secret).await, done)?,
+        None => done,
     };
     let claim = done.failure.is_none().then(|| claim(world, outcome)).flatten();
     Ok(Progress { claim, ..done })
@@ -144,10 +152,6 @@ fn concluded(answer: Result<(), Refusal>, done: Progress) -> Result<Progress, Re
         Err(Refusal::Stale) => Err(Refusal::Stale),
         Err(refusal) => Ok(done.failed(Reason::PublishFailed, refusal)),
     }
-}
-
-fn address(world: &World) -> Address<'_> {
-    Address { namespace: world.namespace(), name: world.token.secret_name() }
 }
 
 /// A drawn value that nobody knows of yet.
@@ -210,12 +214,11 @@ impl Recorded {
     /// Writes the Secret: from now on workloads read the value.
     async fn publish(self, rooms: &Rooms, world: &World, terms: &TokenTerms) -> (Version, Progress) {
         let Made { plaintext, made, record } = &self.minted;
-        let delivery = Delivery::new(world, terms, record, (plaintext, made), &world.secret);
-        let standing = match &world.secret {
-            Held::Ours(secret) => Standing::seen(&**secret),
-            Held::Absent | Held::Retyped(_) | Held::Foreign => Standing::Absent,
-        };
-        let answer = rooms.writer.write_secret(&address(world), &standing, &delivery).await;
+        let delivery = Delivery::new(world, terms, record, (plaintext, made));
+        let (name, held) = world.target();
+        let standing = held.ours().map_or(Standing::Absent, Standing::seen);
+        let address = Address { namespace: world.namespace(), name };
+        let answer = rooms.writer.write_secret(&address, &standing, &delivery).await;
         let progress = match answer {
             Ok(receipt) => Progress { published: Some((record.generation, receipt.at)), ..self.progress },
             Err(refusal) => self.progress.failed(Reason::PublishFailed, refusal),
@@ -227,10 +230,8 @@ impl Recorded {
 /// Above every number that was ever given, also where status was lost and only the Secret remembers. Whoever can write the
 /// Secret can write any number there: one so high that the next would soon be the last is not believed.
 pub(super) fn next_generation(world: &World) -> i64 {
-    let in_secret = match &world.secret {
-        Held::Ours(secret) => secret.annotations().get(name::GENERATION).and_then(|number| number.parse::<u32>().ok()),
-        Held::Absent | Held::Retyped(_) | Held::Foreign => None,
-    };
+    let noted = |secret: &SealedSecret| secret.annotations().get(name::GENERATION)?.parse::<u32>().ok();
+    let in_secret = world.secrets().filter_map(|(_, held)| noted(held.ours()?)).max();
     let in_status = world.status().last_generation.unwrap_or(0);
     in_status.max(world.records().last_generation()).max(in_secret.map_or(0, i64::from)).saturating_add(1)
 }

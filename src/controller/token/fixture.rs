@@ -11,7 +11,7 @@ use super::{
     decide::{Decision, decide},
     delivery::Delivery,
     execute::next_generation,
-    observe::{Held, World},
+    observe::{Held, Names, World},
     progress::Progress,
     settle::settle,
     validate::{TokenTerms, validate},
@@ -80,6 +80,8 @@ pub fn new() -> World {
         terminating: false,
         account: None,
         secret: Held::Absent,
+        wanted: None,
+        other: None,
         workloads: Vec::new(),
         fellows: Vec::new(),
     }
@@ -114,8 +116,22 @@ impl World {
         self
     }
 
+    /// With a change of the token, and each Secret where it was.
     pub fn with_token(self, change: impl FnOnce(&mut ApiToken)) -> Self {
-        self.and(|world| change(Arc::make_mut(&mut world.token)))
+        let stored = self.stored();
+        self.and(|world| change(Arc::make_mut(&mut world.token))).looking_at(&stored)
+    }
+
+    /// The Secrets that are known, by name.
+    pub fn stored(&self) -> BTreeMap<String, Held> {
+        self.secrets().map(|(name, held)| (name.to_owned(), held.clone())).collect()
+    }
+
+    /// With the Secrets that there are.
+    pub fn looking_at(self, stored: &BTreeMap<String, Held>) -> Self {
+        let token = self.token.clone();
+        let (names, held) = (Names::of(&token), |name: &str| stored.get(name).cloned().unwrap_or(Held::Absent));
+        self.seeing(held(names.wanted), names.served.map(held), names.other.map(held))
     }
 
     /// With these fields in the token's spec, as a merge patch.
@@ -197,8 +213,8 @@ impl World {
     pub fn delivered(&self, record: &Record, draw: u64) -> SealedSecret {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
-        let delivery = Delivery::new(self, &terms, record, (&plaintext, &made), &self.secret);
-        match &self.secret {
+        let delivery = Delivery::new(self, &terms, record, (&plaintext, &made));
+        match self.target().1 {
             Held::Ours(secret) => changed(secret, &serde_json::to_value(delivery.changes(Map::new())).unwrap()),
             _ => serde_json::from_value(serde_json::to_value(delivery.whole(Map::new())).unwrap()).unwrap(),
         }
@@ -206,8 +222,10 @@ impl World {
 
     /// With the Secret that delivers the `draw`th value as `record`.
     pub fn holding(self, record: &Record, draw: u64) -> Self {
-        let secret = self.delivered(record, draw);
-        self.and(|world| world.secret = Held::of(Some(Arc::new(secret)), UID))
+        let secret = Held::of(Some(Arc::new(self.delivered(record, draw))), UID);
+        let mut stored = self.stored();
+        stored.insert(self.target().0.to_owned(), secret);
+        self.looking_at(&stored)
     }
 
     /// With the next generation minted, recorded, published and settled.

@@ -49,6 +49,7 @@ impl Kind for ApiToken {
         "lastGeneration",
         "account",
         "secretName",
+        "otherSecretName",
         "binding",
         "organization",
         "expiresAt",
@@ -102,7 +103,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         each(caches.tokens.touched()),
         mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
             let (name, home) = (secret.name_any(), secret.namespace());
-            tokens(&secrets, |token| token.secret_name() == name && token.namespace() == home)
+            tokens(&secrets, |token| token.secret_names().contains(&Some(&*name)) && token.namespace() == home)
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
             let (name, home) = (account.name_any(), account.namespace());

@@ -35,8 +35,12 @@ pub struct World {
     pub terminating: bool,
     /// The account of the name that it acts as.
     pub account: Option<Arc<Account>>,
-    /// What holds the name of its Secret.
+    /// What holds the name at which the served value is looked for.
     pub secret: Held,
+    /// What holds the name that is asked for, where that is another.
+    pub wanted: Option<Held>,
+    /// What holds the other name of the status, where that is neither of them: a Secret that is to go.
+    pub other: Option<Held>,
     /// The workloads that it restarts, in the order of its spec.
     pub workloads: Vec<Found>,
     /// What is pending of other tokens for those workloads, while something of this one's is.
@@ -67,6 +71,14 @@ impl Held {
         }
     }
 
+    /// Our own Secret.
+    pub fn ours(&self) -> Option<&SealedSecret> {
+        match self {
+            Self::Ours(secret) => Some(secret),
+            Self::Absent | Self::Retyped(_) | Self::Foreign => None,
+        }
+    }
+
     /// The digest of the value that our own Secret holds.
     pub fn digest(&self) -> Option<Digest> {
         self.digest_of(secret::TOKEN)
@@ -74,10 +86,7 @@ impl Held {
 
     /// The digest of what a key of our own Secret holds.
     pub fn digest_of(&self, key: &str) -> Option<Digest> {
-        match self {
-            Self::Ours(secret) => secret.data.get(key).and_then(|sealed| sealed.digest()),
-            Self::Absent | Self::Retyped(_) | Self::Foreign => None,
-        }
+        self.ours()?.data.get(key)?.digest()
     }
 
     /// Whether our own Secret holds the value of `record`, and each key that was made of it.
@@ -124,13 +133,52 @@ impl World {
         (self.token.is_shown_once() && served == Some(claim.generation)).then_some(claim)
     }
 
-    /// Whether the Secret is as that of a token that was ended should be.
+    /// Whether every Secret is as that of a token that was ended should be.
     pub fn is_withdrawn(&self) -> bool {
-        match (&self.secret, self.token.on_revoke()) {
-            (Held::Absent, _) => true,
-            (Held::Ours(secret), OnRevoke::Keep) => is_empty(secret),
-            (Held::Ours(_), OnRevoke::Delete) | (Held::Retyped(_) | Held::Foreign, _) => false,
+        let stands = matches!(self.secret, Held::Retyped(_) | Held::Foreign);
+        !stands && self.withdrawable().next().is_none()
+    }
+
+    /// The Secrets that are not as those of a token that was ended should be, and whether they are to be removed.
+    pub fn withdrawable(&self) -> impl Iterator<Item = (&SealedSecret, OnRevoke)> {
+        let other = self.other.iter().map(|held| (held, OnRevoke::Delete));
+        let kept = [&self.secret].into_iter().chain(&self.wanted).map(|held| (held, self.token.on_revoke()));
+        let ours = kept.chain(other).filter_map(|(held, how)| Some((held.ours()?, how)));
+        ours.filter(|(secret, how)| *how == OnRevoke::Delete || !is_empty(secret))
+    }
+
+    /// The name at which the served value is looked for.
+    pub fn place(&self) -> &str {
+        let wanted = self.token.secret_name();
+        let served = self.token.status.as_ref().and_then(|status| status.secret_name.as_deref());
+        if self.wanted.is_some() { served.unwrap_or(wanted) } else { wanted }
+    }
+
+    /// Where the next value goes, and what stands there: to the name that is asked for, once no other Secret is to go.
+    pub fn target(&self) -> (&str, &Held) {
+        match &self.wanted {
+            Some(held) if self.other.is_none() => (self.token.secret_name(), held),
+            Some(_) | None => (self.place(), &self.secret),
         }
+    }
+
+    /// Each name of a Secret of the token, and what holds it.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &Held)> {
+        let wanted = self.wanted.iter().map(|held| (self.token.secret_name(), held));
+        let name = self.token.status.as_ref().and_then(|status| status.other_secret_name.as_deref());
+        let other = self.other.iter().zip(name).map(|(held, name)| (name, held));
+        [(self.place(), &self.secret)].into_iter().chain(wanted).chain(other)
+    }
+
+    /// With what holds the names that [`Names`] says. A served value that is found at the name that is asked for is there,
+    /// whatever the status says.
+    pub fn seeing(self, wanted: Held, served: Option<Held>, other: Option<Held>) -> Self {
+        let is_there = self.records().served().is_some_and(|served| wanted.digest() == Some(served.sha256));
+        let (secret, wanted) = match served {
+            Some(served) if !is_there => (served, Some(wanted)),
+            Some(_) | None => (wanted, None),
+        };
+        Self { secret, wanted, other, ..self }
     }
 
     /// The token's uid.
@@ -157,6 +205,26 @@ fn stands(account: &Account, uid: &str) -> bool {
     account.metadata.uid.as_deref() == Some(uid) && account.metadata.deletion_timestamp.is_none()
 }
 
+/// Which Secrets to look at.
+pub struct Names<'a> {
+    /// The one that is asked for.
+    pub wanted: &'a str,
+    /// Where the served value is said to be, where that is another.
+    pub served: Option<&'a str>,
+    /// The other one of the status, where that is neither.
+    pub other: Option<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Those of a token.
+    pub fn of(token: &'a ApiToken) -> Self {
+        let [wanted, served, other] = token.secret_names();
+        let wanted = wanted.unwrap_or_default();
+        let served = served.filter(|&name| name != wanted);
+        Self { wanted, served, other: other.filter(|&name| name != wanted && Some(name) != served) }
+    }
+}
+
 /// Reads the caches, and past them where they cannot be rested on.
 pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
     let namespace = token.namespace().unwrap_or_default();
@@ -171,6 +239,8 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         account: caches.accounts.get(&namespace, token.account_name().0),
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
+        wanted: None,
+        other: None,
         workloads: Vec::new(),
         fellows: Vec::new(),
         token,
@@ -182,23 +252,39 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         Bound::Held => false,
         Bound::Lost => true,
     };
-    let (account, secret, workloads) = tokio::try_join!(
+    let (account, (wanted, served, other), workloads) = tokio::try_join!(
         async {
             if !account_in_doubt {
                 return Ok(world.account.clone());
             }
             rooms.accounts.live(&namespace, world.token.account_name().0).await
         },
-        async {
-            if cache_agrees(&world) {
-                return Ok(world.secret.clone());
-            }
-            let secret = rooms.reader.live(&namespace, world.token.secret_name()).await?;
-            Ok(Held::of(secret.map(Arc::new), &uid))
-        },
+        secrets(rooms, &world),
         restart::workloads(&world.token, rooms),
     )?;
-    Ok(World { account, secret, workloads, fellows, ..world })
+    Ok(World { account, workloads, fellows, ..world }.seeing(wanted, served, other))
+}
+
+/// What holds each of the names. While the Secret is getting another one, none of them is taken from a cache but that of the
+/// served value: a cache knows of Secrets of our type only, and what is to be removed is looked at once more.
+async fn secrets(rooms: &Rooms, world: &World) -> Result<(Held, Option<Held>, Option<Held>), Refusal> {
+    let names = Names::of(&world.token);
+    let live = async |name: &str| {
+        let secret = rooms.reader.live(world.namespace(), name).await?;
+        Ok::<_, Refusal>(Held::of(secret.map(Arc::new), world.uid()))
+    };
+    let other = match names.other {
+        Some(name) => Some(live(name).await?),
+        None => None,
+    };
+    let Some(name) = names.served else {
+        let held = if cache_agrees(world) { world.secret.clone() } else { live(names.wanted).await? };
+        return Ok((held, None, other));
+    };
+    let cached = Held::of(rooms.caches.secrets.get(world.namespace(), name), world.uid());
+    let agrees = cache_agrees(&World { secret: cached.clone(), ..world.clone() });
+    let served = if agrees { cached } else { live(name).await? };
+    Ok((live(names.wanted).await?, Some(served), other))
 }
 
 /// Whether the cached Secret is what the records say. Only then can the cache be rested on.

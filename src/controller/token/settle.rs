@@ -37,7 +37,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let records = records(world, terms, progress);
     let revocation = revocation(world, progress);
     let rotating = terms.as_ref().ok().filter(|_| rotating(world, progress));
-    let rotates = rotating.and_then(|terms| next(world, terms, &records));
+    let rotates = rotating.and_then(|terms| next(world, terms, progress, &records));
     let claim = claim(world, progress, &records);
     let served = records.served().filter(|_| revocation.is_none());
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
@@ -49,13 +49,14 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let times = [rotates, soon, claim_by, forget_at(world, terms), rolls];
     let wake = wake(world, progress, &records, times, &conditions);
     let notes = notes(world, terms, progress, &records, &conditions);
-    let secret_name = served.filter(|_| claim.is_none()).map(|_| world.token.secret_name().to_owned());
+    let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
     let status = ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
         last_generation: old.last_generation.max(Some(records.last_generation())).filter(|&number| number > 0),
         account: progress.bound.clone().or(old.account.clone()),
-        binding: secret_name.clone().map(|name| Binding { name }),
+        binding: secret_name.clone().filter(|_| served.is_some()).map(|name| Binding { name }),
         secret_name,
+        other_secret_name,
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
         expires_at: served.and_then(|record| record.expires_at.clone()),
         rotates_at: rotates.map(Time),
@@ -69,11 +70,45 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     Settled { status, notes, wake }
 }
 
+/// The name of the Secret that holds the value, and of another that may hold one.
+///
+/// While a value may be on its way into a Secret of another name, that is the other; once it is there, the one before.
+fn names(world: &World, progress: &Progress, records: &Records, claimed: bool) -> (Option<String>, Option<String>) {
+    let ApiTokenStatus { secret_name: stood, other_secret_name: other, .. } = world.status();
+    let (place, next) = (world.place().to_owned(), world.target().0.to_owned());
+    if matches!(progress.decision.act, Act::End(_)) {
+        return if progress.failure.is_none() { (None, None) } else { (stood, other) };
+    }
+    let other = other.filter(|_| progress.decision.act != Act::Discard || progress.failure.is_some());
+    if let Some(name) = published_in(world, progress) {
+        let before = stood.map(|_| place).filter(|place| *place != name);
+        let other = before.or(other).filter(|other| *other != name);
+        return (Some(name.to_owned()), other);
+    }
+    let other = other.filter(|other| *other != place);
+    let served = records.served().is_some();
+    // A value that ran out of time is still in its Secret.
+    let name = if served { Some(place.clone()) } else { stood.filter(|_| records.ever_published()) };
+    let recorded = progress.recorded.as_ref().filter(|_| next != place);
+    (name.filter(|_| !claimed), other.or(recorded.map(|_| next)))
+}
+
+/// The Secret in which this pass published a value, or found one.
+fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
+    let (generation, _) = progress.published?;
+    let found = world.records().get(generation).and_then(|record| {
+        let mut held = world.secrets().filter(|(_, held)| held.digest() == Some(record.sha256));
+        held.next().map(|(name, _)| name)
+    });
+    Some(found.unwrap_or(world.target().0))
+}
+
 /// When the next generation is due: on schedule, or as soon as it may come where what is asked for has changed.
-fn next(world: &World, terms: &TokenTerms, records: &Records) -> Option<Timestamp> {
+fn next(world: &World, terms: &TokenTerms, progress: &Progress, records: &Records) -> Option<Timestamp> {
+    let renamed = progress.published.is_none() && world.wanted.is_some();
     let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
     let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
-    let free = free_from(records).filter(|_| changed && !world.token.is_shown_once());
+    let free = free_from(records).filter(|_| (changed || renamed) && !world.token.is_shown_once());
     scheduled.into_iter().chain(free).min()
 }
 
@@ -104,7 +139,14 @@ fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let stands = world.token.status.as_ref().and_then(|status| status.revocation.clone());
     stands.or(match progress.decision.act {
         Act::End(reason) => Some(Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) }),
-        Act::Rest | Act::Mint | Act::Adopt(_) | Act::Amend | Act::Conceal(_) | Act::Restart | Act::Forget => None,
+        Act::Rest
+        | Act::Mint
+        | Act::Adopt(_)
+        | Act::Amend
+        | Act::Discard
+        | Act::Conceal(_)
+        | Act::Restart
+        | Act::Forget => None,
     })
 }
 
@@ -206,10 +248,12 @@ fn published(
     records: &Records,
     claim: Option<&Claim>,
 ) -> (bool, Reason, String) {
-    let name = world.token.secret_name();
+    let name = published_in(world, progress).unwrap_or(world.place());
     if let Some(failure) = progress.failure.as_ref().filter(|failure| failure.reason != Reason::RestartFailed) {
         let what = match failure.reason {
             Reason::AccountFailed => format!("account {}", world.token.account_name().0),
+            _ if progress.decision.act == Act::Discard => format!("Secret {}", leftover(world)),
+            _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
             _ => format!("Secret {name}"),
         };
         return (false, failure.reason, format!("{what}: {}; trying again", failure.refusal));
@@ -239,6 +283,11 @@ fn published(
     (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
 }
 
+/// The name of the Secret that is to go.
+fn leftover(world: &World) -> String {
+    world.status().other_secret_name.unwrap_or_default()
+}
+
 /// What became of a value that is shown once.
 fn shown(claim: &Claim) -> String {
     let Claim { generation, outcome, at } = claim;
@@ -257,7 +306,7 @@ fn shown(claim: &Claim) -> String {
 fn refused(world: &World) -> String {
     let stands = world.status().conditions.into_iter().find(|condition| condition.type_ == PUBLISHED);
     let said = stands.filter(|condition| condition.reason == Reason::PublishFailed.to_string());
-    let name = world.token.secret_name();
+    let name = world.target().0;
     said.map_or_else(|| format!("Secret {name}: the last try was refused; trying again"), |said| said.message)
 }
 
@@ -393,7 +442,8 @@ fn done(
     records: &Records,
     changed: bool,
 ) -> Option<Note> {
-    let (name, reason) = (world.token.secret_name(), progress.decision.reason);
+    let name = published_in(world, progress).unwrap_or(world.place());
+    let reason = progress.decision.reason;
     if let Some((generation, at)) = progress.published {
         let asked = records.get(generation).and_then(|record| record.asked_by.as_deref());
         let over = match terms.as_ref().map(|terms| terms.previous(asked)) {
@@ -416,6 +466,10 @@ fn done(
         Act::Amend if progress.failure.is_none() => {
             Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
         }
+        Act::Discard if progress.failure.is_none() => {
+            let gone = leftover(world);
+            Some(Note::normal(reason, format!("Secret {gone} was removed; Secret {name} is in its place")))
+        }
         Act::Rest if reason == Reason::Expired && changed => {
             Some(Note::warning(reason, over(world, progress, records)))
         }
@@ -434,7 +488,14 @@ fn done(
             let generation = records.served().map(|served| served.generation).unwrap_or_default();
             Some(Note::normal(reason, format!("{rolled}: restarted for generation {generation}")))
         }
-        Act::End(_) | Act::Amend | Act::Rest | Act::Mint | Act::Adopt(_) | Act::Restart | Act::Forget => None,
+        Act::End(_)
+        | Act::Amend
+        | Act::Discard
+        | Act::Rest
+        | Act::Mint
+        | Act::Adopt(_)
+        | Act::Restart
+        | Act::Forget => None,
     }
 }
 

@@ -65,6 +65,10 @@ enum Event {
     Policy(usize),
     /// A new generation is asked for, and its predecessor is to end so.
     Regenerate(usize),
+    /// The Secret is to have another name.
+    Rename(usize),
+    /// The Secret is to have another key.
+    Template(usize),
     Suspend(bool),
     SuspendAccount(bool),
     DropSecret,
@@ -78,6 +82,7 @@ enum Event {
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     Value,
+    Key,
     Label,
     Number,
     Endpoint,
@@ -119,6 +124,7 @@ fn endings() -> [Value; 4] {
 
 /// A write of the Secret that is under way.
 struct Flight {
+    name: String,
     onto: Option<String>,
     secret: SealedSecret,
     until: Timestamp,
@@ -126,6 +132,8 @@ struct Flight {
 
 struct Sim {
     world: World,
+    /// The Secrets that there are, by name, whether or not anybody looks at them.
+    secrets: BTreeMap<String, Held>,
     wake: Option<Timestamp>,
     flights: Vec<Flight>,
     luck: Vec<Luck>,
@@ -143,6 +151,7 @@ impl Sim {
     fn new(luck: Vec<Luck>) -> Self {
         let mut sim = Self {
             world: new().with_instance(policies()[0].clone()),
+            secrets: BTreeMap::new(),
             wake: None,
             flights: Vec::new(),
             luck,
@@ -168,19 +177,25 @@ impl Sim {
         Some(self.versions.to_string())
     }
 
-    fn standing(&self) -> Option<String> {
-        match &self.world.secret {
-            Held::Ours(secret) => secret.metadata.resource_version.clone(),
-            Held::Absent | Held::Retyped(_) | Held::Foreign => None,
-        }
+    fn standing(&self, name: &str) -> Option<String> {
+        self.secrets.get(name)?.ours()?.metadata.resource_version.clone()
+    }
+
+    fn put(&mut self, name: &str, held: Held) {
+        self.secrets.insert(name.to_owned(), held);
+        self.look();
+    }
+
+    fn look(&mut self) {
+        self.world = self.world.clone().looking_at(&self.secrets);
     }
 
     /// The Secret is written, where what stands is still what was seen.
     fn land(&mut self, flight: Flight) {
-        if self.standing() == flight.onto && self.world.now < flight.until {
+        if self.standing(&flight.name) == flight.onto && self.world.now < flight.until {
             let mut secret = flight.secret;
             secret.metadata.resource_version = self.version();
-            self.world.secret = Held::of(Some(Arc::new(secret)), UID);
+            self.put(&flight.name, Held::of(Some(Arc::new(secret)), UID));
         }
     }
 
@@ -196,6 +211,7 @@ impl Sim {
             }
         }
         self.world = self.world.clone().with_token(|token| token.status = Some(status));
+        self.look();
         self.assert_continuity();
     }
 
@@ -207,9 +223,10 @@ impl Sim {
             Act::Rest => done,
             Act::Adopt(generation) => Progress { published: Some((generation, seen.now)), ..done },
             Act::Amend => self.amend(done),
-            Act::End(_) => self.withdraw(done),
+            Act::End(_) => self.remove(seen.stored().into_keys().collect(), done),
+            Act::Discard => self.remove(seen.status().other_secret_name.into_iter().collect(), done),
             Act::Conceal(outcome) => {
-                let concealed = self.withdraw(done);
+                let concealed = self.remove(vec![seen.place().to_owned()], done);
                 let claim = concealed.failure.is_none().then(|| claim(&seen, outcome)).flatten();
                 Progress { claim, ..concealed }
             }
@@ -235,7 +252,8 @@ impl Sim {
         let record = progress.recorded.clone().unwrap();
         self.write_status(seen.settle(&progress).status);
         let until = seen.now + LANDS_WITHIN;
-        let flight = Flight { onto: self.standing(), secret: seen.delivered(&record, self.draws), until };
+        let name = seen.target().0.to_owned();
+        let flight = Flight { onto: self.standing(&name), secret: seen.delivered(&record, self.draws), until, name };
         let answer = match self.luck() {
             Luck::DiesRecorded => return None,
             Luck::DiesPublished => {
@@ -270,31 +288,29 @@ impl Sim {
         }
         let (terms, records) = (self.world.terms().unwrap(), self.world.records());
         let changes = Details::of(&self.world, &terms, records.served().unwrap(), &self.world.secret).changes();
-        let version = self.version();
-        self.world = self.world.clone().with_secret(|secret| {
-            *secret = changed(secret, &changes);
-            secret.metadata.resource_version = version;
-        });
+        let mut secret = changed(self.world.secret.ours().unwrap(), &changes);
+        secret.metadata.resource_version = self.version();
+        let place = self.world.place().to_owned();
+        self.put(&place, Held::of(Some(Arc::new(secret)), UID));
         done
     }
 
-    fn withdraw(&mut self, done: Progress) -> Progress {
-        if !matches!(self.world.secret, Held::Ours(_)) {
-            return done;
-        }
-        if self.luck() != Luck::Good {
+    fn remove(&mut self, names: Vec<String>, done: Progress) -> Progress {
+        let ours = |name: &String| self.secrets.get(name).is_some_and(|held| held.ours().is_some());
+        let names: Vec<_> = names.into_iter().filter(ours).collect();
+        if !names.is_empty() && self.luck() != Luck::Good {
             return failed(done, Refusal::Forbidden("no".into()));
         }
-        self.world.secret = Held::Absent;
+        names.iter().for_each(|name| self.put(name, Held::Absent));
         done
     }
 
     /// Passes, as each one's own writes bring about, until one changes nothing.
     fn run(&mut self) {
         for _ in 0..PASSES + usize::from(LUCKLESS) {
-            let before = (self.world.status(), self.world.secret.clone());
+            let before = (self.world.status(), self.secrets.clone());
             let died = self.pass().is_none();
-            if !died && before == (self.world.status(), self.world.secret.clone()) {
+            if !died && before == (self.world.status(), self.secrets.clone()) {
                 self.rest();
                 return;
             }
@@ -307,8 +323,9 @@ impl Sim {
         let decision = self.world.decision();
         if matches!(
             (decision.act, &self.world.secret),
-            (Act::Amend, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
-        ) {
+            (Act::Amend | Act::Discard, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
+        ) || (matches!(decision.act, Act::End(_)) && !self.world.is_withdrawn())
+        {
             assert!(self.wake.is_some_and(|wake| wake > self.world.now), "a failure is tried again");
             return;
         }
@@ -338,7 +355,9 @@ impl Sim {
         if !self.promised {
             return;
         }
-        let (digest, status) = (self.world.secret.digest(), self.world.status());
+        let status = self.world.status();
+        let name = status.secret_name.as_deref().unwrap_or(self.world.token.secret_name());
+        let digest = self.secrets.get(name).and_then(Held::digest);
         let found = status.records.iter().find(|record| Some(record.sha256) == digest);
         let valid = found.is_some_and(|record| record.is_valid(self.world.now));
         assert!(valid, "a consumer reads {found:?} at {} of {:#?}", self.world.now, status.records);
@@ -375,6 +394,15 @@ impl Sim {
                     world.with_spec(&json!({"regenerate": null})).with_spec(&json!({"regenerate": asked}))
                 });
             }
+            Event::Rename(index) => {
+                let name = ["ci", "second", "third"][index];
+                self.change(|world| world.with_spec(&json!({"secret": {"name": name}})));
+            }
+            Event::Template(index) => {
+                let template =
+                    [Value::Null, json!("{{ token }}"), json!("a {{ token }}"), json!("plain")][index].clone();
+                self.change(|world| world.with_spec(&json!({"secret": {"data": {"a": template}}})));
+            }
             Event::Suspend(suspended) => {
                 self.change(|world| world.with_spec(&json!({"active": !suspended})));
                 self.promised &= !suspended;
@@ -387,7 +415,8 @@ impl Sim {
             }
             Event::DropSecret => {
                 self.promised = false;
-                self.world.secret = Held::Absent;
+                let place = self.world.place().to_owned();
+                self.put(&place, Held::Absent);
             }
             Event::AlterSecret(damage) => self.alter(damage),
             Event::Land(oldest) => {
@@ -411,26 +440,23 @@ impl Sim {
 
     fn change(&mut self, change: impl FnOnce(World) -> World) {
         self.world = change(self.world.clone());
+        self.look();
     }
 
     fn alter(&mut self, damage: Damage) {
-        if !matches!(self.world.secret, Held::Ours(_)) {
-            return;
-        }
+        let Some(mut secret) = self.world.secret.ours().cloned() else { return };
         self.promised &= !matches!(damage, Damage::Value);
-        let version = self.version();
-        self.change(|world| {
-            world.with_secret(|secret| {
-                secret.metadata.resource_version = version;
-                let annotations = secret.metadata.annotations.get_or_insert_default();
-                match damage {
-                    Damage::Value => secret.data.extend([(secret::TOKEN.into(), Sealed::of("other"))]),
-                    Damage::Label => secret.metadata.labels = None,
-                    Damage::Number => annotations.extend([(name::GENERATION.into(), i64::MAX.to_string())]),
-                    Damage::Endpoint => secret.data.retain(|key, _| key != secret::ENDPOINT),
-                }
-            })
-        });
+        secret.metadata.resource_version = self.version();
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        match damage {
+            Damage::Value => secret.data.extend([(secret::TOKEN.into(), Sealed::of("other"))]),
+            Damage::Key => secret.data.extend([("a".into(), Sealed::of("other"))]),
+            Damage::Label => secret.metadata.labels = None,
+            Damage::Number => annotations.extend([(name::GENERATION.into(), i64::MAX.to_string())]),
+            Damage::Endpoint => secret.data.retain(|key, _| key != secret::ENDPOINT),
+        }
+        let place = self.world.place().to_owned();
+        self.put(&place, Held::of(Some(Arc::new(secret)), UID));
     }
 
     /// From here on everything goes well and nobody changes anything.
@@ -456,7 +482,10 @@ impl Sim {
         assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
         let asked = self.world.token.spec.regenerate.as_ref().map(|asked| &asked.id);
         assert!(!ready || asked.is_none_or(|id| status.regeneration.is_some_and(|answer| answer.id == *id)));
-        assert!(status.revocation.is_none() || self.world.secret == Held::Absent);
+        assert!(status.revocation.is_none() || self.world.is_withdrawn());
+        let lasts = ready && !self.world.token.is_shown_once();
+        let names = (status.secret_name.as_deref(), status.other_secret_name);
+        assert!(!lasts || names == (Some(self.world.token.secret_name()), None), "{names:?}");
     }
 }
 
@@ -510,7 +539,13 @@ fn luck() -> impl Strategy<Value = Luck> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let damage = prop_oneof![Just(Damage::Value), Just(Damage::Label), Just(Damage::Number), Just(Damage::Endpoint)];
+    let damage = prop_oneof![
+        Just(Damage::Value),
+        Just(Damage::Key),
+        Just(Damage::Label),
+        Just(Damage::Number),
+        Just(Damage::Endpoint)
+    ];
     prop_oneof![
         4 => (0i64..300).prop_map(Event::Wait),
         8 => (300i64..3 * 60 * 60).prop_map(Event::Wait),
@@ -518,6 +553,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..specs().len()).prop_map(Event::Spec),
         2 => (0..policies().len()).prop_map(Event::Policy),
         3 => (0..endings().len()).prop_map(Event::Regenerate),
+        3 => (0..3usize).prop_map(Event::Rename),
+        3 => (0..4usize).prop_map(Event::Template),
         2 => any::<bool>().prop_map(Event::Suspend),
         1 => any::<bool>().prop_map(Event::SuspendAccount),
         2 => Just(Event::DropSecret),

@@ -179,23 +179,21 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
 }
 
 fn secret(world: &World, faults: &mut Vec<Fault>) {
-    let name = world.token.secret_name();
-    if let Held::Ours(secret) = &world.secret
-        && secret.immutable == Some(true)
-    {
+    let (name, held) = world.target();
+    if held.ours().is_some_and(|secret| secret.immutable == Some(true)) {
         let message = format!(
             "Secret {name} was made immutable; delete it, and a new value is delivered in another, or give another secret.name"
         );
         faults.push(Fault::new(Reason::SecretImmutable, "spec.secret", message));
     }
-    if let Held::Retyped(type_) = &world.secret {
+    if let Held::Retyped(type_) = held {
         let message = format!(
             "Secret {name} is of type {type_:?}, not {:?}; delete it, or give another secret.name",
             secret::TYPE
         );
         faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
     }
-    if world.secret == Held::Foreign {
+    if *held == Held::Foreign {
         let message = format!("a Secret {name} exists and is not this token's; delete it, or give another secret.name");
         faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
     }
