@@ -1,22 +1,20 @@
 //! Says what is to be done about a token: the first check of the chain that holds.
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::{
     delivery,
+    ending::{expired, forget_at, revoked},
     observe::{Bound, Held, World},
+    once::claimed,
     validate::TokenTerms,
 };
 use crate::{
-    controller::{instance, kind::Checked},
+    controller::kind::Checked,
     crd::{
         Reason,
         api_token::{ClaimOutcome, RevocationReason},
-        name::CLAIMED,
     },
     token::{
-        Record, Schedule,
-        duration::after,
+        Record,
         schedule::{free_from, rotates_at},
     },
 };
@@ -77,13 +75,13 @@ pub const CHAIN: [Check; 24] = [
     }),
     // Out of time, and nothing renews it.
     check(Reason::Expired, expired),
+    // The value was to be shown once, and was: it goes, valid spec or not.
+    check(Reason::Claimed, claimed),
     // A faulty spec mints nothing; the records keep their times.
     check(Reason::Invalid, |_, terms| terms.is_err().then_some(Act::Rest)),
-    // The value was to be shown once, and was.
-    check(Reason::Claimed, claimed),
     // Asked to pause.
-    check(Reason::Suspended, |world, _| (paused(world) == Some(Reason::Suspended)).then_some(Act::Rest)),
-    check(Reason::AccountSuspended, |world, _| (paused(world) == Some(Reason::AccountSuspended)).then_some(Act::Rest)),
+    check(Reason::Suspended, |world, _| (world.paused() == Some(Reason::Suspended)).then_some(Act::Rest)),
+    check(Reason::AccountSuspended, |world, _| (world.paused() == Some(Reason::AccountSuspended)).then_some(Act::Rest)),
     // A generation is on record and may or may not have reached the Secret.
     check(Reason::PublishIncomplete, |world, _| incomplete(world)),
     // The last one was refused: the next waits, and what was said of the refusal stands.
@@ -140,78 +138,6 @@ pub fn decide(world: &World, terms: &Checked<TokenTerms>) -> Decision {
     Decision { reason: ended.or(fault.map(|fault| fault.reason)).unwrap_or(reason), act }
 }
 
-fn revoked(world: &World) -> Option<Act> {
-    let ended = world.token.status.as_ref().and_then(|status| status.revocation.as_ref());
-    let stated = world.token.spec.revocation_reason.map_or(RevocationReason::Manual, RevocationReason::from);
-    let asked = world.token.spec.revoked.then_some(stated);
-    ended.map(|ended| ended.reason).or(asked).map(Act::End)
-}
-
-/// When the token, as it ended, is to be deleted.
-pub fn forget_at(world: &World, terms: &Checked<TokenTerms>) -> Option<Timestamp> {
-    let wait = instance::forget_after(&world.instance.as_ref()?.spec)?;
-    let stated = world.token.status.as_ref()?.revocation.as_ref().map(|ended| ended.at.0);
-    let expired = || expired(world, terms).filter(|act| *act == Act::Rest).and(world.records().last_end());
-    Some(after(stated.or_else(expired)?, wait))
-}
-
-/// It ends as a whole once its time is over. One that nothing renews can still be asked for a new value.
-fn expired(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let records = world.records();
-    if records.valid().next().is_some() || !records.ever_published() {
-        return None;
-    }
-    if world.token.until().is_some_and(|until| until <= world.now) {
-        return Some(Act::End(RevocationReason::Expired));
-    }
-    let terms = terms.as_ref().ok()?;
-    (terms.life.schedule == Schedule::Never && terms.regenerate.is_none()).then_some(Act::Rest)
-}
-
-/// What became of a value that is shown once, where that is not said yet or its Secret came back.
-fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let within = terms.as_ref().ok()?.claim_within?;
-    let records = world.records();
-    let served = records.served()?;
-    if records.recorded().next().is_some() {
-        // The Secret may come to hold that one.
-        return None;
-    }
-    if let Some(claim) = world.claim() {
-        return matches!(world.secret, Held::Ours(_)).then_some(Act::Conceal(claim.outcome));
-    }
-    let note = match &world.secret {
-        Held::Ours(secret) if !altered(world, terms) => {
-            secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED))
-        }
-        Held::Ours(_) | Held::Absent | Held::Retyped(_) | Held::Foreign => {
-            return Some(Act::Conceal(ClaimOutcome::Removed));
-        }
-    };
-    let over = claim_by(served, within) <= world.now;
-    let outcome = match (note == Some(&served.id), over) {
-        (true, _) => ClaimOutcome::Claimed,
-        (false, true) => ClaimOutcome::Unclaimed,
-        (false, false) => return None,
-    };
-    Some(Act::Conceal(outcome))
-}
-
-/// Until when a value that is shown once may be claimed.
-pub fn claim_by(served: &Record, within: SignedDuration) -> Timestamp {
-    after(served.published_at.as_ref().unwrap_or(&served.created_at).0, within)
-}
-
-/// Why a token is not accepted for now, where somebody asked for that.
-pub fn paused(world: &World) -> Option<Reason> {
-    let account = world.account.as_ref().is_none_or(|account| account.spec.active);
-    match (world.token.spec.active, account) {
-        (false, _) => Some(Reason::Suspended),
-        (true, false) => Some(Reason::AccountSuspended),
-        (true, true) => None,
-    }
-}
-
 fn incomplete(world: &World) -> Option<Act> {
     let records = world.records();
     records.recorded().next()?;
@@ -248,7 +174,7 @@ fn is_free(world: &World) -> bool {
 }
 
 /// A key that was made of the value counts while it is asked for.
-fn altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
+pub fn altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
     let (records, Ok(terms)) = (world.records(), terms) else { return false };
     let Some(served) = records.served() else { return world.secret.digest().is_some() };
     let mut made = served.rendered.iter().filter(|rendered| terms.shape.is_of_value(&rendered.key));
@@ -276,6 +202,7 @@ mod tests {
         crd::{api_token::Revocation, name, secret},
         token::{Digest, State},
     };
+    use jiff::SignedDuration;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
@@ -291,8 +218,8 @@ mod tests {
                 Reason::Revoked,
                 Reason::AccountDeleted,
                 Reason::Expired,
-                Reason::Invalid,
                 Reason::Claimed,
+                Reason::Invalid,
                 Reason::Suspended,
                 Reason::AccountSuspended,
                 Reason::PublishIncomplete,
@@ -337,12 +264,12 @@ mod tests {
             let world = world.with_status(|status| status.records = records);
             world.with_spec(&json!({"expiry": {"after": null, "at": Time(now)}}))
         }),
-        (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"rotation": {"overlap": "0d"}}))),
         (Reason::Claimed, Act::Conceal(ClaimOutcome::Claimed), |world| {
             let world = world.with_status(|status| status.records = rotated().status().records);
             let world = world.and(|world| world.secret = rotated().secret);
             claimed(world.with_spec(&json!({"secret": {"delivery": "Once"}, "restart": null})))
         }),
+        (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"rotation": {"overlap": "0d"}}))),
         (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
         (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
         (Reason::PublishIncomplete, Act::Mint, |world| unpublished(world, 8, State::Recorded)),
@@ -646,103 +573,6 @@ mod tests {
         assert_eq!(made().with_spec(&json!({"secret": null})).decision(), amend);
         assert_eq!(with_data(made(), "none").decision(), amend);
         assert_eq!(served().with_spec(&json!({"secret": {"labels": {"a": "b"}}})).decision(), amend);
-    }
-
-    #[test]
-    fn a_token_ends_when_its_time_is_over_and_for_ever() {
-        let at = fixture::time(80 * DAY);
-        let world = served().with_spec(&json!({"expiry": {"at": at}}));
-        assert_eq!(world.records().served().unwrap().end(), Some(at.0), "what exists ends then, too");
-        assert_eq!(world.clone().later(80 * DAY - 1).decision().act, Act::Rest, "nothing would last longer");
-        let end = Decision { reason: Reason::Expired, act: Act::End(RevocationReason::Expired) };
-        let over = world.settled(&Progress::none(Decision { reason: Reason::Active, act: Act::Rest })).later(80 * DAY);
-        assert_eq!(over.decision(), end);
-        let ended = over.clone().settled(&Progress::none(end));
-        assert_eq!(ended.status().revocation.unwrap().generations, [1]);
-        let later = ended.settled(&Progress::none(end)).with_spec(&json!({"expiry": {"at": fixture::time(900 * DAY)}}));
-        assert_eq!(later.decision(), end);
-    }
-
-    #[test]
-    fn a_time_that_is_moved_into_the_past_ends_nothing() {
-        let world = served().later(DAY).with_spec(&json!({"expiry": {"at": fixture::time(HOUR)}}));
-        assert_eq!(world.decision(), Decision { reason: Reason::Invalid, act: Act::Rest });
-        assert_eq!(world.records().as_slice(), served().records().as_slice());
-    }
-
-    #[test]
-    fn what_nothing_renews_expires_and_can_be_asked_for_again() {
-        let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}}));
-        assert_eq!(world.clone().later(90 * DAY - 1).decision().act, Act::Rest);
-        let over = world.later(90 * DAY);
-        assert_eq!(over.decision(), Decision { reason: Reason::Expired, act: Act::Rest });
-        let asked = over.with_spec(&json!({"regenerate": {"id": "late"}}));
-        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
-        assert_eq!(asked.issued(2).decision().act, Act::Rest);
-    }
-
-    #[test]
-    fn an_ended_token_is_forgotten_only_where_the_instance_says_when() {
-        let gone = |world: World| {
-            let ended = world.clone().settled(&Progress::none(world.decision()));
-            let forgets = ended.clone().with_instance(json!({"tokens": {"forgetAfter": "30d"}}));
-            assert_ne!(ended.later(9_000 * DAY).decision().act, Act::Forget);
-            let early = forgets.clone().later(30 * DAY - 1).decision().act;
-            (early == Act::Forget, forgets.later(30 * DAY).decision().act == Act::Forget)
-        };
-        assert_eq!(gone(served().with_spec(&json!({"revoked": true}))), (false, true));
-        assert_eq!(gone(served().and(|world| world.account = None)), (false, true));
-        let never = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}}));
-        assert_eq!(gone(never.later(90 * DAY)), (false, true));
-        assert_eq!(gone(served().with_spec(&json!({"active": false}))), (false, false));
-        assert_eq!(gone(served()), (false, false));
-    }
-
-    /// A token whose value is shown once, and just was put into its Secret.
-    fn once() -> World {
-        let world = new().with_spec(&json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}));
-        world.and(|world| world.account = served().account).issued(1)
-    }
-
-    #[test]
-    fn a_value_that_is_shown_once_goes_when_it_was_claimed_or_its_time_is_over() {
-        let conceal = |outcome| Decision { reason: Reason::Claimed, act: Act::Conceal(outcome) };
-        assert_eq!(once().later(899).decision().act, Act::Rest);
-        assert_eq!(once().later(900).decision(), conceal(ClaimOutcome::Unclaimed));
-        assert_eq!(claimed(once()).decision(), conceal(ClaimOutcome::Claimed));
-        let other = once().with_secret(|secret| {
-            secret.metadata.annotations.get_or_insert_default().insert(name::CLAIMED.into(), "another".into());
-        });
-        assert_eq!(other.decision().act, Act::Rest);
-        let gone = once().and(|world| world.secret = Held::Absent);
-        assert_eq!(gone.decision(), conceal(ClaimOutcome::Removed));
-        assert_eq!(once().with_secret(|secret| secret.data.clear()).decision(), conceal(ClaimOutcome::Removed));
-        let paused = claimed(once()).with_spec(&json!({"active": false}));
-        assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "whatever else is asked for");
-    }
-
-    /// The same after its Secret was removed.
-    fn concealed(world: World) -> World {
-        let Act::Conceal(outcome) = world.decision().act else { panic!("{:?}", world.decision()) };
-        let claim = super::super::execute::claim(&world, outcome);
-        let progress = Progress { claim, ..Progress::none(world.decision()) };
-        world.settled(&progress).and(|world| world.secret = Held::Absent)
-    }
-
-    #[test]
-    fn what_was_shown_once_is_neither_minted_again_nor_let_back() {
-        let shown = concealed(claimed(once()));
-        assert_eq!(shown.decision(), Decision { reason: Reason::Active, act: Act::Rest });
-        assert_eq!(shown.clone().later(80 * DAY).decision().act, Act::Rest, "left out, its schedule is never");
-        let restored = shown.clone().and(|world| world.secret = once().secret);
-        assert_eq!(restored.decision().act, Act::Conceal(ClaimOutcome::Claimed));
-        assert_eq!(concealed(restored.later(60)).status().claim, shown.status().claim, "what was said stands");
-        let asked = shown.with_spec(&json!({"regenerate": {"id": "again"}}));
-        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
-        let again = asked.issued(2);
-        assert_eq!((again.status().claim, again.decision().act), (None, Act::Rest));
-        let retained = concealed(claimed(once())).with_spec(&json!({"secret": null})).later(5);
-        assert_eq!(retained.decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint });
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //!
 //! What is [`Made`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
     decide::{Act, Decision},
     delivery::{self, Delivery, Details},
     observe::{Held, World},
+    once,
     progress::Progress,
     restart,
     settle::settle,
@@ -23,7 +23,7 @@ use crate::{
     crd::{
         self, Account, ApiToken, Reason, SealedSecret,
         account::AccountSpec,
-        api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke},
+        api_token::{BoundAccount, ClaimOutcome, OnRevoke},
         name,
     },
     outside::{Refusal, Standing, entropy, writer::Address},
@@ -120,29 +120,22 @@ async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Pr
     Ok(done)
 }
 
-/// Removes the Secret of the old name, if it is ours.
-async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
-    match world.other.as_ref().and_then(Held::ours) {
-        Some(secret) => concluded(rooms.writer.delete(secret).await, done),
-        None => Ok(done),
-    }
-}
-
 /// Removes the Secret of a value that is shown once, and says what became of it.
 async fn conceal(rooms: &Rooms, world: &World, outcome: ClaimOutcome, done: Progress) -> Result<Progress, Refusal> {
     let done = match world.secret.ours() {
         Some(secret) => concluded(rooms.writer.delete(secret).await, done)?,
         None => done,
     };
-    let claim = done.failure.is_none().then(|| claim(world, outcome)).flatten();
+    let claim = done.failure.is_none().then(|| once::claim(world, outcome)).flatten();
     Ok(Progress { claim, ..done })
 }
 
-/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a backup.
-pub(super) fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
-    let served = world.records().served().map(|served| served.generation);
-    let now = |generation| Claim { generation, outcome, at: Time(world.now) };
-    world.claim().or_else(|| served.map(now))
+/// Removes the Secret of the old name, if it is ours.
+async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+    match world.other.as_ref().and_then(Held::ours) {
+        Some(secret) => concluded(rooms.writer.delete(secret).await, done),
+        None => Ok(done),
+    }
 }
 
 /// A refusal goes into status, unless a new look will do.

@@ -1,11 +1,16 @@
 //! The `ApiToken` controller: mint, record, publish, settle.
 
+mod conditions;
 mod decide;
 mod delivery;
+mod ending;
 mod execute;
 #[cfg(test)]
 mod fixture;
+mod life;
+mod notes;
 mod observe;
+mod once;
 mod progress;
 mod restart;
 mod settle;

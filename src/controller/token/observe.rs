@@ -12,8 +12,8 @@ use super::{
 use crate::{
     controller::{Rooms, instance},
     crd::{
-        Account, ApiToken, Instance, SealedSecret,
-        api_token::{ApiTokenStatus, Claim, OnRevoke},
+        Account, ApiToken, Instance, Reason, SealedSecret,
+        api_token::{ApiTokenStatus, OnRevoke},
         belongs, secret,
     },
     outside::Refusal,
@@ -126,11 +126,14 @@ impl World {
         Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }
     }
 
-    /// What became of the served value, where each is shown once.
-    pub fn claim(&self) -> Option<Claim> {
-        let claim = self.token.status.as_ref()?.claim.clone()?;
-        let served = self.records().served().map(|served| served.generation);
-        (self.token.is_shown_once() && served == Some(claim.generation)).then_some(claim)
+    /// Why a token is not accepted for now, where somebody asked for that.
+    pub fn paused(&self) -> Option<Reason> {
+        let account = self.account.as_ref().is_none_or(|account| account.spec.active);
+        match (self.token.spec.active, account) {
+            (false, _) => Some(Reason::Suspended),
+            (true, false) => Some(Reason::AccountSuspended),
+            (true, true) => None,
+        }
     }
 
     /// Whether every Secret is as that of a token that was ended should be.

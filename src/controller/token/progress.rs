@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::decide::Decision;
+use super::decide::{Act, Decision};
 use crate::{
     crd::{
         Reason,
-        api_token::{BoundAccount, Claim},
+        api_token::{BoundAccount, Claim, RevocationReason},
     },
     outside::Refusal,
     token::Record,
@@ -44,6 +44,14 @@ impl Progress {
     /// Nothing was done yet.
     pub fn none(decision: Decision) -> Self {
         Self { decision, bound: None, recorded: None, published: None, claim: None, restarted: false, failure: None }
+    }
+
+    /// Why the token is ended, where it is.
+    pub fn ends(&self) -> Option<RevocationReason> {
+        match self.decision.act {
+            Act::End(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// The same, with what could not be done.

@@ -12,14 +12,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::observe::World;
+use super::{observe::World, progress::Progress};
 use crate::{
     controller::Rooms,
     crd::{
         ApiToken, Fault, Reason,
-        api_token::{RestartTarget, WorkloadKind},
+        api_token::{Restart, RestartTarget, WorkloadKind},
         name::RESTART,
     },
     outside::{Refusal, workload::Workload},
@@ -175,6 +176,22 @@ pub async fn roll(world: &World, rooms: &Rooms) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The last generation that workloads are known to have been rolled for after `progress`.
+pub fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Restart> {
+    let served = records.served().filter(|_| progress.restarted);
+    let now = served.map(|served| Restart { generation: served.generation, at: Time(world.now) });
+    now.or(world.status().restart)
+}
+
+/// When workloads will be rolled for what is served after `progress`.
+pub fn wake(world: &World, progress: &Progress, records: &Records, done: Option<&Restart>) -> Option<Timestamp> {
+    let served = records.served().filter(|_| !world.token.spec.restart.is_empty())?;
+    let published = served.published_at.as_ref()?.0;
+    let waits = done.is_none_or(|done| done.generation != served.generation) && progress.failure.is_none();
+    let fellows = world.fellows.iter().map(|fellow| fellow.published);
+    rolls_at(fellows.chain([published])).filter(|_| waits && world.paused().is_none())
 }
 
 #[cfg(test)]

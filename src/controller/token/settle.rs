@@ -4,9 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    decide::{self, Act, Decision, forget_at, paused},
+    decide::Act,
+    ending::{forget_at, revocation},
+    notes::failing,
     observe::World,
-    progress::{Failure, Progress},
+    once,
+    progress::Progress,
     restart,
     validate::TokenTerms,
 };
@@ -14,18 +17,29 @@ use crate::{
     controller::kind::{Checked, Settled},
     crd::{
         Conditions, Reason,
-        api_token::{
-            ApiTokenStatus, Binding, Claim, ClaimOutcome, OnRevoke, Regeneration, Restart, Revocation, RevocationReason,
-        },
-        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED, READY},
-        fault::{first, told},
+        api_token::{ApiTokenStatus, Binding, Claim, Regeneration},
+        condition::ACCEPTED,
     },
     outside::events::Note,
     token::{
-        Ending, Record, Records,
+        Records,
         schedule::{expires_soon_from, free_from, rotates_at},
     },
 };
+
+/// What a pass comes to, as far as it is told in conditions and events.
+pub struct Outcome<'a> {
+    /// What was read.
+    pub world: &'a World,
+    /// What was asked for.
+    pub terms: &'a Checked<TokenTerms>,
+    /// What was done.
+    pub progress: &'a Progress,
+    /// The records after that.
+    pub records: &'a Records,
+    /// What became of a value that is shown once.
+    pub claim: Option<&'a Claim>,
+}
 
 /// The whole status after `progress`, what users are told, and when to look again.
 pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Settled<ApiTokenStatus> {
@@ -38,17 +52,16 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let revocation = revocation(world, progress);
     let rotating = terms.as_ref().ok().filter(|_| rotating(world, progress));
     let rotates = rotating.and_then(|terms| next(world, terms, progress, &records));
-    let claim = claim(world, progress, &records);
+    let claim = once::settled(world, progress, &records);
+    let restart = restart::settled(world, progress, &records);
     let served = records.served().filter(|_| revocation.is_none());
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
-    let mut conditions = conditions(world, terms, progress, &records, claim.as_ref());
-    expiring(world, terms, served.filter(|_| soon.is_some_and(|soon| soon <= world.now)), &mut conditions);
-    let claim_by = claim_by(terms, served.filter(|_| claim.is_none()));
-    let restart = restart(world, progress, &records);
-    let rolls = terms.as_ref().ok().and_then(|_| rolls_at(world, progress, &records, restart.as_ref()));
-    let times = [rotates, soon, claim_by, forget_at(world, terms), rolls];
-    let wake = wake(world, progress, &records, times, &conditions);
-    let notes = notes(world, terms, progress, &records, &conditions);
+    let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref() };
+    let conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
+    let claim_by = served.filter(|_| claim.is_none()).and_then(|served| world.claim_by(served));
+    let rolls = terms.as_ref().ok().and_then(|_| restart::wake(world, progress, &records, restart.as_ref()));
+    let wake = wake(&outcome, rotates, [soon, claim_by, forget_at(world, terms), rolls], &conditions);
+    let notes = outcome.notes(&conditions);
     let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
     let status = ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
@@ -76,7 +89,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
 fn names(world: &World, progress: &Progress, records: &Records, claimed: bool) -> (Option<String>, Option<String>) {
     let ApiTokenStatus { secret_name: stood, other_secret_name: other, .. } = world.status();
     let (place, next) = (world.place().to_owned(), world.target().0.to_owned());
-    if matches!(progress.decision.act, Act::End(_)) {
+    if progress.ends().is_some() {
         return if progress.failure.is_none() { (None, None) } else { (stood, other) };
     }
     let other = other.filter(|_| progress.decision.act != Act::Discard || progress.failure.is_some());
@@ -94,7 +107,7 @@ fn names(world: &World, progress: &Progress, records: &Records, claimed: bool) -
 }
 
 /// The Secret in which this pass published a value, or found one.
-fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
+pub fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
     let (generation, _) = progress.published?;
     let found = world.records().get(generation).and_then(|record| {
         let mut held = world.secrets().filter(|(_, held)| held.digest() == Some(record.sha256));
@@ -125,7 +138,7 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
     if let (true, Some(record)) = (refused, &progress.recorded) {
         records.refuse(record.generation, world.now);
     }
-    if matches!(progress.decision.act, Act::End(_)) {
+    if progress.ends().is_some() {
         records.revoke();
     }
     records.prune();
@@ -133,70 +146,6 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
         records.forget_made(|key| terms.shape.is_of_value(key));
     }
     records
-}
-
-fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
-    let stands = world.token.status.as_ref().and_then(|status| status.revocation.clone());
-    stands.or(match progress.decision.act {
-        Act::End(reason) => Some(Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) }),
-        Act::Rest
-        | Act::Mint
-        | Act::Adopt(_)
-        | Act::Amend
-        | Act::Discard
-        | Act::Conceal(_)
-        | Act::Restart
-        | Act::Forget => None,
-    })
-}
-
-/// The generations that were valid until now; those that ended with the token, where it ran out of time.
-fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
-    let until = world.token.until().filter(|_| reason == RevocationReason::Expired);
-    let ended = |record: &&Record| record.is_valid(world.now) || (until.is_some() && record.end() == until);
-    world.records().as_slice().iter().filter(ended).map(|record| record.generation).collect()
-}
-
-/// The last generation that workloads were rolled for.
-fn restart(world: &World, progress: &Progress, records: &Records) -> Option<Restart> {
-    let served = records.served().filter(|_| progress.restarted);
-    let now = served.map(|served| Restart { generation: served.generation, at: Time(world.now) });
-    now.or(world.status().restart)
-}
-
-/// When workloads will be rolled for what is served now.
-fn rolls_at(world: &World, progress: &Progress, records: &Records, done: Option<&Restart>) -> Option<Timestamp> {
-    let served = records.served().filter(|_| !world.token.spec.restart.is_empty())?;
-    let published = served.published_at.as_ref()?.0;
-    let waits = done.is_none_or(|done| done.generation != served.generation) && progress.failure.is_none();
-    let fellows = world.fellows.iter().map(|fellow| fellow.published);
-    restart::rolls_at(fellows.chain([published])).filter(|_| waits && paused(world).is_none())
-}
-
-/// What became of the served value, where each is shown once.
-fn claim(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
-    let served = records.served()?.generation;
-    progress.claim.clone().or(world.claim()).filter(|claim| claim.generation == served)
-}
-
-/// Until when the served value may be claimed, where each is shown once.
-fn claim_by(terms: &Checked<TokenTerms>, served: Option<&Record>) -> Option<Timestamp> {
-    Some(decide::claim_by(served?, terms.as_ref().ok()?.claim_within?))
-}
-
-/// Says that the served generation is about to expire; nothing is given where it is not, or something renews it.
-fn expiring(world: &World, terms: &Checked<TokenTerms>, served: Option<&Record>, conditions: &mut Conditions) {
-    let Some((served, end)) = served.and_then(|served| Some((served, served.end()?))) else {
-        return conditions.remove(EXPIRING_SOON);
-    };
-    let why = match (paused(world), terms) {
-        (_, Err(_)) => "the spec has faults",
-        (Some(_), Ok(_)) => "it is suspended",
-        (None, Ok(terms)) if terms.life.until.is_some_and(|until| until <= end) => "the token ends then",
-        (None, Ok(_)) => "give regenerate.id a new text to ask for another",
-    };
-    let message = format!("generation {} expires at {end} and nothing will renew it: {why}", served.generation);
-    conditions.set(EXPIRING_SOON, true, Reason::ExpiringSoon, message);
 }
 
 /// The answer to what was asked for by what was published.
@@ -208,175 +157,20 @@ fn regeneration(progress: &Progress, records: &Records) -> Option<Regeneration> 
 
 /// Whether the next rotation will happen on its own.
 fn rotating(world: &World, progress: &Progress) -> bool {
-    let Decision { reason, act } = progress.decision;
-    !reason.is_going() && !matches!(act, Act::End(_)) && paused(world).is_none()
+    !progress.decision.reason.is_going() && progress.ends().is_none() && world.paused().is_none()
 }
 
-fn conditions(
-    world: &World,
-    terms: &Checked<TokenTerms>,
-    progress: &Progress,
-    records: &Records,
-    claim: Option<&Claim>,
-) -> Conditions {
-    let old = world.token.status.as_ref().map(|status| status.conditions.as_slice());
-    let mut conditions = Conditions::from(old, world.token.metadata.generation, world.now);
-    match terms {
-        Ok(_) => conditions.set(ACCEPTED, true, Reason::Accepted, "the spec is valid and what it refers to exists"),
-        Err(faults) => conditions.set(ACCEPTED, false, first(faults), told(faults)),
-    }
-    let (published, reason, message) = published(world, terms, progress, records, claim);
-    let message = match &progress.failure {
-        Some(failure) => conditions.failing(PUBLISHED, reason, failure.refusal.way(), message),
-        None => message,
-    };
-    conditions.set(PUBLISHED, published, reason, &*message);
-    let (conclusion, reason, message) = conclusion(world, terms, progress, records, (published, reason, message));
-    let message = match &progress.failure {
-        Some(failure) if reason == failure.reason => conditions.failing(READY, reason, failure.refusal.way(), message),
-        Some(_) | None => message,
-    };
-    conditions.conclude(conclusion, reason, message);
-    conditions
-}
-
-/// Whether the Secret holds the value that the records name.
-fn published(
-    world: &World,
-    terms: &Checked<TokenTerms>,
-    progress: &Progress,
-    records: &Records,
-    claim: Option<&Claim>,
-) -> (bool, Reason, String) {
-    let name = published_in(world, progress).unwrap_or(world.place());
-    if let Some(failure) = progress.failure.as_ref().filter(|failure| failure.reason != Reason::RestartFailed) {
-        let what = match failure.reason {
-            Reason::AccountFailed => format!("account {}", world.token.account_name().0),
-            _ if progress.decision.act == Act::Discard => format!("Secret {}", leftover(world)),
-            _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
-            _ => format!("Secret {name}"),
-        };
-        return (false, failure.reason, format!("{what}: {}; trying again", failure.refusal));
-    }
-    if progress.decision.reason == Reason::PublishFailed {
-        return (false, Reason::PublishFailed, refused(world));
-    }
-    if matches!(progress.decision.act, Act::End(_)) {
-        let how = match world.token.on_revoke() {
-            OnRevoke::Delete => "removed",
-            OnRevoke::Keep => "emptied",
-        };
-        return (false, progress.decision.reason, format!("Secret {name} was {how}"));
-    }
-    if let Some(claim) = claim {
-        return (true, Reason::Claimed, shown(claim));
-    }
-    let Some(served) = records.served() else {
-        return (false, progress.decision.reason, format!("Secret {name} holds no valid generation"));
-    };
-    let holds = progress.published.is_some() || world.secret.digest() == Some(served.sha256);
-    if holds {
-        let until = claim_by(terms, Some(served)).map(|at| format!(" until it is claimed, at the latest until {at}"));
-        let message = format!("Secret {name} holds generation {}{}", served.generation, until.unwrap_or_default());
-        return (true, Reason::Active, message);
-    }
-    (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
-}
-
-/// The name of the Secret that is to go.
-fn leftover(world: &World) -> String {
-    world.status().other_secret_name.unwrap_or_default()
-}
-
-/// What became of a value that is shown once.
-fn shown(claim: &Claim) -> String {
-    let Claim { generation, outcome, at } = claim;
-    let how = match outcome {
-        ClaimOutcome::Claimed => "was claimed",
-        ClaimOutcome::Unclaimed => "was not claimed in time, and removed",
-        ClaimOutcome::Removed => "was removed or changed by someone else",
-    };
-    format!(
-        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for another",
-        at.0
-    )
-}
-
-/// What was said of the last refusal: while the next try waits, nothing newer is known.
-fn refused(world: &World) -> String {
-    let stands = world.status().conditions.into_iter().find(|condition| condition.type_ == PUBLISHED);
-    let said = stands.filter(|condition| condition.reason == Reason::PublishFailed.to_string());
-    let name = world.target().0;
-    said.map_or_else(|| format!("Secret {name}: the last try was refused; trying again"), |said| said.message)
-}
-
-/// What it all comes to: how `Ready` stands, and the word for it.
-fn conclusion(
-    world: &World,
-    terms: &Checked<TokenTerms>,
-    progress: &Progress,
-    records: &Records,
-    (published, why, message): (bool, Reason, String),
-) -> (Conclusion, Reason, String) {
-    let reason = progress.decision.reason;
-    let name = world.token.account_name().0;
-    match (reason, terms) {
-        (Reason::Revoked, _) => {
-            (Conclusion::Stalled, reason, "revoked: refused for ever; make another ApiToken".into())
-        }
-        (Reason::AccountDeleted, _) => {
-            (Conclusion::Stalled, reason, format!("account {name} is gone: refused for ever; make another ApiToken"))
-        }
-        (Reason::Expired, _) => (Conclusion::Stalled, reason, over(world, progress, records)),
-        (Reason::Deleting, _) => (Conclusion::Working, reason, "being deleted".into()),
-        (Reason::NamespaceTerminating, _) => (Conclusion::Working, reason, "its namespace is being deleted".into()),
-        (_, Err(faults)) => (Conclusion::of(first(faults)), first(faults), told(faults)),
-        _ if paused(world) == Some(Reason::Suspended) => {
-            (Conclusion::Paused, Reason::Suspended, "refused until active is true again".into())
-        }
-        _ if paused(world) == Some(Reason::AccountSuspended) => {
-            (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
-        }
-        _ if !published => (Conclusion::Working, why, message),
-        _ if progress.failure.is_some() => (Conclusion::Working, Reason::RestartFailed, unrolled(progress)),
-        _ => match records.overlap_ends() {
-            Some(ends) => {
-                (Conclusion::Ready, Reason::Rotating, format!("{message}; its predecessor is valid until {ends}"))
-            }
-            None => (Conclusion::Ready, Reason::Active, message),
-        },
-    }
-}
-
-/// In words, that a workload could not be rolled.
-fn unrolled(progress: &Progress) -> String {
-    let why = progress.failure.as_ref().map(|failure| failure.refusal.to_string()).unwrap_or_default();
-    format!("a workload of spec.restart could not be restarted: {why}; trying again")
-}
-
-/// In words, that the token is out of time.
-fn over(world: &World, progress: &Progress, records: &Records) -> String {
-    let ended = matches!(progress.decision.act, Act::End(_));
-    match world.token.until().filter(|_| ended).or(records.last_end()) {
-        Some(at) if ended => format!("its time was over at {at}: refused for ever; make another ApiToken"),
-        Some(at) => {
-            format!("it expired at {at} and nothing renews it; give regenerate.id a new text to ask for another")
-        }
-        None => "its time is over".into(),
-    }
-}
-
+/// The earliest instant at which something is to be done or said: a rotation, one of `times`, an end, or another try.
 fn wake(
-    world: &World,
-    progress: &Progress,
-    records: &Records,
-    [rotates, soon, claim_by, forget, rolls]: [Option<Timestamp>; 5],
+    Outcome { world, progress, records, .. }: &Outcome<'_>,
+    rotates: Option<Timestamp>,
+    times: [Option<Timestamp>; 4],
     conditions: &Conditions,
 ) -> Option<Timestamp> {
     if progress.decision.reason.is_going() {
         return None;
     }
-    let ends = matches!(progress.decision.act, Act::End(_));
+    let ends = progress.ends().is_some();
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
     let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
     let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
@@ -389,114 +183,8 @@ fn wake(
     };
     // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
     let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
-    let then = [soon, claim_by, forget, rolls].into_iter().flatten().filter(|&then| then > world.now).min();
+    let then = times.into_iter().flatten().filter(|&then| then > world.now).min();
     [records.next_end(), again, due, then].into_iter().flatten().min()
-}
-
-/// The condition that a failure is told by.
-fn failing(failure: &Failure) -> &'static str {
-    if failure.reason == Reason::RestartFailed { READY } else { PUBLISHED }
-}
-
-/// What has happened, once: told when it is done, or when a condition comes to say something else.
-fn notes(
-    world: &World,
-    terms: &Checked<TokenTerms>,
-    progress: &Progress,
-    records: &Records,
-    conditions: &Conditions,
-) -> Vec<Note> {
-    let mut notes = Vec::new();
-    if let (Err(faults), true) = (terms, conditions.changed(ACCEPTED)) {
-        notes.push(Note::warning(first(faults), told(faults)));
-    }
-    if let Some(failure) = progress.failure.as_ref().filter(|failure| conditions.changed(failing(failure))) {
-        notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
-    }
-    notes.extend(done(world, terms, progress, records, conditions.changed(READY)));
-    notes.extend(shortened(world));
-    let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
-    notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
-    notes
-}
-
-/// That generations end sooner than they were given to live.
-fn shortened(world: &World) -> Option<Note> {
-    let stands = world.status().records;
-    let earlier = |record: &&Record| {
-        let before = stands.iter().find(|before| before.generation == record.generation);
-        before.is_some_and(|before| before.expires_at != record.expires_at)
-    };
-    let records = world.records();
-    let all = records.as_slice().iter().filter(earlier).filter_map(|record| Some((record.generation, record.end()?)));
-    let all: Vec<_> = all.map(|(generation, end)| format!("generation {generation} ends at {end}")).collect();
-    let text = format!("{}: neither the Instance nor expiry.at allows more any longer", all.join(", "));
-    (!all.is_empty()).then(|| Note::warning(Reason::LifetimeShortened, text))
-}
-
-/// What this pass did, if it did anything worth telling.
-fn done(
-    world: &World,
-    terms: &Checked<TokenTerms>,
-    progress: &Progress,
-    records: &Records,
-    changed: bool,
-) -> Option<Note> {
-    let name = published_in(world, progress).unwrap_or(world.place());
-    let reason = progress.decision.reason;
-    if let Some((generation, at)) = progress.published {
-        let asked = records.get(generation).and_then(|record| record.asked_by.as_deref());
-        let over = match terms.as_ref().map(|terms| terms.previous(asked)) {
-            Ok(Ending::At(end)) if end <= at => format!("; its predecessor is refused at once, as {end} is over"),
-            Ok(Ending::At(_) | Ending::After(_) | Ending::Overlap) | Err(_) => String::new(),
-        };
-        let text = format!("generation {generation} is published in Secret {name}{over}");
-        let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
-        return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
-    }
-    match progress.decision.act {
-        Act::End(_) if world.status().revocation.is_none() => {
-            let how = match world.token.on_revoke() {
-                OnRevoke::Delete => "removed",
-                OnRevoke::Keep => "emptied",
-            };
-            let text = format!("all generations are refused from now on, and Secret {name} is {how}");
-            Some(Note::warning(reason, text))
-        }
-        Act::Amend if progress.failure.is_none() => {
-            Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
-        }
-        Act::Discard if progress.failure.is_none() => {
-            let gone = leftover(world);
-            Some(Note::normal(reason, format!("Secret {gone} was removed; Secret {name} is in its place")))
-        }
-        Act::Rest if reason == Reason::Expired && changed => {
-            Some(Note::warning(reason, over(world, progress, records)))
-        }
-        Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed => {
-            Some(Note::normal(reason, "refused until it is active again"))
-        }
-        Act::Conceal(outcome) => {
-            let claim = progress.claim.as_ref().filter(|claim| world.claim().as_ref() != Some(claim))?;
-            let text = shown(claim);
-            let claimed = outcome == ClaimOutcome::Claimed;
-            Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
-        }
-        Act::Restart if progress.restarted => {
-            let rolled = world.token.spec.restart.iter().map(|target| format!("{} {}", target.kind, target.name));
-            let rolled = rolled.collect::<Vec<_>>().join(", ");
-            let generation = records.served().map(|served| served.generation).unwrap_or_default();
-            Some(Note::normal(reason, format!("{rolled}: restarted for generation {generation}")))
-        }
-        Act::End(_)
-        | Act::Amend
-        | Act::Discard
-        | Act::Rest
-        | Act::Mint
-        | Act::Adopt(_)
-        | Act::Restart
-        | Act::Forget => None,
-    }
 }
 
 #[cfg(test)]
@@ -509,7 +197,10 @@ mod tests {
     };
     use super::*;
     use crate::{
-        crd::api_token::{BoundAccount, RevocationReason},
+        crd::{
+            api_token::{BoundAccount, ClaimOutcome, Revocation, RevocationReason},
+            condition::{EXPIRING_SOON, PUBLISHED, READY},
+        },
         outside::Refusal,
         token::State,
     };

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::{
     decide::Act,
     delivery::Details,
-    execute::claim,
     fixture::{UID, changed, new, own_account},
     observe::{Held, World},
+    once::claim,
     progress::{Failure, Progress},
     validate::TokenTerms,
 };
@@ -346,7 +346,7 @@ impl Sim {
 
     /// Whether the terms promise that there is always a value to read.
     fn is_renewed(&self) -> bool {
-        let renewed = |terms: TokenTerms| terms.life.schedule != Schedule::Never && terms.claim_within.is_none();
+        let renewed = |terms: TokenTerms| terms.life.schedule != Schedule::Never;
         self.world.terms().is_ok_and(renewed)
     }
 

@@ -1,0 +1,188 @@
+//! What a token's generations are to live by: `spec.expiry`, `spec.rotation` and `spec.regenerate`, within the Instance's policy.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observe::World;
+use crate::{
+    crd::{
+        Fault, Reason,
+        api_token::{Expiry, Previous, RotationSchedule},
+        fault::{calendar, parsed},
+        window::windows,
+    },
+    token::{
+        Asked, Ending, Policy, Record, Schedule, Terms,
+        duration::{after, written},
+        jitter::most,
+        schedule::meets_windows,
+    },
+};
+
+/// The terms, with what was left out filled in.
+pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
+    let spec = &world.token.spec;
+    let rotation = spec.rotation.clone().unwrap_or_default();
+    let lifetime = lifetime(world, policy, faults);
+    let schedule = schedule(world, rotation.schedule.as_ref(), lifetime, faults);
+    let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
+    let overlap = overlap(given, schedule.interval(lifetime), lifetime, policy, faults);
+    let own = windows(&rotation.windows, "spec.rotation.windows", faults);
+    let windows = [policy.windows.clone(), own].into_iter().filter(|group| !group.is_empty()).collect();
+    let life =
+        Terms { prefix: policy.prefix.clone(), lifetime, until: world.token.until(), schedule, overlap, windows };
+    if faults.is_empty() && !meets_windows(&life) {
+        let message =
+            "no rotation that is due meets a window before the expiry; open windows more often, or for longer";
+        faults.push(Fault::new(Reason::WindowsUnmet, "spec.rotation.windows", message));
+    }
+    life
+}
+
+/// How long the next generation is valid: nothing for one that never runs out of time.
+fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+    let Expiry { after, at, never } = world.token.spec.expiry.clone().unwrap_or_default();
+    if [after.is_some(), at.is_some(), never].into_iter().filter(|given| *given).count() > 1 {
+        faults.push(Fault::invalid("spec.expiry", "give at most one of after, at and never"));
+    }
+    if never && !policy.never {
+        let message = "the Instance forbids it; give after or at, or have its tokens.lifetime.never changed";
+        faults.push(Fault::new(Reason::LifetimeExceeded, "spec.expiry.never", message));
+    }
+    if never {
+        return None;
+    }
+    if let Some(at) = at {
+        return Some(until(world, policy, at.0, faults));
+    }
+    let lifetime = parsed(after.as_ref(), "spec.expiry.after", faults).unwrap_or(policy.default_lifetime);
+    if lifetime > policy.max_lifetime {
+        let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_lifetime));
+        faults.push(Fault::new(Reason::LifetimeExceeded, "spec.expiry.after", message));
+    }
+    Some(lifetime)
+}
+
+/// How long a generation of a token that ends `at` is valid: the only one has to last as long as it can.
+fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
+    const PATH: &str = "spec.expiry.at";
+    if at <= world.now {
+        let message = format!("{at} is over; give a later time, or set revoked to end the token now");
+        faults.push(Fault::invalid(PATH, message));
+    }
+    if !is_never_replaced(world) {
+        return policy.default_lifetime;
+    }
+    if !world.records().ever_published() && at > after(world.now, policy.max_lifetime) {
+        let max = written(policy.max_lifetime);
+        let message = format!(
+            "is later than the Instance's maximum lifetime, {max}, from now, and nothing renews the value; give an earlier time, or a rotation.schedule"
+        );
+        faults.push(Fault::new(Reason::LifetimeExceeded, PATH, message));
+    }
+    policy.max_lifetime
+}
+
+/// Whether a new generation comes only when somebody asks for it.
+fn is_never_replaced(world: &World) -> bool {
+    let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
+    given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
+}
+
+fn schedule(
+    world: &World,
+    given: Option<&RotationSchedule>,
+    lifetime: Option<SignedDuration>,
+    faults: &mut Vec<Fault>,
+) -> Schedule {
+    const PATH: &str = "spec.rotation.schedule";
+    let Some(given) = given else {
+        return if is_never_replaced(world) { Schedule::Never } else { Schedule::LastThird };
+    };
+    let RotationSchedule { every, cron, time_zone, before_expiry, never } = given;
+    let given = [every.is_some(), cron.is_some(), before_expiry.is_some(), *never];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        let message = "give exactly one of every, cron, beforeExpiry and never, or leave schedule out";
+        faults.push(Fault::invalid(PATH, message));
+    }
+    if time_zone.is_some() && cron.is_none() {
+        faults.push(Fault::invalid(PATH, "timeZone has a meaning with cron only"));
+    }
+    let at = |field: &str| format!("{PATH}.{field}");
+    let every = parsed(every.as_ref(), at("every"), faults).map(|every| ("every", every, Schedule::Every(every)));
+    let cron = cron.as_ref().and_then(|cron| calendar(cron, time_zone.as_deref(), PATH, faults));
+    let cron = cron.map(|calendar| ("cron", calendar.interval(), Schedule::Cron(calendar)));
+    let before = parsed(before_expiry.as_ref(), at("beforeExpiry"), faults)
+        .map(|before| ("beforeExpiry", before, Schedule::BeforeExpiry(before)));
+    let Some((field, duration, schedule)) = every.or(cron).or(before) else { return Schedule::Never };
+    match lifetime {
+        Some(lifetime) if duration >= lifetime => {
+            faults.push(Fault::invalid(at(field), format!("must be shorter than the lifetime, {}", written(lifetime))));
+            Schedule::Never
+        }
+        None if matches!(schedule, Schedule::BeforeExpiry(_)) => {
+            faults.push(Fault::invalid(at(field), "has no meaning where expiry.never is true; give every or cron"));
+            Schedule::Never
+        }
+        Some(_) | None => schedule,
+    }
+}
+
+/// Left out, an overlap is over at the latest when the next rotation may be due, so that a default never delays one.
+fn overlap(
+    given: Option<SignedDuration>,
+    interval: Option<SignedDuration>,
+    lifetime: Option<SignedDuration>,
+    policy: &Policy,
+    faults: &mut Vec<Fault>,
+) -> SignedDuration {
+    const PATH: &str = "spec.rotation.overlap";
+    let Some(overlap) = given else {
+        let free = interval.map(|interval| interval - most(interval));
+        return free.map_or(policy.default_overlap, |free| policy.default_overlap.min(free));
+    };
+    if overlap > policy.max_overlap {
+        let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_overlap));
+        faults.push(Fault::new(Reason::OverlapExceeded, PATH, message));
+    }
+    if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime) {
+        faults.push(Fault::invalid(PATH, format!("must not be longer than the lifetime, {}", written(lifetime))));
+    }
+    overlap
+}
+
+/// What asks for a new generation, until one was published for it.
+pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
+    let asked = world.token.spec.regenerate.as_ref()?;
+    if world.status().regeneration.is_some_and(|answered| answered.id == asked.id) {
+        return None;
+    }
+    if asked.id.is_empty() {
+        faults.push(Fault::invalid("spec.regenerate.id", "must not be empty"));
+    }
+    let previous = asked.previous.as_ref().map_or(Ending::Overlap, |previous| ending(world, previous, policy, faults));
+    Some(Asked { id: asked.id.clone(), previous })
+}
+
+fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<Fault>) -> Ending {
+    const PATH: &str = "spec.regenerate.previous";
+    let max = written(policy.max_overlap);
+    if previous.after.is_some() == previous.at.is_some() {
+        faults.push(Fault::invalid(PATH, "give exactly one of after and at, or leave previous out"));
+    }
+    let mut fault = |field: &str, message: String| faults.push(Fault::invalid(format!("{PATH}.{field}"), message));
+    if let Some(delay) = &previous.after {
+        let delay = delay.parse().map_err(|rule| fault("after", rule.into())).unwrap_or_default();
+        if delay > policy.max_overlap {
+            fault("after", format!("must not be longer than the Instance's maximum overlap, {max}"));
+        }
+        return Ending::After(delay);
+    }
+    let Some(at) = previous.at.as_ref().map(|at| at.0) else { return Ending::Overlap };
+    if at > after(world.now, policy.max_overlap) {
+        fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
+    }
+    if let Some(end) = world.records().served().and_then(Record::end).filter(|&end| end < at) {
+        fault("at", format!("the value served so far expires before, at {end}; give an earlier time"));
+    }
+    Ending::At(at)
+}

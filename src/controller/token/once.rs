@@ -1,0 +1,198 @@
+//! Delivery `Once`: a value that is shown once.
+//!
+//! ```text
+//!  published ──▶ waits to be claimed ──▶ the Secret is removed ──▶ said in status, for the life of the generation
+//!               (annotation, or time)   (Claimed)                 (not minted again; what comes back is removed again)
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    decide::{Act, altered},
+    observe::{Held, World},
+    progress::Progress,
+    validate::TokenTerms,
+};
+use crate::{
+    controller::kind::Checked,
+    crd::{
+        Fault,
+        api_token::{Claim, ClaimOutcome},
+        fault::parsed,
+        name::CLAIMED,
+    },
+    token::{Record, Records, duration::after},
+};
+
+/// How long a value may wait to be claimed where a token does not say.
+const WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is wrong with what is asked for.
+pub fn faults(world: &World, faults: &mut Vec<Fault>) {
+    const PATH: &str = "spec.secret.claimWithin";
+    let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
+    parsed(given, PATH, faults);
+    if given.is_some() && !world.token.is_shown_once() {
+        faults.push(Fault::invalid(PATH, "has a meaning with delivery: Once only; remove it, or set that"));
+    }
+}
+
+impl World {
+    /// What became of the served value, where each is shown once.
+    pub fn claim(&self) -> Option<Claim> {
+        let claim = self.token.status.as_ref()?.claim.clone()?;
+        let served = self.records().served().map(|served| served.generation);
+        (self.token.is_shown_once() && served == Some(claim.generation)).then_some(claim)
+    }
+
+    /// Until when `served` may be claimed, where each value is shown once. A time that cannot be read is as if left out: no
+    /// fault keeps a value that was to go.
+    pub fn claim_by(&self, served: &Record) -> Option<Timestamp> {
+        let secret = self.token.spec.secret.as_ref().filter(|_| self.token.is_shown_once())?;
+        let within = secret.claim_within.as_ref().and_then(|given| given.parse().ok()).unwrap_or(WITHIN);
+        Some(after(served.published_at.as_ref().unwrap_or(&served.created_at).0, within))
+    }
+}
+
+/// What became of a value that is shown once, where that is not said yet or its Secret came back.
+pub fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
+    let records = world.records();
+    let served = records.served()?;
+    let until = world.claim_by(served)?;
+    if records.recorded().next().is_some() {
+        // The Secret may come to hold that one.
+        return None;
+    }
+    if let Some(claim) = world.claim() {
+        return matches!(world.secret, Held::Ours(_)).then_some(Act::Conceal(claim.outcome));
+    }
+    let note = match &world.secret {
+        Held::Ours(secret) if !altered(world, terms) => {
+            secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED))
+        }
+        Held::Ours(_) | Held::Absent | Held::Retyped(_) | Held::Foreign => {
+            return Some(Act::Conceal(ClaimOutcome::Removed));
+        }
+    };
+    let outcome = match (note == Some(&served.id), until <= world.now) {
+        (true, _) => ClaimOutcome::Claimed,
+        (false, true) => ClaimOutcome::Unclaimed,
+        (false, false) => return None,
+    };
+    Some(Act::Conceal(outcome))
+}
+
+/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a backup.
+pub fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
+    let served = world.records().served().map(|served| served.generation);
+    let now = |generation| Claim { generation, outcome, at: Time(world.now) };
+    world.claim().or_else(|| served.map(now))
+}
+
+/// What is known to have become of the served value after `progress`.
+pub fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
+    let served = records.served()?.generation;
+    progress.claim.clone().or(world.claim()).filter(|claim| claim.generation == served)
+}
+
+/// The same in words.
+pub fn shown(claim: &Claim) -> String {
+    let Claim { generation, outcome, at } = claim;
+    let how = match outcome {
+        ClaimOutcome::Claimed => "was claimed",
+        ClaimOutcome::Unclaimed => "was not claimed in time, and removed",
+        ClaimOutcome::Removed => "was removed or changed by someone else",
+    };
+    format!(
+        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for another",
+        at.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        decide::Decision,
+        fixture::{DAY, at, new, served},
+    };
+    use super::*;
+    use crate::crd::Reason;
+    use serde_json::json;
+
+    /// With the Secret annotated as claimed.
+    fn with_claim(world: World) -> World {
+        let id = world.records().served().unwrap().id.clone();
+        world.with_secret(|secret| {
+            secret.metadata.annotations.get_or_insert_default().insert(CLAIMED.into(), id);
+        })
+    }
+
+    /// A token whose value is shown once, and just was put into its Secret.
+    fn once() -> World {
+        let world = new().with_spec(&json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}));
+        world.and(|world| world.account = served().account).issued(1)
+    }
+
+    #[test]
+    fn a_value_that_is_shown_once_goes_when_it_was_claimed_or_its_time_is_over() {
+        let conceal = |outcome| Decision { reason: Reason::Claimed, act: Act::Conceal(outcome) };
+        assert_eq!(once().later(899).decision().act, Act::Rest);
+        assert_eq!(once().later(900).decision(), conceal(ClaimOutcome::Unclaimed));
+        assert_eq!(with_claim(once()).decision(), conceal(ClaimOutcome::Claimed));
+        let other = once().with_secret(|secret| {
+            secret.metadata.annotations.get_or_insert_default().insert(CLAIMED.into(), "another".into());
+        });
+        assert_eq!(other.decision().act, Act::Rest);
+        let gone = once().and(|world| world.secret = Held::Absent);
+        assert_eq!(gone.decision(), conceal(ClaimOutcome::Removed));
+        assert_eq!(once().with_secret(|secret| secret.data.clear()).decision(), conceal(ClaimOutcome::Removed));
+        let paused = with_claim(once()).with_spec(&json!({"active": false}));
+        assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "whatever else is asked for");
+    }
+
+    /// The same after its Secret was removed.
+    fn concealed(world: World) -> World {
+        let Act::Conceal(outcome) = world.decision().act else { panic!("{:?}", world.decision()) };
+        let claim = claim(&world, outcome);
+        let progress = Progress { claim, ..Progress::none(world.decision()) };
+        world.settled(&progress).and(|world| world.secret = Held::Absent)
+    }
+
+    #[test]
+    fn what_was_shown_once_is_neither_minted_again_nor_let_back() {
+        let shown = concealed(with_claim(once()));
+        assert_eq!(shown.decision(), Decision { reason: Reason::Active, act: Act::Rest });
+        assert_eq!(shown.clone().later(80 * DAY).decision().act, Act::Rest, "left out, its schedule is never");
+        let restored = shown.clone().and(|world| world.secret = once().secret);
+        assert_eq!(restored.decision().act, Act::Conceal(ClaimOutcome::Claimed));
+        assert_eq!(concealed(restored.later(60)).status().claim, shown.status().claim, "what was said stands");
+        let asked = shown.with_spec(&json!({"regenerate": {"id": "again"}}));
+        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
+        let again = asked.issued(2);
+        assert_eq!((again.status().claim, again.decision().act), (None, Act::Rest));
+        let retained = concealed(with_claim(once())).with_spec(&json!({"secret": null})).later(5);
+        assert_eq!(retained.decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint });
+    }
+
+    #[test]
+    fn no_fault_keeps_a_value_that_was_to_go() {
+        let faulty = once().with_spec(&json!({"rotation": {"overlap": "0d"}}));
+        assert_eq!(faulty.clone().later(899).decision().reason, Reason::Invalid);
+        assert_eq!(faulty.later(900).decision().act, Act::Conceal(ClaimOutcome::Unclaimed));
+        let alone = once().and(|world| world.instance = None);
+        assert_eq!(with_claim(alone).decision().act, Act::Conceal(ClaimOutcome::Claimed));
+    }
+
+    #[test]
+    fn left_out_a_value_waits_an_hour() {
+        let until = |spec: serde_json::Value| {
+            let world = served().with_spec(&json!({ "secret": spec }));
+            world.claim_by(world.records().served().unwrap())
+        };
+        assert_eq!(until(json!({"delivery": "Once"})), Some(at(3600)));
+        assert_eq!(until(json!({"delivery": "Once", "claimWithin": "15m"})), Some(at(900)));
+        assert_eq!(until(json!({"delivery": "Once", "claimWithin": "soon"})), Some(at(3600)));
+        assert_eq!(until(json!({})), None);
+    }
+}
