@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests stand outside and look at everything")]
 
 mod chart;
+mod continuity;
 mod crash;
 mod definitions;
 mod ending;

@@ -30,6 +30,13 @@ impl Running {
         self.task.take().unwrap().await.unwrap().unwrap();
     }
 
+    /// Cuts it off wherever it is, as a killed process is: no answer is read any more. What was sent may still be done.
+    pub async fn kill(mut self) {
+        let task = self.task.take().unwrap();
+        task.abort();
+        let _ = task.await;
+    }
+
     /// What it answers at `path`.
     pub async fn get(&self, path: &str) -> (StatusCode, String) {
         let (status, _, body) = self.ask(path, HeaderMap::new()).await;
