@@ -76,7 +76,7 @@ fn ready_objects(stage: &Stage<'_>) -> Told<Option<Vec<String>>> {
 /// A workload that reads the value when it starts.
 async fn restarted(stage: &Stage<'_>) -> Told {
     let first = stage.served(RESTARTING, 1).await?;
-    let done = async || Ok(stage.status(RESTARTING).await?.restart);
+    let done = async || Ok(stage.status(RESTARTING).await?.restart.filter(|restart| restart.at.is_some()));
     let restart = eventually("status says that the Deployment was restarted", done).await?;
     let noted =
         stage.kubectl(&["get", "deployment", RESTARTING, "-o", "jsonpath={.spec.template.metadata.annotations}"])?;

@@ -1,6 +1,6 @@
 //! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,7 +8,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceRef, MaintenanceWindow, ObjectName, Reason, account::yes, keys};
+use super::{
+    InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget,
+    account::yes,
+    keys,
+    workload::{MAX_RESTARTED, Restart},
+};
 use crate::token::{
     Record,
     duration::{Delay, Duration, cel_seconds},
@@ -99,11 +104,12 @@ pub struct ApiTokenSpec {
     /// The Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
-    /// Workloads of the token's namespace that read the Secret when they start: each is rolled once after each publish. They
-    /// have to exist before a value is minted. Left out: none, as a workload that reads the mounted file needs no restart.
+    /// Workloads that read the Secret only when they start, and so are restarted each time a new value was published. One
+    /// that does not exist keeps any value from being minted. An entry that is added later counts from the next value on.
+    /// Left out: none, as a workload that reads the mounted file needs no restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
-    #[schemars(length(max = 8))]
     pub restart: Vec<RestartTarget>,
 }
 
@@ -115,33 +121,6 @@ fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
     }
     let (value, after) = (cel_seconds(field), cel_seconds("self.expiry.after"));
     format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
-}
-
-/// Names a workload that is to be restarted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RestartTarget {
-    /// What it is.
-    pub kind: WorkloadKind,
-    /// Its name.
-    pub name: ObjectName,
-}
-
-/// The kinds of workload (`apps/v1`) that can be restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum WorkloadKind {
-    /// A Deployment.
-    Deployment,
-    /// A StatefulSet.
-    StatefulSet,
-    /// A DaemonSet.
-    DaemonSet,
-}
-
-impl fmt::Display for WorkloadKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A variant's name is the kind's.
-        fmt::Debug::fmt(self, f)
-    }
 }
 
 /// Names an account: a ServiceAccount of tokenry.dev.
@@ -385,7 +364,7 @@ pub struct ApiTokenStatus {
     /// The last `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
-    /// The last generation that the workloads of `spec.restart` were rolled for.
+    /// The restart of the workloads that `spec.restart` names, for the last published generation. Left out: none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
     /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed.
@@ -419,15 +398,6 @@ pub struct Regeneration {
     pub id: String,
     /// The generation that was published for it.
     pub generation: i64,
-}
-
-/// That workloads were rolled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Restart {
-    /// The generation that it was for.
-    pub generation: i64,
-    /// When it was done.
-    pub at: Time,
 }
 
 /// What became of a value that is shown once. It cannot be shown again.

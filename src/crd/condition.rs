@@ -15,6 +15,8 @@ pub const PUBLISHED: &str = "Published";
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
 /// The served generation is about to expire, and nothing will renew it. It is there only while that is so.
 pub const EXPIRING_SOON: &str = "ExpiringSoon";
+/// The workloads were restarted for the published value; only where any is to be.
+pub const RESTARTED: &str = "Restarted";
 /// The operator is at work on it (kstatus).
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing more will happen until a user acts (kstatus).

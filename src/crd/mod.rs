@@ -12,6 +12,7 @@ pub mod name;
 pub mod reason;
 pub mod secret;
 pub mod window;
+pub mod workload;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, Resource};
@@ -28,6 +29,7 @@ pub use name::ObjectName;
 pub use reason::Reason;
 pub use secret::SealedSecret;
 pub use window::MaintenanceWindow;
+pub use workload::{RestartTarget, WorkloadKind};
 
 /// The API group of every kind.
 pub const GROUP: &str = "tokenry.dev";

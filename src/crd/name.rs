@@ -19,9 +19,6 @@ pub const GENERATION: &str = "tokenry.dev/generation";
 pub const TOKEN_ID: &str = "tokenry.dev/token-id";
 /// Annotation that a user puts on a Secret whose value is shown once: the id of the generation that was claimed.
 pub const CLAIMED: &str = "tokenry.dev/claimed";
-/// First part of the annotation on a workload's Pods that tells for which generation of a token it was rolled; the second
-/// is the token's uid.
-pub const RESTART: &str = "restart.tokenry.dev";
 /// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for no
 /// more can be told from one of somebody else.
 pub const GIVEN: &str = "tokenry.dev/given";

@@ -58,7 +58,7 @@ pub enum Reason {
     SecretImmutable,
     /// A workload that is to be restarted does not exist.
     WorkloadMissing,
-    /// The operator lacks the right to restart a workload.
+    /// The operator may not read a workload that is to be restarted.
     WorkloadForbidden,
 
     // Why something is done.
@@ -88,9 +88,11 @@ pub enum Reason {
     LifetimeShortened,
     /// The served generation is due to be replaced, or has expired.
     RotationDue,
-    /// Workloads are to be rolled for the served generation.
+    /// The workloads wait to be restarted for the published generation.
     RestartDue,
-    /// A workload could not be rolled.
+    /// The workloads were restarted for the published generation.
+    Restarted,
+    /// A workload could not be restarted.
     RestartFailed,
     /// A generation ran out of time.
     OverlapEnded,

@@ -26,4 +26,5 @@ pub use reader::Reader;
 pub use refusal::Refusal;
 pub use tasks::Tasks;
 pub use watch::Scope;
+pub use workload::Workload;
 pub use writer::{Receipt, Standing, Writer};

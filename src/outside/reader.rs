@@ -15,17 +15,13 @@ impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Des
 /// Reads single objects from the API server.
 #[derive(Clone)]
 pub struct Reader {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Reader {
     /// A reader by `client`.
     pub fn new(client: Client) -> Self {
         Self { client }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// The object of that name as it is now, or nothing where there is none.

@@ -1,113 +1,179 @@
-//! Workloads, as far as rolling them needs to know them.
+//! Workloads, as far as they are restarted: nothing else of them is read, kept or written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
-};
+use http::Request as HttpRequest;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
-    Api, Resource,
-    api::DynamicObject,
-    core::{ApiResource, Request},
+    api::{GetParams, Patch},
+    core::Request,
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use super::{
-    Reader, Refusal, Writer,
-    writer::{Body, manager},
+    Reader, Receipt, Refusal, Writer,
+    writer::{Written, manager},
 };
-use crate::crd::api_token::WorkloadKind;
+use crate::crd::{RestartTarget, WorkloadKind};
 
-/// A Deployment, StatefulSet or DaemonSet.
+/// A workload as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// What it is.
+    /// Its kind.
     pub kind: WorkloadKind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its uid.
+    /// Its uid: a later one of the same name has another.
     pub uid: String,
-    /// The annotations of its Pods. A change of them is a rollout.
+    /// Its resourceVersion.
+    pub version: String,
+    /// The annotations of its Pod template.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The part of a workload that is read.
-#[derive(Default, Deserialize)]
+/// What is read of a workload's reply. Times that our types cannot hold are not among it.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Templated {
-    spec: TemplatedSpec,
+struct Reply {
+    metadata: Identity,
+    spec: Spec,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct TemplatedSpec {
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    uid: String,
+    resource_version: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
     template: Template,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Template {
-    metadata: Annotated,
+    metadata: Option<TemplateMeta>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Annotated {
-    annotations: BTreeMap<String, String>,
+struct TemplateMeta {
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Where the workloads of a kind are.
+fn path(kind: WorkloadKind, namespace: &str) -> String {
+    fn of<K: Written>(namespace: &str) -> String {
+        K::url_path(&(), Some(namespace))
+    }
+    match kind {
+        WorkloadKind::Deployment => of::<Deployment>(namespace),
+        WorkloadKind::StatefulSet => of::<StatefulSet>(namespace),
+        WorkloadKind::DaemonSet => of::<DaemonSet>(namespace),
+    }
 }
 
 impl Reader {
-    /// A workload as it is now, or nothing where there is none.
+    /// The workload as it is now, or nothing where there is none.
     ///
     /// # Errors
     /// There was no answer that says which.
-    pub async fn workload(&self, kind: WorkloadKind, namespace: &str, name: &str) -> Result<Option<Workload>, Refusal> {
-        let resource = match kind {
-            WorkloadKind::Deployment => ApiResource::erase::<Deployment>(&()),
-            WorkloadKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
-            WorkloadKind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    pub async fn workload(&self, namespace: &str, target: &RestartTarget) -> Result<Option<Workload>, Refusal> {
+        let name = target.name.as_str();
+        let request = Request::new(path(target.kind, namespace)).get(name, &GetParams::default());
+        let request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let reply: Reply = match self.asked(request).await {
+            Err(Refusal::Gone) => return Ok(None),
+            reply => reply?,
         };
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client().clone(), namespace, &resource);
-        let Some(found) = api.get_opt(name).await? else { return Ok(None) };
-        let unread = |_| Refusal::Unavailable(format!("{kind} {namespace}/{name} cannot be read"));
-        let read: Templated = serde_json::from_value(found.data).map_err(unread)?;
         Ok(Some(Workload {
-            kind,
+            kind: target.kind,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            uid: found.metadata.uid.unwrap_or_default(),
-            annotations: read.spec.template.metadata.annotations,
+            uid: reply.metadata.uid,
+            version: reply.metadata.resource_version,
+            annotations: reply.spec.template.metadata.and_then(|metadata| metadata.annotations).unwrap_or_default(),
         }))
+    }
+
+    async fn asked<T: DeserializeOwned>(&self, request: HttpRequest<Vec<u8>>) -> Result<T, Refusal> {
+        Ok(self.client.request(request).await?)
     }
 }
 
 impl Writer {
-    /// Rolls a workload, where it is still the one that was read: its Pods get these annotations besides those that they
-    /// have.
-    pub async fn roll(&self, workload: &Workload, annotations: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    /// Sets annotations of the Pod template of a workload that is still as it was read, and removes those without a value: the
+    /// workload's own controller then replaces its Pods, in the way that the workload says.
+    ///
+    /// Where two do so at the same time, the later one is refused as stale, looks again and finds it done.
+    pub async fn roll(
+        &self,
+        workload: &Workload,
+        annotations: &BTreeMap<String, Option<String>>,
+    ) -> Result<Receipt, Refusal> {
+        let body = changes(workload, annotations);
         match workload.kind {
-            WorkloadKind::Deployment => self.roll_as::<Deployment>(workload, annotations).await,
-            WorkloadKind::StatefulSet => self.roll_as::<StatefulSet>(workload, annotations).await,
-            WorkloadKind::DaemonSet => self.roll_as::<DaemonSet>(workload, annotations).await,
+            WorkloadKind::Deployment => self.roll_a::<Deployment>(workload, body).await,
+            WorkloadKind::StatefulSet => self.roll_a::<StatefulSet>(workload, body).await,
+            WorkloadKind::DaemonSet => self.roll_a::<DaemonSet>(workload, body).await,
         }
     }
 
-    async fn roll_as<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-        &self,
-        workload: &Workload,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<(), Refusal> {
-        let changes = json!({
-            "metadata": {"uid": workload.uid},
-            "spec": {"template": {"metadata": {"annotations": annotations}}},
+    async fn roll_a<K: Written>(&self, workload: &Workload, body: Value) -> Result<Receipt, Refusal> {
+        let request = Request::new(path(workload.kind, &workload.namespace));
+        self.send::<K>("roll", request.patch(&workload.name, &manager(), &Patch::Merge(body))).await
+    }
+}
+
+fn changes(workload: &Workload, annotations: &BTreeMap<String, Option<String>>) -> Value {
+    let template = json!({ "metadata": { "annotations": annotations } });
+    let seen = json!({ "uid": workload.uid, "resourceVersion": workload.version });
+    json!({ "metadata": seen, "spec": { "template": template } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_read_whatever_else_stands_in_it() {
+        let odd = json!({
+            "metadata": {"uid": "u", "managedFields": [{"time": "9999-12-31T23:59:59Z"}]},
+            "spec": {"template": {"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": 7}}},
+            "status": "odd",
         });
-        let path = K::url_path(&(), Some(&workload.namespace));
-        let patch = kube::api::Patch::Merge(Body(&changes));
-        let request = Request::new(path).patch(&workload.name, &manager(), &patch);
-        self.send::<K>("roll", request).await.map(drop)
+        let reply: Reply = serde_json::from_value(odd).unwrap();
+        assert_eq!(reply.metadata.uid, "u");
+        assert_eq!(reply.spec.template.metadata.unwrap().annotations.unwrap()["a"], "b");
+        for bare in [json!({"spec": {"template": {"metadata": null}}}), json!({"spec": {"template": {"metadata": {}}}})]
+        {
+            assert!(serde_json::from_value::<Reply>(bare).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_restart_names_the_workload_as_it_was_read_and_touches_annotations_alone() {
+        let workload = Workload {
+            kind: WorkloadKind::Deployment,
+            namespace: "events".into(),
+            name: "exporter".into(),
+            uid: "u".into(),
+            version: "7".into(),
+            annotations: BTreeMap::new(),
+        };
+        let annotations = [("new".to_owned(), Some("id".to_owned())), ("old".to_owned(), None)].into();
+        let expected = json!({
+            "metadata": {"uid": "u", "resourceVersion": "7"},
+            "spec": {"template": {"metadata": {"annotations": {"new": "id", "old": null}}}},
+        });
+        assert_eq!(changes(&workload, &annotations), expected);
+        assert_eq!(path(workload.kind, "events"), "/apis/apps/v1/namespaces/events/deployments");
     }
 }

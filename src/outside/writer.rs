@@ -236,7 +236,7 @@ pub trait SecretBody {
 /// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct Body<'a, T>(pub(super) &'a T);
+struct Body<'a, T>(&'a T);
 
 impl<T> std::fmt::Debug for Body<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -116,6 +116,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("imagePullSecrets[0].nosuch=1", "'/imagePullSecrets/0'", "additional properties 'nosuch' not allowed"),
         ("crds.nosuch=1", "'/crds'", "additional properties 'nosuch' not allowed"),
         ("rbac.nosuch=1", "'/rbac'", "additional properties 'nosuch' not allowed"),
+        ("restart.nosuch=1", "'/restart'", "additional properties 'nosuch' not allowed"),
         ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
         ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
         ("verifier.replicas=1", "'/verifier'", "additional properties 'replicas' not allowed"),

@@ -750,3 +750,27 @@ async fn kubectl_shows_how_things_are() {
     assert_eq!(lines[0], ["NAME", "READY", "STATUS", "INSTANCE", "AGE"]);
     assert_eq!(lines[1][..4], ["ci", "True", "Active", "eem"]);
 }
+
+#[tokio::test]
+async fn eight_workloads_can_be_restarted_and_each_is_named_once() {
+    let world = World::new("restarts").await;
+    let of = |names: &[&str]| {
+        let all: Vec<_> = names.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect();
+        token(json!({ "restart": all }))
+    };
+    accepts(&world, "ApiToken", of(&["a", "b", "c", "d", "e", "f", "g", "h"])).await;
+    accepts(
+        &world,
+        "ApiToken",
+        token(json!({"restart": [{"kind": "DaemonSet", "name": "a"}, {"kind": "StatefulSet", "name": "a"}]})),
+    )
+    .await;
+    let nine = of(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]);
+    refuses(&world, "ApiToken", nine, "spec.restart", "must have at most 8 items").await;
+    refuses(&world, "ApiToken", of(&["a", "a"]), "spec.restart[1]", "Duplicate value").await;
+    refuses(&world, "ApiToken", of(&["a/b"]), "spec.restart[0].name", NAME).await;
+    let pod = token(json!({"restart": [{"kind": "Pod", "name": "a"}]}));
+    refuses(&world, "ApiToken", pod, "spec.restart[0].kind", "Unsupported value").await;
+    let nameless = token(json!({"restart": [{"kind": "Deployment"}]}));
+    refuses(&world, "ApiToken", nameless, "spec.restart[0].name", "Required value").await;
+}

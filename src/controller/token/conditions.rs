@@ -10,7 +10,7 @@ use crate::{
     crd::{
         Conditions, Reason,
         api_token::OnRevoke,
-        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED, READY},
+        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED},
         fault::{first, told},
     },
     token::Record,
@@ -36,12 +36,6 @@ impl Outcome<'_> {
         };
         conditions.set(PUBLISHED, published, reason, &*message);
         let (conclusion, reason, message) = self.conclusion((published, reason, message));
-        let message = match &progress.failure {
-            Some(failure) if reason == failure.reason => {
-                conditions.failing(READY, reason, failure.refusal.way(), message)
-            }
-            Some(_) | None => message,
-        };
         conditions.conclude(conclusion, reason, message);
         self.expiring(soon, &mut conditions);
         conditions
@@ -51,7 +45,7 @@ impl Outcome<'_> {
     fn published(&self) -> Said<bool> {
         let Self { world, progress, records, claim, .. } = self;
         let name = published_in(world, progress).unwrap_or(world.place());
-        if let Some(failure) = progress.failure.as_ref().filter(|failure| failure.reason != Reason::RestartFailed) {
+        if let Some(failure) = &progress.failure {
             let what = match failure.reason {
                 Reason::AccountFailed => format!("account {}", world.token.account_name().0),
                 _ if progress.decision.act == Act::Discard => format!("Secret {}", self.leftover()),
@@ -115,7 +109,6 @@ impl Outcome<'_> {
                 (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
             }
             _ if !published => (Conclusion::Working, why, message),
-            _ if progress.failure.is_some() => (Conclusion::Working, Reason::RestartFailed, self.unrolled()),
             _ => match records.overlap_ends() {
                 Some(ends) => {
                     (Conclusion::Ready, Reason::Rotating, format!("{message}; its predecessor is valid until {ends}"))
@@ -123,12 +116,6 @@ impl Outcome<'_> {
                 None => (Conclusion::Ready, Reason::Active, message),
             },
         }
-    }
-
-    /// In words, that a workload could not be rolled.
-    fn unrolled(&self) -> String {
-        let why = self.progress.failure.as_ref().map(|failure| failure.refusal.to_string()).unwrap_or_default();
-        format!("a workload of spec.restart could not be restarted: {why}; trying again")
     }
 
     /// Says that the served generation is about to expire; nothing is given where it is not, or something renews it.

@@ -5,6 +5,7 @@ use super::{
     ending::{expired, forget_at, revoked},
     observe::{Bound, Held, World},
     once::claimed,
+    restart,
     validate::TokenTerms,
 };
 use crate::{
@@ -118,7 +119,7 @@ pub const CHAIN: [Check; 24] = [
     }),
     check(Reason::SecretOutdated, outdated),
     // The Secret is in order, and workloads are to read it.
-    check(Reason::RestartDue, |world, _| world.rolls_at().is_some_and(|at| at <= world.now).then_some(Act::Restart)),
+    check(Reason::RestartDue, |world, _| restart::due(world)),
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
     check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
@@ -199,7 +200,7 @@ mod tests {
     };
     use super::*;
     use crate::{
-        crd::{api_token::Revocation, name, secret},
+        crd::{api_token::Revocation, name, secret, workload::Restart},
         token::{Digest, State},
     };
     use jiff::SignedDuration;
@@ -295,7 +296,9 @@ mod tests {
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
         (Reason::RestartDue, Act::Restart, |world| {
-            world.later(5).with_spec(&json!({"restart": [{"kind": "Deployment", "name": "exporter"}]}))
+            let restart = Restart { generation: world.records().last_generation(), at: None };
+            let world = world.with_status(|status| status.restart = Some(restart));
+            world.with_spec(&json!({"restart": [{"kind": "Deployment", "name": "exporter"}]})).later(5)
         }),
         (Reason::SecretLeftOver, Act::Discard, |world| {
             world.with_status(|status| status.other_secret_name = Some("old".into()))

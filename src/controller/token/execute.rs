@@ -47,11 +47,7 @@ pub async fn execute(
         (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
         (Act::Discard, _) => Ok((seen, discard(rooms, world, done).await?)),
         (Act::Conceal(outcome), _) => Ok((seen, conceal(rooms, world, outcome, done).await?)),
-        (Act::Restart, _) => match restart::roll(world, rooms).await {
-            Ok(()) => Ok((seen, Progress { restarted: true, ..done })),
-            Err(Refusal::Stale) => Err(Refusal::Stale),
-            Err(refusal) => Ok((seen, done.failed(Reason::RestartFailed, refusal))),
-        },
+        (Act::Restart, _) => Ok((seen, restart::roll(rooms, world, done).await?)),
         (Act::Forget, _) => {
             rooms.writer.delete(&*world.token).await?;
             Ok((seen, done))

@@ -13,6 +13,7 @@ use super::{
     execute::next_generation,
     observe::{Held, Names, World},
     progress::Progress,
+    restart::Workloads,
     settle::settle,
     validate::{TokenTerms, validate},
 };
@@ -82,7 +83,7 @@ pub fn new() -> World {
         secret: Held::Absent,
         wanted: None,
         other: None,
-        workloads: Vec::new(),
+        workloads: Workloads::Unread,
         fellows: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use super::{
     decide::Act,
     ending::over,
     once::shown,
-    progress::Failure,
+    restart,
     settle::{Outcome, published_in},
 };
 use crate::{
@@ -18,11 +18,6 @@ use crate::{
     token::{Ending, Record},
 };
 
-/// The condition that a failure is told by.
-pub fn failing(failure: &Failure) -> &'static str {
-    if failure.reason == Reason::RestartFailed { READY } else { PUBLISHED }
-}
-
 impl Outcome<'_> {
     /// All of it.
     pub fn notes(&self, conditions: &Conditions) -> Vec<Note> {
@@ -30,10 +25,11 @@ impl Outcome<'_> {
         if let (Err(faults), true) = (self.terms, conditions.changed(ACCEPTED)) {
             notes.push(Note::warning(first(faults), told(faults)));
         }
-        if let Some(failure) = self.progress.failure.as_ref().filter(|failure| conditions.changed(failing(failure))) {
+        if let Some(failure) = self.progress.failure.as_ref().filter(|_| conditions.changed(PUBLISHED)) {
             notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
         }
         notes.extend(self.done(conditions.changed(READY)));
+        notes.extend(restart::note(self.world, self.progress, conditions));
         notes.extend(self.shortened());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
@@ -74,7 +70,6 @@ impl Outcome<'_> {
                 let claimed = outcome == ClaimOutcome::Claimed;
                 Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
             }
-            Act::Restart if progress.restarted => Some(Note::normal(reason, self.rolled())),
             Act::End(_)
             | Act::Amend
             | Act::Discard
@@ -95,13 +90,6 @@ impl Outcome<'_> {
             Ok(Ending::At(_) | Ending::After(_) | Ending::Overlap) | Err(_) => String::new(),
         };
         Some(format!("generation {generation} is published in Secret {name}{over}"))
-    }
-
-    fn rolled(&self) -> String {
-        let targets = &self.world.token.spec.restart;
-        let rolled: Vec<_> = targets.iter().map(|target| format!("{} {}", target.kind, target.name)).collect();
-        let generation = self.records.served().map(|served| served.generation).unwrap_or_default();
-        format!("{}: restarted for generation {generation}", rolled.join(", "))
     }
 
     /// That generations end sooner than they were given to live.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     delivery::is_empty,
-    restart::{self, Found, Pending},
+    restart::{self, Fellow, Workloads},
 };
 use crate::{
     controller::{Rooms, instance},
@@ -41,10 +41,10 @@ pub struct World {
     pub wanted: Option<Held>,
     /// What holds the other name of the status, where that is neither of them: a Secret that is to go.
     pub other: Option<Held>,
-    /// The workloads that it restarts, in the order of its spec.
-    pub workloads: Vec<Found>,
-    /// What is pending of other tokens for those workloads, while something of this one's is.
-    pub fellows: Vec<Pending>,
+    /// The workloads that it has restarted, where they matter.
+    pub workloads: Workloads,
+    /// The other tokens that have one of them restarted, while a restart is pending.
+    pub fellows: Vec<Fellow>,
 }
 
 /// What holds the name of a token's Secret.
@@ -244,18 +244,17 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
         wanted: None,
         other: None,
-        workloads: Vec::new(),
+        workloads: Workloads::Unread,
         fellows: Vec::new(),
         token,
     };
-    let fellows = world.pending().map_or_else(Vec::new, |_| restart::fellows(&world.token, rooms, now));
     // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
     let account_in_doubt = match world.bound() {
         Bound::Free => world.account.is_some(),
         Bound::Held => false,
         Bound::Lost => true,
     };
-    let (account, (wanted, served, other), workloads) = tokio::try_join!(
+    let (account, (wanted, served, other)) = tokio::try_join!(
         async {
             if !account_in_doubt {
                 return Ok(world.account.clone());
@@ -263,9 +262,8 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
             rooms.accounts.live(&namespace, world.token.account_name().0).await
         },
         secrets(rooms, &world),
-        restart::workloads(&world.token, rooms),
     )?;
-    Ok(World { account, workloads, fellows, ..world }.seeing(wanted, served, other))
+    restart::observe(World { account, ..world }.seeing(wanted, served, other), rooms).await
 }
 
 /// What holds each of the names. While the Secret is getting another one, none of them is taken from a cache but that of the

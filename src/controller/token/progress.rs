@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::decide::{Act, Decision};
+use super::{
+    decide::{Act, Decision},
+    restart::Rolled,
+};
 use crate::{
     crd::{
         Reason,
@@ -25,8 +28,8 @@ pub struct Progress {
     pub published: Option<(i64, Timestamp)>,
     /// What became of a value that is shown once.
     pub claim: Option<Claim>,
-    /// Whether the workloads were rolled for the served generation.
-    pub restarted: bool,
+    /// What became of a restart that was due.
+    pub rolled: Option<Rolled>,
     /// What could not be done.
     pub failure: Option<Failure>,
 }
@@ -43,7 +46,7 @@ pub struct Failure {
 impl Progress {
     /// Nothing was done yet.
     pub fn none(decision: Decision) -> Self {
-        Self { decision, bound: None, recorded: None, published: None, claim: None, restarted: false, failure: None }
+        Self { decision, bound: None, recorded: None, published: None, claim: None, rolled: None, failure: None }
     }
 
     /// Why the token is ended, where it is.

@@ -1,295 +1,623 @@
-//! Rolling the workloads that read a token's Secret when they start.
+//! Restarts the workloads that a token names, once for each generation.
 //!
 //! ```text
-//!  published ──▶ wait for others that are published now ──▶ one write a workload ──▶ said in status
-//!                (RestartDue)                              (all pending tokens)      (once per generation)
+//!  published ──▶ pending ── quiet for 5 s, at most 30 s ──▶ each Pod template is annotated ──▶ noted in status
+//!                status.restart: {generation}                with the generation's id           status.restart.at
 //! ```
 //!
-//! Each token has an annotation of its own on a workload's Pods, the value of which is the id of the generation. So several
-//! tokens do not undo each other's, and whoever finds it there already has nothing to write.
+//! What is noted is never done again, whoever takes the annotations away. A crash in between finds the annotation, or sets
+//! the same one again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{observe::World, progress::Progress};
+use super::{
+    decide::{Act, Decision, decide},
+    observe::{Held, World},
+    progress::Progress,
+    validate::validate,
+};
 use crate::{
     controller::Rooms,
     crd::{
-        ApiToken, Fault, Reason,
-        api_token::{Restart, RestartTarget, WorkloadKind},
-        name::RESTART,
+        ApiToken, Conditions, Fault, Reason, RestartTarget,
+        api_token::ApiTokenStatus,
+        condition::{ACCEPTED, RESTARTED},
+        workload::{MAX_RESTARTED, RESTART, Restart},
     },
-    outside::{Refusal, workload::Workload},
-    token::{Record, Records, duration::after},
+    outside::{Refusal, Workload, events::Note},
+    token::{Records, State, duration::after},
 };
 
-/// Workloads are rolled once no token that they read was published for this long …
+/// For so long nobody has to have published who shares a workload: tokens that rotate together restart it once.
 const QUIET: SignedDuration = SignedDuration::from_secs(5);
-/// … and at the latest this long after the first that was.
+/// And for so long a restart waits at the most.
 const LATEST: SignedDuration = SignedDuration::from_secs(30);
 
-/// What there is under the name of a workload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The workload.
-    There(Workload),
-    /// Nothing.
-    Missing,
-    /// It may not be read.
-    Forbidden(String),
+/// The workloads of a token, as far as a pass needs them: in the order of `spec.restart`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Workloads {
+    /// Nothing depends on them, and they were not read.
+    #[default]
+    Unread,
+    /// Something may be minted: they have to be there.
+    Checked(Vec<Seen>),
+    /// They are due to be restarted.
+    Due(Vec<Seen>),
 }
 
-/// A generation for which workloads are to be rolled.
+/// What stands under a workload's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// The operator may not know.
+    Forbidden(Refusal),
+    /// This.
+    There(Workload),
+}
+
+/// Another token that names one of the workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fellow {
+    /// Its uid.
+    pub uid: String,
+    /// The workloads that it names.
+    pub targets: Vec<RestartTarget>,
+    /// Its own restart, where one is pending.
+    pub pending: Option<Pending>,
+}
+
+/// A published generation for which the workloads were not restarted yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Uid of the token.
-    pub token: String,
-    /// Id of the generation.
+    /// Its number.
+    pub generation: i64,
+    /// Its public id.
     pub id: String,
     /// When it was published.
-    pub published: Timestamp,
-    /// The workloads.
-    pub targets: Vec<RestartTarget>,
+    pub published_at: Timestamp,
+}
+
+/// What became of a restart that was due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rolled {
+    /// The generation that it is for.
+    pub generation: i64,
+    /// Workloads that are not there any more: whatever comes in their place starts with the value.
+    pub missing: Vec<RestartTarget>,
+    /// The first that could not be restarted, and what the API server said.
+    pub failure: Option<(RestartTarget, Refusal)>,
 }
 
 impl Pending {
-    /// What is pending of a token: what it serves, unless that is said to be done.
-    pub fn of(token: &ApiToken, records: &Records) -> Option<Self> {
-        let served = records.served()?;
-        let done = token.status.as_ref()?.restart.as_ref().is_some_and(|done| done.generation == served.generation);
-        let Record { id, published_at: Some(published), .. } = served else { return None };
-        (!done && !token.spec.restart.is_empty()).then(|| Self {
-            token: token.uid().unwrap_or_default(),
-            id: id.clone(),
-            published: published.0,
-            targets: token.spec.restart.clone(),
-        })
+    fn of(restart: Option<&Restart>, records: &Records) -> Option<Self> {
+        let restart = restart.filter(|restart| restart.at.is_none())?;
+        let record = records.get(restart.generation).filter(|record| record.state == State::Active)?;
+        let published_at = record.published_at.as_ref()?.0;
+        Some(Self { generation: restart.generation, id: record.id.clone(), published_at })
     }
 
-    fn annotation(&self) -> (String, String) {
-        (format!("{RESTART}/{}", self.token), self.id.clone())
-    }
-}
-
-/// When workloads are rolled for generations that were published at these times.
-pub fn rolls_at(published: impl Iterator<Item = Timestamp> + Clone) -> Option<Timestamp> {
-    let (first, last) = (published.clone().min()?, published.max()?);
-    Some(after(last, QUIET).min(after(first, LATEST)))
-}
-
-impl World {
-    /// What is pending of this token.
-    pub fn pending(&self) -> Option<Pending> {
-        Pending::of(&self.token, &self.records())
-    }
-
-    /// When its workloads are rolled; nothing where that is done.
-    pub fn rolls_at(&self) -> Option<Timestamp> {
-        let own = self.pending()?.published;
-        rolls_at(self.fellows.iter().map(|fellow| fellow.published).chain([own]))
-    }
-
-    /// Which annotations a workload lacks, of all that are pending for it.
-    pub fn lacking(&self, workload: &Workload) -> BTreeMap<String, String> {
-        let meant = |pending: &&Pending| pending.targets.iter().any(|target| is(target, workload.kind, &workload.name));
-        let own = self.pending();
-        let wanted = self.fellows.iter().chain(&own).filter(meant).map(Pending::annotation);
-        wanted.filter(|(key, id)| workload.annotations.get(key) != Some(id)).collect()
+    /// When the workloads are restarted for it: a function of durable facts, so that each of the tokens comes to the same.
+    /// What was published in the future, before a clock was set back, holds nothing up.
+    fn due_at(&self, fellows: &[Fellow], now: Timestamp) -> Timestamp {
+        if self.published_at > now {
+            return now;
+        }
+        let others = fellows.iter().filter_map(|fellow| fellow.pending.as_ref()).map(|pending| pending.published_at);
+        let last = others.filter(|&at| at <= now).fold(self.published_at, Timestamp::max);
+        after(last, QUIET).min(after(self.published_at, LATEST))
     }
 }
 
-fn is(target: &RestartTarget, kind: WorkloadKind, name: &str) -> bool {
-    target.kind == kind && target.name.as_str() == name
+impl Fellow {
+    fn of(token: &ApiToken, now: Timestamp) -> Self {
+        let none = ApiTokenStatus::default();
+        let status = token.status.as_ref().unwrap_or(&none);
+        let pending = Pending::of(status.restart.as_ref(), &Records::at(&status.records, now));
+        Self { uid: token.uid().unwrap_or_default(), targets: token.spec.restart.clone(), pending }
+    }
 }
 
-/// The workloads of a token, in the order of its spec.
-pub async fn workloads(token: &ApiToken, rooms: &Rooms) -> Result<Vec<Found>, Refusal> {
-    let namespace = token.namespace().unwrap_or_default();
-    let look =
-        async |target: &RestartTarget| match rooms.reader.workload(target.kind, &namespace, target.name.as_str()).await
-        {
-            Ok(found) => Ok(found.map_or(Found::Missing, Found::There)),
-            Err(Refusal::Forbidden(why)) => Ok(Found::Forbidden(why)),
-            Err(refusal) => Err(refusal),
-        };
-    try_join_all(token.spec.restart.iter().map(look)).await
+/// The restart of this token that is pending.
+fn pending(world: &World) -> Option<Pending> {
+    let restart = world.token.status.as_ref()?.restart.as_ref();
+    Pending::of(restart, &world.records()).filter(|_| !world.token.spec.restart.is_empty())
 }
 
-/// What is pending of other tokens for a workload of this one.
-pub fn fellows(token: &ApiToken, rooms: &Rooms, now: Timestamp) -> Vec<Pending> {
+/// The check: the served generation is in the Secret, and its restart is due.
+pub fn due(world: &World) -> Option<Act> {
+    let pending = pending(world).filter(|_| matches!(world.secret, Held::Ours(_)))?;
+    (pending.due_at(&world.fellows, world.now) <= world.now).then_some(Act::Restart)
+}
+
+/// Reads what of all this the token's pass needs: at rest nothing.
+pub async fn observe(world: World, rooms: &Rooms) -> Result<World, Refusal> {
+    let fellows = fellows(&world, rooms);
+    let world = World { fellows, ..world };
+    let workloads = match needed(&world) {
+        Needed::Nothing => Workloads::Unread,
+        Needed::ToMint => Workloads::Checked(read(&world, rooms).await?),
+        Needed::ToRestart => Workloads::Due(read(&world, rooms).await?),
+    };
+    Ok(World { workloads, ..world })
+}
+
+fn fellows(world: &World, rooms: &Rooms) -> Vec<Fellow> {
+    if pending(world).is_none() {
+        return Vec::new();
+    }
+    let token = &world.token;
     let shares = |other: &ApiToken| {
-        other.namespace() == token.namespace()
-            && other.uid() != token.uid()
-            && other.spec.restart.iter().any(|target| token.spec.restart.contains(target))
+        let near = other.namespace() == token.namespace() && other.uid() != token.uid();
+        near && other.spec.restart.iter().any(|target| token.spec.restart.contains(target))
     };
-    let pending = |other: &Arc<ApiToken>| {
-        let records = other.status.as_ref().map_or(&[] as &[_], |status| &status.records);
-        Pending::of(other, &Records::at(records, now))
-    };
-    rooms.caches.tokens.filter(shares).iter().filter_map(pending).collect()
+    let sharing = rooms.caches.tokens.filter(shares);
+    sharing.iter().map(|other: &Arc<ApiToken>| Fellow::of(other, world.now)).collect()
 }
 
-/// What is wrong with the workloads: nothing is minted that one of them could not be rolled for.
+/// What the workloads are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needed {
+    Nothing,
+    ToMint,
+    ToRestart,
+}
+
+/// What would be decided without them tells. A new spec is told its faults at once, and a faulty one until they are mended.
+fn needed(world: &World) -> Needed {
+    if world.token.spec.restart.is_empty() {
+        return Needed::Nothing;
+    }
+    let Decision { reason, act } = decide(world, &validate(world));
+    match act {
+        Act::Mint => Needed::ToMint,
+        Act::Restart => Needed::ToRestart,
+        Act::Rest | Act::Amend | Act::Discard if !reason.is_going() && (is_new(world) || is_refused(world)) => {
+            Needed::ToMint
+        }
+        Act::Rest | Act::Amend | Act::Discard | Act::Adopt(_) | Act::End(_) | Act::Conceal(_) | Act::Forget => {
+            Needed::Nothing
+        }
+    }
+}
+
+fn is_new(world: &World) -> bool {
+    world.status().observed_generation != world.token.metadata.generation
+}
+
+fn is_refused(world: &World) -> bool {
+    let conditions = world.status().conditions;
+    conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
+}
+
+async fn read(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {
+    // No spec has more; one that does is faulty, and nothing is done for it.
+    let targets = world.token.spec.restart.iter().take(MAX_RESTARTED);
+    try_join_all(targets.map(async |target| match rooms.reader.workload(world.namespace(), target).await {
+        Ok(None) => Ok(Seen::Absent),
+        Ok(Some(workload)) => Ok(Seen::There(workload)),
+        Err(refusal @ Refusal::Forbidden(_)) => Ok(Seen::Forbidden(refusal)),
+        Err(refusal) => Err(refusal),
+    }))
+    .await
+}
+
+/// What is wrong with the workloads that are named.
 pub fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
+    if targets.len() > MAX_RESTARTED {
+        faults.push(Fault::invalid("spec.restart", format!("must not name more than {MAX_RESTARTED} workloads")));
+    }
     for (index, target) in targets.iter().enumerate() {
         let path = format!("spec.restart[{index}]");
         if targets[..index].contains(target) {
-            faults.push(Fault::invalid(path, format!("{} {} is named twice", target.kind, target.name)));
+            faults.push(Fault::invalid(path, format!("names {target} again; remove the entry")));
+        } else if let Some((reason, message)) = missing(world, index, target) {
+            faults.push(Fault::new(reason, path, message));
         }
     }
-    if !targets.is_empty() && world.token.is_shown_once() {
-        let message =
-            "has no meaning with delivery: Once, as a workload that starts later finds no Secret; remove one of them";
-        faults.push(Fault::invalid("spec.restart", message));
-    }
-    for (index, (target, found)) in targets.iter().zip(&world.workloads).enumerate() {
-        let RestartTarget { kind, name } = target;
-        let (reason, message) = match found {
-            Found::There(_) => continue,
-            Found::Missing => (
-                Reason::WorkloadMissing,
-                format!("there is no {kind} {name} in this namespace; create it, or remove the entry"),
-            ),
-            Found::Forbidden(why) => (
-                Reason::WorkloadForbidden,
-                format!(
-                    "Tokenry may not restart {kind} {name}; set restart.enabled in its chart, or remove the entry: {why}"
-                ),
-            ),
-        };
-        faults.push(Fault::new(reason, format!("spec.restart[{index}]"), message));
-    }
 }
 
-/// Rolls each workload that lacks an annotation, in one write.
-pub async fn roll(world: &World, rooms: &Rooms) -> Result<(), Refusal> {
-    for found in &world.workloads {
-        let Found::There(workload) = found else { continue };
-        let lacking = world.lacking(workload);
-        if !lacking.is_empty() {
-            rooms.writer.roll(workload, &lacking).await?;
+fn missing(world: &World, index: usize, target: &RestartTarget) -> Option<(Reason, String)> {
+    let Workloads::Checked(seen) = &world.workloads else { return None };
+    match seen.get(index)? {
+        Seen::There(_) => None,
+        Seen::Absent => {
+            let message = format!("there is no {target} in this namespace; create it, or remove the entry");
+            Some((Reason::WorkloadMissing, message))
+        }
+        Seen::Forbidden(_) => {
+            let message = format!(
+                "the operator may not read {target}; install the chart with restart.enabled=true, or remove the entry"
+            );
+            Some((Reason::WorkloadForbidden, message))
         }
     }
-    Ok(())
 }
 
-/// The last generation that workloads are known to have been rolled for after `progress`.
-pub fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Restart> {
-    let served = records.served().filter(|_| progress.restarted);
-    let now = served.map(|served| Restart { generation: served.generation, at: Time(world.now) });
-    now.or(world.status().restart)
+/// Restarts each workload that was not restarted for this generation yet, by a fellow's pass or one that was cut off.
+pub async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+    let (Some(pending), Workloads::Due(all)) = (pending(world), &world.workloads) else { return Ok(done) };
+    let mut rolled = Rolled { generation: pending.generation, missing: Vec::new(), failure: None };
+    for (target, seen) in world.token.spec.restart.iter().zip(all) {
+        match roll_one(rooms, world, &pending, (target, seen)).await {
+            Ok(()) => {}
+            Err(Refusal::Gone) => rolled.missing.push(target.clone()),
+            Err(Refusal::Stale) => return Err(Refusal::Stale),
+            Err(refusal) => _ = rolled.failure.get_or_insert((target.clone(), refusal)),
+        }
+    }
+    Ok(Progress { rolled: Some(rolled), ..done })
 }
 
-/// When workloads will be rolled for what is served after `progress`.
-pub fn wake(world: &World, progress: &Progress, records: &Records, done: Option<&Restart>) -> Option<Timestamp> {
-    let served = records.served().filter(|_| !world.token.spec.restart.is_empty())?;
-    let published = served.published_at.as_ref()?.0;
-    let waits = done.is_none_or(|done| done.generation != served.generation) && progress.failure.is_none();
-    let fellows = world.fellows.iter().map(|fellow| fellow.published);
-    rolls_at(fellows.chain([published])).filter(|_| waits && world.paused().is_none())
+async fn roll_one(
+    rooms: &Rooms,
+    world: &World,
+    pending: &Pending,
+    (target, seen): (&RestartTarget, &Seen),
+) -> Result<(), Refusal> {
+    match seen {
+        Seen::Absent => Err(Refusal::Gone),
+        Seen::Forbidden(refusal) => Err(refusal.clone()),
+        Seen::There(workload) => match annotations(world, pending, target, workload) {
+            Some(annotations) => rooms.writer.roll(workload, &annotations).await.map(|_| ()),
+            None => Ok(()),
+        },
+    }
+}
+
+/// The annotation of a token on the Pod template of a workload that it has restarted.
+fn key(uid: &str) -> String {
+    format!("{RESTART}{uid}")
+}
+
+/// What has a workload restarted: for this token, and for each of its fellows that waits for that, so that they find it
+/// done. Those of tokens that do not name it any more go with it. Nothing, where it was restarted for this generation.
+fn annotations(
+    world: &World,
+    pending: &Pending,
+    target: &RestartTarget,
+    workload: &Workload,
+) -> Option<BTreeMap<String, Option<String>>> {
+    let own = key(world.uid());
+    if workload.annotations.get(&own) == Some(&pending.id) {
+        return None;
+    }
+    let naming = || world.fellows.iter().filter(|fellow| fellow.targets.contains(target));
+    let known: BTreeSet<String> = naming().map(|fellow| key(&fellow.uid)).collect();
+    let old = workload.annotations.keys().filter(|key| key.starts_with(RESTART) && !known.contains(*key));
+    let mut changes: BTreeMap<_, _> = old.map(|key| (key.clone(), None)).collect();
+    changes.extend(naming().filter_map(|fellow| Some((key(&fellow.uid), Some(fellow.pending.clone()?.id)))));
+    changes.insert(own, Some(pending.id.clone()));
+    Some(changes)
+}
+
+/// How the restart stands after `progress`.
+pub fn noted(world: &World, progress: &Progress) -> Option<Restart> {
+    if world.token.spec.restart.is_empty() {
+        return None;
+    }
+    if let Some((generation, _)) = progress.published {
+        return Some(Restart { generation, at: None });
+    }
+    let done = progress.rolled.as_ref().filter(|rolled| rolled.failure.is_none());
+    let done = done.map(|rolled| Restart { generation: rolled.generation, at: Some(Time(world.now)) });
+    done.or(world.status().restart)
+}
+
+/// The condition `Restarted`. It says nothing of `Ready`: the value is in the Secret, and valid.
+pub fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress: &Progress) {
+    let Some(Restart { generation, at }) = restart else { return conditions.remove(RESTARTED) };
+    let failure = progress.rolled.as_ref().and_then(|rolled| rolled.failure.as_ref());
+    match (at, failure) {
+        (Some(_), _) => {
+            let message = format!("the workloads were told to restart for generation {generation}");
+            conditions.set(RESTARTED, true, Reason::Restarted, message);
+        }
+        (None, Some((target, refusal))) => {
+            let text = format!("generation {generation}: {target}: {refusal}; trying again");
+            let text = conditions.failing(RESTARTED, Reason::RestartFailed, refusal.way(), text);
+            conditions.set(RESTARTED, false, Reason::RestartFailed, text);
+        }
+        (None, None) => {
+            let message = format!("generation {generation} is published; the workloads are about to be restarted");
+            conditions.set(RESTARTED, false, Reason::RestartDue, message);
+        }
+    }
+}
+
+/// When to look again for the sake of the restart. While another check keeps it waiting, that it is due wakes nobody.
+pub fn wake(
+    world: &World,
+    progress: &Progress,
+    restart: Option<&Restart>,
+    records: &Records,
+    conditions: &Conditions,
+) -> Option<Timestamp> {
+    if progress.rolled.as_ref().is_some_and(|rolled| rolled.failure.is_some()) {
+        return Some(conditions.retry(RESTARTED));
+    }
+    if progress.decision.reason.is_going() {
+        return None;
+    }
+    let due = Pending::of(restart, records)?.due_at(&world.fellows, world.now);
+    Some(due).filter(|&due| due > world.now)
+}
+
+/// What is told of a restart, once.
+pub fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Option<Note> {
+    let rolled = progress.rolled.as_ref()?;
+    let generation = rolled.generation;
+    if let Some((target, refusal)) = &rolled.failure {
+        let text = format!("generation {generation}: {target}: {refusal}; trying again");
+        return conditions.changed(RESTARTED).then(|| Note::warning(Reason::RestartFailed, text));
+    }
+    let (missing, told): (Vec<_>, Vec<_>) =
+        world.token.spec.restart.iter().partition(|target| rolled.missing.contains(target));
+    let list = |targets: &[&RestartTarget]| targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = format!("told to restart for generation {generation}: {}", list(&told));
+    if missing.is_empty() {
+        return Some(Note::normal(Reason::Restarted, text));
+    }
+    if told.is_empty() {
+        text = format!("nothing was there to restart for generation {generation}");
+    }
+    Some(Note::warning(Reason::Restarted, format!("{text}; there is no {}", list(&missing))))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        decide::Act,
-        fixture::{at, served},
-    };
+    use super::super::fixture::{ACCOUNT_UID, DAY, UID, at, conditions, new, own_account, time};
     use super::*;
-    use serde_json::json;
+    use crate::controller::kind::Settled;
+    use serde_json::{Value, json};
 
-    fn rolled_at(published: &[i64]) -> Option<Timestamp> {
-        rolls_at(published.iter().map(|&seconds| at(seconds)))
+    fn exporter() -> Value {
+        json!({"restart": [{"kind": "Deployment", "name": "exporter"}]})
     }
 
-    #[test]
-    fn tokens_that_are_published_together_are_waited_for_but_not_for_ever() {
-        assert_eq!(rolled_at(&[]), None);
-        assert_eq!(rolled_at(&[0]), Some(at(5)));
-        assert_eq!(rolled_at(&[0, 3]), Some(at(8)));
-        assert_eq!(rolled_at(&[0, 4, 8, 12, 16, 20, 24, 28]), Some(at(30)));
-        assert_eq!(rolled_at(&[7, 0]), Some(at(12)), "in any order");
+    fn target(name: &str) -> RestartTarget {
+        serde_json::from_value(json!({"kind": "Deployment", "name": name})).unwrap()
     }
 
-    fn workload(name: &str, annotations: &[(&str, &str)]) -> Workload {
+    /// Generation 1 was published just now, and the Deployment is to be restarted.
+    fn published() -> World {
+        let world = new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))));
+        world.with_spec(&exporter()).issued(1)
+    }
+
+    fn there(annotations: &[(&str, &str)]) -> Workload {
+        let annotations = annotations.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
         Workload {
-            kind: WorkloadKind::Deployment,
+            kind: target("exporter").kind,
             namespace: "events".into(),
-            name: name.into(),
+            name: "exporter".into(),
             uid: "w1".into(),
-            annotations: annotations.iter().map(|&(key, id)| (key.into(), id.into())).collect(),
+            version: "7".into(),
+            annotations,
         }
     }
 
-    /// A token that is served and names these Deployments, which are there.
-    fn restarting(names: &[&str]) -> World {
-        let targets: Vec<_> = names.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect();
-        let workloads = names.iter().map(|name| Found::There(workload(name, &[]))).collect();
-        served().with_spec(&json!({ "restart": targets })).and(|world| world.workloads = workloads)
+    fn fellow(uid: &str, published_at: Option<i64>) -> Fellow {
+        let pending = |published_at| Pending { generation: 7, id: format!("id-{uid}"), published_at: at(published_at) };
+        Fellow { uid: uid.into(), targets: vec![target("exporter")], pending: published_at.map(pending) }
     }
 
-    fn fellow(token: &str, published: i64, name: &str) -> Pending {
-        let targets = serde_json::from_value(json!([{"kind": "Deployment", "name": name}])).unwrap();
-        Pending { token: token.into(), id: format!("id-of-{token}"), published: at(published), targets }
+    fn rolled(world: &World, missing: Vec<RestartTarget>, refusal: Option<Refusal>) -> Progress {
+        let failure = refusal.map(|refusal| (target("exporter"), refusal));
+        let rolled = Rolled { generation: pending(world).unwrap().generation, missing, failure };
+        Progress { rolled: Some(rolled), ..Progress::none(world.decision()) }
+    }
+
+    fn condition(settled: &Settled<ApiTokenStatus>) -> (String, String) {
+        let said = settled.status.conditions.iter().find(|condition| condition.type_ == RESTARTED).unwrap();
+        (conditions(&settled.status).pop().unwrap(), said.message.clone())
+    }
+
+    fn notes(settled: &Settled<ApiTokenStatus>) -> Vec<(bool, Reason, &str)> {
+        settled.notes.iter().map(|note| (note.warning, note.reason, note.text.as_str())).collect()
     }
 
     #[test]
-    fn a_restart_is_due_once_it_is_quiet_and_never_twice_for_a_generation() {
-        let world = restarting(&["a"]);
+    fn it_waits_until_it_was_quiet_and_at_the_most_half_a_minute() {
+        for (own, others, due) in [
+            (0, vec![], 5),
+            (0, vec![3], 8),
+            (3, vec![0], 8),
+            (0, vec![4, 8, 12], 17),
+            (0, vec![9, 18, 27], 30),
+            (9, vec![0, 18, 27], 32),
+            // One that waits for ever, because its own restart is refused, hastens nobody.
+            (100, vec![0], 105),
+        ] {
+            let fellows: Vec<_> = others.iter().map(|&other| fellow("b", Some(other))).collect();
+            let own = fellow("a", Some(own)).pending.unwrap();
+            assert_eq!(own.due_at(&fellows, at(1_000)), at(due), "{own:?} {others:?}");
+        }
+    }
+
+    #[test]
+    fn a_publish_in_the_future_holds_nothing_up() {
+        let pending = |published_at| fellow("a", Some(published_at)).pending.unwrap();
+        assert_eq!(pending(100).due_at(&[], at(0)), at(0));
+        assert_eq!(pending(0).due_at(&[fellow("b", Some(100))], at(1)), at(5));
+        assert_eq!(pending(0).due_at(&[fellow("b", None)], at(1)), at(5));
+    }
+
+    #[test]
+    fn it_is_due_once_for_each_generation_and_whoever_published_meanwhile_is_waited_for() {
+        let restart = Decision { reason: Reason::RestartDue, act: Act::Restart };
+        let world = published();
         assert_eq!(world.clone().later(4).decision().act, Act::Rest);
         let due = world.clone().later(5);
-        assert_eq!((due.decision().reason, due.decision().act), (Reason::RestartDue, Act::Restart));
-        let busy = world.and(|world| world.fellows = vec![fellow("b", 3, "a")]);
-        assert_eq!(busy.clone().later(5).decision().act, Act::Rest);
-        assert_eq!(busy.later(8).decision().act, Act::Restart);
-        let done = due
-            .clone()
-            .settled(&super::super::Progress { restarted: true, ..super::super::Progress::none(due.decision()) });
-        assert_eq!(done.decision().act, Act::Rest);
+        assert_eq!(due.decision(), restart);
+        assert_eq!(due.clone().and(|world| world.fellows = vec![fellow("b", Some(3))]).decision().act, Act::Rest);
+        let noted = due.clone().settled(&rolled(&due, vec![], None));
+        assert_eq!(noted.decision().act, Act::Rest);
+        assert_eq!(noted.clone().later(DAY).decision().act, Act::Rest);
+        let next = noted.later(60 * DAY).issued(2);
+        assert_eq!(next.clone().later(4).decision().act, Act::Rest);
+        assert_eq!(next.later(5).decision(), restart);
+    }
+
+    #[test]
+    fn an_entry_that_is_added_later_counts_from_the_next_value_on() {
+        let world = published().with_spec(&json!({"restart": []}));
+        let without = world.clone().settled(&Progress::none(world.decision()));
+        assert_eq!((without.status().restart, without.status().conditions.len()), (None, 5));
+        let added = without.with_spec(&exporter()).later(DAY);
+        assert_eq!(added.decision().act, Act::Rest);
+        assert_eq!(added.later(60 * DAY).issued(2).later(5).decision().act, Act::Restart);
+    }
+
+    #[test]
+    fn nothing_is_read_unless_something_depends_on_it() {
+        let started = new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))));
+        let noted = published().later(5);
+        let noted = noted.clone().settled(&rolled(&noted, vec![], None));
+        let changed = |world: &World| world.clone().with_token(|token| token.metadata.generation = Some(2));
+        let faulty = noted.clone().with_spec(&json!({"rotation": {"overlap": "0d"}}));
+        let faulty = faulty.clone().settled(&Progress::none(faulty.decision()));
+        for (what, world, expected) in [
+            ("nothing is named", started.clone(), Needed::Nothing),
+            ("the first value is to be minted", started.with_spec(&exporter()), Needed::ToMint),
+            ("it has to be quiet first", published(), Needed::Nothing),
+            ("it is due", published().later(5), Needed::ToRestart),
+            ("it is done", noted.clone(), Needed::Nothing),
+            ("the spec is new", changed(&noted), Needed::ToMint),
+            ("the spec has faults", faulty, Needed::ToMint),
+            ("the next value is due", noted.clone().later(60 * DAY), Needed::ToMint),
+            ("it is revoked", changed(&noted).with_spec(&json!({"revoked": true})), Needed::Nothing),
+        ] {
+            assert_eq!(needed(&world), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let told = |world: &World| {
+            let mut found = Vec::new();
+            faults(world, &mut found);
+            found.iter().map(|fault| format!("{} {fault}", fault.reason)).collect::<Vec<_>>()
+        };
+        let seen =
+            |seen: Seen| new().with_spec(&exporter()).and(|world| world.workloads = Workloads::Checked(vec![seen]));
+        assert_eq!(told(&seen(Seen::There(there(&[])))), Vec::<String>::new());
         assert_eq!(
-            done.and(|world| world.workloads = vec![Found::There(workload("a", &[]))]).decision().act,
-            Act::Rest
+            told(&seen(Seen::Absent)),
+            [
+                "WorkloadMissing spec.restart[0]: there is no Deployment exporter in this namespace; create it, or remove the entry"
+            ]
+        );
+        assert_eq!(
+            told(&seen(Seen::Forbidden(Refusal::Forbidden("no".into())))),
+            [
+                "WorkloadForbidden spec.restart[0]: the operator may not read Deployment exporter; install the chart with restart.enabled=true, or remove the entry"
+            ]
+        );
+        let gone = published().later(5).and(|world| world.workloads = Workloads::Due(vec![Seen::Absent]));
+        assert_eq!(told(&gone), Vec::<String>::new(), "the others are restarted all the same");
+        let named = |names: &[&str]| {
+            let all: Vec<_> = names.iter().map(|name| json!({"kind": "DaemonSet", "name": name})).collect();
+            new().with_spec(&json!({ "restart": all }))
+        };
+        assert_eq!(
+            told(&named(&["a", "b", "a"])),
+            ["Invalid spec.restart[2]: names DaemonSet a again; remove the entry"]
+        );
+        let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        assert_eq!(told(&named(&nine)), ["Invalid spec.restart: must not name more than 8 workloads"]);
+        assert_eq!(told(&named(&nine[1..])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_missing_workload_keeps_a_value_from_being_minted_and_the_one_served_goes_on() {
+        let missing = |world: World| world.and(|world| world.workloads = Workloads::Checked(vec![Seen::Absent]));
+        let refused = Decision { reason: Reason::WorkloadMissing, act: Act::Rest };
+        let noted = published().later(5);
+        let noted = noted.clone().settled(&rolled(&noted, vec![], None));
+        for world in [new().with_spec(&exporter()), noted.later(60 * DAY)] {
+            let world = missing(world);
+            assert_eq!(world.decision(), refused);
+            let settled = world.rested();
+            assert_eq!(settled.status.records, world.status().records);
+            assert!(conditions(&settled.status).contains(&"Reconciling=True/WorkloadMissing".to_owned()));
+        }
+    }
+
+    #[test]
+    fn one_write_carries_all_that_wait_and_takes_what_is_of_nobody_with_it() {
+        let own = key(UID);
+        let elsewhere = Fellow { targets: vec![target("other")], ..fellow("e", Some(0)) };
+        let world = published().later(5).and(|world| {
+            world.fellows = vec![fellow("b", Some(0)), fellow("c", None), elsewhere];
+        });
+        let pending = pending(&world).unwrap();
+        let changes = |workload: &Workload| annotations(&world, &pending, &target("exporter"), workload);
+        let (b, c, gone) = (key("b"), key("c"), key("gone"));
+        let workload = there(&[(&own, "before"), (&b, "before"), (&c, "kept"), (&gone, "x"), ("note", "a user's")]);
+        let expected = [(own.clone(), Some(pending.id.clone())), (b, Some("id-b".into())), (gone, None)].into();
+        assert_eq!(changes(&workload), Some(expected));
+        assert_eq!(
+            changes(&there(&[(&own, &pending.id), ("restart.tokenry.dev/b", "before")])),
+            None,
+            "it was restarted"
         );
     }
 
     #[test]
-    fn one_write_carries_all_that_is_pending_for_a_workload_and_nothing_else() {
-        let own = ("restart.tokenry.dev/7d0f", "0000000000000001");
-        let world = restarting(&["a", "b"]).and(|world| world.fellows = vec![fellow("x", 0, "a")]);
-        let keys = |world: &World, name, annotations: &[(&str, &str)]| {
-            world.lacking(&workload(name, annotations)).into_keys().collect::<Vec<_>>()
-        };
-        assert_eq!(keys(&world, "a", &[]), ["restart.tokenry.dev/7d0f", "restart.tokenry.dev/x"]);
-        assert_eq!(keys(&world, "b", &[("note", "mine")]), ["restart.tokenry.dev/7d0f"]);
-        assert_eq!(keys(&world, "a", &[own, ("restart.tokenry.dev/x", "earlier")]), ["restart.tokenry.dev/x"]);
-        assert!(keys(&world, "b", &[own]).is_empty());
+    fn a_restart_is_pending_then_noted_and_then_never_told_again() {
+        let world = published();
+        let pending = world.rested();
+        assert_eq!(pending.status.restart, Some(Restart { generation: 1, at: None }));
+        assert_eq!(pending.wake, Some(at(5)));
+        let waits = "generation 1 is published; the workloads are about to be restarted";
+        assert_eq!(condition(&pending), ("Restarted=False/RestartDue".into(), waits.into()));
+        assert_eq!(pending.status, world.status(), "it rests until then");
+
+        let due = world.later(5);
+        let done = due.settle(&rolled(&due, vec![], None));
+        assert_eq!(done.status.restart, Some(Restart { generation: 1, at: Some(time(5)) }));
+        let said = "the workloads were told to restart for generation 1";
+        assert_eq!(condition(&done), ("Restarted=True/Restarted".into(), said.into()));
+        let told = "told to restart for generation 1: Deployment exporter";
+        assert_eq!(notes(&done), [(false, Reason::Restarted, told)]);
+        let rests = due.clone().settled(&rolled(&due, vec![], None)).later(DAY);
+        assert_eq!((rests.rested().status, rests.rested().notes), (rests.status(), vec![]));
     }
 
     #[test]
-    fn a_workload_that_is_not_there_is_a_fault_and_nothing_is_minted() {
-        let told = |world: &World| {
-            let wrong = world.terms().unwrap_err();
-            wrong.iter().map(|fault| format!("{} {}", fault.reason, fault.path)).collect::<Vec<_>>()
-        };
-        let missing = restarting(&["a", "b"]).and(|world| world.workloads[1] = Found::Missing);
-        assert_eq!(told(&missing), ["WorkloadMissing spec.restart[1]"]);
-        assert_eq!(missing.later(60 * 86_400).decision().act, Act::Rest);
-        let forbidden = restarting(&["a"]).and(|world| world.workloads[0] = Found::Forbidden("no".into()));
-        assert_eq!(told(&forbidden), ["WorkloadForbidden spec.restart[0]"]);
-        assert_eq!(told(&restarting(&["a", "a"])), ["Invalid spec.restart[1]"]);
-        let once = restarting(&["a"]).with_spec(&json!({"secret": {"delivery": "Once"}}));
-        assert_eq!(told(&once), ["Invalid spec.restart"]);
+    fn a_refused_restart_is_told_once_tried_again_and_leaves_the_token_ready() {
+        let due = published().later(5);
+        let refused = |said: &str| Some(Refusal::Forbidden(said.into()));
+        let first = due.settle(&rolled(&due, vec![], refused("no, 1")));
+        assert_eq!(first.status.restart, Some(Restart { generation: 1, at: None }));
+        let said = "generation 1: Deployment exporter: forbidden: no, 1; trying again";
+        assert_eq!(condition(&first), ("Restarted=False/RestartFailed".into(), said.into()));
+        assert!(conditions(&first.status).contains(&"Ready=True/Active".to_owned()));
+        assert_eq!(notes(&first), [(true, Reason::RestartFailed, said)]);
+        assert_eq!(first.wake, Some(at(7)));
+        let again = due.clone().settled(&rolled(&due, vec![], refused("no, 1"))).later(95);
+        let second = again.settle(&rolled(&again, vec![], refused("no, 2")));
+        assert_eq!((&second.status, &second.notes[..]), (&again.status(), &[][..]));
+        assert_eq!(second.wake, Some(at(150)));
+        assert_eq!(again.settle(&rolled(&again, vec![], None)).status.restart.unwrap().at, Some(time(100)));
     }
 
     #[test]
-    fn a_generation_that_is_not_published_rolls_nothing() {
-        let recorded = restarting(&["a"]).later(60 * 86_400);
-        let recorded = recorded.clone().settled(&recorded.minted(2));
-        assert_ne!(recorded.later(4).decision().act, Act::Restart);
+    fn what_is_not_there_any_more_is_told_and_waited_for_by_nobody() {
+        let due = published().later(5);
+        let done = due.settle(&rolled(&due, vec![target("exporter")], None));
+        assert_eq!(done.status.restart.as_ref().unwrap().at, Some(time(5)));
+        let told = "nothing was there to restart for generation 1; there is no Deployment exporter";
+        assert_eq!(notes(&done), [(true, Reason::Restarted, told)]);
     }
 }

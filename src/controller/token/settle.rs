@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     decide::Act,
     ending::{forget_at, revocation},
-    notes::failing,
     observe::World,
     once,
     progress::Progress,
@@ -18,7 +17,7 @@ use crate::{
     crd::{
         Conditions, Reason,
         api_token::{ApiTokenStatus, Binding, Claim, Regeneration},
-        condition::ACCEPTED,
+        condition::{ACCEPTED, PUBLISHED},
     },
     outside::events::Note,
     token::{
@@ -53,13 +52,14 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let rotating = terms.as_ref().ok().filter(|_| rotating(world, progress));
     let rotates = rotating.and_then(|terms| next(world, terms, progress, &records));
     let claim = once::settled(world, progress, &records);
-    let restart = restart::settled(world, progress, &records);
+    let restart = restart::noted(world, progress);
     let served = records.served().filter(|_| revocation.is_none());
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
     let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref() };
-    let conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
+    let mut conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
     let claim_by = served.filter(|_| claim.is_none()).and_then(|served| world.claim_by(served));
-    let rolls = terms.as_ref().ok().and_then(|_| restart::wake(world, progress, &records, restart.as_ref()));
+    restart::conclude(&mut conditions, restart.as_ref(), progress);
+    let rolls = restart::wake(world, progress, restart.as_ref(), &records, &conditions);
     let wake = wake(&outcome, rotates, [soon, claim_by, forget_at(world, terms), rolls], &conditions);
     let notes = outcome.notes(&conditions);
     let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
@@ -179,7 +179,7 @@ fn wake(
     let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
     } else {
-        waits.or(progress.failure.as_ref().map(|failure| conditions.retry(failing(failure))))
+        waits.or(progress.failure.as_ref().map(|_| conditions.retry(PUBLISHED)))
     };
     // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
     let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));

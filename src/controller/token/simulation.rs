@@ -17,6 +17,7 @@ use super::{
     observe::{Held, World},
     once::claim,
     progress::{Failure, Progress},
+    restart::Rolled,
     validate::TokenTerms,
 };
 use crate::{
@@ -89,20 +90,24 @@ enum Damage {
 }
 
 /// Ways of life. Their margins are wider than the time that [`LUCKLESS`] passes cost. The last one is not valid.
-fn specs() -> [Value; 8] {
+fn specs() -> [Value; 9] {
     let spec = |expiry: Value, schedule: Value, overlap: Value, delivery: &str| {
         let rotation = json!({"schedule": schedule, "overlap": overlap});
-        json!({"expiry": expiry, "rotation": rotation, "secret": {"delivery": delivery}})
+        json!({"expiry": expiry, "rotation": rotation, "secret": {"delivery": delivery}, "restart": null})
     };
     let after = |after: &str| json!({"after": after, "never": false});
     [
-        json!({"expiry": null, "rotation": null, "secret": null}),
+        json!({"expiry": null, "rotation": null, "secret": null, "restart": null}),
         spec(after("1h"), json!({"every": "40m", "never": false}), json!("15m"), "Retain"),
         spec(after("4h"), json!({"every": null, "beforeExpiry": "20m", "never": false}), json!("30m"), "Retain"),
         spec(after("1d"), json!({"every": "20h", "beforeExpiry": null, "never": false}), Value::Null, "Retain"),
         spec(after("3h"), json!({"every": null, "beforeExpiry": null, "never": true}), Value::Null, "Retain"),
         spec(json!({"after": null, "never": true}), Value::Null, Value::Null, "Retain"),
         spec(after("3h"), Value::Null, json!("10m"), "Once"),
+        json!({
+            "expiry": {"after": "2h", "never": false}, "rotation": null, "secret": null,
+            "restart": [{"kind": "Deployment", "name": "exporter"}],
+        }),
         spec(after("1h"), json!({"every": "2h", "beforeExpiry": null, "never": false}), Value::Null, "Retain"),
     ]
 }
@@ -143,6 +148,8 @@ struct Sim {
     given: BTreeSet<i64>,
     /// Which generation was published for an id that asked.
     answered: BTreeMap<String, i64>,
+    /// Generations for which the workload was restarted, as far as was noted.
+    rolled: BTreeSet<i64>,
     /// Whether a workload can count on the Secret.
     promised: bool,
 }
@@ -160,6 +167,7 @@ impl Sim {
             versions: 1,
             given: BTreeSet::new(),
             answered: BTreeMap::new(),
+            rolled: BTreeSet::new(),
             promised: false,
         };
         sim.run();
@@ -230,7 +238,7 @@ impl Sim {
                 let claim = concealed.failure.is_none().then(|| claim(&seen, outcome)).flatten();
                 Progress { claim, ..concealed }
             }
-            Act::Restart => unreachable!("no token here restarts anything"),
+            Act::Restart => self.roll(done)?,
             Act::Forget => unreachable!("no Instance here forgets"),
             Act::Mint => self.mint(&seen)?,
         };
@@ -238,6 +246,23 @@ impl Sim {
         self.write_status(settled.status);
         self.wake = settled.wake;
         Some(())
+    }
+
+    /// The workload reads the Secret anew, once for each generation.
+    fn roll(&mut self, done: Progress) -> Option<Progress> {
+        let served = self.world.records().served().cloned().unwrap();
+        assert_eq!(self.world.secret.digest(), Some(served.sha256), "it would read another value");
+        let luck = self.luck();
+        let rolled = Rolled { generation: served.generation, missing: vec![], failure: None };
+        if luck == Luck::Refused {
+            let failure = Some((self.world.token.spec.restart[0].clone(), Refusal::Forbidden("no".into())));
+            return Some(Progress { rolled: Some(Rolled { failure, ..rolled }), ..done });
+        }
+        if matches!(luck, Luck::DiesRecorded | Luck::DiesPublished) {
+            return None;
+        }
+        assert!(self.rolled.insert(served.generation), "restarted once for each generation");
+        Some(Progress { rolled: Some(rolled), ..done })
     }
 
     fn mint(&mut self, seen: &World) -> Option<Progress> {
@@ -323,7 +348,7 @@ impl Sim {
         let decision = self.world.decision();
         if matches!(
             (decision.act, &self.world.secret),
-            (Act::Amend | Act::Discard, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
+            (Act::Amend | Act::Discard | Act::Restart, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
         ) || (matches!(decision.act, Act::End(_)) && !self.world.is_withdrawn())
         {
             assert!(self.wake.is_some_and(|wake| wake > self.world.now), "a failure is tried again");
@@ -480,6 +505,10 @@ impl Sim {
             && self.world.decision().reason != Reason::Expired;
         assert_eq!(ready, asked, "{:?}", self.world.decision());
         assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
+        let served = self.world.records().served().and_then(|served| served.published_at.clone());
+        let recent = served.is_some_and(|at| self.world.now.duration_since(at.0).as_secs() <= 30);
+        let restarted = recent || status.restart.as_ref().is_none_or(|restart| restart.at.is_some());
+        assert!(!ready || restarted, "a restart is forgotten");
         let asked = self.world.token.spec.regenerate.as_ref().map(|asked| &asked.id);
         assert!(!ready || asked.is_none_or(|id| status.regeneration.is_some_and(|answer| answer.id == *id)));
         assert!(status.revocation.is_none() || self.world.is_withdrawn());
@@ -523,7 +552,7 @@ fn bounded(status: &ApiTokenStatus, now: Timestamp) {
     assert!(status.records.iter().filter(|record| record.is_valid(now)).count() <= MAX_VALID);
     assert!(count(|state| state == State::Active) <= 1, "one is served");
     assert!(count(|state| state == State::Expired) <= 2 && status.records.len() <= MAX_VALID + 2);
-    assert!((5..=6).contains(&status.conditions.len()));
+    assert!((5..=7).contains(&status.conditions.len()));
     assert!(status.records.is_sorted_by(|a, b| a.generation < b.generation));
 }
 
