@@ -142,7 +142,7 @@ pub struct Expiry {
     pub after: Option<Duration>,
     /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is valid
     /// for the Instance's default, or for its maximum where `rotation.schedule` says never. An earlier time shortens
-    /// generations that exist; a later one concerns the next.
+    /// generations that exist; a later one concerns the next. One that is over before the operator has seen it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
     /// True: generations never run out of time. The Instance has to allow it. Nothing renews them then, unless
@@ -269,7 +269,8 @@ pub struct SecretTemplate {
     pub service_binding: Option<ServiceBinding>,
     /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each value is
     /// shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or changed, at the
-    /// longest for `claimWithin`; it is not minted again for being absent. Default: Retain.
+    /// longest for `claimWithin`; it is not minted again for being absent. Changed to Once later, a value whose time is over
+    /// goes at once. Default: Retain.
     #[serde(default)]
     pub delivery: DeliveryMode,
     /// With `delivery: Once`, how long a value may wait to be claimed, from its publish on, for example `15m`. Left out: 1h.
@@ -367,7 +368,7 @@ pub struct ApiTokenStatus {
     /// The restart of the workloads that `spec.restart` names, for the last published generation. Left out: none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed.
+    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
     /// Why and when the token was ended, for ever.

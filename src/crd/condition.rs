@@ -9,7 +9,7 @@ use super::Reason;
 pub const READY: &str = "Ready";
 /// The spec is valid and what it refers to exists.
 pub const ACCEPTED: &str = "Accepted";
-/// The Secret holds the value that the records name.
+/// The Secret holds the value that the records name, or has shown it to whom it was for.
 pub const PUBLISHED: &str = "Published";
 /// The objects of the endpoints are there.
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
@@ -136,9 +136,11 @@ impl Conclusion {
     /// together: it is waited for. Anything else needs a user.
     pub fn of(fault: Reason) -> Self {
         match fault {
-            Reason::InstanceMissing | Reason::AccountMissing | Reason::ServiceMissing | Reason::WorkloadMissing => {
-                Self::Working
-            }
+            Reason::InstanceMissing
+            | Reason::AccountMissing
+            | Reason::ServiceMissing
+            | Reason::WorkloadMissing
+            | Reason::EndpointAwaited => Self::Working,
             _ => Self::Stalled,
         }
     }

@@ -56,6 +56,8 @@ pub enum Reason {
     SecretForeign,
     /// The Secret was made immutable: nothing can be delivered in it any more.
     SecretImmutable,
+    /// A key of the Secret is made of the endpoint, and the Instance has none that stands yet.
+    EndpointAwaited,
     /// A workload that is to be restarted does not exist.
     WorkloadMissing,
     /// The operator may not read a workload that is to be restarted.

@@ -103,6 +103,7 @@ pub struct TooLong;
 pub struct Template {
     source: String,
     of_value: bool,
+    of_endpoint: bool,
 }
 
 impl Template {
@@ -114,14 +115,19 @@ impl Template {
         let at = |(at, message): Fault| located(source, at, message);
         measured(source).map_err(at)?;
         let root = parse(source, "", syntax()).map_err(|error| at(syntax_fault(source, &error)))?;
-        let mut judge = Judge { of_value: false };
+        let mut judge = Judge { of_value: false, of_endpoint: false };
         judge.statement(&root).map_err(at)?;
-        Ok(Self { source: source.to_owned(), of_value: judge.of_value })
+        Ok(Self { source: source.to_owned(), of_value: judge.of_value, of_endpoint: judge.of_endpoint })
     }
 
     /// Whether it says something else for each value: whether it names `token` or `token_id`.
     pub fn is_of_value(&self) -> bool {
         self.of_value
+    }
+
+    /// Whether it names `endpoint`.
+    pub fn is_of_endpoint(&self) -> bool {
+        self.of_endpoint
     }
 
     /// What it says with these values. It may hold the value itself.
@@ -206,6 +212,7 @@ fn start(span: Span) -> usize {
 /// Goes through a syntax tree and lets through what is known to be harmless.
 struct Judge {
     of_value: bool,
+    of_endpoint: bool,
 }
 
 impl Judge {
@@ -273,6 +280,7 @@ impl Judge {
             return Err((at, format!("there is no {name}; a template can name {}", known.join(", "))));
         }
         self.of_value |= matches!(name, "token" | "token_id");
+        self.of_endpoint |= name == "endpoint";
         Ok(())
     }
 

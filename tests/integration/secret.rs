@@ -268,3 +268,29 @@ async fn a_token_that_is_revoked_while_its_secret_is_renamed_leaves_none() {
         world.await_key(name, "token", None).await;
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_made_of_value_and_endpoint_waits_for_the_endpoint() {
+    let world = World::new("awaited").await;
+    let _operator = world.operator(&Held::default()).await;
+    let endpoint = json!({"name": "admin", "type": "internal"});
+    let manager = json!({"service": {"name": "manager", "port": 8443}, "endpoints": [endpoint]});
+    world.accepts("Instance", "eem", json!({ "manager": manager })).await;
+    let data = json!({"client.env": "{{ token }} at {{ endpoint }}"});
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "secret": {"data": data}})).await;
+    let told = world.await_fault("EndpointAwaited").await;
+    assert!(told.starts_with("spec.secret.data[client.env]: names the endpoint"), "{told}");
+    assert_eq!(world.last_generation().await, None);
+
+    let ports = json!([{"port": 8443}]);
+    let service = json!({"metadata": {"name": "manager"}, "spec": {"selector": {"app": "eem"}, "ports": ports}});
+    let services = world.api::<k8s_openapi::api::core::v1::Service>();
+    services.create(&Default::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
+    let value = world.await_generation("ci", 1).await;
+    world.await_reason("ci", "Active").await;
+    let made = world.key("ci", "client.env").await.unwrap();
+    let uri = world.key("ci", "endpoint").await.unwrap();
+    assert!(!uri.is_empty());
+    assert_eq!(made, format!("{value} at {uri}"));
+    assert_eq!(world.last_generation().await, Some(1));
+}

@@ -78,6 +78,8 @@ pub const CHAIN: [Check; 24] = [
     check(Reason::Expired, expired),
     // The value was to be shown once, and was: it goes, valid spec or not.
     check(Reason::Claimed, claimed),
+    // The value is in the Secret, and workloads are to read it.
+    check(Reason::RestartDue, |world, _| restart::due(world)),
     // A faulty spec mints nothing; the records keep their times.
     check(Reason::Invalid, |_, terms| terms.is_err().then_some(Act::Rest)),
     // Asked to pause.
@@ -118,8 +120,6 @@ pub const CHAIN: [Check; 24] = [
         (!world.token.is_shown_once() && altered(world, terms)).then(|| repair(world))
     }),
     check(Reason::SecretOutdated, outdated),
-    // The Secret is in order, and workloads are to read it.
-    check(Reason::RestartDue, |world, _| restart::due(world)),
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
     check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
@@ -220,6 +220,7 @@ mod tests {
                 Reason::AccountDeleted,
                 Reason::Expired,
                 Reason::Claimed,
+                Reason::RestartDue,
                 Reason::Invalid,
                 Reason::Suspended,
                 Reason::AccountSuspended,
@@ -234,7 +235,6 @@ mod tests {
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
-                Reason::RestartDue,
                 Reason::SecretLeftOver,
                 Reason::OverlapEnded,
             ]
@@ -270,6 +270,17 @@ mod tests {
             let world = world.and(|world| world.secret = rotated().secret);
             claimed(world.with_spec(&json!({"secret": {"delivery": "Once"}, "restart": null})))
         }),
+        (Reason::RestartDue, Act::Restart, |world| {
+            let (records, secret) = (rotated().status().records, rotated().secret);
+            let generation = records.last().unwrap().generation;
+            let world = world.with_status(|status| {
+                status.records = records;
+                status.restart = Some(Restart { generation, at: None });
+            });
+            let spec = json!({"active": true, "restart": [{"kind": "Deployment", "name": "exporter"}]});
+            let world = world.with_account(|account| account.spec.active = true);
+            world.and(|world| world.secret = secret).with_spec(&spec).later(5)
+        }),
         (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"rotation": {"overlap": "0d"}}))),
         (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
         (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
@@ -295,11 +306,6 @@ mod tests {
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
-        (Reason::RestartDue, Act::Restart, |world| {
-            let restart = Restart { generation: world.records().last_generation(), at: None };
-            let world = world.with_status(|status| status.restart = Some(restart));
-            world.with_spec(&json!({"restart": [{"kind": "Deployment", "name": "exporter"}]})).later(5)
-        }),
         (Reason::SecretLeftOver, Act::Discard, |world| {
             world.with_status(|status| status.other_secret_name = Some("old".into()))
         }),

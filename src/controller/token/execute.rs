@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     controller::{
-        Rooms,
+        Rooms, instance,
         kind::{Checked, Kind, Version, version},
     },
     crd::{
-        self, Account, ApiToken, Reason, SealedSecret,
+        self, Account, ApiToken, Instance, Reason, SealedSecret,
         account::AccountSpec,
         api_token::{BoundAccount, ClaimOutcome, OnRevoke},
         name,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Does it. A stale view ends the pass at the record: a value is only published once its digest stands. (An account may have
-/// been made by then; it is found by the next pass.)
+/// been made by then; it is found by the next pass.) Nothing is taken away by a stale view either.
 pub async fn execute(
     rooms: &Rooms,
     world: &World,
@@ -46,9 +46,14 @@ pub async fn execute(
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
         (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
         (Act::Discard, _) => Ok((seen, discard(rooms, world, done).await?)),
-        (Act::Conceal(outcome), _) => Ok((seen, conceal(rooms, world, outcome, done).await?)),
-        (Act::Restart, _) => Ok((seen, restart::roll(rooms, world, done).await?)),
+        (Act::Conceal(outcome), _) => conceal(rooms, world, terms, outcome, done).await,
+        (Act::Restart, _) => {
+            assure(rooms, world).await?;
+            Ok((seen, restart::roll(rooms, world, done).await?))
+        }
         (Act::Forget, _) => {
+            // One that is gone already was told of.
+            tokio::try_join!(still_forgets(rooms, world), assure(rooms, world))?;
             rooms.writer.delete(&*world.token).await?;
             Ok((seen, done))
         }
@@ -105,7 +110,29 @@ async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress)
     concluded(answer.map(|_| ()), done)
 }
 
+/// That the token is still as it was seen. What is taken away is as it was seen, too, by its own version; but a view of the
+/// token that is older than that of the Secret would take away a value that was published since.
+async fn assure(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+    let seen = &*world.token;
+    let live: Option<ApiToken> = rooms.reader.live(world.namespace(), &seen.name_any()).await?;
+    let same = live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen));
+    if same { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+/// That the Instance, as it is now, wants the token deleted: that cannot be undone.
+async fn still_forgets(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+    let seen = world.instance.as_ref().ok_or(Refusal::Stale)?;
+    let namespace = seen.namespace().unwrap_or_default();
+    let live: Option<Instance> = rooms.reader.live(&namespace, &seen.name_any()).await?;
+    let wait = |instance: &Instance| instance::forget_after(&instance.spec);
+    let same = live.is_some_and(|live| live.uid() == seen.uid() && wait(&live) == wait(seen));
+    if same { Ok(()) } else { Err(Refusal::Stale) }
+}
+
 async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Progress, Refusal> {
+    if world.withdrawable().next().is_some() {
+        assure(rooms, world).await?;
+    }
     for (secret, how) in world.withdrawable() {
         let answer = match how {
             OnRevoke::Keep => rooms.writer.amend(secret, delivery::emptied(secret)).await.map(|_| ()),
@@ -116,20 +143,37 @@ async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Pr
     Ok(done)
 }
 
-/// Removes the Secret of a value that is shown once, and says what became of it.
-async fn conceal(rooms: &Rooms, world: &World, outcome: ClaimOutcome, done: Progress) -> Result<Progress, Refusal> {
+/// Says what became of a value that is shown once, and then removes its Secret: in this order, as nobody could tell any more
+/// once it is gone.
+async fn conceal(
+    rooms: &Rooms,
+    world: &World,
+    terms: &Checked<TokenTerms>,
+    outcome: ClaimOutcome,
+    done: Progress,
+) -> Result<(Version, Progress), Refusal> {
+    let done = Progress { claim: once::claim(world, outcome), ..done };
+    let mut seen = version(&*world.token);
+    if world.claim().is_some() {
+        assure(rooms, world).await?;
+    } else {
+        let status = settle(world, terms, &done).status;
+        seen = rooms.writer.status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS).await?.version;
+    }
     let done = match world.secret.ours() {
         Some(secret) => concluded(rooms.writer.delete(secret).await, done)?,
         None => done,
     };
-    let claim = done.failure.is_none().then(|| once::claim(world, outcome)).flatten();
-    Ok(Progress { claim, ..done })
+    Ok((seen, done))
 }
 
 /// Removes the Secret of the old name, if it is ours.
 async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
     match world.other.as_ref().and_then(Held::ours) {
-        Some(secret) => concluded(rooms.writer.delete(secret).await, done),
+        Some(secret) => {
+            assure(rooms, world).await?;
+            concluded(rooms.writer.delete(secret).await, done)
+        }
         None => Ok(done),
     }
 }

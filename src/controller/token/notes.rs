@@ -48,8 +48,9 @@ impl Outcome<'_> {
         match progress.decision.act {
             Act::End(_) if world.status().revocation.is_none() => {
                 let how = self.withdrawn();
-                let text = format!("all generations are refused from now on, and Secret {name} is {how}");
-                Some(Note::warning(reason, text))
+                let so =
+                    if progress.failure.is_none() { format!(", and Secret {name} is {how}") } else { String::new() };
+                Some(Note::warning(reason, format!("all generations are refused from now on{so}")))
             }
             Act::Amend if progress.failure.is_none() => {
                 Some(Note::normal(reason, format!("Secret {name} was brought up to date")))

@@ -189,6 +189,12 @@ impl World {
         self.token.metadata.uid.as_deref().unwrap_or_default()
     }
 
+    /// Whether the Instance asks for an endpoint and none stands, so that its URI is not known.
+    pub fn awaits_endpoint(&self) -> bool {
+        let stands = |instance: &Instance| instance.status.as_ref().is_some_and(|status| !status.endpoints.is_empty());
+        self.instance.as_deref().is_some_and(|instance| !instance.endpoints().is_empty() && !stands(instance))
+    }
+
     /// The token's namespace.
     pub fn namespace(&self) -> &str {
         self.token.metadata.namespace.as_deref().unwrap_or_default()

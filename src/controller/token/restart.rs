@@ -20,7 +20,7 @@ use kube::ResourceExt;
 
 use super::{
     decide::{Act, Decision, decide},
-    observe::{Held, World},
+    observe::World,
     progress::Progress,
     validate::validate,
 };
@@ -132,9 +132,13 @@ fn pending(world: &World) -> Option<Pending> {
     Pending::of(restart, &world.records()).filter(|_| !world.token.spec.restart.is_empty())
 }
 
-/// The check: the served generation is in the Secret, and its restart is due.
+/// The check: the served generation is in the Secret, and its restart is due. It mints nothing, so no fault of the spec keeps
+/// a workload on a value that is about to end.
 pub fn due(world: &World) -> Option<Act> {
-    let pending = pending(world).filter(|_| matches!(world.secret, Held::Ours(_)))?;
+    let records = world.records();
+    let holds = records.served().is_some_and(|served| world.secret.digest() == Some(served.sha256));
+    let waits = !holds || world.paused().is_some() || records.recorded().next().is_some();
+    let pending = pending(world).filter(|_| !waits)?;
     (pending.due_at(&world.fellows, world.now) <= world.now).then_some(Act::Restart)
 }
 
@@ -450,6 +454,18 @@ mod tests {
         assert_eq!(pending(100).due_at(&[], at(0)), at(0));
         assert_eq!(pending(0).due_at(&[fellow("b", Some(100))], at(1)), at(5));
         assert_eq!(pending(0).due_at(&[fellow("b", None)], at(1)), at(5));
+    }
+
+    #[test]
+    fn a_fault_that_comes_after_the_publish_keeps_no_workload_on_the_old_value() {
+        let faulty = published().with_spec(&json!({"rotation": {"overlap": "0d"}}));
+        assert_eq!(faulty.clone().later(4).decision().reason, Reason::Invalid);
+        assert_eq!(faulty.rested().wake, Some(at(2)), "it is tried again before");
+        let due = faulty.later(5);
+        assert_eq!(due.decision(), Decision { reason: Reason::RestartDue, act: Act::Restart });
+        let wrong = due.with_secret(|secret| secret.data.clear());
+        assert_eq!(wrong.decision().act, Act::Rest, "it would read something else");
+        assert_eq!(published().with_spec(&json!({"active": false})).later(5).decision().reason, Reason::Suspended);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::observe::World;
 use crate::{
     crd::{
-        Fault,
+        Fault, Reason,
         api_token::{SecretTemplate, ServiceBinding},
         keys, secret,
     },
@@ -105,7 +105,7 @@ pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec
         of_value: BTreeMap::new(),
         around,
     };
-    data(asked, &mut shape, faults);
+    data(asked, world.awaits_endpoint(), &mut shape, faults);
     shape
 }
 
@@ -154,8 +154,9 @@ fn binding(asked: &ServiceBinding, endpoint: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Puts the keys of `data` into `shape`.
-fn data(asked: &SecretTemplate, shape: &mut Shape, faults: &mut Vec<Fault>) {
+/// Puts the keys of `data` into `shape`. While an endpoint is `awaited`, nothing is made of it that holds the value, too: it
+/// could be made anew with the next value only.
+fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.data";
     many(&asked.data, PATH, faults);
     let around = shape.around.clone();
@@ -179,6 +180,10 @@ fn data(asked: &SecretTemplate, shape: &mut Shape, faults: &mut Vec<Fault>) {
             continue;
         };
         room += text.len();
+        if template.is_of_value() && template.is_of_endpoint() && awaited {
+            let message = "names the endpoint, and the Instance has none that stands yet; it is waited for";
+            faults.push(Fault::new(Reason::EndpointAwaited, format!("{PATH}[{key}]"), message));
+        }
         if template.is_of_value() {
             shape.of_value.insert(key.clone(), Recipe { template, source: Digest::of(&*text) });
         } else {
@@ -224,6 +229,24 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(faults[0].reason, Reason::Invalid);
         faults[0].to_string()
+    }
+
+    #[test]
+    fn nothing_is_made_of_an_endpoint_that_does_not_stand_yet() {
+        let endpoints = json!([{"name": "admin", "type": "internal"}]);
+        let manager = json!({"service": {"name": "eem-manager"}, "endpoints": endpoints});
+        let of = |template: &str| {
+            let world = new().with_instance(json!({ "manager": manager }));
+            world.with_spec(&json!({"secret": {"data": {"client.env": template}}}))
+        };
+        let both = of("{{ token }}@{{ endpoint }}");
+        let faults = validate(&both).unwrap_err();
+        assert_eq!(faults[0].reason, Reason::EndpointAwaited);
+        assert_eq!(faults[0].path, "spec.secret.data[client.env]");
+        assert!(validate(&both.at_endpoint("https://eem-admin")).is_ok());
+        assert!(validate(&of("{{ token }}")).is_ok() && validate(&of("{{ endpoint }}")).is_ok());
+        let none = new().with_spec(&json!({"secret": {"data": {"a": "{{ token }}{{ endpoint }}"}}}));
+        assert!(validate(&none).is_ok(), "no endpoint is asked for");
     }
 
     #[test]

@@ -235,8 +235,7 @@ impl Sim {
             Act::Discard => self.remove(seen.status().other_secret_name.into_iter().collect(), done),
             Act::Conceal(outcome) => {
                 let concealed = self.remove(vec![seen.place().to_owned()], done);
-                let claim = concealed.failure.is_none().then(|| claim(&seen, outcome)).flatten();
-                Progress { claim, ..concealed }
+                Progress { claim: claim(&seen, outcome), ..concealed }
             }
             Act::Restart => self.roll(done)?,
             Act::Forget => unreachable!("no Instance here forgets"),
