@@ -1,7 +1,7 @@
 //! What the conditions of a token say.
 
 use super::{
-    decide::Act,
+    act::Act,
     ending::over,
     once::shown,
     settle::{Outcome, published_in},

@@ -1,56 +1,22 @@
 //! Says what is to be done about a token: the first check of the chain that holds.
 
 use super::{
-    delivery,
+    act::{Act, Decision},
+    delivery::{self, is_altered},
     ending::{expired, forget_at, revoked},
-    observe::{Bound, Held, World},
     once::claimed,
     restart,
-    validate::TokenTerms,
+    terms::TokenTerms,
+    world::{Bound, Held, World},
 };
 use crate::{
     controller::kind::Checked,
-    crd::{
-        Reason,
-        api_token::{ClaimOutcome, RevocationReason},
-    },
+    crd::{Reason, api_token::RevocationReason},
     token::{
         Record,
         schedule::{free_from, rotates_at},
     },
 };
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Nothing but to say how it is.
-    Rest,
-    /// Withdraw every generation and the Secret, for ever.
-    End(RevocationReason),
-    /// Mint the next generation, record it and publish it.
-    Mint,
-    /// The Secret holds this recorded generation: a publish that was not heard of again.
-    Adopt(i64),
-    /// Bring everything of the Secret but its value up to date.
-    Amend,
-    /// Remove the Secret of the old name.
-    Discard,
-    /// Remove the Secret of a value that was shown once.
-    Conceal(ClaimOutcome),
-    /// Roll the workloads that read the Secret when they start.
-    Restart,
-    /// Delete the token itself, which ended long ago.
-    Forget,
-}
-
-/// What is to be done, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The word for it.
-    pub reason: Reason,
-    /// What is to be done.
-    pub act: Act,
-}
 
 /// One check: the reason it gives, and what is to be done where it holds.
 pub struct Check {
@@ -117,7 +83,7 @@ pub const CHAIN: [Check; 24] = [
         (!world.token.is_shown_once() && world.secret == Held::Absent).then(|| repair(world))
     }),
     check(Reason::SecretAltered, |world, terms| {
-        (!world.token.is_shown_once() && altered(world, terms)).then(|| repair(world))
+        (!world.token.is_shown_once() && is_altered(world, terms)).then(|| repair(world))
     }),
     check(Reason::SecretOutdated, outdated),
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
@@ -174,15 +140,6 @@ fn is_free(world: &World) -> bool {
     free_from(&world.records()).is_none_or(|free| free <= world.now)
 }
 
-/// A key that was made of the value counts while it is asked for.
-pub fn altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
-    let (records, Ok(terms)) = (world.records(), terms) else { return false };
-    let Some(served) = records.served() else { return world.secret.digest().is_some() };
-    let mut made = served.rendered.iter().filter(|rendered| terms.shape.is_of_value(&rendered.key));
-    world.secret.digest() != Some(served.sha256)
-        || made.any(|rendered| world.secret.digest_of(&rendered.key) != Some(rendered.sha256))
-}
-
 fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     let (records, Held::Ours(secret)) = (world.records(), &world.secret) else { return None };
     let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?, &world.secret);
@@ -200,7 +157,11 @@ mod tests {
     };
     use super::*;
     use crate::{
-        crd::{api_token::Revocation, name, secret, workload::Restart},
+        crd::{
+            api_token::{ClaimOutcome, Revocation},
+            name, secret,
+            workload::Restart,
+        },
         token::{Digest, State},
     };
     use jiff::SignedDuration;

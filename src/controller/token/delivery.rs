@@ -10,13 +10,16 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    observe::{Held, World},
     shape::Made,
-    validate::TokenTerms,
+    terms::TokenTerms,
+    world::{Held, World},
 };
 use crate::{
+    controller::kind::Checked,
     crd::{
-        SealedSecret, keys, name,
+        SealedSecret,
+        api_token::OnRevoke,
+        keys, name,
         secret::{self, Sealed},
     },
     outside::writer::SecretBody,
@@ -250,11 +253,36 @@ struct Data {
     encoded: BTreeMap<String, Zeroizing<String>>,
 }
 
+/// Whether our Secret holds something else than what is served. A key that was made of the value counts while it is asked for.
+pub fn is_altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
+    let (records, Ok(terms)) = (world.records(), terms) else { return false };
+    let Some(served) = records.served() else { return world.secret.digest().is_some() };
+    let mut made = served.rendered.iter().filter(|rendered| terms.shape.is_of_value(&rendered.key));
+    world.secret.digest() != Some(served.sha256)
+        || made.any(|rendered| world.secret.digest_of(&rendered.key) != Some(rendered.sha256))
+}
+
+impl World {
+    /// Whether every Secret is as that of a token that was ended should be.
+    pub fn is_withdrawn(&self) -> bool {
+        let stands = matches!(self.secret, Held::Retyped(_) | Held::Foreign);
+        !stands && self.withdrawable().next().is_none()
+    }
+
+    /// The Secrets that are not as those of a token that was ended should be, and whether they are to be removed.
+    pub fn withdrawable(&self) -> impl Iterator<Item = (&SealedSecret, OnRevoke)> {
+        let other = self.other.iter().map(|held| (held, OnRevoke::Delete));
+        let kept = [&self.secret].into_iter().chain(&self.wanted).map(|held| (held, self.token.on_revoke()));
+        let ours = kept.chain(other).filter_map(|(held, how)| Some((held.ours()?, how)));
+        ours.filter(|(secret, how)| *how == OnRevoke::Delete || !is_empty(secret))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{
         fixture::{ACCOUNT_UID, UID, changed, new, own_account, plaintext, served},
-        observe::Held,
+        world::Held,
     };
     use super::*;
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{decide::Act, observe::World, progress::Progress, validate::TokenTerms};
+use super::{act::Act, progress::Progress, terms::TokenTerms, world::World};
 use crate::{
     controller::{instance, kind::Checked},
     crd::api_token::{Revocation, RevocationReason},
@@ -71,7 +71,7 @@ pub fn over(world: &World, progress: &Progress, records: &Records) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        decide::Decision,
+        act::Decision,
         fixture::{self, DAY, HOUR, served},
     };
     use super::*;

@@ -5,15 +5,15 @@
 use kube::ResourceExt;
 
 use super::{
-    decide::{Act, Decision},
+    act::{Act, Decision},
     delivery::{self, Delivery, Details},
-    observe::{Held, World},
     once,
     progress::Progress,
     restart,
     settle::settle,
     shape,
-    validate::TokenTerms,
+    terms::TokenTerms,
+    world::{Held, World},
 };
 use crate::{
     controller::{

@@ -8,14 +8,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{
-    decide::{Decision, decide},
+    act::Decision,
+    decide::decide,
     delivery::Delivery,
     execute::next_generation,
-    observe::{Held, Names, World},
     progress::Progress,
-    restart::Workloads,
     settle::settle,
-    validate::{TokenTerms, validate},
+    terms::TokenTerms,
+    validate::validate,
+    workloads::Workloads,
+    world::{Held, Names, World},
 };
 use crate::{
     controller::kind::{Checked, Settled},

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observe::World;
+use super::world::World;
 use crate::{
     crd::{
         Fault, Reason,

@@ -1,5 +1,6 @@
 //! The `ApiToken` controller: mint, record, publish, settle.
 
+mod act;
 mod conditions;
 mod decide;
 mod delivery;
@@ -17,7 +18,10 @@ mod settle;
 mod shape;
 #[cfg(test)]
 mod simulation;
+mod terms;
 mod validate;
+mod workloads;
+mod world;
 
 use std::sync::Arc;
 
@@ -35,10 +39,11 @@ use crate::{
     outside::{Refusal, clock::jumps, watch::NamespaceMeta},
 };
 
-pub use decide::{Act, CHAIN, Decision};
-pub use observe::{Bound, Held, World};
+pub use act::{Act, Decision};
+pub use decide::CHAIN;
 pub use progress::{Failure, Progress};
-pub use validate::TokenTerms;
+pub use terms::TokenTerms;
+pub use world::{Bound, Held, World};
 
 impl Kind for ApiToken {
     type World = World;

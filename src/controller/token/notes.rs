@@ -1,7 +1,7 @@
 //! What users are told, once: when it is done, or when a condition comes to say something else.
 
 use super::{
-    decide::Act,
+    act::Act,
     ending::over,
     once::shown,
     restart,

@@ -9,10 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    decide::{Act, altered},
-    observe::{Held, World},
+    act::Act,
+    delivery::is_altered,
     progress::Progress,
-    validate::TokenTerms,
+    terms::TokenTerms,
+    world::{Held, World},
 };
 use crate::{
     controller::kind::Checked,
@@ -68,7 +69,7 @@ pub fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
         return matches!(world.secret, Held::Ours(_)).then_some(Act::Conceal(claim.outcome));
     }
     let note = match &world.secret {
-        Held::Ours(secret) if !altered(world, terms) => {
+        Held::Ours(secret) if !is_altered(world, terms) => {
             secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED))
         }
         Held::Ours(_) | Held::Absent | Held::Retyped(_) | Held::Foreign => {
@@ -113,7 +114,7 @@ pub fn shown(claim: &Claim) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        decide::Decision,
+        act::Decision,
         fixture::{DAY, at, new, served},
     };
     use super::*;

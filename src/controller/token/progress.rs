@@ -2,13 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{
-    decide::{Act, Decision},
-    restart::Rolled,
-};
+use super::act::{Act, Decision};
 use crate::{
     crd::{
-        Reason,
+        Reason, RestartTarget,
         api_token::{BoundAccount, Claim, RevocationReason},
     },
     outside::Refusal,
@@ -62,4 +59,15 @@ impl Progress {
         self.failure = Some(Failure { reason, refusal });
         self
     }
+}
+
+/// What became of a restart that was due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rolled {
+    /// The generation that it is for.
+    pub generation: i64,
+    /// Workloads that are not there any more: whatever comes in their place starts with the value.
+    pub missing: Vec<RestartTarget>,
+    /// The first that could not be restarted, and what the API server said.
+    pub failure: Option<(RestartTarget, Refusal)>,
 }

@@ -8,126 +8,30 @@
 //! What is noted is never done again, whoever takes the annotations away. A crash in between finds the annotation, or sets
 //! the same one again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 
 use super::{
-    decide::{Act, Decision, decide},
-    observe::World,
-    progress::Progress,
-    validate::validate,
+    act::Act,
+    progress::{Progress, Rolled},
+    workloads::{Pending, Seen, Workloads},
+    world::World,
 };
 use crate::{
     controller::Rooms,
     crd::{
-        ApiToken, Conditions, Fault, Reason, RestartTarget,
-        api_token::ApiTokenStatus,
-        condition::{ACCEPTED, RESTARTED},
+        Conditions, Fault, Reason, RestartTarget,
+        condition::RESTARTED,
         workload::{MAX_RESTARTED, RESTART, Restart},
     },
     outside::{Refusal, Workload, events::Note},
-    token::{Records, State, duration::after},
+    token::Records,
 };
 
-/// For so long nobody has to have published who shares a workload: tokens that rotate together restart it once.
-const QUIET: SignedDuration = SignedDuration::from_secs(5);
-/// And for so long a restart waits at the most.
-const LATEST: SignedDuration = SignedDuration::from_secs(30);
-
-/// The workloads of a token, as far as a pass needs them: in the order of `spec.restart`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Workloads {
-    /// Nothing depends on them, and they were not read.
-    #[default]
-    Unread,
-    /// Something may be minted: they have to be there.
-    Checked(Vec<Seen>),
-    /// They are due to be restarted.
-    Due(Vec<Seen>),
-}
-
-/// What stands under a workload's name.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Seen {
-    /// Nothing.
-    Absent,
-    /// The operator may not know.
-    Forbidden(Refusal),
-    /// This.
-    There(Workload),
-}
-
-/// Another token that names one of the workloads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fellow {
-    /// Its uid.
-    pub uid: String,
-    /// The workloads that it names.
-    pub targets: Vec<RestartTarget>,
-    /// Its own restart, where one is pending.
-    pub pending: Option<Pending>,
-}
-
-/// A published generation for which the workloads were not restarted yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// Its number.
-    pub generation: i64,
-    /// Its public id.
-    pub id: String,
-    /// When it was published.
-    pub published_at: Timestamp,
-}
-
-/// What became of a restart that was due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rolled {
-    /// The generation that it is for.
-    pub generation: i64,
-    /// Workloads that are not there any more: whatever comes in their place starts with the value.
-    pub missing: Vec<RestartTarget>,
-    /// The first that could not be restarted, and what the API server said.
-    pub failure: Option<(RestartTarget, Refusal)>,
-}
-
-impl Pending {
-    fn of(restart: Option<&Restart>, records: &Records) -> Option<Self> {
-        let restart = restart.filter(|restart| restart.at.is_none())?;
-        let record = records.get(restart.generation).filter(|record| record.state == State::Active)?;
-        let published_at = record.published_at.as_ref()?.0;
-        Some(Self { generation: restart.generation, id: record.id.clone(), published_at })
-    }
-
-    /// When the workloads are restarted for it: a function of durable facts, so that each of the tokens comes to the same.
-    /// What was published in the future, before a clock was set back, holds nothing up.
-    fn due_at(&self, fellows: &[Fellow], now: Timestamp) -> Timestamp {
-        if self.published_at > now {
-            return now;
-        }
-        let others = fellows.iter().filter_map(|fellow| fellow.pending.as_ref()).map(|pending| pending.published_at);
-        let last = others.filter(|&at| at <= now).fold(self.published_at, Timestamp::max);
-        after(last, QUIET).min(after(self.published_at, LATEST))
-    }
-}
-
-impl Fellow {
-    fn of(token: &ApiToken, now: Timestamp) -> Self {
-        let none = ApiTokenStatus::default();
-        let status = token.status.as_ref().unwrap_or(&none);
-        let pending = Pending::of(status.restart.as_ref(), &Records::at(&status.records, now));
-        Self { uid: token.uid().unwrap_or_default(), targets: token.spec.restart.clone(), pending }
-    }
-}
-
 /// The restart of this token that is pending.
-fn pending(world: &World) -> Option<Pending> {
+pub fn pending(world: &World) -> Option<Pending> {
     let restart = world.token.status.as_ref()?.restart.as_ref();
     Pending::of(restart, &world.records()).filter(|_| !world.token.spec.restart.is_empty())
 }
@@ -140,78 +44,6 @@ pub fn due(world: &World) -> Option<Act> {
     let waits = !holds || world.paused().is_some() || records.recorded().next().is_some();
     let pending = pending(world).filter(|_| !waits)?;
     (pending.due_at(&world.fellows, world.now) <= world.now).then_some(Act::Restart)
-}
-
-/// Reads what of all this the token's pass needs: at rest nothing.
-pub async fn observe(world: World, rooms: &Rooms) -> Result<World, Refusal> {
-    let fellows = fellows(&world, rooms);
-    let world = World { fellows, ..world };
-    let workloads = match needed(&world) {
-        Needed::Nothing => Workloads::Unread,
-        Needed::ToMint => Workloads::Checked(read(&world, rooms).await?),
-        Needed::ToRestart => Workloads::Due(read(&world, rooms).await?),
-    };
-    Ok(World { workloads, ..world })
-}
-
-fn fellows(world: &World, rooms: &Rooms) -> Vec<Fellow> {
-    if pending(world).is_none() {
-        return Vec::new();
-    }
-    let token = &world.token;
-    let shares = |other: &ApiToken| {
-        let near = other.namespace() == token.namespace() && other.uid() != token.uid();
-        near && other.spec.restart.iter().any(|target| token.spec.restart.contains(target))
-    };
-    let sharing = rooms.caches.tokens.filter(shares);
-    sharing.iter().map(|other: &Arc<ApiToken>| Fellow::of(other, world.now)).collect()
-}
-
-/// What the workloads are read for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needed {
-    Nothing,
-    ToMint,
-    ToRestart,
-}
-
-/// What would be decided without them tells. A new spec is told its faults at once, and a faulty one until they are mended.
-fn needed(world: &World) -> Needed {
-    if world.token.spec.restart.is_empty() {
-        return Needed::Nothing;
-    }
-    let Decision { reason, act } = decide(world, &validate(world));
-    match act {
-        Act::Mint => Needed::ToMint,
-        Act::Restart => Needed::ToRestart,
-        Act::Rest | Act::Amend | Act::Discard if !reason.is_going() && (is_new(world) || is_refused(world)) => {
-            Needed::ToMint
-        }
-        Act::Rest | Act::Amend | Act::Discard | Act::Adopt(_) | Act::End(_) | Act::Conceal(_) | Act::Forget => {
-            Needed::Nothing
-        }
-    }
-}
-
-fn is_new(world: &World) -> bool {
-    world.status().observed_generation != world.token.metadata.generation
-}
-
-fn is_refused(world: &World) -> bool {
-    let conditions = world.status().conditions;
-    conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
-}
-
-async fn read(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {
-    // No spec has more; one that does is faulty, and nothing is done for it.
-    let targets = world.token.spec.restart.iter().take(MAX_RESTARTED);
-    try_join_all(targets.map(async |target| match rooms.reader.workload(world.namespace(), target).await {
-        Ok(None) => Ok(Seen::Absent),
-        Ok(Some(workload)) => Ok(Seen::There(workload)),
-        Err(refusal @ Refusal::Forbidden(_)) => Ok(Seen::Forbidden(refusal)),
-        Err(refusal) => Err(refusal),
-    }))
-    .await
 }
 
 /// What is wrong with the workloads that are named.
@@ -380,9 +212,16 @@ pub fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Opti
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{ACCOUNT_UID, DAY, UID, at, conditions, new, own_account, time};
+    use super::super::{
+        act::Decision,
+        observe::{Needed, needed},
+        workloads::Fellow,
+    };
     use super::*;
     use crate::controller::kind::Settled;
+    use crate::crd::api_token::ApiTokenStatus;
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     fn exporter() -> Value {
         json!({"restart": [{"kind": "Deployment", "name": "exporter"}]})

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    decide::Act,
+    act::Act,
     ending::{forget_at, revocation},
-    observe::World,
     once,
     progress::Progress,
     restart,
-    validate::TokenTerms,
+    terms::TokenTerms,
+    world::World,
 };
 use crate::{
     controller::kind::{Checked, Settled},
@@ -190,10 +190,10 @@ fn wake(
 #[cfg(test)]
 mod tests {
     use super::super::{
-        decide::Decision,
+        act::Decision,
         fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
-        observe::Held,
         progress::Failure,
+        world::Held,
     };
     use super::*;
     use crate::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use zeroize::Zeroizing;
 
-use super::observe::World;
+use super::world::World;
 use crate::{
     crd::{
         Fault, Reason,

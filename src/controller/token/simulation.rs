@@ -11,14 +11,13 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::{
-    decide::Act,
+    act::Act,
     delivery::Details,
     fixture::{UID, changed, new, own_account},
-    observe::{Held, World},
     once::claim,
-    progress::{Failure, Progress},
-    restart::Rolled,
-    validate::TokenTerms,
+    progress::{Failure, Progress, Rolled},
+    terms::TokenTerms,
+    world::{Held, World},
 };
 use crate::{
     crd::{
