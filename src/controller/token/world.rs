@@ -150,7 +150,7 @@ impl World {
         [(self.place(), &self.secret)].into_iter().chain(wanted).chain(other)
     }
 
-    /// With what holds the names that [`Names`] says. A served value that is found at the name that is asked for is there,
+    /// With what holds the names that `Names` says. A served value that is found at the name that is asked for is there,
     /// whatever the status says.
     pub fn seeing(self, wanted: Held, served: Option<Held>, other: Option<Held>) -> Self {
         let is_there = self.records().served().is_some_and(|served| wanted.digest() == Some(served.sha256));
