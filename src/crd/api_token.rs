@@ -64,6 +64,10 @@ use crate::token::{
         "!has(self.expiry) || !has(self.expiry.never) || !self.expiry.never || !has(self.rotation) || \
          !has(self.rotation.schedule) || !has(self.rotation.schedule.beforeExpiry)")
         .message("rotation.schedule.beforeExpiry has no meaning where expiry.never is true"),
+    validation = Rule::new(
+        "!has(self.restart) || size(self.restart) == 0 || !has(self.secret) || !has(self.secret.delivery) || \
+         self.secret.delivery != 'Once'")
+        .message("restart has no meaning with secret.delivery: Once: a workload that starts later finds no Secret"),
     validation = Rule::new("!has(self.revocationReason) || (has(self.revoked) && self.revoked)")
         .message("revocationReason has a meaning with revoked: true only"),
 )]

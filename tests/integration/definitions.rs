@@ -289,6 +289,12 @@ async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
     accepts(&world, "ApiToken", once(json!({"delivery": "Once", "claimWithin": "15m"}))).await;
     refuses(&world, "ApiToken", once(json!({"delivery": "Twice"})), "spec.secret.delivery", "Unsupported value").await;
     refuses(&world, "ApiToken", once(json!({"onRevoke": "Burn"})), "spec.secret.onRevoke", "Unsupported value").await;
+    let targets = json!([{"kind": "Deployment", "name": "a"}]);
+    let both = token(json!({"secret": {"delivery": "Once"}, "restart": targets}));
+    let sentence = "restart has no meaning with secret.delivery: Once: a workload that starts later finds no Secret";
+    refuses(&world, "ApiToken", both, "spec", sentence).await;
+    accepts(&world, "ApiToken", token(json!({"secret": {"delivery": "Once"}, "restart": []}))).await;
+    accepts(&world, "ApiToken", token(json!({"secret": {"delivery": "Retain"}, "restart": targets}))).await;
     let sentence = "revocationReason has a meaning with revoked: true only";
     for bad in [json!({"revocationReason": "Compromised"}), json!({"revocationReason": "Manual", "revoked": false})] {
         refuses(&world, "ApiToken", token(bad), "spec", sentence).await;

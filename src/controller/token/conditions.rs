@@ -45,10 +45,9 @@ impl Outcome<'_> {
     fn published(&self) -> Said<bool> {
         let Self { world, progress, records, claim, .. } = self;
         let name = published_in(world, progress).unwrap_or(world.place());
-        if let Some(failure) = &progress.failure {
+        if let Some(failure) = progress.failure.as_ref().filter(|_| progress.decision.act != Act::Discard) {
             let what = match failure.reason {
                 Reason::AccountFailed => format!("account {}", world.token.account_name().0),
-                _ if progress.decision.act == Act::Discard => format!("Secret {}", self.leftover()),
                 _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
                 _ => format!("Secret {name}"),
             };
@@ -70,9 +69,16 @@ impl Outcome<'_> {
         if holds {
             let until = world.claim_by(served).map(|at| format!(" until it is claimed, at the latest until {at}"));
             let message = format!("Secret {name} holds generation {}{}", served.generation, until.unwrap_or_default());
-            return (true, Reason::Active, message);
+            return (true, Reason::Active, message + &self.left());
         }
         (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
+    }
+
+    /// That the Secret of the old name could not be removed: the value is where it should be all the same.
+    fn left(&self) -> String {
+        let failure = self.progress.failure.as_ref().filter(|_| self.progress.decision.act == Act::Discard);
+        let way = failure.map(|failure| failure.refusal.way());
+        way.map_or(String::new(), |way| format!("; Secret {} is still there: {way}; trying again", self.leftover()))
     }
 
     /// What was said of the last refusal: while the next try waits, nothing newer is known.

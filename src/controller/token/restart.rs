@@ -49,6 +49,10 @@ pub fn due(world: &World) -> Option<Act> {
 /// What is wrong with the workloads that are named.
 pub fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
+    if !targets.is_empty() && world.token.is_shown_once() {
+        let message = "has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; remove one of the two";
+        faults.push(Fault::invalid("spec.restart", message));
+    }
     if targets.len() > MAX_RESTARTED {
         faults.push(Fault::invalid("spec.restart", format!("must not name more than {MAX_RESTARTED} workloads")));
     }
@@ -387,6 +391,13 @@ mod tests {
         assert_eq!(
             told(&named(&["a", "b", "a"])),
             ["Invalid spec.restart[2]: names DaemonSet a again; remove the entry"]
+        );
+        let once = new().with_spec(&exporter()).with_spec(&json!({"secret": {"delivery": "Once"}}));
+        assert_eq!(
+            told(&once),
+            [
+                "Invalid spec.restart: has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; remove one of the two"
+            ]
         );
         let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
         assert_eq!(told(&named(&nine)), ["Invalid spec.restart: must not name more than 8 workloads"]);

@@ -609,6 +609,19 @@ mod tests {
     }
 
     #[test]
+    fn an_old_secret_that_cannot_be_removed_leaves_the_token_ready_and_is_tried_again() {
+        let renamed = served().with_spec(&json!({"secret": {"name": "new"}})).issued(2).later(DAY);
+        assert_eq!(renamed.decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
+        let settled = renamed.settle(&failed(Progress::none(renamed.decision()), forbidden()));
+        assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Active", "Ready=True/Active"]);
+        let said = "Secret new holds generation 2; Secret ci is still there: forbidden; trying again";
+        assert_eq!(settled.status.conditions[1].message, said);
+        assert_eq!(settled.status.other_secret_name.as_deref(), Some("ci"));
+        assert!(settled.wake.is_some_and(|wake| wake > renamed.now));
+        assert_eq!(notes(&settled), [(true, Reason::PublishFailed)]);
+    }
+
+    #[test]
     fn a_suspended_token_keeps_its_times_and_has_no_next_rotation() {
         let suspended = served().with_spec(&json!({"active": false}));
         let settled = suspended.rested();
