@@ -97,8 +97,11 @@ impl Kind for Account {
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
         let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
-        let status =
-            AccountStatus { observed_generation: account.metadata.generation, conditions: conditions.into_vec() };
+        let status = AccountStatus {
+            observed_generation: account.metadata.generation,
+            conditions: conditions.into_vec(),
+            tokens: None,
+        };
         Settled { status, notes, wake: None }
     }
 

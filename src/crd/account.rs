@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::InstanceRef;
+use super::{
+    InstanceRef, Subject,
+    permission::{RoleName, Scope, ScopeName},
+};
 
 /// A non-interactive account that tokens act as. Every action made with a token is logged under it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -21,9 +24,13 @@ use super::InstanceRef;
     category = "tokenry",
     doc = "A non-interactive account that API tokens act as. Not to be confused with the core kind of the same name: its short name is tsa.",
     selectable = ".spec.instanceRef.name",
+    selectable = ".spec.owner",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name"),
+    printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
+    printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens.active"),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
     printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -42,6 +49,20 @@ pub struct AccountSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// Who answers for the account, as a subject: the owner of tokens of it that name none. Left out: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Subject>,
+    /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
+    /// The organizations that it may act for. Left out: all that the owner may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organizations: Option<Scope>,
+    /// The projects that it may act in. Left out or empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub projects: Vec<ScopeName>,
     /// Whether its tokens are accepted. False: all are refused until it is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
@@ -62,4 +83,16 @@ pub struct AccountStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// How many tokens act as it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenCount>,
+}
+
+/// How many tokens there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TokenCount {
+    /// Those that are accepted.
+    pub active: i64,
+    /// All of them, those that ended included.
+    pub total: i64,
 }

@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget,
+    InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget, Subject,
     account::yes,
-    keys,
+    is_false, keys,
+    permission::{RoleName, Scope, ScopeName},
     workload::{MAX_RESTARTED, Restart},
 };
 use crate::token::{
@@ -32,7 +33,9 @@ use crate::token::{
     category = "tokenry",
     doc = "An API access token: minted, delivered in a Secret, rotated on schedule and taken away when it should go.",
     selectable = ".spec.instanceRef.name",
+    selectable = ".spec.owner",
     selectable = ".status.secretName",
+    selectable = ".status.organization",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Account", type_ = "string", json_path = ".status.account.name"),
@@ -41,6 +44,8 @@ use crate::token::{
     printcolumn(name = "Rotates", type_ = "string", json_path = ".status.rotatesAt", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName", priority = 1),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
+    printcolumn(name = "Role", type_ = "string", json_path = ".status.effective.role", priority = 1),
     printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +59,8 @@ use crate::token::{
         .message("serviceAccountRef is fixed for life: make another ApiToken for another account"),
     validation = Rule::new("!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)")
         .message("revoked is final: make another ApiToken"),
+    validation = Rule::new(unchanged_when_immutable())
+        .message("immutable is true: nothing but revoked may change; make another ApiToken"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
         .message("rotation.overlap must not be longer than expiry.after"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
@@ -78,6 +85,11 @@ pub struct ApiTokenSpec {
     /// out: an account of the token's own name is made, and goes with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<AccountRef>,
+    /// Further Instances that accept the token, with its role there. The token policy, the members and the exclusions of each
+    /// apply, and what ends first does. Left out: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_AUDIENCES))]
+    pub audiences: Vec<InstanceRef>,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -86,6 +98,26 @@ pub struct ApiTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// Who answers for the token, as a subject. Where the Instance's `ceiling` is Members, the token never allows more than the
+    /// owner holds there. Left out: who applies it first, where the API server can stamp that; else the account's owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Subject>,
+    /// The role that it has at most; it narrows the account's, and never widens it. Left out: the account's. For a token
+    /// that names no account, the role of its own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
+    /// The organizations that it may act for, of those of the account. Left out: all of the account's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organizations: Option<Scope>,
+    /// The projects that it may act in, of those of the account. Left out or empty: all of the account's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub projects: Vec<ScopeName>,
+    /// True: nothing but `revoked` may change any more, and `regenerate` where the Instance's `tokens.immutable.regenerate`
+    /// allows it. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub immutable: bool,
     /// Whether the token is accepted. False: refused until it is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
@@ -115,6 +147,38 @@ pub struct ApiTokenSpec {
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub restart: Vec<RestartTarget>,
+}
+
+/// The most further Instances that a token can be for.
+pub const MAX_AUDIENCES: usize = 8;
+
+/// What may not change of a token that is immutable: all but its end, and `regenerate`, which admission holds to what the
+/// Instance says.
+const IMMUTABLE: [&str; 15] = [
+    "instanceRef",
+    "serviceAccountRef",
+    "audiences",
+    "displayName",
+    "description",
+    "owner",
+    "role",
+    "organizations",
+    "projects",
+    "immutable",
+    "active",
+    "expiry",
+    "rotation",
+    "secret",
+    "restart",
+];
+
+/// A rule that holds every field but those that may always change, once `immutable` is true.
+fn unchanged_when_immutable() -> String {
+    let same = |field: &&str| {
+        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})")
+    };
+    let all: Vec<_> = IMMUTABLE.iter().map(same).collect();
+    format!("!has(oldSelf.immutable) || !oldSelf.immutable || ({})", all.join(" && "))
 }
 
 /// A rule that holds a duration field, where it and `expiry.after` are given, below the lifetime.
@@ -153,10 +217,6 @@ pub struct Expiry {
     /// `rotation.schedule` has `every` or `cron`. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub never: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// When a generation is replaced by the next.
@@ -360,6 +420,15 @@ pub struct ApiTokenStatus {
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
+    /// What the token may do now, and what holds it to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Effective>,
+    /// Who answers for it, as the operator last saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SeenOwner>,
+    /// What its Instance asks of those who change it, for admission, which sees no Instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<MirroredPolicy>,
     /// When the served generation expires. Left out: none is served, or it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
@@ -387,6 +456,69 @@ pub struct BoundAccount {
     pub name: String,
     /// Uid of the account.
     pub uid: String,
+}
+
+/// What a token may do now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Effective {
+    /// Its role: the least of the account's, the token's and what the owner holds. Null: none.
+    // Written as null where it is none, as are all fields here: a status is merged.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// The actions that it may do, by its role and by policies; `*` where every valid token may do what is not excluded.
+    #[serde(default)]
+    pub actions: Vec<String>,
+    /// The organizations that it may act for. Null: all.
+    #[serde(default)]
+    pub organizations: Option<Vec<String>>,
+    /// The projects that it may act in. Null: all.
+    #[serde(default)]
+    pub projects: Option<Vec<String>>,
+    /// What holds it to less than was asked for, if anything does.
+    #[serde(default)]
+    pub limited_by: Vec<LimitedBy>,
+}
+
+/// What holds a token to less than it or its account asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum LimitedBy {
+    /// What its owner holds in the Instance's `members`.
+    Owner,
+    /// The role, organizations or projects of its account.
+    Account,
+    /// A policy that denies.
+    Policy,
+}
+
+/// An owner, as the operator saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenOwner {
+    /// The owner. Null: none.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The stamp of the owner's groups. Null: none.
+    #[serde(default)]
+    pub stamp: Option<String>,
+    /// When the stamp was first seen. Null: there is none.
+    #[serde(default)]
+    pub stamped_at: Option<Time>,
+}
+
+/// What an Instance asks of those who change or delete its tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirroredPolicy {
+    /// Whether a deletion has to be confirmed.
+    #[serde(default)]
+    pub confirm_delete: bool,
+    /// Whether the token is immutable, whatever it says itself.
+    #[serde(default)]
+    pub immutable: bool,
+    /// Whether `regenerate` may change all the same.
+    #[serde(default)]
+    pub regenerate: bool,
 }
 
 /// Where a Service Binding finds the Secret.
@@ -450,6 +582,8 @@ pub enum RevocationReason {
     Expired,
     /// The account that the token was bound to is gone.
     AccountDeleted,
+    /// Its owner is gone, or holds too little in the Instance.
+    OwnerRemoved,
 }
 
 /// The reasons for a revocation that a user may state.
@@ -476,6 +610,7 @@ impl From<RevocationReason> for Reason {
             RevocationReason::Manual | RevocationReason::Compromised => Self::Revoked,
             RevocationReason::Expired => Self::Expired,
             RevocationReason::AccountDeleted => Self::AccountDeleted,
+            RevocationReason::OwnerRemoved => Self::OwnerRemoved,
         }
     }
 }
@@ -515,5 +650,19 @@ impl ApiToken {
             Some(named) => (named.name.as_str(), false),
             None => (self.metadata.name.as_deref().unwrap_or_default(), true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn an_immutable_token_keeps_every_field_but_its_end_and_regenerate() {
+        let schema = serde_json::to_value(schemars::schema_for!(ApiTokenSpec)).unwrap();
+        let fields: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let others = ["revoked", "revocationReason", "regenerate"];
+        assert_eq!(IMMUTABLE.into_iter().chain(others).collect::<BTreeSet<_>>(), fields);
     }
 }

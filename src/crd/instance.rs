@@ -7,7 +7,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{MaintenanceWindow, ObjectName};
+use super::{
+    MaintenanceWindow, ObjectName, Subject,
+    permission::{ActionRule, Exclusion, NamedBy, Role, RoleName, Scope},
+    subject::TeamName,
+};
 use crate::token::duration::{Duration, cel_seconds};
 
 /// The product, how its Admin API is reached, and what every token of it obeys. All of it may be left out: `spec: {}`.
@@ -40,9 +44,100 @@ pub struct InstanceSpec {
     /// What serves the Admin API, and how it is reached. Left out: Tokenry exposes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
+    /// What requests to the Admin API are, and which of them tokens may make. Left out: every valid token may make any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+    /// The roles, weakest first; each includes those before it. Left out: `viewer` with `*:read`, `contributor` with
+    /// `*:read` and `*:write`, and `admin` with `*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub roles: Vec<Role>,
+    /// Who is in which team. Left out: there are no teams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub teams: Vec<Team>,
+    /// What a token never allows more than. None: nothing limits it but its own and its account's role. Members: what its
+    /// owner holds in `members` now. Default: None.
+    #[serde(default)]
+    pub ceiling: Ceiling,
+    /// Who holds which role. With `ceiling: Members`, left out and empty both mean nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub members: Vec<Member>,
     /// What every token of this Instance obeys.
     #[serde(default)]
     pub tokens: TokenPolicy,
+}
+
+/// What requests to the Admin API are, and which of them tokens may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Api {
+    /// Who may do what. Authenticated: every valid token may do what is not excluded and not denied by a policy. Roles: what
+    /// its role or a policy permits, and nothing else. Default: Authenticated.
+    #[serde(default)]
+    pub authorization: Authorization,
+    /// Which requests are which action; the first that matches says so. One that matches none is no action, and only `*`
+    /// permits it. Left out: GET, HEAD and OPTIONS are `api:read`, all others `api:write`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub actions: Vec<ActionRule>,
+    /// Requests that no token may make, whatever its role. Left out: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub excluded: Vec<Exclusion>,
+    /// Where a request names its organization. Left out: it names none, and is refused where the token may act for some only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_from: Option<NamedBy>,
+    /// Where a request names its project. Left out: it names none, and is refused where the token may act in some only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_from: Option<NamedBy>,
+}
+
+/// Who may do what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Authorization {
+    /// Every valid token may do what is not excluded and not denied.
+    #[default]
+    Authenticated,
+    /// A token may do what its role or a policy permits.
+    Roles,
+}
+
+/// A team: users under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Team {
+    /// Its name.
+    pub name: TeamName,
+    /// The names of its users, as the API server knows them. Left out: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub users: Vec<String>,
+}
+
+/// What a token never allows more than.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Ceiling {
+    /// Its own role and its account's.
+    #[default]
+    None,
+    /// Besides, what its owner holds in `members`.
+    Members,
+}
+
+/// Who holds a role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Member {
+    /// Who.
+    pub subject: Subject,
+    /// Which role, one of the Instance's.
+    pub role: RoleName,
+    /// In which organizations. Left out: in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organizations: Option<Scope>,
 }
 
 /// What serves the Admin API, and how it is reached.
@@ -197,6 +292,29 @@ pub struct TokenPolicy {
     /// Whether a token has to say, in `spec.description`, what it is for. Default: false.
     #[serde(default)]
     pub require_description: bool,
+    /// The weakest role that an owner has to hold in `members`. It has a meaning with `ceiling: Members` only. Left out: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_role: Option<RoleName>,
+    /// The most tokens that one owner may have, in all namespaces, those that ended not counted. The earliest stand. Left out:
+    /// no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_per_owner: Option<i64>,
+    /// What becomes of a token whose owner is gone, or holds no role that may own tokens. Revoke: it ends, for ever. Suspend:
+    /// it is refused until the owner is back. Keep: it stays, within what the owner holds. Default: Revoke.
+    #[serde(default)]
+    pub on_owner_removed: OnOwnerRemoved,
+    /// How long the groups that were stamped on a token hold; then the owner has to change it, or its annotation
+    /// `tokenry.dev/confirmed`. Left out: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_max_age: Option<Duration>,
+    /// Whether deleting a token needs its annotation `tokenry.dev/confirm-delete` to say what its description says.
+    /// Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub confirm_delete: bool,
+    /// Whether tokens may change once they are made. Left out: as each says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<Immutability>,
     /// How long after its end a token is deleted: one that was revoked, or expired with nothing to renew it. Deleted with an
     /// object that a repository holds, it is made again from there. Left out: ended tokens stay listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,6 +333,29 @@ pub struct TokenPolicy {
     #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9]*$')")
         .message("must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem"))]
     pub prefix: Option<String>,
+}
+
+/// Whether tokens may change once they are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Immutability {
+    /// True: every token is immutable, whatever it says itself. Default: false.
+    #[serde(default)]
+    pub always: bool,
+    /// Whether `regenerate` of an immutable token may change. Default: Forbid.
+    #[serde(default)]
+    pub regenerate: Permission,
+}
+
+/// What becomes of a token whose owner is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnOwnerRemoved {
+    /// It ends, for ever.
+    #[default]
+    Revoke,
+    /// It is refused until the owner is back.
+    Suspend,
+    /// It stays.
+    Keep,
 }
 
 /// How long a generation is valid.

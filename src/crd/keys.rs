@@ -2,7 +2,10 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::{GROUP, name, secret};
+use super::{
+    GROUP, name, secret,
+    text::{is_subdomain, is_word},
+};
 use crate::token::template;
 
 /// The most labels, annotations and further keys that a Secret is given, each.
@@ -50,7 +53,7 @@ pub fn is_data(key: &str) -> bool {
 pub fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
         None => is_short(key),
-        Some((prefix, name)) => prefix.len() <= LONG && prefix.split('.').all(is_dns) && is_short(name),
+        Some((prefix, name)) => prefix.len() <= LONG && is_subdomain(prefix) && is_short(name),
     }
 }
 
@@ -66,14 +69,7 @@ pub fn is_label(value: &str) -> bool {
 }
 
 fn is_short(text: &str) -> bool {
-    let all = text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
-    let ends = [text.bytes().next(), text.bytes().last()];
-    text.len() <= SHORT && all && ends.iter().all(|end| end.is_some_and(|c| c.is_ascii_alphanumeric()))
-}
-
-fn is_dns(label: &str) -> bool {
-    let all = label.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-    all && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    text.len() <= SHORT && is_word(text)
 }
 
 /// The schema of `data`.

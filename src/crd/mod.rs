@@ -2,6 +2,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "printer columns of a kind are alike in all but their names")]
 
+pub mod access_policy;
 pub mod account;
 pub mod api_token;
 pub mod condition;
@@ -9,8 +10,11 @@ pub mod fault;
 pub mod instance;
 pub mod keys;
 pub mod name;
+pub mod permission;
 pub mod reason;
 pub mod secret;
+pub mod subject;
+pub mod text;
 pub mod window;
 pub mod workload;
 
@@ -20,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use access_policy::AccessPolicy;
 pub use account::Account;
 pub use api_token::ApiToken;
 pub use condition::Conditions;
@@ -28,6 +33,7 @@ pub use instance::Instance;
 pub use name::ObjectName;
 pub use reason::Reason;
 pub use secret::SealedSecret;
+pub use subject::Subject;
 pub use window::MaintenanceWindow;
 pub use workload::{RestartTarget, WorkloadKind};
 
@@ -58,6 +64,10 @@ impl InstanceRef {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Makes `object` the property of `owner`: in its namespace, by owner reference, with the labels of all that we make.
 pub fn give(object: &mut impl Resource, owner: &impl Resource<DynamicType = ()>) {
     let (uid, meta) = (owner.meta().uid.clone().unwrap_or_default(), object.meta_mut());
@@ -73,7 +83,7 @@ pub fn belongs(object: &impl Resource, uid: &str) -> bool {
 
 /// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    [Account::crd(), ApiToken::crd(), Instance::crd()].map(without_nullable).into()
+    [AccessPolicy::crd(), Account::crd(), ApiToken::crd(), Instance::crd()].map(without_nullable).into()
 }
 
 /// A definition in which `null` means the same as leaving a field out.

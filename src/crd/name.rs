@@ -1,10 +1,6 @@
 //! Names that users give, and names, labels and annotations that we give.
 
-use std::{borrow::Cow, fmt};
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
-
+use super::text::{Form, Text, is_subdomain};
 use crate::token::Digest;
 
 /// The field manager of every write, and the value of [`MANAGED_BY`].
@@ -22,6 +18,11 @@ pub const CLAIMED: &str = "tokenry.dev/claimed";
 /// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for no
 /// more can be told from one of somebody else.
 pub const GIVEN: &str = "tokenry.dev/given";
+/// Annotation on a token: who made it, as a subject. Stamped by the API server once.
+pub const CREATED_BY: &str = "tokenry.dev/created-by";
+/// Annotation on a token: the groups of its owner, when the owner last changed it. Stamped by the API server: the
+/// resourceVersion that the token had, then a line for each group.
+pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 
@@ -33,49 +34,19 @@ const LABEL: usize = 63;
 const TAIL: usize = 10;
 
 /// The name of a Kubernetes object: an RFC 1123 subdomain of at most 253 characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ObjectName(String);
+pub type ObjectName = Text<ObjectNameForm>;
 
-const NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-/// What a user reads when a name is not one.
-pub const NAME_RULE: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
+/// The form of the name of a Kubernetes object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectNameForm {}
 
-impl ObjectName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+impl Form for ObjectNameForm {
+    const MAX: usize = SUBDOMAIN;
+    const PATTERN: &'static str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    const RULE: &'static str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
 
-impl<T: Into<String>> From<T> for ObjectName {
-    fn from(name: T) -> Self {
-        Self(name.into())
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl JsonSchema for ObjectName {
-    fn schema_name() -> Cow<'static, str> {
-        "ObjectName".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "minLength": 1,
-            "maxLength": SUBDOMAIN,
-            "x-kubernetes-validations": [{ "rule": format!("self.matches('{NAME_PATTERN}')"), "message": NAME_RULE }],
-        })
+    fn holds(text: &str) -> bool {
+        is_subdomain(text)
     }
 }
 

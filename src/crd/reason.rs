@@ -18,6 +18,14 @@ pub enum Reason {
     Revoked,
     /// The account that the token was bound to is gone: refused for ever.
     AccountDeleted,
+    /// Its owner is gone or holds too little in the Instance, which wants the token revoked or suspended.
+    OwnerRemoved,
+    /// The groups of its owner were stamped too long ago to be relied on.
+    OwnerStale,
+    /// It is valid, and has neither a role nor a policy that permits anything.
+    NoPermissions,
+    /// Its owner is another now.
+    OwnerChanged,
     /// Out of time, and nothing renews it.
     Expired,
     /// It ended so long ago that its Instance wants it deleted.
@@ -40,6 +48,12 @@ pub enum Reason {
     WindowsUnmet,
     /// It does not say what it is for, and the Instance wants that.
     DescriptionMissing,
+    /// It names no owner, and the Instance's ceiling is what its owner holds.
+    OwnerMissing,
+    /// Its owner has more tokens than the Instance allows.
+    TooManyTokens,
+    /// The Instance has no such role.
+    RoleMissing,
     /// The Instance that is referred to does not exist.
     InstanceMissing,
     /// The Instance that is referred to has a faulty token policy.
@@ -102,6 +116,10 @@ pub enum Reason {
     PublishFailed,
     /// The account could not be made.
     AccountFailed,
+
+    // What a policy says.
+    /// A member that matches nothing.
+    DanglingMember,
 
     // What an Instance says.
     /// All is as asked for.

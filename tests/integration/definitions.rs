@@ -133,7 +133,15 @@ fn the_committed_definitions_are_those_that_the_program_prints() {
     let wanted = files(&generated);
     fs::remove_dir_all(&generated).unwrap();
     let names: Vec<_> = wanted.keys().collect();
-    assert_eq!(names, ["apitokens.tokenry.dev.yaml", "instances.tokenry.dev.yaml", "serviceaccounts.tokenry.dev.yaml"]);
+    assert_eq!(
+        names,
+        [
+            "accesspolicies.tokenry.dev.yaml",
+            "apitokens.tokenry.dev.yaml",
+            "instances.tokenry.dev.yaml",
+            "serviceaccounts.tokenry.dev.yaml"
+        ]
+    );
     for dir in ["crds", "charts/tokenry/files/crds"] {
         let command = format!("cargo run -- crds --dir {dir}");
         let committed = files(&root().join(dir));
@@ -662,8 +670,8 @@ async fn a_field_that_does_not_exist_is_refused() {
         ("ApiToken", "expiry.before"),
         ("ApiToken", "rotation.schedule.always"),
         ("ApiToken", "secret.type"),
-        ("ServiceAccount", "owner"),
-        ("Instance", "tokens.maxPerOwner"),
+        ("ServiceAccount", "secret"),
+        ("Instance", "tokens.maxPerTeam"),
         ("Instance", "manager.endpoints.0.gateway"),
     ] {
         let mut spec = smallest(kind);
@@ -740,7 +748,7 @@ async fn kubectl_shows_how_things_are() {
     assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ACCOUNT", "EXPIRES", "AGE"]);
     assert_eq!(lines[1][..5], ["ci", "True", "Active", "ci", expires.as_str().unwrap()]);
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
-    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "DISPLAY", "NAME"]);
+    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "DISPLAY", "NAME"]);
     let selected = ["apitok", "--field-selector", "status.secretName=ci"];
     assert_eq!(listed(&world, &selected).await, ["apitoken.tokenry.dev/ci"]);
 
@@ -753,7 +761,7 @@ async fn kubectl_shows_how_things_are() {
         (lines[1][1] == "True").then_some(lines)
     };
     let lines = world.eventually("the account is ready", ready).await;
-    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "INSTANCE", "AGE"]);
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "INSTANCE", "ROLE", "TOKENS", "AGE"]);
     assert_eq!(lines[1][..4], ["ci", "True", "Active", "eem"]);
 }
 

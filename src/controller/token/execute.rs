@@ -94,6 +94,10 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
             instance_ref: token.spec.instance_ref.clone(),
             display_name: None,
             description: None,
+            owner: token.spec.owner.clone(),
+            role: token.spec.role.clone(),
+            organizations: token.spec.organizations.clone(),
+            projects: token.spec.projects.clone(),
             active: true,
         },
     );

@@ -1,0 +1,125 @@
+//! Actions, the patterns that mean several, and the requests that they stand for.
+
+use super::path::Path;
+use crate::crd::permission::{ActionPattern, Method, PathPattern};
+
+/// Methods that only read (RFC 9110, 9.2.1).
+const READS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// The action of a request that reads, where an Instance names no actions.
+pub const READ: &str = "api:read";
+/// The action of any other request there.
+pub const WRITE: &str = "api:write";
+
+/// The action of a request by its method alone.
+pub fn by_method(method: &str) -> &'static str {
+    if READS.contains(&method) { READ } else { WRITE }
+}
+
+/// Some requests: by method and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    methods: Vec<Method>,
+    paths: Vec<PathPattern>,
+}
+
+impl Target {
+    /// Requests of one of these methods, or of any where there are none, and of one of these paths.
+    pub fn new(methods: &[Method], paths: &[PathPattern]) -> Self {
+        Self { methods: methods.to_vec(), paths: paths.to_vec() }
+    }
+
+    /// Whether a request is one of them. Case does not matter, as for some servers it does not.
+    pub fn covers(&self, method: &str, path: &Path) -> bool {
+        let named =
+            self.methods.is_empty() || self.methods.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(method));
+        named && self.paths.iter().any(|pattern| path.is_of(pattern.as_str()))
+    }
+}
+
+/// Some actions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actions(Vec<ActionPattern>);
+
+impl Actions {
+    /// Those that one of the patterns means.
+    pub fn new(patterns: impl IntoIterator<Item = ActionPattern>) -> Self {
+        Self(patterns.into_iter().collect())
+    }
+
+    /// Whether `action` is one of them. A request that is no action is in all of them alone: in `*`.
+    pub fn include(&self, action: Option<&str>) -> bool {
+        self.0.iter().any(|pattern| match action {
+            Some(action) => means(pattern.as_str(), action),
+            None => pattern.as_str() == "*",
+        })
+    }
+
+    /// The patterns.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(ActionPattern::as_str)
+    }
+}
+
+/// Whether `pattern` means `action`: word by word, where `*` stands for one or more words.
+fn means(pattern: &str, action: &str) -> bool {
+    let (pattern, action): (Vec<_>, Vec<_>) = (pattern.split(':').collect(), action.split(':').collect());
+    words(&pattern, &action)
+}
+
+fn words(pattern: &[&str], action: &[&str]) -> bool {
+    match (pattern, action) {
+        ([], []) => true,
+        (["*", rest @ ..], [_, others @ ..]) => (0..=others.len()).any(|skip| words(rest, &others[skip..])),
+        ([word, rest @ ..], [other, others @ ..]) => word == other && words(rest, others),
+        ([], [_, ..]) | ([_, ..], []) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_or_more_words() {
+        for (pattern, action) in [
+            ("*", "clusters:read"),
+            ("clusters:*", "clusters:read"),
+            ("*:read", "clusters:read"),
+            ("*:read", "iam:policies:read"),
+            ("iam:*", "iam:policies:read"),
+            ("iam:*:read", "iam:policies:read"),
+            ("clusters:read", "clusters:read"),
+        ] {
+            assert!(means(pattern, action), "{pattern} {action}");
+        }
+        for (pattern, action) in [
+            ("clusters:*", "topics:read"),
+            ("*:read", "clusters:write"),
+            ("clusters:read", "clusters:read:all"),
+            ("iam:*:read", "iam:read"),
+            ("*:*:*", "a:b"),
+        ] {
+            assert!(!means(pattern, action), "{pattern} {action}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_no_action_is_permitted_by_all_of_them_alone() {
+        let actions = |patterns: &[&str]| Actions::new(patterns.iter().map(|&pattern| pattern.into()));
+        assert!(actions(&["a:b", "*"]).include(None));
+        assert!(!actions(&["*:*", "a:*"]).include(None));
+    }
+
+    #[test]
+    fn a_request_is_covered_by_method_and_path() {
+        let path = Path::parse("/eem/clusters").unwrap();
+        let target = |methods: &[&str]| {
+            let methods: Vec<_> = methods.iter().map(|&method| method.into()).collect();
+            Target::new(&methods, &["/x".into(), "/eem/*".into()])
+        };
+        assert!(target(&["GET", "POST"]).covers("POST", &path) && target(&[]).covers("ODD", &path));
+        assert!(target(&["GET"]).covers("get", &path) && !target(&["GET"]).covers("POST", &path));
+        assert_eq!(["GET", "HEAD", "POST", "get"].map(by_method), [READ, READ, WRITE, WRITE]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Whose token it is, as access sees it.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use crate::crd::{
+    Account, ApiToken, name,
+    permission::{Scope, ScopeName},
+    subject::{SubjectKind, Who},
+};
+
+/// Some organizations or projects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them, also for requests that name none.
+    All,
+    /// These.
+    Listed(BTreeSet<String>),
+}
+
+impl Reach {
+    /// That of organizations: all where nothing is said, and none where it says neither all nor which.
+    pub fn of(scope: Option<&Scope>) -> Self {
+        match scope {
+            None => Self::All,
+            Some(Scope { all: true, listed: None }) => Self::All,
+            Some(Scope { listed, .. }) => Self::listed(listed.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// That of projects: all where none is named.
+    pub fn projects(named: &[ScopeName]) -> Self {
+        if named.is_empty() { Self::All } else { Self::listed(named) }
+    }
+
+    fn listed(names: &[ScopeName]) -> Self {
+        Self::Listed(names.iter().map(ScopeName::to_string).collect())
+    }
+
+    /// Whether a request is within, that names this one or none.
+    pub fn covers(&self, named: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(names) => named.is_some_and(|named| names.contains(named)),
+        }
+    }
+
+    /// What is in both.
+    pub fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, reach) | (reach, Self::All) => reach.clone(),
+            (Self::Listed(a), Self::Listed(b)) => Self::Listed(a & b),
+        }
+    }
+
+    /// What is in one of them.
+    pub fn or(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Listed(a), Self::Listed(b)) => Self::Listed(a | b),
+            (Self::All, _) | (_, Self::All) => Self::All,
+        }
+    }
+}
+
+/// What a token and its account say of whose it is and what it may do at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// The token: `namespace/name`.
+    pub token: String,
+    /// Its account: `namespace/name`.
+    pub account: String,
+    /// Who answers for it: the token's owner, or the account's where it names none.
+    pub owner: Option<String>,
+    /// The groups that the API server said the owner is in.
+    pub groups: Vec<String>,
+    /// Whether that was said lately enough.
+    pub fresh: bool,
+    /// The role of the account.
+    pub account_role: Option<String>,
+    /// The role that the token has at most. Nothing: the account's.
+    pub token_role: Option<String>,
+    /// The organizations of both.
+    pub organizations: Reach,
+    /// The projects of both.
+    pub projects: Reach,
+    /// Whether the account narrows what the token asks for.
+    pub narrowed: bool,
+}
+
+impl Bearer {
+    /// The bearer of `token`, which acts as `account`. The groups are taken to be fresh.
+    pub fn of(token: &ApiToken, account: &Account) -> Self {
+        let full = |meta: &kube::core::ObjectMeta| {
+            format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+        };
+        let (spec, held) = (&token.spec, &account.spec);
+        let asked = (Reach::of(spec.organizations.as_ref()), Reach::projects(&spec.projects));
+        let organizations = asked.0.and(&Reach::of(held.organizations.as_ref()));
+        let projects = asked.1.and(&Reach::projects(&held.projects));
+        Self {
+            token: full(&token.metadata),
+            account: full(&account.metadata),
+            owner: spec.owner.as_ref().or(held.owner.as_ref()).map(ToString::to_string),
+            groups: groups(token),
+            fresh: true,
+            account_role: held.role.as_ref().map(ToString::to_string),
+            token_role: spec.role.as_ref().map(ToString::to_string),
+            narrowed: (&organizations, &projects) != (&asked.0, &asked.1),
+            organizations,
+            projects,
+        }
+    }
+
+    /// Its owner, taken apart.
+    pub fn owner(&self) -> Option<Who<'_>> {
+        Who::of(self.owner.as_deref()?)
+    }
+
+    /// Whether `member` of a policy means it: the token, its account, or its owner under one of `names`.
+    pub fn is(&self, member: Who<'_>, names: impl FnOnce(&Who<'_>) -> bool) -> bool {
+        let object = |mine: &str| {
+            let all = member.namespaced().filter(|(_, name)| *name == "*");
+            member.name == mine
+                || all.is_some_and(|(home, _)| mine.split_once('/').is_some_and(|(mine, _)| mine == home))
+        };
+        match member.kind {
+            SubjectKind::Token => object(&self.token),
+            SubjectKind::Account => object(&self.account) || names(&member),
+            SubjectKind::User | SubjectKind::Group | SubjectKind::Team | SubjectKind::ServiceAccount => names(&member),
+        }
+    }
+}
+
+/// The stamp of the owner's groups: the version of the token that it was written over, then a line for each group.
+pub fn stamp(token: &ApiToken) -> Option<Cow<'_, str>> {
+    token.metadata.annotations.as_ref()?.get(name::OWNER_GROUPS).map(|stamp| Cow::Borrowed(stamp.as_str()))
+}
+
+fn groups(token: &ApiToken) -> Vec<String> {
+    let stamp = stamp(token).unwrap_or_default();
+    stamp.lines().skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}

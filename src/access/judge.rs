@@ -1,0 +1,538 @@
+//! The one function that decides whether a request is permitted.
+
+use super::{
+    bearer::{Bearer, Reach},
+    policy::Policy,
+    roles::{Holding, Names, Rank, Standing},
+    rules::{Named, Request, Rules},
+};
+use crate::crd::{access_policy::Effect, instance::Authorization};
+
+/// Why a request is permitted or not: of those that hold, the first in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Its path cannot be normalised, or the proxy did not say what it asks for.
+    PathRefused,
+    /// No token may make it.
+    Excluded,
+    /// The token names no owner, and its Instance's ceiling is what the owner holds.
+    OwnerMissing,
+    /// The owner holds nothing in the Instance that may own tokens.
+    OwnerRemoved,
+    /// It names more than one organization, or none where one is needed.
+    OrganizationMissing,
+    /// It names an organization that the token may not act for.
+    OrganizationOutside,
+    /// It names more than one project, or none where one is needed.
+    ProjectMissing,
+    /// It names a project that the token may not act in.
+    ProjectOutside,
+    /// A policy denies it.
+    Denied,
+    /// Every valid token may.
+    Authenticated,
+    /// The role of the token permits it.
+    ByRole,
+    /// A policy permits it.
+    ByPolicy,
+    /// The token has neither a role nor a policy.
+    NoPermissions,
+    /// Neither the role of the token nor a policy permits it.
+    NotPermitted,
+}
+
+impl Cause {
+    /// Whether it lets a request in.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::Authenticated | Self::ByRole | Self::ByPolicy)
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// Why.
+    pub cause: Cause,
+    /// The effective role of the token in the organization that the request names.
+    pub role: Option<String>,
+    /// The organization that the request names.
+    pub organization: Option<String>,
+    /// What the caller is told, where the Instance says so.
+    pub message: Option<String>,
+}
+
+/// One thing that was looked at on the way, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Whether it was passed.
+    pub passed: bool,
+    /// What was found.
+    pub text: String,
+    /// The object that says so, such as `Instance eem`.
+    pub object: String,
+}
+
+/// Takes down what is looked at; `()` does not.
+pub trait Trail {
+    /// Takes down a step.
+    fn add(&mut self, step: impl FnOnce() -> Step);
+}
+
+impl Trail for () {
+    fn add(&mut self, _: impl FnOnce() -> Step) {}
+}
+
+impl Trail for Vec<Step> {
+    fn add(&mut self, step: impl FnOnce() -> Step) {
+        self.push(step());
+    }
+}
+
+/// Whether `bearer` may make `request`. The policies are those of the Instance, in any order.
+pub fn judge(
+    rules: &Rules,
+    policies: &[&Policy],
+    bearer: &Bearer,
+    request: &Request<'_>,
+    trail: &mut impl Trail,
+) -> Ruling {
+    let case = Case {
+        rules,
+        policies,
+        bearer,
+        organization: rules.organization(request),
+        project: rules.project(request),
+        action: rules.action(request.method, request.path.as_ref()),
+        standing: rules.standing(bearer),
+    };
+    let (cause, message) = case.decide(request, trail);
+    let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
+    Ruling { cause, role, organization: case.organization.one().map(str::to_owned), message }
+}
+
+/// A request, and all that it is judged by.
+struct Case<'a> {
+    rules: &'a Rules,
+    policies: &'a [&'a Policy],
+    bearer: &'a Bearer,
+    organization: Named<'a>,
+    project: Named<'a>,
+    action: Option<&'a str>,
+    standing: Standing,
+}
+
+impl Case<'_> {
+    /// The first cause that holds. This order is the specification.
+    fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Cause, Option<String>) {
+        if request.path.is_none() && self.rules.needs_path() {
+            trail.add(|| self.instance(false, "the path of the request is not known, or cannot be normalised".into()));
+            return (Cause::PathRefused, None);
+        }
+        let exclusion = request.path.as_ref().and_then(|path| self.rules.exclusion(request.method, path));
+        if let Some(message) = exclusion {
+            trail.add(|| self.instance(false, format!("excluded for every token: {message}")));
+            return (Cause::Excluded, Some(message.to_owned()));
+        }
+        trail.add(|| self.instance(true, "not excluded".into()));
+        let refused = self.owner(trail).or_else(|| self.organization(trail)).or_else(|| self.project(trail));
+        let refused = refused.or_else(|| self.denied(trail));
+        (refused.or_else(|| self.permitted(trail)).unwrap_or_else(|| self.nothing(trail)), None)
+    }
+
+    /// Why the owner, or that there is none, refuses.
+    fn owner(&self, trail: &mut impl Trail) -> Option<Cause> {
+        let owner = self.bearer.owner.as_deref().unwrap_or_default();
+        match &self.standing {
+            Standing::Free => None,
+            Standing::Nobody => {
+                trail.add(|| {
+                    self.token(false, "names no owner, and the Instance's ceiling is what the owner holds".into())
+                });
+                Some(Cause::OwnerMissing)
+            }
+            Standing::Holds(held) if held.is_empty() => {
+                trail.add(|| {
+                    self.instance(false, format!("owner {owner} holds no role in members that may own tokens"))
+                });
+                Some(Cause::OwnerRemoved)
+            }
+            Standing::Holds(held) => {
+                trail.add(|| {
+                    let names = held.iter().map(|holding| self.rules.roles.name(holding.rank)).collect::<Vec<_>>();
+                    self.instance(true, format!("owner {owner} holds {}", names.join(", ")))
+                });
+                None
+            }
+        }
+    }
+
+    /// Why the organization of the request refuses: the token may not act for it, or its owner may not.
+    fn organization(&self, trail: &mut impl Trail) -> Option<Cause> {
+        let named = self.organization.one();
+        let within = self.bearer.organizations.covers(named) && self.here().is_none_or(|held| !held.is_empty());
+        let cause = within_of(self.organization, within, [Cause::OrganizationMissing, Cause::OrganizationOutside]);
+        trail.add(|| self.token(cause.is_none(), place("organization", named, cause.is_none())));
+        cause
+    }
+
+    /// Why the project of the request refuses.
+    fn project(&self, trail: &mut impl Trail) -> Option<Cause> {
+        let named = self.project.one();
+        let within = self.bearer.projects.covers(named);
+        let cause = within_of(self.project, within, [Cause::ProjectMissing, Cause::ProjectOutside]);
+        trail.add(|| self.token(cause.is_none(), place("project", named, cause.is_none())));
+        cause
+    }
+
+    /// Whether a policy denies.
+    fn denied(&self, trail: &mut impl Trail) -> Option<Cause> {
+        let policy = self.policy(Effect::Deny)?;
+        trail.add(|| step(false, format!("AccessPolicy {}", policy.name), format!("denies {}", self.asked())));
+        Some(Cause::Denied)
+    }
+
+    /// What permits.
+    fn permitted(&self, trail: &mut impl Trail) -> Option<Cause> {
+        if self.rules.authorization == Authorization::Authenticated {
+            trail.add(|| self.instance(true, "every valid token may do what is not excluded".into()));
+            return Some(Cause::Authenticated);
+        }
+        let by_role = self.role().filter(|&rank| self.rules.roles.actions(rank).include(self.action));
+        if let Some(rank) = by_role {
+            trail.add(|| {
+                self.token(true, format!("effective role {} permits {}", self.rules.roles.name(rank), self.asked()))
+            });
+            return Some(Cause::ByRole);
+        }
+        trail.add(|| {
+            let role = self.role().map_or("none", |rank| self.rules.roles.name(rank));
+            self.token(false, format!("effective role {role} does not permit {}", self.asked()))
+        });
+        let policy = self.policy(Effect::Allow)?;
+        let held = self.here();
+        let lent =
+            held.is_none_or(|held| held.iter().any(|held| self.rules.roles.actions(held.rank).include(self.action)));
+        trail.add(|| {
+            let cut = if lent { "" } else { ", which its owner could not do" };
+            step(lent, format!("AccessPolicy {}", policy.name), format!("permits {}{cut}", self.asked()))
+        });
+        lent.then_some(Cause::ByPolicy)
+    }
+
+    /// Why nothing permits.
+    fn nothing(&self, trail: &mut impl Trail) -> Cause {
+        let any = self.role().is_some() || self.policies.iter().any(|policy| self.is_member(policy, Effect::Allow));
+        trail.add(|| {
+            let text =
+                if any { "nothing permits it" } else { "it has neither a role nor a policy that permits anything" };
+            self.token(false, text.into())
+        });
+        if any { Cause::NotPermitted } else { Cause::NoPermissions }
+    }
+
+    /// The policy that has the bearer as a member and a statement of this effect that means the request. The first by name,
+    /// so that their order does not matter.
+    fn policy(&self, effect: Effect) -> Option<&Policy> {
+        let means = |policy: &&&Policy| {
+            self.is_member(policy, effect)
+                && policy.statements(effect).any(|said| said.means(&self.rules.roles, self.action, self.project.one()))
+        };
+        self.policies.iter().filter(means).min_by_key(|policy| &policy.name).copied()
+    }
+
+    fn is_member(&self, policy: &Policy, effect: Effect) -> bool {
+        is_member(self.rules, policy, self.bearer, effect) && policy.statements(effect).next().is_some()
+    }
+
+    /// What the owner holds in the organization of the request; nothing where the Instance does not ask.
+    fn here(&self) -> Option<Vec<&Holding>> {
+        let Standing::Holds(held) = &self.standing else { return None };
+        Some(held.iter().filter(|held| held.organizations.covers(self.organization.one())).collect())
+    }
+
+    /// The effective role: the least of the account's, the token's and what the owner holds in the organization of the request.
+    fn role(&self) -> Option<Rank> {
+        let asked = asked_role(self.rules, self.bearer)?;
+        match (&self.standing, self.here()) {
+            (Standing::Free, _) => Some(asked),
+            (_, Some(held)) => held.iter().map(|held| held.rank).max().map(|held| held.min(asked)),
+            (_, None) => None,
+        }
+    }
+
+    fn asked(&self) -> &str {
+        self.action.unwrap_or("a request that is no action of the Instance")
+    }
+
+    fn instance(&self, passed: bool, text: String) -> Step {
+        step(passed, format!("Instance {}", self.rules.name), text)
+    }
+
+    fn token(&self, passed: bool, text: String) -> Step {
+        step(passed, format!("ApiToken {}, ServiceAccount {}", self.bearer.token, self.bearer.account), text)
+    }
+}
+
+/// The role that token and account ask for: the lesser of the two. A role that the Instance does not have is none.
+pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
+    let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
+    match &bearer.token_role {
+        None => Some(account),
+        Some(role) => Some(rules.roles.rank(role)?.min(account)),
+    }
+}
+
+/// Whether `policy` is about the bearer, as far as its statements of `effect` go.
+pub(super) fn is_member(rules: &Rules, policy: &Policy, bearer: &Bearer, effect: Effect) -> bool {
+    let names: Option<Names<'_>> = rules.names(bearer, effect == Effect::Deny);
+    policy.members().any(|member| bearer.is(member, |who| names.as_ref().is_some_and(|names| names.contain(who))))
+}
+
+fn step(passed: bool, object: String, text: String) -> Step {
+    Step { passed, text, object }
+}
+
+/// Which of the causes, missing or outside, holds for what a request names.
+fn within_of(named: Named<'_>, within: bool, [missing, outside]: [Cause; 2]) -> Option<Cause> {
+    match named {
+        Named::Unclear => Some(missing),
+        _ if within => None,
+        Named::Nothing => Some(missing),
+        Named::One(_) => Some(outside),
+    }
+}
+
+fn place(what: &str, named: Option<&str>, within: bool) -> String {
+    match (named, within) {
+        (Some(name), true) => format!("may act for {what} {name}"),
+        (None, true) => format!("the request needs to name no {what}"),
+        (Some(name), false) => format!("neither token, account nor owner together reach {what} {name}"),
+        (None, false) => format!("the request has to name one {what}"),
+    }
+}
+
+impl Reach {
+    /// The names, sorted; nothing for all.
+    pub(super) fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Self::All => None,
+            Self::Listed(names) => Some(names.iter().cloned().collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Path, properties::world};
+    use serde_json::{Value, json};
+
+    fn causes(instance: &Value, policies: &Value, token: &Value, account: &Value, asked: (&str, &str)) -> Cause {
+        let world = world(instance, policies, token, account);
+        let headers = http::HeaderMap::new();
+        let request = Request { method: asked.0, path: Path::parse(asked.1).ok(), headers: &headers };
+        let policies: Vec<_> = world.policies.iter().collect();
+        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).cause
+    }
+
+    fn with_headers(instance: &Value, token: &Value, headers: &[(&'static str, &str)]) -> Cause {
+        let world = world(instance, &json!([]), token, &json!({"role": "admin"}));
+        let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let request = Request { method: "GET", path: Path::parse("/a/acme").ok(), headers: &headers };
+        judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
+    }
+
+    fn roles() -> Value {
+        json!({"api": {"authorization": "Roles"}})
+    }
+
+    #[test]
+    fn every_valid_token_may_what_is_not_excluded_where_nothing_else_is_said() {
+        let excluded = json!({"api": {"excluded": [{"paths": ["/observer/**"]}]}});
+        let none = json!({});
+        assert_eq!(causes(&none, &json!([]), &none, &none, ("POST", "/x/..%2fy")), Cause::Authenticated);
+        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("POST", "/x")), Cause::Authenticated);
+        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("POST", "/OBSERVER//a/")), Cause::Excluded);
+        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("GET", "/x/..%2fobserver")), Cause::PathRefused);
+        let admin = json!({"role": "admin"});
+        let excluded = json!({"api": {"authorization": "Roles", "excluded": [{"paths": ["/observer/**"]}]}});
+        assert_eq!(
+            causes(&excluded, &json!([]), &none, &admin, ("GET", "/observer")),
+            Cause::Excluded,
+            "it beats every role"
+        );
+    }
+
+    #[test]
+    fn by_roles_nothing_is_permitted_that_no_role_permits() {
+        let none = json!({});
+        let (viewer, contributor) = (json!({"role": "viewer"}), json!({"role": "contributor"}));
+        assert_eq!(causes(&roles(), &json!([]), &none, &none, ("GET", "/x")), Cause::NoPermissions);
+        assert_eq!(causes(&roles(), &json!([]), &none, &viewer, ("GET", "/x")), Cause::ByRole);
+        assert_eq!(causes(&roles(), &json!([]), &none, &viewer, ("POST", "/x")), Cause::NotPermitted);
+        assert_eq!(
+            causes(&roles(), &json!([]), &viewer, &contributor, ("POST", "/x")),
+            Cause::NotPermitted,
+            "narrowed"
+        );
+        assert_eq!(
+            causes(&roles(), &json!([]), &contributor, &viewer, ("POST", "/x")),
+            Cause::NotPermitted,
+            "not widened"
+        );
+        assert_eq!(causes(&roles(), &json!([]), &contributor, &none, ("GET", "/x")), Cause::NoPermissions);
+        assert_eq!(causes(&roles(), &json!([]), &none, &json!({"role": "root"}), ("GET", "/x")), Cause::NoPermissions);
+    }
+
+    #[test]
+    fn the_first_action_that_matches_is_the_request_s() {
+        let instance = json!({
+            "api": {"authorization": "Roles", "actions": [
+                {"action": "clusters:create", "methods": ["POST"], "paths": ["/eem/clusters"]},
+                {"action": "clusters:read", "paths": ["/eem/clusters/**"]},
+            ]},
+            "roles": [{"name": "reader", "actions": ["*:read"]}, {"name": "all", "actions": ["*"]}],
+        });
+        let cause = |role, asked| causes(&instance, &json!([]), &json!({}), &json!({"role": role}), asked);
+        assert_eq!(cause("reader", ("POST", "/eem/clusters")), Cause::NotPermitted);
+        assert_eq!(cause("reader", ("GET", "/eem/clusters/a")), Cause::ByRole);
+        assert_eq!(cause("reader", ("GET", "/eem/other")), Cause::NotPermitted, "it is no action");
+        assert_eq!(cause("all", ("GET", "/eem/other")), Cause::ByRole);
+    }
+
+    #[test]
+    fn a_token_never_allows_more_than_its_owner_holds_now() {
+        let members = |list: Value| json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": list});
+        let cause = |list, owner: Value, asked| {
+            causes(&members(list), &json!([]), &json!({"owner": owner}), &json!({"role": "admin"}), asked)
+        };
+        let viewer = json!([{"subject": "user:alice", "role": "viewer"}]);
+        assert_eq!(cause(viewer.clone(), json!("user:alice"), ("GET", "/x")), Cause::ByRole);
+        assert_eq!(cause(viewer.clone(), json!("user:alice"), ("POST", "/x")), Cause::NotPermitted);
+        assert_eq!(cause(viewer.clone(), json!("user:bob"), ("GET", "/x")), Cause::OwnerRemoved);
+        assert_eq!(cause(viewer, json!(null), ("GET", "/x")), Cause::OwnerMissing);
+        assert_eq!(cause(json!([]), json!("user:alice"), ("GET", "/x")), Cause::OwnerRemoved, "empty means nobody");
+    }
+
+    #[test]
+    fn a_policy_permits_within_the_ceiling_and_denies_whatever_permits() {
+        let policy = |name: &str, members: Value, statement: Value| json!({"name": name, "members": members, "statements": [statement]});
+        let allow = policy("a", json!(["token:events/ci"]), json!({"effect": "Allow", "actions": ["*:write"]}));
+        let deny = policy("b", json!(["account:events/*"]), json!({"effect": "Deny", "actions": ["api:*"]}));
+        let (none, viewer) = (json!({}), json!({"role": "viewer"}));
+        assert_eq!(causes(&roles(), &json!([allow]), &none, &none, ("POST", "/x")), Cause::ByPolicy);
+        assert_eq!(causes(&roles(), &json!([allow]), &none, &none, ("GET", "/x")), Cause::NotPermitted);
+        assert_eq!(causes(&roles(), &json!([allow, deny]), &none, &viewer, ("GET", "/x")), Cause::Denied);
+        let members = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": [{"subject": "user:a", "role": "viewer"}]});
+        let owned = json!({"owner": "user:a"});
+        assert_eq!(causes(&members, &json!([allow]), &owned, &none, ("POST", "/x")), Cause::NotPermitted);
+        assert_eq!(
+            causes(&json!({}), &json!([deny]), &none, &none, ("GET", "/x")),
+            Cause::Denied,
+            "also without roles"
+        );
+        let other = policy(
+            "c",
+            json!(["token:events/other", "account:ci/*", "user:a"]),
+            json!({"effect": "Allow", "role": "admin"}),
+        );
+        assert_eq!(causes(&roles(), &json!([other]), &none, &none, ("GET", "/x")), Cause::NoPermissions);
+        assert_eq!(
+            causes(&roles(), &json!([other]), &owned, &none, ("GET", "/x")),
+            Cause::ByPolicy,
+            "the tokens that a user owns"
+        );
+    }
+
+    #[test]
+    fn projects_of_a_statement_hold_for_requests_that_name_one() {
+        let instance = json!({"api": {"authorization": "Roles", "projectFrom": {"pathSegment": 1}}});
+        let policy = |effect| json!([{"name": "a", "members": ["token:events/ci"], "statements": [{"effect": effect, "actions": ["*"], "projects": ["a"]}]}]);
+        let (none, admin) = (json!({}), json!({"role": "admin"}));
+        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/a")), Cause::ByPolicy);
+        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/b")), Cause::NotPermitted);
+        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/")), Cause::NotPermitted);
+        assert_eq!(causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/a")), Cause::Denied);
+        assert_eq!(causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/b")), Cause::ByRole);
+        assert_eq!(
+            causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/")),
+            Cause::Denied,
+            "it may be about that one"
+        );
+    }
+
+    #[test]
+    fn a_request_has_to_stay_within_organizations_and_projects() {
+        let instance =
+            json!({"api": {"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}}});
+        let token = json!({"organizations": {"listed": ["acme"]}, "projects": ["p"]});
+        let both = [("x-organization", "acme"), ("x-project", "p")];
+        assert_eq!(with_headers(&instance, &token, &both), Cause::Authenticated);
+        assert_eq!(with_headers(&instance, &token, &both[..1]), Cause::ProjectMissing);
+        assert_eq!(with_headers(&instance, &token, &both[1..]), Cause::OrganizationMissing);
+        assert_eq!(
+            with_headers(&instance, &token, &[("x-organization", "other"), ("x-project", "p")]),
+            Cause::OrganizationOutside
+        );
+        assert_eq!(
+            with_headers(&instance, &token, &[("x-organization", "acme"), ("x-project", "q")]),
+            Cause::ProjectOutside
+        );
+        assert_eq!(with_headers(&instance, &json!({}), &[]), Cause::Authenticated);
+        let listed = json!({"organizations": {"listed": ["acme"]}});
+        assert_eq!(
+            with_headers(&json!({}), &listed, &both),
+            Cause::OrganizationMissing,
+            "nobody said where it is named"
+        );
+        let segment = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
+        assert_eq!(with_headers(&segment, &listed, &[]), Cause::Authenticated);
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_names_nothing_that_can_be_relied_on() {
+        let world = world(
+            &json!({"api": {"organizationFrom": {"header": "X-Organization"}}}),
+            &json!([]),
+            &json!({}),
+            &json!({}),
+        );
+        let mut headers = http::HeaderMap::new();
+        headers.append("x-organization", "acme".parse().unwrap());
+        headers.append("x-organization", "acme".parse().unwrap());
+        let request = Request { method: "GET", path: None, headers: &headers };
+        assert_eq!(judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause, Cause::OrganizationMissing);
+    }
+
+    #[test]
+    fn an_owner_that_holds_a_role_in_one_organization_lends_it_there_only() {
+        let instance = json!({
+            "api": {"authorization": "Roles", "organizationFrom": {"pathSegment": 1}}, "ceiling": "Members",
+            "members": [
+                {"subject": "user:a", "role": "viewer"},
+                {"subject": "user:a", "role": "admin", "organizations": {"listed": ["acme"]}},
+            ],
+        });
+        let cause =
+            |asked| causes(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "admin"}), asked);
+        assert_eq!(cause(("POST", "/acme")), Cause::ByRole);
+        assert_eq!(cause(("POST", "/other")), Cause::NotPermitted);
+        assert_eq!(cause(("GET", "/other")), Cause::ByRole);
+    }
+
+    #[test]
+    fn the_trail_names_what_each_object_says() {
+        let world = world(&roles(), &json!([]), &json!({}), &json!({"role": "viewer"}));
+        let headers = http::HeaderMap::new();
+        let request = Request { method: "POST", path: Path::parse("/x").ok(), headers: &headers };
+        let mut trail = Vec::new();
+        judge(&world.rules, &[], &world.bearer, &request, &mut trail);
+        let told: Vec<_> = trail.iter().map(|step| format!("{} {}: {}", step.passed, step.object, step.text)).collect();
+        assert_eq!(told[0], "true Instance eem: not excluded");
+        assert_eq!(
+            told[3],
+            "false ApiToken events/ci, ServiceAccount events/ci: effective role viewer does not permit api:write"
+        );
+        assert!(told.last().unwrap().ends_with("nothing permits it"), "{told:?}");
+    }
+}

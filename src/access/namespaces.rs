@@ -1,0 +1,72 @@
+//! Where the tokens of an Instance may live.
+
+use std::collections::BTreeMap;
+
+use kube::core::{Selector, SelectorExt};
+
+use crate::crd::{Instance, instance::NamespacesFrom};
+
+/// A namespace as access sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Namespace<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its labels; nothing where they are not known.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Whether `instance` admits tokens that live in `namespace`. A selector that cannot be read, and labels that are not
+/// known, admit nothing.
+pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
+    let policy = &instance.spec.tokens.namespaces;
+    match policy.from {
+        NamespacesFrom::Same => instance.metadata.namespace.as_deref() == Some(namespace.name),
+        NamespacesFrom::All => true,
+        NamespacesFrom::Selector => {
+            let selector = policy.selector.clone().and_then(|selector| Selector::try_from(selector).ok());
+            selector.zip(namespace.labels).is_some_and(|(selector, labels)| selector.matches(labels))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn admitted(policy: serde_json::Value, namespace: &str, labels: Option<&[(&str, &str)]>) -> bool {
+        let instance: Instance = serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "eem", "namespace": "home"},
+            "spec": {"tokens": {"namespaces": policy}},
+        }))
+        .unwrap();
+        let labels = labels.map(|pairs| pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect());
+        admits(&instance, Namespace { name: namespace, labels: labels.as_ref() })
+    }
+
+    #[test]
+    fn same_admits_the_instances_own_namespace_only() {
+        assert!(admitted(json!({}), "home", None));
+        assert!(!admitted(json!({"from": "Same"}), "other", None));
+    }
+
+    #[test]
+    fn all_admits_every_namespace() {
+        assert!(admitted(json!({"from": "All"}), "other", None));
+    }
+
+    #[test]
+    fn a_selector_admits_by_label_and_nothing_that_is_not_known() {
+        let policy = json!({"from": "Selector", "selector": {"matchLabels": {"team": "a"}}});
+        assert!(admitted(policy.clone(), "other", Some(&[("team", "a")])));
+        assert!(!admitted(policy.clone(), "other", Some(&[("team", "b")])));
+        assert!(!admitted(policy, "other", None));
+    }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_admits_nothing() {
+        let odd = json!({"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "Odd"}]}});
+        assert!(!admitted(odd, "other", Some(&[("a", "b")])));
+        assert!(!admitted(json!({"from": "Selector"}), "home", Some(&[])));
+    }
+}

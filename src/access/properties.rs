@@ -1,0 +1,243 @@
+//! What holds of every ruling, whatever is asked and granted.
+
+use http::HeaderMap;
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::{Value, json};
+
+use super::{Bearer, Cause, Path, Policy, Request, Rules, Ruling, judge};
+use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
+
+/// An Instance, policies, a token and its account.
+pub struct World {
+    pub rules: Rules,
+    pub policies: Vec<Policy>,
+    pub bearer: Bearer,
+}
+
+/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`.
+pub fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> World {
+    let object = |kind: &str, name: &str, spec: Value| {
+        let metadata = json!({"name": name, "namespace": "events"});
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let referring = |spec: &Value| {
+        let mut spec = spec.clone();
+        spec["instanceRef"] = json!({"name": "eem"});
+        spec
+    };
+    let instance: Instance = serde_json::from_value(object("Instance", "eem", instance.clone())).unwrap();
+    let token: ApiToken = serde_json::from_value(object("ApiToken", "ci", referring(token))).unwrap();
+    let account: Account = serde_json::from_value(object("ServiceAccount", "ci", referring(account))).unwrap();
+    let policies = policies.as_array().unwrap().iter().map(|policy| {
+        let name = policy["name"].as_str().unwrap();
+        let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", name, referring(policy))).unwrap();
+        Policy::of(&policy)
+    });
+    World { policies: policies.collect(), rules: Rules::of(&instance).unwrap(), bearer: Bearer::of(&token, &account) }
+}
+
+/// Everything that a ruling is made of, as it would be written down.
+#[derive(Clone, Debug)]
+struct Draw {
+    instance: Value,
+    policies: Vec<Value>,
+    token: Value,
+    account: Value,
+    method: &'static str,
+    path: &'static str,
+    organization: Option<&'static str>,
+}
+
+impl Draw {
+    fn ruling(&self) -> Ruling {
+        let world = world(&self.instance, &Value::Array(self.policies.clone()), &self.token, &self.account);
+        let mut headers = HeaderMap::new();
+        if let Some(name) = self.organization {
+            headers.append("x-organization", name.parse().unwrap());
+        }
+        let request = Request { method: self.method, path: Path::parse(self.path).ok(), headers: &headers };
+        let policies: Vec<_> = world.policies.iter().collect();
+        judge(&world.rules, &policies, &world.bearer, &request, &mut ())
+    }
+
+    fn cause(&self) -> Cause {
+        self.ruling().cause
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut draw = self.clone();
+        change(&mut draw);
+        draw
+    }
+}
+
+const ROLES: [&str; 3] = ["viewer", "contributor", "admin"];
+const ACTIONS: [&str; 5] = ["*", "*:read", "topics:*", "topics:write", "clusters:read"];
+const OWNERS: [&str; 4] = ["user:a", "user:b", "team:t", "serviceaccount:events/x"];
+const MEMBERS: [&str; 7] =
+    ["user:a", "user:b", "team:t", "token:events/ci", "account:events/*", "token:other/*", "group:g"];
+const PATHS: [&str; 6] = ["/topics/x", "/clusters", "/secret/x", "/other", "/topics/..%2fsecret", "/p/q"];
+
+fn given(name: &'static str, of: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    option::of(select(of)).prop_map(move |given| given.map_or(json!({}), |given| json!({ name: given })))
+}
+
+fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
+    let fields = parts.into_iter().flat_map(|part| part.as_object().unwrap().clone());
+    Value::Object(fields.collect())
+}
+
+fn organizations() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({})),
+        Just(json!({"organizations": {"all": true}})),
+        vec(select(&["acme", "eem"][..]), 0..3).prop_map(|mut listed| {
+            listed.dedup();
+            json!({"organizations": {"listed": listed}})
+        }),
+    ]
+}
+
+fn statement() -> impl Strategy<Value = Value> {
+    let role = select(&ROLES[..]).prop_map(|role| json!({"role": role}));
+    let actions = vec(select(&ACTIONS[..]), 1..3).prop_map(|actions| json!({"actions": actions}));
+    (select(&["Allow", "Deny"][..]), prop_oneof![role, actions])
+        .prop_map(|(effect, what)| merged([json!({"effect": effect}), what]))
+}
+
+fn policy() -> impl Strategy<Value = Value> {
+    (vec(select(&MEMBERS[..]), 0..3), vec(statement(), 1..3))
+        .prop_map(|(members, statements)| json!({"members": members, "statements": statements}))
+}
+
+fn member() -> impl Strategy<Value = Value> {
+    (select(&OWNERS[..]), select(&ROLES[..]), organizations())
+        .prop_map(|(subject, role, reach)| merged([json!({"subject": subject, "role": role}), reach]))
+}
+
+fn draw() -> impl Strategy<Value = Draw> {
+    let instance = (
+        select(&["Roles", "Roles", "Roles", "Authenticated"][..]),
+        select(&["None", "Members"][..]),
+        vec(member(), 0..5),
+        given("minimumRole", &ROLES),
+    );
+    let instance = instance.prop_map(|(authorization, ceiling, members, tokens)| {
+        json!({
+            "api": {
+                "authorization": authorization,
+                "organizationFrom": {"header": "X-Organization"},
+                "actions": [
+                    {"action": "topics:write", "methods": ["POST"], "paths": ["/topics/**"]},
+                    {"action": "topics:read", "paths": ["/topics/**"]},
+                    {"action": "clusters:read", "methods": ["GET"], "paths": ["/clusters"]},
+                ],
+                "excluded": [{"paths": ["/secret/**"]}],
+            },
+            "teams": [{"name": "t", "users": ["b"]}],
+            "ceiling": ceiling, "members": members, "tokens": tokens,
+        })
+    });
+    let policies = vec(policy(), 0..4).prop_map(|policies| {
+        let named = policies.into_iter().enumerate();
+        named.map(|(index, policy)| merged([policy, json!({"name": format!("p{index}")})])).collect::<Vec<_>>()
+    });
+    let token =
+        (given("owner", &OWNERS), given("role", &ROLES), organizations()).prop_map(|(a, b, c)| merged([a, b, c]));
+    let account = (given("role", &ROLES), organizations()).prop_map(|(a, b)| merged([a, b]));
+    let asked = (select(&["GET", "POST"][..]), select(&PATHS[..]), option::of(select(&["acme", "eem", "x"][..])));
+    (instance, policies, token, account, asked).prop_map(|(instance, policies, token, account, asked)| Draw {
+        instance,
+        policies,
+        token,
+        account,
+        method: asked.0,
+        path: asked.1,
+        organization: asked.2,
+    })
+}
+
+/// Weakens a role by one; the weakest is left out.
+fn weaker(of: &mut Value) {
+    let at = ROLES.iter().position(|role| of["role"] == json!(role));
+    match at {
+        Some(0) => drop(of.as_object_mut().unwrap().remove("role")),
+        Some(at) => of["role"] = json!(ROLES[at - 1]),
+        None => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn a_further_deny_never_allows_more(draw in draw(), mut extra in policy()) {
+        for statement in extra["statements"].as_array_mut().unwrap() {
+            statement["effect"] = json!("Deny");
+        }
+        extra["name"] = json!("extra");
+        let denied = draw.with(|draw| draw.policies.push(extra));
+        prop_assert!(draw.cause().allows() || !denied.cause().allows());
+    }
+
+    #[test]
+    fn to_narrow_anything_never_allows_more(draw in draw(), at in any::<prop::sample::Index>()) {
+        let gone = |list: &mut Vec<Value>| if !list.is_empty() { drop(list.remove(at.index(list.len()))) };
+        let narrowed = [
+            draw.with(|draw| weaker(&mut draw.account)),
+            // The token's role left out is the account's.
+            draw.with(|draw| if draw.token["role"] != json!("viewer") { weaker(&mut draw.token) }),
+            draw.with(|draw| if draw.token.get("role").is_none() { draw.token["role"] = json!("viewer") }),
+            draw.with(|draw| gone(draw.instance["members"].as_array_mut().unwrap())),
+            draw.with(|draw| draw.instance["members"].as_array_mut().unwrap().iter_mut().for_each(|member| {
+                if member["role"] != json!("viewer") { weaker(member) }
+            })),
+            draw.with(|draw| draw.instance["teams"] = json!([])),
+            draw.with(|draw| draw.instance["ceiling"] = json!("Members")),
+            draw.with(|draw| draw.instance["api"]["authorization"] = json!("Roles")),
+            draw.with(|draw| draw.instance["tokens"] = json!({"minimumRole": "admin"})),
+            draw.with(|draw| draw.account["organizations"] = json!({"listed": []})),
+            draw.with(|draw| draw.token["organizations"] = json!({"listed": []})),
+            draw.with(|draw| draw.policies.retain(|policy| policy["statements"].as_array().unwrap().iter().any(|said| said["effect"] == "Deny"))),
+        ];
+        for (index, narrowed) in narrowed.iter().enumerate() {
+            // A team that is left out is no member of a policy that denies either.
+            let fewer_denied = index == 5 && !draw.policies.is_empty();
+            prop_assert!(fewer_denied || draw.cause().allows() || !narrowed.cause().allows(), "{index}: {narrowed:?}");
+        }
+    }
+
+    #[test]
+    fn the_ceiling_of_the_owner_is_never_exceeded(draw in draw()) {
+        let draw = draw.with(|draw| {
+            draw.instance["ceiling"] = json!("Members");
+            draw.instance["api"]["authorization"] = json!("Roles");
+        });
+        // What a token of the owner's own could do, that has every role and no policy.
+        let own = draw.with(|draw| {
+            draw.policies.clear();
+            draw.account = json!({"role": "admin"});
+            draw.token = json!({"owner": draw.token["owner"]});
+        });
+        prop_assert!(!draw.cause().allows() || own.cause() == Cause::ByRole);
+    }
+
+    #[test]
+    fn the_order_of_members_policies_and_statements_does_not_matter(draw in draw()) {
+        let turned = draw.with(|draw| {
+            draw.policies.reverse();
+            draw.instance["members"].as_array_mut().unwrap().reverse();
+            for policy in &mut draw.policies {
+                policy["members"].as_array_mut().unwrap().reverse();
+                policy["statements"].as_array_mut().unwrap().reverse();
+            }
+        });
+        prop_assert_eq!(draw.ruling(), turned.ruling());
+    }
+
+    #[test]
+    fn what_is_excluded_or_has_no_clear_path_is_never_permitted(draw in draw()) {
+        let secret = draw.path.starts_with("/secret") || draw.path.contains("%2f");
+        prop_assert!(!secret || !draw.cause().allows());
+    }
+}

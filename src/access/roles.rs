@@ -1,0 +1,195 @@
+//! Roles, ranked, and who holds which.
+
+use std::collections::BTreeSet;
+
+use super::{action::Actions, bearer::Reach};
+use crate::crd::{
+    instance::{Member, Team},
+    permission::{ActionPattern, Role},
+    subject::{SubjectKind, Who},
+};
+
+/// The roles of an Instance that names none: what each permits besides the ones before it.
+const BUILT_IN: [(&str, &[&str]); 3] = [("viewer", &["*:read"]), ("contributor", &["*:write"]), ("admin", &["*"])];
+
+/// A place among the roles: the higher, the more it permits.
+pub type Rank = usize;
+
+/// The roles of an Instance, weakest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles(Vec<Ranked>);
+
+/// A role with all that it permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ranked {
+    name: String,
+    actions: Actions,
+    owns_tokens: bool,
+}
+
+impl Roles {
+    /// Those that are named; the built-in ones where none is.
+    pub fn of(named: &[Role]) -> Self {
+        let built_in = || {
+            BUILT_IN.iter().map(|&(name, actions)| Role {
+                name: name.into(),
+                actions: actions.iter().map(|&action| action.into()).collect(),
+                owns_tokens: true,
+            })
+        };
+        let roles: Vec<_> = if named.is_empty() { built_in().collect() } else { named.to_vec() };
+        let mut all: Vec<ActionPattern> = Vec::new();
+        let ranked = roles.into_iter().map(|role| {
+            all.extend(role.actions);
+            let actions = Actions::new(all.clone());
+            Ranked { name: role.name.to_string(), actions, owns_tokens: role.owns_tokens }
+        });
+        Self(ranked.collect())
+    }
+
+    /// The rank of a role; nothing where there is no such role.
+    pub fn rank(&self, name: &str) -> Option<Rank> {
+        self.0.iter().position(|role| role.name == name)
+    }
+
+    /// The name of the role of a rank.
+    pub fn name(&self, rank: Rank) -> &str {
+        &self.0[rank].name
+    }
+
+    /// What the role of a rank permits, with all that the ones before it do.
+    pub fn actions(&self, rank: Rank) -> &Actions {
+        &self.0[rank].actions
+    }
+
+    /// Whether the holders of a role may own tokens.
+    pub fn owns_tokens(&self, rank: Rank) -> bool {
+        self.0[rank].owns_tokens
+    }
+
+    /// All names, weakest first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|role| &*role.name)
+    }
+}
+
+/// A role that somebody holds, in some organizations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The role.
+    pub rank: Rank,
+    /// Where.
+    pub organizations: Reach,
+}
+
+/// How an owner stands in an Instance whose ceiling is its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The Instance does not ask for an owner.
+    Free,
+    /// There is none.
+    Nobody,
+    /// What it holds that can be lent to a token; nothing: it holds too little.
+    Holds(Vec<Holding>),
+}
+
+/// Who an owner is, under all of its names: its own, its teams', and its groups'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names<'a>(BTreeSet<Who<'a>>);
+
+impl<'a> Names<'a> {
+    /// Those of `owner`, whose groups are `groups`, where these are the teams.
+    pub fn of(owner: Who<'a>, groups: &'a [String], teams: &'a [Team]) -> Self {
+        let in_team =
+            |team: &&Team| owner.kind == SubjectKind::User && team.users.iter().any(|user| user == owner.name);
+        let teams = teams.iter().filter(in_team).map(|team| Who { kind: SubjectKind::Team, name: team.name.as_str() });
+        let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name });
+        Self([owner].into_iter().chain(teams).chain(groups).collect())
+    }
+
+    /// Whether one of them is meant.
+    pub fn contain(&self, who: &Who<'_>) -> bool {
+        self.0.iter().any(|name| name == who)
+    }
+}
+
+/// What `names` hold in `members` and may lend to a token: roles that may own tokens and are no weaker than `minimum`. A
+/// member that names no role of the Instance holds nothing.
+pub fn holdings(roles: &Roles, members: &[Member], minimum: Option<Rank>, names: &Names<'_>) -> Vec<Holding> {
+    let held = members.iter().filter(|member| Who::of(member.subject.as_str()).is_some_and(|who| names.contain(&who)));
+    let held = held.filter_map(|member| {
+        let rank = roles.rank(member.role.as_str())?;
+        Some(Holding { rank, organizations: Reach::of(member.organizations.as_ref()) })
+    });
+    let mut held: Vec<_> = held.filter(|holding| roles.owns_tokens(holding.rank)).collect();
+    if held.iter().all(|holding| minimum.is_some_and(|minimum| holding.rank < minimum)) {
+        held.clear();
+    }
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn members(list: serde_json::Value) -> Vec<Member> {
+        serde_json::from_value(list).unwrap()
+    }
+
+    fn who(text: &str) -> Who<'_> {
+        Who::of(text).unwrap()
+    }
+
+    #[test]
+    fn a_role_permits_what_the_ones_before_it_do() {
+        let roles = Roles::of(&[]);
+        assert!(roles.names().eq(["viewer", "contributor", "admin"]));
+        let may = |role: &str, action| roles.actions(roles.rank(role).unwrap()).include(Some(action));
+        assert!(may("viewer", "api:read") && !may("viewer", "api:write"));
+        assert!(may("contributor", "api:read") && may("contributor", "api:write") && !may("contributor", "x:y"));
+        assert!(may("admin", "x:y"));
+        assert_eq!(roles.rank("root"), None);
+    }
+
+    #[test]
+    fn a_user_holds_what_its_teams_and_groups_hold() {
+        let roles = Roles::of(&[]);
+        let teams: Vec<Team> =
+            serde_json::from_value(json!([{"name": "platform", "users": ["bob"]}, {"name": "b"}])).unwrap();
+        let list = members(json!([
+            {"subject": "user:alice", "role": "admin"},
+            {"subject": "team:platform", "role": "contributor", "organizations": {"listed": ["eem"]}},
+            {"subject": "group:ops", "role": "viewer"},
+            {"subject": "user:bob", "role": "root"},
+        ]));
+        let groups = ["ops".to_owned()];
+        let held = |owner: &'static str, groups: &[String]| {
+            let held = holdings(&roles, &list, None, &Names::of(who(owner), groups, &teams));
+            held.into_iter().map(|holding| holding.rank).collect::<Vec<_>>()
+        };
+        assert_eq!(held("user:alice", &[]), [2]);
+        assert_eq!(held("user:bob", &groups), [1, 0]);
+        assert_eq!(held("user:bob", &[]), [1]);
+        assert_eq!(held("team:platform", &[]), [1]);
+        assert_eq!(held("user:platform", &[]), [] as [usize; 0]);
+        assert_eq!(held("serviceaccount:a/bob", &[]), [] as [usize; 0], "another bob");
+    }
+
+    #[test]
+    fn a_role_that_is_too_weak_or_owns_no_tokens_lends_nothing() {
+        let named: Vec<Role> = serde_json::from_value(json!([
+            {"name": "viewer"}, {"name": "editor"}, {"name": "auditor", "ownsTokens": false},
+        ]))
+        .unwrap();
+        let roles = Roles::of(&named);
+        let list = members(json!([
+            {"subject": "user:weak", "role": "viewer"},
+            {"subject": "user:able", "role": "editor"},
+            {"subject": "user:able", "role": "viewer"},
+            {"subject": "user:barred", "role": "auditor"},
+        ]));
+        let held = |owner: &'static str| holdings(&roles, &list, Some(1), &Names::of(who(owner), &[], &[])).len();
+        assert_eq!(["user:weak", "user:able", "user:barred", "user:none"].map(held), [0, 2, 0, 0]);
+    }
+}

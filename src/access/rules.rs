@@ -1,0 +1,261 @@
+//! What an Instance says of requests and of who may make them, ready to be asked.
+
+use http::HeaderMap;
+
+use super::{
+    action::{Target, by_method},
+    bearer::Bearer,
+    path::Path,
+    roles::{Names, Rank, Roles, Standing, holdings},
+};
+use crate::crd::{
+    Fault, Instance,
+    instance::{Authorization, Ceiling, Member, OnOwnerRemoved, Team},
+    permission::NamedBy,
+    text::{Form, Text},
+};
+
+/// What a request names: its organization, or its project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// Nothing.
+    Nothing,
+    /// This.
+    One(&'a str),
+    /// More than one, or what cannot be read.
+    Unclear,
+}
+
+impl<'a> Named<'a> {
+    /// What is named, where that is clear.
+    pub fn one(self) -> Option<&'a str> {
+        match self {
+            Self::One(name) => Some(name),
+            Self::Nothing | Self::Unclear => None,
+        }
+    }
+}
+
+/// A request, as far as access sees it.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its path; nothing where it is not known or cannot be normalised.
+    pub path: Option<Path>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// What an Instance says of requests and of who may make them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Its name.
+    pub name: String,
+    /// Who may do what.
+    pub authorization: Authorization,
+    /// What becomes of tokens whose owner is gone.
+    pub on_owner_removed: OnOwnerRemoved,
+    pub(super) roles: Roles,
+    excluded: Vec<(Target, String)>,
+    actions: Vec<(Target, String)>,
+    organization_from: Option<NamedBy>,
+    project_from: Option<NamedBy>,
+    ceiling: Ceiling,
+    minimum: Option<Rank>,
+    teams: Vec<Team>,
+    members: Vec<Member>,
+}
+
+/// What a caller is told of an exclusion that says nothing itself.
+const EXCLUDED: &str = "no token may make this request";
+
+impl Rules {
+    /// Those of an Instance.
+    ///
+    /// # Errors
+    /// Something in it is not of its form or names a role that there is not: nobody is let in by it.
+    pub fn of(instance: &Instance) -> Result<Self, Vec<Fault>> {
+        let spec = &instance.spec;
+        let api = spec.api.clone().unwrap_or_default();
+        let roles = Roles::of(&spec.roles);
+        let faults = faults(instance, &roles);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let excluded = api.excluded.iter().map(|excluded| {
+            let message = excluded.message.clone().unwrap_or_else(|| EXCLUDED.into());
+            (Target::new(&excluded.methods, &excluded.paths), message)
+        });
+        let actions = api.actions.iter().map(|rule| (Target::new(&rule.methods, &rule.paths), rule.action.to_string()));
+        let minimum = spec.tokens.minimum_role.as_ref().and_then(|role| roles.rank(role.as_str()));
+        Ok(Self {
+            name: instance.metadata.name.clone().unwrap_or_default(),
+            authorization: api.authorization,
+            on_owner_removed: spec.tokens.on_owner_removed,
+            excluded: excluded.collect(),
+            actions: actions.collect(),
+            organization_from: api.organization_from,
+            project_from: api.project_from,
+            ceiling: spec.ceiling,
+            minimum,
+            teams: spec.teams.clone(),
+            members: spec.members.clone(),
+            roles,
+        })
+    }
+
+    /// The message of the exclusion that covers a request, if one does.
+    pub(super) fn exclusion(&self, method: &str, path: &Path) -> Option<&str> {
+        let mut covering = self.excluded.iter().filter(|(target, _)| target.covers(method, path));
+        covering.next().map(|(_, message)| &**message)
+    }
+
+    /// The action of a request; nothing where the Instance names actions and it is none of them.
+    pub(super) fn action(&self, method: &str, path: Option<&Path>) -> Option<&str> {
+        if self.actions.is_empty() {
+            return Some(by_method(method));
+        }
+        self.actions
+            .iter()
+            .find(|(target, _)| path.is_some_and(|path| target.covers(method, path)))
+            .map(|(_, action)| &**action)
+    }
+
+    /// The organization that a request names.
+    pub(super) fn organization<'a>(&self, request: &'a Request<'_>) -> Named<'a> {
+        named(self.organization_from.as_ref(), request)
+    }
+
+    /// The project that a request names.
+    pub(super) fn project<'a>(&self, request: &'a Request<'_>) -> Named<'a> {
+        named(self.project_from.as_ref(), request)
+    }
+
+    /// Whether its path has to be known to judge a request.
+    pub fn needs_path(&self) -> bool {
+        let by_segment = |from: &Option<NamedBy>| from.as_ref().is_some_and(|from| from.path_segment.is_some());
+        let listed = !self.excluded.is_empty() || !self.actions.is_empty();
+        listed
+            || self.authorization == Authorization::Roles
+            || by_segment(&self.organization_from)
+            || by_segment(&self.project_from)
+    }
+
+    /// Whether a role of this name is one of its own.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.rank(name).is_some()
+    }
+
+    /// The names of its roles, weakest first.
+    pub fn role_names(&self) -> impl Iterator<Item = &str> {
+        self.roles.names()
+    }
+
+    /// How the owner of a token stands here.
+    pub fn standing(&self, bearer: &Bearer) -> Standing {
+        let groups = if bearer.fresh { &bearer.groups[..] } else { &[] };
+        match (self.ceiling, bearer.owner()) {
+            (Ceiling::None, _) => Standing::Free,
+            (Ceiling::Members, None) => Standing::Nobody,
+            (Ceiling::Members, Some(owner)) => {
+                let names = Names::of(owner, groups, &self.teams);
+                Standing::Holds(holdings(&self.roles, &self.members, self.minimum, &names))
+            }
+        }
+    }
+
+    /// All names of the owner of a token. Groups that were stamped too long ago are among them where that denies.
+    pub(super) fn names<'a>(&'a self, bearer: &'a Bearer, denying: bool) -> Option<Names<'a>> {
+        let groups = if bearer.fresh || denying { &bearer.groups[..] } else { &[] };
+        Some(Names::of(bearer.owner()?, groups, &self.teams))
+    }
+
+    /// Whether a team of this name is one of its own.
+    pub fn has_team(&self, name: &str) -> bool {
+        self.teams.iter().any(|team| team.name.as_str() == name)
+    }
+}
+
+/// What a request names where it is to name it. A header that is there twice names nothing that can be relied on.
+fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
+    let Some(from) = from else { return Named::Nothing };
+    if let Some(number) = from.path_segment {
+        let segment = request.path.as_ref().and_then(|path| path.segment(number.into()));
+        return segment.map_or(Named::Nothing, Named::One);
+    }
+    let Some(header) = &from.header else { return Named::Unclear };
+    let mut values = request.headers.get_all(header.as_str()).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Named::Nothing,
+        (Some(value), None) => match value.to_str() {
+            Ok("") => Named::Nothing,
+            Ok(text) => Named::One(text),
+            Err(_) => Named::Unclear,
+        },
+        (Some(_), Some(_)) => Named::Unclear,
+    }
+}
+
+/// Everything in an Instance that is not of its form, or names a role or team that there is not.
+fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
+    let spec = &instance.spec;
+    let api = spec.api.clone().unwrap_or_default();
+    let mut faults = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, role) in spec.roles.iter().enumerate() {
+        let path = format!("spec.roles[{index}]");
+        form(&role.name, format!("{path}.name"), &mut faults);
+        if !seen.insert(role.name.as_str()) {
+            faults.push(Fault::invalid(format!("{path}.name"), format!("names role {} again; remove one", role.name)));
+        }
+        forms(&role.actions, &format!("{path}.actions"), &mut faults);
+    }
+    for (index, rule) in api.actions.iter().enumerate() {
+        let path = format!("spec.api.actions[{index}]");
+        form(&rule.action, format!("{path}.action"), &mut faults);
+        forms(&rule.methods, &format!("{path}.methods"), &mut faults);
+        forms(&rule.paths, &format!("{path}.paths"), &mut faults);
+    }
+    for (index, rule) in api.excluded.iter().enumerate() {
+        let path = format!("spec.api.excluded[{index}]");
+        forms(&rule.methods, &format!("{path}.methods"), &mut faults);
+        forms(&rule.paths, &format!("{path}.paths"), &mut faults);
+    }
+    for (from, path) in [(&api.organization_from, "organizationFrom"), (&api.project_from, "projectFrom")] {
+        let unclear = from.as_ref().is_some_and(|from| from.header.is_some() == from.path_segment.is_some());
+        if unclear {
+            faults.push(Fault::invalid(format!("spec.api.{path}"), "give exactly one of header and pathSegment"));
+        }
+        from.iter()
+            .flat_map(|from| &from.header)
+            .for_each(|header| form(header, format!("spec.api.{path}.header"), &mut faults));
+    }
+    for (index, member) in spec.members.iter().enumerate() {
+        let path = format!("spec.members[{index}]");
+        form(&member.subject, format!("{path}.subject"), &mut faults);
+        known(roles, member.role.as_str(), format!("{path}.role"), &mut faults);
+    }
+    spec.tokens.minimum_role.iter().for_each(|role| {
+        known(roles, role.as_str(), "spec.tokens.minimumRole".into(), &mut faults);
+    });
+    faults
+}
+
+fn form<F: Form>(text: &Text<F>, path: String, faults: &mut Vec<Fault>) {
+    if let Err(rule) = text.checked() {
+        faults.push(Fault::invalid(path, rule));
+    }
+}
+
+fn forms<F: Form>(texts: &[Text<F>], path: &str, faults: &mut Vec<Fault>) {
+    texts.iter().enumerate().for_each(|(index, text)| form(text, format!("{path}[{index}]"), faults));
+}
+
+fn known(roles: &Roles, role: &str, path: String, faults: &mut Vec<Fault>) {
+    if roles.rank(role).is_none() {
+        let names: Vec<_> = roles.names().collect();
+        let message = format!("there is no role {role}; give one of {}, or add it to spec.roles", names.join(", "));
+        faults.push(Fault::new(crate::crd::Reason::RoleMissing, path, message));
+    }
+}

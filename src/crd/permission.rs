@@ -1,0 +1,250 @@
+//! What may be permitted: actions, the roles and scopes that hold them, and the requests that they stand for.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{Form, Text, is_word};
+
+/// An action, such as `clusters:create`: two to four words joined by `:`.
+pub type Action = Text<ActionForm>;
+/// Actions, such as `clusters:*`, `*:read` or `*`: an [`Action`] in which `*` stands for one or more words.
+pub type ActionPattern = Text<ActionPatternForm>;
+/// Paths of requests, such as `/eem/clusters/*` or `/api/v3/observer/**`: `*` stands for one segment, and `**` at the end for
+/// any number of them, also none.
+pub type PathPattern = Text<PathPatternForm>;
+/// The name of a role.
+pub type RoleName = Text<RoleNameForm>;
+/// The name of an organization or a project, as a request gives it.
+pub type ScopeName = Text<ScopeNameForm>;
+/// A method of a request (RFC 9110, 9.1), in capital letters.
+pub type Method = Text<MethodForm>;
+/// The name of a header of a request.
+pub type HeaderName = Text<HeaderNameForm>;
+
+/// Some organizations or projects: all of them, present and future, or those that are listed. Exactly one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
+#[x_kube(validation = Rule::new("(has(self.all) && self.all) != has(self.listed)")
+    .message("give exactly one of all: true and listed"))]
+pub struct Scope {
+    /// True: all of those that the owner or the account has, present and future. Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub all: bool,
+    /// These alone, and never another; `[]` is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub listed: Option<Vec<ScopeName>>,
+}
+
+/// A role: a name for actions. An Instance ranks its roles, weakest first, and each includes those before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// Its name.
+    pub name: RoleName,
+    /// What it permits besides what the roles before it do. Left out: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub actions: Vec<ActionPattern>,
+    /// Whether those who hold it may own tokens. Default: true.
+    #[serde(default = "super::account::yes")]
+    pub owns_tokens: bool,
+}
+
+/// Requests that are an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActionRule {
+    /// The action that they are.
+    pub action: Action,
+    /// Their methods. Left out: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub methods: Vec<Method>,
+    /// Their paths, normalised.
+    #[schemars(length(min = 1, max = 32))]
+    pub paths: Vec<PathPattern>,
+}
+
+/// Requests that no token may make, whatever its role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exclusion {
+    /// Their methods. Left out: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub methods: Vec<Method>,
+    /// Their paths, normalised.
+    #[schemars(length(min = 1, max = 32))]
+    pub paths: Vec<PathPattern>,
+    /// What a caller is told, in the answer 403. Left out: that no token may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub message: Option<String>,
+}
+
+/// Where a request names its organization or project: exactly one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.header) != has(self.pathSegment)")
+    .message("give exactly one of header and pathSegment"))]
+pub struct NamedBy {
+    /// In this header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderName>,
+    /// In this segment of the normalised path; the first is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub path_segment: Option<u8>,
+}
+
+macro_rules! forms {
+    ($($(#[$doc:meta])* $name:ident ($max:literal, $pattern:literal, $rule:literal, $holds:expr);)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {}
+
+        impl Form for $name {
+            const MAX: usize = $max;
+            const PATTERN: &'static str = $pattern;
+            const RULE: &'static str = $rule;
+
+            fn holds(text: &str) -> bool {
+                let holds: fn(&str) -> bool = $holds;
+                holds(text)
+            }
+        }
+    )*};
+}
+
+forms! {
+    /// The form of an [`Action`].
+    ActionForm(
+        128,
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(:[a-z0-9]([-a-z0-9]*[a-z0-9])?){1,3}$",
+        "must be two to four words of lower-case letters, digits and '-', joined by ':', such as clusters:create",
+        |text| (2..=4).contains(&text.split(':').count()) && text.split(':').all(is_action_word)
+    );
+    /// The form of an [`ActionPattern`].
+    ActionPatternForm(
+        128,
+        "^([*]|([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)){1,3})$",
+        "must be an action such as clusters:create, or one with * for whole words, such as clusters:*, *:read or *",
+        |text| text == "*"
+            || (2..=4).contains(&text.split(':').count())
+                && text.split(':').all(|word| word == "*" || is_action_word(word))
+    );
+    /// The form of a [`PathPattern`].
+    PathPatternForm(
+        256,
+        "^/(([*]|[-A-Za-z0-9._~!$&+,=:@]+)(/([*]|[-A-Za-z0-9._~!$&+,=:@]+))*(/[*]{2})?|[*]{2})?$",
+        "must be a path such as /eem/clusters, with * for one whole segment and ** at the end for any number, no slash at the end",
+        |text| text == "/" || text.strip_prefix('/').is_some_and(are_segments)
+    );
+    /// The form of a [`RoleName`].
+    RoleNameForm(
+        63,
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "must be lower-case letters, digits and '-', with a letter or digit first and last, such as contributor",
+        is_action_word
+    );
+    /// The form of a [`ScopeName`].
+    ScopeNameForm(
+        128,
+        "^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$",
+        "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem",
+        is_word
+    );
+    /// The form of a [`Method`].
+    MethodForm(
+        32,
+        "^[A-Z]+$",
+        "must be a method in capital letters, such as POST",
+        |text| text.bytes().all(|c| c.is_ascii_uppercase())
+    );
+    /// The form of a [`HeaderName`].
+    HeaderNameForm(
+        64,
+        "^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$",
+        "must be the name of a header of letters, digits and '-', such as X-Organization",
+        |text| is_word(text) && !text.contains(['.', '_'])
+    );
+}
+
+fn is_action_word(word: &str) -> bool {
+    let all = word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    all && !word.is_empty() && !word.starts_with('-') && !word.ends_with('-')
+}
+
+/// Whether all of them are segments of a path's pattern.
+fn are_segments(text: &str) -> bool {
+    let mut segments = text.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        let plain =
+            !segment.is_empty() && segment.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._~!$&+,=:@".contains(&c));
+        if !(plain || segment == "*" || (last && segment == "**")) {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::subject::{PolicyMemberForm, SubjectForm, TeamNameForm};
+    use proptest::{prelude::*, string::string_regex, test_runner::TestRunner};
+
+    fn is<F: Form>(text: &str) -> bool {
+        Text::<F>::from(text).checked().is_ok()
+    }
+
+    /// Whatever the expression lets in, the code does.
+    fn agree<F: Form>() {
+        let strings = string_regex(F::PATTERN.trim_matches(['^', '$'])).unwrap();
+        let mut runner = TestRunner::deterministic();
+        let all = runner.run(&strings, |text| {
+            prop_assert!(text.len() > F::MAX || is::<F>(&text), "{text:?}");
+            Ok(())
+        });
+        all.unwrap();
+    }
+
+    #[test]
+    fn schema_and_code_let_in_the_same() {
+        agree::<ActionForm>();
+        agree::<ActionPatternForm>();
+        agree::<PathPatternForm>();
+        agree::<RoleNameForm>();
+        agree::<ScopeNameForm>();
+        agree::<MethodForm>();
+        agree::<HeaderNameForm>();
+        agree::<SubjectForm>();
+        agree::<PolicyMemberForm>();
+        agree::<TeamNameForm>();
+    }
+
+    #[test]
+    fn what_is_of_no_form_is_told_apart() {
+        for bad in ["", "read", "a:", ":a", "A:b", "a:*", "a b:c", "a:b:c:d:e", "-a:b"] {
+            assert!(!is::<ActionForm>(bad), "{bad}");
+        }
+        for bad in ["", "**", "a*:b", "read", "*:", "a:b:c:d:e", "A:*"] {
+            assert!(!is::<ActionPatternForm>(bad), "{bad}");
+        }
+        for bad in ["", "eem", "/eem/", "//", "/a//b", "/**/a", "/a*", "/a%2fb", "/a?b", "/a b", "/é"] {
+            assert!(!is::<PathPatternForm>(bad), "{bad}");
+        }
+        for good in ["/", "/**", "/a", "/a/*/b", "/a/**", "/a.b/c:d"] {
+            assert!(is::<PathPatternForm>(good), "{good}");
+        }
+        for bad in ["", "alice", "user:", "user:a b", "token:a/b", "account:a", "account:a/*", "robot:a", "team:-a"] {
+            assert!(!is::<SubjectForm>(bad), "{bad}");
+        }
+        for good in ["token:a/b", "token:a/*", "account:ci/*", "user:*", "team:platform", "serviceaccount:a/b.c"] {
+            assert!(is::<PolicyMemberForm>(good), "{good}");
+        }
+        for bad in ["serviceaccount:a/*", "token:*/*", "token:a", "account:A/b"] {
+            assert!(!is::<PolicyMemberForm>(bad), "{bad}");
+        }
+    }
+}
