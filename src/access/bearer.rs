@@ -1,6 +1,6 @@
 //! Whose token it is, as access sees it.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::crd::{
     Account, ApiToken, name,
@@ -130,12 +130,17 @@ impl Bearer {
     }
 }
 
-/// The stamp of the owner's groups: the version of the token that it was written over, then a line for each group.
-pub fn stamp(token: &ApiToken) -> Option<Cow<'_, str>> {
-    token.metadata.annotations.as_ref()?.get(name::OWNER_GROUPS).map(|stamp| Cow::Borrowed(stamp.as_str()))
+/// What tells one stamp of the owner's groups from the next: the version of the token that it was written over.
+pub fn stamp(token: &ApiToken) -> Option<&str> {
+    stamped(token).next()
+}
+
+/// The lines of the stamp: the version, then each group.
+fn stamped(token: &ApiToken) -> impl Iterator<Item = &str> {
+    let stamp = token.metadata.annotations.as_ref().and_then(|all| all.get(name::OWNER_GROUPS));
+    stamp.into_iter().flat_map(|stamp| stamp.lines())
 }
 
 fn groups(token: &ApiToken) -> Vec<String> {
-    let stamp = stamp(token).unwrap_or_default();
-    stamp.lines().skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    stamped(token).skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

@@ -42,6 +42,44 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Its name, for a label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PathRefused => "PathRefused",
+            Self::Excluded => "Excluded",
+            Self::OwnerMissing => "OwnerMissing",
+            Self::OwnerRemoved => "OwnerRemoved",
+            Self::OrganizationMissing => "OrganizationMissing",
+            Self::OrganizationOutside => "OrganizationOutside",
+            Self::ProjectMissing => "ProjectMissing",
+            Self::ProjectOutside => "ProjectOutside",
+            Self::Denied => "Denied",
+            Self::Authenticated => "Authenticated",
+            Self::ByRole => "ByRole",
+            Self::ByPolicy => "ByPolicy",
+            Self::NoPermissions => "NoPermissions",
+            Self::NotPermitted => "NotPermitted",
+        }
+    }
+
+    /// What the bearer of a valid token is told.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::PathRefused => "the path of the request is not known or ambiguous: no encoded slash, ; or segment ..",
+            Self::Excluded => "no token may make this request",
+            Self::OwnerMissing => "the token has no owner",
+            Self::OwnerRemoved => "the owner of the token holds no role here",
+            Self::OrganizationMissing => "the request has to name one organization",
+            Self::OrganizationOutside => "the token may not act for this organization",
+            Self::ProjectMissing => "the request has to name one project",
+            Self::ProjectOutside => "the token may not act in this project",
+            Self::Denied => "a policy denies this",
+            Self::Authenticated | Self::ByRole | Self::ByPolicy => "permitted",
+            Self::NoPermissions => "the token has neither a role nor a policy",
+            Self::NotPermitted => "neither the role of the token nor a policy permits this",
+        }
+    }
+
     /// Whether it lets a request in.
     pub fn allows(self) -> bool {
         matches!(self, Self::Authenticated | Self::ByRole | Self::ByPolicy)

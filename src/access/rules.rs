@@ -1,6 +1,7 @@
 //! What an Instance says of requests and of who may make them, ready to be asked.
 
 use http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Target, by_method},
@@ -8,11 +9,15 @@ use super::{
     path::Path,
     roles::{Names, Rank, Roles, Standing, holdings},
 };
-use crate::crd::{
-    Fault, Instance,
-    instance::{Authorization, Ceiling, Member, OnOwnerRemoved, Team},
-    permission::NamedBy,
-    text::{Form, Text},
+use crate::{
+    crd::{
+        Fault, Instance,
+        fault::parsed,
+        instance::{Authorization, Ceiling, Member, OnOwnerRemoved, Team},
+        permission::NamedBy,
+        text::{Form, Text},
+    },
+    token::duration::after,
 };
 
 /// What a request names: its organization, or its project.
@@ -61,6 +66,7 @@ pub struct Rules {
     actions: Vec<(Target, String)>,
     organization_from: Option<NamedBy>,
     project_from: Option<NamedBy>,
+    groups_max_age: Option<SignedDuration>,
     ceiling: Ceiling,
     minimum: Option<Rank>,
     teams: Vec<Team>,
@@ -97,6 +103,7 @@ impl Rules {
             actions: actions.collect(),
             organization_from: api.organization_from,
             project_from: api.project_from,
+            groups_max_age: spec.tokens.groups_max_age.as_ref().and_then(|age| age.parse().ok()),
             ceiling: spec.ceiling,
             minimum,
             teams: spec.teams.clone(),
@@ -140,6 +147,11 @@ impl Rules {
             || self.authorization == Authorization::Roles
             || by_segment(&self.organization_from)
             || by_segment(&self.project_from)
+    }
+
+    /// Until when groups that were stamped `at` hold; nothing: for ever.
+    pub fn groups_hold_until(&self, at: Timestamp) -> Option<Timestamp> {
+        Some(after(at, self.groups_max_age?))
     }
 
     /// Whether a role of this name is one of its own.
@@ -236,6 +248,7 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         form(&member.subject, format!("{path}.subject"), &mut faults);
         known(roles, member.role.as_str(), format!("{path}.role"), &mut faults);
     }
+    parsed(spec.tokens.groups_max_age.as_ref(), "spec.tokens.groupsMaxAge", &mut faults);
     spec.tokens.minimum_role.iter().for_each(|role| {
         known(roles, role.as_str(), "spec.tokens.minimumRole".into(), &mut faults);
     });

@@ -1,6 +1,7 @@
-//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`.
+//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`, `tokenry explain`.
 
 mod crds;
+mod explain;
 mod operator;
 mod verifier;
 
@@ -30,6 +31,8 @@ enum Command {
     Verifier(Common),
     /// Print the CustomResourceDefinitions, or write one file for each into a directory
     Crds(crds::Crds),
+    /// Say why a token may or may not make a request, and which object says so
+    Explain(explain::Explain),
 }
 
 /// What the processes that run in a cluster share.
@@ -67,12 +70,13 @@ impl Common {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Operator(common) => operator::main(&common),
-        Command::Verifier(common) => verifier::main(&common),
-        Command::Crds(crds) => crds.main(),
+        Command::Operator(common) => operator::main(&common).map(|()| ExitCode::SUCCESS),
+        Command::Verifier(common) => verifier::main(&common).map(|()| ExitCode::SUCCESS),
+        Command::Crds(crds) => crds.main().map(|()| ExitCode::SUCCESS),
+        Command::Explain(explain) => explain.main(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tokenry: {error}");
             ExitCode::FAILURE
@@ -80,8 +84,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a process of a cluster until it ends.
-fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+/// Runs what waits for the network until it ends.
+fn block_on<T>(run: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(run)
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Client, Resource};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use super::{Refusal, readable::Readable};
+use super::{Refusal, readable::Readable, watch::NamespaceMeta};
 
 /// What can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
@@ -32,5 +32,22 @@ impl Reader {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let unread = || Refusal::Unavailable(format!("{} {namespace}/{name} cannot be read", K::kind(&())));
         api.get_opt(name).await?.map(|read| read.object.ok_or_else(unread)).transpose()
+    }
+
+    /// All objects of a kind in a namespace as they are now, but for those that cannot be read.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<K>, Refusal> {
+        let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.list(&ListParams::default()).await?.items.into_iter().filter_map(|read| read.object).collect())
+    }
+
+    /// A namespace as it is now, or nothing where there is none.
+    ///
+    /// # Errors
+    /// There was no answer that says which.
+    pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
+        Ok(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await?)
     }
 }

@@ -2,37 +2,18 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, Uri};
+use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::{check::Verdict, index::Key};
+use super::{asked::Asked, check::Verdict, index::Key};
 use crate::token::format;
 
 /// The longest path that is written down, in bytes.
 const MAX_PATH: usize = 1024;
+/// The longest method.
+const MAX_METHOD: usize = 32;
 /// The longest name of an object.
 const MAX_NAME: usize = 253;
-
-/// Where a proxy says what the caller asked for: Traefik and Caddy, and nginx as the README sets it up.
-const METHOD: &str = "x-forwarded-method";
-const URI: &str = "x-forwarded-uri";
-
-/// What the caller asked for, as far as the proxy says. For people to read: nothing is decided by it.
-#[derive(Debug)]
-pub struct Asked {
-    method: String,
-    path: String,
-}
-
-impl Asked {
-    /// From the request of a proxy; `rest` is what it appended to the path, as Envoy does.
-    pub fn of(headers: &HeaderMap, method: &Method, rest: &str) -> Self {
-        let said = |name: &str| headers.get(name)?.to_str().ok();
-        let method = said(METHOD).unwrap_or(method.as_str());
-        let uri = said(URI).map_or_else(|| format!("/{rest}"), str::to_owned);
-        Self { method: told(method, 32), path: told(&path(&uri), MAX_PATH) }
-    }
-}
 
 /// The path of a URI or of a path with a query, which may hold secrets.
 fn path(uri: &str) -> String {
@@ -59,9 +40,10 @@ pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
         account = identity.map_or("", |identity| &identity.subject),
         token = identity.map_or_else(String::new, |identity| pair(&identity.token)),
         token_id = identity.map_or("", |identity| &identity.id),
+        role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default(),
         instance = pair(instance),
-        method = asked.method,
-        path = asked.path,
+        method = told(asked.method.as_deref().unwrap_or_default(), MAX_METHOD),
+        path = told(&path(asked.target.as_deref().unwrap_or_default()), MAX_PATH),
         status = verdict.cause.status().as_u16(),
         reason = verdict.cause.as_str(),
         "decided"
@@ -72,33 +54,28 @@ pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
 mod tests {
     use super::*;
 
-    fn asked(headers: &[(&'static str, &str)], rest: &str) -> (String, String) {
-        let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let asked = Asked::of(&headers, &Method::GET, rest);
-        (asked.method, asked.path)
+    fn written(target: &str) -> String {
+        told(&path(target), MAX_PATH)
     }
 
     #[test]
-    fn what_the_caller_asked_for_is_taken_from_where_the_proxy_says_it() {
-        let forwarded = [("x-forwarded-method", "POST"), ("x-forwarded-uri", "/eem/topics?key=1")];
-        assert_eq!(asked(&forwarded, ""), ("POST".into(), "/eem/topics".into()));
-        let whole = [("x-forwarded-method", "PUT"), ("x-forwarded-uri", "https://a.example.com/x?y")];
-        assert_eq!(asked(&whole, ""), ("PUT".into(), "/x".into()));
-        assert_eq!(asked(&[], "eem/topics"), ("GET".into(), "/eem/topics".into()));
+    fn a_path_is_written_without_host_and_query() {
+        assert_eq!(written("/eem/topics?key=1"), "/eem/topics");
+        assert_eq!(written("https://a.example.com/x?y"), "/x");
     }
 
     #[test]
     fn a_token_in_a_path_and_a_query_that_is_no_uri_stay_out() {
         let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
-        for written in [token.expose().to_owned(), token.expose().replace('_', "%5F")] {
-            assert_eq!(asked(&[("x-forwarded-uri", &format!("/x/{written}"))], "").1, "/x/[token]");
+        for target in [token.expose().to_owned(), token.expose().replace('_', "%5F")] {
+            assert_eq!(written(&format!("/x/{target}")), "/x/[token]");
         }
-        assert!(!asked(&[("x-forwarded-method", token.expose())], "").0.contains('s'));
-        assert_eq!(asked(&[("x-forwarded-uri", "/a b?secret")], "").1, "/a b");
+        assert!(!told(token.expose(), MAX_METHOD).contains('s'));
+        assert_eq!(written("/a b?secret"), "/a b");
     }
 
     #[test]
     fn a_long_path_is_cut() {
-        assert_eq!(asked(&[], &"x".repeat(5000)).1.len(), MAX_PATH);
+        assert_eq!(written(&format!("/{}", "x".repeat(5000))).len(), MAX_PATH);
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::index::{AccountEntry, Index, Key, TokenEntry};
 use crate::{
-    access::{self, Namespace},
+    access::{self, Bearer, Namespace, Request, Ruling, Step, Trail},
     token::{Digest, Record, State, format},
 };
 
@@ -50,6 +50,10 @@ pub enum Cause {
     InstanceMissing,
     /// The Instance does not admit tokens of its namespace.
     NamespaceNotAdmitted,
+    /// The Instance has faults, and nobody is let in by it.
+    InstanceInvalid,
+    /// The token is valid and may not do that.
+    Refused(access::Cause),
     /// The index has not been filled yet.
     NotSynced,
 }
@@ -59,7 +63,7 @@ impl Cause {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Allowed => StatusCode::OK,
-            Self::NamespaceNotAdmitted => StatusCode::FORBIDDEN,
+            Self::NamespaceNotAdmitted | Self::InstanceInvalid | Self::Refused(_) => StatusCode::FORBIDDEN,
             Self::NotSynced => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing
             | Self::Oversized
@@ -106,7 +110,19 @@ impl Cause {
             Self::Expired => "Expired",
             Self::InstanceMissing => "InstanceMissing",
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
+            Self::InstanceInvalid => "InstanceInvalid",
+            Self::Refused(cause) => cause.as_str(),
             Self::NotSynced => "NotSynced",
+        }
+    }
+
+    /// What the bearer of a valid token is told of what it may not do.
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Refused(cause) => Some(cause.hint()),
+            Self::NamespaceNotAdmitted => Some("tokens of this namespace are not admitted"),
+            Self::InstanceInvalid => Some("the Instance has faults; its keepers see them in its status"),
+            _ => None,
         }
     }
 }
@@ -126,6 +142,8 @@ pub struct Identity {
     pub id: String,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
+    /// Its effective role there.
+    pub role: Option<String>,
     /// The organization of the Instance.
     pub organization: String,
 }
@@ -137,16 +155,18 @@ pub struct Verdict {
     pub cause: Cause,
     /// Whose token it is, once a record was found that has its digest.
     pub identity: Option<Identity>,
+    /// What the caller is told, where the Instance says so.
+    pub message: Option<String>,
 }
 
 impl From<Cause> for Verdict {
     fn from(cause: Cause) -> Self {
-        Self { cause, identity: None }
+        Self { cause, identity: None, message: None }
     }
 }
 
-/// Judges `credential`, presented at `now` to the Instance that `instance` names.
-pub fn check(index: &Index, instance: &Key, credential: &str, now: Timestamp) -> Verdict {
+/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`.
+pub fn check(index: &Index, instance: &Key, credential: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
     let Ok(id) = format::id(credential) else { return Cause::Malformed.into() };
     let mut candidates = index.by_id(id).peekable();
     if candidates.peek().is_none() {
@@ -157,10 +177,24 @@ pub fn check(index: &Index, instance: &Key, credential: &str, now: Timestamp) ->
         let record = token.records.iter().find(|record| record.id == id && record.sha256 == digest);
         record.map(|record| Presented { index, instance, key, token, record })
     });
-    held.map_or_else(
-        || Cause::Mismatch.into(),
-        |presented| Verdict { cause: presented.judge(now), identity: Some(presented.identity()) },
-    )
+    held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
+}
+
+/// What [`check`] would say of `request` by whoever presents the value that `token` serves now, and all that it looks at.
+/// Nothing where the index has no such token, or it serves none.
+pub fn explain(
+    index: &Index,
+    instance: &Key,
+    token: &Key,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Option<(Verdict, Vec<Step>)> {
+    let (key, token) = (token, index.token(token)?);
+    let newest = token.records.iter().filter(|record| record.state != State::Recorded);
+    let record = newest.max_by_key(|record| record.generation)?;
+    let mut trail = Vec::new();
+    let verdict = Presented { index, instance, key, token, record }.judge(request, now, &mut trail);
+    Some((verdict, trail))
 }
 
 /// A generation whose value was presented.
@@ -173,14 +207,47 @@ struct Presented<'a> {
 }
 
 impl Presented<'_> {
-    /// The first cause that holds.
-    fn judge(&self, now: Timestamp) -> Cause {
+    /// The verdict: of the token itself, and then of what it asks for.
+    fn judge(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
+        let cause = self.valid(now);
+        trail.add(|| Step {
+            passed: cause == Cause::Allowed,
+            text: format!(
+                "generation {}: {}",
+                self.record.generation,
+                if cause == Cause::Allowed { "valid" } else { cause.as_str() }
+            ),
+            object: format!("ApiToken {}/{}", self.key.namespace, self.key.name),
+        });
+        let ruling = if cause == Cause::Allowed { self.permitted(request, now, trail) } else { Err(cause) };
+        let (cause, role, message) = match ruling {
+            Ok(ruling) if ruling.cause.allows() => (Cause::Allowed, ruling.role, None),
+            Ok(ruling) => (Cause::Refused(ruling.cause), ruling.role, ruling.message),
+            Err(cause) => (cause, None, None),
+        };
+        Verdict { cause, identity: Some(self.identity(role)), message }
+    }
+
+    /// What access says of the request.
+    fn permitted(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Result<Ruling, Cause> {
+        let entry = self.index.instance(self.instance).ok_or(Cause::InstanceMissing)?;
+        let rules = entry.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
+        let account = self.account().ok_or(Cause::AccountGone)?;
+        let mut bearer = Bearer::of(&self.token.token, &account.account);
+        let until = self.token.stamped_at.and_then(|at| rules.groups_hold_until(at));
+        bearer.fresh = until.is_none_or(|until| now < until);
+        let policies: Vec<_> = self.index.policies(self.instance).collect();
+        Ok(access::judge(rules, &policies, &bearer, request, trail))
+    }
+
+    /// The first cause that holds of the token itself.
+    fn valid(&self, now: Timestamp) -> Cause {
         let Self { token, record, .. } = self;
         let account = self.account();
         let labels = self.index.labels(&self.key.namespace);
         let home = Namespace { name: &self.key.namespace, labels };
         match self.index.instance(self.instance) {
-            _ if token.instance != *self.instance => Cause::OtherInstance,
+            _ if !token.instances.contains(self.instance) => Cause::OtherInstance,
             _ if token.deleting => Cause::Deleted,
             _ if token.revoked || record.state == State::Revoked => Cause::Revoked,
             _ if account.is_none() => Cause::AccountGone,
@@ -188,7 +255,7 @@ impl Presented<'_> {
             _ if !token.active => Cause::Suspended,
             _ if !record.is_valid(now) => Cause::Expired,
             None => Cause::InstanceMissing,
-            Some(instance) if !access::admits(instance, home) => Cause::NamespaceNotAdmitted,
+            Some(entry) if !access::admits(&entry.instance, home) => Cause::NamespaceNotAdmitted,
             Some(_) => Cause::Allowed,
         }
     }
@@ -200,13 +267,14 @@ impl Presented<'_> {
         self.index.account(&key).filter(|account| account.uid == bound.uid && !account.deleting)
     }
 
-    fn identity(&self) -> Identity {
+    fn identity(&self, role: Option<String>) -> Identity {
         let account = self.token.account.as_ref().map_or("", |account| &account.name);
-        let organization = self.index.instance(self.instance).map_or("", |instance| instance.organization());
+        let organization = self.index.instance(self.instance).map_or("", |entry| entry.instance.organization());
         Identity {
             token: self.key.clone(),
             id: self.record.id.clone(),
             subject: format!("account:{}/{account}", self.key.namespace),
+            role,
             organization: organization.to_owned(),
         }
     }
@@ -215,7 +283,10 @@ impl Presented<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::{Account, ApiToken, Instance};
+    use crate::{
+        access::Path,
+        crd::{AccessPolicy, Account, ApiToken, Instance},
+    };
     use serde_json::{Value, json};
 
     const NOW: &str = "2026-06-01T00:00:00Z";
@@ -278,8 +349,14 @@ mod tests {
         index
     }
 
+    fn verdict(index: &Index, instance: &Key, credential: &str) -> Verdict {
+        let headers = http::HeaderMap::new();
+        let request = Request { method: "GET", path: Path::parse("/topics").ok(), headers: &headers };
+        check(index, instance, credential, &request, NOW.parse().unwrap())
+    }
+
     fn cause(index: &Index, credential: &str) -> Cause {
-        check(index, &eem(), credential, NOW.parse().unwrap()).cause
+        verdict(index, &eem(), credential).cause
     }
 
     fn with_token(change: Value) -> Cause {
@@ -290,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_valid_token_is_let_in_under_its_account() {
-        let verdict = check(&world(), &eem(), &value(), NOW.parse().unwrap());
+        let verdict = verdict(&world(), &eem(), &value());
         assert_eq!(verdict.cause, Cause::Allowed);
         let identity = verdict.identity.unwrap();
         assert_eq!((identity.subject.as_str(), identity.organization.as_str()), ("account:a/x", "acme"));
@@ -349,7 +426,7 @@ mod tests {
     fn a_token_opens_its_own_instance_only_and_only_while_it_admits_its_namespace() {
         let index = world();
         let other = Key { namespace: "a".into(), name: "other".into() };
-        assert_eq!(check(&index, &other, &value(), NOW.parse().unwrap()).cause, Cause::OtherInstance);
+        assert_eq!(verdict(&index, &other, &value()).cause, Cause::OtherInstance);
         let mut gone = world();
         gone.reset::<Instance>(Vec::new());
         assert_eq!(cause(&gone, &value()), Cause::InstanceMissing);
@@ -367,5 +444,89 @@ mod tests {
         {
             assert_eq!(cause.status(), StatusCode::UNAUTHORIZED);
         }
+    }
+
+    fn with_instance(spec: Value) -> Index {
+        let mut index = world();
+        index.apply::<Instance>(serde_json::from_value(object("Instance", "eem", json!({"spec": spec}))).unwrap());
+        index
+    }
+
+    #[test]
+    fn what_a_valid_token_may_not_do_is_forbidden_and_named() {
+        let roles = with_instance(json!({"api": {"authorization": "Roles"}}));
+        let refused = Cause::Refused(access::Cause::NoPermissions);
+        assert_eq!(cause(&roles, &value()), refused);
+        assert_eq!((refused.status(), refused.as_str()), (StatusCode::FORBIDDEN, "NoPermissions"));
+        let excluded = with_instance(json!({"api": {"excluded": [{"paths": ["/topics"], "message": "sign in"}]}}));
+        let verdict = verdict(&excluded, &eem(), &value());
+        assert_eq!(verdict.cause, Cause::Refused(access::Cause::Excluded));
+        assert_eq!(verdict.message.as_deref(), Some("sign in"));
+    }
+
+    #[test]
+    fn a_policy_that_comes_and_goes_takes_effect_at_once() {
+        let mut index = with_instance(json!({"api": {"authorization": "Roles"}}));
+        let policy = json!({"spec": {"instanceRef": {"name": "eem"}, "members": ["account:a/x"], "statements": [
+            {"effect": "Allow", "actions": ["api:read"]},
+        ]}});
+        let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", "p", policy)).unwrap();
+        assert!(index.apply(policy.clone()));
+        assert_eq!(cause(&index, &value()), Cause::Allowed);
+        assert!(!index.apply(policy.clone()));
+        assert!(index.delete(&policy));
+        assert_eq!(cause(&index, &value()), Cause::Refused(access::Cause::NoPermissions));
+    }
+
+    #[test]
+    fn an_instance_with_faults_lets_nobody_in() {
+        let index = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));
+        assert_eq!(cause(&index, &value()), Cause::InstanceInvalid);
+    }
+
+    #[test]
+    fn a_further_instance_judges_by_its_own_rules() {
+        let mut index = world();
+        let strict = json!({"spec": {"api": {"authorization": "Roles"}}});
+        index.apply::<Instance>(serde_json::from_value(object("Instance", "strict", strict)).unwrap());
+        let strict = Key { namespace: "a".into(), name: "strict".into() };
+        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::OtherInstance);
+        index.apply(token(json!({"spec": {"audiences": [{"name": "strict"}]}})));
+        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::Refused(access::Cause::NoPermissions));
+        assert_eq!(cause(&index, &value()), Cause::Allowed);
+    }
+
+    #[test]
+    fn groups_that_were_stamped_too_long_ago_do_not_count() {
+        let mut index = with_instance(json!({
+            "ceiling": "Members", "members": [{"subject": "group:ops", "role": "viewer"}], "tokens": {"groupsMaxAge": "30d"},
+        }));
+        let mut stamped = |at: &str| {
+            index.apply(token(json!({
+                "metadata": {"annotations": {"tokenry.dev/owner-groups": "7\nops"}},
+                "spec": {"owner": "user:alice"},
+                "status": {"owner": {"subject": "user:alice", "stamp": "7", "stampedAt": at}},
+            })));
+            cause(&index, &value())
+        };
+        assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
+        assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(access::Cause::OwnerRemoved));
+    }
+
+    #[test]
+    fn an_explanation_is_the_verdict_and_all_that_led_to_it() {
+        let index = with_instance(json!({"api": {"authorization": "Roles"}}));
+        let headers = http::HeaderMap::new();
+        let request = Request { method: "GET", path: Path::parse("/topics").ok(), headers: &headers };
+        let token = Key { namespace: "a".into(), name: "x".into() };
+        let (verdict, trail) = explain(&index, &eem(), &token, &request, NOW.parse().unwrap()).unwrap();
+        assert_eq!(verdict.cause, cause(&index, &value()));
+        assert_eq!(
+            (trail[0].passed, &*trail[0].text, &*trail[0].object),
+            (true, "generation 1: valid", "ApiToken a/x")
+        );
+        assert!(!trail.last().unwrap().passed);
+        let nobody = Key { namespace: "a".into(), name: "y".into() };
+        assert_eq!(explain(&index, &eem(), &nobody, &request, NOW.parse().unwrap()), None);
     }
 }

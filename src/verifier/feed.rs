@@ -8,7 +8,7 @@ use kube::{Client, runtime::watcher::Event};
 
 use super::{Judge, index::Indexed};
 use crate::{
-    crd::{Account, ApiToken, Instance},
+    crd::{AccessPolicy, Account, ApiToken, Instance},
     outside::{Scope, Tasks},
 };
 
@@ -17,6 +17,7 @@ pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tas
     tasks.endless("the watch of instances", feed(scope.watch::<Instance>(client), judge.clone()));
     tasks.endless("the watch of accounts", feed(scope.watch::<Account>(client), judge.clone()));
     tasks.endless("the watch of tokens", feed(scope.watch::<ApiToken>(client), judge.clone()));
+    tasks.endless("the watch of policies", feed(scope.watch::<AccessPolicy>(client), judge.clone()));
     tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client), judge.clone()));
 }
 

@@ -14,8 +14,7 @@ use axum::{
 };
 
 use super::{
-    Judge,
-    audit::{self, Asked},
+    Asked, Judge, audit,
     check::{Cause, Verdict},
     index::Key,
 };
@@ -38,21 +37,22 @@ pub fn router(judge: Arc<Judge>) -> Router {
 }
 
 async fn authorize(State(judge): State<Arc<Judge>>, uri: Uri, method: Method, headers: HeaderMap) -> Response {
-    let (instance, rest) = target(uri.path());
-    let asked = Asked::of(&headers, &method, rest);
-    let verdict = judge.judge(&instance, &headers).await;
+    let (instance, appended) = target(&uri);
+    let asked = Asked::of(&headers, &method, appended.as_deref());
+    let verdict = judge.judge(&instance, &asked, &headers).await;
     audit::write(&instance, &asked, &verdict);
     answer(&verdict)
 }
 
-/// The Instance that a path names, and what is behind. Taken as it is written: no name has anything to decode, and what a
-/// caller wrote behind it may be no text at all.
-fn target(path: &str) -> (Key, &str) {
-    let mut parts = path.splitn(7, '/').skip(3);
+/// The Instance that a path names, and the path with its query that a proxy has appended, if it has. Taken as it is written:
+/// no name has anything to decode, and what a caller wrote behind it may be no text at all.
+fn target(uri: &Uri) -> (Key, Option<String>) {
+    let whole = uri.path_and_query().map_or("", |whole| whole.as_str());
+    let mut parts = whole.splitn(7, '/').skip(3);
     let mut next = || parts.next().unwrap_or_default();
     let instance = Key { namespace: next().to_owned(), name: next().to_owned() };
     let _authorize = next();
-    (instance, next())
+    (instance, parts.next().map(|rest| format!("/{rest}")))
 }
 
 fn answer(verdict: &Verdict) -> Response {
@@ -67,7 +67,7 @@ fn answer(verdict: &Verdict) -> Response {
         }
         (_, StatusCode::FORBIDDEN) => {
             let told = r#"Bearer realm="tokenry", error="insufficient_scope""#;
-            (status, uncached, challenge(told), error("insufficient_scope")).into_response()
+            (status, uncached, challenge(told), refusal(verdict)).into_response()
         }
         _ => (status, uncached, [(RETRY_AFTER, HeaderValue::from_static("1"))], error("temporarily_unavailable"))
             .into_response(),
@@ -83,6 +83,13 @@ fn error(code: &'static str) -> impl IntoResponse {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{{\"error\":\"{code}\"}}\n"))
 }
 
+/// What a caller is told who is known and may not do that.
+fn refusal(verdict: &Verdict) -> impl IntoResponse {
+    let message = verdict.message.as_deref().or(verdict.cause.hint());
+    let told = serde_json::json!({"error": "insufficient_scope", "error_description": message});
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{told}\n"))
+}
+
 fn identity(verdict: &Verdict) -> HeaderMap {
     let identity = verdict.identity.as_ref();
     let value =
@@ -91,7 +98,7 @@ fn identity(verdict: &Verdict) -> HeaderMap {
     [
         (SUBJECT, subject.clone()),
         (TOKEN_ID, value(identity.map(|identity| identity.id.as_str()))),
-        (ROLE, value(None)),
+        (ROLE, value(identity.and_then(|identity| identity.role.as_deref()))),
         (ORGANIZATION, value(identity.map(|identity| identity.organization.as_str()))),
         (USER, subject),
     ]
@@ -106,12 +113,15 @@ mod tests {
 
     #[test]
     fn a_path_names_the_instance_and_what_is_behind() {
-        let of = |path| {
-            let (instance, rest) = target(path);
+        let of = |path: &'static str| {
+            let (instance, rest) = target(&Uri::from_static(path));
             (instance.namespace, instance.name, rest)
         };
-        assert_eq!(of("/v1/instances/a/eem/authorize"), ("a".into(), "eem".into(), ""));
-        assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), ("a".into(), "eem".into(), "x/%ff"));
+        let eem = |rest: Option<&str>| ("a".into(), "eem".into(), rest.map(str::to_owned));
+        assert_eq!(of("/v1/instances/a/eem/authorize"), eem(None));
+        assert_eq!(of("/v1/instances/a/eem/authorize/"), eem(Some("/")));
+        assert_eq!(of("/v1/instances/a/eem/authorize//x?a=/b"), eem(Some("//x?a=/b")));
+        assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), eem(Some("/x/%ff")));
     }
 
     #[test]
@@ -120,13 +130,14 @@ mod tests {
             token: Key { namespace: "a".into(), name: "x".into() },
             id: "7Hq0x".into(),
             subject: "account:a/x".into(),
+            role: Some("viewer".into()),
             organization: "acme".into(),
         };
-        let answer = answer(&Verdict { cause: Cause::Allowed, identity: Some(identity) });
+        let answer = answer(&Verdict { identity: Some(identity), ..Cause::Allowed.into() });
         assert_eq!(answer.status(), StatusCode::OK);
         let said = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER]
             .map(|name| answer.headers()[name].to_str().unwrap().to_owned());
-        assert_eq!(said, ["account:a/x", "7Hq0x", "", "acme", "account:a/x"]);
+        assert_eq!(said, ["account:a/x", "7Hq0x", "viewer", "acme", "account:a/x"]);
     }
 
     #[test]

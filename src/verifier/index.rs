@@ -2,10 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    crd::{Account, ApiToken, Instance, api_token::BoundAccount},
+    access::{self, Policy, Rules},
+    crd::{
+        AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef,
+        api_token::{ApiTokenSpec, BoundAccount},
+        name,
+    },
     outside::watch::NamespaceMeta,
     token::Record,
 };
@@ -29,8 +35,10 @@ impl Key {
 /// A token, reduced to the parts that a verdict depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEntry {
-    /// The Instance that it opens.
-    pub instance: Key,
+    /// The Instances that it opens: its own, and further ones.
+    pub instances: Vec<Key>,
+    /// What it says of whose it is and what it may do. Nothing of its life is in it.
+    pub token: ApiToken,
     /// The account that it is bound to.
     pub account: Option<BoundAccount>,
     /// Whether it is to be accepted.
@@ -39,19 +47,42 @@ pub struct TokenEntry {
     pub revoked: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// When the groups of its owner were stamped, as far as an operator has seen it.
+    pub stamped_at: Option<Timestamp>,
     /// Its generations.
     pub records: Vec<Record>,
 }
 
 /// An account, reduced to the parts that a verdict depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccountEntry {
+    /// What it says of what it may do.
+    pub account: Account,
+
     /// Its uid.
     pub uid: String,
     /// Whether its tokens are to be accepted.
     pub active: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+}
+
+/// An Instance, and its rules ready to be asked; faults where it cannot be gone by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceEntry {
+    /// The Instance.
+    pub instance: Instance,
+    /// What it says of requests, and of who may make them.
+    pub rules: Result<Rules, Vec<Fault>>,
+}
+
+/// A policy, and the Instance that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyEntry {
+    /// The Instance.
+    pub instance: Key,
+    /// The policy, ready to be asked.
+    pub policy: Policy,
 }
 
 /// Everything a verdict depends on.
@@ -61,7 +92,10 @@ pub struct Index {
     /// Ids are looked up here. Two tokens with one id are possible only where someone wrote a status by hand.
     ids: HashMap<String, BTreeSet<Key>>,
     accounts: HashMap<Key, AccountEntry>,
-    instances: HashMap<Key, Instance>,
+    instances: HashMap<Key, InstanceEntry>,
+    policies: HashMap<Key, PolicyEntry>,
+    /// The policies of an Instance are looked up here.
+    policies_of: HashMap<Key, BTreeSet<Key>>,
     namespaces: HashMap<Key, BTreeMap<String, String>>,
 }
 
@@ -78,8 +112,19 @@ impl Index {
     }
 
     /// An Instance.
-    pub fn instance(&self, key: &Key) -> Option<&Instance> {
+    pub fn instance(&self, key: &Key) -> Option<&InstanceEntry> {
         self.instances.get(key)
+    }
+
+    /// The policies of an Instance.
+    pub fn policies<'a>(&'a self, instance: &Key) -> impl Iterator<Item = &'a Policy> + use<'a> {
+        let keys = self.policies_of.get(instance).into_iter().flatten();
+        keys.filter_map(|key| self.policies.get(key).map(|entry| &entry.policy))
+    }
+
+    /// A token.
+    pub fn token(&self, key: &Key) -> Option<&TokenEntry> {
+        self.tokens.get(key)
     }
 
     /// The labels of a namespace.
@@ -147,15 +192,23 @@ impl Indexed for ApiToken {
 
     fn reduce(self) -> TokenEntry {
         let namespace = self.namespace().unwrap_or_default();
-        let status = self.status.unwrap_or_default();
-        let wanted = &self.spec.instance_ref;
+        let status = self.status.clone().unwrap_or_default();
+        let key = |wanted: &InstanceRef| Key {
+            namespace: wanted.namespace_or(&namespace).to_owned(),
+            name: wanted.name.to_string(),
+        };
+        let instances = [&self.spec.instance_ref].into_iter().chain(&self.spec.audiences).map(key).collect();
+        let stamp = access::stamp(&self).map(str::to_owned);
+        let seen = status.owner.filter(|seen| seen.stamp == stamp);
         TokenEntry {
-            instance: Key { namespace: wanted.namespace_or(&namespace).to_owned(), name: wanted.name.to_string() },
+            instances,
             account: status.account,
             active: self.spec.active,
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
+            stamped_at: seen.and_then(|seen| seen.stamped_at).map(|at| at.0),
             records: status.records,
+            token: claims(self),
         }
     }
 
@@ -165,15 +218,66 @@ impl Indexed for ApiToken {
 
     fn changed(index: &mut Index, key: &Key, old: Option<&TokenEntry>, new: Option<&TokenEntry>) {
         for record in old.iter().flat_map(|token| &token.records) {
-            if let Entry::Occupied(mut keys) = index.ids.entry(record.id.clone()) {
-                keys.get_mut().remove(key);
-                if keys.get().is_empty() {
-                    keys.remove();
-                }
-            }
+            unlist(&mut index.ids, &record.id, key);
         }
         for record in new.iter().flat_map(|token| &token.records) {
             index.ids.entry(record.id.clone()).or_default().insert(key.clone());
+        }
+    }
+}
+
+/// Takes a key off the list of `under`, and the list away with its last.
+fn unlist<L: Clone + Eq + std::hash::Hash>(lists: &mut HashMap<L, BTreeSet<Key>>, under: &L, key: &Key) {
+    if let Entry::Occupied(mut keys) = lists.entry(under.clone()) {
+        keys.get_mut().remove(key);
+        if keys.get().is_empty() {
+            keys.remove();
+        }
+    }
+}
+
+/// A token with nothing but what access asks of it: so that it is seen whether anything of that has changed.
+fn claims(token: ApiToken) -> ApiToken {
+    let ApiToken { metadata, spec, .. } = token;
+    let mut claims = ApiToken::new(
+        metadata.name.as_deref().unwrap_or_default(),
+        ApiTokenSpec {
+            audiences: Vec::new(),
+            display_name: None,
+            description: None,
+            expiry: None,
+            rotation: None,
+            regenerate: None,
+            secret: None,
+            restart: Vec::new(),
+            ..spec
+        },
+    );
+    claims.metadata.namespace = metadata.namespace;
+    let stamp = metadata.annotations.into_iter().flatten().filter(|(key, _)| key == name::OWNER_GROUPS);
+    claims.metadata.annotations = Some(stamp.collect());
+    claims
+}
+
+impl Indexed for AccessPolicy {
+    type Kept = PolicyEntry;
+
+    fn reduce(self) -> PolicyEntry {
+        let namespace = self.namespace().unwrap_or_default();
+        let instance = Key { namespace, name: self.spec.instance_ref.name.to_string() };
+        PolicyEntry { instance, policy: Policy::of(&self) }
+    }
+
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, PolicyEntry> {
+        &mut index.policies
+    }
+
+    fn changed(index: &mut Index, key: &Key, old: Option<&PolicyEntry>, new: Option<&PolicyEntry>) {
+        if let Some(old) = old {
+            unlist(&mut index.policies_of, &old.instance, key);
+        }
+        if let Some(new) = new {
+            index.policies_of.entry(new.instance.clone()).or_default().insert(key.clone());
         }
     }
 }
@@ -182,10 +286,14 @@ impl Indexed for Account {
     type Kept = AccountEntry;
 
     fn reduce(self) -> AccountEntry {
+        let Self { metadata, spec, .. } = self;
+        let mut account = Self::new(metadata.name.as_deref().unwrap_or_default(), spec);
+        account.metadata.namespace = metadata.namespace;
         AccountEntry {
-            deleting: self.metadata.deletion_timestamp.is_some(),
-            uid: self.metadata.uid.unwrap_or_default(),
-            active: self.spec.active,
+            deleting: metadata.deletion_timestamp.is_some(),
+            uid: metadata.uid.unwrap_or_default(),
+            active: account.spec.active,
+            account,
         }
     }
 
@@ -195,9 +303,9 @@ impl Indexed for Account {
 }
 
 impl Indexed for Instance {
-    type Kept = Instance;
+    type Kept = InstanceEntry;
 
-    fn reduce(mut self) -> Instance {
+    fn reduce(mut self) -> InstanceEntry {
         // A verdict depends on the spec and the name alone.
         self.status = None;
         self.metadata = kube::core::ObjectMeta {
@@ -205,10 +313,10 @@ impl Indexed for Instance {
             namespace: self.metadata.namespace,
             ..Default::default()
         };
-        self
+        InstanceEntry { rules: Rules::of(&self), instance: self }
     }
 
-    fn shelf(index: &mut Index) -> &mut HashMap<Key, Instance> {
+    fn shelf(index: &mut Index) -> &mut HashMap<Key, InstanceEntry> {
         &mut index.instances
     }
 }

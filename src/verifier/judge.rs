@@ -15,18 +15,22 @@ use tokio::{
 };
 
 use super::{
+    Asked,
     check::{Cause, Verdict, check},
     credential,
     index::{Index, Key},
 };
-use crate::outside::{Clock, metrics::Metrics};
+use crate::{
+    access::Request,
+    outside::{Clock, metrics::Metrics},
+};
 
 /// How long a verdict is held back for news.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Requests that may wait at the same time. One more is refused at once: ids can be made up.
 const WAITING: usize = 256;
 /// Kinds that have to be read before anything can be judged.
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 /// The index, and those who wait for it to change.
 pub struct Judge {
@@ -70,24 +74,24 @@ impl Judge {
         if missing == 0 { Ok(()) } else { Err(format!("waiting for the first list of {missing} kinds")) }
     }
 
-    /// Judges a request to the Instance that `instance` names, by the credential in its headers.
+    /// Judges a request for `asked` to the Instance that `instance` names, by the credential in its headers.
     ///
     /// An id that no record has, with a right checksum, may have been minted just now: it waits up to a second for the
     /// index to change.
-    pub async fn judge(&self, instance: &Key, headers: &HeaderMap) -> Verdict {
+    pub async fn judge(&self, instance: &Key, asked: &Asked, headers: &HeaderMap) -> Verdict {
         let verdict = match credential::find(headers) {
             _ if self.ready().is_err() => Cause::NotSynced.into(),
             Err(cause) => cause.into(),
-            Ok(credential) => self.patiently(instance, credential).await,
+            Ok(credential) => self.patiently(instance, credential, &asked.request(headers)).await,
         };
         self.metrics.verdict(verdict.cause.status().as_u16(), verdict.cause.as_str());
         verdict
     }
 
-    async fn patiently(&self, instance: &Key, credential: &str) -> Verdict {
+    async fn patiently(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {
         // Subscribed before the first look, so that no change falls in between.
         let mut changes = self.changes.subscribe();
-        let verdict = self.look(instance, credential);
+        let verdict = self.look(instance, credential, request);
         let place = if verdict.cause.may_be_news() { self.waiting.try_acquire().ok() } else { None };
         if place.is_none() {
             return verdict;
@@ -96,15 +100,15 @@ impl Judge {
         let mut verdict = verdict;
         while verdict.cause.may_be_news() {
             match tokio::time::timeout_at(end, changes.changed()).await {
-                Ok(Ok(())) => verdict = self.look(instance, credential),
+                Ok(Ok(())) => verdict = self.look(instance, credential, request),
                 Ok(Err(_)) | Err(_) => break,
             }
         }
         verdict
     }
 
-    fn look(&self, instance: &Key, credential: &str) -> Verdict {
-        check(&self.index.read().expect("no change panics"), instance, credential, self.clock.now())
+    fn look(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {
+        check(&self.index.read().expect("no change panics"), instance, credential, request, self.clock.now())
     }
 }
 
@@ -126,6 +130,11 @@ mod tests {
 
     fn eem() -> Key {
         Key { namespace: "a".into(), name: "eem".into() }
+    }
+
+    async fn cause(judge: &Judge, headers: &HeaderMap) -> Cause {
+        let asked = Asked { method: Some("GET".into()), target: Some("/".into()) };
+        judge.judge(&eem(), &asked, headers).await.cause
     }
 
     fn presenting(value: &str) -> HeaderMap {
@@ -165,7 +174,7 @@ mod tests {
         let judge = judge();
         let asked = tokio::spawn({
             let judge = judge.clone();
-            async move { judge.judge(&eem(), &presenting(&value())).await.cause }
+            async move { cause(&judge, &presenting(&value())).await }
         });
         tokio::time::sleep(Duration::from_millis(900)).await;
         teach(&judge, &value());
@@ -175,7 +184,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_nobody_ever_hears_of_is_refused_after_a_second() {
         let start = Instant::now();
-        assert_eq!(judge().judge(&eem(), &presenting(&value())).await.cause, Cause::Unknown);
+        assert_eq!(cause(&judge(), &presenting(&value())).await, Cause::Unknown);
         assert_eq!(start.elapsed().as_secs(), 1);
     }
 
@@ -184,7 +193,7 @@ mod tests {
         let judge = judge();
         let all = judge.waiting.try_acquire_many(WAITING as u32).unwrap();
         let start = Instant::now();
-        assert_eq!(judge.judge(&eem(), &presenting(&value())).await.cause, Cause::Unknown);
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Unknown);
         assert_eq!(start.elapsed().as_secs(), 0);
         drop(all);
     }
@@ -193,7 +202,7 @@ mod tests {
     async fn nothing_is_judged_before_everything_was_read() {
         let judge = Judge::new(Arc::new(SystemClock), Arc::default());
         teach(&judge, &value());
-        assert_eq!(judge.judge(&eem(), &presenting(&value())).await.cause, Cause::NotSynced);
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::NotSynced);
         assert!(judge.ready().is_err());
     }
 }

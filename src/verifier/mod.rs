@@ -8,14 +8,17 @@
 //! It holds digests, times and names, never a plaintext, and has no right to read any Secret.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
 
+mod asked;
 pub mod audit;
 pub mod check;
 pub mod credential;
+pub mod explain;
 mod feed;
 mod forward_auth;
 pub mod index;
 mod judge;
 
+pub use asked::Asked;
 use std::{io, sync::Arc};
 
 use kube::Client;

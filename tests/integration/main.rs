@@ -16,6 +16,7 @@ mod proxy;
 #[path = "../shared/readme.rs"]
 mod readme;
 mod release;
+mod requests;
 mod rest;
 mod restart;
 mod secrecy;

@@ -12,7 +12,7 @@ use crate::harness::root;
 const ROOMS: [(&str, &[&str]); 10] = [
     ("token", &[]),
     ("crd", &["token"]),
-    ("access", &["crd"]),
+    ("access", &["crd", "token"]),
     ("exposure", &["crd"]),
     ("outside", &["crd", "token"]),
     ("controller", &["access", "crd", "exposure", "outside", "token"]),

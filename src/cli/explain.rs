@@ -1,0 +1,70 @@
+//! `tokenry explain`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{
+    outside::{Clock, SystemClock, connect},
+    verifier::{
+        check::{Cause, Verdict},
+        explain::{Answer, Question, ask},
+        index::Key,
+    },
+};
+
+#[derive(Args)]
+pub struct Explain {
+    /// Name of the ApiToken
+    token: String,
+    /// Namespace of the ApiToken; left out: that of the current context
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// The Instance that the request goes to, as NAME or NAMESPACE/NAME; left out: the token's own
+    #[arg(long)]
+    instance: Option<String>,
+    /// Method of the request
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// Path of the request
+    #[arg(long)]
+    path: String,
+    /// Organization that the request names in a header
+    #[arg(long)]
+    organization: Option<String>,
+    /// Project that the request names in a header
+    #[arg(long)]
+    project: Option<String>,
+}
+
+impl Explain {
+    /// Prints the chain of reasons. Success: the request is let in.
+    pub fn main(self) -> Result<ExitCode, String> {
+        let (verdict, trail) = super::block_on(self.ask())?;
+        for step in trail {
+            println!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
+        }
+        println!("{}", conclusion(&verdict));
+        Ok(if verdict.cause == Cause::Allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn ask(self) -> Result<Answer, String> {
+        let client = connect::client().await?;
+        let namespace = self.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let instance = self.instance.map(|given| match given.split_once('/') {
+            Some((namespace, name)) => Key { namespace: namespace.into(), name: name.into() },
+            None => Key { namespace: namespace.clone(), name: given },
+        });
+        let Self { token, method, path, organization, project, .. } = self;
+        let question =
+            Question { token: Key { namespace, name: token }, instance, method, path, organization, project };
+        ask(&client, &question, SystemClock.now()).await
+    }
+}
+
+fn conclusion(verdict: &Verdict) -> String {
+    let role = verdict.identity.as_ref().and_then(|identity| identity.role.as_deref());
+    let by = role.map_or(String::new(), |role| format!(", effective role {role}"));
+    let word = if verdict.cause == Cause::Allowed { "allowed" } else { "refused" };
+    format!("{word}: {} {}{by}", verdict.cause.status().as_u16(), verdict.cause)
+}
