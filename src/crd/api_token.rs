@@ -420,6 +420,13 @@ pub struct ApiTokenStatus {
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
+    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at most once
+    /// an hour.
+    // The operator reads it and leaves it alone.
+    #[serde(default, rename = "use", skip_serializing_if = "is_not_ours")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
+    pub used: Vec<Use>,
     /// What the token may do now, and what holds it to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
@@ -456,6 +463,22 @@ pub struct BoundAccount {
     pub name: String,
     /// Uid of the account.
     pub uid: String,
+}
+
+fn is_not_ours(_: &[Use]) -> bool {
+    true
+}
+
+/// When a generation was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Use {
+    /// The generation.
+    pub generation: i64,
+    /// When it was used for the first time.
+    pub first_used_at: Time,
+    /// When it was used last, to within an hour.
+    pub last_used_at: Time,
 }
 
 /// What a token may do now.

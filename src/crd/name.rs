@@ -5,6 +5,8 @@ use crate::token::Digest;
 
 /// The field manager of every write, and the value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tokenry";
+/// The field manager of the verifier, for the little that it writes.
+pub const VERIFIER: &str = "tokenry-verifier";
 /// Label on every object that Tokenry makes (recommended Kubernetes labels).
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Label that holds the uid of the owner: its name can be longer than a label's value.

@@ -14,7 +14,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::{Clock, Refusal, metrics::Metrics, replaced::Replaced};
-use crate::crd::{SealedSecret, name};
+use crate::{
+    crd::{ApiToken, SealedSecret, api_token::Use, name},
+    token::{Digest, format},
+};
 
 /// What stands now, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +175,34 @@ impl Writer {
             self.replaced.add(&receipt.uid, version);
         }
         Ok(receipt)
+    }
+
+    /// Says when a token was used: the one part of a status that is the verifier's. What it said before and leaves out now is
+    /// removed.
+    pub async fn used(&self, namespace: &str, name: &str, used: &[Use]) -> Result<Receipt, Refusal> {
+        let body = json!({
+            "apiVersion": ApiToken::api_version(&()), "kind": ApiToken::kind(&()), "status": { "use": used },
+        });
+        let params = PatchParams::apply(name::VERIFIER).force();
+        let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
+        self.send::<ApiToken>("use", request.patch_subresource("status", name, &params, &Patch::Apply(body))).await
+    }
+
+    /// Tries to write a record into the status of a token, without any effect.
+    ///
+    /// # Errors
+    /// It would not be done.
+    pub async fn forge(&self, namespace: &str, name: &str) -> Result<(), Refusal> {
+        let never = Timestamp::UNIX_EPOCH.to_string();
+        let record = json!({
+            "generation": 1, "id": "0".repeat(format::ID), "sha256": Digest::of("").to_string(), "state": "Expired",
+            "createdAt": never, "expiresAt": never,
+        });
+        let params =
+            PatchParams { dry_run: true, field_manager: Some(name::VERIFIER.into()), ..PatchParams::default() };
+        let body = Patch::Merge(json!({ "status": { "records": [record] } }));
+        let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
+        self.send::<ApiToken>("forge", request.patch_subresource("status", name, &params, &body)).await.map(|_| ())
     }
 
     /// Deletes an object that is still as it was seen. One that is gone already is as good.

@@ -138,7 +138,9 @@ impl fmt::Display for Cause {
 pub struct Identity {
     /// The token.
     pub token: Key,
-    /// The public id of the generation presented.
+    /// The generation presented.
+    pub generation: i64,
+    /// Its public id.
     pub id: String,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
@@ -272,6 +274,7 @@ impl Presented<'_> {
         let organization = self.index.instance(self.instance).map_or("", |entry| entry.instance.organization());
         Identity {
             token: self.key.clone(),
+            generation: self.record.generation,
             id: self.record.id.clone(),
             subject: format!("account:{}/{account}", self.key.namespace),
             role,

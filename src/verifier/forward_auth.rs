@@ -128,6 +128,7 @@ mod tests {
     fn every_identity_header_is_there_also_without_a_value() {
         let identity = Identity {
             token: Key { namespace: "a".into(), name: "x".into() },
+            generation: 1,
             id: "7Hq0x".into(),
             subject: "account:a/x".into(),
             role: Some("viewer".into()),

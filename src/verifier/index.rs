@@ -9,7 +9,7 @@ use crate::{
     access::{self, Policy, Rules},
     crd::{
         AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef,
-        api_token::{ApiTokenSpec, BoundAccount},
+        api_token::{ApiTokenSpec, BoundAccount, Use},
         name,
     },
     outside::watch::NamespaceMeta,
@@ -49,6 +49,8 @@ pub struct TokenEntry {
     pub deleting: bool,
     /// When the groups of its owner were stamped, as far as an operator has seen it.
     pub stamped_at: Option<Timestamp>,
+    /// When they were used, as far as status says.
+    pub used: Vec<Use>,
     /// Its generations.
     pub records: Vec<Record>,
 }
@@ -120,6 +122,11 @@ impl Index {
     pub fn policies<'a>(&'a self, instance: &Key) -> impl Iterator<Item = &'a Policy> + use<'a> {
         let keys = self.policies_of.get(instance).into_iter().flatten();
         keys.filter_map(|key| self.policies.get(key).map(|entry| &entry.policy))
+    }
+
+    /// Some token.
+    pub fn any_token(&self) -> Option<&Key> {
+        self.tokens.keys().next()
     }
 
     /// A token.
@@ -207,6 +214,7 @@ impl Indexed for ApiToken {
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
             stamped_at: seen.and_then(|seen| seen.stamped_at).map(|at| at.0),
+            used: status.used,
             records: status.records,
             token: claims(self),
         }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,9 @@ use super::{
     Asked,
     check::{Cause, Verdict, check},
     credential,
-    index::{Index, Key},
+    guard::MISSING,
+    index::{Index, Key, TokenEntry},
+    usage::Usage,
 };
 use crate::{
     access::Request,
@@ -37,19 +39,23 @@ pub struct Judge {
     index: RwLock<Index>,
     changes: watch::Sender<u64>,
     synced: AtomicUsize,
+    guarded: AtomicBool,
     waiting: Semaphore,
+    usage: Usage,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
 
 impl Judge {
     /// A judge who knows of nothing yet.
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, usage: Usage) -> Self {
         Self {
             index: RwLock::default(),
             changes: watch::Sender::new(0),
             synced: AtomicUsize::new(0),
+            guarded: AtomicBool::new(true),
             waiting: Semaphore::new(WAITING),
+            usage,
             clock,
             metrics,
         }
@@ -68,10 +74,28 @@ impl Judge {
         self.synced.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether there is anything to judge by; an error says what is missing.
+    /// Whether it has all to judge by, and could not write records; an error says what is missing.
     pub fn ready(&self) -> Result<(), String> {
-        let missing = KINDS.saturating_sub(self.synced.load(Ordering::SeqCst));
-        if missing == 0 { Ok(()) } else { Err(format!("waiting for the first list of {missing} kinds")) }
+        match self.unread() {
+            0 if self.guarded.load(Ordering::SeqCst) => Ok(()),
+            0 => Err(MISSING.into()),
+            kinds => Err(format!("waiting for the first list of {kinds} kinds")),
+        }
+    }
+
+    /// How many kinds have not been read yet.
+    fn unread(&self) -> usize {
+        KINDS.saturating_sub(self.synced.load(Ordering::SeqCst))
+    }
+
+    /// Whether something keeps this verifier from writing records.
+    pub fn set_guarded(&self, guarded: bool) {
+        self.guarded.store(guarded, Ordering::SeqCst);
+    }
+
+    /// Some token.
+    pub fn any_token(&self) -> Option<Key> {
+        self.index.read().expect("no change panics").any_token().cloned()
     }
 
     /// Judges a request for `asked` to the Instance that `instance` names, by the credential in its headers.
@@ -80,12 +104,25 @@ impl Judge {
     /// index to change.
     pub async fn judge(&self, instance: &Key, asked: &Asked, headers: &HeaderMap) -> Verdict {
         let verdict = match credential::find(headers) {
-            _ if self.ready().is_err() => Cause::NotSynced.into(),
+            _ if self.unread() > 0 => Cause::NotSynced.into(),
             Err(cause) => cause.into(),
             Ok(credential) => self.patiently(instance, credential, &asked.request(headers)).await,
         };
         self.metrics.verdict(verdict.cause.status().as_u16(), verdict.cause.as_str());
+        if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
+            self.usage.note(&identity.token, identity.generation, self.clock.now());
+        }
         verdict
+    }
+
+    /// What was used.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// What `look` makes of a token; nothing where there is no such token.
+    pub fn look_at<T>(&self, token: &Key, look: impl FnOnce(&TokenEntry) -> Option<T>) -> Option<T> {
+        look(self.index.read().expect("no change panics").token(token)?)
     }
 
     async fn patiently(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {
@@ -123,7 +160,7 @@ mod tests {
     use serde_json::json;
 
     fn judge() -> Arc<Judge> {
-        let judge = Judge::new(Arc::new(SystemClock), Arc::default());
+        let judge = Judge::new(Arc::new(SystemClock), Arc::default(), Usage::new().0);
         (0..KINDS).for_each(|_| judge.synced());
         Arc::new(judge)
     }
@@ -200,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_judged_before_everything_was_read() {
-        let judge = Judge::new(Arc::new(SystemClock), Arc::default());
+        let judge = Judge::new(Arc::new(SystemClock), Arc::default(), Usage::new().0);
         teach(&judge, &value());
         assert_eq!(cause(&judge, &presenting(&value())).await, Cause::NotSynced);
         assert!(judge.ready().is_err());

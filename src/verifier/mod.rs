@@ -5,7 +5,8 @@
 //!                   in memory  pure    waits    HTTP
 //! ```
 //!
-//! It holds digests, times and names, never a plaintext, and has no right to read any Secret.
+//! It holds digests, times and names, never a plaintext, and has no right to read any Secret. All that it writes is when
+//! tokens were used.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
 
 mod asked;
@@ -15,8 +16,10 @@ pub mod credential;
 pub mod explain;
 mod feed;
 mod forward_auth;
+mod guard;
 pub mod index;
 mod judge;
+mod usage;
 
 pub use asked::Asked;
 use std::{io, sync::Arc};
@@ -25,7 +28,8 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::outside::{Clock, Scope, Tasks, metrics::Metrics, server};
+use crate::outside::{Clock, Scope, Tasks, Writer, metrics::Metrics, server};
+use usage::Usage;
 
 pub use judge::Judge;
 
@@ -48,8 +52,12 @@ pub struct Options {
 /// A task ended that should not have.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let judge = Arc::new(Judge::new(clock, metrics.clone()));
+    let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
+    let (usage, news) = Usage::new();
+    let judge = Arc::new(Judge::new(clock, metrics.clone(), usage));
     let mut tasks = Tasks::new(options.stop.clone());
+    tasks.endless("the writer of uses", usage::write(judge.clone(), writer.clone(), news));
+    tasks.endless("the guard", guard::watch(judge.clone(), writer));
     feed::start(&client, &options.scope, &judge, &mut tasks);
     let ready = judge.clone();
     let router = server::probes(metrics, move || ready.ready()).merge(forward_auth::router(judge));

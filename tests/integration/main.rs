@@ -12,6 +12,7 @@ mod instance;
 mod life;
 mod once;
 mod preconditions;
+mod products;
 mod proxy;
 #[path = "../shared/readme.rs"]
 mod readme;

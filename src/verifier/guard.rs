@@ -1,0 +1,52 @@
+//! Whether anything keeps this verifier from writing records: whoever can write a digest can mint.
+//!
+//! Its right to say when tokens were used is one to write their whole status; only the admission policies hold it to its part.
+//! So it tries to write a record, without any effect, and is not ready while that would be done.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Judge;
+use crate::outside::{Refusal, Writer};
+
+/// How often it is tried.
+const EVERY: Duration = Duration::from_secs(60);
+/// How soon again while there is no token to try it with.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Why a verifier is not ready.
+pub const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission policies \
+     (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
+
+/// Tries it now and then, for ever.
+pub async fn watch(judge: Arc<Judge>, writer: Writer) {
+    loop {
+        let found = match judge.any_token() {
+            None => None,
+            Some(token) => verdict(writer.forge(&token.namespace, &token.name).await),
+        };
+        found.into_iter().for_each(|guarded| judge.set_guarded(guarded));
+        tokio::time::sleep(if found.is_some() { EVERY } else { SOON }).await;
+    }
+}
+
+/// Whether it was refused to do it; nothing where there is no telling.
+fn verdict(answer: Result<(), Refusal>) -> Option<bool> {
+    match answer {
+        Ok(()) => Some(false),
+        Err(Refusal::Forbidden(_) | Refusal::Invalid(_)) => Some(true),
+        Err(Refusal::Stale | Refusal::Gone | Refusal::Unavailable(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_says_that_it_is_guarded() {
+        assert_eq!(verdict(Ok(())), Some(false));
+        assert_eq!(verdict(Err(Refusal::Forbidden(String::new()))), Some(true));
+        assert_eq!(verdict(Err(Refusal::Gone)), None);
+        assert_eq!(verdict(Err(Refusal::Unavailable(String::new()))), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! When tokens were last used: kept in memory, and written to `status.use` now and then.
+//!
+//! The first use of a generation is written at once, later ones at most once an hour for each token: a busy token costs no
+//! writes. Several verifiers tell of what each has seen; whoever finds in status what it would say writes nothing.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::mpsc;
+
+use super::{Judge, index::Key};
+use crate::{crd::api_token::Use, outside::Writer};
+
+/// Uses of one token that are not its first are written at most so often.
+const SELDOM: SignedDuration = SignedDuration::from_hours(1);
+/// Tokens whose use waits to be written, at most. One more is told of at its next use.
+const WAITING: usize = 1024;
+
+/// What was used, as far as it may be news.
+pub struct Usage {
+    /// For each token: the generation that was used last, and when that was handed on.
+    told: Mutex<HashMap<Key, (i64, Timestamp)>>,
+    news: mpsc::Sender<News>,
+}
+
+/// A use that is worth writing.
+pub type News = (Key, i64, Timestamp);
+
+impl Usage {
+    /// Nothing was used yet; and where the news come out.
+    pub fn new() -> (Self, mpsc::Receiver<News>) {
+        let (news, out) = mpsc::channel(WAITING);
+        (Self { told: Mutex::default(), news }, out)
+    }
+
+    /// A generation of `token` was used. It never waits.
+    pub fn note(&self, token: &Key, generation: i64, now: Timestamp) {
+        let mut told = self.told.lock().expect("nobody panics here");
+        let entry = told.entry(token.clone());
+        if let Entry::Occupied(known) = &entry {
+            let (last, at) = *known.get();
+            if last == generation && now.duration_since(at) < SELDOM {
+                return;
+            }
+        }
+        // Where there is no room, the next use is news again.
+        if self.news.try_send((token.clone(), generation, now)).is_ok() {
+            entry.insert_entry((generation, now));
+        }
+    }
+
+    /// Forgets tokens that there are no more.
+    fn retain(&self, stands: impl Fn(&Key) -> bool) {
+        self.told.lock().expect("nobody panics here").retain(|key, _| stands(key));
+    }
+}
+
+/// `standing` with one more use, of the generations that are still on record; nothing where it says as much already.
+fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: Timestamp) -> Option<Vec<Use>> {
+    let mut all: Vec<Use> = standing.iter().filter(|used| on_record(used.generation)).cloned().collect();
+    match all.iter_mut().find(|used| used.generation == generation) {
+        Some(used) if at.duration_since(used.last_used_at.0) < SELDOM => return None,
+        Some(used) => used.last_used_at = Time(at),
+        None => all.push(Use { generation, first_used_at: Time(at), last_used_at: Time(at) }),
+    }
+    all.sort_by_key(|used| used.generation);
+    Some(all)
+}
+
+/// Writes what is news, one after the other, for ever.
+pub async fn write(judge: Arc<Judge>, writer: Writer, mut news: mpsc::Receiver<News>) {
+    while let Some((token, generation, at)) = news.recv().await {
+        let Some(used) = judge.look_at(&token, |entry| {
+            let on_record = |generation| entry.records.iter().any(|record| record.generation == generation);
+            with(&entry.used, on_record, generation, at)
+        }) else {
+            judge.usage().retain(|key| judge.look_at(key, |_| Some(())).is_some());
+            continue;
+        };
+        // What cannot be written now is written at a later use.
+        let Key { namespace, name } = &token;
+        if let Err(refusal) = writer.used(namespace, name, &used).await {
+            tracing::debug!(%namespace, %name, %refusal, "the last use was not written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn key(name: &str) -> Key {
+        Key { namespace: "a".into(), name: name.into() }
+    }
+
+    fn used(generation: i64, first: i64, last: i64) -> Use {
+        Use { generation, first_used_at: Time(at(first)), last_used_at: Time(at(last)) }
+    }
+
+    #[test]
+    fn the_first_use_of_a_generation_is_news_and_later_ones_once_an_hour() {
+        let (usage, mut news) = Usage::new();
+        let uses = [(1, 0), (1, 1), (1, HOUR - 1), (1, HOUR), (1, HOUR + 1), (2, HOUR + 2), (2, HOUR + 3)];
+        uses.iter().for_each(|&(generation, seconds)| usage.note(&key("x"), generation, at(seconds)));
+        usage.note(&key("y"), 1, at(5));
+        let mut told = Vec::new();
+        while let Ok((key, generation, when)) = news.try_recv() {
+            told.push((key.name, generation, when));
+        }
+        let x = |generation, seconds| ("x".to_owned(), generation, at(seconds));
+        assert_eq!(told, [x(1, 0), x(1, HOUR), x(2, HOUR + 2), ("y".into(), 1, at(5))]);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_next_use_is_news_again() {
+        let (usage, mut news) = Usage::new();
+        (0..WAITING).for_each(|n| usage.note(&key(&n.to_string()), 1, at(0)));
+        usage.note(&key("late"), 1, at(0));
+        assert!(news.try_recv().is_ok());
+        usage.note(&key("late"), 1, at(1));
+        let mut last = None;
+        while let Ok((key, _, when)) = news.try_recv() {
+            last = Some((key.name, when));
+        }
+        assert_eq!(last, Some(("late".into(), at(1))));
+        usage.retain(|_| false);
+        assert!(usage.told.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn generations_that_are_on_record_no_more_are_left_out() {
+        let standing = [used(1, 0, 0), used(2, 10, 10)];
+        assert_eq!(with(&standing, |n| n > 1, 3, at(20)), Some(vec![used(2, 10, 10), used(3, 20, 20)]));
+        assert_eq!(with(&standing, |_| true, 2, at(10 + HOUR)), Some(vec![used(1, 0, 0), used(2, 10, 10 + HOUR)]));
+    }
+
+    #[test]
+    fn what_another_verifier_has_told_is_not_told_again() {
+        assert_eq!(with(&[used(1, 0, 100)], |_| true, 1, at(101)), None);
+        assert_eq!(with(&[used(1, 0, 100)], |_| true, 1, at(0)), None, "a clock that is behind");
+    }
+}
