@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::crd::{
     Account, ApiToken, name,
     permission::{Scope, ScopeName},
-    subject::{SubjectKind, Who},
+    subject::Who,
 };
 
 /// Some organizations or projects.
@@ -113,20 +113,6 @@ impl Bearer {
     /// Its owner, taken apart.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
-    }
-
-    /// Whether `member` of a policy means it: the token, its account, or its owner under one of `names`.
-    pub fn is(&self, member: Who<'_>, names: impl FnOnce(&Who<'_>) -> bool) -> bool {
-        let object = |mine: &str| {
-            let all = member.namespaced().filter(|(_, name)| *name == "*");
-            member.name == mine
-                || all.is_some_and(|(home, _)| mine.split_once('/').is_some_and(|(mine, _)| mine == home))
-        };
-        match member.kind {
-            SubjectKind::Token => object(&self.token),
-            SubjectKind::Account => object(&self.account) || names(&member),
-            SubjectKind::User | SubjectKind::Group | SubjectKind::Team | SubjectKind::ServiceAccount => names(&member),
-        }
     }
 }
 

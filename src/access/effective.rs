@@ -2,7 +2,7 @@
 
 use super::{
     bearer::{Bearer, Reach},
-    judge::{asked_role, is_member},
+    judge::asked_role,
     policy::Policy,
     roles::Standing,
     rules::Rules,
@@ -35,8 +35,9 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
         held.iter().fold(Reach::Listed(Default::default()), |all, held| all.or(&held.organizations))
     });
     let organizations = bearer.organizations.and(&owners);
+    let names = [false, true].map(|denying| rules.names(bearer, denying));
     let bars = |policy: &&&Policy, effect| {
-        is_member(rules, policy, bearer, effect) && policy.statements(effect).next().is_some()
+        policy.is_about(&names[usize::from(effect == Effect::Deny)]) && policy.statements(effect).next().is_some()
     };
     let denied = policies.iter().any(|policy| bars(&policy, Effect::Deny));
     let limits = [

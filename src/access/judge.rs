@@ -3,7 +3,7 @@
 use super::{
     bearer::{Bearer, Reach},
     policy::Policy,
-    roles::{Holding, Names, Rank, Standing},
+    roles::{Holding, Rank, Standing},
     rules::{Named, Request, Rules},
 };
 use crate::crd::{access_policy::Effect, instance::Authorization};
@@ -142,6 +142,11 @@ pub fn judge(
         project: rules.project(request),
         action: rules.action(request.method, request.path.as_ref()),
         standing: rules.standing(bearer),
+        names: if policies.is_empty() {
+            [Vec::new(), Vec::new()]
+        } else {
+            [false, true].map(|denying| rules.names(bearer, denying))
+        },
     };
     let (cause, message) = case.decide(request, trail);
     let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
@@ -157,6 +162,8 @@ struct Case<'a> {
     project: Named<'a>,
     action: Option<&'a str>,
     standing: Standing,
+    /// The names by which a policy that permits means the bearer, and by which one that denies does.
+    names: [Vec<String>; 2],
 }
 
 impl Case<'_> {
@@ -279,7 +286,7 @@ impl Case<'_> {
     }
 
     fn is_member(&self, policy: &Policy, effect: Effect) -> bool {
-        is_member(self.rules, policy, self.bearer, effect) && policy.statements(effect).next().is_some()
+        policy.is_about(&self.names[usize::from(effect == Effect::Deny)]) && policy.statements(effect).next().is_some()
     }
 
     /// What the owner holds in the organization of the request; nothing where the Instance does not ask.
@@ -318,12 +325,6 @@ pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
         None => Some(account),
         Some(role) => Some(rules.roles.rank(role)?.min(account)),
     }
-}
-
-/// Whether `policy` is about the bearer, as far as its statements of `effect` go.
-pub(super) fn is_member(rules: &Rules, policy: &Policy, bearer: &Bearer, effect: Effect) -> bool {
-    let names: Option<Names<'_>> = rules.names(bearer, effect == Effect::Deny);
-    policy.members().any(|member| bearer.is(member, |who| names.as_ref().is_some_and(|names| names.contain(who))))
 }
 
 fn step(passed: bool, object: String, text: String) -> Step {

@@ -1,5 +1,7 @@
 //! A policy, ready to be asked.
 
+use std::collections::HashSet;
+
 use super::{action::Actions, bearer::Reach, roles::Roles};
 use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 
@@ -8,7 +10,7 @@ use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 pub struct Policy {
     /// Its name.
     pub name: String,
-    members: Vec<String>,
+    members: HashSet<String>,
     statements: Vec<Statement>,
 }
 
@@ -46,7 +48,12 @@ impl Policy {
         }
     }
 
-    /// Its members, taken apart; what is no subject means nobody.
+    /// Whether it is about somebody of these names.
+    pub(super) fn is_about(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.members.contains(name))
+    }
+
+    /// Its members, taken apart, in no order; what is no subject means nobody.
     pub fn members(&self) -> impl Iterator<Item = Who<'_>> {
         self.members.iter().filter_map(|member| Who::of(member))
     }

@@ -1,6 +1,6 @@
 //! Roles, ranked, and who holds which.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use super::{action::Actions, bearer::Reach};
 use crate::crd::{
@@ -93,39 +93,47 @@ pub enum Standing {
     Holds(Vec<Holding>),
 }
 
-/// Who an owner is, under all of its names: its own, its teams', and its groups'.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names<'a>(BTreeSet<Who<'a>>);
-
-impl<'a> Names<'a> {
-    /// Those of `owner`, whose groups are `groups`, where these are the teams.
-    pub fn of(owner: Who<'a>, groups: &'a [String], teams: &'a [Team]) -> Self {
-        let in_team =
-            |team: &&Team| owner.kind == SubjectKind::User && team.users.iter().any(|user| user == owner.name);
-        let teams = teams.iter().filter(in_team).map(|team| Who { kind: SubjectKind::Team, name: team.name.as_str() });
-        let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name });
-        Self([owner].into_iter().chain(teams).chain(groups).collect())
-    }
-
-    /// Whether one of them is meant.
-    pub fn contain(&self, who: &Who<'_>) -> bool {
-        self.0.iter().any(|name| name == who)
-    }
+/// Who holds what, looked up by subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// What each subject holds that may be lent to tokens.
+    held: HashMap<String, Vec<Holding>>,
+    /// The subjects of the teams that each user is in.
+    teams: HashMap<String, Vec<String>>,
+    minimum: Option<Rank>,
 }
 
-/// What `names` hold in `members` and may lend to a token: roles that may own tokens and are no weaker than `minimum`. A
-/// member that names no role of the Instance holds nothing.
-pub fn holdings(roles: &Roles, members: &[Member], minimum: Option<Rank>, names: &Names<'_>) -> Vec<Holding> {
-    let held = members.iter().filter(|member| Who::of(member.subject.as_str()).is_some_and(|who| names.contain(&who)));
-    let held = held.filter_map(|member| {
-        let rank = roles.rank(member.role.as_str())?;
-        Some(Holding { rank, organizations: Reach::of(member.organizations.as_ref()) })
-    });
-    let mut held: Vec<_> = held.filter(|holding| roles.owns_tokens(holding.rank)).collect();
-    if held.iter().all(|holding| minimum.is_some_and(|minimum| holding.rank < minimum)) {
-        held.clear();
+impl Members {
+    /// From the members and teams of an Instance. Roles that may not own tokens lend nothing, and a member that names no role
+    /// of the Instance holds none.
+    pub fn of(roles: &Roles, members: &[Member], teams: &[Team], minimum: Option<Rank>) -> Self {
+        let mut all = Self { minimum, ..Self::default() };
+        for member in members {
+            let rank = roles.rank(member.role.as_str()).filter(|&rank| roles.owns_tokens(rank));
+            let organizations = Reach::of(member.organizations.as_ref());
+            let held = all.held.entry(member.subject.to_string()).or_default();
+            held.extend(rank.map(|rank| Holding { rank, organizations }));
+        }
+        for team in teams {
+            let subject = Who { kind: SubjectKind::Team, name: team.name.as_str() }.to_string();
+            team.users.iter().for_each(|user| all.teams.entry(user.clone()).or_default().push(subject.clone()));
+        }
+        all
     }
-    held
+
+    /// All names of `owner`: its own, those of its teams, and those of `groups`.
+    pub fn names(&self, owner: Who<'_>, groups: &[String]) -> Vec<String> {
+        let teams = self.teams.get(owner.name).filter(|_| owner.kind == SubjectKind::User);
+        let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name }.to_string());
+        [owner.to_string()].into_iter().chain(teams.into_iter().flatten().cloned()).chain(groups).collect()
+    }
+
+    /// What an owner of these names can lend to a token; nothing where the most of it is too weak to own one.
+    pub fn holdings(&self, names: &[String]) -> Vec<Holding> {
+        let held: Vec<_> = names.iter().filter_map(|name| self.held.get(name)).flatten().cloned().collect();
+        let suffices = held.iter().any(|holding| self.minimum.is_none_or(|minimum| holding.rank >= minimum));
+        if suffices { held } else { Vec::new() }
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +173,8 @@ mod tests {
         ]));
         let groups = ["ops".to_owned()];
         let held = |owner: &'static str, groups: &[String]| {
-            let held = holdings(&roles, &list, None, &Names::of(who(owner), groups, &teams));
+            let members = Members::of(&roles, &list, &teams, None);
+            let held = members.holdings(&members.names(who(owner), groups));
             held.into_iter().map(|holding| holding.rank).collect::<Vec<_>>()
         };
         assert_eq!(held("user:alice", &[]), [2]);
@@ -189,7 +198,8 @@ mod tests {
             {"subject": "user:able", "role": "viewer"},
             {"subject": "user:barred", "role": "auditor"},
         ]));
-        let held = |owner: &'static str| holdings(&roles, &list, Some(1), &Names::of(who(owner), &[], &[])).len();
+        let members = Members::of(&roles, &list, &[], Some(1));
+        let held = |owner: &'static str| members.holdings(&members.names(who(owner), &[])).len();
         assert_eq!(["user:weak", "user:able", "user:barred", "user:none"].map(held), [0, 2, 0, 0]);
     }
 }

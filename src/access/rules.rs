@@ -7,14 +7,15 @@ use super::{
     action::{Target, by_method},
     bearer::Bearer,
     path::Path,
-    roles::{Names, Rank, Roles, Standing, holdings},
+    roles::{Members, Roles, Standing},
 };
 use crate::{
     crd::{
         Fault, Instance,
         fault::parsed,
-        instance::{Authorization, Ceiling, Member, OnOwnerRemoved, Team},
+        instance::{Authorization, Ceiling, OnOwnerRemoved},
         permission::NamedBy,
+        subject::{SubjectKind, TeamName, Who},
         text::{Form, Text},
     },
     token::duration::after,
@@ -68,9 +69,8 @@ pub struct Rules {
     project_from: Option<NamedBy>,
     groups_max_age: Option<SignedDuration>,
     ceiling: Ceiling,
-    minimum: Option<Rank>,
-    teams: Vec<Team>,
-    members: Vec<Member>,
+    team_names: Vec<TeamName>,
+    members: Members,
 }
 
 /// What a caller is told of an exclusion that says nothing itself.
@@ -105,9 +105,8 @@ impl Rules {
             project_from: api.project_from,
             groups_max_age: spec.tokens.groups_max_age.as_ref().and_then(|age| age.parse().ok()),
             ceiling: spec.ceiling,
-            minimum,
-            teams: spec.teams.clone(),
-            members: spec.members.clone(),
+            team_names: spec.teams.iter().map(|team| team.name.clone()).collect(),
+            members: Members::of(&roles, &spec.members, &spec.teams, minimum),
             roles,
         })
     }
@@ -171,21 +170,28 @@ impl Rules {
             (Ceiling::None, _) => Standing::Free,
             (Ceiling::Members, None) => Standing::Nobody,
             (Ceiling::Members, Some(owner)) => {
-                let names = Names::of(owner, groups, &self.teams);
-                Standing::Holds(holdings(&self.roles, &self.members, self.minimum, &names))
+                Standing::Holds(self.members.holdings(&self.members.names(owner, groups)))
             }
         }
     }
 
-    /// All names of the owner of a token. Groups that were stamped too long ago are among them where that denies.
-    pub(super) fn names<'a>(&'a self, bearer: &'a Bearer, denying: bool) -> Option<Names<'a>> {
+    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped too
+    /// long ago are among them where that denies.
+    pub(super) fn names(&self, bearer: &Bearer, denying: bool) -> Vec<String> {
         let groups = if bearer.fresh || denying { &bearer.groups[..] } else { &[] };
-        Some(Names::of(bearer.owner()?, groups, &self.teams))
+        let owner = bearer.owner().map(|owner| self.members.names(owner, groups)).unwrap_or_default();
+        let objects = [(SubjectKind::Token, &bearer.token), (SubjectKind::Account, &bearer.account)];
+        let all = |(kind, name): (SubjectKind, &String)| {
+            let home = name.split_once('/').map_or("", |(home, _)| home);
+            let every = format!("{home}/*");
+            [Who { kind, name }.to_string(), Who { kind, name: &every }.to_string()]
+        };
+        objects.into_iter().flat_map(all).chain(owner).collect()
     }
 
     /// Whether a team of this name is one of its own.
     pub fn has_team(&self, name: &str) -> bool {
-        self.teams.iter().any(|team| team.name.as_str() == name)
+        self.team_names.iter().any(|team| team.as_str() == name)
     }
 }
 

@@ -215,7 +215,7 @@ impl Scheme {
 pub struct Endpoint {
     /// Its name.
     pub name: EndpointName,
-    /// From where it is reached. Default: external.
+    /// From where it is reached: external, internal, or disabled, which also refuses every token. Default: external.
     #[serde(default, rename = "type")]
     pub type_: EndpointType,
     /// The DNS name that an external endpoint is reached by.
@@ -252,6 +252,8 @@ pub enum EndpointType {
     External,
     /// From inside the cluster: a Service.
     Internal,
+    /// From nowhere: neither, and every token is refused.
+    Disabled,
 }
 
 /// The Ingress of an external endpoint.
@@ -470,8 +472,17 @@ impl Instance {
         self.spec.manager.as_ref()?.service.as_ref()
     }
 
-    /// The endpoints asked for.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        self.spec.manager.as_ref().map_or(&[], |manager| &manager.endpoints)
+    /// The endpoints asked for, but for disabled ones.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.all_endpoints().filter(|endpoint| endpoint.type_ != EndpointType::Disabled)
+    }
+
+    /// Whether an endpoint is disabled, so that no token is let in.
+    pub fn is_disabled(&self) -> bool {
+        self.all_endpoints().any(|endpoint| endpoint.type_ == EndpointType::Disabled)
+    }
+
+    fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.spec.manager.iter().flat_map(|manager| &manager.endpoints)
     }
 }

@@ -82,7 +82,7 @@ pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();
     };
-    let endpoints = instance.endpoints().iter();
+    let endpoints = instance.endpoints();
     endpoints
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
@@ -98,7 +98,7 @@ fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> St
             let tls = endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some());
             format!("{}://{host}", if tls { "https" } else { "http" })
         }
-        (EndpointType::External, None) | (EndpointType::Internal, _) => {
+        (EndpointType::External, None) | (EndpointType::Internal | EndpointType::Disabled, _) => {
             let own = instance.metadata.name.as_deref().unwrap_or_default();
             let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
             let host = format!("{}.{namespace}.svc", name::exposed(own, endpoint.name.as_str()));
@@ -134,7 +134,7 @@ pub(crate) mod tests {
 
     pub(crate) fn exposed_of(instance: &Instance) -> Exposed {
         let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
-        exposed("eem", &instance.endpoints()[0], wanted, Some(&manager_service())).unwrap()
+        exposed("eem", instance.endpoints().next().unwrap(), wanted, Some(&manager_service())).unwrap()
     }
 
     fn uris(manager: Value) -> Vec<String> {
@@ -173,7 +173,7 @@ pub(crate) mod tests {
         let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
         let reason = |service: Option<Value>| {
             let service = service.map(|spec| serde_json::from_value(json!({"spec": spec})).unwrap());
-            exposed("eem", &instance.endpoints()[0], wanted, service.as_ref()).unwrap_err().reason
+            exposed("eem", instance.endpoints().next().unwrap(), wanted, service.as_ref()).unwrap_err().reason
         };
         assert_eq!(reason(None), Reason::ServiceMissing);
         assert_eq!(reason(Some(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}))), Reason::ServiceUnusable);

@@ -52,6 +52,8 @@ pub enum Cause {
     NamespaceNotAdmitted,
     /// The Instance has faults, and nobody is let in by it.
     InstanceInvalid,
+    /// The endpoint of the Instance is disabled.
+    EndpointDisabled,
     /// The token is valid and may not do that.
     Refused(access::Cause),
     /// The index has not been filled yet.
@@ -63,7 +65,9 @@ impl Cause {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Allowed => StatusCode::OK,
-            Self::NamespaceNotAdmitted | Self::InstanceInvalid | Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::NamespaceNotAdmitted | Self::InstanceInvalid | Self::EndpointDisabled | Self::Refused(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotSynced => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing
             | Self::Oversized
@@ -111,6 +115,7 @@ impl Cause {
             Self::InstanceMissing => "InstanceMissing",
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
             Self::InstanceInvalid => "InstanceInvalid",
+            Self::EndpointDisabled => "EndpointDisabled",
             Self::Refused(cause) => cause.as_str(),
             Self::NotSynced => "NotSynced",
         }
@@ -121,6 +126,7 @@ impl Cause {
         match self {
             Self::Refused(cause) => Some(cause.hint()),
             Self::NamespaceNotAdmitted => Some("tokens of this namespace are not admitted"),
+            Self::EndpointDisabled => Some("the endpoint is disabled"),
             Self::InstanceInvalid => Some("the Instance has faults; its keepers see them in its status"),
             _ => None,
         }
@@ -258,6 +264,7 @@ impl Presented<'_> {
             _ if !record.is_valid(now) => Cause::Expired,
             None => Cause::InstanceMissing,
             Some(entry) if !access::admits(&entry.instance, home) => Cause::NamespaceNotAdmitted,
+            Some(entry) if entry.instance.is_disabled() => Cause::EndpointDisabled,
             Some(_) => Cause::Allowed,
         }
     }
@@ -485,6 +492,13 @@ mod tests {
     fn an_instance_with_faults_lets_nobody_in() {
         let index = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));
         assert_eq!(cause(&index, &value()), Cause::InstanceInvalid);
+    }
+
+    #[test]
+    fn a_disabled_endpoint_lets_nobody_in() {
+        let endpoint = |type_: &str| json!({"manager": {"service": {"name": "eem"}, "endpoints": [{"name": "admin", "type": type_}]}});
+        assert_eq!(cause(&with_instance(endpoint("disabled")), &value()), Cause::EndpointDisabled);
+        assert_eq!(cause(&with_instance(endpoint("internal")), &value()), Cause::Allowed);
     }
 
     #[test]

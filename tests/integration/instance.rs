@@ -215,6 +215,26 @@ async fn narrowing_removes_what_is_no_longer_wanted() {
 }
 
 #[tokio::test]
+async fn a_disabled_endpoint_has_neither_service_nor_ingress_and_refuses_every_token() {
+    let (world, _operator) = operated("disabled").await;
+    let verifier = world.verifier(&Held::default()).await;
+    world.accepts("Instance", "eem", internal()).await;
+    says(&world, "eem", "Accepted").await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    let value = world.await_generation("ci", 1).await;
+    world.await_verdict(&verifier, &value, 200).await;
+    world
+        .change("Instance", "eem", json!({"manager": {"endpoints": [{"name": "admin", "type": "disabled"}]}}))
+        .await
+        .unwrap();
+    await_gone::<Service>(&world, "eem-admin").await;
+    world.await_verdict(&verifier, &value, 403).await;
+    world.change("Instance", "eem", internal()).await.unwrap();
+    world.await_verdict(&verifier, &value, 200).await;
+    world.eventually("the Service is back", async || get::<Service>(&world, "eem-admin").await).await;
+}
+
+#[tokio::test]
 async fn narrowing_needs_no_service_of_the_manager() {
     let (world, _operator) = operated("narrowed").await;
     world.accepts("Instance", "eem", external(json!({}))).await;

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{Router, extract::State};
 use controlplane::Process;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -82,11 +82,21 @@ impl Edge {
 
     /// What a caller gets who sends these headers: the status, the answer's headers, and what the API saw.
     async fn get(&self, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, BTreeMap<String, Vec<String>>) {
+        self.ask(Method::GET, "/orders?page=2", headers).await
+    }
+
+    /// The same for another request.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (u16, HeaderMap, BTreeMap<String, Vec<String>>) {
         let mut map = HeaderMap::new();
         headers.iter().for_each(|&(name, value)| {
             map.append(name, value.parse().unwrap());
         });
-        let request = reqwest::Client::new().get(format!("http://{}/orders?page=2", self.address)).headers(map);
+        let request = reqwest::Client::new().request(method, format!("http://{}{path}", self.address)).headers(map);
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         (status, headers, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
@@ -215,6 +225,43 @@ async fn nobody_else_is_let_in() {
     let refused = async || (edge.status(&[("authorization", &bearer)]).await == 401).then_some(api.asked());
     let asked = world.eventually("the revoked token is refused", refused).await;
     assert_eq!((edge.status(&[("authorization", &bearer)]).await, api.asked()), (401, asked));
+}
+
+#[tokio::test]
+async fn what_a_token_may_do_is_judged_by_what_the_caller_asked_the_proxy_for() {
+    let setting = setting("permitted").await;
+    let excluded = json!([{"paths": ["/console/**"], "message": "sign in to the console instead"}]);
+    let api = json!({"api": {"authorization": "Roles", "excluded": excluded, "organizationFrom": {"header": "X-Organization"}}});
+    setting.world.change("Instance", "shop", api).await.unwrap();
+    setting
+        .world
+        .change("ServiceAccount", "ci", json!({"role": "viewer", "organizations": {"listed": ["acme"]}}))
+        .await
+        .unwrap();
+    let ask = async |method, path, organization: &'static str, more: &[(&'static str, &str)]| {
+        let sent = [&[("authorization", &*setting.bearer), ("x-organization", organization)], more].concat();
+        setting.edge.ask(method, path, &sent).await
+    };
+    let permitted = async || (ask(Method::GET, "/orders", "acme", &[]).await.0 == 200).then_some(());
+    setting.world.eventually("a viewer may read", permitted).await;
+    let (_, _, seen) = ask(Method::GET, "/orders", "acme", &[]).await;
+    assert_eq!(seen["x-tokenry-role"], ["viewer"]);
+    let asked = setting.api.asked();
+    assert_eq!(ask(Method::POST, "/orders", "acme", &[]).await.0, 403);
+    assert_eq!(ask(Method::GET, "/orders", "other", &[]).await.0, 403);
+    for path in [
+        "/console",
+        "/Console/keys/",
+        "//console//keys",
+        "/orders/..%2fconsole",
+        "/orders/%2e%2e%2fconsole",
+        "/c%6fnsole;a=b/x",
+    ] {
+        // What the proxy says of itself is not the caller's to say.
+        let forged = [("x-forwarded-uri", "/orders"), ("x-forwarded-method", "GET")];
+        assert_eq!(ask(Method::GET, path, "acme", &forged).await.0, 403, "{path}");
+    }
+    assert_eq!(setting.api.asked(), asked);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub struct InstanceTerms {
 pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     let manager = world.instance.manager_service();
-    let endpoint = world.instance.endpoints().first();
+    let endpoint = world.instance.endpoints().next();
     if let Some(endpoint) = endpoint {
         reached(endpoint, &mut faults);
         served(manager, &exposed_name(&world.instance), &mut faults);
@@ -71,7 +71,7 @@ fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
         EndpointType::Internal if endpoint.host.is_some() || endpoint.ingress.is_some() => {
             fault("spec.manager.endpoints[0]", "an internal endpoint has neither host nor ingress: remove them");
         }
-        EndpointType::Internal => {}
+        EndpointType::Internal | EndpointType::Disabled => {}
     }
 }
 

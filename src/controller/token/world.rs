@@ -169,7 +169,7 @@ impl World {
     /// Whether the Instance asks for an endpoint and none stands, so that its URI is not known.
     pub fn awaits_endpoint(&self) -> bool {
         let stands = |instance: &Instance| instance.status.as_ref().is_some_and(|status| !status.endpoints.is_empty());
-        self.instance.as_deref().is_some_and(|instance| !instance.endpoints().is_empty() && !stands(instance))
+        self.instance.as_deref().is_some_and(|instance| instance.endpoints().next().is_some() && !stands(instance))
     }
 
     /// The token's namespace.

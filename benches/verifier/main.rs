@@ -1,0 +1,94 @@
+//! What it costs to judge a request, beside what it costs to hash the value that comes with it.
+//!
+//! `cargo bench --bench verifier` prints a table. Everything is in memory; no clock of a machine is compared with another's.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::{hint::black_box, time::Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokenry::{
+    access::{Path, Request},
+    token::{Digest, format},
+    verifier::{
+        check::{Cause, check},
+        index::{Index, Key},
+    },
+};
+
+/// Tokens that the verifier knows.
+const TOKENS: usize = 10_000;
+/// Judgements that a figure is the mean of.
+const ROUNDS: usize = 20_000;
+
+fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> T {
+    let metadata = json!({"namespace": "a", "name": name, "uid": name});
+    let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec, "status": status});
+    serde_json::from_value(object).unwrap()
+}
+
+fn value(n: usize) -> String {
+    format::assemble("tkn", &format!("{n:016}"), &format!("{n:043}")).expose().to_owned()
+}
+
+/// Tokens of one account each, an Instance, and policies.
+fn index(instance: Value, policies: usize, members: usize) -> Index {
+    let mut index = Index::default();
+    for n in 0..TOKENS {
+        let (name, value) = (format!("t{n}"), value(n));
+        let record = json!({
+            "generation": 1, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(), "state": "Active",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
+        });
+        let refers = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
+        let status = json!({"account": {"name": name, "uid": name}, "records": [record]});
+        index.apply::<tokenry::crd::ApiToken>(object("ApiToken", &name, refers, status));
+        let account = json!({"instanceRef": {"name": "eem"}, "role": "contributor"});
+        index.apply::<tokenry::crd::Account>(object("ServiceAccount", &name, account, json!(null)));
+    }
+    index.apply::<tokenry::crd::Instance>(object("Instance", "eem", instance, json!(null)));
+    for n in 0..policies {
+        let members: Vec<_> = (0..members).map(|m| format!("token:a/other-{n}-{m}")).collect();
+        let statement = json!({"effect": "Deny", "actions": ["clusters:*"]});
+        let spec = json!({"instanceRef": {"name": "eem"}, "members": members, "statements": [statement]});
+        index.apply::<tokenry::crd::AccessPolicy>(object("AccessPolicy", &format!("p{n}"), spec, json!(null)));
+    }
+    index
+}
+
+/// Nanoseconds that `work` takes in the mean.
+fn mean(mut work: impl FnMut(usize)) -> f64 {
+    (0..ROUNDS / 10).for_each(&mut work);
+    let start = Instant::now();
+    (0..ROUNDS).for_each(&mut work);
+    start.elapsed().as_nanos() as f64 / ROUNDS as f64
+}
+
+fn main() {
+    let values: Vec<_> = (0..TOKENS).map(value).collect();
+    let hashed = mean(|n| _ = black_box(Digest::of(&values[n % TOKENS])));
+    println!("{:<58}{:>10}{:>8}", "", "ns", "ratio");
+    println!("{:<58}{hashed:>10.0}{:>8.1}", "SHA-256 of the value", 1.0);
+    let roles = json!({"api": {"authorization": "Roles"}});
+    let members: Vec<_> = (0..256).map(|n| json!({"subject": format!("user:u{n}"), "role": "viewer"})).collect();
+    let held = [members, vec![json!({"subject": "user:alice", "role": "admin"})]].concat();
+    let ceiling = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": held});
+    for (what, instance, policies, of) in [
+        ("every valid token may", json!({}), 0, 0),
+        ("by role", roles.clone(), 0, 0),
+        ("by role, within what the owner holds of 257 members", ceiling.clone(), 0, 0),
+        ("the same, and 100 policies of 10 members", ceiling.clone(), 100, 10),
+        ("the same, and 100 policies of 256 members", ceiling, 100, 256),
+    ] {
+        let index = index(instance, policies, of);
+        let (key, now): (_, Timestamp) =
+            (Key { namespace: "a".into(), name: "eem".into() }, "2026-06-01T00:00:00Z".parse().unwrap());
+        let headers = http::HeaderMap::new();
+        let judged = mean(|n| {
+            let request = Request { method: "POST", path: Path::parse("/eem/topics/x").ok(), headers: &headers };
+            let verdict = check(&index, &key, &values[n % TOKENS], &request, now);
+            assert_eq!(verdict.cause, Cause::Allowed);
+        });
+        println!("{what:<58}{judged:>10.0}{:>8.1}", judged / hashed);
+    }
+}
