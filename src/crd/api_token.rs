@@ -16,7 +16,7 @@ use super::{
     workload::{MAX_RESTARTED, Restart},
 };
 use crate::token::{
-    Record,
+    Moment, Record,
     duration::{Delay, Duration, cel_seconds},
 };
 
@@ -209,10 +209,11 @@ pub struct Expiry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
     /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is valid
-    /// for the Instance's default, or for its maximum where `rotation.schedule` says never. An earlier time shortens
+    /// for the Instance's default, or for its maximum where nothing replaces it: `rotation.schedule` says never, or is left out
+    /// with `secret.delivery: Once`. An earlier time shortens
     /// generations that exist; a later one concerns the next. One that is over before the operator has seen it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Time>,
+    pub at: Option<Moment>,
     /// True: generations never run out of time. The Instance has to allow it. Nothing renews them then, unless
     /// `rotation.schedule` has `every` or `cron`. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -292,9 +293,10 @@ pub struct Previous {
     /// This long after the new value is published, for example `2h`; `0s` is at once. At most the Instance's longest overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Delay>,
-    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published.
+    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published; one that is later than the
+    /// value would have expired anyway is a fault, while a delay beyond that is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Time>,
+    pub at: Option<Moment>,
 }
 
 /// The Secret that delivers the value.
@@ -393,7 +395,7 @@ pub struct ApiTokenStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`, `Accepted` and `Published`, and `Reconciling` and `Stalled` as kstatus reads them. The reason of `Ready`
     /// says in one word how the token is. `ExpiringSoon` is there while the served generation is about to expire and nothing
-    /// will renew it.
+    /// will renew it, `Restarted` where `spec.restart` names a workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -657,7 +659,7 @@ impl ApiToken {
 
     /// When it ends as a whole.
     pub fn until(&self) -> Option<Timestamp> {
-        self.spec.expiry.as_ref()?.at.as_ref().map(|at| at.0)
+        self.spec.expiry.as_ref()?.at.as_ref()?.parse().ok()
     }
 
     /// The names of all Secrets that are or were to deliver a value: the one asked for, that of the served value, and another.

@@ -12,6 +12,9 @@ use crate::token::template;
 pub const MOST: usize = 32;
 /// The longest value of an annotation, in characters.
 pub const ANNOTATION: usize = 4096;
+/// All annotations that users choose, keys and values together, in bytes: what the API server takes at the most, less what
+/// Tokenry says itself.
+pub const ANNOTATIONS: usize = 256 * 1024 - 40 * 1024;
 /// The longest key of data, and the longest prefix of a label's or annotation's key.
 const LONG: usize = 253;
 /// The longest name of a label or annotation, and the longest value of a label.

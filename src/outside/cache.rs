@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::watch::Object;
+use super::watch::{Heard, Object};
 
 /// The objects of one kind, as far as this process has heard.
 ///
@@ -28,11 +28,11 @@ pub struct Cache<K: Object> {
 }
 
 /// Where the objects of a cache come from, until it runs.
-type Feed<K> = (Writer<K>, BoxStream<'static, Event<K>>);
+type Feed<K> = (Writer<K>, BoxStream<'static, Heard<K>>);
 
 impl<K: Object> Cache<K> {
     /// A cache that [`Cache::run`] fills from `events`.
-    pub fn new(events: impl Stream<Item = Event<K>> + Send + 'static) -> Self {
+    pub fn new(events: impl Stream<Item = Heard<K>> + Send + 'static) -> Self {
         let writer = Writer::new(());
         Self {
             store: writer.as_reader(),
@@ -56,10 +56,21 @@ impl<K: Object> Cache<K> {
     pub async fn run(&self) {
         let Some((mut writer, events)) = self.feed.lock().expect("no feed panics").take() else { return };
         pin_mut!(events);
-        while let Some(event) = events.next().await {
+        while let Some(heard) = events.next().await {
+            let Some(event) = self.event(heard) else { continue };
             let before = self.known_before(&event);
             writer.apply_watcher_event(&event);
             self.tell(event, before);
+        }
+    }
+
+    /// What it means for the cache. Of an object that cannot be read what was known before stands: nothing is done by it that
+    /// a live read would not do.
+    fn event(&self, heard: Heard<K>) -> Option<Event<K>> {
+        match heard {
+            Heard::Event(event) => Some(event),
+            Heard::Unreadable(..) => None,
+            Heard::Gone(namespace, name) => self.get(&namespace, &name).map(|known| Event::Delete((*known).clone())),
         }
     }
 
@@ -124,7 +135,7 @@ mod tests {
     }
 
     async fn names(events: Vec<Event<ConfigMap>>) -> (Cache<ConfigMap>, Vec<String>) {
-        let cache = Cache::new(futures::stream::iter(events));
+        let cache = Cache::new(futures::stream::iter(events).map(Heard::Event));
         let touched = cache.touched();
         cache.run().await;
         cache.listeners.lock().unwrap().clear();
@@ -138,6 +149,18 @@ mod tests {
         let (cache, touched) = names(vec![Event::Apply(object("x")), Event::Delete(object("x"))]).await;
         assert_eq!(touched, ["x", "x"]);
         assert_eq!(cache.get("a", "x"), None);
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_no_more_stands_until_it_is_deleted() {
+        let unreadable = || Heard::Unreadable("a".into(), "x".into());
+        let cache = Cache::new(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable()]));
+        cache.run().await;
+        assert!(cache.get("a", "x").is_some());
+        let gone = Heard::Gone("a".into(), "x".into());
+        let cache = Cache::new(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable(), gone]));
+        cache.run().await;
+        assert!(cache.get("a", "x").is_none());
     }
 
     #[tokio::test]

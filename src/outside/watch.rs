@@ -41,7 +41,7 @@ impl Scope {
     }
 
     /// Watches the objects of a kind in this scope.
-    pub fn watch<K>(&self, client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+    pub fn watch<K>(&self, client: &Client) -> impl Stream<Item = Heard<K>> + Send + use<K>
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -49,7 +49,7 @@ impl Scope {
     }
 
     /// Watches the Secrets of one type in this scope.
-    pub fn watch_type<K>(&self, client: &Client, type_: &str) -> impl Stream<Item = Event<K>> + Send + use<K>
+    pub fn watch_type<K>(&self, client: &Client, type_: &str) -> impl Stream<Item = Heard<K>> + Send + use<K>
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -57,7 +57,7 @@ impl Scope {
     }
 
     /// Watches the namespaces of this scope.
-    pub fn watch_namespaces(&self, client: &Client) -> impl Stream<Item = Event<NamespaceMeta>> + Send + use<> {
+    pub fn watch_namespaces(&self, client: &Client) -> impl Stream<Item = Heard<NamespaceMeta>> + Send + use<> {
         let config = match self {
             Self::Cluster => watcher::Config::default(),
             Self::Namespace(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
@@ -74,8 +74,19 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + S
 /// of [`connect`](super::connect).
 const WATCH: u32 = 60;
 
+/// What is heard of the objects of a kind.
+#[derive(Debug)]
+pub enum Heard<K> {
+    /// An event about objects that can be read. What cannot be read is on no list.
+    Event(Event<K>),
+    /// An object was made or changed, and cannot be read: only that it is there, by namespace and name.
+    Unreadable(String, String),
+    /// An object that cannot be read was deleted.
+    Gone(String, String),
+}
+
 /// Failures are said and tried again, soon at first and less often later; the stream never ends.
-fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send {
+fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Heard<K>> + Send {
     kube::runtime::watcher(api, config.timeout(WATCH)).backoff(Patience::default()).filter_map(|event| {
         future::ready(match event {
             Ok(event) => read(event),
@@ -87,22 +98,26 @@ fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stre
     })
 }
 
-/// The event, unless nothing of its object can be read: then what was heard of it before stands.
-fn read<K: Object>(event: Event<Readable<K>>) -> Option<Event<K>> {
-    let object = |read: Readable<K>| {
-        if read.object.is_none() {
-            let meta = read.meta();
-            tracing::warn!(kind = %K::kind(&()), namespace = ?meta.namespace, name = ?meta.name, "cannot be read; passed over");
-        }
-        read.object
+/// The event, as far as its object can be read.
+fn read<K: Object>(event: Event<Readable<K>>) -> Option<Heard<K>> {
+    let heard = |read: Readable<K>, event: fn(K) -> Event<K>, unreadable: fn(String, String) -> Heard<K>| {
+        let meta = read.meta();
+        let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        read.object.map(|object| Heard::Event(event(object))).unwrap_or_else(|| {
+            tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot be read");
+            unreadable(namespace, name)
+        })
     };
-    match event {
-        Event::Apply(read) => object(read).map(Event::Apply),
-        Event::Delete(read) => object(read).map(Event::Delete),
-        Event::InitApply(read) => object(read).map(Event::InitApply),
-        Event::Init => Some(Event::Init),
-        Event::InitDone => Some(Event::InitDone),
-    }
+    Some(match event {
+        Event::Apply(read) => heard(read, Event::Apply, Heard::Unreadable),
+        Event::Delete(read) => heard(read, Event::Delete, Heard::Gone),
+        Event::InitApply(read) => match heard(read, Event::InitApply, Heard::Unreadable) {
+            Heard::Unreadable(..) => return None,
+            heard => heard,
+        },
+        Event::Init => Heard::Event(Event::Init),
+        Event::InitDone => Heard::Event(Event::InitDone),
+    })
 }
 
 /// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`]: an API server that comes back is noticed

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 const DEFAULT_ZONE: &str = "UTC";
 /// How many moments, and in which time, are looked at for the shortest interval of a calendar.
 const SAMPLE: (usize, SignedDuration) = (32, SignedDuration::from_hours(400 * 24));
-/// How often windows of several groups may miss one another.
-const MISSES: usize = 1000;
+/// How often windows of several groups may miss one another: on each day of a season, with clocks that go forward or back.
+pub const MISSES: usize = 256;
 
 /// Moments by cron (five fields, as in crontab(5)) in a time zone.
 ///
@@ -147,10 +147,11 @@ impl Window {
     }
 }
 
-/// The first time from `at` on in which a window of each group is open; nothing where there is none, or no group.
-pub fn opening(groups: &[Vec<Window>], at: Timestamp) -> Option<Opening> {
+/// The first time from `at` on in which a window of each group is open; nothing where there is none, or no group, or all
+/// `misses` are used up.
+pub fn opening(groups: &[Vec<Window>], at: Timestamp, misses: &mut usize) -> Option<Opening> {
     let mut at = at;
-    for _ in 0..MISSES {
+    while *misses > 0 {
         let first = |group: &Vec<Window>| {
             let openings = group.iter().filter_map(|window| window.opening(at));
             openings.min_by_key(|opening| (opening.from, std::cmp::Reverse(opening.until)))
@@ -162,6 +163,7 @@ pub fn opening(groups: &[Vec<Window>], at: Timestamp) -> Option<Opening> {
             return Some(Opening { from, until });
         }
         at = from;
+        *misses -= 1;
     }
     None
 }
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn a_window_is_open_from_its_first_instant_until_its_end() {
         let windows = [vec![window("0 3 * * *", 60)]];
-        let opens = |asked: &str| opening(&windows, at(asked)).unwrap().from;
+        let opens = |asked: &str| opening(&windows, at(asked), &mut 10).unwrap().from;
         assert_eq!(opens("2026-01-01T02:59:59Z"), at("2026-01-01T03:00:00Z"));
         assert_eq!(opens("2026-01-01T03:00:00Z"), at("2026-01-01T03:00:00Z"));
         assert_eq!(opens("2026-01-01T03:59:59Z"), at("2026-01-01T03:59:59Z"));
@@ -275,12 +277,14 @@ mod tests {
     fn any_window_of_a_group_will_do_and_every_group_has_to_be_open() {
         let weekend = vec![window("0 0 * * SAT", 2 * 24 * 60)];
         let nights = vec![window("0 22 * * *", 60), window("0 3 * * *", 60)];
-        let found = opening(&[weekend.clone(), nights.clone()], at("2026-01-01T00:00:00Z")).unwrap();
+        let found = opening(&[weekend.clone(), nights.clone()], at("2026-01-01T00:00:00Z"), &mut 10).unwrap();
         let both = Opening { from: at("2026-01-03T03:00:00Z"), until: at("2026-01-03T04:00:00Z") };
         assert_eq!(found, both, "the night of the first Saturday");
-        assert_eq!(opening(&[nights], at("2026-01-01T12:00:00Z")).unwrap().from, at("2026-01-01T22:00:00Z"));
+        assert_eq!(opening(&[nights], at("2026-01-01T12:00:00Z"), &mut 10).unwrap().from, at("2026-01-01T22:00:00Z"));
         let working_days = vec![window("0 9 * * MON-FRI", 60)];
-        assert_eq!(opening(&[weekend, working_days], at("2026-01-01T00:00:00Z")), None);
-        assert_eq!(opening(&[], at("2026-01-01T00:00:00Z")), None);
+        let mut misses = MISSES;
+        assert_eq!(opening(&[weekend, working_days], at("2026-01-01T00:00:00Z"), &mut misses), None);
+        assert_eq!(misses, 0, "they miss one another so often, and not for ever");
+        assert_eq!(opening(&[], at("2026-01-01T00:00:00Z"), &mut 10), None);
     }
 }

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod duration;
 pub mod format;
 pub mod jitter;
+pub mod moment;
 pub mod plaintext;
 pub mod records;
 pub mod schedule;
@@ -16,6 +17,7 @@ pub mod terms;
 
 pub use calendar::{Calendar, Window};
 pub use digest::Digest;
+pub use moment::Moment;
 pub use plaintext::Plaintext;
 pub use records::{Record, Records, Rendered, State};
 pub use template::Template;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Digest, Record, Records, Schedule, Terms,
-    calendar::{opening, reference},
+    calendar::{MISSES, opening, reference},
     duration,
     jitter::{jitter, most},
     terms::third,
@@ -79,9 +79,9 @@ fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
 /// lasts for another overlap. Tokens that wait for one window spread over its first half.
 fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Timestamp) -> Timestamp {
     let latest = served.end().map(|end| due.max(end - terms.overlap));
-    let mut at = due;
+    let (mut at, mut misses) = (due, MISSES);
     loop {
-        let Some(opening) = opening(&terms.windows, at) else { return due };
+        let Some(opening) = opening(&terms.windows, at, &mut misses) else { return due };
         if let Some(latest) = latest.filter(|&latest| opening.from > latest) {
             return latest;
         }
@@ -94,18 +94,27 @@ fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Times
     }
 }
 
-/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking.
+/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking. Windows that meet one
+/// another so seldom that it takes too long to find out are taken to meet it: nothing waits for one beyond the expiry.
 pub fn meets_windows(terms: &Terms) -> bool {
     if terms.windows.is_empty() || terms.schedule.interval(terms.lifetime).is_none() {
         return true;
     }
     let mut at = reference();
-    (0..ROTATIONS).any(|_| {
+    if opening(&terms.windows, at, &mut { MISSES }).is_none() {
+        return false;
+    }
+    let mut misses = MISSES;
+    let meets = (0..ROTATIONS).any(|_| {
         let issued = Record::new(0, String::new(), Digest::of(""), at, terms.lifetime);
         let Some(due) = due(&issued, &terms.schedule, "") else { return false };
-        at = welcome(due, terms, &issued, "", at);
-        opening(&terms.windows, at).is_some_and(|opening| opening.from == at)
-    })
+        // As `welcome` finds it for one that is asked at once.
+        let Some(opening) = opening(&terms.windows, due, &mut misses) else { return misses == 0 };
+        let latest = issued.end().map(|end| due.max(end - terms.overlap));
+        at = latest.map_or(opening.from, |latest| latest.min(opening.from));
+        at == opening.from
+    });
+    meets || misses == 0
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use crate::token::format;
 
 /// The longest path that is written down, in bytes.
 const MAX_PATH: usize = 1024;
+/// How far behind the end a token may reach that begins before it.
+const AHEAD: usize = 1024;
 /// The longest method.
 const MAX_METHOD: usize = 32;
 /// The longest name of an object.
@@ -23,6 +25,8 @@ fn path(uri: &str) -> String {
 
 /// `text` at most so long and without any token, written plainly or with escapes.
 fn told(text: &str, length: usize) -> String {
+    // What is far behind is cut off anyway, and need not be looked through.
+    let text = &text[..text.floor_char_boundary(length + AHEAD)];
     let decoded = percent_decode_str(text).decode_utf8_lossy();
     let text = match format::redact(&decoded) {
         Cow::Owned(redacted) => redacted.escape_debug().to_string(),

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, pin_mut};
 use kube::{Client, runtime::watcher::Event};
 
-use super::{Judge, index::Indexed};
+use super::{
+    Judge,
+    index::{Indexed, Key},
+};
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance},
-    outside::{Scope, Tasks},
+    outside::{Scope, Tasks, watch::Heard},
 };
 
 /// Starts a task for each kind that a verdict depends on.
@@ -21,11 +24,24 @@ pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tas
     tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client), judge.clone()));
 }
 
-async fn feed<K: Indexed + Send>(events: impl Stream<Item = Event<K>> + Send, judge: Arc<Judge>) {
+async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, judge: Arc<Judge>) {
     pin_mut!(events);
     let mut listed = Vec::new();
     let mut synced = false;
-    while let Some(event) = events.next().await {
+    while let Some(heard) = events.next().await {
+        let event = match heard {
+            Heard::Event(event) => event,
+            Heard::Unreadable(namespace, name) => {
+                let key = Key { namespace, name };
+                judge.learn(|index| index.doubt::<K>(key));
+                continue;
+            }
+            Heard::Gone(namespace, name) => {
+                let key = Key { namespace, name };
+                judge.learn(|index| index.forget::<K>(key));
+                continue;
+            }
+        };
         match event {
             Event::Apply(object) => judge.learn(|index| index.apply(object)),
             Event::Delete(object) => judge.learn(|index| index.delete(&object)),

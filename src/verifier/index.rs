@@ -145,6 +145,9 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// What is kept of it.
     type Kept: PartialEq;
 
+    /// Whether it does nothing but to permit, so that less is permitted without it.
+    const GRANTS: bool = true;
+
     /// Reduces an object to what is kept.
     fn reduce(self) -> Self::Kept;
 
@@ -164,7 +167,20 @@ impl Index {
 
     /// Forgets an object. Says whether it was known.
     pub fn delete<K: Indexed>(&mut self, object: &K) -> bool {
-        self.put(Key::of(object), None, K::shelf, K::changed)
+        self.forget::<K>(Key::of(object))
+    }
+
+    /// Forgets the object of this key. Says whether it was known.
+    pub fn forget<K: Indexed>(&mut self, key: Key) -> bool {
+        self.put(key, None, K::shelf, K::changed)
+    }
+
+    /// An object cannot be read any more: what it permitted is permitted no more.
+    pub fn doubt<K: Indexed>(&mut self, key: Key) -> bool {
+        match K::GRANTS {
+            true => self.forget::<K>(key),
+            false => false,
+        }
     }
 
     /// Replaces all objects of a kind: what is not among them was deleted unheard.
@@ -269,6 +285,9 @@ fn claims(token: ApiToken) -> ApiToken {
 
 impl Indexed for AccessPolicy {
     type Kept = PolicyEntry;
+
+    // It may deny.
+    const GRANTS: bool = false;
 
     fn reduce(self) -> PolicyEntry {
         let namespace = self.namespace().unwrap_or_default();
@@ -391,6 +410,21 @@ mod tests {
         assert!(names(&index, "one").is_empty());
         assert_eq!(names(&index, "two"), ["y"]);
         assert!(!index.reset(vec![token("y", &["two"])]));
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_any_more_is_refused_and_a_policy_stands() {
+        let mut index = Index::default();
+        index.apply(token("x", &["one"]));
+        assert!(index.doubt::<ApiToken>(Key::of(&token("x", &[]))));
+        assert!(names(&index, "one").is_empty());
+        let policy = json!({"instanceRef": {"name": "eem"}, "statements": [{"effect": "Deny", "actions": ["*"]}]});
+        let mut policy = AccessPolicy::new("p", serde_json::from_value(policy).unwrap());
+        policy.metadata.namespace = Some("a".into());
+        let (key, instance) = (Key::of(&policy), Key { namespace: "a".into(), name: "eem".into() });
+        index.apply(policy);
+        assert!(!index.doubt::<AccessPolicy>(key.clone()) && index.policies(&instance).count() == 1);
+        assert!(index.forget::<AccessPolicy>(key) && index.policies(&instance).count() == 0);
     }
 
     #[test]

@@ -277,6 +277,10 @@ async fn an_expiry_has_one_meaning() {
         refuses(&world, "ApiToken", of(bad), "spec.expiry", sentence).await;
     }
     refuses(&world, "ApiToken", of(json!({"at": "tomorrow"})), "spec.expiry.at", "must be of type date-time").await;
+    let beyond = "must be a time as in RFC 3339, before the year 9999, such as 2027-01-31T12:00:00Z";
+    refuses(&world, "ApiToken", of(json!({"at": "9999-12-31T23:59:59Z"})), "spec.expiry.at", beyond).await;
+    let previous = json!({"regenerate": {"id": "x", "previous": {"at": "9999-12-31T23:59:59Z"}}});
+    refuses(&world, "ApiToken", token(previous), "spec.regenerate.previous.at", beyond).await;
     for good in [json!({}), json!({"at": at}), json!({"never": true}), json!({"after": "1d", "never": false})] {
         accepts(&world, "ApiToken", of(good)).await;
     }

@@ -73,6 +73,8 @@ async fn a_token_as_a_whole_ends_at_its_time_and_for_ever() {
     assert_eq!((revocation.reason, revocation.generations), (RevocationReason::Expired, vec![1]));
     assert_eq!((verifier.present(&world, &value).await, world.value("ci").await), (401, None));
     assert_eq!(world.condition("ci", "ExpiringSoon").await, None);
+    assert_eq!(world.condition("ci", "Accepted").await.unwrap().status, "True", "it is nobody's mistake");
+    world.await_events("ApiToken", "ci", &["Expired", "ExpiringSoon", "FirstIssue"]).await;
 
     let later = json!({"expiry": {"at": (end + hours(100)).to_string()}, "regenerate": {"id": "back"}});
     world.change("ApiToken", "ci", later).await.unwrap();

@@ -146,7 +146,9 @@ impl Outcome<'_> {
 
     /// What becomes of the Secret of a token that was ended, in a word.
     pub fn withdrawn(&self) -> &'static str {
+        let immutable = self.world.secret.ours().is_some_and(|secret| secret.immutable == Some(true));
         match self.world.token.on_revoke() {
+            OnRevoke::Keep if immutable => "removed, as it was made immutable and could not be emptied",
             OnRevoke::Delete => "removed",
             OnRevoke::Keep => "emptied",
         }

@@ -44,8 +44,9 @@ pub const CHAIN: [Check; 24] = [
     check(Reason::Expired, expired),
     // The value was to be shown once, and was: it goes, valid spec or not.
     check(Reason::Claimed, claimed),
-    // The value is in the Secret, and workloads are to read it.
-    check(Reason::RestartDue, |world, _| restart::due(world)),
+    // The value is in the Secret, and workloads are to read it; unless it is about to be replaced, or a restart that cannot be
+    // done would keep it for ever.
+    check(Reason::RestartDue, |world, terms| restart::due(world).filter(|_| !is_about_to_mint(world, terms))),
     // A faulty spec mints nothing; the records keep their times.
     check(Reason::Invalid, |_, terms| terms.is_err().then_some(Act::Rest)),
     // Asked to pause.
@@ -54,9 +55,7 @@ pub const CHAIN: [Check; 24] = [
     // A generation is on record and may or may not have reached the Secret.
     check(Reason::PublishIncomplete, |world, _| incomplete(world)),
     // The last one was refused: the next waits, and what was said of the refusal stands.
-    check(Reason::PublishFailed, |world, _| {
-        world.records().may_retry_from(world.now).is_some_and(|from| world.now < from).then_some(Act::Rest)
-    }),
+    check(Reason::PublishFailed, |world, _| waits_to_retry(world).then_some(Act::Rest)),
     // Our own Secret holds a value and no record of any: what it holds is never adopted.
     check(Reason::RecordsLost, |world, _| {
         (!world.records().ever_published() && world.secret.digest().is_some()).then_some(Act::Mint)
@@ -64,20 +63,15 @@ pub const CHAIN: [Check; 24] = [
     // No generation was ever published.
     check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
     // Somebody asks for a new one. It waits for no overlap.
-    check(Reason::RegenerateAsked, |_, terms| terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)),
+    check(Reason::RegenerateAsked, |_, terms| regenerate(terms)),
     // The served generation is due, or there is none any more.
     check(Reason::RotationDue, rotation),
     // The value is to be in a Secret of another name. It is not read back, so a new one comes. One that is shown once stays
     // where it was shown.
-    check(Reason::SecretRenamed, |world, _| {
-        (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
-    }),
+    check(Reason::SecretRenamed, |world, _| renamed(world)),
     // What holds the value besides its own key is made of something else now, which takes a new value. One that is shown once
     // was made as was asked for then.
-    check(Reason::TemplateChanged, |world, terms| {
-        let changed = terms.as_ref().ok()?.shape.has_changed_since(world.records().served()?);
-        (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
-    }),
+    check(Reason::TemplateChanged, template_changed),
     // The Secret does not hold what it should. One whose value is shown once is not repaired.
     check(Reason::SecretMissing, |world, _| {
         (!world.token.is_shown_once() && world.secret == Held::Absent).then(|| repair(world))
@@ -116,6 +110,31 @@ fn incomplete(world: &World) -> Option<Act> {
         None if waits => Act::Rest,
         None => Act::Mint,
     })
+}
+
+/// Whether the served value, which is where it should be, is to be replaced now.
+fn is_about_to_mint(world: &World, terms: &Checked<TokenTerms>) -> bool {
+    let asked = regenerate(terms).or_else(|| rotation(world, terms));
+    let asked = asked.or_else(|| renamed(world)).or_else(|| template_changed(world, terms));
+    terms.is_ok() && asked.is_some() && !waits_to_retry(world)
+}
+
+/// Whether the last publish was refused, and the next waits.
+fn waits_to_retry(world: &World) -> bool {
+    world.records().may_retry_from(world.now).is_some_and(|from| world.now < from)
+}
+
+fn regenerate(terms: &Checked<TokenTerms>) -> Option<Act> {
+    terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)
+}
+
+fn renamed(world: &World) -> Option<Act> {
+    (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
+}
+
+fn template_changed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
+    let changed = terms.as_ref().ok()?.shape.has_changed_since(world.records().served()?);
+    (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
 }
 
 fn rotation(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {

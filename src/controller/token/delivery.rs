@@ -91,8 +91,10 @@ pub struct Details {
 impl Details {
     /// What the Secret says when it holds `record`, where now stands what is `held`.
     pub fn of(world: &World, terms: &TokenTerms, record: &Record, held: &Held) -> Self {
-        let (shape, given) = (&terms.shape, Given::of(terms, record));
+        let (shape, mut given) = (&terms.shape, Given::of(terms, record));
         let stood = if let Held::Ours(secret) = held { Given::noted(secret) } else { Given::default() };
+        // What is asked for all the same, and is to be made of the next value, stays as it is until then.
+        given.data.extend(stood.data.iter().filter(|key| shape.is_of_value(key)).cloned());
         let labels = [(name::MANAGED_BY, name::MANAGER.to_owned()), (name::OWNER_UID, world.uid().to_owned())];
         let annotations = [(name::GENERATION, record.generation.to_string()), (name::TOKEN_ID, record.id.clone())];
         let note = given.note().map(|note| (name::GIVEN, note));
@@ -273,7 +275,11 @@ impl World {
     pub fn withdrawable(&self) -> impl Iterator<Item = (&SealedSecret, OnRevoke)> {
         let other = self.other.iter().map(|held| (held, OnRevoke::Delete));
         let kept = [&self.secret].into_iter().chain(&self.wanted).map(|held| (held, self.token.on_revoke()));
-        let ours = kept.chain(other).filter_map(|(held, how)| Some((held.ours()?, how)));
+        // One that is immutable cannot be emptied.
+        let ours = kept.chain(other).filter_map(|(held, how)| {
+            let secret = held.ours()?;
+            Some((secret, if secret.immutable == Some(true) { OnRevoke::Delete } else { how }))
+        });
         ours.filter(|(secret, how)| *how == OnRevoke::Delete || !is_empty(secret))
     }
 }
@@ -281,12 +287,29 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        fixture::{ACCOUNT_UID, UID, changed, new, own_account, plaintext, served},
+        act::{Act, Decision},
+        fixture::{ACCOUNT_UID, DAY, UID, changed, new, own_account, plaintext, served},
         world::Held,
     };
     use super::*;
+    use crate::crd::Reason;
 
     type Change = fn(&mut SealedSecret);
+
+    #[test]
+    fn a_key_that_is_to_be_made_of_the_next_value_stays_until_then() {
+        let plain = json!({"secret": {"data": {"url": "{{ endpoint }}"}}});
+        let world = served().with_spec(&plain).issued(2);
+        assert_eq!(world.decision().act, Act::Rest);
+        let asked = json!({"secret": {"data": {"url": "{{ endpoint }}?t={{ token }}"}}});
+        let waiting = world.with_spec(&asked);
+        assert_eq!(waiting.decision().act, Act::Rest, "an overlap runs");
+        assert!(details(&waiting).gone.data.is_empty());
+        let free = waiting.later(2 * DAY);
+        assert_eq!(free.decision(), Decision { reason: Reason::TemplateChanged, act: Act::Mint });
+        let given_up = free.with_spec(&json!({"secret": {"data": null}}));
+        assert_eq!(details(&given_up).gone.data, ["url".to_owned()].into());
+    }
 
     fn stands(change: Change) -> bool {
         let world = served().with_secret(change);

@@ -52,7 +52,8 @@ fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<S
         return None;
     }
     if let Some(at) = at {
-        return Some(until(world, policy, at.0, faults));
+        let at = at.parse().map_err(|rule| faults.push(Fault::invalid("spec.expiry.at", rule)));
+        return Some(at.map_or(policy.default_lifetime, |at| until(world, policy, at, faults)));
     }
     let lifetime = parsed(after.as_ref(), "spec.expiry.after", faults).unwrap_or(policy.default_lifetime);
     if lifetime > policy.max_lifetime {
@@ -65,7 +66,8 @@ fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<S
 /// How long a generation of a token that ends `at` is valid: the only one has to last as long as it can.
 fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
     const PATH: &str = "spec.expiry.at";
-    if at <= world.now {
+    // One that has come ends the token; it is a fault only where nobody saw it coming.
+    if at <= world.now && !has_ended(world) {
         let message = format!("{at} is over; give a later time, or set revoked to end the token now");
         faults.push(Fault::invalid(PATH, message));
     }
@@ -80,6 +82,13 @@ fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>)
         faults.push(Fault::new(Reason::LifetimeExceeded, PATH, message));
     }
     policy.max_lifetime
+}
+
+/// Whether the token was published, and has come to its end.
+fn has_ended(world: &World) -> bool {
+    let stated = world.token.status.as_ref().is_some_and(|status| status.revocation.is_some());
+    let records = world.records();
+    stated || (records.ever_published() && records.valid().next().is_none())
 }
 
 /// Whether a new generation comes only when somebody asks for it.
@@ -177,7 +186,8 @@ fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<
         }
         return Ending::After(delay);
     }
-    let Some(at) = previous.at.as_ref().map(|at| at.0) else { return Ending::Overlap };
+    let at = previous.at.as_ref().map(|at| at.parse().map_err(|rule| fault("at", rule.into())));
+    let Some(Ok(at)) = at else { return Ending::Overlap };
     if at > after(world.now, policy.max_overlap) {
         fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
     }

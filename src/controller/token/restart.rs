@@ -461,6 +461,24 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_that_is_refused_for_ever_keeps_no_value_from_being_replaced() {
+        let due = published().later(5);
+        let refused = || Some(Refusal::Forbidden("no".into()));
+        let failing = due.clone().settled(&rolled(&due, vec![], refused()));
+        assert_eq!(failing.decision().act, Act::Restart, "it is tried again");
+        let checked =
+            |world: World| world.and(|world| world.workloads = Workloads::Checked(vec![Seen::There(there(&[]))]));
+        let later = checked(failing.clone().later(60 * DAY));
+        assert_eq!(later.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint });
+        let asked = checked(failing.clone().with_spec(&json!({"regenerate": {"id": "leak"}})));
+        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
+        let wake = failing.settle(&rolled(&failing, vec![], refused())).wake.unwrap();
+        assert!(wake <= failing.status().rotates_at.unwrap().0);
+        let faulty = failing.later(60 * DAY).with_spec(&json!({"rotation": {"overlap": "0d"}}));
+        assert_eq!(faulty.decision().act, Act::Restart, "nothing else would be done");
+    }
+
+    #[test]
     fn a_refused_restart_is_told_once_tried_again_and_leaves_the_token_ready() {
         let due = published().later(5);
         let refused = |said: &str| Some(Refusal::Forbidden(said.into()));

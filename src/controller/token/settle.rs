@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{
-            api_token::{BoundAccount, ClaimOutcome, Revocation, RevocationReason},
+            api_token::{BoundAccount, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
             condition::{EXPIRING_SOON, PUBLISHED, READY},
         },
         outside::Refusal,
@@ -623,6 +623,16 @@ mod tests {
         assert_eq!(settled.status.other_secret_name.as_deref(), Some("ci"));
         assert!(settled.wake.is_some_and(|wake| wake > renamed.now));
         assert_eq!(notes(&settled), [(true, Reason::PublishFailed)]);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_emptied_is_removed_and_that_is_said() {
+        let spec = json!({"revoked": true, "secret": {"onRevoke": "Keep"}});
+        let world = served().with_spec(&spec).with_secret(|secret| secret.immutable = Some(true));
+        assert_eq!(world.withdrawable().map(|(_, how)| how).collect::<Vec<_>>(), [OnRevoke::Delete]);
+        let settled = world.settle(&Progress::none(world.decision()));
+        let told = "Secret ci was removed, as it was made immutable and could not be emptied";
+        assert_eq!(settled.status.conditions[1].message, told);
     }
 
     #[test]

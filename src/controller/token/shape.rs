@@ -98,6 +98,12 @@ pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec
     let rule = format!("must not be longer than {} characters", keys::ANNOTATION);
     let is_short = |text: &str| text.chars().count() <= keys::ANNOTATION;
     marks(&asked.annotations, "spec.secret.annotations", is_short, &rule, faults);
+    let bytes: usize = asked.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > keys::ANNOTATIONS {
+        let most = keys::ANNOTATIONS;
+        let message = format!("hold {bytes} bytes, keys and values together; at most {most} fit beside Tokenry's own");
+        faults.push(Fault::invalid("spec.secret.annotations", message));
+    }
     let mut shape = Shape {
         labels: asked.labels.clone(),
         annotations: asked.annotations.clone(),
@@ -211,6 +217,21 @@ fn broken(key: &str, bound: bool) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn annotations_that_fit_into_no_secret_are_a_fault_before_anything_is_minted() {
+        let annotations = |count: usize| {
+            let each = (0..count).map(|n| (format!("n{n}"), serde_json::Value::from("€".repeat(4096))));
+            json!({"secret": {"annotations": each.collect::<serde_json::Map<_, _>>()}})
+        };
+        let faults = |count| {
+            let world = new().with_spec(&annotations(count));
+            world.terms().err().map(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(faults(17), None);
+        let told = "spec.secret.annotations: hold 221228 bytes, keys and values together; at most 221184 fit beside Tokenry's own";
+        assert_eq!(faults(18), Some(vec![told.to_owned()]));
+    }
+
     use super::super::{
         fixture::{new, served},
         validate::validate,

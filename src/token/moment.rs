@@ -1,0 +1,82 @@
+//! Moments as users write them: RFC 3339, such as `2027-01-31T12:00:00Z`.
+
+use std::{borrow::Cow, fmt};
+
+use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A moment as written (RFC 3339), before the year 9999.
+///
+/// It is kept as text: the API server takes times that are none for us, such as the last second of the year 9999, and an
+/// object that holds one has to be read all the same, or nothing of it would be heeded. [`Moment::parse`] gives the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Moment(String);
+
+/// What a user reads when a moment is not one.
+pub const RULE: &str = "must be a time as in RFC 3339, before the year 9999, such as 2027-01-31T12:00:00Z";
+/// The first moment that is none.
+const END: &str = "9999-01-01T00:00:00Z";
+/// The longest way to write one, in characters.
+const LONGEST: usize = 64;
+
+impl Moment {
+    /// The value, or [`RULE`].
+    pub fn parse(&self) -> Result<Timestamp, &'static str> {
+        let end: Timestamp = END.parse().expect("it is a time");
+        self.0.parse().ok().filter(|moment| *moment < end).ok_or(RULE)
+    }
+}
+
+impl From<Timestamp> for Moment {
+    fn from(moment: Timestamp) -> Self {
+        Self(moment.to_string())
+    }
+}
+
+impl From<&str> for Moment {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "maxLength": LONGEST,
+            "x-kubernetes-validations": [{ "rule": format!("self < timestamp('{END}')"), "message": RULE }],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_that_can_be_reckoned_with() {
+        assert_eq!(Moment::from("2027-01-31T13:00:00+01:00").parse(), Ok("2027-01-31T12:00:00Z".parse().unwrap()));
+        for none in
+            ["9999-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "2027-01-31T12:00:00+99:99", "00:00:00x5Z", "never", ""]
+        {
+            assert_eq!(Moment::from(none).parse(), Err(RULE), "{none}");
+        }
+    }
+}
