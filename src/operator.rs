@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controller::{Caches, Rooms, account, instance, run::run as control, token},
+    controller::{Caches, Rooms, account, instance, policy, run::run as control, token},
     crd::secret,
     outside::{
         Cache, Clock, Joint, Reader, Scope, Tasks, Writer,
@@ -43,7 +43,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone());
     let (caches, rooms, stop) = (rooms.caches.clone(), Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
-    let triggers = (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms));
+    let triggers =
+        (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
     feed(&caches, &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
     tasks.finishing(
@@ -52,6 +53,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     );
     tasks
         .finishing("the account controller", control(rooms.clone(), caches.accounts.store(), triggers.2, stop.clone()));
+    tasks.finishing("the policy controller", control(rooms.clone(), caches.policies.store(), triggers.3, stop.clone()));
     let told = stop.clone();
     tasks.finishing("the scribe of events", async move {
         scribe.run(told).await;
@@ -72,6 +74,8 @@ fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc
     let caches = Caches {
         instances: Cache::new(scope.watch(client)),
         accounts: Cache::new(scope.watch(client)),
+        policies: Cache::new(scope.watch(client)),
+        users: Cache::new(scope.watch(client)),
         tokens: Cache::new(scope.watch(client)),
         secrets: Cache::new(scope.watch_type(client, secret::TYPE)),
         services: Cache::new(scope.watch(client)),
@@ -100,5 +104,5 @@ fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
             tasks.endless(concat!("the watch of ", stringify!($cache)), async move { caches.$cache.run().await });
         })*};
     }
-    feed!(instances, accounts, tokens, secrets, services, ingresses, namespaces);
+    feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces);
 }

@@ -127,6 +127,7 @@ fn stamped(token: &ApiToken) -> impl Iterator<Item = &str> {
     stamp.into_iter().flat_map(|stamp| stamp.lines())
 }
 
-fn groups(token: &ApiToken) -> Vec<String> {
+/// The groups that the API server said the owner of a token is in.
+pub fn groups(token: &ApiToken) -> Vec<String> {
     stamped(token).skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

@@ -20,7 +20,7 @@ mod roles;
 mod rules;
 
 pub use action::{Actions, Target};
-pub use bearer::{Bearer, Reach, stamp};
+pub use bearer::{Bearer, Reach, groups, stamp};
 pub use effective::effective;
 pub use judge::{Cause, Ruling, Step, Trail, judge};
 pub use namespaces::{Namespace, admits};

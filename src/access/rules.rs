@@ -199,7 +199,8 @@ impl Rules {
 fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
     let Some(from) = from else { return Named::Nothing };
     if let Some(number) = from.path_segment {
-        let segment = request.path.as_ref().and_then(|path| path.segment(number.into()));
+        let number = usize::try_from(number).unwrap_or_default();
+        let segment = request.path.as_ref().and_then(|path| path.segment(number));
         return segment.map_or(Named::Nothing, Named::One);
     }
     let Some(header) = &from.header else { return Named::Unclear };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
@@ -12,13 +13,15 @@ use super::{
     run::{each, every, mapped},
 };
 use crate::{
+    access::Rules,
     crd::{
-        Account, Conditions, Fault, Instance, Reason,
-        account::AccountStatus,
+        Account, ApiToken, Conditions, Fault, Instance, Reason,
+        account::{AccountStatus, TokenCount},
         condition::{ACCEPTED, Conclusion},
         fault::{first, told},
     },
     outside::{Refusal, clock::jumps, events::Note},
+    token::Records,
 };
 
 /// Everything a pass over an account knows.
@@ -26,6 +29,8 @@ pub struct World {
     now: Timestamp,
     account: Arc<Account>,
     instance: Option<Arc<Instance>>,
+    /// The tokens that act as it.
+    tokens: Vec<Arc<ApiToken>>,
 }
 
 impl Kind for Account {
@@ -35,18 +40,24 @@ impl Kind for Account {
     type Progress = Reason;
     type Status = AccountStatus;
 
-    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions"];
+    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "tokens", "lastUsedAt"];
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
         let instance = rooms.caches.instances.get(wanted.namespace_or(&namespace), wanted.name.as_str());
-        Ok(World { now, account: self, instance })
+        let uid = self.uid();
+        let acts = |token: &ApiToken| {
+            let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
+            bound.is_some_and(|bound| Some(&bound.uid) == uid.as_ref())
+        };
+        let tokens = rooms.caches.tokens.filter(acts);
+        Ok(World { now, account: self, instance, tokens })
     }
 
     fn validate(world: &World) -> Checked<()> {
-        if world.instance.is_some() {
-            return Ok(());
+        if let Some(instance) = &world.instance {
+            return rights(&world.account, instance);
         }
         let wanted = &world.account.spec.instance_ref;
         let namespace = world.account.namespace().unwrap_or_default();
@@ -100,7 +111,8 @@ impl Kind for Account {
         let status = AccountStatus {
             observed_generation: account.metadata.generation,
             conditions: conditions.into_vec(),
-            tokens: None,
+            tokens: Some(count(world)),
+            last_used_at: last_used(world),
         };
         Settled { status, notes, wake: None }
     }
@@ -110,16 +122,55 @@ impl Kind for Account {
     }
 }
 
+/// Every fault of what the account may do.
+fn rights(account: &Account, instance: &Instance) -> Checked<()> {
+    let (spec, mut faults) = (&account.spec, Vec::new());
+    let rules = Rules::of(instance).ok();
+    let unknown = |role: &str| rules.as_ref().is_some_and(|rules| !rules.has_role(role));
+    if let Some(role) = spec.role.as_ref().filter(|role| unknown(role.as_str())) {
+        faults.push(Fault::new(Reason::RoleMissing, "spec.role", format!("the Instance has no role {role}")));
+    }
+    if let Some(rule) = spec.owner.as_ref().and_then(|owner| owner.checked().err()) {
+        faults.push(Fault::invalid("spec.owner", rule));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// How many tokens act as the account, and how many of them are accepted.
+fn count(world: &World) -> TokenCount {
+    let is_active = |token: &&Arc<ApiToken>| {
+        let status = token.status.as_ref();
+        let ended = token.spec.revoked || status.is_some_and(|status| status.revocation.is_some());
+        let records = Records::at(status.map_or(&[], |status| &status.records), world.now);
+        token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
+    };
+    let active = if world.account.spec.active { world.tokens.iter().filter(is_active).count() } else { 0 };
+    TokenCount { active: active as i64, total: world.tokens.len() as i64 }
+}
+
+/// When one of its tokens was used last. A token that goes takes nothing of that away.
+fn last_used(world: &World) -> Option<Time> {
+    let used = world.tokens.iter().filter_map(|token| token.status.as_ref()).flat_map(|status| &status.used);
+    let stands = world.account.status.as_ref().and_then(|status| status.last_used_at.clone());
+    used.map(|used| used.last_used_at.clone()).chain(stands).max()
+}
+
 /// Names the accounts that something has happened to: to themselves, or to their Instance.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Account>>> {
     let caches = &rooms.caches;
-    let instances = rooms.clone();
+    let (instances, tokens) = (rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.accounts.touched()),
         mapped(caches.instances.touched(), move |instance: &Instance| {
             let of =
                 |account: &Account| account.spec.instance_ref.means(instance, &account.namespace().unwrap_or_default());
             instances.caches.accounts.filter(of).iter().map(|account| ObjectRef::from_obj(&**account)).collect()
+        }),
+        mapped(caches.tokens.touched(), move |token: &ApiToken| {
+            let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
+            let home = token.namespace().unwrap_or_default();
+            let account = bound.and_then(|bound| tokens.caches.accounts.get(&home, &bound.name));
+            account.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
         }),
         every(jumps(rooms.clock.clone()), caches.accounts.store()),
     ])
@@ -129,7 +180,6 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
 mod tests {
     use super::*;
     use jiff::SignedDuration;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     fn world() -> World {
@@ -142,6 +192,7 @@ mod tests {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             account: Arc::new(serde_json::from_value(account).unwrap()),
             instance: Some(Arc::new(serde_json::from_value(object("Instance", json!({}))).unwrap())),
+            tokens: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@
 pub mod account;
 pub mod instance;
 pub mod kind;
+pub mod policy;
 pub mod run;
 pub mod token;
 
@@ -18,8 +19,13 @@ use std::sync::Arc;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 use crate::{
-    crd::{Account, ApiToken, Instance, SealedSecret},
-    outside::{Cache, Clock, Joint, Reader, Writer, events::Events, metrics::Metrics, watch::NamespaceMeta},
+    crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
+    outside::{
+        Cache, Clock, Joint, Reader, Writer,
+        events::Events,
+        metrics::Metrics,
+        watch::{CoreAccount, NamespaceMeta},
+    },
 };
 
 /// What a pass may touch.
@@ -46,6 +52,10 @@ pub struct Caches {
     pub instances: Cache<Instance>,
     /// Accounts: ServiceAccounts of tokenry.dev.
     pub accounts: Cache<Account>,
+    /// Policies.
+    pub policies: Cache<AccessPolicy>,
+    /// Core ServiceAccounts, which can own tokens.
+    pub users: Cache<CoreAccount>,
     /// Tokens.
     pub tokens: Cache<ApiToken>,
     /// Secrets of our type.
@@ -61,10 +71,12 @@ pub struct Caches {
 impl Caches {
     /// Waits until every kind has been read: before that, what is missing may only not have been heard of.
     pub async fn synced(&self) {
-        let Self { instances, accounts, tokens, secrets, services, ingresses, namespaces } = self;
+        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces } = self;
         tokio::join!(
             instances.synced(),
             accounts.synced(),
+            policies.synced(),
+            users.synced(),
             tokens.synced(),
             secrets.synced(),
             services.synced(),
@@ -75,10 +87,12 @@ impl Caches {
 
     /// Which kinds have not been read yet; an error that names them.
     pub fn missing(&self) -> Result<(), String> {
-        let Self { instances, accounts, tokens, secrets, services, ingresses, namespaces } = self;
+        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces } = self;
         let synced = [
             ("Instance", instances.is_synced()),
             ("ServiceAccount of tokenry.dev", accounts.is_synced()),
+            ("AccessPolicy", policies.is_synced()),
+            ("ServiceAccount", users.is_synced()),
             ("ApiToken", tokens.is_synced()),
             ("Secret", secrets.is_synced()),
             ("Service", services.is_synced()),

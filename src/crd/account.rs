@@ -1,6 +1,6 @@
 //! `ServiceAccount` of `tokenry.dev` (short name `tsa`): the account that tokens act as. Not core's ServiceAccount.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +86,9 @@ pub struct AccountStatus {
     /// How many tokens act as it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
+    /// When one of its tokens was used last, to within an hour. Left out: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Time>,
 }
 
 /// How many tokens there are.

@@ -529,6 +529,9 @@ pub struct SeenOwner {
     /// When the stamp was first seen. Null: there is none.
     #[serde(default)]
     pub stamped_at: Option<Time>,
+    /// Whether it is an account that does not exist. Default: false.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// What an Instance asks of those who change or delete its tokens.

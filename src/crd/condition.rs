@@ -17,6 +17,12 @@ pub const ENDPOINTS_READY: &str = "EndpointsReady";
 pub const EXPIRING_SOON: &str = "ExpiringSoon";
 /// The workloads were restarted for the published value; only where any is to be.
 pub const RESTARTED: &str = "Restarted";
+/// Something is permitted to the token; only where its Instance judges by roles or owners.
+pub const PERMITTED: &str = "Permitted";
+/// The groups of the owner were stamped too long ago. It is there only while that is so.
+pub const OWNER_STALE: &str = "OwnerStale";
+/// A member of a policy matches nothing. It is there only while that is so.
+pub const DANGLING_MEMBER: &str = "DanglingMember";
 /// The operator is at work on it (kstatus).
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing more will happen until a user acts (kstatus).

@@ -93,7 +93,7 @@ pub struct NamedBy {
     /// In this segment of the normalised path; the first is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32))]
-    pub path_segment: Option<u8>,
+    pub path_segment: Option<i32>,
 }
 
 macro_rules! forms {

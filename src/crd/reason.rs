@@ -114,8 +114,12 @@ pub enum Reason {
     OverlapEnded,
     /// The Secret could not be written.
     PublishFailed,
-    /// The account could not be made.
+    /// The account could not be made, or changed.
     AccountFailed,
+    /// The token's own account does not say what the token says.
+    AccountOutdated,
+    /// Something is permitted.
+    Permitted,
 
     // What a policy says.
     /// A member that matches nothing.

@@ -3,7 +3,10 @@
 use std::{fmt::Debug, time::Duration};
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, ServiceAccount},
+};
 use kube::{
     Api, Client, Resource,
     core::PartialObjectMeta,
@@ -20,6 +23,9 @@ use crate::token::format;
 
 /// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
+
+/// What a core ServiceAccount is known by: its metadata.
+pub type CoreAccount = PartialObjectMeta<ServiceAccount>;
 
 /// Which namespaces a process looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -36,6 +36,37 @@ pub struct Limit {
     pub until: Option<Timestamp>,
 }
 
+impl Limit {
+    /// The lesser of both, in each respect.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            lifetime: self.lifetime.into_iter().chain(other.lifetime).min(),
+            never: self.never && other.never,
+            until: self.until.into_iter().chain(other.until).min(),
+        }
+    }
+}
+
+impl Policy {
+    /// What both allow. What a token does not say, and the prefix, are taken from the first.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let (max_lifetime, max_overlap) =
+            (self.max_lifetime.min(other.max_lifetime), self.max_overlap.min(other.max_overlap));
+        Self {
+            default_lifetime: self.default_lifetime.min(max_lifetime),
+            default_overlap: self.default_overlap.min(max_overlap),
+            max_lifetime,
+            max_overlap,
+            never: self.never && other.never,
+            require_description: self.require_description || other.require_description,
+            windows: self.windows.into_iter().chain(other.windows).collect(),
+            prefix: self.prefix,
+        }
+    }
+}
+
 /// When a generation is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {

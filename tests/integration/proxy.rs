@@ -235,7 +235,7 @@ async fn what_a_token_may_do_is_judged_by_what_the_caller_asked_the_proxy_for() 
     setting.world.change("Instance", "shop", api).await.unwrap();
     setting
         .world
-        .change("ServiceAccount", "ci", json!({"role": "viewer", "organizations": {"listed": ["acme"]}}))
+        .change("ApiToken", "ci", json!({"role": "viewer", "organizations": {"listed": ["acme"]}}))
         .await
         .unwrap();
     let ask = async |method, path, organization: &'static str, more: &[(&'static str, &str)]| {

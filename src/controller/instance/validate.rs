@@ -5,6 +5,7 @@ use kube::core::Selector;
 
 use super::observe::{World, exposed_name};
 use crate::{
+    access::Rules,
     controller::kind::Checked,
     crd::{
         Fault,
@@ -34,6 +35,7 @@ pub struct InstanceTerms {
 /// Every fault of the spec.
 pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
+    faults.extend(Rules::of(&world.instance).err().unwrap_or_default());
     let manager = world.instance.manager_service();
     let endpoint = world.instance.endpoints().next();
     if let Some(endpoint) = endpoint {

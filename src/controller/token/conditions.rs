@@ -4,13 +4,14 @@ use super::{
     act::Act,
     ending::over,
     once::shown,
+    owner,
     settle::{Outcome, published_in},
 };
 use crate::{
     crd::{
         Conditions, Reason,
         api_token::OnRevoke,
-        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, PUBLISHED},
+        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, OWNER_STALE, PERMITTED, PUBLISHED},
         fault::{first, told},
     },
     token::Record,
@@ -38,6 +39,7 @@ impl Outcome<'_> {
         let (conclusion, reason, message) = self.conclusion((published, reason, message));
         conditions.conclude(conclusion, reason, message);
         self.expiring(soon, &mut conditions);
+        self.standing(&mut conditions);
         conditions
     }
 
@@ -104,6 +106,11 @@ impl Outcome<'_> {
                 reason,
                 format!("account {name} is gone: refused for ever; make another ApiToken"),
             ),
+            (Reason::OwnerRemoved, _) if progress.ends().is_some() => (
+                Conclusion::Stalled,
+                reason,
+                "its owner is gone or holds too little: refused for ever; make another ApiToken".into(),
+            ),
             (Reason::Expired, _) => (Conclusion::Stalled, reason, over(world, progress, records)),
             (Reason::Deleting, _) => (Conclusion::Working, reason, "being deleted".into()),
             (Reason::NamespaceTerminating, _) => (Conclusion::Working, reason, "its namespace is being deleted".into()),
@@ -114,6 +121,11 @@ impl Outcome<'_> {
             _ if world.paused() == Some(Reason::AccountSuspended) => {
                 (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
             }
+            _ if world.paused() == Some(Reason::OwnerRemoved) => (
+                Conclusion::Paused,
+                Reason::OwnerRemoved,
+                format!("refused until its owner is back: {}", owner::why_removed(world, "the owner")),
+            ),
             _ if !published => (Conclusion::Working, why, message),
             _ => match records.overlap_ends() {
                 Some(ends) => {
@@ -121,6 +133,25 @@ impl Outcome<'_> {
                 }
                 None => (Conclusion::Ready, Reason::Active, message),
             },
+        }
+    }
+
+    /// Says how it stands with what its Instance permits.
+    fn standing(&self, conditions: &mut Conditions) {
+        match self.standing.permitted {
+            None => conditions.remove(PERMITTED),
+            Some(true) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
+            Some(false) => {
+                let message = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy about it made";
+                conditions.set(PERMITTED, false, Reason::NoPermissions, message);
+            }
+        }
+        if self.standing.is_stale {
+            let message = "the groups of its owner were stamped too long ago and count no more; the owner has to change the token, \
+                 or its annotation tokenry.dev/confirmed";
+            conditions.set(OWNER_STALE, true, Reason::OwnerStale, message);
+        } else {
+            conditions.remove(OWNER_STALE);
         }
     }
 

@@ -5,13 +5,13 @@ use super::{
     delivery::{self, is_altered},
     ending::{expired, forget_at, revoked},
     once::claimed,
-    restart,
+    owner, restart,
     terms::TokenTerms,
     world::{Bound, Held, World},
 };
 use crate::{
     controller::kind::Checked,
-    crd::{Reason, api_token::RevocationReason},
+    crd::{Reason, api_token::RevocationReason, instance::OnOwnerRemoved},
     token::{
         Record,
         schedule::{free_from, rotates_at},
@@ -26,7 +26,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 24] = [
+pub const CHAIN: [Check; 27] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -40,6 +40,11 @@ pub const CHAIN: [Check; 24] = [
     check(Reason::AccountDeleted, |world, _| {
         (world.bound() == Bound::Lost).then_some(Act::End(RevocationReason::AccountDeleted))
     }),
+    // Nobody answers for it any more, and its Instance wants no such tokens.
+    check(Reason::OwnerRemoved, |world, _| {
+        let ends = world.records().ever_published() && owner::removed(world) == Some(OnOwnerRemoved::Revoke);
+        ends.then_some(Act::End(RevocationReason::OwnerRemoved))
+    }),
     // Out of time, and nothing renews it.
     check(Reason::Expired, expired),
     // The value was to be shown once, and was: it goes, valid spec or not.
@@ -52,6 +57,7 @@ pub const CHAIN: [Check; 24] = [
     // Asked to pause.
     check(Reason::Suspended, |world, _| (world.paused() == Some(Reason::Suspended)).then_some(Act::Rest)),
     check(Reason::AccountSuspended, |world, _| (world.paused() == Some(Reason::AccountSuspended)).then_some(Act::Rest)),
+    check(Reason::OwnerRemoved, |world, _| (world.paused() == Some(Reason::OwnerRemoved)).then_some(Act::Rest)),
     // A generation is on record and may or may not have reached the Secret.
     check(Reason::PublishIncomplete, |world, _| incomplete(world)),
     // The last one was refused: the next waits, and what was said of the refusal stands.
@@ -80,6 +86,9 @@ pub const CHAIN: [Check; 24] = [
         (!world.token.is_shown_once() && is_altered(world, terms)).then(|| repair(world))
     }),
     check(Reason::SecretOutdated, outdated),
+    // Its own account follows it. It comes late, so that one that cannot be changed holds nothing up: what the token may do is the
+    // least of both.
+    check(Reason::AccountOutdated, |world, _| owner::is_outdated(world).then_some(Act::Follow)),
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
     check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
@@ -198,12 +207,14 @@ mod tests {
                 Reason::Forgotten,
                 Reason::Revoked,
                 Reason::AccountDeleted,
+                Reason::OwnerRemoved,
                 Reason::Expired,
                 Reason::Claimed,
                 Reason::RestartDue,
                 Reason::Invalid,
                 Reason::Suspended,
                 Reason::AccountSuspended,
+                Reason::OwnerRemoved,
                 Reason::PublishIncomplete,
                 Reason::PublishFailed,
                 Reason::RecordsLost,
@@ -215,6 +226,7 @@ mod tests {
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
+                Reason::AccountOutdated,
                 Reason::SecretLeftOver,
                 Reason::OverlapEnded,
             ]
@@ -239,6 +251,10 @@ mod tests {
         (Reason::AccountDeleted, Act::End(RevocationReason::AccountDeleted), |world| {
             world.and(|world| world.account = None)
         }),
+        (Reason::OwnerRemoved, Act::End(RevocationReason::OwnerRemoved), |world| {
+            let world = world.with_status(|status| status.records = rotated().status().records);
+            world.with_instance(json!({})).and(|world| world.owner_gone = true)
+        }),
         (Reason::Expired, Act::End(RevocationReason::Expired), |world| {
             let (now, mut records) = (world.now, rotated().status().records);
             records.iter_mut().for_each(|record| record.end_by(now));
@@ -258,12 +274,16 @@ mod tests {
                 status.restart = Some(Restart { generation, at: None });
             });
             let spec = json!({"active": true, "restart": [{"kind": "Deployment", "name": "exporter"}]});
-            let world = world.with_account(|account| account.spec.active = true);
+            let world = world.with_account(|account| account.spec.active = true).and(|world| world.owner_gone = false);
             world.and(|world| world.secret = secret).with_spec(&spec).later(5)
         }),
         (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"rotation": {"overlap": "0d"}}))),
         (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
         (Reason::AccountSuspended, Act::Rest, |world| world.with_account(|account| account.spec.active = false)),
+        (Reason::OwnerRemoved, Act::Rest, |world| {
+            let suspends = json!({"tokens": {"onOwnerRemoved": "Suspend"}});
+            world.with_instance(suspends).and(|world| world.owner_gone = true)
+        }),
         (Reason::PublishIncomplete, Act::Mint, |world| unpublished(world, 8, State::Recorded)),
         (Reason::PublishFailed, Act::Rest, |world| unpublished(world, 7, State::Expired)),
         (Reason::RecordsLost, Act::Mint, |world| {
@@ -286,6 +306,9 @@ mod tests {
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
+        (Reason::AccountOutdated, Act::Follow, |world| {
+            world.with_account(|account| account.spec.role = Some("viewer".into()))
+        }),
         (Reason::SecretLeftOver, Act::Discard, |world| {
             world.with_status(|status| status.other_secret_name = Some("old".into()))
         }),

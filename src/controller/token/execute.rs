@@ -3,11 +3,12 @@
 //! What is [`Made`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
 
 use kube::ResourceExt;
+use serde_json::{Map, json};
 
 use super::{
     act::{Act, Decision},
     delivery::{self, Delivery, Details},
-    once,
+    once, owner,
     progress::Progress,
     restart,
     settle::settle,
@@ -21,9 +22,8 @@ use crate::{
         kind::{Checked, Kind, Version, version},
     },
     crd::{
-        self, Account, ApiToken, Instance, Reason, SealedSecret,
-        account::AccountSpec,
-        api_token::{BoundAccount, ClaimOutcome, OnRevoke},
+        ApiToken, Instance, Reason, SealedSecret,
+        api_token::{BoundAccount, ClaimOutcome, OnRevoke, RevocationReason},
         name,
     },
     outside::{Refusal, Standing, entropy, writer::Address},
@@ -44,7 +44,13 @@ pub async fn execute(
         (Act::Mint, Ok(terms)) => mint(rooms, world, terms, done).await,
         (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
-        (Act::End(_), _) => Ok((seen, withdraw(rooms, world, done).await?)),
+        (Act::Follow, _) => Ok((seen, follow(rooms, world, done).await?)),
+        (Act::End(reason), _) => {
+            if reason == RevocationReason::OwnerRemoved && world.status().revocation.is_none() {
+                still_removed(rooms, world).await?;
+            }
+            Ok((seen, withdraw(rooms, world, done).await?))
+        }
         (Act::Discard, _) => Ok((seen, discard(rooms, world, done).await?)),
         (Act::Conceal(outcome), _) => conceal(rooms, world, terms, outcome, done).await,
         (Act::Restart, _) => {
@@ -88,22 +94,22 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
     if let Some(account) = &world.account {
         return Ok(BoundAccount { name, uid: account.uid().unwrap_or_default() });
     }
-    let mut account = Account::new(
-        &name,
-        AccountSpec {
-            instance_ref: token.spec.instance_ref.clone(),
-            display_name: None,
-            description: None,
-            owner: token.spec.owner.clone(),
-            role: token.spec.role.clone(),
-            organizations: token.spec.organizations.clone(),
-            projects: token.spec.projects.clone(),
-            active: true,
-        },
-    );
-    crd::give(&mut account, &**token);
-    let receipt = rooms.writer.apply(&account, &Standing::Absent).await?;
+    let receipt = rooms.writer.apply(&owner::own_account(token), &Standing::Absent).await?;
     Ok(BoundAccount { name, uid: receipt.uid })
+}
+
+/// Has the account that the token made for itself say what the token says. Whatever else it says stays, such as that it is
+/// not active.
+async fn follow(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+    let Some(account) = &world.account else { return Ok(done) };
+    let mut spec = serde_json::to_value(&owner::own_account(&world.token).spec).expect("a spec is plain data");
+    let rights = ["owner", "role", "organizations", "projects"].map(|field| (field.to_owned(), spec[field].take()));
+    let changes = json!({"metadata": {}, "spec": rights.into_iter().collect::<Map<_, _>>()});
+    match rooms.writer.amend(&**account, changes).await {
+        Ok(_) => Ok(done),
+        Err(Refusal::Stale) => Err(Refusal::Stale),
+        Err(refusal) => Ok(done.failed(Reason::AccountFailed, refusal)),
+    }
 }
 
 async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {
@@ -130,6 +136,14 @@ async fn still_forgets(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let live: Option<Instance> = rooms.reader.live(&namespace, &seen.name_any()).await?;
     let wait = |instance: &Instance| instance::forget_after(&instance.spec);
     let same = live.is_some_and(|live| live.uid() == seen.uid() && wait(&live) == wait(seen));
+    if same { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+/// That the Instance, as it is now, has the token end without its owner: that cannot be undone.
+async fn still_removed(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+    let seen = world.instance.as_ref().ok_or(Refusal::Stale)?;
+    let live: Option<Instance> = rooms.reader.live(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
+    let same = live.is_some_and(|live| live.uid() == seen.uid() && live.spec == seen.spec);
     if same { Ok(()) } else { Err(Refusal::Stale) }
 }
 

@@ -12,6 +12,7 @@ mod life;
 mod notes;
 mod observe;
 mod once;
+mod owner;
 mod progress;
 mod restart;
 mod settle;
@@ -35,8 +36,16 @@ use super::{
     run::{each, every, mapped},
 };
 use crate::{
-    crd::{Account, ApiToken, Instance, Reason, SealedSecret, api_token::ApiTokenStatus},
-    outside::{Refusal, clock::jumps, watch::NamespaceMeta},
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret,
+        api_token::ApiTokenStatus,
+        subject::{SubjectKind, Who},
+    },
+    outside::{
+        Refusal,
+        clock::jumps,
+        watch::{CoreAccount, NamespaceMeta},
+    },
 };
 
 pub use act::{Act, Decision};
@@ -62,6 +71,9 @@ impl Kind for ApiToken {
         "otherSecretName",
         "binding",
         "organization",
+        "effective",
+        "owner",
+        "policy",
         "expiresAt",
         "rotatesAt",
         "regeneration",
@@ -109,6 +121,7 @@ impl Kind for ApiToken {
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
     let caches = &rooms.caches;
     let (secrets, accounts, instances, namespaces) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
+    let (policies, users) = (rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.tokens.touched()),
         mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
@@ -117,16 +130,48 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
             let (name, home) = (account.name_any(), account.namespace());
-            tokens(&accounts, |token| token.account_name().0 == name && token.namespace() == home)
+            let subject = of_account(SubjectKind::Account, account);
+            tokens(&accounts, |token| {
+                let acts = token.account_name().0 == name && token.namespace() == home;
+                acts || token.status.as_ref().is_some_and(|status| owns(&subject, status))
+            })
         }),
         mapped(caches.instances.touched(), move |instance: &Instance| {
-            tokens(&instances, |token| token.spec.instance_ref.means(instance, &token.namespace().unwrap_or_default()))
+            tokens(&instances, |token| opens(token, instance))
+        }),
+        mapped(caches.policies.touched(), move |policy: &AccessPolicy| {
+            let (name, home) = (policy.spec.instance_ref.name.clone(), policy.namespace());
+            tokens(&policies, |token| {
+                let wanted = &token.spec.instance_ref;
+                wanted.name == name
+                    && Some(wanted.namespace_or(&token.namespace().unwrap_or_default())) == home.as_deref()
+            })
+        }),
+        mapped(caches.users.touched(), move |user: &CoreAccount| {
+            let subject = of_account(SubjectKind::ServiceAccount, user);
+            tokens(&users, |token| token.status.as_ref().is_some_and(|status| owns(&subject, status)))
         }),
         mapped(caches.namespaces.touched(), move |namespace: &NamespaceMeta| {
             tokens(&namespaces, |token| token.namespace() == namespace.metadata.name)
         }),
         every(jumps(rooms.clock.clone()), caches.tokens.store()),
     ])
+}
+
+/// Whether a token opens `instance`, as its own or as a further one.
+fn opens(token: &ApiToken, instance: &Instance) -> bool {
+    let home = token.namespace().unwrap_or_default();
+    let mut all = [&token.spec.instance_ref].into_iter().chain(&token.spec.audiences);
+    all.any(|reference| reference.means(instance, &home))
+}
+
+/// The subject of an account, whichever kind it is.
+fn of_account(kind: SubjectKind, account: &impl kube::Resource) -> String {
+    Who { kind, name: &format!("{}/{}", account.namespace().unwrap_or_default(), account.name_any()) }.to_string()
+}
+
+fn owns(subject: &str, status: &ApiTokenStatus) -> bool {
+    status.owner.as_ref().is_some_and(|owner| owner.subject.as_deref() == Some(subject))
 }
 
 fn tokens(rooms: &Rooms, keep: impl Fn(&ApiToken) -> bool) -> Vec<ObjectRef<ApiToken>> {

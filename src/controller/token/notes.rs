@@ -4,7 +4,7 @@ use super::{
     act::Act,
     ending::over,
     once::shown,
-    restart,
+    owner, restart,
     settle::{Outcome, published_in},
 };
 use crate::{
@@ -30,6 +30,7 @@ impl Outcome<'_> {
         }
         notes.extend(self.done(conditions.changed(READY)));
         notes.extend(restart::note(self.world, self.progress, conditions));
+        notes.extend(owner::changed(self.world));
         notes.extend(self.shortened());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
@@ -65,6 +66,9 @@ impl Outcome<'_> {
             Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed => {
                 Some(Note::normal(reason, "refused until it is active again"))
             }
+            Act::Rest if reason == Reason::OwnerRemoved && changed => {
+                Some(Note::warning(reason, "refused until its owner is back"))
+            }
             Act::Conceal(outcome) => {
                 let claim = progress.claim.as_ref().filter(|claim| world.claim().as_ref() != Some(claim))?;
                 let text = shown(claim);
@@ -78,6 +82,7 @@ impl Outcome<'_> {
             | Act::Mint
             | Act::Adopt(_)
             | Act::Restart
+            | Act::Follow
             | Act::Forget => None,
         }
     }

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use super::{
     act::{Act, Decision},
     decide::decide,
+    owner,
     restart::pending,
     validate::validate,
     workloads::{Fellow, Seen, Workloads},
@@ -16,8 +17,13 @@ use super::{
 };
 use crate::{
     controller::Rooms,
-    crd::{ApiToken, condition::ACCEPTED, workload::MAX_RESTARTED},
-    outside::Refusal,
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance, InstanceRef,
+        condition::ACCEPTED,
+        subject::{SubjectKind, Who},
+        workload::MAX_RESTARTED,
+    },
+    outside::{Refusal, watch::CoreAccount},
 };
 
 /// Reads the caches, and past them where they cannot be rested on.
@@ -29,9 +35,13 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
     let uid = token.uid().unwrap_or_default();
     let world = World {
         now,
-        instance: caches.instances.get(wanted.namespace_or(&namespace), wanted.name.as_str()),
+        instance: instance(rooms, wanted, &namespace),
         labels: home.as_ref().map(|home| home.metadata.labels.clone().unwrap_or_default()),
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
+        audiences: token.spec.audiences.iter().map(|wanted| instance(rooms, wanted, &namespace)).collect(),
+        policies: policies(rooms, wanted.namespace_or(&namespace), wanted.name.as_str()),
+        owner_gone: false,
+        is_surplus: false,
         account: caches.accounts.get(&namespace, token.account_name().0),
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
         wanted: None,
@@ -55,7 +65,65 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         },
         secrets(rooms, &world),
     )?;
-    restarting(World { account, ..world }.seeing(wanted, served, other), rooms).await
+    let world = World { account, ..world };
+    let (owner_gone, is_surplus) = (owner_gone(&world, rooms).await?, is_surplus(&world, rooms));
+    restarting(World { owner_gone, is_surplus, ..world }.seeing(wanted, served, other), rooms).await
+}
+
+fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Arc<Instance>> {
+    rooms.caches.instances.get(wanted.namespace_or(own), wanted.name.as_str())
+}
+
+/// The policies about an Instance, by name.
+fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<AccessPolicy>> {
+    let about = |policy: &AccessPolicy| {
+        policy.namespace().as_deref() == Some(namespace) && policy.spec.instance_ref.name.as_str() == instance
+    };
+    let mut policies = rooms.caches.policies.filter(about);
+    policies.sort_by_key(|policy| policy.name_any());
+    policies
+}
+
+/// Whether the owner is an account that does not exist: never by a cache alone, as a token may end by it. One that this
+/// operator may not look at is taken to be there.
+async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
+    let owner = owner::owner(world).map(ToString::to_string).unwrap_or_default();
+    let Some((kind, (namespace, name))) = Who::of(&owner).and_then(|who| Some((who.kind, who.namespaced()?))) else {
+        return Ok(false);
+    };
+    let gone = match kind {
+        SubjectKind::ServiceAccount if rooms.caches.users.get(namespace, name).is_none() => {
+            rooms.reader.live::<CoreAccount>(namespace, name).await.map(|found| found.is_none())
+        }
+        SubjectKind::Account if rooms.caches.accounts.get(namespace, name).is_none() => {
+            rooms.reader.live::<Account>(namespace, name).await.map(|found| found.is_none())
+        }
+        _ => Ok(false),
+    };
+    match gone {
+        Err(Refusal::Forbidden(_)) => Ok(false),
+        gone => gone,
+    }
+}
+
+/// Whether so many other tokens of the same owner and Instance, that have not ended, are older than the Instance allows.
+fn is_surplus(world: &World, rooms: &Rooms) -> bool {
+    let most = world.instance.as_ref().and_then(|instance| instance.spec.tokens.max_per_owner);
+    let (Some(most), Some(instance), Some(owner)) = (most, &world.instance, owner::owner(world)) else { return false };
+    let age = |token: &ApiToken| {
+        let made = token.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        (made, token.uid().unwrap_or_default())
+    };
+    let own = age(&world.token);
+    let counts = |other: &ApiToken| {
+        let status = other.status.as_ref();
+        let seen = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
+        let owned = other.spec.owner.as_ref().map(|owner| owner.as_str()).or(seen) == Some(owner.as_str());
+        let ended = other.spec.revoked || status.is_some_and(|status| status.revocation.is_some());
+        let here = other.spec.instance_ref.means(instance, &other.namespace().unwrap_or_default());
+        owned && here && !ended && other.metadata.deletion_timestamp.is_none() && age(other) < own
+    };
+    rooms.caches.tokens.filter(counts).len() as i64 >= most
 }
 
 /// What holds each of the names. While the Secret is getting another one, none of them is taken from a cache but that of the
@@ -135,12 +203,19 @@ pub fn needed(world: &World) -> Needed {
     match act {
         Act::Mint => Needed::ToMint,
         Act::Restart => Needed::ToRestart,
-        Act::Rest | Act::Amend | Act::Discard if !reason.is_going() && (is_new(world) || is_refused(world)) => {
+        Act::Rest | Act::Amend | Act::Follow | Act::Discard
+            if !reason.is_going() && (is_new(world) || is_refused(world)) =>
+        {
             Needed::ToMint
         }
-        Act::Rest | Act::Amend | Act::Discard | Act::Adopt(_) | Act::End(_) | Act::Conceal(_) | Act::Forget => {
-            Needed::Nothing
-        }
+        Act::Rest
+        | Act::Amend
+        | Act::Follow
+        | Act::Discard
+        | Act::Adopt(_)
+        | Act::End(_)
+        | Act::Conceal(_)
+        | Act::Forget => Needed::Nothing,
     }
 }
 

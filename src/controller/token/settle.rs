@@ -6,11 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     act::Act,
     ending::{forget_at, revocation},
-    once,
+    once, owner,
     progress::Progress,
     restart,
     terms::TokenTerms,
-    world::World,
+    world::{Standing, World},
 };
 use crate::{
     controller::kind::{Checked, Settled},
@@ -38,6 +38,8 @@ pub struct Outcome<'a> {
     pub records: &'a Records,
     /// What became of a value that is shown once.
     pub claim: Option<&'a Claim>,
+    /// How it stands with what its Instance permits.
+    pub standing: Standing,
 }
 
 /// The whole status after `progress`, what users are told, and when to look again.
@@ -55,12 +57,15 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let restart = restart::noted(world, progress);
     let served = records.served().filter(|_| revocation.is_none());
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
-    let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref() };
+    let effective = owner::effective(world).or(old.effective.clone());
+    let standing = owner::standing(world, effective.as_ref());
+    let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref(), standing };
     let mut conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
     let claim_by = served.filter(|_| claim.is_none()).and_then(|served| world.claim_by(served));
     restart::conclude(&mut conditions, restart.as_ref(), progress);
     let rolls = restart::wake(world, progress, restart.as_ref(), &records, &conditions);
-    let wake = wake(&outcome, rotates, [soon, claim_by, forget_at(world, terms), rolls], &conditions);
+    let times = [soon, claim_by, forget_at(world, terms), rolls, standing.stale_from];
+    let wake = wake(&outcome, rotates, times, &conditions);
     let notes = outcome.notes(&conditions);
     let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
     let status = ApiTokenStatus {
@@ -73,9 +78,9 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
         expires_at: served.and_then(|record| record.expires_at.clone()),
         used: old.used.clone(),
-        effective: None,
-        owner: None,
-        policy: None,
+        effective,
+        owner: owner::seen(world),
+        policy: owner::mirrored(world).or(old.policy.clone()),
         rotates_at: rotates.map(Time),
         regeneration: regeneration(progress, &records).or(old.regeneration.clone()),
         restart,
@@ -168,7 +173,7 @@ fn rotating(world: &World, progress: &Progress) -> bool {
 fn wake(
     Outcome { world, progress, records, .. }: &Outcome<'_>,
     rotates: Option<Timestamp>,
-    times: [Option<Timestamp>; 4],
+    times: [Option<Timestamp>; 5],
     conditions: &Conditions,
 ) -> Option<Timestamp> {
     if progress.decision.reason.is_going() {

@@ -238,6 +238,7 @@ impl Sim {
             }
             Act::Restart => self.roll(done)?,
             Act::Forget => unreachable!("no Instance here forgets"),
+            Act::Follow => unreachable!("no token here has a role"),
             Act::Mint => self.mint(&seen)?,
         };
         let settled = seen.settle(&progress);

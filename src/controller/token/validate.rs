@@ -1,16 +1,21 @@
 //! Checks what a token asks for, against its Instance and what stands around it.
 
+use std::borrow::Cow;
+
 use super::{
     life::{life, regenerate},
-    once, restart,
+    once, owner, restart,
     shape::shape,
     terms::TokenTerms,
     world::{Bound, Held, World},
 };
 use crate::{
-    access::{self, Namespace},
-    controller::{instance::policy, kind::Checked},
-    crd::{Fault, Instance, Reason, belongs, fault::told, secret},
+    access::{self, Namespace, Rules},
+    controller::{
+        instance::{self, policy},
+        kind::Checked,
+    },
+    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
     token::Policy,
 };
 
@@ -19,10 +24,14 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     let mut faults = Vec::new();
     let instance = instance(world, &mut faults);
     let policy = instance.and_then(|instance| {
-        let wrong = |wrong: Vec<Fault>| faults.push(instance_invalid(instance, &wrong));
-        policy(&instance.spec).map_err(wrong).ok()
+        let wrong = |wrong: Vec<Fault>| faults.push(instance_invalid("spec.instanceRef", instance, &wrong));
+        policy(&instance.spec).and_then(|policy| Rules::of(instance).map(|_| policy)).map_err(wrong).ok()
     });
-    instance.inspect(|instance| admission(world, instance, &mut faults));
+    let policy = audiences(world, policy, &mut faults);
+    instance.inspect(|instance| {
+        admission(world, instance, &mut faults);
+        owner::faults(world, instance, &mut faults);
+    });
     account(world, &mut faults);
     secret(world, &mut faults);
     restart::faults(world, &mut faults);
@@ -74,13 +83,45 @@ fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     }
 }
 
-fn instance_invalid(instance: &Instance, wrong: &[Fault]) -> Fault {
+fn instance_invalid(path: impl Into<Cow<'static, str>>, instance: &Instance, wrong: &[Fault]) -> Fault {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
-    Fault::new(
-        Reason::InstanceInvalid,
-        "spec.instanceRef",
-        format!("Instance {name} has faults of its own: {}", told(wrong)),
-    )
+    Fault::new(Reason::InstanceInvalid, path, format!("Instance {name} has faults of its own: {}", told(wrong)))
+}
+
+/// What the further Instances allow as well, of what the first does.
+fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> Option<Policy> {
+    let own = &world.token.spec.instance_ref;
+    let full =
+        |reference: &InstanceRef| (reference.namespace_or(world.namespace()).to_owned(), reference.name.to_string());
+    let mut seen = vec![full(own)];
+    let mut policy = policy;
+    for (index, (wanted, held)) in world.token.spec.audiences.iter().zip(&world.audiences).enumerate() {
+        let path = format!("spec.audiences[{index}]");
+        let (namespace, name) = full(wanted);
+        if seen.contains(&(namespace.clone(), name.clone())) {
+            faults.push(Fault::invalid(path, format!("names Instance {namespace}/{name} again; remove the entry")));
+            continue;
+        }
+        seen.push((namespace.clone(), name.clone()));
+        let Some(instance) = held else {
+            let message =
+                format!("there is no Instance {name} in namespace {namespace}; create it, or remove the entry");
+            faults.push(Fault::new(Reason::InstanceMissing, path, message));
+            continue;
+        };
+        if !access::admits(instance, Namespace { name: world.namespace(), labels: world.labels.as_ref() }) {
+            let message = format!(
+                "Instance {namespace}/{name} does not admit tokens of namespace {}; remove the entry",
+                world.namespace()
+            );
+            faults.push(Fault::new(Reason::NamespaceNotAdmitted, path.clone(), message));
+        }
+        match (instance::policy(&instance.spec), Rules::of(instance)) {
+            (Ok(other), Ok(_)) => policy = policy.map(|policy| policy.and(other)),
+            (Err(wrong), _) | (_, Err(wrong)) => faults.push(instance_invalid(path, instance, &wrong)),
+        }
+    }
+    policy
 }
 
 fn account(world: &World, faults: &mut Vec<Fault>) {

@@ -4,10 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::workloads::{Fellow, Workloads};
+use super::{
+    owner,
+    workloads::{Fellow, Workloads},
+};
 use crate::{
     controller::instance,
-    crd::{Account, ApiToken, Instance, Reason, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret, api_token::ApiTokenStatus, belongs,
+        instance::OnOwnerRemoved, secret,
+    },
     token::{Digest, Limit, Record, Records, Rendered},
 };
 
@@ -24,6 +30,14 @@ pub struct World {
     pub labels: Option<BTreeMap<String, String>>,
     /// Whether its namespace is being deleted.
     pub terminating: bool,
+    /// The further Instances that accept it, in the order of `spec.audiences`.
+    pub audiences: Vec<Option<Arc<Instance>>>,
+    /// The policies of its Instance.
+    pub policies: Vec<Arc<AccessPolicy>>,
+    /// Whether its owner is an account that does not exist.
+    pub owner_gone: bool,
+    /// Whether its owner has as many other tokens of the Instance as that allows, all of them older.
+    pub is_surplus: bool,
     /// The account of the name that it acts as.
     pub account: Option<Arc<Account>>,
     /// What holds the name at which the served value is looked for.
@@ -87,6 +101,17 @@ impl Held {
     }
 }
 
+/// How a token stands with what its Instance permits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether anything is permitted; nothing where its Instance does not judge that.
+    pub permitted: Option<bool>,
+    /// From when on the groups of its owner are not relied on.
+    pub stale_from: Option<Timestamp>,
+    /// Whether that is now.
+    pub is_stale: bool,
+}
+
 /// How a token stands to the account of its choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
@@ -113,7 +138,9 @@ impl World {
 
     /// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
     fn limit(&self) -> Limit {
-        let limit = self.instance.as_ref().map_or_else(Limit::default, |instance| instance::limit(&instance.spec));
+        let all = self.instance.iter().chain(self.audiences.iter().flatten());
+        let limits = all.map(|instance| instance::limit(&instance.spec));
+        let limit = limits.reduce(|one, other| one.and(other)).unwrap_or_default();
         Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }
     }
 
@@ -123,7 +150,7 @@ impl World {
         match (self.token.spec.active, account) {
             (false, _) => Some(Reason::Suspended),
             (true, false) => Some(Reason::AccountSuspended),
-            (true, true) => None,
+            (true, true) => (owner::removed(self) == Some(OnOwnerRemoved::Suspend)).then_some(Reason::OwnerRemoved),
         }
     }
 

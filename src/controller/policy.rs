@@ -1,0 +1,275 @@
+//! The controller of `AccessPolicy`: says whether it can be gone by, and which of its members match nothing.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, SelectAll};
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    Rooms,
+    kind::{Checked, Kind, Settled, Version, version},
+    run::{each, every, mapped},
+};
+use crate::{
+    access::Rules,
+    crd::{
+        AccessPolicy, Account, ApiToken, Conditions, Fault, Instance, InstanceRef, Reason,
+        access_policy::AccessPolicyStatus,
+        condition::{ACCEPTED, Conclusion, DANGLING_MEMBER},
+        fault::{first, told},
+        subject::{SubjectKind, Who},
+    },
+    outside::{Refusal, clock::jumps, events::Note},
+};
+
+/// Everything a pass over a policy knows.
+pub struct World {
+    now: Timestamp,
+    policy: Arc<AccessPolicy>,
+    instance: Option<Arc<Instance>>,
+    /// The members that match nothing.
+    dangling: Vec<String>,
+}
+
+impl Kind for AccessPolicy {
+    type World = World;
+    type Terms = ();
+    type Decision = Reason;
+    type Progress = Reason;
+    type Status = AccessPolicyStatus;
+
+    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions"];
+
+    async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
+        let namespace = self.namespace().unwrap_or_default();
+        let instance = rooms.caches.instances.get(&namespace, self.spec.instance_ref.name.as_str());
+        let dangling = dangling(rooms, &self, instance.as_deref());
+        Ok(World { now, policy: self, instance, dangling })
+    }
+
+    fn validate(world: &World) -> Checked<()> {
+        let mut faults = Vec::new();
+        let spec = &world.policy.spec;
+        let Some(instance) = &world.instance else {
+            let message = format!("there is no Instance {} in this namespace; create it", spec.instance_ref.name);
+            return Err(vec![Fault::new(Reason::InstanceMissing, "spec.instanceRef", message)]);
+        };
+        for (index, member) in spec.members.iter().enumerate() {
+            if let Err(rule) = member.checked() {
+                faults.push(Fault::invalid(format!("spec.members[{index}]"), rule));
+            }
+        }
+        let rules = Rules::of(instance).ok();
+        for (index, statement) in spec.statements.iter().enumerate() {
+            let path = format!("spec.statements[{index}]");
+            if statement.role.is_some() != statement.actions.is_empty() {
+                faults.push(Fault::invalid(path.clone(), "give exactly one of role and actions"));
+            }
+            for (at, action) in statement.actions.iter().enumerate() {
+                if let Err(rule) = action.checked() {
+                    faults.push(Fault::invalid(format!("{path}.actions[{at}]"), rule));
+                }
+            }
+            let unknown = |role: &str| rules.as_ref().is_some_and(|rules| !rules.has_role(role));
+            if let Some(role) = statement.role.as_ref().filter(|role| unknown(role.as_str())) {
+                let message = format!("the Instance has no role {role}");
+                faults.push(Fault::new(Reason::RoleMissing, format!("{path}.role"), message));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn decide(world: &World, terms: &Checked<()>) -> Reason {
+        match terms {
+            _ if world.policy.metadata.deletion_timestamp.is_some() => Reason::Deleting,
+            Err(faults) => first(faults),
+            Ok(()) => Reason::Accepted,
+        }
+    }
+
+    fn reason(decision: &Reason) -> Reason {
+        *decision
+    }
+
+    async fn execute(
+        _: &Rooms,
+        world: &World,
+        _: &Checked<()>,
+        decision: Reason,
+    ) -> Result<(Version, Reason), Refusal> {
+        Ok((version(&*world.policy), decision))
+    }
+
+    fn settle(world: &World, terms: &Checked<()>, reason: &Reason) -> Settled<AccessPolicyStatus> {
+        let policy = &world.policy;
+        let old = policy.status.as_ref().map(|status| status.conditions.as_slice());
+        let mut conditions = Conditions::from(old, policy.metadata.generation, world.now);
+        let (conclusion, message) = match (reason, terms) {
+            (Reason::Deleting, _) => (Conclusion::Working, "being deleted".into()),
+            (_, Err(faults)) => (Conclusion::of(*reason), told(faults)),
+            (_, Ok(())) => (Conclusion::Ready, "verifiers go by it".into()),
+        };
+        conditions.set(ACCEPTED, terms.is_ok(), *reason, &*message);
+        conditions.conclude(conclusion, *reason, message);
+        let mut notes: Vec<_> = terms
+            .as_ref()
+            .err()
+            .filter(|_| conditions.changed(ACCEPTED))
+            .map(|faults| Note::warning(*reason, told(faults)))
+            .into_iter()
+            .collect();
+        if world.dangling.is_empty() {
+            conditions.remove(DANGLING_MEMBER);
+        } else {
+            let text = format!("nothing there is that these mean: {}", world.dangling.join(", "));
+            conditions.set(DANGLING_MEMBER, true, Reason::DanglingMember, &*text);
+            if conditions.changed(DANGLING_MEMBER) {
+                notes.push(Note::warning(Reason::DanglingMember, text));
+            }
+        }
+        let status =
+            AccessPolicyStatus { observed_generation: policy.metadata.generation, conditions: conditions.into_vec() };
+        Settled { status, notes, wake: None }
+    }
+
+    fn status(&self) -> Option<&AccessPolicyStatus> {
+        self.status.as_ref()
+    }
+}
+
+/// The members that match nothing: no token and no account of such a name, no team of the Instance, and nobody who owns one of
+/// its tokens.
+fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -> Vec<String> {
+    let Some(instance) = instance else { return Vec::new() };
+    let tokens = rooms
+        .caches
+        .tokens
+        .filter(|token| token.spec.instance_ref.means(instance, &token.namespace().unwrap_or_default()));
+    let owners: Vec<String> =
+        tokens.iter().filter_map(|token| token.status.as_ref()?.owner.as_ref()?.subject.clone()).collect();
+    let groups: Vec<String> = tokens.iter().flat_map(|token| crate::access::groups(token)).collect();
+    let teams = |name: &str| instance.spec.teams.iter().any(|team| team.name.as_str() == name);
+    let matches = |who: &Who<'_>| match (who.kind, who.namespaced()) {
+        (SubjectKind::Token, Some((namespace, name))) => {
+            let is = |token: &Arc<ApiToken>| {
+                token.namespace().as_deref() == Some(namespace) && (name == "*" || token.name_any() == name)
+            };
+            tokens.iter().any(is)
+        }
+        (SubjectKind::Account, Some((namespace, "*"))) => {
+            !rooms.caches.accounts.filter(|account| account.namespace().as_deref() == Some(namespace)).is_empty()
+        }
+        (SubjectKind::Account, Some((namespace, name))) => rooms.caches.accounts.get(namespace, name).is_some(),
+        (SubjectKind::Team, _) => teams(who.name),
+        (SubjectKind::Group, _) => groups.iter().any(|group| group == who.name) || owners.contains(&who.to_string()),
+        (SubjectKind::User | SubjectKind::ServiceAccount, _) => owners.contains(&who.to_string()),
+        (SubjectKind::Token | SubjectKind::Account, None) => false,
+    };
+    let members = policy.spec.members.iter().map(|member| member.as_str());
+    members.filter(|member| Who::of(member).is_none_or(|who| !matches(&who))).map(str::to_owned).collect()
+}
+
+/// Names the policies that something has happened to: to themselves, to their Instance, or to what they could be about.
+pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<AccessPolicy>>> {
+    let caches = &rooms.caches;
+    let (instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone());
+    futures::stream::select_all([
+        each(caches.policies.touched()),
+        mapped(caches.instances.touched(), move |instance: &Instance| {
+            of(&instances, |policy| reference(policy).means(instance, &policy.namespace().unwrap_or_default()))
+        }),
+        mapped(caches.tokens.touched(), move |token: &ApiToken| {
+            let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
+            of(&tokens, |policy| {
+                let here = policy.namespace().as_deref() == Some(wanted.namespace_or(&home));
+                here && policy.spec.instance_ref.name == wanted.name && !policy.spec.members.is_empty()
+            })
+        }),
+        mapped(caches.accounts.touched(), move |account: &Account| {
+            let home = format!("account:{}/", account.namespace().unwrap_or_default());
+            of(&accounts, |policy| policy.spec.members.iter().any(|member| member.as_str().starts_with(&home)))
+        }),
+        every(jumps(rooms.clock.clone()), caches.policies.store()),
+    ])
+}
+
+fn reference(policy: &AccessPolicy) -> InstanceRef {
+    InstanceRef { name: policy.spec.instance_ref.name.clone(), namespace: None }
+}
+
+fn of(rooms: &Rooms, keep: impl Fn(&AccessPolicy) -> bool) -> Vec<ObjectRef<AccessPolicy>> {
+    rooms.caches.policies.filter(keep).iter().map(|policy| ObjectRef::from_obj(&**policy)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn world(instance: Option<Value>, spec: Value, dangling: &[&str]) -> World {
+        let object = |kind: &str, spec: Value| {
+            let metadata = json!({"name": "eem", "namespace": "events", "uid": "u", "generation": 3});
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+        };
+        World {
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            policy: Arc::new(serde_json::from_value(object("AccessPolicy", spec)).unwrap()),
+            instance: instance.map(|spec| Arc::new(serde_json::from_value(object("Instance", spec)).unwrap())),
+            dangling: dangling.iter().map(|&member| member.to_owned()).collect(),
+        }
+    }
+
+    fn policy(statement: Value) -> Value {
+        json!({"instanceRef": {"name": "eem"}, "members": ["token:a/b"], "statements": [statement]})
+    }
+
+    fn settled(world: &World) -> Settled<AccessPolicyStatus> {
+        let terms = AccessPolicy::validate(world);
+        AccessPolicy::settle(world, &terms, &AccessPolicy::decide(world, &terms))
+    }
+
+    fn said(world: &World) -> Vec<String> {
+        let conditions = settled(world).status.conditions;
+        conditions.iter().map(|said| format!("{}={}/{}", said.type_, said.status, said.reason)).collect()
+    }
+
+    #[test]
+    fn a_policy_that_verifiers_go_by_is_ready() {
+        let world = world(Some(json!({})), policy(json!({"effect": "Allow", "role": "viewer"})), &[]);
+        assert_eq!(
+            said(&world),
+            ["Accepted=True/Accepted", "Ready=True/Accepted", "Reconciling=False/Accepted", "Stalled=False/Accepted"]
+        );
+        assert_eq!(settled(&world).notes, []);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_one_fault_with_its_path() {
+        let faults = |instance, statement| {
+            let faults = AccessPolicy::validate(&world(instance, policy(statement), &[])).unwrap_err();
+            faults.iter().map(|fault| format!("{} {}", fault.reason, fault.path)).collect::<Vec<_>>()
+        };
+        let (viewer, eem) = (json!({"effect": "Allow", "role": "viewer"}), || Some(json!({})));
+        assert_eq!(faults(None, viewer), ["InstanceMissing spec.instanceRef"]);
+        assert_eq!(faults(eem(), json!({"effect": "Allow", "role": "root"})), ["RoleMissing spec.statements[0].role"]);
+        assert_eq!(faults(eem(), json!({"effect": "Deny"})), ["Invalid spec.statements[0]"]);
+        let both = json!({"effect": "Deny", "role": "viewer", "actions": ["read"]});
+        assert_eq!(faults(eem(), both), ["Invalid spec.statements[0]", "Invalid spec.statements[0].actions[0]"]);
+    }
+
+    #[test]
+    fn a_member_that_matches_nothing_is_named_and_told_once() {
+        let statement = json!({"effect": "Allow", "role": "viewer"});
+        let mut world = world(Some(json!({})), policy(statement), &["token:a/b", "team:x"]);
+        let first = settled(&world);
+        assert!(said(&world).contains(&"DanglingMember=True/DanglingMember".to_owned()));
+        assert_eq!(first.notes.len(), 1);
+        assert!(first.status.conditions.last().unwrap().message.ends_with("token:a/b, team:x"));
+        Arc::make_mut(&mut world.policy).status = Some(first.status.clone());
+        let second = settled(&world);
+        assert_eq!((second.status, second.notes), (first.status, vec![]));
+        world.dangling.clear();
+        assert!(!said(&world).iter().any(|said| said.starts_with("DanglingMember")));
+    }
+}

@@ -1,0 +1,178 @@
+//! Who answers for a token, what that lends it, and what becomes of it when they are gone.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::world::{Standing, World};
+use crate::{
+    access::{self, Bearer, Policy, Rules},
+    crd::{
+        self, Account, ApiToken, Fault, Instance, Reason,
+        account::AccountSpec,
+        api_token::{Effective, MirroredPolicy, SeenOwner},
+        instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
+        subject::Subject,
+    },
+    outside::events::Note,
+};
+
+/// The account that a token makes for itself where it names none: it says of its rights what the token says.
+pub fn own_account(token: &ApiToken) -> Account {
+    let spec = token.spec.clone();
+    let mut account = Account::new(
+        token.account_name().0,
+        AccountSpec {
+            instance_ref: spec.instance_ref,
+            display_name: None,
+            description: None,
+            owner: spec.owner,
+            role: spec.role,
+            organizations: spec.organizations,
+            projects: spec.projects,
+            active: true,
+        },
+    );
+    crd::give(&mut account, token);
+    account
+}
+
+/// Whether the account that the token made for itself says of its rights what the token says no more.
+pub fn is_outdated(world: &World) -> bool {
+    let rights = |account: &Account| {
+        let AccountSpec { owner, role, organizations, projects, .. } = account.spec.clone();
+        (owner, role, organizations, projects)
+    };
+    let own = world.account.as_ref().filter(|_| world.token.account_name().1);
+    own.is_some_and(|own| crd::belongs(&**own, world.uid()) && rights(own) != rights(&own_account(&world.token)))
+}
+
+/// What access sees of the token: with the account that it acts as, or the one that would be made for it.
+fn bearer(world: &World, rules: &Rules) -> Bearer {
+    let made = || Arc::new(own_account(&world.token));
+    let mut bearer = Bearer::of(&world.token, &world.account.clone().unwrap_or_else(made));
+    bearer.fresh = stale_from(world, rules).is_none_or(|from| world.now < from);
+    bearer
+}
+
+/// The owner of a token: its own, or its account's.
+pub fn owner(world: &World) -> Option<&Subject> {
+    let accounts = || world.account.as_ref().and_then(|account| account.spec.owner.as_ref());
+    world.token.spec.owner.as_ref().or_else(accounts)
+}
+
+/// From when on the groups that were stamped hold no more.
+fn stale_from(world: &World, rules: &Rules) -> Option<Timestamp> {
+    rules.groups_hold_until(seen(world)?.stamped_at?.0)
+}
+
+/// The owner as it is seen now, and since when its groups are known.
+pub fn seen(world: &World) -> Option<SeenOwner> {
+    let before = world.status().owner;
+    let subject = owner(world).map(ToString::to_string);
+    let stamp = access::stamp(&world.token).map(str::to_owned);
+    if before.is_none() && subject.is_none() && stamp.is_none() {
+        return None;
+    }
+    let known = before.filter(|before| before.stamp == stamp).and_then(|before| before.stamped_at);
+    let stamped_at = stamp.as_ref().map(|_| known.unwrap_or(Time(world.now)));
+    Some(SeenOwner { subject, stamp, stamped_at, gone: world.owner_gone })
+}
+
+/// That the owner is another one now.
+pub fn changed(world: &World) -> Option<Note> {
+    let before = world.status().owner?.subject;
+    let now = owner(world).map(ToString::to_string);
+    let named = |subject: &Option<String>| subject.clone().unwrap_or_else(|| "nobody".into());
+    let text = format!("the owner was {} and is {} now", named(&before), named(&now));
+    (before != now).then(|| Note::normal(Reason::OwnerChanged, text))
+}
+
+/// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
+pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
+    let instance = world.instance.as_deref()?;
+    let rules = Rules::of(instance).ok()?;
+    let lent = match rules.standing(&bearer(world, &rules)) {
+        access::Standing::Free | access::Standing::Nobody => true,
+        access::Standing::Holds(held) => !held.is_empty(),
+    };
+    (world.owner_gone || !lent).then_some(instance.spec.tokens.on_owner_removed)
+}
+
+/// Everything that is wrong with whose it is and with what it asks for.
+pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
+    let Ok(rules) = Rules::of(instance) else { return };
+    let spec = &world.token.spec;
+    if let Some(role) = spec.role.as_ref().filter(|role| !rules.has_role(role.as_str())) {
+        let names: Vec<_> = rules.role_names().collect();
+        let message = format!("the Instance has no role {role}; give one of {}", names.join(", "));
+        faults.push(Fault::new(Reason::RoleMissing, "spec.role", message));
+    }
+    const OWNER: &str = "spec.owner";
+    if let Some(rule) = spec.owner.as_ref().and_then(|owner| owner.checked().err()) {
+        faults.push(Fault::invalid(OWNER, rule));
+    }
+    let asked = instance.spec.ceiling == Ceiling::Members;
+    match owner(world) {
+        None if asked => {
+            let message = "is needed: the Instance's ceiling is what the owner holds in its members";
+            faults.push(Fault::new(Reason::OwnerMissing, OWNER, message));
+        }
+        Some(owner) if removed(world).is_some_and(|then| then != OnOwnerRemoved::Keep) && is_new(world) => {
+            // One that was never valid is not ended for what may be a slip.
+            faults.push(Fault::new(Reason::OwnerRemoved, OWNER, why_removed(world, &owner.to_string())));
+        }
+        None | Some(_) => {}
+    }
+    if let Some(most) = instance.spec.tokens.max_per_owner.filter(|_| world.is_surplus) {
+        let message = format!("owns more tokens of the Instance than the {most} that it allows; delete another");
+        faults.push(Fault::new(Reason::TooManyTokens, OWNER, message));
+    }
+}
+
+fn is_new(world: &World) -> bool {
+    !world.records().ever_published()
+}
+
+/// Why the owner is not one, in words.
+pub fn why_removed(world: &World, owner: &str) -> String {
+    match world.owner_gone {
+        true => format!("{owner} does not exist; name another owner"),
+        false => format!("{owner} holds no role in the Instance's members that may own tokens"),
+    }
+}
+
+/// What the token may do now. Nothing where its Instance is not known, or faulty: then what was said stands.
+pub fn effective(world: &World) -> Option<Effective> {
+    let rules = Rules::of(world.instance.as_deref()?).ok()?;
+    let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
+    Some(access::effective(&rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, &rules)))
+}
+
+/// What its Instance asks of those who change it.
+pub fn mirrored(world: &World) -> Option<MirroredPolicy> {
+    let tokens = &world.instance.as_ref()?.spec.tokens;
+    let immutable = tokens.immutable.clone().unwrap_or_default();
+    Some(MirroredPolicy {
+        confirm_delete: tokens.confirm_delete,
+        immutable: immutable.always,
+        regenerate: immutable.regenerate == Permission::Allow,
+    })
+}
+
+/// What of its standing a token is told, by conditions that are there only where they mean something.
+pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
+    let instance = world.instance.as_deref();
+    let rules = instance.and_then(|instance| Rules::of(instance).ok());
+    let judged = instance.is_some_and(|instance| {
+        let by_roles = instance.spec.api.as_ref().is_some_and(|api| api.authorization == Authorization::Roles);
+        by_roles || instance.spec.ceiling == Ceiling::Members
+    });
+    let stale_from = rules.and_then(|rules| stale_from(world, &rules));
+    Standing {
+        permitted: effective.filter(|_| judged).map(|effective| !effective.actions.is_empty()),
+        stale_from,
+        is_stale: stale_from.is_some_and(|from| from <= world.now),
+    }
+}
