@@ -5,6 +5,7 @@
 //! room that touches the world; [`operator`] and [`cli`] wire them together.
 
 pub mod access;
+pub mod admission;
 pub mod cli;
 pub mod controller;
 pub mod crd;

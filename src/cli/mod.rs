@@ -1,5 +1,7 @@
-//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`, `tokenry explain`.
+//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`,
+//! `tokenry admission`, `tokenry explain`.
 
+mod admission;
 mod crds;
 mod explain;
 mod operator;
@@ -31,6 +33,8 @@ enum Command {
     Verifier(Common),
     /// Print the CustomResourceDefinitions, or write one file for each into a directory
     Crds(crds::Crds),
+    /// Print the admission policies, which say who may write what
+    Admission(admission::Admission),
     /// Say why a token may or may not make a request, and which object says so
     Explain(explain::Explain),
 }
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Operator(common) => operator::main(&common).map(|()| ExitCode::SUCCESS),
         Command::Verifier(common) => verifier::main(&common).map(|()| ExitCode::SUCCESS),
         Command::Crds(crds) => crds.main().map(|()| ExitCode::SUCCESS),
+        Command::Admission(admission) => admission.main().map(|()| ExitCode::SUCCESS),
         Command::Explain(explain) => explain.main(),
     };
     match done {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, SelectAll};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
@@ -21,8 +21,11 @@ use crate::{
         fault::{first, told},
     },
     outside::{Refusal, clock::jumps, events::Note},
-    token::Records,
+    token::{Records, duration::after},
 };
+
+/// The tokens of an account are counted at most so often.
+const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
 /// Everything a pass over an account knows.
 pub struct World {
@@ -108,13 +111,14 @@ impl Kind for Account {
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
         let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
+        let (tokens, last_used_at, wake) = counted(world);
         let status = AccountStatus {
             observed_generation: account.metadata.generation,
             conditions: conditions.into_vec(),
-            tokens: Some(count(world)),
-            last_used_at: last_used(world),
+            tokens: Some(tokens),
+            last_used_at,
         };
-        Settled { status, notes, wake: None }
+        Settled { status, notes, wake }
     }
 
     fn status(&self) -> Option<&AccountStatus> {
@@ -136,6 +140,20 @@ fn rights(account: &Account, instance: &Instance) -> Checked<()> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
+/// What is said of its tokens, and when to count again. Many tokens may come together: that costs no write for each.
+fn counted(world: &World) -> (TokenCount, Option<Time>, Option<Timestamp>) {
+    let stands = world.account.status.as_ref();
+    let fresh = (count(world), last_used(world));
+    let Some(tokens) = stands.and_then(|status| status.tokens.clone()) else { return (fresh.0, fresh.1, None) };
+    let used = stands.and_then(|status| status.last_used_at.clone());
+    let again = after(tokens.at.0, SELDOM);
+    match (fresh.0.active, fresh.0.total, &fresh.1) == (tokens.active, tokens.total, &used) {
+        true => (tokens, used, None),
+        false if again > world.now => (tokens, used, Some(again)),
+        false => (fresh.0, fresh.1, None),
+    }
+}
+
 /// How many tokens act as the account, and how many of them are accepted.
 fn count(world: &World) -> TokenCount {
     let is_active = |token: &&Arc<ApiToken>| {
@@ -145,7 +163,7 @@ fn count(world: &World) -> TokenCount {
         token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
     };
     let active = if world.account.spec.active { world.tokens.iter().filter(is_active).count() } else { 0 };
-    TokenCount { active: active as i64, total: world.tokens.len() as i64 }
+    TokenCount { active: active as i64, total: world.tokens.len() as i64, at: Time(world.now) }
 }
 
 /// When one of its tokens was used last. A token that goes takes nothing of that away.
@@ -179,7 +197,6 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::SignedDuration;
     use serde_json::json;
 
     fn world() -> World {

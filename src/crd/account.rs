@@ -86,16 +86,18 @@ pub struct AccountStatus {
     /// How many tokens act as it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
-    /// When one of its tokens was used last, to within an hour. Left out: none was.
+    /// When one of its tokens was used last, to within an hour, as of the last count. Left out: none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
 }
 
 /// How many tokens there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenCount {
     /// Those that are accepted.
     pub active: i64,
     /// All of them, those that ended included.
     pub total: i64,
+    /// When they were counted: at most once a minute.
+    pub at: Time,
 }

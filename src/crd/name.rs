@@ -25,6 +25,8 @@ pub const CREATED_BY: &str = "tokenry.dev/created-by";
 /// Annotation on a token: the groups of its owner, when the owner last changed it. Stamped by the API server: the
 /// resourceVersion that the token had, then a line for each group.
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
+/// Annotation on a token that is about to be deleted, where its Instance asks for that: its description, once more.
+pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

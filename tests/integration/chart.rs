@@ -27,8 +27,12 @@ use crate::harness::{
 };
 
 /// Our kinds, and what they are called in rules.
-const KINDS: [(&str, &str); 3] =
-    [("Instance", "instances"), ("ServiceAccount", "serviceaccounts"), ("ApiToken", "apitokens")];
+const KINDS: [(&str, &str); 4] = [
+    ("AccessPolicy", "accesspolicies"),
+    ("Instance", "instances"),
+    ("ServiceAccount", "serviceaccounts"),
+    ("ApiToken", "apitokens"),
+];
 
 /// Every set of values that the chart is tried with.
 fn values() -> Vec<PathBuf> {
@@ -249,7 +253,7 @@ fn workloads_may_be_restarted_only_where_that_is_wanted() {
 }
 
 #[test]
-fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
+fn the_verifier_can_read_no_secret_and_write_statuses_only_where_admission_holds_it_to_its_part() {
     for file in values() {
         let file = file.to_str().unwrap();
         let objects = rendered(&["--values", file]);
@@ -257,9 +261,11 @@ fn the_verifier_can_read_no_secret_and_change_nothing_with_any_values() {
         let account =
             of_kind(&objects, "Deployment").into_iter().find(|deployment| name(deployment).ends_with("-verifier"));
         let account = account.unwrap()["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap().to_owned();
+        let admission = !of_kind(&objects, "ValidatingAdmissionPolicyBinding").is_empty();
         for right in grants.to(&account).into_values().flatten() {
             assert!(!right.resource.contains("secrets") && !right.resource.contains('*'), "{file}: {right}");
-            assert!(["list", "watch"].contains(&right.verb.as_str()), "{file}: {right}");
+            let writes = right.resource == "apitokens/status" && right.verb == "patch" && admission;
+            assert!(["list", "watch"].contains(&right.verb.as_str()) || writes, "{file}: {right}");
         }
     }
 }
@@ -338,7 +344,10 @@ async fn a_user_can_do_what_the_role_says_and_nothing_else() {
         (world.acting_by("tokenry-edit"), ["create", "update", "patch", "delete", "deletecollection"].as_slice());
     for (kind, resource) in KINDS {
         let path = format!("/apis/tokenry.dev/v1alpha1/namespaces/{}/{resource}", world.namespace);
-        let spec = if kind == "Instance" { json!({}) } else { json!({"instanceRef": {"name": "eem"}}) };
+        let mut spec = if kind == "Instance" { json!({}) } else { json!({"instanceRef": {"name": "eem"}}) };
+        if kind == "AccessPolicy" {
+            spec["statements"] = json!([{"effect": "Deny", "actions": ["*"]}]);
+        }
         let new = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": "it"}, "spec": spec});
         // A role is in force some moments after it is bound. Neither of these changes anything.
         for (client, harmless) in [(&view.0, "list"), (&edit.0, "deletecollection")] {
@@ -561,4 +570,51 @@ fn further_objects_are_rendered_like_templates() {
         .collect();
     let (given, text) = (json!({"release": "tokenry"}), json!({"verifiers": "3"}));
     assert_eq!(told, [("my-issuer-note", NAMESPACE, &given), ("tokenry-replicas", NAMESPACE, &text)]);
+}
+
+#[test]
+fn the_committed_policies_are_those_that_the_program_makes() {
+    let generated = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("admission-{}", std::process::id()));
+    fs::create_dir_all(&generated).unwrap();
+    let dir = generated.to_str().unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_tokenry")).args(["admission", "--dir", dir]).status().unwrap();
+    assert!(done.success());
+    const DIR: &str = "charts/tokenry/files/admission";
+    for file in ["validating.yaml", "mutating.yaml"] {
+        let (wanted, there) =
+            (fs::read_to_string(generated.join(file)), fs::read_to_string(root().join(DIR).join(file)));
+        assert!(
+            wanted.unwrap() == there.unwrap(),
+            "{DIR}/{file} is out of date: run `cargo run -- admission --dir {DIR}`"
+        );
+    }
+    fs::remove_dir_all(&generated).unwrap();
+}
+
+#[test]
+fn the_chart_installs_the_policies_that_the_program_prints() {
+    const STAMPING: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+    let printed = |args: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_tokenry")).arg("admission").args(args).output().unwrap();
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(done.stdout).unwrap()).unwrap();
+        objects.iter().map(|object| (name(object).to_owned(), object["spec"].clone())).collect::<BTreeMap<_, _>>()
+    };
+    let installed = |args: &[&str]| {
+        let objects = rendered(args);
+        let policies = objects.iter().filter(|object| object["apiVersion"] == "admissionregistration.k8s.io/v1");
+        policies.map(|object| (name(object).to_owned(), object["spec"].clone())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(installed(&["--api-versions", STAMPING]), printed(&[]));
+    assert_eq!(installed(&[]), printed(&["--no-mutation"]));
+    let exempt = [
+        "--exempt",
+        "argo",
+        "--exempt",
+        "system:serviceaccount:flux:flux",
+        "--namespaces",
+        "kubernetes.io/metadata.name=team-a",
+    ];
+    let set = "admission.exempt={argo,system:serviceaccount:flux:flux},scopedNamespace=team-a";
+    assert_eq!(installed(&["--set", set, "--api-versions", STAMPING]), printed(&exempt));
+    assert_eq!(installed(&["--set", "admission.enabled=false"]), BTreeMap::new());
 }

@@ -245,7 +245,10 @@ async fn definitions_that_are_missing_at_the_start_are_waited_for() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (status, body) = operator.get("/readyz").await;
     assert_eq!(status, 503);
-    assert_eq!(body, "waiting for the first list of: Instance, ServiceAccount of tokenry.dev, ApiToken\n");
+    assert_eq!(
+        body,
+        "waiting for the first list of: Instance, ServiceAccount of tokenry.dev, AccessPolicy, ApiToken\n"
+    );
     assert_eq!(verifier.get("/readyz").await.0, 503);
     assert_eq!(verifier.present(&world, "tkn_x_y").await, 503);
     assert_eq!(operator.get("/healthz").await.0, 200);

@@ -1,6 +1,6 @@
 //! What users copy: the examples, and the manifests of the README.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
 
@@ -52,6 +52,39 @@ fn all_ready(printed: &str) -> Option<Vec<String>> {
         is_ready.then(|| format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"])))
     })
     .collect()
+}
+
+/// The names of all tests, as they stand in the sources.
+fn tests_of(folder: &std::path::Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            tests_of(&entry, found);
+        } else if entry.extension().is_some_and(|ending| ending == "rs") {
+            let text = fs::read_to_string(&entry).unwrap();
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                if matches!(line, "#[test]" | "#[tokio::test]") {
+                    let name = lines.find_map(|line| line.split_once("fn ")).unwrap().1;
+                    found.insert(name.split('(').next().unwrap().to_owned());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_test_that_holds_a_promise_is_one() {
+    let mut tests = BTreeSet::new();
+    ["src", "tests"].iter().for_each(|folder| tests_of(&root().join(folder), &mut tests));
+    let text = fs::read_to_string(root().join("docs/promises.md")).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+    assert!(rows.len() > 40, "{}", rows.len());
+    for row in rows {
+        let named = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
+        for name in named.split(", ") {
+            assert!(tests.contains(name.trim_matches('`')), "there is no test {name}");
+        }
+    }
 }
 
 #[test]

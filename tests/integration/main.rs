@@ -1,6 +1,8 @@
 //! Against a real kube-apiserver and etcd, with the rights that the chart grants.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests stand outside and look at everything")]
 
+mod access;
+mod admission;
 mod chart;
 mod continuity;
 mod crash;

@@ -85,6 +85,13 @@ impl World {
         serde_json::from_value(list["items"].take()).unwrap()
     }
 
+    /// Uses the token `ci`, and waits until that is written: what changes then, no release has changed.
+    async fn first_use(&self, verifier: &Running) {
+        self.await_verdict(verifier, &self.value("ci").await.unwrap(), 200).await;
+        let used = async || self.token("ci").await.status?.used.first().map(|_| ());
+        self.eventually("its first use is written", used).await;
+    }
+
     /// Shows in another namespace that the operator is at work: what is not changed in this one, it has left alone.
     async fn another_token_is_served(&self) -> World {
         let another = self.beside("another", json!({})).await;
@@ -165,6 +172,7 @@ async fn an_upgrade_brings_the_definitions_up_to_date_and_leaves_tokens_as_they_
     let token = world.accepts("ApiToken", "ci", spec).await;
     assert_eq!(token.data["spec"].get("displayName"), None, "the older definition does not know it");
     world.await_reason("ci", "Active").await;
+    world.first_use(&verifier).await;
     let value = world.value("ci").await.unwrap();
     let before = world.stored();
     assert_eq!(before.len(), 4, "{before:?}");
@@ -204,6 +212,7 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     let (operator, verifier) = world.components(&clock).await;
     world.smallest().await;
     world.await_reason("ci", "Active").await;
+    world.first_use(&verifier).await;
     let value = world.value("ci").await.unwrap();
     let (before, parts, definitions) = (world.stored(), release.parts(), release.definitions());
     assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 16, 4), "{parts}{definitions}");

@@ -9,16 +9,17 @@ use std::{
 use crate::harness::root;
 
 /// Each room and the rooms that it may name. What is not listed, it may not.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("token", &[]),
     ("crd", &["token"]),
     ("access", &["crd", "token"]),
+    ("admission", &["crd"]),
     ("exposure", &["crd"]),
     ("outside", &["crd", "token"]),
     ("controller", &["access", "crd", "exposure", "outside", "token"]),
     ("verifier", &["access", "crd", "outside", "token"]),
     ("operator", &["controller", "crd", "outside"]),
-    ("cli", &["crd", "operator", "outside", "verifier"]),
+    ("cli", &["admission", "crd", "operator", "outside", "verifier"]),
     ("main", &["cli"]),
 ];
 

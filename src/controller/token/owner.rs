@@ -93,7 +93,9 @@ pub fn changed(world: &World) -> Option<Note> {
 pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
     let instance = world.instance.as_deref()?;
     let rules = Rules::of(instance).ok()?;
-    let lent = match rules.standing(&bearer(world, &rules)) {
+    // Groups that are not relied on any more permit nothing; that the owner has left them is not known.
+    let known = Bearer { fresh: true, ..bearer(world, &rules) };
+    let lent = match rules.standing(&known) {
         access::Standing::Free | access::Standing::Nobody => true,
         access::Standing::Holds(held) => !held.is_empty(),
     };

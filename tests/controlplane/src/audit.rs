@@ -51,6 +51,14 @@ pub struct AuditEvent {
     pub request: Value,
 }
 
+impl AuditEvent {
+    /// Whether it is what a verifier of Tokenry tries now and then, to be refused: to write a record.
+    pub fn is_try_to_forge(&self) -> bool {
+        let asked = (&*self.verb, &*self.resource, &*self.subresource);
+        self.authorized && asked == ("patch", "apitokens", "status") && self.request["status"]["records"].is_array()
+    }
+}
+
 /// The events of the audit log `path` from `offset` on, and the offset at which the next ones will
 /// begin. The first offset is 0; a file that is not there has no events yet.
 pub fn audit_from(path: &Path, offset: u64) -> (Vec<AuditEvent>, u64) {

@@ -56,10 +56,8 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
         let deletes = (&*other.verb, &*other.resource, &*other.name) == ("delete", "namespaces", &*event.namespace);
         deletes && other.time <= event.time
     };
-    // Each verifier tries to write a record, and is to be refused by admission.
-    let tries = event.authorized && (&*event.resource, &*event.subresource) == ("apitokens", "status");
     let here = event.namespace.is_empty() || event.namespace == world.namespace;
-    here && !tries && event.impersonated.is_empty() && !(event.authorized && events.iter().any(going))
+    here && !event.is_try_to_forge() && event.impersonated.is_empty() && !(event.authorized && events.iter().any(going))
 }
 
 /// The right that was missing. An apply that was let in is refused when it would create.

@@ -1,0 +1,81 @@
+//! Expressions that several policies share.
+
+/// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
+/// is dead has the object collected.
+pub const JUDGED: &str = "request.operation != 'UPDATE' || object.spec != oldObject.spec \
+    || object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([]) \
+    || [[object.metadata.?annotations.orValue({}), oldObject.metadata.?annotations.orValue({})], \
+        [object.metadata.?labels.orValue({}), oldObject.metadata.?labels.orValue({})]].exists(pair, \
+        pair[0].exists(k, k.startsWith('tokenry.dev/') && (!(k in pair[1]) || pair[0][k] != pair[1][k])) \
+        || pair[1].exists(k, k.startsWith('tokenry.dev/') && !(k in pair[0])))";
+
+/// The requester as a subject.
+const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 \
+    ? 'serviceaccount:' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] \
+    : 'user:' + request.userInfo.username";
+
+/// A string of CEL.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Whether the requester has a right on an object of our group, by expressions for its namespace and name.
+pub fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
+    format!(
+        "authorizer.group('tokenry.dev').resource('{resource}').namespace({namespace}).name({name}).check('{verb}').allowed()"
+    )
+}
+
+/// Who asks, and the owners before and after, and whether the requester may act for each.
+pub fn owners() -> Vec<(String, String)> {
+    let mine = |owner: &str| {
+        format!(
+            "variables.{owner} == '' || variables.{owner} == variables.me || \
+            (variables.{owner}.startsWith('group:') && variables.{owner}.substring(6) in request.userInfo.?groups.orValue([]))"
+        )
+    };
+    let may_act = |owner: &str| {
+        let right = may("assign", "owners", "request.namespace", &format!("variables.{owner}"));
+        format!("({}) || {right}", mine(owner))
+    };
+    named([
+        ("me", ME.to_owned()),
+        ("before", "oldObject == null ? '' : oldObject.spec.?owner.orValue('')".into()),
+        ("owner", "object == null ? variables.before : object.spec.?owner.orValue('')".into()),
+        ("actsForBefore", may_act("before")),
+        ("actsForOwner", may_act("owner")),
+    ])
+}
+
+/// The requester alone.
+pub fn me() -> Vec<(String, String)> {
+    named([("me", ME.to_owned())])
+}
+
+/// What is said of a right that is missing: an expression for a text.
+pub fn lacks(what: &str, verb: &str, resource: &str, name: &str, namespace: &str) -> String {
+    format!(
+        "'{what}: ' + variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace}"
+    )
+}
+
+/// Names each expression.
+pub fn named<const N: usize>(all: [(&str, String); N]) -> Vec<(String, String)> {
+    all.into_iter().map(|(name, expression)| (name.to_owned(), expression)).collect()
+}
+
+/// Whether every field of the spec but `fields` is as it was.
+pub fn same_but(fields: &[&str]) -> String {
+    let free: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
+    let free = free.join(", ");
+    format!(
+        "object.spec.all(k, k in [{free}] || (k in oldObject.spec && oldObject.spec[k] == object.spec[k])) \
+         && oldObject.spec.all(k, k in [{free}] || k in object.spec)"
+    )
+}
+
+/// Whether one of these fields of the spec is new or another than before.
+pub fn changes(fields: &[&str]) -> String {
+    let each: Vec<_> = fields.iter().map(|field| format!("object.spec.?{field} != oldObject.spec.?{field}")).collect();
+    format!("(oldObject == null || {})", each.join(" || "))
+}

@@ -1,0 +1,68 @@
+//! What the API server stamps on a token: its owner, who made it, and the groups of the owner.
+
+use serde_json::{Value, json};
+
+use super::{Options, cel::me};
+use crate::crd::name;
+
+/// The policy and its binding.
+pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
+    let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
+    let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}']");
+    // Patches, not configurations: these would refuse an object with a field that the definition does not know.
+    let annotated = |key: &str, value: &str| {
+        format!(
+            "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) \
+             + [JSONPatch{{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey('{key}'), value: {value}}}]"
+        )
+    };
+    let owned = |by: &str| format!("[JSONPatch{{op: 'add', path: '/spec/owner', value: {by}}}]");
+    let owner = format!(
+        "has(object.spec.owner) ? [] : oldObject == null ? {} : has(oldObject.spec.owner) ? {} : []",
+        owned("variables.me"),
+        owned("oldObject.spec.owner")
+    );
+    let kept =
+        |key: &str| format!("{}.hasValue() && !{}.hasValue()", annotation("oldObject", key), annotation("object", key));
+    let by = format!(
+        "oldObject == null ? {} : ({}) ? {} : []",
+        annotated(made, "variables.me"),
+        kept(made),
+        annotated(made, &format!("{}.orValue('')", annotation("oldObject", made)))
+    );
+    let stamp = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + request.userInfo.?groups.orValue([]).join('\\n')";
+    let same_owner = "oldObject != null && oldObject.spec.?owner == object.spec.?owner";
+    let stamped = format!(
+        "object.spec.?owner.orValue('') == variables.me ? {} : ({same_owner} && {}) ? {} : []",
+        annotated(groups, stamp),
+        kept(groups),
+        annotated(groups, &format!("{}.orValue('')", annotation("oldObject", groups)))
+    );
+    let gone = format!(
+        "oldObject != null && !({same_owner}) && object.spec.?owner.orValue('') != variables.me && {}.hasValue() \
+         ? [JSONPatch{{op: 'remove', path: '/metadata/annotations/' + jsonpatch.escapeKey('{groups}')}}] : []",
+        annotation("object", groups)
+    );
+    let variables: Vec<_> =
+        me().into_iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
+    let rule = json!({
+        "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["apitokens"],
+    });
+    let patch = |expression: String| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}});
+    let mutations = [owner, by, stamped, gone].map(patch);
+    let name = format!("{}-stamps", options.name);
+    vec![
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+                "matchConstraints": {"resourceRules": [rule]}, "matchConditions": conditions, "variables": variables,
+                "mutations": mutations,
+            },
+        }),
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "matchResources": {"namespaceSelector": options.namespaces}},
+        }),
+    ]
+}

@@ -1,0 +1,49 @@
+//! Who may write a status: whoever can write a digest into one can mint. It binds administrators too.
+
+use serde_json::{Value, json};
+
+use super::{Options, Policy, Rule, cel::quoted};
+
+const STATUSES: [&str; 4] = ["apitokens/status", "serviceaccounts/status", "instances/status", "accesspolicies/status"];
+
+/// Nobody but the operator, and the verifier of tokens, which has a policy of its own.
+pub fn policy(options: &Options) -> Policy {
+    let (operator, verifier) = (quoted(&options.operator), quoted(&options.verifier));
+    Policy {
+        name: "status",
+        resources: &STATUSES,
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![Rule::new(
+            format!(
+                "request.userInfo.username == {operator} || \
+                 (request.userInfo.username == {verifier} && request.resource.resource == 'apitokens')"
+            ),
+            "'status: is written by the operator of Tokenry alone: whoever can write a digest into it can mint'",
+        )],
+    }
+}
+
+/// Of the verifier's writes.
+pub fn of_verifier(options: &Options) -> Vec<Value> {
+    let verifier = quoted(&options.verifier);
+    vec![json!({"name": "verifier", "expression": format!("request.userInfo.username == {verifier}")})]
+}
+
+/// The verifier says when tokens were used, and nothing else.
+pub fn verifier(_: &Options) -> Policy {
+    let (new, old) = ("object.?status.orValue({})", "oldObject.?status.orValue({})");
+    Policy {
+        name: "verifier",
+        resources: &STATUSES,
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![Rule::new(
+            format!(
+                "request.resource.resource == 'apitokens' && oldObject != null && \
+                 {new}.all(k, k == 'use' || (k in {old} && {old}[k] == {new}[k])) && {old}.all(k, k == 'use' || k in {new})"
+            ),
+            "'status: the verifier of Tokenry writes status.use of ApiTokens, and nothing else'",
+        )],
+    }
+}

@@ -1,0 +1,223 @@
+//! Who may write an ApiToken.
+
+use super::{
+    Policy, Rule,
+    cel::{changes, lacks, may, named, owners, same_but},
+};
+use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
+
+/// What gives rights: a change of one of these has to be permitted.
+const RIGHTS: [&str; 5] = ["role", "organizations", "projects", "serviceAccountRef", "instanceRef"];
+
+/// Who may create, change and delete a token, and what it may ask for.
+pub fn policy() -> Policy {
+    let mut variables = owners();
+    variables.extend(rights());
+    variables.extend((0..MAX_AUDIENCES).map(audience));
+    variables.extend((0..MAX_RESTARTED).map(restart));
+    let mut rules = ownership();
+    rules.extend(granted());
+    rules.extend(kept());
+    Policy {
+        name: "apitokens",
+        resources: &["apitokens"],
+        operations: &["CREATE", "UPDATE", "DELETE"],
+        variables,
+        rules,
+    }
+}
+
+fn rights() -> Vec<(String, String)> {
+    let changed = changes(&RIGHTS);
+    let role = "object.spec.?role.orValue('')";
+    let instance = "object.spec.instanceRef.?namespace.orValue(request.namespace)";
+    let own = "(object == null ? oldObject : object).spec.instanceRef.?namespace.orValue(request.namespace)";
+    let account = "object.spec.?serviceAccountRef.?name.orValue('')";
+    let wide = "oldObject != null && oldObject.spec.?role.orValue('') != '' && variables.role == ''";
+    named([
+        ("role", format!("object == null ? '' : {role}")),
+        ("home", own.to_owned()),
+        ("roleName", "object == null ? '' : object.spec.instanceRef.name + ':' + variables.role".into()),
+        (
+            "mayAssign",
+            format!(
+                "object == null || variables.role == '' || !{changed} || {}",
+                may("assign", "roles", instance, "variables.roleName")
+            ),
+        ),
+        ("account", format!("object == null ? '' : {account}")),
+        (
+            "mayUse",
+            format!(
+                "object == null || variables.account == '' || !({} || ({wide})) || {}",
+                changes(&["serviceAccountRef"]),
+                may("use", "serviceaccounts", "request.namespace", "variables.account")
+            ),
+        ),
+        (
+            "revokes",
+            format!(
+                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && \
+                 object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences && {}",
+                same_but(&["revoked", "revocationReason"]),
+                may("revoke", "organizations", "variables.home", "oldObject.?status.?organization.orValue('')")
+            ),
+        ),
+        (
+            "custom",
+            "object != null && has(object.spec.secret) && (oldObject == null || object.spec.?secret != oldObject.spec.?secret) && \
+             (object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name || \
+             ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && size(object.spec.secret[k]) > 0))"
+                .into(),
+        ),
+        (
+            "mayMakeSecrets",
+            "!variables.custom || \
+             authorizer.group('').resource('secrets').namespace(request.namespace).check('create').allowed()"
+                .into(),
+        ),
+        (
+            "immutable",
+            "oldObject != null && (oldObject.spec.?immutable.orValue(false) || \
+             oldObject.?status.?policy.?immutable.orValue(false))"
+                .into(),
+        ),
+        (
+            "confirmed",
+            format!(
+                "oldObject == null || oldObject.metadata.?annotations[?'{}'].orValue('') == \
+                 oldObject.spec.?description.orValue(oldObject.metadata.name)",
+                name::CONFIRM_DELETE
+            ),
+        ),
+    ])
+}
+
+/// Whether the audience of this index is one that stood, with the same rights, or may be given.
+fn audience(index: usize) -> (String, String) {
+    let it = format!("object.spec.audiences[{index}]");
+    let stood =
+        format!("(oldObject != null && !{} && {it} in oldObject.spec.?audiences.orValue([]))", changes(&RIGHTS));
+    let right = may(
+        "assign",
+        "roles",
+        &format!("{it}.?namespace.orValue(request.namespace)"),
+        &format!("{it}.name + ':' + (variables.role == '' ? '*' : variables.role)"),
+    );
+    let none = format!("object == null || size(object.spec.?audiences.orValue([])) <= {index}");
+    (format!("audience{index}"), format!("{none} || {stood} || {right}"))
+}
+
+/// Whether the workload of this index is one that stood, or may be patched.
+fn restart(index: usize) -> (String, String) {
+    let it = format!("object.spec.restart[{index}]");
+    let none = format!("object == null || size(object.spec.?restart.orValue([])) <= {index}");
+    let stood = format!("(oldObject != null && {it} in oldObject.spec.?restart.orValue([]))");
+    let right = format!(
+        "authorizer.group('apps').resource({it}.kind.lowerAscii() + 's').namespace(request.namespace).name({it}.name)\
+         .check('patch').allowed()"
+    );
+    (format!("restart{index}"), format!("{none} || {stood} || {right}"))
+}
+
+fn all(name: &str, count: usize) -> String {
+    (0..count).map(|index| format!("variables.{name}{index}")).collect::<Vec<_>>().join(" && ")
+}
+
+/// Whose it is, and who may do something to it.
+fn ownership() -> Vec<Rule> {
+    super::accounts::ownership("ApiToken", "variables.revokes")
+}
+
+/// What it may ask for.
+fn granted() -> Vec<Rule> {
+    vec![
+        Rule::new("variables.mayAssign", lacks("spec.role", "assign", "roles", "variables.roleName", "variables.home")),
+        Rule::new(
+            all("audience", MAX_AUDIENCES),
+            "'spec.audiences: ' + variables.me + ' may not assign roles.tokenry.dev/<audience>:' + \
+             (variables.role == '' ? '*' : variables.role) + ' in the namespace of each further Instance'",
+        ),
+        Rule::new(
+            "variables.mayUse",
+            lacks("spec.serviceAccountRef", "use", "serviceaccounts", "variables.account", "request.namespace"),
+        ),
+        Rule::new(
+            "variables.mayMakeSecrets",
+            "'spec.secret: ' + variables.me + ' may not create secrets in namespace ' + request.namespace + ', \
+             and so may choose neither name, labels, annotations nor data of one'",
+        ),
+        Rule::new(
+            all("restart", MAX_RESTARTED),
+            "'spec.restart: ' + variables.me + ' may not patch each of the workloads in namespace ' + request.namespace",
+        ),
+    ]
+}
+
+/// What stays as it is.
+fn kept() -> Vec<Rule> {
+    let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
+    let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
+    let (stamp, old) = (annotation("object", groups), annotation("oldObject", groups));
+    vec![
+        Rule::new(
+            format!(
+                "request.operation != 'UPDATE' || !variables.immutable || ({})",
+                same_but(&["revoked", "revocationReason", "regenerate"])
+            ),
+            "'the token is immutable: nothing but revoked may change; make another ApiToken'",
+        ),
+        Rule::new(
+            "request.operation != 'UPDATE' || !variables.immutable || object.spec.?regenerate == oldObject.spec.?regenerate || \
+             oldObject.?status.?policy.?regenerate.orValue(false)",
+            "'spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)'",
+        ),
+        Rule::new(
+            "request.operation != 'DELETE' || !oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed",
+            format!(
+                "'to delete this ApiToken, annotate it first: {}=' + oldObject.spec.?description.orValue(oldObject.metadata.name)",
+                name::CONFIRM_DELETE
+            ),
+        ),
+        Rule::new(
+            format!(
+                "object == null || (oldObject == null ? {new} in ['', variables.me] : {new} == {before})",
+                new = annotation("object", made),
+                before = annotation("oldObject", made)
+            ),
+            format!("'metadata.annotations[{made}]: says who made the object, and is not changed'"),
+        ),
+        Rule::new(
+            format!(
+                "object == null || {stamp} == (oldObject == null ? '' : {old}) || \
+                 ({stamp} == '' && variables.owner != variables.before) || \
+                 (variables.owner == variables.me && {stamp}.split('\\n')[0] == (oldObject == null ? '0' : oldObject.metadata.resourceVersion) \
+                 && {stamp}.split('\\n').all(line, line == {stamp}.split('\\n')[0] || line == '' || line in request.userInfo.?groups.orValue([])))"
+            ),
+            format!(
+                "'metadata.annotations[{groups}]: says which groups the owner is in, and is stamped by the API server'"
+            ),
+        ),
+    ]
+}
+
+/// What is let in, and may be a slip.
+pub fn warnings() -> Policy {
+    Policy {
+        name: "apitokens-warn",
+        resources: &["apitokens"],
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![
+            Rule::new("has(object.spec.owner)", "'spec.owner: nobody answers for this token'"),
+            Rule::new(
+                "size(object.spec.?audiences.orValue([])) == 0",
+                "'spec.audiences: each further Instance gives the token its role there'",
+            ),
+            Rule::new(
+                "!object.spec.?expiry.?never.orValue(false)",
+                "'spec.expiry.never: the values of this token never run out of time'",
+            ),
+        ],
+    }
+}

@@ -1,0 +1,345 @@
+//! What the operator makes of owners, roles, policies and further Instances.
+
+use jiff::SignedDuration;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokenry::{
+    crd::{
+        AccessPolicy, Account,
+        api_token::{ApiTokenStatus, RevocationReason},
+    },
+    outside::Scope,
+};
+
+use crate::harness::{World, clock::Held, plane, run::Running};
+
+fn members(list: Value, on_owner_removed: &str) -> Value {
+    json!({
+        "api": {"authorization": "Roles"}, "ceiling": "Members", "members": list,
+        "tokens": {"onOwnerRemoved": on_owner_removed},
+    })
+}
+
+/// A token `ci` of alice's with the role of an administrator, and alice a member.
+async fn owned(name: &str, on_owner_removed: &str) -> (World, Held, Running) {
+    let world = World::new(name).await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    let alice = json!([{"subject": "user:alice", "role": "contributor"}]);
+    world.accepts("Instance", "eem", members(alice, on_owner_removed)).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "admin"});
+    world.accepts("ApiToken", "ci", spec).await;
+    world.await_reason("ci", "Active").await;
+    (world, clock, operator)
+}
+
+impl World {
+    async fn said(&self) -> ApiTokenStatus {
+        self.token("ci").await.status.unwrap_or_default()
+    }
+
+    /// Waits until `status.effective` is this.
+    async fn await_effective(&self, role: Option<&str>, actions: &[&str], limited_by: &[&str]) {
+        let expected = (json!(role), json!(actions), json!(limited_by));
+        let look = async || {
+            let effective = serde_json::to_value(self.said().await.effective?).unwrap();
+            let said = (effective["role"].clone(), effective["actions"].clone(), effective["limitedBy"].clone());
+            (said == expected).then_some(())
+        };
+        self.eventually(&format!("effective is {expected:?}"), look).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_says_what_it_may_do_and_what_limits_it_at_once_and_without_a_new_value() {
+    let (world, _, _operator) = owned("effective", "Keep").await;
+    world.await_effective(Some("contributor"), &["*:read", "*:write"], &["Owner"]).await;
+    world.change("Instance", "eem", json!({"members": [{"subject": "user:alice", "role": "admin"}]})).await.unwrap();
+    world.await_effective(Some("admin"), &["*", "*:read", "*:write"], &[]).await;
+    world.change("ApiToken", "ci", json!({"role": "viewer"})).await.unwrap();
+    world.await_effective(Some("viewer"), &["*:read"], &[]).await;
+    let account =
+        async || world.api::<Account>().get("ci").await.unwrap().spec.role.filter(|role| role.as_str() == "viewer");
+    world.eventually("its own account follows", account).await;
+    world.change("ApiToken", "ci", json!({"role": null})).await.unwrap();
+    world.await_effective(None, &[], &[]).await;
+    let permitted = async || world.condition("ci", "Permitted").await.filter(|said| said.reason == "NoPermissions");
+    world.eventually("nothing is permitted, and it says so", permitted).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "members": ["user:alice"], "statements": [{"effect": "Allow", "actions": ["topics:read"]}]});
+    let policy = world.accepts("AccessPolicy", "p", spec).await;
+    world.await_effective(None, &["topics:read"], &[]).await;
+    let deny = json!({"statements": [{"effect": "Deny", "actions": ["topics:read"]}, {"effect": "Allow", "actions": ["topics:*"]}]});
+    world.change("AccessPolicy", "p", deny).await.unwrap();
+    world.await_effective(None, &["topics:*"], &["Policy"]).await;
+    drop(policy);
+    assert_eq!(world.said().await.last_generation, Some(1));
+}
+
+#[tokio::test]
+async fn a_token_whose_owner_is_removed_ends_for_ever_where_its_instance_says_so() {
+    let (world, _, _operator) = owned("revoked-owner", "Revoke").await;
+    // Below the minimum is as good as gone.
+    world.change("Instance", "eem", json!({"tokens": {"minimumRole": "admin"}})).await.unwrap();
+    let token = world.await_reason("ci", "OwnerRemoved").await;
+    assert_eq!(token.status.unwrap().revocation.unwrap().reason, RevocationReason::OwnerRemoved);
+    world.eventually("its Secret is gone", async || world.value("ci").await.is_none().then_some(())).await;
+    world.change("Instance", "eem", json!({"tokens": {"minimumRole": null}})).await.unwrap();
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:bob"});
+    world.accepts("ApiToken", "slip", spec).await;
+    let slip = world.await_reason("slip", "OwnerRemoved").await;
+    assert_eq!(slip.status.unwrap().revocation, None, "one that was never valid is not ended for a slip");
+    world.await_reason("ci", "OwnerRemoved").await;
+    world.change("ApiToken", "slip", json!({"owner": "user:alice"})).await.unwrap();
+    world.await_reason("slip", "Active").await;
+    assert!(world.said().await.revocation.is_some());
+}
+
+#[tokio::test]
+async fn a_suspended_token_comes_back_with_its_owner() {
+    let (world, _, _operator) = owned("suspended-owner", "Suspend").await;
+    world.change("Instance", "eem", json!({"members": []})).await.unwrap();
+    world.await_reason("ci", "OwnerRemoved").await;
+    assert!(world.value("ci").await.is_some());
+    world.change("Instance", "eem", json!({"members": [{"subject": "user:alice", "role": "viewer"}]})).await.unwrap();
+    world.await_reason("ci", "Active").await;
+    world.change("Instance", "eem", json!({"members": [], "tokens": {"onOwnerRemoved": "Keep"}})).await.unwrap();
+    world.await_effective(None, &[], &["Owner"]).await;
+    world.await_reason("ci", "Active").await;
+    assert_eq!(world.said().await.last_generation, Some(1));
+}
+
+#[tokio::test]
+async fn a_core_account_that_is_gone_owns_nothing() {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    let world = World::new("core-owner").await;
+    let _operator = world.operator(&Held::default()).await;
+    let builder: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "builder"}})).unwrap();
+    world.api().create(&PostParams::default(), &builder).await.unwrap();
+    world.accepts("Instance", "eem", json!({})).await;
+    let owner = format!("serviceaccount:{}/builder", world.namespace);
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": owner})).await;
+    world.await_reason("ci", "Active").await;
+    world.api::<ServiceAccount>().delete("builder", &DeleteParams::default()).await.unwrap();
+    world.await_reason("ci", "OwnerRemoved").await;
+    assert!(world.said().await.revocation.is_some());
+}
+
+#[tokio::test]
+async fn a_token_without_an_owner_or_with_a_role_that_there_is_not_mints_nothing() {
+    let world = World::new("faulty-owner").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", members(json!([]), "Revoke")).await;
+    world.accepts("ApiToken", "nobody", json!({"instanceRef": {"name": "eem"}})).await;
+    world.await_reason("nobody", "OwnerMissing").await;
+    world.accepts("Instance", "plain", json!({})).await;
+    world.accepts("ApiToken", "role", json!({"instanceRef": {"name": "plain"}, "role": "root"})).await;
+    world.await_reason("role", "RoleMissing").await;
+    let told = world.condition("role", "Accepted").await.unwrap().message;
+    assert_eq!(told, "spec.role: the Instance has no role root; give one of viewer, contributor, admin");
+    world.change("Instance", "plain", json!({"members": [{"subject": "user:a", "role": "root"}]})).await.unwrap();
+    world.await_reason("role", "InstanceInvalid").await;
+    for name in ["nobody", "role"] {
+        assert_eq!(world.token(name).await.status.unwrap().last_generation, None);
+    }
+}
+
+#[tokio::test]
+async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
+    let mut world = World::within(plane(), "surplus", json!({})).await;
+    let other = world.beside("surplus-other", json!({})).await;
+    world.scope = Scope::Cluster;
+    let _operator = world.operator(&Held::default()).await;
+    let policy = json!({"tokens": {"maxPerOwner": 2, "namespaces": {"from": "All"}}});
+    world.accepts("Instance", "eem", policy).await;
+    let spec = json!({"instanceRef": {"name": "eem", "namespace": world.namespace}, "owner": "user:alice"});
+    world.accepts("ApiToken", "a", spec.clone()).await;
+    world.await_reason("a", "Active").await;
+    other.accepts("ApiToken", "b", spec.clone()).await;
+    other.await_reason("b", "Active").await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    world.accepts("ApiToken", "c", spec.clone()).await;
+    world.await_reason("c", "TooManyTokens").await;
+    let told = world.condition("c", "Accepted").await.unwrap().message;
+    assert_eq!(told, "spec.owner: owns more tokens of the Instance than the 2 that it allows; delete another");
+    let mut bobs = spec;
+    bobs["owner"] = json!("user:bob");
+    world.accepts("ApiToken", "d", bobs).await;
+    world.await_reason("d", "Active").await;
+    other.change("ApiToken", "b", json!({"revoked": true})).await.unwrap();
+    world.await_reason("c", "Active").await;
+}
+
+#[tokio::test]
+async fn a_transfer_is_told_from_whom_to_whom() {
+    let (world, _, _operator) = owned("handed", "Keep").await;
+    world.change("ApiToken", "ci", json!({"owner": "user:bob"})).await.unwrap();
+    world.await_events("ApiToken", "ci", &["FirstIssue", "OwnerChanged"]).await;
+    let subject = async || (world.said().await.owner?.subject? == "user:bob").then_some(());
+    world.eventually("status names bob", subject).await;
+}
+
+#[tokio::test]
+async fn groups_that_were_stamped_too_long_ago_are_told_and_count_no_more() {
+    let world = World::new("stale").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    let mut spec = members(json!([{"subject": "group:ops", "role": "viewer"}]), "Keep");
+    spec["api"] = json!({"authorization": "Authenticated"});
+    spec["tokens"]["groupsMaxAge"] = json!("10d");
+    world.accepts("Instance", "eem", spec).await;
+    world
+        .accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "viewer"}))
+        .await;
+    let stamp = async |version: &str| {
+        let patch = json!({"metadata": {"annotations": {"tokenry.dev/owner-groups": format!("{version}\nops")}}});
+        world.api::<tokenry::crd::ApiToken>().patch("ci", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let seen = async || (world.said().await.owner?.stamp? == version).then_some(());
+        world.eventually("the stamp is seen", seen).await;
+    };
+    stamp("7").await;
+    let value = world.await_generation("ci", 1).await;
+    world.await_verdict(&verifier, &value, 200).await;
+    clock.move_by(SignedDuration::from_hours(10 * 24));
+    world.eventually("it is told", async || world.condition("ci", "OwnerStale").await).await;
+    world.await_verdict(&verifier, &value, 403).await;
+    stamp("8").await;
+    world.await_verdict(&verifier, &value, 200).await;
+    world
+        .eventually("it is told no more", async || world.condition("ci", "OwnerStale").await.is_none().then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn every_audience_has_its_say_in_how_long_a_token_lives() {
+    let world = World::new("audiences").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "lax", json!({"tokens": {"lifetime": {"max": "300d", "never": "Allow"}}})).await;
+    world
+        .accepts("Instance", "strict", json!({"tokens": {"lifetime": {"max": "10d"}, "requireDescription": true}}))
+        .await;
+    let spec = |more: Value| {
+        let mut spec = json!({"instanceRef": {"name": "lax"}, "audiences": [{"name": "strict"}], "description": "x"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    world.accepts("ApiToken", "long", spec(json!({"expiry": {"after": "11d"}}))).await;
+    world.await_reason("long", "LifetimeExceeded").await;
+    world.accepts("ApiToken", "never", spec(json!({"expiry": {"never": true}}))).await;
+    world.await_reason("never", "LifetimeExceeded").await;
+    world.accepts("ApiToken", "mute", spec(json!({"description": ""}))).await;
+    world.await_reason("mute", "DescriptionMissing").await;
+    world.accepts("ApiToken", "missing", spec(json!({"audiences": [{"name": "gone"}]}))).await;
+    world.await_reason("missing", "InstanceMissing").await;
+    world.accepts("ApiToken", "twice", spec(json!({"audiences": [{"name": "lax"}]}))).await;
+    world.await_reason("twice", "Invalid").await;
+    // Named later, it shortens what exists.
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "lax"}, "description": "x"})).await;
+    world.await_reason("ci", "Active").await;
+    let before = world.said().await.expires_at.unwrap();
+    world.change("ApiToken", "ci", json!({"audiences": [{"name": "strict"}]})).await.unwrap();
+    let shortened = async || world.said().await.expires_at.filter(|at| *at < before);
+    world.eventually("it ends sooner", shortened).await;
+}
+
+#[tokio::test]
+async fn a_policy_tells_of_members_that_match_nothing() {
+    let world = World::new("dangling").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", json!({"teams": [{"name": "platform", "users": ["bob"]}]})).await;
+    let home = world.namespace.clone();
+    let members = [
+        format!("token:{home}/ci"),
+        format!("account:{home}/*"),
+        "team:platform".into(),
+        "user:alice".into(),
+        "team:nobody".into(),
+        "user:carol".into(),
+    ];
+    let spec = json!({"instanceRef": {"name": "eem"}, "members": members, "statements": [{"effect": "Allow", "role": "viewer"}]});
+    world.accepts("AccessPolicy", "p", spec).await;
+    let condition = async |type_: &str| {
+        let policy = world.api::<AccessPolicy>().get("p").await.unwrap();
+        policy.status?.conditions.into_iter().find(|condition| condition.type_ == type_)
+    };
+    let says = async |members: &str| {
+        let wanted = format!("nothing there is that these mean: {members}");
+        let look = async || condition("DanglingMember").await.filter(|said| said.message == wanted);
+        world.eventually(&wanted, look).await;
+    };
+    says(&format!("token:{home}/ci, account:{home}/*, user:alice, team:nobody, user:carol")).await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"})).await;
+    says("team:nobody, user:carol").await;
+    world.change("AccessPolicy", "p", json!({"members": ["user:alice"]})).await.unwrap();
+    let clean = async || condition("DanglingMember").await.is_none().then_some(());
+    world.eventually("it is told no more", clean).await;
+    assert_eq!(condition("Ready").await.unwrap().status, "True");
+    world.change("AccessPolicy", "p", json!({"statements": [{"effect": "Allow", "role": "root"}]})).await.unwrap();
+    let faulty = async || condition("Ready").await.filter(|said| said.reason == "RoleMissing");
+    world.eventually("the role is missing", faulty).await;
+}
+
+#[tokio::test]
+async fn an_account_counts_its_tokens_and_names_their_last_use() {
+    let world = World::new("counted").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "shared", json!({"instanceRef": {"name": "eem"}})).await;
+    let acts = json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "shared"}});
+    for name in ["a", "b"] {
+        world.accepts("ApiToken", name, acts.clone()).await;
+        world.await_reason(name, "Active").await;
+    }
+    let counts = async |active: i64, total: i64| {
+        // They are counted at most once a minute.
+        clock.move_by(SignedDuration::from_mins(2));
+        let look = async || {
+            let tokens = world.api::<Account>().get("shared").await.unwrap().status?.tokens?;
+            ((tokens.active, tokens.total) == (active, total)).then_some(())
+        };
+        world.eventually(&format!("{active} of {total} are active"), look).await;
+    };
+    counts(2, 2).await;
+    world.change("ApiToken", "b", json!({"revoked": true})).await.unwrap();
+    counts(1, 2).await;
+    world.delete("ApiToken", "b").await;
+    counts(1, 1).await;
+    let value = world.value("a").await.unwrap();
+    world.await_verdict(&verifier, &value, 200).await;
+    let used = async || {
+        let used = world.token("a").await.status?.used;
+        let [first] = &used[..] else { return None };
+        (first.generation == 1 && first.first_used_at == first.last_used_at).then(|| first.last_used_at.clone())
+    };
+    let at = world.eventually("the first use is written", used).await;
+    clock.move_by(SignedDuration::from_mins(2));
+    let named =
+        async || world.api::<Account>().get("shared").await.unwrap().status?.last_used_at.filter(|named| *named == at);
+    world.eventually("the account names it", named).await;
+    // A busy token costs no writes.
+    let version = world.token("a").await.metadata.resource_version;
+    for _ in 0..50 {
+        assert_eq!(verifier.present(&world, &value).await, 200);
+    }
+    assert_eq!(world.token("a").await.metadata.resource_version, version);
+    clock.move_by(SignedDuration::from_hours(2));
+    verifier.present(&world, &value).await;
+    let later = async || world.token("a").await.status?.used.first().filter(|used| used.last_used_at > at).map(|_| ());
+    world.eventually("a later use is written once the hour is over", later).await;
+}
+
+#[tokio::test]
+async fn a_verifier_that_could_mint_is_not_ready() {
+    let world = World::alone("unguarded").await;
+    world.plane.install_crds(crate::harness::root()).unwrap();
+    let clock = Held::default();
+    let _operator = world.operator(&clock).await;
+    let verifier = world.verifier(&clock).await;
+    world.plane.kubectl(&["delete", "validatingadmissionpolicybinding", "tokenry-verifier"]).unwrap();
+    world.smallest().await;
+    let told = async || {
+        let (status, body) = verifier.get("/readyz").await;
+        (status == 503 && body.contains("AdmissionMissing")).then_some(())
+    };
+    world.eventually("it says why it is not ready", told).await;
+}

@@ -1,0 +1,559 @@
+//! Who may write what: the admission policies of the chart, each row with somebody who may and somebody who may not; and
+//! attempts to take rights.
+
+use k8s_openapi::api::{
+    core::v1::Namespace,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use tokenry::{crd::ApiToken, outside::Scope, token::Digest};
+
+use crate::harness::{VERIFIER, World, clock::Held, message, plane};
+
+/// A namespace in which the policies hold.
+struct Judged {
+    world: World,
+}
+
+/// Somebody, with the right to edit objects of ours.
+struct User<'a> {
+    judged: &'a Judged,
+    client: Client,
+    name: String,
+}
+
+impl Judged {
+    async fn new(name: &str) -> Self {
+        let mut world = World::within(plane(), name, json!({"admission": "judged"})).await;
+        world.scope = Scope::Namespace(world.namespace.clone());
+        let judged = Self { world };
+        judged.world.accepts("Instance", "eem", json!({})).await;
+        // A policy takes effect some moments after it was made.
+        let nobody = judged.user("nobody", &[]).await;
+        let probe = async || {
+            let spec = json!({"instanceRef": {"name": "eem"}, "role": "admin"});
+            let refused = nobody.create("ApiToken", "probe", spec).await.is_err();
+            if !refused {
+                judged.world.delete("ApiToken", "probe").await;
+            }
+            refused.then_some(())
+        };
+        judged.world.eventually("the policies hold", probe).await;
+        let stamps = async || {
+            let made = nobody.create("ApiToken", "probe", token(json!({}))).await.unwrap();
+            judged.world.delete("ApiToken", "probe").await;
+            made.data["spec"].get("owner").map(|_| ())
+        };
+        judged.world.eventually("owners are stamped", stamps).await;
+        judged
+    }
+
+    async fn token(&self, name: &str) -> Option<ApiToken> {
+        self.world.api::<ApiToken>().get_opt(name).await.unwrap()
+    }
+
+    /// A user who may edit objects of ours, and is in these groups.
+    async fn user(&self, name: &str, groups: &[&str]) -> User<'_> {
+        let mut config = self.world.plane.config(self.world.plane.admin_token());
+        config.auth_info.impersonate = Some(name.to_owned());
+        let groups = groups.iter().copied().chain(["system:authenticated"]);
+        config.auth_info.impersonate_groups = Some(groups.map(str::to_owned).collect());
+        let client = Client::try_from(config).unwrap();
+        let user = User { judged: self, client, name: name.to_owned() };
+        let verbs = json!(["get", "list", "create", "update", "patch", "delete", "deletecollection"]);
+        let ours = ["apitokens", "serviceaccounts", "instances", "accesspolicies"];
+        user.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ours, "verbs": verbs}])).await;
+        user
+    }
+}
+
+impl User<'_> {
+    /// Grants rights by ordinary RBAC.
+    async fn may(&self, rules: Value) {
+        self.may_in(&self.judged.world, rules).await;
+    }
+
+    async fn may_in(&self, world: &World, rules: Value) {
+        let name = format!("r{}", Digest::of(format!("{}{rules}", self.name)).to_string().get(..12).unwrap());
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name}],
+        });
+        let params = PostParams::default();
+        world.api::<Role>().create(&params, &serde_json::from_value(role).unwrap()).await.unwrap();
+        world.api::<RoleBinding>().create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    }
+
+    /// Grants a right on a name of our group, which need not be that of any object.
+    async fn may_on(&self, verb: &str, resource: &str, name: &str) {
+        self.may(
+            json!([{"apiGroups": ["tokenry.dev"], "resources": [resource], "resourceNames": [name], "verbs": [verb]}]),
+        )
+        .await;
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tokenry.dev", "v1alpha1", kind));
+        if kind == "AccessPolicy" {
+            resource.plural = "accesspolicies".into();
+        }
+        Api::namespaced_with(self.client.clone(), &self.judged.world.namespace, &resource)
+    }
+
+    async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        self.create_with(kind, json!({"name": name}), spec).await
+    }
+
+    async fn create_with(&self, kind: &str, metadata: Value, spec: Value) -> Result<DynamicObject, String> {
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        let object = serde_json::from_value(object).unwrap();
+        self.api(kind).create(&PostParams::default(), &object).await.map_err(message)
+    }
+
+    async fn patch(&self, kind: &str, name: &str, patch: Value) -> Result<DynamicObject, String> {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(message)
+    }
+
+    async fn change(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        self.patch(kind, name, json!({ "spec": spec })).await
+    }
+
+    async fn delete(&self, kind: &str, name: &str) -> Result<(), String> {
+        self.api(kind).delete(name, &DeleteParams::default()).await.map(drop).map_err(message)
+    }
+
+    fn home(&self) -> &str {
+        &self.judged.world.namespace
+    }
+}
+
+fn token(more: Value) -> Value {
+    let mut spec = json!({"instanceRef": {"name": "eem"}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+/// That a request was refused, by this sentence.
+fn refused<T>(answer: Result<T, String>, sentence: &str) {
+    let told = answer.err().unwrap_or_else(|| panic!("let in, and not refused by: {sentence}"));
+    assert!(told.ends_with(&format!("denied request: {sentence}")), "{told}");
+}
+
+#[tokio::test]
+async fn a_role_is_given_by_who_may_assign_it_and_raised_by_nobody_else() {
+    let judged = Judged::new("assign").await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    alice.may_on("assign", "roles", "eem:viewer").await;
+    let lacks = |role: &str| {
+        format!("spec.role: user:alice may not assign roles.tokenry.dev/eem:{role} in namespace {}", alice.home())
+    };
+    for kind in ["ApiToken", "ServiceAccount"] {
+        alice.create(kind, "a", token(json!({"role": "viewer"}))).await.unwrap();
+        refused(alice.create(kind, "b", token(json!({"role": "admin"}))).await, &lacks("admin"));
+        refused(alice.change(kind, "a", json!({"role": "admin"})).await, &lacks("admin"));
+        // What is not about rights needs none.
+        alice.change(kind, "a", json!({"description": "x"})).await.unwrap();
+        alice.create(kind, "plain", token(json!({}))).await.unwrap();
+        refused(alice.change(kind, "plain", json!({"role": "contributor"})).await, &lacks("contributor"));
+    }
+    refused(
+        bob.create("ApiToken", "b", token(json!({"role": "viewer"}))).await,
+        &format!("spec.role: user:bob may not assign roles.tokenry.dev/eem:viewer in namespace {}", bob.home()),
+    );
+}
+
+#[tokio::test]
+async fn a_role_is_assigned_in_the_namespace_of_the_instance_and_not_in_ones_own() {
+    let judged = Judged::new("home").await;
+    let keepers = judged.world.beside("keepers", json!({"admission": "judged"})).await;
+    keepers.accepts("Instance", "eem", json!({"tokens": {"namespaces": {"from": "All"}}})).await;
+    let alice = judged.user("alice", &[]).await;
+    alice.may_on("assign", "roles", "eem:admin").await;
+    let spec = json!({"instanceRef": {"name": "eem", "namespace": keepers.namespace}, "role": "admin"});
+    let told =
+        format!("spec.role: user:alice may not assign roles.tokenry.dev/eem:admin in namespace {}", keepers.namespace);
+    refused(alice.create("ApiToken", "a", spec.clone()).await, &told);
+    let right = json!([{"apiGroups": ["tokenry.dev"], "resources": ["roles"], "resourceNames": ["eem:admin"], "verbs": ["assign"]}]);
+    alice.may_in(&keepers, right).await;
+    alice.create("ApiToken", "a", spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_further_audience_gives_a_role_there() {
+    let judged = Judged::new("audiences").await;
+    let alice = judged.user("alice", &[]).await;
+    alice.may_on("assign", "roles", "eem:admin").await;
+    alice.may_on("assign", "roles", "lax:admin").await;
+    let audiences = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+    alice.create("ApiToken", "a", token(json!({"role": "admin", "audiences": audiences(&["lax"])}))).await.unwrap();
+    let told = "spec.audiences: user:alice may not assign roles.tokenry.dev/<audience>:admin in the namespace of each further Instance";
+    // A lax Instance of one's own, and a strict one as audience.
+    let eight = ["lax", "b", "c", "d", "e", "f", "g", "strict"];
+    refused(alice.change("ApiToken", "a", json!({"audiences": audiences(&["lax", "strict"])})).await, told);
+    for name in &eight[1..7] {
+        alice.may_on("assign", "roles", &format!("{name}:admin")).await;
+    }
+    refused(alice.change("ApiToken", "a", json!({"audiences": audiences(&eight)})).await, told);
+    alice.may_on("assign", "roles", "strict:admin").await;
+    alice.change("ApiToken", "a", json!({"audiences": audiences(&eight)})).await.unwrap();
+    // Without a role of its own it would have its account's.
+    let told = told.replace(":admin", ":*");
+    refused(alice.create("ApiToken", "b", token(json!({"audiences": audiences(&["lax"])}))).await, &told);
+}
+
+#[tokio::test]
+async fn a_policy_gives_actions_and_roles_by_who_may() {
+    let judged = Judged::new("policies").await;
+    let alice = judged.user("alice", &[]).await;
+    let policy =
+        |statement: Value| json!({"instanceRef": {"name": "eem"}, "members": ["token:a/b"], "statements": [statement]});
+    let listed = policy(json!({"effect": "Allow", "actions": ["*"]}));
+    let told =
+        format!("AccessPolicy: user:alice may not assign policies.tokenry.dev/eem in namespace {}", alice.home());
+    refused(alice.create("AccessPolicy", "p", listed.clone()).await, &told);
+    alice.may_on("assign", "policies", "eem").await;
+    alice.create("AccessPolicy", "p", listed).await.unwrap();
+    let by_role = policy(json!({"effect": "Allow", "role": "admin"}));
+    let told = format!(
+        "spec.statements: user:alice may not assign each of roles.tokenry.dev/eem:admin in namespace {}",
+        alice.home()
+    );
+    refused(alice.create("AccessPolicy", "q", by_role.clone()).await, &told);
+    refused(alice.change("AccessPolicy", "p", json!({"statements": by_role["statements"]})).await, &told);
+    alice.may_on("assign", "roles", "eem:admin").await;
+    alice.create("AccessPolicy", "q", by_role).await.unwrap();
+    let many: Vec<_> = (0..17).map(|_| json!({"effect": "Allow", "role": "admin"})).collect();
+    let told = "spec.statements: at most 16 of them may be by role; make another AccessPolicy for the rest";
+    refused(alice.change("AccessPolicy", "q", json!({"statements": many})).await, told);
+    alice.change("AccessPolicy", "q", json!({"statements": many[..16]})).await.unwrap();
+    let bob = judged.user("bob", &[]).await;
+    let told = format!("AccessPolicy: user:bob may not assign policies.tokenry.dev/eem in namespace {}", bob.home());
+    refused(bob.change("AccessPolicy", "p", json!({"members": ["token:bob/b"]})).await, &told);
+    refused(bob.delete("AccessPolicy", "p").await, &told);
+    alice.delete("AccessPolicy", "p").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_of_another_is_changed_and_deleted_by_who_may_only() {
+    let judged = Judged::new("owners").await;
+    let (alice, bob) = (judged.user("alice", &["devs"]).await, judged.user("bob", &["ops"]).await);
+    let home = alice.home().to_owned();
+    alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    alice.create("ServiceAccount", "a", token(json!({"owner": "user:alice"}))).await.unwrap();
+    for (kind, called) in [("ApiToken", "ApiToken"), ("ServiceAccount", "ServiceAccount of tokenry.dev")] {
+        let told = format!(
+            "this {called} is owned by user:alice: user:bob may not assign owners.tokenry.dev/user:alice in namespace {home}"
+        );
+        refused(bob.change(kind, "a", json!({"description": "mine"})).await, &told);
+        refused(bob.change(kind, "a", json!({"owner": "user:bob"})).await, &told);
+        refused(bob.delete(kind, "a").await, &told);
+        // A dead owner reference has it collected.
+        let dead = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000000"}]);
+        refused(bob.patch(kind, "a", json!({"metadata": {"ownerReferences": dead}})).await, &told);
+        refused(bob.patch(kind, "a", json!({"metadata": {"annotations": {"tokenry.dev/x": "y"}}})).await, &told);
+        // Other metadata is free.
+        bob.patch(kind, "a", json!({"metadata": {"annotations": {"example.com/x": "y"}, "labels": {"x": "y"}}}))
+            .await
+            .unwrap();
+    }
+    let all = bob
+        .api("ApiToken")
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await
+        .map(drop)
+        .map_err(message);
+    assert!(all.unwrap_err().contains("user:bob may not assign owners.tokenry.dev/user:alice"));
+    assert!(judged.token("a").await.is_some());
+    bob.may_on("assign", "owners", "user:alice").await;
+    bob.change("ApiToken", "a", json!({"description": "ours"})).await.unwrap();
+    bob.delete("ApiToken", "a").await.unwrap();
+    // A group of the requester's is as good as its own name; a team is known to nobody but the Instance.
+    alice.create("ApiToken", "g", token(json!({"owner": "group:devs"}))).await.unwrap();
+    let told = format!(
+        "this ApiToken is owned by group:devs: user:bob may not assign owners.tokenry.dev/group:devs in namespace {home}"
+    );
+    refused(bob.delete("ApiToken", "g").await, &told);
+    alice.delete("ApiToken", "g").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_handed_to_another_by_who_may_and_to_an_administrator_by_nobody() {
+    let judged = Judged::new("transfer").await;
+    let alice = judged.user("alice", &["devs"]).await;
+    let home = alice.home().to_owned();
+    let told =
+        |owner: &str| format!("spec.owner: user:alice may not assign owners.tokenry.dev/{owner} in namespace {home}");
+    refused(alice.create("ApiToken", "a", token(json!({"owner": "user:root"}))).await, &told("user:root"));
+    refused(alice.create("ServiceAccount", "a", token(json!({"owner": "user:root"}))).await, &told("user:root"));
+    refused(alice.create("ApiToken", "a", token(json!({"owner": "group:admins"}))).await, &told("group:admins"));
+    refused(alice.create("ApiToken", "a", token(json!({"owner": "team:platform"}))).await, &told("team:platform"));
+    alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    refused(alice.change("ApiToken", "a", json!({"owner": "user:root"})).await, &told("user:root"));
+    alice.may_on("assign", "owners", "user:bob").await;
+    let handed = alice.change("ApiToken", "a", json!({"owner": "user:bob"})).await.unwrap();
+    let annotations = handed.metadata.annotations.unwrap();
+    assert_eq!(annotations["tokenry.dev/created-by"], "user:alice", "that stays");
+    assert!(!annotations.contains_key("tokenry.dev/owner-groups"), "the groups were alice's");
+    let written = "spec.owner: write the user of a core ServiceAccount as serviceaccount:NAMESPACE/NAME";
+    let core = "user:system:serviceaccount:a:b";
+    let root = judged.user("root", &["system:masters"]).await;
+    refused(root.create("ApiToken", "b", token(json!({"owner": core}))).await, written);
+}
+
+#[tokio::test]
+async fn an_account_is_used_by_who_may_also_one_that_does_not_exist_yet() {
+    let judged = Judged::new("use").await;
+    let alice = judged.user("alice", &[]).await;
+    let acts = |account: &str| token(json!({"serviceAccountRef": {"name": account}}));
+    let told = format!(
+        "spec.serviceAccountRef: user:alice may not use serviceaccounts.tokenry.dev/ci in namespace {}",
+        alice.home()
+    );
+    refused(alice.create("ApiToken", "a", acts("ci")).await, &told);
+    alice.may_on("use", "serviceaccounts", "ci").await;
+    alice.may_on("assign", "roles", "eem:viewer").await;
+    let mut spec = acts("ci");
+    spec["role"] = json!("viewer");
+    alice.create("ApiToken", "a", spec.clone()).await.unwrap();
+    // A role that is left out is the account's.
+    judged.world.plane.kubectl(&["delete", "role,rolebinding", "--all", "--namespace", alice.home()]).unwrap();
+    let verbs = json!(["get", "create", "patch"]);
+    alice.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": verbs}])).await;
+    refused(alice.change("ApiToken", "a", json!({"role": null})).await, &told);
+}
+
+#[tokio::test]
+async fn a_token_of_another_is_revoked_by_who_may_and_nothing_else_is_done_to_it() {
+    let judged = Judged::new("revoke").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    judged.world.await_reason("a", "Active").await;
+    let told = format!(
+        "this ApiToken is owned by user:alice: user:bob may not assign owners.tokenry.dev/user:alice in namespace {}",
+        bob.home()
+    );
+    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &told);
+    bob.may_on("revoke", "organizations", "eem").await;
+    refused(bob.change("ApiToken", "a", json!({"revoked": true, "description": "x"})).await, &told);
+    bob.change("ApiToken", "a", json!({"revoked": true, "revocationReason": "Compromised"})).await.unwrap();
+    // Not by `false`, and not by `null` and then `false`.
+    let last = "revoked is final: make another ApiToken";
+    for value in [json!(false), json!(null)] {
+        let answer = alice.change("ApiToken", "a", json!({"revoked": value, "revocationReason": null})).await;
+        assert!(answer.unwrap_err().contains(last));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_ones_choice_takes_the_right_to_create_secrets() {
+    let judged = Judged::new("secrets").await;
+    let alice = judged.user("alice", &[]).await;
+    let told = format!(
+        "spec.secret: user:alice may not create secrets in namespace {}, and so may choose neither name, labels, annotations nor data of one",
+        alice.home()
+    );
+    let chosen = [
+        json!({"name": "cluster-admin"}),
+        json!({"labels": {"argocd.argoproj.io/secret-type": "cluster"}}),
+        json!({"annotations": {"a": "b"}}),
+        json!({"data": {"config": "{{ token }}"}}),
+    ];
+    alice.create("ApiToken", "a", token(json!({"secret": {"delivery": "Once", "name": "a"}}))).await.unwrap();
+    for secret in &chosen {
+        refused(alice.create("ApiToken", "b", token(json!({"secret": secret}))).await, &told);
+        refused(alice.change("ApiToken", "a", json!({"secret": secret})).await, &told);
+    }
+    alice.may(json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}])).await;
+    for (index, secret) in chosen.iter().enumerate() {
+        alice.create("ApiToken", &format!("c{index}"), token(json!({"secret": secret}))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_restarted_for_who_may_patch_it() {
+    let judged = Judged::new("restarts").await;
+    let alice = judged.user("alice", &[]).await;
+    let named = |names: &[&str]| {
+        let all = names.iter().map(|name| json!({"kind": "Deployment", "name": name})).collect::<Vec<_>>();
+        json!({ "restart": all })
+    };
+    let told = format!("spec.restart: user:alice may not patch each of the workloads in namespace {}", alice.home());
+    refused(alice.create("ApiToken", "a", token(named(&["payments"]))).await, &told);
+    let mine = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["a", "b", "c", "d", "e", "f", "g"], "verbs": ["patch"]}]);
+    alice.may(mine).await;
+    alice.create("ApiToken", "a", token(named(&["a", "b", "c", "d", "e", "f", "g"]))).await.unwrap();
+    refused(alice.change("ApiToken", "a", named(&["a", "b", "c", "d", "e", "f", "g", "payments"])).await, &told);
+    let stateful = json!({"restart": [{"kind": "StatefulSet", "name": "a"}]});
+    refused(alice.change("ApiToken", "a", stateful).await, &told);
+}
+
+#[tokio::test]
+async fn an_instance_exposes_what_its_keeper_could_expose() {
+    let judged = Judged::new("expose").await;
+    let alice = judged.user("alice", &[]).await;
+    let service = json!({"manager": {"service": {"name": "database"}}});
+    let told =
+        |path: &str, what: &str| format!("{path}: user:alice may not create {what} in namespace {}", alice.home());
+    refused(alice.create("Instance", "a", service.clone()).await, &told("spec.manager.service", "services"));
+    refused(alice.change("Instance", "eem", service.clone()).await, &told("spec.manager.service", "services"));
+    alice.may(json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["create"]}])).await;
+    alice.create("Instance", "a", service).await.unwrap();
+    let endpoint = json!({"manager": {"service": {"name": "database"}, "endpoints": [{"name": "admin", "host": "a.example.com", "ingress": {}}]}});
+    let ingress = told("spec.manager.endpoints", "ingresses.networking.k8s.io");
+    refused(alice.change("Instance", "a", endpoint.clone()).await, &ingress);
+    alice.may(json!([{"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["create"]}])).await;
+    alice.change("Instance", "a", endpoint).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_writes_a_digest_but_the_operator() {
+    let judged = Judged::new("digests").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    judged.world.accepts("ApiToken", "a", token(json!({}))).await;
+    judged.world.await_reason("a", "Active").await;
+    let status = json!(["apitokens/status", "serviceaccounts/status", "instances/status", "accesspolicies/status"]);
+    let rights = json!([{"apiGroups": ["tokenry.dev"], "resources": status, "verbs": ["get", "patch", "update"]}]);
+    let editor = judged.user("editor", &[]).await;
+    editor.may(rights.clone()).await;
+    let root = judged.user("root", &["system:masters"]).await;
+    let forged = json!({"status": {"records": [{
+        "generation": 9, "id": "0123456789abcdef", "sha256": Digest::of("mine"), "state": "Active",
+        "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2099-01-01T00:00:00Z",
+    }]}});
+    let write = async |client: &Client, status: &Value| {
+        let api: Api<ApiToken> = Api::namespaced(client.clone(), &judged.world.namespace);
+        api.patch_status("a", &PatchParams::default(), &Patch::Merge(status.clone())).await.map_err(message)
+    };
+    let told = "status: is written by the operator of Tokenry alone: whoever can write a digest into it can mint";
+    for user in [&editor, &root] {
+        refused(write(&user.client, &forged).await, told);
+        refused(
+            user.api("Instance")
+                .patch_status("eem", &PatchParams::default(), &Patch::Merge(json!({"status": {"organization": "x"}})))
+                .await
+                .map_err(message),
+            told,
+        );
+    }
+    let verifier = judged.world.acting_as(VERIFIER);
+    let told = "status: the verifier of Tokenry writes status.use of ApiTokens, and nothing else";
+    refused(write(&verifier, &forged).await, told);
+    refused(write(&verifier, &json!({"status": {"revocation": null, "records": null}})).await, told);
+    let used = json!([{"generation": 1, "firstUsedAt": "2026-01-01T00:00:00Z", "lastUsedAt": "2026-01-01T00:00:00Z"}]);
+    write(&verifier, &json!({"status": {"use": used}})).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_made_a_token_and_the_groups_of_its_owner_are_stamped_and_kept() {
+    let judged = Judged::new("stamps").await;
+    let alice = judged.user("alice", &["devs", "ops"]).await;
+    let made = alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    assert_eq!(made.data["spec"]["owner"], "user:alice");
+    let annotations = made.metadata.annotations.unwrap();
+    assert_eq!(annotations["tokenry.dev/created-by"], "user:alice");
+    assert_eq!(annotations["tokenry.dev/owner-groups"], "0\ndevs\nops\nsystem:authenticated");
+    // An update that says nothing of an owner keeps it, also one that replaces the object.
+    let mut whole = alice.api("ApiToken").get("a").await.unwrap();
+    whole.data["spec"] = token(json!({"description": "x"}));
+    let before = whole.metadata.resource_version.clone().unwrap();
+    whole.metadata.annotations = None;
+    let kept = alice.api("ApiToken").replace("a", &PostParams::default(), &whole).await.unwrap();
+    assert_eq!(kept.data["spec"]["owner"], "user:alice");
+    let annotations = kept.metadata.annotations.unwrap();
+    assert_eq!(annotations["tokenry.dev/created-by"], "user:alice");
+    assert_eq!(annotations["tokenry.dev/owner-groups"], format!("{before}\ndevs\nops\nsystem:authenticated"));
+    // An administrator who changes it stamps no groups of its own.
+    let root = judged.user("root", &["system:masters"]).await;
+    let changed = root.change("ApiToken", "a", json!({"description": "y"})).await.unwrap();
+    assert_eq!(
+        changed.metadata.annotations.unwrap()["tokenry.dev/owner-groups"],
+        annotations["tokenry.dev/owner-groups"]
+    );
+    let forge = async |user: &User<'_>, key: &str, value: Value| {
+        user.patch("ApiToken", "a", json!({"metadata": {"annotations": {format!("tokenry.dev/{key}"): value}}})).await
+    };
+    let told = "metadata.annotations[tokenry.dev/created-by]: says who made the object, and is not changed";
+    refused(forge(&alice, "created-by", json!("user:root")).await, told);
+    let told = "metadata.annotations[tokenry.dev/owner-groups]: says which groups the owner is in, and is stamped by the API server";
+    refused(forge(&root, "owner-groups", json!("0\nadmins")).await, told);
+    // What the owner writes is overwritten by what is so.
+    let stamped = forge(&alice, "owner-groups", json!("0\nadmins")).await.unwrap().metadata.annotations.unwrap();
+    assert!(!stamped["tokenry.dev/owner-groups"].contains("admins"));
+    // And what is taken away comes back.
+    let erased = forge(&alice, "created-by", json!(null)).await.unwrap().metadata.annotations.unwrap();
+    assert_eq!(erased["tokenry.dev/created-by"], "user:alice");
+    let erased = forge(&root, "owner-groups", json!(null)).await.unwrap().metadata.annotations.unwrap();
+    assert!(erased["tokenry.dev/owner-groups"].ends_with("\ndevs\nops\nsystem:authenticated"));
+    let account = judged.user("system:serviceaccount:ci:builder", &["system:serviceaccounts"]).await;
+    let made = account.create("ApiToken", "b", token(json!({}))).await.unwrap();
+    assert_eq!(made.data["spec"]["owner"], "serviceaccount:ci/builder");
+}
+
+#[tokio::test]
+async fn a_token_is_deleted_without_confirmation_only_where_none_is_asked_for() {
+    let judged = Judged::new("confirm").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    judged.world.change("Instance", "eem", json!({"tokens": {"confirmDelete": true}})).await.unwrap();
+    let alice = judged.user("alice", &[]).await;
+    alice.create("ApiToken", "a", token(json!({"description": "nightly export"}))).await.unwrap();
+    let mirrored = async || judged.token("a").await?.status?.policy.filter(|policy| policy.confirm_delete);
+    judged.world.eventually("status says so", mirrored).await;
+    let told = "to delete this ApiToken, annotate it first: tokenry.dev/confirm-delete=nightly export";
+    refused(alice.delete("ApiToken", "a").await, told);
+    let confirm = |text: &str| json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": text}}});
+    alice.patch("ApiToken", "a", confirm("yes")).await.unwrap();
+    refused(alice.delete("ApiToken", "a").await, told);
+    alice.patch("ApiToken", "a", confirm("nightly export")).await.unwrap();
+    alice.delete("ApiToken", "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_immutable_token_is_revoked_and_regenerated_where_its_instance_says_so() {
+    let judged = Judged::new("immutable").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    judged.world.change("Instance", "eem", json!({"tokens": {"immutable": {"always": true}}})).await.unwrap();
+    let alice = judged.user("alice", &[]).await;
+    alice.create("ApiToken", "a", token(json!({"description": "x"}))).await.unwrap();
+    let mirrored = async |regenerate: bool| {
+        let policy = judged.token("a").await?.status?.policy;
+        policy.filter(|policy| policy.immutable && policy.regenerate == regenerate)
+    };
+    judged.world.eventually("status says so", async || mirrored(false).await).await;
+    let told = "the token is immutable: nothing but revoked may change; make another ApiToken";
+    refused(alice.change("ApiToken", "a", json!({"description": "y"})).await, told);
+    let regenerate = json!({"regenerate": {"id": "leak"}});
+    let forbidden = "spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)";
+    refused(alice.change("ApiToken", "a", regenerate.clone()).await, forbidden);
+    judged.world.change("Instance", "eem", json!({"tokens": {"immutable": {"regenerate": "Allow"}}})).await.unwrap();
+    judged.world.eventually("status says so", async || mirrored(true).await).await;
+    alice.change("ApiToken", "a", regenerate).await.unwrap();
+    alice.change("ApiToken", "a", json!({"revoked": true})).await.unwrap();
+    let said = alice.create("ApiToken", "b", token(json!({"immutable": true}))).await.unwrap();
+    assert_eq!(said.data["spec"]["immutable"], true);
+    assert!(
+        alice.change("ApiToken", "b", json!({"immutable": false})).await.unwrap_err().contains("immutable is true")
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_with_tokens_of_many_owners_is_deleted_by_who_may_delete_it() {
+    let judged = Judged::new("full").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    for name in ["alice", "bob"] {
+        let user = judged.user(name, &[]).await;
+        user.create("ApiToken", name, token(json!({"description": name}))).await.unwrap();
+        judged.world.await_reason(name, "Active").await;
+    }
+    let namespaces: Api<Namespace> = Api::all(judged.world.client.clone());
+    namespaces.delete(&judged.world.namespace, &DeleteParams::default()).await.unwrap();
+    let gone = async || namespaces.get_opt(&judged.world.namespace).await.unwrap().is_none().then_some(());
+    judged.world.eventually("the namespace is gone", gone).await;
+}
