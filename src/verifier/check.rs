@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::index::{AccountEntry, Index, Key, TokenEntry};
 use crate::{
     access::{self, Bearer, Namespace, Request, Ruling, Step, Trail},
+    crd::instance::OnOwnerRemoved,
     token::{Digest, Record, State, format},
 };
 
@@ -241,6 +242,14 @@ impl Presented<'_> {
         let entry = self.index.instance(self.instance).ok_or(Cause::InstanceMissing)?;
         let rules = entry.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
         let account = self.account().ok_or(Cause::AccountGone)?;
+        if self.token.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
+            trail.add(|| Step {
+                passed: false,
+                text: "its owner is an account that does not exist".into(),
+                object: format!("ApiToken {}/{}", self.key.namespace, self.key.name),
+            });
+            return Err(Cause::Refused(access::Cause::OwnerRemoved));
+        }
         let mut bearer = Bearer::of(&self.token.token, &account.account);
         let until = self.token.stamped_at.and_then(|at| rules.groups_hold_until(at));
         bearer.fresh = until.is_none_or(|until| now < until);
@@ -511,6 +520,17 @@ mod tests {
         index.apply(token(json!({"spec": {"audiences": [{"name": "strict"}]}})));
         assert_eq!(verdict(&index, &strict, &value()).cause, Cause::Refused(access::Cause::NoPermissions));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
+    }
+
+    #[test]
+    fn a_token_of_an_account_that_does_not_exist_is_refused_unless_its_instance_keeps_it() {
+        let gone = |then: &str| {
+            let mut index = with_instance(json!({"tokens": {"onOwnerRemoved": then}}));
+            index.apply(token(json!({"status": {"owner": {"subject": "serviceaccount:a/b", "gone": true}}})));
+            cause(&index, &value())
+        };
+        let refused = Cause::Refused(access::Cause::OwnerRemoved);
+        assert_eq!([gone("Suspend"), gone("Revoke"), gone("Keep")], [refused, refused, Cause::Allowed]);
     }
 
     #[test]

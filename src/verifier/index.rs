@@ -49,6 +49,8 @@ pub struct TokenEntry {
     pub deleting: bool,
     /// When the groups of its owner were stamped, as far as an operator has seen it.
     pub stamped_at: Option<Timestamp>,
+    /// Whether an operator has seen that its owner is an account that does not exist.
+    pub owner_gone: bool,
     /// When they were used, as far as status says.
     pub used: Vec<Use>,
     /// Its generations.
@@ -222,6 +224,7 @@ impl Indexed for ApiToken {
         };
         let instances = [&self.spec.instance_ref].into_iter().chain(&self.spec.audiences).map(key).collect();
         let stamp = access::stamp(&self).map(str::to_owned);
+        let owner_gone = status.owner.as_ref().is_some_and(|seen| seen.gone);
         let seen = status.owner.filter(|seen| seen.stamp == stamp);
         TokenEntry {
             instances,
@@ -230,6 +233,7 @@ impl Indexed for ApiToken {
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
             stamped_at: seen.and_then(|seen| seen.stamped_at).map(|at| at.0),
+            owner_gone,
             used: status.used,
             records: status.records,
             token: claims(self),

@@ -1,11 +1,14 @@
 //! What the operator makes of owners, roles, policies and further Instances.
 
 use jiff::SignedDuration;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 use tokenry::{
     crd::{
-        AccessPolicy, Account,
+        AccessPolicy, Account, ApiToken,
         api_token::{ApiTokenStatus, RevocationReason},
     },
     outside::Scope,
@@ -112,7 +115,8 @@ async fn a_suspended_token_comes_back_with_its_owner() {
 async fn a_core_account_that_is_gone_owns_nothing() {
     use k8s_openapi::api::core::v1::ServiceAccount;
     let world = World::new("core-owner").await;
-    let _operator = world.operator(&Held::default()).await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
     let builder: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "builder"}})).unwrap();
     world.api().create(&PostParams::default(), &builder).await.unwrap();
     world.accepts("Instance", "eem", json!({})).await;
@@ -122,6 +126,16 @@ async fn a_core_account_that_is_gone_owns_nothing() {
     world.api::<ServiceAccount>().delete("builder", &DeleteParams::default()).await.unwrap();
     world.await_reason("ci", "OwnerRemoved").await;
     assert!(world.said().await.revocation.is_some());
+    // Suspended, one comes back with its owner.
+    world.change("Instance", "eem", json!({"tokens": {"onOwnerRemoved": "Suspend"}})).await.unwrap();
+    world.api().create(&PostParams::default(), &builder).await.unwrap();
+    world.accepts("ApiToken", "back", json!({"instanceRef": {"name": "eem"}, "owner": owner})).await;
+    let value = world.await_generation("back", 1).await;
+    world.await_verdict(&verifier, &value, 200).await;
+    world.api::<ServiceAccount>().delete("builder", &DeleteParams::default()).await.unwrap();
+    world.await_verdict(&verifier, &value, 403).await;
+    world.api().create(&PostParams::default(), &builder).await.unwrap();
+    world.await_verdict(&verifier, &value, 200).await;
 }
 
 #[tokio::test]
@@ -170,6 +184,19 @@ async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
 }
 
 #[tokio::test]
+async fn my_tokens_and_those_of_my_organization_are_one_question() {
+    let (world, _, _operator) = owned("selected", "Keep").await;
+    world.accepts("ApiToken", "other", json!({"instanceRef": {"name": "eem"}, "owner": "user:bob"})).await;
+    let listed = async |selector: &str| {
+        let tokens = world.api::<ApiToken>().list(&ListParams::default().fields(selector)).await.unwrap();
+        tokens.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("spec.owner=user:alice").await, ["ci"]);
+    assert_eq!(listed("status.organization=eem").await, ["ci"]);
+    assert_eq!(listed("status.organization=acme").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_transfer_is_told_from_whom_to_whom() {
     let (world, _, _operator) = owned("handed", "Keep").await;
     world.change("ApiToken", "ci", json!({"owner": "user:bob"})).await.unwrap();
@@ -192,7 +219,7 @@ async fn groups_that_were_stamped_too_long_ago_are_told_and_count_no_more() {
         .await;
     let stamp = async |version: &str| {
         let patch = json!({"metadata": {"annotations": {"tokenry.dev/owner-groups": format!("{version}\nops")}}});
-        world.api::<tokenry::crd::ApiToken>().patch("ci", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        world.api::<ApiToken>().patch("ci", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
         let seen = async || (world.said().await.owner?.stamp? == version).then_some(());
         world.eventually("the stamp is seen", seen).await;
     };

@@ -45,7 +45,8 @@ impl Judged {
         };
         judged.world.eventually("the policies hold", probe).await;
         let stamps = async || {
-            let made = nobody.create("ApiToken", "probe", token(json!({}))).await.unwrap();
+            // What stamps may not have heard of the kind yet.
+            let made = nobody.create("ApiToken", "probe", token(json!({}))).await.ok()?;
             judged.world.delete("ApiToken", "probe").await;
             made.data["spec"].get("owner").map(|_| ())
         };
@@ -541,6 +542,44 @@ async fn an_immutable_token_is_revoked_and_regenerated_where_its_instance_says_s
     assert!(
         alice.change("ApiToken", "b", json!({"immutable": false})).await.unwrap_err().contains("immutable is true")
     );
+}
+
+#[tokio::test]
+async fn who_collects_what_is_left_over_is_let_whatever_account_the_controller_manager_uses() {
+    let judged = Judged::new("collectors").await;
+    let alice = judged.user("alice", &[]).await;
+    for user in [
+        "system:serviceaccount:kube-system:generic-garbage-collector",
+        "system:serviceaccount:kube-system:namespace-controller",
+        "system:kube-controller-manager",
+    ] {
+        alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+        judged.user(user, &[]).await.delete("ApiToken", "a").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_a_slip_is_let_in_with_a_warning() {
+    let judged = Judged::new("warned").await;
+    let spec = token(json!({"audiences": [{"name": "strict"}], "expiry": {"never": true}}));
+    let object =
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "a"}, "spec": spec});
+    let args =
+        ["create", "--namespace", &judged.world.namespace, "--dry-run=server", "--warnings-as-errors", "-f", "-"];
+    // A definition is served some moments before kubectl discovers it.
+    let told = judged
+        .world
+        .eventually("kubectl knows the kind", async || {
+            let told = judged.world.plane.kubectl_with_input(&args, &object.to_string()).unwrap_err();
+            (!told.contains("no matches for kind")).then_some(told)
+        })
+        .await;
+    for warning in [
+        "spec.audiences: each further Instance gives the token its role there",
+        "spec.expiry.never: the values of this token never run out of time",
+    ] {
+        assert!(told.contains(warning), "{told}");
+    }
 }
 
 #[tokio::test]

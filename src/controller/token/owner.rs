@@ -102,6 +102,18 @@ pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
     (world.owner_gone || !lent).then_some(instance.spec.tokens.on_owner_removed)
 }
 
+impl World {
+    /// Why a token is not accepted for now, where somebody asked for that.
+    pub fn paused(&self) -> Option<Reason> {
+        let account = self.account.as_ref().is_none_or(|account| account.spec.active);
+        match (self.token.spec.active, account) {
+            (false, _) => Some(Reason::Suspended),
+            (true, false) => Some(Reason::AccountSuspended),
+            (true, true) => (removed(self) == Some(OnOwnerRemoved::Suspend)).then_some(Reason::OwnerRemoved),
+        }
+    }
+}
+
 /// Everything that is wrong with whose it is and with what it asks for.
 pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     let Ok(rules) = Rules::of(instance) else { return };

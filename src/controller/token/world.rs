@@ -4,16 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{
-    owner,
-    workloads::{Fellow, Workloads},
-};
+use super::workloads::{Fellow, Workloads};
 use crate::{
     controller::instance,
-    crd::{
-        AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret, api_token::ApiTokenStatus, belongs,
-        instance::OnOwnerRemoved, secret,
-    },
+    crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
     token::{Digest, Limit, Record, Records, Rendered},
 };
 
@@ -142,16 +136,6 @@ impl World {
         let limits = all.map(|instance| instance::limit(&instance.spec));
         let limit = limits.reduce(|one, other| one.and(other)).unwrap_or_default();
         Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }
-    }
-
-    /// Why a token is not accepted for now, where somebody asked for that.
-    pub fn paused(&self) -> Option<Reason> {
-        let account = self.account.as_ref().is_none_or(|account| account.spec.active);
-        match (self.token.spec.active, account) {
-            (false, _) => Some(Reason::Suspended),
-            (true, false) => Some(Reason::AccountSuspended),
-            (true, true) => (owner::removed(self) == Some(OnOwnerRemoved::Suspend)).then_some(Reason::OwnerRemoved),
-        }
     }
 
     /// The name at which the served value is looked for.
