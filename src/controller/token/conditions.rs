@@ -17,6 +17,11 @@ use crate::{
     token::Record,
 };
 
+/// Whether what an act does is about neither the value nor its Secret, so that the token is as good where it fails.
+fn is_aside(act: Act) -> bool {
+    matches!(act, Act::Discard | Act::Follow)
+}
+
 /// What a condition says: whether it holds, the word for it, and the text.
 type Said<T> = (T, Reason, String);
 
@@ -47,7 +52,7 @@ impl Outcome<'_> {
     fn published(&self) -> Said<bool> {
         let Self { world, progress, records, claim, .. } = self;
         let name = published_in(world, progress).unwrap_or(world.place());
-        if let Some(failure) = progress.failure.as_ref().filter(|_| progress.decision.act != Act::Discard) {
+        if let Some(failure) = progress.failure.as_ref().filter(|_| !is_aside(progress.decision.act)) {
             let what = match failure.reason {
                 Reason::AccountFailed => format!("account {}", world.token.account_name().0),
                 _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
@@ -76,11 +81,20 @@ impl Outcome<'_> {
         (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
     }
 
-    /// That the Secret of the old name could not be removed: the value is where it should be all the same.
+    /// That the Secret of the old name could not be removed, or the account not be changed: the value is where it should be
+    /// all the same.
     fn left(&self) -> String {
-        let failure = self.progress.failure.as_ref().filter(|_| self.progress.decision.act == Act::Discard);
-        let way = failure.map(|failure| failure.refusal.way());
-        way.map_or(String::new(), |way| format!("; Secret {} is still there: {way}; trying again", self.leftover()))
+        let Some(failure) = self.progress.failure.as_ref().filter(|_| is_aside(self.progress.decision.act)) else {
+            return String::new();
+        };
+        let way = failure.refusal.way();
+        match self.progress.decision.act {
+            Act::Follow => {
+                let name = self.world.token.account_name().0;
+                format!("; account {name} does not say yet what the token says: {way}; trying again")
+            }
+            _ => format!("; Secret {} is still there: {way}; trying again", self.leftover()),
+        }
     }
 
     /// What was said of the last refusal: while the next try waits, nothing newer is known.

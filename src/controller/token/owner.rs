@@ -190,3 +190,51 @@ pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
         is_stale: stale_from.is_some_and(|from| from <= world.now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        act::{Act, Decision},
+        fixture::{self, DAY, at, conditions, served},
+        progress::{Failure, Progress},
+    };
+    use super::*;
+    use crate::{crd::name, outside::Refusal};
+    use serde_json::json;
+
+    /// A token of alice's that is served, where a group lends what she may, and her groups were stamped at the start.
+    fn by_group(on_owner_removed: &str) -> World {
+        let tokens = json!({"onOwnerRemoved": on_owner_removed, "groupsMaxAge": "10d"});
+        let members = json!([{"subject": "group:ops", "role": "viewer"}]);
+        let world = served().with_token(|token| {
+            token.metadata.annotations = Some([(name::OWNER_GROUPS.into(), "7\nops".into())].into());
+        });
+        let world = world.with_instance(json!({"ceiling": "Members", "members": members, "tokens": tokens}));
+        let world = world.with_spec(&json!({"owner": "user:alice"}));
+        let rest = Progress::none(Decision { reason: Reason::Active, act: Act::Rest });
+        world.with_account(|account| account.spec.owner = Some("user:alice".into())).settled(&rest)
+    }
+
+    #[test]
+    fn groups_that_are_merely_old_end_and_suspend_nothing() {
+        for then in ["Revoke", "Suspend", "Keep"] {
+            let world = by_group(then).later(10 * DAY);
+            assert_eq!(world.decision().act, Act::Rest, "{then}");
+            assert_eq!(world.paused(), None, "{then}");
+            assert_eq!(effective(&world).unwrap().actions, [] as [&str; 0], "they count no more all the same");
+        }
+    }
+
+    #[test]
+    fn an_account_that_cannot_follow_leaves_the_token_ready() {
+        let world = served().with_account(|account| account.spec.role = Some("viewer".into()));
+        assert_eq!(world.decision(), Decision { reason: Reason::AccountOutdated, act: Act::Follow });
+        let refused = Failure { reason: Reason::AccountFailed, refusal: Refusal::Forbidden("no".into()) };
+        let settled = world.settle(&Progress { failure: Some(refused), ..Progress::none(world.decision()) });
+        assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Active", "Ready=True/Active"]);
+        let said =
+            "Secret ci holds generation 1; account ci does not say yet what the token says: forbidden; trying again";
+        assert_eq!(settled.status.conditions[1].message, said);
+        assert!(settled.wake.is_some_and(|wake| wake < at(DAY)), "it is tried again");
+    }
+}
