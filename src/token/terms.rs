@@ -19,8 +19,8 @@ pub struct Policy {
     pub default_overlap: SignedDuration,
     /// How long a predecessor may stay valid at most.
     pub max_overlap: SignedDuration,
-    /// When tokens may be rotated; empty: at any time.
-    pub windows: Vec<Window>,
+    /// When tokens may be rotated: in one of each group. A group that is empty: at any time.
+    pub windows: Vec<Vec<Window>>,
     /// Whether a token has to say what it is for.
     pub require_description: bool,
 }

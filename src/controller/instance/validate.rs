@@ -155,7 +155,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
             never,
             default_overlap,
             max_overlap,
-            windows,
+            windows: vec![windows],
             require_description,
         })
     } else {

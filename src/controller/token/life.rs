@@ -27,7 +27,7 @@ pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
     let overlap = overlap(given, schedule.interval(lifetime), lifetime, policy, faults);
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
-    let windows = [policy.windows.clone(), own].into_iter().filter(|group| !group.is_empty()).collect();
+    let windows = policy.windows.iter().cloned().chain([own]).filter(|group| !group.is_empty()).collect();
     let life =
         Terms { prefix: policy.prefix.clone(), lifetime, until: world.token.until(), schedule, overlap, windows };
     if faults.is_empty() && !meets_windows(&life) {

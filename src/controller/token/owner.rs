@@ -197,6 +197,7 @@ mod tests {
         act::{Act, Decision},
         fixture::{self, DAY, at, conditions, served},
         progress::{Failure, Progress},
+        validate::validate,
     };
     use super::*;
     use crate::{crd::name, outside::Refusal};
@@ -223,6 +224,17 @@ mod tests {
             assert_eq!(world.paused(), None, "{then}");
             assert_eq!(effective(&world).unwrap().actions, [] as [&str; 0], "they count no more all the same");
         }
+    }
+
+    #[test]
+    fn every_audience_has_windows_of_its_own() {
+        let windows =
+            |hour: u8| json!({"tokens": {"windows": [{"cron": format!("0 {hour} * * *"), "duration": "1h"}]}});
+        let world = served().with_instance(windows(3)).with_spec(&json!({"audiences": [{"name": "other"}]}));
+        let other = Some(Arc::new(fixture::instance(windows(15))));
+        let world = world.and(|world| world.audiences = vec![other]);
+        let told: Vec<_> = validate(&world).unwrap_err().into_iter().map(|fault| fault.reason).collect();
+        assert_eq!(told, [Reason::WindowsUnmet], "a rotation has to meet one of each");
     }
 
     #[test]
