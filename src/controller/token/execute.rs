@@ -2,6 +2,8 @@
 //!
 //! What is [`Made`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 use serde_json::{Map, json};
 
@@ -22,7 +24,7 @@ use crate::{
         kind::{Checked, Kind, Version, version},
     },
     crd::{
-        ApiToken, Instance, Reason, SealedSecret,
+        Account, ApiToken, Instance, Reason, SealedSecret,
         api_token::{BoundAccount, ClaimOutcome, OnRevoke, RevocationReason},
         name,
     },
@@ -139,12 +141,22 @@ async fn still_forgets(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     if same { Ok(()) } else { Err(Refusal::Stale) }
 }
 
-/// That the Instance, as it is now, has the token end without its owner: that cannot be undone.
+/// That the Instance, as it is now, has the token end without its owner, and that the account, where the owner is its, names
+/// nobody else now: that cannot be undone.
 async fn still_removed(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let seen = world.instance.as_ref().ok_or(Refusal::Stale)?;
     let live: Option<Instance> = rooms.reader.live(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
     let same = live.is_some_and(|live| live.uid() == seen.uid() && live.spec == seen.spec);
-    if same { Ok(()) } else { Err(Refusal::Stale) }
+    if same && still_owns(rooms, world).await? { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+async fn still_owns(rooms: &Rooms, world: &World) -> Result<bool, Refusal> {
+    if world.token.spec.owner.is_some() {
+        return Ok(true);
+    }
+    let live = rooms.accounts.live(world.namespace(), world.token.account_name().0).await?;
+    let owner = |account: &Arc<Account>| (account.uid(), account.spec.owner.clone());
+    Ok(live.as_ref().map(owner) == world.account.as_ref().map(owner))
 }
 
 async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Progress, Refusal> {
