@@ -23,7 +23,7 @@ const DURATION: &str =
 const NAME: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
 
 /// Every field that holds a duration.
-const DURATIONS: [(&str, &str); 9] = [
+const DURATIONS: [(&str, &str); 10] = [
     ("ApiToken", "expiry.after"),
     ("ApiToken", "rotation.overlap"),
     ("ApiToken", "rotation.schedule.every"),
@@ -33,6 +33,7 @@ const DURATIONS: [(&str, &str); 9] = [
     ("Instance", "tokens.overlap.default"),
     ("Instance", "tokens.overlap.max"),
     ("Instance", "tokens.forgetAfter"),
+    ("Instance", "tokens.groupsMaxAge"),
 ];
 
 /// Every field that holds the name of an object.
