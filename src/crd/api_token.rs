@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget, Subject,
+    Instance, InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget, Subject,
     account::yes,
     is_false, keys,
     permission::{RoleName, Scope, ScopeName},
@@ -653,6 +653,17 @@ impl ApiToken {
     /// Whether each of its values is shown once.
     pub fn is_shown_once(&self) -> bool {
         self.spec.secret.as_ref().is_some_and(|secret| secret.delivery == DeliveryMode::Once)
+    }
+
+    /// Every Instance that is to accept it: its own, and further ones.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceRef> {
+        [&self.spec.instance_ref].into_iter().chain(&self.spec.audiences)
+    }
+
+    /// Whether `instance` is to accept it.
+    pub fn opens(&self, instance: &Instance) -> bool {
+        let home = self.metadata.namespace.as_deref().unwrap_or_default();
+        self.instances().any(|reference| reference.means(instance, home))
     }
 
     /// What becomes of its Secret when it is ended.

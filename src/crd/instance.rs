@@ -297,8 +297,8 @@ pub struct TokenPolicy {
     /// The weakest role that an owner has to hold in `members`. It has a meaning with `ceiling: Members` only. Left out: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_role: Option<RoleName>,
-    /// The most tokens that one owner may have, in all namespaces, those that ended not counted. The earliest stand. Left out:
-    /// no limit.
+    /// The most tokens that one owner may have, in all namespaces: those that have this Instance as an audience are counted,
+    /// and those that ended are not. The earliest stand. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_per_owner: Option<i64>,

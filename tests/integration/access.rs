@@ -179,6 +179,14 @@ async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
     bobs["owner"] = json!("user:bob");
     world.accepts("ApiToken", "d", bobs).await;
     world.await_reason("d", "Active").await;
+    // Neither does an Instance of one's own let in more, that has this one as an audience.
+    other.accepts("Instance", "lax", json!({})).await;
+    let audience = json!({"name": "eem", "namespace": world.namespace});
+    let dodge = json!({"instanceRef": {"name": "lax"}, "audiences": [audience], "owner": "user:alice"});
+    other.accepts("ApiToken", "dodge", dodge).await;
+    other.await_reason("dodge", "TooManyTokens").await;
+    let told = other.condition("dodge", "Accepted").await.unwrap().message;
+    assert_eq!(told, "spec.owner: owns more tokens of Instance eem than the 2 that it allows; delete another");
     other.change("ApiToken", "b", json!({"revoked": true})).await.unwrap();
     world.await_reason("c", "Active").await;
 }

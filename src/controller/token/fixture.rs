@@ -84,7 +84,7 @@ pub fn new() -> World {
         audiences: Vec::new(),
         policies: Vec::new(),
         owner_gone: false,
-        is_surplus: false,
+        surplus: None,
         account: None,
         secret: Held::Absent,
         wanted: None,

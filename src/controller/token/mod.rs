@@ -137,7 +137,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
             })
         }),
         mapped(caches.instances.touched(), move |instance: &Instance| {
-            tokens(&instances, |token| opens(token, instance))
+            tokens(&instances, |token| token.opens(instance))
         }),
         mapped(caches.policies.touched(), move |policy: &AccessPolicy| {
             let (name, home) = (policy.spec.instance_ref.name.clone(), policy.namespace());
@@ -156,13 +156,6 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         }),
         every(jumps(rooms.clock.clone()), caches.tokens.store()),
     ])
-}
-
-/// Whether a token opens `instance`, as its own or as a further one.
-fn opens(token: &ApiToken, instance: &Instance) -> bool {
-    let home = token.namespace().unwrap_or_default();
-    let mut all = [&token.spec.instance_ref].into_iter().chain(&token.spec.audiences);
-    all.any(|reference| reference.means(instance, &home))
 }
 
 /// The subject of an account, whichever kind it is.

@@ -41,7 +41,7 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         audiences: token.spec.audiences.iter().map(|wanted| instance(rooms, wanted, &namespace)).collect(),
         policies: policies(rooms, wanted.namespace_or(&namespace), wanted.name.as_str()),
         owner_gone: false,
-        is_surplus: false,
+        surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
         secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
         wanted: None,
@@ -66,8 +66,8 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         secrets(rooms, &world),
     )?;
     let world = World { account, ..world };
-    let (owner_gone, is_surplus) = (owner_gone(&world, rooms).await?, is_surplus(&world, rooms));
-    restarting(World { owner_gone, is_surplus, ..world }.seeing(wanted, served, other), rooms).await
+    let (owner_gone, surplus) = (owner_gone(&world, rooms).await?, surplus(&world, rooms));
+    restarting(World { owner_gone, surplus, ..world }.seeing(wanted, served, other), rooms).await
 }
 
 fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Arc<Instance>> {
@@ -106,24 +106,28 @@ async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
     }
 }
 
-/// Whether so many other tokens of the same owner and Instance, that have not ended, are older than the Instance allows.
-fn is_surplus(world: &World, rooms: &Rooms) -> bool {
-    let most = world.instance.as_ref().and_then(|instance| instance.spec.tokens.max_per_owner);
-    let (Some(most), Some(instance), Some(owner)) = (most, &world.instance, owner::owner(world)) else { return false };
+/// The first Instance, of those that are to accept it, of which the same owner has so many other tokens, that have not ended and
+/// are older, as it allows. A further one counts as the first does: else a lax Instance of one's own would dodge it.
+fn surplus(world: &World, rooms: &Rooms) -> Option<Arc<Instance>> {
+    let owner = owner::owner(world)?.as_str();
     let age = |token: &ApiToken| {
         let made = token.metadata.creation_timestamp.as_ref().map(|at| at.0);
         (made, token.uid().unwrap_or_default())
     };
     let own = age(&world.token);
-    let counts = |other: &ApiToken| {
+    let counts = |other: &ApiToken, instance: &Instance| {
         let status = other.status.as_ref();
         let seen = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
-        let owned = other.spec.owner.as_ref().map(|owner| owner.as_str()).or(seen) == Some(owner.as_str());
+        let owned = other.spec.owner.as_ref().map(|owner| owner.as_str()).or(seen) == Some(owner);
         let ended = other.spec.revoked || status.is_some_and(|status| status.revocation.is_some());
-        let here = other.spec.instance_ref.means(instance, &other.namespace().unwrap_or_default());
-        owned && here && !ended && other.metadata.deletion_timestamp.is_none() && age(other) < own
+        let stands = !ended && other.metadata.deletion_timestamp.is_none();
+        owned && stands && other.opens(instance) && age(other) < own
     };
-    rooms.caches.tokens.filter(counts).len() as i64 >= most
+    let is_full = |instance: &&Arc<Instance>| {
+        let most = instance.spec.tokens.max_per_owner;
+        most.is_some_and(|most| rooms.caches.tokens.filter(|other| counts(other, instance)).len() as i64 >= most)
+    };
+    world.instance.iter().chain(world.audiences.iter().flatten()).find(is_full).cloned()
 }
 
 /// What holds each of the names. While the Secret is getting another one, none of them is taken from a cache but that of the

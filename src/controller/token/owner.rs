@@ -139,8 +139,12 @@ pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
         }
         None | Some(_) => {}
     }
-    if let Some(most) = instance.spec.tokens.max_per_owner.filter(|_| world.is_surplus) {
-        let message = format!("owns more tokens of the Instance than the {most} that it allows; delete another");
+    let full = world.surplus.as_deref();
+    if let Some((full, most)) = full.and_then(|full| Some((full, full.spec.tokens.max_per_owner?))) {
+        let name = full.metadata.name.as_deref().unwrap_or_default();
+        let own = full.metadata.uid == instance.metadata.uid;
+        let of = if own { "the Instance".to_owned() } else { format!("Instance {name}") };
+        let message = format!("owns more tokens of {of} than the {most} that it allows; delete another");
         faults.push(Fault::new(Reason::TooManyTokens, OWNER, message));
     }
 }

@@ -30,8 +30,8 @@ pub struct World {
     pub policies: Vec<Arc<AccessPolicy>>,
     /// Whether its owner is an account that does not exist.
     pub owner_gone: bool,
-    /// Whether its owner has as many other tokens of the Instance as that allows, all of them older.
-    pub is_surplus: bool,
+    /// An Instance that is to accept it, and of which its owner has as many other tokens as it allows, all of them older.
+    pub surplus: Option<Arc<Instance>>,
     /// The account of the name that it acts as.
     pub account: Option<Arc<Account>>,
     /// What holds the name at which the served value is looked for.
