@@ -142,10 +142,7 @@ impl Kind for AccessPolicy {
 /// its tokens.
 fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -> Vec<String> {
     let Some(instance) = instance else { return Vec::new() };
-    let tokens = rooms
-        .caches
-        .tokens
-        .filter(|token| token.spec.instance_ref.means(instance, &token.namespace().unwrap_or_default()));
+    let tokens = rooms.caches.tokens.filter(|token| token.opens(instance));
     let owners: Vec<String> =
         tokens.iter().filter_map(|token| token.status.as_ref()?.owner.as_ref()?.subject.clone()).collect();
     let groups: Vec<String> = tokens.iter().flat_map(|token| crate::access::groups(token)).collect();
@@ -180,10 +177,13 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
             of(&instances, |policy| reference(policy).means(instance, &policy.namespace().unwrap_or_default()))
         }),
         mapped(caches.tokens.touched(), move |token: &ApiToken| {
-            let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
+            let home = token.namespace().unwrap_or_default();
             of(&tokens, |policy| {
-                let here = policy.namespace().as_deref() == Some(wanted.namespace_or(&home));
-                here && policy.spec.instance_ref.name == wanted.name && !policy.spec.members.is_empty()
+                let is_about = |wanted: &InstanceRef| {
+                    let here = policy.namespace().as_deref() == Some(wanted.namespace_or(&home));
+                    here && policy.spec.instance_ref.name == wanted.name
+                };
+                !policy.spec.members.is_empty() && token.instances().any(is_about)
             })
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {

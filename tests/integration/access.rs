@@ -304,6 +304,11 @@ async fn a_policy_tells_of_members_that_match_nothing() {
     says(&format!("token:{home}/ci, account:{home}/*, user:alice, team:nobody, user:carol")).await;
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"})).await;
     says("team:nobody, user:carol").await;
+    // A token of another Instance that has this one as an audience is judged by its policies, too.
+    world.accepts("Instance", "other", json!({})).await;
+    let audience = json!({"instanceRef": {"name": "other"}, "audiences": [{"name": "eem"}], "owner": "user:carol"});
+    world.accepts("ApiToken", "further", audience).await;
+    says("team:nobody").await;
     world.change("AccessPolicy", "p", json!({"members": ["user:alice"]})).await.unwrap();
     let clean = async || condition("DanglingMember").await.is_none().then_some(());
     world.eventually("it is told no more", clean).await;
