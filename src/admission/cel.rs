@@ -2,12 +2,22 @@
 
 /// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
 /// is dead has the object collected.
-pub const JUDGED: &str = "request.operation != 'UPDATE' || object.spec != oldObject.spec \
-    || object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([]) \
-    || [[object.metadata.?annotations.orValue({}), oldObject.metadata.?annotations.orValue({})], \
-        [object.metadata.?labels.orValue({}), oldObject.metadata.?labels.orValue({})]].exists(pair, \
-        pair[0].exists(k, k.startsWith('tokenry.dev/') && (!(k in pair[1]) || pair[0][k] != pair[1][k])) \
-        || pair[1].exists(k, k.startsWith('tokenry.dev/') && !(k in pair[0])))";
+pub fn judged() -> String {
+    format!("request.operation != 'UPDATE' || object.spec != oldObject.spec || {}", relabelled(&[]))
+}
+
+/// Whether owner references, or a label or annotation of ours but `free`, are others than before.
+pub fn relabelled(free: &[&str]) -> String {
+    let free: Vec<_> = free.iter().map(|key| quoted(key)).collect();
+    let free = free.join(", ");
+    format!(
+        "object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([]) \
+         || [[object.metadata.?annotations.orValue({{}}), oldObject.metadata.?annotations.orValue({{}})], \
+         [object.metadata.?labels.orValue({{}}), oldObject.metadata.?labels.orValue({{}})]].exists(pair, \
+         pair[0].exists(k, k.startsWith('tokenry.dev/') && !(k in [{free}]) && (!(k in pair[1]) || pair[0][k] != pair[1][k])) \
+         || pair[1].exists(k, k.startsWith('tokenry.dev/') && !(k in [{free}]) && !(k in pair[0])))"
+    )
+}
 
 /// The requester as a subject.
 const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 \

@@ -90,7 +90,7 @@ fn conditions(options: &Options) -> Vec<Value> {
         json!({"name": "not-exempt", "expression": format!("!(request.userInfo.username in [{}])", exempt.join(", "))}),
         json!({"name": "not-terminating", "expression":
             "namespaceObject == null || namespaceObject.?status.?phase.orValue('') != 'Terminating'"}),
-        json!({"name": "judged", "expression": cel::JUDGED}),
+        json!({"name": "judged", "expression": cel::judged()}),
     ]
 }
 

@@ -2,8 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Options, cel::me};
+use super::{
+    Options,
+    cel::{me, relabelled},
+};
 use crate::crd::name;
+
+/// Whether the requester can be written as an owner: a user name may hold anything.
+const CAN_OWN: &str = "variables.me.matches('^(user:[!-~]{1,253}|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+)$')";
 
 /// The policy and its binding.
 pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
@@ -18,7 +24,7 @@ pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
     };
     let owned = |by: &str| format!("[JSONPatch{{op: 'add', path: '/spec/owner', value: {by}}}]");
     let owner = format!(
-        "has(object.spec.owner) ? [] : oldObject == null ? {} : has(oldObject.spec.owner) ? {} : []",
+        "has(object.spec.owner) ? [] : oldObject == null ? ({CAN_OWN} ? {} : []) : has(oldObject.spec.owner) ? {} : []",
         owned("variables.me"),
         owned("oldObject.spec.owner")
     );
@@ -30,10 +36,14 @@ pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
         kept(made),
         annotated(made, &format!("{}.orValue('')", annotation("oldObject", made)))
     );
-    let stamp = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + request.userInfo.?groups.orValue([]).join('\\n')";
+    // The version makes each stamp another one, so that an operator sees when.
+    let stamp = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + \
+         request.userInfo.?groups.orValue([]).filter(group, !group.contains('\\n')).join('\\n')";
+    // Whoever applies the same again changes nothing, also where it leaves out what was stamped.
+    let touched = format!("(oldObject == null || object.spec != oldObject.spec || {})", relabelled(&[groups]));
     let same_owner = "oldObject != null && oldObject.spec.?owner == object.spec.?owner";
     let stamped = format!(
-        "object.spec.?owner.orValue('') == variables.me ? {} : ({same_owner} && {}) ? {} : []",
+        "object.spec.?owner.orValue('') == variables.me && {touched} ? {} : ({same_owner} && {}) ? {} : []",
         annotated(groups, stamp),
         kept(groups),
         annotated(groups, &format!("{}.orValue('')", annotation("oldObject", groups)))

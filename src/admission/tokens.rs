@@ -2,7 +2,7 @@
 
 use super::{
     Policy, Rule,
-    cel::{changes, lacks, may, named, owners, same_but},
+    cel::{changes, lacks, may, named, owners, relabelled, same_but},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
@@ -57,9 +57,9 @@ fn rights() -> Vec<(String, String)> {
         (
             "revokes",
             format!(
-                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && \
-                 object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences && {}",
+                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && {}",
                 same_but(&["revoked", "revocationReason"]),
+                relabelled(&[]),
                 may("revoke", "organizations", "variables.home", "oldObject.?status.?organization.orValue('')")
             ),
         ),

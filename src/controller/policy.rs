@@ -71,6 +71,11 @@ impl Kind for AccessPolicy {
                     faults.push(Fault::invalid(format!("{path}.actions[{at}]"), rule));
                 }
             }
+            for (at, project) in statement.projects.iter().enumerate() {
+                if let Err(rule) = project.checked() {
+                    faults.push(Fault::invalid(format!("{path}.projects[{at}]"), rule));
+                }
+            }
             let unknown = |role: &str| rules.as_ref().is_some_and(|rules| !rules.has_role(role));
             if let Some(role) = statement.role.as_ref().filter(|role| unknown(role.as_str())) {
                 let message = format!("the Instance has no role {role}");

@@ -6,15 +6,12 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokenry::{
-    crd::{
-        AccessPolicy, Account, ApiToken,
-        api_token::{ApiTokenStatus, RevocationReason},
-    },
-    outside::Scope,
+use tokenry::crd::{
+    AccessPolicy, Account, ApiToken,
+    api_token::{ApiTokenStatus, RevocationReason},
 };
 
-use crate::harness::{World, clock::Held, plane, run::Running};
+use crate::harness::{World, clock::Held, root, run::Running};
 
 fn members(list: Value, on_owner_removed: &str) -> Value {
     json!({
@@ -159,9 +156,10 @@ async fn a_token_without_an_owner_or_with_a_role_that_there_is_not_mints_nothing
 
 #[tokio::test]
 async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
-    let mut world = World::within(plane(), "surplus", json!({})).await;
+    // Its operator looks at all namespaces, and has them to itself.
+    let world = World::alone("surplus").await;
+    world.plane.install_crds(root()).unwrap();
     let other = world.beside("surplus-other", json!({})).await;
-    world.scope = Scope::Cluster;
     let _operator = world.operator(&Held::default()).await;
     let policy = json!({"tokens": {"maxPerOwner": 2, "namespaces": {"from": "All"}}});
     world.accepts("Instance", "eem", policy).await;
@@ -183,6 +181,7 @@ async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
     other.accepts("Instance", "lax", json!({})).await;
     let audience = json!({"name": "eem", "namespace": world.namespace});
     let dodge = json!({"instanceRef": {"name": "lax"}, "audiences": [audience], "owner": "user:alice"});
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     other.accepts("ApiToken", "dodge", dodge).await;
     other.await_reason("dodge", "TooManyTokens").await;
     let told = other.condition("dodge", "Accepted").await.unwrap().message;
@@ -371,7 +370,7 @@ async fn an_account_counts_its_tokens_and_names_their_last_use() {
 #[tokio::test]
 async fn a_verifier_that_could_mint_is_not_ready() {
     let world = World::alone("unguarded").await;
-    world.plane.install_crds(crate::harness::root()).unwrap();
+    world.plane.install_crds(root()).unwrap();
     let clock = Held::default();
     let _operator = world.operator(&clock).await;
     let verifier = world.verifier(&clock).await;

@@ -111,8 +111,10 @@ async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
 fn surplus(world: &World, rooms: &Rooms) -> Option<Arc<Instance>> {
     let owner = owner::owner(world)?.as_str();
     let age = |token: &ApiToken| {
+        // Those that have a value come first: no token of the same second takes it from them.
+        let issued = token.status.as_ref().is_some_and(|status| status.last_generation.is_some());
         let made = token.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        (made, token.uid().unwrap_or_default())
+        (!issued, made, token.uid().unwrap_or_default())
     };
     let own = age(&world.token);
     let counts = |other: &ApiToken, instance: &Instance| {

@@ -283,7 +283,7 @@ impl World {
 
     /// Everything of ours in the namespace, for a failure's message.
     pub fn dump(&self) -> String {
-        let kinds = "apitokens,instances,serviceaccounts.tokenry.dev,secrets,services,ingresses,events.events.k8s.io";
+        let kinds = "apitokens,instances,accesspolicies,serviceaccounts.tokenry.dev,secrets,services,ingresses,events.events.k8s.io";
         let args = ["get", kinds, "--namespace", &self.namespace, "-o", "yaml"];
         self.plane.kubectl(&args).unwrap_or_else(|error| error)
     }
