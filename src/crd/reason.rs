@@ -26,6 +26,8 @@ pub enum Reason {
     NoPermissions,
     /// Its owner is another now.
     OwnerChanged,
+    /// Its effective role is another now.
+    RoleChanged,
     /// Out of time, and nothing renews it.
     Expired,
     /// It ended so long ago that its Instance wants it deleted.

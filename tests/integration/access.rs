@@ -207,7 +207,7 @@ async fn my_tokens_and_those_of_my_organization_are_one_question() {
 async fn a_transfer_is_told_from_whom_to_whom() {
     let (world, _, _operator) = owned("handed", "Keep").await;
     world.change("ApiToken", "ci", json!({"owner": "user:bob"})).await.unwrap();
-    world.await_events("ApiToken", "ci", &["FirstIssue", "OwnerChanged"]).await;
+    world.await_events("ApiToken", "ci", &["FirstIssue", "OwnerChanged", "RoleChanged", "RoleChanged"]).await;
     let subject = async || (world.said().await.owner?.subject? == "user:bob").then_some(());
     world.eventually("status names bob", subject).await;
 }

@@ -89,6 +89,15 @@ pub fn changed(world: &World) -> Option<Note> {
     (before != now).then(|| Note::normal(Reason::OwnerChanged, text))
 }
 
+/// That the token has another role now: also that it has one at all.
+pub fn promoted(world: &World, effective: Option<&Effective>) -> Option<Note> {
+    let before = world.status().effective.and_then(|effective| effective.role);
+    let now = effective?.role.clone();
+    let named = |role: &Option<String>| role.clone().unwrap_or_else(|| "none".into());
+    let text = format!("its effective role was {} and is {} now", named(&before), named(&now));
+    (before != now).then(|| Note::normal(Reason::RoleChanged, text))
+}
+
 /// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
 pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
     let instance = world.instance.as_deref()?;

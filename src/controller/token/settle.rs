@@ -66,7 +66,8 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let rolls = restart::wake(world, progress, restart.as_ref(), &records, &conditions);
     let times = [soon, claim_by, forget_at(world, terms), rolls, standing.stale_from];
     let wake = wake(&outcome, rotates, times, &conditions);
-    let notes = outcome.notes(&conditions);
+    let mut notes = outcome.notes(&conditions);
+    notes.extend(owner::promoted(world, effective.as_ref()));
     let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
     let status = ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
