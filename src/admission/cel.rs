@@ -24,6 +24,11 @@ const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:')
     ? 'serviceaccount:' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] \
     : 'user:' + request.userInfo.username";
 
+/// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that an
+/// operator sees when; then a line for each group.
+pub const STAMP: &str = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + \
+    request.userInfo.?groups.orValue([]).filter(group, !group.contains('\\n')).join('\\n')";
+
 /// A string of CEL.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -63,8 +63,10 @@ pub struct Policy {
 /// What the validating policies are: every object that is to be applied.
 pub fn validating(options: &Options) -> Vec<Value> {
     let judged = [tokens::policy(), accounts::policy(), policies::policy(), instances::policy()];
-    let mut all: Vec<Value> =
-        judged.into_iter().flat_map(|policy| bound(options, policy, &conditions(options), "Deny")).collect();
+    let mut all: Vec<Value> = judged
+        .into_iter()
+        .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
+        .collect();
     all.extend(bound(options, tokens::warnings(), &conditions(options), "Warn"));
     all.extend(bound(options, status::policy(options), &[], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };
@@ -72,13 +74,27 @@ pub fn validating(options: &Options) -> Vec<Value> {
     all
 }
 
+/// A deletion in a namespace that is going. Nothing else is exempt there: a finalizer can hold a token for long. A condition sees
+/// no namespace, so it is a variable.
+const GOING: &str = "request.operation == 'DELETE' && namespaceObject != null && \
+    namespaceObject.?status.?phase.orValue('') == 'Terminating'";
+
+impl Policy {
+    /// The same, for everything but deletions in a namespace that is going.
+    fn unless_going(mut self) -> Self {
+        self.variables.insert(0, ("going".into(), GOING.into()));
+        self.rules.iter_mut().for_each(|rule| rule.expression = format!("variables.going || ({})", rule.expression));
+        self
+    }
+}
+
 /// What is stamped, where the server has MutatingAdmissionPolicy.
 pub fn mutating(options: &Options) -> Vec<Value> {
     stamps::objects(options, &conditions(options))
 }
 
-/// What a request has to be for a policy to judge it: not of somebody who is exempt, not in a namespace that is going, and a
-/// change of more than metadata that is free.
+/// What a request has to be for a policy to judge it: not of somebody who is exempt, and a change of more than metadata that is
+/// free.
 fn conditions(options: &Options) -> Vec<Value> {
     let exempt = COLLECTORS
         .iter()
@@ -88,8 +104,6 @@ fn conditions(options: &Options) -> Vec<Value> {
     let exempt: Vec<_> = exempt.map(|user| cel::quoted(&user)).collect();
     vec![
         json!({"name": "not-exempt", "expression": format!("!(request.userInfo.username in [{}])", exempt.join(", "))}),
-        json!({"name": "not-terminating", "expression":
-            "namespaceObject == null || namespaceObject.?status.?phase.orValue('') != 'Terminating'"}),
         json!({"name": "judged", "expression": cel::judged()}),
     ]
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{me, relabelled},
+    cel::{STAMP, me, relabelled},
 };
 use crate::crd::name;
 
@@ -36,15 +36,12 @@ pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
         kept(made),
         annotated(made, &format!("{}.orValue('')", annotation("oldObject", made)))
     );
-    // The version makes each stamp another one, so that an operator sees when.
-    let stamp = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + \
-         request.userInfo.?groups.orValue([]).filter(group, !group.contains('\\n')).join('\\n')";
     // Whoever applies the same again changes nothing, also where it leaves out what was stamped.
     let touched = format!("(oldObject == null || object.spec != oldObject.spec || {})", relabelled(&[groups]));
     let same_owner = "oldObject != null && oldObject.spec.?owner == object.spec.?owner";
     let stamped = format!(
         "object.spec.?owner.orValue('') == variables.me && {touched} ? {} : ({same_owner} && {}) ? {} : []",
-        annotated(groups, stamp),
+        annotated(groups, STAMP),
         kept(groups),
         annotated(groups, &format!("{}.orValue('')", annotation("oldObject", groups)))
     );

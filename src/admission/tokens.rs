@@ -2,7 +2,7 @@
 
 use super::{
     Policy, Rule,
-    cel::{changes, lacks, may, named, owners, relabelled, same_but},
+    cel::{STAMP, changes, lacks, may, named, owners, relabelled, same_but},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
@@ -83,10 +83,16 @@ fn rights() -> Vec<(String, String)> {
                 .into(),
         ),
         (
+            "word",
+            "oldObject == null ? '' : oldObject.spec.?description.orValue('') != '' ? oldObject.spec.description \
+             : oldObject.metadata.name"
+                .into(),
+        ),
+        ("stamp", STAMP.into()),
+        (
             "confirmed",
             format!(
-                "oldObject == null || oldObject.metadata.?annotations[?'{}'].orValue('') == \
-                 oldObject.spec.?description.orValue(oldObject.metadata.name)",
+                "oldObject == null || oldObject.metadata.?annotations[?'{}'].orValue('') == variables.word",
                 name::CONFIRM_DELETE
             ),
         ),
@@ -174,10 +180,7 @@ fn kept() -> Vec<Rule> {
         ),
         Rule::new(
             "request.operation != 'DELETE' || !oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed",
-            format!(
-                "'to delete this ApiToken, annotate it first: {}=' + oldObject.spec.?description.orValue(oldObject.metadata.name)",
-                name::CONFIRM_DELETE
-            ),
+            format!("'to delete this ApiToken, annotate it first: {}=' + variables.word", name::CONFIRM_DELETE),
         ),
         Rule::new(
             format!(
@@ -191,8 +194,7 @@ fn kept() -> Vec<Rule> {
             format!(
                 "object == null || {stamp} == (oldObject == null ? '' : {old}) || \
                  ({stamp} == '' && variables.owner != variables.before) || \
-                 (variables.owner == variables.me && {stamp}.split('\\n')[0] == (oldObject == null ? '0' : oldObject.metadata.resourceVersion) \
-                 && {stamp}.split('\\n').all(line, line == {stamp}.split('\\n')[0] || line == '' || line in request.userInfo.?groups.orValue([])))"
+                 (variables.owner == variables.me && {stamp} == variables.stamp)"
             ),
             format!(
                 "'metadata.annotations[{groups}]: says which groups the owner is in, and is stamped by the API server'"

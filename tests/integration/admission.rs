@@ -2,6 +2,7 @@
 //! attempts to take rights.
 
 use k8s_openapi::api::{
+    authorization::v1::SubjectAccessReview,
     core::v1::Namespace,
     rbac::v1::{Role, RoleBinding},
 };
@@ -90,6 +91,21 @@ impl User<'_> {
         let params = PostParams::default();
         world.api::<Role>().create(&params, &serde_json::from_value(role).unwrap()).await.unwrap();
         world.api::<RoleBinding>().create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
+        // A right is in force some moments after it was bound.
+        let rule = &rules[0];
+        let first = |key: &str| rule[key][0].as_str().unwrap_or_default();
+        let attributes = json!({
+            "namespace": world.namespace, "group": first("apiGroups"), "resource": first("resources"),
+            "verb": first("verbs"), "name": first("resourceNames"),
+        });
+        let review = json!({"metadata": {}, "spec": {"user": self.name, "resourceAttributes": attributes}});
+        let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
+        let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
+        let allowed = async || {
+            let status = reviews.create(&params, &review).await.unwrap().status.unwrap();
+            status.allowed.then_some(())
+        };
+        world.eventually("the right is in force", allowed).await;
     }
 
     /// Grants a right on a name of our group, which need not be that of any object.
@@ -391,6 +407,15 @@ async fn a_workload_is_restarted_for_who_may_patch_it() {
     let mine = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["a", "b", "c", "d", "e", "f", "g"], "verbs": ["patch"]}]);
     alice.may(mine).await;
     alice.create("ApiToken", "a", token(named(&["a", "b", "c", "d", "e", "f", "g"]))).await.unwrap();
+    // All checks of rights that one request can need, together.
+    let root = judged.user("root", &["system:masters"]).await;
+    let mut most = token(named(&["a", "b", "c", "d", "e", "f", "g", "h"]));
+    most["role"] = json!("admin");
+    most["owner"] = json!("user:somebody");
+    most["serviceAccountRef"] = json!({"name": "x"});
+    most["secret"] = json!({"name": "other"});
+    most["audiences"] = (0..8).map(|n| json!({"name": format!("i{n}")})).collect();
+    root.create("ApiToken", "most", most).await.unwrap();
     refused(alice.change("ApiToken", "a", named(&["a", "b", "c", "d", "e", "f", "g", "payments"])).await, &told);
     let stateful = json!({"restart": [{"kind": "StatefulSet", "name": "a"}]});
     refused(alice.change("ApiToken", "a", stateful).await, &told);
@@ -517,6 +542,14 @@ async fn a_token_is_deleted_without_confirmation_only_where_none_is_asked_for() 
     let confirm = |text: &str| json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": text}}});
     alice.patch("ApiToken", "a", confirm("yes")).await.unwrap();
     refused(alice.delete("ApiToken", "a").await, told);
+    // An empty description is none.
+    alice.change("ApiToken", "a", json!({"description": ""})).await.unwrap();
+    alice.patch("ApiToken", "a", confirm("")).await.unwrap();
+    refused(
+        alice.delete("ApiToken", "a").await,
+        "to delete this ApiToken, annotate it first: tokenry.dev/confirm-delete=a",
+    );
+    alice.change("ApiToken", "a", json!({"description": "nightly export"})).await.unwrap();
     alice.patch("ApiToken", "a", confirm("nightly export")).await.unwrap();
     alice.delete("ApiToken", "a").await.unwrap();
 }
@@ -547,6 +580,41 @@ async fn an_immutable_token_is_revoked_and_regenerated_where_its_instance_says_s
     assert!(
         alice.change("ApiToken", "b", json!({"immutable": false})).await.unwrap_err().contains("immutable is true")
     );
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_going_lets_tokens_go_and_nothing_be_raised() {
+    let judged = Judged::new("going").await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    let held = json!({"name": "a", "finalizers": ["example.com/hold"]});
+    alice.create_with("ApiToken", held, token(json!({}))).await.unwrap();
+    // Roles go with a namespace, so these rights are bound in all of them.
+    let rules =
+        json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": ["get", "patch", "delete"]}]);
+    let subjects: Vec<_> = ["alice", "bob"]
+        .map(|name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}))
+        .into();
+    let name = judged.world.namespace.clone();
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}, "subjects": subjects,
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}},
+    ]});
+    judged.world.plane.kubectl_with_input(&["apply", "-f", "-"], &objects.to_string()).unwrap();
+    let namespaces: Api<Namespace> = Api::all(judged.world.client.clone());
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    let told = format!("spec.role: user:alice may not assign roles.tokenry.dev/eem:admin in namespace {name}");
+    let going = async || {
+        let token = judged.token("a").await?;
+        token.metadata.deletion_timestamp.map(|_| ())
+    };
+    judged.world.eventually("the token is being deleted and held", going).await;
+    refused(alice.change("ApiToken", "a", json!({"role": "admin"})).await, &told);
+    // The policies hear of the namespace some moments later.
+    judged.world.eventually("it may be deleted", async || bob.delete("ApiToken", "a").await.ok()).await;
+    alice.patch("ApiToken", "a", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    let gone = async || namespaces.get_opt(&name).await.unwrap().is_none().then_some(());
+    judged.world.eventually("the namespace is gone", gone).await;
 }
 
 #[tokio::test]
