@@ -1,14 +1,14 @@
 //! Wires caches, controllers and shutdown; joins every task.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms outside")]
 
-use std::{io, sync::Arc};
+use std::{future::pending, io, sync::Arc};
 
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controller::{Caches, Rooms, account, instance, policy, run::run as control, token},
+    controller::{Caches, Rooms, account, instance, policy, run::run as control, stamping::Stamping, token},
     crd::secret,
     outside::{
         Cache, Clock, Joint, Reader, Scope, Tasks, Writer,
@@ -41,11 +41,13 @@ pub struct Options {
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone());
+    let stamping = Arc::new(Stamping::default());
     let (caches, rooms, stop) = (rooms.caches.clone(), Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
     feed(&caches, &mut tasks);
+    ask_for_stamps(&stamping, &rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
     tasks.finishing(
         "the instance controller",
@@ -60,12 +62,21 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         Ok(())
     });
     if let Some(listener) = options.listener {
-        let probes = server::probes(metrics, move || caches.missing());
+        let probes = server::probes(metrics, move || caches.missing().and_then(|()| stamping.missing()));
         tasks.finishing("the server", server::serve(listener, probes, stop));
     }
     // From here on only the controllers can publish events: when they have finished, the scribe does.
     drop(rooms);
     tasks.join().await
+}
+
+/// Asks whether tokens can be made yet, in `namespace`. It holds nothing that publishes events.
+fn ask_for_stamps(stamping: &Arc<Stamping>, rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
+    let (stamping, caches, writer) = (stamping.clone(), rooms.caches.clone(), rooms.writer.clone());
+    tasks.endless("the wait for stamps", async move {
+        stamping.awaited(&caches, &writer, &namespace).await;
+        pending().await
+    });
 }
 
 /// Everything that a pass may touch, over `client`, and what writes the events.

@@ -90,7 +90,8 @@ impl Policy {
 
 /// What is stamped, where the server has MutatingAdmissionPolicy.
 pub fn mutating(options: &Options) -> Vec<Value> {
-    stamps::objects(options, &conditions(options))
+    let stamps = stamps::objects(options, &conditions(options));
+    stamps.into_iter().chain(stamps::rehearsed(options)).collect()
 }
 
 /// What a request has to be for a policy to judge it: not of somebody who is exempt, and a change of more than metadata that is

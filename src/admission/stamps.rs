@@ -4,15 +4,18 @@ use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{STAMP, me, relabelled},
+    cel::{STAMP, me, quoted, relabelled},
 };
 use crate::crd::name;
 
 /// Whether the requester can be written as an owner: a user name may hold anything.
 const CAN_OWN: &str = "variables.me.matches('^(user:[!-~]{1,253}|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+)$')";
 
+/// A patch that changes nothing: an empty list has no type.
+const NOTHING: &str = "[JSONPatch{op: 'test', path: '/kind', value: object.kind}]";
+
 /// The policy and its binding.
-pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
+pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}']");
     // Patches, not configurations: these would refuse an object with a field that the definition does not know.
@@ -55,21 +58,41 @@ pub fn objects(options: &Options, conditions: &[Value]) -> Vec<Value> {
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["apitokens"],
     });
-    let patch = |expression: String| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}});
-    let mutations = [owner, by, stamped, gone].map(patch);
-    let name = format!("{}-stamps", options.name);
-    vec![
+    let mutations = [owner, by, stamped, gone].map(|expression| patch(&expression));
+    let spec = json!({
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": conditions, "variables": variables, "mutations": mutations,
+    });
+    bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
+}
+
+/// A policy that changes nothing of an account that the operator tries to make. It is held up as stamps are: the server
+/// mutates no kind that is not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the
+/// operator, which is exempt from stamps, knows when others can make tokens.
+pub fn rehearsed(options: &Options) -> [Value; 2] {
+    let rule = json!({
+        "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["serviceaccounts"],
+    });
+    let operator = format!("request.dryRun && request.userInfo.username == {}", quoted(&options.operator));
+    let spec = json!({
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": [{"name": "rehearsed", "expression": operator}], "mutations": [patch(NOTHING)],
+    });
+    bound(&format!("{}-rehearsed", options.name), &spec, &json!({}))
+}
+
+fn patch(expression: &str) -> Value {
+    json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}})
+}
+
+/// A policy and its binding to namespaces.
+fn bound(name: &str, spec: &Value, namespaces: &Value) -> [Value; 2] {
+    let version = "admissionregistration.k8s.io/v1";
+    [
+        json!({"apiVersion": version, "kind": "MutatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec}),
         json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
-            "spec": {
-                "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-                "matchConstraints": {"resourceRules": [rule]}, "matchConditions": conditions, "variables": variables,
-                "mutations": mutations,
-            },
-        }),
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name},
-            "spec": {"policyName": name, "matchResources": {"namespaceSelector": options.namespaces}},
+            "apiVersion": version, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "matchResources": {"namespaceSelector": namespaces}},
         }),
     ]
 }

@@ -12,6 +12,7 @@ pub mod instance;
 pub mod kind;
 pub mod policy;
 pub mod run;
+pub mod stamping;
 pub mod token;
 
 use std::sync::Arc;

@@ -46,6 +46,14 @@ impl Scope {
         }
     }
 
+    /// A namespace in which `client` may do what it may do at all: that of the scope, or else its own.
+    pub fn home(&self, client: &Client) -> String {
+        match self {
+            Self::Cluster => client.default_namespace().to_owned(),
+            Self::Namespace(name) => name.clone(),
+        }
+    }
+
     /// Watches the objects of a kind in this scope.
     pub fn watch<K>(&self, client: &Client) -> impl Stream<Item = Heard<K>> + Send + use<K>
     where

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{PartialObjectMeta, Request},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Clock, Refusal, metrics::Metrics, replaced::Replaced};
 use crate::{
-    crd::{ApiToken, SealedSecret, api_token::Use, name},
+    crd::{Account, ApiToken, SealedSecret, api_token::Use, name},
     token::{Digest, format},
 };
 
@@ -203,6 +203,20 @@ impl Writer {
         let body = Patch::Merge(json!({ "status": { "records": [record] } }));
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
         self.send::<ApiToken>("forge", request.patch_subresource("status", name, &params, &body)).await.map(|_| ())
+    }
+
+    /// Tries to make an account, without any effect. It is no write, and is not counted as one.
+    ///
+    /// # Errors
+    /// It would not be done.
+    pub async fn rehearse(&self, namespace: &str) -> Result<(), Refusal> {
+        let body = json!({
+            "apiVersion": Account::api_version(&()), "kind": Account::kind(&()),
+            "metadata": { "generateName": "rehearsal-" }, "spec": { "instanceRef": { "name": "rehearsal" } },
+        });
+        let params = PostParams { dry_run: true, field_manager: Some(name::MANAGER.into()) };
+        let request = Request::new(Account::url_path(&(), Some(namespace)));
+        self.ask::<Account>(request.create(&params, body.to_string().into_bytes())).await.map(|_| ())
     }
 
     /// Deletes an object that is still as it was seen. One that is gone already is as good.

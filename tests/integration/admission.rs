@@ -12,9 +12,13 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::{crd::ApiToken, outside::Scope, token::Digest};
+use tokenry::{
+    crd::{Account, ApiToken},
+    outside::Scope,
+    token::Digest,
+};
 
-use crate::harness::{VERIFIER, World, clock::Held, message, plane};
+use crate::harness::{VERIFIER, World, clock::Held, message, plane, root};
 
 /// A namespace in which the policies hold.
 struct Judged {
@@ -615,6 +619,25 @@ async fn a_namespace_that_is_going_lets_tokens_go_and_nothing_be_raised() {
     alice.patch("ApiToken", "a", json!({"metadata": {"finalizers": null}})).await.unwrap();
     let gone = async || namespaces.get_opt(&name).await.unwrap().is_none().then_some(());
     judged.world.eventually("the namespace is gone", gone).await;
+}
+
+#[tokio::test]
+async fn when_the_operator_is_ready_tokens_can_be_made() {
+    let alone = World::alone("early").await;
+    let judged = alone.beside("early", json!({"admission": "judged"})).await;
+    judged.plane.kubectl(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()]).unwrap();
+    let operator = judged.operator(&Held::default()).await;
+    let ready = async || {
+        let (status, said) = operator.get("/readyz").await;
+        let waits = ["waiting for the first list of: ", "waiting until the API server can stamp tokens: "];
+        assert!(status.is_success() || waits.iter().any(|wait| said.starts_with(wait)), "{said}");
+        status.is_success().then_some(())
+    };
+    judged.eventually("the operator is ready", ready).await;
+    let made = judged.accepts("ApiToken", "first", token(json!({}))).await;
+    assert_eq!(made.data["spec"]["owner"], "user:admin");
+    let left = judged.api::<Account>().list(&ListParams::default()).await.unwrap();
+    assert!(left.items.is_empty(), "trying it leaves nothing: {left:?}");
 }
 
 #[tokio::test]

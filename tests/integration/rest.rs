@@ -11,10 +11,11 @@ use tokenry::crd::{Account, ApiToken, Instance};
 
 use crate::harness::{OPERATOR, World, clock::Held, run::Running};
 
-/// Every request of the operator in a namespace since `offset`.
+/// Every request of the operator in a namespace since `offset`, but what it tries without any effect.
 fn requests(world: &World, offset: u64) -> Vec<AuditEvent> {
     let (events, _) = world.plane.audit_from(offset);
-    events.into_iter().filter(|event| event.user == OPERATOR && event.namespace == world.namespace).collect()
+    let ours = |event: &AuditEvent| event.user == OPERATOR && event.namespace == world.namespace && !event.dry_run;
+    events.into_iter().filter(ours).collect()
 }
 
 /// Every write among them, as a line each.

@@ -47,6 +47,8 @@ pub struct AuditEvent {
     pub authorized: bool,
     /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
     pub time: String,
+    /// Whether it was asked for without any effect.
+    pub dry_run: bool,
     /// What was sent, for writes to the group `tokenry.dev`; [`Value::Null`] for all else.
     pub request: Value,
 }
@@ -55,7 +57,7 @@ impl AuditEvent {
     /// Whether it is what a verifier of Tokenry tries now and then, to be refused: to write a record.
     pub fn is_try_to_forge(&self) -> bool {
         let asked = (&*self.verb, &*self.resource, &*self.subresource);
-        self.authorized && asked == ("patch", "apitokens", "status") && self.user.ends_with("-verifier")
+        self.authorized && self.dry_run && asked == ("patch", "apitokens", "status") && self.user.ends_with("-verifier")
     }
 }
 
@@ -100,6 +102,8 @@ struct Line {
     #[serde(default)]
     request_object: Value,
     request_received_timestamp: String,
+    #[serde(default, rename = "requestURI")]
+    request_uri: String,
 }
 
 impl Line {
@@ -153,6 +157,7 @@ impl From<Line> for AuditEvent {
             code: line.response_status.code,
             authorized: line.annotations.decision == "allow",
             time: line.request_received_timestamp,
+            dry_run: line.request_uri.contains("dryRun=All"),
             request: line.request_object,
         }
     }
@@ -165,13 +170,15 @@ mod tests {
     #[test]
     fn gives_each_answer_once_and_skips_the_rest() {
         let complete = r#"{"stage":"ResponseComplete","verb":"get","user":{"username":"a"},
-            "responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z"}"#
+            "requestURI":"/version","responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z"}"#
             .replace('\n', "");
         let started = complete.replace("ResponseComplete", "ResponseStarted");
         let half = &complete[..40];
         let events = parse(&format!("{started}\n{complete}\n{half}"));
         let [event] = &events[..] else { panic!("{events:?}") };
-        assert_eq!((&*event.user, &*event.resource, event.code), ("a", "", 200));
+        assert_eq!((&*event.user, &*event.resource, event.code, event.dry_run), ("a", "", 200, false));
+        let [tried] = &parse(&complete.replace("/version", "/version?&dryRun=All"))[..] else { panic!() };
+        assert!(tried.dry_run);
         let watch = |line: &str| line.replace(r#""get""#, r#""watch""#);
         assert_eq!(parse(&watch(&started)).len(), 1);
         assert_eq!(parse(&watch(&format!("{started}\n{complete}"))).len(), 1);
