@@ -257,7 +257,7 @@ async fn definitions_that_are_missing_at_the_start_are_waited_for() {
     let value = world.await_generation("ci", 1).await;
     let accepted = async || (verifier.present(&world, &value).await == 200).then_some(());
     world.eventually("the verifier accepts it", accepted).await;
-    world.eventually("the operator is ready", async || (operator.get("/readyz").await.0 == 200).then_some(())).await;
+    world.ready(&operator).await;
 }
 
 #[tokio::test]

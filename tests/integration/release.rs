@@ -72,9 +72,11 @@ impl Release {
 }
 
 impl World {
-    /// An operator and a verifier, as the Deployments of the release would run them.
+    /// An operator and a verifier, as the Deployments of the release would run them, and as `--wait` would wait for them.
     async fn components(&self, clock: &Held) -> (Running, Running) {
-        (self.operator(clock).await, self.verifier(clock).await)
+        let (operator, verifier) = (self.operator(clock).await, self.verifier(clock).await);
+        self.ready(&operator).await;
+        (operator, verifier)
     }
 
     /// Everything that users and the operator made in the namespace, as it is stored.

@@ -110,9 +110,13 @@ impl World {
     /// A verifier of this namespace that has read everything.
     pub async fn verifier(&self, clock: &Held) -> Running {
         let running = self.unready_verifier(clock).await;
-        let ready = async || running.get("/readyz").await.0.is_success().then_some(());
-        self.eventually("the verifier is ready", ready).await;
+        self.ready(&running).await;
         running
+    }
+
+    /// Waits until an operator or a verifier says that it is ready.
+    pub async fn ready(&self, running: &Running) {
+        self.eventually("it is ready", async || running.get("/readyz").await.0.is_success().then_some(())).await;
     }
 
     /// A verifier of this namespace that may have read nothing yet.
