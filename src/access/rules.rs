@@ -241,6 +241,15 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         forms(&rule.methods, &format!("{path}.methods"), &mut faults);
         forms(&rule.paths, &format!("{path}.paths"), &mut faults);
     }
+    for (index, place) in api.credentials.iter().enumerate() {
+        let path = format!("spec.api.credentials[{index}]");
+        form(&place.header, format!("{path}.header"), &mut faults);
+        place.scheme.iter().for_each(|scheme| form(scheme, format!("{path}.scheme"), &mut faults));
+        if api.credentials[..index].iter().any(|other| other.meets(place)) {
+            let message = "names a place twice; a header without a scheme is one place with any scheme";
+            faults.push(Fault::invalid(path, message));
+        }
+    }
     for (from, path) in [(&api.organization_from, "organizationFrom"), (&api.project_from, "projectFrom")] {
         let unclear = from.as_ref().is_some_and(|from| from.header.is_some() == from.path_segment.is_some());
         if unclear {
@@ -277,5 +286,44 @@ fn known(roles: &Roles, role: &str, path: String, faults: &mut Vec<Fault>) {
         let names: Vec<_> = roles.names().collect();
         let message = format!("there is no role {role}; give one of {}, or add it to spec.roles", names.join(", "));
         faults.push(Fault::new(crate::crd::Reason::RoleMissing, path, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The faults of an Instance that slipped past the schema.
+    fn told(spec: Value) -> Vec<String> {
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "eem"}, "spec": spec});
+        let faults = Rules::of(&serde_json::from_value(object).unwrap()).err().unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_field() {
+        for (spec, fault) in [
+            (json!({"roles": [{"name": "a"}, {"name": "a"}]}), "spec.roles[1].name: names role a again; remove one"),
+            (json!({"roles": [{"name": "a", "actions": ["read"]}]}), "spec.roles[0].actions[0]: must be an action"),
+            (json!({"api": {"excluded": [{"paths": ["eem"]}]}}), "spec.api.excluded[0].paths[0]: must be a path"),
+            (json!({"api": {"actions": [{"action": "a", "paths": ["/"]}]}}), "spec.api.actions[0].action: must be"),
+            (json!({"api": {"organizationFrom": {}}}), "spec.api.organizationFrom: give exactly one of"),
+            (json!({"api": {"credentials": [{"header": "a b"}]}}), "spec.api.credentials[0].header: must be the name"),
+            (
+                json!({"api": {"credentials": [{"header": "a", "scheme": "é"}]}}),
+                "spec.api.credentials[0].scheme: must be an authentication scheme",
+            ),
+            (
+                json!({"api": {"credentials": [{"header": "a"}, {"header": "A", "scheme": "b"}]}}),
+                "spec.api.credentials[1]: names a place twice",
+            ),
+            (json!({"members": [{"subject": "user:a", "role": "b"}]}), "spec.members[0].role: there is no role b"),
+            (json!({"tokens": {"minimumRole": "b"}}), "spec.tokens.minimumRole: there is no role b"),
+        ] {
+            let told = told(spec.clone());
+            assert!(matches!(&told[..], [only] if only.starts_with(fault)), "{spec}: {told:?}");
+        }
+        assert_eq!(told(json!({})), Vec::<String>::new());
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     MaintenanceWindow, ObjectName, Subject,
-    permission::{ActionRule, Exclusion, NamedBy, Role, RoleName, Scope},
+    permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
     subject::TeamName,
 };
 use crate::token::duration::{Duration, cel_seconds};
@@ -72,13 +72,21 @@ pub struct InstanceSpec {
 }
 
 /// What requests to the Admin API are, and which of them tokens may make.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Api {
     /// Who may do what. Authenticated: every valid token may do what is not excluded and not denied by a policy. Roles: what
     /// its role or a policy permits, and nothing else. Default: Authenticated.
     #[serde(default)]
     pub authorization: Authorization,
+    /// Where a caller may put its token. A request with a credential in two of these places is refused: proxy and API could each
+    /// take another. Left out: `Authorization` with the scheme `Bearer`, `Token` or `Api-Key`, and `api-token`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a.header.lowerAscii() == b.header.lowerAscii() && \
+        (!has(a.scheme) || !has(b.scheme) || a.scheme.lowerAscii() == b.scheme.lowerAscii())))")
+        .message("names a place twice; a header without a scheme is one place with any scheme"))]
+    pub credentials: Vec<CredentialPlace>,
     /// Which requests are which action; the first that matches says so. One that matches none is no action, and only `*`
     /// permits it. Left out: GET, HEAD and OPTIONS are `api:read`, all others `api:write`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -94,6 +102,27 @@ pub struct Api {
     /// Where a request names its project. Left out: it names none, and is refused where the token may act in some only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_from: Option<NamedBy>,
+}
+
+/// A place where a caller may put its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CredentialPlace {
+    /// In this header.
+    pub header: HeaderName,
+    /// Behind this scheme and a space (RFC 9110, 11.4), in capital or small letters. Left out: the header holds nothing but the
+    /// token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<AuthScheme>,
+}
+
+impl CredentialPlace {
+    /// Whether one credential could be in both places.
+    pub fn meets(&self, other: &Self) -> bool {
+        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+        let schemes = self.scheme.as_ref().zip(other.scheme.as_ref());
+        same(self.header.as_str(), other.header.as_str())
+            && schemes.is_none_or(|(one, other)| same(one.as_str(), other.as_str()))
+    }
 }
 
 /// Who may do what.

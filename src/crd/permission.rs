@@ -20,6 +20,8 @@ pub type ScopeName = Text<ScopeNameForm>;
 pub type Method = Text<MethodForm>;
 /// The name of a header of a request.
 pub type HeaderName = Text<HeaderNameForm>;
+/// An authentication scheme (RFC 9110, 11.1), such as `Bearer`.
+pub type AuthScheme = Text<AuthSchemeForm>;
 
 /// Some organizations or projects: all of them, present and future, or those that are listed. Exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
@@ -167,6 +169,13 @@ forms! {
         "must be the name of a header of letters, digits and '-', such as X-Organization",
         |text| is_word(text) && !text.contains(['.', '_'])
     );
+    /// The form of an [`AuthScheme`].
+    AuthSchemeForm(
+        32,
+        "^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$",
+        "must be an authentication scheme of letters, digits and '-', such as Bearer",
+        |text| is_word(text) && !text.contains(['.', '_'])
+    );
 }
 
 fn is_action_word(word: &str) -> bool {
@@ -218,6 +227,7 @@ mod tests {
         agree::<ScopeNameForm>();
         agree::<MethodForm>();
         agree::<HeaderNameForm>();
+        agree::<AuthSchemeForm>();
         agree::<SubjectForm>();
         agree::<PolicyMemberForm>();
         agree::<TeamNameForm>();

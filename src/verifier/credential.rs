@@ -3,34 +3,55 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use super::check::Cause;
+use crate::crd::instance::CredentialPlace;
 
 /// The longest header value that is looked at, in bytes.
 const MAX: usize = 8 * 1024;
 
 /// A place for a credential: a header, and the scheme before the credential where there is one (RFC 9110, 11.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     header: HeaderName,
-    scheme: Option<&'static str>,
+    scheme: Option<String>,
 }
 
-/// The places, in the order they are tried.
-const PLACES: [Place; 4] = [
-    Place { header: AUTHORIZATION, scheme: Some("Bearer") },
-    Place { header: AUTHORIZATION, scheme: Some("Token") },
-    Place { header: AUTHORIZATION, scheme: Some("Api-Key") },
-    Place { header: HeaderName::from_static("api-token"), scheme: None },
-];
+/// The places where an Instance takes a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places(Vec<Place>);
+
+impl Default for Places {
+    /// Those of an Instance that names none.
+    fn default() -> Self {
+        let behind = |scheme: &str| Place { header: AUTHORIZATION, scheme: Some(scheme.to_owned()) };
+        let alone = Place { header: HeaderName::from_static("api-token"), scheme: None };
+        Self(vec![behind("Bearer"), behind("Token"), behind("Api-Key"), alone])
+    }
+}
+
+impl Places {
+    /// Those that an Instance names. One that cannot be a header is left out: its Instance has faults.
+    pub fn of(named: &[CredentialPlace]) -> Self {
+        if named.is_empty() {
+            return Self::default();
+        }
+        let place = |place: &CredentialPlace| {
+            let scheme = place.scheme.as_ref().map(|scheme| scheme.as_str().to_owned());
+            Some(Place { header: place.header.as_str().parse().ok()?, scheme })
+        };
+        Self(named.iter().filter_map(place).collect())
+    }
+}
 
 /// The one credential that a request carries.
 ///
 /// # Errors
 /// There is none; or more than one, in one place or in several, equal or not: a proxy and the API behind it could each
 /// take another. A header that could hold one and is too long or not ASCII is refused as well.
-pub fn find(headers: &HeaderMap) -> Result<&str, Cause> {
+pub fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<&'a str, Cause> {
     let mut found = None;
-    for place in &PLACES {
+    for place in &places.0 {
         let Some(text) = text(headers, &place.header)? else { continue };
-        let Some(credential) = place.scheme.map_or(Some(text), |scheme| after(text, scheme)) else { continue };
+        let Some(credential) = place.scheme.as_ref().map_or(Some(text), |scheme| after(text, scheme)) else { continue };
         if found.replace(credential.trim_matches(' ')).is_some() {
             return Err(Cause::Several);
         }
@@ -65,13 +86,33 @@ fn after<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn found(headers: &[(&'static str, &[u8])]) -> Result<String, Cause> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        find(&map).map(str::to_owned)
+        find(&map, &Places::default()).map(str::to_owned)
+    }
+
+    fn named(places: serde_json::Value) -> Places {
+        Places::of(&serde_json::from_value::<Vec<CredentialPlace>>(places).unwrap())
+    }
+
+    #[test]
+    fn an_instance_names_its_own_places_and_no_other_is_looked_at() {
+        let places = named(json!([{"header": "X-API-Key"}, {"header": "Authorization", "scheme": "AccessToken"}]));
+        let of = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            find(&headers.collect(), &places).map(str::to_owned)
+        };
+        assert_eq!(of(&[("x-api-key", "t")]), Ok("t".into()));
+        assert_eq!(of(&[("authorization", "accesstoken t")]), Ok("t".into()));
+        assert_eq!(of(&[("authorization", "Bearer t")]), Err(Cause::Missing));
+        assert_eq!(of(&[("authorization", "Bearer u"), ("api-token", "v"), ("x-api-key", "t")]), Ok("t".into()));
+        assert_eq!(of(&[("x-api-key", "t"), ("authorization", "AccessToken t")]), Err(Cause::Several));
+        assert_eq!(named(json!([])), Places::default());
     }
 
     #[test]
@@ -112,7 +153,7 @@ mod tests {
                 headers.append(AUTHORIZATION, value.clone());
                 headers.append("api-token", value);
             }
-            let _ = find(&headers);
+            let _ = find(&headers, &Places::default());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
+use super::credential::Places;
 use crate::{
     access::{self, Policy, Rules},
     crd::{
@@ -78,6 +79,8 @@ pub struct InstanceEntry {
     pub instance: Instance,
     /// What it says of requests, and of who may make them.
     pub rules: Result<Rules, Vec<Fault>>,
+    /// Where it takes credentials.
+    pub places: Places,
 }
 
 /// A policy, and the Instance that it is about.
@@ -344,7 +347,8 @@ impl Indexed for Instance {
             namespace: self.metadata.namespace,
             ..Default::default()
         };
-        InstanceEntry { rules: Rules::of(&self), instance: self }
+        let places = Places::of(self.spec.api.as_ref().map_or(&[], |api| &api.credentials));
+        InstanceEntry { rules: Rules::of(&self), places, instance: self }
     }
 
     fn shelf(index: &mut Index) -> &mut HashMap<Key, InstanceEntry> {

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Asked,
     check::{Cause, Verdict, check},
-    credential,
+    credential::{self, Places},
     guard::MISSING,
     index::{Index, Key, TokenEntry},
     usage::Usage,
@@ -41,6 +41,8 @@ pub struct Judge {
     synced: AtomicUsize,
     guarded: AtomicBool,
     waiting: Semaphore,
+    /// Where an Instance that names none takes credentials.
+    usual: Places,
     usage: Usage,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -55,6 +57,7 @@ impl Judge {
             synced: AtomicUsize::new(0),
             guarded: AtomicBool::new(true),
             waiting: Semaphore::new(WAITING),
+            usual: Places::default(),
             usage,
             clock,
             metrics,
@@ -103,7 +106,7 @@ impl Judge {
     /// An id that no record has, with a right checksum, may have been minted just now: it waits up to a second for the
     /// index to change.
     pub async fn judge(&self, instance: &Key, asked: &Asked, headers: &HeaderMap) -> Verdict {
-        let verdict = match credential::find(headers) {
+        let verdict = match self.credential(instance, headers) {
             _ if self.unread() > 0 => Cause::NotSynced.into(),
             Err(cause) => cause.into(),
             Ok(credential) => self.patiently(instance, credential, &asked.request(headers)).await,
@@ -123,6 +126,13 @@ impl Judge {
     /// What `look` makes of a token; nothing where there is no such token.
     pub fn look_at<T>(&self, token: &Key, look: impl FnOnce(&TokenEntry) -> Option<T>) -> Option<T> {
         look(self.index.read().expect("no change panics").token(token)?)
+    }
+
+    /// The credential in `headers`, where the Instance takes it; one that is not known takes it where most do.
+    fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<&'a str, Cause> {
+        let index = self.index.read().expect("no change panics");
+        let places = index.instance(instance).map_or(&self.usual, |entry| &entry.places);
+        credential::find(headers, places)
     }
 
     async fn patiently(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {

@@ -622,6 +622,35 @@ async fn an_organization_can_stand_in_a_path_and_in_a_header() {
 }
 
 #[tokio::test]
+async fn a_place_for_credentials_is_named_once() {
+    let world = World::new("places").await;
+    let of = |places: Value| json!({"api": {"credentials": places}});
+    let path = "spec.api.credentials";
+    let twice = "names a place twice; a header without a scheme is one place with any scheme";
+    for bad in [
+        json!([{"header": "X-Key"}, {"header": "x-key"}]),
+        json!([{"header": "Authorization", "scheme": "Bearer"}, {"header": "authorization", "scheme": "BEARER"}]),
+        json!([{"header": "Authorization"}, {"header": "Authorization", "scheme": "Bearer"}]),
+    ] {
+        refuses(&world, "Instance", of(bad), path, twice).await;
+    }
+    let sentence = "must be the name of a header of letters, digits and '-', such as X-Organization";
+    for bad in ["X_Key", "X Key", "-x", "X:"] {
+        let places = json!([{"header": bad}]);
+        refuses(&world, "Instance", of(places), &format!("{path}[0].header"), sentence).await;
+    }
+    let sentence = "must be an authentication scheme of letters, digits and '-', such as Bearer";
+    for bad in ["Bearer ", "a b", "é"] {
+        let places = json!([{"header": "Authorization", "scheme": bad}]);
+        refuses(&world, "Instance", of(places), &format!("{path}[0].scheme"), sentence).await;
+    }
+    let many = |count: usize| -> Value { (0..count).map(|nth| json!({"header": format!("X-{nth}")})).collect() };
+    refuses(&world, "Instance", of(many(9)), path, "must have at most 8 items").await;
+    accepts(&world, "Instance", of(many(8))).await;
+    accepts(&world, "Instance", of(json!([]))).await;
+}
+
+#[tokio::test]
 async fn a_status_holds_records_of_their_form_only() {
     let world = World::new("records").await;
     let name = accepts(&world, "ApiToken", smallest("ApiToken")).await;

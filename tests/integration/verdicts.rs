@@ -69,6 +69,21 @@ async fn every_place_for_a_credential_is_let_in_with_every_identity_header() {
 }
 
 #[tokio::test]
+async fn an_instance_says_where_it_takes_credentials_and_no_other_place_counts() {
+    let (world, verifier, value, path) = served("credentials").await;
+    let places = json!([{"header": "X-Api-Key"}, {"header": "Authorization", "scheme": "AccessToken"}]);
+    world.change("Instance", "eem", json!({"api": {"credentials": places}})).await.unwrap();
+    let (key, own, bearer) = (value.as_bytes(), format!("accesstoken {value}"), format!("Bearer {value}"));
+    let status = async |asked: &[(&'static str, &[u8])]| verifier.ask(&path, headers(asked)).await.0.as_u16();
+    world.eventually("it is heard of", async || (status(&[("x-api-key", key)]).await == 200).then_some(())).await;
+    assert_eq!(status(&[("authorization", own.as_bytes())]).await, 200);
+    assert_eq!(status(&[("authorization", bearer.as_bytes())]).await, 401);
+    assert_eq!(status(&[("api-token", key)]).await, 401);
+    assert_eq!(status(&[("authorization", bearer.as_bytes()), ("x-api-key", key)]).await, 200, "one is of no concern");
+    assert_eq!(status(&[("authorization", own.as_bytes()), ("x-api-key", key)]).await, 401, "in two places");
+}
+
+#[tokio::test]
 async fn bad_credentials_look_the_same_to_callers_and_differ_in_metrics() {
     let (_world, verifier, value, path) = served("bad").await;
     let bearer = |text: &str| format!("Bearer {text}").into_bytes();
