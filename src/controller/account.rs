@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, SelectAll};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms,
+    Rooms, census,
     kind::{Checked, Kind, Settled, Version, version},
-    run::{each, every, mapped},
+    run::{each, every, mapped, together},
 };
 use crate::{
     access::Rules,
@@ -21,11 +21,7 @@ use crate::{
         fault::{first, told},
     },
     outside::{Refusal, clock::jumps, events::Note},
-    token::{Records, duration::after},
 };
-
-/// The tokens of an account are counted at most so often.
-const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
 /// Everything a pass over an account knows.
 pub struct World {
@@ -111,7 +107,7 @@ impl Kind for Account {
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
         let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
-        let (tokens, last_used_at, wake) = counted(world);
+        let ((tokens, last_used_at), wake) = counted(world);
         let status = AccountStatus {
             observed_generation: account.metadata.generation,
             conditions: conditions.into_vec(),
@@ -140,30 +136,19 @@ fn rights(account: &Account, instance: &Instance) -> Checked<()> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// What is said of its tokens, and when to count again. Many tokens may come together: that costs no write for each.
-fn counted(world: &World) -> (TokenCount, Option<Time>, Option<Timestamp>) {
-    let stands = world.account.status.as_ref();
-    let fresh = (count(world), last_used(world));
-    let Some(tokens) = stands.and_then(|status| status.tokens.clone()) else { return (fresh.0, fresh.1, None) };
-    let used = stands.and_then(|status| status.last_used_at.clone());
-    let again = after(tokens.at.0, SELDOM);
-    match (fresh.0.active, fresh.0.total, &fresh.1) == (tokens.active, tokens.total, &used) {
-        true => (tokens, used, None),
-        false if again > world.now => (tokens, used, Some(again)),
-        false => (fresh.0, fresh.1, None),
+/// What is said of its tokens, and when to count again.
+fn counted(world: &World) -> ((TokenCount, Option<Time>), Option<Timestamp>) {
+    let mut fresh = census::count(world.tokens.iter().map(|token| &**token), world.now);
+    if !world.account.spec.active {
+        fresh.active = 0;
     }
-}
-
-/// How many tokens act as the account, and how many of them are accepted.
-fn count(world: &World) -> TokenCount {
-    let is_active = |token: &&Arc<ApiToken>| {
-        let status = token.status.as_ref();
-        let ended = token.spec.revoked || status.is_some_and(|status| status.revocation.is_some());
-        let records = Records::at(status.map_or(&[], |status| &status.records), world.now);
-        token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
-    };
-    let active = if world.account.spec.active { world.tokens.iter().filter(is_active).count() } else { 0 };
-    TokenCount { active: active as i64, total: world.tokens.len() as i64, at: Time(world.now) }
+    let said = world.account.status.as_ref().and_then(|status| {
+        let tokens = status.tokens.clone()?;
+        let at = tokens.at.0;
+        Some(((tokens, status.last_used_at.clone()), at))
+    });
+    let agree = |one: &(TokenCount, _), other: &(TokenCount, _)| census::agree(&one.0, &other.0) && one.1 == other.1;
+    census::seldom(said, (fresh, last_used(world)), agree, world.now)
 }
 
 /// When one of its tokens was used last. A token that goes takes nothing of that away.
@@ -184,12 +169,12 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
                 |account: &Account| account.spec.instance_ref.means(instance, &account.namespace().unwrap_or_default());
             instances.caches.accounts.filter(of).iter().map(|account| ObjectRef::from_obj(&**account)).collect()
         }),
-        mapped(caches.tokens.touched(), move |token: &ApiToken| {
+        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             let home = token.namespace().unwrap_or_default();
             let account = bound.and_then(|bound| tokens.caches.accounts.get(&home, &bound.name));
             account.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
-        }),
+        })),
         every(jumps(rooms.clock.clone()), caches.accounts.store()),
     ])
 }
@@ -197,6 +182,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::SignedDuration;
     use serde_json::json;
 
     fn world() -> World {

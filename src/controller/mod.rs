@@ -8,6 +8,7 @@
 //! ```
 
 pub mod account;
+mod census;
 pub mod instance;
 pub mod kind;
 pub mod policy;

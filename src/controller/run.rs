@@ -1,9 +1,9 @@
 //! The pass, and when to come back: the only place that requeues.
 #![allow(clippy::disallowed_types, reason = "the one home of Action")]
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, io, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -22,6 +22,8 @@ use crate::outside::{Clock, Refusal, events};
 
 /// Passes under way at once, for each kind.
 const CONCURRENCY: u16 = 16;
+/// Names that may wait are waited for so long.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// The longest that a pass may take. An API call that hangs is given up, and looked into by the next pass.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The soonest and the latest wake-up.
@@ -123,6 +125,19 @@ pub fn mapped<T: Send + Sync + 'static, K: Kind>(
     about: impl Fn(&T) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
 ) -> stream::BoxStream<'static, ObjectRef<K>> {
     touched.flat_map(move |object| stream::iter(about(&object))).boxed()
+}
+
+/// The same names, those that come within a second once: for what may wait, and looks at much.
+pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> stream::BoxStream<'static, ObjectRef<K>> {
+    let batches = stream::unfold(names, async |mut names| {
+        let mut met = HashSet::from([names.next().await?]);
+        tokio::time::sleep(TOGETHER).await;
+        while let Some(Some(name)) = names.next().now_or_never() {
+            met.insert(name);
+        }
+        Some((stream::iter(met), names))
+    });
+    batches.flatten().boxed()
 }
 
 /// Names every object in `store` each time `all` says so.

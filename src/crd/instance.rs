@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     MaintenanceWindow, ObjectName, Subject,
+    account::TokenCount,
     permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
     subject::TeamName,
 };
@@ -30,6 +31,7 @@ use crate::token::duration::{Duration, cel_seconds};
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Organization", type_ = "string", json_path = ".status.organization"),
+    printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens.active"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[0].uri"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -475,6 +477,9 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<EndpointStatus>,
+    /// How many tokens name it in `instanceRef`; those that it is only an audience of are not among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenCount>,
 }
 
 /// A way in that stands.

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokenry::crd::{
-    AccessPolicy, Account, ApiToken,
+    AccessPolicy, Account, ApiToken, Instance,
     api_token::{ApiTokenStatus, RevocationReason},
 };
 
@@ -318,7 +318,7 @@ async fn a_policy_tells_of_members_that_match_nothing() {
 }
 
 #[tokio::test]
-async fn an_account_counts_its_tokens_and_names_their_last_use() {
+async fn accounts_and_instances_count_tokens_and_accounts_name_their_last_use() {
     let world = World::new("counted").await;
     let clock = Held::default();
     let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
@@ -333,8 +333,9 @@ async fn an_account_counts_its_tokens_and_names_their_last_use() {
         // They are counted at most once a minute.
         clock.move_by(SignedDuration::from_mins(2));
         let look = async || {
-            let tokens = world.api::<Account>().get("shared").await.unwrap().status?.tokens?;
-            ((tokens.active, tokens.total) == (active, total)).then_some(())
+            let account = world.api::<Account>().get("shared").await.unwrap().status?.tokens?;
+            let instance = world.api::<Instance>().get("eem").await.unwrap().status?.tokens?;
+            [account, instance].iter().all(|said| (said.active, said.total) == (active, total)).then_some(())
         };
         world.eventually(&format!("{active} of {total} are active"), look).await;
     };

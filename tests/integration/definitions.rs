@@ -787,7 +787,7 @@ async fn kubectl_shows_how_things_are() {
     assert_eq!(listed(&world, &selected).await, ["apitoken.tokenry.dev/ci"]);
 
     let lines = shown(&world, &["inst"]).await;
-    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ORGANIZATION", "ENDPOINT", "AGE"]);
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ORGANIZATION", "TOKENS", "ENDPOINT", "AGE"]);
     assert_eq!(lines[1][..4], ["eem", "True", "Accepted", "eem"]);
 
     let ready = async || {

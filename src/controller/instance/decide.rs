@@ -152,6 +152,7 @@ mod tests {
             terminating: false,
             service: Observed::Absent,
             ingress: Observed::Absent,
+            tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
         }
     }
 

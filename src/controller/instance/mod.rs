@@ -15,10 +15,10 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use super::{
     Rooms,
     kind::{Checked, Kind, Settled, Version, version},
-    run::{each, every, mapped},
+    run::{each, every, mapped, together},
 };
 use crate::{
-    crd::{Instance, Reason, instance::InstanceStatus},
+    crd::{ApiToken, Instance, Reason, instance::InstanceStatus},
     outside::{Refusal, clock::jumps},
 };
 
@@ -33,7 +33,8 @@ impl Kind for Instance {
     type Progress = execute::Progress;
     type Status = InstanceStatus;
 
-    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "organization", "endpoints"];
+    const STATUS_FIELDS: &'static [&'static str] =
+        &["observedGeneration", "conditions", "organization", "endpoints", "tokens"];
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         Ok(observe::observe(self, rooms, now))
@@ -69,15 +70,20 @@ impl Kind for Instance {
     }
 }
 
-/// Names the Instances that something has happened to: to themselves, or to a Service or Ingress in their namespace that
-/// they made or refer to.
+/// Names the Instances that something has happened to: to themselves, to their tokens, or to a Service or Ingress in their
+/// namespace that they made or refer to.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
     let caches = &rooms.caches;
-    let (services, ingresses) = (rooms.clone(), rooms.clone());
+    let (services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.instances.touched()),
         mapped(caches.services.touched(), move |service| using(&services, service)),
         mapped(caches.ingresses.touched(), move |ingress| using(&ingresses, ingress)),
+        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
+            let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
+            let instance = tokens.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str());
+            instance.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
+        })),
         every(jumps(rooms.clock.clone()), caches.instances.store()),
     ])
 }

@@ -8,8 +8,8 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    controller::Rooms,
-    crd::{Instance, belongs, instance::EndpointName, name},
+    controller::{Rooms, census},
+    crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName, name},
     outside::{Cache, watch::Object},
 };
 
@@ -28,6 +28,8 @@ pub struct World {
     pub service: Observed<Service>,
     /// What holds the name of its endpoint's Ingress.
     pub ingress: Observed<Ingress>,
+    /// How many tokens are its own.
+    pub tokens: TokenCount,
 }
 
 /// What holds a name that an Instance needs.
@@ -59,8 +61,23 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
         manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
         service: observed(&rooms.caches.services, &namespace, &name, &uid),
         ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),
+        tokens: count(&instance, rooms, now),
         instance,
     }
+}
+
+/// Counts its own tokens. One whose account is suspended is not accepted.
+fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
+    let home = |token: &ApiToken| token.namespace().unwrap_or_default();
+    let tokens = rooms.caches.tokens.filter(|token| token.spec.instance_ref.means(instance, &home(token)));
+    let suspended = |token: &ApiToken| {
+        let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
+        let account = bound.and_then(|bound| rooms.caches.accounts.get(&home(token), &bound.name));
+        account.is_some_and(|account| !account.spec.active)
+    };
+    let (idle, others): (Vec<_>, Vec<_>) = tokens.iter().map(|token| &**token).partition(|token| suspended(token));
+    let count = census::count(others, now);
+    TokenCount { total: count.total + idle.len() as i64, ..count }
 }
 
 fn observed<K: Object + Resource>(cache: &Cache<K>, namespace: &str, name: &str, uid: &str) -> Observed<K> {

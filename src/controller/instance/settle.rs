@@ -6,7 +6,10 @@ use super::{
     validate::InstanceTerms,
 };
 use crate::{
-    controller::kind::{Checked, Settled},
+    controller::{
+        census,
+        kind::{Checked, Settled},
+    },
     crd::{
         Conditions, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY},
@@ -36,7 +39,10 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
     let word = if ready { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
-    let wake = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
+    let retry = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
+    let said = old.tokens.map(|tokens| (tokens.clone(), tokens.at.0));
+    let (tokens, recount) = census::seldom(said, world.tokens.clone(), census::agree, world.now);
+    let wake = retry.into_iter().chain(recount).min();
     let notes = match conditions.changed(READY) && !reason.is_going() {
         true if ready => vec![Note::normal(word, message)],
         true => vec![Note::warning(word, message)],
@@ -48,6 +54,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         conditions: conditions.into_vec(),
         organization: Some(instance.organization().to_owned()),
         endpoints: standing,
+        tokens: Some(tokens),
     };
     Settled { status, notes, wake }
 }
