@@ -14,7 +14,11 @@ mod readings;
 mod report;
 mod side;
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use controlplane::{AuditEvent, ControlPlane};
@@ -73,7 +77,7 @@ async fn run(options: &Options) -> Outcome<bool> {
     let identities = plane.install_rights(root)?;
     let mut operator = Side::operator(&plane, &identities.operator).await?;
     let mut bare = Side::bare(&plane, &identities.operator, &operator).await?;
-    let since = plane.audit_from(0).1;
+    let (since, start) = (plane.audit_from(0).1, Instant::now());
 
     let memory = [operator.memory()?, bare.memory()?];
     let rounds = at_once(&plane, &mut operator, &mut bare, options).await?;
@@ -95,6 +99,7 @@ async fn run(options: &Options) -> Outcome<bool> {
         rounds,
         paced,
         grown,
+        took: start.elapsed(),
         audit: [of(&operator), of(&bare)],
     };
     print!("{report}");
