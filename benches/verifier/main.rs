@@ -11,7 +11,8 @@ use tokenry::{
     access::{Path, Request},
     token::{Digest, format},
     verifier::{
-        check::{Cause, check},
+        Cause,
+        check::check,
         index::{Index, Key},
     },
 };

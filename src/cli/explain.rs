@@ -7,7 +7,8 @@ use clap::Args;
 use crate::{
     outside::{Clock, SystemClock, connect},
     verifier::{
-        check::{Cause, Verdict},
+        Cause,
+        check::Verdict,
         explain::{Answer, Question, ask},
         index::Key,
     },

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use super::check::Cause;
+use super::Cause;
 use crate::crd::instance::CredentialPlace;
 
 /// The longest header value that is looked at, in bytes.

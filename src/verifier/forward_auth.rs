@@ -13,11 +13,7 @@ use axum::{
     routing::any,
 };
 
-use super::{
-    Asked, Judge, audit,
-    check::{Cause, Verdict},
-    index::Key,
-};
+use super::{Asked, Cause, Judge, audit, check::Verdict, index::Key};
 
 /// Every identity header. All of them are in every answer that lets a request in, empty where there is no value: through
 /// some proxies a header that is left out lets the caller's own pass.

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Asked,
-    check::{Cause, Verdict, check},
+    Asked, Cause,
+    check::{Verdict, check},
     credential::{self, Places},
     guard::MISSING,
     index::{Index, Key, TokenEntry},

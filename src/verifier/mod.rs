@@ -11,6 +11,7 @@
 
 mod asked;
 pub mod audit;
+mod cause;
 pub mod check;
 pub mod credential;
 pub mod explain;
@@ -22,6 +23,7 @@ mod judge;
 mod usage;
 
 pub use asked::Asked;
+pub use cause::Cause;
 use std::{io, sync::Arc};
 
 use kube::Client;
