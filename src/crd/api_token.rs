@@ -46,6 +46,7 @@ use crate::token::{
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
     printcolumn(name = "Role", type_ = "string", json_path = ".status.effective.role", priority = 1),
+    printcolumn(name = "Last used", type_ = "date", json_path = ".status.use[-1:].lastUsedAt", priority = 1),
     printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]

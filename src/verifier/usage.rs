@@ -13,10 +13,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::mpsc;
 
 use super::{Judge, index::Key};
-use crate::{crd::api_token::Use, outside::Writer};
+use crate::{crd::api_token::Use, outside::Writer, token::duration::after};
 
 /// Uses of one token that are not its first are written at most so often.
 const SELDOM: SignedDuration = SignedDuration::from_hours(1);
+/// A use that could not be written is news again after so long.
+const AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// Tokens whose use waits to be written, at most. One more is told of at its next use.
 const WAITING: usize = 1024;
 
@@ -53,6 +55,13 @@ impl Usage {
         }
     }
 
+    /// The use of `token` that was told of last could not be written: one that comes later is news again.
+    fn again(&self, token: &Key) {
+        if let Some((_, at)) = self.told.lock().expect("nobody panics here").get_mut(token) {
+            *at = after(*at, AGAIN - SELDOM);
+        }
+    }
+
     /// Forgets tokens that there are no more.
     fn retain(&self, stands: impl Fn(&Key) -> bool) {
         self.told.lock().expect("nobody panics here").retain(|key, _| stands(key));
@@ -81,9 +90,9 @@ pub async fn write(judge: Arc<Judge>, writer: Writer, mut news: mpsc::Receiver<N
             judge.usage().retain(|key| judge.look_at(key, |_| Some(())).is_some());
             continue;
         };
-        // What cannot be written now is written at a later use.
         let Key { namespace, name } = &token;
         if let Err(refusal) = writer.used(namespace, name, &used).await {
+            judge.usage().again(&token);
             tracing::debug!(%namespace, %name, %refusal, "the last use was not written");
         }
     }
@@ -135,6 +144,17 @@ mod tests {
         assert_eq!(last, Some(("late".into(), at(1))));
         usage.retain(|_| false);
         assert!(usage.told.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_news_again_after_a_minute() {
+        let (usage, mut news) = Usage::new();
+        usage.note(&key("x"), 1, at(0));
+        usage.again(&key("x"));
+        [59, 60, 61].iter().for_each(|&seconds| usage.note(&key("x"), 1, at(seconds)));
+        usage.again(&key("y"));
+        let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
+        assert_eq!(told, [at(0), at(60)]);
     }
 
     #[test]

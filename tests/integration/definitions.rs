@@ -781,8 +781,16 @@ async fn kubectl_shows_how_things_are() {
     let lines = shown(&world, &["apitok"]).await;
     assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ACCOUNT", "EXPIRES", "AGE"]);
     assert_eq!(lines[1][..5], ["ci", "True", "Active", "ci", expires.as_str().unwrap()]);
+    let used = ["2021-01-01T00:00:00Z", "2001-01-01T00:00:00Z"];
+    let used: Value =
+        (1..).zip(used).map(|(n, at)| json!({"generation": n, "firstUsedAt": at, "lastUsedAt": at})).collect();
+    let patch = Patch::Merge(json!({"status": {"use": used}}));
+    world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &patch).await.unwrap();
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
-    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "DISPLAY", "NAME"]);
+    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "LAST", "USED", "DISPLAY", "NAME"]);
+    let years = |word: &String| word.split_once('y')?.0.parse::<i64>().ok();
+    let years: Vec<_> = wide[1].iter().filter_map(years).collect();
+    assert!(matches!(years[..], [years] if years >= 25), "the last of them, as an age: {wide:?}");
     let selected = ["apitok", "--field-selector", "status.secretName=ci"];
     assert_eq!(listed(&world, &selected).await, ["apitoken.tokenry.dev/ci"]);
 
