@@ -41,14 +41,15 @@ async fn authorize(State(judge): State<Arc<Judge>>, uri: Uri, method: Method, he
 }
 
 /// The Instance that a path names, and the path with its query that a proxy has appended, if it has. Taken as it is written:
-/// no name has anything to decode, and what a caller wrote behind it may be no text at all.
+/// no name has anything to decode, and what a caller wrote behind it may be no text at all. The query alone is nothing
+/// appended: Caddy passes it on, and a caller can write any slash into it.
 fn target(uri: &Uri) -> (Key, Option<String>) {
-    let whole = uri.path_and_query().map_or("", |whole| whole.as_str());
-    let mut parts = whole.splitn(7, '/').skip(3);
+    let mut parts = uri.path().splitn(7, '/').skip(3);
     let mut next = || parts.next().unwrap_or_default();
     let instance = Key { namespace: next().to_owned(), name: next().to_owned() };
     let _authorize = next();
-    (instance, parts.next().map(|rest| format!("/{rest}")))
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    (instance, parts.next().map(|rest| format!("/{rest}{query}")))
 }
 
 fn answer(verdict: &Verdict) -> Response {
@@ -118,6 +119,12 @@ mod tests {
         assert_eq!(of("/v1/instances/a/eem/authorize/"), eem(Some("/")));
         assert_eq!(of("/v1/instances/a/eem/authorize//x?a=/b"), eem(Some("//x?a=/b")));
         assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), eem(Some("/x/%ff")));
+        assert_eq!(of("/v1/instances/a/eem/authorize/x?a=/b&c=?"), eem(Some("/x?a=/b&c=?")));
+        // A proxy passes on the caller's query, which appends nothing.
+        for query in ["?", "?a=b", "?a=/b", "?/b", "?a=/b/c?d/e"] {
+            let uri: Uri = format!("/v1/instances/a/eem/authorize{query}").parse().unwrap();
+            assert_eq!(target(&uri).1, None, "{query}");
+        }
     }
 
     #[test]

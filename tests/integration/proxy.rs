@@ -248,6 +248,9 @@ async fn what_a_token_may_do_is_judged_by_what_the_caller_asked_the_proxy_for() 
     assert_eq!(seen["x-tokenry-role"], ["viewer"]);
     let asked = setting.api.asked();
     assert_eq!(ask(Method::POST, "/orders", "acme", &[]).await.0, 403);
+    // A query is no path, whatever is in it.
+    assert_eq!(ask(Method::POST, "/orders?back=/orders", "acme", &[]).await.0, 403);
+    assert_eq!(ask(Method::POST, "/orders?/", "acme", &[]).await.0, 403);
     assert_eq!(ask(Method::GET, "/orders", "other", &[]).await.0, 403);
     for path in [
         "/console",
@@ -256,6 +259,8 @@ async fn what_a_token_may_do_is_judged_by_what_the_caller_asked_the_proxy_for() 
         "/orders/..%2fconsole",
         "/orders/%2e%2e%2fconsole",
         "/c%6fnsole;a=b/x",
+        "/console?back=/orders",
+        "/console/keys?/orders",
     ] {
         // What the proxy says of itself is not the caller's to say.
         let forged = [("x-forwarded-uri", "/orders"), ("x-forwarded-method", "GET")];
