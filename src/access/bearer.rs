@@ -44,6 +44,14 @@ impl Reach {
         }
     }
 
+    /// Whether a request could be within, that names this one or none: some servers read a name in whatever case it is written.
+    pub fn touches(&self, named: Option<&str>) -> bool {
+        match (self, named) {
+            (Self::All, _) | (_, None) => true,
+            (Self::Listed(names), Some(named)) => names.iter().any(|name| name.eq_ignore_ascii_case(named)),
+        }
+    }
+
     /// What is in both.
     pub fn and(&self, other: &Self) -> Self {
         match (self, other) {

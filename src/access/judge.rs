@@ -544,6 +544,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_denied_in_any_case_and_what_can_be_no_name_is_refused() {
+        let named = |segment: &str| ["GET".to_owned(), format!("/p/{segment}/x")];
+        let instance = json!({"api": {"authorization": "Roles", "projectFrom": {"pathSegment": 2}}});
+        let deny = json!([{"name": "d", "members": ["token:events/*"], "statements": [
+            {"effect": "Deny", "actions": ["*"], "projects": ["prod"]}, {"effect": "Allow", "role": "admin", "projects": ["prod", "test"]},
+        ]}]);
+        let cause = |segment: &str| {
+            let [method, path] = named(segment);
+            causes(&instance, &deny, &json!({}), &json!({}), (&*method, &*path))
+        };
+        assert_eq!(cause("test"), Cause::ByPolicy);
+        assert_eq!([cause("prod"), cause("PROD"), cause("Prod")], [Cause::Denied; 3]);
+        assert_eq!(cause("TEST"), Cause::NotPermitted, "a statement that permits is taken at its word");
+        for no_name in ["test,prod", "test prod", "-", "a*", "pr%C3%B6d"] {
+            assert_eq!(cause(no_name), Cause::ProjectMissing, "{no_name}");
+        }
+    }
+
+    #[test]
     fn an_owner_that_holds_a_role_in_one_organization_lends_it_there_only() {
         let instance = json!({
             "api": {"authorization": "Roles", "organizationFrom": {"pathSegment": 1}}, "ceiling": "Members",

@@ -69,7 +69,7 @@ impl Statement {
     /// Instance has no such role, one that denies means it and one that permits does not.
     pub fn means(&self, roles: &Roles, action: Option<&str>, project: Option<&str>) -> bool {
         let denies = self.effect == Effect::Deny;
-        let here = self.projects.covers(project) || (denies && project.is_none());
+        let here = if denies { self.projects.touches(project) } else { self.projects.covers(project) };
         here && match &self.subject {
             Subjects::Role(role) => roles.rank(role).map_or(denies, |rank| roles.actions(rank).include(action)),
             Subjects::Listed(actions) => actions.include(action),

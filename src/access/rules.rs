@@ -14,9 +14,9 @@ use crate::{
         Fault, Instance,
         fault::parsed,
         instance::{Authorization, Ceiling, OnOwnerRemoved},
-        permission::NamedBy,
+        permission::{NamedBy, ScopeNameForm},
         subject::{SubjectKind, TeamName, Who},
-        text::{Form, Text},
+        text::{Form, Text, is},
     },
     token::duration::after,
 };
@@ -33,6 +33,11 @@ pub enum Named<'a> {
 }
 
 impl<'a> Named<'a> {
+    /// What a text names. One that can be no name, such as a list of them, is not clear: an API may read the first.
+    fn of(text: &'a str) -> Self {
+        if is::<ScopeNameForm>(text) { Self::One(text) } else { Self::Unclear }
+    }
+
     /// What is named, where that is clear.
     pub fn one(self) -> Option<&'a str> {
         match self {
@@ -201,7 +206,7 @@ fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
     if let Some(number) = from.path_segment {
         let number = usize::try_from(number).unwrap_or_default();
         let segment = request.path.as_ref().and_then(|path| path.segment(number));
-        return segment.map_or(Named::Nothing, Named::One);
+        return segment.map_or(Named::Nothing, Named::of);
     }
     let Some(header) = &from.header else { return Named::Unclear };
     let mut values = request.headers.get_all(header.as_str()).iter();
@@ -209,7 +214,7 @@ fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
         (None, _) => Named::Nothing,
         (Some(value), None) => match value.to_str() {
             Ok("") => Named::Nothing,
-            Ok(text) => Named::One(text),
+            Ok(text) => Named::of(text),
             Err(_) => Named::Unclear,
         },
         (Some(_), Some(_)) => Named::Unclear,

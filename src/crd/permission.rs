@@ -201,11 +201,8 @@ fn are_segments(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::crd::subject::{PolicyMemberForm, SubjectForm, TeamNameForm};
+    use crate::crd::text::is;
     use proptest::{prelude::*, string::string_regex, test_runner::TestRunner};
-
-    fn is<F: Form>(text: &str) -> bool {
-        Text::<F>::from(text).checked().is_ok()
-    }
 
     /// Whatever the expression lets in, the code does.
     fn agree<F: Form>() {

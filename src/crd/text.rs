@@ -35,9 +35,13 @@ impl<F: Form> Text<F> {
     /// # Errors
     /// It is not of its form; the rule that it breaks.
     pub fn checked(&self) -> Result<&str, &'static str> {
-        let fits = !self.0.is_empty() && self.0.chars().nth(F::MAX).is_none();
-        if fits && F::holds(&self.0) { Ok(&self.0) } else { Err(F::RULE) }
+        if is::<F>(&self.0) { Ok(&self.0) } else { Err(F::RULE) }
     }
+}
+
+/// Whether a text is of a form.
+pub fn is<F: Form>(text: &str) -> bool {
+    !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::holds(text)
 }
 
 impl<F, T: Into<String>> From<T> for Text<F> {
