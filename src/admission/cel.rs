@@ -41,24 +41,27 @@ pub fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
     )
 }
 
-/// Who asks, and the owners before and after, and whether the requester may act for each.
+/// Who asks, and the owners before and after, and whether the requester may act for each. What a group owns, each of its members
+/// may change; but nobody hands anything to a group without a right, as that changes who answers for it.
+///
+/// A token that names no owner has that of its account, as far as the operator has said so in its status.
 pub fn owners() -> Vec<(String, String)> {
-    let mine = |owner: &str| {
-        format!(
-            "variables.{owner} == '' || variables.{owner} == variables.me || \
-            (variables.{owner}.startsWith('group:') && variables.{owner}.substring(6) in request.userInfo.?groups.orValue([]))"
-        )
-    };
-    let may_act = |owner: &str| {
-        let right = may("assign", "owners", "request.namespace", &format!("variables.{owner}"));
-        format!("({}) || {right}", mine(owner))
-    };
+    let mine = |owner: &str| format!("variables.{owner} == '' || variables.{owner} == variables.me");
+    let member = "(variables.holder.startsWith('group:') && \
+        variables.holder.substring(6) in request.userInfo.?groups.orValue([]))";
+    let right = |owner: &str| may("assign", "owners", "request.namespace", &format!("variables.{owner}"));
     named([
         ("me", ME.to_owned()),
         ("before", "oldObject == null ? '' : oldObject.spec.?owner.orValue('')".into()),
+        (
+            "holder",
+            "variables.before != '' || oldObject == null ? variables.before \
+             : oldObject.?status.?owner.?subject.orValue('')"
+                .into(),
+        ),
         ("owner", "object == null ? variables.before : object.spec.?owner.orValue('')".into()),
-        ("actsForBefore", may_act("before")),
-        ("actsForOwner", may_act("owner")),
+        ("actsForHolder", format!("{} || {member} || {}", mine("holder"), right("holder"))),
+        ("actsForOwner", format!("{} || {}", mine("owner"), right("owner"))),
     ])
 }
 

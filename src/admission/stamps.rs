@@ -49,7 +49,7 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
         annotated(groups, &format!("{}.orValue('')", annotation("oldObject", groups)))
     );
     let gone = format!(
-        "oldObject != null && !({same_owner}) && object.spec.?owner.orValue('') != variables.me && {}.hasValue() \
+        "!({same_owner}) && object.spec.?owner.orValue('') != variables.me && {}.hasValue() \
          ? [JSONPatch{{op: 'remove', path: '/metadata/annotations/' + jsonpatch.escapeKey('{groups}')}}] : []",
         annotation("object", groups)
     );

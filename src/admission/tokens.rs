@@ -2,6 +2,7 @@
 
 use super::{
     Policy, Rule,
+    accounts::{RESCOPED, ROLE_NAME, assigned},
     cel::{STAMP, changes, lacks, may, named, owners, relabelled, same_but},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
@@ -37,19 +38,19 @@ fn rights() -> Vec<(String, String)> {
     named([
         ("role", format!("object == null ? '' : {role}")),
         ("home", own.to_owned()),
-        ("roleName", "object == null ? '' : object.spec.instanceRef.name + ':' + variables.role".into()),
+        ("roleName", ROLE_NAME.into()),
+        ("account", format!("object == null ? '' : {account}")),
         (
             "mayAssign",
             format!(
-                "object == null || variables.role == '' || !{changed} || {}",
+                "object == null || !{changed} || (variables.role == '' && (variables.account != '' || !{RESCOPED})) || {}",
                 may("assign", "roles", instance, "variables.roleName")
             ),
         ),
-        ("account", format!("object == null ? '' : {account}")),
         (
             "mayUse",
             format!(
-                "object == null || variables.account == '' || !({} || ({wide})) || {}",
+                "object == null || variables.account == '' || !({} || ({wide}) || (variables.role == '' && {RESCOPED})) || {}",
                 changes(&["serviceAccountRef"]),
                 may("use", "serviceaccounts", "request.namespace", "variables.account")
             ),
@@ -65,9 +66,11 @@ fn rights() -> Vec<(String, String)> {
         ),
         (
             "custom",
-            "object != null && has(object.spec.secret) && (oldObject == null || object.spec.?secret != oldObject.spec.?secret) && \
-             (object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name || \
-             ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && size(object.spec.secret[k]) > 0))"
+            "object != null && has(object.spec.secret) && \
+             ((object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name && \
+             (oldObject == null || object.spec.secret.?name != oldObject.spec.?secret.?name)) || \
+             ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
+             oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))"
                 .into(),
         ),
         (
@@ -138,7 +141,7 @@ fn ownership() -> Vec<Rule> {
 /// What it may ask for.
 fn granted() -> Vec<Rule> {
     vec![
-        Rule::new("variables.mayAssign", lacks("spec.role", "assign", "roles", "variables.roleName", "variables.home")),
+        assigned(),
         Rule::new(
             all("audience", MAX_AUDIENCES),
             "'spec.audiences: ' + variables.me + ' may not assign roles.tokenry.dev/<audience>:' + \
@@ -192,7 +195,8 @@ fn kept() -> Vec<Rule> {
         ),
         Rule::new(
             format!(
-                "object == null || {stamp} == (oldObject == null ? '' : {old}) || \
+                "object == null || ({stamp} == (oldObject == null ? '' : {old}) && \
+                 (oldObject == null || {stamp} == '' || variables.owner == variables.before)) || \
                  ({stamp} == '' && variables.owner != variables.before) || \
                  (variables.owner == variables.me && {stamp} == variables.stamp)"
             ),

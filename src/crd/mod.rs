@@ -78,7 +78,9 @@ pub fn give(object: &mut impl Resource, owner: &impl Resource<DynamicType = ()>)
 
 /// Whether `object` belongs to the owner of this uid.
 pub fn belongs(object: &impl Resource, uid: &str) -> bool {
-    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
+    let ours = |version: &str| version.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let mut owners = object.meta().owner_references.iter().flatten();
+    owners.any(|owner| owner.uid == uid && owner.controller == Some(true) && ours(&owner.api_version))
 }
 
 /// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.

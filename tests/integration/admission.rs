@@ -295,13 +295,123 @@ async fn a_token_of_another_is_changed_and_deleted_by_who_may_only() {
     bob.may_on("assign", "owners", "user:alice").await;
     bob.change("ApiToken", "a", json!({"description": "ours"})).await.unwrap();
     bob.delete("ApiToken", "a").await.unwrap();
-    // A group of the requester's is as good as its own name; a team is known to nobody but the Instance.
+    // What a group owns each member may change; a team is known to nobody but the Instance.
+    alice.may_on("assign", "owners", "group:devs").await;
     alice.create("ApiToken", "g", token(json!({"owner": "group:devs"}))).await.unwrap();
     let told = format!(
         "this ApiToken is owned by group:devs: user:bob may not assign owners.tokenry.dev/group:devs in namespace {home}"
     );
     refused(bob.delete("ApiToken", "g").await, &told);
-    alice.delete("ApiToken", "g").await.unwrap();
+    let carol = judged.user("carol", &["devs"]).await;
+    carol.change("ApiToken", "g", json!({"description": "ours"})).await.unwrap();
+    carol.delete("ApiToken", "g").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_names_no_owner_is_that_of_the_owner_of_its_account() {
+    let judged = Judged::new("implied").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    let root = judged.user("root", &["system:masters"]).await;
+    root.create("ServiceAccount", "ci", token(json!({"owner": "user:alice"}))).await.unwrap();
+    root.create("ApiToken", "a", token(json!({"serviceAccountRef": {"name": "ci"}}))).await.unwrap();
+    // As where nothing stamps.
+    let unstamped = json!({"spec": {"owner": null}});
+    let world = &judged.world;
+    relabel(world, json!({"admission": "none"})).await;
+    let bare = async || {
+        world.api::<ApiToken>().patch("a", &PatchParams::default(), &Patch::Merge(&unstamped)).await.ok()?;
+        judged.token("a").await?.spec.owner.is_none().then_some(())
+    };
+    world.eventually("it names no owner", bare).await;
+    let told = async || judged.token("a").await?.status?.owner?.subject.filter(|subject| subject == "user:alice");
+    world.eventually("status says whose it is", told).await;
+    relabel(world, json!({"admission": "judged"})).await;
+    let bob = judged.user("bob", &[]).await;
+    let told = format!(
+        "this ApiToken is owned by user:alice: user:bob may not assign owners.tokenry.dev/user:alice in namespace {}",
+        bob.home()
+    );
+    world
+        .eventually("it is judged", async || bob.change("ApiToken", "a", json!({"description": "x"})).await.err())
+        .await;
+    refused(bob.change("ApiToken", "a", json!({"owner": "user:bob"})).await, &told);
+    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &told);
+    refused(bob.delete("ApiToken", "a").await, &told);
+    let alice = judged.user("alice", &[]).await;
+    alice.change("ApiToken", "a", json!({"description": "mine"})).await.unwrap();
+}
+
+/// Puts labels on the namespace.
+async fn relabel(world: &World, labels: Value) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    namespaces.patch(&world.namespace, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_without_a_role_is_widened_by_who_may_give_any() {
+    let judged = Judged::new("widened").await;
+    let (bob, root) = (judged.user("bob", &[]).await, judged.user("root", &["system:masters"]).await);
+    let scoped = |more: Value| {
+        let mut spec = token(json!({"owner": "user:bob", "organizations": {"listed": ["acme"]}, "projects": ["p"]}));
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let home = bob.home().to_owned();
+    root.create("ApiToken", "own", scoped(json!({}))).await.unwrap();
+    root.create("ApiToken", "shared", scoped(json!({"serviceAccountRef": {"name": "deployer"}}))).await.unwrap();
+    root.create("ServiceAccount", "account", scoped(json!({}))).await.unwrap();
+    let may_assign = format!(
+        "spec.organizations, spec.projects: user:bob may not assign roles.tokenry.dev/eem:* in namespace {home}"
+    );
+    let may_use = format!(
+        "spec.serviceAccountRef: user:bob may not use serviceaccounts.tokenry.dev/deployer in namespace {home}"
+    );
+    for wider in [
+        json!({"organizations": {"all": true, "listed": null}}),
+        json!({"organizations": null}),
+        json!({"projects": null}),
+        json!({"projects": ["p", "q"]}),
+    ] {
+        refused(bob.change("ApiToken", "own", wider.clone()).await, &may_assign);
+        refused(bob.change("ServiceAccount", "account", wider.clone()).await, &may_assign);
+        refused(bob.change("ApiToken", "shared", wider).await, &may_use);
+    }
+    bob.change("ApiToken", "own", json!({"description": "of no concern"})).await.unwrap();
+    bob.may_on("use", "serviceaccounts", "deployer").await;
+    bob.change("ApiToken", "shared", json!({"projects": null})).await.unwrap();
+    bob.may_on("assign", "roles", "eem:*").await;
+    bob.change("ApiToken", "own", json!({"organizations": null})).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_takes_an_account_by_making_a_token_its_owner() {
+    let judged = Judged::new("adopted").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    let (alice, root) = (judged.user("alice", &[]).await, judged.user("root", &["system:masters"]).await);
+    root.create("ServiceAccount", "ci", token(json!({"role": "admin"}))).await.unwrap();
+    let uid = alice.create("ApiToken", "ci", token(json!({}))).await.unwrap().metadata.uid.unwrap();
+    judged.world.await_reason("ci", "AccountForeign").await;
+    let owned = |version: &str| {
+        let owner = json!({"apiVersion": version, "kind": "ApiToken", "name": "ci", "uid": uid, "controller": true});
+        json!({"metadata": {"ownerReferences": [owner]}})
+    };
+    let told = format!(
+        "metadata.ownerReferences: user:alice may not use serviceaccounts.tokenry.dev/ci in namespace {}",
+        alice.home()
+    );
+    refused(alice.patch("ServiceAccount", "ci", owned("tokenry.dev/v1alpha1")).await, &told);
+    refused(alice.patch("ServiceAccount", "ci", owned("tokenry.dev/v9")).await, &told);
+    // What says so under another name is no owner for the operator.
+    alice.patch("ServiceAccount", "ci", owned("example.com/v1")).await.unwrap();
+    alice.change("ApiToken", "ci", json!({"description": "look again"})).await.unwrap();
+    let looked = async || {
+        let status = judged.token("ci").await?.status?;
+        (status.observed_generation == Some(2)).then_some(status)
+    };
+    let status = judged.world.eventually("it is looked at", looked).await;
+    assert_eq!((status.records.len(), status.account), (0, None));
+    judged.world.await_reason("ci", "AccountForeign").await;
 }
 
 #[tokio::test]
@@ -387,11 +497,21 @@ async fn a_secret_of_ones_choice_takes_the_right_to_create_secrets() {
         json!({"annotations": {"a": "b"}}),
         json!({"data": {"config": "{{ token }}"}}),
     ];
-    alice.create("ApiToken", "a", token(json!({"secret": {"delivery": "Once", "name": "a"}}))).await.unwrap();
+    let plain = json!({"delivery": "Once", "name": "a", "serviceBinding": {"type": "t"}});
+    alice.create("ApiToken", "a", token(json!({"secret": plain}))).await.unwrap();
     for secret in &chosen {
         refused(alice.create("ApiToken", "b", token(json!({"secret": secret}))).await, &told);
         refused(alice.change("ApiToken", "a", json!({"secret": secret})).await, &told);
     }
+    // What somebody else chose stays when she changes the rest, and she may take some of it away.
+    let root = judged.user("root", &["system:masters"]).await;
+    let by_root = json!({"name": "other", "labels": {"a": "b", "c": "d"}, "data": {"config": "{{ token }}"}});
+    root.create("ApiToken", "r", token(json!({"owner": "user:alice", "secret": by_root}))).await.unwrap();
+    alice.change("ApiToken", "r", json!({"secret": {"onRevoke": "Keep", "labels": {"c": null}}})).await.unwrap();
+    refused(alice.change("ApiToken", "r", json!({"secret": {"labels": {"a": "c"}}})).await, &told);
+    refused(alice.change("ApiToken", "r", json!({"secret": {"data": {"config": "{{ name }}"}}})).await, &told);
+    refused(alice.change("ApiToken", "r", json!({"secret": {"name": "third"}})).await, &told);
+    alice.change("ApiToken", "r", json!({"secret": null})).await.unwrap();
     alice.may(json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}])).await;
     for (index, secret) in chosen.iter().enumerate() {
         alice.create("ApiToken", &format!("c{index}"), token(json!({"secret": secret}))).await.unwrap();
@@ -527,6 +647,14 @@ async fn who_made_a_token_and_the_groups_of_its_owner_are_stamped_and_kept() {
     assert_eq!(erased["tokenry.dev/created-by"], "user:alice");
     let erased = forge(&root, "owner-groups", json!(null)).await.unwrap().metadata.annotations.unwrap();
     assert!(erased["tokenry.dev/owner-groups"].ends_with("\ndevs\nops\nsystem:authenticated"));
+    // Who restores it for her restores it without her groups.
+    let mut backup = alice.api("ApiToken").get("a").await.unwrap();
+    backup.metadata.resource_version = None;
+    alice.delete("ApiToken", "a").await.unwrap();
+    let restored = root.api("ApiToken").create(&PostParams::default(), &backup).await.unwrap();
+    let annotations = restored.metadata.annotations.unwrap();
+    assert_eq!((&*annotations["tokenry.dev/created-by"], annotations.len()), ("user:root", 1));
+    assert_eq!(restored.data["spec"]["owner"], "user:alice");
     let account = judged.user("system:serviceaccount:ci:builder", &["system:serviceaccounts"]).await;
     let made = account.create("ApiToken", "b", token(json!({}))).await.unwrap();
     assert_eq!(made.data["spec"]["owner"], "serviceaccount:ci/builder");

@@ -294,18 +294,21 @@ fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
             assert!(file.ends_with("byo-values.yaml") && grants.all().is_empty(), "{file}");
             continue;
         }
-        let [(edit, may_edit), (view, may_view)] = roles.into_iter().collect::<Vec<_>>()[..] else { panic!("{file}") };
-        assert!(edit.ends_with("-edit") && view.ends_with("-view"), "{file}: {edit}, {view}");
-        for rights in [may_edit, may_view] {
-            let granted: BTreeSet<_> = rights.iter().map(|right| (&*right.group, &*right.resource)).collect();
-            assert_eq!(granted, kinds, "{file}");
-        }
+        let roles: Vec<_> = roles.into_iter().collect();
+        let names: Vec<_> = roles.iter().map(|(name, _)| *name).collect();
+        let [admin, edit, view] = names[..] else { panic!("{file}: {names:?}") };
+        assert!(admin.ends_with("-admin") && edit.ends_with("-edit") && view.ends_with("-view"), "{file}: {names:?}");
+        let granted = roles
+            .iter()
+            .map(|(_, rights)| rights.iter().map(|right| (&*right.group, &*right.resource)).collect::<BTreeSet<_>>());
+        let instances = BTreeSet::from([("tokenry.dev", "instances")]);
+        assert!(granted.eq([instances.clone(), &kinds - &instances, kinds.clone()]), "{file}");
         let aggregated = of_kind(&objects, "ClusterRole").into_iter().filter(|role| {
             let labels = role["metadata"]["labels"].as_object().unwrap();
             labels.keys().any(|label| label.starts_with("rbac.authorization.k8s.io/aggregate-to-"))
         });
         let aggregated: Vec<_> = aggregated.map(name).collect();
-        let wanted = if file.ends_with("scoped-values.yaml") { vec![] } else { vec![view, edit] };
+        let wanted = if file.ends_with("scoped-values.yaml") { vec![] } else { vec![view, edit, admin] };
         assert_eq!(aggregated, wanted, "{file}");
     }
 }
@@ -340,9 +343,10 @@ async fn answer(client: &Client, request: http::Request<Vec<u8>>) -> StatusCode 
 async fn a_user_can_do_what_the_role_says_and_nothing_else() {
     let world = World::new("roles").await;
     let view = (world.acting_by("tokenry-view"), ["get", "list", "watch"].as_slice());
-    let edit =
-        (world.acting_by("tokenry-edit"), ["create", "update", "patch", "delete", "deletecollection"].as_slice());
+    let all = ["create", "update", "patch", "delete", "deletecollection"].as_slice();
+    let (edit, admin) = ((world.acting_by("tokenry-edit"), all), (world.acting_by("tokenry-admin"), all));
     for (kind, resource) in KINDS {
+        let (edit, other) = if kind == "Instance" { (&admin, &edit) } else { (&edit, &admin) };
         let path = format!("/apis/tokenry.dev/v1alpha1/namespaces/{}/{resource}", world.namespace);
         let mut spec = if kind == "Instance" { json!({}) } else { json!({"instanceRef": {"name": "eem"}}) };
         if kind == "AccessPolicy" {
@@ -361,11 +365,14 @@ async fn a_user_can_do_what_the_role_says_and_nothing_else() {
         };
         for verb in ["create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"] {
             // Who may not comes first and finds things as who may.
-            let mut users = [&view, &edit];
+            let mut users = [&view, edit];
             users.sort_by_key(|(_, verbs)| verbs.contains(&verb));
             for (client, verbs) in users {
                 tried(verb, "", verbs.contains(&verb), client).await;
             }
+        }
+        for verb in all {
+            tried(verb, "", false, &other.0).await;
         }
         for verb in ["get", "update", "patch"] {
             tried(verb, "status", false, &view.0).await;
@@ -392,12 +399,16 @@ async fn a_user_who_may_edit_a_namespace_may_make_tokens_and_write_no_status() {
     for kind in KINDS.map(|(_, resource)| format!("{resource}.tokenry.dev")) {
         assert!(may(OPERATOR, "patch", &kind, "status"), "the operator may");
         // The roles of the cluster take in those of the chart some moments later.
-        for (user, verb) in [("view", "list"), ("edit", "create"), ("admin", "delete")] {
+        let is_instance = kind.starts_with("instances.");
+        // Who may write an Instance says who may do what.
+        let writer = if is_instance { "admin" } else { "edit" };
+        for (user, verb) in [("view", "list"), (writer, "create"), ("admin", "delete")] {
             let what = format!("{user} may {verb} {kind}");
             world.eventually(&what, async || may(user, verb, &kind, "").then_some(())).await;
         }
         for verb in ["create", "update", "patch", "delete"] {
             assert!(!may("view", verb, &kind, ""), "{verb} {kind}");
+            assert_eq!(may("edit", verb, &kind, ""), !is_instance, "{verb} {kind}");
         }
         for user in ["view", "edit", "admin"] {
             for verb in ["update", "patch"] {
