@@ -93,7 +93,7 @@ const WATCH: u32 = 60;
 pub enum Heard<K> {
     /// An event about objects that can be read. What cannot be read is on no list.
     Event(Event<K>),
-    /// An object was made or changed, and cannot be read: only that it is there, by namespace and name.
+    /// An object is there, made or changed or on a list, and cannot be read: by namespace and name.
     Unreadable(String, String),
     /// An object that cannot be read was deleted.
     Gone(String, String),
@@ -103,7 +103,7 @@ pub enum Heard<K> {
 fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Heard<K>> + Send {
     kube::runtime::watcher(api, config.timeout(WATCH)).backoff(Patience::default()).filter_map(|event| {
         future::ready(match event {
-            Ok(event) => read(event),
+            Ok(event) => Some(read(event)),
             Err(error) => {
                 say::<K>(&error);
                 None
@@ -113,7 +113,7 @@ fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stre
 }
 
 /// The event, as far as its object can be read.
-fn read<K: Object>(event: Event<Readable<K>>) -> Option<Heard<K>> {
+fn read<K: Object>(event: Event<Readable<K>>) -> Heard<K> {
     let heard = |read: Readable<K>, event: fn(K) -> Event<K>, unreadable: fn(String, String) -> Heard<K>| {
         let meta = read.meta();
         let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
@@ -122,16 +122,13 @@ fn read<K: Object>(event: Event<Readable<K>>) -> Option<Heard<K>> {
             unreadable(namespace, name)
         })
     };
-    Some(match event {
+    match event {
         Event::Apply(read) => heard(read, Event::Apply, Heard::Unreadable),
         Event::Delete(read) => heard(read, Event::Delete, Heard::Gone),
-        Event::InitApply(read) => match heard(read, Event::InitApply, Heard::Unreadable) {
-            Heard::Unreadable(..) => return None,
-            heard => heard,
-        },
+        Event::InitApply(read) => heard(read, Event::InitApply, Heard::Unreadable),
         Event::Init => Heard::Event(Event::Init),
         Event::InitDone => Heard::Event(Event::InitDone),
-    })
+    }
 }
 
 /// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`]: an API server that comes back is noticed

@@ -320,7 +320,7 @@ mod tests {
         let other = Key { namespace: "a".into(), name: "other".into() };
         assert_eq!(verdict(&index, &other, &value()).cause, Cause::OtherInstance);
         let mut gone = world();
-        gone.reset::<Instance>(Vec::new());
+        gone.forget::<Instance>(eem());
         assert_eq!(cause(&gone, &value()), Cause::InstanceMissing);
         let mut narrowed = world();
         let policy =

@@ -1,6 +1,8 @@
 //! Why a token may or may not make a request: the verifier's own judgement, over objects that were read just now.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the reader")]
 
+use std::collections::BTreeSet;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -59,7 +61,7 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     }
     let policies = reader.all::<AccessPolicy>(&key.namespace).await;
     let policies = policies.map_err(|refusal| told::<AccessPolicy>(&key.namespace, "*", &refusal))?;
-    index.reset(policies);
+    index.reset(policies, &BTreeSet::new());
     let namespace = reader.namespace(home).await.map_err(|refusal| format!("Namespace {home}: {refusal}"))?;
     namespace.into_iter().for_each(|namespace| _ = index.apply(namespace));
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;

@@ -1,7 +1,7 @@
 //! Brings what the watches hear into the index.
 #![allow(clippy::disallowed_types, reason = "hands the client to the watches")]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{Stream, StreamExt, pin_mut};
 use kube::{Client, runtime::watcher::Event};
@@ -26,14 +26,15 @@ pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tas
 
 async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, judge: Arc<Judge>) {
     pin_mut!(events);
-    let mut listed = Vec::new();
+    let (mut listed, mut doubted) = (Vec::new(), BTreeSet::new());
     let mut synced = false;
     while let Some(heard) = events.next().await {
         let event = match heard {
             Heard::Event(event) => event,
             Heard::Unreadable(namespace, name) => {
                 let key = Key { namespace, name };
-                judge.learn(|index| index.doubt::<K>(key));
+                judge.learn(|index| index.doubt::<K>(key.clone()));
+                doubted.insert(key);
                 continue;
             }
             Heard::Gone(namespace, name) => {
@@ -45,10 +46,13 @@ async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, ju
         match event {
             Event::Apply(object) => judge.learn(|index| index.apply(object)),
             Event::Delete(object) => judge.learn(|index| index.delete(&object)),
-            Event::Init => listed.clear(),
+            Event::Init => {
+                listed.clear();
+                doubted.clear();
+            }
             Event::InitApply(object) => listed.push(object),
             Event::InitDone => {
-                judge.learn(|index| index.reset(std::mem::take(&mut listed)));
+                judge.learn(|index| index.reset(std::mem::take(&mut listed), &doubted));
                 if !std::mem::replace(&mut synced, true) {
                     judge.synced();
                 }

@@ -188,9 +188,13 @@ impl Index {
         }
     }
 
-    /// Replaces all objects of a kind: what is not among them was deleted unheard.
-    pub fn reset<K: Indexed>(&mut self, objects: Vec<K>) -> bool {
-        let standing: BTreeSet<Key> = objects.iter().map(Key::of).collect();
+    /// Replaces all objects of a kind: what is not among them was deleted unheard. Of those `doubted`, which are there and cannot
+    /// be read, what does more than to permit stands as it was known.
+    pub fn reset<K: Indexed>(&mut self, objects: Vec<K>, doubted: &BTreeSet<Key>) -> bool {
+        let mut standing: BTreeSet<Key> = objects.iter().map(Key::of).collect();
+        if !K::GRANTS {
+            standing.extend(doubted.iter().cloned());
+        }
         let gone: Vec<Key> = K::shelf(self).keys().filter(|key| !standing.contains(key)).cloned().collect();
         let forgot = gone.into_iter().fold(false, |changed, key| self.put(key, None, K::shelf, K::changed) | changed);
         objects.into_iter().fold(forgot, |changed, object| self.apply(object) | changed)
@@ -414,10 +418,10 @@ mod tests {
     fn a_reset_forgets_what_was_deleted_unheard() {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
-        assert!(index.reset(vec![token("y", &["two"])]));
+        assert!(index.reset(vec![token("y", &["two"])], &BTreeSet::new()));
         assert!(names(&index, "one").is_empty());
         assert_eq!(names(&index, "two"), ["y"]);
-        assert!(!index.reset(vec![token("y", &["two"])]));
+        assert!(!index.reset(vec![token("y", &["two"])], &BTreeSet::new()));
     }
 
     #[test]
@@ -432,6 +436,10 @@ mod tests {
         let (key, instance) = (Key::of(&policy), Key { namespace: "a".into(), name: "eem".into() });
         index.apply(policy);
         assert!(!index.doubt::<AccessPolicy>(key.clone()) && index.policies(&instance).count() == 1);
+        let doubted = BTreeSet::from([key.clone(), Key::of(&token("x", &[]))]);
+        index.apply(token("x", &["one"]));
+        assert!(!index.reset::<AccessPolicy>(Vec::new(), &doubted) && index.policies(&instance).count() == 1);
+        assert!(index.reset::<ApiToken>(Vec::new(), &doubted), "what permits does not stand");
         assert!(index.forget::<AccessPolicy>(key) && index.policies(&instance).count() == 0);
     }
 
