@@ -100,6 +100,7 @@ fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc
         accounts: Arc::new(Joint::new(reader.clone())),
         reader,
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
+        mints: token::Mints::default(),
         events,
         clock,
         metrics,

@@ -74,8 +74,14 @@ impl Reach {
 pub struct Bearer {
     /// The token: `namespace/name`.
     pub token: String,
+    /// Its uid: a policy that permits by its name means this one alone.
+    pub token_uid: String,
     /// Its account: `namespace/name`.
     pub account: String,
+    /// The uid of the account.
+    pub account_uid: String,
+    /// Whether the account is its own, made because it names none: then it can only narrow what the token says.
+    pub own_account: bool,
     /// Who answers for it: the token's owner, or the account's where it names none.
     pub owner: Option<String>,
     /// The groups that the API server said the owner is in.
@@ -84,7 +90,7 @@ pub struct Bearer {
     pub fresh: bool,
     /// The role of the account.
     pub account_role: Option<String>,
-    /// The role that the token has at most. Nothing: the account's.
+    /// The role that the token has at most. Nothing: the account's, where it names one; else none.
     pub token_role: Option<String>,
     /// The organizations of both.
     pub organizations: Reach,
@@ -106,7 +112,10 @@ impl Bearer {
         let projects = asked.1.and(&Reach::projects(&held.projects));
         Self {
             token: full(&token.metadata),
+            token_uid: token.metadata.uid.clone().unwrap_or_default(),
             account: full(&account.metadata),
+            account_uid: account.metadata.uid.clone().unwrap_or_default(),
+            own_account: spec.service_account_ref.is_none(),
             owner: spec.owner.as_ref().or(held.owner.as_ref()).map(ToString::to_string),
             groups: groups(token),
             fresh: true,
@@ -132,10 +141,36 @@ pub fn stamp(token: &ApiToken) -> Option<&str> {
 /// The lines of the stamp: the version, then each group.
 fn stamped(token: &ApiToken) -> impl Iterator<Item = &str> {
     let stamp = token.metadata.annotations.as_ref().and_then(|all| all.get(name::OWNER_GROUPS));
-    stamp.into_iter().flat_map(|stamp| stamp.lines())
+    // By what they were joined by and nothing else: a line could end in "\r\n", and a group in "\r".
+    stamp.into_iter().flat_map(|stamp| stamp.split('\n'))
 }
 
 /// The groups that the API server said the owner of a token is in.
 pub fn groups(token: &ApiToken) -> Vec<String> {
     stamped(token).skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_what_stands_between_two_line_feeds_and_nothing_is_taken_off_it() {
+        let mut token: ApiToken = serde_json::from_value(serde_json::json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "a"},
+            "spec": {"instanceRef": {"name": "eem"}},
+        }))
+        .unwrap();
+        let mut of = |stamp: &str| {
+            token.metadata.annotations = Some([(name::OWNER_GROUPS.into(), stamp.into())].into());
+            (stamp_of(&token), groups(&token))
+        };
+        assert_eq!(of("7\nadmins\r\nDomain Users"), ("7".into(), vec!["admins\r".into(), "Domain Users".into()]));
+        assert_eq!(of("7"), ("7".into(), vec![]));
+        assert_eq!(of("7\n"), ("7".into(), vec![]));
+    }
+
+    fn stamp_of(token: &ApiToken) -> String {
+        stamp(token).unwrap().to_owned()
+    }
 }

@@ -35,10 +35,9 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
         held.iter().fold(Reach::Listed(Default::default()), |all, held| all.or(&held.organizations))
     });
     let organizations = bearer.organizations.and(&owners);
-    let names = [false, true].map(|denying| rules.names(bearer, denying));
-    let bars = |policy: &&&Policy, effect| {
-        policy.is_about(&names[usize::from(effect == Effect::Deny)]) && policy.statements(effect).next().is_some()
-    };
+    let names = rules.names(bearer);
+    let bars =
+        |policy: &&&Policy, effect| policy.is_about(&names, effect) && policy.statements(effect).next().is_some();
     let denied = policies.iter().any(|policy| bars(&policy, Effect::Deny));
     let limits = [
         (role != asked || organizations != bearer.organizations, LimitedBy::Owner),

@@ -2,7 +2,7 @@
 
 use super::{
     bearer::{Bearer, Reach},
-    policy::Policy,
+    policy::{Names, Policy},
     roles::{Holding, Rank, Standing},
     rules::{Named, Request, Rules},
 };
@@ -17,6 +17,8 @@ pub enum Cause {
     Excluded,
     /// The token names no owner, and its Instance's ceiling is what the owner holds.
     OwnerMissing,
+    /// The owner holds something by its groups alone, and these were stamped too long ago.
+    OwnerStale,
     /// The owner holds nothing in the Instance that may own tokens.
     OwnerRemoved,
     /// It names more than one organization, or none where one is needed.
@@ -48,6 +50,7 @@ impl Cause {
             Self::PathRefused => "PathRefused",
             Self::Excluded => "Excluded",
             Self::OwnerMissing => "OwnerMissing",
+            Self::OwnerStale => "OwnerStale",
             Self::OwnerRemoved => "OwnerRemoved",
             Self::OrganizationMissing => "OrganizationMissing",
             Self::OrganizationOutside => "OrganizationOutside",
@@ -68,6 +71,10 @@ impl Cause {
             Self::PathRefused => "the path of the request is not known or ambiguous: no encoded slash, ; or segment ..",
             Self::Excluded => "no token may make this request",
             Self::OwnerMissing => "the token has no owner",
+            Self::OwnerStale => {
+                "the groups of the token's owner were stamped too long ago; the owner has to change the token, for example its \
+                 annotation tokenry.dev/confirmed"
+            }
             Self::OwnerRemoved => "the owner of the token holds no role here",
             Self::OrganizationMissing => "the request has to name one organization",
             Self::OrganizationOutside => "the token may not act for this organization",
@@ -142,11 +149,7 @@ pub fn judge(
         project: rules.project(request),
         action: rules.action(request.method, request.path.as_ref()),
         standing: rules.standing(bearer),
-        names: if policies.is_empty() {
-            [Vec::new(), Vec::new()]
-        } else {
-            [false, true].map(|denying| rules.names(bearer, denying))
-        },
+        names: if policies.is_empty() { Names::default() } else { rules.names(bearer) },
     };
     let (cause, message) = case.decide(request, trail);
     let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
@@ -162,8 +165,8 @@ struct Case<'a> {
     project: Named<'a>,
     action: Option<&'a str>,
     standing: Standing,
-    /// The names by which a policy that permits means the bearer, and by which one that denies does.
-    names: [Vec<String>; 2],
+    /// The names by which a policy means the bearer.
+    names: Names,
 }
 
 impl Case<'_> {
@@ -194,6 +197,15 @@ impl Case<'_> {
                     self.token(false, "names no owner, and the Instance's ceiling is what the owner holds".into())
                 });
                 Some(Cause::OwnerMissing)
+            }
+            Standing::Holds(held) if held.is_empty() && self.rules.is_stale(self.bearer) => {
+                trail.add(|| {
+                    self.token(
+                        false,
+                        format!("owner {owner} holds roles by groups alone, which were stamped too long ago"),
+                    )
+                });
+                Some(Cause::OwnerStale)
             }
             Standing::Holds(held) if held.is_empty() => {
                 trail.add(|| {
@@ -286,7 +298,7 @@ impl Case<'_> {
     }
 
     fn is_member(&self, policy: &Policy, effect: Effect) -> bool {
-        policy.is_about(&self.names[usize::from(effect == Effect::Deny)]) && policy.statements(effect).next().is_some()
+        policy.is_about(&self.names, effect) && policy.statements(effect).next().is_some()
     }
 
     /// What the owner holds in the organization of the request; nothing where the Instance does not ask.
@@ -318,10 +330,12 @@ impl Case<'_> {
     }
 }
 
-/// The role that token and account ask for: the lesser of the two. A role that the Instance does not have is none.
+/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or none. A role that the Instance does not have is none.
 pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
     let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
     match &bearer.token_role {
+        // Its own account follows it, sooner or later: it never gives what the token does not say.
+        None if bearer.own_account => None,
         None => Some(account),
         Some(role) => Some(rules.roles.rank(role)?.min(account)),
     }
@@ -481,6 +495,89 @@ mod tests {
             Cause::ByPolicy,
             "the tokens that a user owns"
         );
+    }
+
+    #[test]
+    fn a_token_that_names_no_account_has_its_own_role_or_none() {
+        let own = |role: Value| json!({"serviceAccountRef": null, "role": role});
+        let (admin, none) = (json!({"role": "admin"}), json!({}));
+        let cause = |token: &Value, account: &Value| causes(&roles(), &json!([]), token, account, ("DELETE", "/x"));
+        assert_eq!(cause(&own(json!("admin")), &admin), Cause::ByRole);
+        assert_eq!(cause(&own(json!("viewer")), &admin), Cause::NotPermitted, "demoted, before its account follows");
+        assert_eq!(cause(&own(Value::Null), &admin), Cause::NoPermissions, "its account's role is not its own");
+        assert_eq!(cause(&own(json!("admin")), &json!({"role": "viewer"})), Cause::NotPermitted, "it can be narrowed");
+        assert_eq!(cause(&none, &admin), Cause::ByRole, "one that names an account has its role");
+    }
+
+    #[test]
+    fn who_bears_the_name_of_a_member_gets_nothing_by_it_unless_it_is_the_one_that_is_meant() {
+        let of = |effect: &str, status: Value| {
+            let spec = json!({"instanceRef": {"name": "eem"}, "members": ["token:events/ci"], "statements": [{"effect": effect, "actions": ["*"]}]});
+            let metadata = json!({"name": "p", "namespace": "events", "generation": 2});
+            let policy = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec, "status": status});
+            let policy = Policy::of(&serde_json::from_value(policy).unwrap());
+            let world = world(&roles(), &json!([]), &json!({"role": "viewer"}), &json!({"role": "viewer"}));
+            let headers = http::HeaderMap::new();
+            let request = Request { method: "DELETE", path: Path::parse("/x").ok(), headers: &headers };
+            judge(&world.rules, &[&policy], &world.bearer, &request, &mut ()).cause
+        };
+        let meant =
+            |uid: &str| json!({"observedGeneration": 2, "members": [{"member": "token:events/ci", "uid": uid}]});
+        assert_eq!(of("Allow", meant("token-uid")), Cause::ByPolicy);
+        assert_eq!(of("Allow", meant("earlier")), Cause::NotPermitted, "another bore the name when it was written");
+        assert_eq!(of("Allow", json!({"observedGeneration": 2, "members": []})), Cause::NotPermitted);
+        assert_eq!(of("Allow", Value::Null), Cause::NotPermitted, "the operator has not said yet whom it means");
+        assert_eq!(of("Allow", json!({"observedGeneration": 2})), Cause::ByPolicy, "an operator of an earlier release");
+        assert_eq!(of("Allow", json!({"observedGeneration": 1})), Cause::NotPermitted, "written again since");
+        for status in [meant("earlier"), Value::Null, json!({"observedGeneration": 2, "members": []})] {
+            assert_eq!(of("Deny", status), Cause::Denied, "a name is a name where it denies");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_being_deleted_permits_nothing_and_denies() {
+        let of = |effect: &str| {
+            let spec = json!({"instanceRef": {"name": "eem"}, "members": ["account:events/*"], "statements": [{"effect": effect, "actions": ["*"]}]});
+            let metadata = json!({"name": "p", "namespace": "events", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+            let policy = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec});
+            let policy = Policy::of(&serde_json::from_value(policy).unwrap());
+            let world = world(&roles(), &json!([]), &json!({}), &json!({"role": "viewer"}));
+            let headers = http::HeaderMap::new();
+            let request = |method| Request { method, path: Path::parse("/x").ok(), headers: &headers };
+            ["DELETE", "GET"]
+                .map(|method| judge(&world.rules, &[&policy], &world.bearer, &request(method), &mut ()).cause)
+        };
+        assert_eq!(of("Allow"), [Cause::NotPermitted, Cause::ByRole]);
+        assert_eq!(of("Deny"), [Cause::Denied, Cause::Denied]);
+    }
+
+    #[test]
+    fn every_user_means_the_tokens_that_a_user_owns() {
+        let policy =
+            json!([{"name": "p", "members": ["user:*"], "statements": [{"effect": "Allow", "actions": ["*"]}]}]);
+        let cause = |owner: Value| causes(&roles(), &policy, &json!({"owner": owner}), &json!({}), ("GET", "/x"));
+        assert_eq!(cause(json!("user:José Núñez")), Cause::ByPolicy);
+        for other in [json!("group:ops"), json!("serviceaccount:a/b"), json!("team:t"), Value::Null] {
+            assert_eq!(cause(other.clone()), Cause::NoPermissions, "{other}");
+        }
+    }
+
+    #[test]
+    fn groups_that_are_stale_are_not_blamed_on_the_mapping() {
+        let members = json!([{"subject": "group:ops", "role": "viewer"}]);
+        let instance = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": members});
+        let cause = |fresh, groups: &[&str]| {
+            let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "viewer"}));
+            world.bearer.fresh = fresh;
+            world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect();
+            let headers = http::HeaderMap::new();
+            let request = Request { method: "GET", path: Path::parse("/x").ok(), headers: &headers };
+            judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
+        };
+        assert_eq!(cause(true, &["ops"]), Cause::ByRole);
+        assert_eq!(cause(false, &["ops"]), Cause::OwnerStale);
+        assert_eq!(cause(false, &["others"]), Cause::OwnerRemoved, "they would lend nothing, were they fresh");
+        assert!(Cause::OwnerStale.hint().contains("tokenry.dev/confirmed"));
     }
 
     #[test]

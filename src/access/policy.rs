@@ -11,6 +11,9 @@ pub struct Policy {
     /// Its name.
     pub name: String,
     members: HashSet<String>,
+    /// Each listed name of a token or account that it permits something to, and the uid that it means by that. Nothing where an
+    /// older operator has not said yet: then a name is a name.
+    bound: Option<HashSet<(String, String)>>,
     statements: Vec<Statement>,
 }
 
@@ -31,7 +34,7 @@ enum Subjects {
 }
 
 impl Policy {
-    /// Reads a policy.
+    /// Reads a policy. One that is being deleted permits nothing any more, and denies until it is gone.
     pub fn of(policy: &AccessPolicy) -> Self {
         let statement = |given: &crate::crd::access_policy::Statement| Statement {
             effect: given.effect,
@@ -41,16 +44,39 @@ impl Policy {
             },
             projects: Reach::projects(&given.projects),
         };
+        let going = policy.metadata.deletion_timestamp.is_some();
         Self {
             name: policy.metadata.name.clone().unwrap_or_default(),
             members: policy.spec.members.iter().map(ToString::to_string).collect(),
-            statements: policy.spec.statements.iter().map(statement).collect(),
+            bound: bound(policy),
+            statements: policy
+                .spec
+                .statements
+                .iter()
+                .map(statement)
+                .filter(|said| !going || said.effect == Effect::Deny)
+                .collect(),
         }
     }
 
-    /// Whether it is about somebody of these names.
-    pub(super) fn is_about(&self, names: &[String]) -> bool {
-        names.iter().any(|name| self.members.contains(name))
+    /// Whether a statement of this effect is about the bearer of these names.
+    ///
+    /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an account,
+    /// the one that bore it when the policy was written, or the first that bore it afterwards.
+    pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
+        let listed = |names: &[String]| names.iter().any(|name| self.members.contains(name));
+        match (effect, &self.bound) {
+            (Effect::Deny, _) => {
+                listed(&names.denying) || names.objects.iter().any(|(name, _)| self.members.contains(name))
+            }
+            (Effect::Allow, None) => {
+                listed(&names.permitting) || names.objects.iter().any(|(name, _)| self.members.contains(name))
+            }
+            (Effect::Allow, Some(bound)) => {
+                listed(&names.permitting)
+                    || names.objects.iter().any(|object| self.members.contains(&object.0) && bound.contains(object))
+            }
+        }
     }
 
     /// Its members, taken apart, in no order; what is no subject means nobody.
@@ -64,6 +90,29 @@ impl Policy {
     }
 }
 
+/// The names by which a policy can mean a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Those of the token itself and of its account, each with its uid.
+    pub objects: [(String, String); 2],
+    /// All others by which a statement that permits means it.
+    pub permitting: Vec<String>,
+    /// All others by which a statement that denies means it.
+    pub denying: Vec<String>,
+}
+
+/// What the operator has said of the listed names. A policy of which nothing is said yet binds none; a status of before names
+/// were bound, about this very spec, is an older operator's.
+fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
+    let status = policy.status.as_ref();
+    let Some(members) = status.and_then(|status| status.members.as_ref()) else {
+        let observed = status.and_then(|status| status.observed_generation);
+        let older = observed.is_some() && observed == policy.metadata.generation;
+        return if older { None } else { Some(HashSet::new()) };
+    };
+    Some(members.iter().map(|bound| (bound.member.clone(), bound.uid.clone())).collect())
+}
+
 impl Statement {
     /// Whether a request for `action` in `project` is meant. Where it is not known, as the request names no project or the
     /// Instance has no such role, one that denies means it and one that permits does not.
@@ -74,6 +123,15 @@ impl Statement {
             Subjects::Role(role) => roles.rank(role).map_or(denies, |rank| roles.actions(rank).include(action)),
             Subjects::Listed(actions) => actions.include(action),
         }
+    }
+
+    /// Whether it is about every request there is.
+    pub fn covers_all(&self, roles: &Roles) -> bool {
+        let all = match &self.subject {
+            Subjects::Role(role) => roles.rank(role).map(|rank| roles.actions(rank).include(None)),
+            Subjects::Listed(actions) => Some(actions.include(None)),
+        };
+        self.projects == Reach::All && all == Some(true)
     }
 
     /// The patterns of what it permits, as far as the roles are known.

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Cause, Path, Policy, Request, Rules, Ruling, judge};
+use super::{Bearer, Cause, Path, Policy, Request, Rules, Ruling, judge, opening};
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
 
 /// An Instance, policies, a token and its account.
@@ -14,7 +14,11 @@ pub struct World {
     pub bearer: Bearer,
 }
 
-/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`.
+/// The uid of the token, and that of the account.
+const UIDS: [&str; 2] = ["token-uid", "account-uid"];
+
+/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`, which every
+/// policy that lists them has bound. The token names the account, unless its spec says `serviceAccountRef: null`.
 pub fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> World {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "events"});
@@ -26,12 +30,20 @@ pub fn world(instance: &Value, policies: &Value, token: &Value, account: &Value)
         spec
     };
     let instance: Instance = serde_json::from_value(object("Instance", "eem", instance.clone())).unwrap();
-    let token: ApiToken = serde_json::from_value(object("ApiToken", "ci", referring(token))).unwrap();
-    let account: Account = serde_json::from_value(object("ServiceAccount", "ci", referring(account))).unwrap();
+    let mut named = referring(token);
+    if named.get("serviceAccountRef").is_none() {
+        named["serviceAccountRef"] = json!({"name": "ci"});
+    }
+    let mut token: ApiToken = serde_json::from_value(object("ApiToken", "ci", named)).unwrap();
+    let mut account: Account = serde_json::from_value(object("ServiceAccount", "ci", referring(account))).unwrap();
+    (token.metadata.uid, account.metadata.uid) = (Some(UIDS[0].into()), Some(UIDS[1].into()));
+    let bound = ["token:events/ci", "account:events/ci"].into_iter().zip(UIDS);
+    let bound: Vec<_> = bound.map(|(member, uid)| json!({"member": member, "uid": uid})).collect();
     let policies = policies.as_array().unwrap().iter().map(|policy| {
         let name = policy["name"].as_str().unwrap();
-        let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", name, referring(policy))).unwrap();
-        Policy::of(&policy)
+        let mut object = object("AccessPolicy", name, referring(policy));
+        object["status"] = json!({ "members": bound });
+        Policy::of(&serde_json::from_value::<AccessPolicy>(object).unwrap())
     });
     World { policies: policies.collect(), rules: Rules::of(&instance).unwrap(), bearer: Bearer::of(&token, &account) }
 }
@@ -142,8 +154,13 @@ fn draw() -> impl Strategy<Value = Draw> {
         let named = policies.into_iter().enumerate();
         named.map(|(index, policy)| merged([policy, json!({"name": format!("p{index}")})])).collect::<Vec<_>>()
     });
-    let token =
-        (given("owner", &OWNERS), given("role", &ROLES), organizations()).prop_map(|(a, b, c)| merged([a, b, c]));
+    let token = (
+        given("owner", &OWNERS),
+        given("role", &ROLES),
+        organizations(),
+        any::<bool>().prop_map(|own| if own { json!({"serviceAccountRef": null}) } else { json!({}) }),
+    );
+    let token = token.prop_map(|(a, b, c, d)| merged([a, b, c, d]));
     let account = (given("role", &ROLES), organizations()).prop_map(|(a, b)| merged([a, b]));
     let asked = (select(&["GET", "POST"][..]), select(&PATHS[..]), option::of(select(&["acme", "eem", "x"][..])));
     (instance, policies, token, account, asked).prop_map(|(instance, policies, token, account, asked)| Draw {
@@ -155,6 +172,11 @@ fn draw() -> impl Strategy<Value = Draw> {
         path: asked.1,
         organization: asked.2,
     })
+}
+
+/// Whether the account of a token is its own.
+fn is_own(token: &Value) -> bool {
+    token.get("serviceAccountRef").is_some_and(Value::is_null)
 }
 
 /// Weakens a role by one; the weakest is left out.
@@ -185,9 +207,11 @@ proptest! {
         let gone = |list: &mut Vec<Value>| if !list.is_empty() { drop(list.remove(at.index(list.len()))) };
         let narrowed = [
             draw.with(|draw| weaker(&mut draw.account)),
-            // The token's role left out is the account's.
-            draw.with(|draw| if draw.token["role"] != json!("viewer") { weaker(&mut draw.token) }),
-            draw.with(|draw| if draw.token.get("role").is_none() { draw.token["role"] = json!("viewer") }),
+            // The role of a token that names its account, left out, is the account's; that of any other is none.
+            draw.with(|draw| if draw.token["role"] != json!("viewer") || is_own(&draw.token) { weaker(&mut draw.token) }),
+            draw.with(|draw| if draw.token.get("role").is_none() { draw.token["role"] = json!("viewer") })
+                .with(|narrowed| if is_own(&draw.token) { narrowed.token = draw.token.clone() }),
+            draw.with(|draw| draw.token["serviceAccountRef"] = Value::Null),
             draw.with(|draw| gone(draw.instance["members"].as_array_mut().unwrap())),
             draw.with(|draw| draw.instance["members"].as_array_mut().unwrap().iter_mut().for_each(|member| {
                 if member["role"] != json!("viewer") { weaker(member) }
@@ -202,7 +226,7 @@ proptest! {
         ];
         for (index, narrowed) in narrowed.iter().enumerate() {
             // A team that is left out is no member of a policy that denies either.
-            let fewer_denied = index == 5 && !draw.policies.is_empty();
+            let fewer_denied = index == 6 && !draw.policies.is_empty();
             prop_assert!(fewer_denied || draw.cause().allows() || !narrowed.cause().allows(), "{index}: {narrowed:?}");
         }
     }
@@ -217,9 +241,16 @@ proptest! {
         let own = draw.with(|draw| {
             draw.policies.clear();
             draw.account = json!({"role": "admin"});
-            draw.token = json!({"owner": draw.token["owner"]});
+            draw.token = json!({"owner": draw.token["owner"], "role": "admin"});
         });
         prop_assert!(!draw.cause().allows() || own.cause() == Cause::ByRole);
+    }
+
+    #[test]
+    fn what_opens_nothing_is_permitted_nothing(draw in draw()) {
+        let world = world(&draw.instance, &Value::Array(draw.policies.clone()), &draw.token, &draw.account);
+        let closed = opening(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
+        prop_assert!(closed.is_ok() || !draw.cause().allows(), "{closed:?}");
     }
 
     #[test]

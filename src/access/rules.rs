@@ -5,8 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Target, by_method},
-    bearer::Bearer,
+    bearer::{Bearer, Reach},
     path::Path,
+    policy::Names,
     roles::{Members, Roles, Standing},
 };
 use crate::{
@@ -78,6 +79,9 @@ pub struct Rules {
     members: Members,
 }
 
+/// The member of a policy that means every token which a user owns.
+const EVERY_USER: &str = "user:*";
+
 /// What a caller is told of an exclusion that says nothing itself.
 const EXCLUDED: &str = "no token may make this request";
 
@@ -143,6 +147,16 @@ impl Rules {
         named(self.project_from.as_ref(), request)
     }
 
+    /// Whether a request can name an organization within `reach`, or need not name one.
+    pub(super) fn can_name_organization(&self, reach: &Reach) -> bool {
+        can_name(self.organization_from.as_ref(), reach)
+    }
+
+    /// Whether a request can name a project within `reach`, or need not name one.
+    pub(super) fn can_name_project(&self, reach: &Reach) -> bool {
+        can_name(self.project_from.as_ref(), reach)
+    }
+
     /// Whether its path has to be known to judge a request.
     pub fn needs_path(&self) -> bool {
         let by_segment = |from: &Option<NamedBy>| from.as_ref().is_some_and(|from| from.path_segment.is_some());
@@ -180,23 +194,47 @@ impl Rules {
         }
     }
 
-    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped too
-    /// long ago are among them where that denies.
-    pub(super) fn names(&self, bearer: &Bearer, denying: bool) -> Vec<String> {
-        let groups = if bearer.fresh || denying { &bearer.groups[..] } else { &[] };
-        let owner = bearer.owner().map(|owner| self.members.names(owner, groups)).unwrap_or_default();
+    /// Whether the owner would hold something, were its groups stamped lately enough, and holds nothing now.
+    pub(super) fn is_stale(&self, bearer: &Bearer) -> bool {
+        let lends = |standing| matches!(standing, Standing::Holds(held) if !held.is_empty());
+        !lends(self.standing(bearer)) && lends(self.standing(&Bearer { fresh: true, ..bearer.clone() }))
+    }
+
+    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped too long
+    /// ago are among them where that denies. An owner that is an account is meant by a statement that denies alone: which account
+    /// bore its name then is not known.
+    pub(super) fn names(&self, bearer: &Bearer) -> Names {
+        let full = |kind, name: &str| Who { kind, name }.to_string();
+        let every = |kind, name: &str| full(kind, &format!("{}/*", name.split_once('/').map_or("", |(home, _)| home)));
         let objects = [(SubjectKind::Token, &bearer.token), (SubjectKind::Account, &bearer.account)];
-        let all = |(kind, name): (SubjectKind, &String)| {
-            let home = name.split_once('/').map_or("", |(home, _)| home);
-            let every = format!("{home}/*");
-            [Who { kind, name }.to_string(), Who { kind, name: &every }.to_string()]
+        let homes = objects.map(|(kind, name)| every(kind, name));
+        let owners = |groups: &[String]| {
+            let names = bearer.owner().map(|owner| self.members.names(owner, groups)).unwrap_or_default();
+            let all = bearer.owner().filter(|owner| owner.kind == SubjectKind::User).map(|_| EVERY_USER.to_owned());
+            homes.iter().cloned().chain(names).chain(all).collect::<Vec<_>>()
         };
-        objects.into_iter().flat_map(all).chain(owner).collect()
+        let mut permitting = owners(if bearer.fresh { &bearer.groups } else { &[] });
+        permitting.retain(|name| {
+            !bearer.owner().is_some_and(|who| who.kind == SubjectKind::Account && who.to_string() == *name)
+        });
+        let [token, account] = objects.map(|(kind, name)| full(kind, name));
+        Names {
+            objects: [(token, bearer.token_uid.clone()), (account, bearer.account_uid.clone())],
+            permitting,
+            denying: owners(&bearer.groups),
+        }
     }
 
     /// Whether a team of this name is one of its own.
     pub fn has_team(&self, name: &str) -> bool {
         self.team_names.iter().any(|team| team.as_str() == name)
+    }
+}
+
+fn can_name(from: Option<&NamedBy>, reach: &Reach) -> bool {
+    match reach {
+        Reach::All => true,
+        Reach::Listed(names) => from.is_some() && !names.is_empty(),
     }
 }
 

@@ -9,7 +9,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms, census,
-    kind::{Checked, Kind, Settled, Version, version},
+    kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, together},
 };
 use crate::{
@@ -97,7 +97,7 @@ impl Kind for Account {
         }
         let (conclusion, message) = match reason {
             Reason::Active => (Conclusion::Ready, "its tokens are accepted".into()),
-            Reason::Suspended => (Conclusion::Paused, "its tokens are refused until active is true again".into()),
+            Reason::Suspended => (Conclusion::Ready, "its tokens are refused until active is true again".into()),
             Reason::Deleting => (Conclusion::Working, "being deleted".into()),
             other => (
                 Conclusion::of(*other),
@@ -107,8 +107,9 @@ impl Kind for Account {
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
         let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
-        let ((tokens, last_used_at), wake) = counted(world);
+        let (Count { tokens, last_used_at }, wake) = counted(world);
         let status = AccountStatus {
+            unreadable: Vec::new(),
             observed_generation: account.metadata.generation,
             conditions: conditions.into_vec(),
             tokens: Some(tokens),
@@ -119,6 +120,10 @@ impl Kind for Account {
 
     fn status(&self) -> Option<&AccountStatus> {
         self.status.as_ref()
+    }
+
+    fn unreadable(status: &AccountStatus) -> Unreadable<'_> {
+        Unreadable { fields: &status.unreadable, conditions: &status.conditions }
     }
 }
 
@@ -136,19 +141,33 @@ fn rights(account: &Account, instance: &Instance) -> Checked<()> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// What is said of its tokens, and when to count again.
-fn counted(world: &World) -> ((TokenCount, Option<Time>), Option<Timestamp>) {
-    let mut fresh = census::count(world.tokens.iter().map(|token| &**token), world.now);
-    if !world.account.spec.active {
-        fresh.active = 0;
+/// What is said of the tokens of an account.
+struct Count {
+    tokens: TokenCount,
+    last_used_at: Option<Time>,
+}
+
+impl AsRef<TokenCount> for Count {
+    fn as_ref(&self) -> &TokenCount {
+        &self.tokens
     }
-    let said = world.account.status.as_ref().and_then(|status| {
-        let tokens = status.tokens.clone()?;
-        let at = tokens.at.0;
-        Some(((tokens, status.last_used_at.clone()), at))
-    });
-    let agree = |one: &(TokenCount, _), other: &(TokenCount, _)| census::agree(&one.0, &other.0) && one.1 == other.1;
-    census::seldom(said, (fresh, last_used(world)), agree, world.now)
+}
+
+/// What is said of its tokens, and when to count again.
+fn counted(world: &World) -> (Count, Option<Timestamp>) {
+    let mut tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
+    if !world.account.spec.active {
+        tokens.active = 0;
+    }
+    let fresh = Count { tokens, last_used_at: last_used(world) };
+    let said =
+        world.account.status.as_ref().and_then(|status| {
+            Some(Count { tokens: status.tokens.clone()?, last_used_at: status.last_used_at.clone() })
+        });
+    let agree = |one: &Count, other: &Count| {
+        census::agree(&one.tokens, &other.tokens) && one.last_used_at == other.last_used_at
+    };
+    census::seldom(said, fresh, agree, world.now)
 }
 
 /// When one of its tokens was used last. A token that goes takes nothing of that away.
@@ -217,10 +236,7 @@ mod tests {
 
     #[test]
     fn an_account_whose_instance_exists_is_ready() {
-        assert_eq!(
-            said(&world()),
-            ["Accepted=True/Accepted", "Ready=True/Active", "Reconciling=False/Active", "Stalled=False/Active"]
-        );
+        assert_eq!(said(&world()), ["Accepted=True/Accepted", "Ready=True/Active"]);
         assert_eq!(settled(&world()).status.observed_generation, Some(3));
     }
 
@@ -229,12 +245,7 @@ mod tests {
         let world = with(|world| world.instance = None);
         assert_eq!(
             said(&world),
-            [
-                "Accepted=False/InstanceMissing",
-                "Ready=False/InstanceMissing",
-                "Reconciling=True/InstanceMissing",
-                "Stalled=False/InstanceMissing"
-            ]
+            ["Accepted=False/InstanceMissing", "Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing"]
         );
         let message = &settled(&world).status.conditions[1].message;
         assert!(
@@ -244,17 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_account_is_accepted_and_paused() {
+    fn a_suspended_account_is_as_was_asked_for() {
         let world = with(|world| Arc::make_mut(&mut world.account).spec.active = false);
-        assert_eq!(
-            said(&world),
-            [
-                "Accepted=True/Accepted",
-                "Ready=False/Suspended",
-                "Reconciling=False/Suspended",
-                "Stalled=False/Suspended"
-            ]
-        );
+        assert_eq!(said(&world), ["Accepted=True/Accepted", "Ready=True/Suspended"]);
     }
 
     #[test]

@@ -34,16 +34,40 @@ fn is_accepted(token: &ApiToken, now: Timestamp) -> bool {
     token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
 }
 
-/// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while.
-pub fn seldom<T>(
-    said: Option<(T, Timestamp)>,
+/// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That there are
+/// none stands only until there is one: the count is there with the first token.
+pub fn seldom<T: AsRef<TokenCount>>(
+    said: Option<T>,
     fresh: T,
     agree: impl Fn(&T, &T) -> bool,
     now: Timestamp,
 ) -> (T, Option<Timestamp>) {
-    match said {
-        Some((said, _)) if agree(&said, &fresh) => (said, None),
-        Some((said, at)) if after(at, SELDOM) > now => (said, Some(after(at, SELDOM))),
-        Some(_) | None => (fresh, None),
+    let Some(said) = said else { return (fresh, None) };
+    let TokenCount { total, at, .. } = said.as_ref();
+    let until = after(at.0, SELDOM);
+    match agree(&said, &fresh) {
+        true => (said, None),
+        false if *total > 0 && until > now => (said, Some(until)),
+        false => (fresh, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_said_with_the_first_token_and_then_seldom() {
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let of = |total, seconds| TokenCount { active: total, total, at: Time(at(seconds)) };
+        let said = |before: Option<TokenCount>, fresh, seconds| {
+            let (said, again) = seldom(before, of(fresh, seconds), agree, at(seconds));
+            (said.total, again)
+        };
+        assert_eq!(said(None, 0, 0), (0, None));
+        assert_eq!(said(Some(of(0, 0)), 1, 5), (1, None), "with the first");
+        assert_eq!(said(Some(of(1, 5)), 2, 6), (1, Some(at(65))), "later");
+        assert_eq!(said(Some(of(1, 5)), 2, 65), (2, None));
+        assert_eq!(said(Some(of(1, 5)), 1, 6), (1, None), "nothing new");
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -44,6 +44,9 @@ pub trait Kind:
     /// Every field that a status can have and that is ours: what a new status leaves out is removed.
     const STATUS_FIELDS: &'static [&'static str];
 
+    /// Whether its objects have the condition `Valid`.
+    const HAS_VALID: bool = false;
+
     /// Reads the world. Not found is data, not an error.
     fn observe(
         self: Arc<Self>,
@@ -73,6 +76,18 @@ pub trait Kind:
 
     /// The status that stands.
     fn status(&self) -> Option<&Self::Status>;
+
+    /// What of a status cannot be read, and what stands in it that can.
+    fn unreadable(status: &Self::Status) -> Unreadable<'_>;
+}
+
+/// A status as far as it can be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreadable<'a> {
+    /// The fields that are there and cannot be read; none: it can be gone by.
+    pub fields: &'a [String],
+    /// Its conditions.
+    pub conditions: &'a [Condition],
 }
 
 /// What a pass comes to.

@@ -42,6 +42,8 @@ pub struct Rooms {
     pub accounts: Arc<Joint<Account>>,
     /// Writes.
     pub writer: Writer,
+    /// When values were minted last.
+    pub mints: token::Mints,
     /// Tells users.
     pub events: Events,
     /// Counts.

@@ -1,6 +1,6 @@
 //! The controller of `AccessPolicy`: says whether it can be gone by, and which of its members match nothing.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
@@ -8,17 +8,18 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
-    kind::{Checked, Kind, Settled, Version, version},
+    kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped},
 };
 use crate::{
     access::Rules,
     crd::{
         AccessPolicy, Account, ApiToken, Conditions, Fault, Instance, InstanceRef, Reason,
-        access_policy::AccessPolicyStatus,
+        access_policy::{AccessPolicyStatus, BoundMember},
         condition::{ACCEPTED, Conclusion, DANGLING_MEMBER},
         fault::{first, told},
-        subject::{SubjectKind, Who},
+        name,
+        subject::{PolicyMember, SubjectKind, Who},
     },
     outside::{Refusal, clock::jumps, events::Note},
 };
@@ -30,6 +31,8 @@ pub struct World {
     instance: Option<Arc<Instance>>,
     /// The members that match nothing.
     dangling: Vec<String>,
+    /// The tokens and accounts that bear a listed name now, by that name.
+    bearers: BTreeMap<String, BoundMember>,
 }
 
 impl Kind for AccessPolicy {
@@ -39,13 +42,14 @@ impl Kind for AccessPolicy {
     type Progress = Reason;
     type Status = AccessPolicyStatus;
 
-    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions"];
+    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "members"];
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let instance = rooms.caches.instances.get(&namespace, self.spec.instance_ref.name.as_str());
         let dangling = dangling(rooms, &self, instance.as_deref());
-        Ok(World { now, policy: self, instance, dangling })
+        let bearers = bearers(rooms, &self);
+        Ok(World { now, policy: self, instance, dangling, bearers })
     }
 
     fn validate(world: &World) -> Checked<()> {
@@ -124,23 +128,97 @@ impl Kind for AccessPolicy {
             .map(|faults| Note::warning(*reason, told(faults)))
             .into_iter()
             .collect();
-        if world.dangling.is_empty() {
+        let (members, bound) = members(world);
+        notes.extend(bound);
+        let dangling = world.dangling(&members);
+        if dangling.is_empty() {
             conditions.remove(DANGLING_MEMBER);
         } else {
-            let text = format!("nothing there is that these mean: {}", world.dangling.join(", "));
+            let text = format!("no such member exists: {}", dangling.join(", "));
             conditions.set(DANGLING_MEMBER, true, Reason::DanglingMember, &*text);
             if conditions.changed(DANGLING_MEMBER) {
                 notes.push(Note::warning(Reason::DanglingMember, text));
             }
         }
-        let status =
-            AccessPolicyStatus { observed_generation: policy.metadata.generation, conditions: conditions.into_vec() };
+        let status = AccessPolicyStatus {
+            unreadable: Vec::new(),
+            observed_generation: policy.metadata.generation,
+            conditions: conditions.into_vec(),
+            members: Some(members),
+        };
         Settled { status, notes, wake: None }
     }
 
     fn status(&self) -> Option<&AccessPolicyStatus> {
         self.status.as_ref()
     }
+
+    fn unreadable(status: &AccessPolicyStatus) -> Unreadable<'_> {
+        Unreadable { fields: &status.unreadable, conditions: &status.conditions }
+    }
+}
+
+/// Which token or account each listed name means, and what is told of those that are new.
+///
+/// ```text
+///  written ──▶ bound to the one that bears the name ──▶ stays so, also when that one is gone
+///     │                                                          │
+///     └── nobody bears it ──▶ bound to the first that does ──────┤
+///                                                                ▼
+///                                              written again: bound anew
+/// ```
+fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
+    let policy = &world.policy;
+    let status = policy.status.as_ref();
+    let before = status.and_then(|status| status.members.as_deref()).unwrap_or_default();
+    let same_spec = status.is_some_and(|status| status.observed_generation == policy.metadata.generation);
+    let stands = |member: &str| before.iter().find(|bound| same_spec && bound.member == member);
+    let listed = policy.spec.members.iter().map(PolicyMember::as_str).filter(|member| is_object(member));
+    let members: Vec<BoundMember> =
+        listed.filter_map(|member| stands(member).or_else(|| world.bearers.get(member)).cloned()).collect();
+    let news = members.iter().filter(|bound| !before.contains(bound)).map(|BoundMember { member, uid, created_by }| {
+        let maker = created_by.as_deref().unwrap_or("nobody knows whom");
+        Note::normal(Reason::MemberBound, format!("{member} means the one of uid {uid} from now on, made by {maker}"))
+    });
+    let news = news.collect();
+    (members, news)
+}
+
+/// Whether a member is the name of one token or account.
+fn is_object(member: &str) -> bool {
+    let who = Who::of(member).filter(|who| matches!(who.kind, SubjectKind::Token | SubjectKind::Account));
+    who.and_then(|who| who.namespaced()).is_some_and(|(_, name)| name != "*")
+}
+
+impl World {
+    /// The members that mean nothing now; also a name that another object bears than the one that is meant.
+    fn dangling(&self, members: &[BoundMember]) -> Vec<String> {
+        let another = members
+            .iter()
+            .filter(|bound| self.bearers.get(&bound.member).is_some_and(|bearer| bearer.uid != bound.uid));
+        let told = |bound: &BoundMember| {
+            format!("{} (another bears the name now; write the policy again to mean that one)", bound.member)
+        };
+        self.dangling.iter().cloned().chain(another.map(told)).collect()
+    }
+}
+
+/// The tokens and accounts that bear a listed name. One that is being deleted bears none.
+fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember> {
+    let meta = |who: &Who<'_>| {
+        let (namespace, name) = who.namespaced()?;
+        match who.kind {
+            SubjectKind::Token => rooms.caches.tokens.get(namespace, name).map(|token| token.metadata.clone()),
+            SubjectKind::Account => rooms.caches.accounts.get(namespace, name).map(|account| account.metadata.clone()),
+            SubjectKind::User | SubjectKind::Group | SubjectKind::Team | SubjectKind::ServiceAccount => None,
+        }
+    };
+    let bearer = |member: &str| {
+        let meta = meta(&Who::of(member)?).filter(|meta| meta.deletion_timestamp.is_none())?;
+        let created_by = meta.annotations.as_ref().and_then(|all| all.get(name::CREATED_BY)).cloned();
+        Some((member.to_owned(), BoundMember { member: member.to_owned(), uid: meta.uid?, created_by }))
+    };
+    policy.spec.members.iter().filter_map(|member| bearer(member.as_str())).collect()
 }
 
 /// The members that match nothing: no token and no account of such a name, no team of the Instance, and nobody who owns one of
@@ -183,12 +261,14 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         }),
         mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let home = token.namespace().unwrap_or_default();
+            let name = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
             of(&tokens, |policy| {
                 let is_about = |wanted: &InstanceRef| {
                     let here = policy.namespace().as_deref() == Some(wanted.namespace_or(&home));
                     here && policy.spec.instance_ref.name == wanted.name
                 };
-                !policy.spec.members.is_empty() && token.instances().any(is_about)
+                let named = policy.spec.members.iter().any(|member| member.as_str() == name);
+                named || (!policy.spec.members.is_empty() && token.instances().any(is_about))
             })
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
@@ -222,7 +302,54 @@ mod tests {
             policy: Arc::new(serde_json::from_value(object("AccessPolicy", spec)).unwrap()),
             instance: instance.map(|spec| Arc::new(serde_json::from_value(object("Instance", spec)).unwrap())),
             dangling: dangling.iter().map(|&member| member.to_owned()).collect(),
+            bearers: BTreeMap::new(),
         }
+    }
+
+    /// With these who bear a listed name.
+    fn borne(mut world: World, bearers: &[(&str, &str)]) -> World {
+        world.bearers = bearers
+            .iter()
+            .map(|&(member, uid)| {
+                let created_by = Some(format!("user:{uid}"));
+                (member.to_owned(), BoundMember { member: member.into(), uid: uid.into(), created_by })
+            })
+            .collect();
+        world
+    }
+
+    /// The uid that each listed name means after a pass, with that in status.
+    fn passed(world: &mut World) -> Vec<String> {
+        let status = settled(world).status;
+        let uids = status.members.iter().flatten().map(|bound| format!("{} {}", bound.member, bound.uid)).collect();
+        Arc::make_mut(&mut world.policy).status = Some(status);
+        uids
+    }
+
+    #[test]
+    fn a_name_means_the_one_that_bears_it_when_the_policy_is_written_or_the_first_afterwards() {
+        let statement = json!({"effect": "Allow", "role": "viewer"});
+        let spec = json!({"instanceRef": {"name": "eem"}, "members": ["token:a/b", "account:a/c", "token:a/*", "user:u"], "statements": [statement]});
+        let world = world(Some(json!({})), spec, &[]);
+        let mut world = borne(world, &[("token:a/b", "one")]);
+        let told: Vec<_> = settled(&world).notes.into_iter().map(|note| (note.reason, note.text)).collect();
+        let text = "token:a/b means the one of uid one from now on, made by user:one";
+        assert_eq!(told, [(Reason::MemberBound, text.to_owned())]);
+        assert_eq!(passed(&mut world), ["token:a/b one"]);
+        assert_eq!(settled(&world).notes, [], "told once");
+        // It is gone, somebody else makes one of the name, and an account of the other name comes.
+        let mut world = borne(world, &[("token:a/b", "two"), ("account:a/c", "three")]);
+        assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
+        let dangling = settled(&world).status.conditions.into_iter().find(|said| said.type_ == DANGLING_MEMBER);
+        let text =
+            "no such member exists: token:a/b (another bears the name now; write the policy again to mean that one)";
+        assert_eq!(dangling.unwrap().message, text);
+        let mut world = borne(world, &[]);
+        assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
+        // Written again.
+        Arc::make_mut(&mut world.policy).metadata.generation = Some(4);
+        let mut world = borne(world, &[("token:a/b", "two")]);
+        assert_eq!(passed(&mut world), ["token:a/b two"]);
     }
 
     fn policy(statement: Value) -> Value {
@@ -242,10 +369,7 @@ mod tests {
     #[test]
     fn a_policy_that_verifiers_go_by_is_ready() {
         let world = world(Some(json!({})), policy(json!({"effect": "Allow", "role": "viewer"})), &[]);
-        assert_eq!(
-            said(&world),
-            ["Accepted=True/Accepted", "Ready=True/Accepted", "Reconciling=False/Accepted", "Stalled=False/Accepted"]
-        );
+        assert_eq!(said(&world), ["Accepted=True/Accepted", "Ready=True/Accepted"]);
         assert_eq!(settled(&world).notes, []);
     }
 

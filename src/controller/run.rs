@@ -12,13 +12,20 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Rooms,
-    kind::{Kind, version},
+    kind::{Kind, Unreadable, version},
 };
-use crate::outside::{Clock, Refusal, events};
+use crate::{
+    crd::{
+        Conditions, Reason,
+        condition::{Conclusion, READY, VALID},
+    },
+    outside::{Clock, Refusal, events},
+};
 
 /// Passes under way at once, for each kind.
 const CONCURRENCY: u16 = 16;
@@ -43,6 +50,9 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
         // What stands now is about to be heard of, and wakes the object.
         return Ok(Some(rooms.clock.now()));
     }
+    if let Some(odd) = object.status().map(K::unreadable).filter(|status| !status.fields.is_empty()) {
+        return say_unreadable(&*object, odd, rooms).await;
+    }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
     let terms = K::validate(&world); // pure
     let decision = K::decide(&world, &terms); // pure
@@ -52,11 +62,37 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
         rooms.writer.status(&*object, &version, &settled.status, K::STATUS_FIELDS).await?; // writes
     }
-    for note in &settled.notes {
-        log(&*object, note);
-        rooms.events.publish(note, &events::reference(&*object));
-    }
+    tell(&*object, &settled.notes, rooms);
     Ok(settled.wake)
+}
+
+fn tell<K: Kind>(object: &K, notes: &[events::Note], rooms: &Rooms) {
+    for note in notes {
+        log(object, note);
+        rooms.events.publish(note, &events::reference(object));
+    }
+}
+
+/// Says that the status cannot be read, and does nothing else: what stands in it, records and a revocation among it, is neither
+/// gone by nor touched, until somebody has mended it.
+async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
+    let message = format!(
+        "status.{} cannot be read: nothing is minted and nothing let in by it until that is mended; an administrator can do so \
+         with the rights of the operator, or delete the object and make it again",
+        odd.fields.join(", status.")
+    );
+    rooms.metrics.decision(&K::kind(&()), Reason::StatusUnreadable);
+    let mut conditions = Conditions::from(Some(odd.conditions), object.meta().generation, rooms.clock.now());
+    conditions.conclude(Conclusion::Stalled, Reason::StatusUnreadable, &*message);
+    if K::HAS_VALID {
+        conditions.set(VALID, false, Reason::StatusUnreadable, &*message);
+    }
+    if conditions.changed(READY) {
+        let said = json!({ "conditions": conditions.into_vec() });
+        rooms.writer.status(object, &version(object), &said, &[]).await?;
+        tell(object, &[events::Note::warning(Reason::StatusUnreadable, message)], rooms);
+    }
+    Ok(None)
 }
 
 fn log<K: Kind>(object: &K, note: &events::Note) {

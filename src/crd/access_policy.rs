@@ -37,9 +37,12 @@ use super::{
 pub struct AccessPolicySpec {
     /// The Instance that it is about, in the same namespace. Fixed for life.
     pub instance_ref: LocalInstanceRef,
-    /// Whom it is about. A member is a name: whatever bears it, now or later, is meant. Left out or empty: nobody.
+    /// Whom it is about. A user, a group and a team mean the tokens that they own; `user:*` means every token that a user owns.
+    /// Where a statement permits, the name of a token or an account means the one that bears it when the policy is written, or
+    /// else the first that bears it afterwards, as `status.members` says; write the policy again to mean another. Where a
+    /// statement denies, a name means whoever bears it. Left out or empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub members: Vec<PolicyMember>,
     /// What they may do, and what they may not: of two that match, the one that denies holds.
@@ -87,12 +90,38 @@ pub enum Effect {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessPolicyStatus {
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    #[serde(default, skip_serializing_if = "super::never_written")]
+    #[schemars(skip)]
+    pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted` and `Ready`, `Reconciling` and `Stalled` as kstatus reads them, and `DanglingMember` while a member matches
-    /// nothing.
+    /// `Accepted` and `Ready`. There only while they are true: `Reconciling` and `Stalled`, as kstatus reads them, and
+    /// `DanglingMember`, where a member matches nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Which token or account each listed name means where a statement permits: one entry for each name that somebody has borne
+    /// since the policy was written. It stays when that object is gone, so that nobody gets its rights by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_MEMBERS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["member".into()]))]
+    pub members: Option<Vec<BoundMember>>,
 }
+
+/// The token or account that a listed name means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundMember {
+    /// The name as it is listed: `token:NAMESPACE/NAME` or `account:NAMESPACE/NAME`.
+    pub member: String,
+    /// The uid of the object.
+    pub uid: String,
+    /// Who made the object, as a subject. Left out: nothing has stamped that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+}
+
+/// The most members of a policy.
+pub const MAX_MEMBERS: usize = 256;

@@ -55,13 +55,14 @@ pub struct AccountSpec {
     /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// The organizations that it may act for. Left out: all that the owner may.
+    /// The organizations that it may act for. Left out: all that the owner may. Whoever sets it sets all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub organizations: Option<Scope>,
-    /// The projects that it may act in. Left out or empty: all.
+    /// The projects that it may act in. Left out or empty: all. Whoever sets it sets all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub projects: Vec<ScopeName>,
     /// Whether its tokens are accepted. False: all are refused until it is true again. Default: true.
     #[serde(default = "yes")]
@@ -76,10 +77,15 @@ pub(super) fn yes() -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountStatus {
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    #[serde(default, skip_serializing_if = "super::never_written")]
+    #[schemars(skip)]
+    pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted` and `Ready`, and `Reconciling` and `Stalled` as kstatus reads them.
+    /// `Accepted` and `Ready`: an account with `active: false` is Ready, too. `Reconciling` and `Stalled`, as kstatus reads them,
+    /// are there only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -100,4 +106,10 @@ pub struct TokenCount {
     pub total: i64,
     /// When they were counted: at most once a minute.
     pub at: Time,
+}
+
+impl AsRef<Self> for TokenCount {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }

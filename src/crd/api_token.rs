@@ -36,11 +36,17 @@ use crate::token::{
     selectable = ".spec.owner",
     selectable = ".status.secretName",
     selectable = ".status.organization",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Valid", type_ = "string", json_path = ".status.conditions[?(@.type==\"Valid\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Valid\")].reason"),
     printcolumn(name = "Account", type_ = "string", json_path = ".status.account.name"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        priority = 1
+    ),
     printcolumn(name = "Rotates", type_ = "string", json_path = ".status.rotatesAt", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName", priority = 1),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
@@ -62,8 +68,9 @@ use crate::token::{
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
         .message("immutable is true: nothing but revoked may change; make another ApiToken"),
-    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
-        .message("rotation.overlap must not be longer than expiry.after"),
+    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "* 2 <="))
+        .message("rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
+                  own predecessor is valid for as long"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))
@@ -233,9 +240,9 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
-    /// How long the predecessor stays valid after its successor is published, for example `24h`; never beyond its own
-    /// expiry. A rotation waits until the overlap of the one before is over. Left out: the Instance's default, or until
-    /// the next rotation may be due where that is sooner.
+    /// How long the predecessor stays valid after its successor is published, for example `24h`; at most half of the lifetime. A
+    /// rotation is due at the latest so long before the expiry, and waits until the overlap of the one before is over. Left out:
+    /// the Instance's default, or less where the schedule leaves no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 }
@@ -280,13 +287,14 @@ pub struct Regenerate {
     /// Any text that says why, for example `leak-2026-11-22`. It asks once, whatever restarts; another text asks again.
     #[schemars(length(min = 1, max = 64))]
     pub id: String,
-    /// When the value served so far ends; never later than it would have expired anyway. Left out: after the overlap.
-    /// Generations before that one keep their own end.
+    /// When the values of before end, all of them; never later than they would have anyway. It can be changed later, under the same
+    /// id, and then counts from the publish of the generation that answered it: `after: 0s` ends all older ones at once. Left
+    /// out: the value served so far ends after the overlap, and those before it keep their own end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
 }
 
-/// When the value served so far ends: exactly one of its fields.
+/// When the values of before end: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.after) != has(self.at)")
     .message("give exactly one of after and at, or leave previous out"))]
@@ -391,12 +399,19 @@ pub enum OnRevoke {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenStatus {
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    #[serde(default, skip_serializing_if = "super::never_written")]
+    #[schemars(skip)]
+    pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Accepted` and `Published`, and `Reconciling` and `Stalled` as kstatus reads them. The reason of `Ready`
-    /// says in one word how the token is. `ExpiringSoon` is there while the served generation is about to expire and nothing
-    /// will renew it, `Restarted` where `spec.restart` names a workload.
+    /// `Valid`: some request with the served value would be answered 200, as the token's own Instance judges. `Ready`: what the
+    /// spec asks for is reached, also that the token is suspended, revoked or ended at its time (kstatus). Both have the same
+    /// reason, which says in one word how the token is. `Accepted`: the spec is valid and what it refers to exists. `Published`:
+    /// the Secret holds the value on record. `Restarted`: there where `spec.restart` names a workload. There only while they are
+    /// true: `Reconciling` and `Stalled`, as kstatus reads them, and `ExpiringSoon`, where the served generation is about to
+    /// expire and nothing will renew it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -426,10 +441,15 @@ pub struct ApiTokenStatus {
     /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at most once
     /// an hour.
     // The operator reads it and leaves it alone.
-    #[serde(default, rename = "use", skip_serializing_if = "is_not_ours")]
+    #[serde(default, rename = "use", skip_serializing_if = "super::never_written")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
     pub used: Vec<Use>,
+    /// The further Instances of `spec.audiences` that the operator has accepted, each decided when it was added: verifiers open
+    /// these alone. Left out: an operator of an earlier release, for which all that the spec names count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_AUDIENCES))]
+    pub audiences: Option<Vec<AcceptedAudience>>,
     /// What the token may do now, and what holds it to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
@@ -468,8 +488,15 @@ pub struct BoundAccount {
     pub uid: String,
 }
 
-fn is_not_ours(_: &[Use]) -> bool {
-    true
+/// A further Instance that accepts a token, told from a later one of the same name by its uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcceptedAudience {
+    /// Name of the Instance.
+    pub name: String,
+    /// Namespace of the Instance.
+    pub namespace: String,
+    /// Uid of the Instance.
+    pub uid: String,
 }
 
 /// When a generation was used.

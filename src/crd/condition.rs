@@ -5,8 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Reason;
 
-/// Everything that was asked for holds.
+/// What the spec asks for is reached (kstatus): also that a token is suspended, revoked, or ended at its time.
 pub const READY: &str = "Ready";
+/// Some request with the served value would be answered 200 by a verifier of the token's own Instance. Its reason is that of
+/// [`READY`].
+pub const VALID: &str = "Valid";
 /// The spec is valid and what it refers to exists.
 pub const ACCEPTED: &str = "Accepted";
 /// The Secret holds the value that the records name, or has shown it to whom it was for.
@@ -19,13 +22,16 @@ pub const EXPIRING_SOON: &str = "ExpiringSoon";
 pub const RESTARTED: &str = "Restarted";
 /// Something is permitted to the token; only where its Instance judges by roles or owners.
 pub const PERMITTED: &str = "Permitted";
+/// Another field manager has set fields of the token's own account to something else than the token says: it is held to that. It is
+/// there only while that is so.
+pub const LIMITED_BY_ACCOUNT: &str = "LimitedByAccount";
 /// The groups of the owner were stamped too long ago. It is there only while that is so.
 pub const OWNER_STALE: &str = "OwnerStale";
 /// A member of a policy matches nothing. It is there only while that is so.
 pub const DANGLING_MEMBER: &str = "DanglingMember";
-/// The operator is at work on it (kstatus).
+/// The operator is at work on it (kstatus). It is there only while that is so.
 pub const RECONCILING: &str = "Reconciling";
-/// Nothing more will happen until a user acts (kstatus).
+/// Nothing more will happen until a user acts (kstatus). It is there only while that is so.
 pub const STALLED: &str = "Stalled";
 
 /// The longest message that the schema of a condition allows.
@@ -78,12 +84,16 @@ impl Conditions {
     }
 
     /// Sets `Ready`, and with it what kstatus reads: an object that is not ready is either being worked on or, until a
-    /// user acts, stalled.
+    /// user acts, stalled. `Reconciling` and `Stalled` are abnormal where they are true, and are there at no other time.
     pub fn conclude(&mut self, conclusion: Conclusion, reason: Reason, message: impl Into<String>) {
         let message = message.into();
         self.set(READY, conclusion == Conclusion::Ready, reason, &*message);
-        self.set(RECONCILING, conclusion == Conclusion::Working, reason, &*message);
-        self.set(STALLED, conclusion == Conclusion::Stalled, reason, message);
+        for (type_, holds) in [(RECONCILING, Conclusion::Working), (STALLED, Conclusion::Stalled)] {
+            match conclusion == holds {
+                true => self.set(type_, true, reason, &*message),
+                false => self.remove(type_),
+            }
+        }
     }
 
     /// When to come back to an object that a condition calls failing: after half the time that it has failed for, within
@@ -127,12 +137,10 @@ impl Conditions {
 /// What an object's conditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
-    /// All holds.
+    /// What the spec asks for is reached.
     Ready,
     /// Not yet, and the operator is at it.
     Working,
-    /// Not as asked for, and nobody needs to act: it was asked to pause.
-    Paused,
     /// Not until a user acts.
     Stalled,
 }
@@ -184,6 +192,19 @@ mod tests {
         assert_eq!(text(Reason::PublishFailed, "not available"), "Secret a: not available: port 1");
         assert_eq!(text(Reason::PublishFailed, "forbidden"), "other");
         assert_eq!(text(Reason::AccountFailed, "not available"), "other");
+    }
+
+    #[test]
+    fn what_is_abnormal_is_there_only_while_it_is_true() {
+        let mut conditions = Conditions::from(None, Some(1), at(0));
+        let mut said = |conclusion| {
+            conditions.conclude(conclusion, Reason::Active, "");
+            let all = conditions.clone().into_vec();
+            all.into_iter().map(|said| format!("{}={}", said.type_, said.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(said(Conclusion::Working), ["Ready=False", "Reconciling=True"]);
+        assert_eq!(said(Conclusion::Stalled), ["Ready=False", "Stalled=True"]);
+        assert_eq!(said(Conclusion::Ready), ["Ready=True"]);
     }
 
     #[test]

@@ -322,6 +322,9 @@ pub struct TokenPolicy {
     /// How long a predecessor stays valid after its successor is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
+    /// How often values may be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationFloor>,
     /// Whether a token has to say, in `spec.description`, what it is for. Default: false.
     #[serde(default)]
     pub require_description: bool,
@@ -429,6 +432,16 @@ pub struct Overlap {
     pub max: Option<Duration>,
 }
 
+/// How often values may be renewed: each renewal costs the API server three writes of a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationFloor {
+    /// From one rotation to the next, at least, for example `10m`: it holds for `every`, `cron` and `beforeExpiry`, and for what
+    /// follows from the lifetime where a token has no schedule, two thirds of it. A token that is to rotate more often has the
+    /// fault RotationTooFrequent. Left out: 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Duration>,
+}
+
 fn default_within_max() -> String {
     let (default, max) = (cel_seconds("self.default"), cel_seconds("self.max"));
     format!("!has(self.default) || !has(self.max) || {default} <= {max}")
@@ -463,17 +476,22 @@ pub enum NamespacesFrom {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    #[serde(default, skip_serializing_if = "super::never_written")]
+    #[schemars(skip)]
+    pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `EndpointsReady` and `Ready`, and `Reconciling` and `Stalled` as kstatus reads them.
+    /// `Accepted`, `EndpointsReady` and `Ready`. `Reconciling` and `Stalled`, as kstatus reads them, are there only while they are
+    /// true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// The organization in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// The ways in that stand.
+    /// The ways in that stand, and those that are disabled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<EndpointStatus>,
@@ -482,7 +500,7 @@ pub struct InstanceStatus {
     pub tokens: Option<TokenCount>,
 }
 
-/// A way in that stands.
+/// A way in that stands, or is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointStatus {
     /// Its name.
@@ -490,7 +508,7 @@ pub struct EndpointStatus {
     /// From where it is reached.
     #[serde(rename = "type")]
     pub type_: EndpointType,
-    /// The URI that a client uses.
+    /// The URI that a client uses. Empty: the endpoint is disabled.
     pub uri: String,
 }
 
@@ -516,7 +534,8 @@ impl Instance {
         self.all_endpoints().any(|endpoint| endpoint.type_ == EndpointType::Disabled)
     }
 
-    fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+    /// The endpoints that are named, disabled ones included.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.spec.manager.iter().flat_map(|manager| &manager.endpoints)
     }
 }

@@ -40,6 +40,10 @@ pub use workload::{RestartTarget, WorkloadKind};
 /// The API group of every kind.
 pub const GROUP: &str = "tokenry.dev";
 
+/// The field of a status that names those which cannot be read. The API server knows no such field: it is set while an object is
+/// read.
+pub const UNREADABLE: &str = "unreadable";
+
 /// Names an Instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +70,11 @@ impl InstanceRef {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// Says of a field that it is read and never written.
+fn never_written<T: ?Sized>(_: &T) -> bool {
+    true
 }
 
 /// Makes `object` the property of `owner`: in its namespace, by owner reference, with the labels of all that we make.

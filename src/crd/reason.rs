@@ -40,12 +40,16 @@ pub enum Reason {
     NamespaceTerminating,
 
     // What is wrong with what was asked for.
+    /// The status is there and cannot be read: nothing is done by it.
+    StatusUnreadable,
     /// A field of the spec breaks a rule.
     Invalid,
     /// It is to be valid for longer than the Instance allows.
     LifetimeExceeded,
     /// Its predecessors are to stay valid for longer than the Instance allows.
     OverlapExceeded,
+    /// Its values are to be renewed more often than the Instance allows.
+    RotationTooFrequent,
     /// No rotation meets a maintenance window.
     WindowsUnmet,
     /// It does not say what it is for, and the Instance wants that.
@@ -118,20 +122,24 @@ pub enum Reason {
     PublishFailed,
     /// The account could not be made, or changed.
     AccountFailed,
-    /// The token's own account does not say what the token says.
-    AccountOutdated,
+    /// Another field manager has set fields of the token's own account, which hold the token to less.
+    LimitedByAccount,
     /// Something is permitted.
     Permitted,
 
     // What a policy says.
     /// A member that matches nothing.
     DanglingMember,
+    /// A listed name means this token or account from now on.
+    MemberBound,
 
     // What an Instance says.
     /// All is as asked for.
     Accepted,
     /// No endpoint is asked for.
     NoEndpoints,
+    /// An endpoint of the Instance is disabled: every token is refused.
+    EndpointDisabled,
     /// The Service that serves the Admin API does not exist.
     ServiceMissing,
     /// The Service that serves the Admin API cannot be fronted: no such port, or no selector.

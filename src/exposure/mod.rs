@@ -76,14 +76,14 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, with the URI by which a client reaches each. From the spec alone: a URI is the same
-/// whether or not its objects stand yet.
+/// The endpoints of an Instance, with the URI by which a client reaches each; a disabled one has none. From the spec alone: a
+/// URI is the same whether or not its objects stand yet.
 pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();
     };
-    let endpoints = instance.endpoints();
-    endpoints
+    instance
+        .all_endpoints()
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
             type_: endpoint.type_,
@@ -94,11 +94,12 @@ pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
 
 fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> String {
     match (endpoint.type_, &endpoint.host) {
+        (EndpointType::Disabled, _) => String::new(),
         (EndpointType::External, Some(host)) => {
             let tls = endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some());
             format!("{}://{host}", if tls { "https" } else { "http" })
         }
-        (EndpointType::External, None) | (EndpointType::Internal | EndpointType::Disabled, _) => {
+        (EndpointType::External, None) | (EndpointType::Internal, _) => {
             let own = instance.metadata.name.as_deref().unwrap_or_default();
             let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
             let host = format!("{}.{namespace}.svc", name::exposed(own, endpoint.name.as_str()));

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod entropy;
 pub mod events;
 pub mod joint;
+pub mod managed;
 pub mod metrics;
 pub mod readable;
 pub mod reader;

@@ -4,13 +4,18 @@ use std::{borrow::Cow, fmt::Debug};
 
 use kube::{Resource, core::ObjectMeta};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::crd::UNREADABLE;
 
 /// An object of kind `K`, read as far as it can be.
 ///
 /// A whole list cannot be read if one time in it is beyond what our types hold, and anybody who may create an object can
-/// write such a time into its managed fields. So these are left out before reading; and where a status that someone wrote by
-/// hand cannot be read, the object is taken as having none.
+/// write such a time into its managed fields. So these are left out before reading.
+///
+/// A status that is there and cannot be read is not an absent one: it may hold records and a revocation. Its fields are read one by
+/// one, and what comes instead of it names those that cannot be ([`UNREADABLE`]). What a verifier writes of uses is no such
+/// field: without it nothing else is in doubt.
 #[derive(Clone, Debug)]
 pub struct Readable<K> {
     /// The object; nothing where not even its spec can be read.
@@ -25,13 +30,37 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Readable<K> {
             metadata.remove("managedFields");
         }
         let object = K::deserialize(&value).ok().or_else(|| {
-            value.as_object_mut()?.remove("status");
+            let status = value.as_object_mut()?.remove("status")?;
+            value["status"] = readable::<K>(&value, status);
             K::deserialize(&value).ok()
         });
         let meta = object.as_ref().map_or_else(|| names(&value["metadata"]), |object| names_of(object.meta()));
         Ok(Self { object, meta })
     }
 }
+
+/// What is read in the place of a `status` that cannot be read, of an object that is `bare` of it.
+fn readable<K: DeserializeOwned>(bare: &Value, status: Value) -> Value {
+    let Value::Object(mut fields) = status else { return json!({ UNREADABLE: ["status"] }) };
+    let reads = |field: &str, value: &Value| {
+        let mut object = bare.clone();
+        object["status"] = json!({ field: value });
+        K::deserialize(object).is_ok()
+    };
+    let mut odd: Vec<String> =
+        fields.iter().filter(|(field, value)| !reads(field, value)).map(|(field, _)| field.clone()).collect();
+    odd.retain(|field| field != USE || fields.remove(field).is_none());
+    if odd.is_empty() {
+        return Value::Object(fields);
+    }
+    let conditions = fields.remove(CONDITIONS).filter(|_| !odd.iter().any(|field| field == CONDITIONS));
+    json!({ UNREADABLE: odd, CONDITIONS: conditions.unwrap_or_else(|| json!([])) })
+}
+
+/// The field of a status that the verifier writes.
+const USE: &str = "use";
+/// The field of a status that says how the object is: nothing is decided by it.
+const CONDITIONS: &str = "conditions";
 
 fn names(metadata: &Value) -> ObjectMeta {
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
@@ -104,7 +133,25 @@ mod tests {
         let refers = json!({"instanceRef": {"name": "eem"}});
         assert!(read(managed, refers.clone(), json!({})).object.is_some());
         let lost = read(json!({"name": "a"}), refers, json!({"expiresAt": BEYOND})).object.unwrap();
-        assert_eq!(lost.status, None);
+        assert_eq!(lost.status.unwrap().unreadable, ["expiresAt"]);
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_is_not_an_absent_one_and_uses_harm_nobody() {
+        let refers = || json!({"instanceRef": {"name": "eem"}});
+        let status = |status: Value| read(json!({"name": "a"}), refers(), status).object.unwrap().status.unwrap();
+        let used = json!([{"generation": 1, "firstUsedAt": BEYOND, "lastUsedAt": BEYOND}]);
+        let plain = status(json!({"lastGeneration": 7, "use": used}));
+        assert_eq!((plain.last_generation, plain.used.len(), plain.unreadable.len()), (Some(7), 0, 0));
+        let said = json!({"type": "Ready", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let odd = status(json!({
+            "lastGeneration": 7, "use": used, "records": "none", "claim": 7, "conditions": [said], "newer": "unknown",
+        }));
+        assert_eq!((odd.last_generation, odd.conditions.len()), (None, 1), "nothing of it is gone by");
+        assert_eq!(odd.unreadable, ["claim", "records"]);
+        assert_eq!(status(json!("odd")).unreadable, ["status"]);
+        assert_eq!(status(json!({"conditions": "odd"})).unreadable, ["conditions"]);
+        assert!(read(json!({"name": "a"}), refers(), json!({"unreadable": []})).object.unwrap().status.is_some());
     }
 
     #[test]

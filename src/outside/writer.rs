@@ -108,6 +108,21 @@ impl Writer {
         self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
     }
 
+    /// Applies `body`, where `standing` is still what stands, and takes no field that another manager has set: that is refused as
+    /// stale. Fields of ours that it leaves out are removed.
+    pub async fn apply_ours<K: Written>(
+        &self,
+        object: &Address<'_>,
+        standing: &Standing,
+        mut body: Value,
+    ) -> Result<Receipt, Refusal> {
+        let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
+        metadata.extend(standing.preconditions());
+        let params = PatchParams::apply(name::MANAGER);
+        let request = Request::new(K::url_path(&(), Some(object.namespace)));
+        self.send::<K>("apply", request.patch(object.name, &params, &Patch::Apply(body))).await
+    }
+
     /// Makes the Secret that `body` describes, or changes the one that stands, which may say more. `body` may hold a
     /// plaintext: it is neither kept nor logged, and the answer is asked for without data.
     pub async fn write_secret(

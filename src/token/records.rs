@@ -125,9 +125,21 @@ impl Record {
         self.end().is_none_or(|end| now < end)
     }
 
+    /// Whether it has neither expired nor been revoked.
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Recorded | State::Active | State::Superseded)
+    }
+
     /// Whether it ended without ever being published.
     fn is_refused(&self) -> bool {
         self.state == State::Expired && self.published_at.is_none()
+    }
+
+    /// When it ends at the latest under `limit`, whatever stands in it; nothing where it may be valid for ever.
+    pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
+        let bounded = limit.lifetime.filter(|_| self.expires_at.is_some() || !limit.never);
+        let longest = bounded.map(|max| duration::after(self.created_at.0, max));
+        [self.end(), longest, limit.until].into_iter().flatten().min()
     }
 
     /// Makes sure that it has run out of time by `at`.
@@ -172,7 +184,7 @@ impl Records {
 
     /// Generations that a caller may still present.
     pub fn valid(&self) -> impl Iterator<Item = &Record> {
-        self.0.iter().filter(|record| matches!(record.state, State::Recorded | State::Active | State::Superseded))
+        self.0.iter().filter(|record| record.is_open())
     }
 
     /// When the last overlap ends; nothing when none is running.
@@ -274,12 +286,26 @@ impl Records {
 
     /// Ends each valid generation that would exceed `limit` as soon as that allows.
     pub fn limit(&mut self, limit: &Limit, now: Timestamp) {
-        let alive = |record: &&mut Record| !matches!(record.state, State::Expired | State::Revoked);
-        for record in self.0.iter_mut().filter(alive) {
-            let bounded = limit.lifetime.filter(|_| record.expires_at.is_some() || !limit.never);
-            bounded.into_iter().for_each(|max| record.end_by(duration::after(record.created_at.0, max)));
-            limit.until.into_iter().for_each(|until| record.end_by(until));
+        let successors: Vec<_> = self.0.iter().map(|record| self.successor_published(record.generation)).collect();
+        for (record, successor) in self.0.iter_mut().zip(successors).filter(|(record, _)| record.is_open()) {
+            let superseded = record.state == State::Superseded;
+            let overlap = successor.zip(limit.overlap).filter(|_| superseded);
+            let overlap = overlap.map(|(published, overlap)| duration::after(published, overlap));
+            record.end_within(limit).into_iter().chain(overlap).for_each(|end| record.end_by(end));
         }
+        self.expire(now);
+    }
+
+    /// When the next generation after this one was published.
+    fn successor_published(&self, generation: i64) -> Option<Timestamp> {
+        let later = self.0.iter().filter(|record| record.generation > generation);
+        later.filter_map(|record| record.published_at.as_ref()).map(|at| at.0).min()
+    }
+
+    /// Makes sure that each valid generation before `generation` has ended by `at`.
+    pub fn end_before(&mut self, generation: i64, at: Timestamp, now: Timestamp) {
+        let older = |record: &&mut Record| record.generation < generation && record.is_open();
+        self.0.iter_mut().filter(older).for_each(|record| record.end_by(at));
         self.expire(now);
     }
 
@@ -319,8 +345,7 @@ impl Records {
 
     fn expire(&mut self, now: Timestamp) {
         for record in &mut self.0 {
-            let alive = matches!(record.state, State::Recorded | State::Active | State::Superseded);
-            if alive && !record.lasts(now) {
+            if record.is_open() && !record.lasts(now) {
                 record.state = State::Expired;
             }
         }
@@ -410,7 +435,7 @@ mod tests {
             let record = Record::new(1, "id".into(), Digest::of("1"), at(0), None);
             assert!(record.is_valid(at(1_000_000)));
             records.record(record, at(0));
-            records.limit(&Limit { lifetime: Some(HOUR), never, until: None }, at(0));
+            records.limit(&Limit { lifetime: Some(HOUR), overlap: None, never, until: None }, at(0));
             records.as_slice()[0].end()
         };
         assert_eq!((end(true), end(false)), (None, Some(at(1))));

@@ -20,6 +20,8 @@ const ROTATIONS: usize = 50;
 /// Where the schedule would come too late, because the served generation was minted under other terms or published late,
 /// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
 ///
+/// It is due at the latest an overlap before the served generation expires, so that the overlap can be given.
+///
 /// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole ends.
 ///
 /// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
@@ -50,9 +52,17 @@ fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
         (Schedule::Never, _) => None,
         (_, true) => due(served, &terms.schedule, uid).filter(in_time).filter(|_| !by_expiry),
         (schedule, false) => {
-            due(served, schedule, uid).filter(in_time).or_else(|| due(served, &Schedule::LastThird, uid))
+            let due = due(served, schedule, uid).filter(in_time).or_else(|| due(served, &Schedule::LastThird, uid))?;
+            Some(latest(served, terms, uid).map_or(due, |latest| latest.min(due)))
         }
     }
+}
+
+/// The latest at which the next generation may come so that the served one lasts for an overlap after it.
+fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
+    let interval = served.lifetime()? - terms.overlap;
+    let early = jitter(uid, served.generation, most(interval.max(SignedDuration::ZERO)));
+    Some(duration::after(served.created_at.0, interval - early))
 }
 
 /// When the overlap is over that the next generation waits for; nothing where it waits for none.
@@ -186,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_schedule_that_would_come_too_late_gives_way_to_the_last_third() {
-        assert_eq!(rotates_at(&served(1, 3), &terms(Schedule::Every(secs(14))), UID, at(0)), Some(at(15)));
+        let every = |late| rotates_at(&served(1, 3), &terms(Schedule::Every(secs(late))), UID, at(0));
+        assert_eq!(every(11), Some(at(12)));
+        assert_eq!(every(14), Some(at(13)), "the overlap of 3 s has to be given");
         for late in [15, 19, 1_000] {
             assert_eq!(
                 rotates_at(&served(1, 3), &terms(Schedule::Every(secs(late))), UID, at(0)),
@@ -194,6 +206,17 @@ mod tests {
                 "{late}"
             );
         }
+    }
+
+    #[test]
+    fn a_rotation_is_due_at_the_latest_an_overlap_before_the_expiry() {
+        let before = |rest, overlap| {
+            let terms = Terms { overlap: secs(overlap), ..terms(Schedule::BeforeExpiry(secs(rest))) };
+            rotates_at(&served(1, 3), &terms, UID, at(0))
+        };
+        assert_eq!(before(5, 3), Some(at(11)));
+        assert_eq!(before(1, 7), Some(at(9)));
+        assert_eq!(before(1, 1), Some(at(15)));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Policy {
     pub max_overlap: SignedDuration,
     /// When tokens may be rotated: in one of each group. A group that is empty: at any time.
     pub windows: Vec<Vec<Window>>,
+    /// How often a value may be renewed at the most: from one rotation to the next, at least.
+    pub min_rotation: SignedDuration,
     /// Whether a token has to say what it is for.
     pub require_description: bool,
 }
@@ -30,6 +32,8 @@ pub struct Policy {
 pub struct Limit {
     /// How long it may be valid, from its mint on. Nothing: no limit is known.
     pub lifetime: Option<SignedDuration>,
+    /// How long a predecessor may be valid, from the publish of its successor on. Nothing: no limit is known.
+    pub overlap: Option<SignedDuration>,
     /// Whether one that was minted for ever may stay so.
     pub never: bool,
     /// When the token as a whole ends.
@@ -42,6 +46,7 @@ impl Limit {
     pub fn and(self, other: Self) -> Self {
         Self {
             lifetime: self.lifetime.into_iter().chain(other.lifetime).min(),
+            overlap: self.overlap.into_iter().chain(other.overlap).min(),
             never: self.never && other.never,
             until: self.until.into_iter().chain(other.until).min(),
         }
@@ -60,6 +65,7 @@ impl Policy {
             max_lifetime,
             max_overlap,
             never: self.never && other.never,
+            min_rotation: self.min_rotation.max(other.min_rotation),
             require_description: self.require_description || other.require_description,
             windows: self.windows.into_iter().chain(other.windows).collect(),
             prefix: self.prefix,

@@ -43,6 +43,8 @@ pub enum Cause {
     Expired,
     /// There is no such Instance.
     InstanceMissing,
+    /// The Instance is being deleted.
+    InstanceDeleting,
     /// The Instance does not admit tokens of its namespace.
     NamespaceNotAdmitted,
     /// The Instance has faults, and nobody is let in by it.
@@ -60,9 +62,11 @@ impl Cause {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Allowed => StatusCode::OK,
-            Self::NamespaceNotAdmitted | Self::InstanceInvalid | Self::EndpointDisabled | Self::Refused(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::InstanceDeleting
+            | Self::NamespaceNotAdmitted
+            | Self::InstanceInvalid
+            | Self::EndpointDisabled
+            | Self::Refused(_) => StatusCode::FORBIDDEN,
             Self::NotSynced => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing
             | Self::Oversized
@@ -108,6 +112,7 @@ impl Cause {
             Self::Suspended => "Suspended",
             Self::Expired => "Expired",
             Self::InstanceMissing => "InstanceMissing",
+            Self::InstanceDeleting => "InstanceDeleting",
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
             Self::InstanceInvalid => "InstanceInvalid",
             Self::EndpointDisabled => "EndpointDisabled",
@@ -120,6 +125,7 @@ impl Cause {
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::Refused(cause) => Some(cause.hint()),
+            Self::InstanceDeleting => Some("the Instance is being deleted"),
             Self::NamespaceNotAdmitted => Some("tokens of this namespace are not admitted"),
             Self::EndpointDisabled => Some("the endpoint is disabled"),
             Self::InstanceInvalid => Some("the Instance has faults; its keepers see them in its status"),

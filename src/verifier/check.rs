@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Cause,
-    index::{AccountEntry, Index, Key, TokenEntry},
+    index::{AccountEntry, Index, InstanceEntry, Key, Opened, TokenEntry},
 };
 use crate::{
     access::{self, Bearer, Namespace, Request, Ruling, Step, Trail},
@@ -136,18 +136,35 @@ impl Presented<'_> {
         let labels = self.index.labels(&self.key.namespace);
         let home = Namespace { name: &self.key.namespace, labels };
         match self.index.instance(self.instance) {
-            _ if !token.instances.contains(self.instance) => Cause::OtherInstance,
+            entry if !self.opens(entry) => Cause::OtherInstance,
             _ if token.deleting => Cause::Deleted,
             _ if token.revoked || record.state == State::Revoked => Cause::Revoked,
             _ if account.is_none() => Cause::AccountGone,
             _ if account.is_some_and(|account| !account.active) => Cause::AccountSuspended,
             _ if !token.active => Cause::Suspended,
-            _ if !record.is_valid(now) => Cause::Expired,
+            _ if !record.is_valid(now) || self.has_outlived(now) => Cause::Expired,
             None => Cause::InstanceMissing,
+            Some(entry) if entry.deleting => Cause::InstanceDeleting,
             Some(entry) if !access::admits(&entry.instance, home) => Cause::NamespaceNotAdmitted,
             Some(entry) if entry.instance.is_disabled() => Cause::EndpointDisabled,
             Some(_) => Cause::Allowed,
         }
+    }
+
+    /// Whether the token opens the Instance: of a further one the very object that the operator has accepted.
+    fn opens(&self, entry: Option<&InstanceEntry>) -> bool {
+        let uid = entry.and_then(|entry| entry.instance.metadata.uid.as_ref());
+        let is_it =
+            |opened: &Opened| opened.key == *self.instance && (opened.uid.is_none() || opened.uid.as_ref() == uid);
+        self.token.instances.iter().any(is_it)
+    }
+
+    /// Whether it is older than some Instance of the token allows, whatever stands in its record: an operator that is away, or
+    /// cannot write it, extends nothing.
+    fn has_outlived(&self, now: Timestamp) -> bool {
+        let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
+        let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
+        limit.and_then(|limit| self.record.end_within(&limit)).is_some_and(|end| end <= now)
     }
 
     /// The account that the token was bound to: by uid, so that a later one of the same name is another, and living.
@@ -359,10 +376,16 @@ mod tests {
     #[test]
     fn a_policy_that_comes_and_goes_takes_effect_at_once() {
         let mut index = with_instance(json!({"api": {"authorization": "Roles"}}));
-        let policy = json!({"spec": {"instanceRef": {"name": "eem"}, "members": ["account:a/x"], "statements": [
-            {"effect": "Allow", "actions": ["api:read"]},
-        ]}});
+        let policy = json!({
+            "spec": {"instanceRef": {"name": "eem"}, "members": ["account:a/x"], "statements": [
+                {"effect": "Allow", "actions": ["api:read"]},
+            ]},
+            "status": {"members": [{"member": "account:a/x", "uid": "x"}]},
+        });
         let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", "p", policy)).unwrap();
+        let unsaid = AccessPolicy { status: None, ..policy.clone() };
+        assert!(index.apply(unsaid));
+        assert_eq!(cause(&index, &value()), Cause::Refused(access::Cause::NoPermissions), "nobody is bound yet");
         assert!(index.apply(policy.clone()));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
         assert!(!index.apply(policy.clone()));
@@ -396,6 +419,65 @@ mod tests {
     }
 
     #[test]
+    fn a_further_instance_is_opened_only_where_the_operator_has_accepted_it_and_it_is_the_same() {
+        let strict = Key { namespace: "a".into(), name: "strict".into() };
+        let named = |audiences: Value| {
+            let mut index = world();
+            index.apply::<Instance>(serde_json::from_value(object("Instance", "strict", json!({"spec": {}}))).unwrap());
+            index
+                .apply(token(json!({"spec": {"audiences": [{"name": "strict"}]}, "status": {"audiences": audiences}})));
+            verdict(&index, &strict, &value()).cause
+        };
+        let accepted = |uid: &str| json!([{"name": "strict", "namespace": "a", "uid": uid}]);
+        assert_eq!(named(accepted("strict")), Cause::Allowed);
+        assert_eq!(named(accepted("earlier")), Cause::OtherInstance);
+        assert_eq!(named(json!([])), Cause::OtherInstance, "none is accepted");
+        assert_eq!(named(Value::Null), Cause::Allowed, "an operator of an earlier release has not said");
+        let mut index = world();
+        index.apply::<Instance>(serde_json::from_value(object("Instance", "strict", json!({"spec": {}}))).unwrap());
+        index.apply(token(json!({"status": {"audiences": accepted("strict")}})));
+        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::OtherInstance, "the spec names it no more");
+    }
+
+    #[test]
+    fn no_record_outlives_what_any_instance_of_the_token_allows_whatever_stands_in_it() {
+        let lifetime = |lifetime: Value| json!({"tokens": {"lifetime": lifetime}});
+        let with = |own: Value, further: Value, record: Value| {
+            let mut index = with_instance(own);
+            let strict = object("Instance", "strict", json!({ "spec": further }));
+            index.apply::<Instance>(serde_json::from_value(strict).unwrap());
+            let mut change = record;
+            merge(&mut change, json!({"spec": {"audiences": [{"name": "strict"}]}}));
+            index.apply(token(change));
+            cause(&index, &value())
+        };
+        let (none, expires) = (json!({}), record(json!({})));
+        // It is 151 days old.
+        assert_eq!(with(none.clone(), none.clone(), expires.clone()), Cause::Allowed);
+        assert_eq!(with(lifetime(json!({"max": "151d"})), none.clone(), expires.clone()), Cause::Expired);
+        assert_eq!(with(lifetime(json!({"max": "152d"})), none.clone(), expires.clone()), Cause::Allowed);
+        assert_eq!(
+            with(none.clone(), lifetime(json!({"max": "30d"})), expires.clone()),
+            Cause::Expired,
+            "of an audience"
+        );
+        assert_eq!(with(lifetime(json!({"max": "soon"})), none.clone(), expires), Cause::Allowed, "it cannot be read");
+        let endless = record(json!({"expiresAt": null}));
+        let allows = lifetime(json!({"max": "30d", "never": "Allow"}));
+        assert_eq!(with(allows.clone(), allows.clone(), endless.clone()), Cause::Allowed);
+        assert_eq!(with(allows, lifetime(json!({"max": "30d"})), endless), Cause::Expired);
+    }
+
+    #[test]
+    fn an_instance_that_is_being_deleted_lets_nobody_in() {
+        let mut index = world();
+        let going = object("Instance", "eem", json!({"metadata": {"deletionTimestamp": NOW}, "spec": {}}));
+        assert!(index.apply::<Instance>(serde_json::from_value(going).unwrap()));
+        let cause = cause(&index, &value());
+        assert_eq!((cause, cause.status()), (Cause::InstanceDeleting, StatusCode::FORBIDDEN));
+    }
+
+    #[test]
     fn a_token_of_an_account_that_does_not_exist_is_refused_unless_its_instance_keeps_it() {
         let gone = |then: &str| {
             let mut index = with_instance(json!({"tokens": {"onOwnerRemoved": then}}));
@@ -420,7 +502,7 @@ mod tests {
             cause(&index, &value())
         };
         assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
-        assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(access::Cause::OwnerRemoved));
+        assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(access::Cause::OwnerStale));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use crate::{
     access::{self, Policy, Rules},
     crd::{
         AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef,
-        api_token::{ApiTokenSpec, BoundAccount, Use},
+        api_token::{AcceptedAudience, ApiTokenSpec, BoundAccount, Use},
         name,
     },
     outside::watch::NamespaceMeta,
-    token::Record,
+    token::{Limit, Record},
 };
 
 /// Names an object.
@@ -37,7 +37,7 @@ impl Key {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEntry {
     /// The Instances that it opens: its own, and further ones.
-    pub instances: Vec<Key>,
+    pub instances: Vec<Opened>,
     /// What it says of whose it is and what it may do. Nothing of its life is in it.
     pub token: ApiToken,
     /// The account that it is bound to.
@@ -58,12 +58,20 @@ pub struct TokenEntry {
     pub records: Vec<Record>,
 }
 
+/// An Instance that a token opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its name.
+    pub key: Key,
+    /// The uid of the one that is meant; nothing: whichever bears the name.
+    pub uid: Option<String>,
+}
+
 /// An account, reduced to the parts that a verdict depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountEntry {
     /// What it says of what it may do.
     pub account: Account,
-
     /// Its uid.
     pub uid: String,
     /// Whether its tokens are to be accepted.
@@ -81,6 +89,10 @@ pub struct InstanceEntry {
     pub rules: Result<Rules, Vec<Fault>>,
     /// Where it takes credentials.
     pub places: Places,
+    /// What no generation of its tokens exceeds.
+    pub limit: Limit,
+    /// Whether it is being deleted.
+    pub deleting: bool,
 }
 
 /// A policy, and the Instance that it is about.
@@ -223,13 +235,8 @@ impl Indexed for ApiToken {
     type Kept = TokenEntry;
 
     fn reduce(self) -> TokenEntry {
-        let namespace = self.namespace().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();
-        let key = |wanted: &InstanceRef| Key {
-            namespace: wanted.namespace_or(&namespace).to_owned(),
-            name: wanted.name.to_string(),
-        };
-        let instances = [&self.spec.instance_ref].into_iter().chain(&self.spec.audiences).map(key).collect();
+        let instances = opened(&self);
         let stamp = access::stamp(&self).map(str::to_owned);
         let owner_gone = status.owner.as_ref().is_some_and(|seen| seen.gone);
         let seen = status.owner.filter(|seen| seen.stamp == stamp);
@@ -261,6 +268,25 @@ impl Indexed for ApiToken {
     }
 }
 
+/// The Instances that a token opens: its own, and of the further ones that it names those which the operator has accepted. A
+/// status that does not say which is an older operator's, and means all of them.
+fn opened(token: &ApiToken) -> Vec<Opened> {
+    let namespace = token.namespace().unwrap_or_default();
+    let key = |wanted: &InstanceRef| Key {
+        namespace: wanted.namespace_or(&namespace).to_owned(),
+        name: wanted.name.to_string(),
+    };
+    let accepted = token.status.as_ref().and_then(|status| status.audiences.as_ref());
+    let further = token.spec.audiences.iter().filter_map(|wanted| {
+        let key = key(wanted);
+        let Some(accepted) = accepted else { return Some(Opened { key, uid: None }) };
+        let is_it = |audience: &&AcceptedAudience| audience.name == key.name && audience.namespace == key.namespace;
+        let uid = accepted.iter().find(is_it)?.uid.clone();
+        Some(Opened { key, uid: Some(uid) })
+    });
+    [Opened { key: key(&token.spec.instance_ref), uid: None }].into_iter().chain(further).collect()
+}
+
 /// Takes a key off the list of `under`, and the list away with its last.
 fn unlist<L: Clone + Eq + std::hash::Hash>(lists: &mut HashMap<L, BTreeSet<Key>>, under: &L, key: &Key) {
     if let Entry::Occupied(mut keys) = lists.entry(under.clone()) {
@@ -289,6 +315,7 @@ fn claims(token: ApiToken) -> ApiToken {
         },
     );
     claims.metadata.namespace = metadata.namespace;
+    claims.metadata.uid = metadata.uid;
     let stamp = metadata.annotations.into_iter().flatten().filter(|(key, _)| key == name::OWNER_GROUPS);
     claims.metadata.annotations = Some(stamp.collect());
     claims
@@ -327,6 +354,7 @@ impl Indexed for Account {
         let Self { metadata, spec, .. } = self;
         let mut account = Self::new(metadata.name.as_deref().unwrap_or_default(), spec);
         account.metadata.namespace = metadata.namespace;
+        account.metadata.uid = metadata.uid.clone();
         AccountEntry {
             deleting: metadata.deletion_timestamp.is_some(),
             uid: metadata.uid.unwrap_or_default(),
@@ -344,15 +372,17 @@ impl Indexed for Instance {
     type Kept = InstanceEntry;
 
     fn reduce(mut self) -> InstanceEntry {
-        // A verdict depends on the spec and the name alone.
+        let deleting = self.metadata.deletion_timestamp.is_some();
+        // A verdict depends on the spec, the name, the uid, and whether it is going.
         self.status = None;
         self.metadata = kube::core::ObjectMeta {
             name: self.metadata.name,
             namespace: self.metadata.namespace,
+            uid: self.metadata.uid,
             ..Default::default()
         };
         let places = Places::of(self.spec.api.as_ref().map_or(&[], |api| &api.credentials));
-        InstanceEntry { rules: Rules::of(&self), places, instance: self }
+        InstanceEntry { rules: Rules::of(&self), places, limit: access::limit(&self.spec), deleting, instance: self }
     }
 
     fn shelf(index: &mut Index) -> &mut HashMap<Key, InstanceEntry> {

@@ -779,7 +779,7 @@ async fn kubectl_shows_how_things_are() {
     let expires = serde_json::to_value(token.status.unwrap().expires_at).unwrap();
 
     let lines = shown(&world, &["apitok"]).await;
-    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ACCOUNT", "EXPIRES", "AGE"]);
+    assert_eq!(lines[0], ["NAME", "VALID", "REASON", "ACCOUNT", "EXPIRES", "AGE"]);
     assert_eq!(lines[1][..5], ["ci", "True", "Active", "ci", expires.as_str().unwrap()]);
     let used = ["2021-01-01T00:00:00Z", "2001-01-01T00:00:00Z"];
     let used: Value =
@@ -787,7 +787,8 @@ async fn kubectl_shows_how_things_are() {
     let patch = Patch::Merge(json!({"status": {"use": used}}));
     world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &patch).await.unwrap();
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
-    assert_eq!(wide[0][6..], ["ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "LAST", "USED", "DISPLAY", "NAME"]);
+    let more = ["READY", "ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "LAST", "USED", "DISPLAY", "NAME"];
+    assert_eq!(wide[0][6..], more);
     let years = |word: &String| word.split_once('y')?.0.parse::<i64>().ok();
     let years: Vec<_> = wide[1].iter().filter_map(years).collect();
     assert!(matches!(years[..], [years] if years >= 25), "the last of them, as an age: {wide:?}");

@@ -70,8 +70,8 @@ async fn the_secret_and_the_status_say_what_is_documented() {
         let all = token.status.as_ref().unwrap().conditions.iter();
         all.filter(|c| c.status == status).map(|c| c.type_.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(conditions("True"), ["Accepted", "Published", "Ready"]);
-    assert_eq!(conditions("False"), ["Reconciling", "Stalled"]);
+    assert_eq!(conditions("True"), ["Accepted", "Published", "Ready", "Valid"]);
+    assert_eq!(conditions("False"), [""; 0], "what is abnormal is there only while it is true");
 
     let secret = world.api::<Secret>().get("ci").await.unwrap();
     assert_eq!(secret.type_.as_deref(), Some("tokenry.dev/api-token"));

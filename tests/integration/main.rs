@@ -9,6 +9,7 @@ mod crash;
 mod definitions;
 mod ending;
 mod examples;
+mod gitops;
 mod harness;
 mod instance;
 mod life;

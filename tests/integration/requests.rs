@@ -274,12 +274,14 @@ async fn a_further_instance_lets_a_token_in_by_its_own_rules_only() {
 
 #[tokio::test]
 async fn groups_that_were_stamped_too_long_ago_permit_nothing() {
+    let held_by = |subject: &str| json!([{"subject": subject, "role": "viewer"}]);
     let spec = json!({
-        "ceiling": "Members", "members": [{"subject": "group:ops", "role": "viewer"}],
+        "ceiling": "Members", "members": held_by("user:alice"),
         "tokens": {"groupsMaxAge": "30d", "onOwnerRemoved": "Keep", "lifetime": {"default": "300d"}},
     });
     let stage = Stage::new("groups", spec, json!({}), json!({"owner": "user:alice"})).await;
-    assert_eq!(stage.status("GET", "/").await, 403);
+    stage.world.change("Instance", "eem", json!({"members": held_by("group:ops")})).await.unwrap();
+    stage.await_status("GET", "/", 403).await;
     let stamp = |version: &str| {
         Patch::Merge(json!({"metadata": {"annotations": {"tokenry.dev/owner-groups": format!("{version}\nops\n")}}}))
     };

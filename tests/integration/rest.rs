@@ -129,6 +129,10 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
     let _operator = world.operator(&Held::default()).await;
     world.accepts("Instance", "eem", json!({})).await;
     world.accepts("ServiceAccount", "deployer", json!({"instanceRef": {"name": "eem"}})).await;
+    // The first of them is counted at once.
+    let spec = json!({"instanceRef": {"name": "eem"}, "serviceAccountRef": {"name": "deployer"}});
+    world.accepts("ApiToken", "first", spec).await;
+    world.await_reason("first", "Active").await;
     stand_still(&world).await;
     let offset = world.plane.audit_end();
     world

@@ -75,7 +75,10 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
             };
             Decision { reason, service, ingress }
         }
-        Ok(None) => Decision { reason: Reason::NoEndpoints, service: step(&world.service, None), ingress: gone() },
+        Ok(None) => {
+            let reason = if instance.is_disabled() { Reason::EndpointDisabled } else { Reason::NoEndpoints };
+            Decision { reason, service: step(&world.service, None), ingress: gone() }
+        }
         Err(missing) => Decision {
             reason: missing.reason,
             service: Step::Keep,

@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
-    kind::{Checked, Kind, Settled, Version, version},
+    kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, together},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 
 pub use decide::{Decision, Step};
 pub use observe::{Observed, World};
-pub use validate::{InstanceTerms, forget_after, limit, policy};
+pub use validate::{InstanceTerms, forget_after, policy};
 
 impl Kind for Instance {
     type World = World;
@@ -67,6 +67,10 @@ impl Kind for Instance {
 
     fn status(&self) -> Option<&InstanceStatus> {
         self.status.as_ref()
+    }
+
+    fn unreadable(status: &InstanceStatus) -> Unreadable<'_> {
+        Unreadable { fields: &status.unreadable, conditions: &status.conditions }
     }
 }
 

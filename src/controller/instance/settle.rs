@@ -37,11 +37,10 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     };
     let ready = conclusion == Conclusion::Ready;
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
-    let word = if ready { Reason::Accepted } else { reason };
+    let word = if ready && reason != Reason::EndpointDisabled { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
     let retry = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
-    let said = old.tokens.map(|tokens| (tokens.clone(), tokens.at.0));
-    let (tokens, recount) = census::seldom(said, world.tokens.clone(), census::agree, world.now);
+    let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let wake = retry.into_iter().chain(recount).min();
     let notes = match conditions.changed(READY) && !reason.is_going() {
         true if ready => vec![Note::normal(word, message)],
@@ -50,6 +49,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     };
     let standing = standing(world, terms, ready, reason, old.endpoints);
     let status = InstanceStatus {
+        unreadable: Vec::new(),
         observed_generation: instance.metadata.generation,
         conditions: conditions.into_vec(),
         organization: Some(instance.organization().to_owned()),
@@ -107,6 +107,10 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
             (Conclusion::of(missing.reason), missing.reason, missing.to_string())
         }
         (Reason::NoEndpoints, _) => (Conclusion::Ready, Reason::NoEndpoints, "no endpoint is asked for".into()),
+        (Reason::EndpointDisabled, _) => {
+            let message = "the endpoint is disabled: there is no way in, and every token is refused";
+            (Conclusion::Ready, Reason::EndpointDisabled, message.into())
+        }
         (reason, _) => (Conclusion::Ready, reason, format!("{name} stands")),
     }
 }

@@ -5,7 +5,7 @@ use kube::core::Selector;
 
 use super::observe::{World, exposed_name};
 use crate::{
-    access::Rules,
+    access::{MAX_LIFETIME, MAX_OVERLAP, Rules},
     controller::kind::Checked,
     crd::{
         Fault,
@@ -15,15 +15,18 @@ use crate::{
     },
     exposure::{self, Exposed},
     token::{
-        Limit, Policy,
+        Policy,
         duration::{Duration, written},
         format,
     },
 };
 
-const DAY: i64 = 24;
-/// The longest lifetime where an Instance names none, in hours.
-const MAX_LIFETIME: i64 = 365 * DAY;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How long a generation is valid where neither it nor its Instance says.
+const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// How often values may be renewed at the most where an Instance does not say.
+const MIN_ROTATION: SignedDuration = SignedDuration::from_mins(1);
 
 /// What an Instance asks for, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,14 +98,6 @@ fn lifetime(spec: &InstanceSpec) -> Lifetime {
     spec.tokens.lifetime.clone().unwrap_or_default()
 }
 
-/// What no generation exceeds, whatever it was given when it was minted. A maximum that cannot be read limits nothing.
-pub fn limit(spec: &InstanceSpec) -> Limit {
-    let lifetime = lifetime(spec);
-    let default = SignedDuration::from_hours(MAX_LIFETIME);
-    let max = lifetime.max.as_ref().map_or(Some(default), |max| max.parse().ok());
-    Limit { lifetime: max, never: lifetime.never == Permission::Allow, until: None }
-}
-
 /// How long after its end a token is deleted; nothing: never.
 pub fn forget_after(spec: &InstanceSpec) -> Option<SignedDuration> {
     spec.tokens.forget_after.as_ref()?.parse().ok()
@@ -117,14 +112,14 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     let (default_lifetime, max_lifetime) = within(
         lifetime.default,
         lifetime.max,
-        (90 * DAY, MAX_LIFETIME),
+        (DEFAULT_LIFETIME, MAX_LIFETIME),
         ("spec.tokens.lifetime.default", "spec.tokens.lifetime.max"),
         &mut faults,
     );
     let (default_overlap, max_overlap) = within(
         overlap.default,
         overlap.max,
-        (DAY, 7 * DAY),
+        (DAY, MAX_OVERLAP),
         ("spec.tokens.overlap.default", "spec.tokens.overlap.max"),
         &mut faults,
     );
@@ -137,6 +132,8 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     }
     let windows = windows(&tokens.windows, "spec.tokens.windows", &mut faults);
     parsed(tokens.forget_after.as_ref(), "spec.tokens.forgetAfter", &mut faults);
+    let min = tokens.rotation.as_ref().and_then(|rotation| rotation.min.as_ref());
+    let min_rotation = parsed(min, "spec.tokens.rotation.min", &mut faults).unwrap_or(MIN_ROTATION);
     let selector = tokens.namespaces.selector.clone();
     if tokens.namespaces.from == NamespacesFrom::Selector
         && selector.is_none_or(|selector| Selector::try_from(selector).is_err())
@@ -156,6 +153,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
             default_overlap,
             max_overlap,
             windows: vec![windows],
+            min_rotation,
             require_description,
         })
     } else {
@@ -163,17 +161,17 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     }
 }
 
-/// A default and a maximum; what is left out is taken from `hours`, and a default of ours never exceeds a maximum of theirs.
+/// A default and a maximum; what is left out is taken from `usual`, and a default of ours never exceeds a maximum of theirs.
 fn within(
     default: Option<Duration>,
     max: Option<Duration>,
-    hours: (i64, i64),
+    usual: (SignedDuration, SignedDuration),
     paths: (&'static str, &'static str),
     faults: &mut Vec<Fault>,
 ) -> (SignedDuration, SignedDuration) {
-    let max = parsed(max.as_ref(), paths.1, faults).unwrap_or(SignedDuration::from_hours(hours.1));
+    let max = parsed(max.as_ref(), paths.1, faults).unwrap_or(usual.1);
     let Some(default) = parsed(default.as_ref(), paths.0, faults) else {
-        return (SignedDuration::from_hours(hours.0).min(max), max);
+        return (usual.0.min(max), max);
     };
     if default > max {
         faults.push(Fault::invalid(paths.0, format!("must not be longer than the maximum, {}", written(max))));

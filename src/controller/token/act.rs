@@ -18,8 +18,6 @@ pub enum Act {
     Adopt(i64),
     /// Bring everything of the Secret but its value up to date.
     Amend,
-    /// Have the token's own account say of its rights what the token says.
-    Follow,
     /// Remove the Secret of the old name.
     Discard,
     /// Remove the Secret of a value that was shown once.

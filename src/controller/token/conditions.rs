@@ -6,21 +6,27 @@ use super::{
     once::shown,
     owner,
     settle::{Outcome, published_in},
+    world::Bound,
 };
 use crate::{
     crd::{
         Conditions, Reason,
         api_token::OnRevoke,
-        condition::{ACCEPTED, Conclusion, EXPIRING_SOON, OWNER_STALE, PERMITTED, PUBLISHED},
-        fault::{first, told},
+        condition::{
+            ACCEPTED, Conclusion, EXPIRING_SOON, LIMITED_BY_ACCOUNT, OWNER_STALE, PERMITTED, PUBLISHED, VALID,
+        },
+        fault::first,
     },
     token::Record,
 };
 
 /// Whether what an act does is about neither the value nor its Secret, so that the token is as good where it fails.
 fn is_aside(act: Act) -> bool {
-    matches!(act, Act::Discard | Act::Follow)
+    matches!(act, Act::Discard)
 }
+
+/// What `Valid` says where it is true: the rest is told by `Ready`.
+const VALID_SAYS: &str = "the served value is accepted";
 
 /// What a condition says: whether it holds, the word for it, and the text.
 type Said<T> = (T, Reason, String);
@@ -33,7 +39,7 @@ impl Outcome<'_> {
         let mut conditions = Conditions::from(old, world.token.metadata.generation, world.now);
         match terms {
             Ok(_) => conditions.set(ACCEPTED, true, Reason::Accepted, "the spec is valid and what it refers to exists"),
-            Err(faults) => conditions.set(ACCEPTED, false, first(faults), told(faults)),
+            Err(faults) => conditions.set(ACCEPTED, false, first(faults), owner::told(world, faults)),
         }
         let (published, reason, message) = self.published();
         let message = match &progress.failure {
@@ -42,7 +48,9 @@ impl Outcome<'_> {
         };
         conditions.set(PUBLISHED, published, reason, &*message);
         let (conclusion, reason, message) = self.conclusion((published, reason, message));
-        conditions.conclude(conclusion, reason, message);
+        conditions.conclude(conclusion, reason, &*message);
+        let valid = self.is_valid();
+        conditions.set(VALID, valid, reason, if valid { VALID_SAYS.to_owned() } else { message });
         self.expiring(soon, &mut conditions);
         self.standing(&mut conditions);
         conditions
@@ -84,17 +92,15 @@ impl Outcome<'_> {
     /// That the Secret of the old name could not be removed, or the account not be changed: the value is where it should be
     /// all the same.
     fn left(&self) -> String {
-        let Some(failure) = self.progress.failure.as_ref().filter(|_| is_aside(self.progress.decision.act)) else {
-            return String::new();
-        };
-        let way = failure.refusal.way();
-        match self.progress.decision.act {
-            Act::Follow => {
-                let name = self.world.token.account_name().0;
-                format!("; account {name} does not say yet what the token says: {way}; trying again")
-            }
-            _ => format!("; Secret {} is still there: {way}; trying again", self.leftover()),
-        }
+        let discard = self.progress.failure.as_ref().filter(|_| is_aside(self.progress.decision.act));
+        let discard = discard.map(|failure| {
+            format!("; Secret {} is still there: {}; trying again", self.leftover(), failure.refusal.way())
+        });
+        let follow = self.progress.unfollowed.as_ref().map(|refusal| {
+            let name = self.world.token.account_name().0;
+            format!("; account {name} does not say yet what the token says: {}; trying again", refusal.way())
+        });
+        discard.into_iter().chain(follow).collect()
     }
 
     /// What was said of the last refusal: while the next try waits, nothing newer is known.
@@ -106,15 +112,25 @@ impl Outcome<'_> {
         said.map_or_else(|| format!("Secret {name}: the last try was refused; trying again"), |said| said.message)
     }
 
+    /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The verifier
+    /// judges each request for itself; this says the same of all of them together.
+    fn is_valid(&self) -> bool {
+        let Self { world, progress, records, .. } = self;
+        let ended = progress.ends().is_some() || world.token.spec.revoked || world.status().revocation.is_some();
+        let stands = !ended && world.token.metadata.deletion_timestamp.is_none() && records.served().is_some();
+        let acts = progress.bound.is_some() || world.bound() == Bound::Held;
+        stands && acts && world.paused().is_none() && self.standing.closed.is_none()
+    }
+
     /// What it all comes to: how `Ready` stands, and the word for it.
     fn conclusion(&self, (published, why, message): Said<bool>) -> Said<Conclusion> {
         let Self { world, terms, progress, records, .. } = self;
         let reason = progress.decision.reason;
         let name = world.token.account_name().0;
+        // What was asked for is reached once the Secret is as it should be, too.
+        let done = if progress.failure.is_none() { Conclusion::Ready } else { Conclusion::Working };
         match (reason, terms) {
-            (Reason::Revoked, _) => {
-                (Conclusion::Stalled, reason, "revoked: refused for ever; make another ApiToken".into())
-            }
+            (Reason::Revoked, _) => (done, reason, "revoked: refused for ever; make another ApiToken".into()),
             (Reason::AccountDeleted, _) => (
                 Conclusion::Stalled,
                 reason,
@@ -125,28 +141,49 @@ impl Outcome<'_> {
                 reason,
                 "its owner is gone or holds too little: refused for ever; make another ApiToken".into(),
             ),
-            (Reason::Expired, _) => (Conclusion::Stalled, reason, over(world, progress, records)),
+            (Reason::Expired, _) => (done, reason, over(world, progress, records)),
             (Reason::Deleting, _) => (Conclusion::Working, reason, "being deleted".into()),
             (Reason::NamespaceTerminating, _) => (Conclusion::Working, reason, "its namespace is being deleted".into()),
-            (_, Err(faults)) => (Conclusion::of(first(faults)), first(faults), told(faults)),
-            _ if world.paused() == Some(Reason::Suspended) => {
-                (Conclusion::Paused, Reason::Suspended, "refused until active is true again".into())
+            (_, Err(faults)) => (Conclusion::of(first(faults)), first(faults), owner::told(world, faults)),
+            _ => {
+                self.paused().or_else(|| self.closed(published)).unwrap_or_else(|| self.served(published, why, message))
             }
-            _ if world.paused() == Some(Reason::AccountSuspended) => {
-                (Conclusion::Paused, Reason::AccountSuspended, format!("refused until account {name} is active again"))
+        }
+    }
+
+    /// That somebody asked for a pause; an owner that is gone was not asked for.
+    fn paused(&self) -> Option<Said<Conclusion>> {
+        let world = self.world;
+        let reason = world.paused()?;
+        let (conclusion, message) = match reason {
+            Reason::Suspended => (Conclusion::Ready, "refused until active is true again".into()),
+            Reason::AccountSuspended => {
+                let name = world.token.account_name().0;
+                (Conclusion::Ready, format!("refused until account {name} is active again"))
             }
-            _ if world.paused() == Some(Reason::OwnerRemoved) => (
-                Conclusion::Paused,
-                Reason::OwnerRemoved,
-                format!("refused until its owner is back: {}", owner::why_removed(world, "the owner")),
-            ),
+            _ => {
+                let why = owner::why_removed(world, "the owner");
+                (Conclusion::Stalled, format!("refused until its owner is back: {why}"))
+            }
+        };
+        Some((conclusion, reason, message))
+    }
+
+    /// That its Instance lets in no request with the value, which is delivered all the same.
+    fn closed(&self, published: bool) -> Option<Said<Conclusion>> {
+        let closed = self.standing.closed.as_ref().filter(|_| published)?;
+        let conclusion = if closed.reason == Reason::OwnerRemoved { Conclusion::Stalled } else { Conclusion::Ready };
+        Some((conclusion, closed.reason, closed.message.clone()))
+    }
+
+    /// That the value is delivered, or not yet.
+    fn served(&self, published: bool, why: Reason, message: String) -> Said<Conclusion> {
+        match self.records.overlap_ends() {
             _ if !published => (Conclusion::Working, why, message),
-            _ => match records.overlap_ends() {
-                Some(ends) => {
-                    (Conclusion::Ready, Reason::Rotating, format!("{message}; its predecessor is valid until {ends}"))
-                }
-                None => (Conclusion::Ready, Reason::Active, message),
-            },
+            Some(ends) => {
+                (Conclusion::Ready, Reason::Rotating, format!("{message}; its predecessor is valid until {ends}"))
+            }
+            None => (Conclusion::Ready, Reason::Active, message),
         }
     }
 
@@ -156,14 +193,23 @@ impl Outcome<'_> {
             None => conditions.remove(PERMITTED),
             Some(true) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
             Some(false) => {
-                let message = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy about it made";
-                conditions.set(PERMITTED, false, Reason::NoPermissions, message);
+                conditions.set(PERMITTED, false, Reason::NoPermissions, owner::NOTHING);
             }
         }
+        let held = owner::held_to(self.world);
+        if held.is_empty() {
+            conditions.remove(LIMITED_BY_ACCOUNT);
+        } else {
+            let name = self.world.token.account_name().0;
+            let message = format!(
+                "account {name} holds the token to less: another field manager has set its spec.{}; remove that there, or have it \
+                 say what the token says",
+                held.join(", spec.")
+            );
+            conditions.set(LIMITED_BY_ACCOUNT, true, Reason::LimitedByAccount, message);
+        }
         if self.standing.is_stale {
-            let message = "the groups of its owner were stamped too long ago and count no more; the owner has to change the token, \
-                 or its annotation tokenry.dev/confirmed";
-            conditions.set(OWNER_STALE, true, Reason::OwnerStale, message);
+            conditions.set(OWNER_STALE, true, Reason::OwnerStale, owner::STALE);
         } else {
             conditions.remove(OWNER_STALE);
         }
@@ -197,5 +243,160 @@ impl Outcome<'_> {
             OnRevoke::Delete => "removed",
             OnRevoke::Keep => "emptied",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        fixture::{DAY, conditions, new, own_account, served, time},
+        progress::Progress,
+        world::World,
+    };
+    use crate::{crd::condition, token::Records};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    /// `Ready` and `Valid` and what is abnormal, as a pass that finds nothing to do says them.
+    fn said(world: &World) -> Vec<String> {
+        let told = [condition::READY, condition::VALID, condition::RECONCILING, condition::STALLED];
+        let mut all = conditions(&world.rested().status);
+        all.retain(|said| told.iter().any(|type_| said.starts_with(&format!("{type_}="))));
+        all.sort();
+        all
+    }
+
+    fn instance(spec: Value) -> World {
+        served().with_instance(spec)
+    }
+
+    fn roles(more: Value) -> World {
+        let mut spec = json!({"api": {"authorization": "Roles"}});
+        super::super::fixture::merge(&mut spec, &more);
+        instance(spec)
+    }
+
+    #[test]
+    fn what_was_asked_for_is_ready_whether_or_not_the_value_is_accepted() {
+        let disabled =
+            json!({"manager": {"service": {"name": "m"}, "endpoints": [{"name": "admin", "type": "disabled"}]}});
+        for (world, reason) in [
+            (served().with_spec(&json!({"active": false})), "Suspended"),
+            (served().with_account(|account| account.spec.active = false), "AccountSuspended"),
+            (served().with_spec(&json!({"revoked": true})), "Revoked"),
+            (served().with_spec(&json!({"expiry": {"at": time(80 * DAY)}})).rest().later(80 * DAY), "Expired"),
+            (served().with_spec(&json!({"rotation": {"schedule": {"never": true}}})).later(90 * DAY), "Expired"),
+            (roles(json!({})), "NoPermissions"),
+            (instance(disabled), "EndpointDisabled"),
+        ] {
+            assert_eq!(said(&world), [format!("Ready=True/{reason}"), format!("Valid=False/{reason}")]);
+        }
+        assert_eq!(said(&served()), ["Ready=True/Active", "Valid=True/Active"]);
+    }
+
+    #[test]
+    fn what_ended_against_the_spec_is_stalled() {
+        let owned = |then: &str| {
+            let world = served().with_spec(&json!({"owner": "serviceaccount:a/b"}));
+            let world = world.with_account(|account| account.spec.owner = Some("serviceaccount:a/b".into()));
+            let spec = json!({"ceiling": "Members", "tokens": {"onOwnerRemoved": then}});
+            world.with_instance(spec).and(|world| world.owner_gone = true)
+        };
+        for (world, reason) in [
+            (served().and(|world| world.account = None), "AccountDeleted"),
+            (owned("Revoke"), "OwnerRemoved"),
+            (owned("Suspend"), "OwnerRemoved"),
+            (owned("Keep"), "OwnerRemoved"),
+        ] {
+            let wanted = ["Ready=False", "Stalled=True", "Valid=False"].map(|said| format!("{said}/{reason}"));
+            assert_eq!(said(&world), wanted);
+        }
+    }
+
+    #[test]
+    fn a_fault_leaves_the_value_valid_and_what_waits_is_reconciling() {
+        let faulty = served().with_spec(&json!({"expiry": {"after": "400d"}}));
+        let stalled = ["Ready=False/LifetimeExceeded", "Stalled=True/LifetimeExceeded", "Valid=True/LifetimeExceeded"];
+        assert_eq!(said(&faulty), stalled);
+        let waiting = new().and(|world| world.instance = None);
+        let wanted = ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Valid=False/InstanceMissing"];
+        assert_eq!(said(&waiting), wanted);
+        let gone = served().and(|world| world.instance = None);
+        assert_eq!(said(&gone), wanted, "the verifier lets nobody in without an Instance");
+    }
+
+    #[test]
+    fn a_revoked_token_is_ready_only_once_its_secret_is_gone() {
+        let world = served().with_spec(&json!({"revoked": true}));
+        let refused = super::super::progress::Failure {
+            reason: crate::crd::Reason::PublishFailed,
+            refusal: crate::outside::Refusal::Forbidden("no".into()),
+        };
+        let status = world.settle(&Progress { failure: Some(refused), ..Progress::none(world.decision()) }).status;
+        let told = conditions(&status);
+        assert!(told.contains(&"Ready=False/Revoked".into()) && told.contains(&"Reconciling=True/Revoked".into()));
+    }
+
+    #[test]
+    fn both_have_the_same_reason_whatever_it_is() {
+        let worlds = [served(), new(), served().with_spec(&json!({"active": false})), roles(json!({}))];
+        for world in worlds {
+            let conditions = world.rested().status.conditions;
+            let reason =
+                |type_: &str| conditions.iter().find(|said| said.type_ == type_).map(|said| said.reason.clone());
+            assert_eq!(reason(condition::READY), reason(condition::VALID));
+        }
+    }
+
+    #[test]
+    fn an_immutable_token_with_a_fault_is_not_told_to_do_what_is_refused() {
+        let told = |world: World| world.rested().status.conditions[0].message.clone();
+        let faulty = json!({"expiry": {"after": "400d"}, "immutable": true, "description": "nightly"});
+        let message = told(served().with_spec(&faulty));
+        assert!(message.ends_with("so delete it and make it again"), "{message}");
+        let asks = json!({"tokens": {"confirmDelete": true}});
+        let message = told(served().with_instance(asks).with_spec(&faulty));
+        assert!(
+            message.ends_with("so delete it (annotate it first: tokenry.dev/confirm-delete=nightly) and make it again")
+        );
+        let waits = served().with_spec(&json!({"immutable": true})).and(|world| world.instance = None);
+        assert!(!told(waits).contains("immutable"), "it is the Instance that is missing");
+        assert!(!told(served().with_spec(&json!({"expiry": {"after": "400d"}}))).contains("immutable"));
+    }
+
+    #[test]
+    fn the_event_of_a_removed_owner_says_what_the_instance_does() {
+        let told = |then: &str| {
+            let world = served().with_spec(&json!({"owner": "serviceaccount:a/b"}));
+            let spec = json!({"ceiling": "Members", "tokens": {"onOwnerRemoved": then}});
+            let world = world.with_instance(spec).and(|world| world.owner_gone = true);
+            let notes = world.rested().notes;
+            notes.into_iter().find(|note| note.reason == crate::crd::Reason::OwnerRemoved).unwrap().text
+        };
+        let gone = "serviceaccount:a/b does not exist; name another owner; the Instance";
+        let revoked = format!(
+            "{gone} revokes such tokens (tokens.onOwnerRemoved: Revoke): all generations are refused from now on, and Secret ci is removed"
+        );
+        assert_eq!(told("Revoke"), revoked);
+        let suspended =
+            format!("{gone} suspends such tokens (tokens.onOwnerRemoved: Suspend): refused until the owner is back");
+        assert_eq!(told("Suspend"), suspended);
+        assert!(told("Keep").starts_with(&format!("{gone} keeps such tokens (tokens.onOwnerRemoved: Keep): ")));
+    }
+
+    impl World {
+        /// With the status of a pass that finds nothing to do.
+        fn rest(self) -> Self {
+            let progress = Progress::none(self.decision());
+            self.settled(&progress)
+        }
+    }
+
+    #[test]
+    fn nothing_is_valid_before_it_was_issued() {
+        let world = new().and(|world| world.account = Some(Arc::new(own_account(super::super::fixture::ACCOUNT_UID))));
+        let recorded = world.clone().settled(&world.minted(1));
+        assert!(Records::at(&recorded.status().records, recorded.now).served().is_none());
+        assert!(conditions(&recorded.status()).contains(&"Valid=False/FirstIssue".into()));
     }
 }

@@ -26,7 +26,7 @@ pub struct Check {
 }
 
 /// The checks in their order: the first that holds decides. This list is the specification.
-pub const CHAIN: [Check; 27] = [
+pub const CHAIN: [Check; 26] = [
     // It is going away: whatever is left to do, the verifier and the garbage collector do it.
     check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
     // Nothing can be written there any more.
@@ -86,9 +86,6 @@ pub const CHAIN: [Check; 27] = [
         (!world.token.is_shown_once() && is_altered(world, terms)).then(|| repair(world))
     }),
     check(Reason::SecretOutdated, outdated),
-    // Its own account follows it. It comes late, so that one that cannot be changed holds nothing up: what the token may do is the
-    // least of both.
-    check(Reason::AccountOutdated, |world, _| owner::is_outdated(world).then_some(Act::Follow)),
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
     check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
@@ -103,9 +100,25 @@ const fn check(reason: Reason, holds: fn(&World, &Checked<TokenTerms>) -> Option
 pub fn decide(world: &World, terms: &Checked<TokenTerms>) -> Decision {
     let held = CHAIN.iter().find_map(|check| (check.holds)(world, terms).map(|act| (check.reason, act)));
     let (reason, act) = held.unwrap_or((Reason::Active, Act::Rest));
+    let act = if act == Act::Mint && has_to_pause(world, reason) { Act::Rest } else { act };
     let fault = terms.as_ref().err().and_then(|faults| faults.first()).filter(|_| reason == Reason::Invalid);
     let ended = if let Act::End(why) = act { Some(why.into()) } else { None };
     Decision { reason: ended.or(fault.map(|fault| fault.reason)).unwrap_or(reason), act }
+}
+
+/// Whether the token's own account is to be brought up to date, before all else that is done: what the account says more than the
+/// token is never in force for the token itself, but others may act as it.
+pub fn follows(world: &World, decision: Decision) -> bool {
+    let over = decision.reason.is_going() || matches!(decision.act, Act::End(_) | Act::Forget);
+    !over && owner::is_outdated(world)
+}
+
+/// Whether a value was minted only just now, as far as this process remembers: a status that says otherwise, as it was lost or
+/// cannot be trusted, does not make for one value after another. What a schedule or a user asks for by records that were read
+/// comes all the same.
+fn has_to_pause(world: &World, reason: Reason) -> bool {
+    let asked = matches!(reason, Reason::RotationDue | Reason::RegenerateAsked) && world.records().ever_published();
+    world.may_mint_from.is_some_and(|from| from > world.now) && !asked
 }
 
 fn incomplete(world: &World) -> Option<Act> {
@@ -226,7 +239,6 @@ mod tests {
                 Reason::SecretMissing,
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
-                Reason::AccountOutdated,
                 Reason::SecretLeftOver,
                 Reason::OverlapEnded,
             ]
@@ -306,9 +318,6 @@ mod tests {
         (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
         (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
         (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
-        (Reason::AccountOutdated, Act::Follow, |world| {
-            world.with_account(|account| account.spec.role = Some("viewer".into()))
-        }),
         (Reason::SecretLeftOver, Act::Discard, |world| {
             world.with_status(|status| status.other_secret_name = Some("old".into()))
         }),
@@ -449,6 +458,25 @@ mod tests {
             secret.data.insert(secret::TOKEN.into(), secret::Sealed::of("planted"));
         });
         assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
+    }
+
+    #[test]
+    fn whatever_a_status_says_no_second_value_is_minted_within_five_seconds_of_the_first() {
+        let just_now = |world: World| {
+            let from = world.now + SignedDuration::from_secs(5);
+            world.and(|world| world.may_mint_from = Some(from))
+        };
+        let rest = |reason| Decision { reason, act: Act::Rest };
+        let lost = just_now(rotated().with_token(|token| token.status = None));
+        assert_eq!(lost.decision(), rest(Reason::RecordsLost));
+        assert_eq!(lost.rested().wake, Some(lost.now + SignedDuration::from_secs(5)));
+        assert_eq!(lost.clone().later(5).decision().act, Act::Mint);
+        assert_eq!(just_now(new()).decision(), rest(Reason::FirstIssue));
+        let gone = rotated().later(DAY).and(|world| world.secret = Held::Absent);
+        assert_eq!(just_now(gone).decision(), rest(Reason::SecretMissing));
+        let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
+        assert_eq!(just_now(asked).decision().act, Act::Mint);
+        assert_eq!(just_now(served().later(60 * DAY)).decision().act, Act::Mint);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     crd::{
         SealedSecret,
         api_token::OnRevoke,
-        keys, name,
+        belongs, keys, name,
         secret::{self, Sealed},
     },
     outside::writer::SecretBody,
@@ -81,6 +81,8 @@ impl Given {
 #[derive(Clone, Debug)]
 pub struct Details {
     owner: Option<OwnerReference>,
+    /// All owners that it is to have, where ours is not among those that stand.
+    owners: Option<Vec<OwnerReference>>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     data: BTreeMap<String, String>,
@@ -103,8 +105,14 @@ impl Details {
             (secret::ENDPOINT, terms.endpoint.clone()),
             (secret::ORGANIZATION, terms.organization.clone()),
         ];
+        let owner = world.token.controller_owner_ref(&());
+        let owners = held.ours().filter(|secret| !belongs(*secret, world.uid())).map(|secret| {
+            let others = secret.owner_references().iter().filter(|other| other.uid != world.uid()).cloned();
+            others.chain(owner.clone()).collect()
+        });
         Self {
-            owner: world.token.controller_owner_ref(&()),
+            owner,
+            owners,
             labels: joined(&shape.labels, labels),
             annotations: joined(&shape.annotations, annotations.into_iter().chain(note)),
             data: joined(&shape.plain, data),
@@ -119,7 +127,8 @@ impl Details {
             wanted.iter().all(|(key, value)| observed.get(key) == Some(value))
         };
         let sealed = |(key, value): (&String, &String)| secret.data.get(key) == Some(&Sealed::of(value));
-        says(secret.labels(), &self.labels)
+        self.owners.is_none()
+            && says(secret.labels(), &self.labels)
             && says(secret.annotations(), &self.annotations)
             && secret.annotations().get(name::GIVEN) == self.given.note().as_ref()
             && self.data.iter().all(sealed)
@@ -136,7 +145,11 @@ impl Details {
         annotations.extend(note);
         annotations.extend(self.annotations.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
         data.extend(self.data.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value).into())));
-        json!({ "metadata": { "labels": labels, "annotations": annotations }, "data": data })
+        let mut metadata = json!({ "labels": labels, "annotations": annotations });
+        if let Some(owners) = &self.owners {
+            metadata["ownerReferences"] = json!(owners);
+        }
+        json!({ "metadata": metadata, "data": data })
     }
 }
 
@@ -293,8 +306,45 @@ mod tests {
     };
     use super::*;
     use crate::crd::Reason;
+    use std::sync::Arc;
 
     type Change = fn(&mut SealedSecret);
+
+    #[test]
+    fn a_secret_whose_owner_reference_was_taken_off_is_its_own_by_type_and_value_and_is_mended() {
+        let other = |uid: &str, controller| OwnerReference {
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            name: "x".into(),
+            uid: uid.into(),
+            controller,
+            block_owner_deletion: None,
+        };
+        let world = served();
+        let Held::Ours(secret) = &world.secret else { panic!("it is served") };
+        let seen = |change: fn(&mut SealedSecret), owners: Vec<OwnerReference>| {
+            let mut secret = SealedSecret::clone(secret);
+            secret.metadata.owner_references = Some(owners);
+            change(&mut secret);
+            Held::of(Some(Arc::new(secret)), &world.token)
+        };
+        let orphan = seen(|_| {}, vec![other("o", None)]);
+        assert!(orphan.ours().is_some());
+        let orphaned = world.clone().and(|world| world.secret = orphan);
+        assert_eq!(orphaned.decision(), Decision { reason: Reason::SecretOutdated, act: Act::Amend });
+        let terms = orphaned.terms().unwrap();
+        let records = orphaned.records();
+        let changes = Details::of(&orphaned, &terms, records.served().unwrap(), &orphaned.secret).changes();
+        let owners: Vec<OwnerReference> =
+            serde_json::from_value(changes["metadata"]["ownerReferences"].clone()).unwrap();
+        let uids: Vec<_> = owners.iter().map(|owner| (owner.uid.as_str(), owner.controller)).collect();
+        assert_eq!(uids, [("o", None), (UID, Some(true))], "nobody else's is taken away");
+        assert_eq!(seen(|_| {}, vec![other("o", Some(true))]), Held::Foreign, "somebody else controls it");
+        assert_eq!(seen(|secret| secret.type_ = Some("Opaque".into()), vec![]), Held::Foreign);
+        assert_eq!(seen(|secret| secret.data.clear(), vec![]), Held::Foreign);
+        let planted = |secret: &mut SealedSecret| _ = secret.data.insert(secret::TOKEN.into(), Sealed::of("planted"));
+        assert_eq!(seen(planted, vec![]), Held::Foreign, "a value that is on no record");
+    }
 
     #[test]
     fn a_key_that_is_to_be_made_of_the_next_value_stays_until_then() {

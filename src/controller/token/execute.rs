@@ -2,13 +2,13 @@
 //!
 //! What is [`Made`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
-use serde_json::{Map, json};
 
 use super::{
     act::{Act, Decision},
+    decide::follows,
     delivery::{self, Delivery, Details},
     once, owner,
     progress::Progress,
@@ -40,13 +40,13 @@ pub async fn execute(
     terms: &Checked<TokenTerms>,
     decision: Decision,
 ) -> Result<(Version, Progress), Refusal> {
-    let done = Progress::none(decision);
+    let unfollowed = if follows(world, decision) { follow(rooms, world).await.err() } else { None };
+    let done = Progress { unfollowed, ..Progress::none(decision) };
     let seen = version(&*world.token);
     match (decision.act, terms) {
         (Act::Mint, Ok(terms)) => mint(rooms, world, terms, done).await,
         (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
-        (Act::Follow, _) => Ok((seen, follow(rooms, world, done).await?)),
         (Act::End(reason), _) => {
             if reason == RevocationReason::OwnerRemoved && world.status().revocation.is_none() {
                 still_removed(rooms, world).await?;
@@ -85,6 +85,7 @@ async fn mint(
         Ok(minted) => minted,
         Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, refusal))),
     };
+    rooms.mints.note(world.uid(), world.now);
     let recorded = minted.record(rooms, world, terms, done).await?;
     Ok(recorded.publish(rooms, world, terms).await)
 }
@@ -96,22 +97,19 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
     if let Some(account) = &world.account {
         return Ok(BoundAccount { name, uid: account.uid().unwrap_or_default() });
     }
-    let receipt = rooms.writer.apply(&owner::own_account(token), &Standing::Absent).await?;
+    let address = Address { namespace: world.namespace(), name: &name };
+    let body = owner::applied(token, &BTreeSet::new());
+    let receipt = rooms.writer.apply_ours::<Account>(&address, &Standing::Absent, body).await?;
     Ok(BoundAccount { name, uid: receipt.uid })
 }
 
-/// Has the account that the token made for itself say what the token says. Whatever else it says stays, such as that it is
-/// not active.
-async fn follow(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
-    let Some(account) = &world.account else { return Ok(done) };
-    let mut spec = serde_json::to_value(&owner::own_account(&world.token).spec).expect("a spec is plain data");
-    let rights = ["owner", "role", "organizations", "projects"].map(|field| (field.to_owned(), spec[field].take()));
-    let changes = json!({"metadata": {}, "spec": rights.into_iter().collect::<Map<_, _>>()});
-    match rooms.writer.amend(&**account, changes).await {
-        Ok(_) => Ok(done),
-        Err(Refusal::Stale) => Err(Refusal::Stale),
-        Err(refusal) => Ok(done.failed(Reason::AccountFailed, refusal)),
-    }
+/// Has the account that the token made for itself say what the token says, but for what somebody else has set there. Whatever
+/// comes of it holds up nothing else.
+async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+    let Some(account) = &world.account else { return Ok(()) };
+    let address = Address { namespace: world.namespace(), name: world.token.account_name().0 };
+    let body = owner::applied(&world.token, &world.taken);
+    rooms.writer.apply_ours::<Account>(&address, &Standing::seen(&**account), body).await.map(|_| ())
 }
 
 async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {

@@ -1,6 +1,9 @@
 //! A valid world to start a test from: change one thing, and say what should come of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -89,6 +92,8 @@ pub fn new() -> World {
         secret: Held::Absent,
         wanted: None,
         other: None,
+        may_mint_from: None,
+        taken: BTreeSet::new(),
         workloads: Workloads::Unread,
         fellows: Vec::new(),
     }
@@ -229,7 +234,7 @@ impl World {
 
     /// With the Secret that delivers the `draw`th value as `record`.
     pub fn holding(self, record: &Record, draw: u64) -> Self {
-        let secret = Held::of(Some(Arc::new(self.delivered(record, draw))), UID);
+        let secret = Held::of(Some(Arc::new(self.delivered(record, draw))), &self.token);
         let mut stored = self.stored();
         stored.insert(self.target().0.to_owned(), secret);
         self.looking_at(&stored)

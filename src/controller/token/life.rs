@@ -25,7 +25,9 @@ pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let lifetime = lifetime(world, policy, faults);
     let schedule = schedule(world, rotation.schedule.as_ref(), lifetime, faults);
     let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
-    let overlap = overlap(given, schedule.interval(lifetime), lifetime, policy, faults);
+    let interval = schedule.interval(lifetime);
+    let overlap = overlap(given, interval, lifetime, policy, faults);
+    seldom_enough(world, &schedule, lifetime, overlap, policy, faults);
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
     let windows = policy.windows.iter().cloned().chain([own]).filter(|group| !group.is_empty()).collect();
     let life =
@@ -136,7 +138,8 @@ fn schedule(
     }
 }
 
-/// Left out, an overlap is over at the latest when the next rotation may be due, so that a default never delays one.
+/// One that is asked for is given, so a rotation is due at the latest that long before the expiry. Left out, an overlap is over at
+/// the latest when the next rotation may be due, and when the value that it is about expires: a default never moves a schedule.
 fn overlap(
     given: Option<SignedDuration>,
     interval: Option<SignedDuration>,
@@ -147,22 +150,66 @@ fn overlap(
     const PATH: &str = "spec.rotation.overlap";
     let Some(overlap) = given else {
         let free = interval.map(|interval| interval - most(interval));
-        return free.map_or(policy.default_overlap, |free| policy.default_overlap.min(free));
+        let left = interval.zip(lifetime).map(|(interval, lifetime)| lifetime - interval);
+        return [free, left].into_iter().flatten().fold(policy.default_overlap, SignedDuration::min);
     };
     if overlap > policy.max_overlap {
         let message = format!("must not be longer than the Instance's maximum, {}", written(policy.max_overlap));
         faults.push(Fault::new(Reason::OverlapExceeded, PATH, message));
     }
-    if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime) {
-        faults.push(Fault::invalid(PATH, format!("must not be longer than the lifetime, {}", written(lifetime))));
+    if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime / 2) {
+        let message = format!(
+            "{} cannot be given: a value lives for {}, is replaced so long before its end, and its own predecessor is valid for \
+             as long; give at most {}, half of it",
+            written(overlap),
+            written(lifetime),
+            written(lifetime / 2)
+        );
+        faults.push(Fault::invalid(PATH, message));
     }
     overlap
+}
+
+/// Whether values are renewed no more often than the Instance allows, whatever it is that makes for that.
+fn seldom_enough(
+    world: &World,
+    schedule: &Schedule,
+    lifetime: Option<SignedDuration>,
+    overlap: SignedDuration,
+    policy: &Policy,
+    faults: &mut Vec<Fault>,
+) {
+    let Some(interval) = schedule.interval(lifetime) else { return };
+    let latest = lifetime.map(|lifetime| lifetime - overlap).filter(|&latest| latest < interval);
+    let shortest = latest.unwrap_or(interval);
+    if shortest >= policy.min_rotation || faults.iter().any(|fault| fault.path.starts_with("spec.rotation")) {
+        return;
+    }
+    let path = match schedule {
+        _ if latest.is_some() => "spec.rotation.overlap",
+        Schedule::Every(_) => "spec.rotation.schedule.every",
+        Schedule::Cron(_) => "spec.rotation.schedule.cron",
+        Schedule::BeforeExpiry(_) => "spec.rotation.schedule.beforeExpiry",
+        Schedule::LastThird | Schedule::Never => "spec.expiry.after",
+    };
+    let from = if world.token.spec.expiry.is_none() && path == "spec.expiry.after" {
+        " (the Instance's own default lifetime is to blame)"
+    } else {
+        ""
+    };
+    let message = format!(
+        "a value would be renewed every {}{from}, and the Instance allows that every {} at the most (its tokens.rotation.min)",
+        written(shortest),
+        written(policy.min_rotation)
+    );
+    faults.push(Fault::new(Reason::RotationTooFrequent, path, message));
 }
 
 /// What asks for a new generation, until one was published for it.
 pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
     let asked = world.token.spec.regenerate.as_ref()?;
     if world.status().regeneration.is_some_and(|answered| answered.id == asked.id) {
+        asked.previous.iter().for_each(|previous| form(previous, faults));
         return None;
     }
     if asked.id.is_empty() {
@@ -172,22 +219,30 @@ pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Op
     Some(Asked { id: asked.id.clone(), previous })
 }
 
-fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<Fault>) -> Ending {
+/// Whether the end that is asked for can be read; what it says only ever shortens, and so nothing else can be wrong with it.
+fn form(previous: &Previous, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.regenerate.previous";
-    let max = written(policy.max_overlap);
     if previous.after.is_some() == previous.at.is_some() {
         faults.push(Fault::invalid(PATH, "give exactly one of after and at, or leave previous out"));
     }
+    let mut fault = |field: &str, rule: &'static str| faults.push(Fault::invalid(format!("{PATH}.{field}"), rule));
+    previous.after.iter().filter_map(|delay| delay.parse().err()).for_each(|rule| fault("after", rule));
+    previous.at.iter().filter_map(|at| at.parse().err()).for_each(|rule| fault("at", rule));
+}
+
+fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<Fault>) -> Ending {
+    const PATH: &str = "spec.regenerate.previous";
+    let max = written(policy.max_overlap);
+    form(previous, faults);
     let mut fault = |field: &str, message: String| faults.push(Fault::invalid(format!("{PATH}.{field}"), message));
     if let Some(delay) = &previous.after {
-        let delay = delay.parse().map_err(|rule| fault("after", rule.into())).unwrap_or_default();
+        let delay = delay.parse().unwrap_or_default();
         if delay > policy.max_overlap {
             fault("after", format!("must not be longer than the Instance's maximum overlap, {max}"));
         }
         return Ending::After(delay);
     }
-    let at = previous.at.as_ref().map(|at| at.parse().map_err(|rule| fault("at", rule.into())));
-    let Some(Ok(at)) = at else { return Ending::Overlap };
+    let Some(at) = previous.at.as_ref().and_then(|at| at.parse().ok()) else { return Ending::Overlap };
     if at > after(world.now, policy.max_overlap) {
         fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
     }

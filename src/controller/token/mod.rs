@@ -1,6 +1,7 @@
 //! The `ApiToken` controller: mint, record, publish, settle.
 
 mod act;
+mod audience;
 mod conditions;
 mod decide;
 mod delivery;
@@ -9,6 +10,7 @@ mod execute;
 #[cfg(test)]
 mod fixture;
 mod life;
+mod mints;
 mod notes;
 mod observe;
 mod once;
@@ -32,7 +34,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
-    kind::{Checked, Kind, Settled, Version},
+    kind::{Checked, Kind, Settled, Unreadable, Version},
     run::{each, every, mapped},
 };
 use crate::{
@@ -50,6 +52,7 @@ use crate::{
 
 pub use act::{Act, Decision};
 pub use decide::CHAIN;
+pub use mints::Mints;
 pub use progress::{Failure, Progress};
 pub use terms::TokenTerms;
 pub use world::{Bound, Held, World};
@@ -71,6 +74,7 @@ impl Kind for ApiToken {
         "otherSecretName",
         "binding",
         "organization",
+        "audiences",
         "effective",
         "owner",
         "policy",
@@ -81,6 +85,8 @@ impl Kind for ApiToken {
         "claim",
         "revocation",
     ];
+
+    const HAS_VALID: bool = true;
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         observe::observe(self, rooms, now).await
@@ -113,6 +119,10 @@ impl Kind for ApiToken {
 
     fn status(&self) -> Option<&ApiTokenStatus> {
         self.status.as_ref()
+    }
+
+    fn unreadable(status: &ApiTokenStatus) -> Unreadable<'_> {
+        Unreadable { fields: &status.unreadable, conditions: &status.conditions }
     }
 }
 

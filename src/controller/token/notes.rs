@@ -6,13 +6,15 @@ use super::{
     once::shown,
     owner, restart,
     settle::{Outcome, published_in},
+    world::ends_before,
 };
 use crate::{
     crd::{
         Conditions, Reason,
         api_token::ClaimOutcome,
         condition::{ACCEPTED, EXPIRING_SOON, PUBLISHED, READY},
-        fault::{first, told},
+        fault::first,
+        instance::OnOwnerRemoved,
     },
     outside::events::Note,
     token::{Ending, Record},
@@ -23,7 +25,7 @@ impl Outcome<'_> {
     pub fn notes(&self, conditions: &Conditions) -> Vec<Note> {
         let mut notes = Vec::new();
         if let (Err(faults), true) = (self.terms, conditions.changed(ACCEPTED)) {
-            notes.push(Note::warning(first(faults), told(faults)));
+            notes.push(Note::warning(first(faults), owner::told(self.world, faults)));
         }
         if let Some(failure) = self.progress.failure.as_ref().filter(|_| conditions.changed(PUBLISHED)) {
             notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
@@ -31,7 +33,8 @@ impl Outcome<'_> {
         notes.extend(self.done(conditions.changed(READY)));
         notes.extend(restart::note(self.world, self.progress, conditions));
         notes.extend(owner::changed(self.world));
-        notes.extend(self.shortened());
+        notes.extend(self.kept(conditions));
+        notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
         notes
@@ -51,7 +54,8 @@ impl Outcome<'_> {
                 let how = self.withdrawn();
                 let so =
                     if progress.failure.is_none() { format!(", and Secret {name} is {how}") } else { String::new() };
-                Some(Note::warning(reason, format!("all generations are refused from now on{so}")))
+                let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
+                Some(Note::warning(reason, format!("{why}all generations are refused from now on{so}")))
             }
             Act::Amend if progress.failure.is_none() => {
                 Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
@@ -67,7 +71,8 @@ impl Outcome<'_> {
                 Some(Note::normal(reason, "refused until it is active again"))
             }
             Act::Rest if reason == Reason::OwnerRemoved && changed => {
-                Some(Note::warning(reason, "refused until its owner is back"))
+                let why = owner::acted_on(world).unwrap_or_default();
+                Some(Note::warning(reason, format!("{why}refused until the owner is back")))
             }
             Act::Conceal(outcome) => {
                 let claim = progress.claim.as_ref().filter(|claim| world.claim().as_ref() != Some(claim))?;
@@ -82,9 +87,16 @@ impl Outcome<'_> {
             | Act::Mint
             | Act::Adopt(_)
             | Act::Restart
-            | Act::Follow
             | Act::Forget => None,
         }
+    }
+
+    /// That its owner is gone or holds nothing, and its Instance keeps the token all the same.
+    fn kept(&self, conditions: &Conditions) -> Option<Note> {
+        let ready = conditions.get(READY).filter(|ready| ready.reason == Reason::OwnerRemoved.to_string())?;
+        let kept = owner::removed(self.world) == Some(OnOwnerRemoved::Keep) && conditions.changed(READY);
+        let why = owner::acted_on(self.world).filter(|_| kept)?;
+        Some(Note::warning(Reason::OwnerRemoved, format!("{why}{}", ready.message)))
     }
 
     /// What was published by this pass, if anything was.
@@ -98,18 +110,30 @@ impl Outcome<'_> {
         Some(format!("generation {generation} is published in Secret {name}{over}"))
     }
 
-    /// That generations end sooner than they were given to live.
-    fn shortened(&self) -> Option<Note> {
+    /// That generations end sooner than they were given to live: as somebody asked for, or as no more is allowed.
+    fn ended_early(&self) -> Vec<Note> {
         let stands = self.world.status().records;
         let earlier = |record: &&Record| {
             let before = stands.iter().find(|before| before.generation == record.generation);
             before.is_some_and(|before| before.expires_at != record.expires_at)
         };
+        let asked = ends_before(&self.world.token);
+        let is_asked = |record: &&Record| {
+            asked.is_some_and(|(generation, end)| record.generation < generation && record.end() == Some(end))
+        };
         let records = self.world.records();
-        let all =
-            records.as_slice().iter().filter(earlier).filter_map(|record| Some((record.generation, record.end()?)));
-        let all: Vec<_> = all.map(|(generation, end)| format!("generation {generation} ends at {end}")).collect();
-        let text = format!("{}: neither the Instance nor expiry.at allows more any longer", all.join(", "));
-        (!all.is_empty()).then(|| Note::warning(Reason::LifetimeShortened, text))
+        let (asked, limited): (Vec<_>, Vec<_>) = records.as_slice().iter().filter(earlier).partition(is_asked);
+        let told = |records: Vec<&Record>| {
+            let all = records.into_iter().filter_map(|record| Some((record.generation, record.end()?)));
+            let all: Vec<_> = all.map(|(generation, end)| format!("generation {generation} ends at {end}")).collect();
+            (!all.is_empty()).then(|| all.join(", "))
+        };
+        let asked =
+            told(asked).map(|all| Note::normal(Reason::RegenerateAsked, format!("{all}, as regenerate.previous says")));
+        let limited = told(limited).map(|all| {
+            let text = format!("{all}: neither the Instance nor expiry.at allows more any longer");
+            Note::warning(Reason::LifetimeShortened, text)
+        });
+        asked.into_iter().chain(limited).collect()
     }
 }

@@ -1,10 +1,10 @@
 //! Reads everything a token depends on, once.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use super::{
     act::{Act, Decision},
@@ -32,7 +32,6 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
     let caches = &rooms.caches;
     let wanted = &token.spec.instance_ref;
     let home = caches.namespaces.get("", &namespace);
-    let uid = token.uid().unwrap_or_default();
     let world = World {
         now,
         instance: instance(rooms, wanted, &namespace),
@@ -43,9 +42,11 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         owner_gone: false,
         surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
-        secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &uid),
+        secret: Held::of(caches.secrets.get(&namespace, token.secret_name()), &token),
         wanted: None,
         other: None,
+        may_mint_from: rooms.mints.may_mint_from(token.metadata.uid.as_deref().unwrap_or_default(), now),
+        taken: BTreeSet::new(),
         workloads: Workloads::Unread,
         fellows: Vec::new(),
         token,
@@ -65,9 +66,19 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         },
         secrets(rooms, &world),
     )?;
-    let world = World { account, ..world };
+    let world = taken(World { account, ..world }, rooms).await?;
     let (owner_gone, surplus) = (owner_gone(&world, rooms).await?, surplus(&world, rooms));
     restarting(World { owner_gone, surplus, ..world }.seeing(wanted, served, other), rooms).await
+}
+
+/// Reads the token's own account and who has set its fields, where it does not say what the token says.
+async fn taken(world: World, rooms: &Rooms) -> Result<World, Refusal> {
+    if !owner::differs(&world) {
+        return Ok(world);
+    }
+    let (namespace, name) = (world.namespace(), world.token.account_name().0);
+    let Some((account, taken)) = rooms.reader.managed::<Account>(namespace, name).await? else { return Ok(world) };
+    Ok(World { account: Some(Arc::new(account)), taken, ..world })
 }
 
 fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Arc<Instance>> {
@@ -84,19 +95,23 @@ fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<AccessPol
     policies
 }
 
-/// Whether the owner is an account that does not exist: never by a cache alone, as a token may end by it. One that this
-/// operator may not look at is taken to be there.
+/// Whether the owner is an account that does not exist, or is being deleted, which a finalizer can draw out: never by a cache
+/// alone, as a token may end by it. One that this operator may not look at is taken to be there.
 async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
     let owner = owner::owner(world).map(ToString::to_string).unwrap_or_default();
     let Some((kind, (namespace, name))) = Who::of(&owner).and_then(|who| Some((who.kind, who.namespaced()?))) else {
         return Ok(false);
     };
     let gone = match kind {
-        SubjectKind::ServiceAccount if rooms.caches.users.get(namespace, name).is_none() => {
-            rooms.reader.live::<CoreAccount>(namespace, name).await.map(|found| found.is_none())
+        SubjectKind::ServiceAccount if !rooms.caches.users.get(namespace, name).is_some_and(|user| stays(&*user)) => {
+            rooms.reader.live::<CoreAccount>(namespace, name).await.map(|found| !found.is_some_and(|user| stays(&user)))
         }
-        SubjectKind::Account if rooms.caches.accounts.get(namespace, name).is_none() => {
-            rooms.reader.live::<Account>(namespace, name).await.map(|found| found.is_none())
+        SubjectKind::Account if !rooms.caches.accounts.get(namespace, name).is_some_and(|account| stays(&*account)) => {
+            rooms
+                .reader
+                .live::<Account>(namespace, name)
+                .await
+                .map(|found| !found.is_some_and(|account| stays(&account)))
         }
         _ => Ok(false),
     };
@@ -104,6 +119,10 @@ async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
         Err(Refusal::Forbidden(_)) => Ok(false),
         gone => gone,
     }
+}
+
+fn stays(object: &impl Resource) -> bool {
+    object.meta().deletion_timestamp.is_none()
 }
 
 /// The first Instance, of those that are to accept it, of which the same owner has so many other tokens, that have not ended and
@@ -138,7 +157,7 @@ async fn secrets(rooms: &Rooms, world: &World) -> Result<(Held, Option<Held>, Op
     let names = Names::of(&world.token);
     let live = async |name: &str| {
         let secret = rooms.reader.live(world.namespace(), name).await?;
-        Ok::<_, Refusal>(Held::of(secret.map(Arc::new), world.uid()))
+        Ok::<_, Refusal>(Held::of(secret.map(Arc::new), &world.token))
     };
     let other = match names.other {
         Some(name) => Some(live(name).await?),
@@ -148,7 +167,7 @@ async fn secrets(rooms: &Rooms, world: &World) -> Result<(Held, Option<Held>, Op
         let held = if cache_agrees(world) { world.secret.clone() } else { live(names.wanted).await? };
         return Ok((held, None, other));
     };
-    let cached = Held::of(rooms.caches.secrets.get(world.namespace(), name), world.uid());
+    let cached = Held::of(rooms.caches.secrets.get(world.namespace(), name), &world.token);
     let agrees = cache_agrees(&World { secret: cached.clone(), ..world.clone() });
     let served = if agrees { cached } else { live(name).await? };
     Ok((live(names.wanted).await?, Some(served), other))
@@ -209,19 +228,12 @@ pub fn needed(world: &World) -> Needed {
     match act {
         Act::Mint => Needed::ToMint,
         Act::Restart => Needed::ToRestart,
-        Act::Rest | Act::Amend | Act::Follow | Act::Discard
-            if !reason.is_going() && (is_new(world) || is_refused(world)) =>
-        {
+        Act::Rest | Act::Amend | Act::Discard if !reason.is_going() && (is_new(world) || is_refused(world)) => {
             Needed::ToMint
         }
-        Act::Rest
-        | Act::Amend
-        | Act::Follow
-        | Act::Discard
-        | Act::Adopt(_)
-        | Act::End(_)
-        | Act::Conceal(_)
-        | Act::Forget => Needed::Nothing,
+        Act::Rest | Act::Amend | Act::Discard | Act::Adopt(_) | Act::End(_) | Act::Conceal(_) | Act::Forget => {
+            Needed::Nothing
+        }
     }
 }
 

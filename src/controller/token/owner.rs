@@ -1,18 +1,22 @@
 //! Who answers for a token, what that lends it, and what becomes of it when they are gone.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
-use super::world::{Standing, World};
+use super::world::{Closed, Standing, World};
 use crate::{
-    access::{self, Bearer, Policy, Rules},
+    access::{self, Bearer, Namespace, Policy, Rules},
     crd::{
         self, Account, ApiToken, Fault, Instance, Reason,
         account::AccountSpec,
         api_token::{Effective, MirroredPolicy, SeenOwner},
+        condition::Conclusion,
+        fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
+        name,
         subject::Subject,
     },
     outside::events::Note,
@@ -38,14 +42,49 @@ pub fn own_account(token: &ApiToken) -> Account {
     account
 }
 
-/// Whether the account that the token made for itself says of its rights what the token says no more.
+/// The fields of its own account that a token has a say in.
+const FOLLOWED: [&str; 4] = ["owner", "role", "organizations", "projects"];
+
+/// The same as it is applied, without what somebody else has `taken`: what the token has no say in is not named, so that it
+/// stays whoever's it is.
+pub fn applied(token: &ApiToken, taken: &BTreeSet<String>) -> Value {
+    let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
+    if let Some(spec) = account["spec"].as_object_mut() {
+        let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !taken.contains(field));
+        spec.retain(|field, _| named(field));
+    }
+    account
+}
+
+/// Whether the account that the token made for itself says of its rights something else than the token.
+pub fn differs(world: &World) -> bool {
+    differing(world).next().is_some()
+}
+
+/// Whether it is to be changed so that it says what the token says. What another field manager has set stays.
 pub fn is_outdated(world: &World) -> bool {
-    let rights = |account: &Account| {
-        let AccountSpec { owner, role, organizations, projects, .. } = account.spec.clone();
-        (owner, role, organizations, projects)
-    };
+    differing(world).any(|field| !world.taken.contains(field))
+}
+
+/// The fields in which another field manager holds it to something else.
+pub fn held_to(world: &World) -> Vec<&'static str> {
+    differing(world).filter(|field| world.taken.contains(*field)).collect()
+}
+
+fn differing(world: &World) -> impl Iterator<Item = &'static str> + use<> {
     let own = world.account.as_ref().filter(|_| world.token.account_name().1);
-    own.is_some_and(|own| crd::belongs(&**own, world.uid()) && rights(own) != rights(&own_account(&world.token)))
+    let own = own.filter(|own| crd::belongs(&***own, world.uid()));
+    let wanted = own_account(&world.token).spec;
+    let differs = own.map_or([false; 4], |own| {
+        let held = &own.spec;
+        [
+            held.owner != wanted.owner,
+            held.role != wanted.role,
+            held.organizations != wanted.organizations,
+            held.projects != wanted.projects,
+        ]
+    });
+    FOLLOWED.into_iter().zip(differs).filter_map(|(field, differs)| differs.then_some(field))
 }
 
 /// What access sees of the token: with the account that it acts as, or the one that would be made for it.
@@ -142,8 +181,8 @@ pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
             let message = "is needed: the Instance's ceiling is what the owner holds in its members";
             faults.push(Fault::new(Reason::OwnerMissing, OWNER, message));
         }
-        Some(owner) if removed(world).is_some_and(|then| then != OnOwnerRemoved::Keep) && is_new(world) => {
-            // One that was never valid is not ended for what may be a slip.
+        Some(owner) if removed(world).is_some() && is_new(world) => {
+            // One that was never valid is not ended for what may be a slip; nor is it kept.
             faults.push(Fault::new(Reason::OwnerRemoved, OWNER, why_removed(world, &owner.to_string())));
         }
         None | Some(_) => {}
@@ -170,6 +209,37 @@ pub fn why_removed(world: &World, owner: &str) -> String {
     }
 }
 
+/// That its owner is no owner any more, and what its Instance does then: how an event about it begins.
+pub fn acted_on(world: &World) -> Option<String> {
+    let (does, then) = match removed(world)? {
+        OnOwnerRemoved::Revoke => ("revokes", "Revoke"),
+        OnOwnerRemoved::Suspend => ("suspends", "Suspend"),
+        OnOwnerRemoved::Keep => ("keeps", "Keep"),
+    };
+    let owner = owner(world).map_or_else(|| "the owner".into(), ToString::to_string);
+    let why = why_removed(world, &owner);
+    Some(format!("{why}; the Instance {does} such tokens (tokens.onOwnerRemoved: {then}): "))
+}
+
+/// The faults in words. A token that cannot be changed is not told to be.
+pub fn told(world: &World, faults: &[Fault]) -> String {
+    let all = fault::told(faults);
+    let policy = mirrored(world).unwrap_or_default();
+    let waits = |fault: &Fault| Conclusion::of(fault.reason) == Conclusion::Working;
+    if !(world.token.spec.immutable || policy.immutable) || faults.iter().all(waits) {
+        return all;
+    }
+    let name = world.token.metadata.name.as_deref().unwrap_or_default();
+    let given = world.token.spec.description.as_deref().filter(|given| !given.is_empty());
+    let confirmed = match policy.confirm_delete {
+        true => format!(" (annotate it first: {}={})", name::CONFIRM_DELETE, given.unwrap_or(name)),
+        false => String::new(),
+    };
+    format!(
+        "{all}; the token is immutable: what is wrong in it cannot be changed, so delete it{confirmed} and make it again"
+    )
+}
+
 /// What the token may do now. Nothing where its Instance is not known, or faulty: then what was said stands.
 pub fn effective(world: &World) -> Option<Effective> {
     let rules = Rules::of(world.instance.as_deref()?).ok()?;
@@ -188,6 +258,52 @@ pub fn mirrored(world: &World) -> Option<MirroredPolicy> {
     })
 }
 
+/// Why no request with its value is let in by its own Instance, in the order in which a verifier judges.
+fn closed(world: &World) -> Option<Closed> {
+    let Some(instance) = world.instance.as_deref() else {
+        return Some(Closed { reason: Reason::InstanceMissing, message: "its Instance does not exist".into() });
+    };
+    if instance.metadata.deletion_timestamp.is_some() {
+        return Some(Closed { reason: Reason::InstanceMissing, message: "its Instance is being deleted".into() });
+    }
+    let home = Namespace { name: world.namespace(), labels: world.labels.as_ref() };
+    if !access::admits(instance, home) {
+        let message = "its Instance does not admit tokens of this namespace".into();
+        return Some(Closed { reason: Reason::NamespaceNotAdmitted, message });
+    }
+    if instance.is_disabled() {
+        let message =
+            "the endpoint of the Instance is disabled: every token is refused until it is enabled again".into();
+        return Some(Closed { reason: Reason::EndpointDisabled, message });
+    }
+    let Ok(rules) = Rules::of(instance) else {
+        return Some(Closed { reason: Reason::InstanceInvalid, message: "its Instance has faults of its own".into() });
+    };
+    if world.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
+        return Some(Closed { reason: Reason::OwnerRemoved, message: why_removed(world, "the owner") });
+    }
+    let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
+    let opening = access::opening(&rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, &rules));
+    let (reason, message) = match opening.err()? {
+        access::Closed::OwnerMissing => (Reason::OwnerMissing, "nobody owns the token".into()),
+        access::Closed::OwnerRemoved => (Reason::OwnerRemoved, why_removed(world, "the owner")),
+        access::Closed::OwnerStale => (Reason::OwnerStale, STALE.into()),
+        access::Closed::NoPermissions => (Reason::NoPermissions, NOTHING.into()),
+    };
+    Some(Closed { reason, message })
+}
+
+/// The reasons for which nothing is permitted to a token that is otherwise as it should be.
+const NOTHING_PERMITTED: [Reason; 4] =
+    [Reason::NoPermissions, Reason::OwnerStale, Reason::OwnerRemoved, Reason::OwnerMissing];
+
+/// What is said where the groups of the owner were stamped too long ago.
+pub const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to change the token, or \
+    its annotation tokenry.dev/confirmed";
+/// What is said where nothing is permitted.
+pub const NOTHING: &str = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy about it made; \
+    status.effective says what limits it";
+
 /// What of its standing a token is told, by conditions that are there only where they mean something.
 pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
     let instance = world.instance.as_deref();
@@ -197,8 +313,11 @@ pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
         by_roles || instance.spec.ceiling == Ceiling::Members
     });
     let stale_from = rules.and_then(|rules| stale_from(world, &rules));
+    let closed = closed(world);
+    let nothing = closed.as_ref().is_some_and(|closed| NOTHING_PERMITTED.contains(&closed.reason));
     Standing {
-        permitted: effective.filter(|_| judged).map(|effective| !effective.actions.is_empty()),
+        closed,
+        permitted: effective.filter(|_| judged).map(|_| !nothing),
         stale_from,
         is_stale: stale_from.is_some_and(|from| from <= world.now),
     }
@@ -208,12 +327,16 @@ pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
 mod tests {
     use super::super::{
         act::{Act, Decision},
+        decide::follows,
         fixture::{self, DAY, at, conditions, served},
-        progress::{Failure, Progress},
+        progress::Progress,
         validate::validate,
     };
     use super::*;
-    use crate::{crd::name, outside::Refusal};
+    use crate::{
+        crd::{condition, name},
+        outside::Refusal,
+    };
     use serde_json::json;
 
     /// A token of alice's that is served, where a group lends what she may, and her groups were stamped at the start.
@@ -240,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn who_may_own_tokens_is_asked_at_the_first_mint_whatever_becomes_of_tokens_later() {
+        for then in ["Revoke", "Suspend", "Keep"] {
+            for lends_nothing in [json!({"minimumRole": "admin"}), json!({})] {
+                let mut spec = json!({
+                    "ceiling": "Members",
+                    "roles": [{"name": "viewer", "ownsTokens": false}, {"name": "clerk"}, {"name": "admin"}],
+                    "members": [{"subject": "user:alice", "role": "viewer"}, {"subject": "user:bob", "role": "clerk"}],
+                    "tokens": {"onOwnerRemoved": then},
+                });
+                let owner = if lends_nothing == json!({}) { "user:alice" } else { "user:bob" };
+                fixture::merge(&mut spec, &json!({ "tokens": lends_nothing }));
+                let world = fixture::new().with_instance(spec).with_spec(&json!({ "owner": owner }));
+                let faults: Vec<_> = validate(&world).unwrap_err().into_iter().map(|fault| fault.reason).collect();
+                assert_eq!(faults, [Reason::OwnerRemoved], "{then} {owner}");
+            }
+        }
+    }
+
+    #[test]
     fn every_audience_has_windows_of_its_own() {
         let windows =
             |hour: u8| json!({"tokens": {"windows": [{"cron": format!("0 {hour} * * *"), "duration": "1h"}]}});
@@ -251,15 +393,49 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_cannot_follow_leaves_the_token_ready() {
-        let world = served().with_account(|account| account.spec.role = Some("viewer".into()));
-        assert_eq!(world.decision(), Decision { reason: Reason::AccountOutdated, act: Act::Follow });
-        let refused = Failure { reason: Reason::AccountFailed, refusal: Refusal::Forbidden("no".into()) };
-        let settled = world.settle(&Progress { failure: Some(refused), ..Progress::none(world.decision()) });
-        assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Active", "Ready=True/Active"]);
-        let said =
+    fn an_account_that_cannot_follow_leaves_the_token_ready_and_holds_nothing_up() {
+        let narrowed = |world: World| world.with_account(|account| account.spec.role = Some("viewer".into()));
+        let world = narrowed(served());
+        assert!(follows(&world, world.decision()));
+        let refused = Some(Refusal::Forbidden("no".into()));
+        let settled = world.settle(&Progress { unfollowed: refused, ..Progress::none(world.decision()) });
+        let said = ["Published=True/Active", "Ready=True/Active", "Valid=True/Active"];
+        assert_eq!(conditions(&settled.status)[1..4], said);
+        let told =
             "Secret ci holds generation 1; account ci does not say yet what the token says: forbidden; trying again";
-        assert_eq!(settled.status.conditions[1].message, said);
+        assert_eq!(settled.status.conditions[1].message, told);
         assert!(settled.wake.is_some_and(|wake| wake < at(DAY)), "it is tried again");
+        let faulty = narrowed(served().with_spec(&json!({"expiry": {"after": "400d"}})));
+        assert!(follows(&faulty, faulty.decision()), "a fault does not hold it up");
+        let suspended = narrowed(served().with_spec(&json!({"active": false})));
+        assert!(follows(&suspended, suspended.decision()));
+        let due = narrowed(served().later(60 * DAY));
+        assert_eq!((due.decision().act, follows(&due, due.decision())), (Act::Mint, true));
+        let ended = narrowed(served().with_spec(&json!({"revoked": true})));
+        assert!(!follows(&ended, ended.decision()));
+        assert!(!follows(&served(), served().decision()));
+    }
+
+    #[test]
+    fn what_another_field_manager_has_set_stays_and_is_told() {
+        let world = served().with_spec(&json!({"role": "admin", "projects": ["a"]}));
+        let world = world.with_account(|account| account.spec.role = Some("viewer".into()));
+        let taken = world.clone().and(|world| world.taken = BTreeSet::from(["role".to_owned()]));
+        assert!(is_outdated(&taken), "the projects are ours");
+        assert_eq!(
+            applied(&taken.token, &taken.taken)["spec"],
+            json!({"instanceRef": {"name": "eem"}, "projects": ["a"]})
+        );
+        let both = taken.with_account(|account| account.spec.projects = vec!["a".into()]);
+        assert!(!is_outdated(&both));
+        let limited = |world: &World| {
+            let conditions = world.rested().status.conditions;
+            conditions.into_iter().find(|said| said.type_ == condition::LIMITED_BY_ACCOUNT).map(|said| said.message)
+        };
+        let told = "account ci holds the token to less: another field manager has set its spec.role; remove that there, or have it say what the token says";
+        assert_eq!(limited(&both).as_deref(), Some(told));
+        assert_eq!(limited(&served()), None);
+        let spec = applied(&world.token, &BTreeSet::new());
+        assert_eq!(spec["spec"].as_object().unwrap().keys().collect::<Vec<_>>(), ["instanceRef", "projects", "role"]);
     }
 }

@@ -27,6 +27,8 @@ pub struct Progress {
     pub claim: Option<Claim>,
     /// What became of a restart that was due.
     pub rolled: Option<Rolled>,
+    /// Why the token's own account could not be brought up to date.
+    pub unfollowed: Option<Refusal>,
     /// What could not be done.
     pub failure: Option<Failure>,
 }
@@ -43,7 +45,16 @@ pub struct Failure {
 impl Progress {
     /// Nothing was done yet.
     pub fn none(decision: Decision) -> Self {
-        Self { decision, bound: None, recorded: None, published: None, claim: None, rolled: None, failure: None }
+        Self {
+            decision,
+            bound: None,
+            recorded: None,
+            published: None,
+            claim: None,
+            rolled: None,
+            unfollowed: None,
+            failure: None,
+        }
     }
 
     /// Why the token is ended, where it is.

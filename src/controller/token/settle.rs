@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    act::Act,
+    act::{Act, Decision},
+    audience,
     ending::{forget_at, revocation},
     once, owner,
     progress::Progress,
@@ -21,7 +22,8 @@ use crate::{
     },
     outside::events::Note,
     token::{
-        Records,
+        Ending, Records,
+        duration::after,
         schedule::{expires_soon_from, free_from, rotates_at},
     },
 };
@@ -59,17 +61,19 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
     let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
     let effective = owner::effective(world).or(old.effective.clone());
     let standing = owner::standing(world, effective.as_ref());
+    let stale_from = standing.stale_from;
     let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref(), standing };
     let mut conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
     let claim_by = served.filter(|_| claim.is_none()).and_then(|served| world.claim_by(served));
     restart::conclude(&mut conditions, restart.as_ref(), progress);
     let rolls = restart::wake(world, progress, restart.as_ref(), &records, &conditions);
-    let times = [soon, claim_by, forget_at(world, terms), rolls, standing.stale_from];
+    let times = [soon, claim_by, forget_at(world, terms), rolls, stale_from];
     let wake = wake(&outcome, rotates, times, &conditions);
     let mut notes = outcome.notes(&conditions);
     notes.extend(owner::promoted(world, effective.as_ref()));
     let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
     let status = ApiTokenStatus {
+        unreadable: Vec::new(),
         observed_generation: world.token.metadata.generation,
         last_generation: old.last_generation.max(Some(records.last_generation())).filter(|&number| number > 0),
         account: progress.bound.clone().or(old.account.clone()),
@@ -79,6 +83,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
         expires_at: served.and_then(|record| record.expires_at.clone()),
         used: old.used.clone(),
+        audiences: Some(audience::accepted(world, terms)),
         effective,
         owner: owner::seen(world),
         policy: owner::mirrored(world).or(old.policy.clone()),
@@ -142,7 +147,11 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
     }
     if let (Some((generation, at)), Ok(terms)) = (progress.published, terms) {
         let asked = records.get(generation).and_then(|record| record.asked_by.clone());
-        records.publish(generation, at, terms.overlap(asked.as_deref(), at));
+        let overlap = terms.overlap(asked.as_deref(), at);
+        records.publish(generation, at, overlap);
+        if terms.previous(asked.as_deref()) != Ending::Overlap {
+            records.end_before(generation, after(at, overlap), world.now);
+        }
     }
     let refused = progress.failure.as_ref().is_some_and(|failure| failure.refusal.is_definite());
     if let (true, Some(record)) = (refused, &progress.recorded) {
@@ -170,6 +179,21 @@ fn rotating(world: &World, progress: &Progress) -> bool {
     !progress.decision.reason.is_going() && progress.ends().is_none() && world.paused().is_none()
 }
 
+/// Whether something would be minted, were it not for the last mint.
+fn has_paused(decision: Decision) -> bool {
+    let mints = matches!(
+        decision.reason,
+        Reason::FirstIssue
+            | Reason::RecordsLost
+            | Reason::PublishIncomplete
+            | Reason::SecretMissing
+            | Reason::SecretAltered
+            | Reason::SecretRenamed
+            | Reason::TemplateChanged
+    );
+    mints && decision.act == Act::Rest
+}
+
 /// The earliest instant at which something is to be done or said: a rotation, one of `times`, an end, or another try.
 fn wake(
     Outcome { world, progress, records, .. }: &Outcome<'_>,
@@ -184,12 +208,15 @@ fn wake(
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
     let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
     let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
-    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now), repair].into_iter().flatten();
+    let paused = world.may_mint_from.filter(|_| has_paused(progress.decision));
+    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now), repair, paused];
+    let waits = waits.into_iter().flatten();
     let waits = waits.filter(|&from| from > world.now && !ends).max();
+    let failed = progress.failure.is_some() || progress.unfollowed.is_some();
     let again = if invalid && !ends {
         Some(conditions.retry(ACCEPTED))
     } else {
-        waits.or(progress.failure.as_ref().map(|_| conditions.retry(PUBLISHED)))
+        waits.or(failed.then(|| conditions.retry(PUBLISHED)))
     };
     // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
     let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
@@ -200,7 +227,6 @@ fn wake(
 #[cfg(test)]
 mod tests {
     use super::super::{
-        act::Decision,
         fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
         progress::Failure,
         world::Held,
@@ -209,7 +235,7 @@ mod tests {
     use crate::{
         crd::{
             api_token::{BoundAccount, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
-            condition::{EXPIRING_SOON, PUBLISHED, READY},
+            condition::{EXPIRING_SOON, PUBLISHED, VALID},
         },
         outside::Refusal,
         token::State,
@@ -264,7 +290,7 @@ mod tests {
                 "Published=False/FirstIssue",
                 "Ready=False/FirstIssue",
                 "Reconciling=True/FirstIssue",
-                "Stalled=False/FirstIssue"
+                "Valid=False/FirstIssue"
             ]
         );
         assert_eq!((status.observed_generation, status.last_generation), (Some(1), Some(1)));
@@ -297,6 +323,58 @@ mod tests {
     }
 
     #[test]
+    fn what_previous_gives_is_the_end_of_every_older_generation_and_only_shortens() {
+        let ends = |world: &World| {
+            let of = |record: &crate::token::Record| {
+                (record.generation, record.end().unwrap().duration_since(at(60 * DAY)).as_secs())
+            };
+            world.records().as_slice().iter().map(of).collect::<Vec<_>>()
+        };
+        let asks = |previous: Value| json!({"regenerate": {"id": "leak", "previous": previous}});
+        let standing = [(1, DAY), (2, 90 * DAY)];
+        assert_eq!(ends(&rotated()), standing);
+        let issued = |previous| rotated().later(HOUR).with_spec(&asks(previous)).issued(3);
+        let third = (3, HOUR + 90 * DAY);
+        assert_eq!(ends(&issued(Value::Null)), [(1, DAY), (2, HOUR + DAY), third], "left out, after the overlap");
+        assert_eq!(ends(&issued(json!({"after": "2h"}))), [(1, 3 * HOUR), (2, 3 * HOUR), third]);
+        assert_eq!(
+            ends(&issued(json!({"after": "7d"}))),
+            [(1, DAY), (2, HOUR + 7 * DAY), third],
+            "nothing lasts longer"
+        );
+        let at_once = issued(json!({"after": "0s"}));
+        assert_eq!(ends(&at_once), [(1, HOUR), (2, HOUR), third]);
+        assert_eq!(states(&at_once.status()), [(1, State::Expired), (2, State::Expired), (3, State::Active)]);
+        // Changed later under the same id: one leaked value is ended alone.
+        let world = issued(Value::Null).later(HOUR);
+        let changed = world.clone().with_spec(&asks(json!({"after": "0s"})));
+        assert_eq!(changed.decision().act, Act::Rest, "no other generation comes for it");
+        let settled = changed.rested();
+        assert_eq!(states(&settled.status), [(1, State::Expired), (2, State::Expired), (3, State::Active)]);
+        let told: Vec<_> = settled.notes.iter().map(|note| (note.warning, note.reason, note.text.as_str())).collect();
+        let text = format!(
+            "generation 1 ends at {end}, generation 2 ends at {end}, as regenerate.previous says",
+            end = at(60 * DAY + HOUR)
+        );
+        assert_eq!(told, [(false, Reason::RegenerateAsked, &*text)]);
+        assert_rests(&changed.clone().settled(&Progress::none(changed.decision())));
+        let longer = world.with_spec(&asks(json!({"after": "7d"})));
+        assert_eq!(ends(&longer), [(1, DAY), (2, HOUR + DAY), third], "it never extends");
+    }
+
+    #[test]
+    fn a_smaller_maximum_shortens_an_overlap_that_runs() {
+        let world = rotated().with_instance(json!({"tokens": {"overlap": {"max": "1h"}}}));
+        assert_eq!(world.records().as_slice()[0].end(), Some(at(60 * DAY + HOUR)));
+        assert_eq!(world.records().served(), rotated().records().served());
+        assert_eq!(notes(&world.rested()), [(true, Reason::LifetimeShortened)]);
+        let settled = world.clone().settled(&Progress::none(world.decision()));
+        assert_rests(&settled);
+        let longer = settled.with_instance(json!({}));
+        assert_eq!(longer.records().as_slice()[0].end(), Some(at(60 * DAY + HOUR)), "it never extends");
+    }
+
+    #[test]
     fn older_generations_keep_their_own_end() {
         let world = rotated();
         let before = world.records().as_slice()[0].expires_at.clone();
@@ -314,13 +392,7 @@ mod tests {
         assert_eq!(status.records[0].published_at, Some(time(2)));
         assert_eq!(
             conditions(status),
-            [
-                "Accepted=True/Accepted",
-                "Published=True/Active",
-                "Ready=True/Active",
-                "Reconciling=False/Active",
-                "Stalled=False/Active"
-            ]
+            ["Accepted=True/Accepted", "Published=True/Active", "Ready=True/Active", "Valid=True/Active"]
         );
         assert_eq!(status.secret_name.as_deref(), Some("ci"));
         assert_eq!(status.binding, Some(Binding { name: "ci".into() }));
@@ -460,9 +532,14 @@ mod tests {
 
     #[test]
     fn an_end_withdraws_every_valid_generation_and_is_told_once() {
-        for (world, reason, why) in [
-            (rotated().with_spec(&json!({"revoked": true})), Reason::Revoked, RevocationReason::Manual),
-            (rotated().and(|world| world.account = None), Reason::AccountDeleted, RevocationReason::AccountDeleted),
+        for (world, reason, why, asked_for) in [
+            (rotated().with_spec(&json!({"revoked": true})), Reason::Revoked, RevocationReason::Manual, true),
+            (
+                rotated().and(|world| world.account = None),
+                Reason::AccountDeleted,
+                RevocationReason::AccountDeleted,
+                false,
+            ),
         ] {
             let settled = world.rested();
             let status = &settled.status;
@@ -473,15 +550,14 @@ mod tests {
             );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
             assert_eq!((&status.expires_at, &status.rotates_at, settled.wake), (&None, &None, None));
-            assert_eq!(
-                conditions(status)[1..],
-                [
-                    format!("Published=False/{reason}"),
-                    format!("Ready=False/{reason}"),
-                    format!("Reconciling=False/{reason}"),
-                    format!("Stalled=True/{reason}")
-                ]
-            );
+            let ready = if asked_for { "Ready=True" } else { "Ready=False" };
+            let said =
+                [format!("Published=False/{reason}"), format!("{ready}/{reason}"), format!("Valid=False/{reason}")];
+            let stalled = (!asked_for).then(|| format!("Stalled=True/{reason}"));
+            let mut wanted: Vec<_> = said.into_iter().chain(stalled).collect();
+            let mut told = conditions(status).split_off(1);
+            (wanted.sort(), told.sort());
+            assert_eq!(told, wanted);
             assert_eq!(notes(&settled), [(true, reason)]);
             let ended =
                 world.clone().settled(&Progress::none(world.decision())).and(|world| world.secret = Held::Absent);
@@ -555,7 +631,7 @@ mod tests {
     fn that_nothing_renewed_it_is_told_once() {
         let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}})).later(90 * DAY);
         let settled = world.rested();
-        assert_eq!(conditions(&settled.status)[2..4], ["Ready=False/Expired", "Reconciling=False/Expired"]);
+        assert_eq!(conditions(&settled.status)[2..], ["Ready=True/Expired", "Valid=False/Expired"]);
         assert_eq!(notes(&settled), [(true, Reason::Expired)]);
         let told = format!(
             "it expired at {} and nothing renews it; give regenerate.id a new text to ask for another",
@@ -648,13 +724,7 @@ mod tests {
         assert_eq!(settled.status.records, served().status().records);
         assert_eq!(
             conditions(&settled.status),
-            [
-                "Accepted=True/Accepted",
-                "Published=True/Active",
-                "Ready=False/Suspended",
-                "Reconciling=False/Suspended",
-                "Stalled=False/Suspended"
-            ]
+            ["Accepted=True/Accepted", "Published=True/Active", "Ready=True/Suspended", "Valid=False/Suspended"]
         );
         assert_eq!(
             (&settled.status.rotates_at, settled.wake),
@@ -666,7 +736,7 @@ mod tests {
         assert_rests(&stands);
         assert_eq!(stands.with_spec(&json!({"active": true})).rested().status.records, served().status().records);
         let account = served().with_account(|account| account.spec.active = false).rested();
-        assert_eq!(conditions(&account.status)[2], "Ready=False/AccountSuspended");
+        assert_eq!(conditions(&account.status)[2..], ["Ready=True/AccountSuspended", "Valid=False/AccountSuspended"]);
     }
 
     #[test]
@@ -685,7 +755,7 @@ mod tests {
                 "Accepted=False/LifetimeExceeded",
                 "Published=True/Active",
                 "Ready=False/LifetimeExceeded",
-                "Reconciling=False/LifetimeExceeded",
+                "Valid=True/LifetimeExceeded",
                 "Stalled=True/LifetimeExceeded"
             ]
         );
@@ -703,7 +773,7 @@ mod tests {
         let world = new().and(|world| world.instance = None);
         assert_eq!(
             conditions(&world.rested().status)[2..],
-            ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Stalled=False/InstanceMissing"]
+            ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Valid=False/InstanceMissing"]
         );
     }
 
@@ -726,10 +796,10 @@ mod tests {
         let suspend: Value = json!({"active": false});
         let world = served().later(HOUR).with_spec(&suspend);
         let world = world.clone().settled(&Progress::none(world.decision()));
-        assert_eq!(of(&world.status(), READY), time(HOUR));
+        assert_eq!(of(&world.status(), VALID), time(HOUR));
         assert_eq!(of(&world.status(), PUBLISHED), time(0));
         let later = world.later(HOUR).rested().status;
-        assert_eq!(of(&later, READY), time(HOUR));
+        assert_eq!(of(&later, VALID), time(HOUR));
     }
 
     #[test]

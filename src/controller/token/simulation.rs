@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     act::Act,
     delivery::Details,
-    fixture::{UID, changed, new, own_account},
+    fixture::{changed, new, own_account},
     once::claim,
     progress::{Failure, Progress, Rolled},
     terms::TokenTerms,
@@ -202,7 +202,7 @@ impl Sim {
         if self.standing(&flight.name) == flight.onto && self.world.now < flight.until {
             let mut secret = flight.secret;
             secret.metadata.resource_version = self.version();
-            self.put(&flight.name, Held::of(Some(Arc::new(secret)), UID));
+            self.put(&flight.name, Held::of(Some(Arc::new(secret)), &self.world.token));
         }
     }
 
@@ -238,7 +238,6 @@ impl Sim {
             }
             Act::Restart => self.roll(done)?,
             Act::Forget => unreachable!("no Instance here forgets"),
-            Act::Follow => unreachable!("no token here has a role"),
             Act::Mint => self.mint(&seen)?,
         };
         let settled = seen.settle(&progress);
@@ -315,7 +314,7 @@ impl Sim {
         let mut secret = changed(self.world.secret.ours().unwrap(), &changes);
         secret.metadata.resource_version = self.version();
         let place = self.world.place().to_owned();
-        self.put(&place, Held::of(Some(Arc::new(secret)), UID));
+        self.put(&place, Held::of(Some(Arc::new(secret)), &self.world.token));
         done
     }
 
@@ -480,7 +479,7 @@ impl Sim {
             Damage::Endpoint => secret.data.retain(|key, _| key != secret::ENDPOINT),
         }
         let place = self.world.place().to_owned();
-        self.put(&place, Held::of(Some(Arc::new(secret)), UID));
+        self.put(&place, Held::of(Some(Arc::new(secret)), &self.world.token));
     }
 
     /// From here on everything goes well and nobody changes anything.
@@ -496,7 +495,10 @@ impl Sim {
         self.run();
         self.wait(6 * 60 * 60);
         let status = self.world.status();
-        let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let holds = |type_: &str| {
+            status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+        };
+        let ready = holds("Ready") && holds("Valid");
         let asked = self.world.token.spec.active
             && self.world.account.as_ref().is_some_and(|account| account.spec.active)
             && self.world.terms().is_ok()
@@ -551,7 +553,7 @@ fn bounded(status: &ApiTokenStatus, now: Timestamp) {
     assert!(status.records.iter().filter(|record| record.is_valid(now)).count() <= MAX_VALID);
     assert!(count(|state| state == State::Active) <= 1, "one is served");
     assert!(count(|state| state == State::Expired) <= 2 && status.records.len() <= MAX_VALID + 2);
-    assert!((5..=7).contains(&status.conditions.len()));
+    assert!((4..=6).contains(&status.conditions.len()));
     assert!(status.records.is_sorted_by(|a, b| a.generation < b.generation));
 }
 

@@ -66,7 +66,17 @@ fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instanc
         faults.push(Fault::new(Reason::InstanceMissing, PATH, message));
         return None;
     };
+    going(instance, PATH, faults);
     Some(instance)
+}
+
+/// An Instance that is being deleted is as good as gone: that cannot be undone, whoever holds it up.
+fn going(instance: &Instance, path: impl Into<Cow<'static, str>>, faults: &mut Vec<Fault>) {
+    if instance.metadata.deletion_timestamp.is_some() {
+        let name = instance.metadata.name.as_deref().unwrap_or_default();
+        let message = format!("Instance {name} is being deleted; create it again once it is gone");
+        faults.push(Fault::new(Reason::InstanceMissing, path, message));
+    }
 }
 
 fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
@@ -109,6 +119,7 @@ fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> 
             faults.push(Fault::new(Reason::InstanceMissing, path, message));
             continue;
         };
+        going(instance, path.clone(), faults);
         if !access::admits(instance, Namespace { name: world.namespace(), labels: world.labels.as_ref() }) {
             let message = format!(
                 "Instance {namespace}/{name} does not admit tokens of namespace {}; remove the entry",
@@ -199,7 +210,7 @@ fn description(world: &World, policy: &Policy, faults: &mut Vec<Fault>) {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::fixture::{DAY, HOUR, account, new, own_account, served, time};
+    use super::super::fixture::{self, DAY, HOUR, account, new, own_account, served, time};
     use super::*;
     use crate::{
         crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
@@ -385,7 +396,10 @@ mod tests {
         for spec in [
             json!({"expiry": {"after": "365d"}}),
             json!({"rotation": {"overlap": "7d"}}),
-            json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "3h"}}),
+            json!({"expiry": {"after": "3h"}, "rotation": {"overlap": "90m"}}),
+            json!({"rotation": {"schedule": {"every": "1m"}}}),
+            json!({"rotation": {"schedule": {"cron": "* * * * *"}}}),
+            json!({"expiry": {"after": "90s"}}),
             json!({"expiry": {"at": time(900 * DAY)}}),
             json!({"expiry": {"at": time(365 * DAY)}, "rotation": {"schedule": {"never": true}}}),
             json!({"expiry": {"never": false}}),
@@ -589,11 +603,64 @@ mod tests {
         let (hours, mins) = (SignedDuration::from_hours, SignedDuration::from_mins);
         assert_eq!(overlap(json!({})), hours(24));
         // A twentieth less than the interval, which is the most that jitter takes.
-        assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(2) - mins(6));
+        assert_eq!(
+            overlap(json!({"expiry": {"after": "30h"}, "rotation": {"schedule": {"every": "5h"}}})),
+            hours(5) - mins(15)
+        );
+        // And no more than is left of the value when its successor comes.
+        assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(1));
         assert_eq!(overlap(json!({"rotation": {"schedule": {"every": "5h"}}})), hours(5) - mins(15));
         let before = json!({"expiry": {"after": "8h"}, "rotation": {"schedule": {"beforeExpiry": "2h"}}});
-        assert_eq!(overlap(before), hours(6) - mins(18));
+        assert_eq!(overlap(before), hours(2));
         assert_eq!(overlap(json!({"rotation": {"overlap": "25h"}})), hours(25));
+    }
+
+    #[test]
+    fn an_overlap_that_cannot_be_given_is_a_fault_with_the_figures() {
+        let told = |spec: Value| {
+            let world = new().with_instance(json!({"tokens": {"rotation": {"min": "1s"}}})).with_spec(&spec);
+            validate(&world).err().map(|faults| faults[0].to_string())
+        };
+        let asks = |after: &str, overlap: &str| json!({"expiry": {"after": after}, "rotation": {"schedule": {"every": "38s"}, "overlap": overlap}});
+        let text = "spec.rotation.overlap: 30s cannot be given: a value lives for 40s, is replaced so long before its end, and its own \
+            predecessor is valid for as long; give at most 20s, half of it";
+        assert_eq!(told(asks("40s", "30s")).as_deref(), Some(text));
+        assert_eq!(told(asks("40s", "20s")), None);
+    }
+
+    #[test]
+    fn values_are_renewed_no_more_often_than_the_instance_allows_whatever_makes_for_it() {
+        let faults = |min: Value, spec: Value| {
+            let world = new().with_instance(json!({"tokens": {"rotation": {"min": min}}})).with_spec(&spec);
+            let faults = validate(&world).err().unwrap_or_default();
+            faults.iter().map(|fault| format!("{} {}", fault.reason, fault.path)).collect::<Vec<_>>()
+        };
+        let often = |path: &str| vec![format!("RotationTooFrequent spec.{path}")];
+        let every = |every: &str| json!({"rotation": {"schedule": {"every": every}}});
+        assert_eq!(faults(Value::Null, every("59s")), often("rotation.schedule.every"));
+        assert_eq!(faults(json!("10m"), every("9m")), often("rotation.schedule.every"));
+        assert_eq!(faults(json!("1s"), every("1s")), [""; 0]);
+        let cron = json!({"rotation": {"schedule": {"cron": "*/5 * * * *"}}});
+        assert_eq!(faults(json!("10m"), cron), often("rotation.schedule.cron"));
+        let before = json!({"expiry": {"after": "1h"}, "rotation": {"schedule": {"beforeExpiry": "3570s"}}});
+        assert_eq!(faults(Value::Null, before), often("rotation.schedule.beforeExpiry"));
+        assert_eq!(
+            faults(Value::Null, json!({"expiry": {"after": "60s"}})),
+            often("expiry.after"),
+            "after two thirds of it"
+        );
+        let overlap = json!({"expiry": {"after": "90s"}, "rotation": {"schedule": {"every": "80s"}, "overlap": "45s"}});
+        assert_eq!(faults(Value::Null, overlap), often("rotation.overlap"), "so long before the expiry");
+        let never = json!({"expiry": {"after": "10s"}, "rotation": {"schedule": {"never": true}}});
+        assert_eq!(faults(Value::Null, never), [""; 0]);
+        let strict = Arc::new(fixture::instance(json!({"tokens": {"rotation": {"min": "1h"}}})));
+        let world =
+            new().with_spec(&json!({"audiences": [{"name": "strict"}], "rotation": {"schedule": {"every": "30m"}}}));
+        let world = world.and(|world| world.audiences = vec![Some(strict)]);
+        let fault = &validate(&world).unwrap_err()[0];
+        let told = "spec.rotation.schedule.every: a value would be renewed every 30m, and the Instance allows that every 1h at the most \
+            (its tokens.rotation.min)";
+        assert_eq!(fault.to_string(), told, "every audience has its say");
     }
 
     #[test]

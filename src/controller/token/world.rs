@@ -1,14 +1,24 @@
 //! Everything that a pass over a token knows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::workloads::{Fellow, Workloads};
 use crate::{
-    controller::instance,
-    crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret, api_token::ApiTokenStatus, belongs, secret},
-    token::{Digest, Limit, Record, Records, Rendered},
+    access,
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret,
+        api_token::ApiTokenStatus,
+        belongs,
+        instance::EndpointType,
+        secret::{self, Sealed},
+    },
+    token::{Digest, Limit, Record, Records, Rendered, duration::after},
 };
 
 /// Everything a pass over a token knows.
@@ -40,6 +50,10 @@ pub struct World {
     pub wanted: Option<Held>,
     /// What holds the other name of the status, where that is neither of them: a Secret that is to go.
     pub other: Option<Held>,
+    /// From when on a value may be minted for it, whatever its status says; nothing: now.
+    pub may_mint_from: Option<Timestamp>,
+    /// Fields of the spec of its own account that another field manager has set.
+    pub taken: BTreeSet<String>,
     /// The workloads that it has restarted, where they matter.
     pub workloads: Workloads,
     /// The other tokens that have one of them restarted, while a restart is pending.
@@ -60,11 +74,13 @@ pub enum Held {
 }
 
 impl Held {
-    /// What `secret` is to the token of this uid.
-    pub fn of(secret: Option<Arc<SealedSecret>>, uid: &str) -> Self {
+    /// What `secret` is to a token: its own by owner reference; or, where that was taken off, by its type and by a value that is on
+    /// the token's record, while nobody else controls it.
+    pub fn of(secret: Option<Arc<SealedSecret>>, token: &ApiToken) -> Self {
+        let uid = token.metadata.uid.as_deref().unwrap_or_default();
         match secret {
             None => Self::Absent,
-            Some(secret) if !belongs(&*secret, uid) => Self::Foreign,
+            Some(secret) if !belongs(&*secret, uid) && !is_on_record(&secret, token) => Self::Foreign,
             Some(secret) if secret.type_.as_deref() == Some(secret::TYPE) => Self::Ours(secret),
             Some(secret) => Self::Retyped(secret.type_.clone().unwrap_or_default()),
         }
@@ -95,9 +111,29 @@ impl Held {
     }
 }
 
+/// Why no request with a value is let in, though the value lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The word for it.
+    pub reason: Reason,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Whether a Secret of our type that nobody controls holds a value of which the token has a record.
+fn is_on_record(secret: &SealedSecret, token: &ApiToken) -> bool {
+    let controlled = secret.owner_references().iter().any(|owner| owner.controller == Some(true));
+    let digest = secret.data.get(secret::TOKEN).and_then(Sealed::digest);
+    let mut records = token.status.iter().flat_map(|status| &status.records);
+    let ours = secret.type_.as_deref() == Some(secret::TYPE) && !controlled;
+    ours && digest.is_some_and(|digest| records.any(|record| record.sha256 == digest))
+}
+
 /// How a token stands with what its Instance permits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Why its Instance lets in no request with it; nothing where it lets some in.
+    pub closed: Option<Closed>,
     /// Whether anything is permitted; nothing where its Instance does not judge that.
     pub permitted: Option<bool>,
     /// From when on the groups of its owner are not relied on.
@@ -123,17 +159,20 @@ impl World {
         self.token.status.clone().unwrap_or_default()
     }
 
-    /// The records as they are now, none of them beyond what the Instance and `expiry.at` allow.
+    /// The records as they are now, none of them beyond what the Instance, `expiry.at` and `regenerate.previous` allow.
     pub fn records(&self) -> Records {
         let mut records = Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now);
         records.limit(&self.limit(), self.now);
+        if let Some((generation, end)) = ends_before(&self.token) {
+            records.end_before(generation, end, self.now);
+        }
         records
     }
 
     /// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
     fn limit(&self) -> Limit {
         let all = self.instance.iter().chain(self.audiences.iter().flatten());
-        let limits = all.map(|instance| instance::limit(&instance.spec));
+        let limits = all.map(|instance| access::limit(&instance.spec));
         let limit = limits.reduce(|one, other| one.and(other)).unwrap_or_default();
         Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }
     }
@@ -179,7 +218,10 @@ impl World {
 
     /// Whether the Instance asks for an endpoint and none stands, so that its URI is not known.
     pub fn awaits_endpoint(&self) -> bool {
-        let stands = |instance: &Instance| instance.status.as_ref().is_some_and(|status| !status.endpoints.is_empty());
+        let stands = |instance: &Instance| {
+            let endpoints = instance.status.iter().flat_map(|status| &status.endpoints);
+            endpoints.into_iter().any(|endpoint| endpoint.type_ != EndpointType::Disabled)
+        };
         self.instance.as_deref().is_some_and(|instance| instance.endpoints().next().is_some() && !stands(instance))
     }
 
@@ -196,6 +238,20 @@ impl World {
             Some(_) => Bound::Lost,
         }
     }
+}
+
+/// The generation that answered `regenerate.id`, and the end of all before it that `regenerate.previous` gives. It is read as it
+/// stands now: under the same id it can be shortened later, and so one leaked value be ended alone.
+pub fn ends_before(token: &ApiToken) -> Option<(i64, Timestamp)> {
+    let (asked, status) = (token.spec.regenerate.as_ref()?, token.status.as_ref()?);
+    let answered = status.regeneration.as_ref().filter(|answered| answered.id == asked.id)?;
+    let record = status.records.iter().find(|record| record.generation == answered.generation)?;
+    let published = record.published_at.as_ref()?.0;
+    let previous = asked.previous.as_ref()?;
+    let after_publish = previous.after.as_ref().and_then(|delay| delay.parse().ok());
+    let at = previous.at.as_ref().and_then(|at| at.parse().ok());
+    let end = after_publish.map(|delay| after(published, delay)).or(at.map(|at| at.max(published)))?;
+    Some((answered.generation, end))
 }
 
 fn stands(account: &Account, uid: &str) -> bool {

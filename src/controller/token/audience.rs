@@ -1,0 +1,100 @@
+//! Which further Instances a token is accepted by: decided when one is added, and not again.
+//!
+//! ```text
+//!  named in the spec ──▶ accepted, in a pass without any fault ──▶ stays so, whatever fault comes later
+//!                                        └──▶ closed: it leaves the spec, the Instance goes or is another, or it admits
+//!                                             the namespace no more
+//! ```
+
+use super::{terms::TokenTerms, world::World};
+use crate::{
+    access::{self, Namespace},
+    controller::kind::Checked,
+    crd::{Instance, api_token::AcceptedAudience},
+};
+
+/// The audiences that are accepted after this pass.
+pub fn accepted(world: &World, terms: &Checked<TokenTerms>) -> Vec<AcceptedAudience> {
+    let stood = world.token.status.as_ref().and_then(|status| status.audiences.as_ref());
+    // An operator of an earlier release has said nothing of them, and all that were named were accepted.
+    let older = stood.is_none() && world.records().ever_published();
+    let keeps =
+        |audience: &AcceptedAudience| terms.is_ok() || older || stood.is_some_and(|stood| stood.contains(audience));
+    let named = world.audiences.iter().flatten().filter(|instance| is_open(world, instance));
+    named.filter_map(|instance| audience(instance)).filter(keeps).collect()
+}
+
+/// Whether an Instance takes tokens of this namespace at all.
+fn is_open(world: &World, instance: &Instance) -> bool {
+    let home = Namespace { name: world.namespace(), labels: world.labels.as_ref() };
+    instance.metadata.deletion_timestamp.is_none() && access::admits(instance, home)
+}
+
+fn audience(instance: &Instance) -> Option<AcceptedAudience> {
+    let meta = &instance.metadata;
+    Some(AcceptedAudience { name: meta.name.clone()?, namespace: meta.namespace.clone()?, uid: meta.uid.clone()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, served};
+    use super::*;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    /// A served token that names an Instance of this uid and spec as an audience.
+    fn naming(uid: &str, spec: Value) -> World {
+        let mut instance = fixture::instance(spec);
+        instance.metadata.name = Some("strict".into());
+        instance.metadata.uid = Some(uid.into());
+        let world = served().with_spec(&json!({"audiences": [{"name": "strict"}]}));
+        world.and(|world| world.audiences = vec![Some(Arc::new(instance))])
+    }
+
+    fn uids(world: &World) -> Vec<String> {
+        accepted(world, &world.terms()).into_iter().map(|audience| audience.uid).collect()
+    }
+
+    fn settled(world: World) -> World {
+        let audiences = accepted(&world, &world.terms());
+        world.with_status(|status| status.audiences = Some(audiences))
+    }
+
+    fn none(world: World) -> World {
+        world.with_status(|status| status.audiences = Some(Vec::new()))
+    }
+
+    #[test]
+    fn an_audience_is_accepted_only_while_nothing_is_wrong_with_the_token() {
+        let asks = json!({"tokens": {"requireDescription": true}});
+        assert_eq!(uids(&none(naming("s", json!({})))), ["s"]);
+        assert_eq!(uids(&none(naming("s", asks.clone()))), [""; 0]);
+        let described = none(naming("s", asks)).with_spec(&json!({"description": "nightly"}));
+        assert_eq!(uids(&described), ["s"]);
+    }
+
+    #[test]
+    fn what_was_accepted_stays_whatever_fault_comes_later_and_closes_when_it_goes() {
+        let world = settled(none(naming("s", json!({}))));
+        let faulty = world.clone().with_spec(&json!({"expiry": {"after": "400d"}}));
+        assert_eq!(uids(&faulty), ["s"]);
+        let another = naming("t", json!({})).audiences;
+        assert_eq!(uids(&faulty.clone().and(|world| world.audiences = another)), [""; 0], "another of the name");
+        assert_eq!(uids(&faulty.clone().and(|world| world.audiences = vec![None])), [""; 0]);
+        assert_eq!(uids(&faulty.clone().and(|world| world.audiences = Vec::new())), [""; 0], "not named any more");
+        let change = |change: fn(&mut Instance)| {
+            faulty.clone().and(|world| change(Arc::make_mut(world.audiences[0].as_mut().unwrap())))
+        };
+        let going = change(|instance| instance.metadata.deletion_timestamp = Some(fixture::time(0)));
+        assert_eq!(uids(&going), [""; 0]);
+        let elsewhere = change(|instance| instance.metadata.namespace = Some("elsewhere".into()));
+        assert_eq!(uids(&elsewhere), [""; 0], "it admits its own namespace alone");
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_let_in_stays() {
+        let faulty = naming("s", json!({"tokens": {"requireDescription": true}}));
+        let older = faulty.with_status(|status| status.audiences = None);
+        assert_eq!(uids(&older), ["s"]);
+    }
+}

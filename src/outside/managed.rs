@@ -1,0 +1,92 @@
+//! Objects with the fields that others than Tokenry have set in them (server-side apply, `metadata.managedFields`).
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use kube::{api::GetParams, core::Request};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{Reader, Refusal, readable::Readable, reader::Read};
+use crate::crd::name;
+
+/// Who has set which fields of an object. Times that our types cannot hold are not among it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reply {
+    metadata: Metadata,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    managed_fields: Vec<Entry>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    manager: String,
+    subresource: String,
+    #[serde(rename = "fieldsV1")]
+    fields: Map<String, Value>,
+}
+
+impl Reader {
+    /// The object of that name as it is now, and the fields of its spec that others than Tokenry have set; nothing where there
+    /// is none.
+    ///
+    /// # Errors
+    /// There was no answer that says which.
+    pub async fn managed<K: Read>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<(K, BTreeSet<String>)>, Refusal> {
+        let request = Request::new(K::url_path(&(), Some(namespace))).get(name, &GetParams::default());
+        let request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        match self.client.request::<Value>(request).await.map_err(Refusal::from) {
+            Err(Refusal::Gone) => Ok(None),
+            answer => taken_apart(answer?).map(Some),
+        }
+    }
+}
+
+fn taken_apart<K: DeserializeOwned + kube::Resource + Debug>(value: Value) -> Result<(K, BTreeSet<String>), Refusal> {
+    let unread = || Refusal::Unavailable("its reply could not be read".into());
+    let fields = of_others(&Reply::deserialize(&value).map_err(|_| unread())?);
+    let read: Readable<K> = serde_json::from_value(value).map_err(|_| unread())?;
+    Ok((read.object.ok_or_else(unread)?, fields))
+}
+
+/// The fields of the spec that another field manager than ours has set, by their names.
+fn of_others(reply: &Reply) -> BTreeSet<String> {
+    let others = reply.metadata.managed_fields.iter();
+    let others = others.filter(|entry| entry.manager != name::MANAGER && entry.subresource.is_empty());
+    let specs = others.filter_map(|entry| entry.fields.get("f:spec")?.as_object());
+    specs.flat_map(|spec| spec.keys().filter_map(|key| key.strip_prefix("f:").map(str::to_owned))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::Account;
+    use serde_json::json;
+
+    #[test]
+    fn what_others_have_set_is_told_from_what_we_have() {
+        let entry = |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "time": "9999-12-31T23:59:59Z", "fieldsV1": {"f:spec": fields}});
+        let mut status = entry("someone", json!({"f:owner": {}}));
+        status["subresource"] = json!("status");
+        let account = json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount",
+            "metadata": {"name": "a", "managedFields": [
+                entry("tokenry", json!({"f:role": {}, "f:owner": {}})), entry("kubectl", json!({".": {}, "f:role": {}})), status,
+            ]},
+            "spec": {"instanceRef": {"name": "eem"}},
+        });
+        let (read, taken) = taken_apart::<Account>(account).unwrap();
+        assert_eq!((read.metadata.name.as_deref(), taken), (Some("a"), BTreeSet::from(["role".to_owned()])));
+        let bare = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount", "metadata": {"name": "a"}, "spec": {"instanceRef": {"name": "eem"}}});
+        assert!(taken_apart::<Account>(bare).unwrap().1.is_empty());
+    }
+}
