@@ -34,7 +34,7 @@ impl Roles {
             BUILT_IN.iter().map(|&(name, actions)| Role {
                 name: name.into(),
                 actions: actions.iter().map(|&action| action.into()).collect(),
-                owns_tokens: true,
+                owns_tokens: None,
             })
         };
         let roles: Vec<_> = if named.is_empty() { built_in().collect() } else { named.to_vec() };
@@ -42,7 +42,7 @@ impl Roles {
         let ranked = roles.into_iter().map(|role| {
             all.extend(role.actions);
             let actions = Actions::new(all.clone());
-            Ranked { name: role.name.to_string(), actions, owns_tokens: role.owns_tokens }
+            Ranked { name: role.name.to_string(), actions, owns_tokens: role.owns_tokens.unwrap_or(true) }
         });
         Self(ranked.collect())
     }
@@ -116,7 +116,7 @@ impl Members {
         }
         for team in teams {
             let subject = Who { kind: SubjectKind::Team, name: team.name.as_str() }.to_string();
-            team.users.iter().for_each(|user| all.teams.entry(user.clone()).or_default().push(subject.clone()));
+            team.users.iter().for_each(|user| all.teams.entry(user.to_string()).or_default().push(subject.clone()));
         }
         all
     }

@@ -307,6 +307,10 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         form(&member.subject, format!("{path}.subject"), &mut faults);
         known(roles, member.role.as_str(), format!("{path}.role"), &mut faults);
     }
+    for (index, team) in spec.teams.iter().enumerate() {
+        form(&team.name, format!("spec.teams[{index}].name"), &mut faults);
+        forms(&team.users, &format!("spec.teams[{index}].users"), &mut faults);
+    }
     parsed(spec.tokens.groups_max_age.as_ref(), "spec.tokens.groupsMaxAge", &mut faults);
     spec.tokens.minimum_role.iter().for_each(|role| {
         known(roles, role.as_str(), "spec.tokens.minimumRole".into(), &mut faults);
@@ -362,6 +366,7 @@ mod tests {
                 "spec.api.credentials[1]: names a place twice",
             ),
             (json!({"members": [{"subject": "user:a", "role": "b"}]}), "spec.members[0].role: there is no role b"),
+            (json!({"teams": [{"name": "t", "users": ["a\r"]}]}), "spec.teams[0].users[0]: must be the name of a user"),
             (json!({"tokens": {"minimumRole": "b"}}), "spec.tokens.minimumRole: there is no role b"),
         ] {
             let told = told(spec.clone());

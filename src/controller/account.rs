@@ -16,7 +16,7 @@ use crate::{
     access::Rules,
     crd::{
         Account, ApiToken, Conditions, Fault, Instance, Reason,
-        account::{AccountStatus, TokenCount},
+        account::{AccountStatus, MirroredAccountPolicy, TokenCount},
         condition::{ACCEPTED, Conclusion},
         fault::{first, told},
     },
@@ -39,7 +39,8 @@ impl Kind for Account {
     type Progress = Reason;
     type Status = AccountStatus;
 
-    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "tokens", "lastUsedAt"];
+    const STATUS_FIELDS: &'static [&'static str] =
+        &["observedGeneration", "conditions", "tokens", "policy", "lastUsedAt"];
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
@@ -113,6 +114,7 @@ impl Kind for Account {
             observed_generation: account.metadata.generation,
             conditions: conditions.into_vec(),
             tokens: Some(tokens),
+            policy: mirrored(world),
             last_used_at,
         };
         Settled { status, notes, wake }
@@ -125,6 +127,13 @@ impl Kind for Account {
     fn unreadable(status: &AccountStatus) -> Unreadable<'_> {
         Unreadable { fields: &status.unreadable, conditions: &status.conditions }
     }
+}
+
+/// What its Instance asks of those who delete it. While it is not known, what was said stands.
+fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
+    let asks = |instance: &Arc<Instance>| MirroredAccountPolicy { confirm_delete: instance.spec.tokens.confirm_delete };
+    let said = world.account.status.as_ref().and_then(|status| status.policy.clone());
+    world.instance.as_ref().map(asks).or(said)
 }
 
 /// Every fault of what the account may do.

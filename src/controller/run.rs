@@ -87,9 +87,12 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     if K::HAS_VALID {
         conditions.set(VALID, false, Reason::StatusUnreadable, &*message);
     }
-    if conditions.changed(READY) {
-        let said = json!({ "conditions": conditions.into_vec() });
-        rooms.writer.status(object, &version(object), &said, &[]).await?;
+    let news = conditions.changed(READY);
+    let conditions = conditions.into_vec();
+    if conditions != odd.conditions {
+        rooms.writer.status(object, &version(object), &json!({ "conditions": conditions }), &[]).await?;
+    }
+    if news {
         tell(object, &[events::Note::warning(Reason::StatusUnreadable, message)], rooms);
     }
     Ok(None)

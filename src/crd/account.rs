@@ -92,9 +92,21 @@ pub struct AccountStatus {
     /// How many tokens act as it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
+    /// What its Instance asks of those who delete it, for admission, which sees no Instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<MirroredAccountPolicy>,
     /// When one of its tokens was used last, to within an hour, as of the last count. Left out: none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
+}
+
+/// What an Instance asks of those who delete its accounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirroredAccountPolicy {
+    /// Whether a deletion has to be confirmed.
+    #[serde(default)]
+    pub confirm_delete: bool,
 }
 
 /// How many tokens there are.

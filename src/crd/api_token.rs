@@ -332,8 +332,8 @@ pub struct SecretTemplate {
     /// Further keys, each with a template that makes its value, for example `TOKEN={{ token }}`. A template can name `token`,
     /// `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and `namespace`, join them by `~`, choose by
     /// `{% if %}`, and use the filters `b64encode`, `tojson` (a JSON string) and `urlencode`. A change of one that names
-    /// `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is running. Left out: no
-    /// further keys. One that is left out later is removed.
+    /// `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is running. Keys and
+    /// templates come to 256 KiB together at the most. Left out: no further keys. One that is left out later is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::data_schema")]
     pub data: BTreeMap<String, String>,

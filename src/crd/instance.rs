@@ -11,7 +11,7 @@ use super::{
     MaintenanceWindow, ObjectName, Subject,
     account::TokenCount,
     permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
-    subject::TeamName,
+    subject::{TeamName, UserName},
 };
 use crate::token::duration::{Duration, cel_seconds};
 
@@ -144,9 +144,9 @@ pub struct Team {
     pub name: TeamName,
     /// The names of its users, as the API server knows them. Left out: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub users: Vec<String>,
+    pub users: Vec<UserName>,
 }
 
 /// What a token never allows more than.
@@ -236,25 +236,33 @@ impl Scheme {
 /// One way in to the Admin API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
-    validation = Rule::new("self.type != 'external' || has(self.host)")
+    validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.host)")
         .message("host is needed: the DNS name that an external endpoint is reached by"),
-    validation = Rule::new("self.type != 'external' || has(self.ingress)")
+    validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.ingress)")
         .message("ingress is needed for an external endpoint; {} takes the cluster's default class"),
-    validation = Rule::new("self.type != 'internal' || (!has(self.host) && !has(self.ingress))")
+    validation = Rule::new("!has(self.type) || self.type != 'internal' || (!has(self.host) && !has(self.ingress))")
         .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
 )]
 pub struct Endpoint {
     /// Its name.
     pub name: EndpointName,
-    /// From where it is reached: external, internal, or disabled, which also refuses every token. Default: external.
-    #[serde(default, rename = "type")]
-    pub type_: EndpointType,
+    /// From where it is reached: external, internal, or disabled, which also refuses every token. Left out: external.
+    // The schema gives no default within a list: whoever applies the list again would see it as changed for ever.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<EndpointType>,
     /// The DNS name that an external endpoint is reached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<ObjectName>,
     /// The Ingress of an external endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressTemplate>,
+}
+
+impl Endpoint {
+    /// From where it is reached.
+    pub fn reach(&self) -> EndpointType {
+        self.type_.unwrap_or_default()
+    }
 }
 
 /// The endpoints that there can be.
@@ -344,7 +352,8 @@ pub struct TokenPolicy {
     /// `tokenry.dev/confirmed`. Left out: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_max_age: Option<Duration>,
-    /// Whether deleting a token needs its annotation `tokenry.dev/confirm-delete` to say what its description says.
+    /// Whether deleting a token or an account needs its annotation `tokenry.dev/confirm-delete` to say what its description says,
+    /// or its name where it has none.
     /// Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub confirm_delete: bool,
@@ -526,12 +535,12 @@ impl Instance {
 
     /// The endpoints asked for, but for disabled ones.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.all_endpoints().filter(|endpoint| endpoint.type_ != EndpointType::Disabled)
+        self.all_endpoints().filter(|endpoint| endpoint.reach() != EndpointType::Disabled)
     }
 
     /// Whether an endpoint is disabled, so that no token is let in.
     pub fn is_disabled(&self) -> bool {
-        self.all_endpoints().any(|endpoint| endpoint.type_ == EndpointType::Disabled)
+        self.all_endpoints().any(|endpoint| endpoint.reach() == EndpointType::Disabled)
     }
 
     /// The endpoints that are named, disabled ones included.

@@ -27,6 +27,13 @@ pub const CREATED_BY: &str = "tokenry.dev/created-by";
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
 /// Annotation on a token that is about to be deleted, where its Instance asks for that: its description, once more.
 pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
+/// Annotation that an owner changes to say that it still is who it was, so that its groups are stamped anew. Its value is free.
+pub const CONFIRMED: &str = "tokenry.dev/confirmed";
+/// The annotations of ours that users and stamps put on what they make: a change of one of them is judged as a change of the spec
+/// is. They are asked for by name, as a rule that looks at each annotation takes time by the square of their number.
+pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
+/// The most annotations, and the most labels, that a token, an account or a policy may be given: beside them a status always fits.
+pub const MOST_MARKS: usize = 256;
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

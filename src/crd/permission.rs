@@ -48,9 +48,9 @@ pub struct Role {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub actions: Vec<ActionPattern>,
-    /// Whether those who hold it may own tokens. Default: true.
-    #[serde(default = "super::account::yes")]
-    pub owns_tokens: bool,
+    /// Whether those who hold it may own tokens. Left out: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owns_tokens: Option<bool>,
 }
 
 /// Requests that are an action.
@@ -200,7 +200,7 @@ fn are_segments(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::subject::{PolicyMemberForm, SubjectForm, TeamNameForm};
+    use crate::crd::subject::{PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm};
     use crate::crd::text::is;
     use proptest::{prelude::*, string::string_regex, test_runner::TestRunner};
 
@@ -209,7 +209,7 @@ mod tests {
         let strings = string_regex(F::PATTERN.trim_matches(['^', '$'])).unwrap();
         let mut runner = TestRunner::deterministic();
         let all = runner.run(&strings, |text| {
-            prop_assert!(text.len() > F::MAX || is::<F>(&text), "{text:?}");
+            prop_assert!(text.len() > F::MAX || !F::fits(&text) || is::<F>(&text), "{text:?}");
             Ok(())
         });
         all.unwrap();
@@ -228,6 +228,27 @@ mod tests {
         agree::<SubjectForm>();
         agree::<PolicyMemberForm>();
         agree::<TeamNameForm>();
+        agree::<UserNameForm>();
+    }
+
+    #[test]
+    fn a_name_is_as_the_api_server_gives_it() {
+        let long = "é".repeat(126);
+        for name in
+            ["Alice Smith", "José Núñez", "CN=Alice Smith,OU=Platform", "a", "**", " ", "山田", &format!("{long}a")]
+        {
+            assert!(is::<UserNameForm>(name), "{name}");
+            assert!(
+                is::<SubjectForm>(&format!("user:{name}")) && is::<PolicyMemberForm>(&format!("group:{name}")),
+                "{name}"
+            );
+        }
+        let too_long = "é".repeat(127);
+        for name in ["", "*", "a\r", "a\n", "a\0", "\u{85}", "\u{9f}", &too_long] {
+            assert!(!is::<UserNameForm>(name) && !is::<SubjectForm>(&format!("user:{name}")), "{name:?}");
+            assert!(!is::<PolicyMemberForm>(&format!("group:{name}")), "{name:?}");
+        }
+        assert!(is::<PolicyMemberForm>("user:*") && !is::<SubjectForm>("user:*"));
     }
 
     #[test]
@@ -244,13 +265,26 @@ mod tests {
         for good in ["/", "/**", "/a", "/a/*/b", "/a/**", "/a.b/c:d"] {
             assert!(is::<PathPatternForm>(good), "{good}");
         }
-        for bad in ["", "alice", "user:", "user:a b", "token:a/b", "account:a", "account:a/*", "robot:a", "team:-a"] {
+        for bad in [
+            "",
+            "alice",
+            "user:",
+            "user:a\r",
+            "user:*",
+            "group:*",
+            "team:*",
+            "token:a/b",
+            "account:a",
+            "account:a/*",
+            "robot:a",
+            "team:-a",
+        ] {
             assert!(!is::<SubjectForm>(bad), "{bad}");
         }
         for good in ["token:a/b", "token:a/*", "account:ci/*", "user:*", "team:platform", "serviceaccount:a/b.c"] {
             assert!(is::<PolicyMemberForm>(good), "{good}");
         }
-        for bad in ["serviceaccount:a/*", "token:*/*", "token:a", "account:A/b"] {
+        for bad in ["serviceaccount:a/*", "group:*", "team:*", "token:*/*", "token:a", "account:A/b"] {
             assert!(!is::<PolicyMemberForm>(bad), "{bad}");
         }
     }

@@ -16,6 +16,10 @@ pub type PolicyMember = Text<PolicyMemberForm>;
 /// The name of a team, as an Instance names it.
 pub type TeamName = Text<TeamNameForm>;
 
+/// The name of a user, as the API server gives it: 1 to 253 bytes of UTF-8 without control characters, nothing escaped. Spaces and
+/// letters beyond ASCII are part of it.
+pub type UserName = Text<UserNameForm>;
+
 /// The kinds of subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubjectKind {
@@ -91,10 +95,36 @@ pub fn of_username(name: &str) -> String {
 
 /// How the user name of a core ServiceAccount begins.
 const CORE_ACCOUNT: &str = "system:serviceaccount:";
-/// The longest name of a user or group, in characters.
+/// The longest name of a user or group, in bytes.
 const NAME: usize = 253;
 /// The longest namespaced subject.
 const LONGEST: usize = "serviceaccount:".len() + 63 + 1 + NAME;
+/// That the name of a user or group in `self` is no longer than [`NAME`], in CEL.
+const NAME_FITS: &str = "(!self.startsWith('user:') || size(bytes(self)) <= 258) && (!self.startsWith('group:') || size(bytes(self)) <= 259)";
+
+fn name_fits(text: &str) -> bool {
+    Who::of(text).is_none_or(|who| who.namespaced().is_some() || who.name.len() <= NAME)
+}
+
+/// The form of a [`UserName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UserNameForm {}
+
+impl Form for UserNameForm {
+    const MAX: usize = NAME;
+    // Short, as there may be many thousands of them, and the API server counts what a rule could cost.
+    const PATTERN: &'static str = r"^[^\p{Cc}]+$";
+    const RULE: &'static str = "must be the name of a user as the API server gives it, up to 253 bytes without control characters, such as alice@example.com";
+    const FITS: &'static str = "self != '*' && size(bytes(self)) <= 253";
+
+    fn fits(text: &str) -> bool {
+        text != "*" && text.len() <= NAME
+    }
+
+    fn holds(text: &str) -> bool {
+        is_name(text)
+    }
+}
 
 /// The form of a [`Subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,9 +132,13 @@ pub enum SubjectForm {}
 
 impl Form for SubjectForm {
     const MAX: usize = LONGEST;
-    const PATTERN: &'static str = r"^(user:[!-~]{1,253}|group:[!-~]{1,253}|team:[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|(serviceaccount|account):[-a-z0-9]+/[-a-z0-9.]+)$";
-    const RULE: &'static str =
-        "must be user:NAME, group:NAME, team:NAME, serviceaccount:NAMESPACE/NAME or account:NAMESPACE/NAME";
+    const PATTERN: &'static str = r"^((user|group):([^*\p{Cc}]|[^\p{Cc}]{2,253})|team:[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|(serviceaccount|account):[-a-z0-9]+/[-a-z0-9.]+)$";
+    const RULE: &'static str = "must be user:NAME, group:NAME, team:NAME, serviceaccount:NAMESPACE/NAME or account:NAMESPACE/NAME, where the name of a user or group is as the API server gives it, up to 253 bytes without control characters, and not *";
+    const FITS: &'static str = NAME_FITS;
+
+    fn fits(text: &str) -> bool {
+        name_fits(text)
+    }
 
     fn holds(text: &str) -> bool {
         Who::of(text).is_some_and(|who| who.kind != SubjectKind::Token && is_named(who, false))
@@ -117,20 +151,29 @@ pub enum PolicyMemberForm {}
 
 impl Form for PolicyMemberForm {
     const MAX: usize = LONGEST;
-    const PATTERN: &'static str = r"^(user:[!-~]{1,253}|group:[!-~]{1,253}|team:[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+|(account|token):[-a-z0-9]+/([-a-z0-9.]+|[*]))$";
-    const RULE: &'static str = "must be token:NAMESPACE/NAME, account:NAMESPACE/NAME or either with * for the name, or user:NAME, group:NAME, team:NAME or serviceaccount:NAMESPACE/NAME";
+    const PATTERN: &'static str = r"^(user:[^\p{Cc}]{1,253}|group:([^*\p{Cc}]|[^\p{Cc}]{2,253})|team:[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+|(account|token):[-a-z0-9]+/([-a-z0-9.]+|[*]))$";
+    const RULE: &'static str = "must be token:NAMESPACE/NAME, account:NAMESPACE/NAME or either with * for the name, user:NAME, user:* for every user, group:NAME, team:NAME or serviceaccount:NAMESPACE/NAME, where the name of a user or group is as the API server gives it, up to 253 bytes without control characters";
+    const FITS: &'static str = NAME_FITS;
+
+    fn fits(text: &str) -> bool {
+        name_fits(text)
+    }
 
     fn holds(text: &str) -> bool {
         Who::of(text).is_some_and(|who| is_named(who, true))
     }
 }
 
+/// Whether `text` can be the name of a user or a group. `*` alone would be taken for everybody.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text != "*" && !text.chars().any(char::is_control)
+}
+
 /// Whether a subject has a name that its kind can have.
 fn is_named(who: Who<'_>, wildcard: bool) -> bool {
     match (who.kind, who.namespaced()) {
-        (SubjectKind::User | SubjectKind::Group, _) => {
-            (1..=NAME).contains(&who.name.len()) && who.name.bytes().all(|c| c.is_ascii_graphic())
-        }
+        (SubjectKind::User, _) if wildcard && who.name == "*" => true,
+        (SubjectKind::User | SubjectKind::Group, _) => is_name(who.name),
         (SubjectKind::Team, _) => is_word(who.name),
         (SubjectKind::ServiceAccount, Some((namespace, name))) => is_object(namespace, name),
         (SubjectKind::Account | SubjectKind::Token, Some((namespace, name))) => {

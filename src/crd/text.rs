@@ -11,8 +11,18 @@ pub trait Form: 'static {
     const MAX: usize;
     /// An RE2 expression, anchored at both ends.
     const PATTERN: &'static str;
+    /// An expression of CEL for [`Form::fits`], about `self`.
+    const FITS: &'static str = "true";
     /// What a user reads when a text is not of this form.
     const RULE: &'static str;
+    /// Whether an object may hold so many texts of this form that a rule on each costs more than an API server grants. Such a
+    /// text has a pattern instead, whose message is the expression.
+    const MANY: bool = false;
+
+    /// Whether `text` is short enough, where something else counts than its characters.
+    fn fits(_text: &str) -> bool {
+        true
+    }
 
     /// Whether `text`, which is neither empty nor too long, is of this form. It says the same as the expression.
     fn holds(text: &str) -> bool;
@@ -41,7 +51,7 @@ impl<F: Form> Text<F> {
 
 /// Whether a text is of a form.
 pub fn is<F: Form>(text: &str) -> bool {
-    !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::holds(text)
+    !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::fits(text) && F::holds(text)
 }
 
 impl<F, T: Into<String>> From<T> for Text<F> {
@@ -66,12 +76,16 @@ impl<F: Form> JsonSchema for Text<F> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        if F::MANY {
+            return json_schema!({"type": "string", "minLength": 1, "maxLength": F::MAX, "pattern": F::PATTERN});
+        }
         // A rule instead of a pattern: a pattern's message is the expression, which says nothing to a user.
+        let also = if F::FITS == "true" { String::new() } else { format!(" && {}", F::FITS) };
         json_schema!({
             "type": "string",
             "minLength": 1,
             "maxLength": F::MAX,
-            "x-kubernetes-validations": [{ "rule": format!("self.matches('{}')", F::PATTERN), "message": F::RULE }],
+            "x-kubernetes-validations": [{ "rule": format!("self.matches(r'{}'){also}", F::PATTERN), "message": F::RULE }],
         })
     }
 }

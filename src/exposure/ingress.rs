@@ -11,7 +11,7 @@ use crate::crd::{ObjectName, instance::EndpointType};
 /// The Ingress of `exposed`, or nothing where the endpoint is not reached from outside.
 pub fn build(exposed: &Exposed) -> Option<Ingress> {
     let (EndpointType::External, Some(host), Some(wanted)) =
-        (exposed.endpoint.type_, &exposed.endpoint.host, &exposed.endpoint.ingress)
+        (exposed.endpoint.reach(), &exposed.endpoint.host, &exposed.endpoint.ingress)
     else {
         return None;
     };

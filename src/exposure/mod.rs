@@ -86,14 +86,14 @@ pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
         .all_endpoints()
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
-            type_: endpoint.type_,
+            type_: endpoint.reach(),
             uri: uri(instance, endpoint, service),
         })
         .collect()
 }
 
 fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> String {
-    match (endpoint.type_, &endpoint.host) {
+    match (endpoint.reach(), &endpoint.host) {
         (EndpointType::Disabled, _) => String::new(),
         (EndpointType::External, Some(host)) => {
             let tls = endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some());

@@ -1,5 +1,6 @@
 //! What the operator makes of owners, roles, policies and further Instances.
 
+use http::{HeaderMap, HeaderName};
 use jiff::SignedDuration;
 use kube::{
     ResourceExt,
@@ -36,6 +37,16 @@ async fn owned(name: &str, on_owner_removed: &str) -> (World, Held, Running) {
 impl World {
     async fn said(&self) -> ApiTokenStatus {
         self.token("ci").await.status.unwrap_or_default()
+    }
+
+    /// Waits until the verifier answers so to `GET /topics` with this value.
+    async fn await_answer(&self, verifier: &Running, value: &str, answer: u16) {
+        let said = [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/topics"), ("api-token", value)];
+        let named = |(name, value): (&'static str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        let headers: HeaderMap = said.map(named).into_iter().collect();
+        let path = format!("/v1/instances/{}/eem/authorize", self.namespace);
+        let asked = async || (verifier.ask(&path, headers.clone()).await.0.as_u16() == answer).then_some(());
+        self.eventually(&format!("the verifier answers {answer}"), asked).await;
     }
 
     /// Waits until `status.effective` is this.
@@ -386,4 +397,75 @@ async fn a_verifier_that_could_mint_is_not_ready() {
         (status == 503 && body.contains("AdmissionMissing")).then_some(())
     };
     world.eventually("it says why it is not ready", told).await;
+}
+
+#[tokio::test]
+async fn a_policy_is_about_the_token_that_it_met_and_not_about_another_of_its_name() {
+    let world = World::new("rebound").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({"api": {"authorization": "Roles"}})).await;
+    let spec = |owner: &str| json!({"instanceRef": {"name": "eem"}, "owner": owner});
+    let member = format!("token:{}/ci", world.namespace);
+    let statements = json!([{"effect": "Allow", "role": "admin"}]);
+    let policy = json!({"instanceRef": {"name": "eem"}, "members": [member], "statements": statements});
+    // The policy comes first, and the token after it.
+    world.accepts("AccessPolicy", "p", policy).await;
+    world.accepts("ApiToken", "ci", spec("user:alice")).await;
+    let value = world.await_generation("ci", 1).await;
+    world.await_answer(&verifier, &value, 200).await;
+    world.delete("ApiToken", "ci").await;
+    world
+        .eventually("it is gone", async || world.api::<ApiToken>().get_opt("ci").await.unwrap().is_none().then_some(()))
+        .await;
+    world
+        .eventually("so is its account", async || {
+            world.api::<Account>().get_opt("ci").await.unwrap().is_none().then_some(())
+        })
+        .await;
+    // Somebody else takes the name.
+    world.accepts("ApiToken", "ci", spec("user:mallory")).await;
+    let other = world.await_generation("ci", 1).await;
+    world.await_answer(&verifier, &other, 403).await;
+    let bound = async || world.events("AccessPolicy", "p").await.contains(&"MemberBound".to_owned()).then_some(());
+    world.eventually("that is told", bound).await;
+    let condition = async || {
+        let policy = world.api::<AccessPolicy>().get("p").await.unwrap();
+        policy.status?.conditions.into_iter().find(|said| said.type_ == "DanglingMember")
+    };
+    let told = world.eventually("the policy says that its member is gone", condition).await;
+    assert!(told.message.contains(&member), "{}", told.message);
+    // A Deny is about whoever has the name, at once.
+    let deny = json!({"statements": [{"effect": "Deny", "actions": ["*"]}]});
+    world.change("AccessPolicy", "p", deny).await.unwrap();
+    world.await_answer(&verifier, &other, 403).await;
+}
+
+#[tokio::test]
+async fn what_is_going_gives_nothing_though_a_finalizer_holds_it() {
+    let world = World::new("going").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({"api": {"authorization": "Roles"}})).await;
+    let statements = json!([{"effect": "Allow", "role": "admin"}]);
+    let policy = json!({"instanceRef": {"name": "eem"}, "members": ["user:alice"], "statements": statements});
+    world.accepts("AccessPolicy", "p", policy).await;
+    for (name, role) in [("permitted", json!(null)), ("admin", json!("admin"))] {
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": role});
+        world.accepts("ApiToken", name, spec).await;
+        world.await_reason(name, "Active").await;
+    }
+    let (permitted, admin) = (world.value("permitted").await.unwrap(), world.value("admin").await.unwrap());
+    world.await_answer(&verifier, &permitted, 200).await;
+    let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
+    world.api::<AccessPolicy>().patch("p", &PatchParams::default(), &hold).await.unwrap();
+    world.api::<AccessPolicy>().delete("p", &DeleteParams::default()).await.unwrap();
+    world.await_answer(&verifier, &permitted, 403).await;
+    world.await_answer(&verifier, &admin, 200).await;
+    world.api::<Instance>().patch("eem", &PatchParams::default(), &hold).await.unwrap();
+    world.api::<Instance>().delete("eem", &DeleteParams::default()).await.unwrap();
+    world.await_answer(&verifier, &admin, 403).await;
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    world.api::<AccessPolicy>().patch("p", &PatchParams::default(), &free).await.unwrap();
+    world.api::<Instance>().patch("eem", &PatchParams::default(), &free).await.unwrap();
 }

@@ -164,7 +164,7 @@ async fn fifty_kills_during_rotations_of_a_hundred_tokens_leave_every_consumer_a
     let world = Arc::new(World::new("kills").await);
     let clock = Held::default();
     let verifier = Arc::new(world.verifier(&clock).await);
-    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("Instance", "eem", json!({"tokens": {"rotation": {"min": "1s"}}})).await;
     let spec = json!({
         "instanceRef": {"name": "eem"}, "expiry": {"after": "1h"},
         "rotation": {"schedule": {"every": "10s"}, "overlap": "8s"},

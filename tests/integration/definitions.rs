@@ -154,6 +154,33 @@ fn the_committed_definitions_are_those_that_the_program_prints() {
     }
 }
 
+/// A default that a server adds within a list is a change to whoever applies the list again, for ever.
+#[test]
+fn nothing_within_a_list_has_a_default() {
+    fn defaulted(at: &str, schema: &Value, within: bool, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(fields) => {
+                if within && fields.contains_key("default") && fields.contains_key("type") {
+                    found.push(at.to_owned());
+                }
+                for (key, value) in fields {
+                    defaulted(&format!("{at}.{key}"), value, within || key == "items", found);
+                }
+            }
+            Value::Array(all) => all.iter().for_each(|value| defaulted(at, value, within, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for (name, text) in files(&root().join("crds")) {
+        let definition: Value = serde_saphyr::from_str(&text).unwrap();
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert!(spec.is_object(), "{name}");
+        defaulted(&name, spec, false, &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn the_program_prints_what_it_writes_to_files() {
     let printed = Command::new(env!("CARGO_BIN_EXE_tokenry")).arg("crds").output().unwrap();
@@ -342,12 +369,13 @@ async fn a_regenerate_has_an_id_and_one_ending_at_most() {
 async fn a_rotation_fits_into_the_lifetime() {
     let world = World::new("rotation").await;
     let of = |rotation: Value| token(json!({"expiry": {"after": "1d"}, "rotation": rotation}));
-    let overlap = "rotation.overlap must not be longer than expiry.after";
+    let overlap = "rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
+        own predecessor is valid for as long";
     let every = "rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced";
     let before = "rotation.schedule.beforeExpiry must be shorter than expiry.after";
     for (bad, sentence) in [
         (json!({"overlap": "25h"}), overlap),
-        (json!({"overlap": "86401s"}), overlap),
+        (json!({"overlap": "43201s"}), overlap),
         (json!({"schedule": {"every": "24h"}}), every),
         (json!({"schedule": {"every": "1441m"}}), every),
         (json!({"schedule": {"beforeExpiry": "1d"}}), before),
@@ -356,11 +384,11 @@ async fn a_rotation_fits_into_the_lifetime() {
         refuses(&world, "ApiToken", of(bad), "spec", sentence).await;
     }
     for good in [
-        json!({"overlap": "24h"}),
-        json!({"overlap": "86400s"}),
+        json!({"overlap": "12h"}),
+        json!({"overlap": "43200s"}),
         json!({"schedule": {"every": "23h"}}),
         json!({"schedule": {"every": "1439m"}}),
-        json!({"schedule": {"beforeExpiry": "86399s"}, "overlap": "1d"}),
+        json!({"schedule": {"beforeExpiry": "86399s"}, "overlap": "12h"}),
     ] {
         accepts(&world, "ApiToken", of(good)).await;
     }

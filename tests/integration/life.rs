@@ -519,18 +519,24 @@ async fn an_object_that_cannot_be_read_harms_no_other() {
     let namespace = world.namespace.clone();
     world.plane.kubectl_with_input(&["create", "-n", &namespace, "-f", "-"], &service.to_string()).unwrap();
     world.accepts("ApiToken", "odd", json!({"instanceRef": {"name": "eem"}})).await;
-    let lost = world.await_generation("odd", 1).await;
+    let kept = world.await_generation("odd", 1).await;
     let status = json!({"status": {"expiresAt": BEYOND, "rotatesAt": BEYOND}}).to_string();
     let patch =
         ["patch", "apitokens", "odd", "-n", &namespace, "--subresource", "status", "--type", "merge", "-p", &status];
     world.plane.kubectl(&patch).unwrap();
-    let anew = async || {
-        let secret = world.api::<Secret>().get("odd").await.unwrap();
-        (secret.metadata.annotations?.get("tokenry.dev/generation")? == "2").then_some(())
-    };
-    world.eventually("it is issued anew", anew).await;
-    world.await_reason("odd", "Active").await;
-    assert_eq!(verifier.present(&world, &lost).await, 401, "what is no longer on record is refused");
+    // What cannot be read is not gone: nothing is minted over it, and what is on record stays.
+    let reason =
+        ["get", "apitokens", "odd", "-n", &namespace, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].reason}"];
+    let told = async || (world.plane.kubectl(&reason).unwrap() == "StatusUnreadable").then_some(());
+    world.eventually("it is told", told).await;
+    assert_eq!(world.value("odd").await.as_ref(), Some(&kept));
+    let mended = json!({"status": {"expiresAt": null, "rotatesAt": null}}).to_string();
+    let patch =
+        ["patch", "apitokens", "odd", "-n", &namespace, "--subresource", "status", "--type", "merge", "-p", &mended];
+    world.plane.kubectl(&patch).unwrap();
+    let token = world.await_reason("odd", "Active").await;
+    assert_eq!(token.status.unwrap().last_generation, Some(1));
+    world.await_verdict(&verifier, &kept, 200).await;
     assert_eq!(verifier.present(&world, &value).await, 200);
     operator.stop().await;
     let _restarted = world.operator(&clock).await;
@@ -544,11 +550,11 @@ async fn an_object_that_cannot_be_read_harms_no_other() {
 async fn a_fault_is_in_condition_event_log_and_metric_and_goes_with_its_cause() {
     let world = World::new("told").await;
     let operator = world.operator_process(0);
-    let spec = json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "10d"}, "rotation": {"overlap": "8d"}});
+    let spec = json!({"instanceRef": {"name": "eem"}, "expiry": {"after": "10d"}, "rotation": {"overlap": "4d"}});
     world.accepts("ApiToken", "ci", spec).await;
-    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("Instance", "eem", json!({"tokens": {"overlap": {"max": "3d"}}})).await;
     world.await_reason("ci", "OverlapExceeded").await;
-    let message = "spec.rotation.overlap: must not be longer than the Instance's maximum, 7d";
+    let message = "spec.rotation.overlap: must not be longer than the Instance's maximum, 3d";
     let accepted = world.condition("ci", "Accepted").await.unwrap();
     assert_eq!((accepted.status.as_str(), accepted.message.as_str()), ("False", message));
     let told = async || world.events("ApiToken", "ci").await.contains(&"OverlapExceeded".to_owned()).then_some(());
@@ -563,6 +569,51 @@ async fn a_fault_is_in_condition_event_log_and_metric_and_goes_with_its_cause() 
     let address = log.lines().find_map(|line| line.strip_prefix("listening on ")).unwrap();
     let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains(r#"tokenry_decisions_total{kind="ApiToken",reason="OverlapExceeded"}"#), "{metrics}");
-    world.change("Instance", "eem", json!({"tokens": {"overlap": {"max": "9d"}}})).await.unwrap();
+    world.change("Instance", "eem", json!({"tokens": {"overlap": {"max": "5d"}}})).await.unwrap();
     world.await_generation("ci", 1).await;
+}
+
+#[tokio::test]
+async fn an_account_that_another_manager_has_changed_holds_its_token_to_that_and_says_so() {
+    let (world, _, _operator, _verifier, _) = served("held-to").await;
+    let roles = json!({"api": {"authorization": "Roles"}});
+    world.change("Instance", "eem", roles).await.unwrap();
+    world.change("ApiToken", "ci", json!({"role": "admin"})).await.unwrap();
+    let role = async |wanted: &str| {
+        let account = world.api::<Account>().get("ci").await.unwrap();
+        account.spec.role.filter(|role| role.as_str() == wanted).map(drop)
+    };
+    world.eventually("the account follows", async || role("admin").await).await;
+    // A keeper narrows the account, and the operator does not take that back.
+    let patch = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount", "spec": {"role": "viewer"}});
+    let params = PatchParams::apply("keeper").force();
+    world.api::<Account>().patch("ci", &params, &Patch::Apply(patch)).await.unwrap();
+    let limited = async || world.condition("ci", "LimitedByAccount").await.filter(|said| said.status == "True");
+    let told = world.eventually("it is told", limited).await.message;
+    assert!(told.contains("another field manager has set its spec.role"), "{told}");
+    world.change("ApiToken", "ci", json!({"description": "look again"})).await.unwrap();
+    let effective = async || {
+        let said = serde_json::to_value(world.token("ci").await.status?.effective?).unwrap();
+        (said["role"] == "viewer").then_some(())
+    };
+    world.eventually("the token is held to it", effective).await;
+    role("viewer").await.unwrap();
+    // The keeper gives it up, and it follows its token again.
+    let patch = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount"});
+    world.api::<Account>().patch("ci", &params, &Patch::Apply(patch)).await.unwrap();
+    world.eventually("the account follows again", async || role("admin").await).await;
+    let free = async || world.condition("ci", "LimitedByAccount").await.is_none().then_some(());
+    world.eventually("it is told no more", free).await;
+}
+
+#[tokio::test]
+async fn an_owner_reference_that_was_taken_off_is_put_back() {
+    let (world, _, _operator, verifier, value) = served("reference").await;
+    let bare = json!({"metadata": {"ownerReferences": null}});
+    world.patch_secret("ci", bare).await;
+    let owned = async || world.api::<Secret>().get("ci").await.unwrap().metadata.owner_references.map(drop);
+    world.eventually("the Secret is the token's again", owned).await;
+    world.await_reason("ci", "Active").await;
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    assert_eq!(world.token("ci").await.status.unwrap().last_generation, Some(1));
 }

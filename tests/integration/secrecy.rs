@@ -73,7 +73,7 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     let operator = start(&world, "operator", &url, "of the proxy");
     let verifier = start(&world, "verifier", world.plane.server(), &world.identities.verifier);
     let (metrics, asked) = (address(&world, &operator).await, address(&world, &verifier).await);
-    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("Instance", "eem", json!({"tokens": {"rotation": {"min": "1s"}}})).await;
     let rotation = json!({"schedule": {"every": "3s"}, "overlap": "2s"});
     let keys = json!({
         "client.env": "TOKEN={{ token }}\n", "basic": "{{ ('user:' ~ token) | b64encode }}",

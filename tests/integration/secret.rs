@@ -2,8 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokenry::{crd::ApiToken, outside::Clock};
 
 use crate::harness::{
     World,
@@ -293,4 +294,47 @@ async fn a_key_that_is_made_of_value_and_endpoint_waits_for_the_endpoint() {
     assert!(!uri.is_empty());
     assert_eq!(made, format!("{value} at {uri}"));
     assert_eq!(world.last_generation().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_token_that_is_filled_to_every_bound_is_issued_shortened_and_revoked() {
+    let world = World::new("full").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({})).await;
+    let many = |prefix: &str, count: usize, value: &str| -> serde_json::Map<String, Value> {
+        (0..count).map(|nth| (format!("{prefix}{nth}"), json!(value))).collect()
+    };
+    // 32 keys of data come to 256 KiB, of which 28 are made of the value; 32 annotations to 216 KiB.
+    let mut data = many("large", 4, &"x".repeat(62 * 1024));
+    data.extend(many("made", 28, &format!("{{{{ token }}}}{}", "y".repeat(250))));
+    let mut annotations = many(&format!("example.com/{}", "k".repeat(60)), 32, &"z".repeat(4096));
+    annotations.insert("example.com/k0".into(), json!("z".repeat(4000)));
+    annotations.remove(&format!("example.com/{}0", "k".repeat(60)));
+    let spec = json!({
+        "instanceRef": {"name": "eem"}, "displayName": "é".repeat(253), "description": "é".repeat(1024),
+        "secret": {"data": data, "annotations": annotations, "labels": many("label", 32, &"l".repeat(63))},
+    });
+    world.accepts("ApiToken", "ci", spec).await;
+    // And as many annotations of its own as there may be, to the 256 KiB that the API server takes.
+    let own = json!({"metadata": {"annotations": many("own", 256, &"a".repeat(990)), "labels": many("own", 250, &"l".repeat(63))}});
+    let params = PatchParams::default();
+    world.api::<ApiToken>().patch("ci", &params, &Patch::Merge(own)).await.unwrap();
+    let value = world.await_generation("ci", 1).await;
+    world.await_verdict(&verifier, &value, 200).await;
+    world.change("ApiToken", "ci", json!({"rotation": {"schedule": {"every": "1h"}, "overlap": "30m"}})).await.unwrap();
+    for (nth, generation) in (2..10).enumerate() {
+        world.change("ApiToken", "ci", json!({"regenerate": {"id": nth.to_string()}})).await.unwrap();
+        world.await_generation("ci", generation).await;
+        clock.move_by(jiff::SignedDuration::from_mins(10));
+    }
+    world.change("Instance", "eem", json!({"tokens": {"lifetime": {"default": "2h", "max": "2h"}}})).await.unwrap();
+    let bound = clock.now().checked_add(jiff::SignedDuration::from_hours(2)).unwrap();
+    let short = async || {
+        let status = world.token("ci").await.status?;
+        status.records.iter().all(|record| record.expires_at.as_ref().is_some_and(|end| end.0 <= bound)).then_some(())
+    };
+    world.eventually("every record ends within the new maximum", short).await;
+    world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
+    world.await_reason("ci", "Revoked").await;
 }

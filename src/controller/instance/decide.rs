@@ -60,7 +60,7 @@ pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
         Err(faults) => return keep(first(faults)),
         Ok(terms) => terms,
     };
-    let external = instance.endpoints().any(|endpoint| endpoint.type_ == EndpointType::External);
+    let external = instance.endpoints().any(|endpoint| endpoint.reach() == EndpointType::External);
     let gone = || step(&world.ingress, None);
     match &terms.endpoint {
         Ok(Some(exposed)) => {

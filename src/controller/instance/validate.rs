@@ -58,7 +58,7 @@ pub fn validate(world: &World) -> Checked<InstanceTerms> {
 /// Whether an endpoint says how it is reached, and no more than that.
 fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
     let mut fault = |path, message| faults.push(Fault::invalid(path, message));
-    match endpoint.type_ {
+    match endpoint.reach() {
         EndpointType::External => {
             if endpoint.host.is_none() {
                 fault(

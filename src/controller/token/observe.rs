@@ -19,6 +19,7 @@ use crate::{
     controller::Rooms,
     crd::{
         AccessPolicy, Account, ApiToken, Instance, InstanceRef,
+        api_token::ApiTokenStatus,
         condition::ACCEPTED,
         subject::{SubjectKind, Who},
         workload::MAX_RESTARTED,
@@ -131,7 +132,8 @@ fn surplus(world: &World, rooms: &Rooms) -> Option<Arc<Instance>> {
     let owner = owner::owner(world)?.as_str();
     let age = |token: &ApiToken| {
         // Those that have a value come first: no token of the same second takes it from them.
-        let issued = token.status.as_ref().is_some_and(|status| status.last_generation.is_some());
+        let issued = |status: &ApiTokenStatus| status.last_generation.is_some() || !status.unreadable.is_empty();
+        let issued = token.status.as_ref().is_some_and(issued);
         let made = token.metadata.creation_timestamp.as_ref().map(|at| at.0);
         (!issued, made, token.uid().unwrap_or_default())
     };

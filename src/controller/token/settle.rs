@@ -556,7 +556,8 @@ mod tests {
             let stalled = (!asked_for).then(|| format!("Stalled=True/{reason}"));
             let mut wanted: Vec<_> = said.into_iter().chain(stalled).collect();
             let mut told = conditions(status).split_off(1);
-            (wanted.sort(), told.sort());
+            wanted.sort();
+            told.sort();
             assert_eq!(told, wanted);
             assert_eq!(notes(&settled), [(true, reason)]);
             let ended =

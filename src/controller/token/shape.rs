@@ -98,12 +98,8 @@ pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec
     let rule = format!("must not be longer than {} characters", keys::ANNOTATION);
     let is_short = |text: &str| text.chars().count() <= keys::ANNOTATION;
     marks(&asked.annotations, "spec.secret.annotations", is_short, &rule, faults);
-    let bytes: usize = asked.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > keys::ANNOTATIONS {
-        let most = keys::ANNOTATIONS;
-        let message = format!("hold {bytes} bytes, keys and values together; at most {most} fit beside Tokenry's own");
-        faults.push(Fault::invalid("spec.secret.annotations", message));
-    }
+    bounded(&asked.annotations, "spec.secret.annotations", (keys::ANNOTATIONS, "fit beside Tokenry's own"), faults);
+    bounded(&asked.data, "spec.secret.data", (keys::DATA, "fit into an ApiToken"), faults);
     let mut shape = Shape {
         labels: asked.labels.clone(),
         annotations: asked.annotations.clone(),
@@ -134,6 +130,15 @@ fn marks(
         if !is_value(value) {
             fault(rule);
         }
+    }
+}
+
+/// Keys and values come to `most` bytes, or to fewer.
+fn bounded(given: &BTreeMap<String, String>, path: &str, (most, why): (usize, &str), faults: &mut Vec<Fault>) {
+    let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > most {
+        let message = format!("hold {bytes} bytes, keys and values together; at most {most} {why}");
+        faults.push(Fault::invalid(path.to_owned(), message));
     }
 }
 
@@ -302,9 +307,15 @@ mod tests {
 
     #[test]
     fn a_secret_that_would_be_too_large_is_told_before_anything_is_minted() {
-        let keys: serde_json::Map<_, _> = (0..17).map(|key| (key.to_string(), json!("x".repeat(62 * 1024)))).collect();
-        let told = one(json!({ "data": keys }));
-        let rule = "spec.secret.data: the Secret would come to 1079398 bytes, and holds at most 1048576; make its keys shorter";
+        let keys = |count: usize, text: &str| -> serde_json::Map<_, _> {
+            (0..count).map(|key| (key.to_string(), json!(text))).collect()
+        };
+        let told = one(json!({ "data": keys(5, &"x".repeat(62 * 1024)) }));
+        let rule = "spec.secret.data: hold 317445 bytes, keys and values together; at most 262144 fit into an ApiToken";
+        assert_eq!(told, rule);
+        // Each per cent sign becomes %25, and that %2525.
+        let told = one(json!({ "data": keys(6, &format!("{{{{ '{}'|urlencode|urlencode }}}}", "%".repeat(40_000))) }));
+        let rule = "spec.secret.data: the Secret would come to 1200102 bytes, and holds at most 1048576; make its keys shorter";
         assert_eq!(told, rule);
         let grown = format!("{{{{ '\\\"'{} }}}}", "|tojson".repeat(40));
         let told = one(json!({"data": {"a": grown}}));

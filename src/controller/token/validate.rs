@@ -67,6 +67,12 @@ fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instanc
         return None;
     };
     going(instance, PATH, faults);
+    let odd = instance.status.as_ref().is_some_and(|status| !status.unreadable.is_empty());
+    if odd {
+        // Its endpoints stand there, and are not to be taken for none.
+        let message = format!("the status of Instance {} cannot be read, and is waited for", wanted.name);
+        faults.push(Fault::new(Reason::StatusUnreadable, PATH, message));
+    }
     Some(instance)
 }
 
@@ -262,8 +268,15 @@ mod tests {
 
     #[test]
     fn each_thing_around_it_that_is_wrong_is_one_fault() {
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 11] = [
             ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
+            ("StatusUnreadable spec.instanceRef", |world| {
+                world.and(|world| {
+                    let instance = Arc::make_mut(world.instance.as_mut().unwrap());
+                    let unreadable = vec!["endpoints".to_owned()];
+                    instance.status = Some(InstanceStatus { unreadable, ..InstanceStatus::default() });
+                })
+            }),
             ("NamespaceNotAdmitted spec.instanceRef", |world| {
                 world
                     .with_token(|token| token.metadata.namespace = Some("other".into()))
