@@ -1,22 +1,78 @@
 //! Expressions that several policies share.
 
+use super::Rule;
+use crate::crd::{
+    name,
+    subject::{SubjectForm, UserNameForm},
+    text::Form,
+};
+
 /// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
-/// is dead has the object collected.
+/// is dead has the object collected. Nor is that there are more labels or annotations than before, or that somebody holds a
+/// policy up by a finalizer.
 pub fn judged() -> String {
-    format!("request.operation != 'UPDATE' || object.spec != oldObject.spec || {}", relabelled(&[]))
+    let grows = |field: &str| {
+        let count = |object: &str| marks(object, field);
+        format!("({} > {} && {} > {})", count("object"), name::MOST_MARKS, count("object"), count("oldObject"))
+    };
+    let more = ["annotations", "labels"].map(grows).join(" || ");
+    format!(
+        "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {more} || {}",
+        relabelled(&[]),
+        held_up()
+    )
 }
 
-/// Whether owner references, or a label or annotation of ours but `free`, are others than before.
-pub fn relabelled(free: &[&str]) -> String {
-    let free: Vec<_> = free.iter().map(|key| quoted(key)).collect();
-    let free = free.join(", ");
+/// Whether somebody else than Kubernetes' own collectors is to hold a policy up, or not any more.
+fn held_up() -> String {
+    let held = |object: &str| {
+        format!("{object}.metadata.?finalizers.orValue([]).filter(f, !(f in ['foregroundDeletion', 'orphan']))")
+    };
+    // Many are compared whole: to look at each takes time by the square of their number.
+    let all = |object: &str| format!("{object}.metadata.?finalizers.orValue([])");
+    let (new, old) = (all("object"), all("oldObject"));
     format!(
-        "object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([]) \
-         || [[object.metadata.?annotations.orValue({{}}), oldObject.metadata.?annotations.orValue({{}})], \
-         [object.metadata.?labels.orValue({{}}), oldObject.metadata.?labels.orValue({{}})]].exists(pair, \
-         pair[0].exists(k, k.startsWith('tokenry.dev/') && !(k in [{free}]) && (!(k in pair[1]) || pair[0][k] != pair[1][k])) \
-         || pair[1].exists(k, k.startsWith('tokenry.dev/') && !(k in [{free}]) && !(k in pair[0])))"
+        "(request.resource.resource == 'accesspolicies' && {new} != {old} && \
+         (size({new}) > {FINALIZERS} || size({old}) > {FINALIZERS} || {} != {}))",
+        held("object"),
+        held("oldObject")
     )
+}
+
+/// The most finalizers that are looked at one by one.
+const FINALIZERS: usize = 16;
+
+/// How many labels or annotations an object has besides ours: what is stamped, and what confirms a deletion, always has room.
+fn marks(object: &str, field: &str) -> String {
+    let all = format!("{object}.metadata.?{field}");
+    let ours: &[&str] = if field == "annotations" { &name::JUDGED } else { &[name::OWNER_UID] };
+    let ours = ours.iter().map(|key| format!(" - ({all}[?{}].hasValue() ? 1 : 0)", quoted(key)));
+    format!("(size({all}.orValue({{}})){})", ours.collect::<String>())
+}
+
+/// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for by name: an
+/// expression that looks at each of them takes time by the square of their number.
+pub fn relabelled(free: &[&str]) -> String {
+    let changed = |field: &str, key: &str| {
+        format!("object.metadata.?{field}[?{key}] != oldObject.metadata.?{field}[?{key}]", key = quoted(key))
+    };
+    let annotations = name::JUDGED.iter().filter(|key| !free.contains(key)).map(|key| changed("annotations", key));
+    let owners =
+        "object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([])".to_owned();
+    let all: Vec<_> = [owners, changed("labels", name::OWNER_UID)].into_iter().chain(annotations).collect();
+    all.join(" || ")
+}
+
+/// The rules on how many labels and annotations there may be. What has more from before can still be changed, revoked and deleted.
+pub fn few_marks() -> Vec<Rule> {
+    let most = name::MOST_MARKS;
+    let rule = |field: &str| {
+        let count = |object: &str| marks(object, field);
+        let grows = format!("(oldObject == null || {} > {})", count("object"), count("oldObject"));
+        let expression = format!("object == null || {} <= {most} || !{grows}", count("object"));
+        Rule::new(expression, format!("'metadata.{field}: at most {most} of them; remove some'"))
+    };
+    vec![rule("annotations"), rule("labels")]
 }
 
 /// The requester as a subject.
@@ -25,9 +81,25 @@ const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:')
     : 'user:' + request.userInfo.username";
 
 /// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that an
-/// operator sees when; then a line for each group.
-pub const STAMP: &str = "(oldObject == null ? '0' : oldObject.metadata.resourceVersion) + '\\n' + \
-    request.userInfo.?groups.orValue([]).filter(group, !group.contains('\\n')).join('\\n')";
+/// operator sees when; then a line for each group. What is no name, such as one with a line feed in it, is left out.
+pub fn stamp() -> String {
+    format!(
+        "([(oldObject == null ? '0' : oldObject.metadata.resourceVersion)] + \
+         request.userInfo.?groups.orValue([]).filter(self, {})).join('\\n')",
+        is_name::<UserNameForm>("self")
+    )
+}
+
+/// Whether the text that `expression` gives is of a form: as its definition says it, for `self`.
+pub fn is_name<F: Form>(expression: &str) -> String {
+    let rule = format!("self.matches(r'{}') && {}", F::PATTERN, F::FITS);
+    rule.replace("self", expression)
+}
+
+/// Whether the requester can be written as an owner: a user name may hold anything.
+pub fn can_own() -> String {
+    is_name::<SubjectForm>("variables.me")
+}
 
 /// A string of CEL.
 pub fn quoted(text: &str) -> String {
@@ -44,9 +116,9 @@ pub fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
 /// Who asks, and the owners before and after, and whether the requester may act for each. What a group owns, each of its members
 /// may change; but nobody hands anything to a group without a right, as that changes who answers for it.
 ///
-/// A token that names no owner has that of its account, as far as the operator has said so in its status.
-pub fn owners() -> Vec<(String, String)> {
-    let mine = |owner: &str| format!("variables.{owner} == '' || variables.{owner} == variables.me");
+/// A token that names no owner has that of its account, as far as the operator has said so in its status. What has no owner at
+/// all, from before owners were asked for, is that of whoever may act `unless_owned`.
+pub fn owners(unless_owned: &str) -> Vec<(String, String)> {
     let member = "(variables.holder.startsWith('group:') && \
         variables.holder.substring(6) in request.userInfo.?groups.orValue([]))";
     let right = |owner: &str| may("assign", "owners", "request.namespace", &format!("variables.{owner}"));
@@ -60,8 +132,14 @@ pub fn owners() -> Vec<(String, String)> {
                 .into(),
         ),
         ("owner", "object == null ? variables.before : object.spec.?owner.orValue('')".into()),
-        ("actsForHolder", format!("{} || {member} || {}", mine("holder"), right("holder"))),
-        ("actsForOwner", format!("{} || {}", mine("owner"), right("owner"))),
+        (
+            "actsForHolder",
+            format!(
+                "variables.holder == '' ? ({unless_owned}) : (variables.holder == variables.me || {member} || {})",
+                right("holder")
+            ),
+        ),
+        ("actsForOwner", format!("variables.owner == '' || variables.owner == variables.me || {}", right("owner"))),
     ])
 }
 
@@ -96,4 +174,19 @@ pub fn same_but(fields: &[&str]) -> String {
 pub fn changes(fields: &[&str]) -> String {
     let each: Vec<_> = fields.iter().map(|field| format!("object.spec.?{field} != oldObject.spec.?{field}")).collect();
     format!("(oldObject == null || {})", each.join(" || "))
+}
+
+/// Whether organizations or projects reach further than before; what is new reaches no further than its role, which is judged.
+pub fn widened() -> String {
+    let listed = |object: &str| format!("{object}.spec.?organizations.?listed");
+    let all = |object: &str| format!("{object}.spec.?organizations.?all.orValue(false)");
+    let (new, old) = (listed("object"), listed("oldObject"));
+    let organizations = format!(
+        "({old}.hasValue() && !{} && !({new}.hasValue() && !{} && {new}.value().all(o, o in {old}.value())))",
+        all("oldObject"),
+        all("object")
+    );
+    let (new, old) = ("object.spec.?projects.orValue([])", "oldObject.spec.?projects.orValue([])");
+    let projects = format!("(size({old}) > 0 && !(size({new}) > 0 && {new}.all(p, p in {old})))");
+    format!("(oldObject != null && object != null && ({organizations} || {projects}))")
 }

@@ -27,6 +27,8 @@ pub struct Options {
     pub verifier: String,
     /// Users to whom no policy applies but that on status, besides the operator and Kubernetes' own collectors.
     pub exempt: Vec<String>,
+    /// Whether everything that is made has to have an owner, where nothing stamps one: `true`, or something else.
+    pub require_owner: String,
     /// The namespaces in which they hold, by label, in JSON; `{}` for all. That on the verifier's writes holds in all.
     pub namespaces: Value,
 }
@@ -62,7 +64,8 @@ pub struct Policy {
 
 /// What the validating policies are: every object that is to be applied.
 pub fn validating(options: &Options) -> Vec<Value> {
-    let judged = [tokens::policy(), accounts::policy(), policies::policy(), instances::policy()];
+    let required = cel::quoted(&options.require_owner);
+    let judged = [tokens::policy(&required), accounts::policy(&required), policies::policy(), instances::policy()];
     let mut all: Vec<Value> = judged
         .into_iter()
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))

@@ -1,15 +1,15 @@
-//! What the API server stamps on a token: its owner, who made it, and the groups of the owner.
+//! What the API server stamps on a token: its owner, who made it, and the groups of the owner; on an account the first two.
 
 use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{STAMP, me, quoted, relabelled},
+    cel::{can_own, me, quoted, relabelled, stamp},
 };
 use crate::crd::name;
 
-/// Whether the requester can be written as an owner: a user name may hold anything.
-const CAN_OWN: &str = "variables.me.matches('^(user:[!-~]{1,253}|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+)$')";
+/// Whether it is a token: groups lend what they hold to tokens alone.
+const TOKEN: &str = "request.resource.resource == 'apitokens'";
 
 /// A patch that changes nothing: an empty list has no type.
 const NOTHING: &str = "[JSONPatch{op: 'test', path: '/kind', value: object.kind}]";
@@ -27,14 +27,16 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     };
     let owned = |by: &str| format!("[JSONPatch{{op: 'add', path: '/spec/owner', value: {by}}}]");
     let owner = format!(
-        "has(object.spec.owner) ? [] : oldObject == null ? ({CAN_OWN} ? {} : []) : has(oldObject.spec.owner) ? {} : []",
+        "has(object.spec.owner) ? [] : oldObject == null ? ({} ? {} : []) : has(oldObject.spec.owner) ? {} : []",
+        can_own(),
         owned("variables.me"),
         owned("oldObject.spec.owner")
     );
     let kept =
         |key: &str| format!("{}.hasValue() && !{}.hasValue()", annotation("oldObject", key), annotation("object", key));
     let by = format!(
-        "oldObject == null ? {} : ({}) ? {} : []",
+        "oldObject == null ? ({} ? {} : []) : ({}) ? {} : []",
+        can_own(),
         annotated(made, "variables.me"),
         kept(made),
         annotated(made, &format!("{}.orValue('')", annotation("oldObject", made)))
@@ -43,8 +45,8 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let touched = format!("(oldObject == null || object.spec != oldObject.spec || {})", relabelled(&[groups]));
     let same_owner = "oldObject != null && oldObject.spec.?owner == object.spec.?owner";
     let stamped = format!(
-        "object.spec.?owner.orValue('') == variables.me && {touched} ? {} : ({same_owner} && {}) ? {} : []",
-        annotated(groups, STAMP),
+        "{TOKEN} && object.spec.?owner.orValue('') == variables.me && {touched} ? {} : ({TOKEN} && {same_owner} && {}) ? {} : []",
+        annotated(groups, &stamp()),
         kept(groups),
         annotated(groups, &format!("{}.orValue('')", annotation("oldObject", groups)))
     );
@@ -56,7 +58,8 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let variables: Vec<_> =
         me().into_iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
     let rule = json!({
-        "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["apitokens"],
+        "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
+        "resources": ["apitokens", "serviceaccounts"],
     });
     let mutations = [owner, by, stamped, gone].map(|expression| patch(&expression));
     let spec = json!({

@@ -38,12 +38,30 @@ pub fn verifier(_: &Options) -> Policy {
         resources: &STATUSES,
         operations: &["CREATE", "UPDATE"],
         variables: Vec::new(),
-        rules: vec![Rule::new(
-            format!(
-                "request.resource.resource == 'apitokens' && oldObject != null && \
+        rules: vec![
+            uses(),
+            Rule::new(
+                format!(
+                    "request.resource.resource == 'apitokens' && oldObject != null && \
                  {new}.all(k, k == 'use' || (k in {old} && {old}[k] == {new}[k])) && {old}.all(k, k == 'use' || k in {new})"
+                ),
+                "'status: the verifier of Tokenry writes status.use of ApiTokens, and nothing else'",
             ),
-            "'status: the verifier of Tokenry writes status.use of ApiTokens, and nothing else'",
-        )],
+        ],
     }
+}
+
+/// What it says of uses is about generations on record, and in times that everybody can reckon with: one that an operator cannot
+/// read would be in the way of all else.
+fn uses() -> Rule {
+    let record = "oldObject.?status.?records.orValue([]).exists(r, r.generation == u.generation)";
+    let time = |field: &str| format!("timestamp(u.{field}) < timestamp('9000-01-01T00:00:00Z')");
+    Rule::new(
+        format!(
+            "object.?status[?'use'].orValue([]).all(u, {record} && {} && {} && timestamp(u.firstUsedAt) <= timestamp(u.lastUsedAt))",
+            time("firstUsedAt"),
+            time("lastUsedAt")
+        ),
+        "'status.use: is about generations on record, and times before the year 9000'",
+    )
 }

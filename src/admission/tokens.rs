@@ -2,21 +2,28 @@
 
 use super::{
     Policy, Rule,
-    accounts::{RESCOPED, ROLE_NAME, assigned},
-    cel::{STAMP, changes, lacks, may, named, owners, relabelled, same_but},
+    accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, made_by, owned},
+    cel::{changes, few_marks, lacks, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
-/// What gives rights: a change of one of these has to be permitted.
-const RIGHTS: [&str; 5] = ["role", "organizations", "projects", "serviceAccountRef", "instanceRef"];
+/// What is asked for to act for the owner of a token that has none: to act for who made it, or for anybody where that is not known
+/// either.
+const MAKER: &str = "(oldObject == null ? '' : oldObject.metadata.?annotations[?'tokenry.dev/created-by'].orValue(''))";
 
 /// Who may create, change and delete a token, and what it may ask for.
-pub fn policy() -> Policy {
-    let mut variables = owners();
+pub fn policy(require_owner: &str) -> Policy {
+    let maker = format!("({MAKER} == '' ? '*' : {MAKER})");
+    let mut variables =
+        owners(&format!("{MAKER} == variables.me || {}", may("assign", "owners", "request.namespace", &maker)));
+    variables.push(("maker".into(), maker));
     variables.extend(rights());
+    variables.extend(confirmation());
     variables.extend((0..MAX_AUDIENCES).map(audience));
     variables.extend((0..MAX_RESTARTED).map(restart));
     let mut rules = ownership();
+    rules.extend(owned(require_owner));
+    rules.extend(few_marks());
     rules.extend(granted());
     rules.extend(kept());
     Policy {
@@ -29,28 +36,30 @@ pub fn policy() -> Policy {
 }
 
 fn rights() -> Vec<(String, String)> {
-    let changed = changes(&RIGHTS);
     let role = "object.spec.?role.orValue('')";
     let instance = "object.spec.instanceRef.?namespace.orValue(request.namespace)";
     let own = "(object == null ? oldObject : object).spec.instanceRef.?namespace.orValue(request.namespace)";
     let account = "object.spec.?serviceAccountRef.?name.orValue('')";
-    let wide = "oldObject != null && oldObject.spec.?role.orValue('') != '' && variables.role == ''";
     named([
         ("role", format!("object == null ? '' : {role}")),
         ("home", own.to_owned()),
         ("roleName", ROLE_NAME.into()),
         ("account", format!("object == null ? '' : {account}")),
+        ("widened", widened()),
+        ("gives", GIVES.into()),
+        // A token that names an account and no role has that of the account, which takes the right to use it.
         (
             "mayAssign",
             format!(
-                "object == null || !{changed} || (variables.role == '' && (variables.account != '' || !{RESCOPED})) || {}",
+                "object == null || !(variables.gives || variables.widened) || (variables.role == '' && variables.account != '') || {}",
                 may("assign", "roles", instance, "variables.roleName")
             ),
         ),
         (
             "mayUse",
             format!(
-                "object == null || variables.account == '' || !({} || ({wide}) || (variables.role == '' && {RESCOPED})) || {}",
+                "object == null || variables.account == '' || \
+                 !({} || (variables.role == '' && (variables.gives || variables.widened))) || {}",
                 changes(&["serviceAccountRef"]),
                 may("use", "serviceaccounts", "request.namespace", "variables.account")
             ),
@@ -85,28 +94,15 @@ fn rights() -> Vec<(String, String)> {
              oldObject.?status.?policy.?immutable.orValue(false))"
                 .into(),
         ),
-        (
-            "word",
-            "oldObject == null ? '' : oldObject.spec.?description.orValue('') != '' ? oldObject.spec.description \
-             : oldObject.metadata.name"
-                .into(),
-        ),
-        ("stamp", STAMP.into()),
-        (
-            "confirmed",
-            format!(
-                "oldObject == null || oldObject.metadata.?annotations[?'{}'].orValue('') == variables.word",
-                name::CONFIRM_DELETE
-            ),
-        ),
+        ("stamp", stamp()),
     ])
 }
 
 /// Whether the audience of this index is one that stood, with the same rights, or may be given.
 fn audience(index: usize) -> (String, String) {
     let it = format!("object.spec.audiences[{index}]");
-    let stood =
-        format!("(oldObject != null && !{} && {it} in oldObject.spec.?audiences.orValue([]))", changes(&RIGHTS));
+    let same = "!variables.gives && !variables.widened";
+    let stood = format!("(oldObject != null && {same} && {it} in oldObject.spec.?audiences.orValue([]))");
     let right = may(
         "assign",
         "roles",
@@ -135,7 +131,7 @@ fn all(name: &str, count: usize) -> String {
 
 /// Whose it is, and who may do something to it.
 fn ownership() -> Vec<Rule> {
-    super::accounts::ownership("ApiToken", "variables.revokes")
+    super::accounts::ownership("ApiToken", "variables.revokes", "assign owners.tokenry.dev/' + variables.maker + '")
 }
 
 /// What it may ask for.
@@ -166,7 +162,7 @@ fn granted() -> Vec<Rule> {
 /// What stays as it is.
 fn kept() -> Vec<Rule> {
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
-    let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
+    let groups = name::OWNER_GROUPS;
     let (stamp, old) = (annotation("object", groups), annotation("oldObject", groups));
     vec![
         Rule::new(
@@ -181,18 +177,8 @@ fn kept() -> Vec<Rule> {
              oldObject.?status.?policy.?regenerate.orValue(false)",
             "'spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)'",
         ),
-        Rule::new(
-            "request.operation != 'DELETE' || !oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed",
-            format!("'to delete this ApiToken, annotate it first: {}=' + variables.word", name::CONFIRM_DELETE),
-        ),
-        Rule::new(
-            format!(
-                "object == null || (oldObject == null ? {new} in ['', variables.me] : {new} == {before})",
-                new = annotation("object", made),
-                before = annotation("oldObject", made)
-            ),
-            format!("'metadata.annotations[{made}]: says who made the object, and is not changed'"),
-        ),
+        confirmed("ApiToken"),
+        made_by(),
         Rule::new(
             format!(
                 "object == null || ({stamp} == (oldObject == null ? '' : {old}) && \
@@ -215,13 +201,18 @@ pub fn warnings() -> Policy {
         operations: &["CREATE", "UPDATE"],
         variables: Vec::new(),
         rules: vec![
-            Rule::new("has(object.spec.owner)", "'spec.owner: nobody answers for this token'"),
+            // Each with the change that earns it, and not again.
             Rule::new(
-                "size(object.spec.?audiences.orValue([])) == 0",
+                "has(object.spec.owner) || (oldObject != null && !has(oldObject.spec.owner))",
+                "'spec.owner: nobody answers for this token'",
+            ),
+            Rule::new(
+                "object.spec.?audiences.orValue([]).all(a, oldObject != null && a in oldObject.spec.?audiences.orValue([]))",
                 "'spec.audiences: each further Instance gives the token its role there'",
             ),
             Rule::new(
-                "!object.spec.?expiry.?never.orValue(false)",
+                "!object.spec.?expiry.?never.orValue(false) || \
+                 (oldObject != null && oldObject.spec.?expiry.?never.orValue(false))",
                 "'spec.expiry.never: the values of this token never run out of time'",
             ),
         ],

@@ -21,6 +21,9 @@ pub struct Admission {
     /// A user to whom no policy applies but that on status; may be given several times
     #[arg(long)]
     exempt: Vec<String>,
+    /// Let tokens and accounts be made without an owner where nothing stamps one
+    #[arg(long)]
+    no_require_owner: bool,
     /// The label, KEY=VALUE, of the namespaces in which they hold; left out: all
     #[arg(long)]
     namespaces: Option<String>,
@@ -33,14 +36,14 @@ pub struct Admission {
 }
 
 /// What the chart fills in.
-const MARKS: [&str; 4] = ["__NAME__", "__OPERATOR__", "__VERIFIER__", "__EXEMPT__"];
+const MARKS: [&str; 5] = ["__NAME__", "__OPERATOR__", "__VERIFIER__", "__EXEMPT__", "__REQUIRE_OWNER__"];
 
 impl Admission {
     pub fn main(self) -> Result<(), String> {
         if let Some(dir) = &self.dir {
-            let [name, operator, verifier, exempt] = MARKS.map(str::to_owned);
-            let options =
-                Options { name, operator, verifier, exempt: vec![exempt], namespaces: "__NAMESPACES__".into() };
+            let [name, operator, verifier, exempt, require_owner] = MARKS.map(str::to_owned);
+            let namespaces = "__NAMESPACES__".into();
+            let options = Options { name, operator, verifier, exempt: vec![exempt], require_owner, namespaces };
             write(dir, "validating.yaml", &validating(&options))?;
             return write(dir, "mutating.yaml", &mutating(&options));
         }
@@ -48,8 +51,9 @@ impl Admission {
             let (key, value) = label.split_once('=').ok_or("--namespaces: give KEY=VALUE")?;
             Ok::<_, String>(serde_json::json!({"matchLabels": {key: value}}))
         })?;
-        let Self { name, operator, verifier, exempt, no_mutation, .. } = self;
-        let options = Options { name, operator, verifier, exempt, namespaces };
+        let Self { name, operator, verifier, exempt, no_mutation, no_require_owner, .. } = self;
+        let require_owner = (!no_require_owner).to_string();
+        let options = Options { name, operator, verifier, exempt, require_owner, namespaces };
         print!("{}", yaml(&validating(&options))?);
         if !no_mutation {
             print!("{}", yaml(&mutating(&options))?);

@@ -1,13 +1,15 @@
 //! Who may write what: the admission policies of the chart, each row with somebody who may and somebody who may not; and
 //! attempts to take rights.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::{
     authorization::v1::SubjectAccessReview,
-    core::v1::Namespace,
+    core::v1::{ConfigMap, Namespace, Secret},
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
@@ -267,7 +269,9 @@ async fn a_token_of_another_is_changed_and_deleted_by_who_may_only() {
     let (alice, bob) = (judged.user("alice", &["devs"]).await, judged.user("bob", &["ops"]).await);
     let home = alice.home().to_owned();
     alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
-    alice.create("ServiceAccount", "a", token(json!({"owner": "user:alice"}))).await.unwrap();
+    let account = alice.create("ServiceAccount", "a", token(json!({}))).await.unwrap();
+    assert_eq!(account.data["spec"]["owner"], "user:alice", "that is stamped on an account, too");
+    assert_eq!(account.metadata.annotations.unwrap()["tokenry.dev/created-by"], "user:alice");
     for (kind, called) in [("ApiToken", "ApiToken"), ("ServiceAccount", "ServiceAccount of tokenry.dev")] {
         let told = format!(
             "this {called} is owned by user:alice: user:bob may not assign owners.tokenry.dev/user:alice in namespace {home}"
@@ -278,7 +282,10 @@ async fn a_token_of_another_is_changed_and_deleted_by_who_may_only() {
         // A dead owner reference has it collected.
         let dead = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000000"}]);
         refused(bob.patch(kind, "a", json!({"metadata": {"ownerReferences": dead}})).await, &told);
-        refused(bob.patch(kind, "a", json!({"metadata": {"annotations": {"tokenry.dev/x": "y"}}})).await, &told);
+        refused(
+            bob.patch(kind, "a", json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": "a"}}})).await,
+            &told,
+        );
         // Other metadata is free.
         bob.patch(kind, "a", json!({"metadata": {"annotations": {"example.com/x": "y"}, "labels": {"x": "y"}}}))
             .await
@@ -390,6 +397,8 @@ async fn nobody_takes_an_account_by_making_a_token_its_owner() {
     let _operator = judged.world.operator(&Held::default()).await;
     let (alice, root) = (judged.user("alice", &[]).await, judged.user("root", &["system:masters"]).await);
     root.create("ServiceAccount", "ci", token(json!({"role": "admin"}))).await.unwrap();
+    // She may change it, and give it to nothing that acts as it.
+    alice.may_on("assign", "owners", "user:root").await;
     let uid = alice.create("ApiToken", "ci", token(json!({}))).await.unwrap().metadata.uid.unwrap();
     judged.world.await_reason("ci", "AccountForeign").await;
     let owned = |version: &str| {
@@ -597,6 +606,16 @@ async fn nobody_writes_a_digest_but_the_operator() {
     let told = "status: the verifier of Tokenry writes status.use of ApiTokens, and nothing else";
     refused(write(&verifier, &forged).await, told);
     refused(write(&verifier, &json!({"status": {"revocation": null, "records": null}})).await, told);
+    // Nor does it say what nobody could reckon with.
+    let told = "status.use: is about generations on record, and times before the year 9000";
+    for (generation, first, last) in [
+        (2, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        (1, "2026-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
+        (1, "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"),
+    ] {
+        let used = json!([{"generation": generation, "firstUsedAt": first, "lastUsedAt": last}]);
+        refused(write(&verifier, &json!({"status": {"use": used}})).await, told);
+    }
     let used = json!([{"generation": 1, "firstUsedAt": "2026-01-01T00:00:00Z", "lastUsedAt": "2026-01-01T00:00:00Z"}]);
     write(&verifier, &json!({"status": {"use": used}})).await.unwrap();
 }
@@ -804,6 +823,19 @@ async fn what_may_be_a_slip_is_let_in_with_a_warning() {
     ] {
         assert!(told.contains(warning), "{told}");
     }
+    // Told once, of the change that earns it.
+    let (namespace, plane) = (judged.world.namespace.as_str(), judged.world.plane);
+    let create = ["create", "--namespace", namespace, "-f", "-"];
+    plane.kubectl_with_input(&create, &object.to_string()).unwrap();
+    let patch = |spec: Value| {
+        let patch = json!({ "spec": spec }).to_string();
+        let args =
+            ["patch", "apitoken", "a", "--namespace", namespace, "--warnings-as-errors", "--type", "merge", "-p"];
+        plane.kubectl(&[&args[..], &[&patch]].concat())
+    };
+    patch(json!({"description": "x"})).unwrap();
+    let told = patch(json!({"audiences": [{"name": "strict"}, {"name": "second"}]})).unwrap_err();
+    assert!(told.contains("spec.audiences: ") && !told.contains("spec.expiry.never: "), "{told}");
 }
 
 #[tokio::test]
@@ -819,4 +851,360 @@ async fn a_namespace_with_tokens_of_many_owners_is_deleted_by_who_may_delete_it(
     namespaces.delete(&judged.world.namespace, &DeleteParams::default()).await.unwrap();
     let gone = async || namespaces.get_opt(&judged.world.namespace).await.unwrap().is_none().then_some(());
     judged.world.eventually("the namespace is gone", gone).await;
+}
+
+#[tokio::test]
+async fn what_nobody_owns_is_that_of_its_maker_or_of_who_may_use_it() {
+    let judged = Judged::new("unowned").await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    let home = alice.home().to_owned();
+    // They are older than the policies.
+    relabel(&judged.world, json!({"admission": null})).await;
+    let by = json!({"name": "made", "annotations": {"tokenry.dev/created-by": "user:alice"}});
+    let unstamped = async || {
+        let made = judged.world.create("ApiToken", "bare", token(json!({}))).await.ok()?;
+        let bare = made.data["spec"].get("owner").is_none();
+        if !bare {
+            judged.world.delete("ApiToken", "bare").await;
+        }
+        bare.then_some(())
+    };
+    judged.world.eventually("nothing is stamped", unstamped).await;
+    alice.create_with("ApiToken", by, token(json!({}))).await.unwrap();
+    judged.world.accepts("ServiceAccount", "bare", token(json!({}))).await;
+    relabel(&judged.world, json!({"admission": "judged"})).await;
+    let told = format!("nobody owns this ApiToken: user:bob may not assign owners.tokenry.dev/* in namespace {home}");
+    let again = async || bob.change("ApiToken", "bare", json!({"description": "x"})).await.err();
+    let refusal = judged.world.eventually("the policies hold again", again).await;
+    assert!(refusal.ends_with(&told), "{refusal}");
+    refused(bob.delete("ApiToken", "bare").await, &told);
+    let told =
+        format!("nobody owns this ApiToken: user:bob may not assign owners.tokenry.dev/user:alice in namespace {home}");
+    refused(bob.delete("ApiToken", "made").await, &told);
+    alice.change("ApiToken", "made", json!({"description": "mine"})).await.unwrap();
+    let told = format!(
+        "nobody owns this ServiceAccount of tokenry.dev: user:bob may not use serviceaccounts.tokenry.dev/bare in namespace {home}"
+    );
+    refused(bob.change("ServiceAccount", "bare", json!({"description": "x"})).await, &told);
+    refused(bob.delete("ServiceAccount", "bare").await, &told);
+    bob.may_on("use", "serviceaccounts", "bare").await;
+    bob.delete("ServiceAccount", "bare").await.unwrap();
+    bob.may_on("assign", "owners", "*").await;
+    bob.delete("ApiToken", "bare").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_is_named_as_the_api_server_knows_it() {
+    let judged = Judged::new("names").await;
+    let ann = judged.user("Ann B. Müller, CN=Ops", &["web ops", "düne"]).await;
+    let made = ann.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    assert_eq!(made.data["spec"]["owner"], "user:Ann B. Müller, CN=Ops");
+    let annotations = made.metadata.annotations.unwrap();
+    assert_eq!(annotations["tokenry.dev/owner-groups"], "0\nweb ops\ndüne\nsystem:authenticated");
+    ann.change("ApiToken", "a", json!({"description": "mine"})).await.unwrap();
+    let named = json!({"members": [{"subject": "user:Ann B. Müller, CN=Ops", "role": "viewer"}]});
+    judged.world.change("Instance", "eem", named).await.unwrap();
+    // A name that is longer than a subject can be owns nothing, and is told so.
+    let long = judged.user(&"ü".repeat(200), &[]).await;
+    let told = long.create("ApiToken", "b", token(json!({}))).await.unwrap_err();
+    assert!(told.contains("spec.owner: is needed, and your name can be none"), "{told}");
+    let told = long.create("ServiceAccount", "b", token(json!({}))).await.unwrap_err();
+    assert!(told.contains("spec.owner: is needed, and your name can be none"), "{told}");
+}
+
+#[tokio::test]
+async fn a_policy_is_held_up_by_who_may_write_it() {
+    let judged = Judged::new("held").await;
+    let alice = judged.user("alice", &[]).await;
+    let statements = json!([{"effect": "Allow", "actions": ["topics:read"]}]);
+    let spec = json!({"instanceRef": {"name": "eem"}, "members": ["user:alice"], "statements": statements});
+    judged.user("root", &["system:masters"]).await.create("AccessPolicy", "p", spec).await.unwrap();
+    let told = format!("user:alice may not assign policies.tokenry.dev/eem in namespace {}", alice.home());
+    let held = alice.patch("AccessPolicy", "p", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    assert!(held.unwrap_err().contains(&told));
+    let many: Vec<_> = (0..64).map(|n| format!("example.com/{n}")).collect();
+    let held = alice.patch("AccessPolicy", "p", json!({"metadata": {"finalizers": many}})).await;
+    assert!(held.unwrap_err().contains(&told), "also by so many that they are not looked at one by one");
+    alice.patch("AccessPolicy", "p", json!({"metadata": {"annotations": {"example.com/x": "y"}}})).await.unwrap();
+    alice.may_on("assign", "policies", "eem").await;
+    alice.patch("AccessPolicy", "p", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await.unwrap();
+    alice.patch("AccessPolicy", "p", json!({"metadata": {"finalizers": null}})).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_is_deleted_with_confirmation_where_that_is_asked_for() {
+    let judged = Judged::new("confirm-account").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    judged.world.change("Instance", "eem", json!({"tokens": {"confirmDelete": true}})).await.unwrap();
+    let alice = judged.user("alice", &[]).await;
+    alice.create("ServiceAccount", "a", token(json!({}))).await.unwrap();
+    let account = async || judged.world.api::<Account>().get("a").await.unwrap();
+    let mirrored = async || account().await.status?.policy.filter(|policy| policy.confirm_delete);
+    judged.world.eventually("status says so", mirrored).await;
+    let told = "to delete this ServiceAccount of tokenry.dev, annotate it first: tokenry.dev/confirm-delete=a";
+    refused(alice.delete("ServiceAccount", "a").await, told);
+    let confirm = json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": "a"}}});
+    alice.patch("ServiceAccount", "a", confirm).await.unwrap();
+    alice.delete("ServiceAccount", "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_of_a_token_stays_with_it() {
+    let judged = Judged::new("belongs").await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    let alice = judged.user("alice", &[]).await;
+    alice.create("ApiToken", "ci", token(json!({}))).await.unwrap();
+    judged.world.await_reason("ci", "Active").await;
+    let root = judged.user("root", &["system:masters"]).await;
+    let bare = root.patch("ServiceAccount", "ci", json!({"metadata": {"ownerReferences": null}})).await;
+    refused(
+        bare,
+        "metadata.ownerReferences: the account belongs to its token: nobody but the operator of Tokenry takes it away from that",
+    );
+    let many: Vec<_> = (0..65)
+        .map(|n| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": format!("00000000-0000-0000-0000-{n:012}")}))
+        .collect();
+    let many = alice.patch("ServiceAccount", "ci", json!({"metadata": {"ownerReferences": many}})).await;
+    refused(many, "metadata.ownerReferences: at most 64; with more of them they are not changed");
+}
+
+#[tokio::test]
+async fn a_role_is_left_out_by_who_may_give_any() {
+    let judged = Judged::new("left-out").await;
+    let alice = judged.user("alice", &[]).await;
+    for role in ["viewer", "contributor"] {
+        alice.may_on("assign", "roles", &format!("eem:{role}")).await;
+    }
+    let told = format!("spec.role: user:alice may not assign roles.tokenry.dev/eem:* in namespace {}", alice.home());
+    for kind in ["ApiToken", "ServiceAccount"] {
+        alice.create(kind, "a", token(json!({"role": "viewer"}))).await.unwrap();
+        alice.change(kind, "a", json!({"role": "contributor"})).await.unwrap();
+        // What stands in its place may be more.
+        refused(alice.change(kind, "a", json!({"role": null})).await, &told);
+    }
+    alice.may_on("assign", "roles", "eem:*").await;
+    for kind in ["ApiToken", "ServiceAccount"] {
+        alice.change(kind, "a", json!({"role": null})).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn labels_and_annotations_are_few_and_what_has_more_can_still_be_ended() {
+    let judged = Judged::new("marks").await;
+    let alice = judged.user("alice", &[]).await;
+    let many = |count: usize| -> Value {
+        (0..count).map(|key| (format!("x{key}"), json!("y"))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let told = "metadata.annotations: at most 256 of them; remove some";
+    refused(
+        alice.create_with("ApiToken", json!({"name": "a", "annotations": many(16_000)}), token(json!({}))).await,
+        told,
+    );
+    alice.create("ApiToken", "a", token(json!({}))).await.unwrap();
+    refused(alice.patch("ApiToken", "a", json!({"metadata": {"annotations": many(300)}})).await, told);
+    let told = "metadata.labels: at most 256 of them; remove some";
+    refused(alice.patch("ApiToken", "a", json!({"metadata": {"labels": many(300)}})).await, told);
+    // One that has them from before.
+    relabel(&judged.world, json!({"admission": null})).await;
+    let marked = async || alice.patch("ApiToken", "a", json!({"metadata": {"annotations": many(16_000)}})).await.ok();
+    judged.world.eventually("nothing is refused", marked).await;
+    relabel(&judged.world, json!({"admission": "judged"})).await;
+    let probe = async || alice.create("ApiToken", "probe", token(json!({"role": "admin"}))).await.err();
+    judged.world.eventually("the policies hold again", probe).await;
+    alice.change("ApiToken", "a", json!({"revoked": true})).await.unwrap();
+    alice.delete("ApiToken", "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_narrowed_takes_no_right_and_what_is_widened_does() {
+    let judged = Judged::new("narrowed").await;
+    let (bob, root) = (judged.user("bob", &[]).await, judged.user("root", &["system:masters"]).await);
+    let given = |more: Value| {
+        let mut spec = token(json!({"owner": "user:bob", "role": "contributor"}));
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    root.create("ApiToken", "a", given(json!({"audiences": [{"name": "further"}]}))).await.unwrap();
+    root.create("ApiToken", "b", given(json!({"role": null, "serviceAccountRef": {"name": "a"}}))).await.unwrap();
+    root.create("ServiceAccount", "a", given(json!({}))).await.unwrap();
+    let listed = |names: &[&str]| json!({"organizations": {"all": null, "listed": names}});
+    for (kind, name) in [("ApiToken", "a"), ("ApiToken", "b"), ("ServiceAccount", "a")] {
+        // From all to some, to fewer of them, and to none.
+        for narrower in [
+            json!({"organizations": {"all": true}}),
+            listed(&["acme", "other"]),
+            listed(&["acme"]),
+            json!({"projects": ["p", "q"]}),
+            json!({"projects": ["q"]}),
+            listed(&[]),
+        ] {
+            bob.change(kind, name, narrower).await.unwrap();
+        }
+        for wider in
+            [listed(&["acme"]), json!({"organizations": null}), json!({"projects": ["p"]}), json!({"projects": []})]
+        {
+            assert!(bob.change(kind, name, wider).await.unwrap_err().contains("user:bob may not "));
+        }
+    }
+    // A weaker role is one that is given.
+    let weaker = json!({"role": "viewer", "projects": ["q"]});
+    let told = format!("spec.role: user:bob may not assign roles.tokenry.dev/eem:viewer in namespace {}", bob.home());
+    refused(bob.change("ApiToken", "a", weaker.clone()).await, &told);
+    refused(bob.change("ServiceAccount", "a", weaker).await, &told);
+}
+
+#[tokio::test]
+async fn annotations_without_number_cost_no_more_than_on_any_object() {
+    let judged = Judged::new("crowded").await;
+    let world = &judged.world;
+    let root = judged.user("root", &["system:masters"]).await;
+    let keys = |count: usize| (0..count).map(|n| (format!("k{n}"), json!(""))).collect::<serde_json::Map<_, _>>();
+    let crowd = |count: usize| json!({"name": "many", "annotations": keys(count)});
+    let told = "metadata.annotations: at most 256 of them; remove some";
+    refused(root.create_with("ApiToken", crowd(257), token(json!({}))).await, told);
+    let labels = json!({"name": "many", "labels": keys(257)});
+    let told = "metadata.labels: at most 256 of them; remove some";
+    refused(root.create_with("ServiceAccount", labels, token(json!({}))).await, told);
+    // As where no policy held.
+    relabel(world, json!({"admission": "none"})).await;
+    let made = async || root.create_with("ApiToken", crowd(16_000), token(json!({}))).await.ok();
+    world.eventually("no policy holds", made).await;
+    let map = json!({"metadata": crowd(16_000)});
+    let maps: Api<ConfigMap> = world.api();
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    relabel(world, json!({"admission": "judged"})).await;
+    let more = json!({"metadata": {"annotations": {"another": ""}}});
+    let judges = async || root.patch("ApiToken", "many", more.clone()).await.err();
+    let told = world.eventually("the policies hold", judges).await;
+    assert!(told.ends_with("metadata.annotations: at most 256 of them; remove some"), "{told}");
+    // It can be changed, in no more time than an object that no policy looks at.
+    let trial = PatchParams { dry_run: true, ..PatchParams::default() };
+    let (changed, tokens) = (Patch::Merge(json!({"metadata": {"annotations": {"k7": "x"}}})), root.api("ApiToken"));
+    let (mut token, mut map) = (Duration::MAX, Duration::MAX);
+    for _ in 0..8 {
+        let start = Instant::now();
+        tokens.patch("many", &trial, &changed).await.unwrap();
+        token = token.min(start.elapsed());
+        let start = Instant::now();
+        maps.patch("many", &trial, &changed).await.unwrap();
+        map = map.min(start.elapsed());
+    }
+    assert!(token <= map * 3, "{token:?} beside {map:?}");
+    let start = Instant::now();
+    root.change("ApiToken", "many", json!({"revoked": true, "owner": "user:root"})).await.unwrap();
+    assert!(start.elapsed() <= map * 6, "{:?} beside {map:?}", start.elapsed());
+    root.delete("ApiToken", "many").await.unwrap();
+}
+
+async fn account(world: &World, name: &str) -> Option<Account> {
+    world.api::<Account>().get_opt(name).await.unwrap()
+}
+
+/// An object as a backup holds it: without what the API server gives.
+fn kept<K: serde::Serialize>(object: &K, kind: (&str, &str)) -> Value {
+    let mut value = serde_json::to_value(object).unwrap();
+    value["apiVersion"] = json!(kind.0);
+    value["kind"] = json!(kind.1);
+    value.as_object_mut().unwrap().remove("status");
+    let metadata = value["metadata"].as_object_mut().unwrap();
+    for key in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"] {
+        metadata.remove(key);
+    }
+    value
+}
+
+#[tokio::test]
+async fn a_backup_of_account_and_secret_beside_a_living_token_ends_nothing() {
+    let judged = Judged::new("backup").await;
+    let world = &judged.world;
+    let _operator = world.operator(&Held::default()).await;
+    let manifest = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "a", "namespace": world.namespace}, "spec": token(json!({}))});
+    let apply = |verb: &str, object: &Value| {
+        world.plane.kubectl_with_input(&[verb, "--namespace", &world.namespace, "-f", "-"], &object.to_string())
+    };
+    apply("apply", &manifest).unwrap();
+    world.await_reason("a", "Active").await;
+    let account_kept = kept(&account(world, "a").await.unwrap(), ("tokenry.dev/v1alpha1", "ServiceAccount"));
+    let secret_kept = kept(&world.api::<Secret>().get("a").await.unwrap(), ("v1", "Secret"));
+    world.delete("ApiToken", "a").await;
+    let gone = async || account(world, "a").await.is_none().then_some(());
+    world.eventually("its account is collected", gone).await;
+    // The token anew, and a moment later what belonged to the old one.
+    apply("apply", &manifest).unwrap();
+    world.await_reason("a", "Active").await;
+    let uid = account(world, "a").await.unwrap().uid();
+    for verb in ["apply", "replace"] {
+        let told = apply(verb, &account_kept).unwrap_err();
+        assert!(told.contains("the account belongs to its token"), "{told}");
+    }
+    // Nothing is the controller of a Secret beside another: to apply it is refused, and to replace it is not.
+    assert!(apply("apply", &secret_kept).is_err());
+    apply("replace", &secret_kept).unwrap();
+    // Whoever collects what belongs to nobody has seen it by the time that the Secret is collected or mended.
+    let mended = async || {
+        let secret = world.api::<Secret>().get_opt("a").await.unwrap()?;
+        let owner = judged.token("a").await?.uid();
+        secret.owner_references().iter().any(|tie| Some(&tie.uid) == owner.as_ref()).then_some(())
+    };
+    world.eventually("the Secret is the token's again", mended).await;
+    world.change("ApiToken", "a", json!({"regenerate": {"id": "proof"}})).await.unwrap();
+    let lives = async || {
+        let status = judged.token("a").await?.status?;
+        let asked = status.records.iter().map(|record| record.generation).max()? > 1;
+        (asked && status.account.as_ref().map(|account| &account.uid) == uid.as_ref()).then_some(())
+    };
+    world.eventually("it mints another value as the same account", lives).await;
+}
+
+/// What an example says, object by object.
+fn objects_of(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join(format!("examples/products/{file}.yaml"))).unwrap();
+    text.split("\n---\n").map(|object| serde_saphyr::from_str(object).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_rules_of_each_product_are_applied_by_its_keeper_and_the_rest_by_the_owners_that_they_name() {
+    for file in ["self-service", "policies-and-projects", "bounded-by-creator", "account-owned"] {
+        let judged = Judged::new(file).await;
+        let keeper = judged.user("keeper@example.com", &[]).await;
+        keeper.may_on("assign", "policies", "automate").await;
+        let apply = async |user: &User<'_>, object: &Value| {
+            let (kind, spec) = (object["kind"].as_str().unwrap(), object["spec"].clone());
+            user.create_with(kind, object["metadata"].clone(), spec).await
+        };
+        let mut users: Vec<User<'_>> = Vec::new();
+        for object in objects_of(file) {
+            let spec = &object["spec"];
+            if ["Instance", "AccessPolicy"].contains(&object["kind"].as_str().unwrap()) {
+                let statements = spec["statements"].as_array().cloned().unwrap_or_default();
+                for role in statements.iter().filter_map(|statement| statement["role"].as_str()) {
+                    keeper.may_on("assign", "roles", &format!("automate:{role}")).await;
+                }
+                apply(&keeper, &object).await.unwrap();
+                continue;
+            }
+            let owner =
+                spec["owner"].as_str().and_then(|owner| owner.strip_prefix("user:")).unwrap_or("dora@example.com");
+            if users.iter().all(|user| user.name != owner) {
+                users.push(judged.user(owner, &[]).await);
+            }
+            let user = users.iter().find(|user| user.name == owner).unwrap();
+            let (instance, role) = (spec["instanceRef"]["name"].as_str().unwrap(), spec["role"].as_str());
+            if let Some(role) = role {
+                let told = apply(user, &object).await.unwrap_err();
+                assert!(told.contains(&format!("may not assign roles.tokenry.dev/{instance}:{role}")), "{told}");
+                user.may_on("assign", "roles", &format!("{instance}:{role}")).await;
+            }
+            if let Some(account) = spec["serviceAccountRef"]["name"].as_str() {
+                let told = apply(user, &object).await;
+                if let Err(told) = told {
+                    assert!(told.contains(&format!("may not use serviceaccounts.tokenry.dev/{account}")), "{told}");
+                    user.may_on("use", "serviceaccounts", account).await;
+                } else {
+                    continue;
+                }
+            }
+            apply(user, &object).await.unwrap();
+        }
+    }
 }
