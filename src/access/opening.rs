@@ -35,7 +35,7 @@ pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(
         Standing::Holds(held) => Some(held),
         Standing::Free => None,
     };
-    let owners = held.map_or(Reach::All, |held| {
+    let owners = held.as_ref().map_or(Reach::All, |held| {
         held.iter().fold(Reach::Listed(Default::default()), |all, held| all.or(&held.organizations))
     });
     let organizations = bearer.organizations.and(&owners);
@@ -45,7 +45,48 @@ pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(
         policy.is_about(&names, Effect::Deny)
             && policy.statements(Effect::Deny).any(|said| said.covers_all(&rules.roles))
     });
-    let nothing =
-        rules.authorization == Authorization::Roles && super::effective(rules, policies, bearer).actions.is_empty();
+    // A role permits what the owner's does, too; a policy may ask for more than the owner lends, and gives what both have.
+    let lent = |asked: &str| {
+        let own = |rank| rules.roles.actions(rank).patterns().any(|own| meet(own, asked));
+        held.as_ref().is_none_or(|held| held.iter().any(|held| own(held.rank)))
+    };
+    let by_policy = policies
+        .iter()
+        .filter(|policy| policy.is_about(&names, Effect::Allow))
+        .any(|policy| policy.statements(Effect::Allow).flat_map(|said| said.patterns(&rules.roles)).any(lent));
+    let nothing = rules.authorization == Authorization::Roles
+        && !by_policy
+        && super::effective(rules, policies, bearer).actions.is_empty();
     if reached && !shut && !nothing { Ok(()) } else { Err(Closed::NoPermissions) }
+}
+
+/// Whether some action is meant by both patterns.
+fn meet(one: &str, other: &str) -> bool {
+    fn words(one: &[&str], other: &[&str]) -> bool {
+        match (one, other) {
+            ([], []) => true,
+            (["*", rest @ ..], ["*", others @ ..]) => words(rest, others) || words(one, others) || words(rest, other),
+            (["*", rest @ ..], [_, others @ ..]) => words(rest, others) || words(one, others),
+            ([_, rest @ ..], ["*", others @ ..]) => words(rest, others) || words(rest, other),
+            ([word, rest @ ..], [same, others @ ..]) => word == same && words(rest, others),
+            _ => false,
+        }
+    }
+    words(&one.split(':').collect::<Vec<_>>(), &other.split(':').collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_meet_where_some_action_is_meant_by_both() {
+        for (one, other) in [("*", "a:b"), ("topics:*", "*:read"), ("*:read", "*"), ("a:*:c", "*:b:c"), ("a:b", "a:b")]
+        {
+            assert!(meet(one, other) && meet(other, one), "{one} {other}");
+        }
+        for (one, other) in [("*:write", "*:read"), ("topics:*", "clusters:*"), ("a:b", "a:b:c"), ("a:*", "a")] {
+            assert!(!meet(one, other) && !meet(other, one), "{one} {other}");
+        }
+    }
 }
