@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use controlplane::{ControlPlane, Identities, NAMESPACE};
 use serde_json::{Value, json};
+use tokenry::crd::{Account, Instance};
 
 use crate::harness::{Plane, World, clock::Held, root, run::Running};
 
@@ -87,11 +88,17 @@ impl World {
         serde_json::from_value(list["items"].take()).unwrap()
     }
 
-    /// Uses the token `ci`, and waits until that is written: what changes then, no release has changed.
+    /// Uses the token `ci`, and waits until that is written, and the token counted: what changes then, no release has changed.
     async fn first_use(&self, verifier: &Running) {
         self.await_verdict(verifier, &self.value("ci").await.unwrap(), 200).await;
         let used = async || self.token("ci").await.status?.used.first().map(|_| ());
         self.eventually("its first use is written", used).await;
+        let counted = async || {
+            let instance = self.api::<Instance>().get("eem").await.unwrap().status?.tokens?;
+            let account = self.api::<Account>().get("ci").await.unwrap().status?.tokens?;
+            (instance.active == 1 && account.active == 1).then_some(())
+        };
+        self.eventually("the token is counted", counted).await;
     }
 
     /// Shows in another namespace that the operator is at work: what is not changed in this one, it has left alone.
