@@ -1,12 +1,6 @@
 //! What a token may do now, for its status.
 
-use super::{
-    bearer::{Bearer, Reach},
-    judge::asked_role,
-    policy::Policy,
-    roles::Standing,
-    rules::Rules,
-};
+use super::{bearer::Bearer, judge::asked_role, policy::Policy, roles::Standing, rules::Rules};
 use crate::crd::{
     access_policy::Effect,
     api_token::{Effective, LimitedBy},
@@ -31,10 +25,7 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
         None => asked,
         Some(most) => asked.zip(most).map(|(asked, most)| asked.min(most)),
     };
-    let owners = held.map_or(Reach::All, |held| {
-        held.iter().fold(Reach::Listed(Default::default()), |all, held| all.or(&held.organizations))
-    });
-    let organizations = bearer.organizations.and(&owners);
+    let organizations = bearer.organizations.and(&standing.organizations());
     let names = rules.names(bearer);
     let bars =
         |policy: &&&Policy, effect| policy.is_about(&names, effect) && policy.statements(effect).next().is_some();

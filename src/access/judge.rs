@@ -330,7 +330,8 @@ impl Case<'_> {
     }
 }
 
-/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or none. A role that the Instance does not have is none.
+/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or none. A
+/// role that the Instance does not have is none.
 pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
     let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
     match &bearer.token_role {

@@ -1,11 +1,6 @@
 //! Whether a token opens anything at all: what its status says, where a verifier judges each request for itself.
 
-use super::{
-    bearer::{Bearer, Reach},
-    policy::Policy,
-    roles::Standing,
-    rules::Rules,
-};
+use super::{bearer::Bearer, policy::Policy, roles::Standing, rules::Rules};
 use crate::crd::{access_policy::Effect, instance::Authorization};
 
 /// Why no request with a valid token is permitted.
@@ -27,7 +22,8 @@ pub enum Closed {
 /// # Errors
 /// None is: why not.
 pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(), Closed> {
-    let held = match rules.standing(bearer) {
+    let standing = rules.standing(bearer);
+    let held = match &standing {
         Standing::Nobody => return Err(Closed::OwnerMissing),
         Standing::Holds(held) if held.is_empty() => {
             return Err(if rules.is_stale(bearer) { Closed::OwnerStale } else { Closed::OwnerRemoved });
@@ -35,10 +31,7 @@ pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(
         Standing::Holds(held) => Some(held),
         Standing::Free => None,
     };
-    let owners = held.as_ref().map_or(Reach::All, |held| {
-        held.iter().fold(Reach::Listed(Default::default()), |all, held| all.or(&held.organizations))
-    });
-    let organizations = bearer.organizations.and(&owners);
+    let organizations = bearer.organizations.and(&standing.organizations());
     let reached = rules.can_name_organization(&organizations) && rules.can_name_project(&bearer.projects);
     let names = rules.names(bearer);
     let shut = policies.iter().any(|policy| {
@@ -48,7 +41,7 @@ pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(
     // A role permits what the owner's does, too; a policy may ask for more than the owner lends, and gives what both have.
     let lent = |asked: &str| {
         let own = |rank| rules.roles.actions(rank).patterns().any(|own| meet(own, asked));
-        held.as_ref().is_none_or(|held| held.iter().any(|held| own(held.rank)))
+        held.is_none_or(|held| held.iter().any(|held| own(held.rank)))
     };
     let by_policy = policies
         .iter()

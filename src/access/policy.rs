@@ -64,19 +64,13 @@ impl Policy {
     /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an account,
     /// the one that bore it when the policy was written, or the first that bore it afterwards.
     pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
-        let listed = |names: &[String]| names.iter().any(|name| self.members.contains(name));
-        match (effect, &self.bound) {
-            (Effect::Deny, _) => {
-                listed(&names.denying) || names.objects.iter().any(|(name, _)| self.members.contains(name))
-            }
-            (Effect::Allow, None) => {
-                listed(&names.permitting) || names.objects.iter().any(|(name, _)| self.members.contains(name))
-            }
-            (Effect::Allow, Some(bound)) => {
-                listed(&names.permitting)
-                    || names.objects.iter().any(|object| self.members.contains(&object.0) && bound.contains(object))
-            }
-        }
+        let (others, bound) = match effect {
+            Effect::Deny => (&names.denying, None),
+            Effect::Allow => (&names.permitting, self.bound.as_ref()),
+        };
+        let listed = |name: &String| self.members.contains(name);
+        let meant = |object: &(String, String)| listed(&object.0) && bound.is_none_or(|bound| bound.contains(object));
+        others.iter().any(listed) || names.objects.iter().any(meant)
     }
 
     /// Its members, taken apart, in no order; what is no subject means nobody.

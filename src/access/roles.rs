@@ -93,6 +93,18 @@ pub enum Standing {
     Holds(Vec<Holding>),
 }
 
+impl Standing {
+    /// The organizations in which anything is lent.
+    pub fn organizations(&self) -> Reach {
+        let none = Reach::Listed(Default::default());
+        match self {
+            Self::Free => Reach::All,
+            Self::Nobody => none,
+            Self::Holds(held) => held.iter().fold(none, |all, held| all.or(&held.organizations)),
+        }
+    }
+}
+
 /// Who holds what, looked up by subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {

@@ -4,7 +4,7 @@ use super::Rule;
 use crate::crd::{
     name,
     subject::{SubjectForm, UserNameForm},
-    text::Form,
+    text::rule,
 };
 
 /// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
@@ -86,19 +86,13 @@ pub fn stamp() -> String {
     format!(
         "([(oldObject == null ? '0' : oldObject.metadata.resourceVersion)] + \
          request.userInfo.?groups.orValue([]).filter(self, {})).join('\\n')",
-        is_name::<UserNameForm>("self")
+        rule::<UserNameForm>("self")
     )
-}
-
-/// Whether the text that `expression` gives is of a form: as its definition says it, for `self`.
-pub fn is_name<F: Form>(expression: &str) -> String {
-    let rule = format!("self.matches(r'{}') && {}", F::PATTERN, F::FITS);
-    rule.replace("self", expression)
 }
 
 /// Whether the requester can be written as an owner: a user name may hold anything.
 pub fn can_own() -> String {
-    is_name::<SubjectForm>("variables.me")
+    rule::<SubjectForm>("variables.me")
 }
 
 /// A string of CEL.

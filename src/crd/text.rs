@@ -15,9 +15,6 @@ pub trait Form: 'static {
     const FITS: &'static str = "true";
     /// What a user reads when a text is not of this form.
     const RULE: &'static str;
-    /// Whether an object may hold so many texts of this form that a rule on each costs more than an API server grants. Such a
-    /// text has a pattern instead, whose message is the expression.
-    const MANY: bool = false;
 
     /// Whether `text` is short enough, where something else counts than its characters.
     fn fits(_text: &str) -> bool {
@@ -54,6 +51,12 @@ pub fn is<F: Form>(text: &str) -> bool {
     !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::fits(text) && F::holds(text)
 }
 
+/// The rule of CEL that the text which `expression` gives is of a form.
+pub fn rule<F: Form>(expression: &str) -> String {
+    let also = if F::FITS == "true" { String::new() } else { format!(" && {}", F::FITS) };
+    format!("self.matches(r'{}'){also}", F::PATTERN).replace("self", expression)
+}
+
 impl<F, T: Into<String>> From<T> for Text<F> {
     fn from(text: T) -> Self {
         Self(text.into(), PhantomData)
@@ -76,16 +79,12 @@ impl<F: Form> JsonSchema for Text<F> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        if F::MANY {
-            return json_schema!({"type": "string", "minLength": 1, "maxLength": F::MAX, "pattern": F::PATTERN});
-        }
         // A rule instead of a pattern: a pattern's message is the expression, which says nothing to a user.
-        let also = if F::FITS == "true" { String::new() } else { format!(" && {}", F::FITS) };
         json_schema!({
             "type": "string",
             "minLength": 1,
             "maxLength": F::MAX,
-            "x-kubernetes-validations": [{ "rule": format!("self.matches(r'{}'){also}", F::PATTERN), "message": F::RULE }],
+            "x-kubernetes-validations": [{ "rule": rule::<F>("self"), "message": F::RULE }],
         })
     }
 }
