@@ -30,7 +30,7 @@ pub struct Cluster {
 /// Whose it is.
 pub enum Place {
     /// A control plane that ends with the demo.
-    Own(ControlPlane),
+    Own(Box<ControlPlane>),
     /// Someone's, and a directory of ours for logs and credentials.
     Theirs(Scratch),
 }
@@ -41,7 +41,7 @@ impl Cluster {
             Some(context) => (Place::Theirs(Scratch::create()?), Some(context.clone())),
             None => {
                 progress("starting etcd, kube-apiserver and kube-controller-manager");
-                (Place::Own(ControlPlane::start().map_err(|error| error.to_string())?), None)
+                (Place::Own(Box::new(ControlPlane::start().map_err(|error| error.to_string())?)), None)
             }
         };
         let (kubeconfig, flag) = match &place {

@@ -76,9 +76,59 @@ fn words(pattern: &[&str], action: &[&str]) -> bool {
     }
 }
 
+/// Patterns of every action that both mean; none where there is no such action. A pattern has four words at the most.
+pub fn common(one: &str, other: &str) -> Vec<String> {
+    fn rest(one: &[&str], other: &[&str]) -> Vec<Vec<String>> {
+        let (word, rests) = match (one, other) {
+            ([], []) => return vec![Vec::new()],
+            (["*", after @ ..], ["*", others @ ..]) => {
+                ("*", [rest(after, others), rest(one, others), rest(after, other)].concat())
+            }
+            (["*", after @ ..], [word, others @ ..]) | ([word, others @ ..], ["*", after @ ..]) => {
+                let star = [&["*"], after].concat();
+                (*word, [rest(after, others), rest(&star, others)].concat())
+            }
+            ([word, after @ ..], [same, others @ ..]) if word == same => (*word, rest(after, others)),
+            _ => return Vec::new(),
+        };
+        rests.into_iter().map(|rest| [vec![word.to_owned()], rest].concat()).collect()
+    }
+    let (one, other): (Vec<_>, Vec<_>) = (one.split(':').collect(), other.split(':').collect());
+    widest(rest(&one, &other).iter().map(|words| words.join(":")).collect())
+}
+
+/// The patterns that no other of them includes.
+pub fn widest(mut patterns: Vec<String>) -> Vec<String> {
+    patterns.sort();
+    patterns.dedup();
+    let all = patterns.clone();
+    patterns.retain(|one| !all.iter().any(|other| other != one && means(other, one)));
+    patterns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_patterns_have_in_common_is_every_action_that_both_mean() {
+        for (one, other, both) in [
+            ("*", "a:b", &["a:b"][..]),
+            ("topics:*", "*:read", &["topics:*:read", "topics:read"]),
+            ("*:read", "*", &["*:read"]),
+            ("a:*:c", "*:b:c", &["a:*:b:c", "a:b:c"]),
+            ("*", "*", &["*"]),
+            ("topics:*", "topics:*", &["topics:*"]),
+            ("a:b", "a:b", &["a:b"]),
+            ("*:write", "*:read", &[]),
+            ("topics:*", "clusters:*", &[]),
+            ("a:b", "a:b:c", &[]),
+            ("a:*", "a", &[]),
+        ] {
+            assert_eq!(common(one, other), both, "{one} {other}");
+            assert_eq!(common(other, one), both, "{other} {one}");
+        }
+    }
 
     #[test]
     fn a_star_stands_for_one_or_more_words() {

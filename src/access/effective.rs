@@ -1,6 +1,13 @@
 //! What a token may do now, for its status.
 
-use super::{bearer::Bearer, judge::asked_role, policy::Policy, roles::Standing, rules::Rules};
+use super::{
+    action::{common, widest},
+    bearer::Bearer,
+    judge::asked_role,
+    policy::{Policy, Statement},
+    roles::{Rank, Standing},
+    rules::Rules,
+};
 use crate::crd::{
     access_policy::Effect,
     api_token::{Effective, LimitedBy},
@@ -15,16 +22,7 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
     let roles = &rules.roles;
     let asked = asked_role(rules, bearer);
     let standing = rules.standing(bearer);
-    let held = match &standing {
-        Standing::Free => None,
-        Standing::Nobody => Some(&[][..]),
-        Standing::Holds(held) => Some(&held[..]),
-    };
-    let most = held.map(|held| held.iter().map(|held| held.rank).max());
-    let role = match most {
-        None => asked,
-        Some(most) => asked.zip(most).map(|(asked, most)| asked.min(most)),
-    };
+    let role = role(rules, bearer, &standing);
     let organizations = bearer.organizations.and(&standing.organizations());
     let names = rules.names(bearer);
     let bars =
@@ -35,31 +33,53 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
         (is_narrowed(rules, bearer) || bearer.narrowed, LimitedBy::Account),
         (denied, LimitedBy::Policy),
     ];
-    let lent = |action: &str| {
-        held.is_none_or(|held| {
-            held.iter().any(|held| roles.actions(held.rank).include(Some(action).filter(|action| *action != "*")))
-        })
-    };
-    let mut actions: Vec<String> = match rules.authorization {
-        Authorization::Authenticated if held.is_some_and(<[_]>::is_empty) => Vec::new(),
-        Authorization::Authenticated => vec!["*".into()],
-        Authorization::Roles => {
-            let by_role = role.into_iter().flat_map(|rank| roles.actions(rank).patterns());
-            let allowing = policies.iter().filter(|policy| bars(policy, Effect::Allow));
-            let by_policy =
-                allowing.flat_map(|policy| policy.statements(Effect::Allow)).flat_map(|said| said.patterns(roles));
-            by_role.chain(by_policy.filter(|action| lent(action))).map(str::to_owned).collect()
-        }
-    };
-    actions.sort();
-    actions.dedup();
-    actions.truncate(MOST);
     Effective {
         role: role.map(|rank| roles.name(rank).to_owned()),
-        actions,
+        actions: actions(rules, policies, bearer),
         organizations: organizations.names(),
         projects: bearer.projects.names(),
         limited_by: limits.into_iter().filter_map(|(holds, by)| holds.then_some(by)).collect(),
+    }
+}
+
+/// What is permitted, as patterns of actions: by the effective role, and by what policies give and the owner lends. A statement
+/// about projects counts where the bearer can name one of them.
+pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Vec<String> {
+    let roles = &rules.roles;
+    let standing = rules.standing(bearer);
+    let held = standing.held();
+    if rules.authorization == Authorization::Authenticated {
+        return if held.is_some_and(<[_]>::is_empty) { Vec::new() } else { vec!["*".into()] };
+    }
+    let by_role = role(rules, bearer, &standing).into_iter().flat_map(|rank| roles.actions(rank).patterns());
+    let names = rules.names(bearer);
+    let here = |said: &&Statement| rules.can_name_project(&said.projects.and(&bearer.projects));
+    let given = policies
+        .iter()
+        .filter(|policy| policy.is_about(&names, Effect::Allow))
+        .flat_map(|policy| policy.statements(Effect::Allow))
+        .filter(here)
+        .flat_map(|said| said.patterns(roles));
+    let lent = |given: &str| match held {
+        None => vec![given.to_owned()],
+        Some(held) => {
+            let own = held.iter().flat_map(|held| roles.actions(held.rank).patterns());
+            widest(own.flat_map(|own| common(own, given)).collect())
+        }
+    };
+    let mut actions: Vec<String> = by_role.map(str::to_owned).chain(given.flat_map(lent)).collect();
+    actions.sort();
+    actions.dedup();
+    actions.truncate(MOST);
+    actions
+}
+
+/// The effective role where the organization does not matter: the least of what is asked for and what the owner holds anywhere.
+fn role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
+    let asked = asked_role(rules, bearer);
+    match standing.held().map(|held| held.iter().map(|held| held.rank).max()) {
+        None => asked,
+        Some(most) => asked.zip(most).map(|(asked, most)| asked.min(most)),
     }
 }
 
@@ -96,6 +116,25 @@ mod tests {
             told(&roles, &json!([]), &token, &json!({"role": "contributor"})),
             json!({"role": "contributor", "actions": ["*:read", "*:write"], "organizations": ["a", "b"], "projects": ["p", "q"], "limitedBy": []})
         );
+    }
+
+    #[test]
+    fn what_a_policy_gives_is_told_as_far_as_the_owner_lends_it() {
+        let of = |own: &str, given: Value| {
+            let instance = json!({
+                "api": {"authorization": "Roles"}, "ceiling": "Members", "roles": [{"name": "own", "actions": [own]}],
+                "members": [{"subject": "user:a", "role": "own"}],
+            });
+            let policy = json!([{"name": "p", "members": ["user:a"], "statements": [given]}]);
+            told(&instance, &policy, &json!({"owner": "user:a"}), &json!({}))["actions"].clone()
+        };
+        let allow = |action: &str| json!({"effect": "Allow", "actions": [action]});
+        assert_eq!(of("*:read", allow("*")), json!(["*:read"]));
+        assert_eq!(of("*:read", allow("topics:*")), json!(["topics:*:read", "topics:read"]));
+        assert_eq!(of("*:read", allow("*:write")), json!([]));
+        let mut of_project = allow("*");
+        of_project["projects"] = json!(["p"]);
+        assert_eq!(of("*:read", of_project), json!([]), "no request can name a project here");
     }
 
     #[test]

@@ -141,17 +141,12 @@ pub fn judge(
     request: &Request<'_>,
     trail: &mut impl Trail,
 ) -> Ruling {
-    let case = Case {
-        rules,
-        policies,
-        bearer,
-        organization: rules.organization(request),
-        project: rules.project(request),
-        action: rules.action(request.method, request.path.as_ref()),
-        standing: rules.standing(bearer),
-        names: if policies.is_empty() { Names::default() } else { rules.names(bearer) },
-    };
-    let (cause, message) = case.decide(request, trail);
+    let case = Case::of(rules, policies, bearer, request);
+    let (mut cause, message) = case.decide(request, trail);
+    if !cause.allows() && cause != Cause::OwnerStale && case.was_permitted(request) {
+        trail.add(|| case.token(false, "groups of its owner would permit it, and were stamped too long ago".into()));
+        cause = Cause::OwnerStale;
+    }
     let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
     Ruling { cause, role, organization: case.organization.one().map(str::to_owned), message }
 }
@@ -169,7 +164,29 @@ struct Case<'a> {
     names: Names,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn of(rules: &'a Rules, policies: &'a [&'a Policy], bearer: &'a Bearer, request: &'a Request<'_>) -> Self {
+        Self {
+            rules,
+            policies,
+            bearer,
+            organization: rules.organization(request),
+            project: rules.project(request),
+            action: rules.action(request.method, request.path.as_ref()),
+            standing: rules.standing(bearer),
+            names: if policies.is_empty() { Names::default() } else { rules.names(bearer) },
+        }
+    }
+
+    /// Whether the request is refused for nothing but that the groups of the owner were stamped too long ago.
+    fn was_permitted(&self, request: &Request<'_>) -> bool {
+        if self.bearer.fresh || self.bearer.groups.is_empty() {
+            return false;
+        }
+        let fresh = Bearer { fresh: true, ..self.bearer.clone() };
+        Case::of(self.rules, self.policies, &fresh, request).decide(request, &mut ()).0.allows()
+    }
+
     /// The first cause that holds. This order is the specification.
     fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Cause, Option<String>) {
         if request.path.is_none() && self.rules.needs_path() {
@@ -579,6 +596,28 @@ mod tests {
         assert_eq!(cause(false, &["ops"]), Cause::OwnerStale);
         assert_eq!(cause(false, &["others"]), Cause::OwnerRemoved, "they would lend nothing, were they fresh");
         assert!(Cause::OwnerStale.hint().contains("tokenry.dev/confirmed"));
+    }
+
+    #[test]
+    fn groups_that_are_stale_for_a_part_of_what_is_asked_are_named_too() {
+        let members = json!([{"subject": "user:a", "role": "viewer"}, {"subject": "group:ops", "role": "admin"}]);
+        let instance = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": members});
+        let cause = |fresh, method| {
+            let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "contributor"}));
+            (world.bearer.fresh, world.bearer.groups) = (fresh, vec!["ops".into()]);
+            let headers = http::HeaderMap::new();
+            let request = Request { method, path: Path::parse("/x").ok(), headers: &headers };
+            let mut steps: Vec<Step> = Vec::new();
+            let cause = judge(&world.rules, &[], &world.bearer, &request, &mut steps).cause;
+            (cause, steps.last().unwrap().text.clone())
+        };
+        assert_eq!(cause(false, "GET").0, Cause::ByRole, "her own role suffices");
+        assert_eq!(cause(true, "POST").0, Cause::ByRole);
+        let told = "groups of its owner would permit it, and were stamped too long ago";
+        assert_eq!(cause(false, "POST"), (Cause::OwnerStale, told.into()));
+        let causes = [true, false].map(|fresh| cause(fresh, "PURGE").0);
+        assert_eq!(causes[0], Cause::ByRole);
+        assert_eq!(causes[1], Cause::OwnerStale);
     }
 
     #[test]

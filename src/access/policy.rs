@@ -22,7 +22,7 @@ pub struct Policy {
 pub(super) struct Statement {
     pub effect: Effect,
     subject: Subjects,
-    projects: Reach,
+    pub projects: Reach,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

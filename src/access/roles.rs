@@ -94,6 +94,15 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// What is lent; nothing where the Instance does not ask for an owner.
+    pub fn held(&self) -> Option<&[Holding]> {
+        match self {
+            Self::Free => None,
+            Self::Nobody => Some(&[]),
+            Self::Holds(held) => Some(held),
+        }
+    }
+
     /// The organizations in which anything is lent.
     pub fn organizations(&self) -> Reach {
         let none = Reach::Listed(Default::default());

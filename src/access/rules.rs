@@ -177,6 +177,11 @@ impl Rules {
         self.roles.rank(name).is_some()
     }
 
+    /// Whether both are its own roles, and this one permits more than the `other`.
+    pub fn is_stronger(&self, role: &str, other: &str) -> bool {
+        self.roles.rank(role).zip(self.roles.rank(other)).is_some_and(|(role, other)| role > other)
+    }
+
     /// The names of its roles, weakest first.
     pub fn role_names(&self) -> impl Iterator<Item = &str> {
         self.roles.names()

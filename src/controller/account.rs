@@ -39,6 +39,7 @@ impl Kind for Account {
     type Progress = Reason;
     type Status = AccountStatus;
 
+    const WHEN_UNREADABLE: &'static str = "its tokens are not counted anew, and are judged as before";
     const STATUS_FIELDS: &'static [&'static str] =
         &["observedGeneration", "conditions", "tokens", "policy", "lastUsedAt"];
 

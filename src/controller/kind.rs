@@ -44,6 +44,9 @@ pub trait Kind:
     /// Every field that a status can have and that is ours: what a new status leaves out is removed.
     const STATUS_FIELDS: &'static [&'static str];
 
+    /// What follows from a status that cannot be read: the end of a sentence.
+    const WHEN_UNREADABLE: &'static str;
+
     /// Whether its objects have the condition `Valid`.
     const HAS_VALID: bool = false;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
@@ -42,6 +42,8 @@ impl Kind for AccessPolicy {
     type Progress = Reason;
     type Status = AccessPolicyStatus;
 
+    const WHEN_UNREADABLE: &'static str =
+        "no further name becomes a member, and an Allow by the name of a token or an account permits nothing";
     const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "members"];
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
@@ -203,6 +205,18 @@ impl World {
     }
 }
 
+/// Who made an object, as a stamp says.
+fn maker(meta: &ObjectMeta) -> Option<String> {
+    meta.annotations.as_ref()?.get(name::CREATED_BY).cloned()
+}
+
+/// The token that made this account for itself: the operator writes it, and nobody is stamped on it.
+fn token_of(rooms: &Rooms, account: &ObjectMeta) -> Option<Arc<ApiToken>> {
+    let owner = account.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let token = rooms.caches.tokens.get(account.namespace.as_deref()?, &owner.name)?;
+    (token.metadata.uid.as_deref() == Some(&*owner.uid)).then_some(token)
+}
+
 /// The tokens and accounts that bear a listed name. One that is being deleted bears none.
 fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember> {
     let meta = |who: &Who<'_>| {
@@ -215,7 +229,7 @@ fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember
     };
     let bearer = |member: &str| {
         let meta = meta(&Who::of(member)?).filter(|meta| meta.deletion_timestamp.is_none())?;
-        let created_by = meta.annotations.as_ref().and_then(|all| all.get(name::CREATED_BY)).cloned();
+        let created_by = maker(&meta).or_else(|| maker(&token_of(rooms, &meta)?.metadata));
         Some((member.to_owned(), BoundMember { member: member.to_owned(), uid: meta.uid?, created_by }))
     };
     policy.spec.members.iter().filter_map(|member| bearer(member.as_str())).collect()

@@ -77,9 +77,10 @@ fn tell<K: Kind>(object: &K, notes: &[events::Note], rooms: &Rooms) {
 /// gone by nor touched, until somebody has mended it.
 async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
     let message = format!(
-        "status.{} cannot be read: nothing is minted and nothing let in by it until that is mended; an administrator can do so \
-         with the rights of the operator, or delete the object and make it again",
-        odd.fields.join(", status.")
+        "status.{} cannot be read: {} until that is mended; an administrator can do so with the rights of the operator, or delete the \
+         object and make it again",
+        odd.fields.join(", status."),
+        K::WHEN_UNREADABLE
     );
     rooms.metrics.decision(&K::kind(&()), Reason::StatusUnreadable);
     let mut conditions = Conditions::from(Some(odd.conditions), object.meta().generation, rooms.clock.now());

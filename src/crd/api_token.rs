@@ -68,9 +68,9 @@ use crate::token::{
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
         .message("immutable is true: nothing but revoked may change; make another ApiToken"),
-    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "* 2 <="))
-        .message("rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
-                  own predecessor is valid for as long"),
+    // That it is not longer than half of it is said in status: a token from before is to stay revocable.
+    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
+        .message("rotation.overlap must not be longer than expiry.after"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))

@@ -22,8 +22,8 @@ pub const EXPIRING_SOON: &str = "ExpiringSoon";
 pub const RESTARTED: &str = "Restarted";
 /// Something is permitted to the token; only where its Instance judges by roles or owners.
 pub const PERMITTED: &str = "Permitted";
-/// Another field manager has set fields of the token's own account to something else than the token says: it is held to that. It is
-/// there only while that is so.
+/// Another field manager has set fields of the token's own account to less than the token says: it is held to that. It is there only
+/// while that is so. What was set to more is brought down.
 pub const LIMITED_BY_ACCOUNT: &str = "LimitedByAccount";
 /// The groups of the owner were stamped too long ago. It is there only while that is so.
 pub const OWNER_STALE: &str = "OwnerStale";

@@ -444,7 +444,7 @@ pub struct Overlap {
 /// How often values may be renewed: each renewal costs the API server three writes of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RotationFloor {
-    /// From one rotation to the next, at least, for example `10m`: it holds for `every`, `cron` and `beforeExpiry`, and for what
+    /// From one rotation to the next, at least, for example `10m`; jitter may take a twentieth of it, at most: it holds for `every`, `cron` and `beforeExpiry`, and for what
     /// follows from the lifetime where a token has no schedule, two thirds of it. A token that is to rotate more often has the
     /// fault RotationTooFrequent. Left out: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -108,17 +108,18 @@ impl Writer {
         self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
     }
 
-    /// Applies `body`, where `standing` is still what stands, and takes no field that another manager has set: that is refused as
-    /// stale. Fields of ours that it leaves out are removed.
+    /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale, unless this
+    /// `takes_back` what it names. Fields of ours that it leaves out are removed.
     pub async fn apply_ours<K: Written>(
         &self,
         object: &Address<'_>,
         standing: &Standing,
         mut body: Value,
+        takes_back: bool,
     ) -> Result<Receipt, Refusal> {
         let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
         metadata.extend(standing.preconditions());
-        let params = PatchParams::apply(name::MANAGER);
+        let params = PatchParams { force: takes_back, ..PatchParams::apply(name::MANAGER) };
         let request = Request::new(K::url_path(&(), Some(object.namespace)));
         self.send::<K>("apply", request.patch(object.name, &params, &Patch::Apply(body))).await
     }

@@ -20,7 +20,8 @@ const ROTATIONS: usize = 50;
 /// Where the schedule would come too late, because the served generation was minted under other terms or published late,
 /// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
 ///
-/// It is due at the latest an overlap before the served generation expires, so that the overlap can be given.
+/// Where an overlap is asked for, it is due at the latest that long before the served generation expires, so that the overlap can
+/// be given. One that is left out never moves a schedule.
 ///
 /// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole ends.
 ///
@@ -60,9 +61,13 @@ fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
 
 /// The latest at which the next generation may come so that the served one lasts for an overlap after it.
 fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
-    let interval = served.lifetime()? - terms.overlap;
-    let early = jitter(uid, served.generation, most(interval.max(SignedDuration::ZERO)));
-    Some(duration::after(served.created_at.0, interval - early))
+    let interval = served.lifetime().filter(|_| terms.asks_overlap)? - terms.overlap;
+    let spread = match terms.schedule {
+        // Who names a time of day wants it then, and not before.
+        Schedule::Cron(_) => SignedDuration::ZERO,
+        _ => most(interval.max(SignedDuration::ZERO)),
+    };
+    Some(duration::after(served.created_at.0, interval - jitter(uid, served.generation, spread)))
 }
 
 /// When the overlap is over that the next generation waits for; nothing where it waits for none.
@@ -115,9 +120,11 @@ pub fn meets_windows(terms: &Terms) -> bool {
         return false;
     }
     let mut misses = MISSES;
+    // When the token as a whole ends does not matter: the answer is not to depend on the time of asking.
+    let terms = &Terms { until: None, ..terms.clone() };
     let meets = (0..ROTATIONS).any(|_| {
         let issued = Record::new(0, String::new(), Digest::of(""), at, terms.lifetime);
-        let Some(due) = due(&issued, &terms.schedule, "") else { return false };
+        let Some(due) = wanted(&issued, terms, "") else { return false };
         // As `welcome` finds it for one that is asked at once.
         let Some(opening) = opening(&terms.windows, due, &mut misses) else { return misses == 0 };
         let latest = issued.end().map(|end| due.max(end - terms.overlap));
@@ -143,7 +150,15 @@ mod tests {
     }
 
     fn terms(schedule: Schedule) -> Terms {
-        Terms { prefix: "t".into(), lifetime: Some(secs(15)), until: None, schedule, overlap: secs(3), windows: vec![] }
+        Terms {
+            prefix: "t".into(),
+            lifetime: Some(secs(15)),
+            until: None,
+            schedule,
+            overlap: secs(3),
+            asks_overlap: true,
+            windows: vec![],
+        }
     }
 
     /// Intervals below 20 seconds have no jitter, so these tests can name instants.
@@ -292,7 +307,15 @@ mod tests {
         let hours = SignedDuration::from_hours;
         let window = |&(cron, duration): &(&str, i64)| Window { opens: calendar(cron), duration: hours(duration) };
         let windows = Vec::from_iter((!windows.is_empty()).then(|| windows.iter().map(window).collect()));
-        Terms { prefix: "t".into(), lifetime: Some(hours(90 * 24)), until: None, schedule, overlap: hours(24), windows }
+        Terms {
+            prefix: "t".into(),
+            lifetime: Some(hours(90 * 24)),
+            until: None,
+            schedule,
+            overlap: hours(24),
+            asks_overlap: true,
+            windows,
+        }
     }
 
     fn rotates(records: &Records, terms: &Terms, now: &str) -> Timestamp {
@@ -308,6 +331,34 @@ mod tests {
         // The one that was published then is due a week later, however late it was.
         let next = rotates(&long("2026-10-25T02:04:00Z"), &terms, published);
         assert!(next >= utc("2026-11-01T02:00:00Z") && next < utc("2026-11-01T02:05:00Z"), "{next}");
+    }
+
+    #[test]
+    fn a_calendar_comes_at_its_moment_whatever_the_overlap_and_never_before() {
+        let days = |days: i64| SignedDuration::from_hours(days * 24);
+        for (cron, lifetime, week) in [("0 3 * * SUN", days(8), 7), ("0 3 * * *", SignedDuration::from_hours(36), 1)] {
+            for asks_overlap in [false, true] {
+                for generation in 1..40 {
+                    let terms = Terms {
+                        lifetime: Some(lifetime),
+                        overlap: lifetime - days(week),
+                        asks_overlap,
+                        ..long_terms(Schedule::Cron(calendar(cron)), &[])
+                    };
+                    let (mut records, moment) = (Records::default(), utc("2026-10-04T01:00:00Z"));
+                    let published = duration::after(moment, secs(90));
+                    records
+                        .record(Record::new(generation, String::new(), Digest::of(""), published, lifetime), published);
+                    records.publish(generation, published, secs(0));
+                    let next = duration::after(moment, days(week));
+                    let due = rotates_at(&records, &terms, UID, published).unwrap();
+                    assert!(
+                        due >= next && due < duration::after(next, LATE),
+                        "{cron} {asks_overlap} {generation}: {due}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

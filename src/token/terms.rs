@@ -120,6 +120,8 @@ pub struct Terms {
     pub schedule: Schedule,
     /// How long a predecessor stays valid after its successor is published.
     pub overlap: SignedDuration,
+    /// Whether the token asks for that overlap: then rotations come in time for it.
+    pub asks_overlap: bool,
     /// When it may be rotated: a window of each group has to be open. No group: at any time.
     pub windows: Vec<Vec<Window>>,
 }

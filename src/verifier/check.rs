@@ -123,7 +123,8 @@ impl Presented<'_> {
             return Err(Cause::Refused(access::Cause::OwnerRemoved));
         }
         let mut bearer = Bearer::of(&self.token.token, &account.account);
-        let until = self.token.stamped_at.and_then(|at| rules.groups_hold_until(at));
+        // What no operator has recorded yet is not relied on.
+        let until = rules.groups_hold_until(self.token.stamped_at.unwrap_or(Timestamp::MIN));
         bearer.fresh = until.is_none_or(|until| now < until);
         let policies: Vec<_> = self.index.policies(self.instance).collect();
         Ok(access::judge(rules, &policies, &bearer, request, trail))
@@ -493,16 +494,22 @@ mod tests {
         let mut index = with_instance(json!({
             "ceiling": "Members", "members": [{"subject": "group:ops", "role": "viewer"}], "tokens": {"groupsMaxAge": "30d"},
         }));
-        let mut stamped = |at: &str| {
+        let mut seen = |owner: Value| {
             index.apply(token(json!({
                 "metadata": {"annotations": {"tokenry.dev/owner-groups": "7\nops"}},
                 "spec": {"owner": "user:alice"},
-                "status": {"owner": {"subject": "user:alice", "stamp": "7", "stampedAt": at}},
+                "status": {"owner": owner},
             })));
             cause(&index, &value())
         };
+        let mut stamped = |at: &str| seen(json!({"subject": "user:alice", "stamp": "7", "stampedAt": at}));
         assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
         assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(access::Cause::OwnerStale));
+        // A stamp that no operator has recorded is no younger than the one before it, and one of which nothing is known is not relied on.
+        let unseen = |at: &str| json!({"subject": "user:alice", "stamp": "6", "stampedAt": at});
+        assert_eq!(seen(unseen("2026-05-31T00:00:00Z")), Cause::Allowed);
+        assert_eq!(seen(unseen("2026-05-02T00:00:00Z")), Cause::Refused(access::Cause::OwnerStale));
+        assert_eq!(seen(json!({"subject": "user:alice"})), Cause::Refused(access::Cause::OwnerStale));
     }
 
     #[test]

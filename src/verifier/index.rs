@@ -48,7 +48,8 @@ pub struct TokenEntry {
     pub revoked: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// When the groups of its owner were stamped, as far as an operator has seen it.
+    /// When the groups of its owner were stamped, as far as an operator has recorded it. A later stamp is as old as the one on record,
+    /// until it is recorded itself: else one that cannot be would never grow old.
     pub stamped_at: Option<Timestamp>,
     /// Whether an operator has seen that its owner is an account that does not exist.
     pub owner_gone: bool,
@@ -237,16 +238,14 @@ impl Indexed for ApiToken {
     fn reduce(self) -> TokenEntry {
         let status = self.status.clone().unwrap_or_default();
         let instances = opened(&self);
-        let stamp = access::stamp(&self).map(str::to_owned);
         let owner_gone = status.owner.as_ref().is_some_and(|seen| seen.gone);
-        let seen = status.owner.filter(|seen| seen.stamp == stamp);
         TokenEntry {
             instances,
             account: status.account,
             active: self.spec.active,
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
-            stamped_at: seen.and_then(|seen| seen.stamped_at).map(|at| at.0),
+            stamped_at: status.owner.and_then(|seen| seen.stamped_at).map(|at| at.0),
             owner_gone,
             used: status.used,
             records: status.records,

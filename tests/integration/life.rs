@@ -488,6 +488,72 @@ async fn an_invalid_change_keeps_what_stands_and_is_honoured_when_it_revokes() {
     assert_eq!(verifier.present(&world, &value).await, 401);
 }
 
+/// Writes into the status of a token what no type of ours can hold.
+fn write_status(world: &World, name: &str, fields: &serde_json::Value) {
+    let status = json!({ "status": fields }).to_string();
+    let patch = ["patch", "apitokens", name, "-n", &world.namespace];
+    world
+        .plane
+        .kubectl(&[&patch[..], &["--subresource", "status", "--type", "merge", "-p", &status]].concat())
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_use_that_cannot_be_read_harms_nobody_and_an_end_that_cannot_be_is_none_that_comes_back() {
+    const BEYOND: &str = "9999-12-31T23:59:59Z";
+    let (world, _clock, _operator, verifier, value) = served("use-beyond").await;
+    let read = |path: &str| {
+        let path = format!("jsonpath={{{path}}}");
+        world.plane.kubectl(&["get", "apitokens", "ci", "-n", &world.namespace, "-o", &path]).unwrap()
+    };
+    let records = read(".status.records");
+    let used = json!([{"generation": 1, "firstUsedAt": BEYOND, "lastUsedAt": BEYOND}]);
+    write_status(&world, "ci", &json!({ "use": used }));
+    // Something is to be done, so that the token is looked at once more.
+    world.change("ApiToken", "ci", json!({"secret": {"labels": {"team": "a"}}})).await.unwrap();
+    let labelled = async || {
+        let labels = world.api::<Secret>().get("ci").await.unwrap().metadata.labels?;
+        labels.contains_key("team").then_some(())
+    };
+    world.eventually("life goes on", labelled).await;
+    assert_eq!(read(".status.records"), records);
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
+    let ended = async || (!read(".status.revocation").is_empty()).then_some(());
+    world.eventually("it is ended", ended).await;
+    world.await_verdict(&verifier, &value, 401).await;
+
+    write_status(&world, "ci", &json!({"revocation": {"at": BEYOND}, "use": null}));
+    let told = async || {
+        let reason = read(".status.conditions[?(@.type=='Valid')].reason");
+        (reason == "StatusUnreadable").then_some(())
+    };
+    world.eventually("it is told", told).await;
+    assert_eq!(read(".status.lastGeneration"), "1");
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+/// A status can be lost again and again, as by whoever may write it: then each value is ended by the next, and none follows at once.
+#[tokio::test]
+async fn a_status_that_is_lost_twice_makes_for_one_value_in_five_seconds() {
+    let (world, clock, _operator, _verifier, _) = served("lost-twice").await;
+    let erase = async || {
+        let nothing = Patch::Merge(json!({ "status": null }));
+        world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &nothing).await.unwrap();
+    };
+    let minted = async |generation| {
+        world.await_generation("ci", generation).await;
+        let records = world.token("ci").await.status.unwrap().records;
+        records.into_iter().find(|record| record.generation == generation).unwrap().created_at.0
+    };
+    clock.move_by(hours(1));
+    erase().await;
+    let second = minted(2).await;
+    erase().await;
+    let third = minted(3).await;
+    assert!(third.duration_since(second) >= jiff::SignedDuration::from_secs(5), "{second} {third}");
+}
+
 #[tokio::test]
 async fn two_operators_at_once_are_as_good_as_one() {
     let world = World::new("doubled").await;

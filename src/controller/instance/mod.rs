@@ -33,6 +33,8 @@ impl Kind for Instance {
     type Progress = execute::Progress;
     type Status = InstanceStatus;
 
+    const WHEN_UNREADABLE: &'static str =
+        "nothing is exposed, changed or withdrawn for it, and its tokens are judged as before";
     const STATUS_FIELDS: &'static [&'static str] =
         &["observedGeneration", "conditions", "organization", "endpoints", "tokens"];
 

@@ -10,6 +10,8 @@ use crate::crd::{
 pub enum Act {
     /// Nothing but to say how it is.
     Rest,
+    /// Nothing either, as a value was minted only just now: mint a little later.
+    Wait,
     /// Withdraw every generation and the Secret, for ever.
     End(RevocationReason),
     /// Mint the next generation, record it and publish it.

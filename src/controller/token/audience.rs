@@ -74,6 +74,17 @@ mod tests {
     }
 
     #[test]
+    fn an_audience_that_is_not_accepted_shortens_nothing() {
+        let strict = json!({"tokens": {"requireDescription": true, "lifetime": {"default": "1h", "max": "1h"}}});
+        let end = |world: &World| world.records().served().unwrap().end();
+        let named = none(naming("s", strict.clone()));
+        assert_eq!(end(&named), served().records().served().unwrap().end());
+        let accepted = settled(naming("s", json!({})));
+        let strict = accepted.and(|world| world.audiences = naming("s", strict).audiences);
+        assert!(end(&strict) < end(&named));
+    }
+
+    #[test]
     fn what_was_accepted_stays_whatever_fault_comes_later_and_closes_when_it_goes() {
         let world = settled(none(naming("s", json!({}))));
         let faulty = world.clone().with_spec(&json!({"expiry": {"after": "400d"}}));

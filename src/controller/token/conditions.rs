@@ -189,12 +189,10 @@ impl Outcome<'_> {
 
     /// Says how it stands with what its Instance permits.
     fn standing(&self, conditions: &mut Conditions) {
-        match self.standing.permitted {
-            None => conditions.remove(PERMITTED),
-            Some(true) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
-            Some(false) => {
-                conditions.set(PERMITTED, false, Reason::NoPermissions, owner::NOTHING);
-            }
+        match (self.standing.permitted, &self.standing.closed) {
+            (None, _) => conditions.remove(PERMITTED),
+            (Some(false), Some(closed)) => conditions.set(PERMITTED, false, closed.reason, &*closed.message),
+            (Some(_), _) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
         }
         let held = owner::held_to(self.world);
         if held.is_empty() {

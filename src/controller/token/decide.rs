@@ -100,7 +100,7 @@ const fn check(reason: Reason, holds: fn(&World, &Checked<TokenTerms>) -> Option
 pub fn decide(world: &World, terms: &Checked<TokenTerms>) -> Decision {
     let held = CHAIN.iter().find_map(|check| (check.holds)(world, terms).map(|act| (check.reason, act)));
     let (reason, act) = held.unwrap_or((Reason::Active, Act::Rest));
-    let act = if act == Act::Mint && has_to_pause(world, reason) { Act::Rest } else { act };
+    let act = if act == Act::Mint && has_to_pause(world, reason) { Act::Wait } else { act };
     let fault = terms.as_ref().err().and_then(|faults| faults.first()).filter(|_| reason == Reason::Invalid);
     let ended = if let Act::End(why) = act { Some(why.into()) } else { None };
     Decision { reason: ended.or(fault.map(|fault| fault.reason)).unwrap_or(reason), act }
@@ -466,14 +466,14 @@ mod tests {
             let from = world.now + SignedDuration::from_secs(5);
             world.and(|world| world.may_mint_from = Some(from))
         };
-        let rest = |reason| Decision { reason, act: Act::Rest };
+        let waits = |reason| Decision { reason, act: Act::Wait };
         let lost = just_now(rotated().with_token(|token| token.status = None));
-        assert_eq!(lost.decision(), rest(Reason::RecordsLost));
+        assert_eq!(lost.decision(), waits(Reason::RecordsLost));
         assert_eq!(lost.rested().wake, Some(lost.now + SignedDuration::from_secs(5)));
         assert_eq!(lost.clone().later(5).decision().act, Act::Mint);
-        assert_eq!(just_now(new()).decision(), rest(Reason::FirstIssue));
+        assert_eq!(just_now(new()).decision(), waits(Reason::FirstIssue));
         let gone = rotated().later(DAY).and(|world| world.secret = Held::Absent);
-        assert_eq!(just_now(gone).decision(), rest(Reason::SecretMissing));
+        assert_eq!(just_now(gone).decision(), waits(Reason::SecretMissing));
         let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
         assert_eq!(just_now(asked).decision().act, Act::Mint);
         assert_eq!(just_now(served().later(60 * DAY)).decision().act, Act::Mint);

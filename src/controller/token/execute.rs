@@ -65,7 +65,7 @@ pub async fn execute(
             rooms.writer.delete(&*world.token).await?;
             Ok((seen, done))
         }
-        (Act::Rest, _) | (Act::Mint | Act::Amend, Err(_)) => Ok((seen, done)),
+        (Act::Rest | Act::Wait, _) | (Act::Mint | Act::Amend, Err(_)) => Ok((seen, done)),
     }
 }
 
@@ -86,7 +86,11 @@ async fn mint(
         Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, refusal))),
     };
     rooms.mints.note(world.uid(), world.now);
-    let recorded = minted.record(rooms, world, terms, done).await?;
+    let recorded = minted.record(rooms, world, terms, done).await.inspect_err(|refusal| {
+        if refusal.is_definite() {
+            rooms.mints.forget(world.uid());
+        }
+    })?;
     Ok(recorded.publish(rooms, world, terms).await)
 }
 
@@ -99,17 +103,19 @@ async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
     }
     let address = Address { namespace: world.namespace(), name: &name };
     let body = owner::applied(token, &BTreeSet::new());
-    let receipt = rooms.writer.apply_ours::<Account>(&address, &Standing::Absent, body).await?;
+    let receipt = rooms.writer.apply_ours::<Account>(&address, &Standing::Absent, body, false).await?;
     Ok(BoundAccount { name, uid: receipt.uid })
 }
 
-/// Has the account that the token made for itself say what the token says, but for what somebody else has set there. Whatever
-/// comes of it holds up nothing else.
+/// Has the account that the token made for itself say what the token says, but for what somebody else holds to less there.
+/// Whatever comes of it holds up nothing else.
 async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let Some(account) = &world.account else { return Ok(()) };
     let address = Address { namespace: world.namespace(), name: world.token.account_name().0 };
-    let body = owner::applied(&world.token, &world.taken);
-    rooms.writer.apply_ours::<Account>(&address, &Standing::seen(&**account), body).await.map(|_| ())
+    let yielded = owner::yielded(world);
+    let body = owner::applied(&world.token, &yielded);
+    let takes_back = world.taken.iter().any(|field| !yielded.contains(field));
+    rooms.writer.apply_ours::<Account>(&address, &Standing::seen(&**account), body, takes_back).await.map(|_| ())
 }
 
 async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {

@@ -26,12 +26,20 @@ pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let schedule = schedule(world, rotation.schedule.as_ref(), lifetime, faults);
     let given = parsed(rotation.overlap.as_ref(), "spec.rotation.overlap", faults);
     let interval = schedule.interval(lifetime);
+    let asks_overlap = given.is_some();
     let overlap = overlap(given, interval, lifetime, policy, faults);
     seldom_enough(world, &schedule, lifetime, overlap, policy, faults);
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
     let windows = policy.windows.iter().cloned().chain([own]).filter(|group| !group.is_empty()).collect();
-    let life =
-        Terms { prefix: policy.prefix.clone(), lifetime, until: world.token.until(), schedule, overlap, windows };
+    let life = Terms {
+        prefix: policy.prefix.clone(),
+        lifetime,
+        until: world.token.until(),
+        schedule,
+        overlap,
+        asks_overlap,
+        windows,
+    };
     if faults.is_empty() && !meets_windows(&life) {
         let message =
             "no rotation that is due meets a window before the expiry; open windows more often, or for longer";

@@ -24,6 +24,11 @@ impl Mints {
         all.insert(uid.to_owned(), now);
     }
 
+    /// The value was not put on record after all.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
     /// From when on another may be minted for this uid; nothing: now. A mint of the future, after a clock was set back, holds
     /// nothing up.
     pub fn may_mint_from(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {

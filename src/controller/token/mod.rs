@@ -64,6 +64,7 @@ impl Kind for ApiToken {
     type Progress = Progress;
     type Status = ApiTokenStatus;
 
+    const WHEN_UNREADABLE: &'static str = "nothing is minted and nothing let in by it";
     const STATUS_FIELDS: &'static [&'static str] = &[
         "observedGeneration",
         "conditions",

@@ -80,7 +80,8 @@ impl Outcome<'_> {
                 let claimed = outcome == ClaimOutcome::Claimed;
                 Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
             }
-            Act::End(_)
+            Act::Wait
+            | Act::End(_)
             | Act::Amend
             | Act::Discard
             | Act::Rest

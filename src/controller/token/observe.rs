@@ -233,9 +233,14 @@ pub fn needed(world: &World) -> Needed {
         Act::Rest | Act::Amend | Act::Discard if !reason.is_going() && (is_new(world) || is_refused(world)) => {
             Needed::ToMint
         }
-        Act::Rest | Act::Amend | Act::Discard | Act::Adopt(_) | Act::End(_) | Act::Conceal(_) | Act::Forget => {
-            Needed::Nothing
-        }
+        Act::Rest
+        | Act::Wait
+        | Act::Amend
+        | Act::Discard
+        | Act::Adopt(_)
+        | Act::End(_)
+        | Act::Conceal(_)
+        | Act::Forget => Needed::Nothing,
     }
 }
 

@@ -8,12 +8,11 @@ use serde_json::Value;
 
 use super::world::{Closed, Standing, World};
 use crate::{
-    access::{self, Bearer, Namespace, Policy, Rules},
+    access::{self, Bearer, Namespace, Policy, Reach, Rules},
     crd::{
         self, Account, ApiToken, Fault, Instance, Reason,
         account::AccountSpec,
         api_token::{Effective, MirroredPolicy, SeenOwner},
-        condition::Conclusion,
         fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
         name,
@@ -45,12 +44,12 @@ pub fn own_account(token: &ApiToken) -> Account {
 /// The fields of its own account that a token has a say in.
 const FOLLOWED: [&str; 4] = ["owner", "role", "organizations", "projects"];
 
-/// The same as it is applied, without what somebody else has `taken`: what the token has no say in is not named, so that it
+/// The same as it is applied, without what is `yielded` to somebody else: what the token has no say in is not named, so that it
 /// stays whoever's it is.
-pub fn applied(token: &ApiToken, taken: &BTreeSet<String>) -> Value {
+pub fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
     let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
     if let Some(spec) = account["spec"].as_object_mut() {
-        let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !taken.contains(field));
+        let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !yielded.contains(field));
         spec.retain(|field, _| named(field));
     }
     account
@@ -61,14 +60,43 @@ pub fn differs(world: &World) -> bool {
     differing(world).next().is_some()
 }
 
-/// Whether it is to be changed so that it says what the token says. What another field manager has set stays.
+/// Whether it is to be changed so that it says what the token says. Where another field manager holds it to less, that stays.
 pub fn is_outdated(world: &World) -> bool {
-    differing(world).any(|field| !world.taken.contains(field))
+    let yielded = yielded(world);
+    differing(world).any(|field| !yielded.contains(field))
 }
 
-/// The fields in which another field manager holds it to something else.
+/// The fields in which another field manager holds it to less than the token says.
 pub fn held_to(world: &World) -> Vec<&'static str> {
-    differing(world).filter(|field| world.taken.contains(*field)).collect()
+    let yielded = yielded(world);
+    differing(world).filter(|field| yielded.contains(*field)).collect()
+}
+
+/// The fields that are left to another field manager, who has set them. In which the account says more than the token, or has
+/// another owner, is none of them: what others may act as is brought down with the token, and goes where that goes.
+pub fn yielded(world: &World) -> BTreeSet<String> {
+    let Some(own) = &world.account else { return world.taken.clone() };
+    let wanted = own_account(&world.token).spec;
+    let more = |field: &str| says_more(world, field, &own.spec, &wanted);
+    world.taken.iter().filter(|field| !more(field)).cloned().collect()
+}
+
+/// Whether an account says more in a field than it is wanted to.
+fn says_more(world: &World, field: &str, held: &AccountSpec, wanted: &AccountSpec) -> bool {
+    let exceeds = |held: Reach, wanted: Reach| held.and(&wanted) != held;
+    match field {
+        "role" => match (&held.role, &wanted.role) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(held), Some(wanted)) => {
+                let rules = world.instance.as_deref().and_then(|instance| Rules::of(instance).ok());
+                rules.is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
+            }
+        },
+        "organizations" => exceeds(Reach::of(held.organizations.as_ref()), Reach::of(wanted.organizations.as_ref())),
+        "projects" => exceeds(Reach::projects(&held.projects), Reach::projects(&wanted.projects)),
+        _ => held.owner != wanted.owner,
+    }
 }
 
 fn differing(world: &World) -> impl Iterator<Item = &'static str> + use<> {
@@ -221,12 +249,26 @@ pub fn acted_on(world: &World) -> Option<String> {
     Some(format!("{why}; the Instance {does} such tokens (tokens.onOwnerRemoved: {then}): "))
 }
 
+/// Whether a fault is mended by a change of the token's own spec. Any other is that of another object, and mended there.
+fn is_of_spec(fault: &Fault) -> bool {
+    matches!(
+        fault.reason,
+        Reason::Invalid
+            | Reason::LifetimeExceeded
+            | Reason::OverlapExceeded
+            | Reason::RotationTooFrequent
+            | Reason::WindowsUnmet
+            | Reason::DescriptionMissing
+            | Reason::RoleMissing
+            | Reason::OwnerMissing
+    )
+}
+
 /// The faults in words. A token that cannot be changed is not told to be.
 pub fn told(world: &World, faults: &[Fault]) -> String {
     let all = fault::told(faults);
     let policy = mirrored(world).unwrap_or_default();
-    let waits = |fault: &Fault| Conclusion::of(fault.reason) == Conclusion::Working;
-    if !(world.token.spec.immutable || policy.immutable) || faults.iter().all(waits) {
+    if !(world.token.spec.immutable || policy.immutable) || !faults.iter().any(is_of_spec) {
         return all;
     }
     let name = world.token.metadata.name.as_deref().unwrap_or_default();
@@ -316,8 +358,8 @@ pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
     let closed = closed(world);
     let nothing = closed.as_ref().is_some_and(|closed| NOTHING_PERMITTED.contains(&closed.reason));
     Standing {
-        closed,
         permitted: effective.filter(|_| judged).map(|_| !nothing),
+        closed,
         stale_from,
         is_stale: stale_from.is_some_and(|from| from <= world.now),
     }
@@ -414,6 +456,66 @@ mod tests {
         let ended = narrowed(served().with_spec(&json!({"revoked": true})));
         assert!(!follows(&ended, ended.decision()));
         assert!(!follows(&served(), served().decision()));
+    }
+
+    #[test]
+    fn what_another_field_manager_has_set_to_more_is_brought_down_and_limits_nothing() {
+        let taken = |world: World, field: &str| world.and(|world| world.taken = BTreeSet::from([field.to_owned()]));
+        let limited = |world: &World| {
+            world.rested().status.conditions.iter().any(|said| said.type_ == condition::LIMITED_BY_ACCOUNT)
+        };
+        let viewer = || served().with_spec(&json!({"role": "viewer", "owner": "user:a", "projects": ["p"]}));
+        let says = |change: &dyn Fn(&mut AccountSpec)| {
+            viewer().with_account(|account| {
+                account.spec.role = Some("viewer".into());
+                account.spec.owner = Some("user:a".into());
+                account.spec.projects = vec!["p".into()];
+                change(&mut account.spec);
+            })
+        };
+        for (field, world) in [
+            ("role", says(&|spec| spec.role = Some("admin".into()))),
+            ("owner", says(&|spec| spec.owner = Some("user:b".into()))),
+            ("projects", says(&|spec| spec.projects = Vec::new())),
+        ] {
+            let world = taken(world, field);
+            assert!(is_outdated(&world) && !limited(&world), "{field}");
+            assert!(applied(&world.token, &yielded(&world))["spec"].get(field).is_some(), "{field}");
+        }
+        let less = taken(says(&|spec| spec.projects = vec!["q".into(), "p".into()]), "projects");
+        assert!(is_outdated(&less), "more in one of them is more");
+        let less = taken(says(&|spec| spec.role = None), "role");
+        assert!(!is_outdated(&less) && limited(&less));
+        assert!(!is_outdated(&taken(says(&|_| {}), "role")));
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_changed_is_told_to_be_made_again_only_where_that_mends_it() {
+        let advice = |world: World| {
+            let conditions = world.rested().status.conditions;
+            conditions.into_iter().any(|said| said.message.contains("delete it"))
+        };
+        let immutable = |spec: Value| {
+            let mut with = json!({"immutable": true});
+            fixture::merge(&mut with, &spec);
+            served().with_spec(&with)
+        };
+        assert!(advice(immutable(json!({"expiry": {"after": "400d"}}))));
+        let elsewhere = immutable(json!({})).with_instance(json!({"api": {"organizationFrom": {}}}));
+        assert!(!advice(elsewhere), "the Instance is to be mended");
+    }
+
+    #[test]
+    fn what_is_not_permitted_is_said_by_the_same_word_as_that_it_is_not_valid() {
+        let permitted = |world: World| {
+            let conditions = world.rested().status.conditions;
+            let said = conditions.into_iter().find(|said| said.type_ == condition::PERMITTED).unwrap();
+            (said.status, said.reason)
+        };
+        assert_eq!(permitted(by_group("Keep").later(10 * DAY)), ("False".into(), "OwnerStale".into()));
+        assert_eq!(permitted(by_group("Keep")), ("True".into(), "Permitted".into()));
+        let unowned = served().with_instance(json!({"ceiling": "Members"}));
+        assert_eq!(permitted(unowned), ("False".into(), "OwnerMissing".into()));
     }
 
     #[test]

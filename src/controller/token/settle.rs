@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    act::{Act, Decision},
+    act::Act,
     audience,
     ending::{forget_at, revocation},
     once, owner,
@@ -179,21 +179,6 @@ fn rotating(world: &World, progress: &Progress) -> bool {
     !progress.decision.reason.is_going() && progress.ends().is_none() && world.paused().is_none()
 }
 
-/// Whether something would be minted, were it not for the last mint.
-fn has_paused(decision: Decision) -> bool {
-    let mints = matches!(
-        decision.reason,
-        Reason::FirstIssue
-            | Reason::RecordsLost
-            | Reason::PublishIncomplete
-            | Reason::SecretMissing
-            | Reason::SecretAltered
-            | Reason::SecretRenamed
-            | Reason::TemplateChanged
-    );
-    mints && decision.act == Act::Rest
-}
-
 /// The earliest instant at which something is to be done or said: a rotation, one of `times`, an end, or another try.
 fn wake(
     Outcome { world, progress, records, .. }: &Outcome<'_>,
@@ -208,7 +193,7 @@ fn wake(
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
     let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
     let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
-    let paused = world.may_mint_from.filter(|_| has_paused(progress.decision));
+    let paused = world.may_mint_from.filter(|_| progress.decision.act == Act::Wait);
     let waits = [records.may_record_from(world.now), records.may_retry_from(world.now), repair, paused];
     let waits = waits.into_iter().flatten();
     let waits = waits.filter(|&from| from > world.now && !ends).max();
@@ -227,6 +212,7 @@ fn wake(
 #[cfg(test)]
 mod tests {
     use super::super::{
+        act::Decision,
         fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
         progress::Failure,
         world::Held,

@@ -227,7 +227,7 @@ impl Sim {
         let (seen, decision) = (self.world.clone(), self.world.decision());
         let done = Progress::none(decision);
         let progress = match decision.act {
-            Act::Rest => done,
+            Act::Rest | Act::Wait => done,
             Act::Adopt(generation) => Progress { published: Some((generation, seen.now)), ..done },
             Act::Amend => self.amend(done),
             Act::End(_) => self.remove(seen.stored().into_keys().collect(), done),

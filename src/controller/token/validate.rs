@@ -252,6 +252,7 @@ mod tests {
             until: None,
             schedule: Schedule::LastThird,
             overlap: hours(24),
+            asks_overlap: false,
             windows: vec![],
         };
         let terms = TokenTerms {

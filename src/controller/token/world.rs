@@ -52,7 +52,7 @@ pub struct World {
     pub other: Option<Held>,
     /// From when on a value may be minted for it, whatever its status says; nothing: now.
     pub may_mint_from: Option<Timestamp>,
-    /// Fields of the spec of its own account that another field manager has set.
+    /// Fields of the spec of its own account that another field manager has set, also to more than the token says.
     pub taken: BTreeSet<String>,
     /// The workloads that it has restarted, where they matter.
     pub workloads: Workloads,
@@ -171,7 +171,13 @@ impl World {
 
     /// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
     fn limit(&self) -> Limit {
-        let all = self.instance.iter().chain(self.audiences.iter().flatten());
+        // One that is named and not accepted, as a slip may be, shortens nothing.
+        let accepted = self.token.status.as_ref().and_then(|status| status.audiences.as_ref());
+        let is_accepted = |instance: &&Arc<Instance>| {
+            let uid = instance.metadata.uid.as_deref();
+            accepted.is_none_or(|accepted| accepted.iter().any(|audience| Some(&*audience.uid) == uid))
+        };
+        let all = self.instance.iter().chain(self.audiences.iter().flatten().filter(is_accepted));
         let limits = all.map(|instance| access::limit(&instance.spec));
         let limit = limits.reduce(|one, other| one.and(other)).unwrap_or_default();
         Limit { until: self.token.until().filter(|&until| until > self.now), ..limit }

@@ -269,12 +269,17 @@ impl World {
 
     /// Waits until `look` sees something. On failure everything in the namespace is printed.
     pub async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        self.patiently(DEADLINE, what, look).await
+    }
+
+    /// The same, for what the API server itself tries again only after minutes.
+    pub async fn patiently<T>(&self, deadline: Duration, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(seen) = look().await {
                 return seen;
             }
-            if start.elapsed() > DEADLINE {
+            if start.elapsed() > deadline {
                 panic!("waited in vain until {what}\n{}", self.dump());
             }
             tokio::time::sleep(POLL).await;
