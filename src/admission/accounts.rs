@@ -2,7 +2,7 @@
 
 use super::{
     Policy, Rule,
-    cel::{can_own, few_marks, lacks, may, named, owners, widened},
+    cel::{can_own, lacks, may, named, owners, widened},
 };
 use crate::crd::name;
 
@@ -38,7 +38,6 @@ pub fn policy(require_owner: &str) -> Policy {
         ownership("ServiceAccount of tokenry.dev", "false", "use serviceaccounts.tokenry.dev/' + variables.name + '");
     rules.extend(owned(require_owner));
     rules.push(made_by());
-    rules.extend(few_marks());
     rules.push(assigned());
     rules.push(Rule::new(
         format!("variables.counted || (oldObject != null && object != null && {SAME_REFERENCES})"),
@@ -52,7 +51,7 @@ pub fn policy(require_owner: &str) -> Policy {
         format!("oldObject == null || object == null || {BELONGS}"),
         "'metadata.ownerReferences: the account belongs to its token: nobody but the operator of Tokenry takes it away from that'",
     ));
-    rules.push(confirmed("ServiceAccount of tokenry.dev"));
+    rules.extend(confirmed("ServiceAccount of tokenry.dev"));
     Policy {
         name: "serviceaccounts",
         resources: &["serviceaccounts"],
@@ -119,12 +118,19 @@ pub fn confirmation() -> Vec<(String, String)> {
     ])
 }
 
-/// The rule that a deletion is confirmed, where the Instance asks for that.
-pub fn confirmed(kind: &str) -> Rule {
-    Rule::new(
-        "request.operation != 'DELETE' || !oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed",
-        format!("'to delete this {kind}, annotate it first: {}=' + variables.word", name::CONFIRM_DELETE),
-    )
+/// The rules that a deletion is confirmed, where the Instance asks for that; also one that comes with that of an owner.
+pub fn confirmed(kind: &str) -> Vec<Rule> {
+    let unless = "!oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed";
+    let annotate = format!("annotate it first: {}=' + variables.word", name::CONFIRM_DELETE);
+    let references = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
+    let (new, old) = (references("object"), references("oldObject"));
+    vec![
+        Rule::new(format!("request.operation != 'DELETE' || {unless}"), format!("'to delete this {kind}, {annotate}")),
+        Rule::new(
+            format!("request.operation != 'UPDATE' || {new} == {old} || {unless} || {new}.all(r, r in {old})"),
+            format!("'metadata.ownerReferences: this {kind} is deleted with an owner; to give it one, {annotate}"),
+        ),
+    ]
 }
 
 /// The rules that somebody owns what is made. `required` is an expression for a text: `true`, or something else where nobody has

@@ -1,6 +1,5 @@
 //! Expressions that several policies share.
 
-use super::Rule;
 use crate::crd::{
     name,
     subject::{SubjectForm, UserNameForm},
@@ -8,18 +7,31 @@ use crate::crd::{
 };
 
 /// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
-/// is dead has the object collected. Nor is that there are more labels or annotations than before, or that somebody holds a
-/// policy up by a finalizer.
+/// is dead has the object collected. Nor is that somebody holds a policy up by a finalizer, or that somebody else than before sets
+/// what an account says.
 pub fn judged() -> String {
-    let grows = |field: &str| {
-        let count = |object: &str| marks(object, field);
-        format!("({} > {} && {} > {})", count("object"), name::MOST_MARKS, count("object"), count("oldObject"))
-    };
-    let more = ["annotations", "labels"].map(grows).join(" || ");
     format!(
-        "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {more} || {}",
+        "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",
         relabelled(&[]),
-        held_up()
+        held_up(),
+        claimed()
+    )
+}
+
+/// Whether a field manager sets fields of the spec of an account that it did not set before: the operator leaves those alone, also
+/// where their values are as they were.
+fn claimed() -> String {
+    let setters = |object: &str| {
+        format!(
+            "{object}.metadata.?managedFields.orValue([])\
+             .filter(m, m.?subresource.orValue('') == '' && m.?fieldsV1[?'f:spec'].hasValue())\
+             .map(m, [m.manager, m.operation, m.fieldsV1['f:spec']])"
+        )
+    };
+    format!(
+        "(request.resource.resource == 'serviceaccounts' && !{}.all(s, s in {}))",
+        setters("object"),
+        setters("oldObject")
     )
 }
 
@@ -39,16 +51,8 @@ fn held_up() -> String {
     )
 }
 
-/// The most finalizers that are looked at one by one.
-const FINALIZERS: usize = 16;
-
-/// How many labels or annotations an object has besides ours: what is stamped, and what confirms a deletion, always has room.
-fn marks(object: &str, field: &str) -> String {
-    let all = format!("{object}.metadata.?{field}");
-    let ours: &[&str] = if field == "annotations" { &name::JUDGED } else { &[name::OWNER_UID] };
-    let ours = ours.iter().map(|key| format!(" - ({all}[?{}].hasValue() ? 1 : 0)", quoted(key)));
-    format!("(size({all}.orValue({{}})){})", ours.collect::<String>())
-}
+/// The most finalizers that an object may have, and that are looked at one by one.
+pub const FINALIZERS: usize = 16;
 
 /// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for by name: an
 /// expression that looks at each of them takes time by the square of their number.
@@ -61,18 +65,6 @@ pub fn relabelled(free: &[&str]) -> String {
         "object.metadata.?ownerReferences.orValue([]) != oldObject.metadata.?ownerReferences.orValue([])".to_owned();
     let all: Vec<_> = [owners, changed("labels", name::OWNER_UID)].into_iter().chain(annotations).collect();
     all.join(" || ")
-}
-
-/// The rules on how many labels and annotations there may be. What has more from before can still be changed, revoked and deleted.
-pub fn few_marks() -> Vec<Rule> {
-    let most = name::MOST_MARKS;
-    let rule = |field: &str| {
-        let count = |object: &str| marks(object, field);
-        let grows = format!("(oldObject == null || {} > {})", count("object"), count("oldObject"));
-        let expression = format!("object == null || {} <= {most} || !{grows}", count("object"));
-        Rule::new(expression, format!("'metadata.{field}: at most {most} of them; remove some'"))
-    };
-    vec![rule("annotations"), rule("labels")]
 }
 
 /// The requester as a subject.

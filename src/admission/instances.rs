@@ -28,14 +28,9 @@ pub fn policy() -> Policy {
         ("mayExpose", format!("!variables.exposes || {}", may("", "services"))),
         ("mayLead", format!("!variables.leads || {}", may("networking.k8s.io", "ingresses"))),
     ]));
-    Policy {
-        name: "instances",
-        resources: &["instances"],
-        operations: &["CREATE", "UPDATE"],
-        variables,
-        rules: vec![
-            Rule::new("variables.mayExpose", lacks("spec.manager.service", "services")),
-            Rule::new("variables.mayLead", lacks("spec.manager.endpoints", "ingresses.networking.k8s.io")),
-        ],
-    }
+    let rules = vec![
+        Rule::new("variables.mayExpose", lacks("spec.manager.service", "services")),
+        Rule::new("variables.mayLead", lacks("spec.manager.endpoints", "ingresses.networking.k8s.io")),
+    ];
+    Policy { name: "instances", resources: &["instances"], operations: &["CREATE", "UPDATE"], variables, rules }
 }

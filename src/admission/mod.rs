@@ -7,6 +7,7 @@
 //! Fields are asked for with `has()` or `?`: policies, definitions and programs can be of different releases.
 
 mod accounts;
+mod bounds;
 mod cel;
 mod instances;
 mod policies;
@@ -70,6 +71,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
         .into_iter()
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
         .collect();
+    all.extend(bound(options, bounds::policy(), &conditions(options)[..1], "Deny"));
     all.extend(bound(options, tokens::warnings(), &conditions(options), "Warn"));
     all.extend(bound(options, status::policy(options), &[], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };

@@ -2,7 +2,7 @@
 
 use super::{
     Policy, Rule,
-    cel::{few_marks, lacks, may, me, named},
+    cel::{lacks, may, me, named},
 };
 
 /// The most statements by role: each takes a check.
@@ -22,8 +22,7 @@ pub fn policy() -> Policy {
         (format!("role{index}"), format!("size(variables.roles) <= {index} || {right}"))
     }));
     let roles: Vec<_> = (0..MOST).map(|index| format!("variables.role{index}")).collect();
-    let mut rules = few_marks();
-    rules.extend([
+    let rules = vec![
         Rule::new(
             "variables.mayAssign",
             lacks("AccessPolicy", "assign", "policies", "variables.instance", "request.namespace"),
@@ -37,7 +36,7 @@ pub fn policy() -> Policy {
             "'spec.statements: ' + variables.me + ' may not assign each of roles.tokenry.dev/' + variables.instance + ':' + \
              variables.roles.join(', ') + ' in namespace ' + request.namespace",
         ),
-    ]);
+    ];
     Policy {
         name: "accesspolicies",
         resources: &["accesspolicies"],

@@ -3,19 +3,22 @@
 use super::{
     Policy, Rule,
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, made_by, owned},
-    cel::{changes, few_marks, lacks, may, named, owners, relabelled, same_but, stamp, widened},
+    cel::{changes, lacks, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
 /// What is asked for to act for the owner of a token that has none: to act for who made it, or for anybody where that is not known
 /// either.
-const MAKER: &str = "(oldObject == null ? '' : oldObject.metadata.?annotations[?'tokenry.dev/created-by'].orValue(''))";
+fn maker() -> String {
+    format!("(oldObject == null ? '' : oldObject.metadata.?annotations[?'{}'].orValue(''))", name::CREATED_BY)
+}
 
 /// Who may create, change and delete a token, and what it may ask for.
 pub fn policy(require_owner: &str) -> Policy {
-    let maker = format!("({MAKER} == '' ? '*' : {MAKER})");
+    let known = maker();
+    let maker = format!("({known} == '' ? '*' : {known})");
     let mut variables =
-        owners(&format!("{MAKER} == variables.me || {}", may("assign", "owners", "request.namespace", &maker)));
+        owners(&format!("{known} == variables.me || {}", may("assign", "owners", "request.namespace", &maker)));
     variables.push(("maker".into(), maker));
     variables.extend(rights());
     variables.extend(confirmation());
@@ -23,7 +26,6 @@ pub fn policy(require_owner: &str) -> Policy {
     variables.extend((0..MAX_RESTARTED).map(restart));
     let mut rules = ownership();
     rules.extend(owned(require_owner));
-    rules.extend(few_marks());
     rules.extend(granted());
     rules.extend(kept());
     Policy {
@@ -64,13 +66,23 @@ fn rights() -> Vec<(String, String)> {
                 may("use", "serviceaccounts", "request.namespace", "variables.account")
             ),
         ),
+        ("reached", "oldObject == null ? null : oldObject.?status.?effective.?organizations.orValue(null)".into()),
+        (
+            "organizations",
+            "oldObject != null && oldObject.spec.?organizations.?listed.hasValue() \
+             ? oldObject.spec.organizations.listed \
+             : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]"
+                .into(),
+        ),
         (
             "revokes",
             format!(
-                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && {}",
+                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && \
+                 {:?}.exists(i, i < size(variables.organizations) && {})",
                 same_but(&["revoked", "revocationReason"]),
                 relabelled(&[]),
-                may("revoke", "organizations", "variables.home", "oldObject.?status.?organization.orValue('')")
+                (0..MOST_ORGANIZATIONS).collect::<Vec<_>>(),
+                may("revoke", "organizations", "variables.home", "variables.organizations[i]")
             ),
         ),
         (
@@ -97,6 +109,9 @@ fn rights() -> Vec<(String, String)> {
         ("stamp", stamp()),
     ])
 }
+
+/// The most organizations of a token that are asked for one by one: each takes a check.
+const MOST_ORGANIZATIONS: usize = 16;
 
 /// Whether the audience of this index is one that stood, with the same rights, or may be given.
 fn audience(index: usize) -> (String, String) {
@@ -164,7 +179,8 @@ fn kept() -> Vec<Rule> {
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
     let groups = name::OWNER_GROUPS;
     let (stamp, old) = (annotation("object", groups), annotation("oldObject", groups));
-    vec![
+    let mut rules = confirmed("ApiToken");
+    rules.extend([
         Rule::new(
             format!(
                 "request.operation != 'UPDATE' || !variables.immutable || ({})",
@@ -177,7 +193,6 @@ fn kept() -> Vec<Rule> {
              oldObject.?status.?policy.?regenerate.orValue(false)",
             "'spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)'",
         ),
-        confirmed("ApiToken"),
         made_by(),
         Rule::new(
             format!(
@@ -190,7 +205,8 @@ fn kept() -> Vec<Rule> {
                 "'metadata.annotations[{groups}]: says which groups the owner is in, and is stamped by the API server'"
             ),
         ),
-    ]
+    ]);
+    rules
 }
 
 /// What is let in, and may be a slip.

@@ -76,6 +76,7 @@ pub struct ControlPlane {
     ca_pem: String,
     ca_der: Vec<u8>,
     admin_token: String,
+    odd_token: String,
     kubeconfig: PathBuf,
     servers: Mutex<Vec<Process>>,
     // Last, because it waits until the servers, which write to it, are gone.
@@ -119,6 +120,12 @@ impl ControlPlane {
     /// The bearer token of the user `admin`, who is in the group `system:masters`.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
+    }
+
+    /// The bearer token of the user `odd`, who is in the groups `admins` with a carriage return behind it, and `x`. Impersonation
+    /// cannot send such a name; what an identity provider says can be one.
+    pub fn odd_token(&self) -> &str {
+        &self.odd_token
     }
 
     /// The administrator's kubeconfig file.
@@ -258,7 +265,8 @@ impl ControlPlane {
         let failed = |source| Error::io("prepare the directory", directory.path(), source);
         let certificates = Certificates::generate()?;
         let admin_token = random_token().map_err(failed)?;
-        let users = format!("{admin_token},admin,admin,\"system:masters\"\n");
+        let odd_token = random_token().map_err(failed)?;
+        let users = format!("{admin_token},admin,admin,\"system:masters\"\n{odd_token},odd,odd,\"admins\r,x\"\n");
         for (name, text) in [
             ("ca.crt", &*certificates.ca_pem),
             ("server.crt", &certificates.server_pem),
@@ -279,6 +287,7 @@ impl ControlPlane {
             ca_der: certificates.ca_der,
             kubeconfig: directory.path().join("admin.kubeconfig"),
             admin_token,
+            odd_token,
             servers: Mutex::default(),
             directory,
         };

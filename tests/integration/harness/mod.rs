@@ -4,6 +4,7 @@ pub mod clock;
 mod evidence;
 pub mod fault;
 pub mod grants;
+pub mod judged;
 pub mod proxy;
 pub mod run;
 mod witness;

@@ -1,0 +1,105 @@
+//! How much an object may hold besides its spec and status, so that a status always fits beside it (etcd takes 1.5 MiB).
+
+use super::{
+    Policy, Rule,
+    cel::{FINALIZERS, named, quoted},
+};
+use crate::crd::name;
+
+/// The most characters of owner references.
+const REFERENCES: usize = 16 * 1024;
+/// The most characters of managed fields.
+const MANAGED: usize = 128 * 1024;
+
+/// Of everybody but the operator, also where metadata is free: whoever may change an object could fill it.
+pub fn policy() -> Policy {
+    let bounds = bounds();
+    let variables = bounds.iter().flat_map(|bound| {
+        let Bound { field, size, .. } = bound;
+        named([(&*format!("new_{field}"), size("object")), (&*format!("old_{field}"), size("oldObject"))])
+    });
+    Policy {
+        name: "metadata",
+        resources: &["apitokens", "serviceaccounts", "instances", "accesspolicies"],
+        operations: &["CREATE", "UPDATE"],
+        variables: variables.collect(),
+        rules: bounds.iter().map(Bound::rule).collect(),
+    }
+}
+
+/// How much there may be in a field of the metadata. What holds more from before can still be changed, revoked and deleted.
+struct Bound {
+    field: &'static str,
+    /// How much there is in `object` or `oldObject`.
+    size: Box<dyn Fn(&str) -> String>,
+    most: usize,
+    unit: &'static str,
+}
+
+/// Every field that can be filled. A finalizer has at most 317 characters. Managed fields can be sent by users, and hold anything.
+fn bounds() -> [Bound; 5] {
+    let bound = |field, most, unit, size: fn(&str, &str) -> String| {
+        let size = Box::new(move |object: &str| size(object, field));
+        Bound { field, size, most, unit }
+    };
+    [
+        bound("annotations", name::MOST_MARKS, "of them", marks),
+        bound("labels", name::MOST_MARKS, "of them", marks),
+        bound("finalizers", FINALIZERS, "of them", count),
+        bound("ownerReferences", REFERENCES, "characters in all", written),
+        bound("managedFields", MANAGED, "characters in all", written),
+    ]
+}
+
+/// The entries besides ours: what is stamped, and what confirms a deletion, always has room.
+fn marks(object: &str, field: &str) -> String {
+    let all = format!("{object}.metadata.?{field}");
+    let ours: &[&str] = if field == "annotations" { &name::JUDGED } else { &[name::OWNER_UID] };
+    let ours = ours.iter().map(|key| format!(" - ({all}[?{}].hasValue() ? 1 : 0)", quoted(key)));
+    format!("size({all}.orValue({{}})){}", ours.collect::<String>())
+}
+
+/// The entries of a list.
+fn count(object: &str, field: &str) -> String {
+    format!("size({object}.metadata.?{field}.orValue([]))")
+}
+
+/// The characters of a list, written out.
+fn written(object: &str, field: &str) -> String {
+    format!("size('%s'.format([{object}.metadata.?{field}.orValue([])]))")
+}
+
+impl Bound {
+    fn rule(&self) -> Rule {
+        let Self { field, most, unit, .. } = self;
+        let (new, old) = (format!("variables.new_{field}"), format!("variables.old_{field}"));
+        Rule::new(
+            format!(
+                "(oldObject != null && {}) || {new} <= {most} || (oldObject != null && {new} <= {old}{})",
+                self.same(),
+                self.slack()
+            ),
+            format!("'metadata.{field}: at most {most} {unit}; remove some'"),
+        )
+    }
+
+    /// How much more there may be where a token is revoked: who does that is a field manager, too.
+    fn slack(&self) -> &str {
+        match self.field {
+            "managedFields" => {
+                " + (object.spec.?revoked.orValue(false) && !oldObject.spec.?revoked.orValue(false) ? 1024 : 0)"
+            }
+            _ => "",
+        }
+    }
+
+    /// Whether there is the very same as before, which takes no time to find out.
+    fn same(&self) -> String {
+        let of = |object: &str| match self.field {
+            // Each change has a time of its own.
+            "managedFields" => format!("{object}.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)"),
+            field => format!("{object}.metadata.?{field}"),
+        };
+        format!("{} == {}", of("object"), of("oldObject"))
+    }
+}

@@ -1,0 +1,179 @@
+//! Users with ordinary rights, in a namespace in which the admission policies hold.
+
+use k8s_openapi::api::{
+    authorization::v1::SubjectAccessReview,
+    core::v1::Namespace,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use tokenry::{crd::ApiToken, outside::Scope, token::Digest};
+
+use super::{World, message, plane};
+
+/// A namespace in which the policies hold.
+pub struct Judged {
+    /// Its world.
+    pub world: World,
+}
+
+/// Somebody, with the right to edit objects of ours.
+pub struct User<'a> {
+    /// Where.
+    pub judged: &'a Judged,
+    /// Asks as this user.
+    pub client: Client,
+    /// The name of the user.
+    pub name: String,
+}
+
+impl Judged {
+    pub async fn new(name: &str) -> Self {
+        let mut world = World::within(plane(), name, json!({"admission": "judged"})).await;
+        world.scope = Scope::Namespace(world.namespace.clone());
+        let judged = Self { world };
+        judged.world.accepts("Instance", "eem", json!({})).await;
+        // A policy takes effect some moments after it was made.
+        let nobody = judged.user("nobody", &[]).await;
+        let probe = async || {
+            let spec = json!({"instanceRef": {"name": "eem"}, "role": "admin"});
+            let refused = nobody.create("ApiToken", "probe", spec).await.is_err();
+            if !refused {
+                judged.world.delete("ApiToken", "probe").await;
+            }
+            refused.then_some(())
+        };
+        judged.world.eventually("the policies hold", probe).await;
+        let stamps = async || {
+            // What stamps may not have heard of the kind yet.
+            let made = nobody.create("ApiToken", "probe", token(json!({}))).await.ok()?;
+            judged.world.delete("ApiToken", "probe").await;
+            made.data["spec"].get("owner").map(|_| ())
+        };
+        judged.world.eventually("owners are stamped", stamps).await;
+        judged
+    }
+
+    pub async fn token(&self, name: &str) -> Option<ApiToken> {
+        self.world.api::<ApiToken>().get_opt(name).await.unwrap()
+    }
+
+    /// A user who may edit objects of ours, and is in these groups.
+    pub async fn user(&self, name: &str, groups: &[&str]) -> User<'_> {
+        let mut config = self.world.plane.config(self.world.plane.admin_token());
+        config.auth_info.impersonate = Some(name.to_owned());
+        let groups = groups.iter().copied().chain(["system:authenticated"]);
+        config.auth_info.impersonate_groups = Some(groups.map(str::to_owned).collect());
+        let user = User::of(self, Client::try_from(config).unwrap(), name);
+        let verbs = json!(["get", "list", "create", "update", "patch", "delete", "deletecollection"]);
+        let ours = ["apitokens", "serviceaccounts", "instances", "accesspolicies"];
+        user.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ours, "verbs": verbs}])).await;
+        user
+    }
+}
+
+impl<'a> User<'a> {
+    /// Who asks by this client.
+    pub fn of(judged: &'a Judged, client: Client, name: &str) -> Self {
+        Self { judged, client, name: name.to_owned() }
+    }
+
+    /// Grants rights by ordinary RBAC.
+    pub async fn may(&self, rules: Value) {
+        self.may_in(&self.judged.world, rules).await;
+    }
+
+    pub async fn may_in(&self, world: &World, rules: Value) {
+        let name = format!("r{}", Digest::of(format!("{}{rules}", self.name)).to_string().get(..12).unwrap());
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name}],
+        });
+        let params = PostParams::default();
+        world.api::<Role>().create(&params, &serde_json::from_value(role).unwrap()).await.unwrap();
+        world.api::<RoleBinding>().create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
+        // A right is in force some moments after it was bound.
+        let rule = &rules[0];
+        let first = |key: &str| rule[key][0].as_str().unwrap_or_default();
+        let attributes = json!({
+            "namespace": world.namespace, "group": first("apiGroups"), "resource": first("resources"),
+            "verb": first("verbs"), "name": first("resourceNames"),
+        });
+        let review = json!({"metadata": {}, "spec": {"user": self.name, "resourceAttributes": attributes}});
+        let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
+        let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
+        let allowed = async || {
+            let status = reviews.create(&params, &review).await.unwrap().status.unwrap();
+            status.allowed.then_some(())
+        };
+        world.eventually("the right is in force", allowed).await;
+    }
+
+    /// Grants a right on a name of our group, which need not be that of any object.
+    pub async fn may_on(&self, verb: &str, resource: &str, name: &str) {
+        self.may(
+            json!([{"apiGroups": ["tokenry.dev"], "resources": [resource], "resourceNames": [name], "verbs": [verb]}]),
+        )
+        .await;
+    }
+
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tokenry.dev", "v1alpha1", kind));
+        if kind == "AccessPolicy" {
+            resource.plural = "accesspolicies".into();
+        }
+        Api::namespaced_with(self.client.clone(), &self.judged.world.namespace, &resource)
+    }
+
+    pub async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        self.create_with(kind, json!({"name": name}), spec).await
+    }
+
+    pub async fn create_with(&self, kind: &str, metadata: Value, spec: Value) -> Result<DynamicObject, String> {
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        let object = serde_json::from_value(object).unwrap();
+        self.api(kind).create(&PostParams::default(), &object).await.map_err(message)
+    }
+
+    pub async fn patch(&self, kind: &str, name: &str, patch: Value) -> Result<DynamicObject, String> {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(message)
+    }
+
+    pub async fn change(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
+        self.patch(kind, name, json!({ "spec": spec })).await
+    }
+
+    pub async fn delete(&self, kind: &str, name: &str) -> Result<(), String> {
+        self.api(kind).delete(name, &DeleteParams::default()).await.map(drop).map_err(message)
+    }
+
+    pub fn home(&self) -> &str {
+        &self.judged.world.namespace
+    }
+}
+
+/// The spec of a token or an account of the Instance.
+pub fn token(more: Value) -> Value {
+    let mut spec = json!({"instanceRef": {"name": "eem"}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+/// That a request was refused, by this sentence.
+pub fn refused<T>(answer: Result<T, String>, sentence: &str) {
+    let told = answer.err().unwrap_or_else(|| panic!("let in, and not refused by: {sentence}"));
+    assert!(told.ends_with(&format!("denied request: {sentence}")), "{told}");
+}
+
+/// Puts labels on the namespace.
+pub async fn relabel(world: &World, labels: Value) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    namespaces.patch(&world.namespace, &PatchParams::default(), &patch).await.unwrap();
+}
