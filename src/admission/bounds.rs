@@ -73,33 +73,20 @@ impl Bound {
     fn rule(&self) -> Rule {
         let Self { field, most, unit, .. } = self;
         let (new, old) = (format!("variables.new_{field}"), format!("variables.old_{field}"));
+        let before = if *field == "managedFields" {
+            format!("({SAME_MANAGED} || {new} <= {old} + {REVOKING})")
+        } else {
+            format!("{new} <= {old}")
+        };
         Rule::new(
-            format!(
-                "(oldObject != null && {}) || {new} <= {most} || (oldObject != null && {new} <= {old}{})",
-                self.same(),
-                self.slack()
-            ),
+            format!("(oldObject != null && {before}) || {new} <= {most}"),
             format!("'metadata.{field}: at most {most} {unit}; remove some'"),
         )
     }
-
-    /// How much more there may be where a token is revoked: who does that is a field manager, too.
-    fn slack(&self) -> &str {
-        match self.field {
-            "managedFields" => {
-                " + (object.spec.?revoked.orValue(false) && !oldObject.spec.?revoked.orValue(false) ? 1024 : 0)"
-            }
-            _ => "",
-        }
-    }
-
-    /// Whether there is the very same as before, which takes no time to find out.
-    fn same(&self) -> String {
-        let of = |object: &str| match self.field {
-            // Each change has a time of its own.
-            "managedFields" => format!("{object}.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)"),
-            field => format!("{object}.metadata.?{field}"),
-        };
-        format!("{} == {}", of("object"), of("oldObject"))
-    }
 }
+
+/// Whether the managed fields are the same but for their times, which is sooner found out than how many characters they have.
+const SAME_MANAGED: &str = "object.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1) \
+    == oldObject.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)";
+/// How many characters more there may be where a token is revoked: who does that is a field manager, too.
+const REVOKING: &str = "(object.spec.?revoked.orValue(false) && !oldObject.spec.?revoked.orValue(false) ? 1024 : 0)";

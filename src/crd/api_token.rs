@@ -68,9 +68,9 @@ use crate::token::{
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
         .message("immutable is true: nothing but revoked may change; make another ApiToken"),
-    // That it is not longer than half of it is said in status: a token from before is to stay revocable.
-    validation = Rule::new(shorter_than_lifetime("self.rotation.overlap", "<="))
-        .message("rotation.overlap must not be longer than expiry.after"),
+    validation = Rule::new(refused_while_in_use(&shorter_than_lifetime("self.rotation.overlap", "* 2 <=")))
+        .message("rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
+                  own predecessor is valid for as long"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))
@@ -197,6 +197,11 @@ fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
     }
     let (value, after) = (cel_seconds(field), cel_seconds("self.expiry.after"));
     format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
+}
+
+/// The rule, but for a token that is revoked or suspended: one that an older release let in can still be ended.
+fn refused_while_in_use(rule: &str) -> String {
+    format!("(has(self.revoked) && self.revoked) || (has(self.active) && !self.active) || {rule}")
 }
 
 /// Names an account: a ServiceAccount of tokenry.dev.

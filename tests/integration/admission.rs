@@ -918,28 +918,36 @@ async fn annotations_without_number_cost_no_more_than_on_any_object() {
     let map = json!({"metadata": crowd(16_000)});
     let maps: Api<ConfigMap> = world.api();
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let bare = cheapest(&root.api("ApiToken")).await;
     relabel(world, json!({"admission": "judged"})).await;
     let more = json!({"metadata": {"annotations": {"another": ""}}});
     let judges = async || root.patch("ApiToken", "many", more.clone()).await.err();
     let told = world.eventually("the policies hold", judges).await;
     assert!(told.ends_with("metadata.annotations: at most 256 of them; remove some"), "{told}");
-    // It can be changed, in no more time than an object that no policy looks at.
-    let trial = PatchParams { dry_run: true, ..PatchParams::default() };
-    let (changed, tokens) = (Patch::Merge(json!({"metadata": {"annotations": {"k7": "x"}}})), root.api("ApiToken"));
-    let (mut token, mut map) = (Duration::MAX, Duration::MAX);
-    for _ in 0..8 {
-        let start = Instant::now();
-        tokens.patch("many", &trial, &changed).await.unwrap();
-        token = token.min(start.elapsed());
-        let start = Instant::now();
-        maps.patch("many", &trial, &changed).await.unwrap();
-        map = map.min(start.elapsed());
-    }
-    assert!(token <= map * 3, "{token:?} beside {map:?}");
+    // It can be changed, and admission adds to that no more than twice what a ConfigMap of that size costs in all. (A custom resource
+    // costs the API server two to three times as much as a ConfigMap, also where no policy holds.)
+    let (token, map) = (cheapest(&root.api("ApiToken")).await, cheapest(&maps).await);
+    assert!(token.saturating_sub(bare) <= map * 2, "{token:?}, without policies {bare:?}, beside {map:?}");
     let start = Instant::now();
     root.change("ApiToken", "many", json!({"revoked": true, "owner": "user:root"})).await.unwrap();
-    assert!(start.elapsed() <= map * 6, "{:?} beside {map:?}", start.elapsed());
+    assert!(start.elapsed() <= bare * 4, "{:?} beside {bare:?}", start.elapsed());
     root.delete("ApiToken", "many").await.unwrap();
+}
+
+/// What it costs at the least to change an annotation of the object `many`, for a trial.
+async fn cheapest<K>(api: &Api<K>) -> Duration
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let trial = PatchParams { dry_run: true, ..PatchParams::default() };
+    let changed = Patch::Merge(json!({"metadata": {"annotations": {"k7": "x"}}}));
+    let mut least = Duration::MAX;
+    for _ in 0..8 {
+        let start = Instant::now();
+        api.patch("many", &trial, &changed).await.unwrap();
+        least = least.min(start.elapsed());
+    }
+    least
 }
 
 async fn account(world: &World, name: &str) -> Option<Account> {

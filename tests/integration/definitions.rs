@@ -369,12 +369,13 @@ async fn a_regenerate_has_an_id_and_one_ending_at_most() {
 async fn a_rotation_fits_into_the_lifetime() {
     let world = World::new("rotation").await;
     let of = |rotation: Value| token(json!({"expiry": {"after": "1d"}, "rotation": rotation}));
-    let overlap = "rotation.overlap must not be longer than expiry.after";
+    let overlap = "rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
+        own predecessor is valid for as long";
     let every = "rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced";
     let before = "rotation.schedule.beforeExpiry must be shorter than expiry.after";
     for (bad, sentence) in [
         (json!({"overlap": "25h"}), overlap),
-        (json!({"overlap": "86401s"}), overlap),
+        (json!({"overlap": "43201s"}), overlap),
         (json!({"schedule": {"every": "24h"}}), every),
         (json!({"schedule": {"every": "1441m"}}), every),
         (json!({"schedule": {"beforeExpiry": "1d"}}), before),
@@ -390,6 +391,12 @@ async fn a_rotation_fits_into_the_lifetime() {
         json!({"schedule": {"beforeExpiry": "86399s"}, "overlap": "12h"}),
     ] {
         accepts(&world, "ApiToken", of(good)).await;
+    }
+    // One that an older release let in can be ended.
+    for ended in [json!({"revoked": true}), json!({"active": false})] {
+        let mut spec = of(json!({"overlap": "20h"}));
+        spec.as_object_mut().unwrap().extend(ended.as_object().unwrap().clone());
+        accepts(&world, "ApiToken", spec).await;
     }
     // Without a lifetime of its own a token has its Instance's, which no rule of a token can see.
     let rotation = json!({"overlap": "99999d", "schedule": {"every": "99999d"}});
