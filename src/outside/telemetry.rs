@@ -5,9 +5,9 @@ use std::{io::IsTerminal, str::FromStr};
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The module of the client library that logs whole replies of the API server, Secrets among them, when they cannot be
-/// read. It is silent at every level; what it would say of failures, we say ourselves without quoting.
-const QUOTES_REPLIES: &str = "kube_client::client";
+/// The modules of the client library that log whole replies of the API server, Secrets among them, when they cannot be read, and
+/// each of its failures. They are silent at every level; what they would say of failures, we say ourselves without quoting, once.
+const SILENT: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -25,7 +25,7 @@ pub enum Format {
 /// `level` is no filter.
 pub fn log(level: &str, format: Format) -> Result<(), String> {
     let filter = EnvFilter::from_str(level).map_err(|error| format!("--log-level {level}: {error}"))?;
-    let silent = filter::filter_fn(|metadata| metadata.target() != QUOTES_REPLIES);
+    let silent = filter::filter_fn(|metadata| !SILENT.iter().any(|module| metadata.target().starts_with(module)));
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {

@@ -1,8 +1,17 @@
 //! One endless stream of events a kind, through every failure of the API server.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{Stream, StreamExt, future};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, ServiceAccount},
@@ -101,11 +110,24 @@ pub enum Heard<K> {
 
 /// Failures are said and tried again, soon at first and less often later; the stream never ends.
 fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Heard<K>> + Send {
-    kube::runtime::watcher(api, config.timeout(WATCH)).backoff(Patience::default()).filter_map(|event| {
+    let (patience, well) = Patience::new();
+    let mut trouble = Trouble::<K>::default();
+    let events = kube::runtime::watcher(api, config.timeout(WATCH)).inspect_ok(move |event| {
+        // That a list begins says nothing yet: it may be refused.
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            well.store(true, Ordering::Relaxed);
+        }
+    });
+    events.backoff(patience).filter_map(move |event| {
         future::ready(match event {
-            Ok(event) => Some(read(event)),
+            Ok(event) => {
+                if !matches!(event, Event::Init | Event::InitApply(_)) {
+                    trouble.is_over();
+                }
+                Some(read(event))
+            }
             Err(error) => {
-                say::<K>(&error);
+                trouble.say(&error);
                 None
             }
         })
@@ -131,44 +153,86 @@ fn read<K: Object>(event: Event<Readable<K>>) -> Heard<K> {
     }
 }
 
-/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`]: an API server that comes back is noticed
-/// soon, and one that is gone is not flooded.
-#[derive(Default)]
+/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that comes back is noticed
+/// soon, and one that is gone, or refuses, is not flooded. It begins anew once a list was read, and not before.
 struct Patience {
-    tries: u32,
+    waits: ExponentialBackoff,
+    well: Arc<AtomicBool>,
 }
 
 impl Patience {
     const FIRST: Duration = Duration::from_millis(250);
     const LAST: Duration = Duration::from_secs(8);
+
+    /// And what is set when a list was read.
+    fn new() -> (Self, Arc<AtomicBool>) {
+        let well = Arc::new(AtomicBool::new(false));
+        (Self { waits: Self::waits(), well: well.clone() }, well)
+    }
+
+    fn waits() -> ExponentialBackoff {
+        let waits = ExponentialBuilder::default().with_min_delay(Self::FIRST).with_max_delay(Self::LAST);
+        waits.with_factor(2.0).without_max_times().with_jitter().build()
+    }
 }
 
 impl Iterator for Patience {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let wait = Self::FIRST.saturating_mul(1 << self.tries.min(16));
-        self.tries += 1;
-        Some(wait.min(Self::LAST))
+        self.waits.next()
     }
 }
 
 impl Backoff for Patience {
     fn reset(&mut self) {
-        self.tries = 0;
+        if self.well.swap(false, Ordering::Relaxed) {
+            self.waits = Self::waits();
+        }
     }
 }
 
-fn say<K: Object>(error: &watcher::Error) {
-    let kind = K::kind(&());
-    match api_code(error) {
-        Some(404) => {
-            tracing::warn!(%kind, "the cluster does not serve {kind} of {}; apply crds/ or install the chart; waiting", K::api_version(&()))
+/// What is wrong with the watch of a kind, said when it changes.
+struct Trouble<K> {
+    said: Option<String>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Default for Trouble<K> {
+    fn default() -> Self {
+        Self { said: None, kind: PhantomData }
+    }
+}
+
+impl<K: Object> Trouble<K> {
+    fn say(&mut self, error: &watcher::Error) {
+        if let Some(news) = self.news(error) {
+            tracing::warn!(kind = %K::kind(&()), "{news}");
         }
-        Some(403) => tracing::warn!(%kind, "not allowed to watch {kind}; grant the roles of the chart; waiting"),
-        // An expired resource version is the normal end of a watch.
-        Some(410) => tracing::debug!(%kind, "watch expired, listing again"),
-        _ => tracing::warn!(%kind, refusal = %reason(error), "watch failed, trying again"),
+    }
+
+    fn is_over(&mut self) {
+        if self.said.take().is_some() {
+            tracing::info!(kind = %K::kind(&()), "heard again");
+        }
+    }
+
+    /// What is to be said of a failure; nothing where that was said already.
+    fn news(&mut self, error: &watcher::Error) -> Option<String> {
+        let kind = K::kind(&());
+        let told = match api_code(error) {
+            Some(404) => {
+                let version = K::api_version(&());
+                format!("the cluster does not serve {kind} of {version}; apply crds/ or install the chart; waiting")
+            }
+            Some(403) => format!("not allowed to watch {kind}; grant the roles of the chart; waiting"),
+            // An expired resource version is the normal end of a watch.
+            Some(410) => return None,
+            _ => format!("watch failed, trying again: {}", reason(error)),
+        };
+        let news = self.said.as_ref() != Some(&told);
+        self.said = Some(told.clone());
+        news.then_some(told)
     }
 }
 
@@ -194,5 +258,47 @@ fn reason(error: &watcher::Error) -> String {
         Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => "a reply could not be read".into(),
         Some(other) => format::redact(&other.to_string()).into_owned(),
         None => format::redact(&error.to_string()).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::ApiToken;
+    use kube::core::Status;
+
+    fn refused(code: u16, message: &str) -> watcher::Error {
+        let status = Status { code, ..Status::failure(message, "") };
+        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn it_is_tried_less_and_less_often_until_a_list_was_read() {
+        let (mut patience, well) = Patience::new();
+        let mut waits = |count: usize| {
+            let waits: Vec<_> = (0..count).map(|_| patience.next().unwrap()).collect();
+            // As the library does at the beginning of a list.
+            patience.reset();
+            waits
+        };
+        let all: Vec<_> = (0..8).flat_map(|_| waits(1)).collect();
+        assert!(all[0] >= Patience::FIRST && all[0] < Patience::FIRST * 2, "{all:?}");
+        assert!(all[7] >= Patience::LAST && all[7] <= Patience::LAST * 2, "{all:?}");
+        well.store(true, Ordering::Relaxed);
+        waits(0);
+        assert!(waits(1)[0] < Patience::FIRST * 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_once_and_again_when_it_is_something_else() {
+        let mut trouble = Trouble::<ApiToken>::default();
+        let forbidden = "not allowed to watch ApiToken; grant the roles of the chart; waiting";
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+        assert_eq!(trouble.news(&refused(403, "no")), None);
+        assert!(trouble.news(&refused(404, "")).unwrap().starts_with("the cluster does not serve ApiToken"));
+        assert_eq!(trouble.news(&refused(410, "")), None);
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+        trouble.is_over();
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
     }
 }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use controlplane::Process;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
-use tokenry::crd::ApiToken;
+use tokenry::{crd::ApiToken, outside::Scope};
 
 use crate::harness::{
     World,
@@ -258,6 +259,21 @@ async fn definitions_that_are_missing_at_the_start_are_waited_for() {
     let accepted = async || (verifier.present(&world, &value).await == 200).then_some(());
     world.eventually("the verifier accepts it", accepted).await;
     world.ready(&operator).await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_is_asked_for_less_and_less_often() {
+    let world = World::new("without-rights").await;
+    let namespace = world.namespace.clone();
+    world.plane.kubectl(&["create", "serviceaccount", "none", "-n", &namespace]).unwrap();
+    let token = world.plane.kubectl(&["create", "token", "none", "-n", &namespace]).unwrap();
+    let client = world.plane.client_for(token.trim());
+    let heard = Scope::Cluster.watch::<ApiToken>(&client).for_each(async |_| ());
+    tokio::time::timeout(Duration::from_secs(8), heard).await.unwrap_err();
+    let user = format!("system:serviceaccount:{namespace}:none");
+    let tries = world.audited().into_iter().filter(|asked| asked.user == user && asked.resource == "apitokens").count();
+    // After 0, 0.25, 0.75, 1.75, 3.75 and 7.75 s, or later; and the library asks in two ways each time.
+    assert!((2..=12).contains(&tries), "{tries}");
 }
 
 #[tokio::test]

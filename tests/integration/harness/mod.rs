@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane::{ControlPlane, Identities};
+use controlplane::{AuditEvent, ControlPlane, Identities};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Secret},
@@ -285,6 +285,11 @@ impl World {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// What was asked of the API server since the world began, by anybody.
+    pub fn audited(&self) -> Vec<AuditEvent> {
+        self.plane.audit_from(self.since).0
     }
 
     /// Everything of ours in the namespace, for a failure's message.
