@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::MAX_LINE;
 use crate::{
-    outside::{Clock, SystemClock, connect},
+    outside::{Clock, SystemClock, connect, foreign::written},
     verifier::{
         Cause,
         check::Verdict,
@@ -43,9 +44,10 @@ impl Explain {
     pub fn main(self) -> Result<ExitCode, String> {
         let (verdict, trail) = super::block_on(self.ask())?;
         for step in trail {
-            println!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
+            let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
+            println!("{}", written(&line, MAX_LINE));
         }
-        println!("{}", conclusion(&verdict));
+        println!("{}", written(&conclusion(&verdict), MAX_LINE));
         Ok(if verdict.cause == Cause::Allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

@@ -12,10 +12,15 @@ use std::{net::SocketAddr, process::ExitCode};
 use tokio::net::TcpListener;
 
 use crate::outside::{
-    Scope, server,
+    Scope,
+    foreign::written,
+    server,
     telemetry::{self, Format},
 };
 use clap::{Args, Parser, Subcommand};
+
+/// The longest line that is printed, in bytes.
+const MAX_LINE: usize = 4096;
 
 /// Issues, delivers, rotates and revokes API access tokens, the Kubernetes way.
 #[derive(Parser)]
@@ -83,7 +88,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tokenry: {error}");
+            for line in format!("tokenry: {error}").lines() {
+                eprintln!("{}", written(line, MAX_LINE));
+            }
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod connect;
 pub mod entropy;
 pub mod events;
+pub mod foreign;
 pub mod joint;
 pub mod managed;
 pub mod metrics;

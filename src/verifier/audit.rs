@@ -1,17 +1,12 @@
 //! One line of log for every decision.
 
-use std::borrow::Cow;
-
 use http::Uri;
-use percent_encoding::percent_decode_str;
 
 use super::{asked::Asked, check::Verdict, index::Key};
-use crate::token::format;
+use crate::outside::foreign::written;
 
 /// The longest path that is written down, in bytes.
 const MAX_PATH: usize = 1024;
-/// How far behind the end a token may reach that begins before it.
-const AHEAD: usize = 1024;
 /// The longest method.
 const MAX_METHOD: usize = 32;
 /// The longest name of an object.
@@ -23,22 +18,10 @@ fn path(uri: &str) -> String {
     whole.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// `text` at most so long and without any token, written plainly or with escapes.
-fn told(text: &str, length: usize) -> String {
-    // What is far behind is cut off anyway, and need not be looked through.
-    let text = &text[..text.floor_char_boundary(length + AHEAD)];
-    let decoded = percent_decode_str(text).decode_utf8_lossy();
-    let text = match format::redact(&decoded) {
-        Cow::Owned(redacted) => redacted.escape_debug().to_string(),
-        Cow::Borrowed(_) => text.to_owned(),
-    };
-    text[..text.floor_char_boundary(length)].to_owned()
-}
-
 /// Writes the line.
 pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
     let identity = verdict.identity.as_ref();
-    let pair = |key: &Key| format!("{}/{}", told(&key.namespace, MAX_NAME), told(&key.name, MAX_NAME));
+    let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));
     tracing::info!(
         target: "tokenry::audit",
         account = identity.map_or("", |identity| &identity.subject),
@@ -46,8 +29,8 @@ pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
         token_id = identity.map_or("", |identity| &identity.id),
         role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default(),
         instance = pair(instance),
-        method = told(asked.method.as_deref().unwrap_or_default(), MAX_METHOD),
-        path = told(&path(asked.target.as_deref().unwrap_or_default()), MAX_PATH),
+        method = written(asked.method.as_deref().unwrap_or_default(), MAX_METHOD),
+        path = written(&path(asked.target.as_deref().unwrap_or_default()), MAX_PATH),
         status = verdict.cause.status().as_u16(),
         reason = verdict.cause.as_str(),
         "decided"
@@ -57,29 +40,30 @@ pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::format;
 
-    fn written(target: &str) -> String {
-        told(&path(target), MAX_PATH)
+    fn told(target: &str) -> String {
+        written(&path(target), MAX_PATH)
     }
 
     #[test]
     fn a_path_is_written_without_host_and_query() {
-        assert_eq!(written("/eem/topics?key=1"), "/eem/topics");
-        assert_eq!(written("https://a.example.com/x?y"), "/x");
+        assert_eq!(told("/eem/topics?key=1"), "/eem/topics");
+        assert_eq!(told("https://a.example.com/x?y"), "/x");
     }
 
     #[test]
     fn a_token_in_a_path_and_a_query_that_is_no_uri_stay_out() {
         let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
         for target in [token.expose().to_owned(), token.expose().replace('_', "%5F")] {
-            assert_eq!(written(&format!("/x/{target}")), "/x/[token]");
+            assert_eq!(told(&format!("/x/{target}")), "/x/[token]");
         }
-        assert!(!told(token.expose(), MAX_METHOD).contains('s'));
-        assert_eq!(written("/a b?secret"), "/a b");
+        assert!(!written(token.expose(), MAX_METHOD).contains('s'));
+        assert_eq!(told("/a b?secret"), "/a b");
     }
 
     #[test]
     fn a_long_path_is_cut() {
-        assert_eq!(written(&format!("/{}", "x".repeat(5000))).len(), MAX_PATH);
+        assert_eq!(told(&format!("/{}", "x".repeat(5000))).len(), MAX_PATH);
     }
 }

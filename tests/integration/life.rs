@@ -472,6 +472,10 @@ async fn a_namespace_can_be_deleted_with_everything_in_it() {
     let gone = async || namespaces.get_opt(&world.namespace).await.unwrap().is_none().then_some(());
     world.eventually("the namespace is gone", gone).await;
     assert_eq!(verifier.present(&world, &value).await, 401);
+    // Nothing is told there any more: no Event would be let in.
+    let told = world.audited().into_iter().filter(|asked| asked.resource == "events" && asked.verb == "create");
+    let refused: Vec<_> = told.filter(|asked| asked.namespace == world.namespace && asked.code == 403).collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[tokio::test]

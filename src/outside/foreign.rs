@@ -1,0 +1,84 @@
+//! Text that came from outside, such as a path that a caller asks for or a message that somebody wrote into an object, as it may be
+//! written to a log or a terminal.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::token::format::redact;
+
+/// How far behind the end a token may reach that begins before it.
+const AHEAD: usize = 1024;
+
+/// `text` at most `most` bytes long, without any token, written plainly or with escapes, and without characters that a terminal obeys:
+/// controls (C0, DEL and C1) and those that turn the direction of what follows are escaped.
+pub fn written(text: &str, most: usize) -> String {
+    // What is far behind is cut off anyway, and need not be looked through.
+    let text = &text[..text.floor_char_boundary(most + AHEAD)];
+    let mut told = escaped(&without_tokens(text));
+    told.truncate(told.floor_char_boundary(most));
+    told
+}
+
+/// A token can hide behind escapes, and behind a percent sign that is none: whoever takes that out has it.
+fn without_tokens(text: &str) -> Cow<'_, str> {
+    if text.contains('%') {
+        let decoded = percent_decode_str(text).decode_utf8_lossy();
+        for readable in [&*decoded, &text.replace('%', ""), &decoded.replace('%', "")] {
+            if let Cow::Owned(redacted) = redact(readable) {
+                return redacted.into();
+            }
+        }
+    }
+    redact(text)
+}
+
+fn escaped(text: &str) -> String {
+    const TURNS: [char; 12] = [
+        '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+        '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+    let mut told = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || TURNS.contains(&c) {
+            told.extend(c.escape_default());
+        } else {
+            told.push(c);
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::format::assemble;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_all_else_is_as_it_was() {
+        for (text, told) in [
+            ("José's \"x\" \\ 名", "José's \"x\" \\ 名"),
+            ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
+            ("a\u{9b}2Jb\u{7f}", "a\\u{9b}2Jb\\u{7f}"),
+            ("a\nb\rc\td", "a\\nb\\rc\\td"),
+            ("\u{202e}evil", "\\u{202e}evil"),
+        ] {
+            assert_eq!(written(text, 100), told);
+        }
+        assert_eq!(written("éé", 3), "é", "it is cut at a character");
+    }
+
+    #[test]
+    fn no_token_is_written_however_it_is_hidden_behind_percent_signs() {
+        let token = assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        let plain = token.expose();
+        let (head, tail) = plain.split_at(40);
+        let escaped: String = plain.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for hidden in
+            [plain.to_owned(), plain.replace('_', "%5F"), format!("{head}%{tail}"), format!("{head}%25{tail}"), escaped]
+        {
+            let told = written(&format!("/x/{hidden}?y"), 2048);
+            assert_eq!(told, "/x/[token]?y");
+        }
+    }
+}
