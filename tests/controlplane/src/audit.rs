@@ -45,6 +45,8 @@ pub struct AuditEvent {
     /// Whether there was a right to ask this. One may still be refused: an apply that would create also needs the right to
     /// create, and nothing is created in a namespace that is being deleted.
     pub authorized: bool,
+    /// What the answer says of a refusal; empty for what was let in.
+    pub message: String,
     /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
     pub time: String,
     /// Whether it was asked for without any effect.
@@ -58,6 +60,12 @@ impl AuditEvent {
     pub fn is_try_to_forge(&self) -> bool {
         let asked = (&*self.verb, &*self.resource, &*self.subresource);
         self.authorized && self.dry_run && asked == ("patch", "apitokens", "status") && self.user.ends_with("-verifier")
+    }
+
+    /// Whether it is the use of a generation that went off the record in the meantime: admission refuses that, and the verifier tries
+    /// again with what is on record then.
+    pub fn is_late_use(&self) -> bool {
+        self.authorized && self.user.ends_with("-verifier") && self.message.contains("denied request: status.use: ")
     }
 }
 
@@ -133,6 +141,7 @@ struct ObjectReference {
 #[serde(default)]
 struct Status {
     code: u16,
+    message: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -155,6 +164,7 @@ impl From<Line> for AuditEvent {
             namespace: object.namespace,
             name: object.name,
             code: line.response_status.code,
+            message: line.response_status.message,
             authorized: line.annotations.decision == "allow",
             time: line.request_received_timestamp,
             dry_run: line.request_uri.contains("dryRun=All"),
@@ -182,5 +192,20 @@ mod tests {
         let watch = |line: &str| line.replace(r#""get""#, r#""watch""#);
         assert_eq!(parse(&watch(&started)).len(), 1);
         assert_eq!(parse(&watch(&format!("{started}\n{complete}"))).len(), 1);
+    }
+
+    #[test]
+    fn a_use_that_came_too_late_is_told_from_a_right_that_is_missing() {
+        let line = |message: &str| {
+            format!(
+                r#"{{"stage":"ResponseComplete","verb":"patch","user":{{"username":"system:serviceaccount:x:tokenry-verifier"}},
+                "responseStatus":{{"code":403,"message":"{message}"}},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z",
+                "annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
+            )
+            .replace('\n', "")
+        };
+        let is_late = |message: &str| parse(&line(message))[0].is_late_use();
+        assert!(is_late("denied request: status.use: is about generations on record"));
+        assert!(!is_late("cannot patch resource"));
     }
 }

@@ -57,7 +57,10 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
         deletes && other.time <= event.time
     };
     let here = event.namespace.is_empty() || event.namespace == world.namespace;
-    here && !event.is_try_to_forge() && event.impersonated.is_empty() && !(event.authorized && events.iter().any(going))
+    here && !event.is_try_to_forge()
+        && !event.is_late_use()
+        && event.impersonated.is_empty()
+        && !(event.authorized && events.iter().any(going))
 }
 
 /// The right that was missing. An apply that was let in is refused when it would create.
