@@ -16,7 +16,7 @@ pub fn policy() -> Policy {
     let bounds = bounds();
     let variables = bounds.iter().flat_map(|bound| {
         let Bound { field, size, .. } = bound;
-        named([(&*format!("new_{field}"), size("object")), (&*format!("old_{field}"), size("oldObject"))])
+        named([(&*format!("new_{field}"), size("object", field)), (&*format!("old_{field}"), size("oldObject", field))])
     });
     Policy {
         name: "metadata",
@@ -30,24 +30,22 @@ pub fn policy() -> Policy {
 /// How much there may be in a field of the metadata. What holds more from before can still be changed, revoked and deleted.
 struct Bound {
     field: &'static str,
-    /// How much there is in `object` or `oldObject`.
-    size: Box<dyn Fn(&str) -> String>,
+    /// How much there is in `object` or `oldObject`, in this field.
+    size: fn(object: &str, field: &str) -> String,
     most: usize,
     unit: &'static str,
 }
 
 /// Every field that can be filled. A finalizer has at most 317 characters. Managed fields can be sent by users, and hold anything.
 fn bounds() -> [Bound; 5] {
-    let bound = |field, most, unit, size: fn(&str, &str) -> String| {
-        let size = Box::new(move |object: &str| size(object, field));
-        Bound { field, size, most, unit }
-    };
+    const THEM: &str = "of them";
+    const CHARACTERS: &str = "characters in all";
     [
-        bound("annotations", name::MOST_MARKS, "of them", marks),
-        bound("labels", name::MOST_MARKS, "of them", marks),
-        bound("finalizers", FINALIZERS, "of them", count),
-        bound("ownerReferences", REFERENCES, "characters in all", written),
-        bound("managedFields", MANAGED, "characters in all", written),
+        Bound { field: "annotations", size: marks, most: name::MOST_MARKS, unit: THEM },
+        Bound { field: "labels", size: marks, most: name::MOST_MARKS, unit: THEM },
+        Bound { field: "finalizers", size: count, most: FINALIZERS, unit: THEM },
+        Bound { field: "ownerReferences", size: written, most: REFERENCES, unit: CHARACTERS },
+        Bound { field: "managedFields", size: written, most: MANAGED, unit: CHARACTERS },
     ]
 }
 

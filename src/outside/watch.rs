@@ -113,15 +113,14 @@ fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stre
     let (patience, well) = Patience::new();
     let mut trouble = Trouble::<K>::default();
     let events = kube::runtime::watcher(api, config.timeout(WATCH)).inspect_ok(move |event| {
-        // That a list begins says nothing yet: it may be refused.
-        if !matches!(event, Event::Init | Event::InitApply(_)) {
+        if is_read(event) {
             well.store(true, Ordering::Relaxed);
         }
     });
     events.backoff(patience).filter_map(move |event| {
         future::ready(match event {
             Ok(event) => {
-                if !matches!(event, Event::Init | Event::InitApply(_)) {
+                if is_read(&event) {
                     trouble.is_over();
                 }
                 Some(read(event))
@@ -132,6 +131,11 @@ fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stre
             }
         })
     })
+}
+
+/// Whether a list was read by this event, or a watch heard of something. That a list begins says nothing yet: it may be refused.
+const fn is_read<K>(event: &Event<K>) -> bool {
+    !matches!(event, Event::Init | Event::InitApply(_))
 }
 
 /// The event, as far as its object can be read.
