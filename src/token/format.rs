@@ -4,7 +4,7 @@
 //! (IEEE 802.3) of all that precedes it. Everything after the prefix is base62. So a scanner tells a real token from a
 //! look-alike offline, and a malformed one is refused before anything is hashed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter, ops::Range};
 
 use base64::{
     Engine,
@@ -81,20 +81,62 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
 /// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where none
 /// belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses, or part of it.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let mut redacted = Cow::Borrowed(text);
-    for word in text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).filter(|word| carries_token(word)) {
-        redacted = redacted.replace(word, REDACTED).into();
+    let cuts = tokens(text.as_bytes());
+    if cuts.is_empty() {
+        return text.into();
     }
-    let runs = text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c));
-    for run in runs.filter(|run| run.len() >= TAIL && encodes_token(run.as_bytes(), NESTED)) {
-        redacted = redacted.replace(run, REDACTED).into();
+    let (mut redacted, mut kept) = (String::with_capacity(text.len()), 0);
+    for cut in cuts {
+        redacted.extend([&text[kept..cut.start], REDACTED]);
+        kept = cut.end;
     }
-    redacted
+    redacted.push_str(&text[kept..]);
+    redacted.into()
+}
+
+/// Where tokens are in a text, in order: words that carry one, and what stands between them and encodes one.
+fn tokens(text: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for run in spans(text, 0..text.len(), is_digit) {
+        let mut rest = run.start;
+        let words = spans(text, run.clone(), is_word).filter(|word| carries_token(&text[word.clone()]));
+        for word in words.chain(iter::once(run.end..run.end)) {
+            let between = rest..word.start;
+            rest = word.end;
+            found.extend(Some(between).filter(|between| encodes_token(&text[between.clone()], NESTED)));
+            found.extend(Some(word).filter(|word| !word.is_empty()));
+        }
+    }
+    found
+}
+
+/// The longest stretches of `text`, within `within`, of characters that are `part` of one. All of these are ASCII.
+fn spans(text: &[u8], within: Range<usize>, part: fn(u8) -> bool) -> impl Iterator<Item = Range<usize>> {
+    let mut at = within.start;
+    iter::from_fn(move || {
+        let start = at + text[at..within.end].iter().position(|&c| part(c))?;
+        let length = text[start..within.end].iter().position(|&c| !part(c));
+        at = length.map_or(within.end, |length| start + length);
+        Some(start..at)
+    })
+}
+
+/// Whether a character can be part of a token.
+const fn is_word(c: u8) -> bool {
+    c == b'_' || c.is_ascii_alphanumeric()
+}
+
+/// Whether it can be part of one in base64, of either alphabet.
+const fn is_digit(c: u8) -> bool {
+    is_word(c) || matches!(c, b'+' | b'/' | b'-')
 }
 
 /// Whether a run of digits of base64, of either alphabet, stands for something with a token in it; what stands there may be
 /// base64 again, so many times. The run may be cut off, and may be glued to what stands before it.
 fn encodes_token(run: &[u8], nested: u32) -> bool {
+    if run.len() < TAIL {
+        return false;
+    }
     let digits: Zeroizing<Vec<u8>> = Zeroizing::new(
         run.iter()
             .map(|digit| match digit {
@@ -109,21 +151,26 @@ fn encodes_token(run: &[u8], nested: u32) -> bool {
         // One digit alone stands for nothing.
         let whole = if digits.len() % 4 == 1 { digits.len() - 1 } else { digits.len() };
         let Ok(bytes) = LENIENT.decode(&digits[..whole]).map(Zeroizing::new) else { return false };
-        let is_word = |c: &u8| *c == b'_' || c.is_ascii_alphanumeric();
-        let mut words = bytes.split(|c| !is_word(c)).filter_map(|word| str::from_utf8(word).ok());
-        let is_digit = |c: &u8| is_word(c) || b"+/-".contains(c);
-        let mut runs = bytes.split(|c| !is_digit(c)).filter(|run| run.len() >= TAIL);
-        words.any(carries_token) || (nested > 0 && runs.any(|run| encodes_token(run, nested - 1)))
+        let all = 0..bytes.len();
+        spans(&bytes, all.clone(), is_word).any(|word| carries_token(&bytes[word]))
+            || (nested > 0 && spans(&bytes, all, is_digit).any(|run| encodes_token(&bytes[run], nested - 1)))
     })
 }
 
 /// Whether a run of letters, digits and underscores ends in, starts with or contains a token.
-fn carries_token(word: &str) -> bool {
-    let underscores = word.match_indices('_').map(|(at, _)| at);
-    underscores.filter(|at| at + TAIL <= word.len()).any(|at| {
+fn carries_token(word: &[u8]) -> bool {
+    let underscores = word.iter().enumerate().filter(|(_, c)| **c == b'_').map(|(at, _)| at);
+    underscores.filter(|&at| word.get(at..at + TAIL).is_some_and(is_tail)).any(|at| {
         // The prefix may be glued to what stands before it, so each of its possible lengths is tried.
-        (1..=PREFIX.min(at)).any(|length| id(&word[at - length..at + TAIL]).is_ok())
+        (1..=PREFIX.min(at))
+            .any(|length| str::from_utf8(&word[at - length..at + TAIL]).is_ok_and(|text| id(text).is_ok()))
     })
+}
+
+/// Whether it looks like all of a token that follows its prefix. To look costs less than to compute a checksum, and few look so.
+fn is_tail(tail: &[u8]) -> bool {
+    let (id, rest) = tail[1..].split_at(ID);
+    rest[0] == b'_' && !id.contains(&b'_') && !rest[1..].contains(&b'_')
 }
 
 fn parts(text: &str) -> Option<[&str; 3]> {
@@ -195,6 +242,14 @@ mod tests {
         assert_eq!(redact(&format!("/{token}/{token}")), "/[token]/[token]");
         assert!(!redact(&format!("/ids_{token}_v1")).contains(&token));
         assert_eq!(redact("/eem/topics_all/x"), "/eem/topics_all/x");
+    }
+
+    #[test]
+    fn a_token_beside_one_in_base64_hides_nothing() {
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let (token, encoded) = (sample(), URL_SAFE_NO_PAD.encode(sample()));
+        assert_eq!(redact(&format!("/{token}/{encoded}")), "/[token][token]");
+        assert_eq!(redact(&format!("é{encoded}/{token}/é")), "é[token][token]/é");
     }
 
     #[test]
