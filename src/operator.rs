@@ -4,17 +4,16 @@
 use std::{future::pending, io, sync::Arc};
 
 use kube::Client;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{Caches, Rooms, account, instance, policy, run::run as control, stamping::Stamping, token},
-    crd::secret,
+    crd::{ApiToken, secret},
     outside::{
-        Cache, Clock, Joint, Reader, Scope, Tasks, Writer,
+        Cache, Clock, Hearing, Joint, Reader, Scope, Taken, Tasks, Writer,
         events::{Events, Scribe},
         metrics::Metrics,
-        server,
+        probes, server,
     },
 };
 
@@ -23,8 +22,10 @@ use crate::{
 pub struct Options {
     /// Which namespaces it works on.
     pub scope: Scope,
+    /// Serves `/healthz` and `/readyz`. Left out: they are not served here.
+    pub serving: Option<Taken>,
     /// Serves `/healthz`, `/readyz` and `/metrics`. Left out: they are not served.
-    pub listener: Option<TcpListener>,
+    pub probes: Option<Taken>,
     /// Name of this process in events: its Pod.
     pub instance: Option<String>,
     /// Cancelled, the operator finishes the passes under way and returns.
@@ -40,10 +41,15 @@ pub struct Options {
 /// is half alive looks healthy and does nothing.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone());
+    let hearing = Hearing::default();
+    let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone(), &hearing);
     let stamping = Arc::new(Stamping::default());
     let (caches, rooms, stop) = (rooms.caches.clone(), Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
+    tasks.endless(
+        "the question where the server is",
+        hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()),
+    );
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
     feed(&caches, &mut tasks);
@@ -61,9 +67,14 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         scribe.run(told).await;
         Ok(())
     });
-    if let Some(listener) = options.listener {
-        let probes = server::probes(metrics, move || caches.missing().and_then(|()| stamping.missing()));
-        tasks.finishing("the server", server::serve(listener, probes, stop));
+    let ready = move || caches.missing().and_then(|()| stamping.missing());
+    if let Some(serving) = options.serving {
+        let router = probes::health(ready.clone());
+        tasks.finishing("the server", server::serve(serving.listen("listening")?, router, stop.clone()));
+    }
+    if let Some(at) = options.probes {
+        let router = probes::probes(ready, metrics, hearing);
+        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, stop));
     }
     // From here on only the controllers can publish events: when they have finished, the scribe does.
     drop(rooms);
@@ -80,18 +91,24 @@ fn ask_for_stamps(stamping: &Arc<Stamping>, rooms: &Rooms, namespace: String, ta
 }
 
 /// Everything that a pass may touch, over `client`, and what writes the events.
-fn rooms(client: &Client, clock: Arc<dyn Clock>, options: &Options, metrics: Arc<Metrics>) -> (Rooms, Scribe) {
+fn rooms(
+    client: &Client,
+    clock: Arc<dyn Clock>,
+    options: &Options,
+    metrics: Arc<Metrics>,
+    hearing: &Hearing,
+) -> (Rooms, Scribe) {
     let scope = &options.scope;
     let caches = Caches {
-        instances: Cache::new(scope.watch(client)),
-        accounts: Cache::new(scope.watch(client)),
-        policies: Cache::new(scope.watch(client)),
-        users: Cache::new(scope.watch(client)),
-        tokens: Cache::new(scope.watch(client)),
-        secrets: Cache::new(scope.watch_type(client, secret::TYPE)),
-        services: Cache::new(scope.watch(client)),
-        ingresses: Cache::new(scope.watch(client)),
-        namespaces: Cache::new(scope.watch_namespaces(client)),
+        instances: Cache::new(scope.watch(client, hearing)),
+        accounts: Cache::new(scope.watch(client, hearing)),
+        policies: Cache::new(scope.watch(client, hearing)),
+        users: Cache::new(scope.watch(client, hearing)),
+        tokens: Cache::new(scope.watch(client, hearing)),
+        secrets: Cache::new(scope.watch_type(client, secret::TYPE, hearing)),
+        services: Cache::new(scope.watch(client, hearing)),
+        ingresses: Cache::new(scope.watch(client, hearing)),
+        namespaces: Cache::new(scope.watch_namespaces(client, hearing)),
     };
     let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
     let reader = Reader::new(client.clone());

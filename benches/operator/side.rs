@@ -56,7 +56,7 @@ impl Side {
         let namespace = "operator";
         prepare(plane, namespace).await?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args(["operator", "--listen", "127.0.0.1:0", "--namespace", namespace]);
+        command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", namespace]);
         command.env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?);
         let process = Process::start("operator", command, &plane.directory().join("operator.log"))?;
         let mut side = Self::new(plane, namespace, process.pid(), Writer::Operator(process));

@@ -20,13 +20,15 @@ pub struct Actor {
     process: Process,
     /// Where it listens.
     pub address: String,
+    /// Where it is probed.
+    pub probes: String,
 }
 
 impl Actor {
     /// Starts it with the rights that the chart grants, and waits until it is ready.
     pub async fn start(name: &str, cluster: &Cluster, program: &Path) -> Told<Self> {
         let mut command = Command::new(program);
-        command.args([name, "--listen", "127.0.0.1:0", "--log-format", "text"]);
+        command.args([name, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", "--log-format", "text"]);
         command.env("KUBECONFIG", cluster.kubeconfig(name)?).env("NO_COLOR", "1");
         if !cluster.is_own() {
             command.args(["--namespace", NAMESPACE]);
@@ -34,19 +36,19 @@ impl Actor {
         let log = cluster.directory().join(format!("{name}.log"));
         let process =
             Process::start(name, command, &log).map_err(|error| format!("cannot start the {name}: {error}"))?;
-        let mut actor = Self { process, address: String::new() };
+        let mut actor = Self { process, address: String::new(), probes: String::new() };
         let waited = eventually(&format!("the {name} is ready"), async || actor.is_ready().await).await;
-        actor.address = waited.map_err(|wrong| format!("{wrong}\n{actor}"))?;
+        (actor.address, actor.probes) = waited.map_err(|wrong| format!("{wrong}\n{actor}"))?;
         Ok(actor)
     }
 
-    /// The address it says that it listens at, once it is ready to serve.
-    async fn is_ready(&self) -> Told<Option<String>> {
+    /// Where it says that it listens, and that it is probed, once it is ready to serve.
+    async fn is_ready(&self) -> Told<Option<(String, String)>> {
         let log = self.process.log();
-        let said = log.lines().find_map(|line| line.strip_prefix("listening on "));
-        let Some(address) = said else { return Ok(None) };
+        let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what)).map(str::to_owned);
+        let Some((address, probes)) = said("listening on ").zip(said("probes on ")) else { return Ok(None) };
         let answer = http()?.get(format!("{address}/readyz")).send().await;
-        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then(|| address.to_owned()))
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some((address, probes)))
     }
 }
 

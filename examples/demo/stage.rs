@@ -163,8 +163,8 @@ impl<'a> Stage<'a> {
             "    -H \"Authorization: Bearer $({kubectl} get secret exporter -o go-template='{{{{.data.token | base64decode}}}}')\""
         );
         println!(
-            "\nThe verifier listens at {address}, the operator at {}: both serve /metrics.",
-            self.operator.address
+            "\nThe verifier listens at {address}. Metrics: {}/metrics, and {}/metrics of the operator.",
+            self.verifier.probes, self.operator.probes
         );
     }
 }

@@ -7,14 +7,11 @@ mod explain;
 mod operator;
 mod verifier;
 
-use std::{net::SocketAddr, process::ExitCode};
-
-use tokio::net::TcpListener;
+use std::{process::ExitCode, str::FromStr};
 
 use crate::outside::{
-    Scope,
+    Address, Scope, Taken,
     foreign::written,
-    server,
     telemetry::{self, Format},
 };
 use clap::{Args, Parser, Subcommand};
@@ -35,7 +32,7 @@ enum Command {
     /// Run the operator: mints, delivers, rotates and takes away tokens
     Operator(Common),
     /// Run the verifier: judges the tokens that callers present
-    Verifier(Common),
+    Verifier(verifier::Verifier),
     /// Print the CustomResourceDefinitions, or write one file for each into a directory
     Crds(crds::Crds),
     /// Print the admission policies, which say who may write what
@@ -47,9 +44,12 @@ enum Command {
 /// What the processes that run in a cluster share.
 #[derive(Args)]
 struct Common {
-    /// Address to serve at; port 0 takes a free one, which is printed
-    #[arg(long, env = "TOKENRY_LISTEN", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
+    /// Address to serve at, IP:PORT or :PORT; [::] is every address of IPv6 and IPv4; port 0 takes a free one, which is printed
+    #[arg(long, env = "TOKENRY_LISTEN", default_value = "[::]:8080")]
+    listen: Address,
+    /// Address to serve /healthz, /readyz and /metrics at, likewise; off: nowhere
+    #[arg(long, env = "TOKENRY_PROBES", default_value = "[::]:8081", value_name = "ADDRESS|off")]
+    probes: Probes,
     /// The one namespace to look at; left out: all of them
     #[arg(long, env = "TOKENRY_NAMESPACE")]
     namespace: Option<String>,
@@ -67,8 +67,11 @@ impl Common {
         named.map_or(Scope::Cluster, Scope::Namespace)
     }
 
-    async fn listen(&self) -> Result<TcpListener, String> {
-        server::listen(self.listen).await.map_err(|error| error.to_string())
+    /// Takes the addresses to serve and to be probed at.
+    fn take(&self) -> Result<(Taken, Option<Taken>), String> {
+        let take = |address: Address, flag| address.take(flag).map_err(|error| error.to_string());
+        let Probes(probes) = self.probes;
+        Ok((take(self.listen, "--listen")?, probes.map(|address| take(address, "--probes")).transpose()?))
     }
 
     fn log(&self) -> Result<(), String> {
@@ -76,11 +79,26 @@ impl Common {
     }
 }
 
+/// Where a process is probed, if anywhere.
+#[derive(Clone, Copy)]
+struct Probes(Option<Address>);
+
+impl FromStr for Probes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|error: String| format!("{error}, or off"))
+    }
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Operator(common) => operator::main(&common).map(|()| ExitCode::SUCCESS),
-        Command::Verifier(common) => verifier::main(&common).map(|()| ExitCode::SUCCESS),
+        Command::Verifier(verifier) => verifier.main().map(|()| ExitCode::SUCCESS),
         Command::Crds(crds) => crds.main().map(|()| ExitCode::SUCCESS),
         Command::Admission(admission) => admission.main().map(|()| ExitCode::SUCCESS),
         Command::Explain(explain) => explain.main(),

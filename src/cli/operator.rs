@@ -11,9 +11,11 @@ use crate::{
 pub fn main(common: &Common) -> Result<(), String> {
     common.log()?;
     super::block_on(async {
+        let (serving, probes) = common.take()?;
         let options = Options {
             scope: common.scope(),
-            listener: Some(common.listen().await?),
+            serving: Some(serving),
+            probes,
             instance: std::env::var("HOSTNAME").ok(),
             stop: connect::stop_on_signal()?,
         };

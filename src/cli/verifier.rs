@@ -2,18 +2,45 @@
 
 use std::sync::Arc;
 
+use clap::Args;
+
 use super::Common;
 use crate::{
-    outside::{SystemClock, connect},
-    verifier::{self, Options},
+    outside::{SystemClock, connect, hearing::StaleAfter},
+    verifier::{self, Options, StaleAnswers},
 };
 
-pub fn main(common: &Common) -> Result<(), String> {
-    common.log()?;
-    super::block_on(async {
-        let options =
-            Options { scope: common.scope(), listener: common.listen().await?, stop: connect::stop_on_signal()? };
-        let ended = verifier::run(connect::client().await?, Arc::new(SystemClock), options).await;
-        ended.map_err(|error| error.to_string())
-    })
+#[derive(Args)]
+pub struct Verifier {
+    #[command(flatten)]
+    common: Common,
+    /// Not ready once nothing was heard for so long though the API server answers: a duration of 10s at least
+    #[arg(long, env = "TOKENRY_STALE_AFTER", default_value = "5m")]
+    stale_after: StaleAfter,
+    /// What to do once nothing was heard for so long because no API server answers
+    #[arg(long, env = "TOKENRY_STALE_ANSWERS", default_value = "serve")]
+    stale_answers: StaleAnswers,
+    /// Where the probes of the other verifiers are, HOST:PORT; a name may stand for several addresses; may be given several times
+    #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
+    peers: Vec<String>,
+}
+
+impl Verifier {
+    pub fn main(self) -> Result<(), String> {
+        self.common.log()?;
+        super::block_on(async {
+            let (serving, probes) = self.common.take()?;
+            let options = Options {
+                scope: self.common.scope(),
+                serving,
+                probes,
+                stale_after: self.stale_after,
+                stale_answers: self.stale_answers,
+                peers: self.peers,
+                stop: connect::stop_on_signal()?,
+            };
+            let ended = verifier::run(connect::client().await?, Arc::new(SystemClock), options).await;
+            ended.map_err(|error| error.to_string())
+        })
+    }
 }

@@ -1,10 +1,10 @@
 //! Metrics in the OpenMetrics text format. Every label has a bounded set of values.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -38,9 +38,15 @@ struct Verdict {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Heard {
+    kind: String,
+}
+
 /// What a process counts.
 pub struct Metrics {
     registry: Registry,
+    heard: Family<Heard, Gauge<f64, AtomicU64>>,
     passes: Family<Pass, Counter>,
     decisions: Family<Decision, Counter>,
     writes: Family<Write, Counter>,
@@ -52,6 +58,12 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         let (passes, decisions, writes, verdicts) =
             <(Family<_, _>, Family<_, _>, Family<_, _>, Family<_, _>)>::default();
+        let heard = Family::<Heard, Gauge<f64, AtomicU64>>::default();
+        registry.register(
+            "tokenry_heard_age_seconds",
+            "How long ago something was heard of a kind: an event, a list, or that there is nothing new; a minute is usual",
+            heard.clone(),
+        );
         registry.register("controller_runtime_reconcile", "Passes over objects, by how they ended", passes.clone());
         registry.register(
             "tokenry_decisions",
@@ -64,7 +76,7 @@ impl Default for Metrics {
             "Answers of the verifier, by status code and cause",
             verdicts.clone(),
         );
-        Self { registry, passes, decisions, writes, verdicts }
+        Self { registry, heard, passes, decisions, writes, verdicts }
     }
 }
 
@@ -96,6 +108,11 @@ impl Metrics {
     /// Counts an answer of the verifier.
     pub fn verdict(&self, status: u16, reason: &'static str) {
         self.verdicts.get_or_create(&Verdict { status, reason }).inc();
+    }
+
+    /// Sets how long ago something was heard of a kind.
+    pub fn heard(&self, kind: String, age: Duration) {
+        self.heard.get_or_create(&Heard { kind }).set(age.as_secs_f64());
     }
 
     /// Everything counted so far.

@@ -1,32 +1,40 @@
 //! The only rooms that touch the world: the clock, randomness, the API server, the network, the terminal.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where they belong")]
 
+pub mod address;
 pub mod cache;
 pub mod clock;
 pub mod connect;
 pub mod entropy;
 pub mod events;
 pub mod foreign;
+pub mod hearing;
 pub mod joint;
 pub mod managed;
 pub mod metrics;
+mod patience;
+pub mod probes;
 pub mod readable;
 pub mod reader;
 pub mod refusal;
 mod replaced;
+pub mod scope;
 pub mod server;
 pub mod tasks;
 pub mod telemetry;
+mod trouble;
 pub mod watch;
 pub mod workload;
 pub mod writer;
 
+pub use address::{Address, Taken};
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
+pub use hearing::Hearing;
 pub use joint::Joint;
 pub use reader::Reader;
 pub use refusal::Refusal;
+pub use scope::Scope;
 pub use tasks::Tasks;
-pub use watch::Scope;
 pub use workload::Workload;
 pub use writer::{Receipt, Standing, Writer};

@@ -1,41 +1,327 @@
-//! HTTP: probes, metrics, and the way to serve a router until it is told to stop.
+//! HTTP under limits: whoever reaches a port takes neither the memory nor the descriptors of the process, nor keeps it from ending.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
-use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use tokio::net::TcpListener;
+use axum::{Router, extract::Request, response::Response};
+use hyper::{body::Incoming, service::Service};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use rustix::process::{Resource, getrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::{self, Metrics};
+/// The first request of a connection has to begin within this time.
+const FIRST: Duration = Duration::from_secs(10);
+/// And each later one: longer than proxies keep a connection that they do not use.
+const NEXT: Duration = Duration::from_secs(150);
+/// The largest head of a request, in bytes, and the most headers in it.
+const HEAD: usize = 96 * 1024;
+const HEADERS: usize = 256;
+/// Requests under way on one connection of HTTP/2.
+const STREAMS: u32 = 64;
+/// How often a connection of HTTP/2 is asked whether it lives.
+const PING: Duration = Duration::from_secs(30);
+/// The most connections. One more takes the place of one that is idle.
+const CONNECTIONS: u64 = 1024;
+/// Requests under way are waited for so long once the process is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long nobody is accepted once the operating system could accept nobody.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// `/healthz`, `/readyz` and `/metrics`. `ready` says what is still missing, if anything is.
-pub fn probes(metrics: Arc<Metrics>, ready: impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static) -> Router {
-    let readyz = move || {
-        let answer = match ready() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-            Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
-        };
-        std::future::ready(answer)
-    };
-    let metrics = move || std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response());
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz)).route("/metrics", get(metrics))
-}
-
-/// Listens at `address`, and says where on standard output: port 0 takes a free one.
+/// Serves `router` until `stop`, then answers what was asked, and waits for nothing else.
 ///
 /// # Errors
-/// The address cannot be listened on.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let cannot = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(cannot)?;
-    println!("listening on http://{}", listener.local_addr()?);
-    Ok(listener)
-}
-
-/// Serves `router` until `stop`, then answers what was asked.
-///
-/// # Errors
-/// The listener failed.
+/// None yet: it goes on through all that happens to it.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let (mut guests, builder) = (Guests::new(most()), Arc::new(builder()));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Some(guest) = guests.enter() else { continue };
+                connections.spawn(connection(stream, builder.clone(), router.clone(), guest, stop.clone()));
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections, trying again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    Ok(())
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(NEXT).max_headers(HEADERS).max_buf_size(HEAD);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD as u32);
+    http2.keep_alive_interval(PING).keep_alive_timeout(FIRST);
+    builder
+}
+
+/// Serves one connection, until it ends, has to make room, or asks nothing at all.
+async fn connection(
+    stream: TcpStream,
+    builder: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    guest: Arc<Guest>,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let counted = Counted { router: TowerToHyperService::new(router), guest: guest.clone() };
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), counted));
+    let mut told = false;
+    let mut first = pin!(sleep(FIRST));
+    loop {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = guest.leave.cancelled() => return,
+            () = first.as_mut(), if !guest.has_asked() => return,
+            () = stop.cancelled(), if !told => {
+                told = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// A caller that was gone before it was accepted is no failure of ours.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// The most connections: half of the descriptors that the process may have, so that it keeps some for itself.
+fn most() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(CONNECTIONS.min(descriptors / 2)).unwrap_or(usize::MAX)
+}
+
+/// Those who are connected.
+struct Guests {
+    most: usize,
+    present: Vec<Arc<Guest>>,
+}
+
+impl Guests {
+    const fn new(most: usize) -> Self {
+        Self { most, present: Vec::new() }
+    }
+
+    /// Lets one more in. Where there is no room, somebody who asks nothing has to leave: first of all one who never has, and else
+    /// who has asked nothing for longest. Nothing where all are being answered.
+    fn enter(&mut self) -> Option<Arc<Guest>> {
+        if self.present.len() >= self.most {
+            self.present.retain(|guest| Arc::strong_count(guest) > 1);
+        }
+        if self.present.len() >= self.most {
+            let idle = self.present.iter().enumerate().filter_map(|(at, guest)| Some((guest.idle()?, at)));
+            let (_, at) = idle.min()?;
+            self.present.swap_remove(at).leave.cancel();
+        }
+        let guest = Arc::new(Guest::default());
+        self.present.push(guest.clone());
+        Some(guest)
+    }
+}
+
+/// Who is connected.
+struct Guest {
+    visit: Mutex<Visit>,
+    /// Cancelled, the connection is closed.
+    leave: CancellationToken,
+}
+
+/// What a guest does.
+struct Visit {
+    /// Whether it has ever asked anything.
+    asked: bool,
+    /// Requests under way.
+    busy: usize,
+    /// When the last one ended, or when it came.
+    since: Instant,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        let visit = Visit { asked: false, busy: 0, since: Instant::now() };
+        Self { visit: Mutex::new(visit), leave: CancellationToken::new() }
+    }
+}
+
+impl Guest {
+    fn has_asked(&self) -> bool {
+        self.visit().asked
+    }
+
+    /// Whether it has ever asked anything, and since when nothing of it is under way; nothing while something is.
+    fn idle(&self) -> Option<(bool, Instant)> {
+        let visit = self.visit();
+        (visit.busy == 0).then_some((visit.asked, visit.since))
+    }
+
+    fn visit(&self) -> MutexGuard<'_, Visit> {
+        self.visit.lock().expect("nobody panics here")
+    }
+}
+
+/// A request under way.
+struct Busy(Arc<Guest>);
+
+impl Busy {
+    fn new(guest: &Arc<Guest>) -> Self {
+        let mut visit = guest.visit();
+        visit.asked = true;
+        visit.busy += 1;
+        Self(guest.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut visit = self.0.visit();
+        visit.busy -= 1;
+        visit.since = Instant::now();
+    }
+}
+
+/// Answers, and counts what is under way.
+struct Counted {
+    router: TowerToHyperService<Router>,
+    guest: Arc<Guest>,
+}
+
+impl Service<Request<Incoming>> for Counted {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (busy, answer) = (Busy::new(&self.guest), self.router.call(request));
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::advance,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_makes_room_and_first_who_never_has() {
+        let mut guests = Guests::new(3);
+        let [first, second, third] = [0; 3].map(|_| guests.enter().unwrap());
+        drop(Busy::new(&first));
+        let busy = Busy::new(&second);
+        advance(Duration::from_secs(1)).await;
+        let fourth = guests.enter().unwrap();
+        assert!(third.leave.is_cancelled(), "it has never asked anything");
+        let _busy_too = Busy::new(&fourth);
+        let fifth = guests.enter().unwrap();
+        assert!(first.leave.is_cancelled() && !second.leave.is_cancelled());
+        let _busy_as_well = Busy::new(&fifth);
+        assert!(guests.enter().is_none(), "all are being answered");
+        drop(busy);
+        assert!(guests.enter().is_some());
+        assert!(second.leave.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_left_needs_no_room() {
+        let mut guests = Guests::new(2);
+        let first = guests.enter().unwrap();
+        drop(guests.enter());
+        assert!(guests.enter().is_some() && !first.leave.is_cancelled());
+    }
+
+    /// A server that answers at `/`, and one that never does at `/never`.
+    async fn served() -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let never = get(std::future::pending::<()>);
+        let (router, stop) =
+            (Router::new().route("/", get(async || "ok")).route("/never", never), CancellationToken::new());
+        (address, stop.clone(), tokio::spawn(serve(listener, router, stop)))
+    }
+
+    async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn heads_of_64_kib_and_200_headers_are_read_and_larger_ones_refused() {
+        let (address, _stop, _) = served().await;
+        let ask = async |headers: String| {
+            answer(send(address, &format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await)
+                .await
+        };
+        let many = |count: usize| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+        let large = |bytes: usize| format!("X: {}\r\n", "y".repeat(bytes));
+        assert!(ask(many(200)).await.starts_with("HTTP/1.1 200"));
+        assert!(ask(large(64 * 1024)).await.starts_with("HTTP/1.1 200"));
+        assert!(ask(many(300)).await.starts_with("HTTP/1.1 431"));
+        assert!(ask(large(80 * 1024) + &large(80 * 1024)).await.starts_with("HTTP/1.1 431"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_request_is_not_waited_for() {
+        let (address, _stop, _) = served().await;
+        for half in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-A: ", "PRI * HTTP/2.0\r\n\r\nSM"] {
+            let silent = send(address, half).await;
+            let began = Instant::now();
+            let _ = answer(silent).await;
+            assert_eq!(began.elapsed().as_secs(), FIRST.as_secs(), "{half}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_under_way_outlasts_the_grace_once_it_is_to_stop() {
+        let (address, stop, task) = served().await;
+        let _half = send(address, "GET / HTTP/1.1\r\nHost: x\r\nX-A: ").await;
+        let _never = send(address, "GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        assert_eq!(began.elapsed().as_secs(), GRACE.as_secs());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
 }

@@ -1,34 +1,31 @@
 //! One endless stream of events a kind, through every failure of the API server.
+//!
+//! ```text
+//! ┌▶ away ─▶ listing ─▶ listening ─┐
+//! └──────── ends, fails ◀──────────┘     all is listed anew where the version is lost, or a new history begins
+//! ```
+//!
+//! It is our own, and not the library's: that one keeps to itself what versions it has heard of, and whether it hears at all.
 
-use std::{
-    fmt::Debug,
-    marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt::Debug, mem, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures::{Stream, StreamExt, TryStreamExt, future};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{Namespace, ServiceAccount},
-};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{
-    Api, Client, Resource,
+    Api, Resource, ResourceExt,
+    api::{ListParams, WatchEvent, WatchParams},
     core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event},
-    },
+    runtime::watcher::Event,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::readable::Readable;
-use crate::token::format;
+use super::{
+    hearing::{Ear, Hearing},
+    patience::Patience,
+    readable::Readable,
+    trouble::Trouble,
+};
 
 /// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
@@ -36,66 +33,14 @@ pub type NamespaceMeta = PartialObjectMeta<Namespace>;
 /// What a core ServiceAccount is known by: its metadata.
 pub type CoreAccount = PartialObjectMeta<ServiceAccount>;
 
-/// Which namespaces a process looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All of them.
-    #[default]
-    Cluster,
-    /// One. What lies elsewhere does not exist for it.
-    Namespace(String),
-}
-
-impl Scope {
-    /// The objects of a kind in this scope.
-    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, client: &Client) -> Api<K> {
-        match self {
-            Self::Cluster => Api::all(client.clone()),
-            Self::Namespace(name) => Api::namespaced(client.clone(), name),
-        }
-    }
-
-    /// A namespace in which `client` may do what it may do at all: that of the scope, or else its own.
-    pub fn home(&self, client: &Client) -> String {
-        match self {
-            Self::Cluster => client.default_namespace().to_owned(),
-            Self::Namespace(name) => name.clone(),
-        }
-    }
-
-    /// Watches the objects of a kind in this scope.
-    pub fn watch<K>(&self, client: &Client) -> impl Stream<Item = Heard<K>> + Send + use<K>
-    where
-        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        watch(self.api(client), watcher::Config::default())
-    }
-
-    /// Watches the Secrets of one type in this scope.
-    pub fn watch_type<K>(&self, client: &Client, type_: &str) -> impl Stream<Item = Heard<K>> + Send + use<K>
-    where
-        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        watch(self.api(client), watcher::Config::default().fields(&format!("type={type_}")))
-    }
-
-    /// Watches the namespaces of this scope.
-    pub fn watch_namespaces(&self, client: &Client) -> impl Stream<Item = Heard<NamespaceMeta>> + Send + use<> {
-        let config = match self {
-            Self::Cluster => watcher::Config::default(),
-            Self::Namespace(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
-        };
-        watch(Api::all(client.clone()), config)
-    }
-}
-
 /// What can be watched.
 pub trait Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Object for K {}
 
-/// Seconds after which a watch is begun anew. A connection that died in silence is noticed soon after, by the read timeout
-/// of [`connect`](super::connect).
-const WATCH: u32 = 60;
+/// Objects that are read at a time.
+const PAGE: u32 = 500;
+/// A watch that is refused is refused within this time.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// What is heard of the objects of a kind.
 #[derive(Debug)]
@@ -108,201 +53,236 @@ pub enum Heard<K> {
     Gone(String, String),
 }
 
-/// Failures are said and tried again, soon at first and less often later; the stream never ends.
-fn watch<K: Object>(api: Api<Readable<K>>, config: watcher::Config) -> impl Stream<Item = Heard<K>> + Send {
-    let (patience, well) = Patience::new();
-    let mut trouble = Trouble::<K>::default();
-    let events = kube::runtime::watcher(api, config.timeout(WATCH)).inspect_ok(move |event| {
-        if is_read(event) {
-            well.store(true, Ordering::Relaxed);
-        }
-    });
-    events.backoff(patience).filter_map(move |event| {
-        future::ready(match event {
-            Ok(event) => {
-                if is_read(&event) {
-                    trouble.is_over();
-                }
-                Some(read(event))
-            }
-            Err(error) => {
-                trouble.say(&error);
-                None
-            }
-        })
-    })
+/// Hears of the objects that `fields` selects, or of all. Failures are said and tried again, soon at first and less often later; the
+/// stream never ends.
+pub(super) fn watch<K: Object>(
+    api: Api<Readable<K>>,
+    fields: Option<String>,
+    hearing: &Hearing,
+) -> impl Stream<Item = Heard<K>> + Send + use<K> {
+    let watch = Watch {
+        api,
+        fields,
+        lasts: hearing.lasts(),
+        silent: hearing.silent(),
+        ear: hearing.ear::<K>(),
+        patience: Patience::default(),
+        trouble: Trouble::default(),
+        version: None,
+        state: State::Away,
+    };
+    stream::unfold(watch, async |mut watch| Some((watch.next().await, watch)))
 }
 
-/// Whether a list was read by this event, or a watch heard of something. That a list begins says nothing yet: it may be refused.
-const fn is_read<K>(event: &Event<K>) -> bool {
-    !matches!(event, Event::Init | Event::InitApply(_))
+/// A watch, and where it is.
+struct Watch<K: Object> {
+    api: Api<Readable<K>>,
+    /// A selector of fields; nothing: all objects.
+    fields: Option<String>,
+    /// How long the server is asked to let it last.
+    lasts: Duration,
+    /// How long it may be silent.
+    silent: Duration,
+    ear: Ear,
+    patience: Patience,
+    trouble: Trouble<K>,
+    /// The version up to which all was heard; nothing: all has to be listed.
+    version: Option<String>,
+    state: State<K>,
+}
+
+enum State<K> {
+    /// Nothing is asked for.
+    Away,
+    /// A list is read.
+    Listing(Listing<K>),
+    /// Events come in.
+    Listening(Events<K>),
+}
+
+struct Listing<K> {
+    /// The next page, if there is one.
+    page: Option<ListParams>,
+    /// What was read and has not been told.
+    read: VecDeque<Readable<K>>,
+    /// The version of the list.
+    version: String,
+}
+
+struct Events<K> {
+    stream: BoxStream<'static, Item<K>>,
+    /// When they were asked for.
+    since: Instant,
+}
+
+type Item<K> = kube::Result<WatchEvent<Readable<K>>>;
+
+impl<K: Object> Watch<K> {
+    async fn next(&mut self) -> Heard<K> {
+        loop {
+            if self.ear.begins_anew() {
+                self.begin_anew();
+            }
+            let heard = match mem::replace(&mut self.state, State::Away) {
+                State::Away => self.begin().await,
+                State::Listing(listing) => self.list(listing).await,
+                State::Listening(events) => self.listen(events).await,
+            };
+            if let Some(heard) = heard {
+                return heard;
+            }
+        }
+    }
+
+    /// Goes on from the version that was heard last; where there is none, all is listed.
+    async fn begin(&mut self) -> Option<Heard<K>> {
+        let Some(version) = self.version.clone() else {
+            let page = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(PAGE);
+            self.state = State::Listing(Listing { page: Some(page), read: VecDeque::new(), version: String::new() });
+            return Some(Heard::Event(Event::Init));
+        };
+        let params = WatchParams { field_selector: self.fields.clone(), ..WatchParams::default() };
+        let params = params.timeout(self.lasts.as_secs().try_into().unwrap_or(u32::MAX));
+        let since = Instant::now();
+        match in_time(self.silent, self.api.watch(&params, &version)).await {
+            Ok(stream) => self.open(Events { stream: stream.boxed(), since }).await,
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
+    /// One more object of a list, or its next page, or its end.
+    async fn list(&mut self, mut listing: Listing<K>) -> Option<Heard<K>> {
+        if let Some(read) = listing.read.pop_front() {
+            self.state = State::Listing(listing);
+            return Some(heard(read, Event::InitApply, Heard::Unreadable));
+        }
+        let Some(page) = listing.page.take() else {
+            self.has_heard(listing.version);
+            return Some(Heard::Event(Event::InitDone));
+        };
+        match in_time(self.silent, self.api.list(&page)).await {
+            Ok(list) => {
+                let more = list.metadata.continue_.filter(|token| !token.is_empty());
+                listing.page = more.map(|token| page.continue_token(&token));
+                listing.version = list.metadata.resource_version.unwrap_or_default();
+                listing.read = list.items.into();
+                self.state = State::Listing(listing);
+                None
+            }
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
+    /// Hears the first event of a watch, or that it is refused; where neither comes, it stands.
+    async fn open(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
+        if let Ok(first) = timeout(REFUSAL, events.stream.next()).await {
+            return self.hear(first, events).await;
+        }
+        self.ear.opened();
+        self.state = State::Listening(events);
+        None
+    }
+
+    async fn listen(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
+        let next = tokio::select! {
+            next = timeout(self.silent, events.stream.next()) => next,
+            () = self.ear.new_history() => {
+                self.begin_anew();
+                return None;
+            }
+        };
+        match next {
+            Ok(item) => self.hear(item, events).await,
+            Err(_) => self.fail(&silence()).await,
+        }
+    }
+
+    /// What an item of a watch says.
+    async fn hear(&mut self, item: Option<Item<K>>, events: Events<K>) -> Option<Heard<K>> {
+        let event = match item {
+            Some(Ok(WatchEvent::Error(status))) => return self.fail(&kube::Error::Api(status)).await,
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return self.fail(&error).await,
+            None => return self.ended(events.since.elapsed()).await,
+        };
+        self.state = State::Listening(events);
+        let (version, told) = match event {
+            WatchEvent::Added(read) | WatchEvent::Modified(read) => {
+                (read.resource_version(), Some(heard(read, Event::Apply, Heard::Unreadable)))
+            }
+            WatchEvent::Deleted(read) => (read.resource_version(), Some(heard(read, Event::Delete, Heard::Gone))),
+            WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+            WatchEvent::Error(_) => return None,
+        };
+        version.into_iter().for_each(|version| self.has_heard(version));
+        told
+    }
+
+    /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a while.
+    async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
+        match self.version.clone() {
+            Some(version) if after >= self.lasts => self.has_heard(version),
+            _ => self.wait().await,
+        }
+        None
+    }
+
+    /// All was heard up to `version`.
+    fn has_heard(&mut self, version: String) {
+        self.ear.heard(&version);
+        self.patience = Patience::default();
+        self.trouble.is_over();
+        self.version = Some(version);
+    }
+
+    /// Says what failed, and waits. Where the version is lost, or an event cannot be read, all is listed anew.
+    async fn fail(&mut self, error: &kube::Error) -> Option<Heard<K>> {
+        self.ear.failed(error);
+        self.trouble.say(error);
+        match error {
+            kube::Error::Api(status) if status.code == 410 => self.version = None,
+            kube::Error::SerdeError(_) => self.version = None,
+            _ => {}
+        }
+        self.wait().await;
+        None
+    }
+
+    /// Waits for the next try; not longer than the server is away.
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = sleep(self.patience.next()) => {}
+            () = self.ear.new_history() => self.begin_anew(),
+        }
+    }
+
+    /// Lists all anew. A server that is back is asked soon again, as it may refuse at first.
+    fn begin_anew(&mut self) {
+        self.state = State::Away;
+        self.version = None;
+        self.patience = Patience::default();
+    }
+}
+
+/// What was asked, if it is answered in time.
+async fn in_time<T>(limit: Duration, asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(limit, asked).await.unwrap_or_else(|_| Err(silence()))
+}
+
+fn silence() -> kube::Error {
+    kube::Error::Service("nothing was heard for too long".into())
 }
 
 /// The event, as far as its object can be read.
-fn read<K: Object>(event: Event<Readable<K>>) -> Heard<K> {
-    let heard = |read: Readable<K>, event: fn(K) -> Event<K>, unreadable: fn(String, String) -> Heard<K>| {
-        let meta = read.meta();
-        let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-        read.object.map(|object| Heard::Event(event(object))).unwrap_or_else(|| {
-            tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot be read");
-            unreadable(namespace, name)
-        })
-    };
-    match event {
-        Event::Apply(read) => heard(read, Event::Apply, Heard::Unreadable),
-        Event::Delete(read) => heard(read, Event::Delete, Heard::Gone),
-        Event::InitApply(read) => heard(read, Event::InitApply, Heard::Unreadable),
-        Event::Init => Heard::Event(Event::Init),
-        Event::InitDone => Heard::Event(Event::InitDone),
-    }
-}
-
-/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that comes back is noticed
-/// soon, and one that is gone, or refuses, is not flooded. It begins anew once a list was read, and not before.
-struct Patience {
-    waits: ExponentialBackoff,
-    well: Arc<AtomicBool>,
-}
-
-impl Patience {
-    const FIRST: Duration = Duration::from_millis(250);
-    const LAST: Duration = Duration::from_secs(8);
-
-    /// And what is set when a list was read.
-    fn new() -> (Self, Arc<AtomicBool>) {
-        let well = Arc::new(AtomicBool::new(false));
-        (Self { waits: Self::waits(), well: well.clone() }, well)
-    }
-
-    fn waits() -> ExponentialBackoff {
-        let waits = ExponentialBuilder::default().with_min_delay(Self::FIRST).with_max_delay(Self::LAST);
-        waits.with_factor(2.0).without_max_times().with_jitter().build()
-    }
-}
-
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.waits.next()
-    }
-}
-
-impl Backoff for Patience {
-    fn reset(&mut self) {
-        if self.well.swap(false, Ordering::Relaxed) {
-            self.waits = Self::waits();
-        }
-    }
-}
-
-/// What is wrong with the watch of a kind, said when it changes.
-struct Trouble<K> {
-    said: Option<String>,
-    kind: PhantomData<fn() -> K>,
-}
-
-impl<K> Default for Trouble<K> {
-    fn default() -> Self {
-        Self { said: None, kind: PhantomData }
-    }
-}
-
-impl<K: Object> Trouble<K> {
-    fn say(&mut self, error: &watcher::Error) {
-        if let Some(news) = self.news(error) {
-            tracing::warn!(kind = %K::kind(&()), "{news}");
-        }
-    }
-
-    fn is_over(&mut self) {
-        if self.said.take().is_some() {
-            tracing::info!(kind = %K::kind(&()), "heard again");
-        }
-    }
-
-    /// What is to be said of a failure; nothing where that was said already.
-    fn news(&mut self, error: &watcher::Error) -> Option<String> {
-        let kind = K::kind(&());
-        let told = match api_code(error) {
-            Some(404) => {
-                let version = K::api_version(&());
-                format!("the cluster does not serve {kind} of {version}; apply crds/ or install the chart; waiting")
-            }
-            Some(403) => format!("not allowed to watch {kind}; grant the roles of the chart; waiting"),
-            // An expired resource version is the normal end of a watch.
-            Some(410) => return None,
-            _ => format!("watch failed, trying again: {}", reason(error)),
-        };
-        let news = self.said.as_ref() != Some(&told);
-        self.said = Some(told.clone());
-        news.then_some(told)
-    }
-}
-
-fn source(error: &watcher::Error) -> Option<&kube::Error> {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => Some(error),
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
-    }
-}
-
-fn api_code(error: &watcher::Error) -> Option<u16> {
-    match (error, source(error)) {
-        (watcher::Error::WatchError(status), _) | (_, Some(kube::Error::Api(status))) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// In words, without quoting what was read: it could be a Secret.
-fn reason(error: &watcher::Error) -> String {
-    match source(error) {
-        Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => "a reply could not be read".into(),
-        Some(other) => format::redact(&other.to_string()).into_owned(),
-        None => format::redact(&error.to_string()).into_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crd::ApiToken;
-    use kube::core::Status;
-
-    fn refused(code: u16, message: &str) -> watcher::Error {
-        let status = Status { code, ..Status::failure(message, "") };
-        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
-    }
-
-    #[test]
-    fn it_is_tried_less_and_less_often_until_a_list_was_read() {
-        let (mut patience, well) = Patience::new();
-        let mut waits = |count: usize| {
-            let waits: Vec<_> = (0..count).map(|_| patience.next().unwrap()).collect();
-            // As the library does at the beginning of a list.
-            patience.reset();
-            waits
-        };
-        let all: Vec<_> = (0..8).flat_map(|_| waits(1)).collect();
-        assert!(all[0] >= Patience::FIRST && all[0] < Patience::FIRST * 2, "{all:?}");
-        assert!(all[7] >= Patience::LAST && all[7] <= Patience::LAST * 2, "{all:?}");
-        well.store(true, Ordering::Relaxed);
-        waits(0);
-        assert!(waits(1)[0] < Patience::FIRST * 2);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_once_and_again_when_it_is_something_else() {
-        let mut trouble = Trouble::<ApiToken>::default();
-        let forbidden = "not allowed to watch ApiToken; grant the roles of the chart; waiting";
-        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
-        assert_eq!(trouble.news(&refused(403, "no")), None);
-        assert!(trouble.news(&refused(404, "")).unwrap().starts_with("the cluster does not serve ApiToken"));
-        assert_eq!(trouble.news(&refused(410, "")), None);
-        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
-        trouble.is_over();
-        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
-    }
+fn heard<K: Object>(
+    read: Readable<K>,
+    event: fn(K) -> Event<K>,
+    unreadable: fn(String, String) -> Heard<K>,
+) -> Heard<K> {
+    let meta = read.meta();
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    read.object.map(|object| Heard::Event(event(object))).unwrap_or_else(|| {
+        tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot be read");
+        unreadable(namespace, name)
+    })
 }

@@ -55,6 +55,8 @@ pub enum Cause {
     Refused(access::Cause),
     /// The index has not been filled yet.
     NotSynced,
+    /// What was heard is too old to say.
+    OutOfTouch,
 }
 
 impl Cause {
@@ -67,7 +69,7 @@ impl Cause {
             | Self::InstanceInvalid
             | Self::EndpointDisabled
             | Self::Refused(_) => StatusCode::FORBIDDEN,
-            Self::NotSynced => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotSynced | Self::OutOfTouch => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing
             | Self::Oversized
             | Self::NotAscii
@@ -118,6 +120,7 @@ impl Cause {
             Self::EndpointDisabled => "EndpointDisabled",
             Self::Refused(cause) => cause.as_str(),
             Self::NotSynced => "NotSynced",
+            Self::OutOfTouch => "OutOfTouch",
         }
     }
 

@@ -390,7 +390,7 @@ mod tests {
         assert!(index.apply(policy.clone()));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
         assert!(!index.apply(policy.clone()));
-        assert!(index.delete(&policy));
+        assert!(index.forget::<AccessPolicy>(Key::of(&policy)));
         assert_eq!(cause(&index, &value()), Cause::Refused(access::Cause::NoPermissions));
     }
 

@@ -17,11 +17,12 @@ use crate::{
 
 /// Starts a task for each kind that a verdict depends on.
 pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tasks) {
-    tasks.endless("the watch of instances", feed(scope.watch::<Instance>(client), judge.clone()));
-    tasks.endless("the watch of accounts", feed(scope.watch::<Account>(client), judge.clone()));
-    tasks.endless("the watch of tokens", feed(scope.watch::<ApiToken>(client), judge.clone()));
-    tasks.endless("the watch of policies", feed(scope.watch::<AccessPolicy>(client), judge.clone()));
-    tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client), judge.clone()));
+    let hearing = judge.hearing();
+    tasks.endless("the watch of instances", feed(scope.watch::<Instance>(client, hearing), judge.clone()));
+    tasks.endless("the watch of accounts", feed(scope.watch::<Account>(client, hearing), judge.clone()));
+    tasks.endless("the watch of tokens", feed(scope.watch::<ApiToken>(client, hearing), judge.clone()));
+    tasks.endless("the watch of policies", feed(scope.watch::<AccessPolicy>(client, hearing), judge.clone()));
+    tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client, hearing), judge.clone()));
 }
 
 async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, judge: Arc<Judge>) {
@@ -38,14 +39,13 @@ async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, ju
                 continue;
             }
             Heard::Gone(namespace, name) => {
-                let key = Key { namespace, name };
-                judge.learn(|index| index.forget::<K>(key));
+                judge.forget::<K>(Key { namespace, name });
                 continue;
             }
         };
         match event {
             Event::Apply(object) => judge.learn(|index| index.apply(object)),
-            Event::Delete(object) => judge.learn(|index| index.delete(&object)),
+            Event::Delete(object) => judge.forget::<K>(Key::of(&object)),
             Event::Init => {
                 listed.clear();
                 doubted.clear();
@@ -53,6 +53,7 @@ async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, ju
             Event::InitApply(object) => listed.push(object),
             Event::InitDone => {
                 judge.learn(|index| index.reset(std::mem::take(&mut listed), &doubted));
+                judge.forget_uses();
                 if !std::mem::replace(&mut synced, true) {
                     judge.synced();
                 }

@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use super::Judge;
 use crate::outside::{Refusal, Writer};
 
-/// How often it is tried.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API server's audit log.
+const EVERY: Duration = Duration::from_mins(10);
 /// How soon again while there is no token to try it with.
 const SOON: Duration = Duration::from_secs(1);
 

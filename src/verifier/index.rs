@@ -166,6 +166,9 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// Whether it does nothing but to permit, so that less is permitted without it.
     const GRANTS: bool = true;
 
+    /// Whether it is remembered when its objects were used.
+    const USED: bool = false;
+
     /// Reduces an object to what is kept.
     fn reduce(self) -> Self::Kept;
 
@@ -181,11 +184,6 @@ impl Index {
     pub fn apply<K: Indexed>(&mut self, object: K) -> bool {
         let key = Key::of(&object);
         self.put(key, Some(object.reduce()), K::shelf, K::changed)
-    }
-
-    /// Forgets an object. Says whether it was known.
-    pub fn delete<K: Indexed>(&mut self, object: &K) -> bool {
-        self.forget::<K>(Key::of(object))
     }
 
     /// Forgets the object of this key. Says whether it was known.
@@ -234,6 +232,8 @@ impl Index {
 
 impl Indexed for ApiToken {
     type Kept = TokenEntry;
+
+    const USED: bool = true;
 
     fn reduce(self) -> TokenEntry {
         let status = self.status.clone().unwrap_or_default();
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(names(&index, "one"), ["x"]);
         assert!(index.apply(token("x", &["two"])));
         assert!(names(&index, "one").is_empty());
-        assert!(index.delete(&token("x", &[])));
+        assert!(index.forget::<ApiToken>(Key::of(&token("x", &[]))));
         assert!(names(&index, "two").is_empty() && index.ids.is_empty());
     }
 
@@ -440,7 +440,7 @@ mod tests {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
         assert!(!index.apply(token("x", &["one"])));
-        assert!(!index.delete(&token("y", &[])));
+        assert!(!index.forget::<ApiToken>(Key::of(&token("y", &[]))));
     }
 
     #[test]
@@ -478,7 +478,7 @@ mod tests {
         index.apply(token("y", &["one"]));
         index.apply(token("x", &["one"]));
         assert_eq!(names(&index, "one"), ["x", "y"]);
-        index.delete(&token("x", &[]));
+        index.forget::<ApiToken>(Key::of(&token("x", &[])));
         assert_eq!(names(&index, "one"), ["y"]);
     }
 }

@@ -3,34 +3,30 @@
 use std::{
     sync::{
         Arc, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use http::HeaderMap;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Asked, Cause,
+    Asked, Cause, StaleAnswers,
     check::{Verdict, check},
     credential::{self, Places},
     guard::MISSING,
-    index::{Index, Key, TokenEntry},
+    index::{Index, Indexed, Key, TokenEntry},
     usage::Usage,
+    waiting::Waiting,
 };
 use crate::{
     access::Request,
-    outside::{Clock, metrics::Metrics},
+    outside::{Clock, Hearing, metrics::Metrics},
 };
 
 /// How long a verdict is held back for news.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Requests that may wait at the same time. One more is refused at once: ids can be made up.
-const WAITING: usize = 256;
 /// Kinds that have to be read before anything can be judged.
 const KINDS: usize = 5;
 
@@ -38,27 +34,38 @@ const KINDS: usize = 5;
 pub struct Judge {
     index: RwLock<Index>,
     changes: watch::Sender<u64>,
-    synced: AtomicUsize,
+    /// Kinds that were read.
+    read: watch::Sender<usize>,
     guarded: AtomicBool,
-    waiting: Semaphore,
+    waiting: Waiting,
     /// Where an Instance that names none takes credentials.
     usual: Places,
     usage: Usage,
+    hearing: Hearing,
+    stale_answers: StaleAnswers,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
 
 impl Judge {
     /// A judge who knows of nothing yet.
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, usage: Usage) -> Self {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        usage: Usage,
+        hearing: Hearing,
+        stale_answers: StaleAnswers,
+    ) -> Self {
         Self {
             index: RwLock::default(),
             changes: watch::Sender::new(0),
-            synced: AtomicUsize::new(0),
+            read: watch::Sender::new(0),
             guarded: AtomicBool::new(true),
-            waiting: Semaphore::new(WAITING),
+            waiting: Waiting::default(),
             usual: Places::default(),
             usage,
+            hearing,
+            stale_answers,
             clock,
             metrics,
         }
@@ -72,23 +79,64 @@ impl Judge {
         }
     }
 
-    /// A kind was read for the first time.
-    pub fn synced(&self) {
-        self.synced.fetch_add(1, Ordering::SeqCst);
+    /// Forgets an object, and what it remembers of its uses.
+    pub fn forget<K: Indexed>(&self, key: Key) {
+        if K::USED {
+            self.usage.forget(&key);
+        }
+        self.learn(|index| index.forget::<K>(key));
     }
 
-    /// Whether it has all to judge by, and could not write records; an error says what is missing.
+    /// Forgets the uses of tokens that there are no more.
+    pub fn forget_uses(&self) {
+        let index = self.index.read().expect("no change panics");
+        self.usage.retain(|key| index.token(key).is_some());
+    }
+
+    /// How well it hears.
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
+    }
+
+    /// A kind was read for the first time.
+    pub fn synced(&self) {
+        self.read.send_modify(|kinds| *kinds += 1);
+    }
+
+    /// Waits until everything was read once.
+    pub async fn has_read(&self) {
+        // The sender lives in `self`.
+        let _ = self.read.subscribe().wait_for(|kinds| *kinds >= KINDS).await;
+    }
+
+    /// Whether it has all to judge by, hears what is new, and could not write records; an error says what is missing.
     pub fn ready(&self) -> Result<(), String> {
-        match self.unread() {
-            0 if self.guarded.load(Ordering::SeqCst) => Ok(()),
-            0 => Err(MISSING.into()),
-            kinds => Err(format!("waiting for the first list of {kinds} kinds")),
+        let unread = self.unread();
+        if unread > 0 {
+            return Err(format!("waiting for the first list of {unread} kinds"));
         }
+        if !self.guarded.load(Ordering::SeqCst) {
+            return Err(MISSING.into());
+        }
+        if let Some(kind) = self.hearing.deaf() {
+            return Err(format!(
+                "nothing was heard of {kind} for too long, though the API server answers; the log says why"
+            ));
+        }
+        if self.refuses_all() {
+            return Err("nothing was heard for too long, and stale answers are not to be given".into());
+        }
+        Ok(())
+    }
+
+    /// Whether what it knows is too old to judge anybody by.
+    fn refuses_all(&self) -> bool {
+        self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
     }
 
     /// How many kinds have not been read yet.
     fn unread(&self) -> usize {
-        KINDS.saturating_sub(self.synced.load(Ordering::SeqCst))
+        KINDS.saturating_sub(*self.read.borrow())
     }
 
     /// Whether something keeps this verifier from writing records.
@@ -104,16 +152,17 @@ impl Judge {
     /// Judges a request for `asked` to the Instance that `instance` names, by the credential in its headers.
     ///
     /// An id that no record has, with a right checksum, may have been minted just now: it waits up to a second for the
-    /// index to change.
+    /// index to change. Where what was heard is old it is not refused for good: the caller is to try again.
     pub async fn judge(&self, instance: &Key, asked: &Asked, headers: &HeaderMap) -> Verdict {
         let verdict = match self.credential(instance, headers) {
             _ if self.unread() > 0 => Cause::NotSynced.into(),
+            _ if self.refuses_all() => Cause::OutOfTouch.into(),
             Err(cause) => cause.into(),
             Ok(credential) => self.patiently(instance, credential, &asked.request(headers)).await,
         };
         self.metrics.verdict(verdict.cause.status().as_u16(), verdict.cause.as_str());
         if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
-            self.usage.note(&identity.token, identity.generation, self.clock.now());
+            self.usage.note(identity, self.clock.now());
         }
         verdict
     }
@@ -138,20 +187,28 @@ impl Judge {
     async fn patiently(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {
         // Subscribed before the first look, so that no change falls in between.
         let mut changes = self.changes.subscribe();
-        let verdict = self.look(instance, credential, request);
-        let place = if verdict.cause.may_be_news() { self.waiting.try_acquire().ok() } else { None };
-        if place.is_none() {
-            return verdict;
-        }
+        let mut verdict = self.look(instance, credential, request);
         let end = Instant::now() + PATIENCE;
-        let mut verdict = verdict;
+        let mut place = None;
         while verdict.cause.may_be_news() {
+            if self.hearing.is_old() {
+                return Cause::OutOfTouch.into();
+            }
+            place = place.or_else(|| self.waiting.take(self.known(instance)));
+            if place.is_none() {
+                break;
+            }
             match tokio::time::timeout_at(end, changes.changed()).await {
                 Ok(Ok(())) => verdict = self.look(instance, credential, request),
                 Ok(Err(_)) | Err(_) => break,
             }
         }
         verdict
+    }
+
+    /// The Instance, where there is one of that name.
+    fn known<'a>(&self, instance: &'a Key) -> Option<&'a Key> {
+        self.index.read().expect("no change panics").instance(instance).map(|_| instance)
     }
 
     fn look(&self, instance: &Key, credential: &str, request: &Request<'_>) -> Verdict {
@@ -162,6 +219,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verifier::waiting;
     use crate::{
         crd::{Account, ApiToken, Instance},
         outside::SystemClock,
@@ -169,8 +227,13 @@ mod tests {
     };
     use serde_json::json;
 
+    fn untaught() -> Judge {
+        let hearing = Hearing::default();
+        Judge::new(Arc::new(SystemClock), Arc::default(), Usage::new().0, hearing, StaleAnswers::default())
+    }
+
     fn judge() -> Arc<Judge> {
-        let judge = Judge::new(Arc::new(SystemClock), Arc::default(), Usage::new().0);
+        let judge = untaught();
         (0..KINDS).for_each(|_| judge.synced());
         Arc::new(judge)
     }
@@ -236,9 +299,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_known_while_nothing_is_heard_is_not_refused_for_good() {
+        let judge = judge();
+        teach(&judge, &value());
+        let other = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(cause(&judge, &presenting(other.expose())).await, Cause::Unknown);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(cause(&judge, &presenting(other.expose())).await, Cause::OutOfTouch);
+        assert_eq!(cause(&judge, &presenting("made up")).await, Cause::Malformed);
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Allowed);
+        assert!(judge.ready().is_ok(), "nothing answers, so nobody hears more");
+        assert_eq!(Cause::OutOfTouch.status(), 503);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stale_answers_are_refused_where_they_are_not_wanted() {
+        let hearing = Hearing::default();
+        let ear = hearing.ear::<ApiToken>();
+        let usage = Usage::new().0;
+        let judge = Judge::new(Arc::new(SystemClock), Arc::default(), usage, hearing, StaleAnswers::Refuse);
+        (0..KINDS).for_each(|_| judge.synced());
+        teach(&judge, &value());
+        ear.heard("1");
+        tokio::time::advance(Duration::from_mins(4)).await;
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Allowed);
+        tokio::time::advance(Duration::from_mins(2)).await;
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::OutOfTouch);
+        assert!(judge.ready().is_err());
+        ear.heard("2");
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_so_many_wait() {
         let judge = judge();
-        let all = judge.waiting.try_acquire_many(WAITING as u32).unwrap();
+        let all: Vec<_> = (0..waiting::EACH).map(|_| judge.waiting.take(None).unwrap()).collect();
         let start = Instant::now();
         assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Unknown);
         assert_eq!(start.elapsed().as_secs(), 0);
@@ -247,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_judged_before_everything_was_read() {
-        let judge = Judge::new(Arc::new(SystemClock), Arc::default(), Usage::new().0);
+        let judge = untaught();
         teach(&judge, &value());
         assert_eq!(cause(&judge, &presenting(&value())).await, Cause::NotSynced);
         assert!(judge.ready().is_err());

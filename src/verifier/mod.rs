@@ -20,17 +20,22 @@ mod forward_auth;
 mod guard;
 pub mod index;
 mod judge;
+mod peers;
 mod usage;
+mod waiting;
 
 pub use asked::Asked;
 pub use cause::Cause;
 use std::{io, sync::Arc};
 
 use kube::Client;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::outside::{Clock, Scope, Tasks, Writer, metrics::Metrics, server};
+use crate::{
+    crd::ApiToken,
+    outside::{Clock, Hearing, Scope, Taken, Tasks, Writer, hearing::StaleAfter, metrics::Metrics, probes, server},
+};
+use peers::Peers;
 use usage::Usage;
 
 pub use judge::Judge;
@@ -40,15 +45,33 @@ pub use judge::Judge;
 pub struct Options {
     /// Which namespaces it looks at: a token or Instance elsewhere does not exist for it.
     pub scope: Scope,
-    /// Serves what is asked of it, and `/healthz`, `/readyz` and `/metrics`.
-    pub listener: TcpListener,
+    /// Serves what is asked of it, and `/healthz` and `/readyz`. Nobody can connect before everything was read once.
+    pub serving: Taken,
+    /// Serves `/healthz`, `/readyz` and `/metrics`, and `/hearing` for other verifiers. Left out: they are not served.
+    pub probes: Option<Taken>,
+    /// How old what was heard may be before it is stale.
+    pub stale_after: StaleAfter,
+    /// What is done once it is.
+    pub stale_answers: StaleAnswers,
+    /// Where the probes of other verifiers of these objects are, as `HOST:PORT`; a name may stand for several.
+    pub peers: Vec<String>,
     /// Cancelled, the verifier answers what was asked and returns.
     pub stop: CancellationToken,
 }
 
+/// What a verifier does that has heard nothing for too long because no API server answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum StaleAnswers {
+    /// It judges by what it knows, expiry included: an API server that is away takes no API down.
+    #[default]
+    Serve,
+    /// It refuses everybody with 503, and is not ready.
+    Refuse,
+}
+
 /// Runs the verifier until it is told to stop. This is what `tokenry verifier` does.
 ///
-/// What was read once is judged by for as long as the API server is away.
+/// What was read once is judged by for as long as the API server is away, unless `options` say otherwise.
 ///
 /// # Errors
 /// A task ended that should not have.
@@ -56,13 +79,29 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let metrics = Arc::new(Metrics::default());
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
     let (usage, news) = Usage::new();
-    let judge = Arc::new(Judge::new(clock, metrics.clone(), usage));
-    let mut tasks = Tasks::new(options.stop.clone());
+    let (hearing, stop) = (Hearing::new(options.stale_after), options.stop);
+    let judge = Judge::new(clock, metrics.clone(), usage, hearing.clone(), options.stale_answers);
+    let (judge, peers) = (Arc::new(judge), Arc::new(Peers::new(options.peers)));
+    let mut tasks = Tasks::new(stop.clone());
     tasks.endless("the writer of uses", usage::write(judge.clone(), writer.clone(), news));
     tasks.endless("the guard", guard::watch(judge.clone(), writer));
     feed::start(&client, &options.scope, &judge, &mut tasks);
-    let ready = judge.clone();
-    let router = server::probes(metrics, move || ready.ready()).merge(forward_auth::router(judge));
-    tasks.finishing("the server", server::serve(options.listener, router, options.stop));
+    tasks.endless("the question where the server is", hearing.clone().ask::<ApiToken>(client, options.scope));
+    tasks.endless("the questions to peers", peers.clone().ask(hearing.clone()));
+    let ready = {
+        let judge = judge.clone();
+        move || judge.ready().and_then(|()| peers.hear_more())
+    };
+    if let Some(at) = options.probes {
+        let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
+        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, stop.clone()));
+    }
+    tasks.finishing("the server", async move {
+        if stop.run_until_cancelled(judge.has_read()).await.is_none() {
+            return Ok(());
+        }
+        let router = probes::health(ready).merge(forward_auth::router(judge));
+        server::serve(options.serving.listen("listening")?, router, stop).await
+    });
     tasks.join().await
 }

@@ -4,7 +4,7 @@
 //! writes. Several verifiers tell of what each has seen; whoever finds in status what it would say writes nothing.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::mpsc;
 
-use super::{Judge, index::Key};
+use super::{Judge, check::Identity, index::Key};
 use crate::{crd::api_token::Use, outside::Writer, token::duration::after};
 
 /// Uses of one token that are not its first are written at most so often.
@@ -24,8 +24,9 @@ const WAITING: usize = 1024;
 
 /// What was used, as far as it may be news.
 pub struct Usage {
-    /// For each token: the generation that was used last, and when that was handed on.
-    told: Mutex<HashMap<Key, (i64, Timestamp)>>,
+    /// For each token: the id of the value that was used last, and when that was handed on. A later token of the same name has
+    /// other ids.
+    told: Mutex<HashMap<Key, (String, Timestamp)>>,
     news: mpsc::Sender<News>,
 }
 
@@ -39,20 +40,24 @@ impl Usage {
         (Self { told: Mutex::default(), news }, out)
     }
 
-    /// A generation of `token` was used. It never waits.
-    pub fn note(&self, token: &Key, generation: i64, now: Timestamp) {
+    /// A value was used. It never waits.
+    pub fn note(&self, used: &Identity, now: Timestamp) {
         let mut told = self.told.lock().expect("nobody panics here");
-        let entry = told.entry(token.clone());
-        if let Entry::Occupied(known) = &entry {
-            let (last, at) = *known.get();
-            if last == generation && now.duration_since(at) < SELDOM {
-                return;
-            }
+        if let Some((last, at)) = told.get(&used.token)
+            && *last == used.id
+            && now.duration_since(*at) < SELDOM
+        {
+            return;
         }
         // Where there is no room, the next use is news again.
-        if self.news.try_send((token.clone(), generation, now)).is_ok() {
-            entry.insert_entry((generation, now));
+        if self.news.try_send((used.token.clone(), used.generation, now)).is_ok() {
+            told.insert(used.token.clone(), (used.id.clone(), now));
         }
+    }
+
+    /// Forgets a token.
+    pub fn forget(&self, token: &Key) {
+        self.told.lock().expect("nobody panics here").remove(token);
     }
 
     /// The use of `token` that was told of last could not be written: one that comes later is news again.
@@ -63,7 +68,7 @@ impl Usage {
     }
 
     /// Forgets tokens that there are no more.
-    fn retain(&self, stands: impl Fn(&Key) -> bool) {
+    pub fn retain(&self, stands: impl Fn(&Key) -> bool) {
         self.told.lock().expect("nobody panics here").retain(|key, _| stands(key));
     }
 }
@@ -87,7 +92,6 @@ pub async fn write(judge: Arc<Judge>, writer: Writer, mut news: mpsc::Receiver<N
             let on_record = |generation| entry.records.iter().any(|record| record.generation == generation);
             with(&entry.used, on_record, generation, at)
         }) else {
-            judge.usage().retain(|key| judge.look_at(key, |_| Some(())).is_some());
             continue;
         };
         let Key { namespace, name } = &token;
@@ -112,6 +116,18 @@ mod tests {
         Key { namespace: "a".into(), name: name.into() }
     }
 
+    /// A use of a generation of the token of that name.
+    fn identity(name: &str, generation: i64) -> Identity {
+        Identity {
+            token: key(name),
+            generation,
+            id: format!("{name}-{generation}"),
+            subject: String::new(),
+            role: None,
+            organization: String::new(),
+        }
+    }
+
     fn used(generation: i64, first: i64, last: i64) -> Use {
         Use { generation, first_used_at: Time(at(first)), last_used_at: Time(at(last)) }
     }
@@ -120,8 +136,8 @@ mod tests {
     fn the_first_use_of_a_generation_is_news_and_later_ones_once_an_hour() {
         let (usage, mut news) = Usage::new();
         let uses = [(1, 0), (1, 1), (1, HOUR - 1), (1, HOUR), (1, HOUR + 1), (2, HOUR + 2), (2, HOUR + 3)];
-        uses.iter().for_each(|&(generation, seconds)| usage.note(&key("x"), generation, at(seconds)));
-        usage.note(&key("y"), 1, at(5));
+        uses.iter().for_each(|&(generation, seconds)| usage.note(&identity("x", generation), at(seconds)));
+        usage.note(&identity("y", 1), at(5));
         let mut told = Vec::new();
         while let Ok((key, generation, when)) = news.try_recv() {
             told.push((key.name, generation, when));
@@ -133,10 +149,10 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_the_next_use_is_news_again() {
         let (usage, mut news) = Usage::new();
-        (0..WAITING).for_each(|n| usage.note(&key(&n.to_string()), 1, at(0)));
-        usage.note(&key("late"), 1, at(0));
+        (0..WAITING).for_each(|n| usage.note(&identity(&n.to_string(), 1), at(0)));
+        usage.note(&identity("late", 1), at(0));
         assert!(news.try_recv().is_ok());
-        usage.note(&key("late"), 1, at(1));
+        usage.note(&identity("late", 1), at(1));
         let mut last = None;
         while let Ok((key, _, when)) = news.try_recv() {
             last = Some((key.name, when));
@@ -147,11 +163,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_made_anew_is_another() {
+        let (usage, mut news) = Usage::new();
+        usage.note(&identity("x", 1), at(0));
+        let anew = Identity { id: "other".into(), ..identity("x", 1) };
+        usage.note(&anew, at(1));
+        usage.forget(&key("x"));
+        assert!(usage.told.lock().unwrap().is_empty());
+        usage.note(&anew, at(2));
+        let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
+        assert_eq!(told, [at(0), at(1), at(2)]);
+    }
+
+    #[test]
     fn what_could_not_be_written_is_news_again_after_a_minute() {
         let (usage, mut news) = Usage::new();
-        usage.note(&key("x"), 1, at(0));
+        usage.note(&identity("x", 1), at(0));
         usage.again(&key("x"));
-        [59, 60, 61].iter().for_each(|&seconds| usage.note(&key("x"), 1, at(seconds)));
+        [59, 60, 61].iter().for_each(|&seconds| usage.note(&identity("x", 1), at(seconds)));
         usage.again(&key("y"));
         let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
         assert_eq!(told, [at(0), at(60)]);

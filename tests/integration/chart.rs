@@ -59,7 +59,7 @@ fn it_is_clean_and_renders_with_every_kind_of_values() {
         helm(&["lint", "--strict", CHART, "--values", file]).unwrap_or_else(|error| panic!("{file}: {error}"));
         let objects = rendered(&["--values", file]);
         assert_eq!(of_kind(&objects, "Deployment").len(), 2, "{file}");
-        assert_eq!(of_kind(&objects, "Service").len(), 1, "{file}");
+        assert_eq!(of_kind(&objects, "Service").len(), 2, "{file}: that which is asked, and by which peers are found");
         let mut names: Vec<_> =
             objects.iter().map(|o| (o["kind"].as_str(), o["metadata"]["namespace"].as_str(), name(o))).collect();
         let all = names.len();
@@ -458,8 +458,8 @@ fn the_deployments_call_the_program_as_it_can_be_called() {
             let args: Vec<String> = read(&container["args"]);
             assert!(understands(&args.iter().map(String::as_str).collect::<Vec<_>>()), "{file}: {args:?}");
             assert!(name(deployment).ends_with(&format!("-{}", args[0])), "{file}: {args:?}");
-            let port = json!([{"name": "http", "containerPort": 8080}]);
-            assert_eq!(container["ports"], port, "{file}: the port that the program listens at by default");
+            let ports = json!([{"name": "http", "containerPort": 8080}, {"name": "probes", "containerPort": 8081}]);
+            assert_eq!(container["ports"], ports, "{file}: the ports that the program listens at by default");
         }
     }
 }
@@ -495,16 +495,40 @@ fn what_is_added_by_values_is_in_the_pods() {
     assert_eq!(pod["volumes"], json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]));
     assert_eq!(pod["priorityClassName"], "system-cluster-critical");
     let live = json!({
-        "httpGet": {"path": "/healthz", "port": "http"},
+        "httpGet": {"path": "/healthz", "port": "probes"},
         "initialDelaySeconds": 5, "periodSeconds": 20, "timeoutSeconds": 2, "failureThreshold": 6,
     });
     assert_eq!(container["livenessProbe"], live);
     let ready = json!({
-        "httpGet": {"path": "/readyz", "port": "http"},
+        "httpGet": {"path": "/readyz", "port": "probes"},
         "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 4,
     });
     assert_eq!(verifier["spec"]["template"]["spec"]["containers"][0]["readinessProbe"], ready);
     assert_eq!(of_kind(&objects, "Service")[0]["metadata"]["annotations"], json!({"example.com/note": "verifier"}));
+}
+
+#[test]
+fn verifiers_find_each_other_whether_or_not_they_are_ready() {
+    let objects = rendered(&[]);
+    let services = of_kind(&objects, "Service");
+    let peers = services.iter().find(|service| name(service) == "tokenry-verifier-peers").unwrap();
+    let spec = &peers["spec"];
+    assert_eq!((&spec["clusterIP"], &spec["publishNotReadyAddresses"]), (&json!("None"), &json!(true)));
+    assert_eq!(spec["ports"], json!([{"name": "probes", "port": 8081, "targetPort": "probes"}]));
+    let deployments = of_kind(&objects, "Deployment");
+    let verifier = deployments.iter().find(|deployment| name(deployment) == "tokenry-verifier").unwrap();
+    let template = &verifier["spec"]["template"];
+    let args: Vec<String> = read(&template["spec"]["containers"][0]["args"]);
+    let namespace = peers["metadata"]["namespace"].as_str().unwrap();
+    assert!(args.contains(&format!("--peers=tokenry-verifier-peers.{namespace}.svc:8081")), "{args:?}");
+    for (label, value) in spec["selector"].as_object().unwrap() {
+        assert_eq!(&template["metadata"]["labels"][label], value);
+    }
+    let probe = &template["spec"]["containers"][0]["readinessProbe"];
+    let of = |field: &str| probe[field].as_u64().unwrap();
+    // A probe that is due right after the Pod began to hang, and those that follow until it is enough.
+    let noticed = of("periodSeconds") + of("failureThreshold") * of("timeoutSeconds").max(of("periodSeconds"));
+    assert!(noticed <= 6, "a Pod that hangs is noticed after {noticed} s");
 }
 
 #[test]

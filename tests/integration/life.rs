@@ -636,7 +636,7 @@ async fn a_fault_is_in_condition_event_log_and_metric_and_goes_with_its_cause() 
         (&line["level"], &line["reason"], &line["name"]),
         (&json!("WARN"), &json!("OverlapExceeded"), &json!("ci"))
     );
-    let address = log.lines().find_map(|line| line.strip_prefix("listening on ")).unwrap();
+    let address = log.lines().find_map(|line| line.strip_prefix("probes on ")).unwrap();
     let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains(r#"tokenry_decisions_total{kind="ApiToken",reason="OverlapExceeded"}"#), "{metrics}");
     world.change("Instance", "eem", json!({"tokens": {"overlap": {"max": "5d"}}})).await.unwrap();

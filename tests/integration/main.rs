@@ -11,6 +11,7 @@ mod ending;
 mod examples;
 mod gitops;
 mod harness;
+mod hearing;
 mod instance;
 mod life;
 mod once;

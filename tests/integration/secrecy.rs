@@ -22,16 +22,17 @@ fn start(world: &World, command: &str, server: &str, token: &str) -> Process {
     });
     fs::write(file("kubeconfig"), kubeconfig.to_string()).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-    program.args([command, "--listen", "127.0.0.1:0", "--namespace", &world.namespace, "--log-level", "trace"]);
+    program.args([command, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"]);
+    program.args(["--namespace", &world.namespace, "--log-level", "trace"]);
     program.env("KUBECONFIG", file("kubeconfig"));
     Process::start(command, program, &file("log")).unwrap()
 }
 
-/// Where a process says that it listens.
-async fn address(world: &World, process: &Process) -> String {
+/// Where a process says that it is `listening`, or has its `probes`.
+async fn address(world: &World, process: &Process, what: &str) -> String {
     let said = async || {
         let log = process.log();
-        let line = log.lines().find_map(|line| line.strip_prefix("listening on "))?;
+        let line = log.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(" on "))?;
         Some(line.to_owned())
     };
     world.eventually("it listens", said).await
@@ -72,7 +73,9 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     let (url, seen) = proxy::start(world.plane.client_for(&world.identities.operator)).await;
     let operator = start(&world, "operator", &url, "of the proxy");
     let verifier = start(&world, "verifier", world.plane.server(), &world.identities.verifier);
-    let (metrics, asked) = (address(&world, &operator).await, address(&world, &verifier).await);
+    let asked = address(&world, &verifier, "listening").await;
+    let [of_operator, of_verifier] =
+        [address(&world, &operator, "probes").await, address(&world, &verifier, "probes").await];
     world.accepts("Instance", "eem", json!({"tokens": {"rotation": {"min": "1s"}}})).await;
     let rotation = json!({"schedule": {"every": "3s"}, "overlap": "2s"});
     let keys = json!({
@@ -104,8 +107,8 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     world.change("ApiToken", "ci", json!({"active": true, "revoked": true})).await.unwrap();
     world.await_reason("ci", "Revoked").await;
 
-    let (_, operators) = get(&format!("{metrics}/metrics"), None).await;
-    let (_, verifiers) = get(&format!("{asked}/metrics"), None).await;
+    let (_, operators) = get(&format!("{of_operator}/metrics"), None).await;
+    let (_, verifiers) = get(&format!("{of_verifier}/metrics"), None).await;
     let places = [
         ("the operator's log", operator.log()),
         ("the verifier's log", verifier.log()),

@@ -238,6 +238,30 @@ impl ControlPlane {
         }
     }
 
+    /// Keeps a copy of all data. API server and etcd are away meanwhile, as after a crash.
+    pub fn back_up(&self) -> Result<(), Error> {
+        self.while_stopped(copy_all)
+    }
+
+    /// Goes back to the data of [`ControlPlane::back_up`], as after a disaster: versions that were given since are given again.
+    pub fn restore(&self) -> Result<(), Error> {
+        self.while_stopped(|data, backup| {
+            std::fs::remove_dir_all(data)?;
+            copy_all(backup, data)
+        })
+    }
+
+    /// Does something to etcd's data and a copy of it while nobody uses them.
+    fn while_stopped(&self, change: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<(), Error> {
+        self.stop_api_server();
+        self.servers().retain(|server| server.name() != ETCD);
+        let (data, backup) = (self.path("etcd"), self.path("etcd.backup"));
+        change(&data, &backup).map_err(|source| Error::io("copy the data in", &data, source))?;
+        let etcd = self.spawn_etcd()?;
+        self.servers().push(etcd);
+        self.start_api_server()
+    }
+
     /// What the API server was asked since the control plane was started. An event may come some
     /// moments after its answer.
     pub fn audit(&self) -> Vec<AuditEvent> {
@@ -453,6 +477,17 @@ fn random_token() -> io::Result<String> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Copies a directory with all that is in it.
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() { copy_all(&from, &to)? } else { std::fs::copy(&from, &to).map(drop)? }
+    }
+    Ok(())
 }
 
 /// Writes a file that nobody else may read.

@@ -10,8 +10,12 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::Value;
-use tokenry::{operator, verifier};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokenry::{
+    operator,
+    outside::{Address, Taken, hearing::StaleAfter},
+    verifier::{self, StaleAnswers},
+};
+use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{World, clock::Held};
@@ -19,6 +23,7 @@ use super::{World, clock::Held};
 /// A running operator or verifier; dropped, it is told to stop.
 pub struct Running {
     pub address: SocketAddr,
+    pub probes: SocketAddr,
     stop: CancellationToken,
     task: Option<JoinHandle<io::Result<()>>>,
 }
@@ -37,10 +42,15 @@ impl Running {
         let _ = task.await;
     }
 
-    /// What it answers at `path`.
+    /// What it answers at `path` of its probes.
     pub async fn get(&self, path: &str) -> (StatusCode, String) {
-        let (status, _, body) = self.ask(path, HeaderMap::new()).await;
-        (status, body)
+        let answer = reqwest::get(format!("http://{}{path}", self.probes)).await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    /// Whether anybody can connect to where it serves.
+    pub async fn listens(&self) -> bool {
+        TcpStream::connect(self.address).await.is_ok()
     }
 
     /// What it answers at `path` to these headers.
@@ -86,7 +96,15 @@ impl World {
     pub fn operator_process(&self, nth: u32) -> Process {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.operator).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args(["operator", "--listen", "127.0.0.1:0", "--namespace", &self.namespace]);
+        command.args([
+            "operator",
+            "--listen",
+            "127.0.0.1:0",
+            "--probes",
+            "127.0.0.1:0",
+            "--namespace",
+            &self.namespace,
+        ]);
         command.env("KUBECONFIG", kubeconfig);
         let log = self.plane.directory().join(format!("operator-{}-{nth}.log", self.namespace));
         Process::start("operator", command, &log).unwrap()
@@ -94,17 +112,17 @@ impl World {
 
     /// An operator of this namespace that goes through `client`.
     pub async fn operator_by(&self, client: Client, clock: &Held) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
+        let (serving, probes, stop) = (taken(), taken(), CancellationToken::new());
+        let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
         let options = operator::Options {
             scope: self.scope.clone(),
-            listener: Some(listener),
+            serving: Some(serving),
+            probes: Some(probes),
             instance: Some("test".into()),
             stop: stop.clone(),
         };
         let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), options));
-        Running { address, stop, task: Some(task) }
+        Running { address, probes: probed, stop, task: Some(task) }
     }
 
     /// A verifier of this namespace that has read everything.
@@ -116,18 +134,35 @@ impl World {
 
     /// Waits until an operator or a verifier says that it is ready.
     pub async fn ready(&self, running: &Running) {
-        self.eventually("it is ready", async || running.get("/readyz").await.0.is_success().then_some(())).await;
+        let ready = async || {
+            let is_probed = TcpStream::connect(running.probes).await.is_ok();
+            (is_probed && running.get("/readyz").await.0.is_success() && running.listens().await).then_some(())
+        };
+        self.eventually("it is ready", ready).await;
     }
 
     /// A verifier of this namespace that may have read nothing yet.
     pub async fn unready_verifier(&self, clock: &Held) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let options = verifier::Options { scope: self.scope.clone(), listener, stop: stop.clone() };
         let client = self.plane.client_for(&self.identities.verifier);
+        self.verifier_by(client, clock, |_| ())
+    }
+
+    /// A verifier of this namespace that goes through `client` and has the options that `choose` gives it.
+    pub fn verifier_by(&self, client: Client, clock: &Held, choose: impl FnOnce(&mut verifier::Options)) -> Running {
+        let (serving, probes, stop) = (taken(), taken(), CancellationToken::new());
+        let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
+        let mut options = verifier::Options {
+            scope: self.scope.clone(),
+            serving,
+            probes: Some(probes),
+            stale_after: StaleAfter::default(),
+            stale_answers: StaleAnswers::default(),
+            peers: Vec::new(),
+            stop: stop.clone(),
+        };
+        choose(&mut options);
         let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
-        Running { address, stop, task: Some(task) }
+        Running { address, probes: probed, stop, task: Some(task) }
     }
 
     /// Waits until the verifier answers so to a value.
@@ -140,4 +175,9 @@ impl World {
     pub async fn patch_secret(&self, name: &str, patch: Value) {
         self.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
+}
+
+/// A free address of this machine.
+fn taken() -> Taken {
+    "127.0.0.1:0".parse::<Address>().unwrap().take("--listen").unwrap()
 }

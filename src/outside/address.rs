@@ -1,0 +1,138 @@
+//! Where a process listens.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// An address to listen at, as `HOST:PORT`, where a host of IPv6 is in brackets. `:PORT`, and `[::]:PORT`, is every address of IPv6
+/// and IPv4, or of IPv4 alone where there is no IPv6. Port 0 takes a free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
+        whole.parse().map(Self).map_err(|_| "give IP:PORT, [IPv6]:PORT or :PORT".to_owned())
+    }
+}
+
+impl Address {
+    /// Takes the address, so that nobody else gets it; nobody can connect yet. An error names `flag`.
+    ///
+    /// # Errors
+    /// The address is taken, or this machine does not have it.
+    pub fn take(self, flag: &str) -> io::Result<Taken> {
+        let cannot = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen at {}: {error}; choose another address with {flag}", self.0),
+            )
+        };
+        let socket = match bound(self.0) {
+            Err(error) if self.0.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
+                bound(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.0.port()))
+            }
+            bound => bound,
+        };
+        Ok(Taken(socket.map_err(cannot)?))
+    }
+}
+
+/// An address that is taken.
+#[derive(Debug)]
+pub struct Taken(TcpSocket);
+
+impl Taken {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// From now on callers can connect. Says so on standard output, with the address: `what` is done there.
+    ///
+    /// # Errors
+    /// Somebody else listens there.
+    pub fn listen(self, what: &str) -> io::Result<TcpListener> {
+        let listener = self.0.listen(BACKLOG)?;
+        println!("{what} on http://{}", listener.local_addr()?);
+        Ok(listener)
+    }
+}
+
+/// A socket of IPv6 takes callers of IPv4 too, unless the machine is set up otherwise.
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// A kernel without IPv6 knows no such socket; one in which it is switched off has no such address.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let known = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(text: &str) -> io::Result<Taken> {
+        text.parse::<Address>().unwrap().take("--listen")
+    }
+
+    #[test]
+    fn a_port_alone_means_every_address() {
+        let parsed = |text: &str| text.parse::<Address>().map(|address| address.0.to_string());
+        assert_eq!(parsed(":8080").unwrap(), "[::]:8080");
+        assert_eq!(parsed("[::]:8080").unwrap(), "[::]:8080");
+        assert_eq!(parsed("127.0.0.1:0").unwrap(), "127.0.0.1:0");
+        for odd in ["8080", "::1:8080", "localhost:8080", ":port", ""] {
+            assert_eq!(parsed(odd).unwrap_err(), "give IP:PORT, [IPv6]:PORT or :PORT", "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_listens_everywhere_is_reached_over_both_families() {
+        let taken = taken(":0").unwrap();
+        let port = taken.address().unwrap().port();
+        let _listener = taken.listen("listening").unwrap();
+        for host in ["127.0.0.1", "::1"] {
+            let reached = tokio::net::TcpStream::connect((host, port)).await;
+            reached.unwrap_or_else(|error| panic!("{host}: {error}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_connects_before_it_listens_and_a_taken_address_is_an_error_that_names_the_flag() {
+        let first = taken("127.0.0.1:0").unwrap();
+        let address = first.address().unwrap();
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+        let _listener = first.listen("listening").unwrap();
+        assert!(tokio::net::TcpStream::connect(address).await.is_ok());
+        let refused = taken(&address.to_string()).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("cannot listen at {address}: ")), "{refused}");
+        assert!(refused.ends_with("; choose another address with --listen"), "{refused}");
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_is_told_from_an_address_that_is_taken() {
+        use rustix::io::Errno;
+        for (errno, lacks) in [(Errno::AFNOSUPPORT, true), (Errno::ADDRNOTAVAIL, true), (Errno::ADDRINUSE, false)] {
+            assert_eq!(lacks_ipv6(&errno.into()), lacks);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! How well this process hears: when it has heard of each kind last, and whether the API server answers at all.
+//!
+//! A watch that is silent says nothing: there may be no news, or the connection may be dead. So every
+//! [two seconds](Hearing::ask) a list of one item is asked for. Its answer shows that the server is there, and its resourceVersion
+//! where the server is. A version that is lower than one heard before begins a *new history*: the server's data was restored, what
+//! was heard is of a future that is lost, and every kind is read anew.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource, api::ListParams};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::scope::Scope;
+use crate::token::duration;
+
+/// How often the server is asked; how often while it does not answer; and how often while it refuses to tell.
+const EVERY: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(4);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What was heard last is old after so long without an answer, or while a watch fails.
+const OLD: Duration = Duration::from_secs(5);
+/// The longest and the shortest that a watch lasts before it is begun anew. It hears something at least then: the server sends a
+/// bookmark before the end.
+const LONGEST: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_secs(3);
+/// How much later than that a watch may end.
+const LATE: Duration = Duration::from_secs(10);
+/// A server that answers again is given so long to be heard.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What is known of how well this process hears.
+#[derive(Clone)]
+pub struct Hearing(Arc<Shared>);
+
+/// How old what was heard may be before it is stale, as a duration of at least ten seconds such as `30s` or `5m`, which is the
+/// default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaleAfter(Duration);
+
+impl StaleAfter {
+    const LEAST: Duration = Duration::from_secs(10);
+}
+
+impl Default for StaleAfter {
+    fn default() -> Self {
+        Self(Duration::from_mins(5))
+    }
+}
+
+impl FromStr for StaleAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let given = duration::Duration::from(text).parse()?;
+        let given = Duration::try_from(given).unwrap_or_default();
+        if given < Self::LEAST { Err("has to be 10s at least".into()) } else { Ok(Self(given)) }
+    }
+}
+
+struct Shared {
+    stale_after: Duration,
+    state: Mutex<State>,
+    /// Numbers the histories: it changes when all has to be read anew.
+    history: watch::Sender<u64>,
+}
+
+struct State {
+    kinds: BTreeMap<String, Kind>,
+    /// When the server answered last.
+    answered: Instant,
+    /// Since when it does, without a break.
+    answers_since: Instant,
+    /// Whether it was said that it does not.
+    said: bool,
+}
+
+struct Kind {
+    /// When something was heard of it last.
+    heard: Instant,
+    /// The highest version that the server has told of it in this history. Those of another kind may come from another etcd.
+    version: u64,
+    /// Since when its watch fails.
+    failing: Option<Instant>,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self::new(StaleAfter::default())
+    }
+}
+
+impl Hearing {
+    /// Nothing was heard yet. What was heard is stale after `stale_after`.
+    pub fn new(StaleAfter(stale_after): StaleAfter) -> Self {
+        let now = Instant::now();
+        let state = State { kinds: BTreeMap::new(), answered: now, answers_since: now, said: false };
+        Self(Arc::new(Shared { stale_after, state: Mutex::new(state), history: watch::Sender::new(0) }))
+    }
+
+    /// How long a watch lasts, in whole seconds, as the server is told: several of them fit into the time after which what was heard
+    /// is stale.
+    pub(super) fn lasts(&self) -> Duration {
+        Duration::from_secs(self.0.stale_after.as_secs() / 3).clamp(SHORTEST, LONGEST)
+    }
+
+    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
+    pub(super) fn silent(&self) -> Duration {
+        self.lasts() + LATE
+    }
+
+    /// What hears of the objects of one kind.
+    pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
+        let kind = name::<K>();
+        self.lock().kinds.insert(kind.clone(), Kind { heard: Instant::now(), version: 0, failing: None });
+        Ear { hearing: self.clone(), kind, history: self.0.history.subscribe() }
+    }
+
+    /// For each kind, how long ago something was heard of it; of one that was never heard of, how long ago this began.
+    pub fn ages(&self) -> Vec<(String, Duration)> {
+        self.lock().kinds.iter().map(|(kind, known)| (kind.clone(), known.heard.elapsed())).collect()
+    }
+
+    /// How long it is that the server has not answered, once that is longer than a few seconds.
+    pub fn silence(&self) -> Option<Duration> {
+        Some(self.lock().answered.elapsed()).filter(|silence| *silence > OLD)
+    }
+
+    /// Whether something may have happened seconds ago and not been heard of.
+    pub fn is_old(&self) -> bool {
+        let quiet = self.silent() + LATE;
+        let fails =
+            |kind: &Kind| kind.heard.elapsed() > quiet || kind.failing.is_some_and(|since| since.elapsed() > OLD);
+        self.silence().is_some() || self.lock().kinds.values().any(fails)
+    }
+
+    /// The kind of which what was heard is stale, where there is one.
+    pub fn stale(&self) -> Option<String> {
+        let (limit, state) = (self.0.stale_after, self.lock());
+        let (kind, _) = state.kinds.iter().find(|(_, known)| known.heard.elapsed() > limit)?;
+        Some(kind.clone())
+    }
+
+    /// The kind of which what was heard is stale although the server answers: it refuses to tell, or what it tells does not
+    /// arrive. While the server does not answer there is none: nobody hears it then.
+    pub fn deaf(&self) -> Option<String> {
+        let answers = self.silence().is_none() && self.lock().answers_since.elapsed() > GRACE;
+        answers.then(|| self.stale()).flatten()
+    }
+
+    /// Asks the server again and again where it is, by a list of one `K`. It never ends.
+    pub async fn ask<K>(self, client: Client, scope: Scope)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let api = scope.api::<K>(&client);
+        let one = ListParams::default().limit(1);
+        loop {
+            let known = self.known(&name::<K>());
+            let wait = match timeout(PATIENCE, api.list_metadata(&one)).await {
+                Ok(Ok(list)) => {
+                    self.answered();
+                    self.stands(&name::<K>(), list.metadata.resource_version.as_deref(), known);
+                    EVERY
+                }
+                Ok(Err(error)) if is_answer(&error) => {
+                    self.answered();
+                    SELDOM
+                }
+                Ok(Err(_)) | Err(_) => {
+                    self.say_silence();
+                    SOON
+                }
+            };
+            sleep(wait).await;
+        }
+    }
+
+    /// The server answers. What was heard before a longer silence may be of another history: all is read anew.
+    fn answered(&self) {
+        let mut state = self.lock();
+        let silence = state.answered.elapsed();
+        state.answered = Instant::now();
+        if silence <= OLD {
+            return;
+        }
+        state.answers_since = Instant::now();
+        let said = std::mem::take(&mut state.said);
+        drop(state);
+        if said {
+            tracing::info!("the API server answers again after {} s; reading everything anew", silence.as_secs());
+        }
+        self.begin_history();
+    }
+
+    /// The version of a kind that was heard last.
+    fn known(&self, kind: &str) -> u64 {
+        self.lock().kinds.get(kind).map_or(0, |known| known.version)
+    }
+
+    /// The server stands at `version` of a kind, which was asked for when `known` had been heard.
+    fn stands(&self, kind: &str, version: Option<&str>, known: u64) {
+        let Some(version) = version.and_then(number) else { return };
+        if version < known {
+            tracing::warn!(
+                "the API server is at version {version} of {kind} and was at {known} before: its data was restored; reading everything anew"
+            );
+            self.begin_history();
+        } else if let Some(kind) = self.lock().kinds.get_mut(kind) {
+            kind.version = kind.version.max(version);
+        }
+    }
+
+    fn begin_history(&self) {
+        self.lock().kinds.values_mut().for_each(|kind| kind.version = 0);
+        self.0.history.send_modify(|number| *number += 1);
+    }
+
+    fn say_silence(&self) {
+        let Some(silence) = self.silence() else { return };
+        if !std::mem::replace(&mut self.lock().said, true) {
+            let seconds = silence.as_secs();
+            tracing::warn!(
+                "the API server has not answered for {seconds} s; going by what was heard before; trying again"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nobody panics here")
+    }
+}
+
+/// Hears of the objects of one kind.
+pub struct Ear {
+    hearing: Hearing,
+    kind: String,
+    history: watch::Receiver<u64>,
+}
+
+impl Ear {
+    /// Something was heard: an object, a bookmark, a list.
+    pub fn heard(&self, version: &str) {
+        self.hearing.answered();
+        self.change(|kind| {
+            kind.heard = Instant::now();
+            kind.version = kind.version.max(number(version).unwrap_or_default());
+            kind.failing = None;
+        });
+    }
+
+    /// The watch stands, though nothing is heard yet.
+    pub fn opened(&self) {
+        self.change(|kind| kind.failing = None);
+    }
+
+    /// The watch, or a list, failed.
+    pub fn failed(&self, error: &kube::Error) {
+        if is_answer(error) {
+            self.hearing.answered();
+        }
+        self.change(|kind| kind.failing = kind.failing.or_else(|| Some(Instant::now())));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Kind)) {
+        if let Some(kind) = self.hearing.lock().kinds.get_mut(&self.kind) {
+            change(kind);
+        }
+    }
+
+    /// Returns once all has to be read anew.
+    pub async fn new_history(&mut self) {
+        // The sender lives in `hearing`.
+        let _ = self.history.changed().await;
+    }
+
+    /// Whether all has to be read anew; from then on it has been.
+    pub fn begins_anew(&mut self) -> bool {
+        let changed = self.history.has_changed().unwrap_or_default();
+        self.history.mark_unchanged();
+        changed
+    }
+}
+
+/// What a kind is called, as `kubectl get` takes it: its plural and group.
+fn name<K: Resource<DynamicType = ()>>() -> String {
+    [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
+}
+
+/// Whether the API server itself has answered, if only to refuse. One that has lost its own data, or is starting, has not.
+fn is_answer(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+/// The number of a resourceVersion, which are ordered within one resource type and, on one etcd, across all of them
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::ApiToken;
+    use kube::core::Status;
+    use tokio::time::advance;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn refused(code: u16) -> kube::Error {
+        kube::Error::Api(Box::new(Status { code, ..Status::failure("", "") }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_is_deaf_and_who_is_cut_off_is_not() {
+        let hearing = Hearing::default();
+        let ear = hearing.ear::<ApiToken>();
+        ear.heard("7");
+        for code in [401, 403] {
+            advance(seconds(4)).await;
+            ear.failed(&refused(code));
+        }
+        assert!(hearing.deaf().is_none() && hearing.silence().is_none());
+        assert!(!hearing.is_old());
+        advance(seconds(4)).await;
+        assert!(hearing.is_old(), "its watch fails for longer than some seconds");
+        for _ in 0..100 {
+            advance(seconds(3)).await;
+            ear.failed(&refused(403));
+        }
+        assert_eq!(hearing.deaf().as_deref(), Some("apitokens.tokenry.dev"));
+        advance(seconds(300)).await;
+        ear.failed(&refused(503));
+        assert!(hearing.deaf().is_none(), "nothing answers any more");
+        assert!(hearing.stale().is_some() && hearing.silence().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_back_is_given_time_to_be_heard_and_all_is_read_anew() {
+        let hearing = Hearing::default();
+        let mut ear = hearing.ear::<ApiToken>();
+        ear.heard("7");
+        advance(seconds(600)).await;
+        hearing.answered();
+        assert!(hearing.deaf().is_none() && hearing.stale().is_some());
+        assert!(ear.begins_anew() && !ear.begins_anew());
+        advance(seconds(4)).await;
+        hearing.answered();
+        assert!(!ear.begins_anew(), "a short silence begins nothing");
+        for _ in 0..8 {
+            advance(seconds(4)).await;
+            hearing.answered();
+        }
+        assert!(hearing.deaf().is_some());
+        ear.heard("8");
+        assert!(hearing.deaf().is_none() && !hearing.is_old());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_went_back_begins_a_new_history_once() {
+        let hearing = Hearing::default();
+        let mut ear = hearing.ear::<ApiToken>();
+        ear.heard("100");
+        hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
+        hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);
+        assert!(!ear.begins_anew());
+        // It was asked before the last event was heard, and answers after.
+        ear.heard("105");
+        hearing.stands("apitokens.tokenry.dev", Some("104"), 100);
+        assert!(!ear.begins_anew());
+        hearing.stands("apitokens.tokenry.dev", Some("150"), 105);
+        assert_eq!(hearing.known("apitokens.tokenry.dev"), 150, "also of what no watch has told yet");
+        hearing.stands("apitokens.tokenry.dev", Some("120"), 150);
+        assert!(ear.begins_anew());
+        ear.heard("41");
+        let known = hearing.known("apitokens.tokenry.dev");
+        hearing.stands("apitokens.tokenry.dev", Some("41"), known);
+        assert!(!ear.begins_anew());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_without_any_bookmark_is_not_trusted_for_long() {
+        let hearing = Hearing::default();
+        let ear = hearing.ear::<ApiToken>();
+        ear.heard("7");
+        for _ in 0..40 {
+            advance(seconds(2)).await;
+            hearing.answered();
+        }
+        assert!(!hearing.is_old());
+        for _ in 0..10 {
+            advance(seconds(2)).await;
+            hearing.answered();
+        }
+        assert!(hearing.is_old() && hearing.deaf().is_none());
+    }
+}

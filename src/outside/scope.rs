@@ -1,0 +1,72 @@
+//! Which namespaces a process looks at.
+
+use futures::Stream;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+
+use super::{
+    hearing::Hearing,
+    watch::{Heard, NamespaceMeta, Object, watch},
+};
+
+/// Which namespaces a process looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    #[default]
+    Cluster,
+    /// One. What lies elsewhere does not exist for it.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The objects of a kind in this scope.
+    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, client: &Client) -> Api<K> {
+        match self {
+            Self::Cluster => Api::all(client.clone()),
+            Self::Namespace(name) => Api::namespaced(client.clone(), name),
+        }
+    }
+
+    /// A namespace in which `client` may do what it may do at all: that of the scope, or else its own.
+    pub fn home(&self, client: &Client) -> String {
+        match self {
+            Self::Cluster => client.default_namespace().to_owned(),
+            Self::Namespace(name) => name.clone(),
+        }
+    }
+
+    /// Watches the objects of a kind in this scope.
+    pub fn watch<K>(&self, client: &Client, hearing: &Hearing) -> impl Stream<Item = Heard<K>> + Send + use<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        watch(self.api(client), None, hearing)
+    }
+
+    /// Watches the Secrets of one type in this scope.
+    pub fn watch_type<K>(
+        &self,
+        client: &Client,
+        type_: &str,
+        hearing: &Hearing,
+    ) -> impl Stream<Item = Heard<K>> + Send + use<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        watch(self.api(client), Some(format!("type={type_}")), hearing)
+    }
+
+    /// Watches the namespaces of this scope.
+    pub fn watch_namespaces(
+        &self,
+        client: &Client,
+        hearing: &Hearing,
+    ) -> impl Stream<Item = Heard<NamespaceMeta>> + Send + use<> {
+        let which = match self {
+            Self::Cluster => None,
+            Self::Namespace(name) => Some(format!("metadata.name={name}")),
+        };
+        watch(Api::all(client.clone()), which, hearing)
+    }
+}

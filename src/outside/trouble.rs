@@ -1,0 +1,87 @@
+//! What is wrong with the watch of a kind, in words.
+
+use std::marker::PhantomData;
+
+use kube::Resource;
+
+use crate::token::format;
+
+/// What is wrong with the watch of a kind, said when it changes.
+pub struct Trouble<K> {
+    said: Option<String>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Default for Trouble<K> {
+    fn default() -> Self {
+        Self { said: None, kind: PhantomData }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Trouble<K> {
+    /// Says it, where it is news.
+    pub fn say(&mut self, error: &kube::Error) {
+        if let Some(news) = self.news(error) {
+            tracing::warn!(kind = %K::kind(&()), "{news}");
+        }
+    }
+
+    /// Nothing is wrong any more.
+    pub fn is_over(&mut self) {
+        if self.said.take().is_some() {
+            tracing::info!(kind = %K::kind(&()), "heard again");
+        }
+    }
+
+    /// What is to be said of a failure; nothing where that was said already.
+    fn news(&mut self, error: &kube::Error) -> Option<String> {
+        let kind = K::kind(&());
+        let told = match error {
+            kube::Error::Api(status) if status.code == 404 => {
+                let version = K::api_version(&());
+                format!("the cluster does not serve {kind} of {version}; apply crds/ or install the chart; waiting")
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                format!("not allowed to watch {kind}; grant the roles of the chart; waiting")
+            }
+            // An expired resource version is the normal end of a watch.
+            kube::Error::Api(status) if status.code == 410 => return None,
+            _ => format!("watch failed, trying again: {}", reason(error)),
+        };
+        let news = self.said.as_ref() != Some(&told);
+        self.said = Some(told.clone());
+        news.then_some(told)
+    }
+}
+
+/// In words, without quoting what was read: it could be a Secret.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "a reply could not be read".into(),
+        other => format::redact(&other.to_string()).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::ApiToken;
+    use kube::core::Status;
+
+    fn refused(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Box::new(Status { code, ..Status::failure(message, "") }))
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_once_and_again_when_it_is_something_else() {
+        let mut trouble = Trouble::<ApiToken>::default();
+        let forbidden = "not allowed to watch ApiToken; grant the roles of the chart; waiting";
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+        assert_eq!(trouble.news(&refused(403, "no")), None);
+        assert!(trouble.news(&refused(404, "")).unwrap().starts_with("the cluster does not serve ApiToken"));
+        assert_eq!(trouble.news(&refused(410, "")), None);
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+        trouble.is_over();
+        assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+    }
+}

@@ -1,0 +1,110 @@
+//! Other verifiers of the same objects: whether one of them hears the API server while this one does not.
+//!
+//! A verifier that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one case it has to
+//! go on, as all of them are alike; in the other one callers are better served by those who hear.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::StatusCode, routing::get};
+use futures::future::join_all;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{
+    net::lookup_host,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::outside::Hearing;
+
+/// Where a verifier tells another whether it hears.
+const PATH: &str = "/hearing";
+/// How often peers are asked while the API server does not answer, and whether it does.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often their addresses are looked up while it does.
+const LOOK_UP: Duration = Duration::from_secs(10);
+/// How long an answer may take, of a peer or of the DNS.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `/hearing`: 200 while this verifier hears the API server, else 503.
+pub fn router(hearing: Hearing) -> Router {
+    let answer = move || {
+        let hears = !hearing.is_old();
+        std::future::ready(if hears {
+            (StatusCode::OK, "ok\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "cut off\n")
+        })
+    };
+    Router::new().route(PATH, get(answer))
+}
+
+/// The other verifiers.
+pub struct Peers {
+    names: Vec<String>,
+    client: Client<HttpConnector, Body>,
+    /// The addresses that were known last: where the API server is away, so may be the DNS.
+    known: Mutex<Vec<SocketAddr>>,
+    hear_more: AtomicBool,
+}
+
+impl Peers {
+    /// The peers that are found under `names`.
+    pub fn new(names: Vec<String>) -> Self {
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Self { names, client, known: Mutex::default(), hear_more: AtomicBool::new(false) }
+    }
+
+    /// Whether none of them hears what this one does not; an error says that one does.
+    pub fn hear_more(&self) -> Result<(), String> {
+        if self.hear_more.load(Ordering::SeqCst) {
+            return Err("cut off: no API server answers this verifier, and another verifier hears it".into());
+        }
+        Ok(())
+    }
+
+    /// Asks them while the API server does not answer. It never ends.
+    pub async fn ask(self: Arc<Self>, hearing: Hearing) {
+        let mut looked_up = None::<Instant>;
+        loop {
+            if looked_up.is_none_or(|at| at.elapsed() >= LOOK_UP) {
+                self.look_up().await;
+                looked_up = Some(Instant::now());
+            }
+            let hear_more = hearing.silence().is_some() && self.any_hears().await;
+            if hear_more && !self.hear_more.swap(hear_more, Ordering::SeqCst) {
+                tracing::warn!("cut off: another verifier hears the API server; not ready until this one does");
+            }
+            self.hear_more.store(hear_more, Ordering::SeqCst);
+            sleep(EVERY).await;
+        }
+    }
+
+    async fn look_up(&self) {
+        let found = join_all(self.names.iter().map(|name| timeout(PATIENCE, lookup_host(name)))).await;
+        let found: Vec<SocketAddr> = found.into_iter().flatten().flatten().flatten().collect();
+        if !found.is_empty() {
+            *self.known.lock().expect("nobody panics here") = found;
+        }
+    }
+
+    async fn any_hears(&self) -> bool {
+        let known = self.known.lock().expect("nobody panics here").clone();
+        join_all(known.into_iter().map(|peer| self.hears(peer))).await.contains(&true)
+    }
+
+    /// Whether a peer says that it hears. This verifier, which may be among them, says that it does not.
+    async fn hears(&self, peer: SocketAddr) -> bool {
+        let Ok(uri) = format!("http://{peer}{PATH}").parse() else { return false };
+        let answer = timeout(PATIENCE, self.client.get(uri)).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+    }
+}
