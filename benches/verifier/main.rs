@@ -86,7 +86,8 @@ fn main() {
             (Key { namespace: "a".into(), name: "eem".into() }, "2026-06-01T00:00:00Z".parse().unwrap());
         let headers = http::HeaderMap::new();
         let judged = mean(|n| {
-            let request = Request { method: "POST", path: Path::parse("/eem/topics/x").ok(), headers: &headers };
+            let request =
+                Request { method: "POST", path: Path::parse("/eem/topics/x").ok(), query: "", headers: &headers };
             let verdict = check(&index, &key, &values[n % TOKENS], &request, now);
             assert_eq!(verdict.cause, Cause::Allowed);
         });

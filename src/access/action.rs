@@ -1,6 +1,6 @@
 //! Actions, the patterns that mean several, and the requests that they stand for.
 
-use super::path::Path;
+use super::path::Reading;
 use crate::crd::permission::{ActionPattern, Method, PathPattern};
 
 /// Methods that only read (RFC 9110, 9.2.1).
@@ -29,10 +29,18 @@ impl Target {
         Self { methods: methods.to_vec(), paths: paths.to_vec() }
     }
 
-    /// Whether a request is one of them. Case does not matter, as for some servers it does not.
-    pub fn covers(&self, method: &str, path: &Path) -> bool {
-        let named =
-            self.methods.is_empty() || self.methods.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(method));
+    /// Whether it is about some methods alone.
+    pub fn is_by_method(&self) -> bool {
+        !self.methods.is_empty()
+    }
+
+    /// Whether a request is one of them. Case does not matter, as for some servers it does not. What is said of GET holds for
+    /// HEAD: servers answer it as they answer GET.
+    pub fn covers(&self, method: &str, path: &Reading) -> bool {
+        let is = |wanted: &Method, method: &str| wanted.as_str().eq_ignore_ascii_case(method);
+        let is_head = method.eq_ignore_ascii_case("HEAD");
+        let names = |wanted: &Method| is(wanted, method) || is_head && is(wanted, "GET");
+        let named = self.methods.is_empty() || self.methods.iter().any(names);
         named && self.paths.iter().any(|pattern| path.is_of(pattern.as_str()))
     }
 }
@@ -109,6 +117,7 @@ pub fn widest(mut patterns: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Path;
 
     #[test]
     fn what_two_patterns_have_in_common_is_every_action_that_both_mean() {
@@ -164,12 +173,14 @@ mod tests {
     #[test]
     fn a_request_is_covered_by_method_and_path() {
         let path = Path::parse("/eem/clusters").unwrap();
+        let path = path.read();
         let target = |methods: &[&str]| {
             let methods: Vec<_> = methods.iter().map(|&method| method.into()).collect();
             Target::new(&methods, &["/x".into(), "/eem/*".into()])
         };
-        assert!(target(&["GET", "POST"]).covers("POST", &path) && target(&[]).covers("ODD", &path));
-        assert!(target(&["GET"]).covers("get", &path) && !target(&["GET"]).covers("POST", &path));
+        assert!(target(&["GET", "POST"]).covers("POST", path) && target(&[]).covers("ODD", path));
+        assert!(target(&["GET"]).covers("get", path) && !target(&["GET"]).covers("POST", path));
+        assert!(target(&["GET"]).covers("HEAD", path) && !target(&["HEAD"]).covers("GET", path));
         assert_eq!(["GET", "HEAD", "POST", "get"].map(by_method), [READ, READ, WRITE, WRITE]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     bearer::{Bearer, Reach},
+    header,
     policy::{Names, Policy},
     roles::{Holding, Rank, Standing},
     rules::{Named, Request, Rules},
@@ -13,6 +14,10 @@ use crate::crd::{access_policy::Effect, instance::Authorization};
 pub enum Cause {
     /// Its path cannot be normalised, or the proxy did not say what it asks for.
     PathRefused,
+    /// It asks for another method than its own.
+    MethodRefused,
+    /// Some server takes a header of it for another, which it is judged by or which says who asks.
+    HeaderRefused,
     /// No token may make it.
     Excluded,
     /// The token names no owner, and its Instance's ceiling is what the owner holds.
@@ -48,6 +53,8 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PathRefused => "PathRefused",
+            Self::MethodRefused => "MethodRefused",
+            Self::HeaderRefused => "HeaderRefused",
             Self::Excluded => "Excluded",
             Self::OwnerMissing => "OwnerMissing",
             Self::OwnerStale => "OwnerStale",
@@ -68,7 +75,17 @@ impl Cause {
     /// What the bearer of a valid token is told.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::PathRefused => "the path of the request is not known or ambiguous: no encoded slash, ; or segment ..",
+            Self::PathRefused => {
+                "the path of the request is not known or ambiguous: no encoded slash, ;, //, segment .., dot or space at a \
+                 segment's end, or letter that is ASCII to some"
+            }
+            Self::MethodRefused => {
+                "the request asks for another method than its own; send it with that method, without X-HTTP-Method-Override, \
+                 its kin, or _method in the query"
+            }
+            Self::HeaderRefused => {
+                "a header of the request differs from one that is read by a sign alone, such as _ for -; leave it out"
+            }
             Self::Excluded => "no token may make this request",
             Self::OwnerMissing => "the token has no owner",
             Self::OwnerStale => {
@@ -189,19 +206,46 @@ impl<'a> Case<'a> {
 
     /// The first cause that holds. This order is the specification.
     fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Cause, Option<String>) {
-        if request.path.is_none() && self.rules.needs_path() {
-            trail.add(|| self.instance(false, "the path of the request is not known, or cannot be normalised".into()));
-            return (Cause::PathRefused, None);
+        if let Some((cause, found)) = self.unclear(request) {
+            trail.add(|| self.instance(false, found));
+            return (cause, None);
         }
         let exclusion = request.path.as_ref().and_then(|path| self.rules.exclusion(request.method, path));
         if let Some(message) = exclusion {
             trail.add(|| self.instance(false, format!("excluded for every token: {message}")));
             return (Cause::Excluded, Some(message.to_owned()));
         }
+        if self.rules.is_ambiguous(request, self.is_by_action()) {
+            trail.add(|| {
+                self.instance(false, "some servers take its path for another, which is judged otherwise".into())
+            });
+            return (Cause::PathRefused, None);
+        }
         trail.add(|| self.instance(true, "not excluded".into()));
         let refused = self.owner(trail).or_else(|| self.organization(trail)).or_else(|| self.project(trail));
         let refused = refused.or_else(|| self.denied(trail));
         (refused.or_else(|| self.permitted(trail)).unwrap_or_else(|| self.nothing(trail)), None)
+    }
+
+    /// Why it is not clear what the API will take the request for, and what was found in it.
+    fn unclear(&self, request: &Request<'_>) -> Option<(Cause, String)> {
+        if request.path.is_none() && self.rules.needs_path() {
+            return Some((Cause::PathRefused, "the path of the request is not known, or cannot be normalised".into()));
+        }
+        let by_method = self.is_by_action() || self.rules.excludes_by_method();
+        let overriding = || header::overriding(request.headers, request.query, request.method);
+        if let Some(name) = by_method.then(overriding).flatten() {
+            return Some((Cause::MethodRefused, format!("{name} asks for another method than {}", request.method)));
+        }
+        if let Some(name) = self.rules.look_alike(request) {
+            return Some((Cause::HeaderRefused, format!("some servers take the header {name} for one that is read")));
+        }
+        None
+    }
+
+    /// Whether it matters which action a request is.
+    fn is_by_action(&self) -> bool {
+        self.rules.authorization == Authorization::Roles || !self.policies.is_empty()
     }
 
     /// Why the owner, or that there is none, refuses.
@@ -401,7 +445,7 @@ mod tests {
     fn causes(instance: &Value, policies: &Value, token: &Value, account: &Value, asked: (&str, &str)) -> Cause {
         let world = world(instance, policies, token, account);
         let headers = http::HeaderMap::new();
-        let request = Request { method: asked.0, path: Path::parse(asked.1).ok(), headers: &headers };
+        let request = Request { method: asked.0, path: Path::parse(asked.1).ok(), query: "", headers: &headers };
         let policies: Vec<_> = world.policies.iter().collect();
         judge(&world.rules, &policies, &world.bearer, &request, &mut ()).cause
     }
@@ -409,7 +453,7 @@ mod tests {
     fn with_headers(instance: &Value, token: &Value, headers: &[(&'static str, &str)]) -> Cause {
         let world = world(instance, &json!([]), token, &json!({"role": "admin"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let request = Request { method: "GET", path: Path::parse("/a/acme").ok(), headers: &headers };
+        let request = Request { method: "GET", path: Path::parse("/a/acme").ok(), query: "", headers: &headers };
         judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
     }
 
@@ -469,6 +513,93 @@ mod tests {
         assert_eq!(cause("reader", ("GET", "/eem/clusters/a")), Cause::ByRole);
         assert_eq!(cause("reader", ("GET", "/eem/other")), Cause::NotPermitted, "it is no action");
         assert_eq!(cause("all", ("GET", "/eem/other")), Cause::ByRole);
+    }
+
+    #[test]
+    fn what_is_said_of_get_holds_for_head() {
+        let api = json!({
+            "authorization": "Roles", "excluded": [{"methods": ["GET"], "paths": ["/console"]}],
+            "actions": [{"action": "topics:read", "methods": ["GET"], "paths": ["/topics"]}],
+        });
+        let instance = json!({"api": api, "roles": [{"name": "reader", "actions": ["topics:read"]}]});
+        let cause = |asked| causes(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), asked);
+        assert_eq!(["GET", "HEAD"].map(|method| cause((method, "/topics"))), [Cause::ByRole; 2]);
+        assert_eq!(["GET", "HEAD"].map(|method| cause((method, "/console"))), [Cause::Excluded; 2]);
+        assert_eq!(cause(("POST", "/topics")), Cause::NotPermitted);
+    }
+
+    #[test]
+    fn a_path_that_some_server_takes_for_another_is_judged_by_both() {
+        let api = json!({
+            "authorization": "Roles", "excluded": [{"paths": ["/console/**"]}],
+            "actions": [
+                {"action": "keys:read", "paths": ["/topics/*/keys"]}, {"action": "admin:read", "paths": ["/admin"]},
+                {"action": "topics:read", "paths": ["/topics/**"]}, {"action": "other:read", "paths": ["/**"]},
+            ],
+        });
+        let roles = json!([{"name": "reader", "actions": ["topics:read", "other:read"]}]);
+        let instance = json!({"api": api, "roles": roles});
+        let cause = |path| causes(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), ("GET", path));
+        for path in
+            ["/console./keys", "/console%20", "/%EF%BD%83onsole", "/con\u{17f}ole", "//host/console", "/%20console"]
+        {
+            assert_eq!(cause(path), Cause::Excluded, "{path}");
+        }
+        for path in ["/topics//keys", "/admin.", "/adm\u{131}n", "/admin%20", "//host/admin"] {
+            assert_eq!(cause(path), Cause::PathRefused, "{path}");
+        }
+        // To all servers these are requests that the role permits.
+        for path in
+            ["/topics//a", "/topics/a.", "/topics/%20a", "/topics/I\u{15f}\u{131}k", "/a.b/c.json", "/.well-known/x"]
+        {
+            assert_eq!(cause(path), Cause::ByRole, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_whose_segments_are_counted_names_the_same_to_all() {
+        let instance = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
+        let token = json!({"organizations": {"listed": ["acme"]}});
+        let cause = |path| causes(&instance, &json!([]), &token, &json!({}), ("GET", path));
+        assert_eq!(["/a/acme", "/a/acme//x", "/a/acme/x."].map(cause), [Cause::Authenticated; 3]);
+        assert_eq!(["//other/acme", "/a//acme", "//a/acme"].map(cause), [Cause::PathRefused; 3]);
+    }
+
+    /// What is said of a request with this query and these headers.
+    fn asked(instance: &Value, policies: &Value, query: &str, headers: &[(&'static str, &str)]) -> Cause {
+        let world = world(instance, policies, &json!({}), &json!({"role": "viewer"}));
+        let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let request = Request { method: "GET", path: Path::parse("/x").ok(), query, headers: &headers };
+        let policies: Vec<_> = world.policies.iter().collect();
+        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).cause
+    }
+
+    #[test]
+    fn who_asks_for_another_method_is_refused_where_methods_matter() {
+        let other = [("x-http-method-override", "DELETE")];
+        let cause = |instance, policies| asked(&instance, &policies, "", &other);
+        let deny =
+            json!([{"name": "p", "members": ["user:*"], "statements": [{"effect": "Deny", "actions": ["*:write"]}]}]);
+        let by_method = json!({"api": {"excluded": [{"methods": ["DELETE"], "paths": ["/x"]}]}});
+        assert_eq!(cause(roles(), json!([])), Cause::MethodRefused);
+        assert_eq!(cause(json!({}), deny), Cause::MethodRefused);
+        assert_eq!(cause(by_method, json!([])), Cause::MethodRefused);
+        assert_eq!(cause(json!({}), json!([])), Cause::Authenticated, "whatever the method is");
+        assert_eq!(asked(&roles(), &json!([]), "a=b&_method=DELETE", &[]), Cause::MethodRefused);
+        assert_eq!(asked(&roles(), &json!([]), "_method=get", &[("x-http-method", "GET")]), Cause::ByRole);
+    }
+
+    #[test]
+    fn a_header_that_some_server_takes_for_one_that_is_read_is_refused() {
+        let instance = json!({"api": {"organizationFrom": {"header": "X-Organization"}}});
+        let cause = |headers: &[(&'static str, &str)]| asked(&instance, &json!([]), "", headers);
+        for name in ["x_organization", "x_tokenry_role", "x-tokenry_subject", "x_forwarded_user"] {
+            assert_eq!(cause(&[(name, "a"), ("x-organization", "acme")]), Cause::HeaderRefused, "{name}");
+        }
+        assert_eq!(
+            cause(&[("x-organization", "acme"), ("x_project", "a"), ("x-tokenry-role", "a")]),
+            Cause::Authenticated
+        );
     }
 
     #[test]
@@ -536,7 +667,7 @@ mod tests {
             let policy = Policy::of(&serde_json::from_value(policy).unwrap());
             let world = world(&roles(), &json!([]), &json!({"role": "viewer"}), &json!({"role": "viewer"}));
             let headers = http::HeaderMap::new();
-            let request = Request { method: "DELETE", path: Path::parse("/x").ok(), headers: &headers };
+            let request = Request { method: "DELETE", path: Path::parse("/x").ok(), query: "", headers: &headers };
             judge(&world.rules, &[&policy], &world.bearer, &request, &mut ()).cause
         };
         let meant =
@@ -561,7 +692,7 @@ mod tests {
             let policy = Policy::of(&serde_json::from_value(policy).unwrap());
             let world = world(&roles(), &json!([]), &json!({}), &json!({"role": "viewer"}));
             let headers = http::HeaderMap::new();
-            let request = |method| Request { method, path: Path::parse("/x").ok(), headers: &headers };
+            let request = |method| Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             ["DELETE", "GET"]
                 .map(|method| judge(&world.rules, &[&policy], &world.bearer, &request(method), &mut ()).cause)
         };
@@ -589,7 +720,7 @@ mod tests {
             world.bearer.fresh = fresh;
             world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect();
             let headers = http::HeaderMap::new();
-            let request = Request { method: "GET", path: Path::parse("/x").ok(), headers: &headers };
+            let request = Request { method: "GET", path: Path::parse("/x").ok(), query: "", headers: &headers };
             judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
         };
         assert_eq!(cause(true, &["ops"]), Cause::ByRole);
@@ -606,7 +737,7 @@ mod tests {
             let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "contributor"}));
             (world.bearer.fresh, world.bearer.groups) = (fresh, vec!["ops".into()]);
             let headers = http::HeaderMap::new();
-            let request = Request { method, path: Path::parse("/x").ok(), headers: &headers };
+            let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             let mut steps: Vec<Step> = Vec::new();
             let cause = judge(&world.rules, &[], &world.bearer, &request, &mut steps).cause;
             (cause, steps.last().unwrap().text.clone())
@@ -676,7 +807,7 @@ mod tests {
         let mut headers = http::HeaderMap::new();
         headers.append("x-organization", "acme".parse().unwrap());
         headers.append("x-organization", "acme".parse().unwrap());
-        let request = Request { method: "GET", path: None, headers: &headers };
+        let request = Request { method: "GET", path: None, query: "", headers: &headers };
         assert_eq!(judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause, Cause::OrganizationMissing);
     }
 
@@ -719,7 +850,7 @@ mod tests {
     fn the_trail_names_what_each_object_says() {
         let world = world(&roles(), &json!([]), &json!({}), &json!({"role": "viewer"}));
         let headers = http::HeaderMap::new();
-        let request = Request { method: "POST", path: Path::parse("/x").ok(), headers: &headers };
+        let request = Request { method: "POST", path: Path::parse("/x").ok(), query: "", headers: &headers };
         let mut trail = Vec::new();
         judge(&world.rules, &[], &world.bearer, &request, &mut trail);
         let told: Vec<_> = trail.iter().map(|step| format!("{} {}: {}", step.passed, step.object, step.text)).collect();

@@ -10,6 +10,7 @@
 mod action;
 mod bearer;
 mod effective;
+pub mod header;
 mod judge;
 mod limit;
 mod namespaces;

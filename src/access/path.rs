@@ -7,16 +7,28 @@
 //! * `//` is `/`, and a slash at the end is none.
 //! * Case does not matter where a path is matched, as for some servers it does not.
 //!
-//! A path is refused where two servers could read two paths in it: an exclusion of one of them could be dodged by the other.
+//! Some servers read more or less than that: they keep an empty segment, take what follows `//` for a host, drop a dot or a
+//! space at a segment's end, or take `ｃ` for `c`. A path keeps all of these readings. Who matches it looks at each of them:
+//! an exclusion of one could be dodged by another.
 
+use icu_normalizer::ComposingNormalizer;
 use percent_encoding::percent_decode_str;
 
 /// The longest path that is read, in bytes.
 const MAX: usize = 8 * 1024;
 
-/// A path, normalised: its segments as they are written, without percent-encoding.
+/// One reading of a path: its segments, without percent-encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path(Vec<String>);
+pub struct Reading(Vec<String>);
+
+/// A path, normalised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// What it is taken for.
+    read: Reading,
+    /// What some servers take it for instead. Most paths have none.
+    others: Vec<Reading>,
+}
 
 /// Why a path cannot be normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +45,9 @@ pub enum PathFault {
     /// A character that servers read differently: encoded slash, backslash, `;` and the like.
     #[error("it holds a character that servers read differently, such as an encoded slash")]
     Ambiguous,
+    /// Of a whole URI: no host, or one that ends where servers differ.
+    #[error("it is a whole URI whose host is none, or has no slash behind it")]
+    Authority,
     /// A segment `.` or `..`.
     #[error("it holds a segment . or ..")]
     Dots,
@@ -44,22 +59,39 @@ impl Path {
     /// # Errors
     /// It cannot be normalised; the request is to be refused.
     pub fn parse(target: &str) -> Result<Self, PathFault> {
-        let path = origin(target).split('?').next().unwrap_or_default();
+        let path = origin(target)?.split('?').next().unwrap_or_default();
         if path.len() > MAX {
             return Err(PathFault::Long);
         }
         let path = path.strip_prefix('/').ok_or(PathFault::Relative)?;
-        let segments = path.split('/').filter(|segment| !segment.is_empty());
-        segments.map(segment).collect::<Result<_, _>>().map(Self)
+        let written = path.strip_suffix('/').unwrap_or(path).split('/').map(segment).collect::<Result<_, _>>()?;
+        let (read, others) = readings(written)?;
+        Ok(Self { read, others })
     }
 
+    /// What it is taken for.
+    pub fn read(&self) -> &Reading {
+        &self.read
+    }
+
+    /// What some servers take it for instead.
+    pub fn others(&self) -> impl Iterator<Item = &Reading> {
+        self.others.iter()
+    }
+
+    /// The segment of this number; the first is 1.
+    pub fn segment(&self, number: usize) -> Option<&str> {
+        self.read.segment(number)
+    }
+}
+
+impl Reading {
     /// The segment of this number; the first is 1.
     pub fn segment(&self, number: usize) -> Option<&str> {
         self.0.get(number.checked_sub(1)?).map(String::as_str)
     }
 
-    /// Whether `pattern`, a path in which `*` stands for one segment and `**` at the end for any number of them, is of this
-    /// path.
+    /// Whether `pattern`, a path in which `*` stands for one segment and `**` at the end for any number of them, is of it.
     pub fn is_of(&self, pattern: &str) -> bool {
         let mut segments = self.0.iter();
         for wanted in pattern.split('/').filter(|wanted| !wanted.is_empty()) {
@@ -77,19 +109,45 @@ impl Path {
 
 impl std::fmt::Display for Path {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "/{}", self.0.join("/"))
+        write!(f, "/{}", self.read.0.join("/"))
     }
 }
 
 /// What follows scheme and authority, where there are any.
-fn origin(target: &str) -> &str {
+fn origin(target: &str) -> Result<&str, PathFault> {
     if target.starts_with('/') {
-        return target;
+        return Ok(target);
     }
     let rest = ["http://", "https://"].iter().find_map(|scheme| target.strip_prefix(scheme));
-    rest.map_or("", |rest| rest.find('/').map_or("/", |at| &rest[at..]))
+    let rest = rest.ok_or(PathFault::Relative)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // `http://h?/x` has no path, and some servers look for the first slash. Others end the host at a backslash.
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    if authority.is_empty() || !authority.chars().all(is_host) {
+        return Err(PathFault::Authority);
+    }
+    Ok(if path.is_empty() { "/" } else { path })
 }
 
+/// How segments may be read, as they are written: by us, and by others.
+fn readings(written: Vec<String>) -> Result<(Reading, Vec<Reading>), PathFault> {
+    let (mut read, mut others) = (written, Vec::new());
+    if read.iter().any(String::is_empty) {
+        let merged: Vec<_> = read.iter().filter(|segment| !segment.is_empty()).cloned().collect();
+        // `//host/path`, to those who resolve it as a reference.
+        let behind_host = merged.get(1..).filter(|_| read[0].is_empty()).map(<[String]>::to_vec);
+        let kept = std::mem::replace(&mut read, merged);
+        // Of `/` alone there is but one reading.
+        others.extend(Some(kept).filter(|kept| kept.len() > 1).into_iter().chain(behind_host));
+    }
+    let folded = [&read].into_iter().chain(&others).filter(|reading| reading.iter().any(|segment| folds(segment)));
+    let folded = folded.map(|reading| reading.iter().map(|segment| folded_segment(segment)).collect());
+    let folded = folded.collect::<Result<Vec<Vec<_>>, _>>()?;
+    others.extend(folded);
+    Ok((Reading(read), others.into_iter().map(Reading).collect()))
+}
+
+/// One segment, without percent-encoding.
 fn segment(written: &str) -> Result<String, PathFault> {
     if !has_whole_escapes(written) {
         return Err(PathFault::Escape);
@@ -98,12 +156,40 @@ fn segment(written: &str) -> Result<String, PathFault> {
     if text.chars().any(|c| c.is_control() || r"/\%?#;".contains(c)) {
         return Err(PathFault::Ambiguous);
     }
-    // Some servers drop a space or a dot at the end of a segment, and take what is left for `..`.
-    let bare = text.trim_matches([' ', '.']);
-    if bare.is_empty() {
+    Ok(text.into_owned())
+}
+
+/// Whether some server may take a segment for another: by its letters, or by what it ends or begins with.
+fn folds(segment: &str) -> bool {
+    !segment.is_ascii() || segment.ends_with(['.', ' ']) || segment.starts_with(' ')
+}
+
+/// What a segment is to servers that fold letters to ASCII and drop spaces around it and dots at its end.
+fn folded_segment(segment: &str) -> Result<String, PathFault> {
+    let text = ascii(segment);
+    if text.contains(['/', '\\']) {
+        return Err(PathFault::Ambiguous);
+    }
+    let bare = text.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).trim_start();
+    // Dots and spaces alone may be taken for `..`.
+    if bare.is_empty() && !text.is_empty() {
         return Err(PathFault::Dots);
     }
-    Ok(text.into_owned())
+    Ok(bare.to_owned())
+}
+
+/// A text with the ASCII letters that each letter folds to, where it does: by compatibility, as `ｃ`, or by case, as `ſ`.
+fn ascii(text: &str) -> String {
+    ComposingNormalizer::new_nfkc().normalize(text).chars().map(by_case).collect()
+}
+
+/// The ASCII letters that another letter has as its capital or small ones; else itself.
+fn by_case(letter: char) -> String {
+    // To some, `i` is the small letter of `İ`, and to others `i` with another dot.
+    let small = letter.to_lowercase().to_string().replace('\u{307}', "");
+    let folded = [small, letter.to_uppercase().to_string()];
+    let folded = folded.into_iter().find(|folded| folded.is_ascii() && !letter.is_ascii());
+    folded.unwrap_or_else(|| letter.to_string())
 }
 
 fn has_whole_escapes(text: &str) -> bool {
@@ -135,6 +221,7 @@ mod tests {
         }
         assert_eq!(read("/"), Ok("/".into()));
         assert_eq!(read("https://a.b"), Ok("/".into()));
+        assert_eq!(read("https://[::1]:8080/eem"), Ok("/eem".into()));
         assert_eq!(read("/%C3%A9"), Ok("/é".into()));
     }
 
@@ -155,6 +242,16 @@ mod tests {
             ("/a/./b", PathFault::Dots),
             ("/a/.. /b", PathFault::Dots),
             ("/a/.../b", PathFault::Dots),
+            ("/a/%E2%80%A5/b", PathFault::Dots),
+            ("/a/．．/b", PathFault::Dots),
+            ("/a／b", PathFault::Ambiguous),
+            ("/a＼b", PathFault::Ambiguous),
+            ("http://h?/x", PathFault::Authority),
+            ("http://h?x", PathFault::Authority),
+            ("http://h#/x", PathFault::Authority),
+            ("http://h\\a/x", PathFault::Authority),
+            ("http://u@h/x", PathFault::Authority),
+            ("http:///x", PathFault::Authority),
             ("/a%2", PathFault::Escape),
             ("/a%zz", PathFault::Escape),
             ("/a%+1", PathFault::Escape),
@@ -171,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_pattern_stands_for_segments_and_case_does_not_matter() {
-        let is = |path: &str, pattern| Path::parse(path).unwrap().is_of(pattern);
+        let is = |path: &str, pattern| Path::parse(path).unwrap().read().is_of(pattern);
         assert!(is("/eem/clusters", "/eem/clusters") && is("/EEM/Clusters/", "/eem/clusters"));
         assert!(is("/eem/x", "/eem/*") && !is("/eem", "/eem/*") && !is("/eem/x/y", "/eem/*"));
         assert!(is("/eem", "/eem/**") && is("/eem/x/y", "/eem/**") && !is("/eemx", "/eem/**"));
@@ -185,16 +282,44 @@ mod tests {
         assert_eq!([0, 1, 2, 4].map(|number| path.segment(number)), [None, Some("api"), Some("Acme"), None]);
     }
 
+    #[test]
+    fn what_some_servers_read_instead_is_kept() {
+        let others = |target: &str| {
+            let path = Path::parse(target).unwrap();
+            path.others().map(|other| format!("/{}", other.0.join("/"))).collect::<Vec<_>>()
+        };
+        for (target, wanted) in [
+            ("/a//b", &["/a//b"][..]),
+            ("//a/b", &["//a/b", "/b"]),
+            ("/a//", &["/a/"]),
+            ("/console./x", &["/console/x"]),
+            ("/console%20/x", &["/console/x"]),
+            ("/%20console/x", &["/console/x"]),
+            ("/con\u{17f}ole", &["/console"]),
+            ("/\u{212a}eys", &["/Keys"]),
+            ("/ｃonsole", &["/console"]),
+            ("/ﬁles", &["/files"]),
+            ("/admın", &["/admIn"]),
+            ("/admİn", &["/admin"]),
+            ("/a//b.", &["/a//b.", "/a/b", "/a//b"]),
+        ] {
+            assert_eq!(others(target), wanted, "{target}");
+        }
+        for plain in ["/", "//", "/a/", "/a.b/c.json", "/.well-known/x", "/a b", "/a?b=//c./d"] {
+            assert_eq!(others(plain), Vec::<String>::new(), "{plain}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn no_path_panics_and_what_is_normal_stays_so(target in "(/|%2[fFeE5]|[.]{1,3}|[a-cA-C%;?# \\\\é]|//){0,12}|.{0,40}") {
+        fn no_path_panics_and_what_is_normal_stays_so(target in "(/|%2[fFeE5]|[.]{1,3}|[a-cA-C%;?# \\\\éſｃ．]|//){0,12}|.{0,40}") {
             let Ok(path) = Path::parse(&target) else { return Ok(()) };
             let written = path.to_string();
             prop_assert!(written.split('/').all(|segment| segment != ".." && segment != "."), "{written}");
             prop_assert!(!written.contains(['\\', '%', '?', '#', ';']), "{written}");
-            prop_assert_eq!(Path::parse(&written), Ok(path));
+            prop_assert_eq!(Path::parse(&written).map(|path| path.read), Ok(path.read));
         }
 
         #[test]

@@ -67,7 +67,7 @@ impl Draw {
         if let Some(name) = self.organization {
             headers.append("x-organization", name.parse().unwrap());
         }
-        let request = Request { method: self.method, path: Path::parse(self.path).ok(), headers: &headers };
+        let request = Request { method: self.method, path: Path::parse(self.path).ok(), query: "", headers: &headers };
         let policies: Vec<_> = world.policies.iter().collect();
         judge(&world.rules, &policies, &world.bearer, &request, &mut ())
     }

@@ -1,12 +1,13 @@
 //! What an Instance says of requests and of who may make them, ready to be asked.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Target, by_method},
     bearer::{Bearer, Reach},
-    path::Path,
+    header::{self, IDENTITY},
+    path::{Path, Reading},
     policy::Names,
     roles::{Members, Roles, Standing},
 };
@@ -55,6 +56,8 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Its path; nothing where it is not known or cannot be normalised.
     pub path: Option<Path>,
+    /// Its query; empty where there is none, or it is not known.
+    pub query: &'a str,
     /// Its headers.
     pub headers: &'a HeaderMap,
 }
@@ -120,14 +123,20 @@ impl Rules {
         })
     }
 
-    /// The message of the exclusion that covers a request, if one does.
+    /// The message of the exclusion that covers a request, if one does: by what its path is, or by what some server takes it for.
     pub(super) fn exclusion(&self, method: &str, path: &Path) -> Option<&str> {
-        let mut covering = self.excluded.iter().filter(|(target, _)| target.covers(method, path));
-        covering.next().map(|(_, message)| &**message)
+        let covers = |target: &Target| {
+            target.covers(method, path.read()) || path.others().any(|other| target.covers(method, other))
+        };
+        self.excluded.iter().find(|(target, _)| covers(target)).map(|(_, message)| &**message)
     }
 
     /// The action of a request; nothing where the Instance names actions and it is none of them.
     pub(super) fn action(&self, method: &str, path: Option<&Path>) -> Option<&str> {
+        self.action_of(method, path.map(Path::read))
+    }
+
+    fn action_of(&self, method: &str, path: Option<&Reading>) -> Option<&str> {
         if self.actions.is_empty() {
             return Some(by_method(method));
         }
@@ -135,6 +144,31 @@ impl Rules {
             .iter()
             .find(|(target, _)| path.is_some_and(|path| target.covers(method, path)))
             .map(|(_, action)| &**action)
+    }
+
+    /// Whether some server takes the path of a request for one that is another action, where that matters, or that names
+    /// another organization or project.
+    pub(super) fn is_ambiguous(&self, request: &Request<'_>, by_action: bool) -> bool {
+        let Some(path) = &request.path else { return false };
+        let counted = [&self.organization_from, &self.project_from].map(|from| from.as_ref()?.path_segment);
+        path.others().any(|other| {
+            let action = || self.action_of(request.method, Some(other)) != self.action(request.method, Some(path));
+            let names = counted.iter().flatten().map(|number| usize::try_from(*number).unwrap_or_default());
+            by_action && action() || { names }.any(|number| other.segment(number) != path.segment(number))
+        })
+    }
+
+    /// The header of a request that some server takes for one that it is judged by, or that tells the API who asks.
+    pub(super) fn look_alike<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
+        let judged = [&self.organization_from, &self.project_from].into_iter().flatten().flat_map(|from| &from.header);
+        let identity = IDENTITY;
+        let names = judged.map(|header| header.as_str()).chain(identity.iter().map(HeaderName::as_str));
+        { names }.find_map(|name| header::look_alike(request.headers, name))
+    }
+
+    /// Whether an exclusion is about some methods alone.
+    pub(super) fn excludes_by_method(&self) -> bool {
+        self.excluded.iter().any(|(target, _)| target.is_by_method())
     }
 
     /// The organization that a request names.

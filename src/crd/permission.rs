@@ -58,7 +58,7 @@ pub struct Role {
 pub struct ActionRule {
     /// The action that they are.
     pub action: Action,
-    /// Their methods. Left out: any.
+    /// Their methods; GET stands for HEAD too. Left out: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub methods: Vec<Method>,
@@ -70,7 +70,7 @@ pub struct ActionRule {
 /// Requests that no token may make, whatever its role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exclusion {
-    /// Their methods. Left out: any.
+    /// Their methods; GET stands for HEAD too. Left out: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub methods: Vec<Method>,

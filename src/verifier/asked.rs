@@ -31,7 +31,8 @@ impl Asked {
     pub fn request<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
         let known = self.method.as_deref().zip(self.target.as_deref());
         let path = known.and_then(|(_, target)| Path::parse(target).ok());
-        Request { method: self.method.as_deref().unwrap_or_default(), path, headers }
+        let query = self.target.as_deref().and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        Request { method: self.method.as_deref().unwrap_or_default(), path, query, headers }
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Cause {
     Repeated,
     /// There is one in more than one place.
     Several,
+    /// Some server takes another header for one that can hold one.
+    LookAlike,
     /// Not of the form of a token.
     Malformed,
     /// No record has its id.
@@ -75,6 +77,7 @@ impl Cause {
             | Self::NotAscii
             | Self::Repeated
             | Self::Several
+            | Self::LookAlike
             | Self::Malformed
             | Self::Unknown
             | Self::Mismatch
@@ -103,6 +106,7 @@ impl Cause {
             Self::NotAscii => "NotAscii",
             Self::Repeated => "Repeated",
             Self::Several => "Several",
+            Self::LookAlike => "LookAlike",
             Self::Malformed => "Malformed",
             Self::Unknown => "Unknown",
             Self::Mismatch => "Mismatch",

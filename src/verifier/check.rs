@@ -261,7 +261,7 @@ mod tests {
 
     fn verdict(index: &Index, instance: &Key, credential: &str) -> Verdict {
         let headers = http::HeaderMap::new();
-        let request = Request { method: "GET", path: Path::parse("/topics").ok(), headers: &headers };
+        let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
         check(index, instance, credential, &request, NOW.parse().unwrap())
     }
 
@@ -516,7 +516,7 @@ mod tests {
     fn an_explanation_is_the_verdict_and_all_that_led_to_it() {
         let index = with_instance(json!({"api": {"authorization": "Roles"}}));
         let headers = http::HeaderMap::new();
-        let request = Request { method: "GET", path: Path::parse("/topics").ok(), headers: &headers };
+        let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
         let token = Key { namespace: "a".into(), name: "x".into() };
         let (verdict, trail) = explain(&index, &eem(), &token, &request, NOW.parse().unwrap()).unwrap();
         assert_eq!(verdict.cause, cause(&index, &value()));

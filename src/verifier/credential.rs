@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use super::Cause;
-use crate::crd::instance::CredentialPlace;
+use crate::{access::header::look_alike, crd::instance::CredentialPlace};
 
 /// The longest header value that is looked at, in bytes.
 const MAX: usize = 8 * 1024;
@@ -46,10 +46,14 @@ impl Places {
 ///
 /// # Errors
 /// There is none; or more than one, in one place or in several, equal or not: a proxy and the API behind it could each
-/// take another. A header that could hold one and is too long or not ASCII is refused as well.
+/// take another. A header that could hold one and is too long or not ASCII is refused as well, and so is one that some server
+/// takes for a header that could, such as `api_token`.
 pub fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<&'a str, Cause> {
     let mut found = None;
     for place in &places.0 {
+        if look_alike(headers, place.header.as_str()).is_some() {
+            return Err(Cause::LookAlike);
+        }
         let Some(text) = text(headers, &place.header)? else { continue };
         let Some(credential) = place.scheme.as_ref().map_or(Some(text), |scheme| after(text, scheme)) else { continue };
         if found.replace(credential.trim_matches(' ')).is_some() {
@@ -135,6 +139,13 @@ mod tests {
         assert_eq!(found(&[("authorization", b"Bearer t"), ("api-token", b"t")]), Err(Cause::Several));
         assert_eq!(found(&[("api-token", b"t"), ("api-token", b"t")]), Err(Cause::Repeated));
         assert_eq!(found(&[("authorization", b"Bearer t"), ("authorization", b"Basic x")]), Err(Cause::Repeated));
+    }
+
+    #[test]
+    fn what_some_server_takes_for_a_place_is_refused() {
+        assert_eq!(found(&[("authorization", b"Bearer t"), ("api_token", b"u")]), Err(Cause::LookAlike));
+        assert_eq!(found(&[("api_token", b"t")]), Err(Cause::LookAlike));
+        assert_eq!(found(&[("authorization", b"Bearer t"), ("x_api_token", b"u")]), Ok("t".into()));
     }
 
     #[test]

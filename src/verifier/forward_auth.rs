@@ -14,14 +14,7 @@ use axum::{
 };
 
 use super::{Asked, Cause, Judge, audit, check::Verdict, index::Key};
-
-/// Every identity header. All of them are in every answer that lets a request in, empty where there is no value: through
-/// some proxies a header that is left out lets the caller's own pass.
-const SUBJECT: HeaderName = HeaderName::from_static("x-tokenry-subject");
-const TOKEN_ID: HeaderName = HeaderName::from_static("x-tokenry-token-id");
-const ROLE: HeaderName = HeaderName::from_static("x-tokenry-role");
-const ORGANIZATION: HeaderName = HeaderName::from_static("x-tokenry-organization");
-const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 
 /// `ANY /v1/instances/{namespace}/{name}/authorize`, with anything behind it: Envoy appends the caller's path.
 pub fn router(judge: Arc<Judge>) -> Router {
@@ -87,6 +80,8 @@ fn refusal(verdict: &Verdict) -> impl IntoResponse {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{told}\n"))
 }
 
+/// Every identity header. All of them are in every answer that lets a request in, empty where there is no value: through
+/// some proxies a header that is left out lets the caller's own pass.
 fn identity(verdict: &Verdict) -> HeaderMap {
     let identity = verdict.identity.as_ref();
     let value =

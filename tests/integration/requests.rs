@@ -185,6 +185,42 @@ async fn an_excluded_request_is_refused_however_its_path_is_written() {
 }
 
 #[tokio::test]
+async fn what_an_api_may_take_for_another_request_is_refused() {
+    let excluded = json!([{"methods": ["GET"], "paths": ["/secret/**"]}]);
+    let actions = json!([
+        {"action": "topics:read", "methods": ["GET"], "paths": ["/topics/**"]},
+        {"action": "admin:write", "paths": ["/admin/**"]}, {"action": "other:read", "methods": ["GET"], "paths": ["/**"]},
+    ]);
+    let api = json!({"authorization": "Roles", "excluded": excluded, "actions": actions, "organizationFrom": {"header": "X-Organization"}});
+    let stage = Stage::new("look-alikes", json!({ "api": api }), json!({"role": "viewer"}), json!({})).await;
+    let asked = async |method: &str, path: &str, more: &[(&str, &str)]| stage.ask(method, path, more).await.0;
+    for method in ["GET", "HEAD"] {
+        assert_eq!(asked(method, "/topics/a.json?_method=", &[("x-http-method", method)]).await, 200);
+        assert_eq!(asked(method, "/secret/a", &[]).await, 403);
+    }
+    for (path, more) in [
+        ("/admin./x", None),
+        ("/admin%20/x", None),
+        ("/adm%C4%B1n/x", None),
+        ("//host/admin/x", None),
+        ("http://h?/topics", None),
+        ("/topics?_method=DELETE", None),
+        ("/topics", Some(("x-http-method-override", "POST"))),
+        ("/topics", Some(("x-method-override", "PUT"))),
+        ("/topics", Some(("x_organization", "other"))),
+        ("/topics", Some(("x_tokenry_role", "admin"))),
+    ] {
+        assert_eq!(asked("GET", path, more.as_slice()).await, 403, "{path} {more:?}");
+    }
+    assert_eq!(asked("GET", "/topics", &[("api_token", "another")]).await, 401);
+    for reason in ["Excluded", "PathRefused", "MethodRefused", "HeaderRefused", "LookAlike"] {
+        assert!(stage.said(reason).await, "{reason}");
+    }
+    let (_, _, body) = stage.ask("GET", "/topics?_method=PUT", &[]).await;
+    assert!(body.contains("send it with that method"), "{body}");
+}
+
+#[tokio::test]
 async fn a_request_that_the_proxy_does_not_tell_of_clearly_is_refused_where_that_matters() {
     let stage = Stage::new("unclear", roles(json!({})), json!({"role": "viewer"}), json!({})).await;
     let authorize = format!("/v1/instances/{}/eem/authorize", stage.world.namespace);

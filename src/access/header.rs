@@ -1,0 +1,107 @@
+//! Headers that tell an API who asks, and headers that some servers take for another one.
+
+use http::{HeaderMap, HeaderName};
+
+/// Who asks: the account.
+pub const SUBJECT: HeaderName = HeaderName::from_static("x-tokenry-subject");
+/// The public id of the value that was presented.
+pub const TOKEN_ID: HeaderName = HeaderName::from_static("x-tokenry-token-id");
+/// The effective role.
+pub const ROLE: HeaderName = HeaderName::from_static("x-tokenry-role");
+/// The organization of the Instance.
+pub const ORGANIZATION: HeaderName = HeaderName::from_static("x-tokenry-organization");
+/// Who asks, where many APIs look for it.
+pub const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+
+/// Every identity header.
+pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER];
+
+/// Headers by which some servers go instead of the method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+/// The parameter of a query that does the same.
+const OVERRIDE: &str = "_method";
+
+/// The first header of a request that some servers take for the header `name`, which it is not: CGI and its kin make `_` of
+/// each sign, so that `X_Organization` is `X-Organization`.
+pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.keys().map(HeaderName::as_str).find(|header| !header.eq_ignore_ascii_case(name) && folds_to(header, name))
+}
+
+/// What asks for another method than `method`, the request's own: a header, or the parameter of the query.
+pub fn overriding<'a>(headers: &'a HeaderMap, query: &str, method: &str) -> Option<&'a str> {
+    let differs = |value: &str| !value.is_empty() && !value.eq_ignore_ascii_case(method);
+    let header = headers.iter().find(|(name, value)| {
+        let overrides = OVERRIDES.iter().any(|wanted| folds_to(name.as_str(), wanted));
+        overrides && value.to_str().map_or(true, |value| differs(value.trim()))
+    });
+    let parameter = || parameters(query, OVERRIDE).any(|value| differs(value.trim()));
+    header.map(|(name, _)| name.as_str()).or_else(|| parameter().then_some(OVERRIDE))
+}
+
+/// Whether two names differ in nothing but the signs between letters and digits.
+fn folds_to(one: &str, other: &str) -> bool {
+    let same = |(one, other): (u8, u8)| {
+        one.eq_ignore_ascii_case(&other) || !one.is_ascii_alphanumeric() && !other.is_ascii_alphanumeric()
+    };
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
+}
+
+/// The values of a parameter of a query, decoded. PHP makes `_` of a dot and of a space in a name, and some servers part
+/// parameters by `;`.
+fn parameters(query: &str, wanted: &str) -> impl Iterator<Item = String> {
+    let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
+    // Decoding lengthens nothing.
+    let named = named.filter(|(name, _)| name.len() >= wanted.len());
+    let is_it = |name: &str| decoded(name).trim_start().replace(['.', ' '], "_").eq_ignore_ascii_case(wanted);
+    named.filter(move |(name, _)| is_it(name)).map(|(_, value)| decoded(value))
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_header_with_another_sign_is_a_look_alike() {
+        let found = |name: &str| look_alike(&map(&[(name, "a")]), "x-organization").is_some();
+        assert!(["X_Organization", "x.organization", "X~ORGANIZATION"].into_iter().all(found));
+        assert!(!["X-Organization", "X-Organizations", "XOrganization", "X-0rganization"].into_iter().any(found));
+    }
+
+    #[test]
+    fn what_asks_for_another_method_is_found() {
+        let by = |headers: &[(&str, &str)], query: &str| overriding(&map(headers), query, "GET").map(str::to_owned);
+        for name in ["x-http-method-override", "x-http-method", "x-method-override", "x_http_method_override"] {
+            assert_eq!(by(&[(name, "DELETE")], ""), Some(name.into()));
+            assert_eq!(by(&[(name, "get ")], ""), None, "{name} asks for the request's own");
+            assert_eq!(by(&[(name, "")], ""), None);
+        }
+        assert_eq!(
+            by(&[("x-http-method", "GET"), ("x-http-method-override", "PUT")], "").as_deref(),
+            Some("x-http-method-override")
+        );
+        for query in
+            ["_method=DELETE", "a=b&_METHOD=delete", "%5Fmethod=PU%54", "a;_method=PUT", ".method=PUT", "+_method=PUT"]
+        {
+            assert_eq!(by(&[], query).as_deref(), Some("_method"), "{query}");
+        }
+        for query in ["", "_method", "_method=get", "method=DELETE", "a=_method=DELETE", "_methods=PUT"] {
+            assert_eq!(by(&[], query), None, "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_panics(query in "(_method|[=&;+.%]|%[0-9a-f]{2}|.){0,20}") {
+            let _ = overriding(&HeaderMap::new(), &query, "GET");
+        }
+    }
+}
