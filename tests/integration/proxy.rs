@@ -16,7 +16,10 @@ use axum::{Router, extract::State};
 use controlplane::Process;
 use http::{HeaderMap, Method};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     harness::{World, clock::Held, run::Running},
@@ -67,11 +70,12 @@ struct Edge {
 }
 
 impl Edge {
-    async fn start(world: &World, verifier: &Running, api: &Api) -> Self {
+    /// `verifier` is the addresses at which it asks, with a space between two.
+    async fn start(world: &World, verifier: &str, api: &Api) -> Self {
         // Another process may take the port before Caddy does.
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            let mut caddy = caddy(world, &configuration(world, free, verifier.address, api.address));
+            let mut caddy = caddy(world, free, &configuration(world, free, verifier, api.address));
             if serves(&mut caddy).await {
                 return Self { address: free, _caddy: caddy };
             }
@@ -105,20 +109,46 @@ impl Edge {
     async fn status(&self, headers: &[(&'static str, &str)]) -> u16 {
         self.get(headers).await.0
     }
+
+    /// The same for a request with these very lines behind its host, which a library would not send.
+    async fn raw(&self, lines: &str) -> (u16, BTreeMap<String, Vec<String>>) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET /orders HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", self.address);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        loop {
+            if let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|(head, body)| length(head) == body.len())
+            {
+                let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                return (status, serde_json::from_str(body).unwrap_or_default());
+            }
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).await.unwrap();
+            assert!(read > 0, "{lines:?} was answered by {answer:?}");
+            answer += std::str::from_utf8(&piece[..read]).unwrap();
+        }
+    }
+}
+
+/// The length of the body behind these headers.
+fn length(head: &str) -> usize {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let length = { lines }.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.map_or(0, |(_, length)| length.parse().unwrap())
 }
 
 /// The README's configuration, with the addresses of this test in it.
-fn configuration(world: &World, site: SocketAddr, verifier: SocketAddr, api: SocketAddr) -> String {
+fn configuration(world: &World, site: SocketAddr, verifier: &str, api: SocketAddr) -> String {
     readme::caddyfile(&[
         (readme::SITE, &format!("http://{site}")),
-        (VERIFIER, &verifier.to_string()),
+        (VERIFIER, verifier),
         (INSTANCE, &format!("/{}/shop/", world.namespace)),
         (API, &api.to_string()),
     ])
 }
 
-fn caddy(world: &World, configuration: &str) -> Process {
-    let folder = world.plane.directory().join(&world.namespace);
+fn caddy(world: &World, site: SocketAddr, configuration: &str) -> Process {
+    let folder = world.plane.directory().join(format!("{}-{}", world.namespace, site.port()));
     fs::create_dir_all(&folder).unwrap();
     let file = folder.join("Caddyfile");
     fs::write(&file, configuration).unwrap();
@@ -159,7 +189,7 @@ async fn setting(name: &str) -> Setting {
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "shop"}})).await;
     let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
     let api = Api::start().await;
-    let edge = Edge::start(&world, &verifier, &api).await;
+    let edge = Edge::start(&world, &verifier.address.to_string(), &api).await;
     Setting { world, _operator, verifier, api, edge, bearer }
 }
 
@@ -168,7 +198,7 @@ impl Setting {
     async fn identity(&self) -> [Vec<String>; 5] {
         let id = self.world.key("ci", "token-id").await.unwrap();
         let subject = format!("account:{}/ci", self.world.namespace);
-        [vec![subject.clone()], vec![id], vec![], vec!["acme".to_owned()], vec![subject]]
+        [subject.clone(), id, String::new(), "acme".to_owned(), subject].map(|value| vec![value])
     }
 }
 
@@ -199,13 +229,38 @@ async fn a_valid_token_is_let_in_and_the_api_is_told_whose_it_is() {
 async fn what_a_caller_says_of_itself_is_not_passed_on() {
     let setting = setting("forged").await;
     let mut headers = IDENTITY.map(|name| (name, "forged")).to_vec();
-    headers.extend(["x-tokenry-whatever", "x_tokenry_subject", "x_forwarded_user"].map(|name| (name, "forged")));
+    let look_alikes = ["x_tokenry_subject", "x-tokenry_role", "x_tokenry-role", "x_forwarded_user", "x-forwarded_user"];
+    headers.extend(look_alikes.map(|name| (name, "forged")));
+    headers.extend(["x-tokenry-whatever", "x_forwarded-user"].map(|name| (name, "forged")));
     assert_eq!(setting.edge.status(&headers).await, 401);
     assert_eq!(setting.api.asked(), 0);
     headers.push(("authorization", &setting.bearer));
     let (status, _, seen) = setting.edge.get(&headers).await;
     assert_eq!((status, told(&seen)), (200, setting.identity().await));
     assert!(!seen.values().flatten().any(|value| value == "forged"), "{:?}", seen.keys());
+}
+
+#[tokio::test]
+async fn every_identity_header_reaches_the_api_whatever_a_caller_names_in_connection() {
+    let setting = setting("connection").await;
+    for lines in [
+        "Connection: close, X-Tokenry-Role, X-Tokenry-Organization\r\n",
+        "connection: x-forwarded-user\r\n",
+        "CONNECTION:  X-TOKENRY-SUBJECT ,\tx-tokenry-token-id,,\r\n",
+        "Connection: close\r\nConnection: X-Tokenry-Role\r\nconnection: X-Tokenry-Subject\r\n",
+        "Connection: Upgrade, X-Tokenry-Role\r\nUpgrade: websocket\r\n",
+        "Connection: TE, X-Tokenry-Role\r\nTE: trailers\r\n",
+        "Connection: keep-alive, Connection, X-Tokenry-Role\r\nKeep-Alive: timeout=5\r\n",
+        "Connection: X-Tokenry-*, X_Tokenry_Role, \"X-Tokenry-Role\"\r\n",
+        "Proxy-Connection: X-Tokenry-Role\r\n",
+    ] {
+        let (status, seen) = setting.edge.raw(&format!("Authorization: {}\r\n{lines}", setting.bearer)).await;
+        assert_eq!((status, told(&seen)), (200, setting.identity().await), "{lines:?}");
+    }
+    // What says who calls is taken off for the verifier too.
+    let asked = setting.api.asked();
+    let lines = format!("Authorization: {}\r\nConnection: Authorization\r\n", setting.bearer);
+    assert_eq!((setting.edge.raw(&lines).await.0, setting.api.asked()), (401, asked));
 }
 
 #[tokio::test]
