@@ -18,7 +18,7 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use crate::{
@@ -330,4 +330,60 @@ async fn without_a_verifier_nobody_is_let_in() {
     verifier.stop().await;
     assert_eq!(edge.status(&[("authorization", &bearer)]).await, 502);
     assert_eq!(api.asked(), 0);
+}
+
+/// An address of a verifier that says nothing.
+struct Silent {
+    address: SocketAddr,
+    /// How many connections it took.
+    taken: Arc<AtomicUsize>,
+}
+
+impl Silent {
+    /// One that takes connections, and answers none.
+    async fn hangs() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, taken) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+        let count = taken.clone();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                held.push(connection);
+            }
+        });
+        Self { address, taken }
+    }
+
+    /// One whose queue of connections is full, so that a connect waits.
+    async fn is_full() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = TcpStream::connect(address).await.unwrap();
+        tokio::spawn(async move {
+            let _second = TcpStream::connect(address).await;
+            drop((first, listener));
+        });
+        Self { address, taken: Arc::default() }
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_that_hangs_is_left_for_another() {
+    let Setting { world, verifier, api, bearer, .. } = setting("hanging").await;
+    let (hanging, full) = (Silent::hangs().await, Silent::is_full().await);
+    let addresses = format!("{} {} {}", hanging.address, full.address, verifier.address);
+    let edge = Edge::start(&world, &addresses, &api).await;
+    let all = async {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            assert_eq!(edge.ask(method, "/orders", &[("authorization", &bearer)]).await.0, 200);
+        }
+    };
+    // Each address is tried once for a request: that takes a second, and two, at most.
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("a caller does not wait for a verifier that hangs");
+    assert_eq!(api.asked(), 3);
+    let tries = hanging.taken.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&tries), "{tries}");
 }
