@@ -1,6 +1,6 @@
 //! What users copy: the examples, and the manifests of the README.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 
@@ -54,8 +54,48 @@ fn all_ready(printed: &str) -> Option<Vec<String>> {
     .collect()
 }
 
+/// The objects of each file with manifests, file by file.
+fn manifests(folder: &Path) -> Vec<Vec<Value>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            files.extend(manifests(&entry));
+        } else if entry.extension().is_some_and(|ending| ending == "yaml") {
+            files.push(serde_saphyr::from_multiple(&fs::read_to_string(&entry).unwrap()).unwrap());
+        }
+    }
+    files
+}
+
+/// The names of the teams that an object has as subjects.
+fn teams_in(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => text.strip_prefix("team:").into_iter().collect(),
+        Value::Array(values) => values.iter().flat_map(teams_in).collect(),
+        Value::Object(fields) => fields.values().flat_map(teams_in).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
+#[test]
+fn every_team_that_an_example_names_is_one_of_its_instance() {
+    let mut seen = 0;
+    for objects in manifests(&root().join("examples")) {
+        for object in &objects {
+            let named = if object["kind"] == "Instance" { &object["metadata"] } else { &object["spec"]["instanceRef"] };
+            let is_its = |other: &&Value| other["kind"] == "Instance" && other["metadata"]["name"] == named["name"];
+            let teams = objects.iter().find(is_its).and_then(|instance| instance["spec"]["teams"].as_array());
+            for team in teams_in(object) {
+                assert!(teams.into_iter().flatten().any(|one| one["name"] == team), "no team {team} for {object}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "no example names a team");
+}
+
 /// The names of all tests, as they stand in the sources.
-fn tests_of(folder: &std::path::Path, found: &mut BTreeSet<String>) {
+fn tests_of(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
             tests_of(&entry, found);
