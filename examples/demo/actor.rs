@@ -42,8 +42,8 @@ impl Actor {
         Ok(actor)
     }
 
-    /// Where it says that it listens, and that it is probed, once it is ready to serve.
-    async fn is_ready(&self) -> Told<Option<(String, String)>> {
+    /// Where it says that it listens, and that it is probed, while it is ready to serve.
+    pub async fn is_ready(&self) -> Told<Option<(String, String)>> {
         let log = self.process.log();
         let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what)).map(str::to_owned);
         let Some((address, probes)) = said("listening on ").zip(said("probes on ")) else { return Ok(None) };

@@ -92,17 +92,30 @@ impl Cluster {
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &crds], "").map(drop)
     }
 
-    /// What the chart grants, under names of the demo's own. In someone's cluster it counts in the demo's namespace only.
+    /// What the chart grants, and the admission policies that hold everybody to it, under names of the demo's own. In someone's
+    /// cluster they count in the demo's namespace only.
     fn rights(&self) -> Told<String> {
+        const STAMPS: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
         let mut helm = Command::new(tool("helm", &self.place)?);
         helm.args(["template", NAMESPACE, "--namespace", NAMESPACE]).arg(root().join("charts/tokenry"));
-        for part in ["serviceaccounts", "clusterroles", "bindings"] {
+        for part in ["serviceaccounts", "clusterroles", "bindings", "userroles", "admission"] {
             helm.args(["--show-only", &format!("templates/{part}.yaml")]);
         }
         if !self.is_own() {
-            helm.args(["--set", &format!("scopedNamespace={NAMESPACE}")]);
+            helm.args(["--set", &format!("scopedNamespace={NAMESPACE},rbac.aggregateClusterRoles=false")]);
         }
+        // Where the server stamps no owner, the examples have none.
+        match self.stamps()? {
+            true => helm.args(["--api-versions", STAMPS]),
+            false => helm.args(["--set", "admission.requireOwner=false"]),
+        };
         output(&mut helm, "").map_err(|error| format!("helm template: {error}"))
+    }
+
+    /// Whether the API server can say who made a token.
+    fn stamps(&self) -> Told<bool> {
+        let served = self.kubectl(&["get", "--raw", "/apis/admissionregistration.k8s.io/v1"], "")?;
+        Ok(served.contains("\"mutatingadmissionpolicies\""))
     }
 
     pub fn install_rights(&self) -> Told {
@@ -129,7 +142,7 @@ impl Cluster {
         if self.is_own() {
             return Ok(());
         }
-        progress("removing the namespace and the rights of the demo");
+        progress("removing the namespace, the rights and the admission policies of the demo");
         self.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &self.rights()?)?;
         self.kubectl(&["delete", "namespace", NAMESPACE], "")?;
         eprintln!(

@@ -45,9 +45,9 @@ struct Options {
     keep: bool,
     /// Use the cluster of this kubeconfig context instead of a new control plane
     ///
-    /// You have to be its administrator. The demo installs the CRDs, makes the namespace tokenry-demo and two sets of
-    /// rights, and runs operator and verifier as processes of this machine that look at this namespace only. At the end
-    /// it removes the namespace and the rights; the CRDs stay.
+    /// You have to be its administrator. The demo installs the CRDs, makes the namespace tokenry-demo, rights and the
+    /// admission policies that hold in it, and runs operator and verifier as processes of this machine that look at this
+    /// namespace only. At the end it removes all but the CRDs.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
@@ -85,7 +85,7 @@ async fn run(options: &Options) -> Told {
 
 /// Sets the stage and tells the story.
 async fn play<'a>(cluster: &'a Cluster, program: &Path) -> Told<Stage<'a>> {
-    progress("installing the CRDs and the rights");
+    progress("installing the CRDs, the rights and the admission policies");
     cluster.install_crds()?;
     cluster.install_rights()?;
     progress("starting operator and verifier");

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The Instance of the story.
-const INSTANCE: &str = "shop";
+pub const INSTANCE: &str = "shop";
 
 /// Everything is there, and the story can be told.
 pub struct Stage<'a> {
@@ -64,6 +64,12 @@ impl<'a> Stage<'a> {
     /// What kubectl prints in the namespace of the story.
     pub fn kubectl(&self, args: &[&str]) -> Told<String> {
         self.cluster.kubectl(&[args, &["--namespace", NAMESPACE]].concat(), "")
+    }
+
+    /// What the API server says to a user of these rights and no more who makes an object. Nothing is made.
+    pub fn attempt(&self, user: &str, object: &Value) -> Told<String> {
+        let args = ["create", "--as", user, "--dry-run=server", "--namespace", NAMESPACE, "-f", "-"];
+        self.cluster.kubectl(&args, &object.to_string())
     }
 
     /// Changes the spec of a token by a merge patch.

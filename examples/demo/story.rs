@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use tokenry::token::Record;
 
 use super::{
-    Told,
+    NAMESPACE, Told,
     actor::eventually,
     root,
-    stage::{Generation, Stage},
+    stage::{Generation, INSTANCE, Stage},
 };
 
 /// The token whose life is told, of `examples/short-lived.yaml`: it rotates every ten seconds.
@@ -19,6 +19,8 @@ const RESTARTING: &str = "reporter";
 const LASTING: &str = "exporter";
 /// The token whose value is shown once, of `examples/once.yaml`.
 const ONCE: &str = "contractor";
+/// A user who may write tokens, and has no further right.
+const VISITOR: &str = "visitor";
 
 /// Tells it all.
 pub async fn tell(stage: &Stage<'_>) -> Told {
@@ -31,6 +33,8 @@ pub async fn tell(stage: &Stage<'_>) -> Told {
     regenerated(stage).await?;
     shown_once(stage).await?;
     revoked(stage).await?;
+    forbidden(stage).await?;
+    guarded(stage).await?;
     println!("\nEverything above was seen within {:.0} s.", stage.seconds());
     Ok(())
 }
@@ -162,6 +166,31 @@ async fn revoked(stage: &Stage<'_>) -> Told {
     };
     let (said, ()) = eventually("the Secret is gone and status says so", ended).await?;
     stage.tell("ended", format!("ApiToken {BRIEF}, {said}; Secret {BRIEF} is gone"));
+    Ok(())
+}
+
+/// What a user may not do who may write tokens: give one a role.
+async fn forbidden(stage: &Stage<'_>) -> Told {
+    let role = format!("--clusterrole={NAMESPACE}-edit");
+    stage.kubectl(&["create", "rolebinding", VISITOR, &role, "--user", VISITOR])?;
+    let token = |role: Option<&str>| {
+        let mut spec = json!({"instanceRef": {"name": INSTANCE}, "owner": format!("user:{VISITOR}")});
+        role.into_iter().for_each(|role| spec["role"] = role.into());
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": VISITOR}, "spec": spec})
+    };
+    let made = async || Ok(stage.attempt(VISITOR, &token(None)).ok());
+    let made = eventually("a user of the role for users may make a token", made).await?;
+    let refused = async || Ok(stage.attempt(VISITOR, &token(Some("admin"))).err());
+    let refused = eventually("it may give the token no role", refused).await?;
+    let (_, why) = refused.split_once("denied request: ").ok_or(format!("{VISITOR} was refused, but: {refused}"))?;
+    stage.tell("forbidden", format!("as user {VISITOR}, without a role: {made}\nwith role admin: {why}"));
+    Ok(())
+}
+
+/// That the verifier, whose right to say when tokens were used is one to their status, was held to that.
+async fn guarded(stage: &Stage<'_>) -> Told {
+    eventually("the verifier is ready", async || stage.verifier.is_ready().await).await?;
+    stage.tell("guarded", "the verifier is ready: the admission policies let it write no record");
     Ok(())
 }
 
