@@ -10,6 +10,8 @@ use crate::outside::{Refusal, Writer};
 
 /// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API server's audit log.
 const EVERY: Duration = Duration::from_mins(10);
+/// How soon again while it would be done: policies may have come.
+const UNGUARDED: Duration = Duration::from_secs(10);
 /// How soon again while there is no token to try it with.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,12 @@ pub async fn watch(judge: Arc<Judge>, writer: Writer) {
             Some(token) => verdict(writer.forge(&token.namespace, &token.name).await),
         };
         found.into_iter().for_each(|guarded| judge.set_guarded(guarded));
-        tokio::time::sleep(if found.is_some() { EVERY } else { SOON }).await;
+        let wait = match found {
+            Some(true) => EVERY,
+            Some(false) => UNGUARDED,
+            None => SOON,
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 
