@@ -1,10 +1,13 @@
 //! Further keys of a Secret, written as templates.
 //!
 //! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. It binds no names, repeats nothing and has
-//! no functions, so what it makes is about as long as what it says; fuel bounds the rest, byte by byte. All but the fuel is
-//! judged by [`Template::parse`], before there is any value to render.
+//! no functions, so what it makes is about as long as what it says; a [`Room`] bounds the rest, byte by byte, for all
+//! templates of a Secret together. All but the room is judged by [`Template::parse`], before there is any value to render.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{
@@ -20,9 +23,12 @@ pub const LONGEST: usize = 64 * 1024;
 /// What a template may say between `{{` and `}}`, or `{%` and `%}`, in words and signs. The parser goes as deep as an
 /// expression is long, and the stack is not endless.
 const EXPRESSION: usize = 100;
+/// What all of them may say together: each word costs the parser about as much as a page of text.
+const WORDS: usize = 1000;
 /// How many `{% %}` a template may have; they nest.
 const CONDITIONS: usize = 100;
-/// One for each step and each 64 bytes: a whole Secret of 1 MiB takes 16 384, the most steps of a template about 40 000.
+/// What all templates of a Secret may take, one for each step and each 64 bytes: what a whole Secret of 1 MiB holds takes 16 384,
+/// the most steps of as many templates as a token can have about 50 000.
 const FUEL: u64 = 100_000;
 /// The longest sentence of a fault, in characters.
 const TOLD: usize = 250;
@@ -93,6 +99,40 @@ pub struct TemplateError {
     pub message: String,
 }
 
+/// What is left of a Secret for its templates. What does not fit is not made: it is no more work than what fits.
+#[derive(Clone, Debug)]
+pub struct Room {
+    bytes: usize,
+    fuel: u64,
+}
+
+impl Room {
+    /// Room for this many bytes.
+    pub const fn new(bytes: usize) -> Self {
+        Self { bytes, fuel: FUEL }
+    }
+}
+
+/// A text that is being made. More than there is room for is refused while it is written.
+struct Bounded<'a> {
+    text: &'a mut Zeroizing<Vec<u8>>,
+    most: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if more.len() > self.most - self.text.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.text.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a template makes is too long. Nothing of it is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what the template makes is too long")]
@@ -130,16 +170,27 @@ impl Template {
         self.of_endpoint
     }
 
-    /// What it says with these values. It may hold the value itself.
+    /// What it says with these values, which takes of the `room`. It may hold the value itself.
     ///
     /// # Errors
-    /// It would become too long.
-    pub fn render(&self, values: &Values<'_>) -> Result<Zeroizing<String>, TooLong> {
+    /// There is not so much room; it is used up then.
+    pub fn render(&self, values: &Values<'_>, room: &mut Room) -> Result<Zeroizing<String>, TooLong> {
+        let Room { bytes, fuel } = std::mem::replace(room, Room { bytes: 0, fuel: 0 });
+        let mut text = Zeroizing::new(Vec::new());
+        // The engine's own words could quote the value.
+        let left = self.write(values, fuel, Bounded { text: &mut text, most: bytes }).map_err(|_| TooLong)?;
+        *room = Room { bytes: bytes - text.len(), fuel: left };
+        String::from_utf8(std::mem::take(&mut *text)).map(Zeroizing::new).map_err(|_| TooLong)
+    }
+
+    /// Writes what it says. Returns the fuel that is left.
+    fn write(&self, values: &Values<'_>, fuel: u64, text: Bounded<'_>) -> Result<u64, minijinja::Error> {
         let context: BTreeMap<_, _> =
             values.named().into_iter().map(|(name, text)| (name, Value::from(text))).collect();
-        let text = environment().render_str(&self.source, Value::from_object(context));
-        // The engine's own words could quote the value.
-        text.map(Zeroizing::new).map_err(|_| TooLong)
+        let environment = environment(fuel);
+        let template = environment.template_from_str(&self.source)?;
+        let done = template.render_captured_to(Value::from_object(context), text)?;
+        Ok(done.state().fuel_levels().map_or(0, |(_, left)| left))
     }
 }
 
@@ -149,13 +200,13 @@ fn syntax() -> SyntaxConfig {
     syntax.build().expect("the usual signs")
 }
 
-fn environment() -> Environment<'static> {
+fn environment<'a>(fuel: u64) -> Environment<'a> {
     let mut environment = Environment::empty();
     environment.set_debug(false);
     environment.set_syntax(syntax());
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(fuel));
     environment.add_filter("b64encode", |value: Value| STANDARD.encode(value.to_string()));
     environment.add_filter("tojson", |value: Value| serde_json::Value::from(value.to_string()).to_string());
     environment.add_filter("urlencode", |value: Value| utf8_percent_encode(&value.to_string(), RESERVED).to_string());
@@ -183,17 +234,22 @@ fn measured(source: &str) -> Result<(), Fault> {
     if source.len() > LONGEST {
         return Err((0, format!("a template must not be longer than {} KiB", LONGEST / 1024)));
     }
-    let (mut conditions, mut length) = (0, 0);
+    let (mut conditions, mut length, mut words) = (0, 0, 0);
     for token in tokenize(source, false, syntax()) {
         let (token, span) = token.map_err(|error| syntax_fault(source, &error))?;
         let at = start(span);
         match token {
             Token::TemplateData(_) | Token::VariableStart => length = 0,
             Token::BlockStart => (conditions, length) = (conditions + 1, 0),
-            _ => length += 1,
+            _ => (length, words) = (length + 1, words + 1),
         }
         if conditions > CONDITIONS {
             return Err((at, format!("a template must not have more than {CONDITIONS} {{% %}}; write several keys")));
+        }
+        if words > WORDS {
+            let message =
+                format!("expressions must not have more than {WORDS} words and signs together; write several keys");
+            return Err((at, message));
         }
         if length > EXPRESSION {
             return Err((
@@ -317,10 +373,15 @@ mod tests {
         }
     }
 
+    /// That of a whole Secret.
+    fn room() -> Room {
+        Room::new(1 << 20)
+    }
+
     fn rendered(source: &str) -> String {
         let around = around();
         let values = Values { token: "tkn_1_2", token_id: "1", around: &around };
-        Template::parse(source).unwrap().render(&values).unwrap().to_string()
+        Template::parse(source).unwrap().render(&values, &mut room()).unwrap().to_string()
     }
 
     fn fault(source: &str) -> String {
@@ -445,6 +506,7 @@ mod tests {
             deep("[", "", "]", 30_000),
             format!("{}{}", "{%if token%}".repeat(2500), "{%endif%}".repeat(2500)),
             format!("{{%if token%}}{}{{%endif%}}", "{%elif token%}".repeat(4500)),
+            "{{token}}".repeat(WORDS / 2 + 1),
         ] {
             assert!(Template::parse(&source).is_err(), "{}", &source[..40]);
         }
@@ -452,13 +514,46 @@ mod tests {
 
     #[test]
     fn what_filters_make_of_each_other_is_bounded() {
+        let around = around();
+        let values = Values::placeholder(&around);
         let doubled = format!("{{{{ '\\\"\\\"'{} }}}}", "|tojson".repeat(40));
-        assert_eq!(Template::parse(&doubled).unwrap().render(&Values::placeholder(&around())), Err(TooLong));
-        let many = "{{token}}".repeat(LONGEST / 9);
-        assert!(Template::parse(&many).unwrap().render(&Values::placeholder(&around())).is_ok());
-        let long = Around { endpoint: "x".repeat(8 << 20), ..around() };
-        let all = Template::parse("{{ endpoint }}").unwrap();
-        assert_eq!(all.render(&Values::placeholder(&long)), Err(TooLong));
+        assert_eq!(Template::parse(&doubled).unwrap().render(&values, &mut room()), Err(TooLong));
+        let compared = format!("{{{{ '\\\"\\\"'{} == '' }}}}", "|tojson".repeat(40));
+        assert_eq!(Template::parse(&compared).unwrap().render(&values, &mut room()), Err(TooLong), "on the way");
+        let many = "{{token}}".repeat(WORDS / 2);
+        assert!(Template::parse(&many).unwrap().render(&values, &mut room()).is_ok());
+    }
+
+    #[test]
+    fn templates_share_the_room_and_what_does_not_fit_is_not_made() {
+        let around = Around { name: "n".repeat(253), ..around() };
+        let values = Values::placeholder(&around);
+        let text = Template::parse(&"{{name}}".repeat(400)).unwrap();
+        let mut shared = Room::new(2 * 400 * 253 + 252);
+        assert!(text.render(&values, &mut shared).is_ok() && text.render(&values, &mut shared).is_ok());
+        let one = Template::parse("{{name}}").unwrap();
+        assert_eq!(one.render(&values, &mut shared.clone()), Err(TooLong), "one byte too many");
+        assert_eq!(text.render(&values, &mut shared), Err(TooLong));
+        assert_eq!(one.render(&values, &mut shared), Err(TooLong), "it is used up");
+        let mut written = Zeroizing::new(Vec::new());
+        text.write(&values, FUEL, Bounded { text: &mut written, most: 1000 }).unwrap_err();
+        assert_eq!(written.len(), 3 * 253, "it stops at the bound");
+    }
+
+    #[test]
+    fn templates_share_the_steps() {
+        let around = around();
+        let values = Values::placeholder(&around);
+        let full = format!("{{{{name{}}}}}", "~name".repeat(48)).repeat(10);
+        let full = Template::parse(&full).unwrap();
+        let mut shared = room();
+        for nth in 0..32 {
+            assert!(full.render(&values, &mut shared).is_ok(), "as many templates as there may be, each full: {nth}");
+        }
+        let costly = format!("{{{{ '' if '{}'|b64encode|b64encode == '' else '' }}}}", "x".repeat(60_000));
+        let costly = Template::parse(&costly).unwrap();
+        let done = (0..100).take_while(|_| costly.render(&values, &mut shared).is_ok()).count();
+        assert!(done < 16, "what leaves nothing behind is bounded as well: {done}");
     }
 
     #[test]
@@ -473,7 +568,7 @@ mod tests {
         #[test]
         fn no_text_panics(source in "(\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |else|endif|for|raw|endraw|token|'|\"|\\\\|~|\\||b64encode|[ -~]|\\PC|\n){0,60}") {
             if let Ok(template) = Template::parse(&source) {
-                template.render(&Values::placeholder(&around())).unwrap();
+                template.render(&Values::placeholder(&around()), &mut room()).unwrap();
             }
         }
     }

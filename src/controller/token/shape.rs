@@ -14,12 +14,14 @@ use crate::{
     },
     token::{
         Digest, Plaintext, Record, Rendered, Template,
-        template::{Around, PLACEHOLDER, PLACEHOLDER_ID, TooLong, Values},
+        template::{Around, PLACEHOLDER, PLACEHOLDER_ID, Room, TooLong, Values},
     },
 };
 
 /// The most that the values of a Secret may come to, in bytes, as the API server counts them.
 const ROOM: usize = 1024 * 1024;
+/// What a user reads when they would come to more.
+const TOO_MUCH: &str = "a Secret holds at most 1 MiB, all keys together; make them shorter";
 /// What a service binding says where it is not told.
 const BINDING: (&str, &str) = ("api-token", "tokenry");
 
@@ -68,15 +70,23 @@ impl Shape {
         self.of_value.iter().any(|(key, recipe)| !stands(key, recipe))
     }
 
+    /// What is left for templates beside all that is always there and all that is there by now.
+    fn room(&self) -> Room {
+        let Around { endpoint, organization, .. } = &self.around;
+        let always = PLACEHOLDER.len() + PLACEHOLDER_ID.len() + endpoint.len() + organization.len();
+        let by_now: usize = self.plain.values().map(String::len).sum();
+        Room::new(ROOM.saturating_sub(always + by_now))
+    }
+
     /// The keys that are made of `value`, and what is put on record of them.
     ///
     /// # Errors
     /// This key would become too long.
     pub fn make(&self, id: &str, value: &Plaintext) -> Result<(Made, Vec<Rendered>), String> {
         let values = Values { token: value.expose(), token_id: id, around: &self.around };
-        let (mut made, mut rendered) = (BTreeMap::new(), Vec::new());
+        let (mut made, mut rendered, mut room) = (BTreeMap::new(), Vec::new(), self.room());
         for (key, recipe) in &self.of_value {
-            let text = recipe.template.render(&values).map_err(|TooLong| key.clone())?;
+            let text = recipe.template.render(&values, &mut room).map_err(|TooLong| key.clone())?;
             rendered.push(Rendered { key: key.clone(), source: recipe.source, sha256: Digest::of(&*text) });
             made.insert(key.clone(), text);
         }
@@ -99,7 +109,6 @@ pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec
     let is_short = |text: &str| text.chars().count() <= keys::ANNOTATION;
     marks(&asked.annotations, "spec.secret.annotations", is_short, &rule, faults);
     bounded(&asked.annotations, "spec.secret.annotations", (keys::ANNOTATIONS, "fit beside Tokenry's own"), faults);
-    bounded(&asked.data, "spec.secret.data", (keys::DATA, "fit into an ApiToken"), faults);
     let mut shape = Shape {
         labels: asked.labels.clone(),
         annotations: asked.annotations.clone(),
@@ -133,13 +142,14 @@ fn marks(
     }
 }
 
-/// Keys and values come to `most` bytes, or to fewer.
-fn bounded(given: &BTreeMap<String, String>, path: &str, (most, why): (usize, &str), faults: &mut Vec<Fault>) {
+/// Whether keys and values come to `most` bytes, or to fewer, as they have to.
+fn bounded(given: &BTreeMap<String, String>, path: &str, (most, why): (usize, &str), faults: &mut Vec<Fault>) -> bool {
     let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > most {
         let message = format!("hold {bytes} bytes, keys and values together; at most {most} {why}");
         faults.push(Fault::invalid(path.to_owned(), message));
     }
+    bytes <= most
 }
 
 fn many(given: &BTreeMap<String, String>, path: &str, faults: &mut Vec<Fault>) {
@@ -172,8 +182,8 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
     many(&asked.data, PATH, faults);
     let around = shape.around.clone();
     let values = Values::placeholder(&around);
-    let mut room = PLACEHOLDER.len() + PLACEHOLDER_ID.len() + around.endpoint.len() + around.organization.len();
-    room += shape.plain.values().map(String::len).sum::<usize>();
+    // What is refused for its length all the same is not made at all.
+    let mut room = bounded(&asked.data, PATH, (keys::DATA, "fit into an ApiToken"), faults).then(|| shape.room());
     for (key, source) in &asked.data {
         let mut fault = |message: String| faults.push(Fault::invalid(format!("{PATH}[{key}]"), message));
         if let Some(rule) = broken(key, asked.service_binding.is_some()) {
@@ -186,11 +196,13 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
                 continue;
             }
         };
-        let Ok(text) = template.render(&values) else {
-            fault(format!("{TooLong}; a Secret holds at most 1 MiB"));
+        // Once there is no more room, the others are only judged.
+        let Some(left) = &mut room else { continue };
+        let Ok(text) = template.render(&values, left) else {
+            fault(format!("{TooLong}; {TOO_MUCH}"));
+            room = None;
             continue;
         };
-        room += text.len();
         if template.is_of_value() && template.is_of_endpoint() && awaited {
             let message = "names the endpoint, and the Instance has none that stands yet; it is waited for";
             faults.push(Fault::new(Reason::EndpointAwaited, format!("{PATH}[{key}]"), message));
@@ -200,10 +212,6 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
         } else {
             shape.plain.insert(key.clone(), text.to_string());
         }
-    }
-    if room > ROOM {
-        let message = format!("the Secret would come to {room} bytes, and holds at most {ROOM}; make its keys shorter");
-        faults.push(Fault::invalid(PATH, message));
     }
 }
 
@@ -315,11 +323,15 @@ mod tests {
         assert_eq!(told, rule);
         // Each per cent sign becomes %25, and that %2525.
         let told = one(json!({ "data": keys(6, &format!("{{{{ '{}'|urlencode|urlencode }}}}", "%".repeat(40_000))) }));
-        let rule = "spec.secret.data: the Secret would come to 1200102 bytes, and holds at most 1048576; make its keys shorter";
-        assert_eq!(told, rule);
+        let rule =
+            "what the template makes is too long; a Secret holds at most 1 MiB, all keys together; make them shorter";
+        assert_eq!(told, format!("spec.secret.data[5]: {rule}"));
         let grown = format!("{{{{ '\\\"'{} }}}}", "|tojson".repeat(40));
         let told = one(json!({"data": {"a": grown}}));
-        assert_eq!(told, "spec.secret.data[a]: what the template makes is too long; a Secret holds at most 1 MiB");
+        assert_eq!(told, format!("spec.secret.data[a]: {rule}"));
+        let all = faults(json!({"data": {"a": grown, "b": grown, "c": "{{ x }}"}}));
+        let paths: Vec<_> = all.into_iter().map(|fault| fault.path).collect();
+        assert_eq!(paths, ["spec.secret.data[a]", "spec.secret.data[c]"], "the first that does not fit is told");
     }
 
     #[test]
