@@ -19,8 +19,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::Outcome;
 
-/// As many at once as the operator does.
-const CONCURRENCY: usize = 16;
+/// As many at once as the operator does in one namespace.
+const CONCURRENCY: usize = 12;
 
 /// What the bare client writes, but for what differs from token to token. Taken from a token that the operator made.
 #[derive(Clone, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ mod census;
 pub mod instance;
 pub mod kind;
 pub mod policy;
+mod queue;
 pub mod run;
 pub mod stamping;
 pub mod token;

@@ -1,23 +1,25 @@
 //! The pass, and when to come back: the only place that requeues.
-#![allow(clippy::disallowed_types, reason = "the one home of Action")]
 
-use std::{collections::HashSet, convert::Infallible, io, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, pin::pin, sync::Arc, time::Duration};
 
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{
-        controller::{Action, Config, applier},
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinError;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::Instrument;
 
 use super::{
     Rooms,
     kind::{Kind, Unreadable, version},
+    queue::Queue,
 };
 use crate::{
     crd::{
@@ -27,8 +29,8 @@ use crate::{
     outside::{Clock, Refusal, events},
 };
 
-/// Passes under way at once, for each kind.
-const CONCURRENCY: u16 = 16;
+/// Passes under way at once, for each kind: those of one kind never wait for those of another, which may wait for them.
+const PLACES: usize = 16;
 /// Names that may wait are waited for so long.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// The longest that a pass may take. An API call that hangs is given up, and looked into by the next pass.
@@ -113,7 +115,11 @@ fn log<K: Kind>(object: &K, note: &events::Note) {
     }
 }
 
-/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way.
+/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way. Each pass is
+/// a task, so that the threads of the runtime share them, and [`Queue`] says whose turn it is.
+///
+/// # Errors
+/// A pass panicked.
 pub async fn run<K: Kind>(
     rooms: Arc<Rooms>,
     store: Store<K>,
@@ -123,19 +129,56 @@ pub async fn run<K: Kind>(
     if stop.run_until_cancelled(rooms.caches.synced()).await.is_none() {
         return Ok(());
     }
-    let queue = triggers.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
-    let work = |object: Arc<K>, rooms: Arc<Rooms>| Box::pin(work(object, rooms));
-    let retry = |object: Arc<K>, refusal: &Refusal, _: Arc<Rooms>| retry(&*object, refusal);
-    let config = Config::default().concurrency(CONCURRENCY);
-    applier(work, retry, rooms, store, queue.boxed(), config).for_each(async |_| ()).await;
+    let mut triggers = pin!(triggers.take_until(stop.cancelled_owned()));
+    let (mut queue, mut passes) = (Queue::new(PLACES), FuturesUnordered::new());
+    loop {
+        tokio::select! {
+            name = triggers.next() => match name {
+                Some(name) => queue.add(name),
+                None => break,
+            },
+            Some(()) = queue.due() => {}
+            Some(ended) = passes.next() => conclude(&mut queue, ended)?,
+        }
+        while let Some(name) = queue.next() {
+            match store.get(&name) {
+                Some(object) => passes.push(begin(name, object, rooms.clone())),
+                None => queue.done(&name),
+            }
+        }
+    }
+    while let Some(ended) = passes.next().await {
+        conclude(&mut queue, ended)?;
+    }
     Ok(())
 }
 
-async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Result<Action, Refusal> {
+/// How the pass over an object ended: when it is next.
+type Ended<K> = (ObjectRef<K>, Result<Duration, JoinError>);
+
+/// Begins a pass. Dropped, it is cut off.
+fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>) -> impl Future<Output = Ended<K>> {
+    let span = tracing::info_span!("pass", object = %name);
+    let task = AbortOnDropHandle::new(tokio::spawn(work(object, rooms).instrument(span)));
+    async move { (name, task.await) }
+}
+
+fn conclude<K: Kind>(queue: &mut Queue<K>, (name, ended): Ended<K>) -> io::Result<()> {
+    let after = ended.map_err(|error| io::Error::other(format!("a pass over {name} ended early: {error}")))?;
+    queue.done(&name);
+    queue.wake(name, after);
+    Ok(())
+}
+
+/// One pass, and how long until the next.
+async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
     let late = || Refusal::Unavailable(format!("a pass took longer than {} s", LIMIT.as_secs()));
-    let outcome = tokio::time::timeout(LIMIT, pass(object, &rooms)).await.unwrap_or_else(|_| Err(late()));
+    let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await.unwrap_or_else(|_| Err(late()));
     rooms.metrics.pass(&K::kind(&()), &outcome);
-    outcome.map(|wake| Action::requeue(wait(wake, &*rooms.clock)))
+    match outcome {
+        Ok(wake) => wait(wake, &*rooms.clock),
+        Err(refusal) => retry(&*object, &refusal),
+    }
 }
 
 /// How long until `wake`.
@@ -145,16 +188,16 @@ fn wait(wake: Option<Timestamp>, clock: &dyn Clock) -> Duration {
     wait.clamp(SOONEST, LATEST)
 }
 
-fn retry<K: Kind>(object: &K, refusal: &Refusal) -> Action {
+fn retry<K: Kind>(object: &K, refusal: &Refusal) -> Duration {
     let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
     match refusal {
         Refusal::Stale | Refusal::Gone => {
             tracing::debug!(%kind, %namespace, %name, %refusal, "looking again");
-            Action::requeue(STALE)
+            STALE
         }
         Refusal::Invalid(_) | Refusal::Forbidden(_) | Refusal::Unavailable(_) => {
             tracing::warn!(%kind, %namespace, %name, %refusal, "a pass failed, trying again");
-            Action::requeue(NO_STATUS)
+            NO_STATUS
         }
     }
 }
@@ -199,6 +242,7 @@ pub fn every<K: Kind>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::ApiToken;
     use jiff::SignedDuration;
 
     struct Held(Timestamp);
@@ -207,6 +251,17 @@ mod tests {
         fn now(&self) -> Timestamp {
             self.0
         }
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_panics_is_told_with_its_object_and_ends_the_controller() {
+        let mut queue = Queue::<ApiToken>::new(1);
+        queue.add(ObjectRef::new("ci").within("events"));
+        let name = queue.next().unwrap();
+        let panicked = tokio::spawn(async { panic!("of a test") }).await;
+        let told = conclude(&mut queue, (name, panicked)).unwrap_err().to_string();
+        assert!(told.starts_with("a pass over ApiToken.v1alpha1.tokenry.dev/ci.events ended early: "), "{told}");
+        assert!(told.contains("panicked"), "{told}");
     }
 
     #[test]

@@ -90,6 +90,25 @@ async fn a_first_issue_that_dies_at_any_write_is_finished_by_the_next_operator()
 }
 
 #[tokio::test]
+async fn an_operator_that_is_told_to_stop_finishes_the_passes_under_way() {
+    let world = World::new("stop").await;
+    world.accepts("Instance", "eem", json!({})).await;
+    for nth in 0..30 {
+        world.accepts("ApiToken", &format!("ci-{nth}"), json!({"instanceRef": {"name": "eem"}})).await;
+    }
+    let records = async || {
+        let tokens = world.api::<ApiToken>().list(&ListParams::default()).await.unwrap();
+        tokens.into_iter().filter_map(|token| token.status?.records.pop()).collect::<Vec<_>>()
+    };
+    let operator = world.operator(&Held::default()).await;
+    world.eventually("a value is on record", async || (!records().await.is_empty()).then_some(())).await;
+    operator.stop().await;
+    let begun = records().await;
+    let left: Vec<_> = begun.iter().filter(|record| record.published_at.is_none()).collect();
+    assert!(left.is_empty(), "{} of {} were begun and not finished", left.len(), begun.len());
+}
+
+#[tokio::test]
 async fn a_rotation_that_dies_at_any_write_leaves_the_consumer_a_valid_value_throughout() {
     let world = Arc::new(World::new("die-rotating").await);
     let clock = Held::default();

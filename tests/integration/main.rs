@@ -14,6 +14,7 @@ mod harness;
 mod hearing;
 mod instance;
 mod life;
+mod neighbours;
 mod once;
 mod owners;
 mod preconditions;

@@ -1,0 +1,302 @@
+//! Who is next: the names of objects that wait for a pass, each once, and namespaces by turns.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use kube::{Resource, runtime::reflector::ObjectRef};
+use tokio_util::time::{DelayQueue, delay_queue};
+
+/// Names of objects of a kind.
+///
+/// # Guarantees
+/// * Two passes over one object never overlap. One that is named while a pass over it is under way is next again after that.
+/// * There are never more passes under way than there are places.
+/// * The next place goes to the namespace with the fewest passes under way; of those that are equal, to the one that waits longest.
+///   Within a namespace, first come is first served.
+/// * A namespace takes a place only while it has less than three times as many as are free. One alone takes three quarters of them:
+///   however long its passes take, the first pass of another finds a place.
+pub struct Queue<K: Resource<DynamicType = ()>> {
+    free: usize,
+    standing: HashMap<ObjectRef<K>, Standing>,
+    lines: HashMap<String, Line<K>>,
+    /// The namespaces in which a name waits.
+    turns: VecDeque<String>,
+    later: DelayQueue<ObjectRef<K>>,
+    wakes: HashMap<ObjectRef<K>, delay_queue::Key>,
+}
+
+/// How often a namespace may have what is free.
+const SHARE: usize = 3;
+
+/// How a name stands that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    UnderWay,
+    /// Under way, and asked for again.
+    Again,
+}
+
+/// A namespace in which something waits or is under way.
+struct Line<K: Resource<DynamicType = ()>> {
+    waiting: VecDeque<ObjectRef<K>>,
+    under_way: usize,
+}
+
+impl<K: Resource<DynamicType = ()>> Queue<K> {
+    /// Nothing waits. So many passes may be under way at once.
+    pub fn new(places: usize) -> Self {
+        Self {
+            free: places,
+            standing: HashMap::new(),
+            lines: HashMap::new(),
+            turns: VecDeque::new(),
+            later: DelayQueue::new(),
+            wakes: HashMap::new(),
+        }
+    }
+
+    /// Asks for a pass as soon as there is a place.
+    pub fn add(&mut self, name: ObjectRef<K>) {
+        match self.standing.entry(name.clone()) {
+            Entry::Occupied(mut known) => {
+                if *known.get() == Standing::UnderWay {
+                    known.insert(Standing::Again);
+                }
+            }
+            Entry::Vacant(new) => {
+                new.insert(Standing::Waiting);
+                self.line_up(name);
+            }
+        }
+    }
+
+    fn line_up(&mut self, name: ObjectRef<K>) {
+        let namespace = name.namespace.clone().unwrap_or_default();
+        let line = self.lines.entry(namespace.clone()).or_insert_with(Line::new);
+        if line.waiting.is_empty() {
+            self.turns.push_back(namespace);
+        }
+        line.waiting.push_back(name);
+    }
+
+    /// Takes a place for the next one, which is under way from now on. It is not waked any more: its pass says when it is next.
+    pub fn next(&mut self) -> Option<ObjectRef<K>> {
+        let turn = self.turn()?;
+        let namespace = self.turns.remove(turn)?;
+        let line = self.lines.get_mut(&namespace)?;
+        let name = line.waiting.pop_front()?;
+        line.under_way += 1;
+        if !line.waiting.is_empty() {
+            self.turns.push_back(namespace);
+        }
+        self.free -= 1;
+        self.standing.insert(name.clone(), Standing::UnderWay);
+        self.forget_wake(&name);
+        Some(name)
+    }
+
+    /// Whose turn it is. No more namespaces than there are places have something under way, so this does not look at many.
+    fn turn(&self) -> Option<usize> {
+        let mut best = None;
+        for (turn, namespace) in self.turns.iter().enumerate() {
+            let has = self.lines.get(namespace).map_or(0, |line| line.under_way);
+            if has < SHARE * self.free && best.is_none_or(|(_, least)| has < least) {
+                best = Some((turn, has));
+            }
+            if has == 0 || self.free == 0 {
+                break;
+            }
+        }
+        best.map(|(turn, _)| turn)
+    }
+
+    /// Gives back the place of one that was under way.
+    pub fn done(&mut self, name: &ObjectRef<K>) {
+        self.free += 1;
+        let namespace = name.namespace.as_deref().unwrap_or_default();
+        if let Some(line) = self.lines.get_mut(namespace) {
+            line.under_way -= 1;
+            if line.is_idle() {
+                self.lines.remove(namespace);
+            }
+        }
+        if self.standing.remove(name) == Some(Standing::Again) {
+            self.add(name.clone());
+        }
+    }
+
+    /// Asks for a pass after so long, and no other time.
+    pub fn wake(&mut self, name: ObjectRef<K>, after: Duration) {
+        self.forget_wake(&name);
+        self.wakes.insert(name.clone(), self.later.insert(name, after));
+    }
+
+    fn forget_wake(&mut self, name: &ObjectRef<K>) {
+        if let Some(key) = self.wakes.remove(name) {
+            self.later.remove(&key);
+        }
+    }
+
+    /// Waits until a wake-up is due, and asks for that pass. Cancelled, it has asked for none.
+    pub async fn due(&mut self) -> Option<()> {
+        let name = self.later.next().await?.into_inner();
+        self.wakes.remove(&name);
+        self.add(name);
+        Some(())
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Line<K> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), under_way: 0 }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use proptest::{collection::vec, prelude::*};
+
+    const PLACES: usize = 16;
+
+    fn name(namespace: &str, name: usize) -> ObjectRef<ConfigMap> {
+        ObjectRef::new(&name.to_string()).within(namespace)
+    }
+
+    /// A queue in which these namespaces have so many objects that wait.
+    fn queue(waiting: &[(&str, usize)]) -> Queue<ConfigMap> {
+        let mut queue = Queue::new(PLACES);
+        for (namespace, count) in waiting {
+            (0..*count).for_each(|nth| queue.add(name(namespace, nth)));
+        }
+        queue
+    }
+
+    /// Fills all places that can be taken.
+    fn start(queue: &mut Queue<ConfigMap>) -> Vec<ObjectRef<ConfigMap>> {
+        std::iter::from_fn(|| queue.next()).collect()
+    }
+
+    fn counts(names: &[ObjectRef<ConfigMap>]) -> Vec<usize> {
+        let of = |namespace: &str| names.iter().filter(|name| name.namespace.as_deref() == Some(namespace)).count();
+        ["a", "b", "c"].map(of).into_iter().filter(|count| *count > 0).collect()
+    }
+
+    #[test]
+    fn a_namespace_alone_leaves_places_and_another_finds_one_at_once() {
+        let mut queue = queue(&[("a", 1000)]);
+        assert_eq!(counts(&start(&mut queue)), [12]);
+        queue.add(name("b", 0));
+        assert_eq!(queue.next(), Some(name("b", 0)), "ahead of 988");
+        assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn namespaces_share_the_places_equally() {
+        assert_eq!(counts(&start(&mut queue(&[("a", 1000), ("b", 100)]))), [7, 7]);
+        assert_eq!(counts(&start(&mut queue(&[("a", 1000), ("b", 100), ("c", 2)]))), [6, 6, 2]);
+        let many: Vec<_> = (0..100).map(|nth| nth.to_string()).collect();
+        let one_each: Vec<_> = many.iter().map(|namespace| (namespace.as_str(), 3)).collect();
+        let mut queue = queue(&one_each);
+        let begun = start(&mut queue);
+        assert_eq!(begun.len(), PLACES);
+        assert!(begun.iter().all(|begun| begun.name == "0"), "one of each");
+        queue.done(&begun[0]);
+        assert_eq!(queue.next(), Some(name("16", 0)), "the one that waits longest");
+    }
+
+    #[test]
+    fn who_comes_first_is_served_first_within_a_namespace_and_turns_go_round() {
+        let mut queue = Queue::new(1);
+        for (namespace, nth) in [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("c", 0)] {
+            queue.add(name(namespace, nth));
+        }
+        let mut order = Vec::new();
+        while let Some(next) = queue.next() {
+            queue.done(&next);
+            order.push(format!("{}{}", next.namespace.unwrap(), next.name));
+        }
+        assert_eq!(order, ["a0", "b0", "c0", "a1", "b1", "a2"]);
+        assert!(
+            queue.standing.is_empty() && queue.lines.is_empty() && queue.turns.is_empty(),
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn one_that_is_named_often_has_one_pass_and_one_more_if_it_was_under_way() {
+        let mut queue = queue(&[("a", 1), ("a", 1)]);
+        assert_eq!(queue.next(), Some(name("a", 0)));
+        assert_eq!(queue.next(), None);
+        queue.add(name("a", 0));
+        queue.add(name("a", 0));
+        assert_eq!(queue.next(), None, "a pass is under way");
+        queue.done(&name("a", 0));
+        assert_eq!(queue.next(), Some(name("a", 0)));
+        queue.done(&name("a", 0));
+        assert_eq!(queue.next(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_comes_once_and_a_pass_before_it_takes_its_place() {
+        let second = Duration::from_secs(1);
+        let mut queue = queue(&[]);
+        assert_eq!(queue.due().await, None, "nothing to wait for");
+        queue.wake(name("a", 0), second * 5);
+        queue.wake(name("a", 0), second * 2);
+        tokio::time::advance(second * 3).await;
+        assert_eq!(queue.due().await, Some(()));
+        assert_eq!((queue.next(), queue.next()), (Some(name("a", 0)), None));
+        assert_eq!(queue.due().await, None);
+        queue.done(&name("a", 0));
+        queue.wake(name("a", 0), second * 5);
+        queue.add(name("a", 0));
+        assert_eq!(queue.next(), Some(name("a", 0)));
+        tokio::time::advance(second * 9).await;
+        assert_eq!(queue.due().now_or_never(), Some(None), "that pass says when it is next");
+    }
+
+    proptest! {
+        /// Whatever is asked for and however passes end: each object has one pass at a time, none is forgotten, no place is lost.
+        #[test]
+        fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {
+            let mut queue = Queue::new(4);
+            let mut under_way: Vec<ObjectRef<ConfigMap>> = Vec::new();
+            let mut asked = std::collections::HashSet::new();
+            let check = |queue: &mut Queue<ConfigMap>, under_way: &mut Vec<_>, asked: &mut std::collections::HashSet<_>| {
+                while let Some(next) = queue.next() {
+                    prop_assert!(!under_way.contains(&next) && asked.remove(&next));
+                    under_way.push(next);
+                    prop_assert!(under_way.len() <= 4);
+                }
+                Ok(())
+            };
+            for (namespace, nth, ends) in steps {
+                if ends && !under_way.is_empty() {
+                    queue.done(&under_way.remove(nth % under_way.len()));
+                } else {
+                    let name = name(["a", "b", "c", "d"][namespace], nth);
+                    asked.insert(name.clone());
+                    queue.add(name);
+                }
+                check(&mut queue, &mut under_way, &mut asked)?;
+            }
+            while let Some(name) = under_way.pop() {
+                queue.done(&name);
+                check(&mut queue, &mut under_way, &mut asked)?;
+            }
+            prop_assert!(asked.is_empty() && queue.standing.is_empty() && queue.lines.is_empty());
+            prop_assert_eq!(queue.free, 4);
+        }
+    }
+}
