@@ -7,7 +7,14 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controller::{Caches, Rooms, account, instance, policy, run::run as control, stamping::Stamping, token},
+    controller::{
+        Caches, Rooms, account, instance,
+        kind::{is_news, is_news_of_meta},
+        policy,
+        run::run as control,
+        stamping::Stamping,
+        token,
+    },
     crd::{ApiToken, secret},
     outside::{
         Cache, Clock, Hearing, Joint, Reader, Scope, Taken, Tasks, Writer,
@@ -100,15 +107,15 @@ fn rooms(
 ) -> (Rooms, Scribe) {
     let scope = &options.scope;
     let caches = Caches {
-        instances: Cache::new(scope.watch(client, hearing)),
-        accounts: Cache::new(scope.watch(client, hearing)),
-        policies: Cache::new(scope.watch(client, hearing)),
-        users: Cache::new(scope.watch(client, hearing)),
-        tokens: Cache::new(scope.watch(client, hearing)),
+        instances: Cache::new(scope.watch(client, hearing)).telling(is_news),
+        accounts: Cache::new(scope.watch(client, hearing)).telling(is_news),
+        policies: Cache::new(scope.watch(client, hearing)).telling(is_news),
+        users: Cache::new(scope.watch(client, hearing)).telling(is_news_of_meta),
+        tokens: Cache::new(scope.watch(client, hearing)).telling(is_news),
         secrets: Cache::new(scope.watch_type(client, secret::TYPE, hearing)),
         services: Cache::new(scope.watch(client, hearing)),
         ingresses: Cache::new(scope.watch(client, hearing)),
-        namespaces: Cache::new(scope.watch_namespaces(client, hearing)),
+        namespaces: Cache::new(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
     };
     let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
     let reader = Reader::new(client.clone());

@@ -3,13 +3,16 @@
 use std::{fmt::Debug, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::Resource;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
+use kube::{Resource, core::PartialObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Rooms;
 use crate::{
-    crd::{Fault, Reason},
+    crd::{Fault, Reason, name},
     outside::{Refusal, events::Note},
 };
 
@@ -107,4 +110,84 @@ pub struct Settled<S> {
 /// The resourceVersion at which an object was read.
 pub fn version(object: &impl Resource) -> Version {
     object.meta().resource_version.clone().unwrap_or_default()
+}
+
+/// Whether a change of an object is one that any pass looks at: of its spec, which the generation counts, of its status, or of the
+/// little that is read of its metadata. Its other annotations and its labels are its users' own, and cost no pass.
+pub fn is_news<K: Kind>(before: &K, after: &K) -> bool {
+    read(before.meta()) != read(after.meta()) || before.status() != after.status()
+}
+
+/// What is read of the metadata of an object.
+fn read(meta: &ObjectMeta) -> impl PartialEq {
+    let stamps = name::JUDGED.map(|key| meta.annotations.as_ref().and_then(|all| all.get(key)));
+    (&meta.uid, meta.generation, &meta.deletion_timestamp, &meta.owner_references, stamps)
+}
+
+/// The same of an object of which only metadata is known: a namespace or a core account.
+pub fn is_news_of_meta<K>(before: &PartialObjectMeta<K>, after: &PartialObjectMeta<K>) -> bool {
+    let read = |object: &PartialObjectMeta<K>| {
+        let ObjectMeta { uid, deletion_timestamp, labels, .. } = object.metadata.clone();
+        (uid, deletion_timestamp, labels)
+    };
+    read(before) != read(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{crd::ApiToken, outside::watch::NamespaceMeta};
+    use serde_json::{Value, json};
+
+    fn token(change: Value) -> ApiToken {
+        let mut token = json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": {"instanceRef": {"name": "eem"}},
+            "metadata": {"name": "ci", "namespace": "events", "uid": "u", "generation": 3, "resourceVersion": "7"},
+            "status": {"lastGeneration": 1},
+        });
+        for (field, value) in change.as_object().unwrap() {
+            token[field].as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        }
+        serde_json::from_value(token).unwrap()
+    }
+
+    #[test]
+    fn what_nobody_reads_is_no_news_and_all_else_is() {
+        let is_news = |change: Value| is_news(&token(json!({})), &token(change));
+        let time = "2026-01-01T00:00:00Z";
+        for free in [
+            json!({"resourceVersion": "8"}),
+            json!({"annotations": {"note": "a"}}),
+            json!({"labels": {"team": "a"}}),
+            json!({"managedFields": [{"manager": "kubectl"}]}),
+        ] {
+            assert!(!is_news(json!({ "metadata": free })), "{free}");
+        }
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "o"});
+        for read in [
+            json!({"uid": "another"}),
+            json!({"generation": 4}),
+            json!({"deletionTimestamp": time}),
+            json!({"ownerReferences": [owner]}),
+            json!({"annotations": {name::OWNER_GROUPS: "7\nops"}}),
+            json!({"annotations": {name::CREATED_BY: "user:a"}}),
+        ] {
+            assert!(is_news(json!({ "metadata": read })), "{read}");
+        }
+        let seen = json!({"generation": 1, "firstUsedAt": time, "lastUsedAt": time});
+        assert!(is_news(json!({"status": {"lastGeneration": 2}})), "a status that someone else changed must heal");
+        assert!(is_news(json!({"status": {"use": [seen]}})), "also what the verifier writes");
+    }
+
+    #[test]
+    fn labels_of_a_namespace_are_read() {
+        let namespace = |metadata: Value| -> NamespaceMeta {
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap()
+        };
+        let is_news = |metadata: Value| is_news_of_meta(&namespace(json!({"uid": "u"})), &namespace(metadata));
+        assert!(!is_news(json!({"uid": "u", "annotations": {"note": "a"}, "resourceVersion": "2"})));
+        assert!(is_news(json!({"uid": "u", "labels": {"team": "a"}})));
+        assert!(is_news(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})));
+        assert!(is_news(json!({"uid": "v"})));
+    }
 }

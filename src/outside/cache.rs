@@ -25,6 +25,7 @@ pub struct Cache<K: Object> {
     feed: Mutex<Option<Feed<K>>>,
     listeners: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
     synced: watch::Sender<bool>,
+    is_news: fn(&K, &K) -> bool,
 }
 
 /// Where the objects of a cache come from, until it runs.
@@ -39,7 +40,13 @@ impl<K: Object> Cache<K> {
             feed: Mutex::new(Some((writer, events.boxed()))),
             listeners: Mutex::default(),
             synced: watch::Sender::new(false),
+            is_news: |_, _| true,
         }
+    }
+
+    /// Tells of a change only what `is_news` says yes to, of the object before and after. What it holds is the newest all the same.
+    pub fn telling(self, is_news: fn(&K, &K) -> bool) -> Self {
+        Self { is_news, ..self }
     }
 
     /// Every object that is touched from now on, in its newest form: made, changed or deleted. A deletion that was missed
@@ -100,16 +107,18 @@ impl<K: Object> Cache<K> {
         *self.synced.borrow()
     }
 
-    /// What a fresh list replaces: whatever is not on it was deleted unheard.
+    /// What the event replaces. Of a fresh list that is everything: whatever is not on it was deleted unheard.
     fn known_before(&self, event: &Event<K>) -> Vec<Arc<K>> {
         match event {
             Event::InitDone => self.store.state(),
-            Event::Apply(_) | Event::Delete(_) | Event::Init | Event::InitApply(_) => Vec::new(),
+            Event::Apply(object) => self.store.get(&ObjectRef::from_obj(object)).into_iter().collect(),
+            Event::Delete(_) | Event::Init | Event::InitApply(_) => Vec::new(),
         }
     }
 
     fn tell(&self, event: Event<K>, before: Vec<Arc<K>>) {
         let touched: Vec<Arc<K>> = match event {
+            Event::Apply(object) if before.first().is_some_and(|before| !(self.is_news)(before, &object)) => Vec::new(),
             Event::Apply(object) | Event::Delete(object) => vec![Arc::new(object)],
             Event::InitDone => {
                 self.synced.send_replace(true);
@@ -149,6 +158,25 @@ mod tests {
         let (cache, touched) = names(vec![Event::Apply(object("x")), Event::Delete(object("x"))]).await;
         assert_eq!(touched, ["x", "x"]);
         assert_eq!(cache.get("a", "x"), None);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_no_news_is_held_and_not_told() {
+        let noted = |note: &str, data: &str| {
+            let mut object = object("x");
+            object.metadata.annotations = Some([("note".to_owned(), note.to_owned())].into());
+            object.data = Some([("key".to_owned(), data.to_owned())].into());
+            object
+        };
+        let applied = [noted("a", "1"), noted("b", "1"), noted("b", "2"), noted("c", "2")].map(Event::Apply);
+        let all = applied.into_iter().chain([Event::Delete(object("x")), Event::Apply(noted("d", "2"))]);
+        let cache = Cache::new(futures::stream::iter(all).map(Heard::Event)).telling(|old, new| old.data != new.data);
+        let touched = cache.touched();
+        cache.run().await;
+        cache.listeners.lock().unwrap().clear();
+        let note = |object: Arc<ConfigMap>| object.annotations().get("note").cloned().unwrap_or_default();
+        assert_eq!(touched.map(note).collect::<Vec<_>>().await, ["a", "b", "", "d"]);
+        assert_eq!(note(cache.get("a", "x").unwrap()), "d");
     }
 
     #[tokio::test]

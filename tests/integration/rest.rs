@@ -5,7 +5,10 @@ use std::time::Duration;
 use controlplane::AuditEvent;
 use jiff::SignedDuration;
 use k8s_openapi::api::events::v1::Event;
-use kube::{ResourceExt, api::ListParams};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 use tokenry::crd::{Account, ApiToken, Instance};
 
@@ -121,6 +124,36 @@ async fn nothing_is_written_at_rest_however_often_it_is_looked_at() {
     assert_eq!(writes(&world, offset), Vec::<String>::new());
     assert_eq!(versions(&world).await, before);
     assert_eq!(counted(&restarted, "tokenry_writes_total").await, 0);
+}
+
+#[tokio::test]
+async fn annotations_and_labels_that_nobody_reads_cost_no_pass() {
+    const CHANGES: u64 = 20;
+    let world = World::new("free").await;
+    let operator = world.operator(&Held::default()).await;
+    world.smallest().await;
+    world.await_reason("ci", "Active").await;
+    stand_still(&world).await;
+    let passes = async || counted(&operator, "controller_runtime_reconcile_total").await;
+    let before = passes().await;
+    for nth in 0..CHANGES {
+        let mark = json!({ "note": nth.to_string() });
+        let patch = Patch::Merge(json!({"metadata": {"annotations": mark, "labels": mark}}));
+        world.api::<ApiToken>().patch("ci", &PatchParams::default(), &patch).await.unwrap();
+        world.api::<Account>().patch("ci", &PatchParams::default(), &patch).await.unwrap();
+        world.api::<Instance>().patch("eem", &PatchParams::default(), &patch).await.unwrap();
+    }
+    // What is read comes last, and is heard of after all of it.
+    world.change("Instance", "eem", json!({"tokens": {"maxPerOwner": 5}})).await.unwrap();
+    world.change("ApiToken", "ci", json!({"displayName": "another"})).await.unwrap();
+    world.await_reason("ci", "Active").await;
+    stand_still(&world).await;
+    let made = passes().await - before;
+    assert!(
+        (2..CHANGES).contains(&made),
+        "{made} passes for {CHANGES} changes each of three objects, and two that are read"
+    );
+    assert_eq!(world.token("ci").await.metadata.annotations.unwrap()["note"], "19", "they are theirs");
 }
 
 #[tokio::test]
