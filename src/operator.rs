@@ -1,7 +1,7 @@
 //! Wires caches, controllers and shutdown; joins every task.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms outside")]
 
-use std::{future::pending, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,6 @@ use crate::{
         kind::{is_news, is_news_of_meta},
         policy,
         run::run as control,
-        stamping::Stamping,
         token,
     },
     crd::{ApiToken, secret},
@@ -50,8 +49,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let metrics = Arc::new(Metrics::default());
     let hearing = Hearing::default();
     let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone(), &hearing);
-    let stamping = Arc::new(Stamping::default());
-    let (caches, rooms, stop) = (rooms.caches.clone(), Arc::new(rooms), options.stop);
+    let (caches, stamping) = (rooms.caches.clone(), rooms.stamping.clone());
+    let (rooms, stop) = (Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
     tasks.endless(
         "the question where the server is",
@@ -60,7 +59,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
     feed(&caches, &mut tasks);
-    ask_for_stamps(&stamping, &rooms, options.scope.home(&client), &mut tasks);
+    ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
     tasks.finishing(
         "the instance controller",
@@ -88,12 +87,12 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.join().await
 }
 
-/// Asks whether tokens can be made yet, in `namespace`. It holds nothing that publishes events.
-fn ask_for_stamps(stamping: &Arc<Stamping>, rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
-    let (stamping, caches, writer) = (stamping.clone(), rooms.caches.clone(), rooms.writer.clone());
-    tasks.endless("the wait for stamps", async move {
-        stamping.awaited(&caches, &writer, &namespace).await;
-        pending().await
+/// Asks whether tokens can be made yet, in `namespace`, and whether they are stamped. It holds nothing that publishes events.
+fn ask_for_stamps(rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
+    let (stamping, caches) = (rooms.stamping.clone(), rooms.caches.clone());
+    let (writer, metrics) = (rooms.writer.clone(), rooms.metrics.clone());
+    tasks.endless("the look for stamps", async move {
+        stamping.watched(&caches, &writer, &metrics, &namespace).await;
     });
 }
 
@@ -125,6 +124,7 @@ fn rooms(
         reader,
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
+        stamping: Arc::default(),
         events,
         clock,
         metrics,

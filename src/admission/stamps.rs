@@ -4,27 +4,17 @@ use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{can_own, me, quoted, relabelled, stamp},
+    cel::{can_own, me, relabelled, stamp},
 };
 use crate::crd::name;
 
 /// Whether it is a token: groups lend what they hold to tokens alone.
 const TOKEN: &str = "request.resource.resource == 'apitokens'";
 
-/// A patch that changes nothing: an empty list has no type.
-const NOTHING: &str = "[JSONPatch{op: 'test', path: '/kind', value: object.kind}]";
-
 /// The policy and its binding.
 pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}']");
-    // Patches, not configurations: these would refuse an object with a field that the definition does not know.
-    let annotated = |key: &str, value: &str| {
-        format!(
-            "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) \
-             + [JSONPatch{{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey('{key}'), value: {value}}}]"
-        )
-    };
     let owned = |by: &str| format!("[JSONPatch{{op: 'add', path: '/spec/owner', value: {by}}}]");
     let owner = format!(
         "has(object.spec.owner) ? [] : oldObject == null ? ({} ? {} : []) : has(oldObject.spec.owner) ? {} : []",
@@ -69,19 +59,29 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
 }
 
-/// A policy that changes nothing of an account that the operator tries to make. It is held up as stamps are: the server
-/// mutates no kind that is not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the
-/// operator, which is exempt from stamps, knows when others can make tokens.
+/// A policy that marks an account which is only tried to be made. It is held up as stamps are: the server mutates no kind that is
+/// not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the operator, which is exempt from
+/// stamps, knows when others can make tokens, and by the mark whether anything stamps them. It holds for any user: an operator
+/// that runs outside of the cluster has another name.
 pub fn rehearsed(options: &Options) -> [Value; 2] {
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["serviceaccounts"],
     });
-    let operator = format!("request.dryRun && request.userInfo.username == {}", quoted(&options.operator));
+    let rehearsal = format!("request.dryRun && object.metadata.?generateName.orValue('') == '{}'", name::REHEARSAL);
     let spec = json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule]},
-        "matchConditions": [{"name": "rehearsed", "expression": operator}], "mutations": [patch(NOTHING)],
+        "matchConditions": [{"name": "rehearsed", "expression": rehearsal}],
+        "mutations": [patch(&annotated(name::REHEARSED, "'true'"))],
     });
     bound(&format!("{}-rehearsed", options.name), &spec, &json!({}))
+}
+
+/// Adds an annotation. Patches, not configurations: these would refuse an object with a field that the definition does not know.
+fn annotated(key: &str, value: &str) -> String {
+    format!(
+        "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) \
+         + [JSONPatch{{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey('{key}'), value: {value}}}]"
+    )
 }
 
 fn patch(expression: &str) -> Value {

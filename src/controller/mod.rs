@@ -45,6 +45,8 @@ pub struct Rooms {
     pub writer: Writer,
     /// When values were minted last.
     pub mints: token::Mints,
+    /// Whether tokens are stamped.
+    pub stamping: Arc<stamping::Stamping>,
     /// Tells users.
     pub events: Events,
     /// Counts.

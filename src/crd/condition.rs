@@ -29,6 +29,8 @@ pub const LIMITED_BY_ACCOUNT: &str = "LimitedByAccount";
 pub const OWNER_STALE: &str = "OwnerStale";
 /// A member of a policy matches nothing. It is there only while that is so.
 pub const DANGLING_MEMBER: &str = "DanglingMember";
+/// Nothing stamps who makes a token, and the Instance judges by owners. It is there only while that is so.
+pub const STAMPS_MISSING: &str = "StampsMissing";
 /// The operator is at work on it (kstatus). It is there only while that is so.
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing more will happen until a user acts (kstatus). It is there only while that is so.

@@ -34,6 +34,10 @@ pub const CONFIRMED: &str = "tokenry.dev/confirmed";
 pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
 /// The most annotations, and the most labels, that a token, an account or a policy may be given: beside them a status always fits.
 pub const MOST_MARKS: usize = 256;
+/// How the names of accounts begin that the operator tries to make, without any effect, to learn whether tokens are stamped.
+pub const REHEARSAL: &str = "rehearsal-";
+/// Annotation that the API server puts on such an account where the policies that stamp are installed.
+pub const REHEARSED: &str = "tokenry.dev/rehearsed";
 /// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
 pub const APPLIED: &str = "tokenry.dev/applied";
 

@@ -140,6 +140,8 @@ pub enum Reason {
     NoEndpoints,
     /// An endpoint of the Instance is disabled: every token is refused.
     EndpointDisabled,
+    /// Nothing stamps who makes a token.
+    StampsMissing,
     /// The Service that serves the Admin API does not exist.
     ServiceMissing,
     /// The Service that serves the Admin API cannot be fronted: no such port, or no selector.

@@ -43,6 +43,9 @@ struct Heard {
     kind: String,
 }
 
+/// No labels: a family of one, which is there once it has a value.
+type Unlabelled = [(&'static str, &'static str); 0];
+
 /// What a process counts.
 pub struct Metrics {
     registry: Registry,
@@ -51,6 +54,7 @@ pub struct Metrics {
     decisions: Family<Decision, Counter>,
     writes: Family<Write, Counter>,
     verdicts: Family<Verdict, Counter>,
+    stamped: Family<Unlabelled, Gauge>,
 }
 
 impl Default for Metrics {
@@ -76,7 +80,13 @@ impl Default for Metrics {
             "Answers of the verifier, by status code and cause",
             verdicts.clone(),
         );
-        Self { registry, heard, passes, decisions, writes, verdicts }
+        let stamped = Family::<Unlabelled, Gauge>::default();
+        registry.register(
+            "tokenry_stamped",
+            "Whether the API server stamps who makes a token: 1, or 0 where nothing does",
+            stamped.clone(),
+        );
+        Self { registry, heard, passes, decisions, writes, verdicts, stamped }
     }
 }
 
@@ -103,6 +113,11 @@ impl Metrics {
             Err(Refusal::Unavailable(_)) => "unavailable",
         };
         self.writes.get_or_create(&Write { kind: kind.into(), verb, result }).inc();
+    }
+
+    /// Says whether the API server stamps who makes a token.
+    pub fn stamped(&self, stamped: bool) {
+        self.stamped.get_or_create(&[]).set(stamped.into());
     }
 
     /// Counts an answer of the verifier.
@@ -134,11 +149,14 @@ mod tests {
         metrics.pass("ApiToken", &Ok(()));
         metrics.write::<()>("Secret", "apply", &Err(Refusal::Stale));
         metrics.verdict(401, "Expired");
+        assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
+        metrics.stamped(false);
         let text = metrics.text();
         for line in [
             r#"controller_runtime_reconcile_total{controller="apitoken",result="success"} 1"#,
             r#"tokenry_writes_total{kind="Secret",verb="apply",result="stale"} 1"#,
             r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
+            "tokenry_stamped{} 0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing from\n{text}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, header::ACCEPT};
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -221,18 +221,20 @@ impl Writer {
         self.send::<ApiToken>("forge", request.patch_subresource("status", name, &params, &body)).await.map(|_| ())
     }
 
-    /// Tries to make an account, without any effect. It is no write, and is not counted as one.
+    /// Tries to make an account, without any effect, and says whether the policies that stamp have marked it. It is no write, and
+    /// is not counted as one.
     ///
     /// # Errors
     /// It would not be done.
-    pub async fn rehearse(&self, namespace: &str) -> Result<(), Refusal> {
+    pub async fn rehearse(&self, namespace: &str) -> Result<bool, Refusal> {
         let body = json!({
             "apiVersion": Account::api_version(&()), "kind": Account::kind(&()),
-            "metadata": { "generateName": "rehearsal-" }, "spec": { "instanceRef": { "name": "rehearsal" } },
+            "metadata": { "generateName": name::REHEARSAL }, "spec": { "instanceRef": { "name": "rehearsal" } },
         });
         let params = PostParams { dry_run: true, field_manager: Some(name::MANAGER.into()) };
         let request = Request::new(Account::url_path(&(), Some(namespace)));
-        self.ask::<Account>(request.create(&params, body.to_string().into_bytes())).await.map(|_| ())
+        let made = self.answered::<Account>(request.create(&params, body.to_string().into_bytes())).await?;
+        Ok(made.annotations.is_some_and(|marks| marks.contains_key(name::REHEARSED)))
     }
 
     /// Deletes an object that is still as it was seen. One that is gone already is as good.
@@ -263,17 +265,25 @@ impl Writer {
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Receipt, Refusal> {
-        // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
-        const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        let mut request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
-        let answer: PartialObjectMeta<K> = self.client.request(request).await?;
-        let meta = answer.metadata;
+        let meta = self.answered::<K>(request).await?;
         Ok(Receipt {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),
             at: self.clock.now(),
         })
+    }
+
+    /// The metadata of what stands after a request.
+    async fn answered<K: Written>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<ObjectMeta, Refusal> {
+        // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
+        const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let mut request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
+        let answer: PartialObjectMeta<K> = self.client.request(request).await?;
+        Ok(answer.metadata)
     }
 }
 

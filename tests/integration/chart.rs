@@ -169,6 +169,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("image.tag=1", "'/image/tag'", "got number, want string"),
         ("image.repository=", "'/image/repository'", "minLength"),
         ("image.pullPolicy=Sometimes", "'/image/pullPolicy'", "must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ("admission.stamps=yes", "'/admission/stamps'", "must be one of 'auto', 'always', 'never'"),
         ("log.format=xml", "'/log/format'", "must be one of 'json', 'text'"),
         ("operator.extraArgs=x", "'/operator/extraArgs'", "got string, want array"),
         ("commonLabels.a=1", "'/commonLabels/a'", "got number, want string"),
@@ -608,6 +609,95 @@ fn further_objects_are_rendered_like_templates() {
 }
 
 #[test]
+fn stamps_are_left_out_only_where_they_cannot_be_or_are_not_wanted() {
+    const ABLE: &str = "v1/Pod,admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+    const UNABLE: &str = "v1/Pod,admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
+    let stamps = |args: &[&str]| {
+        let objects = rendered(args);
+        let policies = of_kind(&objects, "MutatingAdmissionPolicy").len();
+        assert_eq!(policies, of_kind(&objects, "MutatingAdmissionPolicyBinding").len(), "{args:?}");
+        policies > 0
+    };
+    for (version, kinds, auto) in [
+        // Nobody was asked.
+        ("1.35.9", "", false),
+        ("1.36.0", "", true),
+        ("v1.36.0-eks-1a2b3c", "", true),
+        ("1.37.1", "", true),
+        // A server was.
+        ("1.36.0", UNABLE, false),
+        ("1.35.0", ABLE, true),
+        ("1.36.0", ABLE, true),
+    ] {
+        let set = |said: &str| {
+            let set = format!("admission.stamps={said}");
+            let server = ["--kube-version", version, "--api-versions", kinds, "--set", &set];
+            stamps(&server)
+        };
+        assert_eq!([set("auto"), set("always"), set("never")], [auto, true, false], "{version} {kinds}");
+    }
+    assert!(!stamps(&["--set", "admission.stamps=always,admission.enabled=false"]));
+}
+
+#[test]
+fn the_notes_say_whether_who_makes_a_token_is_stamped() {
+    let notes = |set: &str| {
+        let args = ["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE, "--set", set];
+        let said = helm(&args).unwrap();
+        said.rsplit_once("NOTES:\n").unwrap().1.to_owned()
+    };
+    assert!(notes("admission.stamps=always").contains("\nThe API server stamps who makes a token: that is its owner"));
+    let unstamped = "\nNothing stamps who makes a token (admission.stamps, docs/admission.md), so ";
+    for (set, so) in [
+        ("admission.stamps=never", "who makes a token or account names its owner, or is refused."),
+        ("admission.stamps=never,admission.requireOwner=false", "a token without an owner has none."),
+        ("admission.enabled=false", "a token without an owner has none."),
+    ] {
+        let notes = notes(set);
+        assert!(notes.contains(&format!("{unstamped}{so}\n")), "{set}: {notes}");
+    }
+}
+
+/// The paths of all values in a values file: of those that hold others, and of the rest.
+fn paths(values: &Value) -> (Vec<String>, Vec<String>) {
+    let (mut holders, mut rest) = (Vec::new(), Vec::new());
+    let mut places = vec![(String::new(), values)];
+    while let Some((path, value)) = places.pop() {
+        for (key, inner) in value.as_object().unwrap() {
+            let path = format!("{path}{key}");
+            if inner.as_object().is_some_and(|inner| !inner.is_empty()) {
+                places.push((format!("{path}."), inner));
+                holders.push(format!("{path}=null"));
+            } else {
+                rest.push(format!("{path}=null"));
+            }
+        }
+    }
+    (holders, rest)
+}
+
+#[test]
+fn a_value_that_is_not_there_takes_no_object_and_no_right_away() {
+    // As of a release of an older chart that is upgraded with its values alone.
+    let seen = |args: &[&str]| {
+        let objects = rendered(args);
+        let parts = objects.iter().map(|object| (object["kind"].clone(), object["metadata"]["name"].clone()));
+        let roles = of_kind(&objects, "ClusterRole").into_iter().map(|role| (name(role).into(), role["rules"].clone()));
+        let calls = of_kind(&objects, "Deployment").into_iter().map(|deployment| {
+            let spec = &deployment["spec"];
+            let container = &spec["template"]["spec"]["containers"][0];
+            (spec["replicas"].clone(), json!([container["args"], container["image"], container["imagePullPolicy"]]))
+        });
+        parts.chain(roles).chain(calls).collect::<Vec<(Value, Value)>>()
+    };
+    let wanted = seen(&[]);
+    let (holders, rest) = paths(&values_of(&root().join("charts/tokenry/values.yaml")));
+    for without in holders.into_iter().chain([rest.join(",")]) {
+        assert_eq!(seen(&["--set", &without]), wanted, "{without}");
+    }
+}
+
+#[test]
 fn the_committed_policies_are_those_that_the_program_makes() {
     let generated = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("admission-{}", std::process::id()));
     fs::create_dir_all(&generated).unwrap();
@@ -628,7 +718,6 @@ fn the_committed_policies_are_those_that_the_program_makes() {
 
 #[test]
 fn the_chart_installs_the_policies_that_the_program_prints() {
-    const STAMPING: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
     let printed = |args: &[&str]| {
         let done = Command::new(env!("CARGO_BIN_EXE_tokenry")).arg("admission").args(args).output().unwrap();
         let objects: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(done.stdout).unwrap()).unwrap();
@@ -639,8 +728,8 @@ fn the_chart_installs_the_policies_that_the_program_prints() {
         let policies = objects.iter().filter(|object| object["apiVersion"] == "admissionregistration.k8s.io/v1");
         policies.map(|object| (name(object).to_owned(), object["spec"].clone())).collect::<BTreeMap<_, _>>()
     };
-    assert_eq!(installed(&["--api-versions", STAMPING]), printed(&[]));
-    assert_eq!(installed(&[]), printed(&["--no-mutation"]));
+    assert_eq!(installed(&["--set", "admission.stamps=always"]), printed(&[]));
+    assert_eq!(installed(&["--set", "admission.stamps=never"]), printed(&["--no-mutation"]));
     let exempt = [
         "--exempt",
         "argo",
@@ -649,7 +738,7 @@ fn the_chart_installs_the_policies_that_the_program_prints() {
         "--namespaces",
         "kubernetes.io/metadata.name=team-a",
     ];
-    let set = "admission.exempt={argo,system:serviceaccount:flux:flux},scopedNamespace=team-a";
-    assert_eq!(installed(&["--set", set, "--api-versions", STAMPING]), printed(&exempt));
+    let set = "admission.exempt={argo,system:serviceaccount:flux:flux},scopedNamespace=team-a,admission.stamps=always";
+    assert_eq!(installed(&["--set", set]), printed(&exempt));
     assert_eq!(installed(&["--set", "admission.enabled=false"]), BTreeMap::new());
 }

@@ -3,12 +3,15 @@
 use serde_json::json;
 use tokenry::{
     admission::{Options, validating},
-    crd::Account,
+    crd::{Account, Instance},
 };
 
 use crate::harness::{
     OPERATOR, VERIFIER, World,
+    clock::Held,
     judged::{Judged, User, refused, relabel, token},
+    root,
+    run::Running,
 };
 
 const ACCOUNT: &str = "ServiceAccount";
@@ -68,6 +71,54 @@ fn unstamped(world: &World, label: &str, required: bool) {
     };
     let list = json!({"apiVersion": "v1", "kind": "List", "items": validating(&options)});
     world.plane.kubectl_with_input(&["apply", "-f", "-"], &list.to_string()).unwrap();
+}
+
+impl World {
+    /// Waits until the operator says whether tokens are stamped, in its metric and of the Instance `strict`, which judges by owners.
+    async fn await_stamped(&self, operator: &Running, stamped: bool) {
+        let line = format!("tokenry_stamped{{}} {}", u8::from(stamped));
+        let says = async || {
+            let counted = operator.get("/metrics").await.1.lines().any(|said| said == line);
+            let told = self.told_of_missing_stamps("strict").await.is_some();
+            (counted && told != stamped).then_some(())
+        };
+        self.eventually(&format!("it says whether tokens are stamped: {stamped}"), says).await;
+    }
+
+    /// What an Instance says of missing stamps, if it says anything. Either way it is ready.
+    async fn told_of_missing_stamps(&self, instance: &str) -> Option<String> {
+        let conditions = self.api::<Instance>().get(instance).await.unwrap().status?.conditions;
+        let one = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+        assert_eq!(one("Ready")?.status, "True");
+        assert!(one("Stalled").is_none() && one("Reconciling").is_none(), "{conditions:?}");
+        one("StampsMissing").map(|missing| format!("{} {}: {}", missing.status, missing.reason, missing.message))
+    }
+}
+
+#[tokio::test]
+async fn that_nothing_stamps_is_told_once_in_log_metric_and_status_until_something_does() {
+    let world = World::alone("unstamped").await;
+    let crds = root().join("crds").display().to_string();
+    world.plane.kubectl(&["apply", "--server-side", "-f", &crds]).unwrap();
+    let policies = "mutatingadmissionpolicies,mutatingadmissionpolicybindings";
+    world.plane.kubectl(&["delete", "--all", policies]).unwrap();
+    let operator = world.operator(&Held::default()).await;
+    let process = world.operator_process(0);
+    world.ready(&operator).await;
+    world.accepts("Instance", "strict", json!({"ceiling": "Members"})).await;
+    world.accepts("Instance", "lax", json!({})).await;
+    world.await_stamped(&operator, false).await;
+    let told = world.told_of_missing_stamps("strict").await.unwrap();
+    let wanted =
+        "True StampsMissing: nothing stamps who makes a token or account: each has to name its owner (spec.owner)";
+    assert!(told.starts_with(wanted), "{told}");
+    assert_eq!(world.told_of_missing_stamps("lax").await, None, "it does not judge by owners");
+
+    world.plane.install_rights(root()).unwrap();
+    world.await_stamped(&operator, true).await;
+    let logged = async || process.log().contains("the API server stamps who makes a token").then(|| process.log());
+    let log = world.eventually("the log says so", logged).await;
+    assert_eq!(log.matches("nothing stamps who makes a token: install the chart with").count(), 1, "{log}");
 }
 
 #[tokio::test]

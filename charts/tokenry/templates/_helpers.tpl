@@ -43,21 +43,42 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- merge $labels ($.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
+{{/*
+Whether a switch is on: (list .Values.restart "enabled" true). What is not empty means yes. A release of an older chart that is
+upgraded with its values alone has not every switch: one that it lacks is as the last item says.
+*/}}
+{{- define "tokenry.on" -}}
+{{- $values := index . 0 | default dict }}
+{{- if hasKey $values (index . 1) | ternary (get $values (index . 1)) (index . 2) }}yes{{ end }}
+{{- end }}
+
+{{/*
+Whether the API server is to stamp owners: "always" and "never" say so. "auto" asks the API server whether it can; where none
+is asked, as by `helm template`, its version tells. A server that was asked has Pods among its kinds, and what helm assumes has no kinds.
+*/}}
+{{- define "tokenry.stamps" -}}
+{{- $said := (.Values.admission).stamps | default "auto" }}
+{{- $able := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- if not (.Capabilities.APIVersions.Has "v1/Pod") }}
+{{- $able = or $able (semverCompare ">=1.36-0" .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if and (include "tokenry.on" (list .Values.admission "enabled" true)) (eq $said "auto" | ternary $able (eq $said "always")) }}yes{{ end }}
+{{- end }}
+
 {{/* Name of the core ServiceAccount a component runs as: (list $ "operator"). */}}
 {{- define "tokenry.serviceAccountName" -}}
 {{- $ := index . 0 }}
 {{- $component := index . 1 }}
-{{- $account := (index $.Values $component).serviceAccount }}
-{{- $account.name | default (ternary (printf "%s-%s" (include "tokenry.fullname" $) $component) "default" $account.create) }}
+{{- $account := (index $.Values $component).serviceAccount | default dict }}
+{{- $account.name | default (ternary (printf "%s-%s" (include "tokenry.fullname" $) $component) "default" (include "tokenry.on" (list $account "create" true) | not | not)) }}
 {{- end }}
 
 {{/* Image of both components. */}}
 {{- define "tokenry.image" -}}
-{{- with .Values.image }}
-{{- if .digest }}
-{{- printf "%s@%s" .repository .digest }}
+{{- $repository := (.Values.image).repository | default "tokenry" }}
+{{- with (.Values.image).digest }}
+{{- printf "%s@%s" $repository . }}
 {{- else }}
-{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
-{{- end }}
+{{- printf "%s:%s" $repository ((.Values.image).tag | default .Chart.AppVersion) }}
 {{- end }}
 {{- end }}

@@ -91,6 +91,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
             instance.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
         })),
         every(jumps(rooms.clock.clone()), caches.instances.store()),
+        every(rooms.stamping.changes(), caches.instances.store()),
     ])
 }
 

@@ -12,13 +12,18 @@ use crate::{
     },
     crd::{
         Conditions, Reason,
-        condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY},
+        condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY, STAMPS_MISSING},
         fault::told,
-        instance::{EndpointStatus, InstanceStatus},
+        instance::{Ceiling, EndpointStatus, InstanceStatus},
     },
     exposure,
     outside::events::Note,
 };
+
+/// What it means that nothing stamps.
+const UNSTAMPED: &str = "nothing stamps who makes a token or account: each has to name its owner (spec.owner), no role comes from \
+    groups of an owner, and tokens.defaultRole: Owner gives none; install the chart with admission.stamps=auto or always on Kubernetes \
+    1.36 or newer";
 
 /// The whole status after `progress`, what users are told, and when to look again.
 pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
@@ -39,6 +44,11 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
     let word = if ready && reason != Reason::EndpointDisabled { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
+    if world.unstamped && instance.spec.ceiling == Ceiling::Members {
+        conditions.set(STAMPS_MISSING, true, Reason::StampsMissing, UNSTAMPED);
+    } else {
+        conditions.remove(STAMPS_MISSING);
+    }
     let retry = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let wake = retry.into_iter().chain(recount).min();

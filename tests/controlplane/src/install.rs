@@ -45,9 +45,8 @@ impl ControlPlane {
         let chart = root.join("charts/tokenry").display().to_string();
         // Most tests are about something else and act as administrators who may do anything, also write a status.
         let judged = "admission.namespaceSelector.matchLabels.admission=judged";
-        let stamping = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
         let mut args = vec!["template", "tokenry", &chart, "--namespace", NAMESPACE, "--set", judged];
-        args.extend(["--api-versions", stamping]);
+        args.extend(["--set", "admission.stamps=always"]);
         RIGHTS.iter().for_each(|part| args.extend(["--show-only", part]));
         let rights = helm(&args)?;
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n---\n");
