@@ -17,7 +17,7 @@ use crate::{
     crd::{ApiToken, secret},
     outside::{
         Cache, Clock, Hearing, Joint, Reader, Scope, Taken, Tasks, Writer,
-        events::{Events, Scribe},
+        events::{Events, Scribe, Untold},
         metrics::Metrics,
         probes, server,
     },
@@ -125,6 +125,7 @@ fn rooms(
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
         stamping: Arc::default(),
+        untold: Untold::default(),
         events,
         clock,
         metrics,

@@ -20,12 +20,15 @@ pub mod token;
 use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+use serde::Serialize;
+
+use kind::{Kind, Version};
 
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
-        Cache, Clock, Joint, Reader, Writer,
-        events::Events,
+        Cache, Clock, Joint, Reader, Receipt, Refusal, Writer,
+        events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
     },
@@ -49,8 +52,33 @@ pub struct Rooms {
     pub stamping: Arc<stamping::Stamping>,
     /// Tells users.
     pub events: Events,
+    /// What they are yet to be told.
+    pub untold: Untold,
     /// Counts.
     pub metrics: Arc<Metrics>,
+}
+
+impl Rooms {
+    /// Writes a status, and keeps what it tells until that is told or certain not to have come to be.
+    ///
+    /// # Errors
+    /// It was not written, or nothing was heard of it.
+    pub async fn write_status<K: Kind>(
+        &self,
+        object: &K,
+        version: &Version,
+        status: &impl Serialize,
+        fields: &[&str],
+        notes: &[Note],
+    ) -> Result<Receipt, Refusal> {
+        let uid = object.meta().uid.as_deref().unwrap_or_default();
+        let kept = self.untold.keep(uid, notes);
+        let written = self.writer.status(object, version, status, fields).await;
+        if written.as_ref().is_err_and(Refusal::is_definite) {
+            self.untold.forget(uid, &kept);
+        }
+        written
+    }
 }
 
 /// The objects that the controllers read, by kind.

@@ -62,21 +62,23 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
     let settled = K::settle(&world, &terms, &progress); // pure
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
-        rooms.writer.status(&*object, &version, &settled.status, K::STATUS_FIELDS).await?; // writes
+        rooms.write_status(&*object, &version, &settled.status, K::STATUS_FIELDS, &settled.notes).await?; // writes
     }
-    tell(&*object, &settled.notes, rooms);
+    tell(&*object, settled.notes, rooms);
     Ok(settled.wake)
 }
 
-/// Tells what is new, but in a namespace that is being deleted: what goes there is missed by nobody, and no Event is let in.
-fn tell<K: Kind>(object: &K, notes: &[events::Note], rooms: &Rooms) {
+/// Tells what is new, and what passes that came to no end have left to be told; but in a namespace that is being deleted: what goes
+/// there is missed by nobody, and no Event is let in.
+fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
+    let notes = rooms.untold.with(object.meta().uid.as_deref().unwrap_or_default(), notes);
     let home = rooms.caches.namespaces.get("", &object.namespace().unwrap_or_default());
     if home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()) {
         return;
     }
     for note in notes {
-        log(object, note);
-        rooms.events.publish(note, &events::reference(object));
+        log(object, &note);
+        rooms.events.publish(&note, &events::reference(object));
     }
 }
 
@@ -95,14 +97,12 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     if K::HAS_VALID {
         conditions.set(VALID, false, Reason::StatusUnreadable, &*message);
     }
-    let news = conditions.changed(READY);
-    let conditions = conditions.into_vec();
+    let news = conditions.changed(READY).then(|| events::Note::warning(Reason::StatusUnreadable, message));
+    let (notes, conditions) = (Vec::from_iter(news), conditions.into_vec());
     if conditions != odd.conditions {
-        rooms.writer.status(object, &version(object), &json!({ "conditions": conditions }), &[]).await?;
+        rooms.write_status(object, &version(object), &json!({ "conditions": conditions }), &[], &notes).await?;
     }
-    if news {
-        tell(object, &[events::Note::warning(Reason::StatusUnreadable, message)], rooms);
-    }
+    tell(object, notes, rooms);
     Ok(None)
 }
 

@@ -1,14 +1,25 @@
 //! Events (`events.k8s.io/v1`) about what happened to an object.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, Resource, api::PostParams};
-use tokio::sync::mpsc;
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, metrics::Metrics};
@@ -20,6 +31,13 @@ const MAX_NOTE: usize = 1024;
 const MAX_STEM: usize = 200;
 /// The most events that wait to be written; client-go's recorder keeps as many.
 const QUEUE: usize = 1000;
+/// How long after an event one of the same reason about the same object only counts it. Its text stays that of the first: the API
+/// server lets nothing else be changed.
+const TOGETHER: Duration = Duration::from_secs(10 * 60);
+/// The most events that are remembered for that; client-go's recorder remembers as many.
+const REMEMBERED: usize = 4096;
+/// The most notes about one object that are kept until they can be told.
+const MOST_KEPT: usize = 16;
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long events are still written after the process was told to stop: as long as a pass may take, which may have some.
@@ -48,10 +66,59 @@ impl Note {
     }
 }
 
+/// What a status tells, kept from before it is written until it was told: a write whose answer was not heard may have been done, and
+/// the next pass then finds nothing new in it.
+#[derive(Default)]
+pub struct Untold(Mutex<HashMap<String, Kept>>);
+
+struct Kept {
+    since: Instant,
+    notes: Vec<Note>,
+}
+
+impl Untold {
+    /// Keeps what is not kept yet of `notes` about the object of this uid, and hands back what that was.
+    pub fn keep(&self, uid: &str, notes: &[Note]) -> Vec<Note> {
+        let now = Instant::now();
+        let mut all = self.0.lock().unwrap();
+        // No pass comes for an object that is gone.
+        all.retain(|_, kept| now.duration_since(kept.since) < TOGETHER);
+        let before = all.get(uid).map(|kept| kept.notes.clone()).unwrap_or_default();
+        let room = MOST_KEPT.saturating_sub(before.len());
+        let new: Vec<_> = notes.iter().filter(|note| !says(&before, note)).take(room).cloned().collect();
+        if !new.is_empty() {
+            let notes = [before, new.clone()].concat();
+            all.insert(uid.to_owned(), Kept { since: now, notes });
+        }
+        new
+    }
+
+    /// Forgets what was kept and did not come to be.
+    pub fn forget(&self, uid: &str, notes: &[Note]) {
+        if let Some(kept) = self.0.lock().unwrap().get_mut(uid) {
+            kept.notes.retain(|note| !says(notes, note));
+        }
+    }
+
+    /// Everything that is to be told now: what was kept, and what of `notes` was not.
+    pub fn with(&self, uid: &str, notes: Vec<Note>) -> Vec<Note> {
+        let mut all = self.0.lock().unwrap().remove(uid).map(|kept| kept.notes).unwrap_or_default();
+        let new: Vec<_> = notes.into_iter().filter(|note| !says(&all, note)).collect();
+        all.extend(new);
+        all
+    }
+}
+
+/// Whether one of them says the same. A deed that was not known to be done has another reason when it is found.
+fn says(notes: &[Note], note: &Note) -> bool {
+    notes.iter().any(|other| other.text == note.text)
+}
+
 /// Takes events, which are written one after another beside the passes: nothing waits for one. An event is a courtesy: one
 /// that cannot be written, or for which the queue has no room, is logged and forgotten.
 ///
-/// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that.
+/// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that. It also ends a series
+/// after six minutes, and writes to one that was deleted meanwhile for so long.
 #[derive(Clone)]
 pub struct Events {
     reporter: String,
@@ -64,13 +131,18 @@ impl Events {
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> (Self, Scribe) {
         let (queue, events) = mpsc::channel(QUEUE);
         let reporter = instance.unwrap_or_else(|| name::MANAGER.into());
-        (Self { reporter, metrics: metrics.clone(), queue }, Scribe { client, metrics, events })
+        (Self { reporter, metrics: metrics.clone(), queue }, Scribe { client, metrics, events, told: Told::default() })
     }
 
     /// Has `note` written about the object that `regarding` names.
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
         if let Err(full) = self.queue.try_send(self.event(note, regarding)) {
-            told(&self.metrics, &Err(Refusal::Unavailable(format!("left out: {full}"))), &note.reason.to_string());
+            told(
+                &self.metrics,
+                "create",
+                &Err(Refusal::Unavailable(format!("left out: {full}"))),
+                &note.reason.to_string(),
+            );
         }
     }
 
@@ -104,6 +176,7 @@ pub struct Scribe {
     client: Client,
     metrics: Arc<Metrics>,
     events: mpsc::Receiver<Event>,
+    told: Told,
 }
 
 impl Scribe {
@@ -121,19 +194,100 @@ impl Scribe {
 
     async fn write_all(&mut self) {
         while let Some(event) = self.events.recv().await {
-            let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
-            let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-            let written = tokio::time::timeout(LIMIT, api.create(&PostParams::default(), &event)).await;
-            let late = |_| Err(Refusal::Unavailable("no answer in time".into()));
-            let answer = written.map_or_else(late, |answer| answer.map(|_| ()).map_err(Refusal::from));
-            told(&self.metrics, &answer, event.reason.as_deref().unwrap_or_default());
+            self.write(event).await;
         }
+    }
+
+    /// Writes an event, or counts it where one of its kind was written a while ago. One that is gone by now is written anew.
+    async fn write(&mut self, event: Event) {
+        let now = Instant::now();
+        if let Some(earlier) = self.told.again(&event, now) {
+            let answer = self.count(&event, &earlier).await;
+            told(&self.metrics, "patch", &answer, event.reason.as_deref().unwrap_or_default());
+            if answer != Err(Refusal::Gone) {
+                return;
+            }
+        }
+        let api = self.api(&event);
+        let answer = timely(api.create(&PostParams::default(), &event)).await;
+        told(&self.metrics, "create", &answer, event.reason.as_deref().unwrap_or_default());
+        if answer.is_ok() {
+            self.told.first(&event, now);
+        }
+    }
+
+    async fn count(&self, event: &Event, earlier: &Series) -> Result<(), Refusal> {
+        let series = EventSeries { count: earlier.count, last_observed_time: MicroTime(Timestamp::now()) };
+        let patch = Patch::Merge(json!({ "series": series }));
+        timely(self.api(event).patch(&earlier.name, &PatchParams::default(), &patch)).await
+    }
+
+    fn api(&self, event: &Event) -> Api<Event> {
+        Api::namespaced(self.client.clone(), event.metadata.namespace.as_deref().unwrap_or("default"))
+    }
+}
+
+/// What the API server says in time.
+async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Result<(), Refusal> {
+    let late = |_| Err(Refusal::Unavailable("no answer in time".into()));
+    let answer = tokio::time::timeout(LIMIT, asked).await;
+    answer.map_or_else(late, |answer| answer.map(|_| ()).map_err(Refusal::from))
+}
+
+/// What makes events one: they are about the same object, and say the same of it in one word.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Matter {
+    uid: Option<String>,
+    reason: Option<String>,
+    type_: Option<String>,
+}
+
+impl Matter {
+    fn of(event: &Event) -> Self {
+        let uid = event.regarding.as_ref().and_then(|regarding| regarding.uid.clone());
+        Self { uid, reason: event.reason.clone(), type_: event.type_.clone() }
+    }
+}
+
+/// An event that stands, and how often it was told.
+#[derive(Clone, Debug, PartialEq)]
+struct Series {
+    name: String,
+    count: i32,
+    last: Instant,
+}
+
+/// The events that were written a while ago.
+#[derive(Default)]
+struct Told(HashMap<Matter, Series>);
+
+impl Told {
+    /// Notes an event that was written.
+    fn first(&mut self, event: &Event, now: Instant) {
+        self.0.retain(|_, series| now.duration_since(series.last) < TOGETHER);
+        if self.0.len() >= REMEMBERED
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, series)| series.last).map(|(matter, _)| matter.clone())
+        {
+            self.0.remove(&oldest);
+        }
+        let name = event.metadata.name.clone().unwrap_or_default();
+        self.0.insert(Matter::of(event), Series { name, count: 1, last: now });
+    }
+
+    /// The event that this one repeats, if there is one, with the new count.
+    fn again(&mut self, event: &Event, now: Instant) -> Option<Series> {
+        let series = self.0.get_mut(&Matter::of(event))?;
+        if now.duration_since(series.last) >= TOGETHER {
+            return None;
+        }
+        *series = Series { name: series.name.clone(), count: series.count.saturating_add(1), last: now };
+        Some(series.clone())
     }
 }
 
 /// Counts an event; one that was not written is logged.
-fn told(metrics: &Metrics, answer: &Result<(), Refusal>, reason: &str) {
-    metrics.write("Event", "create", answer);
+fn told(metrics: &Metrics, verb: &'static str, answer: &Result<(), Refusal>, reason: &str) {
+    metrics.write("Event", verb, answer);
     if let Err(refusal) = answer {
         tracing::debug!(%refusal, reason, "could not write an event");
     }
@@ -142,4 +296,59 @@ fn told(metrics: &Metrics, answer: &Result<(), Refusal>, reason: &str) {
 /// Names an object, for an event about it.
 pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     object.object_ref(&())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &str, uid: &str, reason: &str) -> Event {
+        let regarding = ObjectReference { uid: Some(uid.into()), ..ObjectReference::default() };
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        Event { metadata, regarding: Some(regarding), reason: Some(reason.into()), ..Event::default() }
+    }
+
+    #[test]
+    fn events_of_one_reason_and_object_within_ten_minutes_are_one() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        told.first(&event("a.1", "a", "Invalid"), at(0));
+        let mut again =
+            |event: Event, seconds| told.again(&event, at(seconds)).map(|series| (series.name, series.count));
+        assert_eq!(again(event("a.2", "a", "Active"), 1), None, "another reason");
+        assert_eq!(again(event("b.1", "b", "Invalid"), 1), None, "another object");
+        assert_eq!(again(event("a.3", "a", "Invalid"), 599), Some(("a.1".into(), 2)));
+        assert_eq!(again(event("a.4", "a", "Invalid"), 1198), Some(("a.1".into(), 3)));
+        assert_eq!(again(event("a.5", "a", "Invalid"), 1798), None, "ten minutes after the last");
+    }
+
+    #[test]
+    fn so_many_events_are_remembered_and_no_more() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        for nth in 0..REMEMBERED as u64 + 1 {
+            told.first(&event("e", &nth.to_string(), "Active"), start + Duration::from_millis(nth));
+        }
+        assert_eq!(told.0.len(), REMEMBERED);
+        let soon = start + Duration::from_secs(9);
+        assert!(told.again(&event("e", "0", "Active"), soon).is_none(), "the oldest is forgotten");
+        assert!(told.again(&event("e", "1", "Active"), soon).is_some());
+        told.first(&event("e", "x", "Active"), start + Duration::from_secs(700));
+        assert_eq!(told.0.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn what_was_kept_is_told_once_by_whichever_pass_gets_so_far() {
+        let untold = Untold::default();
+        let note = |text: &str| Note::normal(Reason::FirstIssue, text);
+        // A write of which nothing was heard, and one that was refused.
+        assert_eq!(untold.keep("a", &[note("1"), note("2")]).len(), 2);
+        let refused = untold.keep("a", &[note("2"), note("3")]);
+        assert_eq!(refused, [note("3")], "2 is another's");
+        untold.forget("a", &refused);
+        let found = Note::normal(Reason::PublishIncomplete, "2");
+        assert_eq!(untold.with("a", vec![found, note("4")]), [note("1"), note("2"), note("4")]);
+        assert_eq!(untold.with("a", vec![note("5")]), [note("5")]);
+        let many: Vec<_> = (0..20).map(|nth| note(&nth.to_string())).collect();
+        assert_eq!(untold.keep("a", &many), many[..MOST_KEPT]);
+    }
 }

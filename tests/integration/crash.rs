@@ -57,6 +57,27 @@ async fn watch(world: &World, verifier: &Running, watched: &Watched) {
     }
 }
 
+#[tokio::test]
+async fn what_was_done_is_told_though_the_answer_was_not_heard() {
+    // What an operator writes of a token and its account: the account, the record, the Secret, the settled status; then the claim.
+    for (nth, death) in [(4, Death::Silent), (4, Death::Unheard), (5, Death::Silent), (5, Death::Unheard)] {
+        let world = World::new("unheard").await;
+        let (client, _) = dying(world.plane.config(&world.identities.operator), nth, death);
+        let _operator = world.operator_by(client, &Held::default()).await;
+        world.accepts("Instance", "eem", json!({})).await;
+        let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"delivery": "Once"}});
+        world.accepts("ApiToken", "ci", spec).await;
+        world.await_generation("ci", 1).await;
+        world.await_events("ApiToken", "ci", &["FirstIssue"]).await;
+        let id = world.key("ci", "token-id").await.unwrap();
+        world.patch_secret("ci", json!({"metadata": {"annotations": {"tokenry.dev/claimed": id}}})).await;
+        world.await_events("ApiToken", "ci", &["Claimed", "FirstIssue"]).await;
+        // Told once, and not again when it is looked at again.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.await_events("ApiToken", "ci", &["Claimed", "FirstIssue"]).await;
+    }
+}
+
 impl Watched {
     fn assert_never_refused(&self) {
         assert_eq!(*self.refused.lock().unwrap(), None, "a value that a workload read was refused");

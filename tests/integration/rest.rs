@@ -183,6 +183,44 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
 }
 
 #[tokio::test]
+async fn what_is_told_again_is_counted_in_the_event_that_stands() {
+    let world = World::new("series").await;
+    let operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    world.await_generation("ci", 1).await;
+    let regenerated = async || {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let about = events.into_iter().filter(|event| event.reason.as_deref() == Some("RegenerateAsked"));
+        about.map(|event| (event.name_any(), event.series.map_or(1, |series| series.count))).collect::<Vec<_>>()
+    };
+    let asks = async |nth: i64| {
+        world.change("ApiToken", "ci", json!({"regenerate": {"id": format!("again-{nth}")}})).await.unwrap();
+        world.await_generation("ci", nth + 1).await;
+    };
+    let counted = async |wanted: &[i32]| {
+        let counts =
+            async || regenerated().await.iter().map(|(_, count)| *count).eq(wanted.iter().copied()).then_some(());
+        world.eventually(&format!("the events count {wanted:?}"), counts).await;
+    };
+    for nth in 1..=3 {
+        asks(nth).await;
+        counted(&[i32::try_from(nth).unwrap()]).await;
+    }
+    let told = world.plane.kubectl(&["describe", "apitokens", "ci", "--namespace", &world.namespace]).unwrap();
+    assert!(told.lines().any(|line| line.contains("RegenerateAsked") && line.contains("(x3 over ")), "{told}");
+    // One that somebody has deleted is written anew, and another operator begins another.
+    let (first, _) = regenerated().await.remove(0);
+    world.api::<Event>().delete(&first, &Default::default()).await.unwrap();
+    asks(4).await;
+    counted(&[1]).await;
+    operator.stop().await;
+    let _operator = world.operator(&Held::default()).await;
+    asks(5).await;
+    counted(&[1, 1]).await;
+}
+
+#[tokio::test]
 async fn tokens_that_come_together_cost_no_more_and_share_the_reads_of_their_account() {
     const TOKENS: usize = 40;
     let world = World::new("together").await;

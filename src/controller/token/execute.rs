@@ -21,7 +21,7 @@ use super::{
 use crate::{
     controller::{
         Rooms, instance,
-        kind::{Checked, Kind, Version, version},
+        kind::{Checked, Kind, Settled, Version, version},
     },
     crd::{
         Account, ApiToken, Instance, Reason, SealedSecret,
@@ -191,8 +191,10 @@ async fn conceal(
     if world.claim().is_some() {
         assure(rooms, world).await?;
     } else {
-        let status = settle(world, terms, &done).status;
-        seen = rooms.writer.status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS).await?.version;
+        // What is told of it once it stands, by a later pass where this one comes to no end.
+        let Settled { status, notes, .. } = settle(world, terms, &done);
+        let written = rooms.write_status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS, &notes);
+        seen = written.await?.version;
     }
     let done = match world.secret.ours() {
         Some(secret) => concluded(rooms.writer.delete(secret).await, done)?,

@@ -14,13 +14,17 @@ use http::{Method, Request, Response};
 use kube::{Client, Config, client::ClientBuilder};
 use tower::{BoxError, Layer, Service};
 
-/// When a process dies, seen from the API server.
+/// When a process dies, seen from the API server; or what else becomes of one answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Death {
     /// Before the request was sent.
     Before,
     /// After it was done, before the answer was read.
     After,
+    /// Not at all. The answer is lost, and the connection with it.
+    Unheard,
+    /// Not at all. It is done, and no answer ever comes.
+    Silent,
 }
 
 /// A client of which the `nth` write to a token, its account or its Secret is the last thing it does.
@@ -94,16 +98,15 @@ where
         if !self.doom.comes(&request) {
             return Box::pin(self.inner.call(request));
         }
-        self.doom.dead.store(true, Ordering::SeqCst);
-        match self.doom.death {
-            Death::Before => Box::pin(std::future::ready(lost())),
-            Death::After => {
-                let done = self.inner.call(request);
-                Box::pin(async move {
-                    drop(done.await);
-                    lost()
-                })
-            }
+        let death = self.doom.death;
+        self.doom.dead.store(matches!(death, Death::Before | Death::After), Ordering::SeqCst);
+        if matches!(death, Death::Before) {
+            return Box::pin(std::future::ready(lost()));
         }
+        let done = self.inner.call(request);
+        Box::pin(async move {
+            drop(done.await);
+            if matches!(death, Death::Silent) { std::future::pending().await } else { lost() }
+        })
     }
 }

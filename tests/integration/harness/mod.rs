@@ -249,14 +249,18 @@ impl World {
         self.key(secret, "token").await
     }
 
-    /// The reasons of the events about an object, in no order.
+    /// The reasons of the events about an object, each as often as it was told, in no order.
     pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
         let about = events.into_iter().filter(|event| {
             let regarding = event.regarding.as_ref();
             regarding.is_some_and(|r| r.name.as_deref() == Some(name) && r.kind.as_deref() == Some(kind))
         });
-        about.filter_map(|event| event.reason).collect()
+        let each = about.map(|event| {
+            let count = event.series.map_or(1, |series| series.count);
+            std::iter::repeat_n(event.reason.unwrap(), count as usize)
+        });
+        each.flatten().collect()
     }
 
     /// Waits until the events about an object have these reasons, in alphabetical order: they are written after all else.
