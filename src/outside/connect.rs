@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::{Client, Config, config::Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use super::proxy::Proxy;
 
 /// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is cut.
 const SILENCE: Duration = Duration::from_secs(75);
 
-/// A client of the cluster that this process runs in, or else of the current context of the kubeconfig.
+/// A client of the current context of the kubeconfig, or else of the cluster that this process runs in; through a proxy where kubectl
+/// would go through one.
 ///
 /// It retries nothing by itself: a second place that does would double every wait, and repeat a write that was done.
 ///
@@ -21,7 +24,25 @@ pub async fn client() -> Result<Client, String> {
         .map_err(|error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}"))?;
     config.default_retry = false;
     config.read_timeout = Some(SILENCE);
-    Client::try_from(config).map_err(|error| format!("cannot reach the cluster: {error}"))
+    config.proxy_url = None;
+    let proxy = Proxy::before(&config.cluster_url, configured().as_deref(), |name| std::env::var(name).ok())?;
+    let client = match proxy {
+        Some(proxy) => {
+            tracing::info!(%proxy, "the API server is reached through a proxy");
+            proxy.client(config)
+        }
+        None => Client::try_from(config),
+    };
+    client.map_err(|error| format!("cannot reach the cluster: {error}"))
+}
+
+/// The `proxy-url` of the current context's cluster.
+fn configured() -> Option<String> {
+    let config = Kubeconfig::read().ok()?;
+    let current = config.current_context?;
+    let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
+    let cluster = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?;
+    cluster.cluster?.proxy_url
 }
 
 /// Cancelled at the first SIGTERM or SIGINT.

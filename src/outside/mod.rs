@@ -14,6 +14,7 @@ pub mod managed;
 pub mod metrics;
 mod patience;
 pub mod probes;
+mod proxy;
 pub mod readable;
 pub mod reader;
 pub mod refusal;

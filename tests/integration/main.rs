@@ -16,6 +16,7 @@ mod instance;
 mod life;
 mod neighbours;
 mod once;
+mod outward;
 mod owners;
 mod preconditions;
 mod products;

@@ -7,6 +7,7 @@ pub mod grants;
 pub mod judged;
 pub mod proxy;
 pub mod run;
+pub mod tunnel;
 pub mod wire;
 mod witness;
 

@@ -1,0 +1,77 @@
+//! A proxy that makes connections for others: by CONNECT of HTTP, or by SOCKS5.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+
+/// What each connection asked for: the place, and what proves who asks.
+pub type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
+/// How the proxy is spoken to.
+#[derive(Clone, Copy)]
+pub enum Protocol {
+    Connect,
+    Socks,
+}
+
+/// Starts a proxy; hands back its address and what it is asked for.
+pub async fn start(protocol: Protocol) -> (String, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap().to_string(), Asked::default());
+    let heard = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((caller, _)) = listener.accept().await {
+            tokio::spawn(serve(protocol, caller, heard.clone()));
+        }
+    });
+    (address, asked)
+}
+
+async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::Result<()> {
+    let (place, proof) = match protocol {
+        Protocol::Connect => connect(&mut caller).await?,
+        Protocol::Socks => (socks(&mut caller).await?, None),
+    };
+    heard.lock().unwrap().push((place.clone(), proof));
+    let mut server = TcpStream::connect(&place).await?;
+    let done: &[u8] = match protocol {
+        Protocol::Connect => b"HTTP/1.1 200 OK\r\n\r\n",
+        Protocol::Socks => &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+    };
+    caller.write_all(done).await?;
+    copy_bidirectional(&mut caller, &mut server).await.map(|_| ())
+}
+
+/// Reads the head of a CONNECT request.
+async fn connect(caller: &mut TcpStream) -> io::Result<(String, Option<String>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(caller.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let place = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).expect("a CONNECT request");
+    let proof = head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: "));
+    Ok((place.to_owned(), proof.map(str::to_owned)))
+}
+
+/// Greets, and reads the address of IPv4 that a connection is asked for to (RFC 1928).
+async fn socks(caller: &mut TcpStream) -> io::Result<String> {
+    let methods = {
+        caller.read_u8().await?;
+        caller.read_u8().await?
+    };
+    caller.read_exact(&mut vec![0; methods.into()]).await?;
+    caller.write_all(&[5, 0]).await?;
+    let mut request = [0; 4];
+    caller.read_exact(&mut request).await?;
+    assert_eq!(request, [5, 1, 0, 1], "a connection to an address of IPv4");
+    let mut address = [0; 4];
+    caller.read_exact(&mut address).await?;
+    Ok(format!("{}:{}", std::net::Ipv4Addr::from(address), caller.read_u16().await?))
+}
