@@ -25,6 +25,43 @@ async fn the_manifests_of_the_readme_become_ready() {
     assert_eq!(ready_after(&["-f", "-"], &manifests[0]).await, ["ApiToken exporter", "Instance shop"]);
 }
 
+#[tokio::test]
+async fn what_is_applied_again_is_unchanged() {
+    let products = fs::read_dir(root().join("examples/products")).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = products.chain([root().join("examples")]).collect();
+    all.sort();
+    assert_eq!(all.len(), 5, "{all:?}");
+    for path in all {
+        let world = World::new("again").await;
+        let _operator = world.operator(&Held::default()).await;
+        let kubectl = |args: &[&str]| {
+            let source = ["-f", path.to_str().unwrap(), "--namespace", &world.namespace];
+            world.plane.kubectl(&[args, &source].concat()).unwrap()
+        };
+        kubectl(&["apply"]);
+        let told = async || all_told(&kubectl(&["get", "-o", "json"]));
+        world.eventually("the operator says something of each object", told).await;
+        let again = kubectl(&["apply"]);
+        let lines: Vec<_> = again.lines().collect();
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with(" unchanged")), "{path:?}: {again}");
+    }
+}
+
+/// Whether something is said of each of our objects in what kubectl printed.
+fn all_told(printed: &str) -> Option<()> {
+    let objects: Value = serde_json::from_str(printed).unwrap();
+    let ours = ours(&objects);
+    // A policy may have nothing to be told of it.
+    let told = |object: &&Value| object["kind"] == "AccessPolicy" || object["status"]["conditions"].is_array();
+    ours.iter().all(told).then_some(())
+}
+
+/// Our objects in a list.
+fn ours(list: &Value) -> Vec<&Value> {
+    let objects = list["items"].as_array().unwrap().iter();
+    objects.filter(|object| object["apiVersion"] == "tokenry.dev/v1alpha1").collect()
+}
+
 /// Applies what `source` names and waits until each of our objects in it is ready.
 async fn ready_after(source: &[&str], input: &str) -> Vec<String> {
     let world = World::new("examples").await;
@@ -43,8 +80,7 @@ async fn ready_after(source: &[&str], input: &str) -> Vec<String> {
 /// Our objects in what kubectl printed, if each of them is ready.
 fn all_ready(printed: &str) -> Option<Vec<String>> {
     let objects: Value = serde_json::from_str(printed).unwrap();
-    let ours =
-        objects["items"].as_array().unwrap().iter().filter(|object| object["apiVersion"] == "tokenry.dev/v1alpha1");
+    let ours = ours(&objects).into_iter();
     ours.map(|object| {
         let conditions = object["status"]["conditions"].as_array()?;
         let is_ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");

@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 use tokenry::crd::{Account, ApiToken, Instance};
 
-use crate::harness::{OPERATOR, World, clock::Held, run::Running};
+use crate::harness::{OPERATOR, VERIFIER, World, clock::Held, run::Running};
 
 /// Every request of the operator in a namespace since `offset`, but what it tries without any effect.
 fn requests(world: &World, offset: u64) -> Vec<AuditEvent> {
@@ -180,6 +180,44 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
         writes(&world, offset),
         ["patch apitokens/status ci 200", "patch secrets/ ci 201", "patch apitokens/status ci 200", &event]
     );
+}
+
+#[tokio::test]
+async fn a_generation_that_follows_another_costs_four_writes_an_event_and_what_is_said_of_its_use() {
+    let world = World::new("next").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.smallest().await;
+    let first = world.await_generation("ci", 1).await;
+    let used = async |value: &str, generations: usize| {
+        world.await_verdict(&verifier, value, 200).await;
+        let noted = async || (world.token("ci").await.status?.used.len() == generations).then_some(());
+        world.eventually("its first use is noted", noted).await;
+    };
+    used(&first, 1).await;
+    stand_still(&world).await;
+    let offset = world.plane.audit_end();
+    world.change("ApiToken", "ci", json!({"regenerate": {"id": "again"}})).await.unwrap();
+    let second = world.await_generation("ci", 2).await;
+    world.await_reason("ci", "Rotating").await;
+    used(&second, 2).await;
+    stand_still(&world).await;
+    // The default overlap is a day.
+    clock.move_by(SignedDuration::from_hours(25));
+    world.await_reason("ci", "Active").await;
+    stand_still(&world).await;
+
+    let (events, _) = world.plane.audit_from(offset);
+    let of = |user: &str, resource: &str| {
+        let writes = events.iter().filter(|event| {
+            let ours = event.user == user && event.namespace == world.namespace && !event.dry_run;
+            ours && event.resource == resource && !matches!(event.verb.as_str(), "get" | "list" | "watch")
+        });
+        writes.count()
+    };
+    // Its record, what is settled, and the end of the overlap.
+    assert_eq!((of(OPERATOR, "apitokens"), of(OPERATOR, "secrets"), of(OPERATOR, "events")), (3, 1, 1));
+    assert_eq!(of(VERIFIER, "apitokens"), 1);
 }
 
 #[tokio::test]
