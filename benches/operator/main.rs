@@ -2,7 +2,7 @@
 //!
 //! One run against a real control plane, in turns: some tokens for the operator, as many for the bare client, and so on.
 //! Both write with the same rights and the same concurrency, and who watches both is the same. All tokens act as one named
-//! account, so that no account is made beside them.
+//! account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy neighbour.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -10,6 +10,7 @@
 )]
 
 mod bare;
+mod neighbour;
 mod readings;
 mod report;
 mod side;
@@ -47,6 +48,9 @@ struct Options {
     /// Tokens of each side that are created ten a second
     #[arg(long, default_value_t = 400)]
     paced: usize,
+    /// Tokens that are created ten a second beside a noisy neighbour, and as many without; 0: none
+    #[arg(long, default_value_t = 200)]
+    neighbour: usize,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -58,7 +62,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let done = if options.bare { bare::main().await.map(|()| true) } else { run(&options).await };
+    let done = if options.bare { bare::main().await.map(|()| true) } else { all(&options).await };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -69,13 +73,22 @@ async fn main() -> ExitCode {
     }
 }
 
+/// All parts, one after the other.
+async fn all(options: &Options) -> Outcome<bool> {
+    let holds = run(options).await?;
+    if options.neighbour > 0 {
+        print!("{}", report::Neighbour(neighbour::measure(options.neighbour).await?));
+    }
+    Ok(holds)
+}
+
 /// Measures and prints; says whether what does not depend on the machine is as it has to be.
 async fn run(options: &Options) -> Outcome<bool> {
     let plane = ControlPlane::start()?;
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     plane.install_crds(root)?;
     let identities = plane.install_rights(root)?;
-    let mut operator = Side::operator(&plane, &identities.operator).await?;
+    let mut operator = Side::operator(&plane, &identities.operator, &["--namespace", side::OPERATOR]).await?;
     let mut bare = Side::bare(&plane, &identities.operator, &operator).await?;
     let (since, start) = (plane.audit_from(0).1, Instant::now());
 
@@ -89,6 +102,7 @@ async fn run(options: &Options) -> Outcome<bool> {
         audit
             .iter()
             .filter(|event| event.user.ends_with(":tokenry-operator") && event.namespace == side.namespace)
+            .filter(|event| !event.dry_run) // It asks so whether tokens can be made yet.
             .cloned()
             .collect()
     };

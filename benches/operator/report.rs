@@ -24,10 +24,14 @@ pub struct Report {
     pub audit: [Vec<AuditEvent>; 2],
 }
 
+/// Time until Ready of others' tokens: beside a noisy neighbour first, without it second.
+pub struct Neighbour(pub [Latencies; 2]);
+
 /// The most that a ratio may be.
 const TIME: f64 = 1.2;
 const CPU: f64 = 1.3;
 const P99: f64 = 1.5;
+const NEIGHBOUR: f64 = 3.0;
 /// Object writes and Events for a token.
 const WRITES: f64 = 3.0;
 const EVENTS: f64 = 1.0;
@@ -91,8 +95,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tokens, at_a_time) = (self.tokens, self.at_a_time);
         let title = format!("{tokens} tokens, {at_a_time} at once; for each");
-        writeln!(f, "\n| {title:<38} | operator |     bare | ratio | target |")?;
-        writeln!(f, "|{:-<40}|---------:|---------:|------:|-------:|", "")?;
+        head(f, &title, ["operator", "bare"])?;
         let of_rounds = |value: fn(&Rounds) -> f64| self.rounds.each_ref().map(value);
         line(f, "time until Ready, ms", of_rounds(Rounds::time), Target::Ratio(TIME))?;
         let cpu = |part: fn(&Cpu) -> f64| self.rounds.each_ref().map(|rounds| rounds.cpu(part));
@@ -116,28 +119,44 @@ impl fmt::Display for Report {
     }
 }
 
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        head(f, "others' tokens, at ten a second", ["noisy", "quiet"])?;
+        let quantile = |share| self.0.each_ref().map(|latencies| latencies.quantile(share));
+        line(f, "p50 until Ready, ms", quantile(0.5), Target::Ratio(NEIGHBOUR))?;
+        line(f, "p90 until Ready, ms", quantile(0.9), Target::Ratio(NEIGHBOUR))?;
+        line(f, "p99 until Ready, ms", quantile(0.99), Target::None)
+    }
+}
+
+/// The head of a table that compares these two.
+fn head(f: &mut fmt::Formatter<'_>, title: &str, [one, other]: [&str; 2]) -> fmt::Result {
+    writeln!(f, "\n| {title:<38} | {one:>8} | {other:>8} | ratio | target |")?;
+    writeln!(f, "|{:-<40}|---------:|---------:|------:|-------:|", "")
+}
+
 fn section(f: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
     writeln!(f, "| {title:<38} |          |          |       |        |")
 }
 
 /// The most that something may be.
 enum Target {
-    /// Of the operator's value to the bare client's.
+    /// Of the first value to the second.
     Ratio(f64),
-    /// Of the operator's value.
+    /// Of the first value.
     Value(f64),
     None,
 }
 
-/// A value of each side, with the ratio. What misses its target has a mark.
-fn line(f: &mut fmt::Formatter<'_>, what: &str, [operator, bare]: [f64; 2], target: Target) -> fmt::Result {
-    let ratio = operator / bare;
+/// A value of each of the two that are compared, with the ratio. What misses its target has a mark.
+fn line(f: &mut fmt::Formatter<'_>, what: &str, [one, other]: [f64; 2], target: Target) -> fmt::Result {
+    let ratio = one / other;
     let told = |value: f64, most: f64| format!("≤ {most}{}", if value <= most { "" } else { " !" });
     let target = match target {
         Target::Ratio(most) => told(ratio, most),
-        Target::Value(most) => told(operator, most),
+        Target::Value(most) => told(one, most),
         Target::None => String::new(),
     };
-    let ratio = if bare == 0.0 { "-".into() } else { format!("{ratio:.2}") };
-    writeln!(f, "| {what:<38} | {operator:>8.2} | {bare:>8.2} | {ratio:>5} | {target:>6} |")
+    let ratio = if other == 0.0 { "-".into() } else { format!("{ratio:.2}") };
+    writeln!(f, "| {what:<38} | {one:>8.2} | {other:>8.2} | {ratio:>5} | {target:>6} |")
 }

@@ -24,6 +24,8 @@ use crate::{
     readings,
 };
 
+/// Namespace of the operator's side.
+pub const OPERATOR: &str = "operator";
 /// Tokens that are created at once.
 const CONCURRENCY: usize = 16;
 /// The longest that anything is waited for.
@@ -51,12 +53,12 @@ enum Writer {
 }
 
 impl Side {
-    /// The operator, which has made its first token.
-    pub async fn operator(plane: &ControlPlane, identity: &str) -> Outcome<Self> {
-        let namespace = "operator";
+    /// The operator with these further arguments, which has made its first token.
+    pub async fn operator(plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome<Self> {
+        let namespace = OPERATOR;
         prepare(plane, namespace).await?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", namespace]);
+        command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off"]).args(arguments);
         command.env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?);
         let process = Process::start("operator", command, &plane.directory().join("operator.log"))?;
         let mut side = Self::new(plane, namespace, process.pid(), Writer::Operator(process));
@@ -135,7 +137,7 @@ impl Side {
         let names = self.names(count);
         let (tokens, writer) = (&self.tokens, tokio::sync::Mutex::new(&mut self.writer));
         let created = stream::iter(names.clone()).map(Ok).try_for_each_concurrent(CONCURRENCY, async |name| {
-            let job = create(tokens, &name).await?;
+            let job = create(tokens, &name, Value::Null).await?;
             writer.lock().await.tell(&job).await
         });
         let ((), seen) = tokio::try_join!(created, await_all(&mut self.ready, names))?;
@@ -151,7 +153,7 @@ impl Side {
             for name in &names {
                 ticks.tick().await;
                 started.insert(name.clone(), Instant::now());
-                let job = create(&self.tokens, name).await?;
+                let job = create(&self.tokens, name, Value::Null).await?;
                 self.writer.tell(&job).await?;
             }
             Ok(())
@@ -181,7 +183,7 @@ fn token_name(nth: usize) -> String {
 }
 
 /// The namespace with an Instance and an account.
-async fn prepare(plane: &ControlPlane, namespace: &str) -> Outcome {
+pub async fn prepare(plane: &ControlPlane, namespace: &str) -> Outcome {
     let client = plane.client();
     let new = PostParams::default();
     let home: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
@@ -198,8 +200,9 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-async fn create(tokens: &Api<ApiToken>, name: &str) -> Outcome<Job> {
-    let spec = json!({"instanceRef": {"name": NAME}, "serviceAccountRef": {"name": NAME}});
+/// Creates a token, whose Secret is to look so.
+pub async fn create(tokens: &Api<ApiToken>, name: &str, secret: Value) -> Outcome<Job> {
+    let spec = json!({"instanceRef": {"name": NAME}, "serviceAccountRef": {"name": NAME}, "secret": secret});
     let token: ApiToken = serde_json::from_value(object("ApiToken", name, spec))?;
     let token = tokens.create(&PostParams::default(), &token).await?;
     Ok(Job {

@@ -1,0 +1,103 @@
+//! The noisy neighbour: a tenant whose tokens are as costly as may be, and who changes them all the time.
+
+use std::time::Duration;
+
+use controlplane::ControlPlane;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tokenry::crd::ApiToken;
+
+use crate::{
+    NAME, Outcome, PACE,
+    readings::Latencies,
+    side::{Side, create, prepare},
+};
+
+/// Its namespace.
+const NAMESPACE: &str = "neighbour";
+/// Its tokens.
+const TOKENS: usize = 25;
+/// How often it changes one of them.
+const CHANGE: Duration = Duration::from_millis(100);
+/// The keys of a token, and what each says so often: as much as a token can ask for, and far more than a Secret can hold.
+const KEYS: usize = 32;
+const SAID: &str = "{{name}}";
+const OFTEN: usize = 500;
+/// Others' tokens in one turn.
+const SLICE: usize = 25;
+
+struct Neighbour {
+    tokens: Api<ApiToken>,
+    changes: usize,
+}
+
+/// Time until Ready of `count` tokens of others that come ten a second, beside the neighbour first, without it second. It takes
+/// turns at being noisy. All of it has a control plane of its own, as the operator looks at all namespaces.
+pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plane = ControlPlane::start()?;
+    plane.install_crds(root)?;
+    let identities = plane.install_rights(root)?;
+    let mut others = Side::operator(&plane, &identities.operator, &[]).await?;
+    let mut neighbour = Neighbour::move_in(&plane).await?;
+    eprintln!("{count} tokens beside a noisy neighbour, and as many without …");
+    let mut latencies = [Latencies::default(), Latencies::default()];
+    let mut left = count;
+    while left > 0 {
+        let slice = left.min(SLICE);
+        latencies[0].extend(neighbour.beside(&mut others, slice).await?);
+        others.rest().await?;
+        latencies[1].extend(others.issue_paced(slice, PACE).await?);
+        others.rest().await?;
+        left -= slice;
+    }
+    Ok(latencies)
+}
+
+impl Neighbour {
+    async fn move_in(plane: &ControlPlane) -> Outcome<Self> {
+        prepare(plane, NAMESPACE).await?;
+        let tokens = Api::namespaced(plane.client(), NAMESPACE);
+        for nth in 0..TOKENS {
+            create(&tokens, &name(nth), json!({ "data": data() })).await?;
+        }
+        Ok(Self { tokens, changes: 0 })
+    }
+
+    /// Has `others` get so many tokens while it is noisy.
+    async fn beside(&mut self, others: &mut Side, count: usize) -> Outcome<Vec<Duration>> {
+        tokio::select! {
+            latencies = others.issue_paced(count, PACE) => latencies,
+            failed = self.be_noisy() => failed,
+        }
+    }
+
+    /// Changes one token after the other: by turns what nobody reads, and what has the token looked at anew.
+    async fn be_noisy<T>(&mut self) -> Outcome<T> {
+        let mut ticks = tokio::time::interval(CHANGE);
+        loop {
+            ticks.tick().await;
+            let mark = self.changes.to_string();
+            let change = match self.changes % 2 {
+                0 => json!({"metadata": {"annotations": {"mark": mark}}}),
+                _ => json!({"spec": {"description": mark}}),
+            };
+            let name = name(self.changes % TOKENS);
+            self.tokens.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(change)).await?;
+            self.changes += 1;
+        }
+    }
+}
+
+/// A name as long as it may be, which its templates repeat.
+fn name(nth: usize) -> String {
+    format!("{NAME}-{nth}-{}", "x".repeat(240))
+}
+
+fn data() -> Value {
+    let text = SAID.repeat(OFTEN);
+    (0..KEYS).map(|key| (key.to_string(), Value::from(text.clone()))).collect::<serde_json::Map<_, _>>().into()
+}
