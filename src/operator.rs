@@ -4,6 +4,7 @@
 use std::{io, sync::Arc};
 
 use kube::Client;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -126,6 +127,7 @@ fn rooms(
         mints: token::Mints::default(),
         stamping: Arc::default(),
         untold: Untold::default(),
+        costly: Mutex::default(),
         events,
         clock,
         metrics,

@@ -60,6 +60,11 @@ pub trait Kind:
         now: Timestamp,
     ) -> impl Future<Output = Result<Self::World, Refusal>> + Send;
 
+    /// Whether it takes long to check what the object asks for.
+    fn is_costly(_: &Self::World) -> bool {
+        false
+    }
+
     /// Checks what the object asks for, and finds every fault, not only the first. Pure.
     fn validate(world: &Self::World) -> Checked<Self::Terms>;
 

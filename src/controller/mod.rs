@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use kind::{Kind, Version};
 
@@ -50,6 +51,8 @@ pub struct Rooms {
     pub mints: token::Mints,
     /// Whether tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
+    /// The turn of a pass that takes long to check what is asked for.
+    pub costly: Mutex<()>,
     /// Tells users.
     pub events: Events,
     /// What they are yet to be told.

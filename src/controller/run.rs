@@ -56,7 +56,10 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
         return say_unreadable(&*object, odd, rooms).await;
     }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
+    // One at a time, or all threads are busy with what is costly, and all other passes wait for them.
+    let turn = if K::is_costly(&world) { Some(rooms.costly.lock().await) } else { None };
     let terms = K::validate(&world); // pure
+    drop(turn);
     let decision = K::decide(&world, &terms); // pure
     rooms.metrics.decision(&K::kind(&()), K::reason(&decision));
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes

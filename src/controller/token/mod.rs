@@ -93,6 +93,10 @@ impl Kind for ApiToken {
         observe::observe(self, rooms, now).await
     }
 
+    fn is_costly(world: &World) -> bool {
+        shape::is_costly(&world.token)
+    }
+
     fn validate(world: &World) -> Checked<TokenTerms> {
         validate::validate(world)
     }

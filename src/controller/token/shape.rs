@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::world::World;
 use crate::{
     crd::{
-        Fault, Reason,
+        ApiToken, Fault, Reason,
         api_token::{SecretTemplate, ServiceBinding},
         keys, secret,
     },
@@ -24,6 +24,15 @@ const ROOM: usize = 1024 * 1024;
 const TOO_MUCH: &str = "a Secret holds at most 1 MiB, all keys together; make them shorter";
 /// What a service binding says where it is not told.
 const BINDING: (&str, &str) = ("api-token", "tokenry");
+
+/// Templates of more bytes take long to make.
+const COSTLY: usize = 16 * 1024;
+
+/// Whether it takes long to make what the templates of `token` say.
+pub fn is_costly(token: &ApiToken) -> bool {
+    let templates = token.spec.secret.iter().flat_map(|secret| secret.data.values());
+    templates.map(String::len).sum::<usize>() > COSTLY
+}
 
 /// What the Secret looks like besides what it always says, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -332,6 +341,17 @@ mod tests {
         let all = faults(json!({"data": {"a": grown, "b": grown, "c": "{{ x }}"}}));
         let paths: Vec<_> = all.into_iter().map(|fault| fault.path).collect();
         assert_eq!(paths, ["spec.secret.data[a]", "spec.secret.data[c]"], "the first that does not fit is told");
+    }
+
+    #[test]
+    fn templates_are_costly_by_all_that_they_say_together() {
+        let of = |keys: usize| {
+            let data = (0..keys).map(|key| (key.to_string(), json!("x".repeat(4096))));
+            let spec = json!({"secret": {"data": data.collect::<serde_json::Map<_, _>>()}});
+            is_costly(&new().with_spec(&spec).token)
+        };
+        assert_eq!([of(0), of(4), of(5)], [false, false, true]);
+        assert!(!is_costly(&new().token));
     }
 
     #[test]
