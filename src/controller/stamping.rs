@@ -19,14 +19,17 @@ const SOON: Duration = Duration::from_millis(500);
 /// How soon after it was seen that nothing stamps: policies are in force some moments after they were installed.
 const DOUBTED: Duration = Duration::from_secs(5);
 /// How soon after that was seen twice, or nothing was answered.
-const MISSING: Duration = Duration::from_secs(30);
+const MISSING: Duration = Duration::from_secs(20);
+/// For how long what was seen goes into statuses.
+const FRESH: Duration = Duration::from_secs(10);
 /// How soon after it was seen that they are stamped.
 const FOUND: Duration = Duration::from_secs(5 * 60);
 
 /// What is known of it.
 pub struct Stamping {
     answered: Mutex<Result<(), String>>,
-    /// Whether tokens are stamped; nothing until that is known.
+    /// Whether tokens are stamped; nothing but for some seconds after it was looked at. Of several operators none then undoes by what it
+    /// saw long ago what another has just said.
     stamped: watch::Sender<Option<bool>>,
 }
 
@@ -45,12 +48,12 @@ impl Stamping {
         self.answered.lock().unwrap().clone()
     }
 
-    /// Whether it is known that nothing stamps.
-    pub fn is_absent(&self) -> bool {
-        *self.stamped.borrow() == Some(false)
+    /// Whether tokens are stamped, where that was just seen.
+    pub fn seen(&self) -> Option<bool> {
+        *self.stamped.borrow()
     }
 
-    /// Tells whenever that comes to be otherwise.
+    /// Tells whenever it was seen.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
         let heard = self.stamped.subscribe();
         stream::unfold(heard, async |mut heard| heard.changed().await.ok().map(|()| ((), heard)))
@@ -60,7 +63,7 @@ impl Stamping {
     /// installed and removed at any time.
     pub async fn watched(&self, caches: &Caches, writer: &Writer, metrics: &Metrics, namespace: &str) {
         caches.synced().await;
-        let mut seen = None;
+        let (mut seen, mut said) = (None, None);
         loop {
             let pause = match writer.rehearse(namespace).await {
                 Err(Refusal::Unavailable(why)) => self.unanswered(&why),
@@ -68,7 +71,7 @@ impl Stamping {
                     *self.answered.lock().unwrap() = Ok(());
                     let before = std::mem::replace(&mut seen, answer.ok());
                     let certain = seen != Some(false) || before == seen;
-                    if certain { self.told(seen, metrics) } else { DOUBTED }
+                    if certain { self.told(seen, &mut said, metrics).await } else { DOUBTED }
                 }
             };
             tokio::time::sleep(pause).await;
@@ -88,10 +91,10 @@ impl Stamping {
 
     /// Says once what has come to be otherwise. Any other refusal leaves it open: only users' tokens are held up, and their makers
     /// are told why.
-    fn told(&self, stamped: Option<bool>, metrics: &Metrics) -> Duration {
-        let Some(stamped) = stamped else { return FOUND };
+    async fn told(&self, seen: Option<bool>, said: &mut Option<bool>, metrics: &Metrics) -> Duration {
+        let Some(stamped) = seen else { return FOUND };
         metrics.stamped(stamped);
-        let news = self.stamped.send_if_modified(|known| known.replace(stamped) != Some(stamped));
+        let news = said.replace(stamped) != seen;
         if news && stamped {
             tracing::info!("the API server stamps who makes a token");
         } else if news {
@@ -99,6 +102,13 @@ impl Stamping {
                 "nothing stamps who makes a token: install the chart with admission.stamps=auto or always on Kubernetes 1.36 or newer"
             );
         }
+        self.stamped.send_replace(seen);
+        tokio::time::sleep(FRESH).await;
+        // Nobody has to hear of that.
+        self.stamped.send_if_modified(|seen| {
+            *seen = None;
+            false
+        });
         if stamped { FOUND } else { MISSING }
     }
 }

@@ -156,7 +156,7 @@ mod tests {
             service: Observed::Absent,
             ingress: Observed::Absent,
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
-            unstamped: false,
+            stamped: None,
         }
     }
 

@@ -30,8 +30,8 @@ pub struct World {
     pub ingress: Observed<Ingress>,
     /// How many tokens are its own.
     pub tokens: TokenCount,
-    /// Whether nothing stamps who makes them.
-    pub unstamped: bool,
+    /// Whether the API server stamps who makes them, where that was just seen.
+    pub stamped: Option<bool>,
 }
 
 /// What holds a name that an Instance needs.
@@ -64,7 +64,7 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
         service: observed(&rooms.caches.services, &namespace, &name, &uid),
         ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),
         tokens: count(&instance, rooms, now),
-        unstamped: rooms.stamping.is_absent(),
+        stamped: rooms.stamping.seen(),
         instance,
     }
 }

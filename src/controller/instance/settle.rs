@@ -44,10 +44,11 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
     let word = if ready && reason != Reason::EndpointDisabled { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
-    if world.unstamped && instance.spec.ceiling == Ceiling::Members {
-        conditions.set(STAMPS_MISSING, true, Reason::StampsMissing, UNSTAMPED);
-    } else {
-        conditions.remove(STAMPS_MISSING);
+    match (world.stamped, instance.spec.ceiling == Ceiling::Members) {
+        (Some(false), true) => conditions.set(STAMPS_MISSING, true, Reason::StampsMissing, UNSTAMPED),
+        // What was said stands until it is seen to be otherwise, also by another operator.
+        (None, true) => {}
+        (Some(true), _) | (_, false) => conditions.remove(STAMPS_MISSING),
     }
     let retry = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
