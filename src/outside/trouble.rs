@@ -1,6 +1,6 @@
 //! What is wrong with the watch of a kind, in words.
 
-use std::marker::PhantomData;
+use std::{error::Error, marker::PhantomData};
 
 use kube::Resource;
 
@@ -58,8 +58,21 @@ impl<K: Resource<DynamicType = ()>> Trouble<K> {
 fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "a reply could not be read".into(),
-        other => format::redact(&other.to_string()).into_owned(),
+        other => format::redact(&with_causes(other)).into_owned(),
     }
+}
+
+/// An error with what caused it, as far as it does not say that itself.
+fn with_causes(error: &dyn Error) -> String {
+    let (mut told, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
 }
 
 #[cfg(test)]
@@ -70,6 +83,13 @@ mod tests {
 
     fn refused(code: u16, message: &str) -> kube::Error {
         kube::Error::Api(Box::new(Status { code, ..Status::failure(message, "") }))
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let told = reason(&kube::Error::Service(Box::new(std::io::Error::other(refused))));
+        assert_eq!(told, "ServiceError: connection refused");
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl World {
             options.stale_after = SHORT.parse().unwrap();
             options.peers = peers.iter().map(|peer| peer.probes.to_string()).collect();
         });
+        let verifier = verifier.await;
         self.ready(&verifier).await;
         verifier
     }
@@ -80,7 +81,7 @@ async fn a_verifier_whose_rights_are_withdrawn_is_not_ready() {
     kubectl(&["create", "clusterrole", &name, "--verb=list,watch", "--resource", &format!("{of_ours},namespaces")]);
     kubectl(&["create", "clusterrolebinding", &name, "--clusterrole", &name, "--serviceaccount", &account]);
     let client = world.plane.client_for(kubectl(&["create", "token", "deaf", "-n", &namespace]).trim());
-    let verifier = world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap());
+    let verifier = world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()).await;
     world.ready(&verifier).await;
     world.await_verdict(&verifier, &value, 200).await;
     kubectl(&["delete", "clusterrolebinding", &name]);
@@ -117,7 +118,8 @@ async fn an_api_server_that_is_away_for_long_and_comes_back_takes_no_caller_away
     let clock = Held::default();
     let _operator = world.operator(&clock).await;
     let client = world.plane.client_for(&world.identities.verifier);
-    let verifier = Arc::new(world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()));
+    let verifier =
+        Arc::new(world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()).await);
     world.ready(&verifier).await;
     world.smallest().await;
     let first = world.await_generation("ci", 1).await;
@@ -157,6 +159,7 @@ async fn stale_answers_are_refused_where_that_is_asked_for() {
         options.stale_after = SHORT.parse().unwrap();
         options.stale_answers = tokenry::verifier::StaleAnswers::Refuse;
     });
+    let verifier = verifier.await;
     world.ready(&verifier).await;
     world.await_verdict(&verifier, &value, 200).await;
     wire.let_through(Through::Nothing);

@@ -115,7 +115,7 @@ async fn operator_and_verifier_go_through_a_proxy_too() {
     let (address, asked) = tunnel::start(Protocol::Connect).await;
     let start = |role: &str, token: &str| {
         let mut command = world.program(&world.afar(role, token, None), &[("HTTPS_PROXY", &address)]);
-        command.args([role, "--listen", "127.0.0.1:0", "--namespace", &world.namespace]);
+        command.args([role, "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", &world.namespace]);
         Process::start(role, command, &world.plane.directory().join(format!("{role}-{}.log", world.namespace))).unwrap()
     };
     let _operator = start("operator", &world.identities.operator);

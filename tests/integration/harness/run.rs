@@ -29,6 +29,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits until it can be probed.
+    async fn begun(self) -> Self {
+        while TcpStream::connect(self.probes).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        self
+    }
+
     /// Tells it to stop and waits until it has.
     pub async fn stop(mut self) {
         self.stop.cancel();
@@ -96,15 +104,8 @@ impl World {
     pub fn operator_process(&self, nth: u32) -> Process {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.operator).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args([
-            "operator",
-            "--listen",
-            "127.0.0.1:0",
-            "--probes",
-            "127.0.0.1:0",
-            "--namespace",
-            &self.namespace,
-        ]);
+        command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"]);
+        command.args(["--namespace", &self.namespace]);
         command.env("KUBECONFIG", kubeconfig);
         let log = self.plane.directory().join(format!("operator-{}-{nth}.log", self.namespace));
         Process::start("operator", command, &log).unwrap()
@@ -122,7 +123,7 @@ impl World {
             stop: stop.clone(),
         };
         let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), options));
-        Running { address, probes: probed, stop, task: Some(task) }
+        Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 
     /// A verifier of this namespace that has read everything.
@@ -134,21 +135,23 @@ impl World {
 
     /// Waits until an operator or a verifier says that it is ready.
     pub async fn ready(&self, running: &Running) {
-        let ready = async || {
-            let is_probed = TcpStream::connect(running.probes).await.is_ok();
-            (is_probed && running.get("/readyz").await.0.is_success() && running.listens().await).then_some(())
-        };
+        let ready = async || (running.get("/readyz").await.0.is_success() && running.listens().await).then_some(());
         self.eventually("it is ready", ready).await;
     }
 
     /// A verifier of this namespace that may have read nothing yet.
     pub async fn unready_verifier(&self, clock: &Held) -> Running {
         let client = self.plane.client_for(&self.identities.verifier);
-        self.verifier_by(client, clock, |_| ())
+        self.verifier_by(client, clock, |_| ()).await
     }
 
     /// A verifier of this namespace that goes through `client` and has the options that `choose` gives it.
-    pub fn verifier_by(&self, client: Client, clock: &Held, choose: impl FnOnce(&mut verifier::Options)) -> Running {
+    pub async fn verifier_by(
+        &self,
+        client: Client,
+        clock: &Held,
+        choose: impl FnOnce(&mut verifier::Options),
+    ) -> Running {
         let (serving, probes, stop) = (taken(), taken(), CancellationToken::new());
         let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
         let mut options = verifier::Options {
@@ -162,7 +165,7 @@ impl World {
         };
         choose(&mut options);
         let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
-        Running { address, probes: probed, stop, task: Some(task) }
+        Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 
     /// Waits until the verifier answers so to a value.
