@@ -119,7 +119,7 @@ fn log<K: Kind>(object: &K, note: &events::Note) {
 }
 
 /// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way. Each pass is
-/// a task, so that the threads of the runtime share them, and [`Queue`] says whose turn it is.
+/// a task, so that the threads of the runtime share them, and `Queue` says whose turn it is.
 ///
 /// # Errors
 /// A pass panicked.
