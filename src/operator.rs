@@ -20,7 +20,8 @@ use crate::{
         Cache, Clock, Hearing, Joint, Reader, Scope, Taken, Tasks, Writer,
         events::{Events, Scribe, Untold},
         metrics::Metrics,
-        probes, server,
+        probes,
+        server::{self, Port},
     },
 };
 
@@ -77,11 +78,11 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let ready = move || caches.missing().and_then(|()| stamping.missing());
     if let Some(serving) = options.serving {
         let router = probes::health(ready.clone());
-        tasks.finishing("the server", server::serve(serving.listen("listening")?, router, stop.clone()));
+        tasks.finishing("the server", server::serve(serving.listen("listening")?, router, Port::Probes, stop.clone()));
     }
     if let Some(at) = options.probes {
         let router = probes::probes(ready, metrics, hearing);
-        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, stop));
+        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, Port::Probes, stop));
     }
     // From here on only the controllers can publish events: when they have finished, the scribe does.
     drop(rooms);

@@ -41,7 +41,7 @@ fn index(instance: Value, policies: usize, members: usize) -> Index {
             "generation": 1, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(), "state": "Active",
             "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
         });
-        let refers = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
+        let refers = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "contributor"});
         let status = json!({"account": {"name": name, "uid": name}, "records": [record]});
         index.apply::<tokenry::crd::ApiToken>(object("ApiToken", &name, refers, status));
         let account = json!({"instanceRef": {"name": "eem"}, "role": "contributor"});

@@ -1,5 +1,7 @@
 //! What a token may do now, for its status.
 
+use std::collections::BTreeSet;
+
 use super::{
     action::{common, widest},
     bearer::Bearer,
@@ -16,6 +18,8 @@ use crate::crd::{
 
 /// The most patterns of actions that a status lists.
 const MOST: usize = 64;
+/// The most pairs of a pattern that a policy gives and one that the owner holds that are looked at for that.
+const PAIRS: usize = 65_536;
 
 /// What the bearer may do at the most, in all organizations together, and what holds it to that.
 pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effective {
@@ -60,18 +64,19 @@ pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> V
         .flat_map(|policy| policy.statements(Effect::Allow))
         .filter(here)
         .flat_map(|said| said.patterns(roles));
-    let lent = |given: &str| match held {
-        None => vec![given.to_owned()],
+    let given: BTreeSet<&str> = given.collect();
+    let mut actions: BTreeSet<String> = by_role.map(str::to_owned).collect();
+    match held {
+        None => actions.extend(given.into_iter().map(str::to_owned)),
         Some(held) => {
-            let own = held.iter().flat_map(|held| roles.actions(held.rank).patterns());
-            widest(own.flat_map(|own| common(own, given)).collect())
+            let ranks: BTreeSet<Rank> = held.iter().map(|held| held.rank).collect();
+            let own: BTreeSet<&str> = ranks.into_iter().flat_map(|rank| roles.actions(rank).patterns()).collect();
+            // What one can write is a product of many by many: a status needs only so much of it.
+            let enough = given.into_iter().take(PAIRS / own.len().max(1));
+            actions.extend(enough.flat_map(|given| widest(own.iter().flat_map(|own| common(own, given)).collect())));
         }
-    };
-    let mut actions: Vec<String> = by_role.map(str::to_owned).chain(given.flat_map(lent)).collect();
-    actions.sort();
-    actions.dedup();
-    actions.truncate(MOST);
-    actions
+    }
+    actions.into_iter().take(MOST).collect()
 }
 
 /// The effective role where the organization does not matter: the least of what is asked for and what the owner holds anywhere.

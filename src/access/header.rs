@@ -52,7 +52,10 @@ fn parameters(query: &str, wanted: &str) -> impl Iterator<Item = String> {
     let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
     // Decoding lengthens nothing.
     let named = named.filter(|(name, _)| name.len() >= wanted.len());
-    let is_it = |name: &str| decoded(name).trim_start().replace(['.', ' '], "_").eq_ignore_ascii_case(wanted);
+    // PHP ends a name at a NUL, and a second question mark is a part of the name to some.
+    let whole = |name: &str| decoded(name).split('\0').next().unwrap_or_default().to_owned();
+    let bare = move |name: &str| whole(name).trim_start_matches(|c: char| c == '?' || c.is_whitespace()).to_owned();
+    let is_it = move |name: &str| bare(name).replace(['.', ' '], "_").eq_ignore_ascii_case(wanted);
     named.filter(move |(name, _)| is_it(name)).map(|(_, value)| decoded(value))
 }
 
@@ -88,9 +91,16 @@ mod tests {
             by(&[("x-http-method", "GET"), ("x-http-method-override", "PUT")], "").as_deref(),
             Some("x-http-method-override")
         );
-        for query in
-            ["_method=DELETE", "a=b&_METHOD=delete", "%5Fmethod=PU%54", "a;_method=PUT", ".method=PUT", "+_method=PUT"]
-        {
+        for query in [
+            "_method=DELETE",
+            "a=b&_METHOD=delete",
+            "%5Fmethod=PU%54",
+            "a;_method=PUT",
+            ".method=PUT",
+            "+_method=PUT",
+            "_method%00x=PUT",
+            "?_method=PUT",
+        ] {
             assert_eq!(by(&[], query).as_deref(), Some("_method"), "{query}");
         }
         for query in ["", "_method", "_method=get", "method=DELETE", "a=_method=DELETE", "_methods=PUT"] {

@@ -153,10 +153,16 @@ fn segment(written: &str) -> Result<String, PathFault> {
         return Err(PathFault::Escape);
     }
     let text = percent_decode_str(written).decode_utf8().map_err(|_| PathFault::Ambiguous)?;
-    if text.chars().any(|c| c.is_control() || r"/\%?#;".contains(c)) {
+    if text.chars().any(|c| c.is_control() || is_invisible(c) || r"/\%?#;".contains(c)) {
         return Err(PathFault::Ambiguous);
     }
     Ok(text.into_owned())
+}
+
+/// Whether a character is nothing to see, so that some servers drop it: a soft hyphen, signs of width zero or of direction, a byte
+/// order mark.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Whether some server may take a segment for another: by its letters, or by what it ends or begins with.
@@ -235,6 +241,8 @@ mod tests {
             ("/a%252fb", PathFault::Ambiguous),
             ("/a;x=1/b", PathFault::Ambiguous),
             ("/a%00", PathFault::Ambiguous),
+            ("/a%EF%BB%BF", PathFault::Ambiguous),
+            ("/a%E2%80%8Bb", PathFault::Ambiguous),
             ("/a#b", PathFault::Ambiguous),
             ("/%ff", PathFault::Ambiguous),
             ("/a/../b", PathFault::Dots),

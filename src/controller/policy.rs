@@ -180,10 +180,12 @@ fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
         listed.filter_map(|member| stands(member).or_else(|| world.bearers.get(member)).cloned()).collect();
     let news = members.iter().filter(|bound| !before.contains(bound)).map(|BoundMember { member, uid, created_by }| {
         let maker = created_by.as_deref().unwrap_or("nobody knows whom");
-        Note::normal(Reason::MemberBound, format!("{member} means the one of uid {uid} from now on, made by {maker}"))
+        format!("{member} means the one of uid {uid} from now on, made by {maker}")
     });
-    let news = news.collect();
-    (members, news)
+    // One note for all: of several with one reason about one policy only the first would be told in words.
+    let news = news.collect::<Vec<_>>().join("; ");
+    let news = Some(news).filter(|news| !news.is_empty()).map(|news| Note::normal(Reason::MemberBound, news));
+    (members, news.into_iter().collect())
 }
 
 /// Whether a member is the name of one token or account.

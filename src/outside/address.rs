@@ -30,26 +30,28 @@ impl Address {
     ///
     /// # Errors
     /// The address is taken, or this machine does not have it.
-    pub fn take(self, flag: &str) -> io::Result<Taken> {
-        let cannot = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen at {}: {error}; choose another address with {flag}", self.0),
-            )
-        };
+    pub fn take(self, flag: &'static str) -> io::Result<Taken> {
         let socket = match bound(self.0) {
             Err(error) if self.0.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
                 bound(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.0.port()))
             }
             bound => bound,
         };
-        Ok(Taken(socket.map_err(cannot)?))
+        Ok(Taken { socket: socket.map_err(|error| cannot(self.0, flag, &error))?, flag })
     }
+}
+
+fn cannot(address: SocketAddr, flag: &str, error: &io::Error) -> io::Error {
+    let told = format!("cannot listen at {address}: {error}; choose another address with {flag}");
+    io::Error::new(error.kind(), told)
 }
 
 /// An address that is taken.
 #[derive(Debug)]
-pub struct Taken(TcpSocket);
+pub struct Taken {
+    socket: TcpSocket,
+    flag: &'static str,
+}
 
 impl Taken {
     /// Where it is.
@@ -57,7 +59,7 @@ impl Taken {
     /// # Errors
     /// The operating system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// From now on callers can connect. Says so on standard output, with the address: `what` is done there.
@@ -65,7 +67,8 @@ impl Taken {
     /// # Errors
     /// Somebody else listens there.
     pub fn listen(self, what: &str) -> io::Result<TcpListener> {
-        let listener = self.0.listen(BACKLOG)?;
+        let address = self.address()?;
+        let listener = self.socket.listen(BACKLOG).map_err(|error| cannot(address, self.flag, &error))?;
         println!("{what} on http://{}", listener.local_addr()?);
         Ok(listener)
     }
@@ -126,6 +129,15 @@ mod tests {
         let refused = taken(&address.to_string()).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("cannot listen at {address}: ")), "{refused}");
         assert!(refused.ends_with("; choose another address with --listen"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn who_listens_second_at_an_address_is_told_as_well() {
+        let first = taken("127.0.0.1:0").unwrap();
+        let second = taken(&first.address().unwrap().to_string()).unwrap();
+        let _listener = first.listen("listening").unwrap();
+        let refused = second.listen("listening").unwrap_err().to_string();
+        assert!(refused.starts_with("cannot listen at ") && refused.ends_with("--listen"), "{refused}");
     }
 
     #[test]

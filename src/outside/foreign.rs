@@ -20,15 +20,23 @@ pub fn written(text: &str, most: usize) -> String {
     told
 }
 
-/// A token can hide behind escapes, and behind a percent sign that is none: whoever takes that out has it.
+/// How often a token may have been escaped to be found all the same.
+const NESTED: usize = 4;
+
+/// A token can hide behind escapes, also of escapes, and behind a percent sign that is none: whoever takes that out has it.
 fn without_tokens(text: &str) -> Cow<'_, str> {
-    if text.contains('%') {
-        let decoded = percent_decode_str(text).decode_utf8_lossy();
-        for readable in [&*decoded, &text.replace('%', ""), &decoded.replace('%', "")] {
+    let mut read = Cow::Borrowed(text);
+    for _ in 0..NESTED {
+        if !read.contains('%') {
+            break;
+        }
+        let decoded = percent_decode_str(&read).decode_utf8_lossy().into_owned();
+        for readable in [&*decoded, &read.replace('%', ""), &decoded.replace('%', "")] {
             if let Cow::Owned(redacted) = redact(readable) {
                 return redacted.into();
             }
         }
+        read = decoded.into();
     }
     redact(text)
 }
@@ -74,9 +82,17 @@ mod tests {
         let plain = token.expose();
         let (head, tail) = plain.split_at(40);
         let escaped: String = plain.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        for hidden in
-            [plain.to_owned(), plain.replace('_', "%5F"), format!("{head}%{tail}"), format!("{head}%25{tail}"), escaped]
-        {
+        let twice: String = escaped.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for hidden in [
+            plain.to_owned(),
+            plain.replace('_', "%5F"),
+            format!("{head}%{tail}"),
+            format!("{head}%25{tail}"),
+            escaped,
+            twice,
+            plain.replace('_', "%255F"),
+            plain.replace('_', "%25255F"),
+        ] {
             let told = written(&format!("/x/{hidden}?y"), 2048);
             assert_eq!(told, "/x/[token]?y");
         }

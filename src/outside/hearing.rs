@@ -299,9 +299,10 @@ fn name<K: Resource<DynamicType = ()>>() -> String {
     [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
 }
 
-/// Whether the API server itself has answered, if only to refuse. One that has lost its own data, or is starting, has not.
+/// Whether the API server has answered that it will not tell, or that there is no such thing. One that has lost its own data, is
+/// starting, or is asked too much (429), has not.
 fn is_answer(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+    matches!(error, kube::Error::Api(status) if [401, 403, 404, 410].contains(&status.code))
 }
 
 /// The number of a resourceVersion, which are ordered within one resource type and, on one etcd, across all of them
@@ -343,9 +344,11 @@ mod tests {
             ear.failed(&refused(403));
         }
         assert_eq!(hearing.deaf().as_deref(), Some("apitokens.tokenry.dev"));
-        advance(seconds(300)).await;
-        ear.failed(&refused(503));
-        assert!(hearing.deaf().is_none(), "nothing answers any more");
+        for code in [429, 503] {
+            advance(seconds(300)).await;
+            ear.failed(&refused(code));
+            assert!(hearing.deaf().is_none(), "{code}: nothing answers any more");
+        }
         assert!(hearing.stale().is_some() && hearing.silence().is_some());
     }
 

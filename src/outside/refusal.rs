@@ -66,14 +66,34 @@ impl From<kube::Error> for Refusal {
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
                 Self::Unavailable("its reply could not be read".into())
             }
-            other => Self::Unavailable(format::redact(&other.to_string()).into_owned()),
+            other => Self::Unavailable(format::redact(&with_causes(&other)).into_owned()),
         }
     }
+}
+
+/// An error with what caused it, as far as it does not say that itself.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let (mut told, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let told = with_causes(&kube::Error::Service(Box::new(std::io::Error::other(refused))));
+        assert_eq!(told, "ServiceError: connection refused");
+    }
 
     #[test]
     fn answers_fall_into_the_classes_that_make_a_difference() {

@@ -34,19 +34,41 @@ const HEADERS: usize = 256;
 const STREAMS: u32 = 64;
 /// How often a connection of HTTP/2 is asked whether it lives.
 const PING: Duration = Duration::from_secs(30);
-/// The most connections. One more takes the place of one that is idle.
-const CONNECTIONS: u64 = 1024;
+/// The most connections of callers, and of those who probe. One more takes the place of one that is idle.
+const CALLERS: u64 = 1024;
+const PROBES: u64 = 64;
 /// Requests under way are waited for so long once the process is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long nobody is accepted once the operating system could accept nobody.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Callers.
+    Callers,
+    /// Probes and metrics.
+    Probes,
+}
+
+impl Port {
+    /// The most connections: a part of the descriptors that the process may have, so that all ports leave it some for itself.
+    fn most(self) -> usize {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = match self {
+            Self::Callers => CALLERS.min(descriptors / 2),
+            Self::Probes => PROBES.min(descriptors / 8),
+        };
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+}
+
 /// Serves `router` until `stop`, then answers what was asked, and waits for nothing else.
 ///
 /// # Errors
 /// None yet: it goes on through all that happens to it.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let (mut guests, builder) = (Guests::new(most()), Arc::new(builder()));
+pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: CancellationToken) -> io::Result<()> {
+    let (mut guests, builder) = (Guests::new(port.most()), Arc::new(builder()));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -92,13 +114,18 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let counted = Counted { router: TowerToHyperService::new(router), guest: guest.clone() };
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), counted));
-    let mut told = false;
+    let (mut told, mut begun) = (false, false);
     let mut first = pin!(sleep(FIRST));
     loop {
         tokio::select! {
             _ = served.as_mut() => return,
             () = guest.leave.cancelled() => return,
-            () = first.as_mut(), if !guest.has_asked() => return,
+            () = first.as_mut(), if !begun => {
+                begun = true;
+                if !guest.has_asked() {
+                    return;
+                }
+            }
             () = stop.cancelled(), if !told => {
                 told = true;
                 served.as_mut().graceful_shutdown();
@@ -111,12 +138,6 @@ async fn connection(
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-/// The most connections: half of the descriptors that the process may have, so that it keeps some for itself.
-fn most() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(CONNECTIONS.min(descriptors / 2)).unwrap_or(usize::MAX)
 }
 
 /// Those who are connected.
@@ -271,7 +292,7 @@ mod tests {
         let never = get(std::future::pending::<()>);
         let (router, stop) =
             (Router::new().route("/", get(async || "ok")).route("/never", never), CancellationToken::new());
-        (address, stop.clone(), tokio::spawn(serve(listener, router, stop)))
+        (address, stop.clone(), tokio::spawn(serve(listener, router, Port::Callers, stop)))
     }
 
     async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
@@ -310,6 +331,29 @@ mod tests {
             let _ = answer(silent).await;
             assert_eq!(began.elapsed().as_secs(), FIRST.as_secs(), "{half}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_is_not_cut_off_while_it_asks_again() {
+        let (address, _stop, _) = served().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut answer = [0; 256];
+            let read = stream.read(&mut answer).await.unwrap();
+            assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+            // Only while nothing is on its way: time that is paused runs ahead of a network.
+            tokio::time::pause();
+            advance(FIRST * 2).await;
+            tokio::time::resume();
+        }
+    }
+
+    #[test]
+    fn both_ports_leave_descriptors_to_the_process() {
+        let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let taken = [Port::Callers, Port::Probes].map(Port::most);
+        assert!(taken.iter().sum::<usize>() as u64 <= all / 4 * 3, "{taken:?} of {all}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
 //! What is wrong with the watch of a kind, in words.
 
-use std::{error::Error, marker::PhantomData};
+use std::marker::PhantomData;
 
 use kube::Resource;
 
+use super::refusal::with_causes;
 use crate::token::format;
 
 /// What is wrong with the watch of a kind, said when it changes.
@@ -62,19 +63,6 @@ fn reason(error: &kube::Error) -> String {
     }
 }
 
-/// An error with what caused it, as far as it does not say that itself.
-fn with_causes(error: &dyn Error) -> String {
-    let (mut told, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !told.contains(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = error.source();
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,13 +71,6 @@ mod tests {
 
     fn refused(code: u16, message: &str) -> kube::Error {
         kube::Error::Api(Box::new(Status { code, ..Status::failure(message, "") }))
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes_each_once() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let told = reason(&kube::Error::Service(Box::new(std::io::Error::other(refused))));
-        assert_eq!(told, "ServiceError: connection refused");
     }
 
     #[test]

@@ -33,7 +33,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     crd::ApiToken,
-    outside::{Clock, Hearing, Scope, Taken, Tasks, Writer, hearing::StaleAfter, metrics::Metrics, probes, server},
+    outside::{
+        Clock, Hearing, Scope, Taken, Tasks, Writer,
+        hearing::StaleAfter,
+        metrics::Metrics,
+        probes,
+        server::{self, Port},
+    },
 };
 use peers::Peers;
 use usage::Usage;
@@ -94,14 +100,14 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     };
     if let Some(at) = options.probes {
         let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
-        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, stop.clone()));
+        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, Port::Probes, stop.clone()));
     }
     tasks.finishing("the server", async move {
         if stop.run_until_cancelled(judge.has_read()).await.is_none() {
             return Ok(());
         }
         let router = probes::health(ready).merge(forward_auth::router(judge));
-        server::serve(options.serving.listen("listening")?, router, stop).await
+        server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await
 }

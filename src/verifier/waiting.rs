@@ -11,6 +11,9 @@ use super::index::Key;
 /// nobody from waiting at another.
 pub const EACH: usize = 64;
 
+/// And for all of them: fewer than callers can be connected, so that those who wait leave connections to others.
+const ALL: usize = 256;
+
 /// Those who wait, by Instance.
 #[derive(Default)]
 pub struct Waiting(Mutex<HashMap<Key, usize>>);
@@ -20,6 +23,9 @@ impl Waiting {
     pub fn take(&self, instance: Option<&Key>) -> Option<Place<'_>> {
         let key = instance.cloned().unwrap_or_else(|| Key { namespace: String::new(), name: String::new() });
         let mut all = self.lock();
+        if all.values().sum::<usize>() >= ALL {
+            return None;
+        }
         let taken = all.entry(key.clone()).or_default();
         if *taken >= EACH {
             return None;
@@ -63,5 +69,8 @@ mod tests {
         assert!(waiting.take(Some(&key("y"))).is_some() && waiting.take(None).is_some());
         drop(places);
         assert!(waiting.lock().is_empty());
+        let all: Vec<_> = (0..ALL).filter_map(|n| waiting.take(Some(&key(&(n / EACH).to_string())))).collect();
+        assert_eq!(all.len(), ALL);
+        assert!(waiting.take(Some(&key("z"))).is_none(), "those who wait leave connections to others");
     }
 }

@@ -512,7 +512,7 @@ fn what_is_added_by_values_is_in_the_pods() {
 fn verifiers_find_each_other_whether_or_not_they_are_ready() {
     let objects = rendered(&[]);
     let services = of_kind(&objects, "Service");
-    let peers = services.iter().find(|service| name(service) == "tokenry-verifier-peers").unwrap();
+    let peers = services.iter().find(|service| name(service) == "tokenry-peers").unwrap();
     let spec = &peers["spec"];
     assert_eq!((&spec["clusterIP"], &spec["publishNotReadyAddresses"]), (&json!("None"), &json!(true)));
     assert_eq!(spec["ports"], json!([{"name": "probes", "port": 8081, "targetPort": "probes"}]));
@@ -521,7 +521,7 @@ fn verifiers_find_each_other_whether_or_not_they_are_ready() {
     let template = &verifier["spec"]["template"];
     let args: Vec<String> = read(&template["spec"]["containers"][0]["args"]);
     let namespace = peers["metadata"]["namespace"].as_str().unwrap();
-    assert!(args.contains(&format!("--peers=tokenry-verifier-peers.{namespace}.svc:8081")), "{args:?}");
+    assert!(args.contains(&format!("--peers=tokenry-peers.{namespace}.svc:8081")), "{args:?}");
     for (label, value) in spec["selector"].as_object().unwrap() {
         assert_eq!(&template["metadata"]["labels"][label], value);
     }
