@@ -74,9 +74,12 @@ impl Taken {
     }
 }
 
-/// A socket of IPv6 takes callers of IPv4 too, unless the machine is set up otherwise.
+/// A socket of IPv6 takes callers of IPv4 too, however the machine is set up (`net.ipv6.bindv6only`).
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
