@@ -66,7 +66,8 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
 /// The right that was missing. An apply that was let in is refused when it would create.
 fn refusal(holder: &str, event: &AuditEvent) -> String {
     let verb = if event.authorized { "create" } else { &event.verb };
-    format!("{holder}: {} in namespace {:?}, object {:?}", right(event, verb), event.namespace, event.name)
+    let AuditEvent { namespace, name, message, .. } = event;
+    format!("{holder}: {} in namespace {namespace:?}, object {name:?}: {message}", right(event, verb))
 }
 
 /// The rights that an answered request needed.
