@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    future::pending,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -125,7 +126,12 @@ impl Hearing {
     pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
         let kind = name::<K>();
         self.lock().kinds.insert(kind.clone(), Kind { heard: Instant::now(), version: 0, failing: None });
-        Ear { hearing: self.clone(), kind, history: self.0.history.subscribe() }
+        Ear { hearing: self.clone(), kind }
+    }
+
+    /// The histories that begin from now on.
+    pub(super) fn histories(&self) -> Histories {
+        Histories(self.0.history.subscribe())
     }
 
     /// For each kind, how long ago something was heard of it; of one that was never heard of, how long ago this began.
@@ -223,7 +229,7 @@ impl Hearing {
         }
     }
 
-    fn begin_history(&self) {
+    pub(super) fn begin_history(&self) {
         self.lock().kinds.values_mut().for_each(|kind| kind.version = 0);
         self.0.history.send_modify(|number| *number += 1);
     }
@@ -247,7 +253,6 @@ impl Hearing {
 pub struct Ear {
     hearing: Hearing,
     kind: String,
-    history: watch::Receiver<u64>,
 }
 
 impl Ear {
@@ -279,18 +284,18 @@ impl Ear {
             change(kind);
         }
     }
+}
 
-    /// Returns once all has to be read anew.
-    pub async fn new_history(&mut self) {
-        // The sender lives in `hearing`.
-        let _ = self.history.changed().await;
-    }
+/// The histories that begin: with each, all has to be read anew.
+pub(super) struct Histories(watch::Receiver<u64>);
 
-    /// Whether all has to be read anew; from then on it has been.
-    pub fn begins_anew(&mut self) -> bool {
-        let changed = self.history.has_changed().unwrap_or_default();
-        self.history.mark_unchanged();
-        changed
+impl Histories {
+    /// Returns once one has begun since the last was returned; several count as one. Cancelled, none is lost.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody is left to begin one.
+            pending::<()>().await;
+        }
     }
 }
 
@@ -315,6 +320,7 @@ fn number(version: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::crd::ApiToken;
+    use futures::FutureExt;
     use kube::core::Status;
     use tokio::time::advance;
 
@@ -324,6 +330,11 @@ mod tests {
 
     fn refused(code: u16) -> kube::Error {
         kube::Error::Api(Box::new(Status { code, ..Status::failure("", "") }))
+    }
+
+    /// Whether a history has begun since this was asked last.
+    fn begins(histories: &mut Histories) -> bool {
+        histories.next().now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]
@@ -355,15 +366,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_back_is_given_time_to_be_heard_and_all_is_read_anew() {
         let hearing = Hearing::default();
-        let mut ear = hearing.ear::<ApiToken>();
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.histories());
         ear.heard("7");
         advance(seconds(600)).await;
         hearing.answered();
         assert!(hearing.deaf().is_none() && hearing.stale().is_some());
-        assert!(ear.begins_anew() && !ear.begins_anew());
+        assert!(begins(&mut histories) && !begins(&mut histories));
         advance(seconds(4)).await;
         hearing.answered();
-        assert!(!ear.begins_anew(), "a short silence begins nothing");
+        assert!(!begins(&mut histories), "a short silence begins nothing");
         for _ in 0..8 {
             advance(seconds(4)).await;
             hearing.answered();
@@ -376,23 +387,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_version_that_went_back_begins_a_new_history_once() {
         let hearing = Hearing::default();
-        let mut ear = hearing.ear::<ApiToken>();
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.histories());
         ear.heard("100");
         hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
         hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);
-        assert!(!ear.begins_anew());
+        assert!(!begins(&mut histories));
         // It was asked before the last event was heard, and answers after.
         ear.heard("105");
         hearing.stands("apitokens.tokenry.dev", Some("104"), 100);
-        assert!(!ear.begins_anew());
+        assert!(!begins(&mut histories));
         hearing.stands("apitokens.tokenry.dev", Some("150"), 105);
         assert_eq!(hearing.known("apitokens.tokenry.dev"), 150, "also of what no watch has told yet");
         hearing.stands("apitokens.tokenry.dev", Some("120"), 150);
-        assert!(ear.begins_anew());
+        assert!(begins(&mut histories));
         ear.heard("41");
         let known = hearing.known("apitokens.tokenry.dev");
         hearing.stands("apitokens.tokenry.dev", Some("41"), known);
-        assert!(!ear.begins_anew());
+        assert!(!begins(&mut histories));
     }
 
     #[tokio::test(start_paused = true)]

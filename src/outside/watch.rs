@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    hearing::{Ear, Hearing},
+    hearing::{Ear, Hearing, Histories},
     patience::Patience,
     readable::Readable,
     trouble::Trouble,
@@ -71,7 +71,9 @@ pub(super) fn watch<K: Object>(
         version: None,
         state: State::Away,
     };
-    stream::unfold(watch, async |mut watch| Some((watch.next().await, watch)))
+    stream::unfold((watch, hearing.histories()), async |(mut watch, mut histories)| {
+        Some((watch.next(&mut histories).await, (watch, histories)))
+    })
 }
 
 /// A watch, and where it is.
@@ -118,19 +120,22 @@ struct Events<K> {
 type Item<K> = kube::Result<WatchEvent<Readable<K>>>;
 
 impl<K: Object> Watch<K> {
-    async fn next(&mut self) -> Heard<K> {
+    /// What is heard next. Whatever is under way when a new history begins is given up: it may hang, and what it brings is of the past.
+    async fn next(&mut self, histories: &mut Histories) -> Heard<K> {
         loop {
-            if self.ear.begins_anew() {
-                self.begin_anew();
+            tokio::select! {
+                biased;
+                () = histories.next() => self.begin_anew(),
+                heard = self.step() => if let Some(heard) = heard { return heard },
             }
-            let heard = match mem::replace(&mut self.state, State::Away) {
-                State::Away => self.begin().await,
-                State::Listing(listing) => self.list(listing).await,
-                State::Listening(events) => self.listen(events).await,
-            };
-            if let Some(heard) = heard {
-                return heard;
-            }
+        }
+    }
+
+    async fn step(&mut self) -> Option<Heard<K>> {
+        match mem::replace(&mut self.state, State::Away) {
+            State::Away => self.begin().await,
+            State::Listing(listing) => self.list(listing).await,
+            State::Listening(events) => self.listen(events).await,
         }
     }
 
@@ -184,14 +189,7 @@ impl<K: Object> Watch<K> {
     }
 
     async fn listen(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
-        let next = tokio::select! {
-            next = timeout(self.silent, events.stream.next()) => next,
-            () = self.ear.new_history() => {
-                self.begin_anew();
-                return None;
-            }
-        };
-        match next {
+        match timeout(self.silent, events.stream.next()).await {
             Ok(item) => self.hear(item, events).await,
             Err(_) => self.fail(&silence()).await,
         }
@@ -199,21 +197,19 @@ impl<K: Object> Watch<K> {
 
     /// What an item of a watch says.
     async fn hear(&mut self, item: Option<Item<K>>, events: Events<K>) -> Option<Heard<K>> {
-        let event = match item {
+        let (version, told) = match item {
+            Some(Ok(WatchEvent::Added(read) | WatchEvent::Modified(read))) => {
+                (read.resource_version(), Some(heard(read, Event::Apply, Heard::Unreadable)))
+            }
+            Some(Ok(WatchEvent::Deleted(read))) => {
+                (read.resource_version(), Some(heard(read, Event::Delete, Heard::Gone)))
+            }
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => (Some(bookmark.metadata.resource_version), None),
             Some(Ok(WatchEvent::Error(status))) => return self.fail(&kube::Error::Api(status)).await,
-            Some(Ok(event)) => event,
             Some(Err(error)) => return self.fail(&error).await,
             None => return self.ended(events.since.elapsed()).await,
         };
         self.state = State::Listening(events);
-        let (version, told) = match event {
-            WatchEvent::Added(read) | WatchEvent::Modified(read) => {
-                (read.resource_version(), Some(heard(read, Event::Apply, Heard::Unreadable)))
-            }
-            WatchEvent::Deleted(read) => (read.resource_version(), Some(heard(read, Event::Delete, Heard::Gone))),
-            WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
-            WatchEvent::Error(_) => return None,
-        };
         version.into_iter().for_each(|version| self.has_heard(version));
         told
     }
@@ -222,7 +218,7 @@ impl<K: Object> Watch<K> {
     async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
         match self.version.clone() {
             Some(version) if after >= self.lasts => self.has_heard(version),
-            _ => self.wait().await,
+            _ => sleep(self.patience.next()).await,
         }
         None
     }
@@ -244,16 +240,8 @@ impl<K: Object> Watch<K> {
             kube::Error::SerdeError(_) => self.version = None,
             _ => {}
         }
-        self.wait().await;
+        sleep(self.patience.next()).await;
         None
-    }
-
-    /// Waits for the next try; not longer than the server is away.
-    async fn wait(&mut self) {
-        tokio::select! {
-            () = sleep(self.patience.next()) => {}
-            () = self.ear.new_history() => self.begin_anew(),
-        }
     }
 
     /// Lists all anew. A server that is back is asked soon again, as it may refuse at first.
@@ -285,4 +273,52 @@ fn heard<K: Object>(
         tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot be read");
         unreadable(namespace, name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::ApiToken;
+    use futures::{future, pin_mut};
+    use http::Response;
+    use kube::{Client, client::Body};
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    /// A server that never answers what it is asked first, and has no objects.
+    fn hanging() -> Client {
+        let hangs = AtomicBool::new(true);
+        Client::new(
+            tower::service_fn(move |_: http::Request<Body>| {
+                let hangs = hangs.swap(false, Ordering::SeqCst);
+                let list = r#"{"metadata": {"resourceVersion": "7"}, "items": []}"#;
+                async move {
+                    if hangs {
+                        future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Body::from(list.as_bytes().to_vec())))
+                }
+            }),
+            "a",
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_hangs_is_given_up_when_a_new_history_begins() {
+        let hearing = Hearing::default();
+        let events = watch::<ApiToken>(Api::all(hanging()), None, &hearing);
+        pin_mut!(events);
+        let begun = Instant::now();
+        let (heard, ()) = future::join(events.take(3).collect::<Vec<_>>(), async {
+            sleep(Duration::from_secs(5)).await;
+            hearing.begin_history();
+        })
+        .await;
+        let all = heard.iter().map(|heard| matches!(heard, Heard::Event(Event::Init)));
+        assert_eq!(all.collect::<Vec<_>>(), [true, true, false], "{heard:?}");
+        assert!(matches!(heard[2], Heard::Event(Event::InitDone)), "{heard:?}");
+        assert_eq!(begun.elapsed().as_secs(), 5, "long before the list would have been late");
+    }
 }
