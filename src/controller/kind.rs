@@ -61,7 +61,7 @@ pub trait Kind:
     ) -> impl Future<Output = Result<Self::World, Refusal>> + Send;
 
     /// Whether it takes long to check what the object asks for.
-    fn is_costly(_: &Self::World) -> bool {
+    fn is_costly(&self) -> bool {
         false
     }
 
@@ -131,11 +131,10 @@ fn read(meta: &ObjectMeta) -> impl PartialEq {
 
 /// The same of an object of which only metadata is known: a namespace or a core account.
 pub fn is_news_of_meta<K>(before: &PartialObjectMeta<K>, after: &PartialObjectMeta<K>) -> bool {
-    let read = |object: &PartialObjectMeta<K>| {
-        let ObjectMeta { uid, deletion_timestamp, labels, .. } = object.metadata.clone();
+    fn read(ObjectMeta { uid, deletion_timestamp, labels, .. }: &ObjectMeta) -> impl PartialEq {
         (uid, deletion_timestamp, labels)
-    };
-    read(before) != read(after)
+    }
+    read(&before.metadata) != read(&after.metadata)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
     // One at a time, or all threads are busy with what is costly, and all other passes wait for them.
-    let turn = if K::is_costly(&world) { Some(rooms.costly.lock().await) } else { None };
+    let turn = if object.is_costly() { Some(rooms.costly.lock().await) } else { None };
     let terms = K::validate(&world); // pure
     drop(turn);
     let decision = K::decide(&world, &terms); // pure

@@ -27,6 +27,8 @@ use kube::{
 use percent_encoding::percent_decode_str;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::refusal::with_causes;
+
 const SOCKS: &str = "socks5";
 /// The port of an API server whose address names none.
 const HTTPS: u16 = 443;
@@ -135,16 +137,10 @@ impl Proxy {
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer()?)
             .layer(config.extra_headers_layer()?)
-            .map_err(move |error| BoxError::from(format!("through the proxy {place}: {}", whole(&error))))
+            .map_err(move |error| BoxError::from(format!("through the proxy {place}: {}", with_causes(&error))))
             .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
         Ok(Client::new(service, config.default_namespace))
     }
-}
-
-/// An error with all that has led to it.
-fn whole(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Whether a proxy of the environment is gone round for `server`, by a list as of `NO_PROXY`. This machine is never asked through one.

@@ -52,8 +52,7 @@ async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, ju
             }
             Event::InitApply(object) => listed.push(object),
             Event::InitDone => {
-                judge.learn(|index| index.reset(std::mem::take(&mut listed), &doubted));
-                judge.forget_uses();
+                judge.reset(std::mem::take(&mut listed), &doubted);
                 if !std::mem::replace(&mut synced, true) {
                     judge.synced();
                 }

@@ -1,6 +1,7 @@
 //! Asks the index, and waits a moment where it may only not have heard yet.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -87,10 +88,13 @@ impl Judge {
         self.learn(|index| index.forget::<K>(key));
     }
 
-    /// Forgets the uses of tokens that there are no more.
-    pub fn forget_uses(&self) {
-        let index = self.index.read().expect("no change panics");
-        self.usage.retain(|key| index.token(key).is_some());
+    /// Replaces all objects of a kind ([`Index::reset`]), and forgets the uses of those that there are no more.
+    pub fn reset<K: Indexed>(&self, objects: Vec<K>, doubted: &BTreeSet<Key>) {
+        self.learn(|index| index.reset(objects, doubted));
+        if K::USED {
+            let index = self.index.read().expect("no change panics");
+            self.usage.retain(|key| index.token(key).is_some());
+        }
     }
 
     /// How well it hears.

@@ -96,7 +96,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.endless("the questions to peers", peers.clone().ask(hearing.clone()));
     let ready = {
         let judge = judge.clone();
-        move || judge.ready().and_then(|()| peers.hear_more())
+        move || judge.ready().and_then(|()| peers.none_hears_more())
     };
     if let Some(at) = options.probes {
         let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));

@@ -64,7 +64,7 @@ impl Peers {
     }
 
     /// Whether none of them hears what this one does not; an error says that one does.
-    pub fn hear_more(&self) -> Result<(), String> {
+    pub fn none_hears_more(&self) -> Result<(), String> {
         if self.hear_more.load(Ordering::SeqCst) {
             return Err("cut off: no API server answers this verifier, and another verifier hears it".into());
         }
@@ -80,10 +80,10 @@ impl Peers {
                 looked_up = Some(Instant::now());
             }
             let hear_more = hearing.silence().is_some() && self.any_hears().await;
-            if hear_more && !self.hear_more.swap(hear_more, Ordering::SeqCst) {
+            let heard_more = self.hear_more.swap(hear_more, Ordering::SeqCst);
+            if hear_more && !heard_more {
                 tracing::warn!("cut off: another verifier hears the API server; not ready until this one does");
             }
-            self.hear_more.store(hear_more, Ordering::SeqCst);
             sleep(EVERY).await;
         }
     }

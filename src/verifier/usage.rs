@@ -92,6 +92,10 @@ pub async fn write(judge: Arc<Judge>, writer: Writer, mut news: mpsc::Receiver<N
             let on_record = |generation| entry.records.iter().any(|record| record.generation == generation);
             with(&entry.used, on_record, generation, at)
         }) else {
+            // Used while it was being deleted: nobody forgets that any more.
+            if judge.look_at(&token, |_| Some(())).is_none() {
+                judge.usage().forget(&token);
+            }
             continue;
         };
         let Key { namespace, name } = &token;

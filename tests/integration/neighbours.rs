@@ -25,7 +25,8 @@ async fn a_neighbour_with_many_tokens_that_are_costly_does_not_delay_anothers() 
     let reference = json!({"instanceRef": {"name": "eem"}});
     for nth in 0..NOISY {
         let text = "{{ name }}".repeat(400);
-        let data: serde_json::Map<String, Value> = (0..4).map(|key| (key.to_string(), json!(text))).collect();
+        // More than what may be checked beside others.
+        let data: serde_json::Map<String, Value> = (0..5).map(|key| (key.to_string(), json!(text))).collect();
         let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"data": data}});
         noisy.accepts("ApiToken", &format!("costly-{nth}"), spec).await;
     }

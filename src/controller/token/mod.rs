@@ -93,8 +93,8 @@ impl Kind for ApiToken {
         observe::observe(self, rooms, now).await
     }
 
-    fn is_costly(world: &World) -> bool {
-        shape::is_costly(&world.token)
+    fn is_costly(&self) -> bool {
+        shape::is_costly(self)
     }
 
     fn validate(world: &World) -> Checked<TokenTerms> {
