@@ -33,12 +33,17 @@ const SELDOM: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What was heard last is old after so long without an answer, or while a watch fails.
 const OLD: Duration = Duration::from_secs(5);
+/// A silence of this length begins a new history although no connection failed: one slow answer makes no silence of this length.
+const LOST: Duration = Duration::from_secs(15);
 /// The longest and the shortest that a watch lasts before it is begun anew. It hears something at least then: the server sends a
 /// bookmark before the end.
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(3);
 /// How much later than that a watch may end.
 const LATE: Duration = Duration::from_secs(10);
+/// The same of a kind whose news somebody waits for.
+const CLOSE_LONGEST: Duration = Duration::from_secs(5);
+const CLOSE_LATE: Duration = Duration::from_secs(3);
 /// A server that answers again is given so long to be heard.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -82,6 +87,8 @@ struct State {
     kinds: BTreeMap<String, Kind>,
     /// When the server answered last.
     answered: Instant,
+    /// Whether a connection to it failed since then: it may have been restarted.
+    failed: bool,
     /// Since when it does, without a break.
     answers_since: Instant,
     /// Whether it was said that it does not.
@@ -89,6 +96,10 @@ struct State {
 }
 
 struct Kind {
+    /// How long its watch may be silent.
+    silent: Duration,
+    /// Whether all its objects were listed once.
+    listed: bool,
     /// When something was heard of it last.
     heard: Instant,
     /// The highest version that the server has told of it in this history. Those of another kind may come from another etcd.
@@ -107,26 +118,22 @@ impl Hearing {
     /// Nothing was heard yet. What was heard is stale after `stale_after`.
     pub fn new(StaleAfter(stale_after): StaleAfter) -> Self {
         let now = Instant::now();
-        let state = State { kinds: BTreeMap::new(), answered: now, answers_since: now, said: false };
+        let state = State { kinds: BTreeMap::new(), answered: now, failed: false, answers_since: now, said: false };
         Self(Arc::new(Shared { stale_after, state: Mutex::new(state), history: watch::Sender::new(0) }))
     }
 
-    /// How long a watch lasts, in whole seconds, as the server is told: several of them fit into the time after which what was heard
-    /// is stale.
-    pub(super) fn lasts(&self) -> Duration {
-        Duration::from_secs(self.0.stale_after.as_secs() / 3).clamp(SHORTEST, LONGEST)
-    }
-
-    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
-    pub(super) fn silent(&self) -> Duration {
-        self.lasts() + LATE
-    }
-
-    /// What hears of the objects of one kind.
-    pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
-        let kind = name::<K>();
-        self.lock().kinds.insert(kind.clone(), Kind { heard: Instant::now(), version: 0, failing: None });
-        Ear { hearing: self.clone(), kind }
+    /// What hears of the objects of one kind. How long its watches last depends on `attention`; several of them fit into the time after
+    /// which what was heard is stale.
+    pub fn ear<K: Resource<DynamicType = ()>>(&self, attention: Attention) -> Ear {
+        let (longest, late) = match attention {
+            Attention::Usual => (LONGEST, LATE),
+            Attention::Close => (CLOSE_LONGEST, CLOSE_LATE),
+        };
+        let lasts = Duration::from_secs(self.0.stale_after.as_secs() / 3).clamp(SHORTEST, longest);
+        let (kind, silent) = (name::<K>(), lasts + late);
+        let known = Kind { silent, listed: false, heard: Instant::now(), version: 0, failing: None };
+        self.lock().kinds.insert(kind.clone(), known);
+        Ear { hearing: self.clone(), kind, lasts, silent }
     }
 
     /// The histories that begin from now on.
@@ -144,12 +151,9 @@ impl Hearing {
         Some(self.lock().answered.elapsed()).filter(|silence| *silence > OLD)
     }
 
-    /// Whether something may have happened seconds ago and not been heard of.
+    /// Whether something may have happened seconds ago and not been heard of; also while not all was listed yet.
     pub fn is_old(&self) -> bool {
-        let quiet = self.silent() + LATE;
-        let fails =
-            |kind: &Kind| kind.heard.elapsed() > quiet || kind.failing.is_some_and(|since| since.elapsed() > OLD);
-        self.silence().is_some() || self.lock().kinds.values().any(fails)
+        self.silence().is_some() || self.lock().kinds.values().any(Kind::is_old)
     }
 
     /// The kind of which what was heard is stale, where there is one.
@@ -185,7 +189,11 @@ impl Hearing {
                     self.answered();
                     SELDOM
                 }
-                Ok(Err(_)) | Err(_) => {
+                Ok(Err(error)) => {
+                    self.fails(&error);
+                    SOON
+                }
+                Err(_) => {
                     self.say_silence();
                     SOON
                 }
@@ -194,21 +202,33 @@ impl Hearing {
         }
     }
 
-    /// The server answers. What was heard before a longer silence may be of another history: all is read anew.
+    /// The server answers. What was heard before a longer silence, or before one in which it may have been restarted, may be of another
+    /// history: all is read anew.
     fn answered(&self) {
         let mut state = self.lock();
         let silence = state.answered.elapsed();
         state.answered = Instant::now();
+        let failed = std::mem::take(&mut state.failed);
         if silence <= OLD {
             return;
         }
         state.answers_since = Instant::now();
         let said = std::mem::take(&mut state.said);
         drop(state);
+        let anew = failed || silence > LOST;
         if said {
-            tracing::info!("the API server answers again after {} s; reading everything anew", silence.as_secs());
+            let then = if anew { "; reading everything anew" } else { "" };
+            tracing::info!("the API server answers again after {} s{then}", silence.as_secs());
         }
-        self.begin_history();
+        if anew {
+            self.begin_history();
+        }
+    }
+
+    /// A request failed. A server that is too busy was not restarted, but one that cannot be connected to may have been.
+    fn fails(&self, error: &kube::Error) {
+        self.lock().failed |= !matches!(error, kube::Error::Api(_));
+        self.say_silence();
     }
 
     /// The version of a kind that was heard last.
@@ -239,7 +259,7 @@ impl Hearing {
         if !std::mem::replace(&mut self.lock().said, true) {
             let seconds = silence.as_secs();
             tracing::warn!(
-                "the API server has not answered for {seconds} s; going by what was heard before; trying again"
+                "the API server has not answered for {seconds} s; what was heard before stands; trying again"
             );
         }
     }
@@ -249,18 +269,47 @@ impl Hearing {
     }
 }
 
+impl Kind {
+    fn is_old(&self) -> bool {
+        let fails = self.failing.is_some_and(|since| since.elapsed() > OLD);
+        !self.listed || fails || self.heard.elapsed() > self.silent
+    }
+}
+
+/// How soon it has to be noticed that nothing is heard of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// Within about a minute.
+    Usual,
+    /// Within ten seconds: somebody waits for its news.
+    Close,
+}
+
 /// Hears of the objects of one kind.
 pub struct Ear {
     hearing: Hearing,
     kind: String,
+    lasts: Duration,
+    silent: Duration,
 }
 
 impl Ear {
+    /// How long a watch lasts, in whole seconds, as the server is told.
+    pub(super) fn lasts(&self) -> Duration {
+        self.lasts
+    }
+
+    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
+    pub(super) fn silent(&self) -> Duration {
+        self.silent
+    }
+
     /// Something was heard: an object, a bookmark, a list.
     pub fn heard(&self, version: &str) {
         self.hearing.answered();
         self.change(|kind| {
             kind.heard = Instant::now();
+            kind.listed = true;
             kind.version = kind.version.max(number(version).unwrap_or_default());
             kind.failing = None;
         });
@@ -340,7 +389,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_is_deaf_and_who_is_cut_off_is_not() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>();
+        let ear = hearing.ear::<ApiToken>(Attention::Usual);
+        assert!(hearing.is_old(), "nothing is heard yet");
         ear.heard("7");
         for code in [401, 403] {
             advance(seconds(4)).await;
@@ -366,7 +416,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_back_is_given_time_to_be_heard_and_all_is_read_anew() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.histories());
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(Attention::Usual), hearing.histories());
         ear.heard("7");
         advance(seconds(600)).await;
         hearing.answered();
@@ -375,6 +425,14 @@ mod tests {
         advance(seconds(4)).await;
         hearing.answered();
         assert!(!begins(&mut histories), "a short silence begins nothing");
+        advance(seconds(9)).await;
+        hearing.fails(&refused(503));
+        hearing.answered();
+        assert!(!begins(&mut histories), "nor does a slow answer");
+        advance(seconds(9)).await;
+        hearing.fails(&kube::Error::Service("connection refused".into()));
+        hearing.answered();
+        assert!(begins(&mut histories), "it may have been restarted");
         for _ in 0..8 {
             advance(seconds(4)).await;
             hearing.answered();
@@ -385,9 +443,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_silent_watch_is_noticed_soon_where_somebody_waits_for_its_news() {
+        for (attention, noticed) in [(Attention::Close, 8), (Attention::Usual, 70)] {
+            let hearing = Hearing::default();
+            hearing.ear::<ApiToken>(attention).heard("7");
+            for _ in 0..noticed {
+                assert!(!hearing.is_old(), "{attention:?}");
+                advance(seconds(1)).await;
+                hearing.answered();
+            }
+            advance(seconds(1)).await;
+            assert!(hearing.is_old() && hearing.deaf().is_none(), "{attention:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_version_that_went_back_begins_a_new_history_once() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.histories());
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(Attention::Usual), hearing.histories());
         ear.heard("100");
         hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
         hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);
@@ -404,22 +477,5 @@ mod tests {
         let known = hearing.known("apitokens.tokenry.dev");
         hearing.stands("apitokens.tokenry.dev", Some("41"), known);
         assert!(!begins(&mut histories));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_without_any_bookmark_is_not_trusted_for_long() {
-        let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>();
-        ear.heard("7");
-        for _ in 0..40 {
-            advance(seconds(2)).await;
-            hearing.answered();
-        }
-        assert!(!hearing.is_old());
-        for _ in 0..10 {
-            advance(seconds(2)).await;
-            hearing.answered();
-        }
-        assert!(hearing.is_old() && hearing.deaf().is_none());
     }
 }

@@ -13,6 +13,7 @@ pub mod joint;
 pub mod managed;
 pub mod metrics;
 mod patience;
+pub mod peers;
 pub mod probes;
 mod proxy;
 pub mod readable;

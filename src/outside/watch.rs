@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    hearing::{Ear, Hearing, Histories},
+    hearing::{Attention, Ear, Hearing, Histories},
     patience::Patience,
     readable::Readable,
     trouble::Trouble,
@@ -58,14 +58,13 @@ pub enum Heard<K> {
 pub(super) fn watch<K: Object>(
     api: Api<Readable<K>>,
     fields: Option<String>,
+    attention: Attention,
     hearing: &Hearing,
 ) -> impl Stream<Item = Heard<K>> + Send + use<K> {
     let watch = Watch {
         api,
         fields,
-        lasts: hearing.lasts(),
-        silent: hearing.silent(),
-        ear: hearing.ear::<K>(),
+        ear: hearing.ear::<K>(attention),
         patience: Patience::default(),
         trouble: Trouble::default(),
         version: None,
@@ -81,10 +80,6 @@ struct Watch<K: Object> {
     api: Api<Readable<K>>,
     /// A selector of fields; nothing: all objects.
     fields: Option<String>,
-    /// How long the server is asked to let it last.
-    lasts: Duration,
-    /// How long it may be silent.
-    silent: Duration,
     ear: Ear,
     patience: Patience,
     trouble: Trouble<K>,
@@ -147,9 +142,9 @@ impl<K: Object> Watch<K> {
             return Some(Heard::Event(Event::Init));
         };
         let params = WatchParams { field_selector: self.fields.clone(), ..WatchParams::default() };
-        let params = params.timeout(self.lasts.as_secs().try_into().unwrap_or(u32::MAX));
+        let params = params.timeout(self.ear.lasts().as_secs().try_into().unwrap_or(u32::MAX));
         let since = Instant::now();
-        match in_time(self.silent, self.api.watch(&params, &version)).await {
+        match in_time(self.ear.silent(), self.api.watch(&params, &version)).await {
             Ok(stream) => self.open(Events { stream: stream.boxed(), since }).await,
             Err(error) => self.fail(&error).await,
         }
@@ -165,7 +160,7 @@ impl<K: Object> Watch<K> {
             self.has_heard(listing.version);
             return Some(Heard::Event(Event::InitDone));
         };
-        match in_time(self.silent, self.api.list(&page)).await {
+        match in_time(self.ear.silent(), self.api.list(&page)).await {
             Ok(list) => {
                 let more = list.metadata.continue_.filter(|token| !token.is_empty());
                 listing.page = more.map(|token| page.continue_token(&token));
@@ -189,7 +184,7 @@ impl<K: Object> Watch<K> {
     }
 
     async fn listen(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
-        match timeout(self.silent, events.stream.next()).await {
+        match timeout(self.ear.silent(), events.stream.next()).await {
             Ok(item) => self.hear(item, events).await,
             Err(_) => self.fail(&silence()).await,
         }
@@ -217,7 +212,7 @@ impl<K: Object> Watch<K> {
     /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a while.
     async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
         match self.version.clone() {
-            Some(version) if after >= self.lasts => self.has_heard(version),
+            Some(version) if after >= self.ear.lasts() => self.has_heard(version),
             _ => sleep(self.patience.next()).await,
         }
         None
@@ -308,7 +303,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_list_that_hangs_is_given_up_when_a_new_history_begins() {
         let hearing = Hearing::default();
-        let events = watch::<ApiToken>(Api::all(hanging()), None, &hearing);
+        let events = watch::<ApiToken>(Api::all(hanging()), None, Attention::Usual, &hearing);
         pin_mut!(events);
         let begun = Instant::now();
         let (heard, ()) = future::join(events.take(3).collect::<Vec<_>>(), async {

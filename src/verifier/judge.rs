@@ -226,7 +226,7 @@ mod tests {
     use crate::verifier::waiting;
     use crate::{
         crd::{Account, ApiToken, Instance},
-        outside::SystemClock,
+        outside::{SystemClock, hearing::Attention},
         token::{Digest, format},
     };
     use serde_json::json;
@@ -320,7 +320,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stale_answers_are_refused_where_they_are_not_wanted() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>();
+        let ear = hearing.ear::<ApiToken>(Attention::Usual);
         let usage = Usage::new().0;
         let judge = Judge::new(Arc::new(SystemClock), Arc::default(), usage, hearing, StaleAnswers::Refuse);
         (0..KINDS).for_each(|_| judge.synced());

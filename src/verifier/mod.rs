@@ -20,7 +20,6 @@ mod forward_auth;
 mod guard;
 pub mod index;
 mod judge;
-mod peers;
 mod usage;
 mod waiting;
 
@@ -37,11 +36,11 @@ use crate::{
         Clock, Hearing, Scope, Taken, Tasks, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
+        peers::{self, Peers},
         probes,
         server::{self, Port},
     },
 };
-use peers::Peers;
 use usage::Usage;
 
 pub use judge::Judge;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use serde_json::json;
 
 use crate::harness::{
@@ -68,6 +69,31 @@ async fn a_verifier_that_hears_nothing_though_the_api_server_answers_is_not_read
     assert!(age(&verifier).await > 10.0);
     wire.let_through(Through::All);
     world.ready(&verifier).await;
+}
+
+#[tokio::test]
+async fn a_new_value_is_refused_for_good_by_nobody_whose_watch_is_held_alone() {
+    let (world, clock, _operator, _verifier, first) = served("held-alone").await;
+    let wire = world.wire().await;
+    let verifier = world.verifier_by(wire.client(), &clock, |_| {}).await;
+    world.ready(&verifier).await;
+    wire.let_through(Through::Lists);
+    world.change("ApiToken", "ci", json!({"regenerate": {"id": "now"}})).await.unwrap();
+    let second = world.await_generation("ci", 2).await;
+    world.await_verdict(&verifier, &second, 503).await;
+    assert_eq!(verifier.present(&world, &first).await, 200);
+    wire.let_through(Through::All);
+    world.await_verdict(&verifier, &second, 200).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_has_heard_nothing_yet_says_so_to_others() {
+    let (world, clock, _operator, verifier, _) = served("starting").await;
+    let dead = world.wire().await;
+    dead.let_through(Through::Nothing);
+    let starting = world.verifier_by(dead.client(), &clock, |_| {}).await;
+    assert_eq!(starting.get("/hearing").await, (StatusCode::SERVICE_UNAVAILABLE, "cut off\n".to_owned()));
+    assert_eq!(verifier.get("/hearing").await, (StatusCode::OK, "hears the API server\n".to_owned()));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Other verifiers of the same objects: whether one of them hears the API server while this one does not.
+//! Other replicas of this process: whether one of them hears the API server while this one does not.
 //!
-//! A verifier that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one case it has to
+//! A replica that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one case it has to
 //! go on, as all of them are alike; in the other one callers are better served by those who hear.
 
 use std::{
@@ -12,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::StatusCode,
+    routing::get,
+};
 use futures::future::join_all;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -23,10 +28,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::outside::Hearing;
+use super::Hearing;
 
-/// Where a verifier tells another whether it hears.
+/// Where a replica tells another whether it hears.
 const PATH: &str = "/hearing";
+/// What one says that does. Anything else may be said by whoever has its address by now.
+const HEARS: &str = "hears the API server\n";
+/// The longest answer that is read.
+const LONGEST: usize = 1024;
 /// How often peers are asked while the API server does not answer, and whether it does.
 const EVERY: Duration = Duration::from_secs(1);
 /// How often their addresses are looked up while it does.
@@ -34,20 +43,16 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 /// How long an answer may take, of a peer or of the DNS.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `/hearing`: 200 while this verifier hears the API server, else 503.
+/// `/hearing`: 200 while this replica hears the API server, else 503. One that has not listed everything yet does not hear.
 pub fn router(hearing: Hearing) -> Router {
     let answer = move || {
         let hears = !hearing.is_old();
-        std::future::ready(if hears {
-            (StatusCode::OK, "ok\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "cut off\n")
-        })
+        std::future::ready(if hears { (StatusCode::OK, HEARS) } else { (StatusCode::SERVICE_UNAVAILABLE, "cut off\n") })
     };
     Router::new().route(PATH, get(answer))
 }
 
-/// The other verifiers.
+/// The other replicas.
 pub struct Peers {
     names: Vec<String>,
     client: Client<HttpConnector, Body>,
@@ -66,7 +71,7 @@ impl Peers {
     /// Whether none of them hears what this one does not; an error says that one does.
     pub fn none_hears_more(&self) -> Result<(), String> {
         if self.hear_more.load(Ordering::SeqCst) {
-            return Err("cut off: no API server answers this verifier, and another verifier hears it".into());
+            return Err("cut off: no API server answers this replica, and another replica hears it".into());
         }
         Ok(())
     }
@@ -82,7 +87,7 @@ impl Peers {
             let hear_more = hearing.silence().is_some() && self.any_hears().await;
             let heard_more = self.hear_more.swap(hear_more, Ordering::SeqCst);
             if hear_more && !heard_more {
-                tracing::warn!("cut off: another verifier hears the API server; not ready until this one does");
+                tracing::warn!("cut off: another replica hears the API server; not ready until this one does");
             }
             sleep(EVERY).await;
         }
@@ -101,10 +106,17 @@ impl Peers {
         join_all(known.into_iter().map(|peer| self.hears(peer))).await.contains(&true)
     }
 
-    /// Whether a peer says that it hears. This verifier, which may be among them, says that it does not.
+    /// Whether a peer says in time that it hears. This replica, which may be among them, says that it does not.
     async fn hears(&self, peer: SocketAddr) -> bool {
-        let Ok(uri) = format!("http://{peer}{PATH}").parse() else { return false };
-        let answer = timeout(PATIENCE, self.client.get(uri)).await;
-        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+        timeout(PATIENCE, self.answer(peer)).await.is_ok_and(|answer| answer.is_some_and(|said| said == HEARS))
+    }
+
+    /// What a peer answers, where that is 200.
+    async fn answer(&self, peer: SocketAddr) -> Option<Bytes> {
+        let answer = self.client.get(format!("http://{peer}{PATH}").parse().ok()?).await.ok()?;
+        if answer.status() != StatusCode::OK {
+            return None;
+        }
+        to_bytes(Body::new(answer.into_body()), LONGEST).await.ok()
     }
 }
