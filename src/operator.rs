@@ -4,7 +4,6 @@
 use std::{io, sync::Arc};
 
 use kube::Client;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         Caches, Rooms, account, instance,
         kind::{is_news, is_news_of_meta},
         policy,
+        ruled::RuleBook,
         run::run as control,
         token,
     },
@@ -128,7 +128,7 @@ fn rooms(
         mints: token::Mints::default(),
         stamping: Arc::default(),
         untold: Untold::default(),
-        costly: Mutex::default(),
+        rules: RuleBook::default(),
         events,
         clock,
         metrics,

@@ -10,10 +10,10 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use super::{
     Rooms, census,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
+    ruled::Ruled,
     run::{each, every, mapped, together},
 };
 use crate::{
-    access::Rules,
     crd::{
         Account, ApiToken, Conditions, Fault, Instance, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
@@ -27,7 +27,7 @@ use crate::{
 pub struct World {
     now: Timestamp,
     account: Arc<Account>,
-    instance: Option<Arc<Instance>>,
+    instance: Option<Ruled>,
     /// The tokens that act as it.
     tokens: Vec<Arc<ApiToken>>,
 }
@@ -46,7 +46,7 @@ impl Kind for Account {
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
-        let instance = rooms.caches.instances.get(wanted.namespace_or(&namespace), wanted.name.as_str());
+        let instance = rooms.instance(wanted.namespace_or(&namespace), wanted.name.as_str());
         let uid = self.uid();
         let acts = |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
@@ -132,16 +132,15 @@ impl Kind for Account {
 
 /// What its Instance asks of those who delete it. While it is not known, what was said stands.
 fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
-    let asks = |instance: &Arc<Instance>| MirroredAccountPolicy { confirm_delete: instance.spec.tokens.confirm_delete };
+    let asks = |instance: &Ruled| MirroredAccountPolicy { confirm_delete: instance.spec.tokens.confirm_delete };
     let said = world.account.status.as_ref().and_then(|status| status.policy.clone());
     world.instance.as_ref().map(asks).or(said)
 }
 
 /// Every fault of what the account may do.
-fn rights(account: &Account, instance: &Instance) -> Checked<()> {
+fn rights(account: &Account, instance: &Ruled) -> Checked<()> {
     let (spec, mut faults) = (&account.spec, Vec::new());
-    let rules = Rules::of(instance).ok();
-    let unknown = |role: &str| rules.as_ref().is_some_and(|rules| !rules.has_role(role));
+    let unknown = |role: &str| instance.rules().is_some_and(|rules| !rules.has_role(role));
     if let Some(role) = spec.role.as_ref().filter(|role| unknown(role.as_str())) {
         faults.push(Fault::new(Reason::RoleMissing, "spec.role", format!("the Instance has no role {role}")));
     }
@@ -223,7 +222,7 @@ mod tests {
         World {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             account: Arc::new(serde_json::from_value(account).unwrap()),
-            instance: Some(Arc::new(serde_json::from_value(object("Instance", json!({}))).unwrap())),
+            instance: Some(Ruled::new(Arc::new(serde_json::from_value(object("Instance", json!({}))).unwrap()))),
             tokens: Vec::new(),
         }
     }

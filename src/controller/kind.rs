@@ -60,7 +60,7 @@ pub trait Kind:
         now: Timestamp,
     ) -> impl Future<Output = Result<Self::World, Refusal>> + Send;
 
-    /// Whether it takes long to check what the object asks for.
+    /// Whether it takes long to check what the object asks for: there is one such pass at a time.
     fn is_costly(&self) -> bool {
         false
     }

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod kind;
 pub mod policy;
 mod queue;
+pub mod ruled;
 pub mod run;
 pub mod stamping;
 pub mod token;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use kind::{Kind, Version};
+use ruled::{RuleBook, Ruled};
 
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
@@ -51,8 +52,8 @@ pub struct Rooms {
     pub mints: token::Mints,
     /// Whether tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
-    /// The turn of a pass that takes long to check what is asked for.
-    pub costly: Mutex<()>,
+    /// The rules of Instances.
+    pub rules: RuleBook,
     /// Tells users.
     pub events: Events,
     /// What they are yet to be told.
@@ -62,6 +63,11 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// An Instance as far as this process has heard, with its rules.
+    pub fn instance(&self, namespace: &str, name: &str) -> Option<Ruled> {
+        self.caches.instances.get(namespace, name).map(|instance| self.rules.of(instance))
+    }
+
     /// Writes a status, and keeps what it tells until that is told or certain not to have come to be.
     ///
     /// # Errors

@@ -9,10 +9,10 @@ use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 use super::{
     Rooms,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
+    ruled::Ruled,
     run::{each, every, mapped},
 };
 use crate::{
-    access::Rules,
     crd::{
         AccessPolicy, Account, ApiToken, Conditions, Fault, Instance, InstanceRef, Reason,
         access_policy::{AccessPolicyStatus, BoundMember},
@@ -28,7 +28,7 @@ use crate::{
 pub struct World {
     now: Timestamp,
     policy: Arc<AccessPolicy>,
-    instance: Option<Arc<Instance>>,
+    instance: Option<Ruled>,
     /// The members that match nothing.
     dangling: Vec<String>,
     /// The tokens and accounts that bear a listed name now, by that name.
@@ -48,7 +48,7 @@ impl Kind for AccessPolicy {
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
-        let instance = rooms.caches.instances.get(&namespace, self.spec.instance_ref.name.as_str());
+        let instance = rooms.instance(&namespace, self.spec.instance_ref.name.as_str());
         let dangling = dangling(rooms, &self, instance.as_deref());
         let bearers = bearers(rooms, &self);
         Ok(World { now, policy: self, instance, dangling, bearers })
@@ -66,7 +66,6 @@ impl Kind for AccessPolicy {
                 faults.push(Fault::invalid(format!("spec.members[{index}]"), rule));
             }
         }
-        let rules = Rules::of(instance).ok();
         for (index, statement) in spec.statements.iter().enumerate() {
             let path = format!("spec.statements[{index}]");
             if statement.role.is_some() != statement.actions.is_empty() {
@@ -82,7 +81,7 @@ impl Kind for AccessPolicy {
                     faults.push(Fault::invalid(format!("{path}.projects[{at}]"), rule));
                 }
             }
-            let unknown = |role: &str| rules.as_ref().is_some_and(|rules| !rules.has_role(role));
+            let unknown = |role: &str| instance.rules().is_some_and(|rules| !rules.has_role(role));
             if let Some(role) = statement.role.as_ref().filter(|role| unknown(role.as_str())) {
                 let message = format!("the Instance has no role {role}");
                 faults.push(Fault::new(Reason::RoleMissing, format!("{path}.role"), message));
@@ -316,7 +315,8 @@ mod tests {
         World {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             policy: Arc::new(serde_json::from_value(object("AccessPolicy", spec)).unwrap()),
-            instance: instance.map(|spec| Arc::new(serde_json::from_value(object("Instance", spec)).unwrap())),
+            instance: instance
+                .map(|spec| Ruled::new(Arc::new(serde_json::from_value(object("Instance", spec)).unwrap()))),
             dangling: dangling.iter().map(|&member| member.to_owned()).collect(),
             bearers: BTreeMap::new(),
         }

@@ -141,6 +141,11 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         }
     }
 
+    /// Whether a name waits for its pass, or its pass is under way.
+    pub fn knows(&self, name: &ObjectRef<K>) -> bool {
+        self.standing.contains_key(name)
+    }
+
     /// Waits until a wake-up is due, and asks for that pass. Cancelled, it has asked for none.
     pub async fn due(&mut self) -> Option<()> {
         let name = self.later.next().await?.into_inner();

@@ -56,10 +56,7 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
         return say_unreadable(&*object, odd, rooms).await;
     }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
-    // One at a time, or all threads are busy with what is costly, and all other passes wait for them.
-    let turn = if object.is_costly() { Some(rooms.costly.lock().await) } else { None };
     let terms = K::validate(&world); // pure
-    drop(turn);
     let decision = K::decide(&world, &terms); // pure
     rooms.metrics.decision(&K::kind(&()), K::reason(&decision));
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
@@ -133,27 +130,67 @@ pub async fn run<K: Kind>(
         return Ok(());
     }
     let mut triggers = pin!(triggers.take_until(stop.cancelled_owned()));
-    let (mut queue, mut passes) = (Queue::new(PLACES), FuturesUnordered::new());
+    let (mut queues, mut passes) = (Queues::new(), FuturesUnordered::new());
     loop {
         tokio::select! {
             name = triggers.next() => match name {
-                Some(name) => queue.add(name),
+                Some(name) => queues.usual.add(name),
                 None => break,
             },
-            Some(()) = queue.due() => {}
-            Some(ended) = passes.next() => conclude(&mut queue, ended)?,
+            Some(()) = queues.usual.due() => {}
+            Some(ended) = passes.next() => queues.conclude(ended)?,
         }
-        while let Some(name) = queue.next() {
-            match store.get(&name) {
-                Some(object) => passes.push(begin(name, object, rooms.clone())),
-                None => queue.done(&name),
-            }
+        while let Some((name, object)) = queues.next(&store) {
+            passes.push(begin(name, object, rooms.clone()));
         }
     }
     while let Some(ended) = passes.next().await {
-        conclude(&mut queue, ended)?;
+        queues.conclude(ended)?;
     }
     Ok(())
+}
+
+/// Who is next of a kind. Objects that take long to check wait in a queue of their own, with one place: else all threads would be
+/// busy with them, and all other passes wait.
+struct Queues<K: Kind> {
+    usual: Queue<K>,
+    costly: Queue<K>,
+}
+
+impl<K: Kind> Queues<K> {
+    fn new() -> Self {
+        Self { usual: Queue::new(PLACES), costly: Queue::new(1) }
+    }
+
+    /// Takes a place for the next object.
+    fn next(&mut self, store: &Store<K>) -> Option<(ObjectRef<K>, Arc<K>)> {
+        while let Some(name) = self.usual.next() {
+            match store.get(&name) {
+                Some(object) if object.is_costly() || self.costly.knows(&name) => {
+                    self.usual.done(&name);
+                    self.costly.add(name);
+                }
+                Some(object) => return Some((name, object)),
+                None => self.usual.done(&name),
+            }
+        }
+        while let Some(name) = self.costly.next() {
+            match store.get(&name) {
+                Some(object) => return Some((name, object)),
+                None => self.costly.done(&name),
+            }
+        }
+        None
+    }
+
+    /// Gives back the place of a pass that ended.
+    fn conclude(&mut self, (name, ended): Ended<K>) -> io::Result<()> {
+        let after = ended.map_err(|error| io::Error::other(format!("a pass over {name} ended early: {error}")))?;
+        let queue = if self.costly.knows(&name) { &mut self.costly } else { &mut self.usual };
+        queue.done(&name);
+        self.usual.wake(name, after);
+        Ok(())
+    }
 }
 
 /// How the pass over an object ended: when it is next.
@@ -164,13 +201,6 @@ fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>) -> impl
     let span = tracing::info_span!("pass", object = %name);
     let task = AbortOnDropHandle::new(tokio::spawn(work(object, rooms).instrument(span)));
     async move { (name, task.await) }
-}
-
-fn conclude<K: Kind>(queue: &mut Queue<K>, (name, ended): Ended<K>) -> io::Result<()> {
-    let after = ended.map_err(|error| io::Error::other(format!("a pass over {name} ended early: {error}")))?;
-    queue.done(&name);
-    queue.wake(name, after);
-    Ok(())
 }
 
 /// One pass, and how long until the next.
@@ -247,6 +277,7 @@ mod tests {
     use super::*;
     use crate::crd::ApiToken;
     use jiff::SignedDuration;
+    use kube::runtime::{reflector::store::Writer, watcher::Event};
 
     struct Held(Timestamp);
 
@@ -258,13 +289,48 @@ mod tests {
 
     #[tokio::test]
     async fn a_pass_that_panics_is_told_with_its_object_and_ends_the_controller() {
-        let mut queue = Queue::<ApiToken>::new(1);
-        queue.add(ObjectRef::new("ci").within("events"));
-        let name = queue.next().unwrap();
+        let mut queues = Queues::<ApiToken>::new();
+        queues.usual.add(ObjectRef::new("ci").within("events"));
+        let name = queues.usual.next().unwrap();
         let panicked = tokio::spawn(async { panic!("of a test") }).await;
-        let told = conclude(&mut queue, (name, panicked)).unwrap_err().to_string();
+        let told = queues.conclude((name, panicked)).unwrap_err().to_string();
         assert!(told.starts_with("a pass over ApiToken.v1alpha1.tokenry.dev/ci.events ended early: "), "{told}");
         assert!(told.contains("panicked"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn costly_passes_come_one_at_a_time_by_turns_of_namespaces_and_hold_up_no_other() {
+        let mut store = Writer::<ApiToken>::new(());
+        let (reader, mut queues) = (store.as_reader(), Queues::new());
+        let mut add = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str, text: &str| {
+            let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"data": {"key": text}}});
+            let token = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": spec,
+                "metadata": {"namespace": namespace, "name": name}});
+            store.apply_watcher_event(&Event::Apply(serde_json::from_value(token).unwrap()));
+            queues.usual.add(ObjectRef::new(name).within(namespace));
+        };
+        let long = "x".repeat(20_000);
+        (0..20).for_each(|nth| add(&mut queues, "a", &nth.to_string(), &long));
+        add(&mut queues, "b", "0", &long);
+        add(&mut queues, "b", "1", "short");
+        add(&mut queues, "c", "0", "short");
+        let begun = |queues: &mut Queues<ApiToken>| -> Vec<String> {
+            let all = std::iter::from_fn(|| queues.next(&reader)).map(|(name, _)| name);
+            all.map(|name| format!("{}{}", name.namespace.unwrap_or_default(), name.name)).collect()
+        };
+        let ends = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str| {
+            queues.conclude((ObjectRef::new(name).within(namespace), Ok(LATEST))).unwrap();
+        };
+        let mut first = begun(&mut queues);
+        first.sort();
+        assert_eq!(first, ["a0", "b1", "c0"]);
+        // It became short while its pass was under way, and is named again: still no two passes over it.
+        add(&mut queues, "a", "0", "short");
+        assert!(begun(&mut queues).is_empty());
+        ends(&mut queues, "a", "0");
+        assert_eq!(begun(&mut queues), ["b0"], "namespaces by turns");
+        ends(&mut queues, "b", "0");
+        assert_eq!(begun(&mut queues), ["a1"]);
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn owned<K: Resource<DynamicType = ()> + Serialize>(mut object: K, instance: &In
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{instance::validate::validate, kind::Checked};
+    use crate::controller::{instance::validate::validate, kind::Checked, ruled::Ruled};
     use serde_json::{Value, json};
 
     fn world(endpoints: Value) -> World {
@@ -150,7 +150,7 @@ mod tests {
         let manager = serde_json::from_value(json!({"spec": {"selector": {"app": "m"}, "ports": [{"port": 443}]}}));
         World {
             now: jiff::Timestamp::UNIX_EPOCH,
-            instance: Arc::new(instance.unwrap()),
+            instance: Ruled::new(Arc::new(instance.unwrap())),
             manager: Some(Arc::new(manager.unwrap())),
             terminating: false,
             service: Observed::Absent,

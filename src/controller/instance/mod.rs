@@ -8,7 +8,10 @@ mod validate;
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, SelectAll};
+use futures::{
+    StreamExt,
+    stream::{BoxStream, SelectAll},
+};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
@@ -80,9 +83,9 @@ impl Kind for Instance {
 /// namespace that they made or refer to.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
     let caches = &rooms.caches;
-    let (services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone());
+    let (instances, services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
-        each(caches.instances.touched()),
+        each(caches.instances.touched().inspect(move |instance| forgotten(&instances, instance))),
         mapped(caches.services.touched(), move |service| using(&services, service)),
         mapped(caches.ingresses.touched(), move |ingress| using(&ingresses, ingress)),
         together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
@@ -93,6 +96,14 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         every(jumps(rooms.clock.clone()), caches.instances.store()),
         every(rooms.stamping.changes(), caches.instances.store()),
     ])
+}
+
+/// Of an Instance that is gone, nothing is kept.
+fn forgotten(rooms: &Rooms, instance: &Instance) {
+    let stands = rooms.caches.instances.get(&instance.namespace().unwrap_or_default(), &instance.name_any());
+    if stands.is_none_or(|stands| stands.uid() != instance.uid()) {
+        rooms.rules.forget(instance);
+    }
 }
 
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {

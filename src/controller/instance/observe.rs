@@ -8,7 +8,7 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    controller::{Rooms, census},
+    controller::{Rooms, census, ruled::Ruled},
     crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName, name},
     outside::{Cache, watch::Object},
 };
@@ -19,7 +19,7 @@ pub struct World {
     /// When it was read.
     pub now: Timestamp,
     /// The Instance itself.
-    pub instance: Arc<Instance>,
+    pub instance: Ruled,
     /// Whether its namespace is being deleted.
     pub terminating: bool,
     /// The Service that serves the Admin API.
@@ -65,7 +65,7 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
         ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),
         tokens: count(&instance, rooms, now),
         stamped: rooms.stamping.seen(),
-        instance,
+        instance: rooms.rules.of(instance),
     }
 }
 

@@ -5,7 +5,7 @@ use kube::core::Selector;
 
 use super::observe::{World, exposed_name};
 use crate::{
-    access::{MAX_LIFETIME, MAX_OVERLAP, Rules},
+    access::{MAX_LIFETIME, MAX_OVERLAP},
     controller::kind::Checked,
     crd::{
         Fault,
@@ -38,7 +38,7 @@ pub struct InstanceTerms {
 /// Every fault of the spec.
 pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
-    faults.extend(Rules::of(&world.instance).err().unwrap_or_default());
+    faults.extend_from_slice(world.instance.faults());
     let manager = world.instance.manager_service();
     let endpoint = world.instance.endpoints().next();
     if let Some(endpoint) = endpoint {

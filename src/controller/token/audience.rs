@@ -39,6 +39,7 @@ fn audience(instance: &Instance) -> Option<AcceptedAudience> {
 mod tests {
     use super::super::fixture::{self, served};
     use super::*;
+    use crate::controller::ruled::Ruled;
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -48,7 +49,7 @@ mod tests {
         instance.metadata.name = Some("strict".into());
         instance.metadata.uid = Some(uid.into());
         let world = served().with_spec(&json!({"audiences": [{"name": "strict"}]}));
-        world.and(|world| world.audiences = vec![Some(Arc::new(instance))])
+        world.and(|world| world.audiences = vec![Some(Ruled::new(Arc::new(instance)))])
     }
 
     fn uids(world: &World) -> Vec<String> {
@@ -93,9 +94,8 @@ mod tests {
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = another)), [""; 0], "another of the name");
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = vec![None])), [""; 0]);
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = Vec::new())), [""; 0], "not named any more");
-        let change = |change: fn(&mut Instance)| {
-            faulty.clone().and(|world| change(Arc::make_mut(world.audiences[0].as_mut().unwrap())))
-        };
+        let change =
+            |change: fn(&mut Instance)| faulty.clone().and(|world| world.audiences[0].as_mut().unwrap().change(change));
         let going = change(|instance| instance.metadata.deletion_timestamp = Some(fixture::time(0)));
         assert_eq!(uids(&going), [""; 0]);
         let elsewhere = change(|instance| instance.metadata.namespace = Some("elsewhere".into()));

@@ -23,7 +23,10 @@ use super::{
     world::{Held, Names, World},
 };
 use crate::{
-    controller::kind::{Checked, Settled},
+    controller::{
+        kind::{Checked, Settled},
+        ruled::Ruled,
+    },
     crd::{
         Account, ApiToken, Instance, SealedSecret,
         api_token::{ApiTokenStatus, BoundAccount},
@@ -81,7 +84,7 @@ pub fn new() -> World {
     World {
         now: at(0),
         token: Arc::new(token(json!({"instanceRef": {"name": "eem"}}))),
-        instance: Some(Arc::new(instance(json!({})))),
+        instance: Some(Ruled::new(Arc::new(instance(json!({}))))),
         labels: Some(BTreeMap::new()),
         terminating: false,
         audiences: Vec::new(),
@@ -164,15 +167,15 @@ impl World {
     }
 
     pub fn with_instance(self, spec: Value) -> Self {
-        self.and(|world| world.instance = Some(Arc::new(instance(spec))))
+        self.and(|world| world.instance = Some(Ruled::new(Arc::new(instance(spec)))))
     }
 
     /// With the URI of the Admin API.
     pub fn at_endpoint(self, uri: &str) -> Self {
         self.and(|world| {
             let endpoint = EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri: uri.into() };
-            let instance = Arc::make_mut(world.instance.as_mut().unwrap());
-            instance.status = Some(InstanceStatus { endpoints: vec![endpoint], ..InstanceStatus::default() });
+            let status = InstanceStatus { endpoints: vec![endpoint], ..InstanceStatus::default() };
+            world.instance.as_mut().unwrap().change(|instance| instance.status = Some(status));
         })
     }
 

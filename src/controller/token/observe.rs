@@ -16,7 +16,7 @@ use super::{
     world::{Bound, Held, Names, World},
 };
 use crate::{
-    controller::Rooms,
+    controller::{Rooms, ruled::Ruled},
     crd::{
         AccessPolicy, Account, ApiToken, Instance, InstanceRef,
         api_token::ApiTokenStatus,
@@ -82,8 +82,8 @@ async fn taken(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     Ok(World { account: Some(Arc::new(account)), taken, ..world })
 }
 
-fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Arc<Instance>> {
-    rooms.caches.instances.get(wanted.namespace_or(own), wanted.name.as_str())
+fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
+    rooms.instance(wanted.namespace_or(own), wanted.name.as_str())
 }
 
 /// The policies about an Instance, by name.
@@ -128,7 +128,7 @@ fn stays(object: &impl Resource) -> bool {
 
 /// The first Instance, of those that are to accept it, of which the same owner has so many other tokens, that have not ended and
 /// are older, as it allows. A further one counts as the first does: else a lax Instance of one's own would dodge it.
-fn surplus(world: &World, rooms: &Rooms) -> Option<Arc<Instance>> {
+fn surplus(world: &World, rooms: &Rooms) -> Option<Ruled> {
     let owner = owner::owner(world)?.as_str();
     let age = |token: &ApiToken| {
         // Those that have a value come first: no token of the same second takes it from them.
@@ -146,7 +146,7 @@ fn surplus(world: &World, rooms: &Rooms) -> Option<Arc<Instance>> {
         let stands = !ended && other.metadata.deletion_timestamp.is_none();
         owned && stands && other.opens(instance) && age(other) < own
     };
-    let is_full = |instance: &&Arc<Instance>| {
+    let is_full = |instance: &&Ruled| {
         let most = instance.spec.tokens.max_per_owner;
         most.is_some_and(|most| rooms.caches.tokens.filter(|other| counts(other, instance)).len() as i64 >= most)
     };

@@ -89,8 +89,7 @@ fn says_more(world: &World, field: &str, held: &AccountSpec, wanted: &AccountSpe
             (None, _) => false,
             (Some(_), None) => true,
             (Some(held), Some(wanted)) => {
-                let rules = world.instance.as_deref().and_then(|instance| Rules::of(instance).ok());
-                rules.is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
+                world.rules().is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
             }
         },
         "organizations" => exceeds(Reach::of(held.organizations.as_ref()), Reach::of(wanted.organizations.as_ref())),
@@ -168,9 +167,9 @@ pub fn promoted(world: &World, effective: Option<&Effective>) -> Option<Note> {
 /// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
 pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
     let instance = world.instance.as_deref()?;
-    let rules = Rules::of(instance).ok()?;
+    let rules = world.rules()?;
     // Groups that are not relied on any more permit nothing; that the owner has left them is not known.
-    let known = Bearer { fresh: true, ..bearer(world, &rules) };
+    let known = Bearer { fresh: true, ..bearer(world, rules) };
     let lent = match rules.standing(&known) {
         access::Standing::Free | access::Standing::Nobody => true,
         access::Standing::Holds(held) => !held.is_empty(),
@@ -192,7 +191,7 @@ impl World {
 
 /// Everything that is wrong with whose it is and with what it asks for.
 pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
-    let Ok(rules) = Rules::of(instance) else { return };
+    let Some(rules) = world.rules() else { return };
     let spec = &world.token.spec;
     if let Some(role) = spec.role.as_ref().filter(|role| !rules.has_role(role.as_str())) {
         let names: Vec<_> = rules.role_names().collect();
@@ -284,9 +283,9 @@ pub fn told(world: &World, faults: &[Fault]) -> String {
 
 /// What the token may do now. Nothing where its Instance is not known, or faulty: then what was said stands.
 pub fn effective(world: &World) -> Option<Effective> {
-    let rules = Rules::of(world.instance.as_deref()?).ok()?;
+    let rules = world.rules()?;
     let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
-    Some(access::effective(&rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, &rules)))
+    Some(access::effective(rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, rules)))
 }
 
 /// What its Instance asks of those who change it.
@@ -318,14 +317,14 @@ fn closed(world: &World) -> Option<Closed> {
             "the endpoint of the Instance is disabled: every token is refused until it is enabled again".into();
         return Some(Closed { reason: Reason::EndpointDisabled, message });
     }
-    let Ok(rules) = Rules::of(instance) else {
+    let Some(rules) = world.rules() else {
         return Some(Closed { reason: Reason::InstanceInvalid, message: "its Instance has faults of its own".into() });
     };
     if world.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
         return Some(Closed { reason: Reason::OwnerRemoved, message: why_removed(world, "the owner") });
     }
     let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
-    let opening = access::opening(&rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, &rules));
+    let opening = access::opening(rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, rules));
     let (reason, message) = match opening.err()? {
         access::Closed::OwnerMissing => (Reason::OwnerMissing, "nobody owns the token".into()),
         access::Closed::OwnerRemoved => (Reason::OwnerRemoved, why_removed(world, "the owner")),
@@ -349,12 +348,11 @@ pub const NOTHING: &str = "nothing is permitted: have a role given to it, its ac
 /// What of its standing a token is told, by conditions that are there only where they mean something.
 pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
     let instance = world.instance.as_deref();
-    let rules = instance.and_then(|instance| Rules::of(instance).ok());
     let judged = instance.is_some_and(|instance| {
         let by_roles = instance.spec.api.as_ref().is_some_and(|api| api.authorization == Authorization::Roles);
         by_roles || instance.spec.ceiling == Ceiling::Members
     });
-    let stale_from = rules.and_then(|rules| stale_from(world, &rules));
+    let stale_from = world.rules().and_then(|rules| stale_from(world, rules));
     let closed = closed(world);
     let nothing = closed.as_ref().is_some_and(|closed| NOTHING_PERMITTED.contains(&closed.reason));
     Standing {
@@ -375,6 +373,7 @@ mod tests {
         validate::validate,
     };
     use super::*;
+    use crate::controller::ruled::Ruled;
     use crate::{
         crd::{condition, name},
         outside::Refusal,
@@ -429,7 +428,7 @@ mod tests {
             |hour: u8| json!({"tokens": {"windows": [{"cron": format!("0 {hour} * * *"), "duration": "1h"}]}});
         let world = served().with_instance(windows(3)).with_spec(&json!({"audiences": [{"name": "other"}]}));
         let other = Some(Arc::new(fixture::instance(windows(15))));
-        let world = world.and(|world| world.audiences = vec![other]);
+        let world = world.and(|world| world.audiences = vec![other.map(Ruled::new)]);
         let told: Vec<_> = validate(&world).unwrap_err().into_iter().map(|fault| fault.reason).collect();
         assert_eq!(told, [Reason::WindowsUnmet], "a rotation has to meet one of each");
     }

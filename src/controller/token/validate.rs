@@ -10,11 +10,8 @@ use super::{
     world::{Bound, Held, World},
 };
 use crate::{
-    access::{self, Namespace, Rules},
-    controller::{
-        instance::{self, policy},
-        kind::Checked,
-    },
+    access::{self, Namespace},
+    controller::{instance::policy, kind::Checked, ruled::Ruled},
     crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
     token::Policy,
 };
@@ -25,7 +22,7 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     let instance = instance(world, &mut faults);
     let policy = instance.and_then(|instance| {
         let wrong = |wrong: Vec<Fault>| faults.push(instance_invalid("spec.instanceRef", instance, &wrong));
-        policy(&instance.spec).and_then(|policy| Rules::of(instance).map(|_| policy)).map_err(wrong).ok()
+        policy_of(instance).map_err(wrong).ok()
     });
     let policy = audiences(world, policy, &mut faults);
     instance.inspect(|instance| {
@@ -38,7 +35,7 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     once::faults(world, &mut faults);
     policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
     let organization = instance.map_or_else(String::new, |instance| instance.organization().to_owned());
-    let endpoint = instance.map_or_else(String::new, endpoint);
+    let endpoint = instance.map_or_else(String::new, |instance| endpoint(instance));
     let shape = shape(world, &organization, &endpoint, &mut faults);
     let life = policy.map(|policy| (life(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
     match life {
@@ -49,16 +46,22 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     }
 }
 
+/// What the tokens of an Instance obey; of one with faults nothing.
+fn policy_of(instance: &Ruled) -> Checked<Policy> {
+    let policy = policy(&instance.spec)?;
+    if instance.faults().is_empty() { Ok(policy) } else { Err(instance.faults().to_vec()) }
+}
+
 fn endpoint(instance: &Instance) -> String {
     let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
     endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone())
 }
 
-fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Instance> {
+fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Ruled> {
     const PATH: &str = "spec.instanceRef";
     let wanted = &world.token.spec.instance_ref;
     let namespace = wanted.namespace_or(world.namespace());
-    let Some(instance) = world.instance.as_deref() else {
+    let Some(instance) = world.instance.as_ref() else {
         let message = format!(
             "there is no Instance {} in namespace {namespace}; create it, or make a token for another",
             wanted.name
@@ -133,9 +136,9 @@ fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> 
             );
             faults.push(Fault::new(Reason::NamespaceNotAdmitted, path.clone(), message));
         }
-        match (instance::policy(&instance.spec), Rules::of(instance)) {
-            (Ok(other), Ok(_)) => policy = policy.map(|policy| policy.and(other)),
-            (Err(wrong), _) | (_, Err(wrong)) => faults.push(instance_invalid(path, instance, &wrong)),
+        match policy_of(instance) {
+            Ok(other) => policy = policy.map(|policy| policy.and(other)),
+            Err(wrong) => faults.push(instance_invalid(path, instance, &wrong)),
         }
     }
     policy
@@ -242,8 +245,8 @@ mod tests {
         let world = new().with_instance(json!({"organization": "acme", "tokens": {"prefix": "acme"}})).and(|world| {
             let uri = "https://eem-admin.events.svc".into();
             let endpoints = vec![EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri }];
-            let instance = Arc::make_mut(world.instance.as_mut().unwrap());
-            instance.status = Some(InstanceStatus { endpoints, ..InstanceStatus::default() });
+            let status = InstanceStatus { endpoints, ..InstanceStatus::default() };
+            world.instance.as_mut().unwrap().change(|instance| instance.status = Some(status));
         });
         let hours = SignedDuration::from_hours;
         let life = Terms {
@@ -273,9 +276,9 @@ mod tests {
             ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
             ("StatusUnreadable spec.instanceRef", |world| {
                 world.and(|world| {
-                    let instance = Arc::make_mut(world.instance.as_mut().unwrap());
                     let unreadable = vec!["endpoints".to_owned()];
-                    instance.status = Some(InstanceStatus { unreadable, ..InstanceStatus::default() });
+                    let status = InstanceStatus { unreadable, ..InstanceStatus::default() };
+                    world.instance.as_mut().unwrap().change(|instance| instance.status = Some(status));
                 })
             }),
             ("NamespaceNotAdmitted spec.instanceRef", |world| {
@@ -670,7 +673,7 @@ mod tests {
         let strict = Arc::new(fixture::instance(json!({"tokens": {"rotation": {"min": "1h"}}})));
         let world =
             new().with_spec(&json!({"audiences": [{"name": "strict"}], "rotation": {"schedule": {"every": "30m"}}}));
-        let world = world.and(|world| world.audiences = vec![Some(strict)]);
+        let world = world.and(|world| world.audiences = vec![Some(Ruled::new(strict))]);
         let fault = &validate(&world).unwrap_err()[0];
         let told = "spec.rotation.schedule.every: a value would be renewed every 30m, and the Instance allows that every 1h at the most \
             (its tokens.rotation.min)";

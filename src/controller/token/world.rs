@@ -10,7 +10,8 @@ use kube::ResourceExt;
 
 use super::workloads::{Fellow, Workloads};
 use crate::{
-    access,
+    access::{self, Rules},
+    controller::ruled::Ruled,
     crd::{
         AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret,
         api_token::ApiTokenStatus,
@@ -29,19 +30,19 @@ pub struct World {
     /// The token itself.
     pub token: Arc<ApiToken>,
     /// The Instance that it refers to.
-    pub instance: Option<Arc<Instance>>,
+    pub instance: Option<Ruled>,
     /// Labels of its namespace, where they are known.
     pub labels: Option<BTreeMap<String, String>>,
     /// Whether its namespace is being deleted.
     pub terminating: bool,
     /// The further Instances that accept it, in the order of `spec.audiences`.
-    pub audiences: Vec<Option<Arc<Instance>>>,
+    pub audiences: Vec<Option<Ruled>>,
     /// The policies of its Instance.
     pub policies: Vec<Arc<AccessPolicy>>,
     /// Whether its owner is an account that does not exist.
     pub owner_gone: bool,
     /// An Instance that is to accept it, and of which its owner has as many other tokens as it allows, all of them older.
-    pub surplus: Option<Arc<Instance>>,
+    pub surplus: Option<Ruled>,
     /// The account of the name that it acts as.
     pub account: Option<Arc<Account>>,
     /// What holds the name at which the served value is looked for.
@@ -159,6 +160,11 @@ impl World {
         self.token.status.clone().unwrap_or_default()
     }
 
+    /// What its Instance says of requests, where that has no faults.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.instance.as_ref()?.rules()
+    }
+
     /// The records as they are now, none of them beyond what the Instance, `expiry.at` and `regenerate.previous` allow.
     pub fn records(&self) -> Records {
         let mut records = Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now);
@@ -173,7 +179,7 @@ impl World {
     fn limit(&self) -> Limit {
         // One that is named and not accepted, as a slip may be, shortens nothing.
         let accepted = self.token.status.as_ref().and_then(|status| status.audiences.as_ref());
-        let is_accepted = |instance: &&Arc<Instance>| {
+        let is_accepted = |instance: &&Ruled| {
             let uid = instance.metadata.uid.as_deref();
             accepted.is_none_or(|accepted| accepted.iter().any(|audience| Some(&*audience.uid) == uid))
         };
