@@ -117,7 +117,7 @@ async fn overlap_over(stage: &Stage<'_>, first: &Generation, second: &Generation
 
 /// A new value for the asking, and a date for the one before.
 async fn regenerated(stage: &Stage<'_>) -> Told {
-    const LEFT: SignedDuration = SignedDuration::from_secs(4);
+    const LEFT: SignedDuration = SignedDuration::from_secs(8);
     let first = stage.served(LASTING, 1).await?;
     let end = Timestamp::from_second(Timestamp::now().as_second()).map_err(|error| error.to_string())? + LEFT;
     let asked = json!({"regenerate": {"id": "leak", "previous": {"at": end}}});

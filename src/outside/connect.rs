@@ -1,8 +1,11 @@
 //! The way to the cluster, and the signals that end a process.
 
-use std::time::Duration;
+use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use kube::{Client, Config, config::Kubeconfig};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +22,20 @@ const SILENCE: Duration = Duration::from_secs(75);
 /// # Errors
 /// There is neither.
 pub async fn client() -> Result<Client, String> {
-    let mut config = Config::infer()
-        .await
-        .map_err(|error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}"))?;
+    let nowhere = |error: &dyn Error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}");
+    let known = kubeconfig(&files()).map_err(|error| nowhere(&error))?;
+    let configured = known.as_ref().and_then(proxy_url);
+    let mut config = match known {
+        Some(known) => {
+            let config = Config::from_custom_kubeconfig(known, &KubeConfigOptions::default()).await;
+            config.map_err(|error| nowhere(&error))?
+        }
+        None => Config::incluster().map_err(|error| nowhere(&error))?,
+    };
     config.default_retry = false;
     config.read_timeout = Some(SILENCE);
     config.proxy_url = None;
-    let proxy = Proxy::before(&config.cluster_url, configured().as_deref(), |name| std::env::var(name).ok())?;
+    let proxy = Proxy::before(&config.cluster_url, configured.as_deref(), |name| env::var(name).ok())?;
     let client = match proxy {
         Some(proxy) => {
             tracing::info!(%proxy, "the API server is reached through a proxy");
@@ -36,13 +46,30 @@ pub async fn client() -> Result<Client, String> {
     client.map_err(|error| format!("cannot reach the cluster: {error}"))
 }
 
+/// The files of `KUBECONFIG`, or else the one in the home directory.
+fn files() -> Vec<PathBuf> {
+    let given = env::var_os("KUBECONFIG").map(|all| env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
+    let given: Vec<_> = given.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
+    if given.is_empty() { env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect() } else { given }
+}
+
+/// What the files say that are there, as kubectl merges them; nothing where there is none.
+fn kubeconfig(files: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
+    let there = files.iter().filter(|file| file.exists());
+    there.map(Kubeconfig::read_from).try_fold(None::<Kubeconfig>, |merged, next| {
+        Ok(Some(match merged {
+            Some(merged) => merged.merge(next?)?,
+            None => next?,
+        }))
+    })
+}
+
 /// The `proxy-url` of the current context's cluster.
-fn configured() -> Option<String> {
-    let config = Kubeconfig::read().ok()?;
-    let current = config.current_context?;
-    let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
-    let cluster = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?;
-    cluster.cluster?.proxy_url
+fn proxy_url(config: &Kubeconfig) -> Option<String> {
+    let current = config.current_context.as_ref()?;
+    let context = config.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
+    let cluster = config.clusters.iter().find(|cluster| cluster.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
 /// Cancelled at the first SIGTERM or SIGINT.
@@ -63,4 +90,35 @@ pub fn stop_on_signal() -> Result<CancellationToken, String> {
         told.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_not_there_are_passed_over_and_the_first_says_what_is_current() {
+        let folder = env::temp_dir().join(format!("tokenry-kubeconfig-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, cluster: &str| {
+            let file = folder.join(name);
+            let text = format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\n\
+                 contexts: [{{name: {cluster}, context: {{cluster: {cluster}, user: me}}}}]\n\
+                 clusters: [{{name: {cluster}, cluster: {{server: 'https://{cluster}', proxy-url: 'http://{cluster}'}}}}]\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let away = folder.join("away");
+        let (one, two) = (write("one", "one"), write("two", "two"));
+        let merged = kubeconfig(&[away.clone(), one, two]).unwrap().unwrap();
+        assert_eq!(merged.clusters.len(), 2);
+        assert_eq!(proxy_url(&merged).as_deref(), Some("http://one"));
+        assert!(kubeconfig(&[away]).unwrap().is_none());
+        let odd = folder.join("odd");
+        std::fs::write(&odd, "clusters: 7").unwrap();
+        assert!(kubeconfig(&[odd]).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -22,7 +22,11 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refusal, metrics::Metrics};
+use super::{
+    Refusal,
+    crowd::{Crowd, Place},
+    metrics::Metrics,
+};
 use crate::crd::{Reason, name};
 
 /// The longest note that the API allows.
@@ -31,6 +35,8 @@ const MAX_NOTE: usize = 1024;
 const MAX_STEM: usize = 200;
 /// The most events that wait to be written; client-go's recorder keeps as many.
 const QUEUE: usize = 1000;
+/// The most of them about objects of one namespace: a burst of one tenant leaves out its own.
+const QUEUE_EACH: usize = QUEUE / 4;
 /// How long after an event one of the same reason about the same object only counts it. Its text stays that of the first: the API
 /// server lets nothing else be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
@@ -123,26 +129,33 @@ fn says(notes: &[Note], note: &Note) -> bool {
 pub struct Events {
     reporter: String,
     metrics: Arc<Metrics>,
-    queue: mpsc::Sender<Event>,
+    waiting: Arc<Crowd<String>>,
+    queue: mpsc::UnboundedSender<Waiting>,
 }
+
+/// An event, and the place that it takes until it is written.
+type Waiting = (Event, Place<String>);
 
 impl Events {
     /// Events reported by this process, which `instance` names (its Pod), and what writes them.
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> (Self, Scribe) {
-        let (queue, events) = mpsc::channel(QUEUE);
+        let (queue, events) = mpsc::unbounded_channel();
         let reporter = instance.unwrap_or_else(|| name::MANAGER.into());
-        (Self { reporter, metrics: metrics.clone(), queue }, Scribe { client, metrics, events, told: Told::default() })
+        let waiting = Arc::new(Crowd::new(QUEUE_EACH, QUEUE));
+        (
+            Self { reporter, metrics: metrics.clone(), waiting, queue },
+            Scribe { client, metrics, events, told: Told::default() },
+        )
     }
 
     /// Has `note` written about the object that `regarding` names.
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
-        if let Err(full) = self.queue.try_send(self.event(note, regarding)) {
-            told(
-                &self.metrics,
-                "create",
-                &Err(Refusal::Unavailable(format!("left out: {full}"))),
-                &note.reason.to_string(),
-            );
+        let place = self.waiting.take(regarding.namespace.clone().unwrap_or_default());
+        // Nobody hears any more once the process stops.
+        let sent = place.is_some_and(|place| self.queue.send((self.event(note, regarding), place)).is_ok());
+        if !sent {
+            let left_out = Refusal::Unavailable("left out: too many wait".into());
+            told(&self.metrics, "create", &Err(left_out), &note.reason.to_string());
         }
     }
 
@@ -175,7 +188,7 @@ impl Events {
 pub struct Scribe {
     client: Client,
     metrics: Arc<Metrics>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::UnboundedReceiver<Waiting>,
     told: Told,
 }
 
@@ -193,7 +206,7 @@ impl Scribe {
     }
 
     async fn write_all(&mut self) {
-        while let Some(event) = self.events.recv().await {
+        while let Some((event, _place)) = self.events.recv().await {
             self.write(event).await;
         }
     }
@@ -334,6 +347,22 @@ mod tests {
         assert!(told.again(&event("e", "1", "Active"), soon).is_some());
         told.first(&event("e", "x", "Active"), start + Duration::from_secs(700));
         assert_eq!(told.0.len(), 1, "what is over is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_one_namespace_leaves_room_for_the_events_of_others() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+        });
+        let (events, scribe) = Events::new(Client::new(nobody, "a"), None, Arc::default());
+        let about =
+            |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() };
+        for _ in 0..QUEUE {
+            events.publish(&Note::normal(Reason::Active, "of many"), &about("a"));
+        }
+        assert_eq!(scribe.events.len(), QUEUE_EACH);
+        events.publish(&Note::normal(Reason::Active, "of few"), &about("b"));
+        assert_eq!(scribe.events.len(), QUEUE_EACH + 1);
     }
 
     #[test]

@@ -349,7 +349,7 @@ impl Histories {
 }
 
 /// What a kind is called, as `kubectl get` takes it: its plural and group.
-fn name<K: Resource<DynamicType = ()>>() -> String {
+pub(super) fn name<K: Resource<DynamicType = ()>>() -> String {
     [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
 }
 

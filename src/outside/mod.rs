@@ -5,6 +5,7 @@ pub mod address;
 pub mod cache;
 pub mod clock;
 pub mod connect;
+pub mod crowd;
 pub mod entropy;
 pub mod events;
 pub mod foreign;

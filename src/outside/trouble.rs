@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use kube::Resource;
 
-use super::refusal::with_causes;
+use super::{hearing::name, refusal::with_causes};
 use crate::token::format;
 
 /// What is wrong with the watch of a kind, said when it changes.
@@ -23,24 +23,26 @@ impl<K: Resource<DynamicType = ()>> Trouble<K> {
     /// Says it, where it is news.
     pub fn say(&mut self, error: &kube::Error) {
         if let Some(news) = self.news(error) {
-            tracing::warn!(kind = %K::kind(&()), "{news}");
+            tracing::warn!(kind = %name::<K>(), "{news}");
         }
     }
 
     /// Nothing is wrong any more.
     pub fn is_over(&mut self) {
         if self.said.take().is_some() {
-            tracing::info!(kind = %K::kind(&()), "heard again");
+            tracing::info!(kind = %name::<K>(), "heard again");
         }
     }
 
     /// What is to be said of a failure; nothing where that was said already.
     fn news(&mut self, error: &kube::Error) -> Option<String> {
-        let kind = K::kind(&());
+        let kind = name::<K>();
         let told = match error {
             kube::Error::Api(status) if status.code == 404 => {
-                let version = K::api_version(&());
-                format!("the cluster does not serve {kind} of {version}; apply crds/ or install the chart; waiting")
+                format!(
+                    "the cluster does not serve {kind} in version {}; apply crds/ or install the chart; waiting",
+                    K::version(&())
+                )
             }
             kube::Error::Api(status) if status.code == 403 => {
                 format!("not allowed to watch {kind}; grant the roles of the chart; waiting")
@@ -76,10 +78,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_once_and_again_when_it_is_something_else() {
         let mut trouble = Trouble::<ApiToken>::default();
-        let forbidden = "not allowed to watch ApiToken; grant the roles of the chart; waiting";
+        let forbidden = "not allowed to watch apitokens.tokenry.dev; grant the roles of the chart; waiting";
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
         assert_eq!(trouble.news(&refused(403, "no")), None);
-        assert!(trouble.news(&refused(404, "")).unwrap().starts_with("the cluster does not serve ApiToken"));
+        assert!(
+            trouble
+                .news(&refused(404, ""))
+                .unwrap()
+                .starts_with("the cluster does not serve apitokens.tokenry.dev in version v1alpha1; ")
+        );
         assert_eq!(trouble.news(&refused(410, "")), None);
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
         trouble.is_over();

@@ -19,15 +19,19 @@ use super::{
     guard::MISSING,
     index::{Index, Indexed, Key, TokenEntry},
     usage::Usage,
-    waiting::Waiting,
 };
 use crate::{
     access::Request,
-    outside::{Clock, Hearing, metrics::Metrics},
+    outside::{Clock, Hearing, crowd::Crowd, metrics::Metrics},
 };
 
 /// How long a verdict is held back for news.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Requests for one Instance that may wait at the same time: ids can be made up, and who makes them up for one Instance keeps nobody
+/// from waiting at another. Those for Instances that there are not wait as if for one.
+const WAITING_EACH: usize = 64;
+/// And for all of them together.
+const WAITING: usize = 256;
 /// Kinds that have to be read before anything can be judged.
 const KINDS: usize = 5;
 
@@ -38,7 +42,7 @@ pub struct Judge {
     /// Kinds that were read.
     read: watch::Sender<usize>,
     guarded: AtomicBool,
-    waiting: Waiting,
+    waiting: Crowd<Option<Key>>,
     /// Where an Instance that names none takes credentials.
     usual: Places,
     usage: Usage,
@@ -62,7 +66,7 @@ impl Judge {
             changes: watch::Sender::new(0),
             read: watch::Sender::new(0),
             guarded: AtomicBool::new(true),
-            waiting: Waiting::default(),
+            waiting: Crowd::new(WAITING_EACH, WAITING),
             usual: Places::default(),
             usage,
             hearing,
@@ -198,7 +202,7 @@ impl Judge {
             if self.hearing.is_old() {
                 return Cause::OutOfTouch.into();
             }
-            place = place.or_else(|| self.waiting.take(self.known(instance)));
+            place = place.or_else(|| self.waiting.take(self.known(instance).cloned()));
             if place.is_none() {
                 break;
             }
@@ -223,7 +227,6 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verifier::waiting;
     use crate::{
         crd::{Account, ApiToken, Instance},
         outside::{SystemClock, hearing::Attention},
@@ -338,7 +341,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_so_many_wait() {
         let judge = judge();
-        let all: Vec<_> = (0..waiting::EACH).map(|_| judge.waiting.take(None).unwrap()).collect();
+        let all: Vec<_> = (0..WAITING_EACH).map(|_| judge.waiting.take(None).unwrap()).collect();
         let start = Instant::now();
         assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Unknown);
         assert_eq!(start.elapsed().as_secs(), 0);

@@ -21,7 +21,6 @@ mod guard;
 pub mod index;
 mod judge;
 mod usage;
-mod waiting;
 
 pub use asked::Asked;
 pub use cause::Cause;

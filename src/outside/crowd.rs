@@ -1,0 +1,74 @@
+//! Bounded numbers of those who wait, so that whoever sends many takes no place from others.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// Those who wait, by whom they belong to.
+pub struct Crowd<K> {
+    each: usize,
+    all: usize,
+    waiting: Arc<Mutex<HashMap<K, usize>>>,
+}
+
+impl<K: Clone + Eq + Hash> Crowd<K> {
+    /// Nobody waits. So many may that belong to one, and so many in all: the first is a part of the second.
+    pub fn new(each: usize, all: usize) -> Self {
+        Self { each, all, waiting: Arc::default() }
+    }
+
+    /// A place for one that belongs to `key`, where there is one.
+    pub fn take(&self, key: K) -> Option<Place<K>> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.values().sum::<usize>() >= self.all {
+            return None;
+        }
+        let taken = waiting.entry(key.clone()).or_default();
+        if *taken >= self.each {
+            return None;
+        }
+        *taken += 1;
+        Some(Place { waiting: self.waiting.clone(), key })
+    }
+}
+
+/// A place that is taken; dropped, it is free again.
+pub struct Place<K: Eq + Hash> {
+    waiting: Arc<Mutex<HashMap<K, usize>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        let Some(taken) = waiting.get_mut(&self.key) else { return };
+        *taken -= 1;
+        if *taken == 0 {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+fn lock<K>(waiting: &Mutex<HashMap<K, usize>>) -> MutexGuard<'_, HashMap<K, usize>> {
+    waiting.lock().expect("nobody panics here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_takes_no_place_of_another() {
+        let crowd = Crowd::new(4, 10);
+        let places: Vec<_> = (0..4).map(|_| crowd.take("x").unwrap()).collect();
+        assert!(crowd.take("x").is_none());
+        assert!(crowd.take("y").is_some());
+        drop(places);
+        assert!(lock(&crowd.waiting).is_empty());
+        let all: Vec<_> = (0..20).filter_map(|nth| crowd.take(["a", "b", "c", "d", "e"][nth / 4])).collect();
+        assert_eq!(all.len(), 10);
+        assert!(crowd.take("z").is_none(), "there is an end to all of them together");
+    }
+}
