@@ -29,9 +29,7 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
     let role = role(rules, bearer, &standing);
     let organizations = bearer.organizations.and(&standing.organizations());
     let names = rules.names(bearer);
-    let denies =
-        |policy: &&Policy| policy.is_about(&names, Effect::Deny) && policy.statements(Effect::Deny).next().is_some();
-    let denied = policies.iter().any(denies);
+    let denied = policies.iter().any(|policy| policy.is_about(&names, Effect::Deny));
     let limits = [
         (role != asked || organizations != bearer.organizations, LimitedBy::Owner),
         (is_narrowed(rules, bearer) || bearer.narrowed, LimitedBy::Account),

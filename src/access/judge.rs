@@ -359,7 +359,7 @@ impl<'a> Case<'a> {
     }
 
     fn is_member(&self, policy: &Policy, effect: Effect) -> bool {
-        policy.is_about(&self.names, effect) && policy.statements(effect).next().is_some()
+        policy.is_about(&self.names, effect)
     }
 
     /// What the owner holds in the organization of the request; nothing where the Instance does not ask.

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
+
 use super::{action::Actions, bearer::Reach, roles::Roles};
 use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 
@@ -10,7 +12,8 @@ use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 pub struct Policy {
     /// Its name.
     pub name: String,
-    members: HashSet<String>,
+    /// Asked for each name of each caller: what is asked is no secret, and those who write it are trusted with more than the hash.
+    members: HashSet<String, RandomState>,
     /// Each listed name of a token or account that it permits something to, and the uid that it means by that. Nothing where an
     /// older operator has not said yet: then a name is a name.
     bound: Option<HashSet<(String, String)>>,
@@ -59,11 +62,14 @@ impl Policy {
         }
     }
 
-    /// Whether a statement of this effect is about the bearer of these names.
+    /// Whether it has a statement of this effect, and that is about the bearer of these names.
     ///
     /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an account,
     /// the one that bore it when the policy was written, or the first that bore it afterwards.
     pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
+        if self.statements(effect).next().is_none() {
+            return false;
+        }
         let (others, bound) = match effect {
             Effect::Deny => (&names.denying, None),
             Effect::Allow => (&names.permitting, self.bound.as_ref()),
