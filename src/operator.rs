@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
-        Caches, Rooms, account, instance,
+        Caches, Rooms, account, depends, instance,
         kind::{is_news, is_news_of_meta},
         policy,
         ruled::RuleBook,
@@ -108,15 +108,15 @@ fn rooms(
 ) -> (Rooms, Scribe) {
     let scope = &options.scope;
     let caches = Caches {
-        instances: Cache::new(scope.watch(client, hearing)).telling(is_news),
-        accounts: Cache::new(scope.watch(client, hearing)).telling(is_news),
-        policies: Cache::new(scope.watch(client, hearing)).telling(is_news),
-        users: Cache::new(scope.watch(client, hearing)).telling(is_news_of_meta),
-        tokens: Cache::new(scope.watch(client, hearing)).telling(is_news),
-        secrets: Cache::new(scope.watch_type(client, secret::TYPE, hearing)),
-        services: Cache::new(scope.watch(client, hearing)),
-        ingresses: Cache::new(scope.watch(client, hearing)),
-        namespaces: Cache::new(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
+        instances: Cache::new(scope.watch(client, hearing), depends::of_instance).telling(is_news),
+        accounts: Cache::new(scope.watch(client, hearing), depends::of_account).telling(is_news),
+        policies: Cache::new(scope.watch(client, hearing), depends::of_policy).telling(is_news),
+        users: Cache::by_name(scope.watch(client, hearing)).telling(is_news_of_meta),
+        tokens: Cache::new(scope.watch(client, hearing), depends::of_token).telling(is_news),
+        secrets: Cache::by_name(scope.watch_type(client, secret::TYPE, hearing)),
+        services: Cache::by_name(scope.watch(client, hearing)),
+        ingresses: Cache::by_name(scope.watch(client, hearing)),
+        namespaces: Cache::by_name(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
     };
     let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
     let reader = Reader::new(client.clone());
@@ -145,4 +145,121 @@ fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
         })*};
     }
     feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{controller::kind::Kind, crd::AccessPolicy, outside::SystemClock};
+    use futures::{Stream, StreamExt};
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::{convert::Infallible, time::Duration};
+    use tokio::time::timeout;
+
+    /// A server with one Instance, a policy about it, and `count` tokens, each with an owner, an account and a Secret.
+    fn server(count: usize) -> Client {
+        let serve = move |request: Request<Body>| async move {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            if query.contains("watch=true") {
+                std::future::pending::<()>().await;
+            }
+            let kind = path.rsplit('/').next().unwrap_or_default();
+            // One object is asked for only where a cache cannot be rested on: it is not there.
+            let answer = match path.contains("/namespaces/") {
+                true => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
+                false => (200, json!({"metadata": {"resourceVersion": "7"}, "items": items(kind, count)})),
+            };
+            let body = Body::from(answer.1.to_string().into_bytes());
+            let answer = Response::builder().status(answer.0).body(body);
+            Ok::<_, Infallible>(answer.unwrap())
+        };
+        Client::new(tower::service_fn(serve), "a")
+    }
+
+    fn items(kind: &str, count: usize) -> Vec<Value> {
+        let object = |kind: &str, name: &str, mut rest: Value| {
+            rest["apiVersion"] = "tokenry.dev/v1alpha1".into();
+            rest["kind"] = kind.into();
+            let uid = format!("{kind}-{name}");
+            rest["metadata"] =
+                json!({"namespace": "a", "name": name, "uid": uid, "generation": 1, "resourceVersion": "1"});
+            rest
+        };
+        let refers = json!({"instanceRef": {"name": "eem"}});
+        let names = (0..count).map(|nth| nth.to_string());
+        match kind {
+            "instances" => vec![object("Instance", "eem", json!({"spec": {"tokens": {"maxPerOwner": 3}}}))],
+            "accesspolicies" => {
+                let (members, statements) =
+                    (["user:0", "user:none", "token:a/7"], [json!({"effect": "Deny", "role": "viewer"})]);
+                let spec = json!({"instanceRef": {"name": "eem"}, "members": members, "statements": statements});
+                vec![object("AccessPolicy", "p", json!({ "spec": spec }))]
+            }
+            "serviceaccounts" => names.map(|name| object("ServiceAccount", &name, json!({ "spec": refers }))).collect(),
+            "apitokens" => names
+                .map(|name| {
+                    let owner = json!({"subject": format!("user:{name}")});
+                    let account = json!({"name": name, "uid": format!("ServiceAccount-{name}")});
+                    let spec = json!({"instanceRef": {"name": "eem"}, "owner": format!("user:{name}")});
+                    object("ApiToken", &name, json!({"spec": spec, "status": {"owner": owner, "account": account}}))
+                })
+                .collect(),
+            "secrets" => names.map(|name| object("Secret", &name, json!({"type": secret::TYPE}))).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many objects are looked at from a cold start until each has had its triggers and its pass has read the world.
+    async fn looked_at(count: usize) -> usize {
+        let (client, hearing, options) = (server(count), Hearing::default(), Options::default());
+        let (rooms, _scribe) = rooms(&client, Arc::new(SystemClock), &options, Arc::default(), &hearing);
+        let rooms = Arc::new(rooms);
+        let (tokens, instances) = (token::triggers(&rooms), instance::triggers(&rooms));
+        let (accounts, policies) = (account::triggers(&rooms), policy::triggers(&rooms));
+        let mut tasks = Tasks::new(CancellationToken::new());
+        feed(&rooms.caches, &mut tasks);
+        timeout(Duration::from_secs(60), rooms.caches.synced()).await.unwrap();
+        let named = [named(tokens).await, named(instances).await, named(accounts).await, named(policies).await];
+        assert!(named.iter().all(|named| *named > 0) && named[0] >= 3 * count, "{named:?}");
+        let caches = &rooms.caches;
+        for token in caches.tokens.all() {
+            token.observe(&rooms, rooms.clock.now()).await.unwrap();
+        }
+        for account in caches.accounts.all() {
+            account.observe(&rooms, rooms.clock.now()).await.unwrap();
+        }
+        let [policy]: [Arc<AccessPolicy>; 1] = caches.policies.all().try_into().unwrap();
+        policy.observe(&rooms, rooms.clock.now()).await.unwrap();
+        let [instance]: [Arc<crate::crd::Instance>; 1] = caches.instances.all().try_into().unwrap();
+        Kind::observe(instance, &rooms, rooms.clock.now()).await.unwrap();
+        let Caches { instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces } =
+            &**caches;
+        let ours = [instances.looked_at(), accounts.looked_at(), policies.looked_at(), tokens.looked_at()];
+        let others = [
+            users.looked_at(),
+            secrets.looked_at(),
+            services.looked_at(),
+            ingresses.looked_at(),
+            namespaces.looked_at(),
+        ];
+        ours.into_iter().chain(others).sum()
+    }
+
+    /// How many names come until none is left.
+    async fn named<T>(mut names: impl Stream<Item = T> + Unpin) -> usize {
+        let mut count = 0;
+        while let Ok(Some(_)) = timeout(Duration::from_secs(3), names.next()).await {
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cold_start_looks_at_so_many_objects_for_each_token_however_many_there_are() {
+        let (few, many) = (looked_at(100).await, looked_at(1_000).await);
+        println!("objects looked at for each token: {} of 100, {} of 1,000", few as f64 / 100.0, many as f64 / 1_000.0);
+        assert!(many <= 10 * few + few / 10, "{few} for 100, {many} for 1,000");
+    }
 }

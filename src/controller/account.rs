@@ -9,6 +9,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms, census,
+    depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     ruled::Ruled,
     run::{each, every, mapped, together},
@@ -47,12 +48,7 @@ impl Kind for Account {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
         let instance = rooms.instance(wanted.namespace_or(&namespace), wanted.name.as_str());
-        let uid = self.uid();
-        let acts = |token: &ApiToken| {
-            let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
-            bound.is_some_and(|bound| Some(&bound.uid) == uid.as_ref())
-        };
-        let tokens = rooms.caches.tokens.filter(acts);
+        let tokens = rooms.caches.tokens.by(&Depends::Bound(&self.uid().unwrap_or_default()));
         Ok(World { now, account: self, instance, tokens })
     }
 
@@ -193,9 +189,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     futures::stream::select_all([
         each(caches.accounts.touched()),
         mapped(caches.instances.touched(), move |instance: &Instance| {
-            let of =
-                |account: &Account| account.spec.instance_ref.means(instance, &account.namespace().unwrap_or_default());
-            instances.caches.accounts.filter(of).iter().map(|account| ObjectRef::from_obj(&**account)).collect()
+            let accounts = instances.caches.accounts.by(&depends::instance(instance));
+            accounts.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
         }),
         together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());

@@ -9,6 +9,7 @@
 
 pub mod account;
 mod census;
+pub mod depends;
 pub mod instance;
 pub mod kind;
 pub mod policy;

@@ -8,6 +8,7 @@ use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
+    depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     ruled::Ruled,
     run::{each, every, mapped},
@@ -240,25 +241,27 @@ fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember
 /// its tokens.
 fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -> Vec<String> {
     let Some(instance) = instance else { return Vec::new() };
-    let tokens = rooms.caches.tokens.filter(|token| token.opens(instance));
-    let owners: Vec<String> =
-        tokens.iter().filter_map(|token| token.status.as_ref()?.owner.as_ref()?.subject.clone()).collect();
-    let groups: Vec<String> = tokens.iter().flat_map(|token| crate::access::groups(token)).collect();
-    let teams = |name: &str| instance.spec.teams.iter().any(|team| team.name.as_str() == name);
+    let caches = &rooms.caches;
+    let opens = |token: &ApiToken| token.opens(instance);
+    let owns = |who: &Who<'_>| {
+        let is = |token: &ApiToken| seen_owner(token) == Some(&who.to_string()) && token.opens(instance);
+        caches.tokens.any(&Depends::Subject(&who.to_string()), is)
+    };
+    let stamped = |group: &str| {
+        let is =
+            |token: &ApiToken| token.opens(instance) && crate::access::groups(token).iter().any(|has| has == group);
+        caches.tokens.any(&depends::instance(instance), is)
+    };
     let matches = |who: &Who<'_>| match (who.kind, who.namespaced()) {
+        (SubjectKind::Token, Some((namespace, "*"))) => caches.tokens.any(&Depends::Home(namespace), opens),
         (SubjectKind::Token, Some((namespace, name))) => {
-            let is = |token: &Arc<ApiToken>| {
-                token.namespace().as_deref() == Some(namespace) && (name == "*" || token.name_any() == name)
-            };
-            tokens.iter().any(is)
+            caches.tokens.get(namespace, name).is_some_and(|token| opens(&token))
         }
-        (SubjectKind::Account, Some((namespace, "*"))) => {
-            !rooms.caches.accounts.filter(|account| account.namespace().as_deref() == Some(namespace)).is_empty()
-        }
-        (SubjectKind::Account, Some((namespace, name))) => rooms.caches.accounts.get(namespace, name).is_some(),
-        (SubjectKind::Team, _) => teams(who.name),
-        (SubjectKind::Group, _) => groups.iter().any(|group| group == who.name) || owners.contains(&who.to_string()),
-        (SubjectKind::User | SubjectKind::ServiceAccount, _) => owners.contains(&who.to_string()),
+        (SubjectKind::Account, Some((namespace, "*"))) => caches.accounts.any(&Depends::Home(namespace), |_| true),
+        (SubjectKind::Account, Some((namespace, name))) => caches.accounts.get(namespace, name).is_some(),
+        (SubjectKind::Team, _) => instance.spec.teams.iter().any(|team| team.name.as_str() == who.name),
+        (SubjectKind::Group, _) => owns(who) || stamped(who.name),
+        (SubjectKind::User | SubjectKind::ServiceAccount, _) => owns(who),
         (SubjectKind::Token | SubjectKind::Account, None) => false,
     };
     let members = policy.spec.members.iter().map(|member| member.as_str());
@@ -271,35 +274,34 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     let (instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.policies.touched()),
-        mapped(caches.instances.touched(), move |instance: &Instance| {
-            of(&instances, |policy| reference(policy).means(instance, &policy.namespace().unwrap_or_default()))
-        }),
+        mapped(caches.instances.touched(), move |instance: &Instance| of(&instances, &depends::instance(instance))),
         mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let home = token.namespace().unwrap_or_default();
-            let name = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
-            of(&tokens, |policy| {
-                let is_about = |wanted: &InstanceRef| {
-                    let here = policy.namespace().as_deref() == Some(wanted.namespace_or(&home));
-                    here && policy.spec.instance_ref.name == wanted.name
-                };
-                let named = policy.spec.members.iter().any(|member| member.as_str() == name);
-                named || (!policy.spec.members.is_empty() && token.instances().any(is_about))
-            })
+            let itself = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
+            let about = |wanted: &InstanceRef| {
+                let key = Depends::Instance(wanted.namespace_or(&home), wanted.name.as_str());
+                // One without members is about every token, and says nothing of any.
+                named(tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
+            };
+            of(&tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
-            let home = format!("account:{}/", account.namespace().unwrap_or_default());
-            of(&accounts, |policy| policy.spec.members.iter().any(|member| member.as_str().starts_with(&home)))
+            of(&accounts, &Depends::AccountsOf(&account.namespace().unwrap_or_default()))
         }),
         every(jumps(rooms.clock.clone()), caches.policies.store()),
     ])
 }
 
-fn reference(policy: &AccessPolicy) -> InstanceRef {
-    InstanceRef { name: policy.spec.instance_ref.name.clone(), namespace: None }
+fn of(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<AccessPolicy>> {
+    named(rooms.caches.policies.by(key))
 }
 
-fn of(rooms: &Rooms, keep: impl Fn(&AccessPolicy) -> bool) -> Vec<ObjectRef<AccessPolicy>> {
-    rooms.caches.policies.filter(keep).iter().map(|policy| ObjectRef::from_obj(&**policy)).collect()
+fn named(policies: impl IntoIterator<Item = Arc<AccessPolicy>>) -> Vec<ObjectRef<AccessPolicy>> {
+    policies.into_iter().map(|policy| ObjectRef::from_obj(&*policy)).collect()
+}
+
+fn seen_owner(token: &ApiToken) -> Option<&String> {
+    token.status.as_ref()?.owner.as_ref()?.subject.as_ref()
 }
 
 #[cfg(test)]

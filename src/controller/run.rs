@@ -7,10 +7,7 @@ use futures::{
     stream::{self, FuturesUnordered},
 };
 use jiff::Timestamp;
-use kube::{
-    ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::json;
 use tokio::task::JoinError;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -26,7 +23,7 @@ use crate::{
         Conditions, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Clock, Refusal, events},
+    outside::{Clock, Refusal, Store, events},
 };
 
 /// Passes under way at once, for each kind: those of one kind never wait for those of another, which may wait for them.
@@ -165,7 +162,7 @@ impl<K: Kind> Queues<K> {
     /// Takes a place for the next object.
     fn next(&mut self, store: &Store<K>) -> Option<(ObjectRef<K>, Arc<K>)> {
         while let Some(name) = self.usual.next() {
-            match store.get(&name) {
+            match object(store, &name) {
                 Some(object) if object.is_costly() || self.costly.knows(&name) => {
                     self.usual.done(&name);
                     self.costly.add(name);
@@ -175,7 +172,7 @@ impl<K: Kind> Queues<K> {
             }
         }
         while let Some(name) = self.costly.next() {
-            match store.get(&name) {
+            match object(store, &name) {
                 Some(object) => return Some((name, object)),
                 None => self.costly.done(&name),
             }
@@ -191,6 +188,10 @@ impl<K: Kind> Queues<K> {
         self.usual.wake(name, after);
         Ok(())
     }
+}
+
+fn object<K: Kind>(store: &Store<K>, name: &ObjectRef<K>) -> Option<Arc<K>> {
+    store.get(name.namespace.as_deref().unwrap_or_default(), &name.name)
 }
 
 /// How the pass over an object ended: when it is next.
@@ -267,7 +268,7 @@ pub fn every<K: Kind>(
     store: Store<K>,
 ) -> stream::BoxStream<'static, ObjectRef<K>> {
     all.flat_map(move |()| {
-        stream::iter(store.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
+        stream::iter(store.all().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
     })
     .boxed()
 }
@@ -277,7 +278,6 @@ mod tests {
     use super::*;
     use crate::crd::ApiToken;
     use jiff::SignedDuration;
-    use kube::runtime::{reflector::store::Writer, watcher::Event};
 
     struct Held(Timestamp);
 
@@ -300,13 +300,12 @@ mod tests {
 
     #[tokio::test]
     async fn costly_passes_come_one_at_a_time_by_turns_of_namespaces_and_hold_up_no_other() {
-        let mut store = Writer::<ApiToken>::new(());
-        let (reader, mut queues) = (store.as_reader(), Queues::new());
-        let mut add = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str, text: &str| {
+        let (store, mut queues) = (Store::<ApiToken>::new(|_, _| {}), Queues::new());
+        let add = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str, text: &str| {
             let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"data": {"key": text}}});
             let token = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": spec,
                 "metadata": {"namespace": namespace, "name": name}});
-            store.apply_watcher_event(&Event::Apply(serde_json::from_value(token).unwrap()));
+            store.put(Arc::new(serde_json::from_value(token).unwrap()));
             queues.usual.add(ObjectRef::new(name).within(namespace));
         };
         let long = "x".repeat(20_000);
@@ -315,7 +314,7 @@ mod tests {
         add(&mut queues, "b", "1", "short");
         add(&mut queues, "c", "0", "short");
         let begun = |queues: &mut Queues<ApiToken>| -> Vec<String> {
-            let all = std::iter::from_fn(|| queues.next(&reader)).map(|(name, _)| name);
+            let all = std::iter::from_fn(|| queues.next(&store)).map(|(name, _)| name);
             all.map(|name| format!("{}{}", name.namespace.unwrap_or_default(), name.name)).collect()
         };
         let ends = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str| {

@@ -16,7 +16,7 @@ pub const MAX_RESTARTED: usize = 8;
 pub const RESTART: &str = "restart.tokenry.dev/";
 
 /// What can be restarted. Its name is the kind's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
     /// `apps/v1` Deployment.
     Deployment,
@@ -27,7 +27,7 @@ pub enum WorkloadKind {
 }
 
 /// Names a workload that is restarted once for each generation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RestartTarget {
     /// Its kind, of `apps/v1`.
     pub kind: WorkloadKind,

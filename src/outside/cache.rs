@@ -2,42 +2,49 @@
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     sync::{Arc, Mutex},
 };
 
 use futures::{Stream, StreamExt, pin_mut, stream::BoxStream};
-use kube::{
-    ResourceExt,
-    runtime::{
-        reflector::{ObjectRef, Store, store::Writer},
-        watcher::Event,
-    },
-};
+use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::sync::{mpsc, watch};
 
-use super::watch::{Heard, Object};
+use super::{
+    store::{KeysOf, Store},
+    watch::{Heard, Object},
+};
 
 /// The objects of one kind, as far as this process has heard.
 ///
 /// What it says may be old. It is good enough to rest on; a repair is decided from a live read.
 pub struct Cache<K: Object> {
     store: Store<K>,
-    feed: Mutex<Option<Feed<K>>>,
+    feed: Mutex<Option<BoxStream<'static, Heard<K>>>>,
     listeners: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
     synced: watch::Sender<bool>,
     is_news: fn(&K, &K) -> bool,
 }
 
-/// Where the objects of a cache come from, until it runs.
-type Feed<K> = (Writer<K>, BoxStream<'static, Heard<K>>);
+impl<K: Object> Deref for Cache<K> {
+    type Target = Store<K>;
+
+    fn deref(&self) -> &Store<K> {
+        &self.store
+    }
+}
 
 impl<K: Object> Cache<K> {
-    /// A cache that [`Cache::run`] fills from `events`.
-    pub fn new(events: impl Stream<Item = Heard<K>> + Send + 'static) -> Self {
-        let writer = Writer::new(());
+    /// A cache that [`Cache::run`] fills from `events`. Its objects are looked up by name.
+    pub fn by_name(events: impl Stream<Item = Heard<K>> + Send + 'static) -> Self {
+        Self::new(events, |_, _| {})
+    }
+
+    /// A cache that [`Cache::run`] fills from `events`. Its objects are looked up by name, and by the keys that `keys_of` says.
+    pub fn new(events: impl Stream<Item = Heard<K>> + Send + 'static, keys_of: KeysOf<K>) -> Self {
         Self {
-            store: writer.as_reader(),
-            feed: Mutex::new(Some((writer, events.boxed()))),
+            store: Store::new(keys_of),
+            feed: Mutex::new(Some(events.boxed())),
             listeners: Mutex::default(),
             synced: watch::Sender::new(false),
             is_news: |_, _| true,
@@ -59,36 +66,51 @@ impl<K: Object> Cache<K> {
         futures::stream::poll_fn(move |context| hear.poll_recv(context))
     }
 
-    /// Fills the cache for as long as events come.
+    /// Fills the cache for as long as events come. A list counts once it is whole.
     pub async fn run(&self) {
-        let Some((mut writer, events)) = self.feed.lock().expect("no feed panics").take() else { return };
+        let Some(events) = self.feed.lock().expect("no feed panics").take() else { return };
         pin_mut!(events);
+        let mut listed = Vec::new();
         while let Some(heard) = events.next().await {
-            let Some(event) = self.event(heard) else { continue };
-            let before = self.known_before(&event);
-            writer.apply_watcher_event(&event);
-            self.tell(event, before);
+            match heard {
+                Heard::Event(Event::Apply(object)) => self.apply(Arc::new(object)),
+                Heard::Event(Event::Delete(object)) => self.delete(object),
+                Heard::Event(Event::Init) => listed.clear(),
+                Heard::Event(Event::InitApply(object)) => listed.push(Arc::new(object)),
+                Heard::Event(Event::InitDone) => self.list(&std::mem::take(&mut listed)),
+                // What was known before stands: nothing is done by it that a live read would not do.
+                Heard::Unreadable(..) => {}
+                Heard::Gone(namespace, name) => {
+                    self.get(&namespace, &name).into_iter().for_each(|known| self.delete((*known).clone()));
+                }
+            }
         }
     }
 
-    /// What it means for the cache. Of an object that cannot be read what was known before stands: nothing is done by it that
-    /// a live read would not do.
-    fn event(&self, heard: Heard<K>) -> Option<Event<K>> {
-        match heard {
-            Heard::Event(event) => Some(event),
-            Heard::Unreadable(..) => None,
-            Heard::Gone(namespace, name) => self.get(&namespace, &name).map(|known| Event::Delete((*known).clone())),
+    fn apply(&self, object: Arc<K>) {
+        let before = self.store.put(object.clone());
+        if before.is_none_or(|before| (self.is_news)(&before, &object)) {
+            self.tell(&[object]);
         }
     }
 
-    /// One object.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.store.get(&ObjectRef::new(name).within(namespace))
+    fn delete(&self, object: K) {
+        self.store.take(&object);
+        self.tell(&[Arc::new(object)]);
     }
 
-    /// All objects that `keep` says yes to.
-    pub fn filter(&self, keep: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.store.state_filter(keep)
+    /// All objects are those of a list. What is not on it was deleted unheard.
+    fn list(&self, objects: &[Arc<K>]) {
+        let uids = |objects: &[Arc<K>]| objects.iter().map(|object| (object.uid(), object.clone())).collect::<Vec<_>>();
+        let mut touched: HashMap<_, _> = uids(&self.store.replace(objects)).into_iter().collect();
+        touched.extend(uids(objects));
+        self.synced.send_replace(true);
+        self.tell(&touched.into_values().collect::<Vec<_>>());
+    }
+
+    fn tell(&self, touched: &[Arc<K>]) {
+        let mut listeners = self.listeners.lock().expect("no listener panics");
+        listeners.retain(|listener| touched.iter().all(|object| listener.send(object.clone()).is_ok()));
     }
 
     /// A handle for the controller that works on this kind.
@@ -98,39 +120,13 @@ impl<K: Object> Cache<K> {
 
     /// Waits until everything there was at the start has been read.
     pub async fn synced(&self) {
-        // The sender lives in `self`. (A store's own `wait_until_ready` wakes one waiter only.)
+        // The sender lives in `self`.
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     /// Whether everything there was at the start has been read.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
-    }
-
-    /// What the event replaces. Of a fresh list that is everything: whatever is not on it was deleted unheard.
-    fn known_before(&self, event: &Event<K>) -> Vec<Arc<K>> {
-        match event {
-            Event::InitDone => self.store.state(),
-            Event::Apply(object) => self.store.get(&ObjectRef::from_obj(object)).into_iter().collect(),
-            Event::Delete(_) | Event::Init | Event::InitApply(_) => Vec::new(),
-        }
-    }
-
-    fn tell(&self, event: Event<K>, before: Vec<Arc<K>>) {
-        let touched: Vec<Arc<K>> = match event {
-            Event::Apply(object) if before.first().is_some_and(|before| !(self.is_news)(before, &object)) => Vec::new(),
-            Event::Apply(object) | Event::Delete(object) => vec![Arc::new(object)],
-            Event::InitDone => {
-                self.synced.send_replace(true);
-                let uids = |objects: Vec<Arc<K>>| objects.into_iter().map(|object| (object.uid(), object));
-                let mut touched: HashMap<_, _> = uids(before).collect();
-                touched.extend(uids(self.store.state()));
-                touched.into_values().collect()
-            }
-            Event::Init | Event::InitApply(_) => Vec::new(),
-        };
-        let mut listeners = self.listeners.lock().expect("no listener panics");
-        listeners.retain(|listener| touched.iter().all(|object| listener.send(object.clone()).is_ok()));
     }
 }
 
@@ -144,7 +140,7 @@ mod tests {
     }
 
     async fn names(events: Vec<Event<ConfigMap>>) -> (Cache<ConfigMap>, Vec<String>) {
-        let cache = Cache::new(futures::stream::iter(events).map(Heard::Event));
+        let cache = Cache::by_name(futures::stream::iter(events).map(Heard::Event));
         let touched = cache.touched();
         cache.run().await;
         cache.listeners.lock().unwrap().clear();
@@ -170,7 +166,8 @@ mod tests {
         };
         let applied = [noted("a", "1"), noted("b", "1"), noted("b", "2"), noted("c", "2")].map(Event::Apply);
         let all = applied.into_iter().chain([Event::Delete(object("x")), Event::Apply(noted("d", "2"))]);
-        let cache = Cache::new(futures::stream::iter(all).map(Heard::Event)).telling(|old, new| old.data != new.data);
+        let cache =
+            Cache::by_name(futures::stream::iter(all).map(Heard::Event)).telling(|old, new| old.data != new.data);
         let touched = cache.touched();
         cache.run().await;
         cache.listeners.lock().unwrap().clear();
@@ -182,11 +179,12 @@ mod tests {
     #[tokio::test]
     async fn what_can_be_read_no_more_stands_until_it_is_deleted() {
         let unreadable = || Heard::Unreadable("a".into(), "x".into());
-        let cache = Cache::new(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable()]));
+        let cache = Cache::by_name(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable()]));
         cache.run().await;
         assert!(cache.get("a", "x").is_some());
         let gone = Heard::Gone("a".into(), "x".into());
-        let cache = Cache::new(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable(), gone]));
+        let cache =
+            Cache::by_name(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable(), gone]));
         cache.run().await;
         assert!(cache.get("a", "x").is_none());
     }

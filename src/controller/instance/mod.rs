@@ -17,6 +17,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
+    depends::Depends,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, together},
 };
@@ -26,7 +27,7 @@ use crate::{
 };
 
 pub use decide::{Decision, Step};
-pub use observe::{Observed, World};
+pub use observe::{Observed, World, exposed_name};
 pub use validate::{InstanceTerms, forget_after, policy};
 
 impl Kind for Instance {
@@ -107,10 +108,7 @@ fn forgotten(rooms: &Rooms, instance: &Instance) {
 }
 
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
-    let name = object.name_any();
-    let users = rooms.caches.instances.filter(|instance| {
-        let refers = instance.manager_service().is_some_and(|manager| manager.name.as_str() == name);
-        instance.namespace() == object.meta().namespace && (refers || observe::exposed_name(instance) == name)
-    });
+    let (home, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let users = rooms.caches.instances.by(&Depends::Exposed(&home, &name));
     users.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    controller::{Rooms, census, ruled::Ruled},
+    controller::{Rooms, census, depends, ruled::Ruled},
     crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName, name},
     outside::{Cache, watch::Object},
 };
@@ -72,13 +72,15 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
 /// Counts its own tokens. One whose account is suspended is not accepted.
 fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
     let home = |token: &ApiToken| token.namespace().unwrap_or_default();
-    let tokens = rooms.caches.tokens.filter(|token| token.spec.instance_ref.means(instance, &home(token)));
+    let own = |token: &&Arc<ApiToken>| token.spec.instance_ref.means(instance, &home(token));
+    let tokens = rooms.caches.tokens.by(&depends::instance(instance));
     let suspended = |token: &ApiToken| {
         let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
         let account = bound.and_then(|bound| rooms.caches.accounts.get(&home(token), &bound.name));
         account.is_some_and(|account| !account.spec.active)
     };
-    let (idle, others): (Vec<_>, Vec<_>) = tokens.iter().map(|token| &**token).partition(|token| suspended(token));
+    let (idle, others): (Vec<_>, Vec<_>) =
+        tokens.iter().filter(own).map(|token| &**token).partition(|token| suspended(token));
     let count = census::count(others, now);
     TokenCount { total: count.total + idle.len() as i64, ..count }
 }

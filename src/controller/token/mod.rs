@@ -34,6 +34,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
+    depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version},
     run::{each, every, mapped},
 };
@@ -132,7 +133,7 @@ impl Kind for ApiToken {
 }
 
 /// Names the tokens that something has happened to: to themselves, or to what they depend on. Several can use one account,
-/// and several can wait for one Secret's name, so all tokens are looked through.
+/// and several can wait for one Secret's name.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
     let caches = &rooms.caches;
     let (secrets, accounts, instances, namespaces) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
@@ -140,34 +141,24 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
     futures::stream::select_all([
         each(caches.tokens.touched()),
         mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
-            let (name, home) = (secret.name_any(), secret.namespace());
-            tokens(&secrets, |token| token.secret_names().contains(&Some(&*name)) && token.namespace() == home)
+            let (home, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+            tokens(&secrets, &Depends::Secret(&home, &name))
         }),
         mapped(caches.accounts.touched(), move |account: &Account| {
-            let (name, home) = (account.name_any(), account.namespace());
-            let subject = of_account(SubjectKind::Account, account);
-            tokens(&accounts, |token| {
-                let acts = token.account_name().0 == name && token.namespace() == home;
-                acts || token.status.as_ref().is_some_and(|status| owns(&subject, status))
-            })
+            let (home, name) = (account.namespace().unwrap_or_default(), account.name_any());
+            let owned = tokens(&accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
+            [tokens(&accounts, &Depends::Account(&home, &name)), owned].concat()
         }),
-        mapped(caches.instances.touched(), move |instance: &Instance| {
-            tokens(&instances, |token| token.opens(instance))
-        }),
+        mapped(caches.instances.touched(), move |instance: &Instance| tokens(&instances, &depends::instance(instance))),
         mapped(caches.policies.touched(), move |policy: &AccessPolicy| {
-            let (name, home) = (policy.spec.instance_ref.name.clone(), policy.namespace());
-            tokens(&policies, |token| {
-                let wanted = &token.spec.instance_ref;
-                wanted.name == name
-                    && Some(wanted.namespace_or(&token.namespace().unwrap_or_default())) == home.as_deref()
-            })
+            let home = policy.namespace().unwrap_or_default();
+            tokens(&policies, &Depends::Instance(&home, policy.spec.instance_ref.name.as_str()))
         }),
         mapped(caches.users.touched(), move |user: &CoreAccount| {
-            let subject = of_account(SubjectKind::ServiceAccount, user);
-            tokens(&users, |token| token.status.as_ref().is_some_and(|status| owns(&subject, status)))
+            tokens(&users, &Depends::Subject(&of_account(SubjectKind::ServiceAccount, user)))
         }),
         mapped(caches.namespaces.touched(), move |namespace: &NamespaceMeta| {
-            tokens(&namespaces, |token| token.namespace() == namespace.metadata.name)
+            tokens(&namespaces, &Depends::Home(&namespace.name_any()))
         }),
         every(jumps(rooms.clock.clone()), caches.tokens.store()),
     ])
@@ -178,10 +169,6 @@ fn of_account(kind: SubjectKind, account: &impl kube::Resource) -> String {
     Who { kind, name: &format!("{}/{}", account.namespace().unwrap_or_default(), account.name_any()) }.to_string()
 }
 
-fn owns(subject: &str, status: &ApiTokenStatus) -> bool {
-    status.owner.as_ref().is_some_and(|owner| owner.subject.as_deref() == Some(subject))
-}
-
-fn tokens(rooms: &Rooms, keep: impl Fn(&ApiToken) -> bool) -> Vec<ObjectRef<ApiToken>> {
-    rooms.caches.tokens.filter(keep).iter().map(|token| ObjectRef::from_obj(&**token)).collect()
+fn tokens(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<ApiToken>> {
+    rooms.caches.tokens.by(key).iter().map(|token| ObjectRef::from_obj(&**token)).collect()
 }

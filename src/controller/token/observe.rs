@@ -1,6 +1,9 @@
 //! Reads everything a token depends on, once.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -16,7 +19,7 @@ use super::{
     world::{Bound, Held, Names, World},
 };
 use crate::{
-    controller::{Rooms, ruled::Ruled},
+    controller::{Rooms, depends::Depends, ruled::Ruled},
     crd::{
         AccessPolicy, Account, ApiToken, Instance, InstanceRef,
         api_token::ApiTokenStatus,
@@ -88,10 +91,7 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
 
 /// The policies about an Instance, by name.
 fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<AccessPolicy>> {
-    let about = |policy: &AccessPolicy| {
-        policy.namespace().as_deref() == Some(namespace) && policy.spec.instance_ref.name.as_str() == instance
-    };
-    let mut policies = rooms.caches.policies.filter(about);
+    let mut policies = rooms.caches.policies.by(&Depends::Instance(namespace, instance));
     policies.sort_by_key(|policy| policy.name_any());
     policies
 }
@@ -146,10 +146,12 @@ fn surplus(world: &World, rooms: &Rooms) -> Option<Ruled> {
         let stands = !ended && other.metadata.deletion_timestamp.is_none();
         owned && stands && other.opens(instance) && age(other) < own
     };
-    let is_full = |instance: &&Ruled| {
-        let most = instance.spec.tokens.max_per_owner;
-        most.is_some_and(|most| rooms.caches.tokens.filter(|other| counts(other, instance)).len() as i64 >= most)
+    let count = |instance: &Instance| {
+        let owned = rooms.caches.tokens.by(&Depends::Subject(owner));
+        owned.iter().filter(|other| counts(other, instance)).count()
     };
+    let is_full =
+        |instance: &&Ruled| instance.spec.tokens.max_per_owner.is_some_and(|most| count(instance) as i64 >= most);
     world.instance.iter().chain(world.audiences.iter().flatten()).find(is_full).cloned()
 }
 
@@ -205,12 +207,10 @@ fn fellows(world: &World, rooms: &Rooms) -> Vec<Fellow> {
         return Vec::new();
     }
     let token = &world.token;
-    let shares = |other: &ApiToken| {
-        let near = other.namespace() == token.namespace() && other.uid() != token.uid();
-        near && other.spec.restart.iter().any(|target| token.spec.restart.contains(target))
-    };
-    let sharing = rooms.caches.tokens.filter(shares);
-    sharing.iter().map(|other: &Arc<ApiToken>| Fellow::of(other, world.now)).collect()
+    let of = |target| rooms.caches.tokens.by(&Depends::Restarted(world.namespace(), target));
+    let others = token.spec.restart.iter().flat_map(of).filter(|other| other.uid() != token.uid());
+    let others: BTreeMap<_, _> = others.map(|other| (other.uid(), other)).collect();
+    others.values().map(|other| Fellow::of(other, world.now)).collect()
 }
 
 /// What the workloads are read for.
