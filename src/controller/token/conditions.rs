@@ -106,17 +106,20 @@ impl Outcome<'_> {
     /// What was said of the last refusal: while the next try waits, nothing newer is known.
     fn refused(&self) -> String {
         let world = self.world;
-        let stands = world.status().conditions.into_iter().find(|condition| condition.type_ == PUBLISHED);
+        let stands = world.before().conditions.iter().find(|condition| condition.type_ == PUBLISHED);
         let said = stands.filter(|condition| condition.reason == Reason::PublishFailed.to_string());
         let name = world.target().0;
-        said.map_or_else(|| format!("Secret {name}: the last try was refused; trying again"), |said| said.message)
+        said.map_or_else(
+            || format!("Secret {name}: the last try was refused; trying again"),
+            |said| said.message.clone(),
+        )
     }
 
     /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The verifier
     /// judges each request for itself; this says the same of all of them together.
     fn is_valid(&self) -> bool {
         let Self { world, progress, records, .. } = self;
-        let ended = progress.ends().is_some() || world.token.spec.revoked || world.status().revocation.is_some();
+        let ended = progress.ends().is_some() || world.token.spec.revoked || world.before().revocation.is_some();
         let stands = !ended && world.token.metadata.deletion_timestamp.is_none() && records.served().is_some();
         let acts = progress.bound.is_some() || world.bound() == Bound::Held;
         stands && acts && world.paused().is_none() && self.standing.closed.is_none()
@@ -230,7 +233,7 @@ impl Outcome<'_> {
 
     /// The name of the Secret that is to go.
     pub fn leftover(&self) -> String {
-        self.world.status().other_secret_name.unwrap_or_default()
+        self.world.before().other_secret_name.clone().unwrap_or_default()
     }
 
     /// What becomes of the Secret of a token that was ended, in a word.

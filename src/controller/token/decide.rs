@@ -89,7 +89,7 @@ pub const CHAIN: [Check; 26] = [
     // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
     check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
     // Time alone has passed: status says so.
-    check(Reason::OverlapEnded, |world, _| (world.status().records != world.records().as_slice()).then_some(Act::Rest)),
+    check(Reason::OverlapEnded, |world, _| (world.before().records != world.records().as_slice()).then_some(Act::Rest)),
 ];
 
 const fn check(reason: Reason, holds: fn(&World, &Checked<TokenTerms>) -> Option<Act>) -> Check {
@@ -161,7 +161,7 @@ fn template_changed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
 
 fn rotation(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     let (records, life) = (world.records(), &terms.as_ref().ok()?.life);
-    let due = rotates_at(&records, life, world.uid(), world.now);
+    let due = rotates_at(records, life, world.uid(), world.now);
     (records.served().is_none() || due.is_some_and(|due| due <= world.now)).then_some(Act::Mint)
 }
 
@@ -178,7 +178,7 @@ pub fn is_renamed(world: &World) -> bool {
 
 /// Whether no overlap runs that a change of what is asked for would wait for. It waits for no window.
 fn is_free(world: &World) -> bool {
-    free_from(&world.records()).is_none_or(|free| free <= world.now)
+    free_from(world.records()).is_none_or(|free| free <= world.now)
 }
 
 fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {

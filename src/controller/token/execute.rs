@@ -48,7 +48,7 @@ pub async fn execute(
         (Act::Adopt(generation), _) => Ok((seen, Progress { published: Some((generation, world.now)), ..done })),
         (Act::Amend, Ok(terms)) => Ok((seen, amend(rooms, world, terms, done).await?)),
         (Act::End(reason), _) => {
-            if reason == RevocationReason::OwnerRemoved && world.status().revocation.is_none() {
+            if reason == RevocationReason::OwnerRemoved && world.before().revocation.is_none() {
                 still_removed(rooms, world).await?;
             }
             Ok((seen, withdraw(rooms, world, done).await?))
@@ -301,6 +301,6 @@ impl Recorded {
 pub(super) fn next_generation(world: &World) -> i64 {
     let noted = |secret: &SealedSecret| secret.annotations().get(name::GENERATION)?.parse::<u32>().ok();
     let in_secret = world.secrets().filter_map(|(_, held)| noted(held.ours()?)).max();
-    let in_status = world.status().last_generation.unwrap_or(0);
+    let in_status = world.before().last_generation.unwrap_or(0);
     in_status.max(world.records().last_generation()).max(in_secret.map_or(0, i64::from)).saturating_add(1)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -99,6 +99,7 @@ pub fn new() -> World {
         taken: BTreeSet::new(),
         workloads: Workloads::Unread,
         fellows: Vec::new(),
+        known: OnceLock::new(),
     }
 }
 
@@ -123,12 +124,21 @@ impl World {
     /// With one change.
     pub fn and(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
+        self.known = OnceLock::new();
         self
     }
 
-    pub fn later(mut self, seconds: i64) -> Self {
-        self.now += SignedDuration::from_secs(seconds);
-        self
+    pub fn status(&self) -> ApiTokenStatus {
+        self.before().clone()
+    }
+
+    pub fn later(self, seconds: i64) -> Self {
+        let now = self.now + SignedDuration::from_secs(seconds);
+        self.at(now)
+    }
+
+    pub fn at(self, now: Timestamp) -> Self {
+        self.and(|world| world.now = now)
     }
 
     /// With a change of the token, and each Secret where it was.

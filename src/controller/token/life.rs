@@ -216,7 +216,7 @@ fn seldom_enough(
 /// What asks for a new generation, until one was published for it.
 pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
     let asked = world.token.spec.regenerate.as_ref()?;
-    if world.status().regeneration.is_some_and(|answered| answered.id == asked.id) {
+    if world.before().regeneration.as_ref().is_some_and(|answered| answered.id == asked.id) {
         asked.previous.iter().for_each(|previous| form(previous, faults));
         return None;
     }

@@ -50,7 +50,7 @@ impl Outcome<'_> {
             return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
         }
         match progress.decision.act {
-            Act::End(_) if world.status().revocation.is_none() => {
+            Act::End(_) if world.before().revocation.is_none() => {
                 let how = self.withdrawn();
                 let so =
                     if progress.failure.is_none() { format!(", and Secret {name} is {how}") } else { String::new() };
@@ -113,7 +113,7 @@ impl Outcome<'_> {
 
     /// That generations end sooner than they were given to live: as somebody asked for, or as no more is allowed.
     fn ended_early(&self) -> Vec<Note> {
-        let stands = self.world.status().records;
+        let stands = &self.world.before().records;
         let earlier = |record: &&Record| {
             let before = stands.iter().find(|before| before.generation == record.generation);
             before.is_some_and(|before| before.expires_at != record.expires_at)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use futures::future::try_join_all;
@@ -53,6 +53,7 @@ pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Res
         taken: BTreeSet::new(),
         workloads: Workloads::Unread,
         fellows: Vec::new(),
+        known: OnceLock::new(),
         token,
     };
     // Bound once is bound for life, and lost once is lost for ever: neither is decided from a cache.
@@ -245,12 +246,11 @@ pub fn needed(world: &World) -> Needed {
 }
 
 fn is_new(world: &World) -> bool {
-    world.status().observed_generation != world.token.metadata.generation
+    world.before().observed_generation != world.token.metadata.generation
 }
 
 fn is_refused(world: &World) -> bool {
-    let conditions = world.status().conditions;
-    conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
+    world.before().conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
 }
 
 async fn read(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {

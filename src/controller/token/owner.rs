@@ -135,32 +135,32 @@ fn stale_from(world: &World, rules: &Rules) -> Option<Timestamp> {
 
 /// The owner as it is seen now, and since when its groups are known.
 pub fn seen(world: &World) -> Option<SeenOwner> {
-    let before = world.status().owner;
+    let before = world.before().owner.as_ref();
     let subject = owner(world).map(ToString::to_string);
     let stamp = access::stamp(&world.token).map(str::to_owned);
     if before.is_none() && subject.is_none() && stamp.is_none() {
         return None;
     }
-    let known = before.filter(|before| before.stamp == stamp).and_then(|before| before.stamped_at);
+    let known = before.filter(|before| before.stamp == stamp).and_then(|before| before.stamped_at.clone());
     let stamped_at = stamp.as_ref().map(|_| known.unwrap_or(Time(world.now)));
     Some(SeenOwner { subject, stamp, stamped_at, gone: world.owner_gone })
 }
 
 /// That the owner is another one now.
 pub fn changed(world: &World) -> Option<Note> {
-    let before = world.status().owner?.subject;
+    let before = &world.before().owner.as_ref()?.subject;
     let now = owner(world).map(ToString::to_string);
     let named = |subject: &Option<String>| subject.clone().unwrap_or_else(|| "nobody".into());
-    let text = format!("the owner was {} and is {} now", named(&before), named(&now));
-    (before != now).then(|| Note::normal(Reason::OwnerChanged, text))
+    let text = format!("the owner was {} and is {} now", named(before), named(&now));
+    (*before != now).then(|| Note::normal(Reason::OwnerChanged, text))
 }
 
 /// That the token has another role now: also that it has one at all.
 pub fn promoted(world: &World, effective: Option<&Effective>) -> Option<Note> {
-    let before = world.status().effective.and_then(|effective| effective.role);
-    let now = effective?.role.clone();
-    let named = |role: &Option<String>| role.clone().unwrap_or_else(|| "none".into());
-    let text = format!("its effective role was {} and is {} now", named(&before), named(&now));
+    let before = world.before().effective.as_ref().and_then(|effective| effective.role.as_ref());
+    let now = effective?.role.as_ref();
+    let named = |role: Option<&String>| role.cloned().unwrap_or_else(|| "none".into());
+    let text = format!("its effective role was {} and is {} now", named(before), named(now));
     (before != now).then(|| Note::normal(Reason::RoleChanged, text))
 }
 

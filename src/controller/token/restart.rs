@@ -33,7 +33,7 @@ use crate::{
 /// The restart of this token that is pending.
 pub fn pending(world: &World) -> Option<Pending> {
     let restart = world.token.status.as_ref()?.restart.as_ref();
-    Pending::of(restart, &world.records()).filter(|_| !world.token.spec.restart.is_empty())
+    Pending::of(restart, world.records()).filter(|_| !world.token.spec.restart.is_empty())
 }
 
 /// The check: the served generation is in the Secret, and its restart is due. It mints nothing, so no fault of the spec keeps
@@ -150,7 +150,7 @@ pub fn noted(world: &World, progress: &Progress) -> Option<Restart> {
     }
     let done = progress.rolled.as_ref().filter(|rolled| rolled.failure.is_none());
     let done = done.map(|rolled| Restart { generation: rolled.generation, at: Some(Time(world.now)) });
-    done.or(world.status().restart)
+    done.or_else(|| world.before().restart.clone())
 }
 
 /// The condition `Restarted`. It says nothing of `Ready`: the value is in the Secret, and valid.

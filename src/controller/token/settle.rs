@@ -46,10 +46,10 @@ pub struct Outcome<'a> {
 
 /// The whole status after `progress`, what users are told, and when to look again.
 pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Settled<ApiTokenStatus> {
-    let old = world.status();
+    let old = world.before();
     if progress.decision.act == Act::Forget {
         let text = "deleted, as its Instance wants no token listed that ended so long ago";
-        return Settled { status: old, notes: vec![Note::normal(progress.decision.reason, text)], wake: None };
+        return Settled { status: old.clone(), notes: vec![Note::normal(progress.decision.reason, text)], wake: None };
     }
     let records = records(world, terms, progress);
     let revocation = revocation(world, progress);
@@ -102,7 +102,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
 ///
 /// While a value may be on its way into a Secret of another name, that is the other; once it is there, the one before.
 fn names(world: &World, progress: &Progress, records: &Records, claimed: bool) -> (Option<String>, Option<String>) {
-    let ApiTokenStatus { secret_name: stood, other_secret_name: other, .. } = world.status();
+    let (stood, other) = (world.before().secret_name.clone(), world.before().other_secret_name.clone());
     let (place, next) = (world.place().to_owned(), world.target().0.to_owned());
     if progress.ends().is_some() {
         return if progress.failure.is_none() { (None, None) } else { (stood, other) };
@@ -141,7 +141,7 @@ fn next(world: &World, terms: &TokenTerms, progress: &Progress, records: &Record
 }
 
 fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Records {
-    let mut records = world.records();
+    let mut records = world.records().clone();
     if let Some(record) = &progress.recorded {
         records.record(record.clone(), world.now);
     }
@@ -465,7 +465,7 @@ mod tests {
             assert_eq!(conditions(&world.status())[1], "Published=False/PublishFailed");
             assert!(world.status().conditions[1].message.contains("exceeded quota"));
             assert_eq!(states(&world.status()), [(1, State::Active), (draw as i64, State::Expired)]);
-            world.now = wake;
+            world = world.at(wake);
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
         let healed = world.issued(14).status();

@@ -389,11 +389,11 @@ impl Sim {
     fn wait(&mut self, seconds: i64) {
         let until = self.world.now + SignedDuration::from_secs(seconds);
         while let Some(wake) = self.wake.filter(|&wake| wake <= until) {
-            self.world.now = wake.max(self.world.now);
+            self.world = self.world.clone().at(wake.max(self.world.now));
             self.assert_continuity();
             self.run();
         }
-        self.world.now = until;
+        self.world = self.world.clone().at(until);
         self.assert_continuity();
     }
 

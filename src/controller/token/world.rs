@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use jiff::Timestamp;
@@ -59,6 +59,8 @@ pub struct World {
     pub workloads: Workloads,
     /// The other tokens that have one of them restarted, while a restart is pending.
     pub fellows: Vec<Fellow>,
+    /// The records, once they were asked for. The token, its Instances and the time, which they depend on, stay as they were read.
+    pub(super) known: OnceLock<Records>,
 }
 
 /// What holds the name of a token's Secret.
@@ -156,8 +158,9 @@ pub enum Bound {
 
 impl World {
     /// The status that stands; empty where there is none.
-    pub fn status(&self) -> ApiTokenStatus {
-        self.token.status.clone().unwrap_or_default()
+    pub fn before(&self) -> &ApiTokenStatus {
+        static EMPTY: LazyLock<ApiTokenStatus> = LazyLock::new(ApiTokenStatus::default);
+        self.token.status.as_ref().unwrap_or(&EMPTY)
     }
 
     /// What its Instance says of requests, where that has no faults.
@@ -166,13 +169,15 @@ impl World {
     }
 
     /// The records as they are now, none of them beyond what the Instance, `expiry.at` and `regenerate.previous` allow.
-    pub fn records(&self) -> Records {
-        let mut records = Records::at(self.token.status.as_ref().map_or(&[], |status| &status.records), self.now);
-        records.limit(&self.limit(), self.now);
-        if let Some((generation, end)) = ends_before(&self.token) {
-            records.end_before(generation, end, self.now);
-        }
-        records
+    pub fn records(&self) -> &Records {
+        self.known.get_or_init(|| {
+            let mut records = Records::at(&self.before().records, self.now);
+            records.limit(&self.limit(), self.now);
+            if let Some((generation, end)) = ends_before(&self.token) {
+                records.end_before(generation, end, self.now);
+            }
+            records
+        })
     }
 
     /// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
