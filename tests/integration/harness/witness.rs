@@ -58,7 +58,7 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
     };
     let here = event.namespace.is_empty() || event.namespace == world.namespace;
     here && !event.is_try_to_forge()
-        && !event.is_late_use()
+        && !event.is_late_use(events)
         && event.impersonated.is_empty()
         && !(event.authorized && events.iter().any(going))
 }
@@ -66,8 +66,8 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
 /// The right that was missing. An apply that was let in is refused when it would create.
 fn refusal(holder: &str, event: &AuditEvent) -> String {
     let verb = if event.authorized { "create" } else { &event.verb };
-    let AuditEvent { namespace, name, message, .. } = event;
-    format!("{holder}: {} in namespace {namespace:?}, object {name:?}: {message}", right(event, verb))
+    let AuditEvent { namespace, name, request, .. } = event;
+    format!("{holder}: {} in namespace {namespace:?}, object {name:?}: {request}", right(event, verb))
 }
 
 /// The rights that an answered request needed.
