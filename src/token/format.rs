@@ -29,6 +29,9 @@ const PREFIX: usize = 16;
 const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
 /// How often a token may have been encoded to be found all the same.
 const NESTED: u32 = 3;
+/// How many bytes in base64 are looked into for each byte of a text, and for a short one.
+const EFFORT: usize = 16;
+const LEAST_EFFORT: usize = 4096;
 /// Reads base64 that was cut off.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -81,7 +84,12 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
 /// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where none
 /// belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses, or part of it.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let cuts = tokens(text.as_bytes());
+    redact_within(text, &mut Effort::for_text(text))
+}
+
+/// The same with what is left of an effort.
+pub fn redact_within<'a>(text: &'a str, effort: &mut Effort) -> Cow<'a, str> {
+    let cuts = tokens(text.as_bytes(), effort);
     if cuts.is_empty() {
         return text.into();
     }
@@ -94,8 +102,26 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redacted.into()
 }
 
+/// How many bytes in base64 are still looked into. Whoever sends text can make it cost many times its length: base64 of base64 is
+/// looked into again, from each of four places. Once nothing is left, base64 of a token's length is taken for a token.
+pub struct Effort(usize);
+
+impl Effort {
+    /// Enough for any text of this length in which base64 is not base64 again.
+    pub fn for_text(text: &str) -> Self {
+        Self(LEAST_EFFORT + EFFORT * text.len())
+    }
+
+    /// Whether so many more bytes may be looked into.
+    fn spend(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
 /// Where tokens are in a text, in order: words that carry one, and what stands between them and encodes one.
-fn tokens(text: &[u8]) -> Vec<Range<usize>> {
+fn tokens(text: &[u8], effort: &mut Effort) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for run in spans(text, 0..text.len(), is_digit) {
         let mut rest = run.start;
@@ -103,7 +129,7 @@ fn tokens(text: &[u8]) -> Vec<Range<usize>> {
         for word in words.chain(iter::once(run.end..run.end)) {
             let between = rest..word.start;
             rest = word.end;
-            found.extend(Some(between).filter(|between| encodes_token(&text[between.clone()], NESTED)));
+            found.extend(Some(between).filter(|between| encodes_token(&text[between.clone()], NESTED, effort)));
             found.extend(Some(word).filter(|word| !word.is_empty()));
         }
     }
@@ -111,7 +137,11 @@ fn tokens(text: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// The longest stretches of `text`, within `within`, of characters that are `part` of one. All of these are ASCII.
-fn spans(text: &[u8], within: Range<usize>, part: fn(u8) -> bool) -> impl Iterator<Item = Range<usize>> {
+fn spans<P: Fn(u8) -> bool>(
+    text: &[u8],
+    within: Range<usize>,
+    part: P,
+) -> impl Iterator<Item = Range<usize>> + use<'_, P> {
     let mut at = within.start;
     iter::from_fn(move || {
         let start = at + text[at..within.end].iter().position(|&c| part(c))?;
@@ -133,7 +163,7 @@ const fn is_digit(c: u8) -> bool {
 
 /// Whether a run of digits of base64, of either alphabet, stands for something with a token in it; what stands there may be
 /// base64 again, so many times. The run may be cut off, and may be glued to what stands before it.
-fn encodes_token(run: &[u8], nested: u32) -> bool {
+fn encodes_token(run: &[u8], nested: u32, effort: &mut Effort) -> bool {
     if run.len() < TAIL {
         return false;
     }
@@ -147,13 +177,16 @@ fn encodes_token(run: &[u8], nested: u32) -> bool {
             .collect(),
     );
     (0..4).any(|start| {
+        if !effort.spend(run.len()) {
+            return true;
+        }
         let digits = digits.get(start..).unwrap_or_default();
         // One digit alone stands for nothing.
         let whole = if digits.len() % 4 == 1 { digits.len() - 1 } else { digits.len() };
         let Ok(bytes) = LENIENT.decode(&digits[..whole]).map(Zeroizing::new) else { return false };
         let all = 0..bytes.len();
         spans(&bytes, all.clone(), is_word).any(|word| carries_token(&bytes[word]))
-            || (nested > 0 && spans(&bytes, all, is_digit).any(|run| encodes_token(&bytes[run], nested - 1)))
+            || (nested > 0 && spans(&bytes, all, is_digit).any(|run| encodes_token(&bytes[run], nested - 1, effort)))
     })
 }
 
@@ -269,6 +302,28 @@ mod tests {
         let harmless =
             STANDARD.encode("a long text of a hundred characters without any token in it, only words and more words");
         assert_eq!(redact(&harmless), harmless);
+    }
+
+    #[test]
+    fn base64_of_base64_of_base64_is_looked_into_only_so_much() {
+        use base64::engine::general_purpose::STANDARD;
+        // No part of it repeats, and none is a token.
+        let random = |length: usize| {
+            (0..length).map(|at| crate::token::Digest::of(at.to_string()).to_string().as_bytes()[8]).collect::<Vec<_>>()
+        };
+        let once = STANDARD.encode(random(1500));
+        assert_eq!(redact(&once), once, "as long as a path may be");
+        let deep = (0..3).fold(random(800), |text, _| STANDARD.encode(text).into_bytes());
+        let deep = String::from_utf8(deep).unwrap();
+        let mut effort = Effort::for_text(&deep);
+        let all = effort.0;
+        (0..13).for_each(|_| drop(redact_within(&deep, &mut effort)));
+        assert_eq!(effort.0, 0, "{all} bytes were enough for one look, and 13 take no more");
+        assert_eq!(
+            redact_within(&deep, &mut effort).trim_end_matches('='),
+            "[token]",
+            "for nothing is known of it then"
+        );
     }
 
     proptest! {
