@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Common;
 use crate::{
-    outside::{SystemClock, connect, hearing::StaleAfter},
+    outside::{SystemClock, connect, hearing::StaleAfter, peers::Peer},
     verifier::{self, Options, StaleAnswers},
 };
 
@@ -22,7 +22,7 @@ pub struct Verifier {
     stale_answers: StaleAnswers,
     /// Where the probes of the other verifiers are, HOST:PORT; a name may stand for several addresses; may be given several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
-    peers: Vec<String>,
+    peers: Vec<Peer>,
 }
 
 impl Verifier {

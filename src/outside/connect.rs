@@ -56,7 +56,13 @@ fn files() -> Vec<PathBuf> {
 /// What the files say that are there, as kubectl merges them; nothing where there is none.
 fn kubeconfig(files: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
     let there = files.iter().filter(|file| file.exists());
-    there.map(Kubeconfig::read_from).try_fold(None::<Kubeconfig>, |merged, next| {
+    let read = |file| {
+        let mut config = Kubeconfig::read_from(file)?;
+        // `kubectl config unset current-context` leaves it empty.
+        config.current_context.take_if(|context| context.is_empty());
+        Ok(config)
+    };
+    there.map(read).try_fold(None::<Kubeconfig>, |merged, next| {
         Ok(Some(match merged {
             Some(merged) => merged.merge(next?)?,
             None => next?,
@@ -111,8 +117,10 @@ mod tests {
             file
         };
         let away = folder.join("away");
+        let none = folder.join("none");
+        std::fs::write(&none, "apiVersion: v1\nkind: Config\ncurrent-context: ''\n").unwrap();
         let (one, two) = (write("one", "one"), write("two", "two"));
-        let merged = kubeconfig(&[away.clone(), one, two]).unwrap().unwrap();
+        let merged = kubeconfig(&[away.clone(), none, one, two]).unwrap().unwrap();
         assert_eq!(merged.clusters.len(), 2);
         assert_eq!(proxy_url(&merged).as_deref(), Some("http://one"));
         assert!(kubeconfig(&[away]).unwrap().is_none());

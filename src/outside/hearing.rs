@@ -33,17 +33,17 @@ const SELDOM: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What was heard last is old after so long without an answer, or while a watch fails.
 const OLD: Duration = Duration::from_secs(5);
-/// A silence of this length begins a new history although no connection failed: one slow answer makes no silence of this length.
+/// A silence of this length begins a new history also where the server was only busy: one slow answer makes no silence of this length.
 const LOST: Duration = Duration::from_secs(15);
-/// The longest and the shortest that a watch lasts before it is begun anew. It hears something at least then: the server sends a
-/// bookmark before the end.
-const LONGEST: Duration = Duration::from_secs(60);
-const SHORTEST: Duration = Duration::from_secs(3);
-/// How much later than that a watch may end.
+/// How long a watch lasts before it is begun anew, and how much later than that it may end. When it ends, everything until then was
+/// heard. Proxies cut connections that are silent for longer, such as 35 s.
+const LASTS: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(10);
-/// The same of a kind whose news somebody waits for.
-const CLOSE_LONGEST: Duration = Duration::from_secs(5);
+/// The same where somebody waits for news.
+const CLOSE: Duration = Duration::from_secs(5);
 const CLOSE_LATE: Duration = Duration::from_secs(3);
+/// The shortest that a watch lasts.
+const SHORTEST: Duration = Duration::from_secs(3);
 /// A server that answers again is given so long to be heard.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -78,17 +78,32 @@ impl FromStr for StaleAfter {
 
 struct Shared {
     stale_after: Duration,
+    /// How long a watch lasts, in whole seconds, as the server is told.
+    lasts: Duration,
+    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
+    silent: Duration,
     state: Mutex<State>,
-    /// Numbers the histories: it changes when all has to be read anew.
-    history: watch::Sender<u64>,
+    /// What all watches have to do.
+    history: watch::Sender<Call>,
+}
+
+/// What all watches have to do, by how often each was called for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Call {
+    /// To read everything anew: a new history begins.
+    anew: u64,
+    /// To try again, without waiting any longer.
+    again: u64,
 }
 
 struct State {
     kinds: BTreeMap<String, Kind>,
     /// When the server answered last.
     answered: Instant,
-    /// Whether a connection to it failed since then: it may have been restarted.
+    /// Whether a connection to it failed since then, or this process did not run: it may have been restarted.
     failed: bool,
+    /// Whether it was busy since then: it did not answer in time, or answered that it cannot.
+    busy: bool,
     /// Since when it does, without a break.
     answers_since: Instant,
     /// Whether it was said that it does not.
@@ -96,8 +111,6 @@ struct State {
 }
 
 struct Kind {
-    /// How long its watch may be silent.
-    silent: Duration,
     /// Whether all its objects were listed once.
     listed: bool,
     /// When something was heard of it last.
@@ -109,36 +122,48 @@ struct Kind {
 }
 
 impl Default for Hearing {
+    /// For a process of which nobody waits to hear what is new: a dead watch is noticed within 40 seconds.
     fn default() -> Self {
-        Self::new(StaleAfter::default())
+        Self::new(StaleAfter::default(), LASTS, LATE)
     }
 }
 
 impl Hearing {
-    /// Nothing was heard yet. What was heard is stale after `stale_after`.
-    pub fn new(StaleAfter(stale_after): StaleAfter) -> Self {
+    /// For a process that is asked about what is new: a dead watch is noticed within eight seconds. What was heard is stale after
+    /// `stale_after`: several watches fit into that.
+    pub fn close(stale_after: StaleAfter) -> Self {
+        let third = Duration::from_secs(stale_after.0.as_secs() / 3);
+        Self::new(stale_after, third.clamp(SHORTEST, CLOSE), CLOSE_LATE)
+    }
+
+    /// Nothing was heard yet.
+    fn new(StaleAfter(stale_after): StaleAfter, lasts: Duration, late: Duration) -> Self {
         let now = Instant::now();
-        let state = State { kinds: BTreeMap::new(), answered: now, failed: false, answers_since: now, said: false };
-        Self(Arc::new(Shared { stale_after, state: Mutex::new(state), history: watch::Sender::new(0) }))
-    }
-
-    /// What hears of the objects of one kind. How long its watches last depends on `attention`; several of them fit into the time after
-    /// which what was heard is stale.
-    pub fn ear<K: Resource<DynamicType = ()>>(&self, attention: Attention) -> Ear {
-        let (longest, late) = match attention {
-            Attention::Usual => (LONGEST, LATE),
-            Attention::Close => (CLOSE_LONGEST, CLOSE_LATE),
+        let state = State {
+            kinds: BTreeMap::new(),
+            answered: now,
+            failed: false,
+            busy: false,
+            answers_since: now,
+            said: false,
         };
-        let lasts = Duration::from_secs(self.0.stale_after.as_secs() / 3).clamp(SHORTEST, longest);
-        let (kind, silent) = (name::<K>(), lasts + late);
-        let known = Kind { silent, listed: false, heard: Instant::now(), version: 0, failing: None };
-        self.lock().kinds.insert(kind.clone(), known);
-        Ear { hearing: self.clone(), kind, lasts, silent }
+        let (silent, state) = (lasts + late, Mutex::new(state));
+        Self(Arc::new(Shared { stale_after, lasts, silent, state, history: watch::Sender::default() }))
     }
 
-    /// The histories that begin from now on.
-    pub(super) fn histories(&self) -> Histories {
-        Histories(self.0.history.subscribe())
+    /// What hears of the objects of one kind.
+    pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
+        let kind = name::<K>();
+        let known = Kind { listed: false, heard: Instant::now(), version: 0, failing: None };
+        self.lock().kinds.insert(kind.clone(), known);
+        Ear { hearing: self.clone(), kind }
+    }
+
+    /// The calls to a watch from now on.
+    pub(super) fn calls(&self) -> Calls {
+        let calls = self.0.history.subscribe();
+        let heard = *calls.borrow();
+        Calls { calls, heard }
     }
 
     /// For each kind, how long ago something was heard of it; of one that was never heard of, how long ago this began.
@@ -153,7 +178,11 @@ impl Hearing {
 
     /// Whether something may have happened seconds ago and not been heard of; also while not all was listed yet.
     pub fn is_old(&self) -> bool {
-        self.silence().is_some() || self.lock().kinds.values().any(Kind::is_old)
+        let old = |kind: &Kind| {
+            let fails = kind.failing.is_some_and(|since| since.elapsed() > OLD);
+            !kind.listed || fails || kind.heard.elapsed() > self.0.silent
+        };
+        self.silence().is_some() || self.lock().kinds.values().any(old)
     }
 
     /// The kind of which what was heard is stale, where there is one.
@@ -178,7 +207,7 @@ impl Hearing {
         let api = scope.api::<K>(&client);
         let one = ListParams::default().limit(1);
         loop {
-            let known = self.known(&name::<K>());
+            let (known, asked) = (self.known(&name::<K>()), Instant::now());
             let wait = match timeout(PATIENCE, api.list_metadata(&one)).await {
                 Ok(Ok(list)) => {
                     self.answered();
@@ -190,11 +219,11 @@ impl Hearing {
                     SELDOM
                 }
                 Ok(Err(error)) => {
-                    self.fails(&error);
+                    self.fails(matches!(error, kube::Error::Api(_)));
                     SOON
                 }
                 Err(_) => {
-                    self.say_silence();
+                    self.fails(asked.elapsed() < PATIENCE + SOON);
                     SOON
                 }
             };
@@ -202,32 +231,36 @@ impl Hearing {
         }
     }
 
-    /// The server answers. What was heard before a longer silence, or before one in which it may have been restarted, may be of another
-    /// history: all is read anew.
+    /// The server answers. What was heard before a silence may be of another history: all is read anew, but where the server was busy
+    /// for a short while.
     fn answered(&self) {
         let mut state = self.lock();
         let silence = state.answered.elapsed();
         state.answered = Instant::now();
-        let failed = std::mem::take(&mut state.failed);
+        let (failed, busy) = (std::mem::take(&mut state.failed), std::mem::take(&mut state.busy));
         if silence <= OLD {
             return;
         }
         state.answers_since = Instant::now();
         let said = std::mem::take(&mut state.said);
         drop(state);
-        let anew = failed || silence > LOST;
+        let anew = failed || !busy || silence > LOST;
         if said {
             let then = if anew { "; reading everything anew" } else { "" };
             tracing::info!("the API server answers again after {} s{then}", silence.as_secs());
         }
         if anew {
             self.begin_history();
+        } else {
+            self.0.history.send_modify(|call| call.again += 1);
         }
     }
 
-    /// A request failed. A server that is too busy was not restarted, but one that cannot be connected to may have been.
-    fn fails(&self, error: &kube::Error) {
-        self.lock().failed |= !matches!(error, kube::Error::Api(_));
+    /// A request failed: as the server is busy, or for another reason, by which it may have been restarted.
+    fn fails(&self, busy: bool) {
+        let mut state = self.lock();
+        *(if busy { &mut state.busy } else { &mut state.failed }) = true;
+        drop(state);
         self.say_silence();
     }
 
@@ -251,7 +284,7 @@ impl Hearing {
 
     pub(super) fn begin_history(&self) {
         self.lock().kinds.values_mut().for_each(|kind| kind.version = 0);
-        self.0.history.send_modify(|number| *number += 1);
+        self.0.history.send_modify(|call| call.anew += 1);
     }
 
     fn say_silence(&self) {
@@ -269,39 +302,21 @@ impl Hearing {
     }
 }
 
-impl Kind {
-    fn is_old(&self) -> bool {
-        let fails = self.failing.is_some_and(|since| since.elapsed() > OLD);
-        !self.listed || fails || self.heard.elapsed() > self.silent
-    }
-}
-
-/// How soon it has to be noticed that nothing is heard of a kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attention {
-    /// Within about a minute.
-    Usual,
-    /// Within ten seconds: somebody waits for its news.
-    Close,
-}
-
 /// Hears of the objects of one kind.
 pub struct Ear {
     hearing: Hearing,
     kind: String,
-    lasts: Duration,
-    silent: Duration,
 }
 
 impl Ear {
     /// How long a watch lasts, in whole seconds, as the server is told.
     pub(super) fn lasts(&self) -> Duration {
-        self.lasts
+        self.hearing.0.lasts
     }
 
     /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
     pub(super) fn silent(&self) -> Duration {
-        self.silent
+        self.hearing.0.silent
     }
 
     /// Something was heard: an object, a bookmark, a list.
@@ -335,16 +350,30 @@ impl Ear {
     }
 }
 
-/// The histories that begin: with each, all has to be read anew.
-pub(super) struct Histories(watch::Receiver<u64>);
+/// What a watch is called to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Called {
+    /// To read everything anew.
+    Anew,
+    /// To try again, without waiting any longer.
+    Again,
+}
 
-impl Histories {
-    /// Returns once one has begun since the last was returned; several count as one. Cancelled, none is lost.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            // Nobody is left to begin one.
+/// The calls to a watch.
+pub(super) struct Calls {
+    calls: watch::Receiver<Call>,
+    heard: Call,
+}
+
+impl Calls {
+    /// Returns once the watch was called since the last time; several calls count as one. Cancelled, none is lost.
+    pub async fn next(&mut self) -> Called {
+        if self.calls.changed().await.is_err() {
+            // Nobody is left to call.
             pending::<()>().await;
         }
+        let before = std::mem::replace(&mut self.heard, *self.calls.borrow());
+        if before.anew == self.heard.anew { Called::Again } else { Called::Anew }
     }
 }
 
@@ -382,14 +411,14 @@ mod tests {
     }
 
     /// Whether a history has begun since this was asked last.
-    fn begins(histories: &mut Histories) -> bool {
-        histories.next().now_or_never().is_some()
+    fn begins(calls: &mut Calls) -> bool {
+        calls.next().now_or_never() == Some(Called::Anew)
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_is_deaf_and_who_is_cut_off_is_not() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>(Attention::Usual);
+        let ear = hearing.ear::<ApiToken>();
         assert!(hearing.is_old(), "nothing is heard yet");
         ear.heard("7");
         for code in [401, 403] {
@@ -416,7 +445,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_back_is_given_time_to_be_heard_and_all_is_read_anew() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(Attention::Usual), hearing.histories());
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.calls());
         ear.heard("7");
         advance(seconds(600)).await;
         hearing.answered();
@@ -426,13 +455,18 @@ mod tests {
         hearing.answered();
         assert!(!begins(&mut histories), "a short silence begins nothing");
         advance(seconds(9)).await;
-        hearing.fails(&refused(503));
+        hearing.fails(true);
         hearing.answered();
-        assert!(!begins(&mut histories), "nor does a slow answer");
+        let called = histories.next().now_or_never();
+        assert_eq!(called, Some(Called::Again), "nor does a slow answer; but whoever waits tries again");
         advance(seconds(9)).await;
-        hearing.fails(&kube::Error::Service("connection refused".into()));
+        hearing.fails(true);
+        hearing.fails(false);
         hearing.answered();
         assert!(begins(&mut histories), "it may have been restarted");
+        advance(seconds(9)).await;
+        hearing.answered();
+        assert!(begins(&mut histories), "and so it may while this process did not run");
         for _ in 0..8 {
             advance(seconds(4)).await;
             hearing.answered();
@@ -444,23 +478,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_watch_is_noticed_soon_where_somebody_waits_for_its_news() {
-        for (attention, noticed) in [(Attention::Close, 8), (Attention::Usual, 70)] {
-            let hearing = Hearing::default();
-            hearing.ear::<ApiToken>(attention).heard("7");
+        for (hearing, noticed) in [(Hearing::close(StaleAfter::default()), 8), (Hearing::default(), 40)] {
+            hearing.ear::<ApiToken>().heard("7");
             for _ in 0..noticed {
-                assert!(!hearing.is_old(), "{attention:?}");
+                assert!(!hearing.is_old());
                 advance(seconds(1)).await;
                 hearing.answered();
             }
             advance(seconds(1)).await;
-            assert!(hearing.is_old() && hearing.deaf().is_none(), "{attention:?}");
+            assert!(hearing.is_old() && hearing.deaf().is_none());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_version_that_went_back_begins_a_new_history_once() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(Attention::Usual), hearing.histories());
+        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.calls());
         ear.heard("100");
         hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
         hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);

@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    str::FromStr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -52,9 +53,23 @@ pub fn router(hearing: Hearing) -> Router {
     Router::new().route(PATH, get(answer))
 }
 
+/// Where other replicas are found: `HOST:PORT`, where the host may stand for several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer(String);
+
+impl FromStr for Peer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (host, port) = text.rsplit_once(':').ok_or("give HOST:PORT")?;
+        let is_host = !host.is_empty() && !host.contains(['/', '@', ' ']);
+        if is_host && port.parse::<u16>().is_ok() { Ok(Self(text.to_owned())) } else { Err("give HOST:PORT") }
+    }
+}
+
 /// The other replicas.
 pub struct Peers {
-    names: Vec<String>,
+    names: Vec<Peer>,
     client: Client<HttpConnector, Body>,
     /// The addresses that were known last: where the API server is away, so may be the DNS.
     known: Mutex<Vec<SocketAddr>>,
@@ -63,7 +78,7 @@ pub struct Peers {
 
 impl Peers {
     /// The peers that are found under `names`.
-    pub fn new(names: Vec<String>) -> Self {
+    pub fn new(names: Vec<Peer>) -> Self {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         Self { names, client, known: Mutex::default(), hear_more: AtomicBool::new(false) }
     }
@@ -94,7 +109,7 @@ impl Peers {
     }
 
     async fn look_up(&self) {
-        let found = join_all(self.names.iter().map(|name| timeout(PATIENCE, lookup_host(name)))).await;
+        let found = join_all(self.names.iter().map(|name| timeout(PATIENCE, lookup_host(&name.0)))).await;
         let found: Vec<SocketAddr> = found.into_iter().flatten().flatten().flatten().collect();
         if !found.is_empty() {
             *self.known.lock().expect("nobody panics here") = found;
@@ -118,5 +133,20 @@ impl Peers {
             return None;
         }
         to_bytes(Body::new(answer.into_body()), LONGEST).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_host_and_a_port() {
+        for good in ["verifier.tokenry:9090", "10.0.0.1:9090", "[::1]:9090"] {
+            assert!(good.parse::<Peer>().is_ok(), "{good}");
+        }
+        for odd in ["verifier", "", ":9090", "http://x:80", "nohost:99999", "x:"] {
+            assert_eq!(odd.parse::<Peer>(), Err("give HOST:PORT"), "{odd}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
 use super::{
-    hearing::{Attention, Hearing},
+    hearing::Hearing,
     watch::{Heard, NamespaceMeta, Object, watch},
 };
 
@@ -41,15 +41,7 @@ impl Scope {
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        watch(self.api(client), None, Attention::Usual, hearing)
-    }
-
-    /// Watches the objects of a kind in this scope, for somebody who waits for their news.
-    pub fn watch_closely<K>(&self, client: &Client, hearing: &Hearing) -> impl Stream<Item = Heard<K>> + Send + use<K>
-    where
-        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        watch(self.api(client), None, Attention::Close, hearing)
+        watch(self.api(client), None, hearing)
     }
 
     /// Watches the Secrets of one type in this scope.
@@ -62,7 +54,7 @@ impl Scope {
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        watch(self.api(client), Some(format!("type={type_}")), Attention::Usual, hearing)
+        watch(self.api(client), Some(format!("type={type_}")), hearing)
     }
 
     /// Watches the namespaces of this scope.
@@ -75,6 +67,6 @@ impl Scope {
             Self::Cluster => None,
             Self::Namespace(name) => Some(format!("metadata.name={name}")),
         };
-        watch(Api::all(client.clone()), which, Attention::Usual, hearing)
+        watch(Api::all(client.clone()), which, hearing)
     }
 }

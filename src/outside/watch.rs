@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    hearing::{Attention, Ear, Hearing, Histories},
+    hearing::{Called, Calls, Ear, Hearing},
     patience::Patience,
     readable::Readable,
     trouble::Trouble,
@@ -42,6 +42,9 @@ const PAGE: u32 = 500;
 /// A watch that is refused is refused within this time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// A watch that lasted longer was not refused.
+const STOOD: Duration = Duration::from_secs(2);
+
 /// What is heard of the objects of a kind.
 #[derive(Debug)]
 pub enum Heard<K> {
@@ -58,20 +61,19 @@ pub enum Heard<K> {
 pub(super) fn watch<K: Object>(
     api: Api<Readable<K>>,
     fields: Option<String>,
-    attention: Attention,
     hearing: &Hearing,
 ) -> impl Stream<Item = Heard<K>> + Send + use<K> {
     let watch = Watch {
         api,
         fields,
-        ear: hearing.ear::<K>(attention),
+        ear: hearing.ear::<K>(),
         patience: Patience::default(),
         trouble: Trouble::default(),
         version: None,
         state: State::Away,
     };
-    stream::unfold((watch, hearing.histories()), async |(mut watch, mut histories)| {
-        Some((watch.next(&mut histories).await, (watch, histories)))
+    stream::unfold((watch, hearing.calls()), async |(mut watch, mut calls)| {
+        Some((watch.next(&mut calls).await, (watch, calls)))
     })
 }
 
@@ -115,12 +117,13 @@ struct Events<K> {
 type Item<K> = kube::Result<WatchEvent<Readable<K>>>;
 
 impl<K: Object> Watch<K> {
-    /// What is heard next. Whatever is under way when a new history begins is given up: it may hang, and what it brings is of the past.
-    async fn next(&mut self, histories: &mut Histories) -> Heard<K> {
+    /// What is heard next. Whatever is under way when the watch is called is given up: it may hang, and what it brings may be of the
+    /// past.
+    async fn next(&mut self, calls: &mut Calls) -> Heard<K> {
         loop {
             tokio::select! {
                 biased;
-                () = histories.next() => self.begin_anew(),
+                called = calls.next() => self.heed(called),
                 heard = self.step() => if let Some(heard) = heard { return heard },
             }
         }
@@ -201,12 +204,25 @@ impl<K: Object> Watch<K> {
             }
             Some(Ok(WatchEvent::Bookmark(bookmark))) => (Some(bookmark.metadata.resource_version), None),
             Some(Ok(WatchEvent::Error(status))) => return self.fail(&kube::Error::Api(status)).await,
-            Some(Err(error)) => return self.fail(&error).await,
-            None => return self.ended(events.since.elapsed()).await,
+            Some(Err(error)) => {
+                self.stood(events.since.elapsed());
+                return self.fail(&error).await;
+            }
+            None => {
+                self.stood(events.since.elapsed());
+                return self.ended(events.since.elapsed()).await;
+            }
         };
         self.state = State::Listening(events);
         version.into_iter().for_each(|version| self.has_heard(version));
         told
+    }
+
+    /// A watch that stood for a while and was cut, as proxies cut silent ones, is begun again soon.
+    fn stood(&mut self, lasted: Duration) {
+        if lasted > STOOD {
+            self.patience = Patience::default();
+        }
     }
 
     /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a while.
@@ -231,7 +247,8 @@ impl<K: Object> Watch<K> {
         self.ear.failed(error);
         self.trouble.say(error);
         match error {
-            kube::Error::Api(status) if status.code == 410 => self.version = None,
+            // What happened while it was refused is on the next list, at once.
+            kube::Error::Api(status) if [401, 403, 410].contains(&status.code) => self.version = None,
             kube::Error::SerdeError(_) => self.version = None,
             _ => {}
         }
@@ -239,11 +256,14 @@ impl<K: Object> Watch<K> {
         None
     }
 
-    /// Lists all anew. A server that is back is asked soon again, as it may refuse at first.
-    fn begin_anew(&mut self) {
+    /// Goes on from the version that was heard last, or lists all anew. A server that is back is asked soon again, as it may refuse at
+    /// first.
+    fn heed(&mut self, called: Called) {
         self.state = State::Away;
-        self.version = None;
         self.patience = Patience::default();
+        if called == Called::Anew {
+            self.version = None;
+        }
     }
 }
 
@@ -279,7 +299,11 @@ mod tests {
     use kube::{Client, client::Body};
     use std::{
         convert::Infallible,
-        sync::atomic::{AtomicBool, Ordering},
+        io,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+        },
     };
 
     /// A server that never answers what it is asked first, and has no objects.
@@ -300,10 +324,41 @@ mod tests {
         )
     }
 
+    /// A server that has no objects and cuts each watch once it was silent for 20 seconds; and how often it was asked for one.
+    fn cutting() -> (Client, Arc<AtomicUsize>) {
+        let watches = Arc::new(AtomicUsize::new(0));
+        let counted = watches.clone();
+        let serve = move |request: http::Request<Body>| {
+            let list = stream::iter([Ok::<_, io::Error>(r#"{"metadata": {"resourceVersion": "7"}, "items": []}"#)]);
+            let body = if request.uri().query().unwrap_or_default().contains("watch=true") {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let cut = stream::once(async {
+                    sleep(Duration::from_secs(20)).await;
+                    Err::<&str, _>(io::Error::from(io::ErrorKind::ConnectionReset))
+                });
+                axum::body::Body::from_stream(cut)
+            } else {
+                axum::body::Body::from_stream(list)
+            };
+            future::ready(Ok::<_, Infallible>(Response::new(body)))
+        };
+        (Client::new(tower::service_fn(serve), "a"), watches)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_watch_that_is_cut_again_and_again_is_begun_again_soon() {
+        let (client, watches) = cutting();
+        let hearing = Hearing::default();
+        let events = watch::<ApiToken>(Api::all(client), None, &hearing);
+        assert!(timeout(Duration::from_secs(600), events.for_each(|_| future::ready(()))).await.is_err());
+        let watches = watches.load(Ordering::SeqCst);
+        assert!((28..=30).contains(&watches), "{watches} in ten minutes");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_list_that_hangs_is_given_up_when_a_new_history_begins() {
         let hearing = Hearing::default();
-        let events = watch::<ApiToken>(Api::all(hanging()), None, Attention::Usual, &hearing);
+        let events = watch::<ApiToken>(Api::all(hanging()), None, &hearing);
         pin_mut!(events);
         let begun = Instant::now();
         let (heard, ()) = future::join(events.take(3).collect::<Vec<_>>(), async {

@@ -59,6 +59,8 @@ pub enum Cause {
     NotSynced,
     /// What was heard is too old to say.
     OutOfTouch,
+    /// It may be news, and too many wait for news already.
+    Crowded,
 }
 
 impl Cause {
@@ -71,7 +73,7 @@ impl Cause {
             | Self::InstanceInvalid
             | Self::EndpointDisabled
             | Self::Refused(_) => StatusCode::FORBIDDEN,
-            Self::NotSynced | Self::OutOfTouch => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotSynced | Self::OutOfTouch | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing
             | Self::Oversized
             | Self::NotAscii
@@ -125,6 +127,7 @@ impl Cause {
             Self::Refused(cause) => cause.as_str(),
             Self::NotSynced => "NotSynced",
             Self::OutOfTouch => "OutOfTouch",
+            Self::Crowded => "Crowded",
         }
     }
 

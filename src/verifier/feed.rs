@@ -20,8 +20,7 @@ pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tas
     let hearing = judge.hearing();
     tasks.endless("the watch of instances", feed(scope.watch::<Instance>(client, hearing), judge.clone()));
     tasks.endless("the watch of accounts", feed(scope.watch::<Account>(client, hearing), judge.clone()));
-    // A caller may present a value that was minted just now.
-    tasks.endless("the watch of tokens", feed(scope.watch_closely::<ApiToken>(client, hearing), judge.clone()));
+    tasks.endless("the watch of tokens", feed(scope.watch::<ApiToken>(client, hearing), judge.clone()));
     tasks.endless("the watch of policies", feed(scope.watch::<AccessPolicy>(client, hearing), judge.clone()));
     tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client, hearing), judge.clone()));
 }

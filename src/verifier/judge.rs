@@ -204,7 +204,7 @@ impl Judge {
             }
             place = place.or_else(|| self.waiting.take(self.known(instance).cloned()));
             if place.is_none() {
-                break;
+                return Cause::Crowded.into();
             }
             match tokio::time::timeout_at(end, changes.changed()).await {
                 Ok(Ok(())) => verdict = self.look(instance, credential, request),
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{Account, ApiToken, Instance},
-        outside::{SystemClock, hearing::Attention},
+        outside::SystemClock,
         token::{Digest, format},
     };
     use serde_json::json;
@@ -323,7 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stale_answers_are_refused_where_they_are_not_wanted() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>(Attention::Usual);
+        let ear = hearing.ear::<ApiToken>();
         let usage = Usage::new().0;
         let judge = Judge::new(Arc::new(SystemClock), Arc::default(), usage, hearing, StaleAnswers::Refuse);
         (0..KINDS).for_each(|_| judge.synced());
@@ -343,8 +343,12 @@ mod tests {
         let judge = judge();
         let all: Vec<_> = (0..WAITING_EACH).map(|_| judge.waiting.take(None).unwrap()).collect();
         let start = Instant::now();
-        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Unknown);
-        assert_eq!(start.elapsed().as_secs(), 0);
+        assert_eq!(cause(&judge, &presenting(&value())).await, Cause::Crowded);
+        assert_eq!(
+            (start.elapsed().as_secs(), Cause::Crowded.status().as_u16()),
+            (0, 503),
+            "it is not refused for good"
+        );
         drop(all);
     }
 

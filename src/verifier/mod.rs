@@ -35,7 +35,7 @@ use crate::{
         Clock, Hearing, Scope, Taken, Tasks, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
-        peers::{self, Peers},
+        peers::{self, Peer, Peers},
         probes,
         server::{self, Port},
     },
@@ -57,8 +57,8 @@ pub struct Options {
     pub stale_after: StaleAfter,
     /// What is done once it is.
     pub stale_answers: StaleAnswers,
-    /// Where the probes of other verifiers of these objects are, as `HOST:PORT`; a name may stand for several.
-    pub peers: Vec<String>,
+    /// Where the probes of other verifiers of these objects are.
+    pub peers: Vec<Peer>,
     /// Cancelled, the verifier answers what was asked and returns.
     pub stop: CancellationToken,
 }
@@ -83,7 +83,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let metrics = Arc::new(Metrics::default());
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
     let (usage, news) = Usage::new();
-    let (hearing, stop) = (Hearing::new(options.stale_after), options.stop);
+    let (hearing, stop) = (Hearing::close(options.stale_after), options.stop);
     let judge = Judge::new(clock, metrics.clone(), usage, hearing.clone(), options.stale_answers);
     let (judge, peers) = (Arc::new(judge), Arc::new(Peers::new(options.peers)));
     let mut tasks = Tasks::new(stop.clone());

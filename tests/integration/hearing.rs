@@ -27,7 +27,7 @@ impl World {
     async fn verifier_over(&self, wire: &Wire, clock: &Held, peers: &[&Running]) -> Running {
         let verifier = self.verifier_by(wire.client(), clock, |options| {
             options.stale_after = SHORT.parse().unwrap();
-            options.peers = peers.iter().map(|peer| peer.probes.to_string()).collect();
+            options.peers = peers.iter().map(|peer| peer.probes.to_string().parse().unwrap()).collect();
         });
         let verifier = verifier.await;
         self.ready(&verifier).await;
