@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
-        Caches, Rooms, account, depends, instance,
+        Caches, Rooms, account,
+        book::Book,
+        depends, instance,
         kind::{is_news, is_news_of_meta},
         policy,
-        ruled::RuleBook,
         run::run as control,
         token,
     },
@@ -128,7 +129,8 @@ fn rooms(
         mints: token::Mints::default(),
         stamping: Arc::default(),
         untold: Untold::default(),
-        rules: RuleBook::default(),
+        rules: Book::default(),
+        policies: Book::default(),
         events,
         clock,
         metrics,

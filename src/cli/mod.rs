@@ -114,8 +114,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How many threads run tasks. They are more than most machines have processors: where some tasks compute for long, the kernel
+/// still gives the others, timers among them, their share.
+const THREADS: usize = 16;
+
 /// Runs what waits for the network until it ends.
 fn block_on<T>(run: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(run)
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(run)
 }

@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms, census,
+    Rooms,
+    book::Ruled,
+    census,
     depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version, version},
-    ruled::Ruled,
+    kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
     run::{each, every, mapped, together},
 };
 use crate::{
@@ -188,7 +189,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     let (instances, tokens) = (rooms.clone(), rooms.clone());
     futures::stream::select_all([
         each(caches.accounts.touched()),
-        mapped(caches.instances.touched(), move |instance: &Instance| {
+        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
             let accounts = instances.caches.accounts.by(&depends::instance(instance));
             accounts.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
         }),

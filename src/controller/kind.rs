@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Rooms;
 use crate::{
-    crd::{Fault, Reason, name},
+    crd::{Fault, Instance, Reason, name},
     outside::{Refusal, events::Note},
 };
 
@@ -61,7 +61,7 @@ pub trait Kind:
     ) -> impl Future<Output = Result<Self::World, Refusal>> + Send;
 
     /// Whether it takes long to check what the object asks for: there is one such pass at a time.
-    fn is_costly(&self) -> bool {
+    fn is_costly(&self, _: &Rooms) -> bool {
         false
     }
 
@@ -121,6 +121,13 @@ pub fn version(object: &impl Resource) -> Version {
 /// little that is read of its metadata. Its other annotations and its labels are its users' own, and cost no pass.
 pub fn is_news<K: Kind>(before: &K, after: &K) -> bool {
     read(before.meta()) != read(after.meta()) || before.status() != after.status()
+}
+
+/// Whether a change of an Instance is one that other objects go by: not how many tokens it has, which changes with each of them.
+pub fn is_news_of_instance(before: &Instance, after: &Instance) -> bool {
+    let said =
+        |instance: &Instance| instance.status.as_ref().map(|said| (said.endpoints.clone(), said.unreadable.clone()));
+    read(before.meta()) != read(after.meta()) || said(before) != said(after)
 }
 
 /// What is read of the metadata of an object.

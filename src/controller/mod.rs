@@ -8,13 +8,13 @@
 //! ```
 
 pub mod account;
+pub mod book;
 mod census;
 pub mod depends;
 pub mod instance;
 pub mod kind;
 pub mod policy;
 mod queue;
-pub mod ruled;
 pub mod run;
 pub mod stamping;
 pub mod token;
@@ -24,10 +24,11 @@ use std::sync::Arc;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use serde::Serialize;
 
+use book::{Book, Made, Ruled};
 use kind::{Kind, Version};
-use ruled::{RuleBook, Ruled};
 
 use crate::{
+    access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
         Cache, Clock, Joint, Reader, Receipt, Refusal, Writer,
@@ -54,7 +55,9 @@ pub struct Rooms {
     /// Whether tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
     /// The rules of Instances.
-    pub rules: RuleBook,
+    pub rules: Book<Instance, Made>,
+    /// Policies, ready to be asked.
+    pub policies: Book<AccessPolicy, Policy>,
     /// Tells users.
     pub events: Events,
     /// What they are yet to be told.
@@ -66,7 +69,7 @@ pub struct Rooms {
 impl Rooms {
     /// An Instance as far as this process has heard, with its rules.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Ruled> {
-        self.caches.instances.get(namespace, name).map(|instance| self.rules.of(instance))
+        self.caches.instances.get(namespace, name).map(|instance| self.rules.ruled(instance))
     }
 
     /// Writes a status, and keeps what it tells until that is told or certain not to have come to be.

@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::stream::{BoxStream, SelectAll};
+use futures::{
+    StreamExt,
+    stream::{BoxStream, SelectAll},
+};
 use jiff::Timestamp;
 use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
     Rooms,
+    book::Ruled,
     depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version, version},
-    ruled::Ruled,
-    run::{each, every, mapped},
+    kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
+    run::{each, every, mapped, together},
 };
 use crate::{
     crd::{
@@ -271,11 +274,13 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
 /// Names the policies that something has happened to: to themselves, to their Instance, or to what they could be about.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<AccessPolicy>>> {
     let caches = &rooms.caches;
-    let (instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone());
+    let (policies, instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
-        each(caches.policies.touched()),
-        mapped(caches.instances.touched(), move |instance: &Instance| of(&instances, &depends::instance(instance))),
-        mapped(caches.tokens.touched(), move |token: &ApiToken| {
+        each(caches.policies.touched().inspect(move |policy| forgotten(&policies, policy))),
+        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
+            of(&instances, &depends::instance(instance))
+        }),
+        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let home = token.namespace().unwrap_or_default();
             let itself = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
             let about = |wanted: &InstanceRef| {
@@ -284,12 +289,20 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
                 named(tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
             };
             of(&tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
-        }),
+        })),
         mapped(caches.accounts.touched(), move |account: &Account| {
             of(&accounts, &Depends::AccountsOf(&account.namespace().unwrap_or_default()))
         }),
         every(jumps(rooms.clock.clone()), caches.policies.store()),
     ])
+}
+
+/// Of a policy that is gone, nothing is kept.
+fn forgotten(rooms: &Rooms, policy: &AccessPolicy) {
+    let stands = rooms.caches.policies.get(&policy.namespace().unwrap_or_default(), &policy.name_any());
+    if stands.is_none_or(|stands| stands.uid() != policy.uid()) {
+        rooms.policies.forget(policy);
+    }
 }
 
 fn of(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<AccessPolicy>> {
@@ -368,6 +381,19 @@ mod tests {
         Arc::make_mut(&mut world.policy).metadata.generation = Some(4);
         let mut world = borne(world, &[("token:a/b", "two")]);
         assert_eq!(passed(&mut world), ["token:a/b two"]);
+    }
+
+    #[test]
+    fn several_names_that_are_bound_together_are_told_in_one_note() {
+        let statement = json!({"effect": "Allow", "role": "viewer"});
+        let members = ["token:a/b", "account:a/c"];
+        let spec = json!({"instanceRef": {"name": "eem"}, "members": members, "statements": [statement]});
+        let world = world(Some(json!({})), spec, &[]);
+        let world = borne(world, &[("token:a/b", "one"), ("account:a/c", "two")]);
+        let told: Vec<_> = settled(&world).notes.into_iter().map(|note| (note.reason, note.text)).collect();
+        let text = "token:a/b means the one of uid one from now on, made by user:one; account:a/c means the one of uid two \
+                    from now on, made by user:two";
+        assert_eq!(told, [(Reason::MemberBound, text.to_owned())]);
     }
 
     fn policy(statement: Value) -> Value {

@@ -137,7 +137,7 @@ pub async fn run<K: Kind>(
             Some(()) = queues.usual.due() => {}
             Some(ended) = passes.next() => queues.conclude(ended)?,
         }
-        while let Some((name, object)) = queues.next(&store) {
+        while let Some((name, object)) = queues.next(&store, |object| object.is_costly(&rooms)) {
             passes.push(begin(name, object, rooms.clone()));
         }
     }
@@ -160,10 +160,10 @@ impl<K: Kind> Queues<K> {
     }
 
     /// Takes a place for the next object.
-    fn next(&mut self, store: &Store<K>) -> Option<(ObjectRef<K>, Arc<K>)> {
+    fn next(&mut self, store: &Store<K>, is_costly: impl Fn(&K) -> bool) -> Option<(ObjectRef<K>, Arc<K>)> {
         while let Some(name) = self.usual.next() {
             match object(store, &name) {
-                Some(object) if object.is_costly() || self.costly.knows(&name) => {
+                Some(object) if self.costly.knows(&name) || is_costly(&object) => {
                     self.usual.done(&name);
                     self.costly.add(name);
                 }
@@ -313,8 +313,9 @@ mod tests {
         add(&mut queues, "b", "0", &long);
         add(&mut queues, "b", "1", "short");
         add(&mut queues, "c", "0", "short");
+        let is_costly = |token: &ApiToken| token.spec.secret.iter().any(|secret| secret.data["key"].len() > 9_000);
         let begun = |queues: &mut Queues<ApiToken>| -> Vec<String> {
-            let all = std::iter::from_fn(|| queues.next(&store)).map(|(name, _)| name);
+            let all = std::iter::from_fn(|| queues.next(&store, is_costly)).map(|(name, _)| name);
             all.map(|name| format!("{}{}", name.namespace.unwrap_or_default(), name.name)).collect()
         };
         let ends = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str| {

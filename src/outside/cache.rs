@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     ops::Deref,
+    slice,
     sync::{Arc, Mutex},
 };
 
@@ -21,9 +22,18 @@ use super::{
 pub struct Cache<K: Object> {
     store: Store<K>,
     feed: Mutex<Option<BoxStream<'static, Heard<K>>>>,
-    listeners: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
+    listeners: Mutex<Vec<Listener<K>>>,
     synced: watch::Sender<bool>,
-    is_news: fn(&K, &K) -> bool,
+    is_news: IsNews<K>,
+}
+
+/// Whether a change of an object, before and after, is worth telling.
+type IsNews<K> = fn(&K, &K) -> bool;
+
+/// Who is told of objects, and of which changes.
+struct Listener<K> {
+    tell: mpsc::UnboundedSender<Arc<K>>,
+    is_news: IsNews<K>,
 }
 
 impl<K: Object> Deref for Cache<K> {
@@ -52,7 +62,7 @@ impl<K: Object> Cache<K> {
     }
 
     /// Tells of a change only what `is_news` says yes to, of the object before and after. What it holds is the newest all the same.
-    pub fn telling(self, is_news: fn(&K, &K) -> bool) -> Self {
+    pub fn telling(self, is_news: IsNews<K>) -> Self {
         Self { is_news, ..self }
     }
 
@@ -61,8 +71,13 @@ impl<K: Object> Cache<K> {
     ///
     /// Call it before [`Cache::run`], or the first ones are missed.
     pub fn touched(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
+        self.touched_in(|_, _| true)
+    }
+
+    /// The same, but for changes that `is_news` says no to as well.
+    pub fn touched_in(&self, is_news: IsNews<K>) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         let (tell, mut hear) = mpsc::unbounded_channel();
-        self.listeners.lock().expect("no listener panics").push(tell);
+        self.listeners.lock().expect("no listener panics").push(Listener { tell, is_news });
         futures::stream::poll_fn(move |context| hear.poll_recv(context))
     }
 
@@ -89,14 +104,16 @@ impl<K: Object> Cache<K> {
 
     fn apply(&self, object: Arc<K>) {
         let before = self.store.put(object.clone());
-        if before.is_none_or(|before| (self.is_news)(&before, &object)) {
-            self.tell(&[object]);
+        let before = before.as_deref();
+        if before.is_none_or(|before| (self.is_news)(before, &object)) {
+            let wanted = |is_news: IsNews<K>| before.is_none_or(|before| is_news(before, &object));
+            self.tell(wanted, slice::from_ref(&object));
         }
     }
 
     fn delete(&self, object: K) {
         self.store.take(&object);
-        self.tell(&[Arc::new(object)]);
+        self.tell(|_| true, &[Arc::new(object)]);
     }
 
     /// All objects are those of a list. What is not on it was deleted unheard.
@@ -105,12 +122,13 @@ impl<K: Object> Cache<K> {
         let mut touched: HashMap<_, _> = uids(&self.store.replace(objects)).into_iter().collect();
         touched.extend(uids(objects));
         self.synced.send_replace(true);
-        self.tell(&touched.into_values().collect::<Vec<_>>());
+        self.tell(|_| true, &touched.into_values().collect::<Vec<_>>());
     }
 
-    fn tell(&self, touched: &[Arc<K>]) {
+    fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Arc<K>]) {
         let mut listeners = self.listeners.lock().expect("no listener panics");
-        listeners.retain(|listener| touched.iter().all(|object| listener.send(object.clone()).is_ok()));
+        let send = |listener: &Listener<K>| touched.iter().all(|object| listener.tell.send(object.clone()).is_ok());
+        listeners.retain(|listener| !wanted(listener.is_news) || send(listener));
     }
 
     /// A handle for the controller that works on this kind.
@@ -174,6 +192,21 @@ mod tests {
         let note = |object: Arc<ConfigMap>| object.annotations().get("note").cloned().unwrap_or_default();
         assert_eq!(touched.map(note).collect::<Vec<_>>().await, ["a", "b", "", "d"]);
         assert_eq!(note(cache.get("a", "x").unwrap()), "d");
+    }
+
+    #[tokio::test]
+    async fn each_listener_says_what_is_news_to_it() {
+        let with = |data: &str| {
+            let mut object = object("x");
+            object.data = Some([("key".to_owned(), data.to_owned())].into());
+            object
+        };
+        let all = [with("1"), with("1"), with("2")].map(Event::Apply);
+        let cache = Cache::by_name(futures::stream::iter(all).map(Heard::Event));
+        let (every, other) = (cache.touched(), cache.touched_in(|old, new| old.data != new.data));
+        cache.run().await;
+        cache.listeners.lock().unwrap().clear();
+        assert_eq!((every.count().await, other.count().await), (3, 2));
     }
 
     #[tokio::test]

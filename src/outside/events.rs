@@ -1,7 +1,7 @@
 //! Events (`events.k8s.io/v1`) about what happened to an object.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -36,7 +36,7 @@ const MAX_STEM: usize = 200;
 /// The most events that wait to be written; client-go's recorder keeps as many.
 const QUEUE: usize = 1000;
 /// The most of them about objects of one namespace: a burst of one tenant leaves out its own.
-const QUEUE_EACH: usize = QUEUE / 4;
+const QUEUE_EACH: usize = 100;
 /// How long after an event one of the same reason about the same object only counts it. Its text stays that of the first: the API
 /// server lets nothing else be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
@@ -206,8 +206,15 @@ impl Scribe {
     }
 
     async fn write_all(&mut self) {
-        while let Some((event, _place)) = self.events.recv().await {
-            self.write(event).await;
+        let mut lines = Lines::default();
+        while let Some(first) = self.events.recv().await {
+            lines.push(first);
+            while let Some((event, _place)) = lines.next() {
+                self.write(event).await;
+                while let Ok(more) = self.events.try_recv() {
+                    lines.push(more);
+                }
+            }
         }
     }
 
@@ -237,6 +244,29 @@ impl Scribe {
 
     fn api(&self, event: &Event) -> Api<Event> {
         Api::namespaced(self.client.clone(), event.metadata.namespace.as_deref().unwrap_or("default"))
+    }
+}
+
+/// The events that wait, by namespaces, which take turns.
+#[derive(Default)]
+struct Lines(VecDeque<(String, VecDeque<Waiting>)>);
+
+impl Lines {
+    fn push(&mut self, waiting: Waiting) {
+        let namespace = waiting.0.metadata.namespace.clone().unwrap_or_default();
+        match self.0.iter_mut().find(|(home, _)| *home == namespace) {
+            Some((_, line)) => line.push_back(waiting),
+            None => self.0.push_back((namespace, [waiting].into())),
+        }
+    }
+
+    fn next(&mut self) -> Option<Waiting> {
+        let (namespace, mut line) = self.0.pop_front()?;
+        let next = line.pop_front();
+        if !line.is_empty() {
+            self.0.push_back((namespace, line));
+        }
+        next
     }
 }
 
@@ -363,6 +393,18 @@ mod tests {
         assert_eq!(scribe.events.len(), QUEUE_EACH);
         events.publish(&Note::normal(Reason::Active, "of few"), &about("b"));
         assert_eq!(scribe.events.len(), QUEUE_EACH + 1);
+    }
+
+    #[test]
+    fn events_of_namespaces_are_written_by_turns() {
+        let (crowd, mut lines) = (Crowd::new(9, 9), Lines::default());
+        for (namespace, name) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"), ("c", "5"), ("b", "6")] {
+            let mut event = event(name, name, "Active");
+            event.metadata.namespace = Some(namespace.into());
+            lines.push((event, crowd.take(namespace.to_owned()).unwrap()));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| lines.next()).filter_map(|(event, _)| event.metadata.name).collect();
+        assert_eq!(order, ["1", "4", "5", "2", "6", "3"]);
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn owned<K: Resource<DynamicType = ()> + Serialize>(mut object: K, instance: &In
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{instance::validate::validate, kind::Checked, ruled::Ruled};
+    use crate::controller::{book::Ruled, instance::validate::validate, kind::Checked};
     use serde_json::{Value, json};
 
     fn world(endpoints: Value) -> World {

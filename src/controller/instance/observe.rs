@@ -8,7 +8,7 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    controller::{Rooms, census, depends, ruled::Ruled},
+    controller::{Rooms, book::Ruled, census, depends},
     crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName, name},
     outside::{Cache, watch::Object},
 };
@@ -65,7 +65,7 @@ pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World 
         ingress: observed(&rooms.caches.ingresses, &namespace, &name, &uid),
         tokens: count(&instance, rooms, now),
         stamped: rooms.stamping.seen(),
-        instance: rooms.rules.of(instance),
+        instance: rooms.rules.ruled(instance),
     }
 }
 

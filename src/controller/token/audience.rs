@@ -39,7 +39,7 @@ fn audience(instance: &Instance) -> Option<AcceptedAudience> {
 mod tests {
     use super::super::fixture::{self, served};
     use super::*;
-    use crate::controller::ruled::Ruled;
+    use crate::controller::book::Ruled;
     use serde_json::{Value, json};
     use std::sync::Arc;
 

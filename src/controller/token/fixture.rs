@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     controller::{
+        book::Ruled,
         kind::{Checked, Settled},
-        ruled::Ruled,
     },
     crd::{
         Account, ApiToken, Instance, SealedSecret,

@@ -35,7 +35,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use super::{
     Rooms,
     depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version},
+    kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance},
     run::{each, every, mapped},
 };
 use crate::{
@@ -94,8 +94,8 @@ impl Kind for ApiToken {
         observe::observe(self, rooms, now).await
     }
 
-    fn is_costly(&self) -> bool {
-        shape::is_costly(self)
+    fn is_costly(&self, rooms: &Rooms) -> bool {
+        shape::is_costly(self) || observe::is_much(self, rooms)
     }
 
     fn validate(world: &World) -> Checked<TokenTerms> {
@@ -149,7 +149,9 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
             let owned = tokens(&accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
             [tokens(&accounts, &Depends::Account(&home, &name)), owned].concat()
         }),
-        mapped(caches.instances.touched(), move |instance: &Instance| tokens(&instances, &depends::instance(instance))),
+        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
+            tokens(&instances, &depends::instance(instance))
+        }),
         mapped(caches.policies.touched(), move |policy: &AccessPolicy| {
             let home = policy.namespace().unwrap_or_default();
             tokens(&policies, &Depends::Instance(&home, policy.spec.instance_ref.name.as_str()))

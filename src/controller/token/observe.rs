@@ -19,9 +19,10 @@ use super::{
     world::{Bound, Held, Names, World},
 };
 use crate::{
-    controller::{Rooms, depends::Depends, ruled::Ruled},
+    access::Policy,
+    controller::{Rooms, book::Ruled, depends::Depends},
     crd::{
-        AccessPolicy, Account, ApiToken, Instance, InstanceRef,
+        Account, ApiToken, Instance, InstanceRef,
         api_token::ApiTokenStatus,
         condition::ACCEPTED,
         subject::{SubjectKind, Who},
@@ -90,11 +91,24 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
     rooms.instance(wanted.namespace_or(own), wanted.name.as_str())
 }
 
+/// Whether what it is judged by takes long to look at: an Instance that lists much, or policies that do.
+pub fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
+    let home = token.metadata.namespace.as_deref().unwrap_or_default();
+    let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
+    let wanted = &token.spec.instance_ref;
+    let about = rooms.caches.policies.by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()));
+    let listed = about.iter().map(|policy| policy.spec.members.len() + policy.spec.statements.len());
+    token.instances().any(large) || listed.sum::<usize>() > LISTED
+}
+
+/// Policies of one Instance that list more members and statements than this, all together, take long to look at.
+const LISTED: usize = 1000;
+
 /// The policies about an Instance, by name.
-fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<AccessPolicy>> {
+fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<Policy>> {
     let mut policies = rooms.caches.policies.by(&Depends::Instance(namespace, instance));
     policies.sort_by_key(|policy| policy.name_any());
-    policies
+    policies.iter().map(|policy| rooms.policies.policy(policy)).collect()
 }
 
 /// Whether the owner is an account that does not exist, or is being deleted, which a finalizer can draw out: never by a cache

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::world::{Closed, Standing, World};
 use crate::{
-    access::{self, Bearer, Namespace, Policy, Reach, Rules},
+    access::{self, Bearer, Namespace, Reach, Rules},
     crd::{
         self, Account, ApiToken, Fault, Instance, Reason,
         account::AccountSpec,
@@ -284,8 +284,8 @@ pub fn told(world: &World, faults: &[Fault]) -> String {
 /// What the token may do now. Nothing where its Instance is not known, or faulty: then what was said stands.
 pub fn effective(world: &World) -> Option<Effective> {
     let rules = world.rules()?;
-    let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
-    Some(access::effective(rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, rules)))
+    let policies: Vec<_> = world.policies.iter().map(|policy| &**policy).collect();
+    Some(access::effective(rules, &policies, &bearer(world, rules)))
 }
 
 /// What its Instance asks of those who change it.
@@ -323,8 +323,8 @@ fn closed(world: &World) -> Option<Closed> {
     if world.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
         return Some(Closed { reason: Reason::OwnerRemoved, message: why_removed(world, "the owner") });
     }
-    let policies: Vec<_> = world.policies.iter().map(|policy| Policy::of(policy)).collect();
-    let opening = access::opening(rules, &policies.iter().collect::<Vec<_>>(), &bearer(world, rules));
+    let policies: Vec<_> = world.policies.iter().map(|policy| &**policy).collect();
+    let opening = access::opening(rules, &policies, &bearer(world, rules));
     let (reason, message) = match opening.err()? {
         access::Closed::OwnerMissing => (Reason::OwnerMissing, "nobody owns the token".into()),
         access::Closed::OwnerRemoved => (Reason::OwnerRemoved, why_removed(world, "the owner")),
@@ -373,7 +373,7 @@ mod tests {
         validate::validate,
     };
     use super::*;
-    use crate::controller::ruled::Ruled;
+    use crate::controller::book::Ruled;
     use crate::{
         crd::{condition, name},
         outside::Refusal,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     access::{self, Namespace},
-    controller::{instance::policy, kind::Checked, ruled::Ruled},
+    controller::{book::Ruled, instance::policy, kind::Checked},
     crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
     token::Policy,
 };

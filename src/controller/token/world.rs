@@ -10,10 +10,10 @@ use kube::ResourceExt;
 
 use super::workloads::{Fellow, Workloads};
 use crate::{
-    access::{self, Rules},
-    controller::ruled::Ruled,
+    access::{self, Policy, Rules},
+    controller::book::Ruled,
     crd::{
-        AccessPolicy, Account, ApiToken, Instance, Reason, SealedSecret,
+        Account, ApiToken, Instance, Reason, SealedSecret,
         api_token::ApiTokenStatus,
         belongs,
         instance::EndpointType,
@@ -37,8 +37,8 @@ pub struct World {
     pub terminating: bool,
     /// The further Instances that accept it, in the order of `spec.audiences`.
     pub audiences: Vec<Option<Ruled>>,
-    /// The policies of its Instance.
-    pub policies: Vec<Arc<AccessPolicy>>,
+    /// The policies of its Instance, by name.
+    pub policies: Vec<Arc<Policy>>,
     /// Whether its owner is an account that does not exist.
     pub owner_gone: bool,
     /// An Instance that is to accept it, and of which its owner has as many other tokens as it allows, all of them older.

@@ -1,0 +1,206 @@
+//! What is made of objects that can be large, and is needed in every pass of a token: it is made once for each form of an object.
+
+use std::{
+    collections::HashMap,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use kube::Resource;
+
+use super::kind::Checked;
+use crate::{
+    access::{Policy, Rules},
+    crd::{AccessPolicy, Fault, Instance},
+};
+
+/// An Instance that lists more than this, all lists together, takes long to look at.
+const LARGE: usize = 1000;
+
+/// An Instance and its rules.
+#[derive(Clone, Debug)]
+pub struct Ruled {
+    instance: Arc<Instance>,
+    made: Arc<Made>,
+}
+
+/// What is made of an Instance.
+#[derive(Debug)]
+pub struct Made {
+    rules: Checked<Rules>,
+    is_large: bool,
+}
+
+impl Made {
+    fn of(instance: &Instance) -> Self {
+        Self { rules: Rules::of(instance), is_large: listed(instance) > LARGE }
+    }
+}
+
+impl Ruled {
+    /// An Instance whose rules nobody has made yet.
+    pub fn new(instance: Arc<Instance>) -> Self {
+        let made = Arc::new(Made::of(&instance));
+        Self { instance, made }
+    }
+
+    /// Its rules, where they have no faults.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.made.rules.as_ref().ok()
+    }
+
+    /// What is wrong with its rules.
+    pub fn faults(&self) -> &[Fault] {
+        self.made.rules.as_ref().err().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it lists so much that a pass that goes by it takes long.
+    pub fn is_large(&self) -> bool {
+        self.made.is_large
+    }
+}
+
+impl Deref for Ruled {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+/// How much an Instance lists.
+fn listed(instance: &Instance) -> usize {
+    let spec = &instance.spec;
+    let api = spec.api.iter();
+    let paths = api.flat_map(|api| {
+        let actions = api.actions.iter().map(|rule| rule.paths.len());
+        actions.chain(api.excluded.iter().map(|excluded| excluded.paths.len()))
+    });
+    let roles = spec.roles.iter().map(|role| role.actions.len());
+    let teams = spec.teams.iter().map(|team| team.users.len());
+    paths.chain(roles).chain(teams).sum::<usize>() + spec.members.len()
+}
+
+/// What was made of each object of a kind in its newest form, by uid.
+pub struct Book<K, T>(Mutex<HashMap<String, Page<K, T>>>);
+
+/// The object itself is kept: neither its generation nor its resourceVersion tells two forms apart, as both come again in data that
+/// was restored from a backup.
+struct Page<K, T> {
+    object: Arc<K>,
+    made: Arc<T>,
+}
+
+impl<K, T> Default for Book<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Resource, T> Book<K, T> {
+    /// What is made of an object: what was made before of it, or of one that is the `same`, or else what `make` makes. Who asks for the
+    /// same at the same time waits, and it is made once.
+    fn of(&self, object: &Arc<K>, same: impl Fn(&K, &K) -> bool, make: impl FnOnce(&K) -> T) -> Arc<T> {
+        let mut pages = self.lock();
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let page = pages.get(&uid).filter(|page| Arc::ptr_eq(&page.object, object) || same(&page.object, object));
+        let made = page.map_or_else(|| Arc::new(make(object)), |page| page.made.clone());
+        pages.insert(uid, Page { object: object.clone(), made: made.clone() });
+        made
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, object: &K) {
+        self.lock().remove(object.meta().uid.as_deref().unwrap_or_default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Page<K, T>>> {
+        self.0.lock().expect("nobody panics here")
+    }
+}
+
+impl Book<Instance, Made> {
+    /// An Instance with its rules, which its name and its spec alone make.
+    pub fn ruled(&self, instance: Arc<Instance>) -> Ruled {
+        let same =
+            |one: &Instance, other: &Instance| one.spec == other.spec && one.metadata.name == other.metadata.name;
+        let made = self.of(&instance, same, Made::of);
+        Ruled { instance, made }
+    }
+}
+
+impl Book<AccessPolicy, Policy> {
+    /// A policy, ready to be asked.
+    pub fn policy(&self, policy: &Arc<AccessPolicy>) -> Arc<Policy> {
+        self.of(policy, |_, _| false, Policy::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    impl Ruled {
+        /// Changes the Instance, and its rules with it.
+        pub fn change(&mut self, change: impl FnOnce(&mut Instance)) {
+            let mut instance = (*self.instance).clone();
+            change(&mut instance);
+            *self = Self::new(Arc::new(instance));
+        }
+    }
+
+    fn instance(generation: i64, role: &str) -> Arc<Instance> {
+        let metadata = json!({"namespace": "a", "name": "eem", "uid": "u", "generation": generation});
+        let spec = json!({"roles": [{"name": role}]});
+        let object =
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": metadata, "spec": spec});
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn rules_are_made_once_for_each_form_of_an_instance() {
+        let book = Book::default();
+        let first = book.ruled(instance(1, "reader"));
+        assert!(first.rules().unwrap().has_role("reader"));
+        assert!(Arc::ptr_eq(&first.made, &book.ruled(instance(1, "reader")).made), "another status changes nothing");
+        assert!(book.ruled(instance(2, "writer")).rules().unwrap().has_role("writer"));
+        assert!(book.ruled(instance(2, "editor")).rules().unwrap().has_role("editor"), "as after a restore");
+        book.forget(&*first);
+        assert!(book.lock().is_empty());
+    }
+
+    #[test]
+    fn a_policy_is_read_once_for_each_form() {
+        let policy = |member: &str| -> Arc<AccessPolicy> {
+            let metadata = json!({"namespace": "a", "name": "p", "uid": "u", "generation": 1, "resourceVersion": "1"});
+            let spec = json!({"instanceRef": {"name": "eem"}, "members": [member], "statements": []});
+            let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec});
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let (book, one) = (Book::default(), policy("user:a"));
+        let first = book.policy(&one);
+        assert!(Arc::ptr_eq(&first, &book.policy(&one)));
+        assert_eq!(book.policy(&policy("user:b")).members().next().unwrap().name, "b", "as after a restore");
+    }
+
+    #[test]
+    fn an_instance_that_lists_much_is_large() {
+        let mut ruled = Ruled::new(instance(1, "reader"));
+        assert!(!ruled.is_large());
+        let users: Vec<_> = (0..1001).map(|nth| format!("u{nth}")).collect();
+        let teams = json!([{"name": "t", "users": users}]);
+        ruled.change(|instance| instance.spec.teams = serde_json::from_value(teams).unwrap());
+        assert!(ruled.is_large());
+    }
+
+    #[test]
+    fn an_instance_with_faults_has_no_rules() {
+        let mut ruled = Ruled::new(instance(1, "reader"));
+        assert!(ruled.faults().is_empty());
+        ruled.change(|instance| {
+            instance.spec.tokens.minimum_role = Some(serde_json::from_value(json!("none")).unwrap())
+        });
+        assert!(ruled.rules().is_none() && !ruled.faults().is_empty());
+    }
+}
