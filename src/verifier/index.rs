@@ -1,6 +1,9 @@
 //! Everything a verdict depends on, in memory. Synchronous; knows no API server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -102,7 +105,7 @@ pub struct PolicyEntry {
     /// The Instance.
     pub instance: Key,
     /// The policy, ready to be asked.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 /// Everything a verdict depends on.
@@ -114,8 +117,8 @@ pub struct Index {
     accounts: HashMap<Key, AccountEntry>,
     instances: HashMap<Key, InstanceEntry>,
     policies: HashMap<Key, PolicyEntry>,
-    /// The policies of an Instance are looked up here.
-    policies_of: HashMap<Key, BTreeSet<Key>>,
+    /// The policies of each Instance. All of them are asked at each request.
+    policies_of: HashMap<Key, BTreeMap<Key, Arc<Policy>>>,
     namespaces: HashMap<Key, BTreeMap<String, String>>,
 }
 
@@ -138,8 +141,7 @@ impl Index {
 
     /// The policies of an Instance.
     pub fn policies<'a>(&'a self, instance: &Key) -> impl Iterator<Item = &'a Policy> + use<'a> {
-        let keys = self.policies_of.get(instance).into_iter().flatten();
-        keys.filter_map(|key| self.policies.get(key).map(|entry| &entry.policy))
+        self.policies_of.get(instance).into_iter().flatten().map(|(_, policy)| &**policy)
     }
 
     /// Some token.
@@ -329,7 +331,7 @@ impl Indexed for AccessPolicy {
     fn reduce(self) -> PolicyEntry {
         let namespace = self.namespace().unwrap_or_default();
         let instance = Key { namespace, name: self.spec.instance_ref.name.to_string() };
-        PolicyEntry { instance, policy: Policy::of(&self) }
+        PolicyEntry { instance, policy: Arc::new(Policy::of(&self)) }
     }
 
     fn shelf(index: &mut Index) -> &mut HashMap<Key, PolicyEntry> {
@@ -338,10 +340,14 @@ impl Indexed for AccessPolicy {
 
     fn changed(index: &mut Index, key: &Key, old: Option<&PolicyEntry>, new: Option<&PolicyEntry>) {
         if let Some(old) = old {
-            unlist(&mut index.policies_of, &old.instance, key);
+            let policies = index.policies_of.entry(old.instance.clone()).or_default();
+            policies.remove(key);
+            if policies.is_empty() {
+                index.policies_of.remove(&old.instance);
+            }
         }
         if let Some(new) = new {
-            index.policies_of.entry(new.instance.clone()).or_default().insert(key.clone());
+            index.policies_of.entry(new.instance.clone()).or_default().insert(key.clone(), new.policy.clone());
         }
     }
 }
