@@ -2,7 +2,6 @@
 
 use kube::Resource;
 
-use super::instance::exposed_name;
 use crate::{
     crd::{
         AccessPolicy, Account, ApiToken, Instance, RestartTarget,
@@ -82,7 +81,7 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 /// The keys of an Instance.
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
-    keys.add(&Depends::Exposed(home, &exposed_name(instance)));
+    keys.add(&Depends::Exposed(home, &instance.exposed_name()));
     if let Some(manager) = instance.manager_service() {
         keys.add(&Depends::Exposed(home, manager.name.as_str()));
     }

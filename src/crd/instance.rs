@@ -528,6 +528,11 @@ impl Instance {
         self.spec.organization.as_deref().unwrap_or(name)
     }
 
+    /// The name of the objects of its endpoint.
+    pub fn exposed_name(&self) -> String {
+        super::name::exposed(self.metadata.name.as_deref().unwrap_or_default(), EndpointName::Admin.as_str())
+    }
+
     /// The Service that serves the Admin API, where one is named.
     pub fn manager_service(&self) -> Option<&ManagerService> {
         self.spec.manager.as_ref()?.service.as_ref()

@@ -7,30 +7,18 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
     future::pending,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Client, Resource, api::ListParams};
-use serde::de::DeserializeOwned;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use kube::Resource;
+use tokio::{sync::watch, time::Instant};
 
-use super::scope::Scope;
+use super::trouble::name;
 use crate::token::duration;
 
-/// How often the server is asked; how often while it does not answer; and how often while it refuses to tell.
-const EVERY: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_secs(1);
-const SELDOM: Duration = Duration::from_secs(4);
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// What was heard last is old after so long without an answer, or while a watch fails.
 const OLD: Duration = Duration::from_secs(5);
 /// A silence of this length begins a new history also where the server was only busy: one slow answer makes no silence of this length.
@@ -199,41 +187,9 @@ impl Hearing {
         answers.then(|| self.stale()).flatten()
     }
 
-    /// Asks the server again and again where it is, by a list of one `K`. It never ends.
-    pub async fn ask<K>(self, client: Client, scope: Scope)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-    {
-        let api = scope.api::<K>(&client);
-        let one = ListParams::default().limit(1);
-        loop {
-            let (known, asked) = (self.known(&name::<K>()), Instant::now());
-            let wait = match timeout(PATIENCE, api.list_metadata(&one)).await {
-                Ok(Ok(list)) => {
-                    self.answered();
-                    self.stands(&name::<K>(), list.metadata.resource_version.as_deref(), known);
-                    EVERY
-                }
-                Ok(Err(error)) if is_answer(&error) => {
-                    self.answered();
-                    SELDOM
-                }
-                Ok(Err(error)) => {
-                    self.fails(matches!(error, kube::Error::Api(_)));
-                    SOON
-                }
-                Err(_) => {
-                    self.fails(asked.elapsed() < PATIENCE + SOON);
-                    SOON
-                }
-            };
-            sleep(wait).await;
-        }
-    }
-
     /// The server answers. What was heard before a silence may be of another history: all is read anew, but where the server was busy
     /// for a short while.
-    fn answered(&self) {
+    pub(super) fn answered(&self) {
         let mut state = self.lock();
         let silence = state.answered.elapsed();
         state.answered = Instant::now();
@@ -257,7 +213,7 @@ impl Hearing {
     }
 
     /// A request failed: as the server is busy, or for another reason, by which it may have been restarted.
-    fn fails(&self, busy: bool) {
+    pub(super) fn fails(&self, busy: bool) {
         let mut state = self.lock();
         *(if busy { &mut state.busy } else { &mut state.failed }) = true;
         drop(state);
@@ -265,12 +221,12 @@ impl Hearing {
     }
 
     /// The version of a kind that was heard last.
-    fn known(&self, kind: &str) -> u64 {
+    pub(super) fn known(&self, kind: &str) -> u64 {
         self.lock().kinds.get(kind).map_or(0, |known| known.version)
     }
 
     /// The server stands at `version` of a kind, which was asked for when `known` had been heard.
-    fn stands(&self, kind: &str, version: Option<&str>, known: u64) {
+    pub(super) fn stands(&self, kind: &str, version: Option<&str>, known: u64) {
         let Some(version) = version.and_then(number) else { return };
         if version < known {
             tracing::warn!(
@@ -377,14 +333,9 @@ impl Calls {
     }
 }
 
-/// What a kind is called, as `kubectl get` takes it: its plural and group.
-pub(super) fn name<K: Resource<DynamicType = ()>>() -> String {
-    [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
-}
-
 /// Whether the API server has answered that it will not tell, or that there is no such thing. One that has lost its own data, is
 /// starting, or is asked too much (429), has not.
-fn is_answer(error: &kube::Error) -> bool {
+pub(super) fn is_answer(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if [401, 403, 404, 410].contains(&status.code))
 }
 

@@ -17,6 +17,7 @@ mod patience;
 pub mod peers;
 pub mod probes;
 mod proxy;
+mod question;
 pub mod readable;
 pub mod reader;
 pub mod refusal;

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use kube::Resource;
 
-use super::{hearing::name, refusal::with_causes};
+use super::refusal::with_causes;
 use crate::token::format;
 
 /// What is wrong with the watch of a kind, said when it changes.
@@ -63,6 +63,11 @@ fn reason(error: &kube::Error) -> String {
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "a reply could not be read".into(),
         other => format::redact(&with_causes(other)).into_owned(),
     }
+}
+
+/// What a kind is called, as `kubectl get` takes it: its plural and group.
+pub(super) fn name<K: Resource<DynamicType = ()>>() -> String {
+    [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use decide::{Decision, Step};
-pub use observe::{Observed, World, exposed_name};
+pub use observe::{Observed, World};
 pub use validate::{InstanceTerms, forget_after, policy};
 
 impl Kind for Instance {

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     controller::{Rooms, book::Ruled, census, depends},
-    crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName, name},
+    crd::{ApiToken, Instance, account::TokenCount, belongs},
     outside::{Cache, watch::Object},
 };
 
@@ -45,16 +45,11 @@ pub enum Observed<K> {
     Foreign,
 }
 
-/// The name of the objects of an Instance's endpoint.
-pub fn exposed_name(instance: &Instance) -> String {
-    name::exposed(&instance.name_any(), EndpointName::Admin.as_str())
-}
-
 /// Reads the caches.
 pub fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
     let namespace = instance.namespace().unwrap_or_default();
     let uid = instance.uid().unwrap_or_default();
-    let name = exposed_name(&instance);
+    let name = instance.exposed_name();
     let wanted = instance.manager_service();
     let home = rooms.caches.namespaces.get("", &namespace);
     World {

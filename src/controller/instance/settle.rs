@@ -1,10 +1,6 @@
 //! Folds what was done into a status.
 
-use super::{
-    execute::Progress,
-    observe::{World, exposed_name},
-    validate::InstanceTerms,
-};
+use super::{execute::Progress, observe::World, validate::InstanceTerms};
 use crate::{
     controller::{
         census,
@@ -93,7 +89,7 @@ fn standing(
 
 /// How the endpoints stand: what it comes to, the word for it, and in words.
 fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> (Conclusion, Reason, String) {
-    let name = exposed_name(&world.instance);
+    let name = world.instance.exposed_name();
     match progress.reason {
         Reason::Deleting => return (Conclusion::Working, Reason::Deleting, "being deleted".into()),
         Reason::NamespaceTerminating => {

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use kube::core::Selector;
 
-use super::observe::{World, exposed_name};
+use super::observe::World;
 use crate::{
     access::{MAX_LIFETIME, MAX_OVERLAP},
     controller::kind::Checked,
@@ -43,7 +43,7 @@ pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let endpoint = world.instance.endpoints().next();
     if let Some(endpoint) = endpoint {
         reached(endpoint, &mut faults);
-        served(manager, &exposed_name(&world.instance), &mut faults);
+        served(manager, &world.instance.exposed_name(), &mut faults);
     }
     if !faults.is_empty() {
         return Err(faults);

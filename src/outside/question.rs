@@ -1,0 +1,55 @@
+//! The question where the API server is, again and again.
+
+use std::{fmt::Debug, time::Duration};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource, api::ListParams};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    hearing::{Hearing, is_answer},
+    scope::Scope,
+    trouble::name,
+};
+
+/// How often the server is asked; how often while it does not answer; and how often while it refuses to tell.
+const EVERY: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(4);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Hearing {
+    /// Asks the server again and again where it is, by a list of one `K`. It never ends.
+    pub async fn ask<K>(self, client: Client, scope: Scope)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let api = scope.api::<K>(&client);
+        let one = ListParams::default().limit(1);
+        loop {
+            let (known, asked) = (self.known(&name::<K>()), Instant::now());
+            let wait = match timeout(PATIENCE, api.list_metadata(&one)).await {
+                Ok(Ok(list)) => {
+                    self.answered();
+                    self.stands(&name::<K>(), list.metadata.resource_version.as_deref(), known);
+                    EVERY
+                }
+                Ok(Err(error)) if is_answer(&error) => {
+                    self.answered();
+                    SELDOM
+                }
+                Ok(Err(error)) => {
+                    self.fails(matches!(error, kube::Error::Api(_)));
+                    SOON
+                }
+                Err(_) => {
+                    self.fails(asked.elapsed() < PATIENCE + SOON);
+                    SOON
+                }
+            };
+            sleep(wait).await;
+        }
+    }
+}
