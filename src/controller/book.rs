@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An Instance that lists more than this, all lists together, takes long to look at.
-const LARGE: usize = 1000;
+const LARGE: usize = 2000;
 
 /// An Instance and its rules.
 #[derive(Clone, Debug)]
@@ -188,7 +188,7 @@ mod tests {
     fn an_instance_that_lists_much_is_large() {
         let mut ruled = Ruled::new(instance(1, "reader"));
         assert!(!ruled.is_large());
-        let users: Vec<_> = (0..1001).map(|nth| format!("u{nth}")).collect();
+        let users: Vec<_> = (0..2001).map(|nth| format!("u{nth}")).collect();
         let teams = json!([{"name": "t", "users": users}]);
         ruled.change(|instance| instance.spec.teams = serde_json::from_value(teams).unwrap());
         assert!(ruled.is_large());

@@ -201,7 +201,7 @@ impl Hearing {
         let said = std::mem::take(&mut state.said);
         drop(state);
         let anew = failed || !busy || silence > LOST;
-        if said {
+        if said || anew {
             let then = if anew { "; reading everything anew" } else { "" };
             tracing::info!("the API server answers again after {} s{then}", silence.as_secs());
         }
