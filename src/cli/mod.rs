@@ -7,7 +7,7 @@ mod explain;
 mod operator;
 mod verifier;
 
-use std::{process::ExitCode, str::FromStr};
+use std::{process::ExitCode, str::FromStr, thread::available_parallelism};
 
 use crate::outside::{
     Address, Scope, Taken,
@@ -114,12 +114,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How many threads run tasks. They are more than most machines have processors: where some tasks compute for long, the kernel
-/// still gives the others, timers among them, their share.
-const THREADS: usize = 16;
+/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel still gives
+/// the others, timers among them, their share.
+const THREADS: usize = 4;
 
 /// Runs what waits for the network until it ends.
 fn block_on<T>(run: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(run)
 }
