@@ -83,7 +83,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     }
     if let Some(at) = options.probes {
         let router = probes::probes(ready, metrics, hearing);
-        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, Port::Probes, stop));
+        tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     // From here on only the controllers can publish events: when they have finished, the scribe does.
     drop(rooms);

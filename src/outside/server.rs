@@ -5,6 +5,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard},
+    thread,
     time::Duration,
 };
 
@@ -18,10 +19,14 @@ use hyper_util::{
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime,
+    sync::oneshot,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+use super::Taken;
 
 /// The first request of a connection has to begin within this time.
 const FIRST: Duration = Duration::from_secs(10);
@@ -91,6 +96,23 @@ pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: Canc
     drop(listener);
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     Ok(())
+}
+
+/// Serves the probes at `at` in a thread of their own, until `stop`: whatever keeps the others busy, the kernel gives it its share.
+/// Dropped, it ends.
+///
+/// # Errors
+/// Somebody else listens there, or there is no thread to be had.
+pub async fn serve_probes(at: Taken, router: Router, stop: &CancellationToken) -> io::Result<()> {
+    let (stop, (tell, ended)) = (stop.child_token(), oneshot::channel());
+    let _ends = stop.clone().drop_guard();
+    thread::Builder::new().name("probes".into()).spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let serving = async { serve(at.listen("probes")?, router, Port::Probes, stop).await };
+        // Nobody hears of it who has given it up.
+        let _ = tell.send(runtime.and_then(|runtime| runtime.block_on(serving)));
+    })?;
+    ended.await.unwrap_or_else(|_| Err(io::Error::other("the thread of the probes panicked")))
 }
 
 fn builder() -> Builder<TokioExecutor> {
@@ -253,10 +275,53 @@ impl Service<Request<Incoming>> for Counted {
 mod tests {
     use super::*;
     use axum::routing::get;
+    use futures::FutureExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::advance,
     };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn probes_are_answered_while_all_threads_are_busy() {
+        use std::{
+            io::{Read, Write},
+            sync::atomic::{AtomicBool, Ordering},
+        };
+        let taken = "127.0.0.1:0".parse::<crate::outside::Address>().unwrap().take("--probes").unwrap();
+        let (address, stop) = (taken.address().unwrap(), CancellationToken::new());
+        let serving = tokio::spawn({
+            let (router, stop) = (Router::new().route("/healthz", get(async || "ok")), stop.clone());
+            async move { serve_probes(taken, router, &stop).await }
+        });
+        while TcpStream::connect(address).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let answered = Arc::new(AtomicBool::new(false));
+        let busy = |answered: Arc<AtomicBool>| {
+            let is_over = (0..10_000).any(|_| {
+                thread::sleep(Duration::from_millis(1));
+                answered.load(Ordering::SeqCst)
+            });
+            assert!(is_over, "nothing was answered for ten seconds");
+        };
+        let all: Vec<_> = (0..2).map(|_| tokio::spawn(std::future::ready(answered.clone()).map(busy))).collect();
+        let told = answered.clone();
+        let asking = thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            told.store(true, Ordering::SeqCst);
+            answer
+        });
+        busy(answered);
+        assert!(asking.join().unwrap().starts_with("HTTP/1.1 200"));
+        for task in all {
+            task.await.unwrap();
+        }
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_nothing_makes_room_and_first_who_never_has() {

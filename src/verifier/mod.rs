@@ -98,7 +98,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     };
     if let Some(at) = options.probes {
         let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
-        tasks.finishing("the probes", server::serve(at.listen("probes")?, router, Port::Probes, stop.clone()));
+        let stop = stop.clone();
+        tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     tasks.finishing("the server", async move {
         if stop.run_until_cancelled(judge.has_read()).await.is_none() {
