@@ -1,6 +1,10 @@
 //! The controller of `AccessPolicy`: says whether it can be gone by, and which of its members match nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{
     StreamExt,
@@ -250,11 +254,11 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
         let is = |token: &ApiToken| seen_owner(token) == Some(&who.to_string()) && token.opens(instance);
         caches.tokens.any(&Depends::Subject(&who.to_string()), is)
     };
-    let stamped = |group: &str| {
-        let is =
-            |token: &ApiToken| token.opens(instance) && crate::access::groups(token).iter().any(|has| has == group);
-        caches.tokens.any(&depends::instance(instance), is)
-    };
+    // Those of all tokens of the Instance: looked for once, and only where a group is listed.
+    let groups = LazyCell::new(|| -> HashSet<String> {
+        let tokens = caches.tokens.by(&depends::instance(instance));
+        tokens.iter().filter(|token| token.opens(instance)).flat_map(|token| crate::access::groups(token)).collect()
+    });
     let matches = |who: &Who<'_>| match (who.kind, who.namespaced()) {
         (SubjectKind::Token, Some((namespace, "*"))) => caches.tokens.any(&Depends::Home(namespace), opens),
         (SubjectKind::Token, Some((namespace, name))) => {
@@ -263,7 +267,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
         (SubjectKind::Account, Some((namespace, "*"))) => caches.accounts.any(&Depends::Home(namespace), |_| true),
         (SubjectKind::Account, Some((namespace, name))) => caches.accounts.get(namespace, name).is_some(),
         (SubjectKind::Team, _) => instance.spec.teams.iter().any(|team| team.name.as_str() == who.name),
-        (SubjectKind::Group, _) => owns(who) || stamped(who.name),
+        (SubjectKind::Group, _) => owns(who) || groups.contains(who.name),
         (SubjectKind::User | SubjectKind::ServiceAccount, _) => owns(who),
         (SubjectKind::Token | SubjectKind::Account, None) => false,
     };

@@ -9,7 +9,7 @@ use futures::{
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::json;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, unconstrained};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
@@ -254,7 +254,8 @@ pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> str
     let batches = stream::unfold(names, async |mut names| {
         let mut met = HashSet::from([names.next().await?]);
         tokio::time::sleep(TOGETHER).await;
-        while let Some(Some(name)) = names.next().now_or_never() {
+        // Else so many names would use up what a task may do at a time, and the rest would wait for the next second.
+        while let Some(Some(name)) = unconstrained(names.next()).now_or_never() {
             met.insert(name);
         }
         Some((stream::iter(met), names))
@@ -331,6 +332,16 @@ mod tests {
         assert_eq!(begun(&mut queues), ["b0"], "namespaces by turns");
         ends(&mut queues, "b", "0");
         assert_eq!(begun(&mut queues), ["a1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_that_come_together_are_told_together_however_many_they_are() {
+        let (tell, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        (0..1_000).for_each(|nth| tell.send(ObjectRef::<ApiToken>::new(&nth.to_string())).unwrap());
+        let start = tokio::time::Instant::now();
+        let names = together(stream::poll_fn(move |context| hear.poll_recv(context)).boxed());
+        assert_eq!(names.take(1_000).count().await, 1_000);
+        assert_eq!(start.elapsed(), TOGETHER);
     }
 
     #[test]

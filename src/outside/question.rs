@@ -41,7 +41,8 @@ impl Hearing {
                     SELDOM
                 }
                 Ok(Err(error)) => {
-                    self.fails(matches!(error, kube::Error::Api(_)));
+                    // Any other error may be that of a proxy before a server that is restarted.
+                    self.fails(matches!(error, kube::Error::Api(status) if status.code == 429));
                     SOON
                 }
                 Err(_) => {

@@ -39,6 +39,8 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + S
 
 /// Objects that are read at a time.
 const PAGE: u32 = 500;
+/// How long a page of a list may take: longer than a watch may be silent, as a busy server takes long for many objects.
+const LIST: Duration = Duration::from_secs(60);
 /// A watch that is refused is refused within this time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
@@ -163,7 +165,7 @@ impl<K: Object> Watch<K> {
             self.has_heard(listing.version);
             return Some(Heard::Event(Event::InitDone));
         };
-        match in_time(self.ear.silent(), self.api.list(&page)).await {
+        match in_time(LIST, self.api.list(&page)).await {
             Ok(list) => {
                 let more = list.metadata.continue_.filter(|token| !token.is_empty());
                 listing.page = more.map(|token| page.continue_token(&token));
