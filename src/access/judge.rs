@@ -339,7 +339,8 @@ impl<'a> Case<'a> {
 
     /// Why nothing permits.
     fn nothing(&self, trail: &mut impl Trail) -> Cause {
-        let any = self.role().is_some() || self.policies.iter().any(|policy| self.is_member(policy, Effect::Allow));
+        let any =
+            self.role().is_some() || self.policies.iter().any(|policy| policy.is_about(&self.names, Effect::Allow));
         trail.add(|| {
             let text =
                 if any { "nothing permits it" } else { "it has neither a role nor a policy that permits anything" };
@@ -352,14 +353,10 @@ impl<'a> Case<'a> {
     /// so that their order does not matter.
     fn policy(&self, effect: Effect) -> Option<&Policy> {
         let means = |policy: &&&Policy| {
-            self.is_member(policy, effect)
+            policy.is_about(&self.names, effect)
                 && policy.statements(effect).any(|said| said.means(&self.rules.roles, self.action, self.project.one()))
         };
         self.policies.iter().filter(means).min_by_key(|policy| &policy.name).copied()
-    }
-
-    fn is_member(&self, policy: &Policy, effect: Effect) -> bool {
-        policy.is_about(&self.names, effect)
     }
 
     /// What the owner holds in the organization of the request; nothing where the Instance does not ask.

@@ -13,7 +13,7 @@ use super::{
     census,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
-    run::{each, every, mapped, together},
+    run::{each, every, mapped, names, together},
 };
 use crate::{
     crd::{
@@ -190,14 +190,12 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     futures::stream::select_all([
         each(caches.accounts.touched()),
         mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            let accounts = instances.caches.accounts.by(&depends::instance(instance));
-            accounts.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
+            names(instances.caches.accounts.by(&depends::instance(instance)))
         }),
         together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             let home = token.namespace().unwrap_or_default();
-            let account = bound.and_then(|bound| tokens.caches.accounts.get(&home, &bound.name));
-            account.iter().map(|account| ObjectRef::from_obj(&**account)).collect()
+            names(bound.and_then(|bound| tokens.caches.accounts.get(&home, &bound.name)))
         })),
         every(jumps(rooms.clock.clone()), caches.accounts.store()),
     ])

@@ -6,12 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use kube::Resource;
-
 use super::kind::Checked;
 use crate::{
     access::{Policy, Rules},
     crd::{AccessPolicy, Fault, Instance},
+    outside::{Cache, watch::Object},
 };
 
 /// An Instance that lists more than this, all lists together, takes long to look at.
@@ -97,7 +96,7 @@ impl<K, T> Default for Book<K, T> {
     }
 }
 
-impl<K: Resource, T> Book<K, T> {
+impl<K: Object, T> Book<K, T> {
     /// What is made of an object: what was made before of it, or of one that is the `same`, or else what `make` makes. Who asks for the
     /// same at the same time waits, and it is made once.
     fn of(&self, object: &Arc<K>, same: impl Fn(&K, &K) -> bool, make: impl FnOnce(&K) -> T) -> Arc<T> {
@@ -109,8 +108,16 @@ impl<K: Resource, T> Book<K, T> {
         made
     }
 
-    /// Forgets an object that is gone.
-    pub fn forget(&self, object: &K) {
+    /// Keeps nothing of an object that was touched, and is gone from `cache`.
+    pub fn tidy(&self, cache: &Cache<K>, touched: &K) {
+        let meta = touched.meta();
+        let stands = cache.get(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        if stands.is_none_or(|stands| stands.meta().uid != meta.uid) {
+            self.forget(touched);
+        }
+    }
+
+    fn forget(&self, object: &K) {
         self.lock().remove(object.meta().uid.as_deref().unwrap_or_default());
     }
 

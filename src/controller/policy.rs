@@ -18,7 +18,7 @@ use super::{
     book::Ruled,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
-    run::{each, every, mapped, together},
+    run::{each, every, mapped, names, together},
 };
 use crate::{
     crd::{
@@ -280,7 +280,9 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     let caches = &rooms.caches;
     let (policies, instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
-        each(caches.policies.touched().inspect(move |policy| forgotten(&policies, policy))),
+        each(
+            caches.policies.touched().inspect(move |policy| policies.policies.tidy(&policies.caches.policies, policy)),
+        ),
         mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
             of(&instances, &depends::instance(instance))
         }),
@@ -290,7 +292,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
             let about = |wanted: &InstanceRef| {
                 let key = Depends::Instance(wanted.namespace_or(&home), wanted.name.as_str());
                 // One without members is about every token, and says nothing of any.
-                named(tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
+                names(tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
             };
             of(&tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
         })),
@@ -301,20 +303,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     ])
 }
 
-/// Of a policy that is gone, nothing is kept.
-fn forgotten(rooms: &Rooms, policy: &AccessPolicy) {
-    let stands = rooms.caches.policies.get(&policy.namespace().unwrap_or_default(), &policy.name_any());
-    if stands.is_none_or(|stands| stands.uid() != policy.uid()) {
-        rooms.policies.forget(policy);
-    }
-}
-
 fn of(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<AccessPolicy>> {
-    named(rooms.caches.policies.by(key))
-}
-
-fn named(policies: impl IntoIterator<Item = Arc<AccessPolicy>>) -> Vec<ObjectRef<AccessPolicy>> {
-    policies.into_iter().map(|policy| ObjectRef::from_obj(&*policy)).collect()
+    names(rooms.caches.policies.by(key))
 }
 
 fn seen_owner(token: &ApiToken) -> Option<&String> {

@@ -263,15 +263,17 @@ pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> str
     batches.flatten().boxed()
 }
 
+/// The names of objects.
+pub fn names<K: Kind>(objects: impl IntoIterator<Item = Arc<K>>) -> Vec<ObjectRef<K>> {
+    objects.into_iter().map(|object| ObjectRef::from_obj(&*object)).collect()
+}
+
 /// Names every object in `store` each time `all` says so.
 pub fn every<K: Kind>(
     all: impl Stream<Item = ()> + Send + 'static,
     store: Store<K>,
 ) -> stream::BoxStream<'static, ObjectRef<K>> {
-    all.flat_map(move |()| {
-        stream::iter(store.all().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
-    })
-    .boxed()
+    all.flat_map(move |()| stream::iter(names(store.all()))).boxed()
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ struct Shared {
     silent: Duration,
     state: Mutex<State>,
     /// What all watches have to do.
-    history: watch::Sender<Call>,
+    calls: watch::Sender<Call>,
 }
 
 /// What all watches have to do, by how often each was called for.
@@ -136,7 +136,7 @@ impl Hearing {
             said: false,
         };
         let (silent, state) = (lasts + late, Mutex::new(state));
-        Self(Arc::new(Shared { stale_after, lasts, silent, state, history: watch::Sender::default() }))
+        Self(Arc::new(Shared { stale_after, lasts, silent, state, calls: watch::Sender::default() }))
     }
 
     /// What hears of the objects of one kind.
@@ -149,7 +149,7 @@ impl Hearing {
 
     /// The calls to a watch from now on.
     pub(super) fn calls(&self) -> Calls {
-        let calls = self.0.history.subscribe();
+        let calls = self.0.calls.subscribe();
         let heard = *calls.borrow();
         Calls { calls, heard }
     }
@@ -208,7 +208,7 @@ impl Hearing {
         if anew {
             self.begin_history();
         } else {
-            self.0.history.send_modify(|call| call.again += 1);
+            self.0.calls.send_modify(|call| call.again += 1);
         }
     }
 
@@ -240,7 +240,7 @@ impl Hearing {
 
     pub(super) fn begin_history(&self) {
         self.lock().kinds.values_mut().for_each(|kind| kind.version = 0);
-        self.0.history.send_modify(|call| call.anew += 1);
+        self.0.calls.send_modify(|call| call.anew += 1);
     }
 
     fn say_silence(&self) {

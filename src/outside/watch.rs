@@ -210,10 +210,7 @@ impl<K: Object> Watch<K> {
                 self.stood(events.since.elapsed());
                 return self.fail(&error).await;
             }
-            None => {
-                self.stood(events.since.elapsed());
-                return self.ended(events.since.elapsed()).await;
-            }
+            None => return self.ended(events.since.elapsed()).await,
         };
         self.state = State::Listening(events);
         version.into_iter().for_each(|version| self.has_heard(version));
@@ -229,6 +226,7 @@ impl<K: Object> Watch<K> {
 
     /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a while.
     async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
+        self.stood(after);
         match self.version.clone() {
             Some(version) if after >= self.ear.lasts() => self.has_heard(version),
             _ => sleep(self.patience.next()).await,

@@ -19,7 +19,7 @@ use super::{
     Rooms,
     depends::Depends,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
-    run::{each, every, mapped, together},
+    run::{each, every, mapped, names, together},
 };
 use crate::{
     crd::{ApiToken, Instance, Reason, instance::InstanceStatus},
@@ -86,29 +86,24 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
     let caches = &rooms.caches;
     let (instances, services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
     futures::stream::select_all([
-        each(caches.instances.touched().inspect(move |instance| forgotten(&instances, instance))),
+        each(
+            caches
+                .instances
+                .touched()
+                .inspect(move |instance| instances.rules.tidy(&instances.caches.instances, instance)),
+        ),
         mapped(caches.services.touched(), move |service| using(&services, service)),
         mapped(caches.ingresses.touched(), move |ingress| using(&ingresses, ingress)),
         together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
             let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
-            let instance = tokens.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str());
-            instance.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
+            names(tokens.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str()))
         })),
         every(jumps(rooms.clock.clone()), caches.instances.store()),
         every(rooms.stamping.changes(), caches.instances.store()),
     ])
 }
 
-/// Of an Instance that is gone, nothing is kept.
-fn forgotten(rooms: &Rooms, instance: &Instance) {
-    let stands = rooms.caches.instances.get(&instance.namespace().unwrap_or_default(), &instance.name_any());
-    if stands.is_none_or(|stands| stands.uid() != instance.uid()) {
-        rooms.rules.forget(instance);
-    }
-}
-
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
     let (home, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let users = rooms.caches.instances.by(&Depends::Exposed(&home, &name));
-    users.iter().map(|instance| ObjectRef::from_obj(&**instance)).collect()
+    names(rooms.caches.instances.by(&Depends::Exposed(&home, &name)))
 }

@@ -36,7 +36,7 @@ use super::{
     Rooms,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance},
-    run::{each, every, mapped},
+    run::{each, every, mapped, names},
 };
 use crate::{
     crd::{
@@ -172,5 +172,5 @@ fn of_account(kind: SubjectKind, account: &impl kube::Resource) -> String {
 }
 
 fn tokens(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<ApiToken>> {
-    rooms.caches.tokens.by(key).iter().map(|token| ObjectRef::from_obj(&**token)).collect()
+    names(rooms.caches.tokens.by(key))
 }
