@@ -1,17 +1,18 @@
-//! The bare client: three writes for each token that it is told of, and nothing else.
+//! The bare client: three writes for each token that it is told of, and nothing else. It writes as sparingly as can be: PUT where
+//! it knows the whole object, POST where nothing stands.
 
 use futures::{TryStreamExt, stream};
 use http::{HeaderValue, header::ACCEPT};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, PostParams},
     core::{PartialObjectMeta, Request},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokenry::{
-    crd::{ApiToken, name},
+    crd::name,
     outside::{connect, entropy},
     token::format,
 };
@@ -26,6 +27,8 @@ const CONCURRENCY: usize = 12;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Template {
     pub namespace: String,
+    /// The kind of what stands for a token.
+    pub kind: ApiResource,
     /// Status before the Secret is there.
     pub recorded: Value,
     /// Status after.
@@ -39,6 +42,7 @@ pub struct Job {
     pub name: String,
     pub uid: String,
     pub version: String,
+    pub spec: Value,
 }
 
 /// Reads a template and then jobs from standard input, a line each, until it ends.
@@ -63,34 +67,36 @@ impl Template {
             status["records"][0]["id"] = json!(*id);
             status["records"][0]["sha256"] = json!(value.digest());
         }
+        let tokens = Request::new(DynamicObject::url_path(&self.kind, Some(&self.namespace)));
+        let status = async |version: &str, status: &Value| {
+            let whole = json!({
+                "apiVersion": self.kind.api_version, "kind": self.kind.kind, "spec": job.spec, "status": status,
+                "metadata": {"name": job.name, "namespace": self.namespace, "uid": job.uid, "resourceVersion": version},
+            });
+            let body = serde_json::to_vec(&whole)?;
+            send(&client, tokens.replace_subresource("status", &job.name, &PostParams::default(), body)?).await
+        };
+        let recorded = status(&job.version, &self.recorded).await?;
         let metadata = &mut self.secret["metadata"];
         metadata["name"] = json!(job.name);
         metadata["labels"][name::OWNER_UID] = json!(job.uid);
         metadata["annotations"][name::TOKEN_ID] = json!(*id);
         metadata["ownerReferences"][0]["name"] = json!(job.name);
         metadata["ownerReferences"][0]["uid"] = json!(job.uid);
-        let tokens = Request::new(ApiToken::url_path(&(), Some(&self.namespace)));
-        let status = async |version: &str, status: &Value| {
-            let change = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
-            let request = tokens.patch_subresource("status", &job.name, &PatchParams::default(), &change)?;
-            send::<ApiToken>(&client, request).await
-        };
-        let recorded = status(&job.version, &self.recorded).await?;
         // What a typed client would send: the value and the rest, encoded.
         let mut secret: Secret = serde_json::from_value(self.secret)?;
         let data = secret.data.get_or_insert_default();
         data.insert("token".into(), k8s_openapi::ByteString(value.expose().as_bytes().to_vec()));
         data.insert("token-id".into(), k8s_openapi::ByteString(id.as_bytes().to_vec()));
         let secrets = Request::new(Secret::url_path(&(), Some(&self.namespace)));
-        let apply = PatchParams::apply(name::MANAGER).force();
-        send::<Secret>(&client, secrets.patch(&job.name, &apply, &Patch::Apply(secret))?).await?;
+        send(&client, secrets.create(&PostParams::default(), serde_json::to_vec(&secret)?)?).await?;
         status(&recorded.resource_version().unwrap_or_default(), &self.settled).await?;
         Ok(())
     }
 }
 
 /// Of the answer, metadata alone is asked for, as the operator does.
-async fn send<K: Resource>(client: &Client, mut request: http::Request<Vec<u8>>) -> Outcome<PartialObjectMeta<K>> {
+async fn send(client: &Client, mut request: http::Request<Vec<u8>>) -> Outcome<PartialObjectMeta<DynamicObject>> {
     const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
     Ok(client.request(request).await?)

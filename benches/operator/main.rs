@@ -1,7 +1,8 @@
-//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes.
+//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes, and beside one
+//! that does three writes to a small kind.
 //!
-//! One run against a real control plane, in turns: some tokens for the operator, as many for the bare client, and so on.
-//! Both write with the same rights and the same concurrency, and who watches both is the same. All tokens act as one named
+//! One run against a real control plane, in turns: some tokens for the operator, as many for each bare client, and so on.
+//! All write with the same rights and the same concurrency, and who watches them is the same. All tokens act as one named
 //! account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy neighbour.
 #![allow(
     clippy::disallowed_types,
@@ -14,6 +15,7 @@ mod neighbour;
 mod readings;
 mod report;
 mod side;
+mod small;
 
 use std::{
     error::Error,
@@ -32,6 +34,8 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Name of the Instance, and of the account that all tokens act as.
 const NAME: &str = "bench";
+/// The operator, the bare client, and the bare client of a small kind.
+const SIDES: usize = 3;
 /// Pace of the second part: ten tokens a second.
 const PACE: Duration = Duration::from_millis(100);
 
@@ -88,14 +92,16 @@ async fn run(options: &Options) -> Outcome<bool> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     plane.install_crds(root)?;
     let identities = plane.install_rights(root)?;
-    let mut operator = Side::operator(&plane, &identities.operator, &["--namespace", side::OPERATOR]).await?;
-    let mut bare = Side::bare(&plane, &identities.operator, &operator).await?;
+    let operator = Side::operator(&plane, &identities.operator, &["--namespace", side::OPERATOR]).await?;
+    let bare = Side::bare(&plane, &identities.operator, &operator).await?;
+    let small = Side::small(&plane, &identities.operator).await?;
+    let mut sides = [operator, bare, small];
     let (since, start) = (plane.audit_from(0).1, Instant::now());
 
-    let memory = [operator.memory()?, bare.memory()?];
-    let rounds = at_once(&plane, &mut operator, &mut bare, options).await?;
-    let grown = [operator.memory()? - memory[0], bare.memory()? - memory[1]];
-    let paced = paced(&mut operator, &mut bare, options.paced).await?;
+    let before = memory(&sides)?;
+    let rounds = at_once(&plane, &mut sides, options).await?;
+    let after = memory(&sides)?;
+    let paced = paced(&mut sides, options.paced).await?;
 
     let (audit, _) = plane.audit_from(since);
     let of = |side: &Side| -> Vec<AuditEvent> {
@@ -112,28 +118,31 @@ async fn run(options: &Options) -> Outcome<bool> {
         counted: options.tokens + options.paced,
         rounds,
         paced,
-        grown,
+        grown: std::array::from_fn(|side| after[side] - before[side]),
         took: start.elapsed(),
-        audit: [of(&operator), of(&bare)],
+        audit: sides.each_ref().map(of),
     };
     print!("{report}");
     Ok(report.writes_hold())
 }
 
+fn memory(sides: &[Side; SIDES]) -> Outcome<[f64; SIDES]> {
+    let mut bytes = [0.0; SIDES];
+    for (side, bytes) in sides.iter().zip(&mut bytes) {
+        *bytes = side.memory()?;
+    }
+    Ok(bytes)
+}
+
 /// Time and CPU of tokens that are created all at once: in rounds, in which the sides take turns at being first.
-async fn at_once(
-    plane: &ControlPlane,
-    operator: &mut Side,
-    bare: &mut Side,
-    options: &Options,
-) -> Outcome<[Rounds; 2]> {
-    let mut rounds = [Rounds::default(), Rounds::default()];
+async fn at_once(plane: &ControlPlane, sides: &mut [Side; SIDES], options: &Options) -> Outcome<[Rounds; SIDES]> {
+    let mut rounds = [const { Rounds::ZERO }; SIDES];
     let count = usize::from(options.rounds);
     for round in 0..count {
         eprintln!("round {} of {count} …", round + 1);
         let size = options.tokens * (round + 1) / count - options.tokens * round / count;
-        for turn in [round % 2, (round + 1) % 2] {
-            let side = if turn == 0 { &mut *operator } else { &mut *bare };
+        for turn in (0..SIDES).map(|turn| (round + turn) % SIDES) {
+            let side = &mut sides[turn];
             let first = side.rest().await.and_then(|()| Cpu::read(plane, side.pid))?;
             let took = side.issue_at_once(size).await?;
             side.rest().await?;
@@ -144,15 +153,16 @@ async fn at_once(
 }
 
 /// Time until Ready of tokens that come ten a second; the sides take turns of five seconds.
-async fn paced(operator: &mut Side, bare: &mut Side, tokens: usize) -> Outcome<[Latencies; 2]> {
+async fn paced(sides: &mut [Side; SIDES], tokens: usize) -> Outcome<[Latencies; SIDES]> {
     const SLICE: usize = 50;
     eprintln!("{tokens} tokens of each side at ten a second …");
-    let mut latencies = [Latencies::default(), Latencies::default()];
+    let mut latencies = [const { Latencies::NONE }; SIDES];
     let mut left = tokens;
     while left > 0 {
         let slice = left.min(SLICE);
-        latencies[0].extend(operator.issue_paced(slice, PACE).await?);
-        latencies[1].extend(bare.issue_paced(slice, PACE).await?);
+        for (side, latencies) in sides.iter_mut().zip(&mut latencies) {
+            latencies.extend(side.issue_paced(slice, PACE).await?);
+        }
         left -= slice;
     }
     Ok(latencies)

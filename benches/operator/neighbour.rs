@@ -5,7 +5,7 @@ use std::time::Duration;
 use controlplane::ControlPlane;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use tokenry::crd::ApiToken;
@@ -13,7 +13,7 @@ use tokenry::crd::ApiToken;
 use crate::{
     NAME, Outcome, PACE,
     readings::Latencies,
-    side::{Side, create, prepare},
+    side::{Side, create, prepare, token},
 };
 
 /// Its namespace.
@@ -30,7 +30,7 @@ const OFTEN: usize = 500;
 const SLICE: usize = 25;
 
 struct Neighbour {
-    tokens: Api<ApiToken>,
+    tokens: Api<DynamicObject>,
     changes: usize,
 }
 
@@ -44,7 +44,7 @@ pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
     let mut others = Side::operator(&plane, &identities.operator, &[]).await?;
     let mut neighbour = Neighbour::move_in(&plane).await?;
     eprintln!("{count} tokens beside a noisy neighbour, and as many without …");
-    let mut latencies = [Latencies::default(), Latencies::default()];
+    let mut latencies = [const { Latencies::NONE }; 2];
     let mut left = count;
     while left > 0 {
         let slice = left.min(SLICE);
@@ -60,9 +60,10 @@ pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
 impl Neighbour {
     async fn move_in(plane: &ControlPlane) -> Outcome<Self> {
         prepare(plane, NAMESPACE).await?;
-        let tokens = Api::namespaced(plane.client(), NAMESPACE);
+        let tokens = Api::namespaced_with(plane.client(), NAMESPACE, &ApiResource::erase::<ApiToken>(&()));
+        let body = token(json!({ "data": data() }));
         for nth in 0..TOKENS {
-            create(&tokens, &name(nth), json!({ "data": data() })).await?;
+            create(&tokens, &name(nth), &body).await?;
         }
         Ok(Self { tokens, changes: 0 })
     }

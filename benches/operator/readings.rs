@@ -10,7 +10,7 @@ use procfs::process::Process;
 use crate::Outcome;
 
 /// CPU time since their start, in seconds, of the processes that take part.
-#[derive(Clone, Copy, Default, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct Cpu {
     /// Of who writes: the operator, or the bare client.
     pub writer: f64,
@@ -30,7 +30,11 @@ impl Cpu {
     }
 
     pub fn all(&self) -> f64 {
-        self.writer + self.api_server + self.etcd
+        self.writer + self.servers()
+    }
+
+    pub fn servers(&self) -> f64 {
+        self.api_server + self.etcd
     }
 }
 
@@ -63,7 +67,6 @@ fn process(pid: u32) -> Outcome<Process> {
 }
 
 /// The sum of some rounds.
-#[derive(Default)]
 pub struct Rounds {
     time: Duration,
     cpu: Cpu,
@@ -71,6 +74,9 @@ pub struct Rounds {
 }
 
 impl Rounds {
+    pub const ZERO: Self =
+        Self { time: Duration::ZERO, cpu: Cpu { writer: 0.0, api_server: 0.0, etcd: 0.0 }, tokens: 0 };
+
     pub fn add(&mut self, time: Duration, cpu: Cpu, tokens: usize) {
         self.time += time;
         let Cpu { writer, api_server, etcd } = cpu;
@@ -92,10 +98,11 @@ impl Rounds {
 }
 
 /// How long single tokens took from creation to Ready.
-#[derive(Default)]
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
+    pub const NONE: Self = Self(Vec::new());
+
     pub fn extend(&mut self, more: Vec<Duration>) {
         self.0.extend(more);
         self.0.sort_unstable();

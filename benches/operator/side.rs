@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, ResourceExt,
-    api::PostParams,
+    api::{ApiResource, DynamicObject, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use tokio::{io::AsyncWriteExt, process::Child, sync::mpsc};
 use crate::{
     NAME, Outcome,
     bare::{Job, Template},
-    readings,
+    readings, small,
 };
 
 /// Namespace of the operator's side.
@@ -38,8 +38,10 @@ pub struct Side {
     /// Process of who writes.
     pub pid: u32,
     writer: Writer,
-    tokens: Api<ApiToken>,
+    tokens: Api<DynamicObject>,
     secrets: Api<Secret>,
+    /// What each of its tokens is, but for the name.
+    body: Value,
     /// Names of tokens that became Ready, and when that was seen.
     ready: mpsc::UnboundedReceiver<(String, Instant)>,
     issued: usize,
@@ -61,7 +63,9 @@ impl Side {
         command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off"]).args(arguments);
         command.env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?);
         let process = Process::start("operator", command, &plane.directory().join("operator.log"))?;
-        let mut side = Self::new(plane, namespace, process.pid(), Writer::Operator(process));
+        let kind = ApiResource::erase::<ApiToken>(&());
+        let mut side = Self::new(plane, (namespace, &kind), process.pid(), Writer::Operator(process));
+        side.body = token(Value::Null);
         side.issue_at_once(1).await?;
         Ok(side)
     }
@@ -70,32 +74,49 @@ impl Side {
     pub async fn bare(plane: &ControlPlane, identity: &str, operator: &Self) -> Outcome<Self> {
         let namespace = "bare";
         prepare(plane, namespace).await?;
+        let template = operator.template(namespace).await?;
+        let mut side = Self::told(plane, identity, &template).await?;
+        side.body = token(Value::Null);
+        side.issue_at_once(1).await?;
+        Ok(side)
+    }
+
+    /// A bare client that writes as often to a small kind.
+    pub async fn small(plane: &ControlPlane, identity: &str) -> Outcome<Self> {
+        let namespace = "small";
+        prepare(plane, namespace).await?;
+        let template = small::install(plane, namespace).await?;
+        let mut side = Self::told(plane, identity, &template).await?;
+        side.issue_at_once(1).await?;
+        Ok(side)
+    }
+
+    /// A bare client that writes by `template`.
+    async fn told(plane: &ControlPlane, identity: &str, template: &Template) -> Outcome<Self> {
+        let namespace = &*template.namespace;
         let mut child = tokio::process::Command::new(std::env::current_exe()?)
             .arg("--bare")
             .env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?)
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let template = operator.template(namespace).await?;
-        tell(&mut child, &template).await?;
+        tell(&mut child, template).await?;
         let pid = child.id().ok_or("the bare client has ended")?;
-        let mut side = Self::new(plane, namespace, pid, Writer::Bare(child));
-        side.issue_at_once(1).await?;
-        Ok(side)
+        Ok(Self::new(plane, (namespace, &template.kind), pid, Writer::Bare(child)))
     }
 
-    fn new(plane: &ControlPlane, namespace: &str, pid: u32, writer: Writer) -> Self {
+    fn new(plane: &ControlPlane, (namespace, kind): (&str, &ApiResource), pid: u32, writer: Writer) -> Self {
         let client = plane.client();
-        let tokens: Api<ApiToken> = Api::namespaced(client.clone(), namespace);
+        let tokens: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, kind);
         let ready = watch(tokens.clone());
         let secrets = Api::namespaced(client, namespace);
-        Self { namespace: namespace.into(), pid, writer, tokens, secrets, ready, issued: 0 }
+        Self { namespace: namespace.into(), pid, writer, tokens, secrets, body: small::body(), ready, issued: 0 }
     }
 
     /// What was written for its first token, for another namespace.
     async fn template(&self, namespace: &str) -> Outcome<Template> {
         let name = token_name(0);
-        let settled = serde_json::to_value(self.tokens.get(&name).await?.status)?;
+        let settled = self.tokens.get(&name).await?.data["status"].clone();
         let mut recorded = settled.clone();
         recorded["records"][0]["publishedAt"] = Value::Null;
         for condition in recorded["conditions"].as_array_mut().ok_or("a token without conditions")? {
@@ -111,7 +132,8 @@ impl Side {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": secret.type_, "metadata": metadata, "data": secret.data,
         });
-        Ok(Template { namespace: namespace.into(), recorded, settled, secret })
+        let kind = ApiResource::erase::<ApiToken>(&());
+        Ok(Template { namespace: namespace.into(), kind, recorded, settled, secret })
     }
 
     pub fn memory(&self) -> Outcome<f64> {
@@ -135,9 +157,9 @@ impl Side {
     pub async fn issue_at_once(&mut self, count: usize) -> Outcome<Duration> {
         let start = Instant::now();
         let names = self.names(count);
-        let (tokens, writer) = (&self.tokens, tokio::sync::Mutex::new(&mut self.writer));
+        let (tokens, body, writer) = (&self.tokens, &self.body, tokio::sync::Mutex::new(&mut self.writer));
         let created = stream::iter(names.clone()).map(Ok).try_for_each_concurrent(CONCURRENCY, async |name| {
-            let job = create(tokens, &name, Value::Null).await?;
+            let job = create(tokens, &name, body).await?;
             writer.lock().await.tell(&job).await
         });
         let ((), seen) = tokio::try_join!(created, await_all(&mut self.ready, names))?;
@@ -153,7 +175,7 @@ impl Side {
             for name in &names {
                 ticks.tick().await;
                 started.insert(name.clone(), Instant::now());
-                let job = create(&self.tokens, name, Value::Null).await?;
+                let job = create(&self.tokens, name, &self.body).await?;
                 self.writer.tell(&job).await?;
             }
             Ok(())
@@ -200,15 +222,22 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-/// Creates a token, whose Secret is to look so.
-pub async fn create(tokens: &Api<ApiToken>, name: &str, secret: Value) -> Outcome<Job> {
+/// A token but for its name, whose Secret is to look so.
+pub fn token(secret: Value) -> Value {
     let spec = json!({"instanceRef": {"name": NAME}, "serviceAccountRef": {"name": NAME}, "secret": secret});
-    let token: ApiToken = serde_json::from_value(object("ApiToken", name, spec))?;
-    let token = tokens.create(&PostParams::default(), &token).await?;
+    json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": spec})
+}
+
+/// Creates a token, or a small object in its stead.
+pub async fn create(tokens: &Api<DynamicObject>, name: &str, body: &Value) -> Outcome<Job> {
+    let mut body: DynamicObject = serde_json::from_value(body.clone())?;
+    body.metadata.name = Some(name.into());
+    let token = tokens.create(&PostParams::default(), &body).await?;
     Ok(Job {
         name: name.into(),
         uid: token.uid().unwrap_or_default(),
         version: token.resource_version().unwrap_or_default(),
+        spec: token.data["spec"].clone(),
     })
 }
 
@@ -219,7 +248,7 @@ async fn tell(child: &mut Child, what: &impl serde::Serialize) -> Outcome {
 }
 
 /// Tells of every token that becomes Ready, once.
-fn watch(tokens: Api<ApiToken>) -> mpsc::UnboundedReceiver<(String, Instant)> {
+fn watch(tokens: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, Instant)> {
     let (tell, hear) = mpsc::unbounded_channel();
     let mut objects = watcher(tokens, watcher::Config::default()).default_backoff().touched_objects().boxed();
     tokio::spawn(async move {
@@ -235,9 +264,9 @@ fn watch(tokens: Api<ApiToken>) -> mpsc::UnboundedReceiver<(String, Instant)> {
     hear
 }
 
-fn is_ready(token: &ApiToken) -> bool {
-    let conditions = token.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+fn is_ready(token: &DynamicObject) -> bool {
+    let conditions = token.data["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// When each of these tokens became Ready.
