@@ -42,9 +42,6 @@ impl Kind for Account {
     type Status = AccountStatus;
 
     const WHEN_UNREADABLE: &'static str = "its tokens are not counted anew, and are judged as before";
-    const STATUS_FIELDS: &'static [&'static str] =
-        &["observedGeneration", "conditions", "tokens", "policy", "lastUsedAt"];
-
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
@@ -114,6 +111,7 @@ impl Kind for Account {
             tokens: Some(tokens),
             policy: mirrored(world),
             last_used_at,
+            others: account.status.as_ref().map(|stands| stands.others.clone()).unwrap_or_default(),
         };
         Settled { status, notes, wake }
     }
@@ -178,9 +176,9 @@ fn counted(world: &World) -> (Count, Option<Timestamp>) {
 
 /// When one of its tokens was used last. A token that goes takes nothing of that away.
 fn last_used(world: &World) -> Option<Time> {
-    let used = world.tokens.iter().filter_map(|token| token.status.as_ref()).flat_map(|status| &status.used);
+    let used = world.tokens.iter().filter_map(|token| token.status.as_ref()).flat_map(|status| status.used());
     let stands = world.account.status.as_ref().and_then(|status| status.last_used_at.clone());
-    used.map(|used| used.last_used_at.clone()).chain(stands).max()
+    used.map(|used| used.last_used_at).chain(stands).max()
 }
 
 /// Names the accounts that something has happened to: to themselves, or to their Instance.

@@ -44,9 +44,6 @@ pub trait Kind:
     /// What the operator says of the object.
     type Status: Serialize + PartialEq + Send + Sync;
 
-    /// Every field that a status can have and that is ours: what a new status leaves out is removed.
-    const STATUS_FIELDS: &'static [&'static str];
-
     /// What follows from a status that cannot be read: the end of a sentence.
     const WHEN_UNREADABLE: &'static str;
 

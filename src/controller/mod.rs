@@ -22,7 +22,6 @@ pub mod token;
 use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
-use serde::Serialize;
 
 use book::{Book, Made, Ruled};
 use kind::{Kind, Version};
@@ -80,13 +79,25 @@ impl Rooms {
         &self,
         object: &K,
         version: &Version,
-        status: &impl Serialize,
-        fields: &[&str],
+        status: &K::Status,
         notes: &[Note],
+    ) -> Result<Receipt, Refusal> {
+        self.telling(object, notes, self.writer.status(object, version, status)).await
+    }
+
+    /// Does `write`, and keeps what it tells until that is told or certain not to have come to be.
+    ///
+    /// # Errors
+    /// It was not written, or nothing was heard of it.
+    pub async fn telling<K: Kind>(
+        &self,
+        object: &K,
+        notes: &[Note],
+        write: impl Future<Output = Result<Receipt, Refusal>>,
     ) -> Result<Receipt, Refusal> {
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         let kept = self.untold.keep(uid, notes);
-        let written = self.writer.status(object, version, status, fields).await;
+        let written = write.await;
         if written.as_ref().is_err_and(Refusal::is_definite) {
             self.untold.forget(uid, &kept);
         }

@@ -52,8 +52,6 @@ impl Kind for AccessPolicy {
 
     const WHEN_UNREADABLE: &'static str =
         "no further name becomes a member, and an Allow by the name of a token or an account permits nothing";
-    const STATUS_FIELDS: &'static [&'static str] = &["observedGeneration", "conditions", "members"];
-
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let instance = rooms.instance(&namespace, self.spec.instance_ref.name.as_str());
@@ -154,6 +152,7 @@ impl Kind for AccessPolicy {
             observed_generation: policy.metadata.generation,
             conditions: conditions.into_vec(),
             members: Some(members),
+            others: policy.status.as_ref().map(|stands| stands.others.clone()).unwrap_or_default(),
         };
         Settled { status, notes, wake: None }
     }

@@ -8,7 +8,6 @@ use futures::{
 };
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use serde_json::json;
 use tokio::task::{JoinError, unconstrained};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
@@ -59,7 +58,7 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
     let settled = K::settle(&world, &terms, &progress); // pure
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
-        rooms.write_status(&*object, &version, &settled.status, K::STATUS_FIELDS, &settled.notes).await?; // writes
+        rooms.write_status(&*object, &version, &settled.status, &settled.notes).await?; // writes
     }
     tell(&*object, settled.notes, rooms);
     Ok(settled.wake)
@@ -97,7 +96,8 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     let news = conditions.changed(READY).then(|| events::Note::warning(Reason::StatusUnreadable, message));
     let (notes, conditions) = (Vec::from_iter(news), conditions.into_vec());
     if conditions != odd.conditions {
-        rooms.write_status(object, &version(object), &json!({ "conditions": conditions }), &[], &notes).await?;
+        let version = version(object);
+        rooms.telling(object, &notes, rooms.writer.conditions(object, &version, &conditions)).await?;
     }
     tell(object, notes, rooms);
     Ok(None)
@@ -278,6 +278,8 @@ pub fn every<K: Kind>(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::crd::ApiToken;
     use jiff::SignedDuration;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ObjectName,
+    ObjectName, Others,
     permission::{ActionPattern, RoleName, ScopeName},
     subject::PolicyMember,
 };
@@ -108,6 +108,10 @@ pub struct AccessPolicyStatus {
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["member".into()]))]
     pub members: Option<Vec<BoundMember>>,
+    /// Fields that this release does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub others: Others,
 }
 
 /// The token or account that a listed name means.

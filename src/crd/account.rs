@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InstanceRef, Subject,
+    InstanceRef, Others, Subject,
     permission::{RoleName, Scope, ScopeName},
 };
 
@@ -98,6 +98,10 @@ pub struct AccountStatus {
     /// When one of its tokens was used last, to within an hour, as of the last count. Left out: none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
+    /// Fields that this release does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub others: Others,
 }
 
 /// What an Instance asks of those who delete its accounts.

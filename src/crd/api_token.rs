@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Instance, InstanceRef, MaintenanceWindow, ObjectName, Reason, RestartTarget, Subject,
+    Instance, InstanceRef, MaintenanceWindow, ObjectName, Others, Reason, RestartTarget, Subject,
     account::yes,
     is_false, keys,
     permission::{RoleName, Scope, ScopeName},
@@ -443,13 +443,6 @@ pub struct ApiTokenStatus {
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at most once
-    /// an hour.
-    // The operator reads it and leaves it alone.
-    #[serde(default, rename = "use", skip_serializing_if = "super::never_written")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
-    pub used: Vec<Use>,
     /// The further Instances of `spec.audiences` that the operator has accepted, each decided when it was added: verifiers open
     /// these alone. Left out: an operator of an earlier release, for which all that the spec names count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -482,10 +475,33 @@ pub struct ApiTokenStatus {
     /// Why and when the token was ended, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// What the operator does not write: `use`, and fields that this release does not know.
+    #[serde(flatten)]
+    #[schemars(with = "Used")]
+    pub others: Others,
+}
+
+impl ApiTokenStatus {
+    /// When each generation was used, as far as that can be read.
+    pub fn used(&self) -> Vec<Use> {
+        self.others.get("use").and_then(|used| serde_json::from_value(used).ok()).unwrap_or_default()
+    }
+}
+
+/// What the verifier says of a token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Used {
+    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at most once
+    /// an hour.
+    #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
+    pub used: Vec<Use>,
 }
 
 /// An account, told from a later one of the same name by its uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct BoundAccount {
     /// Name of the account.
     pub name: String,
@@ -519,6 +535,7 @@ pub struct Use {
 /// What a token may do now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Effective {
     /// Its role: the least of the account's, the token's and what the owner holds. Null: none.
     // Written as null where it is none, as are all fields here: a status is merged.
@@ -552,6 +569,7 @@ pub enum LimitedBy {
 /// An owner, as the operator saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SeenOwner {
     /// The owner. Null: none.
     #[serde(default)]
@@ -570,6 +588,7 @@ pub struct SeenOwner {
 /// What an Instance asks of those who change or delete its tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct MirroredPolicy {
     /// Whether a deletion has to be confirmed.
     #[serde(default)]
@@ -584,6 +603,7 @@ pub struct MirroredPolicy {
 
 /// Where a Service Binding finds the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Binding {
     /// Name of the Secret.
     pub name: String,
@@ -591,6 +611,7 @@ pub struct Binding {
 
 /// The answer to a `regenerate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Regeneration {
     /// The id that asked.
     pub id: String,
@@ -600,6 +621,7 @@ pub struct Regeneration {
 
 /// What became of a value that is shown once. It cannot be shown again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Claim {
     /// The generation that it is about.
     pub generation: i64,
@@ -622,6 +644,7 @@ pub enum ClaimOutcome {
 
 /// The end of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Revocation {
     /// Why.
     pub reason: RevocationReason,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MaintenanceWindow, ObjectName, Subject,
+    MaintenanceWindow, ObjectName, Others, Subject,
     account::TokenCount,
     permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
     subject::{TeamName, UserName},
@@ -507,6 +507,10 @@ pub struct InstanceStatus {
     /// How many tokens name it in `instanceRef`; those that it is only an audience of are not among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
+    /// Fields that this release does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub others: Others,
 }
 
 /// A way in that stands, or is disabled.

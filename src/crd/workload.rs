@@ -43,6 +43,7 @@ impl fmt::Display for RestartTarget {
 
 /// How the restart for a generation stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Restart {
     /// The published generation that it is for.
     pub generation: i64,

@@ -47,9 +47,8 @@ fn readable<K: DeserializeOwned>(bare: &Value, status: Value) -> Value {
         object["status"] = json!({ field: value });
         K::deserialize(object).is_ok()
     };
-    let mut odd: Vec<String> =
+    let odd: Vec<String> =
         fields.iter().filter(|(field, value)| !reads(field, value)).map(|(field, _)| field.clone()).collect();
-    odd.retain(|field| field != USE || fields.remove(field).is_none());
     if odd.is_empty() {
         return Value::Object(fields);
     }
@@ -57,8 +56,6 @@ fn readable<K: DeserializeOwned>(bare: &Value, status: Value) -> Value {
     json!({ UNREADABLE: odd, CONDITIONS: conditions.unwrap_or_else(|| json!([])) })
 }
 
-/// The field of a status that the verifier writes.
-const USE: &str = "use";
 /// The field of a status that says how the object is: nothing is decided by it.
 const CONDITIONS: &str = "conditions";
 
@@ -142,7 +139,7 @@ mod tests {
         let status = |status: Value| read(json!({"name": "a"}), refers(), status).object.unwrap().status.unwrap();
         let used = json!([{"generation": 1, "firstUsedAt": BEYOND, "lastUsedAt": BEYOND}]);
         let plain = status(json!({"lastGeneration": 7, "use": used}));
-        assert_eq!((plain.last_generation, plain.used.len(), plain.unreadable.len()), (Some(7), 0, 0));
+        assert_eq!((plain.last_generation, plain.used().len(), plain.unreadable.len()), (Some(7), 0, 0));
         let said = json!({"type": "Ready", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let odd = status(json!({
             "lastGeneration": 7, "use": used, "records": "none", "claim": 7, "conditions": [said], "newer": "unknown",

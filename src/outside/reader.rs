@@ -3,7 +3,10 @@
 use std::fmt::Debug;
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
-use kube::{Api, Client, Resource, api::ListParams};
+use kube::{
+    Api, Client, Resource,
+    api::{GetParams, ListParams},
+};
 use serde::de::DeserializeOwned;
 
 use super::{Refusal, readable::Readable, watch::NamespaceMeta};
@@ -29,9 +32,25 @@ impl Reader {
     /// # Errors
     /// There was no answer that says which.
     pub async fn live<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
+        self.read(namespace, name, &GetParams::default()).await
+    }
+
+    /// The object of that name as it was a moment ago, or nothing where there was none: from the cache of the API server, which spares
+    /// etcd. Good enough where the write that follows has a precondition.
+    ///
+    /// # Errors
+    /// There was no answer that says which.
+    pub async fn recent<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
+        self.read(namespace, name, &GetParams::any()).await
+    }
+
+    async fn read<K: Read>(&self, namespace: &str, name: &str, params: &GetParams) -> Result<Option<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let unread = || Refusal::Unavailable(format!("{} {namespace}/{name} cannot be read", K::kind(&())));
-        api.get_opt(name).await?.map(|read| read.object.ok_or_else(unread)).transpose()
+        match api.get_with(name, params).await.map_err(Refusal::from) {
+            Err(Refusal::Gone) => Ok(None),
+            answer => answer?.object.map(Some).ok_or_else(unread),
+        }
     }
 
     /// All objects of a kind in a namespace as they are now, but for those that cannot be read.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderValue, header::ACCEPT};
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -105,7 +108,9 @@ impl Writer {
         let mut body = serde_json::to_value(object).expect("an object is plain data");
         let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
         metadata.extend(standing.preconditions());
-        self.apply_body::<K>(namespace(object), &object.name_any(), &body).await
+        let params = PatchParams::apply(name::MANAGER).force();
+        let request = Request::new(K::url_path(&(), Some(namespace(object))));
+        self.send::<K>("apply", request.patch(&object.name_any(), &params, &Patch::Apply(body))).await
     }
 
     /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale, unless this
@@ -132,29 +137,18 @@ impl Writer {
         standing: &Standing,
         body: &impl SecretBody,
     ) -> Result<Receipt, Refusal> {
-        let preconditions = standing.preconditions();
+        let request = Request::new(SealedSecret::url_path(&(), Some(secret.namespace)));
         match standing {
             Standing::Absent => {
-                let body = body.whole(preconditions);
-                self.apply_body::<SealedSecret>(secret.namespace, secret.name, &body).await
+                let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
+                let whole = serde_json::to_vec(&body.whole()).expect("a Secret is plain data");
+                self.send::<SealedSecret>("create", request.create(&params, whole)).await
             }
             Standing::Seen { .. } => {
-                let (body, path) = (body.changes(preconditions), SealedSecret::url_path(&(), Some(secret.namespace)));
-                let request = Request::new(path).patch(secret.name, &manager(), &Patch::Merge(Body(&body)));
-                self.send::<SealedSecret>("amend", request).await
+                let changes = Patch::Merge(Body(body.changes(standing.preconditions())));
+                self.send::<SealedSecret>("amend", request.patch(secret.name, &manager(), &changes)).await
             }
         }
-    }
-
-    async fn apply_body<K: Written>(
-        &self,
-        namespace: &str,
-        name: &str,
-        body: &impl Serialize,
-    ) -> Result<Receipt, Refusal> {
-        let params = PatchParams::apply(name::MANAGER).force();
-        let request = Request::new(K::url_path(&(), Some(namespace))).patch(name, &params, &Patch::Apply(Body(body)));
-        self.send::<K>("apply", request).await
     }
 
     /// Merges `changes` into an object that is still as it was `seen`: lists are replaced, `null` removes, and what is not
@@ -167,25 +161,45 @@ impl Writer {
         self.send::<K>("amend", request).await
     }
 
-    /// Replaces the whole status of an object that is still at `version`.
-    ///
-    /// A merge, not an apply: an apply cannot remove what someone else wrote. `clear` names every field that a status can
-    /// have; those that `status` leaves out are removed.
+    /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also what someone
+    /// else wrote there. Metadata and spec stay: a write of a status changes neither.
     pub async fn status<K: Written>(
         &self,
         object: &K,
         version: &str,
         status: &impl Serialize,
-        clear: &[&str],
     ) -> Result<Receipt, Refusal> {
-        let mut whole: Map<String, Value> = clear.iter().map(|&field| (field.to_owned(), Value::Null)).collect();
-        if let Value::Object(fields) = serde_json::to_value(status).expect("a status is plain data") {
-            whole.extend(fields);
-        }
-        let body = json!({ "metadata": { "resourceVersion": version }, "status": whole });
-        let path = K::url_path(&(), Some(namespace(object)));
-        let request =
-            Request::new(path).patch_subresource("status", &object.name_any(), &manager(), &Patch::Merge(body));
+        let (namespace, name, uid) = (namespace(object), object.name_any(), object.meta().uid.as_deref());
+        let body = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": { "namespace": namespace, "name": name, "uid": uid, "resourceVersion": version },
+            "status": status,
+        });
+        let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
+        let request = Request::new(K::url_path(&(), Some(namespace)));
+        let request = request.replace_subresource("status", &name, &params, body.to_string().into_bytes());
+        self.replacing::<K>(version, request).await
+    }
+
+    /// Replaces the conditions of an object that is still at `version`. All else of its status stays as it is.
+    pub async fn conditions<K: Written>(
+        &self,
+        object: &K,
+        version: &str,
+        conditions: &[Condition],
+    ) -> Result<Receipt, Refusal> {
+        let body = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
+        let request = Request::new(K::url_path(&(), Some(namespace(object))));
+        let patch = Patch::Merge(body);
+        self.replacing::<K>(version, request.patch_subresource("status", &object.name_any(), &manager(), &patch)).await
+    }
+
+    /// Sends a write of a status, after which `version` is of the past.
+    async fn replacing<K: Written>(
+        &self,
+        version: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Receipt, Refusal> {
         let receipt = self.send::<K>("status", request).await?;
         if receipt.version != version {
             self.replaced.add(&receipt.uid, version);
@@ -299,7 +313,7 @@ pub struct Address<'a> {
 /// A Secret that can be written down with preconditions in its metadata. It need not be [`Debug`](std::fmt::Debug).
 pub trait SecretBody {
     /// All of it, for one that is made.
-    fn whole(&self, preconditions: Map<String, Value>) -> impl Serialize;
+    fn whole(&self) -> impl Serialize;
     /// What it is to say, as a merge patch of one that stands.
     fn changes(&self, preconditions: Map<String, Value>) -> impl Serialize;
 }
@@ -307,9 +321,9 @@ pub trait SecretBody {
 /// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Body<'a, T>(&'a T);
+struct Body<T>(T);
 
-impl<T> std::fmt::Debug for Body<'_, T> {
+impl<T> std::fmt::Debug for Body<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[body]")
     }

@@ -240,6 +240,7 @@ impl Indexed for ApiToken {
     fn reduce(self) -> TokenEntry {
         let status = self.status.clone().unwrap_or_default();
         let instances = opened(&self);
+        let used = status.used();
         let owner_gone = status.owner.as_ref().is_some_and(|seen| seen.gone);
         TokenEntry {
             instances,
@@ -249,7 +250,7 @@ impl Indexed for ApiToken {
             deleting: self.metadata.deletion_timestamp.is_some(),
             stamped_at: status.owner.and_then(|seen| seen.stamped_at).map(|at| at.0),
             owner_gone,
-            used: status.used,
+            used,
             records: status.records,
             token: claims(self),
         }

@@ -362,7 +362,7 @@ async fn accounts_and_instances_count_tokens_and_accounts_name_their_last_use() 
     let value = world.value("a").await.unwrap();
     world.await_verdict(&verifier, &value, 200).await;
     let used = async || {
-        let used = world.token("a").await.status?.used;
+        let used = world.token("a").await.status?.used();
         let [first] = &used[..] else { return None };
         (first.generation == 1 && first.first_used_at == first.last_used_at).then(|| first.last_used_at.clone())
     };
@@ -379,7 +379,8 @@ async fn accounts_and_instances_count_tokens_and_accounts_name_their_last_use() 
     assert_eq!(world.token("a").await.metadata.resource_version, version);
     clock.move_by(SignedDuration::from_hours(2));
     verifier.present(&world, &value).await;
-    let later = async || world.token("a").await.status?.used.first().filter(|used| used.last_used_at > at).map(|_| ());
+    let later =
+        async || world.token("a").await.status?.used().first().filter(|used| used.last_used_at > at).map(|_| ());
     world.eventually("a later use is written once the hour is over", later).await;
 }
 

@@ -91,7 +91,7 @@ impl World {
     /// Uses the token `ci`, and waits until that is written, and the token counted: what changes then, no release has changed.
     async fn first_use(&self, verifier: &Running) {
         self.await_verdict(verifier, &self.value("ci").await.unwrap(), 200).await;
-        let used = async || self.token("ci").await.status?.used.first().map(|_| ());
+        let used = async || self.token("ci").await.status?.used().first().map(|_| ());
         self.eventually("its first use is written", used).await;
         let counted = async || {
             let instance = self.api::<Instance>().get("eem").await.unwrap().status?.tokens?;

@@ -178,7 +178,7 @@ async fn a_new_token_costs_three_writes_its_account_and_one_event() {
     let event = format!("create events/ {event} 201");
     assert_eq!(
         writes(&world, offset),
-        ["patch apitokens/status ci 200", "patch secrets/ ci 201", "patch apitokens/status ci 200", &event]
+        ["update apitokens/status ci 200", "create secrets/ ci 201", "update apitokens/status ci 200", &event]
     );
 }
 
@@ -191,7 +191,7 @@ async fn a_generation_that_follows_another_costs_four_writes_an_event_and_what_i
     let first = world.await_generation("ci", 1).await;
     let used = async |value: &str, generations: usize| {
         world.await_verdict(&verifier, value, 200).await;
-        let noted = async || (world.token("ci").await.status?.used.len() == generations).then_some(());
+        let noted = async || (world.token("ci").await.status?.used().len() == generations).then_some(());
         world.eventually("its first use is noted", noted).await;
     };
     used(&first, 1).await;
@@ -282,7 +282,7 @@ async fn tokens_that_come_together_cost_no_more_and_share_the_reads_of_their_acc
     };
     let refused: Vec<_> = requests.iter().filter(|event| event.code >= 400 && event.code != 404).collect();
     assert!(refused.is_empty(), "nothing is tried on an old view: {refused:?}");
-    assert_eq!((count("patch", "apitokens"), count("patch", "secrets")), (2 * TOKENS, TOKENS));
+    assert_eq!((count("update", "apitokens"), count("create", "secrets")), (2 * TOKENS, TOKENS));
     assert_eq!(count("create", "events"), TOKENS);
     let reads = count("get", "serviceaccounts");
     assert!((1..TOKENS).contains(&reads), "{reads} reads of the account");

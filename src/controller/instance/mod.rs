@@ -39,9 +39,6 @@ impl Kind for Instance {
 
     const WHEN_UNREADABLE: &'static str =
         "nothing is exposed, changed or withdrawn for it, and its tokens are judged as before";
-    const STATUS_FIELDS: &'static [&'static str] =
-        &["observedGeneration", "conditions", "organization", "endpoints", "tokens"];
-
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         Ok(observe::observe(self, rooms, now))
     }

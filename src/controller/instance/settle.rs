@@ -62,6 +62,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         organization: Some(instance.organization().to_owned()),
         endpoints: standing,
         tokens: Some(tokens),
+        others: old.others,
     };
     Settled { status, notes, wake }
 }

@@ -200,7 +200,7 @@ impl<'a> Delivery<'a> {
 }
 
 impl SecretBody for Delivery<'_> {
-    fn whole(&self, preconditions: Map<String, Value>) -> impl Serialize {
+    fn whole(&self) -> impl Serialize {
         let details = &self.details;
         let mut data = self.encoded.clone();
         data.extend(details.data.iter().map(|(key, value)| (key.clone(), Zeroizing::new(STANDARD.encode(value)))));
@@ -214,7 +214,6 @@ impl SecretBody for Delivery<'_> {
                 owner_references: details.owner.iter().cloned().collect(),
                 labels: details.labels.clone(),
                 annotations: details.annotations.clone(),
-                preconditions,
             },
             data,
         }
@@ -249,8 +248,6 @@ struct Metadata {
     owner_references: Vec<OwnerReference>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
-    #[serde(flatten)]
-    preconditions: Map<String, Value>,
 }
 
 /// Changes to a Secret as they are sent. They cannot be printed.
@@ -378,7 +375,7 @@ mod tests {
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
         let delivery = Delivery::new(world, &terms, record, (&plaintext, &made));
         let sent = match world.secret {
-            Held::Absent => serde_json::to_value(delivery.whole(preconditions)),
+            Held::Absent => serde_json::to_value(delivery.whole()),
             _ => serde_json::to_value(delivery.changes(preconditions)),
         };
         sent.unwrap()
@@ -429,7 +426,6 @@ mod tests {
     #[test]
     fn the_whole_secret_says_what_is_documented_and_nothing_else() {
         let id = "0000000000000001";
-        let preconditions = [("uid".to_owned(), Value::from("s1")), ("resourceVersion".to_owned(), "7".into())];
         let expected = json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -437,8 +433,6 @@ mod tests {
             "metadata": {
                 "name": "ci",
                 "namespace": "events",
-                "uid": "s1",
-                "resourceVersion": "7",
                 "ownerReferences": [{
                     "apiVersion": "tokenry.dev/v1alpha1",
                     "kind": "ApiToken",
@@ -456,7 +450,7 @@ mod tests {
                 "organization": STANDARD.encode("eem"),
             },
         });
-        assert_eq!(body(&absent(), preconditions.into_iter().collect()), expected);
+        assert_eq!(body(&absent(), Map::new()), expected);
     }
 
     /// `annotations`, and that nothing is noted of what users chose.

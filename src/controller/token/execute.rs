@@ -21,11 +21,12 @@ use super::{
 use crate::{
     controller::{
         Rooms, instance,
-        kind::{Checked, Kind, Settled, Version, version},
+        kind::{Checked, Settled, Version, version},
     },
     crd::{
         Account, ApiToken, Instance, Reason, SealedSecret,
         api_token::{BoundAccount, ClaimOutcome, OnRevoke, RevocationReason},
+        condition::READY,
         name,
     },
     outside::{Refusal, Standing, entropy, writer::Address},
@@ -193,7 +194,7 @@ async fn conceal(
     } else {
         // What is told of it once it stands, by a later pass where this one comes to no end.
         let Settled { status, notes, .. } = settle(world, terms, &done);
-        let written = rooms.write_status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS, &notes);
+        let written = rooms.write_status(&*world.token, &seen, &status, &notes);
         seen = written.await?.version;
     }
     let done = match world.secret.ours() {
@@ -265,9 +266,13 @@ impl Made {
         mut progress: Progress,
     ) -> Result<Recorded, Refusal> {
         progress.recorded = Some(self.record.clone());
-        let status = settle(world, &Ok(terms.clone()), &progress).status;
+        let mut status = settle(world, &Ok(terms.clone()), &progress).status;
+        if world.before().conditions.is_empty() {
+            // The others come a moment later, with the Secret. Each condition costs the API server as much as ten other fields.
+            status.conditions.retain(|condition| condition.type_ == READY);
+        }
         let seen = version(&*world.token);
-        let receipt = rooms.writer.status(&*world.token, &seen, &status, ApiToken::STATUS_FIELDS).await?;
+        let receipt = rooms.writer.status(&*world.token, &seen, &status).await?;
         Ok(Recorded { minted: self, version: receipt.version, progress })
     }
 }

@@ -241,7 +241,7 @@ impl World {
         let delivery = Delivery::new(self, &terms, record, (&plaintext, &made));
         match self.target().1 {
             Held::Ours(secret) => changed(secret, &serde_json::to_value(delivery.changes(Map::new())).unwrap()),
-            _ => serde_json::from_value(serde_json::to_value(delivery.whole(Map::new())).unwrap()).unwrap(),
+            _ => serde_json::from_value(serde_json::to_value(delivery.whole()).unwrap()).unwrap(),
         }
     }
 

@@ -66,28 +66,6 @@ impl Kind for ApiToken {
     type Status = ApiTokenStatus;
 
     const WHEN_UNREADABLE: &'static str = "nothing is minted and nothing let in by it";
-    const STATUS_FIELDS: &'static [&'static str] = &[
-        "observedGeneration",
-        "conditions",
-        "records",
-        "lastGeneration",
-        "account",
-        "secretName",
-        "otherSecretName",
-        "binding",
-        "organization",
-        "audiences",
-        "effective",
-        "owner",
-        "policy",
-        "expiresAt",
-        "rotatesAt",
-        "regeneration",
-        "restart",
-        "claim",
-        "revocation",
-    ];
-
     const HAS_VALID: bool = true;
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {

@@ -183,13 +183,25 @@ async fn secrets(rooms: &Rooms, world: &World) -> Result<(Held, Option<Held>, Op
         None => None,
     };
     let Some(name) = names.served else {
-        let held = if cache_agrees(world) { world.secret.clone() } else { live(names.wanted).await? };
+        let held = match () {
+            () if cache_agrees(world) => world.secret.clone(),
+            () if is_untouched(world) => {
+                let secret = rooms.reader.recent(world.namespace(), names.wanted).await?;
+                Held::of(secret.map(Arc::new), &world.token)
+            }
+            () => live(names.wanted).await?,
+        };
         return Ok((held, None, other));
     };
     let cached = Held::of(rooms.caches.secrets.get(world.namespace(), name), &world.token);
     let agrees = cache_agrees(&World { secret: cached.clone(), ..world.clone() });
     let served = if agrees { cached } else { live(name).await? };
     Ok((live(names.wanted).await?, Some(served), other))
+}
+
+/// Whether nothing was ever done for the token. A first value goes only where no Secret is, which the write itself makes sure of.
+fn is_untouched(world: &World) -> bool {
+    world.token.status.is_none() && world.secret == Held::Absent
 }
 
 /// Whether the cached Secret is what the records say. Only then can the cache be rested on.

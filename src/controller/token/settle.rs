@@ -82,7 +82,7 @@ pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -
         other_secret_name,
         organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
         expires_at: served.and_then(|record| record.expires_at.clone()),
-        used: old.used.clone(),
+        others: old.others.clone(),
         audiences: Some(audience::accepted(world, terms)),
         effective,
         owner: owner::seen(world),
