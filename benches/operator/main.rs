@@ -14,6 +14,7 @@ mod bare;
 mod neighbour;
 mod readings;
 mod report;
+mod scale;
 mod side;
 mod small;
 
@@ -55,6 +56,9 @@ struct Options {
     /// Tokens that are created ten a second beside a noisy neighbour, and as many without; 0: none
     #[arg(long, default_value_t = 200)]
     neighbour: usize,
+    /// Measure this alone: CPU of the operator for a tenth of so many tokens, and for so many; 0: not
+    #[arg(long, default_value_t = 0)]
+    scale: usize,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -79,6 +83,11 @@ async fn main() -> ExitCode {
 
 /// All parts, one after the other.
 async fn all(options: &Options) -> Outcome<bool> {
+    if options.scale > 0 {
+        let scales = [scale::measure(options.scale / 10).await?, scale::measure(options.scale).await?];
+        print!("{}", report::Growth(scales));
+        return Ok(true);
+    }
     let holds = run(options).await?;
     if options.neighbour > 0 {
         print!("{}", report::Neighbour(neighbour::measure(options.neighbour).await?));

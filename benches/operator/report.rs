@@ -7,6 +7,7 @@ use controlplane::AuditEvent;
 use crate::{
     SIDES,
     readings::{Cpu, Latencies, Rounds},
+    scale::{Scale, exponent},
 };
 
 /// What was measured: of the operator first, of the bare client second, of that of a small kind last.
@@ -30,6 +31,9 @@ pub struct Report {
 /// Time until Ready of others' tokens: beside a noisy neighbour first, without it second.
 pub struct Neighbour(pub [Latencies; 2]);
 
+/// CPU of the operator for few tokens and for many.
+pub struct Growth(pub [Scale; 2]);
+
 /// The most that a ratio may be.
 const TIME: f64 = 1.2;
 const CPU: f64 = 1.3;
@@ -37,6 +41,8 @@ const CPU: f64 = 1.3;
 const SERVERS: f64 = 1.6;
 const P99: f64 = 1.5;
 const NEIGHBOUR: f64 = 3.0;
+/// The power of the number of tokens by which the cost of all may grow.
+const EXPONENT: f64 = 1.05;
 /// Object writes and Events for a token.
 const WRITES: f64 = 3.0;
 const EVENTS: f64 = 1.0;
@@ -133,6 +139,20 @@ impl fmt::Display for Neighbour {
         line(f, "p50 until Ready, ms", quantile(0.5), Target::Ratio(NEIGHBOUR))?;
         line(f, "p90 until Ready, ms", quantile(0.9), Target::Ratio(NEIGHBOUR))?;
         line(f, "p99 until Ready, ms", quantile(0.99), Target::None)
+    }
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.map(|scale| scale.tokens.to_string());
+        head(f, "CPU of the operator for each token, ms", names.each_ref().map(String::as_str))?;
+        let [made, started] = [self.0.map(|scale| scale.made), self.0.map(|scale| scale.started)];
+        for (what, costs) in [("made", made), ("found at a start", started)] {
+            line(f, what, costs, Target::None)?;
+            let exponent = exponent(self.0.map(|scale| scale.tokens), costs);
+            line(f, "- exponent of the growth", [exponent, 1.0], Target::Value(EXPONENT))?;
+        }
+        Ok(())
     }
 }
 

@@ -48,8 +48,8 @@ pub struct Side {
 }
 
 enum Writer {
-    /// Watches; it is told nothing. Here for its end.
-    Operator(#[expect(dead_code, reason = "it runs until it is dropped")] Process),
+    /// Watches; it is told nothing.
+    Operator(Process),
     /// Is told of each token on its standard input.
     Bare(Child),
 }
@@ -59,15 +59,24 @@ impl Side {
     pub async fn operator(plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome<Self> {
         let namespace = OPERATOR;
         prepare(plane, namespace).await?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off"]).args(arguments);
-        command.env("KUBECONFIG", plane.kubeconfig_for(namespace, identity)?);
-        let process = Process::start("operator", command, &plane.directory().join("operator.log"))?;
+        let process = start(plane, identity, arguments)?;
         let kind = ApiResource::erase::<ApiToken>(&());
         let mut side = Self::new(plane, (namespace, &kind), process.pid(), Writer::Operator(process));
         side.body = token(Value::Null);
         side.issue_at_once(1).await?;
         Ok(side)
+    }
+
+    /// Ends the operator and starts another, which finds what that one made.
+    pub async fn restart(&mut self, plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome {
+        if let Writer::Operator(process) = &mut self.writer {
+            process.stop();
+            *process = start(plane, identity, arguments)?;
+            self.pid = process.pid();
+        }
+        // It has to have listed everything before it is at rest.
+        self.issue_at_once(1).await?;
+        Ok(())
     }
 
     /// A bare client that writes what `operator` wrote.
@@ -189,6 +198,13 @@ impl Side {
         self.issued += count;
         (first..self.issued).map(token_name).collect()
     }
+}
+
+fn start(plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome<Process> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off"]).args(arguments);
+    command.env("KUBECONFIG", plane.kubeconfig_for(OPERATOR, identity)?);
+    Ok(Process::start("operator", command, &plane.directory().join("operator.log"))?)
 }
 
 impl Writer {
