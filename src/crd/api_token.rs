@@ -13,11 +13,12 @@ use super::{
     account::yes,
     is_false, keys,
     permission::{RoleName, Scope, ScopeName},
+    schema::seconds,
     workload::{MAX_RESTARTED, Restart},
 };
 use crate::token::{
     Moment, Record,
-    duration::{Delay, Duration, cel_seconds},
+    duration::{Delay, Duration},
 };
 
 /// What a token is and how it lives.
@@ -195,7 +196,7 @@ fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
     for (at, _) in field.match_indices('.').skip(1) {
         parents += &format!("!has({}) || ", &field[..at]);
     }
-    let (value, after) = (cel_seconds(field), cel_seconds("self.expiry.after"));
+    let (value, after) = (seconds(field), seconds("self.expiry.after"));
     format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
 }
 

@@ -11,9 +11,10 @@ use super::{
     MaintenanceWindow, ObjectName, Others, Subject,
     account::TokenCount,
     permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
+    schema::seconds,
     subject::{TeamName, UserName},
 };
-use crate::token::duration::{Duration, cel_seconds};
+use crate::token::duration::Duration;
 
 /// The product, how its Admin API is reached, and what every token of it obeys. All of it may be left out: `spec: {}`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -452,7 +453,7 @@ pub struct RotationFloor {
 }
 
 fn default_within_max() -> String {
-    let (default, max) = (cel_seconds("self.default"), cel_seconds("self.max"));
+    let (default, max) = (seconds("self.default"), seconds("self.max"));
     format!("!has(self.default) || !has(self.max) || {default} <= {max}")
 }
 

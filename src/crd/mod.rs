@@ -13,6 +13,7 @@ pub mod name;
 pub mod others;
 pub mod permission;
 pub mod reason;
+pub mod schema;
 pub mod secret;
 pub mod subject;
 pub mod text;

@@ -1,6 +1,6 @@
 //! The Secret that delivers a token, and its form in the operator's memory: every value replaced by its digest.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -31,8 +31,10 @@ pub const PORT: &str = "port";
 /// Key of the URI of the Admin API, for a service binding.
 pub const URI: &str = "uri";
 
-/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory. It is listed, watched
+/// and read as core's Secret.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Resource)]
+#[resource(inherit = "Secret")]
 pub struct SealedSecret {
     /// As of any object.
     #[serde(default)]
@@ -112,36 +114,6 @@ impl<'de> de::Visitor<'de> for Seal {
     fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Sealed, A::Error> {
         while entries.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
         Ok(Sealed(None))
-    }
-}
-
-/// A sealed Secret is listed, watched and read as core's Secret.
-impl Resource for SealedSecret {
-    type DynamicType = ();
-    type Scope = <Secret as Resource>::Scope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        Secret::kind(&())
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        Secret::group(&())
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        Secret::version(&())
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        Secret::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
     }
 }
 

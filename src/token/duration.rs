@@ -1,9 +1,8 @@
 //! Durations as users write them: `45s`, `30m`, `24h`, `90d`.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A duration as written: a whole number above zero followed by its unit, `s`, `m`, `h` or `d` (24 hours).
@@ -14,9 +13,8 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Duration(String);
 
-/// How a duration is written: one home for the parser, the schema and the message.
-const PATTERN: &str = "^[1-9][0-9]{0,4}[smhd]$";
-const DIGITS: usize = 5;
+/// The most digits of a duration.
+pub const DIGITS: usize = 5;
 /// What a user reads when a duration is not one.
 pub const RULE: &str =
     "must be a whole number of at most five digits, above zero, followed by s, m, h or d, such as 45s, 30m, 24h or 90d";
@@ -52,31 +50,13 @@ impl fmt::Display for Duration {
     }
 }
 
-impl JsonSchema for Duration {
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // A rule instead of a pattern: a pattern's message is the expression, which says nothing to a user.
-        json_schema!({
-            "type": "string",
-            "maxLength": DIGITS + 1,
-            "x-kubernetes-validations": [{ "rule": format!("self.matches('{PATTERN}')"), "message": RULE }],
-        })
-    }
-}
-
 /// A duration as [`Duration`] writes it, or `0s`: at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Delay(String);
 
-const AT_ONCE: &str = "0s";
+/// The delay of nothing.
+pub const AT_ONCE: &str = "0s";
 /// What a user reads when a delay is none.
 pub const DELAY_RULE: &str =
     "must be 0s, or a whole number of at most five digits followed by s, m, h or d, such as 30m or 24h";
@@ -95,33 +75,6 @@ impl<T: Into<String>> From<T> for Delay {
     fn from(text: T) -> Self {
         Self(text.into())
     }
-}
-
-impl JsonSchema for Delay {
-    fn schema_name() -> Cow<'static, str> {
-        "Delay".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let rule = format!("self == '{AT_ONCE}' || self.matches('{PATTERN}')");
-        json_schema!({
-            "type": "string",
-            "maxLength": DIGITS + 1,
-            "x-kubernetes-validations": [{ "rule": rule, "message": DELAY_RULE }],
-        })
-    }
-}
-
-/// A CEL expression for the seconds of the duration that the expression `field` names.
-pub fn cel_seconds(field: &str) -> String {
-    format!(
-        "int({field}.substring(0, size({field}) - 1)) * ({field}.endsWith('d') ? 86400 : {field}.endsWith('h') ? 3600 : \
-         {field}.endsWith('m') ? 60 : 1)"
-    )
 }
 
 /// `duration` in the largest unit that says it in whole numbers, as a user would have written it.

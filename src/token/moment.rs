@@ -1,9 +1,8 @@
 //! Moments as users write them: RFC 3339, such as `2027-01-31T12:00:00Z`.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use jiff::Timestamp;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A moment as written (RFC 3339), before the year 9999.
@@ -17,9 +16,9 @@ pub struct Moment(String);
 /// What a user reads when a moment is not one.
 pub const RULE: &str = "must be a time as in RFC 3339, before the year 9999, such as 2027-01-31T12:00:00Z";
 /// The first moment that is none.
-const END: &str = "9999-01-01T00:00:00Z";
+pub const END: &str = "9999-01-01T00:00:00Z";
 /// The longest way to write one, in characters.
-const LONGEST: usize = 64;
+pub const LONGEST: usize = 64;
 
 impl Moment {
     /// The value, or [`RULE`].
@@ -44,25 +43,6 @@ impl From<&str> for Moment {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl JsonSchema for Moment {
-    fn schema_name() -> Cow<'static, str> {
-        "Moment".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "format": "date-time",
-            "maxLength": LONGEST,
-            "x-kubernetes-validations": [{ "rule": format!("self < timestamp('{END}')"), "message": RULE }],
-        })
     }
 }
 
