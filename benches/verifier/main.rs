@@ -1,7 +1,10 @@
 //! What it costs to judge a request, beside what it costs to hash the value that comes with it.
 //!
-//! `cargo bench --bench verifier` prints a table. Everything is in memory; no clock of a machine is compared with another's.
+//! `cargo bench --bench verifier` prints a table, and what each token costs in memory. Everything is in memory; no clock of a machine
+//! is compared with another's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+mod memory;
 
 use std::{hint::black_box, time::Instant};
 
@@ -23,7 +26,10 @@ const TOKENS: usize = 10_000;
 const ROUNDS: usize = 20_000;
 
 fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> T {
-    let metadata = json!({"namespace": "a", "name": name, "uid": name});
+    object_of(kind, json!({"namespace": "a", "name": name, "uid": name}), spec, status)
+}
+
+fn object_of<T: serde::de::DeserializeOwned>(kind: &str, metadata: Value, spec: Value, status: Value) -> T {
     let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec, "status": status});
     serde_json::from_value(object).unwrap()
 }
@@ -66,6 +72,8 @@ fn mean(mut work: impl FnMut(usize)) -> f64 {
 }
 
 fn main() {
+    // First of all: nothing that was freed is there to be used again.
+    memory::report(TOKENS);
     let values: Vec<_> = (0..TOKENS).map(value).collect();
     let hashed = mean(|n| _ = black_box(Digest::of(&values[n % TOKENS])));
     println!("{:<58}{:>10}{:>8}", "", "ns", "ratio");
