@@ -96,7 +96,7 @@ fn main() {
         let judged = mean(|n| {
             let request =
                 Request { method: "POST", path: Path::parse("/eem/topics/x").ok(), query: "", headers: &headers };
-            let verdict = check(&index, &key, &values[n % TOKENS], &request, now);
+            let verdict = check(&index, &key, &values[n % TOKENS], Some(&request), now);
             assert_eq!(verdict.cause, Cause::Allowed);
         });
         println!("{what:<58}{judged:>10.0}{:>8.1}", judged / hashed);

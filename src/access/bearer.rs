@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kube::core::ObjectMeta;
+
 use crate::crd::{
     Account, ApiToken, name,
     permission::{Scope, ScopeName},
@@ -9,7 +11,7 @@ use crate::crd::{
 };
 
 /// Some organizations or projects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// All of them, also for requests that name none.
     All,
@@ -69,6 +71,75 @@ impl Reach {
     }
 }
 
+/// What a token says, or an account, of whose it is and what it may do at the most.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claims {
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// The groups that the API server said the owner is in. An account has none.
+    pub groups: Vec<String>,
+    /// Its role.
+    pub role: Option<String>,
+    /// Its organizations.
+    pub organizations: Reach,
+    /// Its projects.
+    pub projects: Reach,
+    /// Whether it is a token that names no account: then one of its own was made.
+    pub own_account: bool,
+}
+
+impl Claims {
+    /// Those of a token.
+    pub fn of_token(token: &ApiToken) -> Self {
+        let spec = &token.spec;
+        Self {
+            owner: spec.owner.as_ref().map(ToString::to_string),
+            groups: groups(token),
+            role: spec.role.as_ref().map(ToString::to_string),
+            organizations: Reach::of(spec.organizations.as_ref()),
+            projects: Reach::projects(&spec.projects),
+            own_account: spec.service_account_ref.is_none(),
+        }
+    }
+
+    /// Those of an account.
+    pub fn of_account(account: &Account) -> Self {
+        let spec = &account.spec;
+        Self {
+            owner: spec.owner.as_ref().map(ToString::to_string),
+            groups: Vec::new(),
+            role: spec.role.as_ref().map(ToString::to_string),
+            organizations: Reach::of(spec.organizations.as_ref()),
+            projects: Reach::projects(&spec.projects),
+            own_account: false,
+        }
+    }
+}
+
+/// A token or an account, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// What it says.
+    pub claims: &'a Claims,
+}
+
+impl<'a> Party<'a> {
+    fn of(meta: &'a ObjectMeta, claims: &'a Claims) -> Self {
+        let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
+        Self { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid), claims }
+    }
+
+    fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 /// What a token and its account say of whose it is and what it may do at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
@@ -103,25 +174,27 @@ pub struct Bearer {
 impl Bearer {
     /// The bearer of `token`, which acts as `account`. The groups are taken to be fresh.
     pub fn of(token: &ApiToken, account: &Account) -> Self {
-        let full = |meta: &kube::core::ObjectMeta| {
-            format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-        };
-        let (spec, held) = (&token.spec, &account.spec);
-        let asked = (Reach::of(spec.organizations.as_ref()), Reach::projects(&spec.projects));
-        let organizations = asked.0.and(&Reach::of(held.organizations.as_ref()));
-        let projects = asked.1.and(&Reach::projects(&held.projects));
+        let (said, held) = (Claims::of_token(token), Claims::of_account(account));
+        Self::joined(Party::of(&token.metadata, &said), Party::of(&account.metadata, &held))
+    }
+
+    /// The same, of what was prepared.
+    pub fn joined(token: Party<'_>, account: Party<'_>) -> Self {
+        let (asked, held) = (token.claims, account.claims);
+        let organizations = asked.organizations.and(&held.organizations);
+        let projects = asked.projects.and(&held.projects);
         Self {
-            token: full(&token.metadata),
-            token_uid: token.metadata.uid.clone().unwrap_or_default(),
-            account: full(&account.metadata),
-            account_uid: account.metadata.uid.clone().unwrap_or_default(),
-            own_account: spec.service_account_ref.is_none(),
-            owner: spec.owner.as_ref().or(held.owner.as_ref()).map(ToString::to_string),
-            groups: groups(token),
+            token: token.full_name(),
+            token_uid: token.uid.to_owned(),
+            account: account.full_name(),
+            account_uid: account.uid.to_owned(),
+            own_account: asked.own_account,
+            owner: asked.owner.as_ref().or(held.owner.as_ref()).cloned(),
+            groups: asked.groups.clone(),
             fresh: true,
-            account_role: held.role.as_ref().map(ToString::to_string),
-            token_role: spec.role.as_ref().map(ToString::to_string),
-            narrowed: (&organizations, &projects) != (&asked.0, &asked.1),
+            account_role: held.role.clone(),
+            token_role: asked.role.clone(),
+            narrowed: organizations != asked.organizations || projects != asked.projects,
             organizations,
             projects,
         }

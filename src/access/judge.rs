@@ -11,7 +11,7 @@ use crate::crd::{access_policy::Effect, instance::Authorization};
 
 /// Why a request is permitted or not: of those that hold, the first in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cause {
+pub enum Ground {
     /// Its path cannot be normalised, or the proxy did not say what it asks for.
     PathRefused,
     /// It asks for another method than its own.
@@ -48,7 +48,7 @@ pub enum Cause {
     NotPermitted,
 }
 
-impl Cause {
+impl Ground {
     /// Its name, for a label of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -114,7 +114,7 @@ impl Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruling {
     /// Why.
-    pub cause: Cause,
+    pub ground: Ground,
     /// The effective role of the token in the organization that the request names.
     pub role: Option<String>,
     /// The organization that the request names.
@@ -159,13 +159,13 @@ pub fn judge(
     trail: &mut impl Trail,
 ) -> Ruling {
     let case = Case::of(rules, policies, bearer, request);
-    let (mut cause, message) = case.decide(request, trail);
-    if !cause.allows() && cause != Cause::OwnerStale && case.was_permitted(request) {
+    let (mut ground, message) = case.decide(request, trail);
+    if !ground.allows() && ground != Ground::OwnerStale && case.was_permitted(request) {
         trail.add(|| case.token(false, "groups of its owner would permit it, and were stamped too long ago".into()));
-        cause = Cause::OwnerStale;
+        ground = Ground::OwnerStale;
     }
     let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
-    Ruling { cause, role, organization: case.organization.one().map(str::to_owned), message }
+    Ruling { ground, role, organization: case.organization.one().map(str::to_owned), message }
 }
 
 /// A request, and all that it is judged by.
@@ -204,22 +204,22 @@ impl<'a> Case<'a> {
         Case::of(self.rules, self.policies, &fresh, request).decide(request, &mut ()).0.allows()
     }
 
-    /// The first cause that holds. This order is the specification.
-    fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Cause, Option<String>) {
-        if let Some((cause, found)) = self.unclear(request) {
+    /// The first ground that holds. This order is the specification.
+    fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Ground, Option<String>) {
+        if let Some((ground, found)) = self.unclear(request) {
             trail.add(|| self.instance(false, found));
-            return (cause, None);
+            return (ground, None);
         }
         let exclusion = request.path.as_ref().and_then(|path| self.rules.exclusion(request.method, path));
         if let Some(message) = exclusion {
             trail.add(|| self.instance(false, format!("excluded for every token: {message}")));
-            return (Cause::Excluded, Some(message.to_owned()));
+            return (Ground::Excluded, Some(message.to_owned()));
         }
         if self.rules.is_ambiguous(request, self.is_by_action()) {
             trail.add(|| {
                 self.instance(false, "some servers take its path for another, which is judged otherwise".into())
             });
-            return (Cause::PathRefused, None);
+            return (Ground::PathRefused, None);
         }
         trail.add(|| self.instance(true, "not excluded".into()));
         let refused = self.owner(trail).or_else(|| self.organization(trail)).or_else(|| self.project(trail));
@@ -228,17 +228,17 @@ impl<'a> Case<'a> {
     }
 
     /// Why it is not clear what the API will take the request for, and what was found in it.
-    fn unclear(&self, request: &Request<'_>) -> Option<(Cause, String)> {
+    fn unclear(&self, request: &Request<'_>) -> Option<(Ground, String)> {
         if request.path.is_none() && self.rules.needs_path() {
-            return Some((Cause::PathRefused, "the path of the request is not known, or cannot be normalised".into()));
+            return Some((Ground::PathRefused, "the path of the request is not known, or cannot be normalised".into()));
         }
         let by_method = self.is_by_action() || self.rules.excludes_by_method();
         let overriding = || header::overriding(request.headers, request.query, request.method);
         if let Some(name) = by_method.then(overriding).flatten() {
-            return Some((Cause::MethodRefused, format!("{name} asks for another method than {}", request.method)));
+            return Some((Ground::MethodRefused, format!("{name} asks for another method than {}", request.method)));
         }
         if let Some(name) = self.rules.look_alike(request) {
-            return Some((Cause::HeaderRefused, format!("some servers take the header {name} for one that is read")));
+            return Some((Ground::HeaderRefused, format!("some servers take the header {name} for one that is read")));
         }
         None
     }
@@ -249,7 +249,7 @@ impl<'a> Case<'a> {
     }
 
     /// Why the owner, or that there is none, refuses.
-    fn owner(&self, trail: &mut impl Trail) -> Option<Cause> {
+    fn owner(&self, trail: &mut impl Trail) -> Option<Ground> {
         let owner = self.bearer.owner.as_deref().unwrap_or_default();
         match &self.standing {
             Standing::Free => None,
@@ -257,7 +257,7 @@ impl<'a> Case<'a> {
                 trail.add(|| {
                     self.token(false, "names no owner, and the Instance's ceiling is what the owner holds".into())
                 });
-                Some(Cause::OwnerMissing)
+                Some(Ground::OwnerMissing)
             }
             Standing::Holds(held) if held.is_empty() && self.rules.is_stale(self.bearer) => {
                 trail.add(|| {
@@ -266,13 +266,13 @@ impl<'a> Case<'a> {
                         format!("owner {owner} holds roles by groups alone, which were stamped too long ago"),
                     )
                 });
-                Some(Cause::OwnerStale)
+                Some(Ground::OwnerStale)
             }
             Standing::Holds(held) if held.is_empty() => {
                 trail.add(|| {
                     self.instance(false, format!("owner {owner} holds no role in members that may own tokens"))
                 });
-                Some(Cause::OwnerRemoved)
+                Some(Ground::OwnerRemoved)
             }
             Standing::Holds(held) => {
                 trail.add(|| {
@@ -285,42 +285,42 @@ impl<'a> Case<'a> {
     }
 
     /// Why the organization of the request refuses: the token may not act for it, or its owner may not.
-    fn organization(&self, trail: &mut impl Trail) -> Option<Cause> {
+    fn organization(&self, trail: &mut impl Trail) -> Option<Ground> {
         let named = self.organization.one();
         let within = self.bearer.organizations.covers(named) && self.here().is_none_or(|held| !held.is_empty());
-        let cause = within_of(self.organization, within, [Cause::OrganizationMissing, Cause::OrganizationOutside]);
-        trail.add(|| self.token(cause.is_none(), place("organization", named, cause.is_none())));
-        cause
+        let ground = within_of(self.organization, within, [Ground::OrganizationMissing, Ground::OrganizationOutside]);
+        trail.add(|| self.token(ground.is_none(), place("organization", named, ground.is_none())));
+        ground
     }
 
     /// Why the project of the request refuses.
-    fn project(&self, trail: &mut impl Trail) -> Option<Cause> {
+    fn project(&self, trail: &mut impl Trail) -> Option<Ground> {
         let named = self.project.one();
         let within = self.bearer.projects.covers(named);
-        let cause = within_of(self.project, within, [Cause::ProjectMissing, Cause::ProjectOutside]);
-        trail.add(|| self.token(cause.is_none(), place("project", named, cause.is_none())));
-        cause
+        let ground = within_of(self.project, within, [Ground::ProjectMissing, Ground::ProjectOutside]);
+        trail.add(|| self.token(ground.is_none(), place("project", named, ground.is_none())));
+        ground
     }
 
     /// Whether a policy denies.
-    fn denied(&self, trail: &mut impl Trail) -> Option<Cause> {
+    fn denied(&self, trail: &mut impl Trail) -> Option<Ground> {
         let policy = self.policy(Effect::Deny)?;
         trail.add(|| step(false, format!("AccessPolicy {}", policy.name), format!("denies {}", self.asked())));
-        Some(Cause::Denied)
+        Some(Ground::Denied)
     }
 
     /// What permits.
-    fn permitted(&self, trail: &mut impl Trail) -> Option<Cause> {
+    fn permitted(&self, trail: &mut impl Trail) -> Option<Ground> {
         if self.rules.authorization == Authorization::Authenticated {
             trail.add(|| self.instance(true, "every valid token may do what is not excluded".into()));
-            return Some(Cause::Authenticated);
+            return Some(Ground::Authenticated);
         }
         let by_role = self.role().filter(|&rank| self.rules.roles.actions(rank).include(self.action));
         if let Some(rank) = by_role {
             trail.add(|| {
                 self.token(true, format!("effective role {} permits {}", self.rules.roles.name(rank), self.asked()))
             });
-            return Some(Cause::ByRole);
+            return Some(Ground::ByRole);
         }
         trail.add(|| {
             let role = self.role().map_or("none", |rank| self.rules.roles.name(rank));
@@ -334,11 +334,11 @@ impl<'a> Case<'a> {
             let cut = if lent { "" } else { ", which its owner could not do" };
             step(lent, format!("AccessPolicy {}", policy.name), format!("permits {}{cut}", self.asked()))
         });
-        lent.then_some(Cause::ByPolicy)
+        lent.then_some(Ground::ByPolicy)
     }
 
     /// Why nothing permits.
-    fn nothing(&self, trail: &mut impl Trail) -> Cause {
+    fn nothing(&self, trail: &mut impl Trail) -> Ground {
         let any =
             self.role().is_some() || self.policies.iter().any(|policy| policy.is_about(&self.names, Effect::Allow));
         trail.add(|| {
@@ -346,7 +346,7 @@ impl<'a> Case<'a> {
                 if any { "nothing permits it" } else { "it has neither a role nor a policy that permits anything" };
             self.token(false, text.into())
         });
-        if any { Cause::NotPermitted } else { Cause::NoPermissions }
+        if any { Ground::NotPermitted } else { Ground::NoPermissions }
     }
 
     /// The policy that has the bearer as a member and a statement of this effect that means the request. The first by name,
@@ -404,8 +404,8 @@ fn step(passed: bool, object: String, text: String) -> Step {
     Step { passed, text, object }
 }
 
-/// Which of the causes, missing or outside, holds for what a request names.
-fn within_of(named: Named<'_>, within: bool, [missing, outside]: [Cause; 2]) -> Option<Cause> {
+/// Which of the grounds, missing or outside, holds for what a request names.
+fn within_of(named: Named<'_>, within: bool, [missing, outside]: [Ground; 2]) -> Option<Ground> {
     match named {
         Named::Unclear => Some(missing),
         _ if within => None,
@@ -439,19 +439,19 @@ mod tests {
     use crate::access::{Path, properties::world};
     use serde_json::{Value, json};
 
-    fn causes(instance: &Value, policies: &Value, token: &Value, account: &Value, asked: (&str, &str)) -> Cause {
+    fn grounds(instance: &Value, policies: &Value, token: &Value, account: &Value, asked: (&str, &str)) -> Ground {
         let world = world(instance, policies, token, account);
         let headers = http::HeaderMap::new();
         let request = Request { method: asked.0, path: Path::parse(asked.1).ok(), query: "", headers: &headers };
         let policies: Vec<_> = world.policies.iter().collect();
-        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).cause
+        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).ground
     }
 
-    fn with_headers(instance: &Value, token: &Value, headers: &[(&'static str, &str)]) -> Cause {
+    fn with_headers(instance: &Value, token: &Value, headers: &[(&'static str, &str)]) -> Ground {
         let world = world(instance, &json!([]), token, &json!({"role": "admin"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let request = Request { method: "GET", path: Path::parse("/a/acme").ok(), query: "", headers: &headers };
-        judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
+        judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground
     }
 
     fn roles() -> Value {
@@ -462,15 +462,15 @@ mod tests {
     fn every_valid_token_may_what_is_not_excluded_where_nothing_else_is_said() {
         let excluded = json!({"api": {"excluded": [{"paths": ["/observer/**"]}]}});
         let none = json!({});
-        assert_eq!(causes(&none, &json!([]), &none, &none, ("POST", "/x/..%2fy")), Cause::Authenticated);
-        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("POST", "/x")), Cause::Authenticated);
-        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("POST", "/OBSERVER//a/")), Cause::Excluded);
-        assert_eq!(causes(&excluded, &json!([]), &none, &none, ("GET", "/x/..%2fobserver")), Cause::PathRefused);
+        assert_eq!(grounds(&none, &json!([]), &none, &none, ("POST", "/x/..%2fy")), Ground::Authenticated);
+        assert_eq!(grounds(&excluded, &json!([]), &none, &none, ("POST", "/x")), Ground::Authenticated);
+        assert_eq!(grounds(&excluded, &json!([]), &none, &none, ("POST", "/OBSERVER//a/")), Ground::Excluded);
+        assert_eq!(grounds(&excluded, &json!([]), &none, &none, ("GET", "/x/..%2fobserver")), Ground::PathRefused);
         let admin = json!({"role": "admin"});
         let excluded = json!({"api": {"authorization": "Roles", "excluded": [{"paths": ["/observer/**"]}]}});
         assert_eq!(
-            causes(&excluded, &json!([]), &none, &admin, ("GET", "/observer")),
-            Cause::Excluded,
+            grounds(&excluded, &json!([]), &none, &admin, ("GET", "/observer")),
+            Ground::Excluded,
             "it beats every role"
         );
     }
@@ -479,21 +479,24 @@ mod tests {
     fn by_roles_nothing_is_permitted_that_no_role_permits() {
         let none = json!({});
         let (viewer, contributor) = (json!({"role": "viewer"}), json!({"role": "contributor"}));
-        assert_eq!(causes(&roles(), &json!([]), &none, &none, ("GET", "/x")), Cause::NoPermissions);
-        assert_eq!(causes(&roles(), &json!([]), &none, &viewer, ("GET", "/x")), Cause::ByRole);
-        assert_eq!(causes(&roles(), &json!([]), &none, &viewer, ("POST", "/x")), Cause::NotPermitted);
+        assert_eq!(grounds(&roles(), &json!([]), &none, &none, ("GET", "/x")), Ground::NoPermissions);
+        assert_eq!(grounds(&roles(), &json!([]), &none, &viewer, ("GET", "/x")), Ground::ByRole);
+        assert_eq!(grounds(&roles(), &json!([]), &none, &viewer, ("POST", "/x")), Ground::NotPermitted);
         assert_eq!(
-            causes(&roles(), &json!([]), &viewer, &contributor, ("POST", "/x")),
-            Cause::NotPermitted,
+            grounds(&roles(), &json!([]), &viewer, &contributor, ("POST", "/x")),
+            Ground::NotPermitted,
             "narrowed"
         );
         assert_eq!(
-            causes(&roles(), &json!([]), &contributor, &viewer, ("POST", "/x")),
-            Cause::NotPermitted,
+            grounds(&roles(), &json!([]), &contributor, &viewer, ("POST", "/x")),
+            Ground::NotPermitted,
             "not widened"
         );
-        assert_eq!(causes(&roles(), &json!([]), &contributor, &none, ("GET", "/x")), Cause::NoPermissions);
-        assert_eq!(causes(&roles(), &json!([]), &none, &json!({"role": "root"}), ("GET", "/x")), Cause::NoPermissions);
+        assert_eq!(grounds(&roles(), &json!([]), &contributor, &none, ("GET", "/x")), Ground::NoPermissions);
+        assert_eq!(
+            grounds(&roles(), &json!([]), &none, &json!({"role": "root"}), ("GET", "/x")),
+            Ground::NoPermissions
+        );
     }
 
     #[test]
@@ -505,11 +508,11 @@ mod tests {
             ]},
             "roles": [{"name": "reader", "actions": ["*:read"]}, {"name": "all", "actions": ["*"]}],
         });
-        let cause = |role, asked| causes(&instance, &json!([]), &json!({}), &json!({"role": role}), asked);
-        assert_eq!(cause("reader", ("POST", "/eem/clusters")), Cause::NotPermitted);
-        assert_eq!(cause("reader", ("GET", "/eem/clusters/a")), Cause::ByRole);
-        assert_eq!(cause("reader", ("GET", "/eem/other")), Cause::NotPermitted, "it is no action");
-        assert_eq!(cause("all", ("GET", "/eem/other")), Cause::ByRole);
+        let ground = |role, asked| grounds(&instance, &json!([]), &json!({}), &json!({"role": role}), asked);
+        assert_eq!(ground("reader", ("POST", "/eem/clusters")), Ground::NotPermitted);
+        assert_eq!(ground("reader", ("GET", "/eem/clusters/a")), Ground::ByRole);
+        assert_eq!(ground("reader", ("GET", "/eem/other")), Ground::NotPermitted, "it is no action");
+        assert_eq!(ground("all", ("GET", "/eem/other")), Ground::ByRole);
     }
 
     #[test]
@@ -519,10 +522,10 @@ mod tests {
             "actions": [{"action": "topics:read", "methods": ["GET"], "paths": ["/topics"]}],
         });
         let instance = json!({"api": api, "roles": [{"name": "reader", "actions": ["topics:read"]}]});
-        let cause = |asked| causes(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), asked);
-        assert_eq!(["GET", "HEAD"].map(|method| cause((method, "/topics"))), [Cause::ByRole; 2]);
-        assert_eq!(["GET", "HEAD"].map(|method| cause((method, "/console"))), [Cause::Excluded; 2]);
-        assert_eq!(cause(("POST", "/topics")), Cause::NotPermitted);
+        let ground = |asked| grounds(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), asked);
+        assert_eq!(["GET", "HEAD"].map(|method| ground((method, "/topics"))), [Ground::ByRole; 2]);
+        assert_eq!(["GET", "HEAD"].map(|method| ground((method, "/console"))), [Ground::Excluded; 2]);
+        assert_eq!(ground(("POST", "/topics")), Ground::NotPermitted);
     }
 
     #[test]
@@ -536,20 +539,20 @@ mod tests {
         });
         let roles = json!([{"name": "reader", "actions": ["topics:read", "other:read"]}]);
         let instance = json!({"api": api, "roles": roles});
-        let cause = |path| causes(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), ("GET", path));
+        let ground = |path| grounds(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), ("GET", path));
         for path in
             ["/console./keys", "/console%20", "/%EF%BD%83onsole", "/con\u{17f}ole", "//host/console", "/%20console"]
         {
-            assert_eq!(cause(path), Cause::Excluded, "{path}");
+            assert_eq!(ground(path), Ground::Excluded, "{path}");
         }
         for path in ["/topics//keys", "/admin.", "/adm\u{131}n", "/admin%20", "//host/admin"] {
-            assert_eq!(cause(path), Cause::PathRefused, "{path}");
+            assert_eq!(ground(path), Ground::PathRefused, "{path}");
         }
         // To all servers these are requests that the role permits.
         for path in
             ["/topics//a", "/topics/a.", "/topics/%20a", "/topics/I\u{15f}\u{131}k", "/a.b/c.json", "/.well-known/x"]
         {
-            assert_eq!(cause(path), Cause::ByRole, "{path}");
+            assert_eq!(ground(path), Ground::ByRole, "{path}");
         }
     }
 
@@ -557,60 +560,60 @@ mod tests {
     fn a_path_whose_segments_are_counted_names_the_same_to_all() {
         let instance = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
         let token = json!({"organizations": {"listed": ["acme"]}});
-        let cause = |path| causes(&instance, &json!([]), &token, &json!({}), ("GET", path));
-        assert_eq!(["/a/acme", "/a/acme//x", "/a/acme/x."].map(cause), [Cause::Authenticated; 3]);
-        assert_eq!(["//other/acme", "/a//acme", "//a/acme"].map(cause), [Cause::PathRefused; 3]);
+        let ground = |path| grounds(&instance, &json!([]), &token, &json!({}), ("GET", path));
+        assert_eq!(["/a/acme", "/a/acme//x", "/a/acme/x."].map(ground), [Ground::Authenticated; 3]);
+        assert_eq!(["//other/acme", "/a//acme", "//a/acme"].map(ground), [Ground::PathRefused; 3]);
     }
 
     /// What is said of a request with this query and these headers.
-    fn asked(instance: &Value, policies: &Value, query: &str, headers: &[(&'static str, &str)]) -> Cause {
+    fn asked(instance: &Value, policies: &Value, query: &str, headers: &[(&'static str, &str)]) -> Ground {
         let world = world(instance, policies, &json!({}), &json!({"role": "viewer"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let request = Request { method: "GET", path: Path::parse("/x").ok(), query, headers: &headers };
         let policies: Vec<_> = world.policies.iter().collect();
-        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).cause
+        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).ground
     }
 
     #[test]
     fn who_asks_for_another_method_is_refused_where_methods_matter() {
         let other = [("x-http-method-override", "DELETE")];
-        let cause = |instance, policies| asked(&instance, &policies, "", &other);
+        let ground = |instance, policies| asked(&instance, &policies, "", &other);
         let deny =
             json!([{"name": "p", "members": ["user:*"], "statements": [{"effect": "Deny", "actions": ["*:write"]}]}]);
         let by_method = json!({"api": {"excluded": [{"methods": ["DELETE"], "paths": ["/x"]}]}});
-        assert_eq!(cause(roles(), json!([])), Cause::MethodRefused);
-        assert_eq!(cause(json!({}), deny), Cause::MethodRefused);
-        assert_eq!(cause(by_method, json!([])), Cause::MethodRefused);
-        assert_eq!(cause(json!({}), json!([])), Cause::Authenticated, "whatever the method is");
-        assert_eq!(asked(&roles(), &json!([]), "a=b&_method=DELETE", &[]), Cause::MethodRefused);
-        assert_eq!(asked(&roles(), &json!([]), "_method=get", &[("x-http-method", "GET")]), Cause::ByRole);
+        assert_eq!(ground(roles(), json!([])), Ground::MethodRefused);
+        assert_eq!(ground(json!({}), deny), Ground::MethodRefused);
+        assert_eq!(ground(by_method, json!([])), Ground::MethodRefused);
+        assert_eq!(ground(json!({}), json!([])), Ground::Authenticated, "whatever the method is");
+        assert_eq!(asked(&roles(), &json!([]), "a=b&_method=DELETE", &[]), Ground::MethodRefused);
+        assert_eq!(asked(&roles(), &json!([]), "_method=get", &[("x-http-method", "GET")]), Ground::ByRole);
     }
 
     #[test]
     fn a_header_that_some_server_takes_for_one_that_is_read_is_refused() {
         let instance = json!({"api": {"organizationFrom": {"header": "X-Organization"}}});
-        let cause = |headers: &[(&'static str, &str)]| asked(&instance, &json!([]), "", headers);
+        let ground = |headers: &[(&'static str, &str)]| asked(&instance, &json!([]), "", headers);
         for name in ["x_organization", "x_tokenry_role", "x-tokenry_subject", "x_forwarded_user"] {
-            assert_eq!(cause(&[(name, "a"), ("x-organization", "acme")]), Cause::HeaderRefused, "{name}");
+            assert_eq!(ground(&[(name, "a"), ("x-organization", "acme")]), Ground::HeaderRefused, "{name}");
         }
         assert_eq!(
-            cause(&[("x-organization", "acme"), ("x_project", "a"), ("x-tokenry-role", "a")]),
-            Cause::Authenticated
+            ground(&[("x-organization", "acme"), ("x_project", "a"), ("x-tokenry-role", "a")]),
+            Ground::Authenticated
         );
     }
 
     #[test]
     fn a_token_never_allows_more_than_its_owner_holds_now() {
         let members = |list: Value| json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": list});
-        let cause = |list, owner: Value, asked| {
-            causes(&members(list), &json!([]), &json!({"owner": owner}), &json!({"role": "admin"}), asked)
+        let ground = |list, owner: Value, asked| {
+            grounds(&members(list), &json!([]), &json!({"owner": owner}), &json!({"role": "admin"}), asked)
         };
         let viewer = json!([{"subject": "user:alice", "role": "viewer"}]);
-        assert_eq!(cause(viewer.clone(), json!("user:alice"), ("GET", "/x")), Cause::ByRole);
-        assert_eq!(cause(viewer.clone(), json!("user:alice"), ("POST", "/x")), Cause::NotPermitted);
-        assert_eq!(cause(viewer.clone(), json!("user:bob"), ("GET", "/x")), Cause::OwnerRemoved);
-        assert_eq!(cause(viewer, json!(null), ("GET", "/x")), Cause::OwnerMissing);
-        assert_eq!(cause(json!([]), json!("user:alice"), ("GET", "/x")), Cause::OwnerRemoved, "empty means nobody");
+        assert_eq!(ground(viewer.clone(), json!("user:alice"), ("GET", "/x")), Ground::ByRole);
+        assert_eq!(ground(viewer.clone(), json!("user:alice"), ("POST", "/x")), Ground::NotPermitted);
+        assert_eq!(ground(viewer.clone(), json!("user:bob"), ("GET", "/x")), Ground::OwnerRemoved);
+        assert_eq!(ground(viewer, json!(null), ("GET", "/x")), Ground::OwnerMissing);
+        assert_eq!(ground(json!([]), json!("user:alice"), ("GET", "/x")), Ground::OwnerRemoved, "empty means nobody");
     }
 
     #[test]
@@ -619,15 +622,15 @@ mod tests {
         let allow = policy("a", json!(["token:events/ci"]), json!({"effect": "Allow", "actions": ["*:write"]}));
         let deny = policy("b", json!(["account:events/*"]), json!({"effect": "Deny", "actions": ["api:*"]}));
         let (none, viewer) = (json!({}), json!({"role": "viewer"}));
-        assert_eq!(causes(&roles(), &json!([allow]), &none, &none, ("POST", "/x")), Cause::ByPolicy);
-        assert_eq!(causes(&roles(), &json!([allow]), &none, &none, ("GET", "/x")), Cause::NotPermitted);
-        assert_eq!(causes(&roles(), &json!([allow, deny]), &none, &viewer, ("GET", "/x")), Cause::Denied);
+        assert_eq!(grounds(&roles(), &json!([allow]), &none, &none, ("POST", "/x")), Ground::ByPolicy);
+        assert_eq!(grounds(&roles(), &json!([allow]), &none, &none, ("GET", "/x")), Ground::NotPermitted);
+        assert_eq!(grounds(&roles(), &json!([allow, deny]), &none, &viewer, ("GET", "/x")), Ground::Denied);
         let members = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": [{"subject": "user:a", "role": "viewer"}]});
         let owned = json!({"owner": "user:a"});
-        assert_eq!(causes(&members, &json!([allow]), &owned, &none, ("POST", "/x")), Cause::NotPermitted);
+        assert_eq!(grounds(&members, &json!([allow]), &owned, &none, ("POST", "/x")), Ground::NotPermitted);
         assert_eq!(
-            causes(&json!({}), &json!([deny]), &none, &none, ("GET", "/x")),
-            Cause::Denied,
+            grounds(&json!({}), &json!([deny]), &none, &none, ("GET", "/x")),
+            Ground::Denied,
             "also without roles"
         );
         let other = policy(
@@ -635,10 +638,10 @@ mod tests {
             json!(["token:events/other", "account:ci/*", "user:a"]),
             json!({"effect": "Allow", "role": "admin"}),
         );
-        assert_eq!(causes(&roles(), &json!([other]), &none, &none, ("GET", "/x")), Cause::NoPermissions);
+        assert_eq!(grounds(&roles(), &json!([other]), &none, &none, ("GET", "/x")), Ground::NoPermissions);
         assert_eq!(
-            causes(&roles(), &json!([other]), &owned, &none, ("GET", "/x")),
-            Cause::ByPolicy,
+            grounds(&roles(), &json!([other]), &owned, &none, ("GET", "/x")),
+            Ground::ByPolicy,
             "the tokens that a user owns"
         );
     }
@@ -647,12 +650,16 @@ mod tests {
     fn a_token_that_names_no_account_has_its_own_role_or_none() {
         let own = |role: Value| json!({"serviceAccountRef": null, "role": role});
         let (admin, none) = (json!({"role": "admin"}), json!({}));
-        let cause = |token: &Value, account: &Value| causes(&roles(), &json!([]), token, account, ("DELETE", "/x"));
-        assert_eq!(cause(&own(json!("admin")), &admin), Cause::ByRole);
-        assert_eq!(cause(&own(json!("viewer")), &admin), Cause::NotPermitted, "demoted, before its account follows");
-        assert_eq!(cause(&own(Value::Null), &admin), Cause::NoPermissions, "its account's role is not its own");
-        assert_eq!(cause(&own(json!("admin")), &json!({"role": "viewer"})), Cause::NotPermitted, "it can be narrowed");
-        assert_eq!(cause(&none, &admin), Cause::ByRole, "one that names an account has its role");
+        let ground = |token: &Value, account: &Value| grounds(&roles(), &json!([]), token, account, ("DELETE", "/x"));
+        assert_eq!(ground(&own(json!("admin")), &admin), Ground::ByRole);
+        assert_eq!(ground(&own(json!("viewer")), &admin), Ground::NotPermitted, "demoted, before its account follows");
+        assert_eq!(ground(&own(Value::Null), &admin), Ground::NoPermissions, "its account's role is not its own");
+        assert_eq!(
+            ground(&own(json!("admin")), &json!({"role": "viewer"})),
+            Ground::NotPermitted,
+            "it can be narrowed"
+        );
+        assert_eq!(ground(&none, &admin), Ground::ByRole, "one that names an account has its role");
     }
 
     #[test]
@@ -665,18 +672,22 @@ mod tests {
             let world = world(&roles(), &json!([]), &json!({"role": "viewer"}), &json!({"role": "viewer"}));
             let headers = http::HeaderMap::new();
             let request = Request { method: "DELETE", path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&world.rules, &[&policy], &world.bearer, &request, &mut ()).cause
+            judge(&world.rules, &[&policy], &world.bearer, &request, &mut ()).ground
         };
         let meant =
             |uid: &str| json!({"observedGeneration": 2, "members": [{"member": "token:events/ci", "uid": uid}]});
-        assert_eq!(of("Allow", meant("token-uid")), Cause::ByPolicy);
-        assert_eq!(of("Allow", meant("earlier")), Cause::NotPermitted, "another bore the name when it was written");
-        assert_eq!(of("Allow", json!({"observedGeneration": 2, "members": []})), Cause::NotPermitted);
-        assert_eq!(of("Allow", Value::Null), Cause::NotPermitted, "the operator has not said yet whom it means");
-        assert_eq!(of("Allow", json!({"observedGeneration": 2})), Cause::ByPolicy, "an operator of an earlier release");
-        assert_eq!(of("Allow", json!({"observedGeneration": 1})), Cause::NotPermitted, "written again since");
+        assert_eq!(of("Allow", meant("token-uid")), Ground::ByPolicy);
+        assert_eq!(of("Allow", meant("earlier")), Ground::NotPermitted, "another bore the name when it was written");
+        assert_eq!(of("Allow", json!({"observedGeneration": 2, "members": []})), Ground::NotPermitted);
+        assert_eq!(of("Allow", Value::Null), Ground::NotPermitted, "the operator has not said yet whom it means");
+        assert_eq!(
+            of("Allow", json!({"observedGeneration": 2})),
+            Ground::ByPolicy,
+            "an operator of an earlier release"
+        );
+        assert_eq!(of("Allow", json!({"observedGeneration": 1})), Ground::NotPermitted, "written again since");
         for status in [meant("earlier"), Value::Null, json!({"observedGeneration": 2, "members": []})] {
-            assert_eq!(of("Deny", status), Cause::Denied, "a name is a name where it denies");
+            assert_eq!(of("Deny", status), Ground::Denied, "a name is a name where it denies");
         }
     }
 
@@ -691,20 +702,20 @@ mod tests {
             let headers = http::HeaderMap::new();
             let request = |method| Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             ["DELETE", "GET"]
-                .map(|method| judge(&world.rules, &[&policy], &world.bearer, &request(method), &mut ()).cause)
+                .map(|method| judge(&world.rules, &[&policy], &world.bearer, &request(method), &mut ()).ground)
         };
-        assert_eq!(of("Allow"), [Cause::NotPermitted, Cause::ByRole]);
-        assert_eq!(of("Deny"), [Cause::Denied, Cause::Denied]);
+        assert_eq!(of("Allow"), [Ground::NotPermitted, Ground::ByRole]);
+        assert_eq!(of("Deny"), [Ground::Denied, Ground::Denied]);
     }
 
     #[test]
     fn every_user_means_the_tokens_that_a_user_owns() {
         let policy =
             json!([{"name": "p", "members": ["user:*"], "statements": [{"effect": "Allow", "actions": ["*"]}]}]);
-        let cause = |owner: Value| causes(&roles(), &policy, &json!({"owner": owner}), &json!({}), ("GET", "/x"));
-        assert_eq!(cause(json!("user:José Núñez")), Cause::ByPolicy);
+        let ground = |owner: Value| grounds(&roles(), &policy, &json!({"owner": owner}), &json!({}), ("GET", "/x"));
+        assert_eq!(ground(json!("user:José Núñez")), Ground::ByPolicy);
         for other in [json!("group:ops"), json!("serviceaccount:a/b"), json!("team:t"), Value::Null] {
-            assert_eq!(cause(other.clone()), Cause::NoPermissions, "{other}");
+            assert_eq!(ground(other.clone()), Ground::NoPermissions, "{other}");
         }
     }
 
@@ -712,40 +723,40 @@ mod tests {
     fn groups_that_are_stale_are_not_blamed_on_the_mapping() {
         let members = json!([{"subject": "group:ops", "role": "viewer"}]);
         let instance = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": members});
-        let cause = |fresh, groups: &[&str]| {
+        let ground = |fresh, groups: &[&str]| {
             let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "viewer"}));
             world.bearer.fresh = fresh;
             world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect();
             let headers = http::HeaderMap::new();
             let request = Request { method: "GET", path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause
+            judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground
         };
-        assert_eq!(cause(true, &["ops"]), Cause::ByRole);
-        assert_eq!(cause(false, &["ops"]), Cause::OwnerStale);
-        assert_eq!(cause(false, &["others"]), Cause::OwnerRemoved, "they would lend nothing, were they fresh");
-        assert!(Cause::OwnerStale.hint().contains("tokenry.dev/confirmed"));
+        assert_eq!(ground(true, &["ops"]), Ground::ByRole);
+        assert_eq!(ground(false, &["ops"]), Ground::OwnerStale);
+        assert_eq!(ground(false, &["others"]), Ground::OwnerRemoved, "they would lend nothing, were they fresh");
+        assert!(Ground::OwnerStale.hint().contains("tokenry.dev/confirmed"));
     }
 
     #[test]
     fn groups_that_are_stale_for_a_part_of_what_is_asked_are_named_too() {
         let members = json!([{"subject": "user:a", "role": "viewer"}, {"subject": "group:ops", "role": "admin"}]);
         let instance = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": members});
-        let cause = |fresh, method| {
+        let ground = |fresh, method| {
             let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "contributor"}));
             (world.bearer.fresh, world.bearer.groups) = (fresh, vec!["ops".into()]);
             let headers = http::HeaderMap::new();
             let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             let mut steps: Vec<Step> = Vec::new();
-            let cause = judge(&world.rules, &[], &world.bearer, &request, &mut steps).cause;
-            (cause, steps.last().unwrap().text.clone())
+            let ground = judge(&world.rules, &[], &world.bearer, &request, &mut steps).ground;
+            (ground, steps.last().unwrap().text.clone())
         };
-        assert_eq!(cause(false, "GET").0, Cause::ByRole, "her own role suffices");
-        assert_eq!(cause(true, "POST").0, Cause::ByRole);
+        assert_eq!(ground(false, "GET").0, Ground::ByRole, "her own role suffices");
+        assert_eq!(ground(true, "POST").0, Ground::ByRole);
         let told = "groups of its owner would permit it, and were stamped too long ago";
-        assert_eq!(cause(false, "POST"), (Cause::OwnerStale, told.into()));
-        let causes = [true, false].map(|fresh| cause(fresh, "PURGE").0);
-        assert_eq!(causes[0], Cause::ByRole);
-        assert_eq!(causes[1], Cause::OwnerStale);
+        assert_eq!(ground(false, "POST"), (Ground::OwnerStale, told.into()));
+        let grounds = [true, false].map(|fresh| ground(fresh, "PURGE").0);
+        assert_eq!(grounds[0], Ground::ByRole);
+        assert_eq!(grounds[1], Ground::OwnerStale);
     }
 
     #[test]
@@ -753,14 +764,14 @@ mod tests {
         let instance = json!({"api": {"authorization": "Roles", "projectFrom": {"pathSegment": 1}}});
         let policy = |effect| json!([{"name": "a", "members": ["token:events/ci"], "statements": [{"effect": effect, "actions": ["*"], "projects": ["a"]}]}]);
         let (none, admin) = (json!({}), json!({"role": "admin"}));
-        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/a")), Cause::ByPolicy);
-        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/b")), Cause::NotPermitted);
-        assert_eq!(causes(&instance, &policy("Allow"), &none, &none, ("GET", "/")), Cause::NotPermitted);
-        assert_eq!(causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/a")), Cause::Denied);
-        assert_eq!(causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/b")), Cause::ByRole);
+        assert_eq!(grounds(&instance, &policy("Allow"), &none, &none, ("GET", "/a")), Ground::ByPolicy);
+        assert_eq!(grounds(&instance, &policy("Allow"), &none, &none, ("GET", "/b")), Ground::NotPermitted);
+        assert_eq!(grounds(&instance, &policy("Allow"), &none, &none, ("GET", "/")), Ground::NotPermitted);
+        assert_eq!(grounds(&instance, &policy("Deny"), &none, &admin, ("GET", "/a")), Ground::Denied);
+        assert_eq!(grounds(&instance, &policy("Deny"), &none, &admin, ("GET", "/b")), Ground::ByRole);
         assert_eq!(
-            causes(&instance, &policy("Deny"), &none, &admin, ("GET", "/")),
-            Cause::Denied,
+            grounds(&instance, &policy("Deny"), &none, &admin, ("GET", "/")),
+            Ground::Denied,
             "it may be about that one"
         );
     }
@@ -771,26 +782,26 @@ mod tests {
             json!({"api": {"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}}});
         let token = json!({"organizations": {"listed": ["acme"]}, "projects": ["p"]});
         let both = [("x-organization", "acme"), ("x-project", "p")];
-        assert_eq!(with_headers(&instance, &token, &both), Cause::Authenticated);
-        assert_eq!(with_headers(&instance, &token, &both[..1]), Cause::ProjectMissing);
-        assert_eq!(with_headers(&instance, &token, &both[1..]), Cause::OrganizationMissing);
+        assert_eq!(with_headers(&instance, &token, &both), Ground::Authenticated);
+        assert_eq!(with_headers(&instance, &token, &both[..1]), Ground::ProjectMissing);
+        assert_eq!(with_headers(&instance, &token, &both[1..]), Ground::OrganizationMissing);
         assert_eq!(
             with_headers(&instance, &token, &[("x-organization", "other"), ("x-project", "p")]),
-            Cause::OrganizationOutside
+            Ground::OrganizationOutside
         );
         assert_eq!(
             with_headers(&instance, &token, &[("x-organization", "acme"), ("x-project", "q")]),
-            Cause::ProjectOutside
+            Ground::ProjectOutside
         );
-        assert_eq!(with_headers(&instance, &json!({}), &[]), Cause::Authenticated);
+        assert_eq!(with_headers(&instance, &json!({}), &[]), Ground::Authenticated);
         let listed = json!({"organizations": {"listed": ["acme"]}});
         assert_eq!(
             with_headers(&json!({}), &listed, &both),
-            Cause::OrganizationMissing,
+            Ground::OrganizationMissing,
             "nobody said where it is named"
         );
         let segment = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
-        assert_eq!(with_headers(&segment, &listed, &[]), Cause::Authenticated);
+        assert_eq!(with_headers(&segment, &listed, &[]), Ground::Authenticated);
     }
 
     #[test]
@@ -805,7 +816,7 @@ mod tests {
         headers.append("x-organization", "acme".parse().unwrap());
         headers.append("x-organization", "acme".parse().unwrap());
         let request = Request { method: "GET", path: None, query: "", headers: &headers };
-        assert_eq!(judge(&world.rules, &[], &world.bearer, &request, &mut ()).cause, Cause::OrganizationMissing);
+        assert_eq!(judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground, Ground::OrganizationMissing);
     }
 
     #[test]
@@ -815,15 +826,15 @@ mod tests {
         let deny = json!([{"name": "d", "members": ["token:events/*"], "statements": [
             {"effect": "Deny", "actions": ["*"], "projects": ["prod"]}, {"effect": "Allow", "role": "admin", "projects": ["prod", "test"]},
         ]}]);
-        let cause = |segment: &str| {
+        let ground = |segment: &str| {
             let [method, path] = named(segment);
-            causes(&instance, &deny, &json!({}), &json!({}), (&*method, &*path))
+            grounds(&instance, &deny, &json!({}), &json!({}), (&*method, &*path))
         };
-        assert_eq!(cause("test"), Cause::ByPolicy);
-        assert_eq!([cause("prod"), cause("PROD"), cause("Prod")], [Cause::Denied; 3]);
-        assert_eq!(cause("TEST"), Cause::NotPermitted, "a statement that permits is taken at its word");
+        assert_eq!(ground("test"), Ground::ByPolicy);
+        assert_eq!([ground("prod"), ground("PROD"), ground("Prod")], [Ground::Denied; 3]);
+        assert_eq!(ground("TEST"), Ground::NotPermitted, "a statement that permits is taken at its word");
         for no_name in ["test,prod", "test prod", "-", "a*", "pr%C3%B6d"] {
-            assert_eq!(cause(no_name), Cause::ProjectMissing, "{no_name}");
+            assert_eq!(ground(no_name), Ground::ProjectMissing, "{no_name}");
         }
     }
 
@@ -836,11 +847,11 @@ mod tests {
                 {"subject": "user:a", "role": "admin", "organizations": {"listed": ["acme"]}},
             ],
         });
-        let cause =
-            |asked| causes(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "admin"}), asked);
-        assert_eq!(cause(("POST", "/acme")), Cause::ByRole);
-        assert_eq!(cause(("POST", "/other")), Cause::NotPermitted);
-        assert_eq!(cause(("GET", "/other")), Cause::ByRole);
+        let ground =
+            |asked| grounds(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "admin"}), asked);
+        assert_eq!(ground(("POST", "/acme")), Ground::ByRole);
+        assert_eq!(ground(("POST", "/other")), Ground::NotPermitted);
+        assert_eq!(ground(("GET", "/other")), Ground::ByRole);
     }
 
     #[test]

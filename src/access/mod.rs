@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Instance ─▶ Rules ─┐
-//! AccessPolicies ────┼─▶ judge ─▶ Ruling: the first Cause that holds
+//! AccessPolicies ────┼─▶ judge ─▶ Ruling: the first Ground that holds
 //! token and account ─▶ Bearer ───┤
 //! method and path ─▶ Request ────┘
 //! ```
@@ -23,11 +23,11 @@ mod roles;
 mod rules;
 
 pub use action::{Actions, Target};
-pub use bearer::{Bearer, Reach, groups, stamp};
+pub use bearer::{Bearer, Claims, Party, Reach, groups, stamp};
 pub use effective::effective;
-pub use judge::{Cause, Ruling, Step, Trail, judge};
+pub use judge::{Ground, Ruling, Step, Trail, judge};
 pub use limit::{MAX_LIFETIME, MAX_OVERLAP, limit};
-pub use namespaces::{Namespace, admits};
+pub use namespaces::{Homes, Namespace, admits};
 pub use opening::{Closed, opening};
 pub use path::{Path, PathFault};
 pub use policy::Policy;

@@ -15,18 +15,45 @@ pub struct Namespace<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Whether `instance` admits tokens that live in `namespace`. A selector that cannot be read, and labels that are not
-/// known, admit nothing.
-pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
-    let policy = &instance.spec.tokens.namespaces;
-    match policy.from {
-        NamespacesFrom::Same => instance.metadata.namespace.as_deref() == Some(namespace.name),
-        NamespacesFrom::All => true,
-        NamespacesFrom::Selector => {
-            let selector = policy.selector.clone().and_then(|selector| Selector::try_from(selector).ok());
-            selector.zip(namespace.labels).is_some_and(|(selector, labels)| selector.matches(labels))
+/// Where the tokens of an Instance may live, ready to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Homes {
+    /// In this namespace, the Instance's own.
+    Own(Option<String>),
+    /// In every namespace.
+    All,
+    /// Where the labels match. Nothing: the selector cannot be read.
+    Matching(Option<Selector>),
+}
+
+impl Homes {
+    /// Those of the tokens of `instance`.
+    pub fn of(instance: &Instance) -> Self {
+        let policy = &instance.spec.tokens.namespaces;
+        match policy.from {
+            NamespacesFrom::Same => Self::Own(instance.metadata.namespace.clone()),
+            NamespacesFrom::All => Self::All,
+            NamespacesFrom::Selector => {
+                Self::Matching(policy.selector.clone().and_then(|selector| Selector::try_from(selector).ok()))
+            }
         }
     }
+
+    /// Whether tokens may live in `namespace`. A selector that cannot be read, and labels that are not known, admit nothing.
+    pub fn admit(&self, namespace: Namespace<'_>) -> bool {
+        match self {
+            Self::Own(own) => own.as_deref() == Some(namespace.name),
+            Self::All => true,
+            Self::Matching(selector) => {
+                selector.as_ref().zip(namespace.labels).is_some_and(|(selector, labels)| selector.matches(labels))
+            }
+        }
+    }
+}
+
+/// Whether `instance` admits tokens that live in `namespace`.
+pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
+    Homes::of(instance).admit(namespace)
 }
 
 #[cfg(test)]

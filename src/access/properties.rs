@@ -4,7 +4,7 @@ use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Cause, Path, Policy, Request, Rules, Ruling, judge, opening};
+use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, judge, opening};
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
 
 /// An Instance, policies, a token and its account.
@@ -72,8 +72,8 @@ impl Draw {
         judge(&world.rules, &policies, &world.bearer, &request, &mut ())
     }
 
-    fn cause(&self) -> Cause {
-        self.ruling().cause
+    fn ground(&self) -> Ground {
+        self.ruling().ground
     }
 
     fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
@@ -199,7 +199,7 @@ proptest! {
         }
         extra["name"] = json!("extra");
         let denied = draw.with(|draw| draw.policies.push(extra));
-        prop_assert!(draw.cause().allows() || !denied.cause().allows());
+        prop_assert!(draw.ground().allows() || !denied.ground().allows());
     }
 
     #[test]
@@ -227,7 +227,7 @@ proptest! {
         for (index, narrowed) in narrowed.iter().enumerate() {
             // A team that is left out is no member of a policy that denies either.
             let fewer_denied = index == 6 && !draw.policies.is_empty();
-            prop_assert!(fewer_denied || draw.cause().allows() || !narrowed.cause().allows(), "{index}: {narrowed:?}");
+            prop_assert!(fewer_denied || draw.ground().allows() || !narrowed.ground().allows(), "{index}: {narrowed:?}");
         }
     }
 
@@ -243,14 +243,14 @@ proptest! {
             draw.account = json!({"role": "admin"});
             draw.token = json!({"owner": draw.token["owner"], "role": "admin"});
         });
-        prop_assert!(!draw.cause().allows() || own.cause() == Cause::ByRole);
+        prop_assert!(!draw.ground().allows() || own.ground() == Ground::ByRole);
     }
 
     #[test]
     fn what_opens_nothing_is_permitted_nothing(draw in draw()) {
         let world = world(&draw.instance, &Value::Array(draw.policies.clone()), &draw.token, &draw.account);
         let closed = opening(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
-        prop_assert!(closed.is_ok() || !draw.cause().allows(), "{closed:?}");
+        prop_assert!(closed.is_ok() || !draw.ground().allows(), "{closed:?}");
     }
 
     #[test]
@@ -269,6 +269,6 @@ proptest! {
     #[test]
     fn what_is_excluded_or_has_no_clear_path_is_never_permitted(draw in draw()) {
         let secret = draw.path.starts_with("/secret") || draw.path.contains("%2f");
-        prop_assert!(!secret || !draw.cause().allows());
+        prop_assert!(!secret || !draw.ground().allows());
     }
 }

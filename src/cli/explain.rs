@@ -8,9 +8,8 @@ use super::MAX_LINE;
 use crate::{
     outside::{Clock, SystemClock, connect, foreign::written},
     verifier::{
-        Cause,
-        check::Verdict,
-        explain::{Answer, Question, ask},
+        Cause, Verdict,
+        explain::{Explanation, Question, ask},
         index::Key,
     },
 };
@@ -51,16 +50,15 @@ impl Explain {
         Ok(if verdict.cause == Cause::Allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    async fn ask(self) -> Result<Answer, String> {
+    async fn ask(self) -> Result<Explanation, String> {
         let client = connect::client().await?;
         let namespace = self.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let instance = self.instance.map(|given| match given.split_once('/') {
-            Some((namespace, name)) => Key { namespace: namespace.into(), name: name.into() },
-            None => Key { namespace: namespace.clone(), name: given },
+            Some((namespace, name)) => Key::new(namespace, name),
+            None => Key::new(&*namespace, given),
         });
         let Self { token, method, path, organization, project, .. } = self;
-        let question =
-            Question { token: Key { namespace, name: token }, instance, method, path, organization, project };
+        let question = Question { token: Key::new(namespace, token), instance, method, path, organization, project };
         ask(&client, &question, SystemClock.now()).await
     }
 }
@@ -69,5 +67,5 @@ fn conclusion(verdict: &Verdict) -> String {
     let role = verdict.identity.as_ref().and_then(|identity| identity.role.as_deref());
     let by = role.map_or(String::new(), |role| format!(", effective role {role}"));
     let word = if verdict.cause == Cause::Allowed { "allowed" } else { "refused" };
-    format!("{word}: {} {}{by}", verdict.cause.status().as_u16(), verdict.cause)
+    format!("{word}: {} {}{by}", verdict.cause.told().code(), verdict.cause)
 }

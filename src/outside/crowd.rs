@@ -20,7 +20,7 @@ impl<K: Clone + Eq + Hash> Crowd<K> {
     }
 
     /// A place for one that belongs to `key`, where there is one.
-    pub fn take(&self, key: K) -> Option<Place<K>> {
+    pub fn take(&self, key: K) -> Option<Seat<K>> {
         let mut waiting = lock(&self.waiting);
         if waiting.values().sum::<usize>() >= self.all {
             return None;
@@ -30,17 +30,17 @@ impl<K: Clone + Eq + Hash> Crowd<K> {
             return None;
         }
         *taken += 1;
-        Some(Place { waiting: self.waiting.clone(), key })
+        Some(Seat { waiting: self.waiting.clone(), key })
     }
 }
 
 /// A place that is taken; dropped, it is free again.
-pub struct Place<K: Eq + Hash> {
+pub struct Seat<K: Eq + Hash> {
     waiting: Arc<Mutex<HashMap<K, usize>>>,
     key: K,
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for Seat<K> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.waiting);
         let Some(taken) = waiting.get_mut(&self.key) else { return };

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Refusal,
-    crowd::{Crowd, Place},
+    crowd::{Crowd, Seat},
     metrics::Metrics,
 };
 use crate::crd::{Reason, name};
@@ -134,7 +134,7 @@ pub struct Events {
 }
 
 /// An event, and the place that it takes until it is written.
-type Waiting = (Event, Place<String>);
+type Waiting = (Event, Seat<String>);
 
 impl Events {
     /// Events reported by this process, which `instance` names (its Pod), and what writes them.

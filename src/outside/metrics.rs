@@ -33,7 +33,7 @@ struct Write {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Verdict {
+struct Judged {
     status: u16,
     reason: &'static str,
 }
@@ -53,7 +53,7 @@ pub struct Metrics {
     passes: Family<Pass, Counter>,
     decisions: Family<Decision, Counter>,
     writes: Family<Write, Counter>,
-    verdicts: Family<Verdict, Counter>,
+    verdicts: Family<Judged, Counter>,
     stamped: Family<Unlabelled, Gauge>,
 }
 
@@ -122,7 +122,7 @@ impl Metrics {
 
     /// Counts an answer of the verifier.
     pub fn verdict(&self, status: u16, reason: &'static str) {
-        self.verdicts.get_or_create(&Verdict { status, reason }).inc();
+        self.verdicts.get_or_create(&Judged { status, reason }).inc();
     }
 
     /// Sets how long ago something was heard of a kind.

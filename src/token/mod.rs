@@ -19,6 +19,6 @@ pub use calendar::{Calendar, Window};
 pub use digest::Digest;
 pub use moment::Moment;
 pub use plaintext::Plaintext;
-pub use records::{Record, Records, Rendered, State};
+pub use records::{Life, Record, Records, Rendered, State};
 pub use template::Template;
 pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};

@@ -81,6 +81,38 @@ pub struct Rendered {
     pub sha256: Digest,
 }
 
+/// What decides whether a generation may be presented: its state, and its times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Where it stands.
+    pub state: State,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it runs out of time; nothing where it never does.
+    pub end: Option<Timestamp>,
+}
+
+impl Life {
+    /// Whether a caller may present the value at `now`, as far as this alone can tell.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Recorded | State::Active | State::Superseded => self.lasts(now),
+            State::Expired | State::Revoked => false,
+        }
+    }
+
+    fn lasts(&self, now: Timestamp) -> bool {
+        self.end.is_none_or(|end| now < end)
+    }
+
+    /// When it ends at the latest under `limit`, whatever stands in it; nothing where it may be valid for ever.
+    pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
+        let bounded = limit.lifetime.filter(|_| self.end.is_some() || !limit.never);
+        let longest = bounded.map(|max| duration::after(self.created_at, max));
+        [self.end, longest, limit.until].into_iter().flatten().min()
+    }
+}
+
 impl Record {
     /// A generation that was just minted, for `lifetime` or for ever.
     pub fn new(
@@ -105,10 +137,12 @@ impl Record {
 
     /// Whether a caller may present it at `now`, as far as the record alone can tell.
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        match self.state {
-            State::Recorded | State::Active | State::Superseded => self.lasts(now),
-            State::Expired | State::Revoked => false,
-        }
+        self.life().is_valid(now)
+    }
+
+    /// Its state and its times.
+    pub fn life(&self) -> Life {
+        Life { state: self.state, created_at: self.created_at.0, end: self.end() }
     }
 
     /// When it runs out of time; nothing where it never does.
@@ -119,10 +153,6 @@ impl Record {
     /// How long it was given to live when it was minted, unless its end was moved since; nothing where it is for ever.
     pub fn lifetime(&self) -> Option<SignedDuration> {
         self.end().map(|end| end.duration_since(self.created_at.0))
-    }
-
-    fn lasts(&self, now: Timestamp) -> bool {
-        self.end().is_none_or(|end| now < end)
     }
 
     /// Whether it has neither expired nor been revoked.
@@ -137,9 +167,7 @@ impl Record {
 
     /// When it ends at the latest under `limit`, whatever stands in it; nothing where it may be valid for ever.
     pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
-        let bounded = limit.lifetime.filter(|_| self.expires_at.is_some() || !limit.never);
-        let longest = bounded.map(|max| duration::after(self.created_at.0, max));
-        [self.end(), longest, limit.until].into_iter().flatten().min()
+        self.life().end_within(limit)
     }
 
     /// Makes sure that it has run out of time by `at`.
@@ -345,7 +373,7 @@ impl Records {
 
     fn expire(&mut self, now: Timestamp) {
         for record in &mut self.0 {
-            if record.is_open() && !record.lasts(now) {
+            if record.is_open() && !record.life().lasts(now) {
                 record.state = State::Expired;
             }
         }

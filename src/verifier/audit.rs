@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{asked::Asked, check::Verdict, index::Key};
+use super::{Asking, Verdict, index::Key};
 use crate::outside::foreign::written;
 
 /// The longest path that is written down, in bytes.
@@ -19,19 +19,20 @@ fn path(uri: &str) -> String {
 }
 
 /// Writes the line.
-pub fn write(instance: &Key, asked: &Asked, verdict: &Verdict) {
-    let identity = verdict.identity.as_ref();
+pub fn write(asking: &Asking<'_>, verdict: &Verdict) {
+    let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
     let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));
+    let (method, target) = request.map_or((None, None), |wanted| (wanted.method.as_deref(), wanted.target.as_deref()));
     tracing::info!(
         target: "tokenry::audit",
         account = identity.map_or("", |identity| &identity.subject),
         token = identity.map_or_else(String::new, |identity| pair(&identity.token)),
         token_id = identity.map_or("", |identity| &identity.id),
         role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default(),
-        instance = pair(instance),
-        method = written(asked.method.as_deref().unwrap_or_default(), MAX_METHOD),
-        path = written(&path(asked.target.as_deref().unwrap_or_default()), MAX_PATH),
-        status = verdict.cause.status().as_u16(),
+        instance = pair(&asking.instance),
+        method = written(method.unwrap_or_default(), MAX_METHOD),
+        path = written(&path(target.unwrap_or_default()), MAX_PATH),
+        status = verdict.cause.told().code(),
         reason = verdict.cause.as_str(),
         "decided"
     );

@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use http::StatusCode;
-
 use crate::access;
 
-/// Why a request is let in or not. Callers see the status only; metrics and the audit tell the causes apart.
+/// Why a request is let in or not. Callers see no more of it than [`Told`]; metrics and the audit tell the causes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The token is valid and permitted.
@@ -54,7 +52,7 @@ pub enum Cause {
     /// The endpoint of the Instance is disabled.
     EndpointDisabled,
     /// The token is valid and may not do that.
-    Refused(access::Cause),
+    Refused(access::Ground),
     /// The index has not been filled yet.
     NotSynced,
     /// What was heard is too old to say.
@@ -63,17 +61,42 @@ pub enum Cause {
     Crowded,
 }
 
+/// What a caller is told, in the words of its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// It may do that.
+    Allowed,
+    /// Nothing that it gave says who it is.
+    NotAuthenticated,
+    /// It is known, and may not do that.
+    NotPermitted,
+    /// It cannot be said now; it is to try again.
+    Unavailable,
+}
+
+impl Told {
+    /// The number that metrics and audit have for it. It is that of HTTP, whatever the protocol.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Allowed => 200,
+            Self::NotAuthenticated => 401,
+            Self::NotPermitted => 403,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
 impl Cause {
     /// What the caller is told.
-    pub fn status(self) -> StatusCode {
+    pub fn told(self) -> Told {
         match self {
-            Self::Allowed => StatusCode::OK,
+            Self::Allowed => Told::Allowed,
             Self::InstanceDeleting
             | Self::NamespaceNotAdmitted
             | Self::InstanceInvalid
             | Self::EndpointDisabled
-            | Self::Refused(_) => StatusCode::FORBIDDEN,
-            Self::NotSynced | Self::OutOfTouch | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Refused(_) => Told::NotPermitted,
+            Self::NotSynced | Self::OutOfTouch | Self::Crowded => Told::Unavailable,
             Self::Missing
             | Self::Oversized
             | Self::NotAscii
@@ -90,7 +113,7 @@ impl Cause {
             | Self::AccountSuspended
             | Self::Suspended
             | Self::Expired
-            | Self::InstanceMissing => StatusCode::UNAUTHORIZED,
+            | Self::InstanceMissing => Told::NotAuthenticated,
         }
     }
 
@@ -124,7 +147,7 @@ impl Cause {
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
             Self::InstanceInvalid => "InstanceInvalid",
             Self::EndpointDisabled => "EndpointDisabled",
-            Self::Refused(cause) => cause.as_str(),
+            Self::Refused(ground) => ground.as_str(),
             Self::NotSynced => "NotSynced",
             Self::OutOfTouch => "OutOfTouch",
             Self::Crowded => "Crowded",
@@ -134,12 +157,32 @@ impl Cause {
     /// What the bearer of a valid token is told of what it may not do.
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Self::Refused(cause) => Some(cause.hint()),
+            Self::Refused(ground) => Some(ground.hint()),
             Self::InstanceDeleting => Some("the Instance is being deleted"),
             Self::NamespaceNotAdmitted => Some("tokens of this namespace are not admitted"),
             Self::EndpointDisabled => Some("the endpoint is disabled"),
             Self::InstanceInvalid => Some("the Instance has faults; its keepers see them in its status"),
-            _ => None,
+            Self::Allowed
+            | Self::Missing
+            | Self::Oversized
+            | Self::NotAscii
+            | Self::Repeated
+            | Self::Several
+            | Self::LookAlike
+            | Self::Malformed
+            | Self::Unknown
+            | Self::Mismatch
+            | Self::OtherInstance
+            | Self::Deleted
+            | Self::Revoked
+            | Self::AccountGone
+            | Self::AccountSuspended
+            | Self::Suspended
+            | Self::Expired
+            | Self::InstanceMissing
+            | Self::NotSynced
+            | Self::OutOfTouch
+            | Self::Crowded => None,
         }
     }
 }

@@ -1,15 +1,17 @@
-//! The one function that judges.
+//! The one function that judges: it authenticates, and then it authorizes.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{
     Cause,
-    index::{AccountEntry, Index, InstanceEntry, Key, Opened, TokenEntry},
+    index::{AccountEntry, Generation, Index, InstanceEntry, Key, Opened, TokenEntry},
 };
 use crate::{
-    access::{self, Bearer, Namespace, Request, Ruling, Step, Trail},
+    access::{self, Bearer, Ground, Namespace, Party, Request, Rules, Ruling, Step, Trail},
     crd::instance::OnOwnerRemoved,
-    token::{Digest, Record, State, format},
+    token::{Digest, State, format},
 };
 
 /// Whose token it is.
@@ -20,7 +22,7 @@ pub struct Identity {
     /// The generation presented.
     pub generation: i64,
     /// Its public id.
-    pub id: String,
+    pub id: Arc<str>,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
     /// Its effective role there.
@@ -29,7 +31,7 @@ pub struct Identity {
     pub organization: String,
 }
 
-/// The answer to a request.
+/// What is found of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Why.
@@ -46,8 +48,15 @@ impl From<Cause> for Verdict {
     }
 }
 
-/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`.
-pub fn check(index: &Index, instance: &Key, credential: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
+/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`. Without a request it says
+/// whether the credential is valid, and whose it is.
+pub fn check(
+    index: &Index,
+    instance: &Key,
+    credential: &str,
+    request: Option<&Request<'_>>,
+    now: Timestamp,
+) -> Verdict {
     let Ok(id) = format::id(credential) else { return Cause::Malformed.into() };
     let mut candidates = index.by_id(id).peekable();
     if candidates.peek().is_none() {
@@ -55,8 +64,8 @@ pub fn check(index: &Index, instance: &Key, credential: &str, request: &Request<
     }
     let digest = Digest::of(credential);
     let held = candidates.find_map(|(key, token)| {
-        let record = token.records.iter().find(|record| record.id == id && record.sha256 == digest);
-        record.map(|record| Presented { index, instance, key, token, record })
+        let generation = token.generations.iter().find(|known| *known.id == *id && known.sha256 == digest);
+        generation.map(|generation| Presented { index, instance, key, token, generation })
     });
     held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
 }
@@ -71,10 +80,11 @@ pub fn explain(
     now: Timestamp,
 ) -> Option<(Verdict, Vec<Step>)> {
     let (key, token) = (token, index.token(token)?);
-    let newest = token.records.iter().filter(|record| record.state != State::Recorded);
-    let record = newest.max_by_key(|record| record.generation)?;
+    let published = token.generations.iter().filter(|known| known.life.state != State::Recorded);
+    let generation = published.max_by_key(|known| known.number)?;
     let mut trail = Vec::new();
-    let verdict = Presented { index, instance, key, token, record }.judge(request, now, &mut trail);
+    let presented = Presented { index, instance, key, token, generation };
+    let verdict = presented.judge(Some(request), now, &mut trail);
     Some((verdict, trail))
 }
 
@@ -84,79 +94,92 @@ struct Presented<'a> {
     instance: &'a Key,
     key: &'a Key,
     token: &'a TokenEntry,
-    record: &'a Record,
+    generation: &'a Generation,
 }
 
-impl Presented<'_> {
-    /// The verdict: of the token itself, and then of what it asks for.
-    fn judge(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
-        let cause = self.valid(now);
-        trail.add(|| Step {
-            passed: cause == Cause::Allowed,
-            text: format!(
-                "generation {}: {}",
-                self.record.generation,
-                if cause == Cause::Allowed { "valid" } else { cause.as_str() }
-            ),
-            object: format!("ApiToken {}/{}", self.key.namespace, self.key.name),
+/// A generation that is valid where it was presented: all but what its bearer wants to do is judged.
+struct Authentic<'a> {
+    presented: &'a Presented<'a>,
+    rules: &'a Rules,
+    account: &'a AccountEntry,
+}
+
+impl<'a> Presented<'a> {
+    fn judge(&self, request: Option<&Request<'_>>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
+        let ruling = self.authenticate(now, trail).map(|authentic| {
+            let authorize = |request| authentic.authorize(request, now, trail);
+            request.map(authorize)
         });
-        let ruling = if cause == Cause::Allowed { self.permitted(request, now, trail) } else { Err(cause) };
         let (cause, role, message) = match ruling {
-            Ok(ruling) if ruling.cause.allows() => (Cause::Allowed, ruling.role, None),
-            Ok(ruling) => (Cause::Refused(ruling.cause), ruling.role, ruling.message),
+            Ok(None) => (Cause::Allowed, None, None),
+            Ok(Some(ruling)) if ruling.ground.allows() => (Cause::Allowed, ruling.role, None),
+            Ok(Some(ruling)) => (Cause::Refused(ruling.ground), ruling.role, ruling.message),
             Err(cause) => (cause, None, None),
         };
         Verdict { cause, identity: Some(self.identity(role)), message }
     }
 
-    /// What access says of the request.
-    fn permitted(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Result<Ruling, Cause> {
-        let entry = self.index.instance(self.instance).ok_or(Cause::InstanceMissing)?;
-        let rules = entry.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
-        let account = self.account().ok_or(Cause::AccountGone)?;
+    /// Whether anybody is let in by the value, whatever is asked for.
+    fn authenticate(&'a self, now: Timestamp, trail: &mut impl Trail) -> Result<Authentic<'a>, Cause> {
+        let valid = self.valid(now);
+        trail.add(|| {
+            let found = valid.as_ref().map_or_else(|cause| cause.as_str(), |_| "valid");
+            self.step(valid.is_ok(), format!("generation {}: {found}", self.generation.number))
+        });
+        let (instance, account) = valid?;
+        let rules = instance.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
         if self.token.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
-            trail.add(|| Step {
-                passed: false,
-                text: "its owner is an account that does not exist".into(),
-                object: format!("ApiToken {}/{}", self.key.namespace, self.key.name),
-            });
-            return Err(Cause::Refused(access::Cause::OwnerRemoved));
+            trail.add(|| self.step(false, "its owner is an account that does not exist".into()));
+            return Err(Cause::Refused(Ground::OwnerRemoved));
         }
-        let mut bearer = Bearer::of(&self.token.token, &account.account);
-        // What no operator has recorded yet is not relied on.
-        let until = rules.groups_hold_until(self.token.stamped_at.unwrap_or(Timestamp::MIN));
-        bearer.fresh = until.is_none_or(|until| now < until);
-        let policies: Vec<_> = self.index.policies(self.instance).collect();
-        Ok(access::judge(rules, &policies, &bearer, request, trail))
+        Ok(Authentic { presented: self, rules, account })
     }
 
-    /// The first cause that holds of the token itself.
-    fn valid(&self, now: Timestamp) -> Cause {
-        let Self { token, record, .. } = self;
-        let account = self.account();
-        let labels = self.index.labels(&self.key.namespace);
-        let home = Namespace { name: &self.key.namespace, labels };
-        match self.index.instance(self.instance) {
-            entry if !self.opens(entry) => Cause::OtherInstance,
-            _ if token.deleting => Cause::Deleted,
-            _ if token.revoked || record.state == State::Revoked => Cause::Revoked,
-            _ if account.is_none() => Cause::AccountGone,
-            _ if account.is_some_and(|account| !account.active) => Cause::AccountSuspended,
-            _ if !token.active => Cause::Suspended,
-            _ if !record.is_valid(now) || self.has_outlived(now) => Cause::Expired,
-            None => Cause::InstanceMissing,
-            Some(entry) if entry.deleting => Cause::InstanceDeleting,
-            Some(entry) if !access::admits(&entry.instance, home) => Cause::NamespaceNotAdmitted,
-            Some(entry) if entry.instance.is_disabled() => Cause::EndpointDisabled,
-            Some(_) => Cause::Allowed,
+    /// The Instance and the account of a valid generation; else the first cause that holds. This order is the specification.
+    fn valid(&self, now: Timestamp) -> Result<(&'a InstanceEntry, &'a AccountEntry), Cause> {
+        let Self { token, generation, .. } = self;
+        let instance = self.index.instance(self.instance);
+        if !self.opens(instance) {
+            return Err(Cause::OtherInstance);
         }
+        if token.deleting {
+            return Err(Cause::Deleted);
+        }
+        if token.revoked || generation.life.state == State::Revoked {
+            return Err(Cause::Revoked);
+        }
+        let account = self.account().ok_or(Cause::AccountGone)?;
+        if !account.active {
+            return Err(Cause::AccountSuspended);
+        }
+        if !token.active {
+            return Err(Cause::Suspended);
+        }
+        if !generation.life.is_valid(now) || self.has_outlived(now) {
+            return Err(Cause::Expired);
+        }
+        let instance = instance.ok_or(Cause::InstanceMissing)?;
+        self.lets_in(instance)?;
+        Ok((instance, account))
+    }
+
+    /// Whether the Instance lets in anybody from where the token lives.
+    fn lets_in(&self, instance: &InstanceEntry) -> Result<(), Cause> {
+        if instance.deleting {
+            return Err(Cause::InstanceDeleting);
+        }
+        let labels = self.index.labels(&self.key.namespace);
+        if !instance.homes.admit(Namespace { name: &self.key.namespace, labels }) {
+            return Err(Cause::NamespaceNotAdmitted);
+        }
+        if instance.disabled { Err(Cause::EndpointDisabled) } else { Ok(()) }
     }
 
     /// Whether the token opens the Instance: of a further one the very object that the operator has accepted.
     fn opens(&self, entry: Option<&InstanceEntry>) -> bool {
-        let uid = entry.and_then(|entry| entry.instance.metadata.uid.as_ref());
+        let uid = entry.and_then(|entry| entry.uid.as_deref());
         let is_it =
-            |opened: &Opened| opened.key == *self.instance && (opened.uid.is_none() || opened.uid.as_ref() == uid);
+            |opened: &Opened| opened.key == *self.instance && (opened.uid.is_none() || opened.uid.as_deref() == uid);
         self.token.instances.iter().any(is_it)
     }
 
@@ -165,27 +188,53 @@ impl Presented<'_> {
     fn has_outlived(&self, now: Timestamp) -> bool {
         let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
-        limit.and_then(|limit| self.record.end_within(&limit)).is_some_and(|end| end <= now)
+        limit.and_then(|limit| self.generation.life.end_within(&limit)).is_some_and(|end| end <= now)
     }
 
     /// The account that the token was bound to: by uid, so that a later one of the same name is another, and living.
-    fn account(&self) -> Option<&AccountEntry> {
+    fn account(&self) -> Option<&'a AccountEntry> {
         let bound = self.token.account.as_ref()?;
-        let key = Key { namespace: self.key.namespace.clone(), name: bound.name.clone() };
-        self.index.account(&key).filter(|account| account.uid == bound.uid && !account.deleting)
+        self.index.account(&bound.key).filter(|account| account.uid == bound.uid && !account.deleting)
     }
 
     fn identity(&self, role: Option<String>) -> Identity {
-        let account = self.token.account.as_ref().map_or("", |account| &account.name);
-        let organization = self.index.instance(self.instance).map_or("", |entry| entry.instance.organization());
+        let organization = self.index.instance(self.instance).map_or("", |entry| &entry.organization);
         Identity {
             token: self.key.clone(),
-            generation: self.record.generation,
-            id: self.record.id.clone(),
-            subject: format!("account:{}/{account}", self.key.namespace),
+            generation: self.generation.number,
+            id: self.generation.id.clone(),
+            subject: format!("account:{}/{}", self.key.namespace, self.account_name()),
             role,
             organization: organization.to_owned(),
         }
+    }
+
+    fn account_name(&self) -> &str {
+        self.token.account.as_ref().map_or("", |account| &account.key.name)
+    }
+
+    fn step(&self, passed: bool, text: String) -> Step {
+        Step { passed, text, object: format!("ApiToken {}/{}", self.key.namespace, self.key.name) }
+    }
+}
+
+impl Authentic<'_> {
+    /// What access says of the request.
+    fn authorize(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Ruling {
+        let policies: Vec<_> = self.presented.index.policies(self.presented.instance).collect();
+        access::judge(self.rules, &policies, &self.bearer(now), request, trail)
+    }
+
+    fn bearer(&self, now: Timestamp) -> Bearer {
+        let Presented { key, token, .. } = self.presented;
+        let (namespace, name) = (&*key.namespace, &*key.name);
+        let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
+        let (name, uid) = (self.presented.account_name(), &*self.account.uid);
+        let mut bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &self.account.claims });
+        // What no operator has recorded yet is not relied on.
+        let until = self.rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
+        bearer.fresh = until.is_none_or(|until| now < until);
+        bearer
     }
 }
 
@@ -195,8 +244,8 @@ mod tests {
     use crate::{
         access::Path,
         crd::{AccessPolicy, Account, ApiToken, Instance},
+        verifier::Told,
     };
-    use http::StatusCode;
     use serde_json::{Value, json};
 
     const NOW: &str = "2026-06-01T00:00:00Z";
@@ -262,7 +311,7 @@ mod tests {
     fn verdict(index: &Index, instance: &Key, credential: &str) -> Verdict {
         let headers = http::HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
-        check(index, instance, credential, &request, NOW.parse().unwrap())
+        check(index, instance, credential, Some(&request), NOW.parse().unwrap())
     }
 
     fn cause(index: &Index, credential: &str) -> Cause {
@@ -352,7 +401,7 @@ mod tests {
         for cause in
             [Cause::Unknown, Cause::Malformed, Cause::Expired, Cause::Revoked, Cause::Suspended, Cause::Mismatch]
         {
-            assert_eq!(cause.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(cause.told(), Told::NotAuthenticated);
         }
     }
 
@@ -365,12 +414,12 @@ mod tests {
     #[test]
     fn what_a_valid_token_may_not_do_is_forbidden_and_named() {
         let roles = with_instance(json!({"api": {"authorization": "Roles"}}));
-        let refused = Cause::Refused(access::Cause::NoPermissions);
+        let refused = Cause::Refused(Ground::NoPermissions);
         assert_eq!(cause(&roles, &value()), refused);
-        assert_eq!((refused.status(), refused.as_str()), (StatusCode::FORBIDDEN, "NoPermissions"));
+        assert_eq!((refused.told(), refused.as_str()), (Told::NotPermitted, "NoPermissions"));
         let excluded = with_instance(json!({"api": {"excluded": [{"paths": ["/topics"], "message": "sign in"}]}}));
         let verdict = verdict(&excluded, &eem(), &value());
-        assert_eq!(verdict.cause, Cause::Refused(access::Cause::Excluded));
+        assert_eq!(verdict.cause, Cause::Refused(Ground::Excluded));
         assert_eq!(verdict.message.as_deref(), Some("sign in"));
     }
 
@@ -386,12 +435,12 @@ mod tests {
         let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", "p", policy)).unwrap();
         let unsaid = AccessPolicy { status: None, ..policy.clone() };
         assert!(index.apply(unsaid));
-        assert_eq!(cause(&index, &value()), Cause::Refused(access::Cause::NoPermissions), "nobody is bound yet");
+        assert_eq!(cause(&index, &value()), Cause::Refused(Ground::NoPermissions), "nobody is bound yet");
         assert!(index.apply(policy.clone()));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
         assert!(!index.apply(policy.clone()));
         assert!(index.forget::<AccessPolicy>(Key::of(&policy)));
-        assert_eq!(cause(&index, &value()), Cause::Refused(access::Cause::NoPermissions));
+        assert_eq!(cause(&index, &value()), Cause::Refused(Ground::NoPermissions));
     }
 
     #[test]
@@ -415,7 +464,7 @@ mod tests {
         let strict = Key { namespace: "a".into(), name: "strict".into() };
         assert_eq!(verdict(&index, &strict, &value()).cause, Cause::OtherInstance);
         index.apply(token(json!({"spec": {"audiences": [{"name": "strict"}]}})));
-        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::Refused(access::Cause::NoPermissions));
+        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::Refused(Ground::NoPermissions));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
     }
 
@@ -475,7 +524,7 @@ mod tests {
         let going = object("Instance", "eem", json!({"metadata": {"deletionTimestamp": NOW}, "spec": {}}));
         assert!(index.apply::<Instance>(serde_json::from_value(going).unwrap()));
         let cause = cause(&index, &value());
-        assert_eq!((cause, cause.status()), (Cause::InstanceDeleting, StatusCode::FORBIDDEN));
+        assert_eq!((cause, cause.told()), (Cause::InstanceDeleting, Told::NotPermitted));
     }
 
     #[test]
@@ -485,7 +534,7 @@ mod tests {
             index.apply(token(json!({"status": {"owner": {"subject": "serviceaccount:a/b", "gone": true}}})));
             cause(&index, &value())
         };
-        let refused = Cause::Refused(access::Cause::OwnerRemoved);
+        let refused = Cause::Refused(Ground::OwnerRemoved);
         assert_eq!([gone("Suspend"), gone("Revoke"), gone("Keep")], [refused, refused, Cause::Allowed]);
     }
 
@@ -504,12 +553,27 @@ mod tests {
         };
         let mut stamped = |at: &str| seen(json!({"subject": "user:alice", "stamp": "7", "stampedAt": at}));
         assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
-        assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(access::Cause::OwnerStale));
+        assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(Ground::OwnerStale));
         // A stamp that no operator has recorded is no younger than the one before it, and one of which nothing is known is not relied on.
         let unseen = |at: &str| json!({"subject": "user:alice", "stamp": "6", "stampedAt": at});
         assert_eq!(seen(unseen("2026-05-31T00:00:00Z")), Cause::Allowed);
-        assert_eq!(seen(unseen("2026-05-02T00:00:00Z")), Cause::Refused(access::Cause::OwnerStale));
-        assert_eq!(seen(json!({"subject": "user:alice"})), Cause::Refused(access::Cause::OwnerStale));
+        assert_eq!(seen(unseen("2026-05-02T00:00:00Z")), Cause::Refused(Ground::OwnerStale));
+        assert_eq!(seen(json!({"subject": "user:alice"})), Cause::Refused(Ground::OwnerStale));
+    }
+
+    #[test]
+    fn whose_a_value_is_can_be_asked_without_a_request() {
+        let nothing_permitted = json!({"api": {"authorization": "Roles", "excluded": [{"paths": ["/**"]}]}});
+        let mut index = with_instance(nothing_permitted);
+        let asked = |index: &Index| check(index, &eem(), &value(), None, NOW.parse().unwrap());
+        let verdict = asked(&index);
+        assert_eq!(verdict.cause, Cause::Allowed, "nothing is to be authorized");
+        let identity = verdict.identity.unwrap();
+        assert_eq!((&*identity.subject, identity.generation, identity.role), ("account:a/x", 1, None));
+        index.apply(token(json!({"spec": {"revoked": true}})));
+        assert_eq!(asked(&index).cause, Cause::Revoked);
+        let faulty = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));
+        assert_eq!(asked(&faulty).cause, Cause::InstanceInvalid, "it lets nobody in");
     }
 
     #[test]

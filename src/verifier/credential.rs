@@ -8,22 +8,22 @@ use crate::{access::header::look_alike, crd::instance::CredentialPlace};
 /// The longest header value that is looked at, in bytes.
 const MAX: usize = 8 * 1024;
 
-/// A place for a credential: a header, and the scheme before the credential where there is one (RFC 9110, 11.4).
+/// One place for a credential: a header, and the scheme before the credential where there is one (RFC 9110, 11.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Spot {
     header: HeaderName,
     scheme: Option<String>,
 }
 
 /// The places where an Instance takes a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places(Vec<Place>);
+pub struct Places(Vec<Spot>);
 
 impl Default for Places {
     /// Those of an Instance that names none.
     fn default() -> Self {
-        let behind = |scheme: &str| Place { header: AUTHORIZATION, scheme: Some(scheme.to_owned()) };
-        let alone = Place { header: HeaderName::from_static("api-token"), scheme: None };
+        let behind = |scheme: &str| Spot { header: AUTHORIZATION, scheme: Some(scheme.to_owned()) };
+        let alone = Spot { header: HeaderName::from_static("api-token"), scheme: None };
         Self(vec![behind("Bearer"), behind("Token"), behind("Api-Key"), alone])
     }
 }
@@ -34,11 +34,11 @@ impl Places {
         if named.is_empty() {
             return Self::default();
         }
-        let place = |place: &CredentialPlace| {
+        let spot = |place: &CredentialPlace| {
             let scheme = place.scheme.as_ref().map(|scheme| scheme.as_str().to_owned());
-            Some(Place { header: place.header.as_str().parse().ok()?, scheme })
+            Some(Spot { header: place.header.as_str().parse().ok()?, scheme })
         };
-        Self(named.iter().filter_map(place).collect())
+        Self(named.iter().filter_map(spot).collect())
     }
 }
 

@@ -1,16 +1,14 @@
 //! Why a token may or may not make a request: the verifier's own judgement, over objects that were read just now.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the reader")]
 
-use std::collections::BTreeSet;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource};
 
 use super::{
-    Asked,
-    check::{Verdict, explain},
+    Requested, Verdict,
+    check::explain,
     index::{Index, Indexed, Key},
 };
 use crate::{
@@ -36,21 +34,21 @@ pub struct Question {
     pub project: Option<String>,
 }
 
-/// The answer: the verdict, and all that was looked at on the way.
-pub type Answer = (Verdict, Vec<Step>);
+/// What is told: the verdict, and all that was looked at on the way.
+pub type Explanation = (Verdict, Vec<Step>);
 
 /// Asks, as of `now`, with the rights of whoever `client` is: to read the token, its account, the Instance, the policies of
 /// its namespace and the token's namespace.
 ///
 /// # Errors
 /// Something could not be read, the token serves no value, or the Instance takes no organization or project from a header.
-pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Answer, String> {
+pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, String> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
     let token: ApiToken = needed(&reader, &question.token).await?;
     let reference = &token.spec.instance_ref;
-    let home = question.token.namespace.as_str();
-    let own = Key { namespace: reference.namespace_or(home).to_owned(), name: reference.name.to_string() };
+    let home = &*question.token.namespace;
+    let own = Key::new(reference.namespace_or(home), reference.name.as_str());
     let key = question.instance.clone().unwrap_or(own);
     let instance: Instance = needed(&reader, &key).await?;
     let account = token.status.as_ref().and_then(|status| status.account.as_ref()).map(|bound| bound.name.clone());
@@ -61,15 +59,16 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     }
     let policies = reader.all::<AccessPolicy>(&key.namespace).await;
     let policies = policies.map_err(|refusal| told::<AccessPolicy>(&key.namespace, "*", &refusal))?;
-    index.reset(policies, &BTreeSet::new());
+    policies.into_iter().for_each(|policy| _ = index.apply(policy));
     let namespace = reader.namespace(home).await.map_err(|refusal| format!("Namespace {home}: {refusal}"))?;
     namespace.into_iter().for_each(|namespace| _ = index.apply(namespace));
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;
     index.apply(instance);
     index.apply(token);
-    let asked = Asked { method: Some(question.method.clone()), target: Some(question.path.clone()) };
-    let answer = explain(&index, &key, &question.token, &asked.request(&headers), now);
-    answer.ok_or_else(|| format!("ApiToken {home}/{} has no value yet; see its status", question.token.name))
+    let (method, target) = (Some(question.method.clone()), Some(question.path.clone()));
+    let wanted = Requested { method, target, headers: &headers };
+    let told = explain(&index, &key, &question.token, &wanted.request(), now);
+    told.ok_or_else(|| format!("ApiToken {home}/{} has no value yet; see its status", question.token.name))
 }
 
 async fn needed<K: Read + Indexed>(reader: &Reader, key: &Key) -> Result<K, String> {

@@ -3,60 +3,140 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures::{Stream, StreamExt, pin_mut};
-use kube::{Client, runtime::watcher::Event};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, pin_mut};
+use kube::{Client, Resource, runtime::watcher::Event};
 
 use super::{
-    Judge,
     index::{Indexed, Key},
+    known::Known,
 };
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance},
-    outside::{Scope, Tasks, watch::Heard},
+    outside::{Hearing, Scope, Tasks, watch::Heard},
 };
 
-/// Starts a task for each kind that a verdict depends on.
-pub fn start(client: &Client, scope: &Scope, judge: &Arc<Judge>, tasks: &mut Tasks) {
-    let hearing = judge.hearing();
-    tasks.endless("the watch of instances", feed(scope.watch::<Instance>(client, hearing), judge.clone()));
-    tasks.endless("the watch of accounts", feed(scope.watch::<Account>(client, hearing), judge.clone()));
-    tasks.endless("the watch of tokens", feed(scope.watch::<ApiToken>(client, hearing), judge.clone()));
-    tasks.endless("the watch of policies", feed(scope.watch::<AccessPolicy>(client, hearing), judge.clone()));
-    tasks.endless("the watch of namespaces", feed(scope.watch_namespaces(client, hearing), judge.clone()));
+/// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read before
+/// anybody is judged.
+#[derive(Default)]
+pub struct Feeds(Vec<Feed>);
+
+struct Feed {
+    task: &'static str,
+    kind: String,
+    begin: Box<dyn FnOnce(Arc<Known>) -> BoxFuture<'static, ()> + Send>,
 }
 
-async fn feed<K: Indexed + Send>(events: impl Stream<Item = Heard<K>> + Send, judge: Arc<Judge>) {
+impl Feeds {
+    /// One for each kind. None is begun yet.
+    pub fn new(client: &Client, scope: &Scope, hearing: &Hearing) -> Self {
+        let mut feeds = Self::default();
+        feeds.add("the watch of instances", scope.watch::<Instance>(client, hearing));
+        feeds.add("the watch of accounts", scope.watch::<Account>(client, hearing));
+        feeds.add("the watch of tokens", scope.watch::<ApiToken>(client, hearing));
+        feeds.add("the watch of policies", scope.watch::<AccessPolicy>(client, hearing));
+        feeds.add("the watch of namespaces", scope.watch_namespaces(client, hearing));
+        feeds
+    }
+
+    fn add<K>(&mut self, task: &'static str, events: impl Stream<Item = Heard<K>> + Send + 'static)
+    where
+        K: Indexed<Entry: Send> + Send + 'static,
+    {
+        let kind = kind::<K>();
+        self.0.push(Feed { task, kind, begin: Box::new(|known| feed(events, known).boxed()) });
+    }
+
+    /// The kinds that have to be read.
+    pub fn kinds(&self) -> BTreeSet<String> {
+        self.0.iter().map(|feed| feed.kind.clone()).collect()
+    }
+
+    /// Begins a task for each.
+    pub fn begin(self, known: &Arc<Known>, tasks: &mut Tasks) {
+        self.0.into_iter().for_each(|feed| tasks.endless(feed.task, (feed.begin)(known.clone())));
+    }
+}
+
+/// What a kind is called: its plural.
+fn kind<K: Resource<DynamicType = ()>>() -> String {
+    K::plural(&()).into_owned()
+}
+
+async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K>> + Send, known: Arc<Known>) {
     pin_mut!(events);
+    let common = known.common();
+    // Objects are reduced as they come: a list is never there as a whole.
     let (mut listed, mut doubted) = (Vec::new(), BTreeSet::new());
-    let mut synced = false;
     while let Some(heard) = events.next().await {
-        let event = match heard {
-            Heard::Event(event) => event,
+        match heard {
             Heard::Unreadable(namespace, name) => {
-                let key = Key { namespace, name };
-                judge.learn(|index| index.doubt::<K>(key.clone()));
+                let key = Key::new(namespace, name);
+                known.learn(|index| index.doubt::<K>(key.clone()));
                 doubted.insert(key);
-                continue;
             }
-            Heard::Gone(namespace, name) => {
-                judge.forget::<K>(Key { namespace, name });
-                continue;
+            Heard::Gone(namespace, name) => known.forget::<K>(Key::new(namespace, name)),
+            Heard::Event(Event::Apply(object)) => {
+                let reduced = common.reduce(object);
+                known.learn(|index| index.take(reduced));
             }
-        };
-        match event {
-            Event::Apply(object) => judge.learn(|index| index.apply(object)),
-            Event::Delete(object) => judge.forget::<K>(Key::of(&object)),
-            Event::Init => {
+            Heard::Event(Event::Delete(object)) => known.forget::<K>(Key::of(&object)),
+            Heard::Event(Event::Init) => {
                 listed.clear();
                 doubted.clear();
             }
-            Event::InitApply(object) => listed.push(object),
-            Event::InitDone => {
-                judge.reset(std::mem::take(&mut listed), &doubted);
-                if !std::mem::replace(&mut synced, true) {
-                    judge.synced();
-                }
+            Heard::Event(Event::InitApply(object)) => listed.push(common.reduce(object)),
+            Heard::Event(Event::InitDone) => {
+                known.reset(std::mem::take(&mut listed), &doubted);
+                known.has_read_list(&kind::<K>());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verifier::usage::Usage;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::{convert::Infallible, future, time::Duration};
+    use tokio_util::sync::CancellationToken;
+
+    /// A server that has no objects, and never answers what is asked of the kind `silent`.
+    fn server(silent: String) -> Client {
+        let serve = move |request: Request<Body>| {
+            let hangs = request.uri().path().ends_with(&format!("/{silent}"));
+            async move {
+                if hangs {
+                    future::pending::<()>().await;
+                }
+                let list = r#"{"metadata": {"resourceVersion": "7"}, "items": []}"#;
+                Ok::<_, Infallible>(Response::new(Body::from(list.as_bytes().to_vec())))
+            }
+        };
+        Client::new(tower::service_fn(serve), "a")
+    }
+
+    /// The kinds that are waited for while the server says nothing of `silent`.
+    async fn unread_without(silent: &str) -> usize {
+        let (hearing, mut tasks) = (Hearing::default(), Tasks::new(CancellationToken::new()));
+        let feeds = Feeds::new(&server(silent.into()), &Scope::default(), &hearing);
+        let known = Arc::new(Known::new(feeds.kinds(), Usage::new().0));
+        feeds.begin(&known, &mut tasks);
+        let _ = tokio::time::timeout(Duration::from_secs(1), known.has_read_all()).await;
+        known.unread()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_kind_that_is_watched_has_to_be_read() {
+        let hearing = Hearing::default();
+        let kinds = Feeds::new(&server(String::new()), &Scope::default(), &hearing).kinds();
+        let heard: BTreeSet<_> =
+            hearing.ages().into_iter().map(|(kind, _)| kind.split('.').next().unwrap().to_owned()).collect();
+        assert_eq!(kinds, heard, "those that are listened to, and no other");
+        assert_eq!(unread_without("nothing").await, 0);
+        for kind in kinds {
+            assert_eq!(unread_without(&kind).await, 1, "{kind}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Judge;
+use super::{Door, known::Known};
 use crate::outside::{Refusal, Writer};
 
 /// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API server's audit log.
@@ -20,13 +20,13 @@ pub const MISSING: &str = "AdmissionMissing: this verifier could write records, 
      (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
 
 /// Tries it now and then, for ever.
-pub async fn watch(judge: Arc<Judge>, writer: Writer) {
+pub async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
     loop {
-        let found = match judge.any_token() {
+        let found = match known.any_token() {
             None => None,
             Some(token) => verdict(writer.forge(&token.namespace, &token.name).await),
         };
-        found.into_iter().for_each(|guarded| judge.set_guarded(guarded));
+        found.into_iter().for_each(|guarded| door.set_guarded(guarded));
         let wait = match found {
             Some(true) => EVERY,
             Some(false) => UNGUARDED,

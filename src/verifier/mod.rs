@@ -1,29 +1,34 @@
-//! Judges the tokens that callers present. Adapters translate; [`check`](check::check) judges.
+//! Judges the tokens that callers present. Adapters translate; the [`Door`] answers, and [`check`](check::check) judges.
 //!
 //! ```text
-//! watches ─▶ feed ─▶ index ◀─ check ◀─ judge ◀─ forward_auth ◀─ proxy
-//!                   in memory  pure    waits    HTTP
+//! watches ─▶ feed ─▶ known ◀── check ◀── door ◀─ Asking ── forward_auth ◀── proxy
+//!                    index     authen-   waits, ─ Answer ▶ HTTP
+//!                    in        ticate,   counts,
+//!                    memory    authorize writes down
 //! ```
+//!
+//! A protocol is a file that makes an [`Asking`] of what it hears and words of an [`Answer`]. It can forget neither metric, audit nor
+//! use: the door alone makes answers.
 //!
 //! It holds digests, times and names, never a plaintext, and has no right to read any Secret. All that it writes is when
 //! tokens were used.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
 
-mod asked;
-pub mod audit;
+mod audit;
 mod cause;
 pub mod check;
-pub mod credential;
+mod credential;
+mod door;
 pub mod explain;
 mod feed;
 mod forward_auth;
 mod guard;
 pub mod index;
-mod judge;
+mod known;
+mod proxied;
+mod requested;
 mod usage;
 
-pub use asked::Asked;
-pub use cause::Cause;
 use std::{io, sync::Arc};
 
 use kube::Client;
@@ -40,9 +45,14 @@ use crate::{
         server::{self, Port},
     },
 };
+use feed::Feeds;
+use known::Known;
 use usage::Usage;
 
-pub use judge::Judge;
+pub use cause::{Cause, Told};
+pub use check::{Identity, Verdict};
+pub use door::{Answer, Asking, Door};
+pub use requested::Requested;
 
 /// How the verifier runs.
 #[derive(Debug)]
@@ -82,19 +92,21 @@ pub enum StaleAnswers {
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
-    let (usage, news) = Usage::new();
     let (hearing, stop) = (Hearing::close(options.stale_after), options.stop);
-    let judge = Judge::new(clock, metrics.clone(), usage, hearing.clone(), options.stale_answers);
-    let (judge, peers) = (Arc::new(judge), Arc::new(Peers::new(options.peers)));
+    let feeds = Feeds::new(&client, &options.scope, &hearing);
+    let (usage, news) = Usage::new();
+    let known = Arc::new(Known::new(feeds.kinds(), usage));
+    let door = Door::new(known.clone(), clock, metrics.clone(), hearing.clone(), options.stale_answers);
+    let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     let mut tasks = Tasks::new(stop.clone());
-    tasks.endless("the writer of uses", usage::write(judge.clone(), writer.clone(), news));
-    tasks.endless("the guard", guard::watch(judge.clone(), writer));
-    feed::start(&client, &options.scope, &judge, &mut tasks);
+    tasks.endless("the writer of uses", usage::write(known.clone(), writer.clone(), news));
+    tasks.endless("the guard", guard::watch(known.clone(), door.clone(), writer));
+    feeds.begin(&known, &mut tasks);
     tasks.endless("the question where the server is", hearing.clone().ask::<ApiToken>(client, options.scope));
     tasks.endless("the questions to peers", peers.clone().ask(hearing.clone()));
     let ready = {
-        let judge = judge.clone();
-        move || judge.ready().and_then(|()| peers.none_hears_more())
+        let door = door.clone();
+        move || door.ready().and_then(|()| peers.none_hears_more())
     };
     if let Some(at) = options.probes {
         let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
@@ -102,10 +114,10 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     tasks.finishing("the server", async move {
-        if stop.run_until_cancelled(judge.has_read()).await.is_none() {
+        if stop.run_until_cancelled(known.has_read_all()).await.is_none() {
             return Ok(());
         }
-        let router = probes::health(ready).merge(forward_auth::router(judge));
+        let router = probes::health(ready).merge(forward_auth::router(door));
         server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await

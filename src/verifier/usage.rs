@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::mpsc;
 
-use super::{Judge, check::Identity, index::Key};
+use super::{Identity, index::Key, known::Known};
 use crate::{crd::api_token::Use, outside::Writer, token::duration::after};
 
 /// Uses of one token that are not its first are written at most so often.
@@ -26,7 +26,7 @@ const WAITING: usize = 1024;
 pub struct Usage {
     /// For each token: the id of the value that was used last, and when that was handed on. A later token of the same name has
     /// other ids.
-    told: Mutex<HashMap<Key, (String, Timestamp)>>,
+    told: Mutex<HashMap<Key, (Arc<str>, Timestamp)>>,
     news: mpsc::Sender<News>,
 }
 
@@ -86,21 +86,21 @@ fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: 
 }
 
 /// Writes what is news, one after the other, for ever.
-pub async fn write(judge: Arc<Judge>, writer: Writer, mut news: mpsc::Receiver<News>) {
+pub async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Receiver<News>) {
     while let Some((token, generation, at)) = news.recv().await {
-        let Some(used) = judge.look_at(&token, |entry| {
-            let on_record = |generation| entry.records.iter().any(|record| record.generation == generation);
+        let Some(used) = known.look_at(&token, |entry| {
+            let on_record = |generation| entry.generations.iter().any(|known| known.number == generation);
             with(&entry.used, on_record, generation, at)
         }) else {
             // Used while it was being deleted: nobody forgets that any more.
-            if judge.look_at(&token, |_| Some(())).is_none() {
-                judge.usage().forget(&token);
+            if known.look_at(&token, |_| Some(())).is_none() {
+                known.usage().forget(&token);
             }
             continue;
         };
         let Key { namespace, name } = &token;
         if let Err(refusal) = writer.used(namespace, name, &used).await {
-            judge.usage().again(&token);
+            known.usage().again(&token);
             tracing::debug!(%namespace, %name, %refusal, "the last use was not written");
         }
     }
@@ -125,7 +125,7 @@ mod tests {
         Identity {
             token: key(name),
             generation,
-            id: format!("{name}-{generation}"),
+            id: format!("{name}-{generation}").into(),
             subject: String::new(),
             role: None,
             organization: String::new(),
@@ -144,7 +144,7 @@ mod tests {
         usage.note(&identity("y", 1), at(5));
         let mut told = Vec::new();
         while let Ok((key, generation, when)) = news.try_recv() {
-            told.push((key.name, generation, when));
+            told.push((key.name.to_string(), generation, when));
         }
         let x = |generation, seconds| ("x".to_owned(), generation, at(seconds));
         assert_eq!(told, [x(1, 0), x(1, HOUR), x(2, HOUR + 2), ("y".into(), 1, at(5))]);
@@ -159,7 +159,7 @@ mod tests {
         usage.note(&identity("late", 1), at(1));
         let mut last = None;
         while let Ok((key, _, when)) = news.try_recv() {
-            last = Some((key.name, when));
+            last = Some((key.name.to_string(), when));
         }
         assert_eq!(last, Some(("late".into(), at(1))));
         usage.retain(|_| false);

@@ -87,7 +87,7 @@ impl Rulebook {
             named.into_iter().for_each(|named| drop(headers.insert("x-organization", named.parse().unwrap())));
             project.into_iter().for_each(|project| drop(headers.insert("x-project", project.parse().unwrap())));
             let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&self.0, &[&self.1], &bearer, &request, &mut ()).cause.allows()
+            judge(&self.0, &[&self.1], &bearer, &request, &mut ()).ground.allows()
         });
         permitted.collect()
     }

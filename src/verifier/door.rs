@@ -1,0 +1,363 @@
+//! The one door for every protocol: who asks goes in, and an answer comes out, counted and written down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Cause, Requested, StaleAnswers, audit,
+    check::{Verdict, check},
+    credential::{self, Places},
+    guard::MISSING,
+    index::Key,
+    known::Known,
+};
+use crate::{
+    access::Request,
+    outside::{Clock, Hearing, crowd::Crowd, metrics::Metrics},
+};
+
+/// How long a verdict is held back for news.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Requests for one Instance that may wait at the same time: ids can be made up, and who makes them up for one Instance keeps nobody
+/// from waiting at another. Those for Instances that there are not wait as if for one.
+const WAITING_EACH: usize = 64;
+/// And for all of them together.
+const WAITING: usize = 256;
+
+/// Who asks for what, whatever the protocol.
+pub struct Asking<'a> {
+    /// The Instance that is to let it in.
+    pub instance: Key,
+    /// What it presents; or why there is nothing to look at.
+    pub credential: Result<&'a str, Cause>,
+    /// What it wants to do. Nothing: it is asked only whether the credential is valid, and whose it is.
+    pub request: Option<Requested<'a>>,
+}
+
+/// What the door says, in no protocol's words. [`Door::ask`] alone makes one.
+#[derive(Debug)]
+pub struct Answer(Verdict);
+
+impl Answer {
+    /// What was found.
+    pub fn verdict(&self) -> &Verdict {
+        &self.0
+    }
+}
+
+/// Answers whoever asks, by what is known.
+pub struct Door {
+    known: Arc<Known>,
+    guarded: AtomicBool,
+    waiting: Crowd<Option<Key>>,
+    /// Where an Instance that names none takes credentials.
+    usual: Places,
+    hearing: Hearing,
+    stale_answers: StaleAnswers,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Door {
+    /// A door that answers by what is `known`, and how well that is heard.
+    pub fn new(
+        known: Arc<Known>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        hearing: Hearing,
+        stale_answers: StaleAnswers,
+    ) -> Self {
+        let (guarded, waiting) = (AtomicBool::new(true), Crowd::new(WAITING_EACH, WAITING));
+        Self { known, guarded, waiting, usual: Places::default(), hearing, stale_answers, clock, metrics }
+    }
+
+    /// Answers, and counts the answer, writes it down and notes that the token was used.
+    ///
+    /// An id that no record has, with a right checksum, may have been minted just now: it waits up to a second for the
+    /// index to change. Where what was heard is old it is not refused for good: the caller is to try again.
+    pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        let verdict = self.verdict(asking).await;
+        let cause = verdict.cause;
+        self.metrics.verdict(cause.told().code(), cause.as_str());
+        if let (Cause::Allowed, Some(identity)) = (cause, &verdict.identity) {
+            self.known.usage().note(identity, self.clock.now());
+        }
+        audit::write(asking, &verdict);
+        Answer(verdict)
+    }
+
+    /// The credential in `headers`, where the Instance takes it; one that is not known takes it where most do.
+    ///
+    /// # Errors
+    /// There is not exactly one that is clear.
+    pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<&'a str, Cause> {
+        let index = self.known.index();
+        let places = index.instance(instance).map_or(&self.usual, |entry| &entry.places);
+        credential::find(headers, places)
+    }
+
+    /// Whether it has all to judge by, hears what is new, and could not write records; an error says what is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        let unread = self.known.unread();
+        if unread > 0 {
+            return Err(format!("waiting for the first list of {unread} kinds"));
+        }
+        if !self.guarded.load(Ordering::SeqCst) {
+            return Err(MISSING.into());
+        }
+        if let Some(kind) = self.hearing.deaf() {
+            return Err(format!(
+                "nothing was heard of {kind} for too long, though the API server answers; the log says why"
+            ));
+        }
+        if self.refuses_all() {
+            return Err("nothing was heard for too long, and stale answers are not to be given".into());
+        }
+        Ok(())
+    }
+
+    /// Whether what it knows is too old to judge anybody by.
+    fn refuses_all(&self) -> bool {
+        self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
+    }
+
+    /// Says whether something keeps this verifier from writing records.
+    pub fn set_guarded(&self, guarded: bool) {
+        self.guarded.store(guarded, Ordering::SeqCst);
+    }
+
+    async fn verdict(&self, asking: &Asking<'_>) -> Verdict {
+        if self.known.unread() > 0 {
+            return Cause::NotSynced.into();
+        }
+        if self.refuses_all() {
+            return Cause::OutOfTouch.into();
+        }
+        let request = asking.request.as_ref().map(Requested::request);
+        match asking.credential {
+            Ok(credential) => self.patiently(&asking.instance, credential, request.as_ref()).await,
+            Err(cause) => cause.into(),
+        }
+    }
+
+    async fn patiently(&self, instance: &Key, credential: &str, request: Option<&Request<'_>>) -> Verdict {
+        // Subscribed before the first look, so that no change falls in between.
+        let mut changes = self.known.changes();
+        let look = || check(&self.known.index(), instance, credential, request, self.clock.now());
+        let mut verdict = look();
+        let end = Instant::now() + PATIENCE;
+        let mut place = None;
+        while verdict.cause.may_be_news() {
+            if self.hearing.is_old() {
+                return Cause::OutOfTouch.into();
+            }
+            place = place.or_else(|| self.waiting.take(self.standing(instance)));
+            if place.is_none() {
+                return Cause::Crowded.into();
+            }
+            match timeout_at(end, changes.changed()).await {
+                Ok(Ok(())) => verdict = look(),
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        verdict
+    }
+
+    /// The Instance, where there is one of that name.
+    fn standing(&self, instance: &Key) -> Option<Key> {
+        self.known.index().instance(instance).map(|_| instance.clone())
+    }
+}
+
+#[cfg(test)]
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self(verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crd::{Account, ApiToken, Instance},
+        outside::SystemClock,
+        token::{Digest, format},
+        verifier::usage::Usage,
+    };
+    use serde_json::json;
+    use std::collections::BTreeSet;
+
+    /// A door that waits until these kinds were read.
+    fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
+        let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
+        let known = Arc::new(Known::new(kinds, Usage::new().0));
+        Door::new(known, Arc::new(SystemClock), Arc::default(), hearing, stale_answers)
+    }
+
+    fn door() -> Arc<Door> {
+        Arc::new(waiting_for(&[], Hearing::default(), StaleAnswers::default()))
+    }
+
+    fn eem() -> Key {
+        Key { namespace: "a".into(), name: "eem".into() }
+    }
+
+    async fn cause(door: &Door, headers: &HeaderMap) -> Cause {
+        let (method, target) = (Some("GET".into()), Some("/".into()));
+        let request = Some(Requested { method, target, headers });
+        let credential = door.credential(&eem(), headers);
+        door.ask(&Asking { instance: eem(), credential, request }).await.verdict().cause
+    }
+
+    fn presenting(value: &str) -> HeaderMap {
+        [("api-token".parse().unwrap(), value.parse().unwrap())].into_iter().collect()
+    }
+
+    fn teach(door: &Door, value: &str) {
+        let of = |kind: &str, name: &str| json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "a", "name": name, "uid": name}});
+        let with = |mut object: serde_json::Value, key: &str, value| {
+            object[key] = value;
+            object
+        };
+        let refers = json!({"instanceRef": {"name": "eem"}});
+        let record = json!({
+            "generation": 1, "id": format::id(value).unwrap(), "sha256": Digest::of(value), "state": "Recorded",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
+        });
+        let token = with(
+            with(of("ApiToken", "x"), "spec", refers.clone()),
+            "status",
+            json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
+        );
+        door.known.learn(|index| {
+            index.apply::<Instance>(serde_json::from_value(with(of("Instance", "eem"), "spec", json!({}))).unwrap())
+                | index
+                    .apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", refers)).unwrap())
+                | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
+        });
+    }
+
+    fn value() -> String {
+        format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_just_minted_is_waited_for() {
+        let door = door();
+        let asked = tokio::spawn({
+            let door = door.clone();
+            async move { cause(&door, &presenting(&value())).await }
+        });
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        teach(&door, &value());
+        assert_eq!(asked.await.unwrap(), Cause::Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_ever_hears_of_is_refused_after_a_second() {
+        let start = Instant::now();
+        assert_eq!(cause(&door(), &presenting(&value())).await, Cause::Unknown);
+        assert_eq!(start.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_known_while_nothing_is_heard_is_not_refused_for_good() {
+        let door = door();
+        teach(&door, &value());
+        let other = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(cause(&door, &presenting(other.expose())).await, Cause::Unknown);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(cause(&door, &presenting(other.expose())).await, Cause::OutOfTouch);
+        assert_eq!(cause(&door, &presenting("made up")).await, Cause::Malformed);
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::Allowed);
+        assert!(door.ready().is_ok(), "nothing answers, so nobody hears more");
+        assert_eq!(Cause::OutOfTouch.told().code(), 503);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stale_answers_are_refused_where_they_are_not_wanted() {
+        let hearing = Hearing::default();
+        let ear = hearing.ear::<ApiToken>();
+        let door = waiting_for(&[], hearing, StaleAnswers::Refuse);
+        teach(&door, &value());
+        ear.heard("1");
+        tokio::time::advance(Duration::from_mins(4)).await;
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::Allowed);
+        tokio::time::advance(Duration::from_mins(2)).await;
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::OutOfTouch);
+        assert!(door.ready().is_err());
+        ear.heard("2");
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_wait() {
+        let door = door();
+        let all: Vec<_> = (0..WAITING_EACH).map(|_| door.waiting.take(None).unwrap()).collect();
+        let start = Instant::now();
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::Crowded);
+        assert_eq!((start.elapsed().as_secs(), Cause::Crowded.told().code()), (0, 503), "it is not refused for good");
+        drop(all);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_judged_before_everything_was_read() {
+        let door = waiting_for(&["instances"], Hearing::default(), StaleAnswers::default());
+        teach(&door, &value());
+        assert_eq!(cause(&door, &presenting(&value())).await, Cause::NotSynced);
+        assert!(door.ready().is_err());
+    }
+
+    /// What the audit is told while `work` is done.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_counted_and_written_down_and_a_use_is_noted_whatever_is_asked() {
+        let (usage, mut news) = Usage::new();
+        let (metrics, lines) = (Arc::new(Metrics::default()), Lines::default());
+        let known = Arc::new(Known::new(BTreeSet::new(), usage));
+        let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
+        let door = Door::new(known, clock, metrics.clone(), hearing, StaleAnswers::default());
+        teach(&door, &value());
+        let written = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+        let _log = tracing::subscriber::set_default(log);
+        let value = value();
+        let answer = door.ask(&Asking { instance: eem(), credential: Ok(&value), request: None }).await;
+        let identity = answer.verdict().identity.as_ref().unwrap();
+        assert_eq!((answer.verdict().cause, &*identity.subject), (Cause::Allowed, "account:a/x"));
+        door.ask(&Asking { instance: eem(), credential: Err(Cause::Missing), request: None }).await;
+        let uses: Vec<_> =
+            std::iter::from_fn(|| news.try_recv().ok()).map(|(key, generation, _)| (key, generation)).collect();
+        assert_eq!(uses, [(Key::new("a", "x"), 1)]);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        for (status, reason) in [(200, "Allowed"), (401, "Missing")] {
+            let counted = format!(r#"verdicts_total{{status="{status}",reason="{reason}"}} 1"#);
+            assert!(metrics.text().contains(&counted), "{counted}");
+            assert!(text.contains(&format!("status={status} reason=\"{reason}\"")), "{text}");
+        }
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains(&value));
+    }
+}

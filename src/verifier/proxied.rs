@@ -1,0 +1,108 @@
+//! What a proxy says of the request of a caller, in a request of its own; and what it passes on to the API.
+
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::{Identity, Requested, index::Key};
+use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
+
+/// Where a proxy says what the caller asked for: Traefik and Caddy, and nginx as the README sets it up.
+const METHOD: &str = "x-forwarded-method";
+const URI: &str = "x-forwarded-uri";
+/// What an identity header says where there is nothing to say.
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+
+/// What the caller wants to do. `appended` is its path and query where the proxy, as Envoy does, appends them to the path and
+/// takes the caller's method; then headers, which a caller may have sent itself, say nothing.
+pub fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
+    match appended {
+        Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },
+        None => Requested { method: only(headers, METHOD), target: only(headers, URI), headers },
+    }
+}
+
+/// The Instance that a path names, and the path with its query that a proxy has appended, if it has. Taken as it is written:
+/// no name has anything to decode, and what a caller wrote behind it may be no text at all. The query alone is nothing
+/// appended: Caddy passes it on, and a caller can write any slash into it.
+pub fn target(uri: &Uri) -> (Key, Option<String>) {
+    let mut parts = uri.path().splitn(7, '/').skip(3);
+    let mut next = || parts.next().unwrap_or_default();
+    let instance = Key::new(next(), next());
+    let _authorize = next();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    (instance, parts.next().map(|rest| format!("/{rest}{query}")))
+}
+
+/// The one value of a header; nothing where there are several or it is not ASCII.
+fn only(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?.to_str().ok()?;
+    values.next().is_none().then(|| first.to_owned())
+}
+
+/// Every identity header. All of them are in every answer that lets a request in, empty where there is no value: through
+/// some proxies a header that is left out lets the caller's own pass.
+pub fn identity(identity: Option<&Identity>) -> HeaderMap {
+    let of = |field: fn(&Identity) -> &str| HeaderValue::from_str(identity.map_or("", field)).unwrap_or(EMPTY);
+    let subject = of(|identity| &identity.subject);
+    [
+        (SUBJECT, subject.clone()),
+        (TOKEN_ID, of(|identity| &identity.id)),
+        (ROLE, of(|identity| identity.role.as_deref().unwrap_or_default())),
+        (ORGANIZATION, of(|identity| &identity.organization)),
+        (USER, subject),
+    ]
+    .into_iter()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&'static str, &str)], appended: Option<&str>) -> (Option<String>, Option<String>) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let asked = requested(&map, &Method::GET, appended.map(str::to_owned));
+        (asked.method, asked.target)
+    }
+
+    #[test]
+    fn what_the_caller_asked_for_is_taken_from_where_the_proxy_says_it() {
+        let forwarded = [("x-forwarded-method", "POST"), ("x-forwarded-uri", "/eem/topics?key=1")];
+        assert_eq!(asked(&forwarded, None), (Some("POST".into()), Some("/eem/topics?key=1".into())));
+        assert_eq!(asked(&[], None), (None, None), "a subrequest has a method of its own");
+    }
+
+    #[test]
+    fn where_the_path_is_appended_headers_say_nothing() {
+        let sent = [("x-forwarded-method", "HEAD"), ("x-forwarded-uri", "/public")];
+        assert_eq!(asked(&sent, Some("/secret")), (Some("GET".into()), Some("/secret".into())));
+    }
+
+    #[test]
+    fn what_is_said_twice_is_not_known() {
+        let twice = [("x-forwarded-uri", "/a"), ("x-forwarded-uri", "/b"), ("x-forwarded-method", "GET")];
+        assert_eq!(asked(&twice, None), (Some("GET".into()), None));
+    }
+
+    #[test]
+    fn a_path_names_the_instance_and_what_is_behind() {
+        let of = |path: &'static str| {
+            let (instance, rest) = target(&Uri::from_static(path));
+            (instance.namespace, instance.name, rest)
+        };
+        let eem = |rest: Option<&str>| ("a".into(), "eem".into(), rest.map(str::to_owned));
+        assert_eq!(of("/v1/instances/a/eem/authorize"), eem(None));
+        assert_eq!(of("/v1/instances/a/eem/authorize/"), eem(Some("/")));
+        assert_eq!(of("/v1/instances/a/eem/authorize//x?a=/b"), eem(Some("//x?a=/b")));
+        assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), eem(Some("/x/%ff")));
+        assert_eq!(of("/v1/instances/a/eem/authorize/x?a=/b&c=?"), eem(Some("/x?a=/b&c=?")));
+        // A proxy passes on the caller's query, which appends nothing.
+        for query in ["?", "?a=b", "?a=/b", "?/b", "?a=/b/c?d/e"] {
+            let uri: Uri = format!("/v1/instances/a/eem/authorize{query}").parse().unwrap();
+            assert_eq!(target(&uri).1, None, "{query}");
+        }
+    }
+}
