@@ -15,9 +15,9 @@ use crate::{object_of, value};
 pub fn report(tokens: usize) {
     let before = resident();
     let mut index = Index::default();
-    let common = index.common();
-    index.reset((0..tokens).map(|n| common.reduce(token(n))).collect(), &BTreeSet::new());
-    index.reset((0..tokens).map(|n| common.reduce(account(n))).collect(), &BTreeSet::new());
+    let pools = index.pools();
+    index.reset((0..tokens).map(|n| pools.reduce(token(n))).collect(), &BTreeSet::new());
+    index.reset((0..tokens).map(|n| pools.reduce(account(n))).collect(), &BTreeSet::new());
     let bytes = (resident() - before) / tokens as f64;
     println!("{:<58}{:>10.2} KiB", "a token in memory, with its account", bytes / 1024.0);
     assert!(index.any_token().is_some());

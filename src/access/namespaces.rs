@@ -40,7 +40,7 @@ impl Homes {
     }
 
     /// Whether tokens may live in `namespace`. A selector that cannot be read, and labels that are not known, admit nothing.
-    pub fn admit(&self, namespace: Namespace<'_>) -> bool {
+    pub fn has(&self, namespace: Namespace<'_>) -> bool {
         match self {
             Self::Own(own) => own.as_deref() == Some(namespace.name),
             Self::All => true,
@@ -53,7 +53,7 @@ impl Homes {
 
 /// Whether `instance` admits tokens that live in `namespace`.
 pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
-    Homes::of(instance).admit(namespace)
+    Homes::of(instance).has(namespace)
 }
 
 #[cfg(test)]

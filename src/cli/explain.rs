@@ -67,5 +67,5 @@ fn conclusion(verdict: &Verdict) -> String {
     let role = verdict.identity.as_ref().and_then(|identity| identity.role.as_deref());
     let by = role.map_or(String::new(), |role| format!(", effective role {role}"));
     let word = if verdict.cause == Cause::Allowed { "allowed" } else { "refused" };
-    format!("{word}: {} {}{by}", verdict.cause.told().code(), verdict.cause)
+    format!("{word}: {} {}{by}", verdict.cause.category().code(), verdict.cause)
 }

@@ -18,9 +18,9 @@ use super::{Reader, Refusal, reader::Read};
 const PLACES: usize = 16;
 
 /// Namespace and name.
-type Key = (String, String);
-type Answer<K> = Result<Option<Arc<K>>, Refusal>;
-type Reading<K> = BoxFuture<'static, Answer<K>>;
+type FullName = (String, String);
+type Found<K> = Result<Option<Arc<K>>, Refusal>;
+type Underway<K> = BoxFuture<'static, Found<K>>;
 
 /// Reads objects that many want at the same time, such as the account of tokens that are made together.
 ///
@@ -29,7 +29,7 @@ type Reading<K> = BoxFuture<'static, Answer<K>>;
 pub struct Joint<K> {
     reader: Reader,
     /// Reads that have not begun. They belong to those who ask: one that nobody asks for any more gives up its place.
-    waiting: Mutex<HashMap<Key, WeakShared<Reading<K>>>>,
+    waiting: Mutex<HashMap<FullName, WeakShared<Underway<K>>>>,
     places: [tokio::sync::Mutex<()>; PLACES],
     hasher: RandomState,
 }
@@ -45,12 +45,12 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
     ///
     /// # Errors
     /// There was no answer that says which.
-    pub async fn live(self: &Arc<Self>, namespace: &str, name: &str) -> Answer<K> {
+    pub async fn live(self: &Arc<Self>, namespace: &str, name: &str) -> Found<K> {
         self.next((namespace.to_owned(), name.to_owned())).await
     }
 
     /// The read of this object that has not begun.
-    fn next(self: &Arc<Self>, key: Key) -> Shared<Reading<K>> {
+    fn next(self: &Arc<Self>, key: FullName) -> Shared<Underway<K>> {
         let mut waiting = self.waiting();
         if let Some(next) = waiting.get(&key).and_then(WeakShared::upgrade) {
             return next;
@@ -61,7 +61,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
         next
     }
 
-    async fn read(self: Arc<Self>, key: Key) -> Answer<K> {
+    async fn read(self: Arc<Self>, key: FullName) -> Found<K> {
         let place = self.hasher.hash_one(&key) as usize % PLACES;
         let _under_way = self.places[place].lock().await;
         // Who asks from here on waits for another read.
@@ -69,7 +69,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
         Ok(self.reader.live(&key.0, &key.1).await?.map(Arc::new))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, WeakShared<Reading<K>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<FullName, WeakShared<Underway<K>>>> {
         self.waiting.lock().expect("nobody panics here")
     }
 }

@@ -38,14 +38,14 @@ pub struct Workload {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
-    metadata: Identity,
+    metadata: WorkloadMeta,
     spec: Spec,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 #[serde(rename_all = "camelCase")]
-struct Identity {
+struct WorkloadMeta {
     uid: String,
     resource_version: String,
 }

@@ -32,7 +32,7 @@ pub fn write(asking: &Asking<'_>, verdict: &Verdict) {
         instance = pair(&asking.instance),
         method = written(method.unwrap_or_default(), MAX_METHOD),
         path = written(&path(target.unwrap_or_default()), MAX_PATH),
-        status = verdict.cause.told().code(),
+        status = verdict.cause.category().code(),
         reason = verdict.cause.as_str(),
         "decided"
     );

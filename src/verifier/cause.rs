@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::access;
 
-/// Why a request is let in or not. Callers see no more of it than [`Told`]; metrics and the audit tell the causes apart.
+/// Why a request is let in or not. Callers see no more of it than [`Category`]; metrics and the audit tell the causes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The token is valid and permitted.
@@ -63,7 +63,7 @@ pub enum Cause {
 
 /// What a caller is told, in the words of its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Told {
+pub enum Category {
     /// It may do that.
     Allowed,
     /// Nothing that it gave says who it is.
@@ -74,7 +74,7 @@ pub enum Told {
     Unavailable,
 }
 
-impl Told {
+impl Category {
     /// The number that metrics and audit have for it. It is that of HTTP, whatever the protocol.
     pub fn code(self) -> u16 {
         match self {
@@ -88,15 +88,15 @@ impl Told {
 
 impl Cause {
     /// What the caller is told.
-    pub fn told(self) -> Told {
+    pub fn category(self) -> Category {
         match self {
-            Self::Allowed => Told::Allowed,
+            Self::Allowed => Category::Allowed,
             Self::InstanceDeleting
             | Self::NamespaceNotAdmitted
             | Self::InstanceInvalid
             | Self::EndpointDisabled
-            | Self::Refused(_) => Told::NotPermitted,
-            Self::NotSynced | Self::OutOfTouch | Self::Crowded => Told::Unavailable,
+            | Self::Refused(_) => Category::NotPermitted,
+            Self::NotSynced | Self::OutOfTouch | Self::Crowded => Category::Unavailable,
             Self::Missing
             | Self::Oversized
             | Self::NotAscii
@@ -113,7 +113,7 @@ impl Cause {
             | Self::AccountSuspended
             | Self::Suspended
             | Self::Expired
-            | Self::InstanceMissing => Told::NotAuthenticated,
+            | Self::InstanceMissing => Category::NotAuthenticated,
         }
     }
 

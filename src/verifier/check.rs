@@ -169,7 +169,7 @@ impl<'a> Presented<'a> {
             return Err(Cause::InstanceDeleting);
         }
         let labels = self.index.labels(&self.key.namespace);
-        if !instance.homes.admit(Namespace { name: &self.key.namespace, labels }) {
+        if !instance.homes.has(Namespace { name: &self.key.namespace, labels }) {
             return Err(Cause::NamespaceNotAdmitted);
         }
         if instance.disabled { Err(Cause::EndpointDisabled) } else { Ok(()) }
@@ -244,7 +244,7 @@ mod tests {
     use crate::{
         access::Path,
         crd::{AccessPolicy, Account, ApiToken, Instance},
-        verifier::Told,
+        verifier::Category,
     };
     use serde_json::{Value, json};
 
@@ -401,7 +401,7 @@ mod tests {
         for cause in
             [Cause::Unknown, Cause::Malformed, Cause::Expired, Cause::Revoked, Cause::Suspended, Cause::Mismatch]
         {
-            assert_eq!(cause.told(), Told::NotAuthenticated);
+            assert_eq!(cause.category(), Category::NotAuthenticated);
         }
     }
 
@@ -416,7 +416,7 @@ mod tests {
         let roles = with_instance(json!({"api": {"authorization": "Roles"}}));
         let refused = Cause::Refused(Ground::NoPermissions);
         assert_eq!(cause(&roles, &value()), refused);
-        assert_eq!((refused.told(), refused.as_str()), (Told::NotPermitted, "NoPermissions"));
+        assert_eq!((refused.category(), refused.as_str()), (Category::NotPermitted, "NoPermissions"));
         let excluded = with_instance(json!({"api": {"excluded": [{"paths": ["/topics"], "message": "sign in"}]}}));
         let verdict = verdict(&excluded, &eem(), &value());
         assert_eq!(verdict.cause, Cause::Refused(Ground::Excluded));
@@ -524,7 +524,7 @@ mod tests {
         let going = object("Instance", "eem", json!({"metadata": {"deletionTimestamp": NOW}, "spec": {}}));
         assert!(index.apply::<Instance>(serde_json::from_value(going).unwrap()));
         let cause = cause(&index, &value());
-        assert_eq!((cause, cause.told()), (Cause::InstanceDeleting, Told::NotPermitted));
+        assert_eq!((cause, cause.category()), (Cause::InstanceDeleting, Category::NotPermitted));
     }
 
     #[test]

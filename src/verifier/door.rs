@@ -86,7 +86,7 @@ impl Door {
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
         let cause = verdict.cause;
-        self.metrics.verdict(cause.told().code(), cause.as_str());
+        self.metrics.verdict(cause.category().code(), cause.as_str());
         if let (Cause::Allowed, Some(identity)) = (cause, &verdict.identity) {
             self.known.usage().note(identity, self.clock.now());
         }
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(cause(&door, &presenting("made up")).await, Cause::Malformed);
         assert_eq!(cause(&door, &presenting(&value())).await, Cause::Allowed);
         assert!(door.ready().is_ok(), "nothing answers, so nobody hears more");
-        assert_eq!(Cause::OutOfTouch.told().code(), 503);
+        assert_eq!(Cause::OutOfTouch.category().code(), 503);
     }
 
     #[tokio::test(start_paused = true)]
@@ -306,7 +306,11 @@ mod tests {
         let all: Vec<_> = (0..WAITING_EACH).map(|_| door.waiting.take(None).unwrap()).collect();
         let start = Instant::now();
         assert_eq!(cause(&door, &presenting(&value())).await, Cause::Crowded);
-        assert_eq!((start.elapsed().as_secs(), Cause::Crowded.told().code()), (0, 503), "it is not refused for good");
+        assert_eq!(
+            (start.elapsed().as_secs(), Cause::Crowded.category().code()),
+            (0, 503),
+            "it is not refused for good"
+        );
         drop(all);
     }
 

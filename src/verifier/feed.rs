@@ -64,7 +64,7 @@ fn kind<K: Resource<DynamicType = ()>>() -> String {
 
 async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K>> + Send, known: Arc<Known>) {
     pin_mut!(events);
-    let common = known.common();
+    let pools = known.pools();
     // Objects are reduced as they come: a list is never there as a whole.
     let (mut listed, mut doubted) = (Vec::new(), BTreeSet::new());
     while let Some(heard) = events.next().await {
@@ -76,7 +76,7 @@ async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K
             }
             Heard::Gone(namespace, name) => known.forget::<K>(Key::new(namespace, name)),
             Heard::Event(Event::Apply(object)) => {
-                let reduced = common.reduce(object);
+                let reduced = pools.reduce(object);
                 known.learn(|index| index.take(reduced));
             }
             Heard::Event(Event::Delete(object)) => known.forget::<K>(Key::of(&object)),
@@ -84,10 +84,10 @@ async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K
                 listed.clear();
                 doubted.clear();
             }
-            Heard::Event(Event::InitApply(object)) => listed.push(common.reduce(object)),
+            Heard::Event(Event::InitApply(object)) => listed.push(pools.reduce(object)),
             Heard::Event(Event::InitDone) => {
                 known.reset(std::mem::take(&mut listed), &doubted);
-                known.has_read_list(&kind::<K>());
+                known.mark_read(&kind::<K>());
             }
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         let feeds = Feeds::new(&server(silent.into()), &Scope::default(), &hearing);
         let known = Arc::new(Known::new(feeds.kinds(), Usage::new().0));
         feeds.begin(&known, &mut tasks);
-        let _ = tokio::time::timeout(Duration::from_secs(1), known.has_read_all()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), known.until_all_is_read()).await;
         known.unread()
     }
 

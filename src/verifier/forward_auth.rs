@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Answer, Asking, Cause, Door, Told, Verdict, proxied};
+use super::{Answer, Asking, Category, Cause, Door, Verdict, proxied};
 
 /// `ANY /v1/instances/{namespace}/{name}/authorize`, with anything behind it: Envoy appends the caller's path.
 pub fn router(door: Arc<Door>) -> Router {
@@ -26,22 +26,22 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
 fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
-    match cause.told() {
-        Told::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
-        Told::NotAuthenticated if *cause == Cause::Missing => {
+    match cause.category() {
+        Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
+        Category::NotAuthenticated if *cause == Cause::Missing => {
             (StatusCode::UNAUTHORIZED, UNCACHED, [(WWW_AUTHENTICATE, r#"Bearer realm="tokenry""#)]).into_response()
         }
-        Told::NotAuthenticated => {
+        Category::NotAuthenticated => {
             let challenge = r#"Bearer realm="tokenry", error="invalid_token""#;
             refused(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge), &error("invalid_token"))
         }
-        Told::NotPermitted => {
+        Category::NotPermitted => {
             let challenge = r#"Bearer realm="tokenry", error="insufficient_scope""#;
             let mut body = error("insufficient_scope");
             body["error_description"] = json!(message.as_deref().or(cause.hint()));
             refused(StatusCode::FORBIDDEN, (WWW_AUTHENTICATE, challenge), &body)
         }
-        Told::Unavailable => {
+        Category::Unavailable => {
             refused(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "1"), &error("temporarily_unavailable"))
         }
     }
@@ -83,7 +83,7 @@ mod tests {
     fn refusals_are_told_as_rfc_6750_says() {
         let told = |cause: Cause| {
             let answer = told(&Verdict::from(cause).into());
-            assert_eq!(answer.status().as_u16(), cause.told().code(), "as metrics and audit have it");
+            assert_eq!(answer.status().as_u16(), cause.category().code(), "as metrics and audit have it");
             let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), challenge.unwrap_or_default())
         };

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    index::{Common, Index, Indexed, Key, Reduced, TokenEntry},
+    index::{Index, Indexed, Key, Pools, Reduced, TokenEntry},
     usage::Usage,
 };
 
@@ -34,8 +34,8 @@ impl Known {
     }
 
     /// What entries have in common: objects are reduced with it, while others read the index.
-    pub fn common(&self) -> Arc<Common> {
-        self.index().common()
+    pub fn pools(&self) -> Arc<Pools> {
+        self.index().pools()
     }
 
     /// Changes of the index from now on.
@@ -69,7 +69,7 @@ impl Known {
     }
 
     /// A list of a kind was read.
-    pub fn has_read_list(&self, kind: &str) {
+    pub fn mark_read(&self, kind: &str) {
         self.unread.send_modify(|unread| _ = unread.remove(kind));
     }
 
@@ -79,7 +79,7 @@ impl Known {
     }
 
     /// Waits until everything was read once.
-    pub async fn has_read_all(&self) {
+    pub async fn until_all_is_read(&self) {
         // The sender lives in `self`.
         let _ = self.unread.subscribe().wait_for(BTreeSet::is_empty).await;
     }

@@ -49,7 +49,7 @@ use feed::Feeds;
 use known::Known;
 use usage::Usage;
 
-pub use cause::{Cause, Told};
+pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use door::{Answer, Asking, Door};
 pub use requested::Requested;
@@ -114,7 +114,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     tasks.finishing("the server", async move {
-        if stop.run_until_cancelled(known.has_read_all()).await.is_none() {
+        if stop.run_until_cancelled(known.until_all_is_read()).await.is_none() {
             return Ok(());
         }
         let router = probes::health(ready).merge(forward_auth::router(door));

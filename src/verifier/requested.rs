@@ -5,7 +5,6 @@ use http::HeaderMap;
 use crate::access::{Path, Request};
 
 /// What a caller wants to do. What is not said clearly is not known.
-#[derive(Clone)]
 pub struct Requested<'a> {
     /// The method.
     pub method: Option<String>,

@@ -111,6 +111,21 @@ fn only_rooms_that_touch_the_world_name_what_does() {
     }
 }
 
+/// The files of the verifier that speak a protocol.
+const ADAPTERS: [&str; 1] = ["forward_auth.rs"];
+
+#[test]
+fn only_adapters_of_the_verifier_speak_http() {
+    for file in sources(&root().join("src/verifier")) {
+        let (name, code) = (file.file_name().unwrap().to_str().unwrap().to_owned(), code(&file));
+        let speaks = ["axum::", "StatusCode", "Response"].into_iter().any(|word| code.contains(word));
+        assert_eq!(speaks, ADAPTERS.contains(&&*name), "{}", file.display());
+    }
+    let adapter = code(&root().join("src/verifier/forward_auth.rs"));
+    assert!(adapter.lines().count() <= 60, "an adapter translates, and no more");
+    assert!(!adapter.contains("check") && !adapter.contains("Known"), "it asks the door");
+}
+
 #[test]
 fn the_direction_test_sees_what_it_should() {
     let code = "use crate::{\n    crd::{Fault, name},\n    token,\n};\nlet x = crate::outside::Clock;";

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{Common, Index, Indexed, Key, Shelf};
+use super::{Entries, Index, Indexed, Key, Pools};
 use crate::{
     access::{self, Claims, Homes, Policy, Rules},
     crd::{
@@ -127,15 +127,16 @@ impl Indexed for ApiToken {
 
     const USED: bool = true;
 
-    fn entry(self, common: &Common) -> TokenEntry {
-        let (instances, claims) = (opened(&self, common), Claims::of_token(&self));
+    fn entry(self, pools: &Pools) -> TokenEntry {
+        let (instances, claims) = (opened(&self, pools), Claims::of_token(&self));
         let status = self.status.unwrap_or_default();
         let owner = status.owner.as_ref();
         TokenEntry {
-            uid: common.text(self.metadata.uid.unwrap_or_default()),
-            instances: common.opened.share(instances),
-            claims: common.claims.share(claims),
-            account: acting(&self.metadata.namespace.unwrap_or_default(), &status, common),
+            // No other has it.
+            uid: self.metadata.uid.unwrap_or_default().into(),
+            instances: pools.opened.share(instances),
+            claims: pools.claims.share(claims),
+            account: acting(&self.metadata.namespace.unwrap_or_default(), &status, pools),
             active: self.spec.active,
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
@@ -146,7 +147,7 @@ impl Indexed for ApiToken {
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Shelf<Self> {
+    fn shelf(index: &mut Index) -> &mut Entries<Self> {
         &mut index.tokens
     }
 
@@ -167,22 +168,22 @@ impl Generation {
     }
 }
 
-fn acting(namespace: &str, status: &ApiTokenStatus, common: &Common) -> Option<Acting> {
+fn acting(namespace: &str, status: &ApiTokenStatus, pools: &Pools) -> Option<Acting> {
     let bound = status.account.as_ref()?;
-    Some(Acting { key: common.key(namespace, &bound.name), uid: common.text(&*bound.uid) })
+    Some(Acting { key: pools.key(namespace, &bound.name), uid: pools.text(&*bound.uid) })
 }
 
 /// The Instances that a token opens: its own, and of the further ones that it names those which the operator has accepted. A
 /// status that does not say which is an older operator's, and means all of them.
-fn opened(token: &ApiToken, common: &Common) -> Vec<Opened> {
+fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
     let namespace = token.namespace().unwrap_or_default();
-    let key = |wanted: &InstanceRef| common.key(wanted.namespace_or(&namespace), wanted.name.as_str());
+    let key = |wanted: &InstanceRef| pools.key(wanted.namespace_or(&namespace), wanted.name.as_str());
     let accepted = token.status.as_ref().and_then(|status| status.audiences.as_ref());
     let further = token.spec.audiences.iter().filter_map(|wanted| {
         let key = key(wanted);
         let Some(accepted) = accepted else { return Some(Opened { key, uid: None }) };
         let is_it = |audience: &&AcceptedAudience| *audience.name == *key.name && *audience.namespace == *key.namespace;
-        let uid = common.text(&*accepted.iter().find(is_it)?.uid);
+        let uid = pools.text(&*accepted.iter().find(is_it)?.uid);
         Some(Opened { key, uid: Some(uid) })
     });
     [Opened { key: key(&token.spec.instance_ref), uid: None }].into_iter().chain(further).collect()
@@ -211,16 +212,16 @@ fn unlist(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &str, key: &Key) {
 impl Indexed for Account {
     type Entry = AccountEntry;
 
-    fn entry(self, common: &Common) -> AccountEntry {
+    fn entry(self, pools: &Pools) -> AccountEntry {
         AccountEntry {
-            claims: common.claims.share(Claims::of_account(&self)),
-            uid: common.text(self.metadata.uid.unwrap_or_default()),
+            claims: pools.claims.share(Claims::of_account(&self)),
+            uid: pools.text(self.metadata.uid.unwrap_or_default()),
             active: self.spec.active,
             deleting: self.metadata.deletion_timestamp.is_some(),
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Shelf<Self> {
+    fn shelf(index: &mut Index) -> &mut Entries<Self> {
         &mut index.accounts
     }
 }
@@ -228,7 +229,7 @@ impl Indexed for Account {
 impl Indexed for Instance {
     type Entry = InstanceEntry;
 
-    fn entry(self, _: &Common) -> InstanceEntry {
+    fn entry(self, _: &Pools) -> InstanceEntry {
         InstanceEntry {
             organization: self.organization().to_owned(),
             rules: Rules::of(&self),
@@ -241,7 +242,7 @@ impl Indexed for Instance {
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Shelf<Self> {
+    fn shelf(index: &mut Index) -> &mut Entries<Self> {
         &mut index.instances
     }
 }
@@ -252,13 +253,13 @@ impl Indexed for AccessPolicy {
     // It may deny.
     const GRANTS: bool = false;
 
-    fn entry(self, common: &Common) -> PolicyEntry {
+    fn entry(self, pools: &Pools) -> PolicyEntry {
         let namespace = self.meta().namespace.as_deref().unwrap_or_default();
-        let instance = common.key(namespace, self.spec.instance_ref.name.as_str());
+        let instance = pools.key(namespace, self.spec.instance_ref.name.as_str());
         PolicyEntry { instance, policy: Arc::new(Policy::of(&self)) }
     }
 
-    fn shelf(index: &mut Index) -> &mut Shelf<Self> {
+    fn shelf(index: &mut Index) -> &mut Entries<Self> {
         &mut index.policies
     }
 
@@ -280,11 +281,11 @@ impl Indexed for NamespaceMeta {
     /// Its labels.
     type Entry = BTreeMap<String, String>;
 
-    fn entry(self, _: &Common) -> BTreeMap<String, String> {
+    fn entry(self, _: &Pools) -> BTreeMap<String, String> {
         self.metadata.labels.unwrap_or_default()
     }
 
-    fn shelf(index: &mut Index) -> &mut Shelf<Self> {
+    fn shelf(index: &mut Index) -> &mut Entries<Self> {
         &mut index.namespaces
     }
 }

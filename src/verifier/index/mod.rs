@@ -1,7 +1,7 @@
 //! Everything a verdict depends on, in memory. Synchronous; knows no API server.
 //!
 //! ```text
-//! object ─▶ Common::reduce ─▶ entry ─▶ Index: entries by name, tokens by id, policies by Instance
+//! object ─▶ Pools::reduce ─▶ entry ─▶ Index: entries by name, tokens by id, policies by Instance
 //!           what is repeated is shared
 //! ```
 
@@ -49,13 +49,13 @@ impl Key {
 
 /// What many entries have in common, each there once.
 #[derive(Default)]
-pub struct Common {
+pub struct Pools {
     texts: Pool<str>,
     claims: Pool<Claims>,
     opened: Pool<[Opened]>,
 }
 
-impl Common {
+impl Pools {
     /// Reduces an object to what is kept of it.
     pub fn reduce<K: Indexed>(&self, object: K) -> Reduced<K> {
         let meta = object.meta();
@@ -79,27 +79,27 @@ pub struct Reduced<K: Indexed> {
 }
 
 /// The entries of one kind.
-type Shelf<K> = HashMap<Key, Box<<K as Indexed>::Entry>>;
+type Entries<K> = HashMap<Key, Box<<K as Indexed>::Entry>>;
 
 /// Everything a verdict depends on.
 #[derive(Default)]
 pub struct Index {
-    common: Arc<Common>,
-    tokens: Shelf<ApiToken>,
+    pools: Arc<Pools>,
+    tokens: Entries<ApiToken>,
     /// The tokens that have a record of an id. Two of one id are possible only where someone wrote a status by hand.
     ids: HashMap<Arc<str>, Vec<Key>>,
-    accounts: Shelf<Account>,
-    instances: Shelf<Instance>,
-    policies: Shelf<AccessPolicy>,
+    accounts: Entries<Account>,
+    instances: Entries<Instance>,
+    policies: Entries<AccessPolicy>,
     /// The policies of each Instance. All of them are asked at each request.
     policies_of: HashMap<Key, BTreeMap<Key, Arc<Policy>>>,
-    namespaces: Shelf<NamespaceMeta>,
+    namespaces: Entries<NamespaceMeta>,
 }
 
 impl Index {
     /// What its entries have in common: who has it can reduce objects without holding the index.
-    pub fn common(&self) -> Arc<Common> {
-        self.common.clone()
+    pub fn pools(&self) -> Arc<Pools> {
+        self.pools.clone()
     }
 
     /// The tokens that have a record of this id.
@@ -150,11 +150,11 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// Whether it is remembered when its objects were used.
     const USED: bool = false;
 
-    /// What is kept of an object. What others have as well is taken from `common`.
-    fn entry(self, common: &Common) -> Self::Entry;
+    /// What is kept of an object. What many have is taken from `pools`.
+    fn entry(self, pools: &Pools) -> Self::Entry;
 
     /// Where this kind is kept.
-    fn shelf(index: &mut Index) -> &mut Shelf<Self>;
+    fn shelf(index: &mut Index) -> &mut Entries<Self>;
 
     /// Brings the rest of the index up to date after an entry changed from `old` to `new`.
     fn changed(_: &mut Index, _key: &Key, _old: Option<&Self::Entry>, _new: Option<&Self::Entry>) {}
@@ -163,7 +163,7 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
 impl Index {
     /// Takes in an object as it is now. Says whether anything changed that a verdict could depend on.
     pub fn apply<K: Indexed>(&mut self, object: K) -> bool {
-        let reduced = self.common.reduce(object);
+        let reduced = self.pools.reduce(object);
         self.take(reduced)
     }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn listed<K: Indexed>(index: &Index, objects: Vec<K>) -> Vec<Reduced<K>> {
-        objects.into_iter().map(|object| index.common.reduce(object)).collect()
+        objects.into_iter().map(|object| index.pools.reduce(object)).collect()
     }
 
     #[test]

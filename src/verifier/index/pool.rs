@@ -10,10 +10,10 @@ use std::{
 /// How many values there are before those that nobody uses are looked for.
 const FEW: usize = 64;
 
-/// Values that many share, each there once.
-pub struct Pool<T: ?Sized>(Mutex<Values<T>>);
+/// Copies that many share, each there once.
+pub struct Pool<T: ?Sized>(Mutex<Copies<T>>);
 
-struct Values<T: ?Sized> {
+struct Copies<T: ?Sized> {
     all: HashSet<Arc<T>>,
     /// How many there may be before they are swept: twice as many as were used the last time, so that a sweep costs each little.
     most: usize,
@@ -21,7 +21,7 @@ struct Values<T: ?Sized> {
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
-        Self(Mutex::new(Values { all: HashSet::new(), most: FEW }))
+        Self(Mutex::new(Copies { all: HashSet::new(), most: FEW }))
     }
 }
 
