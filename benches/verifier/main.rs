@@ -1,7 +1,7 @@
 //! What it costs to judge a request, beside what it costs to hash the value that comes with it.
 //!
-//! `cargo bench --bench verifier` prints a table, and what each token costs in memory. Everything is in memory; no clock of a machine
-//! is compared with another's.
+//! `cargo bench --bench verifier` prints a table, and what each token costs in memory. Everything is in memory; no
+//! clock of a machine is compared with another's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod memory;
@@ -30,7 +30,8 @@ fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value, s
 }
 
 fn object_of<T: serde::de::DeserializeOwned>(kind: &str, metadata: Value, spec: Value, status: Value) -> T {
-    let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec, "status": status});
+    let mut object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata});
+    (object["spec"], object["status"]) = (spec, status);
     serde_json::from_value(object).unwrap()
 }
 
@@ -44,7 +45,8 @@ fn index(instance: Value, policies: usize, members: usize) -> Index {
     for n in 0..TOKENS {
         let (name, value) = (format!("t{n}"), value(n));
         let record = json!({
-            "generation": 1, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(), "state": "Active",
+            "generation": 1, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(),
+            "state": "Active",
             "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
         });
         let refers = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "contributor"});

@@ -11,7 +11,8 @@ use tokenry::{
 
 use crate::{object_of, value};
 
-/// Prints what each of so many tokens costs a verifier that reads them from a list, with an account of its own, two generations and a use.
+/// Prints what each of so many tokens costs a verifier that reads them from a list, with an account of its own, two
+/// generations and a use.
 pub fn report(tokens: usize) {
     let before = resident();
     let mut index = Index::default();
@@ -40,8 +41,9 @@ fn token(n: usize) -> ApiToken {
     let record = |generation: usize, state: &str| {
         let value = value(2 * n + generation);
         json!({
-            "generation": generation, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(), "state": state,
-            "createdAt": "2026-01-01T00:00:00Z", "publishedAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
+            "generation": generation, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(),
+            "state": state, "createdAt": "2026-01-01T00:00:00Z", "publishedAt": "2026-01-01T00:00:00Z",
+            "expiresAt": "2027-01-01T00:00:00Z",
         })
     };
     let spec = json!({

@@ -46,7 +46,8 @@ impl Reach {
         }
     }
 
-    /// Whether a request could be within, that names this one or none: some servers read a name in whatever case it is written.
+    /// Whether a request could be within, that names this one or none: some servers read a name in whatever case it is
+    /// written.
     pub fn touches(&self, named: Option<&str>) -> bool {
         match (self, named) {
             (Self::All, _) | (_, None) => true,

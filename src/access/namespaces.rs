@@ -39,7 +39,8 @@ impl Homes {
         }
     }
 
-    /// Whether tokens may live in `namespace`. A selector that cannot be read, and labels that are not known, admit nothing.
+    /// Whether tokens may live in `namespace`. A selector that cannot be read, and labels that are not known, admit
+    /// nothing.
     pub fn has(&self, namespace: Namespace<'_>) -> bool {
         match self {
             Self::Own(own) => own.as_deref() == Some(namespace.name),

@@ -15,8 +15,8 @@ use super::{Digest, Limit, duration};
 
 /// Generations valid at the same time, at most. One more ends the oldest.
 pub const MAX_VALID: usize = 3;
-/// A write that the API server has not done within this time it never will: its own limit for a request is a minute, and
-/// a pass gives up earlier.
+/// A write that the API server has not done within this time it never will: its own limit for a request is a minute,
+/// and a pass gives up earlier.
 pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// How long a publish of which nothing was heard is looked out for, and one that was undone is left, before another
 /// generation is minted.
@@ -243,8 +243,9 @@ impl Records {
 
     /// From when on another may follow the newest, where that one ended without ever being published.
     ///
-    /// Each write of a status brings on the next pass: without a wait, a refusal that lasts would be asked for as often as
-    /// the API server can answer. The wait doubles with every generation given since the last one that was published.
+    /// Each write of a status brings on the next pass: without a wait, a refusal that lasts would be asked for as often
+    /// as the API server can answer. The wait doubles with every generation given since the last one that was
+    /// published.
     pub fn may_retry_from(&self, now: Timestamp) -> Option<Timestamp> {
         let newest = self.0.last().filter(|record| record.is_refused() && record.created_at.0 <= now)?;
         let published = self.0.iter().rev().find(|record| record.published_at.is_some());
@@ -256,9 +257,9 @@ impl Records {
     /// From when on another generation may be put on record.
     ///
     /// While a publish of which nothing was heard may still land, its digest is kept; so that there are never more than
-    /// [`MAX_VALID`], the last place is given only once one of them can land no more. The first place takes a pause, or an
-    /// API server that is away for a moment would take both. A record from the future, after a clock was set back, holds
-    /// nothing up.
+    /// [`MAX_VALID`], the last place is given only once one of them can land no more. The first place takes a pause, or
+    /// an API server that is away for a moment would take both. A record from the future, after a clock was set back,
+    /// holds nothing up.
     pub fn may_record_from(&self, now: Timestamp) -> Option<Timestamp> {
         let pending = || self.recorded().map(|record| record.created_at.0).filter(|&created| created <= now);
         let landed = pending().min().map(|oldest| duration::after(oldest, LANDS_WITHIN));
@@ -267,8 +268,8 @@ impl Records {
         landed.max(paused)
     }
 
-    /// From when on the served generation may be replaced because the Secret does not hold it: each repair ends an earlier
-    /// value sooner, so two of them are not made in one breath.
+    /// From when on the served generation may be replaced because the Secret does not hold it: each repair ends an
+    /// earlier value sooner, so two of them are not made in one breath.
     pub fn may_repair_from(&self, now: Timestamp) -> Option<Timestamp> {
         let published = self.served()?.published_at.as_ref().map(|at| at.0).filter(|&at| at <= now)?;
         Some(duration::after(published, PAUSE))
@@ -344,8 +345,8 @@ impl Records {
         }
     }
 
-    /// Removes the oldest ended ones but two, and those that nobody ever had but the newest. Revoked ones stay until the
-    /// token is deleted.
+    /// Removes the oldest ended ones but two, and those that nobody ever had but the newest. Revoked ones stay until
+    /// the token is deleted.
     pub fn prune(&mut self) {
         let newest = self.last_generation();
         self.0.retain(|record| !record.is_refused() || record.generation == newest);

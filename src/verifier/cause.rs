@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::access;
 
-/// Why a request is let in or not. Callers see no more of it than [`Category`]; metrics and the audit tell the causes apart.
+/// Why a request is let in or not. Callers see no more of it than [`Category`]; metrics and the audit tell the causes
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The token is valid and permitted.

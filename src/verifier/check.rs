@@ -48,8 +48,8 @@ impl From<Cause> for Verdict {
     }
 }
 
-/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`. Without a request it says
-/// whether the credential is valid, and whose it is.
+/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`. Without a
+/// request it says whether the credential is valid, and whose it is.
 pub fn check(
     index: &Index,
     instance: &Key,
@@ -70,8 +70,8 @@ pub fn check(
     held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
 }
 
-/// What [`check`] would say of `request` by whoever presents the value that `token` serves now, and all that it looks at.
-/// Nothing where the index has no such token, or it serves none.
+/// What [`check`] would say of `request` by whoever presents the value that `token` serves now, and all that it looks
+/// at. Nothing where the index has no such token, or it serves none.
 pub fn explain(
     index: &Index,
     instance: &Key,
@@ -135,7 +135,8 @@ impl<'a> Presented<'a> {
         Ok(Authentic { presented: self, rules, account })
     }
 
-    /// The Instance and the account of a valid generation; else the first cause that holds. This order is the specification.
+    /// The Instance and the account of a valid generation; else the first cause that holds. This order is the
+    /// specification.
     fn valid(&self, now: Timestamp) -> Result<(&'a InstanceEntry, &'a AccountEntry), Cause> {
         let Self { token, generation, .. } = self;
         let instance = self.index.instance(self.instance);
@@ -183,8 +184,8 @@ impl<'a> Presented<'a> {
         self.token.instances.iter().any(is_it)
     }
 
-    /// Whether it is older than some Instance of the token allows, whatever stands in its record: an operator that is away, or
-    /// cannot write it, extends nothing.
+    /// Whether it is older than some Instance of the token allows, whatever stands in its record: an operator that is
+    /// away, or cannot write it, extends nothing.
     fn has_outlived(&self, now: Timestamp) -> bool {
         let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
@@ -259,7 +260,8 @@ mod tests {
     }
 
     fn object(kind: &str, name: &str, rest: Value) -> Value {
-        let mut object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "a", "name": name, "uid": name}});
+        let metadata = json!({"namespace": "a", "name": name, "uid": name});
+        let mut object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata});
         merge(&mut object, rest);
         object
     }
@@ -451,7 +453,10 @@ mod tests {
 
     #[test]
     fn a_disabled_endpoint_lets_nobody_in() {
-        let endpoint = |type_: &str| json!({"manager": {"service": {"name": "eem"}, "endpoints": [{"name": "admin", "type": type_}]}});
+        let endpoint = |type_: &str| {
+            let endpoints = json!([{"name": "admin", "type": type_}]);
+            json!({"manager": {"service": {"name": "eem"}, "endpoints": endpoints}})
+        };
         assert_eq!(cause(&with_instance(endpoint("disabled")), &value()), Cause::EndpointDisabled);
         assert_eq!(cause(&with_instance(endpoint("internal")), &value()), Cause::Allowed);
     }
@@ -541,7 +546,8 @@ mod tests {
     #[test]
     fn groups_that_were_stamped_too_long_ago_do_not_count() {
         let mut index = with_instance(json!({
-            "ceiling": "Members", "members": [{"subject": "group:ops", "role": "viewer"}], "tokens": {"groupsMaxAge": "30d"},
+            "ceiling": "Members", "members": [{"subject": "group:ops", "role": "viewer"}],
+            "tokens": {"groupsMaxAge": "30d"},
         }));
         let mut seen = |owner: Value| {
             index.apply(token(json!({
@@ -554,7 +560,8 @@ mod tests {
         let mut stamped = |at: &str| seen(json!({"subject": "user:alice", "stamp": "7", "stampedAt": at}));
         assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
         assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(Ground::OwnerStale));
-        // A stamp that no operator has recorded is no younger than the one before it, and one of which nothing is known is not relied on.
+        // A stamp that no operator has recorded is no younger than the one before it, and one of which nothing is known
+        // is not relied on.
         let unseen = |at: &str| json!({"subject": "user:alice", "stamp": "6", "stampedAt": at});
         assert_eq!(seen(unseen("2026-05-31T00:00:00Z")), Cause::Allowed);
         assert_eq!(seen(unseen("2026-05-02T00:00:00Z")), Cause::Refused(Ground::OwnerStale));

@@ -26,8 +26,8 @@ use crate::{
 
 /// How long a verdict is held back for news.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Requests for one Instance that may wait at the same time: ids can be made up, and who makes them up for one Instance keeps nobody
-/// from waiting at another. Those for Instances that there are not wait as if for one.
+/// Requests for one Instance that may wait at the same time: ids can be made up, and who makes them up for one Instance
+/// keeps nobody from waiting at another. Those for Instances that there are not wait as if for one.
 const WAITING_EACH: usize = 64;
 /// And for all of them together.
 const WAITING: usize = 256;
@@ -223,7 +223,10 @@ mod tests {
     }
 
     fn teach(door: &Door, value: &str) {
-        let of = |kind: &str, name: &str| json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "a", "name": name, "uid": name}});
+        let of = |kind: &str, name: &str| {
+            let metadata = json!({"namespace": "a", "name": name, "uid": name});
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata})
+        };
         let with = |mut object: serde_json::Value, key: &str, value| {
             object[key] = value;
             object

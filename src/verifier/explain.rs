@@ -37,11 +37,12 @@ pub struct Question {
 /// What is told: the verdict, and all that was looked at on the way.
 pub type Explanation = (Verdict, Vec<Step>);
 
-/// Asks, as of `now`, with the rights of whoever `client` is: to read the token, its account, the Instance, the policies of
-/// its namespace and the token's namespace.
+/// Asks, as of `now`, with the rights of whoever `client` is: to read the token, its account, the Instance, the
+/// policies of its namespace and the token's namespace.
 ///
 /// # Errors
-/// Something could not be read, the token serves no value, or the Instance takes no organization or project from a header.
+/// Something could not be read, the token serves no value, or the Instance takes no organization or project from a
+/// header.
 pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, String> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
@@ -96,7 +97,10 @@ fn headers(question: &Question, api: Api) -> Result<HeaderMap, String> {
         let Some(given) = given else { continue };
         let header = from.as_ref().and_then(|NamedBy { header, .. }| header.as_ref());
         let header = header.ok_or_else(|| {
-            format!("the Instance takes no {what} from a header (spec.api.{what}From); leave --{what} out, or name it in the path")
+            format!(
+                "the Instance takes no {what} from a header (spec.api.{what}From); leave --{what} out, or name it in \
+                 the path"
+            )
         })?;
         let name = HeaderName::from_bytes(header.as_str().as_bytes()).map_err(|error| error.to_string())?;
         let value = HeaderValue::from_str(given).map_err(|_| format!("--{what} is not the value of a header"))?;

@@ -15,8 +15,8 @@ use crate::{
     outside::{Hearing, Scope, Tasks, watch::Heard},
 };
 
-/// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read before
-/// anybody is judged.
+/// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read
+/// before anybody is judged.
 #[derive(Default)]
 pub struct Feeds(Vec<Feed>);
 

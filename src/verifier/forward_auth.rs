@@ -1,4 +1,5 @@
-//! Forward authentication over HTTP: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`, Envoy HTTP ext_authz.
+//! Forward authentication over HTTP: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`, Envoy HTTP
+//! ext_authz.
 
 use std::sync::Arc;
 

@@ -1,14 +1,15 @@
 //! Whether anything keeps this verifier from writing records: whoever can write a digest can mint.
 //!
-//! Its right to say when tokens were used is one to write their whole status; only the admission policies hold it to its part.
-//! So it tries to write a record, without any effect, and is not ready while that would be done.
+//! Its right to say when tokens were used is one to write their whole status; only the admission policies hold it to
+//! its part. So it tries to write a record, without any effect, and is not ready while that would be done.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Door, known::Known};
 use crate::outside::{Refusal, Writer};
 
-/// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API server's audit log.
+/// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API
+/// server's audit log.
 const EVERY: Duration = Duration::from_mins(10);
 /// How soon again while it would be done: policies may have come.
 const UNGUARDED: Duration = Duration::from_secs(10);
@@ -16,8 +17,8 @@ const UNGUARDED: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 /// Why a verifier is not ready.
-pub const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission policies \
-     (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
+pub const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission \
+     policies (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
 
 /// Tries it now and then, for ever.
 pub async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {

@@ -1,4 +1,5 @@
-//! Judges the tokens that callers present. Adapters translate; the [`Door`] answers, and [`check`](check::check) judges.
+//! Judges the tokens that callers present. Adapters translate; the [`Door`] answers, and [`check`](check::check)
+//! judges.
 //!
 //! ```text
 //! watches ─▶ feed ─▶ known ◀── check ◀── door ◀─ Asking ── forward_auth ◀── proxy
@@ -7,11 +8,11 @@
 //!                    memory    authorize writes down
 //! ```
 //!
-//! A protocol is a file that makes an [`Asking`] of what it hears and words of an [`Answer`]. It can forget neither metric, audit nor
-//! use: the door alone makes answers.
+//! A protocol is a file that makes an [`Asking`] of what it hears and words of an [`Answer`]. It can forget neither
+//! metric, audit nor use: the door alone makes answers.
 //!
-//! It holds digests, times and names, never a plaintext, and has no right to read any Secret. All that it writes is when
-//! tokens were used.
+//! It holds digests, times and names, never a plaintext, and has no right to read any Secret. All that it writes is
+//! when tokens were used.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
 
 mod audit;

@@ -1,7 +1,7 @@
 //! When tokens were last used: kept in memory, and written to `status.use` now and then.
 //!
-//! The first use of a generation is written at once, later ones at most once an hour for each token: a busy token costs no
-//! writes. Several verifiers tell of what each has seen; whoever finds in status what it would say writes nothing.
+//! The first use of a generation is written at once, later ones at most once an hour for each token: a busy token costs
+//! no writes. Several verifiers tell of what each has seen; whoever finds in status what it would say writes nothing.
 
 use std::{
     collections::HashMap,
@@ -24,8 +24,8 @@ const WAITING: usize = 1024;
 
 /// What was used, as far as it may be news.
 pub struct Usage {
-    /// For each token: the id of the value that was used last, and when that was handed on. A later token of the same name has
-    /// other ids.
+    /// For each token: the id of the value that was used last, and when that was handed on. A later token of the same
+    /// name has other ids.
     told: Mutex<HashMap<Key, (Arc<str>, Timestamp)>>,
     news: mpsc::Sender<News>,
 }

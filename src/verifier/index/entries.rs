@@ -37,8 +37,8 @@ pub struct TokenEntry {
     pub revoked: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// When the groups of its owner were stamped, as far as an operator has recorded it. A later stamp is as old as the one on record,
-    /// until it is recorded itself: else one that cannot be would never grow old.
+    /// When the groups of its owner were stamped, as far as an operator has recorded it. A later stamp is as old as the
+    /// one on record, until it is recorded itself: else one that cannot be would never grow old.
     pub stamped_at: Option<Timestamp>,
     /// Whether an operator has seen that its owner is an account that does not exist.
     pub owner_gone: bool,
@@ -173,8 +173,8 @@ fn acting(namespace: &str, status: &ApiTokenStatus, pools: &Pools) -> Option<Act
     Some(Acting { key: pools.key(namespace, &bound.name), uid: pools.text(&*bound.uid) })
 }
 
-/// The Instances that a token opens: its own, and of the further ones that it names those which the operator has accepted. A
-/// status that does not say which is an older operator's, and means all of them.
+/// The Instances that a token opens: its own, and of the further ones that it names those which the operator has
+/// accepted. A status that does not say which is an older operator's, and means all of them.
 fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
     let namespace = token.namespace().unwrap_or_default();
     let key = |wanted: &InstanceRef| pools.key(wanted.namespace_or(&namespace), wanted.name.as_str());

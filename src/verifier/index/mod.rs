@@ -185,8 +185,8 @@ impl Index {
         }
     }
 
-    /// Replaces all objects of a kind: what is not among them was deleted unheard. Of those `doubted`, which are there and cannot
-    /// be read, what does more than to permit stands as it was known.
+    /// Replaces all objects of a kind: what is not among them was deleted unheard. Of those `doubted`, which are there
+    /// and cannot be read, what does more than to permit stands as it was known.
     pub fn reset<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) -> bool {
         let mut standing: BTreeSet<Key> = objects.iter().map(|object| object.key.clone()).collect();
         if !K::GRANTS {

@@ -15,7 +15,8 @@ pub struct Pool<T: ?Sized>(Mutex<Copies<T>>);
 
 struct Copies<T: ?Sized> {
     all: HashSet<Arc<T>>,
-    /// How many there may be before they are swept: twice as many as were used the last time, so that a sweep costs each little.
+    /// How many there may be before they are swept: twice as many as were used the last time, so that a sweep costs
+    /// each little.
     most: usize,
 }
 
