@@ -1,5 +1,9 @@
 //! The `tokenry` program.
 
-fn main() -> std::process::ExitCode {
-    tokenry::cli::main()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Err(error) = tokenry::cli::main() else { return ExitCode::SUCCESS };
+    error.told().iter().for_each(|told| tokenry::cli::complain(told));
+    ExitCode::from(&error)
 }

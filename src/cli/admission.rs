@@ -1,11 +1,10 @@
 //! `tokenry admission`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::Args;
-use serde_json::Value;
-
+use super::{Error, output};
 use crate::admission::{Options, mutating, validating};
+use clap::Args;
 
 #[derive(Args)]
 pub struct Admission {
@@ -39,35 +38,26 @@ pub struct Admission {
 const MARKS: [&str; 5] = ["__NAME__", "__OPERATOR__", "__VERIFIER__", "__EXEMPT__", "__REQUIRE_OWNER__"];
 
 impl Admission {
-    pub fn main(self) -> Result<(), String> {
+    pub fn main(self) -> Result<(), Error> {
         if let Some(dir) = &self.dir {
             let [name, operator, verifier, exempt, require_owner] = MARKS.map(str::to_owned);
             let namespaces = "__NAMESPACES__".into();
             let options = Options { name, operator, verifier, exempt: vec![exempt], require_owner, namespaces };
-            write(dir, "validating.yaml", &validating(&options))?;
-            return write(dir, "mutating.yaml", &mutating(&options));
+            output::write(&dir.join("validating.yaml"), &validating(&options))?;
+            return output::write(&dir.join("mutating.yaml"), &mutating(&options));
         }
-        let namespaces = self.namespaces.as_deref().map_or(Ok(serde_json::json!({})), |label| {
-            let (key, value) = label.split_once('=').ok_or("--namespaces: give KEY=VALUE")?;
-            Ok::<_, String>(serde_json::json!({"matchLabels": {key: value}}))
+        let namespaces = self.namespaces.as_deref().map_or(Ok::<_, Error>(serde_json::json!({})), |label| {
+            let (key, value) =
+                label.split_once('=').ok_or_else(|| Error::Usage("--namespaces: give KEY=VALUE".into()))?;
+            Ok(serde_json::json!({"matchLabels": {key: value}}))
         })?;
         let Self { name, operator, verifier, exempt, no_mutation, no_require_owner, .. } = self;
         let require_owner = (!no_require_owner).to_string();
         let options = Options { name, operator, verifier, exempt, require_owner, namespaces };
-        print!("{}", yaml(&validating(&options))?);
+        output::print(&validating(&options))?;
         if !no_mutation {
-            print!("{}", yaml(&mutating(&options))?);
+            output::print(&mutating(&options))?;
         }
         Ok(())
     }
-}
-
-fn yaml(objects: &[Value]) -> Result<String, String> {
-    let each = objects.iter().map(|object| serde_saphyr::to_string(object).map(|text| format!("---\n{text}")));
-    each.collect::<Result<String, _>>().map_err(|error| error.to_string())
-}
-
-fn write(dir: &std::path::Path, name: &str, objects: &[Value]) -> Result<(), String> {
-    let file = dir.join(name);
-    fs::write(&file, yaml(objects)?).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }

@@ -1,10 +1,11 @@
 //! `tokenry crds`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kube::ResourceExt;
 
+use super::{Error, output};
 use crate::crd;
 
 #[derive(Args)]
@@ -15,16 +16,10 @@ pub struct Crds {
 }
 
 impl Crds {
-    pub fn main(&self) -> Result<(), String> {
+    pub fn main(&self) -> Result<(), Error> {
+        let Some(dir) = &self.dir else { return output::print(&crd::definitions()) };
         for definition in crd::definitions() {
-            let yaml = serde_saphyr::to_string(&definition).map_err(|error| error.to_string())?;
-            match &self.dir {
-                Some(dir) => {
-                    let file = dir.join(format!("{}.yaml", definition.name_any()));
-                    fs::write(&file, yaml).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-                }
-                None => print!("---\n{yaml}"),
-            }
+            output::write_one(&dir.join(format!("{}.yaml", definition.name_any())), &definition)?;
         }
         Ok(())
     }

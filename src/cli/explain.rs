@@ -1,12 +1,10 @@
 //! `tokenry explain`.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use super::MAX_LINE;
+use super::{Error, client, output};
 use crate::{
-    outside::{Clock, SystemClock, connect, foreign::written},
+    outside::{Clock, SystemClock},
     verifier::{
         Cause, Verdict,
         explain::{Explanation, Question, ask},
@@ -40,18 +38,18 @@ pub struct Explain {
 
 impl Explain {
     /// Prints the chain of reasons. Success: the request is let in.
-    pub fn main(self) -> Result<ExitCode, String> {
-        let (verdict, trail) = super::block_on(self.ask())?;
+    pub fn main(self) -> Result<(), Error> {
+        let (verdict, trail) = client::block_on(self.ask())?;
         for step in trail {
             let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
-            println!("{}", written(&line, MAX_LINE));
+            output::line(&line);
         }
-        println!("{}", written(&conclusion(&verdict), MAX_LINE));
-        Ok(if verdict.cause == Cause::Allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        output::line(&conclusion(&verdict));
+        if verdict.cause == Cause::Allowed { Ok(()) } else { Err(Error::NotAllowed) }
     }
 
-    async fn ask(self) -> Result<Explanation, String> {
-        let client = connect::client().await?;
+    async fn ask(self) -> Result<Explanation, Error> {
+        let client = client::client().await?;
         let namespace = self.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let instance = self.instance.map(|given| match given.split_once('/') {
             Some((namespace, name)) => Key::new(namespace, name),
@@ -59,7 +57,7 @@ impl Explain {
         });
         let Self { token, method, path, organization, project, .. } = self;
         let question = Question { token: Key::new(namespace, token), instance, method, path, organization, project };
-        ask(&client, &question, SystemClock.now()).await
+        Ok(ask(&client, &question, SystemClock.now()).await?)
     }
 }
 

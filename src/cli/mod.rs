@@ -2,26 +2,28 @@
 //! `tokenry admission`, `tokenry explain`.
 
 mod admission;
+mod client;
 mod crds;
+mod error;
 mod explain;
 mod operator;
+mod output;
 mod verifier;
 
-use std::{process::ExitCode, str::FromStr, thread::available_parallelism};
+use std::str::FromStr;
 
 use crate::outside::{
     Address, Scope, Taken,
-    foreign::written,
     telemetry::{self, Format},
 };
 use clap::{Args, Parser, Subcommand};
 
-/// The longest line that is printed, in bytes.
-const MAX_LINE: usize = 4096;
+pub use error::Error;
+pub use output::complain;
 
 /// Issues, delivers, rotates and revokes API access tokens, the Kubernetes way.
 #[derive(Parser)]
-#[command(version, about, arg_required_else_help = true)]
+#[command(version, about, arg_required_else_help = true, after_help = error::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,14 +70,14 @@ impl Common {
     }
 
     /// Takes the addresses to serve and to be probed at.
-    fn take(&self) -> Result<(Taken, Option<Taken>), String> {
-        let take = |address: Address, flag| address.take(flag).map_err(|error| error.to_string());
+    fn take(&self) -> Result<(Taken, Option<Taken>), Error> {
+        let take = |address: Address, flag| address.take(flag).map_err(|error| Error::Local(error.to_string()));
         let Probes(probes) = self.probes;
         Ok((take(self.listen, "--listen")?, probes.map(|address| take(address, "--probes")).transpose()?))
     }
 
-    fn log(&self) -> Result<(), String> {
-        telemetry::log(&self.log_level, self.log_format)
+    fn log(&self) -> Result<(), Error> {
+        telemetry::log(&self.log_level, self.log_format).map_err(Error::Usage)
     }
 }
 
@@ -95,32 +97,15 @@ impl FromStr for Probes {
 }
 
 /// Reads the command line and does what it says.
-pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Operator(common) => operator::main(&common).map(|()| ExitCode::SUCCESS),
-        Command::Verifier(verifier) => verifier.main().map(|()| ExitCode::SUCCESS),
-        Command::Crds(crds) => crds.main().map(|()| ExitCode::SUCCESS),
-        Command::Admission(admission) => admission.main().map(|()| ExitCode::SUCCESS),
+///
+/// # Errors
+/// It was not done.
+pub fn main() -> Result<(), Error> {
+    match Cli::parse().command {
+        Command::Operator(common) => operator::main(&common),
+        Command::Verifier(verifier) => verifier.main(),
+        Command::Crds(crds) => crds.main(),
+        Command::Admission(admission) => admission.main(),
         Command::Explain(explain) => explain.main(),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            for line in format!("tokenry: {error}").lines() {
-                eprintln!("{}", written(line, MAX_LINE));
-            }
-            ExitCode::FAILURE
-        }
     }
-}
-
-/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel still gives
-/// the others, timers among them, their share.
-const THREADS: usize = 4;
-
-/// Runs what waits for the network until it ends.
-fn block_on<T>(run: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(run)
 }

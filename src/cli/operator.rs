@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::Common;
+use super::{Common, Error, client};
 use crate::{
     operator::{self, Options},
-    outside::{SystemClock, connect},
+    outside::SystemClock,
 };
 
-pub fn main(common: &Common) -> Result<(), String> {
+pub fn main(common: &Common) -> Result<(), Error> {
     common.log()?;
-    super::block_on(async {
+    client::block_on(async {
         let (serving, probes) = common.take()?;
         let options = Options {
             scope: common.scope(),
             serving: Some(serving),
             probes,
             instance: std::env::var("HOSTNAME").ok(),
-            stop: connect::stop_on_signal()?,
+            stop: client::stop()?,
         };
-        let ended = operator::run(connect::client().await?, Arc::new(SystemClock), options).await;
-        ended.map_err(|error| error.to_string())
+        let ended = operator::run(client::client().await?, Arc::new(SystemClock), options).await;
+        ended.map_err(Error::Ended)
     })
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::Common;
+use super::{Common, Error, client};
 use crate::{
-    outside::{SystemClock, connect, hearing::StaleAfter, peers::Peer},
+    outside::{SystemClock, hearing::StaleAfter, peers::Peer},
     verifier::{self, Options, StaleAnswers},
 };
 
@@ -26,9 +26,9 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    pub fn main(self) -> Result<(), String> {
+    pub fn main(self) -> Result<(), Error> {
         self.common.log()?;
-        super::block_on(async {
+        client::block_on(async {
             let (serving, probes) = self.common.take()?;
             let options = Options {
                 scope: self.common.scope(),
@@ -37,10 +37,10 @@ impl Verifier {
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
                 peers: self.peers,
-                stop: connect::stop_on_signal()?,
+                stop: client::stop()?,
             };
-            let ended = verifier::run(connect::client().await?, Arc::new(SystemClock), options).await;
-            ended.map_err(|error| error.to_string())
+            let ended = verifier::run(client::client().await?, Arc::new(SystemClock), options).await;
+            ended.map_err(Error::Ended)
         })
     }
 }

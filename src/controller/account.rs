@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms,
+    Obstacle, Rooms,
     book::Ruled,
     census,
     depends::{self, Depends},
@@ -79,7 +79,7 @@ impl Kind for Account {
         world: &World,
         _: &Checked<()>,
         decision: Reason,
-    ) -> Result<(Version, Reason), Refusal> {
+    ) -> Result<(Version, Reason), Obstacle> {
         Ok((version(&*world.account), decision))
     }
 

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Rooms;
+use super::{Obstacle, Rooms};
 use crate::{
     crd::{Fault, Instance, Reason, name},
     outside::{Refusal, events::Note},
@@ -77,7 +77,7 @@ pub trait Kind:
         world: &Self::World,
         terms: &Checked<Self::Terms>,
         decision: Self::Decision,
-    ) -> impl Future<Output = Result<(Version, Self::Progress), Refusal>> + Send;
+    ) -> impl Future<Output = Result<(Version, Self::Progress), Obstacle>> + Send;
 
     /// Folds what was done into a status. Pure.
     fn settle(world: &Self::World, terms: &Checked<Self::Terms>, progress: &Self::Progress) -> Settled<Self::Status>;

@@ -13,6 +13,7 @@ mod census;
 pub mod depends;
 pub mod instance;
 pub mod kind;
+mod obstacle;
 pub mod policy;
 mod queue;
 pub mod run;
@@ -25,6 +26,8 @@ use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 use book::{Book, Made, Ruled};
 use kind::{Kind, Version};
+
+pub use obstacle::Obstacle;
 
 use crate::{
     access::Policy,
@@ -98,7 +101,7 @@ impl Rooms {
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         let kept = self.untold.keep(uid, notes);
         let written = write.await;
-        if written.as_ref().is_err_and(Refusal::is_definite) {
+        if written.as_ref().is_err_and(|refusal| refusal.why.is_definite()) {
             self.untold.forget(uid, &kept);
         }
         written

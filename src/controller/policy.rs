@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms,
+    Obstacle, Rooms,
     book::Ruled,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
@@ -113,7 +113,7 @@ impl Kind for AccessPolicy {
         world: &World,
         _: &Checked<()>,
         decision: Reason,
-    ) -> Result<(Version, Reason), Refusal> {
+    ) -> Result<(Version, Reason), Obstacle> {
         Ok((version(&*world.policy), decision))
     }
 

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use super::{
-    Rooms,
+    Obstacle, Rooms,
     kind::{Kind, Unreadable, version},
     queue::Queue,
 };
@@ -43,13 +43,13 @@ const STALE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The world could not be read, or the status could not be written; whatever was done is found by the next pass.
-pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
+pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Timestamp>, Obstacle> {
     if rooms.writer.has_replaced(&*object) {
         // What stands now is about to be heard of, and wakes the object.
         return Ok(Some(rooms.clock.now()));
     }
     if let Some(odd) = object.status().map(K::unreadable).filter(|status| !status.fields.is_empty()) {
-        return say_unreadable(&*object, odd, rooms).await;
+        return Ok(say_unreadable(&*object, odd, rooms).await?);
     }
     let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
     let terms = K::validate(&world); // pure
@@ -206,12 +206,12 @@ fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>) -> impl
 
 /// One pass, and how long until the next.
 async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
-    let late = || Refusal::Unavailable(format!("a pass took longer than {} s", LIMIT.as_secs()));
-    let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await.unwrap_or_else(|_| Err(late()));
+    let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await;
+    let outcome = outcome.unwrap_or(Err(Obstacle::TookTooLong(LIMIT)));
     rooms.metrics.pass(&K::kind(&()), &outcome);
     match outcome {
         Ok(wake) => wait(wake, &*rooms.clock),
-        Err(refusal) => retry(&*object, &refusal),
+        Err(obstacle) => retry(&*object, &obstacle),
     }
 }
 
@@ -222,18 +222,14 @@ fn wait(wake: Option<Timestamp>, clock: &dyn Clock) -> Duration {
     wait.clamp(SOONEST, LATEST)
 }
 
-fn retry<K: Kind>(object: &K, refusal: &Refusal) -> Duration {
+fn retry<K: Kind>(object: &K, obstacle: &Obstacle) -> Duration {
     let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
-    match refusal {
-        Refusal::Stale | Refusal::Gone => {
-            tracing::debug!(%kind, %namespace, %name, %refusal, "looking again");
-            STALE
-        }
-        Refusal::Invalid(_) | Refusal::Forbidden(_) | Refusal::Unavailable(_) => {
-            tracing::warn!(%kind, %namespace, %name, %refusal, "a pass failed, trying again");
-            NO_STATUS
-        }
+    if obstacle.is_old_view() {
+        tracing::debug!(%kind, %namespace, %name, %obstacle, "looking again");
+        return STALE;
     }
+    tracing::warn!(%kind, %namespace, %name, %obstacle, "a pass failed, trying again");
+    NO_STATUS
 }
 
 /// Names every object that `touched` brings.

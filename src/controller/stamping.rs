@@ -12,7 +12,7 @@ use futures::{Stream, stream};
 use tokio::sync::watch;
 
 use super::Caches;
-use crate::outside::{Refusal, Writer, metrics::Metrics};
+use crate::outside::{Refusal, Why, Writer, metrics::Metrics};
 
 /// How soon it is tried again while the API server cannot stamp yet.
 const SOON: Duration = Duration::from_millis(500);
@@ -66,7 +66,7 @@ impl Stamping {
         let (mut seen, mut said) = (None, None);
         loop {
             let pause = match writer.rehearse(namespace).await {
-                Err(Refusal::Unavailable(why)) => self.unanswered(&why),
+                Err(Refusal { why: Why::Unavailable(why), .. }) => self.unanswered(&why),
                 answer => {
                     *self.answered.lock().unwrap() = Ok(());
                     let before = std::mem::replace(&mut seen, answer.ok());

@@ -1,6 +1,6 @@
 //! The way to the cluster, and the signals that end a process.
 
-use std::{env, error::Error, path::PathBuf, time::Duration};
+use std::{env, error::Error, io, path::PathBuf, time::Duration};
 
 use kube::{
     Client, Config,
@@ -14,6 +14,20 @@ use super::proxy::Proxy;
 /// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is cut.
 const SILENCE: Duration = Duration::from_secs(75);
 
+/// Why there is no way to a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// Nothing says where there is one.
+    #[error("no cluster to work on; run in one, or set KUBECONFIG: {0}")]
+    Nowhere(String),
+    /// There is a proxy before it that cannot be used.
+    #[error("{0}")]
+    Proxy(String),
+    /// No client can be made.
+    #[error("cannot reach the cluster: {0}")]
+    NoClient(String),
+}
+
 /// A client of the current context of the kubeconfig, or else of the cluster that this process runs in; through a proxy where kubectl
 /// would go through one.
 ///
@@ -21,8 +35,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 ///
 /// # Errors
 /// There is neither.
-pub async fn client() -> Result<Client, String> {
-    let nowhere = |error: &dyn Error| format!("no cluster to work on; run in one, or set KUBECONFIG: {error}");
+pub async fn client() -> Result<Client, Unreachable> {
+    let nowhere = |error: &dyn Error| Unreachable::Nowhere(error.to_string());
     let known = kubeconfig(&files()).map_err(|error| nowhere(&error))?;
     let configured = known.as_ref().and_then(proxy_url);
     let mut config = match known {
@@ -35,15 +49,15 @@ pub async fn client() -> Result<Client, String> {
     config.default_retry = false;
     config.read_timeout = Some(SILENCE);
     config.proxy_url = None;
-    let proxy = Proxy::before(&config.cluster_url, configured.as_deref(), |name| env::var(name).ok())?;
-    let client = match proxy {
+    let proxy = Proxy::before(&config.cluster_url, configured.as_deref(), |name| env::var(name).ok());
+    let client = match proxy.map_err(Unreachable::Proxy)? {
         Some(proxy) => {
             tracing::info!(%proxy, "the API server is reached through a proxy");
             proxy.client(config)
         }
         None => Client::try_from(config),
     };
-    client.map_err(|error| format!("cannot reach the cluster: {error}"))
+    client.map_err(|error| Unreachable::NoClient(error.to_string()))
 }
 
 /// The files of `KUBECONFIG`, or else the one in the home directory.
@@ -82,9 +96,8 @@ fn proxy_url(config: &Kubeconfig) -> Option<String> {
 ///
 /// # Errors
 /// Signals cannot be listened for.
-pub fn stop_on_signal() -> Result<CancellationToken, String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+pub fn stop_on_signal() -> io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {

@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Refusal,
+    Why,
     crowd::{Crowd, Seat},
     metrics::Metrics,
 };
@@ -154,8 +154,8 @@ impl Events {
         // Nobody hears any more once the process stops.
         let sent = place.is_some_and(|place| self.queue.send((self.event(note, regarding), place)).is_ok());
         if !sent {
-            let left_out = Refusal::Unavailable("left out: too many wait".into());
-            told(&self.metrics, "create", &Err(left_out), &note.reason.to_string());
+            let left_out = Err(Why::Unavailable("left out: too many wait".into()));
+            told(&self.metrics, "create", &left_out, &note.reason.to_string());
         }
     }
 
@@ -224,7 +224,7 @@ impl Scribe {
         if let Some(earlier) = self.told.again(&event, now) {
             let answer = self.count(&event, &earlier).await;
             told(&self.metrics, "patch", &answer, event.reason.as_deref().unwrap_or_default());
-            if answer != Err(Refusal::Gone) {
+            if answer != Err(Why::Gone) {
                 return;
             }
         }
@@ -236,7 +236,7 @@ impl Scribe {
         }
     }
 
-    async fn count(&self, event: &Event, earlier: &Series) -> Result<(), Refusal> {
+    async fn count(&self, event: &Event, earlier: &Series) -> Result<(), Why> {
         let series = EventSeries { count: earlier.count, last_observed_time: MicroTime(Timestamp::now()) };
         let patch = Patch::Merge(json!({ "series": series }));
         timely(self.api(event).patch(&earlier.name, &PatchParams::default(), &patch)).await
@@ -271,10 +271,10 @@ impl Lines {
 }
 
 /// What the API server says in time.
-async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Result<(), Refusal> {
-    let late = |_| Err(Refusal::Unavailable("no answer in time".into()));
+async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Result<(), Why> {
+    let late = |_| Err(Why::Unavailable("no answer in time".into()));
     let answer = tokio::time::timeout(LIMIT, asked).await;
-    answer.map_or_else(late, |answer| answer.map(|_| ()).map_err(Refusal::from))
+    answer.map_or_else(late, |answer| answer.map(|_| ()).map_err(Why::from))
 }
 
 /// What makes events one: they are about the same object, and say the same of it in one word.
@@ -329,10 +329,10 @@ impl Told {
 }
 
 /// Counts an event; one that was not written is logged.
-fn told(metrics: &Metrics, verb: &'static str, answer: &Result<(), Refusal>, reason: &str) {
-    metrics.write("Event", verb, answer);
-    if let Err(refusal) = answer {
-        tracing::debug!(%refusal, reason, "could not write an event");
+fn told(metrics: &Metrics, verb: &'static str, answer: &Result<(), Why>, reason: &str) {
+    metrics.write("Event", verb, answer.as_ref().copied());
+    if let Err(why) = answer {
+        tracing::debug!(verb, %why, reason, "could not write an event");
     }
 }
 

@@ -6,7 +6,7 @@ use kube::{api::GetParams, core::Request};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Reader, Refusal, readable::Readable, reader::Read};
+use super::{Reader, Refusal, Why, readable::Readable, reader::Read};
 use crate::crd::name;
 
 /// Who has set which fields of an object. Times that our types cannot hold are not among it.
@@ -43,19 +43,18 @@ impl Reader {
         name: &str,
     ) -> Result<Option<(K, BTreeSet<String>)>, Refusal> {
         let request = Request::new(K::url_path(&(), Some(namespace))).get(name, &GetParams::default());
-        let request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
-        match self.client.request::<Value>(request).await.map_err(Refusal::from) {
-            Err(Refusal::Gone) => Ok(None),
-            answer => taken_apart(answer?).map(Some),
+        match self.asked::<Value>(request).await.and_then(taken_apart) {
+            Ok(read) => Ok(Some(read)),
+            Err(Why::Gone) => Ok(None),
+            Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
         }
     }
 }
 
-fn taken_apart<K: DeserializeOwned + kube::Resource + Debug>(value: Value) -> Result<(K, BTreeSet<String>), Refusal> {
-    let unread = || Refusal::Unavailable("its reply could not be read".into());
-    let fields = of_others(&Reply::deserialize(&value).map_err(|_| unread())?);
-    let read: Readable<K> = serde_json::from_value(value).map_err(|_| unread())?;
-    Ok((read.object.ok_or_else(unread)?, fields))
+fn taken_apart<K: DeserializeOwned + kube::Resource + Debug>(value: Value) -> Result<(K, BTreeSet<String>), Why> {
+    let fields = of_others(&Reply::deserialize(&value).map_err(|_| Why::unreadable())?);
+    let read: Readable<K> = serde_json::from_value(value).map_err(|_| Why::unreadable())?;
+    Ok((read.object.ok_or_else(Why::unreadable)?, fields))
 }
 
 /// The fields of the spec that another field manager than ours has set, by their names.

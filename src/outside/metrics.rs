@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Refusal;
+use super::Why;
 
 /// Media type of what [`Metrics::text`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -92,7 +92,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a pass of the controller for `kind`.
-    pub fn pass<T>(&self, kind: &str, outcome: &Result<T, Refusal>) {
+    pub fn pass<T, E>(&self, kind: &str, outcome: &Result<T, E>) {
         let result = if outcome.is_ok() { "success" } else { "error" };
         self.passes.get_or_create(&Pass { controller: kind.to_lowercase(), result }).inc();
     }
@@ -103,14 +103,14 @@ impl Metrics {
     }
 
     /// Counts a write.
-    pub fn write<T>(&self, kind: &str, verb: &'static str, answer: &Result<T, Refusal>) {
+    pub fn write(&self, kind: &str, verb: &'static str, answer: Result<(), &Why>) {
         let result = match answer {
-            Ok(_) => "done",
-            Err(Refusal::Stale) => "stale",
-            Err(Refusal::Invalid(_)) => "invalid",
-            Err(Refusal::Forbidden(_)) => "forbidden",
-            Err(Refusal::Gone) => "gone",
-            Err(Refusal::Unavailable(_)) => "unavailable",
+            Ok(()) => "done",
+            Err(Why::Stale) => "stale",
+            Err(Why::Invalid(_)) => "invalid",
+            Err(Why::Forbidden(_)) => "forbidden",
+            Err(Why::Gone) => "gone",
+            Err(Why::Unavailable(_)) => "unavailable",
         };
         self.writes.get_or_create(&Write { kind: kind.into(), verb, result }).inc();
     }
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_told() {
         let metrics = Metrics::default();
-        metrics.pass("ApiToken", &Ok(()));
-        metrics.write::<()>("Secret", "apply", &Err(Refusal::Stale));
+        metrics.pass("ApiToken", &Ok::<_, Why>(()));
+        metrics.write("Secret", "apply", Err(&Why::Stale));
         metrics.verdict(401, "Expired");
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
         metrics.stamped(false);

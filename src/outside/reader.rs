@@ -9,7 +9,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Refusal, readable::Readable, watch::NamespaceMeta};
+use super::{Refusal, Why, readable::Readable, watch::NamespaceMeta};
 
 /// What can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
@@ -46,10 +46,15 @@ impl Reader {
 
     async fn read<K: Read>(&self, namespace: &str, name: &str, params: &GetParams) -> Result<Option<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
-        let unread = || Refusal::Unavailable(format!("{} {namespace}/{name} cannot be read", K::kind(&())));
-        match api.get_with(name, params).await.map_err(Refusal::from) {
-            Err(Refusal::Gone) => Ok(None),
-            answer => answer?.object.map(Some).ok_or_else(unread),
+        match api
+            .get_with(name, params)
+            .await
+            .map_err(Why::from)
+            .and_then(|read| read.object.ok_or_else(Why::unreadable))
+        {
+            Ok(object) => Ok(Some(object)),
+            Err(Why::Gone) => Ok(None),
+            Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
         }
     }
 
@@ -59,7 +64,8 @@ impl Reader {
     /// There was no answer.
     pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
-        Ok(api.list(&ListParams::default()).await?.items.into_iter().filter_map(|read| read.object).collect())
+        let list = api.list(&ListParams::default()).await.map_err(Refusal::of::<K, _>("list", namespace, ""))?;
+        Ok(list.items.into_iter().filter_map(|read| read.object).collect())
     }
 
     /// A namespace as it is now, or nothing where there is none.
@@ -67,6 +73,7 @@ impl Reader {
     /// # Errors
     /// There was no answer that says which.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
-        Ok(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await?)
+        let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
+        found.map_err(Refusal::of::<Namespace, _>("get", "", name))
     }
 }

@@ -1,18 +1,38 @@
 //! What the API server answers when it does not do as asked.
 
-use kube::core::Status;
+use std::fmt;
+
+use kube::{
+    Resource,
+    core::{Status, request},
+};
 
 use crate::token::format;
 
-/// Why a read or a write was not done, in the classes that make a difference.
+/// A request that was not done: which one, and why.
 ///
-/// Its texts never hold a token: an answer that quotes one has it cut out.
+/// Its text never holds a token: an answer that quotes one has it cut out. What was sent is no part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was to be done; the metrics of writes have the same words.
+    pub verb: &'static str,
+    /// The kind of the object.
+    pub kind: String,
+    /// Its namespace; empty for an object of the cluster.
+    pub namespace: String,
+    /// Its name; empty where the request is about no single object.
+    pub name: String,
+    /// Why it was not done.
+    pub why: Why,
+}
+
+/// Why a request was not done, in the classes that make a difference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Why {
     /// The object is not what was seen, or exists already: look again.
     #[error("the object changed in the meantime")]
     Stale,
-    /// The object breaks a rule of the API server or of an admission policy.
+    /// The object breaks a rule of the API server or of an admission policy, or the request cannot be written down.
     #[error("refused as invalid: {0}")]
     Invalid(String),
     /// The operator lacks a right, or an admission policy denies it.
@@ -27,6 +47,41 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Makes a refusal of an error: that of `verb` on the object of kind `K` that has this name. Whoever sends a request names it here.
+    pub(super) fn of<K: Resource<DynamicType = ()>, E: Into<Why>>(
+        verb: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> impl FnOnce(E) -> Self {
+        move |error| {
+            let (kind, why) = (K::kind(&()).into_owned(), error.into());
+            Self { verb, kind, namespace: namespace.to_owned(), name: name.to_owned(), why }
+        }
+    }
+
+    /// One of a test, which is about nothing.
+    #[cfg(test)]
+    pub fn because(why: Why) -> Self {
+        let nothing = String::new;
+        Self { verb: "apply", kind: nothing(), namespace: nothing(), name: nothing(), why }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, kind, namespace, name, why } = self;
+        match (&**namespace, &**name) {
+            ("", "") => write!(f, "{verb} {kind}: {why}"),
+            ("", name) => write!(f, "{verb} {kind} {name}: {why}"),
+            (namespace, "") => write!(f, "{verb} {kind} in {namespace}: {why}"),
+            (namespace, name) => write!(f, "{verb} {kind} {namespace}/{name}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Why {
     /// The way it failed, as its text begins: the rest can differ from one try to the next.
     pub fn way(&self) -> &'static str {
         match self {
@@ -46,6 +101,16 @@ impl Refusal {
         }
     }
 
+    /// A reply that does not parse. Its parser's text can quote what it read.
+    pub(super) fn unreadable() -> Self {
+        Self::Unavailable("its reply could not be read".into())
+    }
+
+    /// A request that cannot be written down. What it would have sent is no part of the text.
+    fn unwritten(error: &dyn std::error::Error) -> Self {
+        Self::Invalid(format!("it cannot be asked for: {}", format::redact(&with_causes(error))))
+    }
+
     fn of_status(status: &Status) -> Self {
         let message = || format::redact(&status.message).into_owned();
         match status.code {
@@ -58,15 +123,24 @@ impl Refusal {
     }
 }
 
-impl From<kube::Error> for Refusal {
+impl From<kube::Error> for Why {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(&status),
-            // The parser's text can quote what it read.
-            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
-                Self::Unavailable("its reply could not be read".into())
-            }
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::unreadable(),
+            kube::Error::BuildRequest(error) => error.into(),
+            kube::Error::HttpError(error) => Self::unwritten(&error),
             other => Self::Unavailable(format::redact(&with_causes(&other)).into_owned()),
+        }
+    }
+}
+
+impl From<request::Error> for Why {
+    fn from(error: request::Error) -> Self {
+        match error {
+            // The text of a serializer can quote what it was given.
+            request::Error::SerializeBody(_) => Self::Invalid("its body cannot be written down".into()),
+            other => Self::unwritten(&other),
         }
     }
 }
@@ -87,6 +161,8 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::core::Request;
 
     #[test]
     fn an_error_is_told_with_its_causes_each_once() {
@@ -97,11 +173,11 @@ mod tests {
 
     #[test]
     fn answers_fall_into_the_classes_that_make_a_difference() {
-        let of = |code| Refusal::of_status(&Status { code, message: "m".into(), ..Status::default() });
-        assert_eq!(of(409), Refusal::Stale);
-        assert_eq!(of(404), Refusal::Gone);
-        assert_eq!(of(403), Refusal::Forbidden("m".into()));
-        assert_eq!(of(422), Refusal::Invalid("m".into()));
+        let of = |code| Why::of_status(&Status { code, message: "m".into(), ..Status::default() });
+        assert_eq!(of(409), Why::Stale);
+        assert_eq!(of(404), Why::Gone);
+        assert_eq!(of(403), Why::Forbidden("m".into()));
+        assert_eq!(of(422), Why::Invalid("m".into()));
         for code in [429, 500, 503, 504] {
             assert!(!of(code).is_definite(), "{code} does not say whether it was done");
         }
@@ -110,14 +186,8 @@ mod tests {
     #[test]
     fn every_text_begins_with_its_way() {
         let text = || "m".to_owned();
-        for refusal in [
-            Refusal::Stale,
-            Refusal::Invalid(text()),
-            Refusal::Forbidden(text()),
-            Refusal::Gone,
-            Refusal::Unavailable(text()),
-        ] {
-            assert!(refusal.to_string().starts_with(refusal.way()), "{refusal}");
+        for why in [Why::Stale, Why::Invalid(text()), Why::Forbidden(text()), Why::Gone, Why::Unavailable(text())] {
+            assert!(why.to_string().starts_with(why.way()), "{why}");
         }
     }
 
@@ -125,13 +195,28 @@ mod tests {
     fn a_reply_that_cannot_be_read_is_not_quoted() {
         let error = serde_json::from_str::<u8>("\"secret\"").unwrap_err();
         assert!(error.to_string().contains("secret"));
-        assert!(!Refusal::from(kube::Error::SerdeError(error)).to_string().contains("secret"));
+        assert!(!Why::from(kube::Error::SerdeError(error)).to_string().contains("secret"));
     }
 
     #[test]
     fn a_token_that_an_answer_quotes_is_cut_out() {
         let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
         let status = Status { code: 422, message: format!("bad: {}", token.expose()), ..Status::default() };
-        assert_eq!(Refusal::of_status(&status), Refusal::Invalid("bad: [token]".into()));
+        assert_eq!(Why::of_status(&status), Why::Invalid("bad: [token]".into()));
+    }
+
+    #[test]
+    fn a_refusal_says_which_request_it_was_and_why() {
+        let told = |namespace, name| Refusal::of::<Secret, _>("apply", namespace, name)(Why::Stale).to_string();
+        assert_eq!(told("events", "ci"), "apply Secret events/ci: the object changed in the meantime");
+        assert_eq!(told("events", ""), "apply Secret in events: the object changed in the meantime");
+        assert_eq!(told("", "events"), "apply Secret events: the object changed in the meantime");
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_written_down_is_no_absence_of_the_server() {
+        let unwritten = Request::new("/api/v1/secrets").get("a b", &Default::default()).unwrap_err();
+        let told = Why::from(kube::Error::BuildRequest(unwritten)).to_string();
+        assert!(told.starts_with("refused as invalid: it cannot be asked for: "), "{told}");
     }
 }

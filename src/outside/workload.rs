@@ -6,14 +6,14 @@ use http::Request as HttpRequest;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     api::{GetParams, Patch},
-    core::Request,
+    core::{Request, request},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Reader, Receipt, Refusal, Writer,
-    writer::{Written, manager},
+    Reader, Receipt, Refusal, Why, Writer,
+    writer::{Address, Written, manager},
 };
 use crate::crd::{RestartTarget, WorkloadKind};
 
@@ -80,6 +80,14 @@ fn path(kind: WorkloadKind, namespace: &str) -> String {
     }
 }
 
+fn unread(kind: WorkloadKind, namespace: &str, name: &str, why: Why) -> Refusal {
+    match kind {
+        WorkloadKind::Deployment => Refusal::of::<Deployment, _>("get", namespace, name)(why),
+        WorkloadKind::StatefulSet => Refusal::of::<StatefulSet, _>("get", namespace, name)(why),
+        WorkloadKind::DaemonSet => Refusal::of::<DaemonSet, _>("get", namespace, name)(why),
+    }
+}
+
 impl Reader {
     /// The workload as it is now, or nothing where there is none.
     ///
@@ -88,10 +96,10 @@ impl Reader {
     pub async fn workload(&self, namespace: &str, target: &RestartTarget) -> Result<Option<Workload>, Refusal> {
         let name = target.name.as_str();
         let request = Request::new(path(target.kind, namespace)).get(name, &GetParams::default());
-        let request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
         let reply: Reply = match self.asked(request).await {
-            Err(Refusal::Gone) => return Ok(None),
-            reply => reply?,
+            Ok(reply) => reply,
+            Err(Why::Gone) => return Ok(None),
+            Err(why) => return Err(unread(target.kind, namespace, name, why)),
         };
         Ok(Some(Workload {
             kind: target.kind,
@@ -103,8 +111,12 @@ impl Reader {
         }))
     }
 
-    async fn asked<T: DeserializeOwned>(&self, request: HttpRequest<Vec<u8>>) -> Result<T, Refusal> {
-        Ok(self.client.request(request).await?)
+    /// What is answered to a request that was written down.
+    pub(super) async fn asked<T: DeserializeOwned>(
+        &self,
+        request: Result<HttpRequest<Vec<u8>>, request::Error>,
+    ) -> Result<T, Why> {
+        Ok(self.client.request(request?).await?)
     }
 }
 
@@ -127,8 +139,9 @@ impl Writer {
     }
 
     async fn roll_a<K: Written>(&self, workload: &Workload, body: Value) -> Result<Receipt, Refusal> {
-        let request = Request::new(path(workload.kind, &workload.namespace));
-        self.send::<K>("roll", request.patch(&workload.name, &manager(), &Patch::Merge(body))).await
+        let Workload { kind, namespace, name, .. } = workload;
+        let request = Request::new(path(*kind, namespace)).patch(name, &manager(), &Patch::Merge(body));
+        self.send::<K>("roll", &Address { namespace, name }, request).await
     }
 }
 

@@ -16,7 +16,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Refusal, metrics::Metrics, replaced::Replaced};
+use super::{Clock, Refusal, Why, metrics::Metrics, replaced::Replaced};
 use crate::{
     crd::{Account, ApiToken, SealedSecret, api_token::Use, name},
     token::{Digest, format},
@@ -110,7 +110,8 @@ impl Writer {
         metadata.extend(standing.preconditions());
         let params = PatchParams::apply(name::MANAGER).force();
         let request = Request::new(K::url_path(&(), Some(namespace(object))));
-        self.send::<K>("apply", request.patch(&object.name_any(), &params, &Patch::Apply(body))).await
+        let request = request.patch(&object.name_any(), &params, &Patch::Apply(body));
+        self.send::<K>("apply", &Address::of(object), request).await
     }
 
     /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale, unless this
@@ -126,7 +127,7 @@ impl Writer {
         metadata.extend(standing.preconditions());
         let params = PatchParams { force: takes_back, ..PatchParams::apply(name::MANAGER) };
         let request = Request::new(K::url_path(&(), Some(object.namespace)));
-        self.send::<K>("apply", request.patch(object.name, &params, &Patch::Apply(body))).await
+        self.send::<K>("apply", object, request.patch(object.name, &params, &Patch::Apply(body))).await
     }
 
     /// Makes the Secret that `body` describes, or changes the one that stands, which may say more. `body` may hold a
@@ -142,11 +143,11 @@ impl Writer {
             Standing::Absent => {
                 let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
                 let whole = serde_json::to_vec(&body.whole()).expect("a Secret is plain data");
-                self.send::<SealedSecret>("create", request.create(&params, whole)).await
+                self.send::<SealedSecret>("create", secret, request.create(&params, whole)).await
             }
             Standing::Seen { .. } => {
                 let changes = Patch::Merge(Body(body.changes(standing.preconditions())));
-                self.send::<SealedSecret>("amend", request.patch(secret.name, &manager(), &changes)).await
+                self.send::<SealedSecret>("amend", secret, request.patch(secret.name, &manager(), &changes)).await
             }
         }
     }
@@ -158,7 +159,7 @@ impl Writer {
         metadata.extend(Standing::seen(seen).preconditions());
         let path = K::url_path(&(), Some(namespace(seen)));
         let request = Request::new(path).patch(&seen.name_any(), &manager(), &Patch::Merge(changes));
-        self.send::<K>("amend", request).await
+        self.send::<K>("amend", &Address::of(seen), request).await
     }
 
     /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also what someone
@@ -178,7 +179,7 @@ impl Writer {
         let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
         let request = Request::new(K::url_path(&(), Some(namespace)));
         let request = request.replace_subresource("status", &name, &params, body.to_string().into_bytes());
-        self.replacing::<K>(version, request).await
+        self.replacing::<K>(&Address::of(object), version, request).await
     }
 
     /// Replaces the conditions of an object that is still at `version`. All else of its status stays as it is.
@@ -191,16 +192,18 @@ impl Writer {
         let body = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
         let request = Request::new(K::url_path(&(), Some(namespace(object))));
         let patch = Patch::Merge(body);
-        self.replacing::<K>(version, request.patch_subresource("status", &object.name_any(), &manager(), &patch)).await
+        let request = request.patch_subresource("status", &object.name_any(), &manager(), &patch);
+        self.replacing::<K>(&Address::of(object), version, request).await
     }
 
     /// Sends a write of a status, after which `version` is of the past.
     async fn replacing<K: Written>(
         &self,
+        address: &Address<'_>,
         version: &str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Receipt, Refusal> {
-        let receipt = self.send::<K>("status", request).await?;
+        let receipt = self.send::<K>("status", address, request).await?;
         if receipt.version != version {
             self.replaced.add(&receipt.uid, version);
         }
@@ -215,7 +218,8 @@ impl Writer {
         });
         let params = PatchParams::apply(name::VERIFIER).force();
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
-        self.send::<ApiToken>("use", request.patch_subresource("status", name, &params, &Patch::Apply(body))).await
+        let request = request.patch_subresource("status", name, &params, &Patch::Apply(body));
+        self.send::<ApiToken>("use", &Address { namespace, name }, request).await
     }
 
     /// Tries to write a record into the status of a token, without any effect.
@@ -232,7 +236,8 @@ impl Writer {
             PatchParams { dry_run: true, field_manager: Some(name::VERIFIER.into()), ..PatchParams::default() };
         let body = Patch::Merge(json!({ "status": { "records": [record] } }));
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
-        self.send::<ApiToken>("forge", request.patch_subresource("status", name, &params, &body)).await.map(|_| ())
+        let request = request.patch_subresource("status", name, &params, &body);
+        self.send::<ApiToken>("forge", &Address { namespace, name }, request).await.map(|_| ())
     }
 
     /// Tries to make an account, without any effect, and says whether the policies that stamp have marked it. It is no write, and
@@ -247,7 +252,8 @@ impl Writer {
         });
         let params = PostParams { dry_run: true, field_manager: Some(name::MANAGER.into()) };
         let request = Request::new(Account::url_path(&(), Some(namespace)));
-        let made = self.answered::<Account>(request.create(&params, body.to_string().into_bytes())).await?;
+        let made = self.answered::<Account>(request.create(&params, body.to_string().into_bytes())).await;
+        let made = made.map_err(Refusal::of::<Account, _>("rehearse", namespace, ""))?;
         Ok(made.annotations.is_some_and(|marks| marks.contains_key(name::REHEARSED)))
     }
 
@@ -260,26 +266,25 @@ impl Writer {
         let meta = object.meta();
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams::background().preconditions(preconditions);
-        let answer = api.delete(&object.name_any(), &params).await.map(|_| ()).map_err(Refusal::from);
-        self.metrics.write(&K::kind(&()), "delete", &answer);
-        if answer == Err(Refusal::Gone) { Ok(()) } else { answer }
+        let Address { namespace, name } = Address::of(object);
+        let answer = api.delete(name, &params).await.map(|_| ()).map_err(Why::from);
+        self.metrics.write(&K::kind(&()), "delete", answer.as_ref().copied());
+        match answer {
+            Ok(()) | Err(Why::Gone) => Ok(()),
+            Err(why) => Err(Refusal::of::<K, _>("delete", namespace, name)(why)),
+        }
     }
 
+    /// Sends what is to be done, by the word `verb`, to the object at `address`.
     pub(super) async fn send<K: Written>(
         &self,
         verb: &'static str,
+        address: &Address<'_>,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Receipt, Refusal> {
-        let answer = self.ask::<K>(request).await;
-        self.metrics.write(&K::kind(&()), verb, &answer);
-        answer
-    }
-
-    async fn ask<K: Written>(
-        &self,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<Receipt, Refusal> {
-        let meta = self.answered::<K>(request).await?;
+        let answer = self.answered::<K>(request).await;
+        self.metrics.write(&K::kind(&()), verb, answer.as_ref().map(|_| ()));
+        let meta = answer.map_err(Refusal::of::<K, _>(verb, address.namespace, address.name))?;
         Ok(Receipt {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),
@@ -291,10 +296,10 @@ impl Writer {
     async fn answered<K: Written>(
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<ObjectMeta, Refusal> {
+    ) -> Result<ObjectMeta, Why> {
         // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
         const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        let mut request = request.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let mut request = request?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
         let answer: PartialObjectMeta<K> = self.client.request(request).await?;
         Ok(answer.metadata)
@@ -308,6 +313,13 @@ pub struct Address<'a> {
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
+}
+
+impl<'a> Address<'a> {
+    /// Where `object` lives.
+    fn of(object: &'a impl Resource) -> Self {
+        Self { namespace: namespace(object), name: object.meta().name.as_deref().unwrap_or_default() }
+    }
 }
 
 /// A Secret that can be written down with preconditions in its metadata. It need not be [`Debug`](std::fmt::Debug).

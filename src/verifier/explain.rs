@@ -3,8 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Client, Resource};
+use kube::Client;
 
 use super::{
     Requested, Verdict,
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     access::Step,
     crd::{AccessPolicy, Account, ApiToken, Instance, instance::Api, permission::NamedBy},
-    outside::{Reader, reader::Read},
+    outside::{Reader, Refusal, reader::Read},
 };
 
 /// What is asked.
@@ -37,13 +36,27 @@ pub struct Question {
 /// What is told: the verdict, and all that was looked at on the way.
 pub type Explanation = (Verdict, Vec<Step>);
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unexplained {
+    /// Something could not be read.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such object, or it serves no value: which, in words.
+    #[error("{0}")]
+    Missing(String),
+    /// The request cannot be made so.
+    #[error("{0}")]
+    Unasked(String),
+}
+
 /// Asks, as of `now`, with the rights of whoever `client` is: to read the token, its account, the Instance, the
 /// policies of its namespace and the token's namespace.
 ///
 /// # Errors
 /// Something could not be read, the token serves no value, or the Instance takes no organization or project from a
 /// header.
-pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, String> {
+pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, Unexplained> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
     let token: ApiToken = needed(&reader, &question.token).await?;
@@ -54,40 +67,30 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     let instance: Instance = needed(&reader, &key).await?;
     let account = token.status.as_ref().and_then(|status| status.account.as_ref()).map(|bound| bound.name.clone());
     if let Some(name) = account {
-        let account =
-            reader.live::<Account>(home, &name).await.map_err(|refusal| told::<Account>(home, &name, &refusal))?;
+        let account = reader.live::<Account>(home, &name).await?;
         account.into_iter().for_each(|account| _ = index.apply(account));
     }
-    let policies = reader.all::<AccessPolicy>(&key.namespace).await;
-    let policies = policies.map_err(|refusal| told::<AccessPolicy>(&key.namespace, "*", &refusal))?;
+    let policies = reader.all::<AccessPolicy>(&key.namespace).await?;
     policies.into_iter().for_each(|policy| _ = index.apply(policy));
-    let namespace = reader.namespace(home).await.map_err(|refusal| format!("Namespace {home}: {refusal}"))?;
-    namespace.into_iter().for_each(|namespace| _ = index.apply(namespace));
+    reader.namespace(home).await?.into_iter().for_each(|namespace| _ = index.apply(namespace));
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;
     index.apply(instance);
     index.apply(token);
     let (method, target) = (Some(question.method.clone()), Some(question.path.clone()));
     let wanted = Requested { method, target, headers: &headers };
     let told = explain(&index, &key, &question.token, &wanted.request(), now);
-    told.ok_or_else(|| format!("ApiToken {home}/{} has no value yet; see its status", question.token.name))
+    let unserved = || format!("ApiToken {home}/{} has no value yet; see its status", question.token.name);
+    told.ok_or_else(|| Unexplained::Missing(unserved()))
 }
 
-async fn needed<K: Read + Indexed>(reader: &Reader, key: &Key) -> Result<K, String> {
+async fn needed<K: Read + Indexed>(reader: &Reader, key: &Key) -> Result<K, Unexplained> {
     let Key { namespace, name } = key;
-    let found = reader.live::<K>(namespace, name).await.map_err(|refusal| told::<K>(namespace, name, &refusal))?;
-    found.ok_or_else(|| format!("there is no {} {name} in namespace {namespace}", K::kind(&())))
-}
-
-fn told<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-    namespace: &str,
-    name: &str,
-    refusal: &crate::outside::Refusal,
-) -> String {
-    format!("{} {namespace}/{name}: {refusal}", K::kind(&()))
+    let missing = || Unexplained::Missing(format!("there is no {} {name} in namespace {namespace}", K::kind(&())));
+    reader.live::<K>(namespace, name).await?.ok_or_else(missing)
 }
 
 /// The headers of the request, as the Instance takes organization and project from them.
-fn headers(question: &Question, api: Api) -> Result<HeaderMap, String> {
+fn headers(question: &Question, api: Api) -> Result<HeaderMap, Unexplained> {
     let mut headers = HeaderMap::new();
     let both = [
         ("organization", &question.organization, api.organization_from),
@@ -97,13 +100,15 @@ fn headers(question: &Question, api: Api) -> Result<HeaderMap, String> {
         let Some(given) = given else { continue };
         let header = from.as_ref().and_then(|NamedBy { header, .. }| header.as_ref());
         let header = header.ok_or_else(|| {
-            format!(
+            Unexplained::Unasked(format!(
                 "the Instance takes no {what} from a header (spec.api.{what}From); leave --{what} out, or name it in \
                  the path"
-            )
+            ))
         })?;
-        let name = HeaderName::from_bytes(header.as_str().as_bytes()).map_err(|error| error.to_string())?;
-        let value = HeaderValue::from_str(given).map_err(|_| format!("--{what} is not the value of a header"))?;
+        let name = HeaderName::from_bytes(header.as_str().as_bytes())
+            .map_err(|error| Unexplained::Unasked(error.to_string()))?;
+        let odd = |_| Unexplained::Unasked(format!("--{what} is not the value of a header"));
+        let value = HeaderValue::from_str(given).map_err(odd)?;
         headers.append(name, value);
     }
     Ok(headers)

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Door, known::Known};
-use crate::outside::{Refusal, Writer};
+use crate::outside::{Why, Writer};
 
 /// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API
 /// server's audit log.
@@ -25,7 +25,10 @@ pub async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
     loop {
         let found = match known.any_token() {
             None => None,
-            Some(token) => verdict(writer.forge(&token.namespace, &token.name).await),
+            Some(token) => {
+                let answer = writer.forge(&token.namespace, &token.name).await;
+                verdict(answer.map_err(|refusal| refusal.why))
+            }
         };
         found.into_iter().for_each(|guarded| door.set_guarded(guarded));
         let wait = match found {
@@ -38,11 +41,11 @@ pub async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
 }
 
 /// Whether it was refused to do it; nothing where there is no telling.
-fn verdict(answer: Result<(), Refusal>) -> Option<bool> {
+fn verdict(answer: Result<(), Why>) -> Option<bool> {
     match answer {
         Ok(()) => Some(false),
-        Err(Refusal::Forbidden(_) | Refusal::Invalid(_)) => Some(true),
-        Err(Refusal::Stale | Refusal::Gone | Refusal::Unavailable(_)) => None,
+        Err(Why::Forbidden(_) | Why::Invalid(_)) => Some(true),
+        Err(Why::Stale | Why::Gone | Why::Unavailable(_)) => None,
     }
 }
 
@@ -53,8 +56,8 @@ mod tests {
     #[test]
     fn only_a_refusal_says_that_it_is_guarded() {
         assert_eq!(verdict(Ok(())), Some(false));
-        assert_eq!(verdict(Err(Refusal::Forbidden(String::new()))), Some(true));
-        assert_eq!(verdict(Err(Refusal::Gone)), None);
-        assert_eq!(verdict(Err(Refusal::Unavailable(String::new()))), None);
+        assert_eq!(verdict(Err(Why::Forbidden(String::new()))), Some(true));
+        assert_eq!(verdict(Err(Why::Gone)), None);
+        assert_eq!(verdict(Err(Why::Unavailable(String::new()))), None);
     }
 }

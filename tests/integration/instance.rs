@@ -527,7 +527,11 @@ async fn what_the_cluster_refuses_of_an_endpoint_is_told_and_tried_again() {
     let instance = says(&world, "eem", "EndpointFailed").await;
     let (status, _, message) = condition(&instance, "EndpointsReady").unwrap();
     assert_eq!(status, "False");
-    assert!(message.starts_with("eem-admin: refused as invalid: ") && message.ends_with("; trying again"), "{message}");
+    assert!(
+        message.starts_with(&format!("apply Ingress {}/eem-admin: refused as invalid: ", world.namespace))
+            && message.ends_with("; trying again"),
+        "{message}"
+    );
     assert!(message.contains("must be a DNS name, not an IP address"), "{message}");
     world.change("Instance", "eem", external(json!({}))).await.unwrap();
     says(&world, "eem", "Accepted").await;

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::{
     crd::{Account, ApiToken, api_token::Use},
-    outside::{Refusal, Standing, SystemClock, Writer},
+    outside::{Standing, SystemClock, Why, Writer},
 };
 
 use crate::harness::{OPERATOR, World, clock::Held, root};
@@ -37,7 +37,7 @@ where
     let api: Api<K> = world.api();
     let theirs = api.create(&PostParams::default(), &object("theirs", &spec)).await.unwrap();
     let refused = writer.apply(&object("theirs", &changed), &Standing::Absent).await;
-    assert_eq!(refused.unwrap_err(), Refusal::Stale, "{} exists", K::kind(&()));
+    assert_eq!(refused.unwrap_err().why, Why::Stale, "{} exists", K::kind(&()));
     assert_eq!(api.get("theirs").await.unwrap().resource_version(), theirs.resource_version());
 
     let made = writer.apply(&object("ours", &spec), &Standing::Absent).await.unwrap();
@@ -45,7 +45,7 @@ where
     assert_eq!((Some(made.uid), Some(made.version)), (ours.uid(), ours.resource_version()));
     let seen = Standing::seen(&ours);
     writer.apply(&object("ours", &changed), &seen).await.unwrap();
-    assert_eq!(writer.apply(&object("ours", &spec), &seen).await.unwrap_err(), Refusal::Stale, "it changed since");
+    assert_eq!(writer.apply(&object("ours", &spec), &seen).await.unwrap_err().why, Why::Stale, "it changed since");
     let other = Standing::Seen {
         uid: theirs.uid().unwrap(),
         version: api.get("ours").await.unwrap().resource_version().unwrap(),
@@ -107,7 +107,7 @@ async fn a_write_of_a_status_takes_nothing_from_others() {
 
     // The verifier writes between the read and the write: that is refused, and nothing is lost.
     writer.used(&world.namespace, "ci", &[used("2026-01-02T00:00:00Z")]).await.unwrap();
-    assert_eq!(writer.status(&seen, &receipt.version, &status(2)).await.unwrap_err(), Refusal::Stale);
+    assert_eq!(writer.status(&seen, &receipt.version, &status(2)).await.unwrap_err().why, Why::Stale);
     let after = world.token("ci").await.status.unwrap();
     assert_eq!((after.used(), after.last_generation), (vec![used("2026-01-02T00:00:00Z")], Some(1)));
     let none = json!({"metadata": {"finalizers": null}});

@@ -1,6 +1,6 @@
 //! Which requests of a valid token the verifier lets in, and attempts to get past it.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use http::{HeaderMap, HeaderName};
 use kube::api::{Patch, PatchParams};
@@ -366,4 +366,39 @@ async fn explain_prints_the_chain_of_reasons_that_the_verifier_goes_by() {
     stage.world.delete("ApiToken", "ci").await;
     let (allowed, told) = explained(&stage.world, &["--path", "/topics"]);
     assert!(!allowed && told.contains(&format!("there is no ApiToken ci in namespace {home}")), "{told}");
+}
+
+/// The exit code of the program, run without a cluster unless `kubeconfig` names one, and what it says went wrong.
+fn exits(kubeconfig: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    let done = command.args(args).env("KUBECONFIG", kubeconfig).output().unwrap();
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn an_exit_code_says_what_kind_of_thing_went_wrong() {
+    let world = World::new("exits").await;
+    world.smallest().await;
+    let (nowhere, as_nobody) = (Path::new("/nowhere"), world.plane.kubeconfig_for("nobody", "nobody").unwrap());
+    let admin = world.plane.kubeconfig_for(&world.namespace, world.plane.admin_token()).unwrap();
+    let explain = |name| vec!["explain", name, "--path", "/", "--namespace", &world.namespace];
+    for (kubeconfig, args, code, wanted) in [
+        (nowhere, vec!["explain"], 2, "the following required arguments were not provided"),
+        (nowhere, vec!["admission", "--namespaces", "odd"], 2, "tokenry: --namespaces: give KEY=VALUE"),
+        (nowhere, explain("ci"), 3, "tokenry: no cluster to work on"),
+        (&as_nobody, explain("ci"), 4, &format!("tokenry: get ApiToken {}/ci: forbidden: ", world.namespace)),
+        (&admin, explain("a b"), 4, "a b: refused as invalid: it cannot be asked for: "),
+        (&admin, explain("none"), 5, "tokenry: there is no ApiToken none"),
+        (&admin, explain("ci"), 5, "has no value yet; see its status"),
+        (nowhere, vec!["crds", "--dir", "/nowhere"], 6, "tokenry: cannot write /nowhere/"),
+    ] {
+        let (exited, told) = exits(kubeconfig, &args);
+        assert_eq!(exited, Some(code), "{args:?}: {told}");
+        assert!(told.contains(wanted) && !told.contains("not available"), "{args:?}: {told}");
+    }
+    let away = world.plane.kubeconfig_for(&format!("{}-away", world.namespace), world.plane.admin_token()).unwrap();
+    let config = std::fs::read_to_string(&away).unwrap().replace(world.plane.server(), "https://127.0.0.1:1");
+    std::fs::write(&away, config).unwrap();
+    let (exited, told) = exits(&away, &explain("ci"));
+    assert!(exited == Some(3) && told.contains("/ci: the API server is not available: "), "{told}");
 }

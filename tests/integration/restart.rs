@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::{
     crd::{ApiToken, RestartTarget},
-    outside::{Reader, Refusal, SystemClock, Writer},
+    outside::{Reader, SystemClock, Why, Writer},
 };
 
 use crate::harness::{
@@ -341,12 +341,12 @@ async fn a_workload_that_is_no_longer_as_it_was_read_is_left_alone() {
     let seen = reader.workload(&world.namespace, &target).await.unwrap().unwrap();
     let annotations = [("restart.tokenry.dev/x".to_owned(), Some("id".to_owned()))].into();
     writer.roll(&seen, &annotations).await.unwrap();
-    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err(), Refusal::Stale);
+    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err().why, Why::Stale);
     assert_eq!(world.changes::<Deployment>("a").await, 2);
 
     world.api::<Deployment>().delete("a", &DeleteParams::default()).await.unwrap();
-    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err(), Refusal::Gone);
+    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err().why, Why::Gone);
     world.workload::<Deployment>("a").await;
-    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err(), Refusal::Stale);
+    assert_eq!(writer.roll(&seen, &annotations).await.unwrap_err().why, Why::Stale);
     assert_eq!(world.changes::<Deployment>("a").await, 1);
 }

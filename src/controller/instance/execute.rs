@@ -6,9 +6,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::decide::{Decision, Step};
 use crate::{
-    controller::Rooms,
+    controller::{Obstacle, Rooms},
     crd::Reason,
-    outside::{Refusal, writer::Written},
+    outside::{Refusal, Why, writer::Written},
 };
 
 /// How far a pass came.
@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 /// Does it. What is refused goes into status, unless a new look will do.
-pub async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Refusal> {
+pub async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Obstacle> {
     let Decision { reason, service, ingress } = decision;
     let done = async {
         take_away(rooms, &ingress).await?;
@@ -31,7 +31,7 @@ pub async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Refu
     };
     match done.await {
         Ok(()) => Ok(Progress { reason, failure: None }),
-        Err(Refusal::Stale) => Err(Refusal::Stale),
+        Err(refusal) if refusal.why == Why::Stale => Err(refusal.into()),
         Err(refusal) => Ok(Progress { reason, failure: Some(refusal) }),
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms,
+    Obstacle, Rooms,
     depends::Depends,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, names, together},
@@ -60,7 +60,7 @@ impl Kind for Instance {
         world: &World,
         _: &Checked<InstanceTerms>,
         decision: Decision,
-    ) -> Result<(Version, execute::Progress), Refusal> {
+    ) -> Result<(Version, execute::Progress), Obstacle> {
         Ok((version(&*world.instance), execute::execute(rooms, decision).await?))
     }
 

@@ -33,7 +33,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
     }
     let (conclusion, reason, message) = endpoints(world, terms, progress);
     let message = match &progress.failure {
-        Some(refusal) => conditions.failing(ENDPOINTS_READY, reason, refusal.way(), message),
+        Some(refusal) => conditions.failing(ENDPOINTS_READY, reason, refusal.why.way(), message),
         None => message,
     };
     let ready = conclusion == Conclusion::Ready;
@@ -102,7 +102,7 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
         return (Conclusion::Stalled, progress.reason, told(faults));
     }
     if let Some(refusal) = &progress.failure {
-        return (Conclusion::Working, Reason::EndpointFailed, format!("{name}: {refusal}; trying again"));
+        return (Conclusion::Working, Reason::EndpointFailed, format!("{refusal}; trying again"));
     }
     match (progress.reason, terms) {
         (Reason::EndpointForeign, _) => {

@@ -43,7 +43,7 @@ impl Outcome<'_> {
         }
         let (published, reason, message) = self.published();
         let message = match &progress.failure {
-            Some(failure) => conditions.failing(PUBLISHED, reason, failure.refusal.way(), message),
+            Some(failure) => conditions.failing(PUBLISHED, reason, failure.obstacle.way(), message),
             None => message,
         };
         conditions.set(PUBLISHED, published, reason, &*message);
@@ -66,7 +66,7 @@ impl Outcome<'_> {
                 _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
                 _ => format!("Secret {name}"),
             };
-            return (false, failure.reason, format!("{what}: {}; trying again", failure.refusal));
+            return (false, failure.reason, format!("{what}: {}; trying again", failure.obstacle.why()));
         }
         if progress.decision.reason == Reason::PublishFailed {
             return (false, Reason::PublishFailed, self.refused());
@@ -94,11 +94,11 @@ impl Outcome<'_> {
     fn left(&self) -> String {
         let discard = self.progress.failure.as_ref().filter(|_| is_aside(self.progress.decision.act));
         let discard = discard.map(|failure| {
-            format!("; Secret {} is still there: {}; trying again", self.leftover(), failure.refusal.way())
+            format!("; Secret {} is still there: {}; trying again", self.leftover(), failure.obstacle.way())
         });
         let follow = self.progress.unfollowed.as_ref().map(|refusal| {
             let name = self.world.token.account_name().0;
-            format!("; account {name} does not say yet what the token says: {}; trying again", refusal.way())
+            format!("; account {name} does not say yet what the token says: {}; trying again", refusal.why.way())
         });
         discard.into_iter().chain(follow).collect()
     }
@@ -254,7 +254,11 @@ mod tests {
         progress::Progress,
         world::World,
     };
-    use crate::{crd::condition, token::Records};
+    use crate::{
+        crd::condition,
+        outside::{Refusal, Why},
+        token::Records,
+    };
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -331,7 +335,7 @@ mod tests {
         let world = served().with_spec(&json!({"revoked": true}));
         let refused = super::super::progress::Failure {
             reason: crate::crd::Reason::PublishFailed,
-            refusal: crate::outside::Refusal::Forbidden("no".into()),
+            obstacle: Refusal::because(Why::Forbidden("no".into())).into(),
         };
         let status = world.settle(&Progress { failure: Some(refused), ..Progress::none(world.decision()) }).status;
         let told = conditions(&status);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     controller::{
-        Rooms, instance,
+        Obstacle, Rooms, instance,
         kind::{Checked, Settled, Version, version},
     },
     crd::{
@@ -29,7 +29,7 @@ use crate::{
         condition::READY,
         name,
     },
-    outside::{Refusal, Standing, entropy, writer::Address},
+    outside::{NoRandomness, Refusal, Standing, Why, entropy, writer::Address},
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 
@@ -40,7 +40,7 @@ pub async fn execute(
     world: &World,
     terms: &Checked<TokenTerms>,
     decision: Decision,
-) -> Result<(Version, Progress), Refusal> {
+) -> Result<(Version, Progress), Obstacle> {
     let unfollowed = if follows(world, decision) { follow(rooms, world).await.err() } else { None };
     let done = Progress { unfollowed, ..Progress::none(decision) };
     let seen = version(&*world.token);
@@ -75,20 +75,20 @@ async fn mint(
     world: &World,
     terms: &TokenTerms,
     done: Progress,
-) -> Result<(Version, Progress), Refusal> {
+) -> Result<(Version, Progress), Obstacle> {
     let bound = match bind(rooms, world).await {
         Ok(bound) => bound,
-        Err(Refusal::Stale) => return Err(Refusal::Stale),
+        Err(refusal) if refusal.why == Why::Stale => return Err(refusal.into()),
         Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::AccountFailed, refusal))),
     };
     let done = Progress { bound: Some(bound), ..done };
     let minted = match Minted::draw(world, terms)?.made(terms) {
         Ok(minted) => minted,
-        Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, refusal))),
+        Err(obstacle) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, obstacle))),
     };
     rooms.mints.note(world.uid(), world.now);
     let recorded = minted.record(rooms, world, terms, done).await.inspect_err(|refusal| {
-        if refusal.is_definite() {
+        if refusal.why.is_definite() {
             rooms.mints.forget(world.uid());
         }
     })?;
@@ -119,7 +119,7 @@ async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     rooms.writer.apply_ours::<Account>(&address, &Standing::seen(&**account), body, takes_back).await.map(|_| ())
 }
 
-async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Refusal> {
+async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Obstacle> {
     let records = world.records();
     let (Held::Ours(secret), Some(served)) = (&world.secret, records.served()) else { return Ok(done) };
     let changes = Details::of(world, terms, served, &world.secret).changes();
@@ -129,30 +129,30 @@ async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress)
 
 /// That the token is still as it was seen. What is taken away is as it was seen, too, by its own version; but a view of the
 /// token that is older than that of the Secret would take away a value that was published since.
-async fn assure(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+async fn assure(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     let seen = &*world.token;
     let live: Option<ApiToken> = rooms.reader.live(world.namespace(), &seen.name_any()).await?;
     let same = live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen));
-    if same { Ok(()) } else { Err(Refusal::Stale) }
+    if same { Ok(()) } else { Err(Obstacle::Changed) }
 }
 
 /// That the Instance, as it is now, wants the token deleted: that cannot be undone.
-async fn still_forgets(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
-    let seen = world.instance.as_ref().ok_or(Refusal::Stale)?;
+async fn still_forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+    let seen = world.instance.as_ref().ok_or(Obstacle::Changed)?;
     let namespace = seen.namespace().unwrap_or_default();
     let live: Option<Instance> = rooms.reader.live(&namespace, &seen.name_any()).await?;
     let wait = |instance: &Instance| instance::forget_after(&instance.spec);
     let same = live.is_some_and(|live| live.uid() == seen.uid() && wait(&live) == wait(seen));
-    if same { Ok(()) } else { Err(Refusal::Stale) }
+    if same { Ok(()) } else { Err(Obstacle::Changed) }
 }
 
 /// That the Instance, as it is now, has the token end without its owner, and that the account, where the owner is its, names
 /// nobody else now: that cannot be undone.
-async fn still_removed(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
-    let seen = world.instance.as_ref().ok_or(Refusal::Stale)?;
+async fn still_removed(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+    let seen = world.instance.as_ref().ok_or(Obstacle::Changed)?;
     let live: Option<Instance> = rooms.reader.live(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
     let same = live.is_some_and(|live| live.uid() == seen.uid() && live.spec == seen.spec);
-    if same && still_owns(rooms, world).await? { Ok(()) } else { Err(Refusal::Stale) }
+    if same && still_owns(rooms, world).await? { Ok(()) } else { Err(Obstacle::Changed) }
 }
 
 async fn still_owns(rooms: &Rooms, world: &World) -> Result<bool, Refusal> {
@@ -164,7 +164,7 @@ async fn still_owns(rooms: &Rooms, world: &World) -> Result<bool, Refusal> {
     Ok(live.as_ref().map(owner) == world.account.as_ref().map(owner))
 }
 
-async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Progress, Refusal> {
+async fn withdraw(rooms: &Rooms, world: &World, mut done: Progress) -> Result<Progress, Obstacle> {
     if world.withdrawable().next().is_some() {
         assure(rooms, world).await?;
     }
@@ -186,7 +186,7 @@ async fn conceal(
     terms: &Checked<TokenTerms>,
     outcome: ClaimOutcome,
     done: Progress,
-) -> Result<(Version, Progress), Refusal> {
+) -> Result<(Version, Progress), Obstacle> {
     let done = Progress { claim: once::claim(world, outcome), ..done };
     let mut seen = version(&*world.token);
     if world.claim().is_some() {
@@ -205,7 +205,7 @@ async fn conceal(
 }
 
 /// Removes the Secret of the old name, if it is ours.
-async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     match world.other.as_ref().and_then(Held::ours) {
         Some(secret) => {
             assure(rooms, world).await?;
@@ -216,10 +216,10 @@ async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progres
 }
 
 /// A refusal goes into status, unless a new look will do.
-fn concluded(answer: Result<(), Refusal>, done: Progress) -> Result<Progress, Refusal> {
+fn concluded(answer: Result<(), Refusal>, done: Progress) -> Result<Progress, Obstacle> {
     match answer {
         Ok(()) => Ok(done),
-        Err(Refusal::Stale) => Err(Refusal::Stale),
+        Err(refusal) if refusal.why == Why::Stale => Err(refusal.into()),
         Err(refusal) => Ok(done.failed(Reason::PublishFailed, refusal)),
     }
 }
@@ -238,7 +238,7 @@ struct Made {
 }
 
 impl Minted {
-    fn draw(world: &World, terms: &TokenTerms) -> Result<Self, Refusal> {
+    fn draw(world: &World, terms: &TokenTerms) -> Result<Self, NoRandomness> {
         let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
         let plaintext = format::assemble(&terms.life.prefix, &id, &secret);
         let digest: Digest = plaintext.digest();
@@ -247,9 +247,9 @@ impl Minted {
     }
 
     /// Makes the keys that hold it: before anything is on record, so that one that cannot be made leaves nothing behind.
-    fn made(self, terms: &TokenTerms) -> Result<Made, Refusal> {
+    fn made(self, terms: &TokenTerms) -> Result<Made, Obstacle> {
         let Self { plaintext, record } = self;
-        let too_long = |key: String| Refusal::Invalid(format!("spec.secret.data[{key}]: {TooLong}"));
+        let too_long = |key: String| Obstacle::TooLong(format!("spec.secret.data[{key}]: {TooLong}"));
         let (made, rendered) = terms.shape.make(&record.id, &plaintext).map_err(too_long)?;
         Ok(Made { plaintext, made, record: Record { rendered, ..record } })
     }

@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Rooms,
+    Obstacle, Rooms,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance},
     run::{each, every, mapped, names},
@@ -93,7 +93,7 @@ impl Kind for ApiToken {
         world: &World,
         terms: &Checked<TokenTerms>,
         decision: Decision,
-    ) -> Result<(Version, Progress), Refusal> {
+    ) -> Result<(Version, Progress), Obstacle> {
         execute::execute(rooms, world, terms, decision).await
     }
 

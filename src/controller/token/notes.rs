@@ -28,7 +28,7 @@ impl Outcome<'_> {
             notes.push(Note::warning(first(faults), owner::told(self.world, faults)));
         }
         if let Some(failure) = self.progress.failure.as_ref().filter(|_| conditions.changed(PUBLISHED)) {
-            notes.push(Note::warning(failure.reason, failure.refusal.to_string()));
+            notes.push(Note::warning(failure.reason, failure.obstacle.to_string()));
         }
         notes.extend(self.done(conditions.changed(READY)));
         notes.extend(restart::note(self.world, self.progress, conditions));

@@ -28,7 +28,7 @@ use crate::{
         subject::{SubjectKind, Who},
         workload::MAX_RESTARTED,
     },
-    outside::{Refusal, watch::CoreAccount},
+    outside::{Refusal, Why, watch::CoreAccount},
 };
 
 /// Reads the caches, and past them where they cannot be rested on.
@@ -132,7 +132,7 @@ async fn owner_gone(world: &World, rooms: &Rooms) -> Result<bool, Refusal> {
         _ => Ok(false),
     };
     match gone {
-        Err(Refusal::Forbidden(_)) => Ok(false),
+        Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(false),
         gone => gone,
     }
 }
@@ -285,7 +285,7 @@ async fn read(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {
     try_join_all(targets.map(async |target| match rooms.reader.workload(world.namespace(), target).await {
         Ok(None) => Ok(Seen::Absent),
         Ok(Some(workload)) => Ok(Seen::There(workload)),
-        Err(refusal @ Refusal::Forbidden(_)) => Ok(Seen::Forbidden(refusal)),
+        Err(refusal @ Refusal { why: Why::Forbidden(_), .. }) => Ok(Seen::Forbidden(refusal)),
         Err(refusal) => Err(refusal),
     }))
     .await

@@ -376,7 +376,7 @@ mod tests {
     use crate::controller::book::Ruled;
     use crate::{
         crd::{condition, name},
-        outside::Refusal,
+        outside::{Refusal, Why},
     };
     use serde_json::json;
 
@@ -438,7 +438,7 @@ mod tests {
         let narrowed = |world: World| world.with_account(|account| account.spec.role = Some("viewer".into()));
         let world = narrowed(served());
         assert!(follows(&world, world.decision()));
-        let refused = Some(Refusal::Forbidden("no".into()));
+        let refused = Some(Refusal::because(Why::Forbidden("no".into())));
         let settled = world.settle(&Progress { unfollowed: refused, ..Progress::none(world.decision()) });
         let said = ["Published=True/Active", "Ready=True/Active", "Valid=True/Active"];
         assert_eq!(conditions(&settled.status)[1..4], said);

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::act::{Act, Decision};
 use crate::{
+    controller::Obstacle,
     crd::{
         Reason, RestartTarget,
         api_token::{BoundAccount, Claim, RevocationReason},
@@ -38,8 +39,8 @@ pub struct Progress {
 pub struct Failure {
     /// The word for it.
     pub reason: Reason,
-    /// What the API server said.
-    pub refusal: Refusal,
+    /// Why not.
+    pub obstacle: Obstacle,
 }
 
 impl Progress {
@@ -66,8 +67,8 @@ impl Progress {
     }
 
     /// The same, with what could not be done.
-    pub fn failed(mut self, reason: Reason, refusal: Refusal) -> Self {
-        self.failure = Some(Failure { reason, refusal });
+    pub fn failed(mut self, reason: Reason, obstacle: impl Into<Obstacle>) -> Self {
+        self.failure = Some(Failure { reason, obstacle: obstacle.into() });
         self
     }
 }

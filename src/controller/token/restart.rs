@@ -20,13 +20,13 @@ use super::{
     world::World,
 };
 use crate::{
-    controller::Rooms,
+    controller::{Obstacle, Rooms},
     crd::{
         Conditions, Fault, Reason, RestartTarget,
         condition::RESTARTED,
         workload::{MAX_RESTARTED, RESTART, Restart},
     },
-    outside::{Refusal, Workload, events::Note},
+    outside::{Refusal, Why, Workload, events::Note},
     token::Records,
 };
 
@@ -84,32 +84,39 @@ fn missing(world: &World, index: usize, target: &RestartTarget) -> Option<(Reaso
 }
 
 /// Restarts each workload that was not restarted for this generation yet, by a fellow's pass or one that was cut off.
-pub async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Refusal> {
+pub async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     let (Some(pending), Workloads::Due(all)) = (pending(world), &world.workloads) else { return Ok(done) };
     let mut rolled = Rolled { generation: pending.generation, missing: Vec::new(), failure: None };
     for (target, seen) in world.token.spec.restart.iter().zip(all) {
-        match roll_one(rooms, world, &pending, (target, seen)).await {
+        let Some(answer) = roll_one(rooms, world, &pending, (target, seen)).await else {
+            rolled.missing.push(target.clone());
+            continue;
+        };
+        match answer.map_err(|refusal| (refusal.why.clone(), refusal)) {
             Ok(()) => {}
-            Err(Refusal::Gone) => rolled.missing.push(target.clone()),
-            Err(Refusal::Stale) => return Err(Refusal::Stale),
-            Err(refusal) => _ = rolled.failure.get_or_insert((target.clone(), refusal)),
+            Err((Why::Gone, _)) => rolled.missing.push(target.clone()),
+            Err((Why::Stale, refusal)) => return Err(refusal.into()),
+            Err((Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_), refusal)) => {
+                rolled.failure.get_or_insert((target.clone(), refusal));
+            }
         }
     }
     Ok(Progress { rolled: Some(rolled), ..done })
 }
 
+/// Restarts a workload that was not restarted for this generation yet; nothing, where there is none.
 async fn roll_one(
     rooms: &Rooms,
     world: &World,
     pending: &Pending,
     (target, seen): (&RestartTarget, &Seen),
-) -> Result<(), Refusal> {
+) -> Option<Result<(), Refusal>> {
     match seen {
-        Seen::Absent => Err(Refusal::Gone),
-        Seen::Forbidden(refusal) => Err(refusal.clone()),
+        Seen::Absent => None,
+        Seen::Forbidden(refusal) => Some(Err(refusal.clone())),
         Seen::There(workload) => match annotations(world, pending, target, workload) {
-            Some(annotations) => rooms.writer.roll(workload, &annotations).await.map(|_| ()),
-            None => Ok(()),
+            Some(annotations) => Some(rooms.writer.roll(workload, &annotations).await.map(|_| ())),
+            None => Some(Ok(())),
         },
     }
 }
@@ -163,8 +170,8 @@ pub fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress
             conditions.set(RESTARTED, true, Reason::Restarted, message);
         }
         (None, Some((target, refusal))) => {
-            let text = format!("generation {generation}: {target}: {refusal}; trying again");
-            let text = conditions.failing(RESTARTED, Reason::RestartFailed, refusal.way(), text);
+            let text = format!("generation {generation}: {target}: {}; trying again", refusal.why);
+            let text = conditions.failing(RESTARTED, Reason::RestartFailed, refusal.why.way(), text);
             conditions.set(RESTARTED, false, Reason::RestartFailed, text);
         }
         (None, None) => {
@@ -197,7 +204,7 @@ pub fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Opti
     let rolled = progress.rolled.as_ref()?;
     let generation = rolled.generation;
     if let Some((target, refusal)) = &rolled.failure {
-        let text = format!("generation {generation}: {target}: {refusal}; trying again");
+        let text = format!("generation {generation}: {target}: {}; trying again", refusal.why);
         return conditions.changed(RESTARTED).then(|| Note::warning(Reason::RestartFailed, text));
     }
     let (missing, told): (Vec<_>, Vec<_>) =
@@ -377,7 +384,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&seen(Seen::Forbidden(Refusal::Forbidden("no".into())))),
+            told(&seen(Seen::Forbidden(Refusal::because(Why::Forbidden("no".into()))))),
             [
                 "WorkloadForbidden spec.restart[0]: the operator may not read Deployment exporter; install the chart with restart.enabled=true, or remove the entry"
             ]
@@ -463,7 +470,7 @@ mod tests {
     #[test]
     fn a_restart_that_is_refused_for_ever_keeps_no_value_from_being_replaced() {
         let due = published().later(5);
-        let refused = || Some(Refusal::Forbidden("no".into()));
+        let refused = || Some(Refusal::because(Why::Forbidden("no".into())));
         let failing = due.clone().settled(&rolled(&due, vec![], refused()));
         assert_eq!(failing.decision().act, Act::Restart, "it is tried again");
         let checked =
@@ -481,7 +488,7 @@ mod tests {
     #[test]
     fn a_refused_restart_is_told_once_tried_again_and_leaves_the_token_ready() {
         let due = published().later(5);
-        let refused = |said: &str| Some(Refusal::Forbidden(said.into()));
+        let refused = |said: &str| Some(Refusal::because(Why::Forbidden(said.into())));
         let first = due.settle(&rolled(&due, vec![], refused("no, 1")));
         assert_eq!(first.status.restart, Some(Restart { generation: 1, at: None }));
         let said = "generation 1: Deployment exporter: forbidden: no, 1; trying again";

@@ -153,7 +153,7 @@ fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> R
             records.end_before(generation, after(at, overlap), world.now);
         }
     }
-    let refused = progress.failure.as_ref().is_some_and(|failure| failure.refusal.is_definite());
+    let refused = progress.failure.as_ref().is_some_and(|failure| failure.obstacle.is_definite());
     if let (true, Some(record)) = (refused, &progress.recorded) {
         records.refuse(record.generation, world.now);
     }
@@ -223,7 +223,7 @@ mod tests {
             api_token::{BoundAccount, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
             condition::{EXPIRING_SOON, PUBLISHED, VALID},
         },
-        outside::Refusal,
+        outside::{Refusal, Why},
         token::State,
     };
     use serde_json::{Value, json};
@@ -234,11 +234,11 @@ mod tests {
     }
 
     fn failed(progress: Progress, refusal: Refusal) -> Progress {
-        Progress { failure: Some(Failure { reason: Reason::PublishFailed, refusal }), ..progress }
+        Progress { failure: Some(Failure { reason: Reason::PublishFailed, obstacle: refusal.into() }), ..progress }
     }
 
     fn forbidden() -> Refusal {
-        Refusal::Forbidden("exceeded quota".into())
+        Refusal::because(Why::Forbidden("exceeded quota".into()))
     }
 
     fn states(status: &ApiTokenStatus) -> Vec<(i64, State)> {
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn a_publish_of_which_nothing_was_heard_stays_on_record() {
         let world = served().later(60 * DAY);
-        let progress = failed(world.minted(2), Refusal::Unavailable("timeout".into()));
+        let progress = failed(world.minted(2), Refusal::because(Why::Unavailable("timeout".into())));
         let settled = world.settle(&progress);
         assert_eq!(states(&settled.status), [(1, State::Active), (2, State::Recorded)]);
         assert_eq!(conditions(&settled.status)[1], "Published=False/PublishFailed");
@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn while_two_may_land_it_sleeps_until_one_can_land_no_more() {
         let world = incomplete().later(30);
-        let second = failed(world.minted(3), Refusal::Unavailable("timeout".into()));
+        let second = failed(world.minted(3), Refusal::because(Why::Unavailable("timeout".into())));
         let world = world.settled(&second).later(10);
         let waiting = world.rested();
         assert_eq!(waiting.wake, Some(at(60 * DAY + 120)), "that it is due wakes nobody before");
@@ -502,7 +502,7 @@ mod tests {
     #[test]
     fn an_account_that_cannot_be_made_is_told_and_nothing_is_on_record() {
         let world = new();
-        let failure = Some(Failure { reason: Reason::AccountFailed, refusal: forbidden() });
+        let failure = Some(Failure { reason: Reason::AccountFailed, obstacle: forbidden().into() });
         let progress = Progress { failure, ..Progress::none(world.decision()) };
         let settled = world.settle(&progress);
         assert_eq!(settled.status.records, []);

@@ -26,7 +26,7 @@ use crate::{
         name,
         secret::{self, Sealed},
     },
-    outside::Refusal,
+    outside::{Refusal, Why},
     token::{
         Record, Schedule, State,
         records::{LANDS_WITHIN, MAX_VALID},
@@ -253,7 +253,8 @@ impl Sim {
         let luck = self.luck();
         let rolled = Rolled { generation: served.generation, missing: vec![], failure: None };
         if luck == Luck::Refused {
-            let failure = Some((self.world.token.spec.restart[0].clone(), Refusal::Forbidden("no".into())));
+            let failure =
+                Some((self.world.token.spec.restart[0].clone(), Refusal::because(Why::Forbidden("no".into()))));
             return Some(Progress { rolled: Some(Rolled { failure, ..rolled }), ..done });
         }
         if matches!(luck, Luck::DiesRecorded | Luck::DiesPublished) {
@@ -284,14 +285,14 @@ impl Sim {
                 self.assert_continuity();
                 return None;
             }
-            Luck::Refused => Err(Refusal::Forbidden("no".into())),
+            Luck::Refused => Err(Refusal::because(Why::Forbidden("no".into()))),
             Luck::Unheard => {
                 self.land(flight);
-                Err(Refusal::Unavailable("lost".into()))
+                Err(Refusal::because(Why::Unavailable("lost".into())))
             }
             Luck::Late => {
                 self.flights.push(flight);
-                Err(Refusal::Unavailable("lost".into()))
+                Err(Refusal::because(Why::Unavailable("lost".into())))
             }
             Luck::Good => {
                 self.land(flight);
@@ -307,7 +308,7 @@ impl Sim {
 
     fn amend(&mut self, done: Progress) -> Progress {
         if self.luck() != Luck::Good {
-            return failed(done, Refusal::Forbidden("no".into()));
+            return failed(done, Refusal::because(Why::Forbidden("no".into())));
         }
         let (terms, records) = (self.world.terms().unwrap(), self.world.records());
         let changes = Details::of(&self.world, &terms, records.served().unwrap(), &self.world.secret).changes();
@@ -322,7 +323,7 @@ impl Sim {
         let ours = |name: &String| self.secrets.get(name).is_some_and(|held| held.ours().is_some());
         let names: Vec<_> = names.into_iter().filter(ours).collect();
         if !names.is_empty() && self.luck() != Luck::Good {
-            return failed(done, Refusal::Forbidden("no".into()));
+            return failed(done, Refusal::because(Why::Forbidden("no".into())));
         }
         names.iter().for_each(|name| self.put(name, Held::Absent));
         done
@@ -520,7 +521,7 @@ impl Sim {
 }
 
 fn failed(progress: Progress, refusal: Refusal) -> Progress {
-    Progress { failure: Some(Failure { reason: Reason::PublishFailed, refusal }), ..progress }
+    Progress { failure: Some(Failure { reason: Reason::PublishFailed, obstacle: refusal.into() }), ..progress }
 }
 
 fn lasts_no_longer(after: &Record, before: &Record) -> bool {

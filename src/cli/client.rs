@@ -1,0 +1,31 @@
+//! The way to the cluster, and what commands need while they run.
+#![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms that use it")]
+
+use std::thread::available_parallelism;
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::outside::connect;
+
+/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel still gives
+/// the others, timers among them, their share.
+const THREADS: usize = 4;
+
+/// A client of the cluster that kubectl would take.
+pub async fn client() -> Result<Client, Error> {
+    Ok(connect::client().await?)
+}
+
+/// Cancelled once this process is told to stop.
+pub fn stop() -> Result<CancellationToken, Error> {
+    connect::stop_on_signal().map_err(|error| Error::local("cannot listen for signals", error))
+}
+
+/// Runs what waits for the network until it ends.
+pub fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    runtime.map_err(|error| Error::local("cannot start", error))?.block_on(run)
+}

@@ -1,0 +1,60 @@
+//! What commands print, and the files that they write.
+
+use std::{fs, path::Path};
+
+use serde::Serialize;
+
+use super::Error;
+use crate::outside::foreign::written;
+
+/// The longest line that is printed, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// Prints a line in which there may be what others wrote: nothing in it that a terminal obeys.
+pub fn line(text: &str) {
+    println!("{}", written(text, MAX_LINE));
+}
+
+/// Says what went wrong.
+pub fn complain(text: &str) {
+    for line in format!("tokenry: {text}").lines() {
+        eprintln!("{}", written(line, MAX_LINE));
+    }
+}
+
+/// Prints objects as documents of YAML.
+pub fn print(objects: &[impl Serialize]) -> Result<(), Error> {
+    print!("{}", documents(objects)?);
+    Ok(())
+}
+
+/// Writes objects as documents of YAML into a file.
+pub fn write(file: &Path, objects: &[impl Serialize]) -> Result<(), Error> {
+    fs::write(file, documents(objects)?).map_err(|error| Error::unwritten(file, error))
+}
+
+/// Writes one object as YAML into a file.
+pub fn write_one(file: &Path, object: &impl Serialize) -> Result<(), Error> {
+    fs::write(file, yaml(object)?).map_err(|error| Error::unwritten(file, error))
+}
+
+fn documents(objects: &[impl Serialize]) -> Result<String, Error> {
+    objects.iter().map(|object| yaml(object).map(|text| format!("---\n{text}"))).collect()
+}
+
+fn yaml(object: &impl Serialize) -> Result<String, Error> {
+    serde_saphyr::to_string(object).map_err(|error| Error::local("cannot be written as YAML", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn objects_are_documents_and_a_file_that_cannot_be_written_is_named() {
+        assert_eq!(documents(&[json!({"a": 1}), json!({"b": 2})]).unwrap(), "---\na: 1\n---\nb: 2\n");
+        let told = write_one(Path::new("/nowhere/a.yaml"), &json!({})).unwrap_err().to_string();
+        assert!(told.starts_with("cannot write /nowhere/a.yaml: "), "{told}");
+    }
+}
