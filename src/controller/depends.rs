@@ -5,6 +5,7 @@ use kube::Resource;
 use crate::{
     crd::{
         AccessPolicy, Account, ApiToken, Instance, RestartTarget,
+        instance::EndpointName,
         subject::{SubjectKind, Who},
     },
     outside::store::Keys,
@@ -81,7 +82,9 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 /// The keys of an Instance.
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
-    keys.add(&Depends::Exposed(home, &instance.exposed_name()));
+    for endpoint in EndpointName::ALL {
+        keys.add(&Depends::Exposed(home, &instance.exposed_name(endpoint)));
+    }
     if let Some(manager) = instance.manager_service() {
         keys.add(&Depends::Exposed(home, manager.name.as_str()));
     }

@@ -33,7 +33,7 @@ use crate::{
     access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
-        Cache, Clock, Joint, Reader, Receipt, Refusal, Writer,
+        Cache, Clock, Joint, Optional, Reader, Receipt, Refusal, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -124,16 +124,16 @@ pub struct Caches {
     pub secrets: Cache<SealedSecret>,
     /// Services.
     pub services: Cache<Service>,
-    /// Ingresses.
-    pub ingresses: Cache<Ingress>,
+    /// Ingresses, where the cluster serves them.
+    pub ingresses: Optional<Ingress>,
     /// Namespaces.
     pub namespaces: Cache<NamespaceMeta>,
 }
 
 impl Caches {
-    /// Waits until every kind has been read: before that, what is missing may only not have been heard of.
+    /// Waits until every kind that each cluster serves has been read: before that, what is missing may only not have been heard of.
     pub async fn synced(&self) {
-        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces } = self;
+        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
         tokio::join!(
             instances.synced(),
             accounts.synced(),
@@ -142,14 +142,13 @@ impl Caches {
             tokens.synced(),
             secrets.synced(),
             services.synced(),
-            ingresses.synced(),
             namespaces.synced(),
         );
     }
 
     /// Which kinds have not been read yet; an error that names them.
     pub fn missing(&self) -> Result<(), String> {
-        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces } = self;
+        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
         let synced = [
             ("Instance", instances.is_synced()),
             ("ServiceAccount of tokenry.dev", accounts.is_synced()),
@@ -158,7 +157,6 @@ impl Caches {
             ("ApiToken", tokens.is_synced()),
             ("Secret", secrets.is_synced()),
             ("Service", services.is_synced()),
-            ("Ingress", ingresses.is_synced()),
             ("Namespace", namespaces.is_synced()),
         ];
         let missing: Vec<_> = synced.iter().filter(|(_, synced)| !synced).map(|(kind, _)| *kind).collect();

@@ -33,7 +33,7 @@ use crate::token::duration::Duration;
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Organization", type_ = "string", json_path = ".status.organization"),
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens.active"),
-    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[0].uri"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[?(@.name==\"admin\")].uri"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -267,7 +267,7 @@ impl Endpoint {
 }
 
 /// The endpoints that there can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointName {
     /// The Admin API.
@@ -275,6 +275,9 @@ pub enum EndpointName {
 }
 
 impl EndpointName {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Admin];
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -526,6 +529,13 @@ pub struct EndpointStatus {
     pub uri: String,
 }
 
+impl InstanceStatus {
+    /// How an endpoint stands, where it does.
+    pub fn endpoint(&self, name: EndpointName) -> Option<&EndpointStatus> {
+        self.endpoints.iter().find(|endpoint| endpoint.name == name)
+    }
+}
+
 impl Instance {
     /// The value that every API request names.
     pub fn organization(&self) -> &str {
@@ -533,9 +543,9 @@ impl Instance {
         self.spec.organization.as_deref().unwrap_or(name)
     }
 
-    /// The name of the objects of its endpoint.
-    pub fn exposed_name(&self) -> String {
-        super::name::exposed(self.metadata.name.as_deref().unwrap_or_default(), EndpointName::Admin.as_str())
+    /// The name of the objects of one of its endpoints.
+    pub fn exposed_name(&self, endpoint: EndpointName) -> String {
+        super::name::exposed(self.metadata.name.as_deref().unwrap_or_default(), endpoint.as_str())
     }
 
     /// The Service that serves the Admin API, where one is named.

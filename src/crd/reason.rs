@@ -148,6 +148,8 @@ pub enum Reason {
     ServiceUnusable,
     /// An object of the name that an endpoint needs exists and belongs to someone else.
     EndpointForeign,
+    /// The cluster does not serve a kind of object that an endpoint needs.
+    EndpointUnserved,
     /// An object of an endpoint could not be written.
     EndpointFailed,
 }

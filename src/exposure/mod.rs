@@ -1,9 +1,10 @@
 //! The objects that an endpoint of an Instance needs, one builder a kind. Pure.
 
-pub mod ingress;
-pub mod service;
+mod ingress;
+mod piece;
+mod service;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort},
@@ -12,9 +13,11 @@ use k8s_openapi::{
 
 use crate::crd::{
     Fault, Instance, Reason,
-    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService},
+    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService, Scheme},
     name,
 };
+
+pub use piece::{Piece, PieceKind, Stage};
 
 /// One endpoint, ready to be built: everything that could be missing is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,17 @@ pub struct Exposed {
     pub target_port: IntOrString,
     /// Selects the Pods behind it.
     pub selector: BTreeMap<String, String>,
+    /// What is spoken there.
+    pub scheme: Scheme,
+}
+
+/// Everything that `exposed` needs, in the order of its stages.
+pub fn build(exposed: &Exposed) -> Vec<Piece> {
+    let build = |kind| match kind {
+        PieceKind::Service => Some(Piece::Service(Arc::new(service::build(exposed)))),
+        PieceKind::Ingress => ingress::build(exposed).map(|ingress| Piece::Ingress(Arc::new(ingress))),
+    };
+    PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
 /// What has to be known to expose `endpoint` of an Instance in front of the Service `manager`, or what is missing.
@@ -64,6 +78,7 @@ pub fn exposed(
         port: port.port,
         target_port: target(port),
         selector,
+        scheme: wanted.scheme,
     })
 }
 
@@ -159,6 +174,21 @@ pub(crate) mod tests {
         };
         assert_eq!(uri(json!({})), ["http://a.example.com"]);
         assert_eq!(uri(json!({"tls": {}})), ["https://a.example.com"]);
+    }
+
+    #[test]
+    fn what_is_built_is_what_an_endpoint_of_its_type_needs_in_the_order_of_stages() {
+        for endpoint in [
+            json!({"name": "admin", "type": "internal"}),
+            json!({"name": "admin", "host": "a.example.com", "ingress": {}}),
+        ] {
+            let instance = instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]}));
+            let exposed = exposed_of(&instance);
+            let built: Vec<_> = build(&exposed).iter().map(Piece::kind).collect();
+            let needed = PieceKind::ALL.into_iter().filter(|kind| kind.is_needed_by(&exposed.endpoint));
+            assert!(needed.eq(built.iter().copied()), "{built:?}");
+            assert!(built.is_sorted_by_key(|kind| kind.stage()));
+        }
     }
 
     #[test]

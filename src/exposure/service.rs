@@ -3,13 +3,12 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::Exposed;
-use crate::crd::instance::Scheme;
 
 /// The Service of `exposed`, without metadata but its name. Both types of endpoint have one: an external one for its
 /// Ingress, and for callers inside the cluster.
-pub fn build(exposed: &Exposed, scheme: Scheme) -> Service {
+pub fn build(exposed: &Exposed) -> Service {
     let port = ServicePort {
-        name: Some(scheme.as_str().into()),
+        name: Some(exposed.scheme.as_str().into()),
         port: exposed.port,
         protocol: Some("TCP".into()),
         target_port: Some(exposed.target_port.clone()),
@@ -37,7 +36,7 @@ mod tests {
     fn fronts_the_pods_of_the_managers_service() {
         let instance =
             instance(json!({"service": {"name": "m"}, "endpoints": [{"name": "admin", "type": "internal"}]}));
-        let service = build(&exposed_of(&instance), Scheme::Https);
+        let service = build(&exposed_of(&instance));
         assert_eq!(service.metadata.name.as_deref(), Some("eem-admin"));
         assert_eq!(
             serde_json::to_value(service.spec).unwrap(),

@@ -1,7 +1,7 @@
 //! One watcher and one store a kind, shared by all who read it.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     ops::Deref,
     slice,
     sync::{Arc, Mutex},
@@ -83,7 +83,14 @@ impl<K: Object> Cache<K> {
 
     /// Fills the cache for as long as events come. A list counts once it is whole.
     pub async fn run(&self) {
-        let Some(events) = self.feed.lock().expect("no feed panics").take() else { return };
+        let feed = self.feed.lock().expect("no feed panics").take();
+        if let Some(events) = feed {
+            self.fill(events).await;
+        }
+    }
+
+    /// The same, from `events`.
+    pub(super) async fn fill(&self, events: impl Stream<Item = Heard<K>>) {
         pin_mut!(events);
         let mut listed = Vec::new();
         while let Some(heard) = events.next().await {
@@ -102,6 +109,12 @@ impl<K: Object> Cache<K> {
         }
     }
 
+    /// Forgets all objects, and tells of each that it is gone. Nothing counts as read.
+    pub(super) fn empty(&self) {
+        self.list(&[]);
+        self.synced.send_replace(false);
+    }
+
     fn apply(&self, object: Arc<K>) {
         let before = self.store.put(object.clone());
         let before = before.as_deref();
@@ -118,11 +131,13 @@ impl<K: Object> Cache<K> {
 
     /// All objects are those of a list. What is not on it was deleted unheard.
     fn list(&self, objects: &[Arc<K>]) {
-        let uids = |objects: &[Arc<K>]| objects.iter().map(|object| (object.uid(), object.clone())).collect::<Vec<_>>();
-        let mut touched: HashMap<_, _> = uids(&self.store.replace(objects)).into_iter().collect();
-        touched.extend(uids(objects));
+        let listed: HashSet<_> = objects.iter().map(|object| object.uid()).collect();
+        let before = self.store.replace(objects);
+        let unheard = before.into_iter().filter(|object| !listed.contains(&object.uid()));
+        // In the order of the list: that of a hash table would be another in each run.
+        let touched: Vec<_> = unheard.chain(objects.iter().cloned()).collect();
         self.synced.send_replace(true);
-        self.tell(|_| true, &touched.into_values().collect::<Vec<_>>());
+        self.tell(|_| true, &touched);
     }
 
     fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Arc<K>]) {

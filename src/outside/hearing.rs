@@ -147,6 +147,11 @@ impl Hearing {
         Ear { hearing: self.clone(), kind }
     }
 
+    /// Forgets a kind that is not watched any more.
+    pub(super) fn forget<K: Resource<DynamicType = ()>>(&self) {
+        self.lock().kinds.remove(&name::<K>());
+    }
+
     /// The calls to a watch from now on.
     pub(super) fn calls(&self) -> Calls {
         let calls = self.0.calls.subscribe();

@@ -1,6 +1,6 @@
 //! Instances: their endpoints, and what they say about their tokens.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::crd::Instance;
 
-use crate::harness::{World, clock::Held, run::Running};
+use crate::harness::{World, clock::Held, root, run::Running};
 
 /// What a test may make, look at and take away by itself.
 trait Object:
@@ -817,4 +817,27 @@ async fn admit(home: &World, namespaces: Value) {
     let mut whole = json!({"from": null, "selector": null});
     whole.as_object_mut().unwrap().extend(namespaces.as_object().unwrap().clone());
     home.change("Instance", "eem", json!({"tokens": {"namespaces": whole}})).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_without_ingresses_is_told_where_one_is_needed_and_holds_up_nothing_else() {
+    let world = World::alone("unserved").await;
+    world.plane.install_crds(root()).unwrap();
+    world.plane.serve_without(Some("networking.k8s.io/v1")).unwrap();
+    let operator = world.operator(&Held::default()).await;
+    world.ready(&operator).await;
+    manager(&world).await;
+    world.accepts("Instance", "eem", internal()).await;
+    says(&world, "eem", "Accepted").await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    world.await_reason("ci", "Active").await;
+    world.change("Instance", "eem", external(json!({}))).await.unwrap();
+    let instance = says(&world, "eem", "EndpointUnserved").await;
+    let (_, _, message) = condition(&instance, "EndpointsReady").unwrap();
+    assert!(message.starts_with("the cluster does not serve Ingress, which endpoint admin needs; "), "{message}");
+    assert!(uris(&instance).is_empty());
+    world.plane.serve_without(None).unwrap();
+    let standing = async || get::<Ingress>(&world, "eem-admin").await;
+    world.patiently(Duration::from_secs(90), "the Ingress stands once the cluster serves it", standing).await;
+    says(&world, "eem", "Accepted").await;
 }

@@ -26,8 +26,8 @@ use crate::{
     outside::{Refusal, clock::jumps},
 };
 
-pub use decide::{Decision, Step};
-pub use observe::{Observed, World};
+pub use decide::{Decision, Deed, Planned};
+pub use observe::{Observed, Place, World};
 pub use validate::{InstanceTerms, forget_after, policy};
 
 impl Kind for Instance {
@@ -40,7 +40,7 @@ impl Kind for Instance {
     const WHEN_UNREADABLE: &'static str =
         "nothing is exposed, changed or withdrawn for it, and its tokens are judged as before";
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
-        Ok(observe::observe(self, rooms, now))
+        Ok(observe::observe(self, rooms, now).await)
     }
 
     fn validate(world: &World) -> Checked<InstanceTerms> {
@@ -97,6 +97,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         })),
         every(jumps(rooms.clock.clone()), caches.instances.store()),
         every(rooms.stamping.changes(), caches.instances.store()),
+        every(caches.ingresses.changes(), caches.instances.store()),
     ])
 }
 

@@ -1,6 +1,10 @@
 //! Folds what was done into a status.
 
-use super::{execute::Progress, observe::World, validate::InstanceTerms};
+use super::{
+    execute::Progress,
+    observe::{Place, World},
+    validate::InstanceTerms,
+};
 use crate::{
     controller::{
         census,
@@ -12,7 +16,7 @@ use crate::{
         fault::told,
         instance::{Ceiling, EndpointStatus, InstanceStatus},
     },
-    exposure,
+    exposure::{self, PieceKind},
     outside::events::Note,
 };
 
@@ -79,7 +83,7 @@ fn standing(
     let asked = exposure::endpoints(&world.instance);
     match (reason, terms) {
         _ if ready => asked,
-        (Reason::EndpointForeign, _) => Vec::new(),
+        (Reason::EndpointForeign | Reason::EndpointUnserved, _) => Vec::new(),
         (_, Ok(_)) => {
             before.retain(|endpoint| asked.contains(endpoint));
             before
@@ -90,35 +94,45 @@ fn standing(
 
 /// How the endpoints stand: what it comes to, the word for it, and in words.
 fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> (Conclusion, Reason, String) {
-    let name = world.instance.exposed_name();
-    match progress.reason {
-        Reason::Deleting => return (Conclusion::Working, Reason::Deleting, "being deleted".into()),
-        Reason::NamespaceTerminating => {
-            return (Conclusion::Working, Reason::NamespaceTerminating, "its namespace is being deleted".into());
-        }
-        _ => {}
+    let reason = progress.reason;
+    if reason.is_going() {
+        let what = if reason == Reason::Deleting { "being deleted" } else { "its namespace is being deleted" };
+        return (Conclusion::Working, reason, what.into());
     }
-    if let Err(faults) = terms {
-        return (Conclusion::Stalled, progress.reason, told(faults));
-    }
+    let terms = match terms {
+        Ok(terms) => terms,
+        Err(faults) => return (Conclusion::Stalled, reason, told(faults)),
+    };
     if let Some(refusal) = &progress.failure {
         return (Conclusion::Working, Reason::EndpointFailed, format!("{refusal}; trying again"));
     }
-    match (progress.reason, terms) {
-        (Reason::EndpointForeign, _) => {
-            let message = format!(
-                "a Service or Ingress {name} exists and is not this Instance's; delete it, or rename the Instance"
-            );
-            (Conclusion::Stalled, Reason::EndpointForeign, message)
-        }
-        (_, Ok(InstanceTerms { endpoint: Err(missing) })) => {
-            (Conclusion::of(missing.reason), missing.reason, missing.to_string())
-        }
-        (Reason::NoEndpoints, _) => (Conclusion::Ready, Reason::NoEndpoints, "no endpoint is asked for".into()),
-        (Reason::EndpointDisabled, _) => {
-            let message = "the endpoint is disabled: there is no way in, and every token is refused";
-            (Conclusion::Ready, Reason::EndpointDisabled, message.into())
-        }
-        (reason, _) => (Conclusion::Ready, reason, format!("{name} stands")),
+    if let Some(missing) = terms.missing().next() {
+        return (Conclusion::of(missing.reason), missing.reason, missing.to_string());
     }
+    if let Some(place) = progress.barred.first() {
+        return (Conclusion::Stalled, reason, barred(world, *place, reason));
+    }
+    let message = match reason {
+        Reason::NoEndpoints => "no endpoint is asked for".into(),
+        Reason::EndpointDisabled => "the endpoint is disabled: there is no way in, and every token is refused".into(),
+        _ => {
+            let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
+            format!("{} stands", names.join(", "))
+        }
+    };
+    (Conclusion::Ready, reason, message)
+}
+
+/// Why nothing can be done at `place`, and what a user can do.
+fn barred(world: &World, place: Place, reason: Reason) -> String {
+    if reason == Reason::EndpointUnserved {
+        let (kind, endpoint) = (place.kind.as_str(), place.endpoint.as_str());
+        return format!(
+            "the cluster does not serve {kind}, which endpoint {endpoint} needs; make it internal, or have the \
+             cluster serve it"
+        );
+    }
+    let kinds = PieceKind::ALL.map(PieceKind::as_str).join(" or ");
+    let name = world.instance.exposed_name(place.endpoint);
+    format!("a {kinds} {name} exists and is not this Instance's; delete it, or rename the Instance")
 }

@@ -1,5 +1,7 @@
 //! Checks what an Instance asks for.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use kube::core::Selector;
 
@@ -10,7 +12,9 @@ use crate::{
     crd::{
         Fault,
         fault::parsed,
-        instance::{Endpoint, EndpointType, InstanceSpec, Lifetime, ManagerService, NamespacesFrom, Permission},
+        instance::{
+            Endpoint, EndpointName, EndpointType, InstanceSpec, Lifetime, ManagerService, NamespacesFrom, Permission,
+        },
         window::windows,
     },
     exposure::{self, Exposed},
@@ -31,8 +35,15 @@ const MIN_ROTATION: SignedDuration = SignedDuration::from_mins(1);
 /// What an Instance asks for, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceTerms {
-    /// Its endpoint, ready to be built; what is missing for it, which is no fault of the spec; or that there is none.
-    pub endpoint: Result<Option<Exposed>, Fault>,
+    /// Its endpoints but for disabled ones: each is ready to be built, or lacks something, which is no fault of the spec.
+    pub endpoints: BTreeMap<EndpointName, Result<Exposed, Fault>>,
+}
+
+impl InstanceTerms {
+    /// What is missing for its endpoints.
+    pub fn missing(&self) -> impl Iterator<Item = &Fault> {
+        self.endpoints.values().filter_map(|endpoint| endpoint.as_ref().err())
+    }
 }
 
 /// Every fault of the spec.
@@ -40,41 +51,36 @@ pub fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     faults.extend_from_slice(world.instance.faults());
     let manager = world.instance.manager_service();
-    let endpoint = world.instance.endpoints().next();
-    if let Some(endpoint) = endpoint {
+    for endpoint in world.instance.endpoints() {
         reached(endpoint, &mut faults);
-        served(manager, &world.instance.exposed_name(), &mut faults);
+        served(manager, &world.instance.exposed_name(endpoint.name), &mut faults);
     }
     if !faults.is_empty() {
         return Err(faults);
     }
     let name = world.instance.metadata.name.as_deref().unwrap_or_default();
-    let exposed = endpoint
-        .zip(manager)
-        .map(|(endpoint, wanted)| exposure::exposed(name, endpoint, wanted, world.manager.as_deref()));
-    Ok(InstanceTerms { endpoint: exposed.transpose() })
+    let exposed = |endpoint: &Endpoint| {
+        let exposed = exposure::exposed(name, endpoint, manager?, world.manager.as_deref());
+        Some((endpoint.name, exposed))
+    };
+    Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
 }
 
 /// Whether an endpoint says how it is reached, and no more than that.
 fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
-    let mut fault = |path, message| faults.push(Fault::invalid(path, message));
+    let path = format!("spec.manager.endpoints[{}]", endpoint.name.as_str());
+    let mut fault = |field: &str, message| faults.push(Fault::invalid(format!("{path}{field}"), message));
     match endpoint.reach() {
         EndpointType::External => {
             if endpoint.host.is_none() {
-                fault(
-                    "spec.manager.endpoints[0].host",
-                    "is needed: the DNS name that an external endpoint is reached by",
-                );
+                fault(".host", "is needed: the DNS name that an external endpoint is reached by");
             }
             if endpoint.ingress.is_none() {
-                fault(
-                    "spec.manager.endpoints[0].ingress",
-                    "is needed for an external endpoint; {} takes the default class",
-                );
+                fault(".ingress", "is needed for an external endpoint; {} takes the default class");
             }
         }
         EndpointType::Internal if endpoint.host.is_some() || endpoint.ingress.is_some() => {
-            fault("spec.manager.endpoints[0]", "an internal endpoint has neither host nor ingress: remove them");
+            fault("", "an internal endpoint has neither host nor ingress: remove them");
         }
         EndpointType::Internal | EndpointType::Disabled => {}
     }
@@ -215,7 +221,7 @@ mod tests {
             reached(&serde_json::from_value(endpoint).unwrap(), &mut faults);
             faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
         };
-        let path = "spec.manager.endpoints[0]";
+        let path = "spec.manager.endpoints[admin]";
         assert_eq!(faults(json!({"name": "admin"})), [format!("{path}.host"), format!("{path}.ingress")]);
         assert_eq!(faults(json!({"name": "admin", "type": "internal", "host": "a"})), [path]);
         assert!(faults(json!({"name": "admin", "host": "a", "ingress": {}})).is_empty());

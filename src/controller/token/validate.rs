@@ -12,7 +12,7 @@ use super::{
 use crate::{
     access::{self, Namespace},
     controller::{book::Ruled, instance::policy, kind::Checked},
-    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
+    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, instance::EndpointName, secret},
     token::Policy,
 };
 
@@ -53,7 +53,7 @@ fn policy_of(instance: &Ruled) -> Checked<Policy> {
 }
 
 fn endpoint(instance: &Instance) -> String {
-    let endpoint = instance.status.as_ref().and_then(|status| status.endpoints.first());
+    let endpoint = instance.status.as_ref().and_then(|status| status.endpoint(EndpointName::Admin));
     endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone())
 }
 
@@ -222,7 +222,7 @@ mod tests {
     use super::super::fixture::{self, DAY, HOUR, account, new, own_account, served, time};
     use super::*;
     use crate::{
-        crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
+        crd::instance::{EndpointStatus, EndpointType, InstanceStatus},
         token::{Digest, Schedule, Terms, duration::RULE},
     };
     use jiff::SignedDuration;

@@ -1,0 +1,186 @@
+//! A cache of a kind that a cluster may not serve: it begins and ends as discovery says.
+
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{Cache, Hearing, Scope, patience::Patience, watch::Object};
+
+/// How often discovery is asked.
+const EVERY: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The objects of a kind, where the cluster serves it. Nobody waits for it to be ready but who needs it.
+pub struct Optional<K: Object> {
+    cache: Cache<K>,
+    /// Whether the cluster serves the kind; nothing while that is not known.
+    served: watch::Sender<Option<bool>>,
+    client: Client,
+    scope: Scope,
+    hearing: Hearing,
+}
+
+impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
+    /// Objects in `scope`, which [`Optional::run`] reads by `client`.
+    pub fn new(scope: &Scope, client: &Client, hearing: &Hearing) -> Self {
+        Self {
+            cache: Cache::by_name(stream::empty()),
+            served: watch::Sender::default(),
+            client: client.clone(),
+            scope: scope.clone(),
+            hearing: hearing.clone(),
+        }
+    }
+
+    /// Fills the cache while the cluster serves the kind, and empties it when it does no more. It never ends.
+    pub async fn run(&self) {
+        loop {
+            self.becomes(true).await;
+            tokio::select! {
+                () = self.cache.fill(self.scope.watch(&self.client, &self.hearing)) => {}
+                () = self.becomes(false) => {}
+            }
+            self.hearing.forget::<K>();
+            self.cache.empty();
+        }
+    }
+
+    /// The cache once all was read; nothing where the cluster does not serve the kind. Waits until one of both is known.
+    pub async fn read(&self) -> Option<&Cache<K>> {
+        let mut served = self.served.subscribe();
+        loop {
+            let seen = *served.borrow_and_update();
+            match seen {
+                Some(false) => return None,
+                Some(true) if self.cache.is_synced() => return Some(&self.cache),
+                Some(true) | None => {}
+            }
+            tokio::select! {
+                _ = served.changed() => {}
+                () = self.cache.synced(), if seen == Some(true) => {}
+            }
+        }
+    }
+
+    /// Every object that is touched from now on, as [`Cache::touched`] tells it.
+    pub fn touched(&self) -> impl Stream<Item = std::sync::Arc<K>> + Send + use<K> {
+        self.cache.touched()
+    }
+
+    /// Tells whenever the cluster begins to serve the kind, or ends.
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<K> {
+        stream::unfold(self.served.subscribe(), async |mut served| served.changed().await.ok().map(|()| ((), served)))
+    }
+
+    /// Asks discovery until it says so.
+    async fn becomes(&self, wanted: bool) {
+        let mut patience = Patience::default();
+        loop {
+            let Some(served) = self.ask().await else {
+                sleep(patience.next()).await;
+                continue;
+            };
+            self.say(served);
+            if served == wanted {
+                return;
+            }
+            sleep(EVERY).await;
+        }
+    }
+
+    fn say(&self, served: bool) {
+        let news = self.served.send_if_modified(|said| said.replace(served) != Some(served));
+        if news && served {
+            tracing::debug!(kind = %K::kind(&()), "the cluster serves it");
+        } else if news {
+            tracing::info!(kind = %K::kind(&()), "the cluster does not serve it; what needs it is told in a status");
+        }
+    }
+
+    /// Whether the cluster serves the kind; nothing where there is no telling. Who may not ask hears from the watch what is wrong.
+    async fn ask(&self) -> Option<bool> {
+        let (version, plural) = (K::api_version(&()), K::plural(&()));
+        match timeout(LIMIT, self.client.list_api_group_resources(&version)).await.ok()? {
+            Ok(list) => Some(list.resources.iter().any(|resource| resource.name == plural)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Some(false),
+            Err(kube::Error::Api(status)) if status.code == 403 => Some(true),
+            Err(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{FutureExt, StreamExt};
+    use http::{Request, Response};
+    use k8s_openapi::api::networking::v1::Ingress;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    /// A server with one Ingress, which serves the kind as long as this says so.
+    fn server(serves: &Arc<AtomicBool>) -> Client {
+        let serves = serves.clone();
+        let answer = move |request: Request<Body>| {
+            let serves = serves.load(Ordering::SeqCst);
+            let (is_watch, path) =
+                (request.uri().query().unwrap_or_default().contains("watch=true"), request.uri().path().to_owned());
+            async move {
+                if is_watch {
+                    std::future::pending::<()>().await;
+                }
+                let status = if serves { 200 } else { 404 };
+                let body = Body::from(said(serves, &path).to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
+            }
+        };
+        Client::new(tower::service_fn(answer), "a")
+    }
+
+    fn said(serves: bool, path: &str) -> Value {
+        let ingress = json!({"metadata": {"namespace": "a", "name": "x", "uid": "u", "resourceVersion": "6"}});
+        let resource =
+            json!({"name": "ingresses", "singularName": "", "namespaced": true, "kind": "Ingress", "verbs": []});
+        match path.ends_with("/v1") {
+            _ if !serves => json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}),
+            true => json!({"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": [resource]}),
+            false => json!({"metadata": {"resourceVersion": "7"}, "items": [ingress]}),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_begins_and_ends_as_the_cluster_serves_its_kind() {
+        let serves = Arc::new(AtomicBool::new(false));
+        let optional = Arc::new(Optional::<Ingress>::new(&Scope::Cluster, &server(&serves), &Hearing::default()));
+        let (mut changes, mut touched) = (Box::pin(optional.changes()), Box::pin(optional.touched()));
+        assert!(optional.read().now_or_never().is_none(), "it is not known yet");
+        let ours = optional.clone();
+        tokio::spawn(async move { ours.run().await });
+        assert!(optional.read().await.is_none());
+        changes.next().await;
+        assert!(optional.hearing.ages().is_empty(), "nothing is heard of, and nothing gets old");
+        serves.store(true, Ordering::SeqCst);
+        changes.next().await;
+        assert!(optional.read().await.unwrap().get("a", "x").is_some());
+        touched.next().await.unwrap();
+        serves.store(false, Ordering::SeqCst);
+        changes.next().await;
+        assert!(optional.read().await.is_none());
+        assert_eq!(touched.next().await.unwrap().metadata.name.as_deref(), Some("x"), "what is gone is told");
+        assert!(optional.cache.get("a", "x").is_none() && optional.hearing.ages().is_empty());
+    }
+}
