@@ -18,7 +18,7 @@ use crate::{
     },
     crd::{ApiToken, secret},
     outside::{
-        Cache, Clock, Hearing, Joint, Optional, Reader, Scope, Taken, Tasks, Writer,
+        Cache, Clock, Entropy, Hearing, Joint, Optional, Reader, Scope, Taken, Tasks, Writer,
         events::{Events, Scribe, Untold},
         metrics::Metrics,
         probes,
@@ -48,10 +48,10 @@ pub struct Options {
 /// # Errors
 /// A task ended that should not have. The process is to end then: an operator that
 /// is half alive looks healthy and does nothing.
-pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
+pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let hearing = Hearing::default();
-    let (rooms, scribe) = rooms(&client, clock, &options, metrics.clone(), &hearing);
+    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, metrics.clone(), &hearing);
     let (caches, stamping) = (rooms.caches.clone(), rooms.stamping.clone());
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
@@ -102,7 +102,7 @@ fn ask_for_stamps(rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
 /// Everything that a pass may touch, over `client`, and what writes the events.
 fn rooms(
     client: &Client,
-    clock: Arc<dyn Clock>,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     options: &Options,
     metrics: Arc<Metrics>,
     hearing: &Hearing,
@@ -133,6 +133,7 @@ fn rooms(
         policies: Book::default(),
         events,
         clock,
+        entropy,
         metrics,
     };
     (rooms, scribe)
@@ -152,7 +153,11 @@ fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{controller::kind::Kind, crd::AccessPolicy, outside::SystemClock};
+    use crate::{
+        controller::kind::Kind,
+        crd::AccessPolicy,
+        outside::{SystemClock, entropy::Seeded},
+    };
     use futures::{Stream, StreamExt};
     use http::{Request, Response};
     use kube::client::Body;
@@ -219,7 +224,8 @@ mod tests {
     /// How many objects are looked at from a cold start until each has had its triggers and its pass has read the world.
     async fn looked_at(count: usize) -> usize {
         let (client, hearing, options) = (server(count), Hearing::default(), Options::default());
-        let (rooms, _scribe) = rooms(&client, Arc::new(SystemClock), &options, Arc::default(), &hearing);
+        let (rooms, _scribe) =
+            rooms(&client, (Arc::new(SystemClock), Arc::new(Seeded::new(7))), &options, Arc::default(), &hearing);
         let rooms = Arc::new(rooms);
         let (tokens, instances) = (token::triggers(&rooms), instance::triggers(&rooms));
         let (accounts, policies) = (account::triggers(&rooms), policy::triggers(&rooms));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokenry::{
     crd::name,
-    outside::{connect, entropy},
+    outside::{Entropy, SystemEntropy, connect},
     token::format,
 };
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
@@ -59,9 +59,11 @@ pub async fn main() -> Outcome {
         .await
 }
 
+const ENTROPY: &dyn Entropy = &SystemEntropy;
+
 impl Template {
     async fn issue(mut self, client: Client, job: &Job) -> Outcome {
-        let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
+        let (id, secret) = (ENTROPY.base62(format::ID)?, ENTROPY.base62(format::SECRET)?);
         let value = format::assemble("tkn", &id, &secret);
         for status in [&mut self.recorded, &mut self.settled] {
             status["records"][0]["id"] = json!(*id);

@@ -109,6 +109,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         #[test]
         fn no_query_panics(query in "(_method|[=&;+.%]|%[0-9a-f]{2}|.){0,20}") {
             let _ = overriding(&HeaderMap::new(), &query, "GET");

@@ -319,7 +319,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(crate::token::cases::so_many(4096))]
 
         #[test]
         fn no_path_panics_and_what_is_normal_stays_so(target in "(/|%2[fFeE5]|[.]{1,3}|[a-cA-C%;?# \\\\éſｃ．]|//){0,12}|.{0,40}") {

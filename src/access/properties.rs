@@ -190,7 +190,7 @@ fn weaker(of: &mut Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(crate::token::cases::so_many(2048))]
 
     #[test]
     fn a_further_deny_never_allows_more(draw in draw(), mut extra in policy()) {

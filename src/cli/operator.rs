@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Common, Error, client};
 use crate::{
     operator::{self, Options},
-    outside::SystemClock,
+    outside::{SystemClock, SystemEntropy},
 };
 
 pub fn main(common: &Common) -> Result<(), Error> {
@@ -19,7 +19,8 @@ pub fn main(common: &Common) -> Result<(), Error> {
             instance: std::env::var("HOSTNAME").ok(),
             stop: client::stop()?,
         };
-        let ended = operator::run(client::client().await?, Arc::new(SystemClock), options).await;
+        let ended =
+            operator::run(client::client().await?, Arc::new(SystemClock), Arc::new(SystemEntropy), options).await;
         ended.map_err(Error::Ended)
     })
 }

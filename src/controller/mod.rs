@@ -33,7 +33,7 @@ use crate::{
     access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
-        Cache, Clock, Joint, Optional, Reader, Receipt, Refusal, Writer,
+        Cache, Clock, Entropy, Joint, Optional, Reader, Receipt, Refusal, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -44,6 +44,8 @@ use crate::{
 pub struct Rooms {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Where values come from.
+    pub entropy: Arc<dyn Entropy>,
     /// What there is.
     pub caches: Arc<Caches>,
     /// Reads past the caches.

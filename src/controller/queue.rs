@@ -272,6 +272,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         /// Whatever is asked for and however passes end: each object has one pass at a time, none is forgotten, no place is lost.
         #[test]
         fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {

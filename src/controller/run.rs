@@ -248,13 +248,17 @@ pub fn mapped<T: Send + Sync + 'static, K: Kind>(
 /// The same names, those that come within a second once: for what may wait, and looks at much.
 pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> stream::BoxStream<'static, ObjectRef<K>> {
     let batches = stream::unfold(names, async |mut names| {
-        let mut met = HashSet::from([names.next().await?]);
+        let first = names.next().await?;
+        // In the order in which they came: that of a hash table would be another in each run.
+        let (mut met, mut order) = (HashSet::from([first.clone()]), vec![first]);
         tokio::time::sleep(TOGETHER).await;
         // Else so many names would use up what a task may do at a time, and the rest would wait for the next second.
         while let Some(Some(name)) = unconstrained(names.next()).now_or_never() {
-            met.insert(name);
+            if met.insert(name.clone()) {
+                order.push(name);
+            }
         }
-        Some((stream::iter(met), names))
+        Some((stream::iter(order), names))
     });
     batches.flatten().boxed()
 }
@@ -340,7 +344,8 @@ mod tests {
         (0..1_000).for_each(|nth| tell.send(ObjectRef::<ApiToken>::new(&nth.to_string())).unwrap());
         let start = tokio::time::Instant::now();
         let names = together(stream::poll_fn(move |context| hear.poll_recv(context)).boxed());
-        assert_eq!(names.take(1_000).count().await, 1_000);
+        let told: Vec<_> = names.take(1_000).map(|name| name.name.parse::<usize>().unwrap()).collect().await;
+        assert!(told.into_iter().eq(0..1_000), "in the order in which they came");
         assert_eq!(start.elapsed(), TOGETHER);
     }
 

@@ -1,7 +1,7 @@
 //! Events (`events.k8s.io/v1`) about what happened to an object.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -278,7 +278,7 @@ async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Resu
 }
 
 /// What makes events one: they are about the same object, and say the same of it in one word.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Matter {
     uid: Option<String>,
     reason: Option<String>,
@@ -302,7 +302,7 @@ struct Series {
 
 /// The events that were written a while ago.
 #[derive(Default)]
-struct Told(HashMap<Matter, Series>);
+struct Told(BTreeMap<Matter, Series>);
 
 impl Told {
     /// Notes an event that was written.

@@ -3,10 +3,11 @@
 use std::{
     array,
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use foldhash::fast::FixedState;
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
@@ -31,14 +32,15 @@ pub struct Joint<K> {
     /// Reads that have not begun. They belong to those who ask: one that nobody asks for any more gives up its place.
     waiting: Mutex<HashMap<FullName, WeakShared<Underway<K>>>>,
     places: [tokio::sync::Mutex<()>; PLACES],
-    hasher: RandomState,
+    /// Says who waits for whom, so it does not hash at random.
+    hasher: FixedState,
 }
 
 impl<K: Read + Send + Sync + 'static> Joint<K> {
     /// Reads by `reader`.
     pub fn new(reader: Reader) -> Self {
         let places = array::from_fn(|_| tokio::sync::Mutex::default());
-        Self { reader, waiting: Mutex::default(), places, hasher: RandomState::new() }
+        Self { reader, waiting: Mutex::default(), places, hasher: FixedState::default() }
     }
 
     /// The object of that name as it is now, or nothing where there is none.

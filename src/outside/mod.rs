@@ -36,7 +36,7 @@ pub mod writer;
 pub use address::{Address, Taken};
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
-pub use entropy::NoRandomness;
+pub use entropy::{Entropy, NoRandomness, SystemEntropy};
 pub use hearing::Hearing;
 pub use joint::Joint;
 pub use optional::Optional;

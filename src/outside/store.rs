@@ -256,6 +256,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         /// Whatever comes and goes, it finds what a walk through all objects finds.
         #[test]
         fn it_finds_what_a_walk_finds(steps in vec((0..6usize, vec(0..4usize, 0..3), 0..10usize), 0..60)) {

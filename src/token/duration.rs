@@ -134,6 +134,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         #[test]
         fn no_text_panics(text in ".{0,20}") {
             let _ = Duration::from(text).parse();

@@ -327,6 +327,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         #[test]
         fn no_text_panics(text in ".{0,200}") {
             let _ = id(&text);

@@ -22,3 +22,7 @@ pub use plaintext::Plaintext;
 pub use records::{Life, Record, Records, Rendered, State};
 pub use template::Template;
 pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};
+
+#[cfg(test)]
+#[path = "../../tests/shared/cases.rs"]
+pub(crate) mod cases;

@@ -565,6 +565,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         #[test]
         fn no_text_panics(source in "(\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |else|endif|for|raw|endraw|token|'|\"|\\\\|~|\\||b64encode|[ -~]|\\PC|\n){0,60}") {
             if let Ok(template) = Template::parse(&source) {

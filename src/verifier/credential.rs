@@ -157,6 +157,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
         #[test]
         fn no_header_panics(value in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut headers = HeaderMap::new();

@@ -29,7 +29,7 @@ use crate::{
         condition::READY,
         name,
     },
-    outside::{NoRandomness, Refusal, Standing, Why, entropy, writer::Address},
+    outside::{Entropy, NoRandomness, Refusal, Standing, Why, writer::Address},
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 
@@ -82,7 +82,7 @@ async fn mint(
         Err(refusal) => return Ok((version(&*world.token), done.failed(Reason::AccountFailed, refusal))),
     };
     let done = Progress { bound: Some(bound), ..done };
-    let minted = match Minted::draw(world, terms)?.made(terms) {
+    let minted = match Minted::draw(&*rooms.entropy, world, terms)?.made(terms) {
         Ok(minted) => minted,
         Err(obstacle) => return Ok((version(&*world.token), done.failed(Reason::PublishFailed, obstacle))),
     };
@@ -238,8 +238,8 @@ struct Made {
 }
 
 impl Minted {
-    fn draw(world: &World, terms: &TokenTerms) -> Result<Self, NoRandomness> {
-        let (id, secret) = (entropy::base62(format::ID)?, entropy::base62(format::SECRET)?);
+    fn draw(entropy: &dyn Entropy, world: &World, terms: &TokenTerms) -> Result<Self, NoRandomness> {
+        let (id, secret) = (entropy.base62(format::ID)?, entropy.base62(format::SECRET)?);
         let plaintext = format::assemble(&terms.life.prefix, &id, &secret);
         let digest: Digest = plaintext.digest();
         let record = terms.record(next_generation(world), &id, digest, world.now);
@@ -308,4 +308,20 @@ pub(super) fn next_generation(world: &World) -> i64 {
     let in_secret = world.secrets().filter_map(|(_, held)| noted(held.ours()?)).max();
     let in_status = world.before().last_generation.unwrap_or(0);
     in_status.max(world.records().last_generation()).max(in_secret.map_or(0, i64::from)).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture::new, *};
+    use crate::outside::entropy::Seeded;
+
+    #[test]
+    fn what_is_drawn_can_be_drawn_again_from_the_same_seed() {
+        let (world, drawn) = (new(), |seed: u64, world: &World| {
+            let minted = Minted::draw(&Seeded::new(seed), world, &world.terms().unwrap()).unwrap();
+            (minted.plaintext.digest(), minted.record)
+        });
+        assert_eq!(drawn(7, &world), drawn(7, &world));
+        assert_ne!(drawn(7, &world).0, drawn(8, &world).0);
+    }
 }

@@ -596,7 +596,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::token::cases::usual())]
 
     #[test]
     fn whatever_happens_no_consumer_is_left_nothing_comes_back_and_rest_is_reached(

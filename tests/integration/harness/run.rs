@@ -12,7 +12,7 @@ use kube::{
 use serde_json::Value;
 use tokenry::{
     operator,
-    outside::{Address, Taken, hearing::StaleAfter},
+    outside::{Address, SystemEntropy, Taken, hearing::StaleAfter},
     verifier::{self, StaleAnswers},
 };
 use tokio::{net::TcpStream, task::JoinHandle};
@@ -122,7 +122,7 @@ impl World {
             instance: Some("test".into()),
             stop: stop.clone(),
         };
-        let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), options));
+        let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), Arc::new(SystemEntropy), options));
         Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 

@@ -1,0 +1,36 @@
+//! Property tests name the seed of their cases, so that a failure can be run again.
+
+use std::hash::{BuildHasher, RandomState};
+
+use proptest::test_runner::{Config, RngSeed};
+
+/// As many cases as `PROPTEST_CASES` says, or the usual number.
+pub fn usual() -> Config {
+    so_many(Config::default().cases)
+}
+
+/// So many cases. A test that fails shows what it printed: the seed, by which the same cases are tried again.
+pub fn so_many(cases: u32) -> Config {
+    let given = Config::default();
+    let seed = match given.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().hash_one(()),
+    };
+    println!("PROPTEST_RNG_SEED={seed} tries these cases again");
+    Config { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..given }
+}
+
+#[test]
+fn a_seed_tries_the_same_cases_again() {
+    use proptest::{prelude::any, strategy::Strategy, test_runner::TestRunner};
+    let seeded = so_many(3);
+    let tried = |config: Config| {
+        let mut runner = TestRunner::new(config);
+        let mut draw = || any::<u64>().new_tree(&mut runner).map(|tree| proptest::strategy::ValueTree::current(&tree));
+        [draw(), draw(), draw()].map(Result::unwrap)
+    };
+    assert_eq!(tried(seeded.clone()), tried(seeded.clone()));
+    let other =
+        Config { rng_seed: RngSeed::Fixed(seeded.rng_seed.to_string().parse::<u64>().unwrap() ^ 1), ..seeded.clone() };
+    assert_ne!(tried(seeded), tried(other));
+}
