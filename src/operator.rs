@@ -90,7 +90,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     tasks.join().await
 }
 
-/// Asks whether tokens can be made yet, in `namespace`, and whether they are stamped. It holds nothing that publishes events.
+/// Asks whether tokens can be made yet, in `namespace`, and whether they are stamped. It holds nothing that publishes
+/// events.
 fn ask_for_stamps(rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
     let (stamping, caches) = (rooms.stamping.clone(), rooms.caches.clone());
     let (writer, metrics) = (rooms.writer.clone(), rooms.metrics.clone());
@@ -221,7 +222,8 @@ mod tests {
         }
     }
 
-    /// How many objects are looked at from a cold start until each has had its triggers and its pass has read the world.
+    /// How many objects are looked at from a cold start until each has had its triggers and its pass has read the
+    /// world.
     async fn looked_at(count: usize) -> usize {
         let (client, hearing, options) = (server(count), Hearing::default(), Options::default());
         let (rooms, _scribe) =

@@ -29,7 +29,8 @@ pub struct Admission {
     /// Leave out what stamps, for servers without MutatingAdmissionPolicy (before 1.36)
     #[arg(long)]
     no_mutation: bool,
-    /// Directory of the chart's files to write them into, with marks that the chart fills in; left out: they are printed
+    /// Directory of the chart's files to write them into, with marks that the chart fills in; left out: they are
+    /// printed
     #[arg(long)]
     dir: Option<PathBuf>,
 }

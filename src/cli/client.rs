@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::outside::connect;
 
-/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel still gives
-/// the others, timers among them, their share.
+/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel
+/// still gives the others, timers among them, their share.
 const THREADS: usize = 4;
 
 /// A client of the cluster that kubectl would take.

@@ -46,7 +46,8 @@ enum Command {
 /// What the processes that run in a cluster share.
 #[derive(Args)]
 struct Common {
-    /// Address to serve at, IP:PORT or :PORT; [::] is every address of IPv6 and IPv4; port 0 takes a free one, which is printed
+    /// Address to serve at, IP:PORT or :PORT; [::] is every address of IPv6 and IPv4; port 0 takes a free one, which is
+    /// printed
     #[arg(long, env = "TOKENRY_LISTEN", default_value = "[::]:8080")]
     listen: Address,
     /// Address to serve /healthz, /readyz and /metrics at, likewise; off: nowhere

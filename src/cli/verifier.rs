@@ -20,7 +20,8 @@ pub struct Verifier {
     /// What to do once nothing was heard for so long because no API server answers
     #[arg(long, env = "TOKENRY_STALE_ANSWERS", default_value = "serve")]
     stale_answers: StaleAnswers,
-    /// Where the probes of the other verifiers are, HOST:PORT; a name may stand for several addresses; may be given several times
+    /// Where the probes of the other verifiers are, HOST:PORT; a name may stand for several addresses; may be given
+    /// several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
     peers: Vec<Peer>,
 }

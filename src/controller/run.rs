@@ -64,8 +64,8 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Times
     Ok(settled.wake)
 }
 
-/// Tells what is new, and what passes that came to no end have left to be told; but in a namespace that is being deleted: what goes
-/// there is missed by nobody, and no Event is let in.
+/// Tells what is new, and what passes that came to no end have left to be told; but in a namespace that is being
+/// deleted: what goes there is missed by nobody, and no Event is let in.
 fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
     let notes = rooms.untold.with(object.meta().uid.as_deref().unwrap_or_default(), notes);
     let home = rooms.caches.namespaces.get("", &object.namespace().unwrap_or_default());
@@ -78,8 +78,8 @@ fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
     }
 }
 
-/// Says that the status cannot be read, and does nothing else: what stands in it, records and a revocation among it, is neither
-/// gone by nor touched, until somebody has mended it.
+/// Says that the status cannot be read, and does nothing else: what stands in it, records and a revocation among it, is
+/// neither gone by nor touched, until somebody has mended it.
 async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
     let message = format!(
         "status.{} cannot be read: {} until that is mended; an administrator can do so with the rights of the operator, or delete the \
@@ -112,8 +112,8 @@ fn log<K: Kind>(object: &K, note: &events::Note) {
     }
 }
 
-/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way. Each pass is
-/// a task, so that the threads of the runtime share them, and `Queue` says whose turn it is.
+/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way.
+/// Each pass is a task, so that the threads of the runtime share them, and `Queue` says whose turn it is.
 ///
 /// # Errors
 /// A pass panicked.
@@ -147,8 +147,8 @@ pub async fn run<K: Kind>(
     Ok(())
 }
 
-/// Who is next of a kind. Objects that take long to check wait in a queue of their own, with one place: else all threads would be
-/// busy with them, and all other passes wait.
+/// Who is next of a kind. Objects that take long to check wait in a queue of their own, with one place: else all
+/// threads would be busy with them, and all other passes wait.
 struct Queues<K: Kind> {
     usual: Queue<K>,
     costly: Queue<K>,

@@ -91,8 +91,8 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, with the URI by which a client reaches each; a disabled one has none. From the spec alone: a
-/// URI is the same whether or not its objects stand yet.
+/// The endpoints of an Instance, with the URI by which a client reaches each; a disabled one has none. From the spec
+/// alone: a URI is the same whether or not its objects stand yet.
 pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();

@@ -50,7 +50,8 @@ impl<K: Object> Cache<K> {
         Self::new(events, |_, _| {})
     }
 
-    /// A cache that [`Cache::run`] fills from `events`. Its objects are looked up by name, and by the keys that `keys_of` says.
+    /// A cache that [`Cache::run`] fills from `events`. Its objects are looked up by name, and by the keys that
+    /// `keys_of` says.
     pub fn new(events: impl Stream<Item = Heard<K>> + Send + 'static, keys_of: KeysOf<K>) -> Self {
         Self {
             store: Store::new(keys_of),
@@ -61,13 +62,14 @@ impl<K: Object> Cache<K> {
         }
     }
 
-    /// Tells of a change only what `is_news` says yes to, of the object before and after. What it holds is the newest all the same.
+    /// Tells of a change only what `is_news` says yes to, of the object before and after. What it holds is the newest
+    /// all the same.
     pub fn telling(self, is_news: IsNews<K>) -> Self {
         Self { is_news, ..self }
     }
 
-    /// Every object that is touched from now on, in its newest form: made, changed or deleted. A deletion that was missed
-    /// while a watch was broken is told as well.
+    /// Every object that is touched from now on, in its newest form: made, changed or deleted. A deletion that was
+    /// missed while a watch was broken is told as well.
     ///
     /// Call it before [`Cache::run`], or the first ones are missed.
     pub fn touched(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::proxy::Proxy;
 
-/// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is cut.
+/// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is
+/// cut.
 const SILENCE: Duration = Duration::from_secs(75);
 
 /// Why there is no way to a cluster.
@@ -28,8 +29,8 @@ pub enum Unreachable {
     NoClient(String),
 }
 
-/// A client of the current context of the kubeconfig, or else of the cluster that this process runs in; through a proxy where kubectl
-/// would go through one.
+/// A client of the current context of the kubeconfig, or else of the cluster that this process runs in; through a proxy
+/// where kubectl would go through one.
 ///
 /// It retries nothing by itself: a second place that does would double every wait, and repeat a write that was done.
 ///

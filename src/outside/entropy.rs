@@ -50,7 +50,8 @@ impl dyn Entropy {
     }
 }
 
-/// A source that gives the same for the same seed, so that a run can be replayed. Whoever knows the seed knows every value.
+/// A source that gives the same for the same seed, so that a run can be replayed. Whoever knows the seed knows every
+/// value.
 #[cfg(test)]
 pub struct Seeded(std::sync::Mutex<rand::rngs::StdRng>);
 

@@ -25,8 +25,8 @@ type Underway<K> = BoxFuture<'static, Found<K>>;
 
 /// Reads objects that many want at the same time, such as the account of tokens that are made together.
 ///
-/// While a read is under way, all who ask for the object wait for the next, which is one for all of them. So each answer is
-/// of a read that began after it was asked for.
+/// While a read is under way, all who ask for the object wait for the next, which is one for all of them. So each
+/// answer is of a read that began after it was asked for.
 pub struct Joint<K> {
     reader: Reader,
     /// Reads that have not begun. They belong to those who ask: one that nobody asks for any more gives up its place.

@@ -52,7 +52,8 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// The cache once all was read; nothing where the cluster does not serve the kind. Waits until one of both is known.
+    /// The cache once all was read; nothing where the cluster does not serve the kind. Waits until one of both is
+    /// known.
     pub async fn read(&self) -> Option<&Cache<K>> {
         let mut served = self.served.subscribe();
         loop {
@@ -104,7 +105,8 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// Whether the cluster serves the kind; nothing where there is no telling. Who may not ask hears from the watch what is wrong.
+    /// Whether the cluster serves the kind; nothing where there is no telling. Who may not ask hears from the watch
+    /// what is wrong.
     async fn ask(&self) -> Option<bool> {
         let (version, plural) = (K::api_version(&()), K::plural(&()));
         match timeout(LIMIT, self.client.list_api_group_resources(&version)).await.ok()? {

@@ -35,8 +35,8 @@ impl Reader {
         self.read(namespace, name, &GetParams::default()).await
     }
 
-    /// The object of that name as it was a moment ago, or nothing where there was none: from the cache of the API server, which spares
-    /// etcd. Good enough where the write that follows has a precondition.
+    /// The object of that name as it was a moment ago, or nothing where there was none: from the cache of the API
+    /// server, which spares etcd. Good enough where the write that follows has a precondition.
     ///
     /// # Errors
     /// There was no answer that says which.

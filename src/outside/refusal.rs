@@ -47,7 +47,8 @@ pub enum Why {
 }
 
 impl Refusal {
-    /// Makes a refusal of an error: that of `verb` on the object of kind `K` that has this name. Whoever sends a request names it here.
+    /// Makes a refusal of an error: that of `verb` on the object of kind `K` that has this name. Whoever sends a
+    /// request names it here.
     pub(super) fn of<K: Resource<DynamicType = ()>, E: Into<Why>>(
         verb: &'static str,
         namespace: &str,

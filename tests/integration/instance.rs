@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::crd::Instance;
 
-use crate::harness::{World, clock::Held, root, run::Running};
+use crate::harness::{World, clock::Held, run::Running, wire::Wire};
 
 /// What a test may make, look at and take away by itself.
 trait Object:
@@ -821,10 +821,10 @@ async fn admit(home: &World, namespaces: Value) {
 
 #[tokio::test]
 async fn a_cluster_without_ingresses_is_told_where_one_is_needed_and_holds_up_nothing_else() {
-    let world = World::alone("unserved").await;
-    world.plane.install_crds(root()).unwrap();
-    world.plane.serve_without(Some("networking.k8s.io/v1")).unwrap();
-    let operator = world.operator(&Held::default()).await;
+    let world = World::new("unserved").await;
+    let wire = Wire::new(world.plane.client_for(&world.identities.operator)).await;
+    wire.hide(Some("networking.k8s.io"));
+    let operator = world.operator_by(wire.client(), &Held::default()).await;
     world.ready(&operator).await;
     manager(&world).await;
     world.accepts("Instance", "eem", internal()).await;
@@ -836,7 +836,7 @@ async fn a_cluster_without_ingresses_is_told_where_one_is_needed_and_holds_up_no
     let (_, _, message) = condition(&instance, "EndpointsReady").unwrap();
     assert!(message.starts_with("the cluster does not serve Ingress, which endpoint admin needs; "), "{message}");
     assert!(uris(&instance).is_empty());
-    world.plane.serve_without(None).unwrap();
+    wire.hide(None);
     let standing = async || get::<Ingress>(&world, "eem-admin").await;
     world.patiently(Duration::from_secs(90), "the Ingress stands once the cluster serves it", standing).await;
     says(&world, "eem", "Accepted").await;

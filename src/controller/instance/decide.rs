@@ -93,8 +93,8 @@ fn reason(world: &World, terms: &InstanceTerms, plan: &[Planned]) -> Reason {
     missing.chain(barred).next().unwrap_or(asked)
 }
 
-/// What is to be done about the objects of one endpoint. Nothing leads to what cannot be brought about: a way in must not lead to a
-/// Service of someone else.
+/// What is to be done about the objects of one endpoint. Nothing leads to what cannot be brought about: a way in must
+/// not lead to a Service of someone else.
 fn planned(world: &World, terms: &InstanceTerms, endpoint: EndpointName) -> Vec<Planned> {
     let (asked, mut barred) = (terms.endpoints.get(&endpoint), false);
     let places = Place::all().filter(|place| place.endpoint == endpoint);
@@ -137,8 +137,8 @@ fn mended(piece: &Piece, wanted: Piece) -> Deed {
         return Deed::Keep;
     }
     match piece {
-        // An apply would merge the ports by number. Beside one that someone put in the place of ours it would be refused for the
-        // name they share.
+        // An apply would merge the ports by number. Beside one that someone put in the place of ours it would be
+        // refused for the name they share.
         Piece::Service(_) => {
             strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
             Deed::Amend(piece.clone(), changes)

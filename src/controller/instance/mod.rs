@@ -77,8 +77,8 @@ impl Kind for Instance {
     }
 }
 
-/// Names the Instances that something has happened to: to themselves, to their tokens, or to a Service or Ingress in their
-/// namespace that they made or refer to.
+/// Names the Instances that something has happened to: to themselves, to their tokens, or to a Service or Ingress in
+/// their namespace that they made or refer to.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
     let caches = &rooms.caches;
     let (instances, services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());

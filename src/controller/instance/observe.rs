@@ -1,5 +1,5 @@
-//! Reads everything an Instance depends on, once. Caches will do: every write carries what was seen, so an old view ends in
-//! a conflict.
+//! Reads everything an Instance depends on, once. Caches will do: every write carries what was seen, so an old view
+//! ends in a conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -112,13 +112,13 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
     if let Some(place) = progress.barred.first() {
         return (Conclusion::Stalled, reason, barred(world, *place, reason));
     }
-    let message = match reason {
-        Reason::NoEndpoints => "no endpoint is asked for".into(),
-        Reason::EndpointDisabled => "the endpoint is disabled: there is no way in, and every token is refused".into(),
-        _ => {
-            let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
-            format!("{} stands", names.join(", "))
-        }
+    let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
+    let message = if !names.is_empty() {
+        format!("{} stands", names.join(", "))
+    } else if reason == Reason::EndpointDisabled {
+        "the endpoint is disabled: there is no way in, and every token is refused".into()
+    } else {
+        "no endpoint is asked for".into()
     };
     (Conclusion::Ready, reason, message)
 }

@@ -35,7 +35,8 @@ const MIN_ROTATION: SignedDuration = SignedDuration::from_mins(1);
 /// What an Instance asks for, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceTerms {
-    /// Its endpoints but for disabled ones: each is ready to be built, or lacks something, which is no fault of the spec.
+    /// Its endpoints but for disabled ones: each is ready to be built, or lacks something, which is no fault of the
+    /// spec.
     pub endpoints: BTreeMap<EndpointName, Result<Exposed, Fault>>,
 }
 
@@ -167,7 +168,8 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     }
 }
 
-/// A default and a maximum; what is left out is taken from `usual`, and a default of ours never exceeds a maximum of theirs.
+/// A default and a maximum; what is left out is taken from `usual`, and a default of ours never exceeds a maximum of
+/// theirs.
 fn within(
     default: Option<Duration>,
     max: Option<Duration>,

@@ -125,7 +125,7 @@ impl Index {
 
     /// Some token.
     pub fn any_token(&self) -> Option<&Key> {
-        self.tokens.keys().next()
+        self.tokens.keys().min()
     }
 
     /// A token.

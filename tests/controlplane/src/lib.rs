@@ -79,8 +79,6 @@ pub struct ControlPlane {
     odd_token: String,
     kubeconfig: PathBuf,
     servers: Mutex<Vec<Process>>,
-    /// The groups and versions that the API server does not serve, as `group/version=false`.
-    unserved: Mutex<String>,
     // Last, because it waits until the servers, which write to it, are gone.
     directory: Directory,
 }
@@ -240,14 +238,6 @@ impl ControlPlane {
         }
     }
 
-    /// Starts the API server anew, without one of its API groups, such as `networking.k8s.io/v1`; with all of them where none is given.
-    pub fn serve_without(&self, group: Option<&str>) -> Result<(), Error> {
-        self.stop_api_server();
-        let unserved = group.map(|group| format!("{group}=false")).unwrap_or_default();
-        *self.unserved.lock().unwrap_or_else(PoisonError::into_inner) = unserved;
-        self.start_api_server()
-    }
-
     /// Keeps a copy of all data. API server and etcd are away meanwhile, as after a crash.
     pub fn back_up(&self) -> Result<(), Error> {
         self.while_stopped(copy_all)
@@ -323,7 +313,6 @@ impl ControlPlane {
             admin_token,
             odd_token,
             servers: Mutex::default(),
-            unserved: Mutex::default(),
             directory,
         };
         plane
@@ -377,10 +366,6 @@ impl ControlPlane {
                 .args(["--audit-log-mode=blocking", "--profiling=false"])
                 // In MB. A file that is never rotated has stable offsets.
                 .arg("--audit-log-maxsize=1000000");
-            let unserved = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
-            if !unserved.is_empty() {
-                command.arg(format!("--runtime-config={unserved}"));
-            }
             for (option, name) in [
                 ("--cert-dir", "certificates"),
                 ("--tls-cert-file", "server.crt"),

@@ -24,6 +24,8 @@ pub enum Through {
 pub struct Wire {
     client: Client,
     through: watch::Sender<Through>,
+    /// The API group that the server does not serve, as far as can be seen from here.
+    hidden: watch::Sender<Option<&'static str>>,
     url: String,
 }
 
@@ -32,7 +34,7 @@ impl Wire {
     pub async fn new(client: Client) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self { client, through: watch::Sender::new(Through::All), url };
+        let wire = Self { client, through: watch::Sender::new(Through::All), hidden: watch::Sender::default(), url };
         let router = Router::new().fallback(forward).with_state(wire.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         wire
@@ -50,6 +52,15 @@ impl Wire {
         self.through.send_replace(through);
     }
 
+    /// From now on, the server seems not to serve this API group, such as `networking.k8s.io`; or it serves all.
+    pub fn hide(&self, group: Option<&'static str>) {
+        self.hidden.send_replace(group);
+    }
+
+    fn hides(&self, path: &str) -> bool {
+        self.hidden.borrow().is_some_and(|group| path.starts_with(&format!("/apis/{group}/")))
+    }
+
     /// Waits until so much comes through.
     async fn open(&self, needed: Through) {
         let _ = self.through.subscribe().wait_for(|through| *through >= needed).await;
@@ -57,6 +68,10 @@ impl Wire {
 }
 
 async fn forward(State(wire): State<Wire>, request: Request) -> Response {
+    if wire.hides(request.uri().path()) {
+        let said = r#"{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}"#;
+        return Response::builder().status(404).body(Body::from(said)).unwrap();
+    }
     let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
     let needed = if watches { Through::All } else { Through::Lists };
     let (mut parts, body) = request.into_parts();
