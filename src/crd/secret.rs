@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use crate::token::Digest;
@@ -51,8 +51,14 @@ pub struct SealedSecret {
 }
 
 /// The digest of one value of a Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+///
+/// It is written as `sha256:` and the digest, or as null where there is none. Base64 has no colon, so what is written so can be told
+/// from a value and read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed(Option<Digest>);
+
+/// How a digest is told from a value.
+const SEAL: &str = "sha256:";
 
 impl Sealed {
     /// Seals a value that is known.
@@ -63,6 +69,12 @@ impl Sealed {
     /// The digest, if the value could be read.
     pub fn digest(&self) -> Option<Digest> {
         self.0
+    }
+}
+
+impl Serialize for Sealed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.map(|digest| format!("{SEAL}{digest}")).serialize(serializer)
     }
 }
 
@@ -83,7 +95,10 @@ impl<'de> de::Visitor<'de> for Seal {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Sealed, E> {
-        Ok(Sealed(STANDARD.decode(text).ok().map(|value| Digest::of(Zeroizing::new(value)))))
+        Ok(Sealed(match text.strip_prefix(SEAL) {
+            Some(digest) => digest.parse().ok(),
+            None => STANDARD.decode(text).ok().map(|value| Digest::of(Zeroizing::new(value))),
+        }))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Sealed, E> {
@@ -130,6 +145,9 @@ mod tests {
         .unwrap();
         assert_eq!(secret.data[TOKEN].digest(), Some(Digest::of("abc")));
         assert!(!format!("{secret:?}").contains("YWJj"));
+        let sealed = serde_json::to_value(&secret).unwrap();
+        assert_eq!(sealed["data"][TOKEN], format!("sha256:{}", Digest::of("abc")));
+        assert_eq!(serde_json::from_value::<SealedSecret>(sealed).unwrap(), secret, "and is read again as it was");
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl Reader {
     }
 }
 
-fn taken_apart<K: DeserializeOwned + kube::Resource + Debug>(value: Value) -> Result<(K, BTreeSet<String>), Why> {
+fn taken_apart<K: DeserializeOwned + kube::Resource<DynamicType = ()> + Debug>(
+    value: Value,
+) -> Result<(K, BTreeSet<String>), Why> {
     let fields = of_others(&Reply::deserialize(&value).map_err(|_| Why::unreadable())?);
     let read: Readable<K> = serde_json::from_value(value).map_err(|_| Why::unreadable())?;
     Ok((read.object.ok_or_else(Why::unreadable)?, fields))

@@ -1,12 +1,16 @@
 //! Objects as they come, whatever stands in them: one that cannot be read never harms another.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Debug};
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, core::ObjectMeta};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Map, Value, json, to_value};
 
-use crate::crd::UNREADABLE;
+use crate::crd::{UNREADABLE, secret::Sealed};
 
 /// An object of kind `K`, read as far as it can be.
 ///
@@ -23,9 +27,9 @@ pub struct Readable<K> {
     meta: ObjectMeta,
 }
 
-impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Readable<K> {
+impl<'de, K: DeserializeOwned + Resource<DynamicType = ()>> Deserialize<'de> for Readable<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut value = Value::deserialize(deserializer)?;
+        let mut value = fields::<K, D>(deserializer)?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
@@ -37,6 +41,26 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Readable<K> {
         let meta = object.as_ref().map_or_else(|| names(&value["metadata"]), |object| names_of(object.meta()));
         Ok(Self { object, meta })
     }
+}
+
+/// The fields of an object. The values of a Secret are sealed as they come: they are never in a plain `Value`.
+fn fields<'de, K: Resource<DynamicType = ()>, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    match K::kind(&()) == Secret::kind(&()) {
+        true => SecretFields::deserialize(deserializer).and_then(|read| to_value(read).map_err(de::Error::custom)),
+        false => Value::deserialize(deserializer),
+    }
+}
+
+/// The fields of a Secret.
+#[derive(Serialize, Deserialize)]
+struct SecretFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<BTreeMap<String, Sealed>>,
+    /// It is only ever written, and its values are plain.
+    #[serde(default, rename = "stringData", skip_serializing)]
+    _plain: IgnoredAny,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 /// What is read in the place of a `status` that cannot be read, of an object that is `bare` of it.
@@ -112,7 +136,7 @@ impl<K: Resource<DynamicType = ()>> Resource for Readable<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::ApiToken;
+    use crate::crd::{ApiToken, SealedSecret};
     use serde_json::json;
 
     const BEYOND: &str = "9999-12-31T23:59:59Z";
@@ -122,6 +146,20 @@ mod tests {
             "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": metadata, "spec": spec, "status": status,
         });
         serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn no_value_of_a_secret_is_ever_in_a_plain_one() {
+        let secret = r#"{"kind":"Secret","metadata":{"name":"a"},"data":{"token":"YWJj","odd":7},"stringData":{"token":"YWJj"}}"#;
+        let mut text = serde_json::Deserializer::from_str(secret);
+        let read = fields::<SealedSecret, _>(&mut text).unwrap();
+        assert!(!read.to_string().contains("YWJj"), "{read}");
+        assert_eq!(read["metadata"]["name"], "a");
+        let sealed: Readable<SealedSecret> = serde_json::from_str(secret).unwrap();
+        let data = sealed.object.unwrap().data;
+        assert_eq!((data["token"], data["odd"].digest()), (Sealed::of("abc"), None));
+        let bare: Readable<SealedSecret> = serde_json::from_str(r#"{"metadata":{"name":"a"},"data":null}"#).unwrap();
+        assert!(bare.object.unwrap().data.is_empty());
     }
 
     #[test]
