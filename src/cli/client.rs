@@ -18,9 +18,10 @@ pub async fn client() -> Result<Client, Error> {
     Ok(connect::client().await?)
 }
 
-/// Cancelled once this process is told to stop.
-pub fn stop() -> Result<CancellationToken, Error> {
-    connect::stop_on_signal().map_err(|error| Error::local("cannot listen for signals", error))
+/// Runs a program that ends once what it is given is cancelled: when this process is told to stop.
+pub fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
+    let unheard = |error| Error::local("cannot listen for signals", error);
+    block_on(async { connect::until_stopped(program).await.map_err(unheard)? })
 }
 
 /// Runs what waits for the network until it ends.

@@ -10,14 +10,14 @@ use crate::{
 
 pub fn main(common: &Common) -> Result<(), Error> {
     common.log()?;
-    client::block_on(async {
+    client::run(async |stop| {
         let (serving, probes) = common.take()?;
         let options = Options {
             scope: common.scope(),
             serving: Some(serving),
             probes,
             instance: std::env::var("HOSTNAME").ok(),
-            stop: client::stop()?,
+            stop,
         };
         let ended =
             operator::run(client::client().await?, Arc::new(SystemClock), Arc::new(SystemEntropy), options).await;

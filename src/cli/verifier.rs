@@ -29,7 +29,7 @@ pub struct Verifier {
 impl Verifier {
     pub fn main(self) -> Result<(), Error> {
         self.common.log()?;
-        client::block_on(async {
+        client::run(async |stop| {
             let (serving, probes) = self.common.take()?;
             let options = Options {
                 scope: self.common.scope(),
@@ -38,7 +38,7 @@ impl Verifier {
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
                 peers: self.peers,
-                stop: client::stop()?,
+                stop,
             };
             let ended = verifier::run(client::client().await?, Arc::new(SystemClock), options).await;
             ended.map_err(Error::Ended)

@@ -1,6 +1,6 @@
 //! The way to the cluster, and the signals that end a process.
 
-use std::{env, error::Error, io, path::PathBuf, time::Duration};
+use std::{env, error::Error, io, path::PathBuf, pin::pin, time::Duration};
 
 use kube::{
     Client, Config,
@@ -93,23 +93,22 @@ fn proxy_url(config: &Kubeconfig) -> Option<String> {
     cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
-/// Cancelled at the first SIGTERM or SIGINT.
+/// Runs `program` until it ends. The first SIGTERM or SIGINT cancels what it is given, and has it end.
 ///
 /// # Errors
 /// Signals cannot be listened for.
-pub fn stop_on_signal() -> io::Result<CancellationToken> {
+pub async fn until_stopped<T>(program: impl AsyncFnOnce(CancellationToken) -> T) -> io::Result<T> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("told to stop");
-        told.cancel();
-    });
-    Ok(stop)
+    let mut program = pin!(program(stop.clone()));
+    tokio::select! {
+        ended = &mut program => return Ok(ended),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("told to stop");
+    stop.cancel();
+    Ok(program.await)
 }
 
 #[cfg(test)]
