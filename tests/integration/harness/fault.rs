@@ -52,7 +52,7 @@ impl Doom {
     fn comes<B>(&self, request: &Request<B>) -> bool {
         let path = request.uri().path();
         let about_a_token = path.contains("/apitokens/")
-            || path.contains("/secrets/")
+            || path.contains("/secrets")
             || (path.contains("/tokenry.dev/") && path.contains("/serviceaccounts/") && !path.ends_with("/status"));
         let counts = request.method() != Method::GET && about_a_token;
         counts && self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.nth
