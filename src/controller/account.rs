@@ -12,7 +12,7 @@ use super::{
     book::Ruled,
     census,
     depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
+    kind::{Checked, Kind, Settled, Unreadable, Version, Wake, is_news_of_instance, version},
     run::{each, every, mapped, names, together},
 };
 use crate::{
@@ -158,7 +158,7 @@ impl AsRef<TokenCount> for Count {
 }
 
 /// What is said of its tokens, and when to count again.
-fn counted(world: &World) -> (Count, Option<Timestamp>) {
+fn counted(world: &World) -> (Count, Option<Wake>) {
     let mut tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
     if !world.account.spec.active {
         tokens.active = 0;

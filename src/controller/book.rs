@@ -1,4 +1,5 @@
-//! What is made of objects that can be large, and is needed in every pass of a token: it is made once for each form of an object.
+//! What is made of objects that can be large, and is needed in every pass of a token: it is made once for each form of
+//! an object.
 
 use std::{
     collections::HashMap,
@@ -83,8 +84,8 @@ fn listed(instance: &Instance) -> usize {
 /// What was made of each object of a kind in its newest form, by uid.
 pub struct Book<K, T>(Mutex<HashMap<String, Page<K, T>>>);
 
-/// The object itself is kept: neither its generation nor its resourceVersion tells two forms apart, as both come again in data that
-/// was restored from a backup.
+/// The object itself is kept: neither its generation nor its resourceVersion tells two forms apart, as both come again
+/// in data that was restored from a backup.
 struct Page<K, T> {
     object: Arc<K>,
     made: Arc<T>,
@@ -97,8 +98,8 @@ impl<K, T> Default for Book<K, T> {
 }
 
 impl<K: Object, T> Book<K, T> {
-    /// What is made of an object: what was made before of it, or of one that is the `same`, or else what `make` makes. Who asks for the
-    /// same at the same time waits, and it is made once.
+    /// What is made of an object: what was made before of it, or of one that is the `same`, or else what `make` makes.
+    /// Who asks for the same at the same time waits, and it is made once.
     fn of(&self, object: &Arc<K>, same: impl Fn(&K, &K) -> bool, make: impl FnOnce(&K) -> T) -> Arc<T> {
         let mut pages = self.lock();
         let uid = object.meta().uid.clone().unwrap_or_default();

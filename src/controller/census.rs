@@ -1,9 +1,10 @@
-//! How many tokens an object has: counted at every pass, said seldom. Many tokens may come together, and that costs no write
-//! for each.
+//! How many tokens an object has: counted at every pass, said seldom. Many tokens may come together, and that costs no
+//! write for each.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::kind::Wake;
 use crate::{
     crd::{ApiToken, account::TokenCount},
     token::{Records, duration::after},
@@ -34,20 +35,20 @@ fn is_accepted(token: &ApiToken, now: Timestamp) -> bool {
     token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
 }
 
-/// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That there are
-/// none stands only until there is one: the count is there with the first token.
+/// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That
+/// there are none stands only until there is one: the count is there with the first token.
 pub fn seldom<T: AsRef<TokenCount>>(
     said: Option<T>,
     fresh: T,
     agree: impl Fn(&T, &T) -> bool,
     now: Timestamp,
-) -> (T, Option<Timestamp>) {
+) -> (T, Option<Wake>) {
     let Some(said) = said else { return (fresh, None) };
     let TokenCount { total, at, .. } = said.as_ref();
     let until = after(at.0, SELDOM);
     match agree(&said, &fresh) {
         true => (said, None),
-        false if *total > 0 && until > now => (said, Some(until)),
+        false if *total > 0 && until > now => (said, Some(Wake { at: until, why: "a fresh count of tokens" })),
         false => (fresh, None),
     }
 }
@@ -62,7 +63,7 @@ mod tests {
         let of = |total, seconds| TokenCount { active: total, total, at: Time(at(seconds)) };
         let said = |before: Option<TokenCount>, fresh, seconds| {
             let (said, again) = seldom(before, of(fresh, seconds), agree, at(seconds));
-            (said.total, again)
+            (said.total, again.map(|wake| wake.at))
         };
         assert_eq!(said(None, 0, 0), (0, None));
         assert_eq!(said(Some(of(0, 0)), 1, 5), (1, None), "with the first");

@@ -98,6 +98,15 @@ pub struct Unreadable<'a> {
     pub conditions: &'a [Condition],
 }
 
+/// An instant at which something will be due, and what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wake {
+    /// When.
+    pub at: Timestamp,
+    /// What the next pass will be for.
+    pub why: &'static str,
+}
+
 /// What a pass comes to.
 #[derive(Clone, Debug)]
 pub struct Settled<S> {
@@ -106,7 +115,7 @@ pub struct Settled<S> {
     /// What users are told.
     pub notes: Vec<Note>,
     /// The earliest instant at which something will be due. Nothing: not until something changes.
-    pub wake: Option<Timestamp>,
+    pub wake: Option<Wake>,
 }
 
 /// The resourceVersion at which an object was read.
@@ -114,13 +123,15 @@ pub fn version(object: &impl Resource) -> Version {
     object.meta().resource_version.clone().unwrap_or_default()
 }
 
-/// Whether a change of an object is one that any pass looks at: of its spec, which the generation counts, of its status, or of the
-/// little that is read of its metadata. Its other annotations and its labels are its users' own, and cost no pass.
+/// Whether a change of an object is one that any pass looks at: of its spec, which the generation counts, of its
+/// status, or of the little that is read of its metadata. Its other annotations and its labels are its users' own, and
+/// cost no pass.
 pub fn is_news<K: Kind>(before: &K, after: &K) -> bool {
     read(before.meta()) != read(after.meta()) || before.status() != after.status()
 }
 
-/// Whether a change of an Instance is one that other objects go by: not how many tokens it has, which changes with each of them.
+/// Whether a change of an Instance is one that other objects go by: not how many tokens it has, which changes with each
+/// of them.
 pub fn is_news_of_instance(before: &Instance, after: &Instance) -> bool {
     let said =
         |instance: &Instance| instance.status.as_ref().map(|said| (said.endpoints.clone(), said.unreadable.clone()));

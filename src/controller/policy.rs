@@ -243,8 +243,8 @@ fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember
     policy.spec.members.iter().filter_map(|member| bearer(member.as_str())).collect()
 }
 
-/// The members that match nothing: no token and no account of such a name, no team of the Instance, and nobody who owns one of
-/// its tokens.
+/// The members that match nothing: no token and no account of such a name, no team of the Instance, and nobody who owns
+/// one of its tokens.
 fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -> Vec<String> {
     let Some(instance) = instance else { return Vec::new() };
     let caches = &rooms.caches;

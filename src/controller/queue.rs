@@ -83,7 +83,8 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         line.waiting.push_back(name);
     }
 
-    /// Takes a place for the next one, which is under way from now on. It is not waked any more: its pass says when it is next.
+    /// Takes a place for the next one, which is under way from now on. It is not waked any more: its pass says when it
+    /// is next.
     pub fn next(&mut self) -> Option<ObjectRef<K>> {
         let turn = self.turn()?;
         let namespace = self.turns.remove(turn)?;
@@ -99,7 +100,8 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         Some(name)
     }
 
-    /// Whose turn it is. No more namespaces than there are places have something under way, so this does not look at many.
+    /// Whose turn it is. No more namespaces than there are places have something under way, so this does not look at
+    /// many.
     fn turn(&self) -> Option<usize> {
         let mut best = None;
         for (turn, namespace) in self.turns.iter().enumerate() {
@@ -274,7 +276,8 @@ mod tests {
     proptest! {
         #![proptest_config(crate::token::cases::usual())]
 
-        /// Whatever is asked for and however passes end: each object has one pass at a time, none is forgotten, no place is lost.
+        /// Whatever is asked for and however passes end: each object has one pass at a time, none is forgotten, no
+        /// place is lost.
         #[test]
         fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {
             let mut queue = Queue::new(4);

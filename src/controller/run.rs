@@ -6,7 +6,6 @@ use futures::{
     FutureExt, Stream, StreamExt,
     stream::{self, FuturesUnordered},
 };
-use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::task::{JoinError, unconstrained};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -14,7 +13,7 @@ use tracing::Instrument;
 
 use super::{
     Obstacle, Rooms,
-    kind::{Kind, Unreadable, version},
+    kind::{Kind, Unreadable, Wake, version},
     queue::Queue,
 };
 use crate::{
@@ -39,14 +38,15 @@ const NO_STATUS: Duration = Duration::from_secs(15);
 /// After a pass that saw something old.
 const STALE: Duration = Duration::from_secs(1);
 
-/// One pass over one object: reads once, decides, does it, and says so. Returns when to come back at the latest.
+/// One pass over one object: reads once, decides, does it, and says so. Returns when to come back at the latest, and
+/// what for.
 ///
 /// # Errors
 /// The world could not be read, or the status could not be written; whatever was done is found by the next pass.
-pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Timestamp>, Obstacle> {
+pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>, Obstacle> {
     if rooms.writer.has_replaced(&*object) {
         // What stands now is about to be heard of, and wakes the object.
-        return Ok(Some(rooms.clock.now()));
+        return Ok(Some(Wake { at: rooms.clock.now(), why: "what was written" }));
     }
     if let Some(odd) = object.status().map(K::unreadable).filter(|status| !status.fields.is_empty()) {
         return Ok(say_unreadable(&*object, odd, rooms).await?);
@@ -80,7 +80,7 @@ fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
 
 /// Says that the status cannot be read, and does nothing else: what stands in it, records and a revocation among it, is
 /// neither gone by nor touched, until somebody has mended it.
-async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Timestamp>, Refusal> {
+async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Wake>, Refusal> {
     let message = format!(
         "status.{} cannot be read: {} until that is mended; an administrator can do so with the rights of the operator, or delete the \
          object and make it again",
@@ -216,8 +216,11 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
 }
 
 /// How long until `wake`.
-fn wait(wake: Option<Timestamp>, clock: &dyn Clock) -> Duration {
-    let until = wake.map(|wake| wake.duration_since(clock.now()));
+fn wait(wake: Option<Wake>, clock: &dyn Clock) -> Duration {
+    if let Some(Wake { at, why }) = wake {
+        tracing::debug!(%at, %why, "the next pass");
+    }
+    let until = wake.map(|wake| wake.at.duration_since(clock.now()));
     let wait = until.map_or(LATEST, |until| Duration::try_from(until).unwrap_or_default());
     wait.clamp(SOONEST, LATEST)
 }
@@ -282,11 +285,11 @@ mod tests {
 
     use super::*;
     use crate::crd::ApiToken;
-    use jiff::SignedDuration;
+    use jiff::{SignedDuration, Timestamp};
 
-    struct Held(Timestamp);
+    struct FixedClock(Timestamp);
 
-    impl Clock for Held {
+    impl Clock for FixedClock {
         fn now(&self) -> Timestamp {
             self.0
         }
@@ -352,8 +355,9 @@ mod tests {
     #[test]
     fn every_wake_up_is_within_a_second_and_an_hour() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let after = |seconds| wait(Some(now + SignedDuration::from_secs(seconds)), &Held(now)).as_secs();
+        let wake = |seconds| Wake { at: now + SignedDuration::from_secs(seconds), why: "a test" };
+        let after = |seconds| wait(Some(wake(seconds)), &FixedClock(now)).as_secs();
         assert_eq!([after(-5), after(0), after(7), after(100_000)], [1, 1, 7, 3600]);
-        assert_eq!(wait(None, &Held(now)), LATEST);
+        assert_eq!(wait(None, &FixedClock(now)), LATEST);
     }
 }

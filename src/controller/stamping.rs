@@ -1,10 +1,10 @@
 //! Whether users can make tokens yet, and whether anything stamps who makes them.
 //!
-//! What stamps a token waits for the API server's own list of kinds, which it looks at every five seconds: for so long after the
-//! definitions came, and after the server began, whoever makes or changes a token is refused with 503. The operator is exempt
-//! from stamps. So it tries to make an account, without any effect. A policy that marks what is tried is held up just as long, and
-//! the operator is not ready until then: `helm install --wait` returns when tokens can be applied. An account that comes back
-//! without the mark says that nothing stamps.
+//! What stamps a token waits for the API server's own list of kinds, which it looks at every five seconds: for so long
+//! after the definitions came, and after the server began, whoever makes or changes a token is refused with 503. The
+//! operator is exempt from stamps. So it tries to make an account, without any effect. A policy that marks what is
+//! tried is held up just as long, and the operator is not ready until then: `helm install --wait` returns when tokens
+//! can be applied. An account that comes back without the mark says that nothing stamps.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -28,8 +28,8 @@ const FOUND: Duration = Duration::from_secs(5 * 60);
 /// What is known of it.
 pub struct Stamping {
     answered: Mutex<Result<(), String>>,
-    /// Whether tokens are stamped; nothing but for some seconds after it was looked at. Of several operators none then undoes by what it
-    /// saw long ago what another has just said.
+    /// Whether tokens are stamped; nothing but for some seconds after it was looked at. Of several operators none then
+    /// undoes by what it saw long ago what another has just said.
     stamped: watch::Sender<Option<bool>>,
 }
 
@@ -59,8 +59,8 @@ impl Stamping {
         stream::unfold(heard, async |mut heard| heard.changed().await.ok().map(|()| ((), heard)))
     }
 
-    /// Tries it in `namespace` once the definitions are there: until it is answered, and then from time to time, as policies can be
-    /// installed and removed at any time.
+    /// Tries it in `namespace` once the definitions are there: until it is answered, and then from time to time, as
+    /// policies can be installed and removed at any time.
     pub async fn watched(&self, caches: &Caches, writer: &Writer, metrics: &Metrics, namespace: &str) {
         caches.synced().await;
         let (mut seen, mut said) = (None, None);
@@ -89,8 +89,8 @@ impl Stamping {
         SOON
     }
 
-    /// Says once what has come to be otherwise. Any other refusal leaves it open: only users' tokens are held up, and their makers
-    /// are told why.
+    /// Says once what has come to be otherwise. Any other refusal leaves it open: only users' tokens are held up, and
+    /// their makers are told why.
     async fn told(&self, seen: Option<bool>, said: &mut Option<bool>, metrics: &Metrics) -> Duration {
         let Some(stamped) = seen else { return FOUND };
         metrics.stamped(stamped);

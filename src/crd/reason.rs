@@ -116,8 +116,8 @@ pub enum Reason {
     Restarted,
     /// A workload could not be restarted.
     RestartFailed,
-    /// A generation ran out of time.
-    OverlapEnded,
+    /// A generation ran out of time, or less is allowed than before: its records are to say so.
+    RecordsOutdated,
     /// The Secret could not be written.
     PublishFailed,
     /// The account could not be made, or changed.

@@ -131,3 +131,24 @@ fn the_direction_test_sees_what_it_should() {
     let code = "use crate::{\n    crd::{Fault, name},\n    token,\n};\nlet x = crate::outside::Clock;";
     assert!(named_rooms(code).into_iter().eq(["crd", "outside", "token"]));
 }
+
+/// The files of a kind's room in which something is awaited: they read, or write.
+fn awaiting(room: &str) -> BTreeSet<String> {
+    let room = root().join("src").join(room);
+    let awaits = |file: &PathBuf| code(file).replace(".awaits_", "").contains(".await");
+    let name = |file: PathBuf| file.strip_prefix(&room).unwrap().display().to_string();
+    sources(&room).into_iter().filter(awaits).map(name).collect()
+}
+
+#[test]
+fn a_token_is_read_in_observe_and_written_in_execute_and_settled_on_top() {
+    let files = awaiting("controller/token");
+    let steps = ["mod.rs", "observe.rs"];
+    let other: Vec<_> =
+        files.iter().filter(|file| !steps.contains(&&***file) && !file.starts_with("execute/")).collect();
+    assert_eq!(other, [""; 0], "{files:?}");
+    for below in ["conditions", "notes", "outcome", "wakes", "world", "decide"] {
+        let code = code(&root().join(format!("src/controller/token/{below}.rs")));
+        assert!(!code.contains("settle"), "{below}.rs names settle");
+    }
+}

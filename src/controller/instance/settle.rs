@@ -8,7 +8,7 @@ use super::{
 use crate::{
     controller::{
         census,
-        kind::{Checked, Settled},
+        kind::{Checked, Settled, Wake},
     },
     crd::{
         Conditions, Reason,
@@ -50,7 +50,7 @@ pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress
         (None, true) => {}
         (Some(true), _) | (_, false) => conditions.remove(STAMPS_MISSING),
     }
-    let retry = (!ready && !reason.is_going()).then(|| conditions.retry(READY));
+    let retry = (!ready && !reason.is_going()).then(|| Wake { at: conditions.retry(READY), why: "another try" });
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let wake = retry.into_iter().chain(recount).min();
     let notes = match conditions.changed(READY) && !reason.is_going() {

@@ -2,22 +2,21 @@
 //!
 //! ```text
 //!  named in the spec ──▶ accepted, in a pass without any fault ──▶ stays so, whatever fault comes later
-//!                                        └──▶ closed: it leaves the spec, the Instance goes or is another, or it admits
-//!                                             the namespace no more
+//!                                        └──▶ closed: it leaves the spec, the Instance goes or is another,
+//!                                             or it admits the namespace no more
 //! ```
 
-use super::{terms::TokenTerms, world::World};
+use super::{terms::CheckedTerms, world::World};
 use crate::{
-    access::{self, Namespace},
-    controller::kind::Checked,
+    access,
     crd::{Instance, api_token::AcceptedAudience},
 };
 
 /// The audiences that are accepted after this pass.
-pub fn accepted(world: &World, terms: &Checked<TokenTerms>) -> Vec<AcceptedAudience> {
-    let stood = world.token.status.as_ref().and_then(|status| status.audiences.as_ref());
+pub fn accepted(world: &World, terms: &CheckedTerms) -> Vec<AcceptedAudience> {
+    let stood = world.before().audiences.as_ref();
     // An operator of an earlier release has said nothing of them, and all that were named were accepted.
-    let older = stood.is_none() && world.records().ever_published();
+    let older = stood.is_none() && world.records.ever_published();
     let keeps =
         |audience: &AcceptedAudience| terms.is_ok() || older || stood.is_some_and(|stood| stood.contains(audience));
     let named = world.audiences.iter().flatten().filter(|instance| is_open(world, instance));
@@ -26,8 +25,7 @@ pub fn accepted(world: &World, terms: &Checked<TokenTerms>) -> Vec<AcceptedAudie
 
 /// Whether an Instance takes tokens of this namespace at all.
 fn is_open(world: &World, instance: &Instance) -> bool {
-    let home = Namespace { name: world.namespace(), labels: world.labels.as_ref() };
-    instance.metadata.deletion_timestamp.is_none() && access::admits(instance, home)
+    instance.metadata.deletion_timestamp.is_none() && access::admits(instance, world.home())
 }
 
 fn audience(instance: &Instance) -> Option<AcceptedAudience> {
@@ -77,11 +75,11 @@ mod tests {
     #[test]
     fn an_audience_that_is_not_accepted_shortens_nothing() {
         let strict = json!({"tokens": {"requireDescription": true, "lifetime": {"default": "1h", "max": "1h"}}});
-        let end = |world: &World| world.records().served().unwrap().end();
+        let end = |world: &World| world.records.served().unwrap().end();
         let named = none(naming("s", strict.clone()));
-        assert_eq!(end(&named), served().records().served().unwrap().end());
+        assert_eq!(end(&named), served().records.served().unwrap().end());
         let accepted = settled(naming("s", json!({})));
-        let strict = accepted.and(|world| world.audiences = naming("s", strict).audiences);
+        let strict = accepted.and(|world| world.audiences = naming("s", strict).audiences.clone());
         assert!(end(&strict) < end(&named));
     }
 
@@ -90,7 +88,7 @@ mod tests {
         let world = settled(none(naming("s", json!({}))));
         let faulty = world.clone().with_spec(&json!({"expiry": {"after": "400d"}}));
         assert_eq!(uids(&faulty), ["s"]);
-        let another = naming("t", json!({})).audiences;
+        let another = naming("t", json!({})).audiences.clone();
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = another)), [""; 0], "another of the name");
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = vec![None])), [""; 0]);
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = Vec::new())), [""; 0], "not named any more");

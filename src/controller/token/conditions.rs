@@ -2,11 +2,11 @@
 
 use super::{
     act::Act,
-    ending::over,
+    decide::CHAIN,
     once::shown,
+    outcome::{Outcome, Said},
     owner,
-    settle::{Outcome, published_in},
-    world::Bound,
+    world::Bond,
 };
 use crate::{
     crd::{
@@ -20,16 +20,8 @@ use crate::{
     token::Record,
 };
 
-/// Whether what an act does is about neither the value nor its Secret, so that the token is as good where it fails.
-fn is_aside(act: Act) -> bool {
-    matches!(act, Act::Discard)
-}
-
 /// What `Valid` says where it is true: the rest is told by `Ready`.
 const VALID_SAYS: &str = "the served value is accepted";
-
-/// What a condition says: whether it holds, the word for it, and the text.
-type Said<T> = (T, Reason, String);
 
 impl Outcome<'_> {
     /// All of them. `soon` is a served generation that is about to expire and that nothing renews.
@@ -52,19 +44,23 @@ impl Outcome<'_> {
         let valid = self.is_valid();
         conditions.set(VALID, valid, reason, if valid { VALID_SAYS.to_owned() } else { message });
         self.expiring(soon, &mut conditions);
-        self.standing(&mut conditions);
+        self.permitted(&mut conditions);
+        self.limited(&mut conditions);
+        self.stale(&mut conditions);
         conditions
     }
 
     /// Whether the Secret holds the value that the records name.
     fn published(&self) -> Said<bool> {
         let Self { world, progress, records, claim, .. } = self;
-        let name = published_in(world, progress).unwrap_or(world.place());
-        if let Some(failure) = progress.failure.as_ref().filter(|_| !is_aside(progress.decision.act)) {
-            let what = match failure.reason {
-                Reason::AccountFailed => format!("account {}", world.token.account_name().0),
-                _ if progress.decision.act == Act::Mint => format!("Secret {}", world.target().0),
-                _ => format!("Secret {name}"),
+        let name = self.served_in();
+        if let Some(failure) = self.failure() {
+            let what = if failure.reason == Reason::AccountFailed {
+                format!("account {}", world.token.account_name().0)
+            } else if progress.decision.act == Act::Mint(()) {
+                format!("Secret {}", world.secrets.next().name)
+            } else {
+                format!("Secret {name}")
             };
             return (false, failure.reason, format!("{what}: {}; trying again", failure.obstacle.why()));
         }
@@ -80,7 +76,7 @@ impl Outcome<'_> {
         let Some(served) = records.served() else {
             return (false, progress.decision.reason, format!("Secret {name} holds no valid generation"));
         };
-        let holds = progress.published.is_some() || world.secret.digest() == Some(served.sha256);
+        let holds = progress.published.is_some() || world.secrets.served.held.digest() == Some(served.sha256);
         if holds {
             let until = world.claim_by(served).map(|at| format!(" until it is claimed, at the latest until {at}"));
             let message = format!("Secret {name} holds generation {}{}", served.generation, until.unwrap_or_default());
@@ -89,10 +85,10 @@ impl Outcome<'_> {
         (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
     }
 
-    /// That the Secret of the old name could not be removed, or the account not be changed: the value is where it should be
-    /// all the same.
+    /// That the Secret of the old name could not be removed, or the account not be changed: the value is where it
+    /// should be all the same.
     fn left(&self) -> String {
-        let discard = self.progress.failure.as_ref().filter(|_| is_aside(self.progress.decision.act));
+        let discard = self.progress.failure.as_ref().filter(|_| self.progress.is_aside());
         let discard = discard.map(|failure| {
             format!("; Secret {} is still there: {}; trying again", self.leftover(), failure.obstacle.way())
         });
@@ -108,79 +104,42 @@ impl Outcome<'_> {
         let world = self.world;
         let stands = world.before().conditions.iter().find(|condition| condition.type_ == PUBLISHED);
         let said = stands.filter(|condition| condition.reason == Reason::PublishFailed.to_string());
-        let name = world.target().0;
+        let name = &world.secrets.next().name;
         said.map_or_else(
             || format!("Secret {name}: the last try was refused; trying again"),
             |said| said.message.clone(),
         )
     }
 
-    /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The verifier
-    /// judges each request for itself; this says the same of all of them together.
+    /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The
+    /// verifier judges each request for itself; this says the same of all of them together.
     fn is_valid(&self) -> bool {
         let Self { world, progress, records, .. } = self;
-        let ended = progress.ends().is_some() || world.token.spec.revoked || world.before().revocation.is_some();
+        let ended = self.has_ended() || world.token.spec.revoked;
         let stands = !ended && world.token.metadata.deletion_timestamp.is_none() && records.served().is_some();
-        let acts = progress.bound.is_some() || world.bound() == Bound::Held;
-        stands && acts && world.paused().is_none() && self.standing.closed.is_none()
+        let acts = progress.bound.is_some() || world.bond == Bond::Held;
+        stands && acts && world.pause.is_none() && world.owner.shut.is_none()
     }
 
-    /// What it all comes to: how `Ready` stands, and the word for it.
-    fn conclusion(&self, (published, why, message): Said<bool>) -> Said<Conclusion> {
-        let Self { world, terms, progress, records, .. } = self;
-        let reason = progress.decision.reason;
-        let name = world.token.account_name().0;
-        // What was asked for is reached once the Secret is as it should be, too.
-        let done = if progress.failure.is_none() { Conclusion::Ready } else { Conclusion::Working };
-        match (reason, terms) {
-            (Reason::Revoked, _) => (done, reason, "revoked: refused for ever; make another ApiToken".into()),
-            (Reason::AccountDeleted, _) => (
-                Conclusion::Stalled,
-                reason,
-                format!("account {name} is gone: refused for ever; make another ApiToken"),
-            ),
-            (Reason::OwnerRemoved, _) if progress.ends().is_some() => (
-                Conclusion::Stalled,
-                reason,
-                "its owner is gone or holds too little: refused for ever; make another ApiToken".into(),
-            ),
-            (Reason::Expired, _) => (done, reason, over(world, progress, records)),
-            (Reason::Deleting, _) => (Conclusion::Working, reason, "being deleted".into()),
-            (Reason::NamespaceTerminating, _) => (Conclusion::Working, reason, "its namespace is being deleted".into()),
-            (_, Err(faults)) => (Conclusion::of(first(faults)), first(faults), owner::told(world, faults)),
-            _ => {
-                self.paused().or_else(|| self.closed(published)).unwrap_or_else(|| self.served(published, why, message))
-            }
-        }
-    }
-
-    /// That somebody asked for a pause; an owner that is gone was not asked for.
-    fn paused(&self) -> Option<Said<Conclusion>> {
-        let world = self.world;
-        let reason = world.paused()?;
-        let (conclusion, message) = match reason {
-            Reason::Suspended => (Conclusion::Ready, "refused until active is true again".into()),
-            Reason::AccountSuspended => {
-                let name = world.token.account_name().0;
-                (Conclusion::Ready, format!("refused until account {name} is active again"))
-            }
-            _ => {
-                let why = owner::why_removed(world, "the owner");
-                (Conclusion::Stalled, format!("refused until its owner is back: {why}"))
-            }
-        };
-        Some((conclusion, reason, message))
+    /// What it all comes to: how `Ready` stands, and the word for it. That is what the first check says that holds and
+    /// has something to say of how the token is; else, how its value is delivered.
+    fn conclusion(&self, published: Said<bool>) -> Said<Conclusion> {
+        let says = CHAIN.iter().find_map(|check| {
+            let says = check.says?;
+            check.act(self.world, self.terms).map(|act| says(self, act.map(|_| ())))
+        });
+        says.or_else(|| self.shut(published.0)).unwrap_or_else(|| self.delivered(published))
     }
 
     /// That its Instance lets in no request with the value, which is delivered all the same.
-    fn closed(&self, published: bool) -> Option<Said<Conclusion>> {
-        let closed = self.standing.closed.as_ref().filter(|_| published)?;
-        let conclusion = if closed.reason == Reason::OwnerRemoved { Conclusion::Stalled } else { Conclusion::Ready };
-        Some((conclusion, closed.reason, closed.message.clone()))
+    fn shut(&self, published: bool) -> Option<Said<Conclusion>> {
+        let shut = self.world.owner.shut.as_ref().filter(|_| published)?;
+        let conclusion = if shut.reason == Reason::OwnerRemoved { Conclusion::Stalled } else { Conclusion::Ready };
+        Some((conclusion, shut.reason, shut.message.clone()))
     }
 
     /// That the value is delivered, or not yet.
-    fn served(&self, published: bool, why: Reason, message: String) -> Said<Conclusion> {
+    fn delivered(&self, (published, why, message): Said<bool>) -> Said<Conclusion> {
         match self.records.overlap_ends() {
             _ if !published => (Conclusion::Working, why, message),
             Some(ends) => {
@@ -190,26 +149,34 @@ impl Outcome<'_> {
         }
     }
 
-    /// Says how it stands with what its Instance permits.
-    fn standing(&self, conditions: &mut Conditions) {
-        match (self.standing.permitted, &self.standing.closed) {
+    /// Says whether its Instance permits it anything.
+    fn permitted(&self, conditions: &mut Conditions) {
+        match (self.world.owner.permitted, &self.world.owner.shut) {
             (None, _) => conditions.remove(PERMITTED),
-            (Some(false), Some(closed)) => conditions.set(PERMITTED, false, closed.reason, &*closed.message),
+            (Some(false), Some(shut)) => conditions.set(PERMITTED, false, shut.reason, &*shut.message),
             (Some(_), _) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
         }
-        let held = owner::held_to(self.world);
+    }
+
+    /// Says that somebody else holds its account to less than it says itself.
+    fn limited(&self, conditions: &mut Conditions) {
+        let held = self.world.own_account.held_to();
         if held.is_empty() {
-            conditions.remove(LIMITED_BY_ACCOUNT);
-        } else {
-            let name = self.world.token.account_name().0;
-            let message = format!(
-                "account {name} holds the token to less: another field manager has set its spec.{}; remove that there, or have it \
-                 say what the token says",
-                held.join(", spec.")
-            );
-            conditions.set(LIMITED_BY_ACCOUNT, true, Reason::LimitedByAccount, message);
+            return conditions.remove(LIMITED_BY_ACCOUNT);
         }
-        if self.standing.is_stale {
+        let name = self.world.token.account_name().0;
+        let message = format!(
+            "account {name} holds the token to less: another field manager has set its spec.{}; remove that there, \
+             or have it say \
+             what the token says",
+            held.join(", spec.")
+        );
+        conditions.set(LIMITED_BY_ACCOUNT, true, Reason::LimitedByAccount, message);
+    }
+
+    /// Says that the groups of its owner are not relied on any more.
+    fn stale(&self, conditions: &mut Conditions) {
+        if self.world.owner.is_stale {
             conditions.set(OWNER_STALE, true, Reason::OwnerStale, owner::STALE);
         } else {
             conditions.remove(OWNER_STALE);
@@ -221,7 +188,7 @@ impl Outcome<'_> {
         let Some((served, end)) = soon.and_then(|served| Some((served, served.end()?))) else {
             return conditions.remove(EXPIRING_SOON);
         };
-        let why = match (self.world.paused(), self.terms) {
+        let why = match (self.world.pause, self.terms) {
             (_, Err(_)) => "the spec has faults",
             (Some(_), Ok(_)) => "it is suspended",
             (None, Ok(terms)) if terms.life.until.is_some_and(|until| until <= end) => "the token ends then",
@@ -231,14 +198,9 @@ impl Outcome<'_> {
         conditions.set(EXPIRING_SOON, true, Reason::ExpiringSoon, message);
     }
 
-    /// The name of the Secret that is to go.
-    pub fn leftover(&self) -> String {
-        self.world.before().other_secret_name.clone().unwrap_or_default()
-    }
-
     /// What becomes of the Secret of a token that was ended, in a word.
     pub fn withdrawn(&self) -> &'static str {
-        let immutable = self.world.secret.ours().is_some_and(|secret| secret.immutable == Some(true));
+        let immutable = self.world.secrets.served.held.ours().is_some_and(|secret| secret.immutable == Some(true));
         match self.world.token.on_revoke() {
             OnRevoke::Keep if immutable => "removed, as it was made immutable and could not be emptied",
             OnRevoke::Delete => "removed",
@@ -250,7 +212,7 @@ impl Outcome<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        fixture::{DAY, conditions, new, own_account, served, time},
+        fixture::{self, DAY, conditions, new, own_account, served, time},
         progress::Progress,
         world::World,
     };
@@ -277,7 +239,7 @@ mod tests {
 
     fn roles(more: Value) -> World {
         let mut spec = json!({"api": {"authorization": "Roles"}});
-        super::super::fixture::merge(&mut spec, &more);
+        fixture::merge(&mut spec, &more);
         instance(spec)
     }
 
@@ -355,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_immutable_token_with_a_fault_is_not_told_to_do_what_is_refused() {
-        let told = |world: World| world.rested().status.conditions[0].message.clone();
+        let told = |world: World| fixture::said(&world.rested().status, condition::ACCEPTED).message.clone();
         let faulty = json!({"expiry": {"after": "400d"}, "immutable": true, "description": "nightly"});
         let message = told(served().with_spec(&faulty));
         assert!(message.ends_with("so delete it and make it again"), "{message}");
@@ -380,7 +342,8 @@ mod tests {
         };
         let gone = "serviceaccount:a/b does not exist; name another owner; the Instance";
         let revoked = format!(
-            "{gone} revokes such tokens (tokens.onOwnerRemoved: Revoke): all generations are refused from now on, and Secret ci is removed"
+            "{gone} revokes such tokens (tokens.onOwnerRemoved: Revoke): all generations are refused from now on, \
+             and Secret ci is removed"
         );
         assert_eq!(told("Revoke"), revoked);
         let suspended =
@@ -399,7 +362,7 @@ mod tests {
 
     #[test]
     fn nothing_is_valid_before_it_was_issued() {
-        let world = new().and(|world| world.account = Some(Arc::new(own_account(super::super::fixture::ACCOUNT_UID))));
+        let world = new().and(|world| world.account = Some(Arc::new(own_account(fixture::ACCOUNT_UID))));
         let recorded = world.clone().settled(&world.minted(1));
         assert!(Records::at(&recorded.status().records, recorded.now).served().is_none());
         assert!(conditions(&recorded.status()).contains(&"Valid=False/FirstIssue".into()));

@@ -1,191 +1,102 @@
 //! Says what is to be done about a token: the first check of the chain that holds.
 
+use std::sync::Arc;
+
 use super::{
-    act::{Act, Decision},
-    delivery::{self, is_altered},
-    ending::{expired, forget_at, revoked},
-    once::claimed,
-    owner, restart,
-    terms::TokenTerms,
-    world::{Bound, Held, World},
+    act::{Act, Decision, Never},
+    ending, issue, once,
+    outcome::{Outcome, Said},
+    pause, repair, restart,
+    terms::{CheckedTerms, TokenTerms},
+    world::World,
 };
-use crate::{
-    controller::kind::Checked,
-    crd::{Reason, api_token::RevocationReason, instance::OnOwnerRemoved},
-    token::{
-        Record,
-        schedule::{free_from, rotates_at},
-    },
-};
+use crate::crd::{Reason, condition::Conclusion};
+
+/// What `Ready` says of a token for which a check holds, and by which act.
+pub type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
 
 /// One check: the reason it gives, and what is to be done where it holds.
+#[derive(Clone, Copy)]
 pub struct Check {
     /// The word for it.
     pub reason: Reason,
-    holds: fn(&World, &Checked<TokenTerms>) -> Option<Act>,
+    holds: Holds,
+    /// What `Ready` says then. Nothing: what is done says nothing of how the token is, and another check does.
+    pub says: Option<Says>,
 }
 
-/// The checks in their order: the first that holds decides. This list is the specification.
+/// When a check holds.
+#[derive(Clone, Copy)]
+enum Holds {
+    /// Whether or not the terms are valid.
+    Always(fn(&World, &CheckedTerms) -> Option<Act<Never>>),
+    /// Only where the terms are valid.
+    Valid(fn(&World, &TokenTerms) -> Option<Act>),
+}
+
+/// The checks in their order: the first that holds decides. This list is the specification. Each is a function that
+/// says in a sentence when it holds; what users read then is beside it.
 pub const CHAIN: [Check; 26] = [
-    // It is going away: whatever is left to do, the verifier and the garbage collector do it.
-    check(Reason::Deleting, |world, _| world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)),
-    // Nothing can be written there any more.
-    check(Reason::NamespaceTerminating, |world, _| world.terminating.then_some(Act::Rest)),
-    // It ended long ago, and its Instance wants no such tokens listed.
-    check(Reason::Forgotten, |world, terms| {
-        forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
-    }),
-    // Final, whatever else is asked for, valid or not.
-    check(Reason::Revoked, |world, _| revoked(world)),
-    check(Reason::AccountDeleted, |world, _| {
-        (world.bound() == Bound::Lost).then_some(Act::End(RevocationReason::AccountDeleted))
-    }),
-    // Nobody answers for it any more, and its Instance wants no such tokens.
-    check(Reason::OwnerRemoved, |world, _| {
-        let ends = world.records().ever_published() && owner::removed(world) == Some(OnOwnerRemoved::Revoke);
-        ends.then_some(Act::End(RevocationReason::OwnerRemoved))
-    }),
-    // Out of time, and nothing renews it.
-    check(Reason::Expired, expired),
-    // The value was to be shown once, and was: it goes, valid spec or not.
-    check(Reason::Claimed, claimed),
-    // The value is in the Secret, and workloads are to read it; unless it is about to be replaced, or a restart that cannot be
-    // done would keep it for ever.
-    check(Reason::RestartDue, |world, terms| restart::due(world).filter(|_| !is_about_to_mint(world, terms))),
-    // A faulty spec mints nothing; the records keep their times.
-    check(Reason::Invalid, |_, terms| terms.is_err().then_some(Act::Rest)),
-    // Asked to pause.
-    check(Reason::Suspended, |world, _| (world.paused() == Some(Reason::Suspended)).then_some(Act::Rest)),
-    check(Reason::AccountSuspended, |world, _| (world.paused() == Some(Reason::AccountSuspended)).then_some(Act::Rest)),
-    check(Reason::OwnerRemoved, |world, _| (world.paused() == Some(Reason::OwnerRemoved)).then_some(Act::Rest)),
-    // A generation is on record and may or may not have reached the Secret.
-    check(Reason::PublishIncomplete, |world, _| incomplete(world)),
-    // The last one was refused: the next waits, and what was said of the refusal stands.
-    check(Reason::PublishFailed, |world, _| waits_to_retry(world).then_some(Act::Rest)),
-    // Our own Secret holds a value and no record of any: what it holds is never adopted.
-    check(Reason::RecordsLost, |world, _| {
-        (!world.records().ever_published() && world.secret.digest().is_some()).then_some(Act::Mint)
-    }),
-    // No generation was ever published.
-    check(Reason::FirstIssue, |world, _| (!world.records().ever_published()).then_some(Act::Mint)),
-    // Somebody asks for a new one. It waits for no overlap.
-    check(Reason::RegenerateAsked, |_, terms| regenerate(terms)),
-    // The served generation is due, or there is none any more.
-    check(Reason::RotationDue, rotation),
-    // The value is to be in a Secret of another name. It is not read back, so a new one comes. One that is shown once stays
-    // where it was shown.
-    check(Reason::SecretRenamed, |world, _| renamed(world)),
-    // What holds the value besides its own key is made of something else now, which takes a new value. One that is shown once
-    // was made as was asked for then.
-    check(Reason::TemplateChanged, template_changed),
-    // The Secret does not hold what it should. One whose value is shown once is not repaired.
-    check(Reason::SecretMissing, |world, _| {
-        (!world.token.is_shown_once() && world.secret == Held::Absent).then(|| repair(world))
-    }),
-    check(Reason::SecretAltered, |world, terms| {
-        (!world.token.is_shown_once() && is_altered(world, terms)).then(|| repair(world))
-    }),
-    check(Reason::SecretOutdated, outdated),
-    // The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
-    check(Reason::SecretLeftOver, |world, _| world.other.as_ref().map(|_| Act::Discard)),
-    // Time alone has passed: status says so.
-    check(Reason::OverlapEnded, |world, _| (world.before().records != world.records().as_slice()).then_some(Act::Rest)),
+    check(Reason::Deleting, ending::deleting).saying(ending::says_deleting),
+    check(Reason::NamespaceTerminating, ending::namespace_terminating).saying(ending::says_namespace_terminating),
+    check(Reason::Forgotten, ending::forgotten),
+    check(Reason::Revoked, ending::revoked).saying(ending::says_ended),
+    check(Reason::AccountDeleted, ending::account_deleted).saying(ending::says_ended),
+    check(Reason::OwnerRemoved, ending::owner_removed).saying(ending::says_ended),
+    check(Reason::Expired, ending::expired).saying(ending::says_ended),
+    check(Reason::Claimed, once::claimed),
+    check(Reason::RestartDue, restart::restart_due),
+    check(Reason::Invalid, issue::invalid).saying(issue::says_invalid),
+    check(Reason::Suspended, pause::suspended).saying(pause::says_suspended),
+    check(Reason::AccountSuspended, pause::account_suspended).saying(pause::says_account_suspended),
+    check(Reason::OwnerRemoved, pause::owner_removed).saying(pause::says_owner_removed),
+    valid(Reason::PublishIncomplete, issue::publish_incomplete),
+    valid(Reason::PublishFailed, issue::publish_failed),
+    valid(Reason::RecordsLost, issue::records_lost),
+    valid(Reason::FirstIssue, issue::first_issue),
+    valid(Reason::RegenerateAsked, issue::regenerate_asked),
+    valid(Reason::RotationDue, issue::rotation_due),
+    valid(Reason::SecretRenamed, issue::secret_renamed),
+    valid(Reason::TemplateChanged, issue::template_changed),
+    valid(Reason::SecretMissing, repair::secret_missing),
+    valid(Reason::SecretAltered, repair::secret_altered),
+    valid(Reason::SecretOutdated, repair::secret_outdated),
+    valid(Reason::SecretLeftOver, repair::secret_left_over),
+    valid(Reason::RecordsOutdated, repair::records_outdated),
 ];
 
-const fn check(reason: Reason, holds: fn(&World, &Checked<TokenTerms>) -> Option<Act>) -> Check {
-    Check { reason, holds }
+const fn check(reason: Reason, holds: fn(&World, &CheckedTerms) -> Option<Act<Never>>) -> Check {
+    Check { reason, holds: Holds::Always(holds), says: None }
+}
+
+const fn valid(reason: Reason, holds: fn(&World, &TokenTerms) -> Option<Act>) -> Check {
+    Check { reason, holds: Holds::Valid(holds), says: None }
+}
+
+impl Check {
+    const fn saying(self, says: Says) -> Self {
+        Self { says: Some(says), ..self }
+    }
+
+    /// What is to be done, where it holds.
+    pub fn act(&self, world: &World, terms: &CheckedTerms) -> Option<Act<Arc<TokenTerms>>> {
+        match (self.holds, terms) {
+            (Holds::Always(holds), _) => holds(world, terms).map(|act| act.map(|never| match never {})),
+            (Holds::Valid(holds), Ok(terms)) => holds(world, terms).map(|act| act.map(|()| terms.clone())),
+            (Holds::Valid(_), Err(_)) => None,
+        }
+    }
 }
 
 /// The first check that holds; else nothing is to be done.
-pub fn decide(world: &World, terms: &Checked<TokenTerms>) -> Decision {
-    let held = CHAIN.iter().find_map(|check| (check.holds)(world, terms).map(|act| (check.reason, act)));
+pub fn decide(world: &World, terms: &CheckedTerms) -> Decision<Arc<TokenTerms>> {
+    let held = CHAIN.iter().find_map(|check| check.act(world, terms).map(|act| (check.reason, act)));
     let (reason, act) = held.unwrap_or((Reason::Active, Act::Rest));
-    let act = if act == Act::Mint && has_to_pause(world, reason) { Act::Wait } else { act };
+    let waits = matches!(act, Act::Mint(_)) && (issue::has_to_pause(world, reason) || restart::is_unseen(world));
     let fault = terms.as_ref().err().and_then(|faults| faults.first()).filter(|_| reason == Reason::Invalid);
     let ended = if let Act::End(why) = act { Some(why.into()) } else { None };
-    Decision { reason: ended.or(fault.map(|fault| fault.reason)).unwrap_or(reason), act }
-}
-
-/// Whether the token's own account is to be brought up to date, before all else that is done: what the account says more than the
-/// token is never in force for the token itself, but others may act as it.
-pub fn follows(world: &World, decision: Decision) -> bool {
-    let over = decision.reason.is_going() || matches!(decision.act, Act::End(_) | Act::Forget);
-    !over && owner::is_outdated(world)
-}
-
-/// Whether a value was minted only just now, as far as this process remembers: a status that says otherwise, as it was lost or
-/// cannot be trusted, does not make for one value after another. What a schedule or a user asks for by records that were read
-/// comes all the same.
-fn has_to_pause(world: &World, reason: Reason) -> bool {
-    let asked = matches!(reason, Reason::RotationDue | Reason::RegenerateAsked) && world.records().ever_published();
-    world.may_mint_from.is_some_and(|from| from > world.now) && !asked
-}
-
-fn incomplete(world: &World) -> Option<Act> {
-    let records = world.records();
-    records.recorded().next()?;
-    let is_held = |record: &&Record| world.secrets().any(|(_, held)| held.digest() == Some(record.sha256));
-    let adopted = records.recorded().find(is_held);
-    let waits = records.may_record_from(world.now).is_some_and(|from| world.now < from);
-    Some(match adopted {
-        Some(record) => Act::Adopt(record.generation),
-        None if waits => Act::Rest,
-        None => Act::Mint,
-    })
-}
-
-/// Whether the served value, which is where it should be, is to be replaced now.
-fn is_about_to_mint(world: &World, terms: &Checked<TokenTerms>) -> bool {
-    let asked = regenerate(terms).or_else(|| rotation(world, terms));
-    let asked = asked.or_else(|| renamed(world)).or_else(|| template_changed(world, terms));
-    terms.is_ok() && asked.is_some() && !waits_to_retry(world)
-}
-
-/// Whether the last publish was refused, and the next waits.
-fn waits_to_retry(world: &World) -> bool {
-    world.records().may_retry_from(world.now).is_some_and(|from| world.now < from)
-}
-
-fn regenerate(terms: &Checked<TokenTerms>) -> Option<Act> {
-    terms.as_ref().ok()?.regenerate.as_ref().map(|_| Act::Mint)
-}
-
-fn renamed(world: &World) -> Option<Act> {
-    (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
-}
-
-fn template_changed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let changed = terms.as_ref().ok()?.shape.has_changed_since(world.records().served()?);
-    (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint)
-}
-
-fn rotation(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let (records, life) = (world.records(), &terms.as_ref().ok()?.life);
-    let due = rotates_at(records, life, world.uid(), world.now);
-    (records.served().is_none() || due.is_some_and(|due| due <= world.now)).then_some(Act::Mint)
-}
-
-/// A value that was published only just now is not replaced at once: someone may be writing against us.
-fn repair(world: &World) -> Act {
-    let waits = world.records().may_repair_from(world.now).is_some_and(|from| world.now < from);
-    if waits { Act::Rest } else { Act::Mint }
-}
-
-/// Whether the next value would go into a Secret of another name than the served one.
-pub fn is_renamed(world: &World) -> bool {
-    world.records().served().is_some() && world.target().0 != world.place()
-}
-
-/// Whether no overlap runs that a change of what is asked for would wait for. It waits for no window.
-fn is_free(world: &World) -> bool {
-    free_from(world.records()).is_none_or(|free| free <= world.now)
-}
-
-fn outdated(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let (records, Held::Ours(secret)) = (world.records(), &world.secret) else { return None };
-    let details = delivery::Details::of(world, terms.as_ref().ok()?, records.served()?, &world.secret);
-    // One that is immutable is either a fault, or about to be replaced by one of another name.
-    (secret.immutable != Some(true) && !details.stand_in(secret)).then_some(Act::Amend)
+    let reason = ended.or(fault.map(|fault| fault.reason)).unwrap_or(reason);
+    Decision { reason, act: if waits { Act::Wait } else { act } }
 }
 
 #[cfg(test)]
@@ -195,15 +106,17 @@ mod tests {
     use super::super::{
         Progress,
         fixture::{self, DAY, HOUR, account, incomplete, new, rotated, served},
+        secrets::Held,
     };
     use super::*;
     use crate::{
         crd::{
-            api_token::{ClaimOutcome, Revocation},
+            api_token::{ClaimOutcome, Revocation, RevocationReason},
+            condition::READY,
             name, secret,
             workload::Restart,
         },
-        token::{Digest, State},
+        token::{Digest, Record, State},
     };
     use jiff::SignedDuration;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -240,7 +153,7 @@ mod tests {
                 Reason::SecretAltered,
                 Reason::SecretOutdated,
                 Reason::SecretLeftOver,
-                Reason::OverlapEnded,
+                Reason::RecordsOutdated,
             ]
         );
     }
@@ -275,11 +188,11 @@ mod tests {
         }),
         (Reason::Claimed, Act::Conceal(ClaimOutcome::Claimed), |world| {
             let world = world.with_status(|status| status.records = rotated().status().records);
-            let world = world.and(|world| world.secret = rotated().secret);
+            let world = world.serving(rotated().secrets.served.held);
             claimed(world.with_spec(&json!({"secret": {"delivery": "Once"}, "restart": null})))
         }),
         (Reason::RestartDue, Act::Restart, |world| {
-            let (records, secret) = (rotated().status().records, rotated().secret);
+            let (records, secret) = (rotated().status().records, rotated().secrets.served.held);
             let generation = records.last().unwrap().generation;
             let world = world.with_status(|status| {
                 status.records = records;
@@ -287,7 +200,7 @@ mod tests {
             });
             let spec = json!({"active": true, "restart": [{"kind": "Deployment", "name": "exporter"}]});
             let world = world.with_account(|account| account.spec.active = true).and(|world| world.owner_gone = false);
-            world.and(|world| world.secret = secret).with_spec(&spec).later(5)
+            world.serving(secret).with_spec(&spec).later(5)
         }),
         (Reason::Invalid, Act::Rest, |world| world.with_spec(&json!({"rotation": {"overlap": "0d"}}))),
         (Reason::Suspended, Act::Rest, |world| world.with_spec(&json!({"active": false}))),
@@ -296,37 +209,37 @@ mod tests {
             let suspends = json!({"tokens": {"onOwnerRemoved": "Suspend"}});
             world.with_instance(suspends).and(|world| world.owner_gone = true)
         }),
-        (Reason::PublishIncomplete, Act::Mint, |world| unpublished(world, 8, State::Recorded)),
+        (Reason::PublishIncomplete, Act::Mint(()), |world| unpublished(world, 8, State::Recorded)),
         (Reason::PublishFailed, Act::Rest, |world| unpublished(world, 7, State::Expired)),
-        (Reason::RecordsLost, Act::Mint, |world| {
+        (Reason::RecordsLost, Act::Mint(()), |world| {
             let world = world.with_status(|status| status.records.clear());
-            world.and(|world| world.secret = rotated().secret)
+            world.serving(rotated().secrets.served.held)
         }),
-        (Reason::FirstIssue, Act::Mint, |world| {
+        (Reason::FirstIssue, Act::Mint(()), |world| {
             let world = world.with_status(|status| status.records.clear());
-            world.and(|world| world.secret = Held::Absent)
+            world.serving(Held::Absent)
         }),
-        (Reason::RegenerateAsked, Act::Mint, |world| world.with_spec(&json!({"regenerate": {"id": "leak"}}))),
-        (Reason::RotationDue, Act::Mint, |world| world.later(60 * DAY)),
-        (Reason::SecretRenamed, Act::Mint, |world| {
+        (Reason::RegenerateAsked, Act::Mint(()), |world| world.with_spec(&json!({"regenerate": {"id": "leak"}}))),
+        (Reason::RotationDue, Act::Mint(()), |world| world.later(60 * DAY)),
+        (Reason::SecretRenamed, Act::Mint(()), |world| {
             let world = world.later(25 * HOUR).with_status(|status| status.other_secret_name = None);
             world.with_spec(&json!({"secret": {"name": "new"}}))
         }),
-        (Reason::TemplateChanged, Act::Mint, |world| {
+        (Reason::TemplateChanged, Act::Mint(()), |world| {
             world.later(25 * HOUR).with_spec(&json!({"secret": {"data": {"a": "{{ token }}"}}}))
         }),
-        (Reason::SecretMissing, Act::Mint, |world| world.later(5).and(|world| world.secret = Held::Absent)),
-        (Reason::SecretAltered, Act::Mint, |world| world.later(5).with_secret(|secret| secret.data.clear())),
-        (Reason::SecretOutdated, Act::Amend, |world| world.with_secret(|secret| secret.metadata.labels = None)),
+        (Reason::SecretMissing, Act::Mint(()), |world| world.later(5).serving(Held::Absent)),
+        (Reason::SecretAltered, Act::Mint(()), |world| world.later(5).with_secret(|secret| secret.data.clear())),
+        (Reason::SecretOutdated, Act::Amend(()), |world| world.with_secret(|secret| secret.metadata.labels = None)),
         (Reason::SecretLeftOver, Act::Discard, |world| {
             world.with_status(|status| status.other_secret_name = Some("old".into()))
         }),
-        (Reason::OverlapEnded, Act::Rest, |world| world.later(25 * HOUR)),
+        (Reason::RecordsOutdated, Act::Rest, |world| world.later(25 * HOUR)),
     ];
 
     /// With the Secret annotated as claimed.
     fn claimed(world: World) -> World {
-        let id = world.records().served().unwrap().id.clone();
+        let id = world.records.served().unwrap().id.clone();
         world.with_secret(|secret| {
             secret.metadata.annotations.get_or_insert_default().insert(name::CLAIMED.into(), id);
         })
@@ -363,9 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn ready_says_the_reason_of_a_check_that_says_how_the_token_is() {
+        for (check, (_, _, trouble)) in CHAIN.iter().zip(TROUBLES).filter(|(check, _)| check.says.is_some()) {
+            let world = trouble(rotated());
+            let ready = fixture::said(&world.rested().status, READY).reason.clone();
+            assert_eq!(ready, world.decision().reason.to_string(), "{}", check.reason);
+        }
+    }
+
+    #[test]
     fn an_invalid_spec_is_told_by_its_first_fault() {
         let invalid = json!({"expiry": {"after": "400d"}});
-        let world = served().with_spec(&invalid).and(|world| world.secret = Held::Foreign);
+        let world = served().with_spec(&invalid).serving(Held::Foreign);
         assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
     }
 
@@ -382,7 +304,7 @@ mod tests {
     fn a_token_that_ended_with_its_account_says_so_for_ever() {
         let world = served().and(|world| world.account = None);
         let ended = world.clone().settled(&Progress::none(world.decision()));
-        let back = ended.and(|world| world.account = served().account).with_spec(&json!({"revoked": true}));
+        let back = ended.and(|world| world.account = served().account.clone()).with_spec(&json!({"revoked": true}));
         assert_eq!(back.decision(), world.decision());
         assert_eq!(back.decision().reason, Reason::AccountDeleted);
     }
@@ -422,13 +344,13 @@ mod tests {
     #[test]
     fn a_publish_that_landed_is_adopted_and_one_that_did_not_is_followed_by_the_next() {
         let world = incomplete();
-        let record = world.records().recorded().next().unwrap().clone();
+        let record = world.records.recorded().next().unwrap().clone();
         let pause = Decision { reason: Reason::PublishIncomplete, act: Act::Rest };
         assert_eq!(world.clone().later(4).decision(), pause, "it may be about to land");
         let world = world.later(5);
-        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
+        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint(()) });
         let landed = world.holding(&record, 2);
-        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Acknowledge(2) });
     }
 
     #[test]
@@ -437,19 +359,19 @@ mod tests {
         let second = world.minted(3);
         let world = world.settled(&second).later(119);
         assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Rest });
-        let records: Vec<_> = world.records().recorded().cloned().collect();
+        let records: Vec<_> = world.records.recorded().cloned().collect();
         for (record, draw) in records.iter().zip([2, 3]) {
-            let act = Act::Adopt(record.generation);
+            let act = Act::Acknowledge(record.generation);
             assert_eq!(world.clone().holding(record, draw).decision().act, act, "either may have landed");
         }
-        assert_eq!(world.later(1).decision().act, Act::Mint);
+        assert_eq!(world.later(1).decision().act, Act::Mint(()));
     }
 
     #[test]
     fn a_value_that_was_published_just_now_is_not_replaced_at_once() {
-        let gone = rotated().and(|world| world.secret = Held::Absent);
+        let gone = rotated().serving(Held::Absent);
         assert_eq!(gone.clone().later(4).decision(), Decision { reason: Reason::SecretMissing, act: Act::Rest });
-        assert_eq!(gone.later(5).decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint });
+        assert_eq!(gone.later(5).decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint(()) });
     }
 
     #[test]
@@ -457,7 +379,7 @@ mod tests {
         let world = incomplete().later(5).with_secret(|secret| {
             secret.data.insert(secret::TOKEN.into(), secret::Sealed::of("planted"));
         });
-        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint });
+        assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint(()) });
     }
 
     #[test]
@@ -469,26 +391,26 @@ mod tests {
         let waits = |reason| Decision { reason, act: Act::Wait };
         let lost = just_now(rotated().with_token(|token| token.status = None));
         assert_eq!(lost.decision(), waits(Reason::RecordsLost));
-        assert_eq!(lost.rested().wake, Some(lost.now + SignedDuration::from_secs(5)));
-        assert_eq!(lost.clone().later(5).decision().act, Act::Mint);
+        assert_eq!(lost.rested().wakes_at(), Some(lost.now + SignedDuration::from_secs(5)));
+        assert_eq!(lost.clone().later(5).decision().act, Act::Mint(()));
         assert_eq!(just_now(new()).decision(), waits(Reason::FirstIssue));
-        let gone = rotated().later(DAY).and(|world| world.secret = Held::Absent);
+        let gone = rotated().later(DAY).serving(Held::Absent);
         assert_eq!(just_now(gone).decision(), waits(Reason::SecretMissing));
         let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
-        assert_eq!(just_now(asked).decision().act, Act::Mint);
-        assert_eq!(just_now(served().later(60 * DAY)).decision().act, Act::Mint);
+        assert_eq!(just_now(asked).decision().act, Act::Mint(()));
+        assert_eq!(just_now(served().later(60 * DAY)).decision().act, Act::Mint(()));
     }
 
     #[test]
     fn a_predecessor_put_back_into_the_secret_is_not_what_should_be_there() {
-        let old = served().secret;
-        assert_eq!(rotated().and(|world| world.secret = old).decision().reason, Reason::SecretAltered);
+        let old = served().secrets.served.held;
+        assert_eq!(rotated().serving(old).decision().reason, Reason::SecretAltered);
     }
 
     #[test]
     fn a_foreign_secret_is_a_fault_and_nothing_is_minted() {
         for world in [new(), served(), incomplete(), served().later(60 * DAY)] {
-            let world = world.and(|world| world.secret = Held::Foreign);
+            let world = world.serving(Held::Foreign);
             assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
         }
     }
@@ -496,7 +418,7 @@ mod tests {
     #[test]
     fn without_a_status_nothing_is_adopted_and_the_number_is_above_the_secrets() {
         let lost = rotated().with_token(|token| token.status = None);
-        assert_eq!(lost.decision(), Decision { reason: Reason::RecordsLost, act: Act::Mint });
+        assert_eq!(lost.decision(), Decision { reason: Reason::RecordsLost, act: Act::Mint(()) });
         assert_eq!(lost.minted(3).recorded.unwrap().generation, 3);
     }
 
@@ -520,13 +442,13 @@ mod tests {
     #[test]
     fn it_is_the_first_issue_until_one_was_published() {
         let refused = unpublished(new(), 1, State::Expired).later(10);
-        assert_eq!(refused.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+        assert_eq!(refused.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint(()) });
     }
 
     #[test]
     fn an_id_asks_until_a_generation_was_published_for_it_and_never_again() {
         let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
-        let mint = Decision { reason: Reason::RegenerateAsked, act: Act::Mint };
+        let mint = Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) };
         assert_eq!(asked.decision(), mint);
         let refused = unpublished(asked.clone(), 2, State::Expired).later(10);
         assert_eq!(refused.decision(), mint, "what was refused is no answer");
@@ -541,7 +463,7 @@ mod tests {
         let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
         let (progress, record) = (asked.minted(2), asked.minted(2).recorded.unwrap());
         let found = asked.settled(&progress).holding(&record, 2);
-        assert_eq!(found.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+        assert_eq!(found.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Acknowledge(2) });
         let adopted = Progress { published: Some((2, found.now)), ..Progress::none(found.decision()) };
         assert_eq!(found.settled(&adopted).decision().act, Act::Rest);
     }
@@ -574,14 +496,14 @@ mod tests {
         ];
         for alter in altered {
             let world = made().later(5).with_secret(alter);
-            assert_eq!(world.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint });
+            assert_eq!(world.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint(()) });
             assert_eq!(world.issued(2).decision().act, Act::Rest);
         }
     }
 
     #[test]
     fn what_a_key_is_made_of_can_change_with_a_new_value_once_no_overlap_runs() {
-        let mint = Decision { reason: Reason::TemplateChanged, act: Act::Mint };
+        let mint = Decision { reason: Reason::TemplateChanged, act: Act::Mint(()) };
         let changed = with_data(made(), "{{ token | b64encode }}");
         assert_eq!(changed.decision(), mint);
         let issued = changed.issued(2);
@@ -608,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_key_that_does_not_hold_the_value_comes_and_goes_without_a_new_one() {
-        let amend = Decision { reason: Reason::SecretOutdated, act: Act::Amend };
+        let amend = Decision { reason: Reason::SecretOutdated, act: Act::Amend(()) };
         assert_eq!(with_data(served(), "URL={{ endpoint }}").decision(), amend);
         assert_eq!(made().with_spec(&json!({"secret": null})).decision(), amend);
         assert_eq!(with_data(made(), "none").decision(), amend);
@@ -618,14 +540,14 @@ mod tests {
     #[test]
     fn an_instance_that_allows_less_later_shortens_what_exists() {
         let shorter = served().with_instance(json!({"tokens": {"lifetime": {"max": "30d"}}}));
-        assert_eq!(shorter.records().served().unwrap().end(), Some(fixture::at(30 * DAY)));
-        assert_eq!(shorter.decision(), Decision { reason: Reason::OverlapEnded, act: Act::Rest });
+        assert_eq!(shorter.records.served().unwrap().end(), Some(fixture::at(30 * DAY)));
+        assert_eq!(shorter.decision(), Decision { reason: Reason::RecordsOutdated, act: Act::Rest });
         let settled = shorter.clone().settled(&Progress::none(shorter.decision()));
-        assert_eq!(settled.with_instance(json!({})).records().served().unwrap().end(), Some(fixture::at(30 * DAY)));
+        assert_eq!(settled.with_instance(json!({})).records.served().unwrap().end(), Some(fixture::at(30 * DAY)));
         let faulty = served().with_spec(&json!({"expiry": {"after": "90d"}}));
         let faulty = faulty.with_instance(json!({"tokens": {"lifetime": {"max": "30d"}}}));
         assert_eq!(faulty.decision(), Decision { reason: Reason::LifetimeExceeded, act: Act::Rest });
-        assert_eq!(faulty.records().served().unwrap().end(), Some(fixture::at(30 * DAY)), "it binds this one as well");
+        assert_eq!(faulty.records.served().unwrap().end(), Some(fixture::at(30 * DAY)), "it binds this one as well");
     }
 
     fn renamed(world: World, name: &str) -> World {
@@ -635,8 +557,8 @@ mod tests {
     #[test]
     fn a_secret_of_another_name_comes_with_a_new_value_and_then_the_old_one_goes() {
         let world = renamed(served(), "new");
-        assert_eq!((world.place(), world.target().0), ("ci", "new"));
-        assert_eq!(world.decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint });
+        assert_eq!((&*world.secrets.served.name, &*world.secrets.next().name), ("ci", "new"));
+        assert_eq!(world.decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint(()) });
         let status = world.settle(&world.minted(2)).status;
         let names = [status.secret_name.as_deref(), status.other_secret_name.as_deref()];
         assert_eq!(names, [Some("ci"), Some("new")], "on record, and on its way");
@@ -645,7 +567,7 @@ mod tests {
         let status = issued.status();
         let names = [status.secret_name.as_deref(), status.other_secret_name.as_deref()];
         assert_eq!((names, status.binding.unwrap().name.as_str()), ([Some("new"), Some("ci")], "new"));
-        let gone = issued.clone().and(|world| world.other = Some(Held::Absent));
+        let gone = issued.clone().storing("ci", Held::Absent);
         let done = gone.settled(&Progress::none(issued.decision()));
         assert_eq!((done.status().other_secret_name, done.decision().act), (None, Act::Rest));
     }
@@ -656,13 +578,13 @@ mod tests {
         assert_eq!(world.decision().act, Act::Rest);
         assert_eq!(world.rested().status.rotates_at.unwrap().0, fixture::at(61 * DAY));
         let damaged = world.clone().later(5).with_secret(|secret| secret.data.clear());
-        assert_eq!(damaged.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint });
-        assert_eq!(damaged.target().0, "new", "what is minted anyway goes to the new name");
+        assert_eq!(damaged.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint(()) });
+        assert_eq!(damaged.secrets.next().name, "new", "what is minted anyway goes to the new name");
         let outdated = world.clone().with_secret(|secret| secret.metadata.labels = None);
         assert_eq!(outdated.decision().reason, Reason::SecretOutdated);
         let immutable = outdated.with_secret(|secret| secret.immutable = Some(true));
         assert_eq!(immutable.decision().act, Act::Rest, "it is about to be replaced");
-        assert_eq!(world.later(DAY).decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint });
+        assert_eq!(world.later(DAY).decision(), Decision { reason: Reason::SecretRenamed, act: Act::Mint(()) });
         let once = renamed(served(), "new").with_spec(&json!({"secret": {"delivery": "Once"}}));
         assert_eq!(once.decision().act, Act::Rest);
     }
@@ -672,12 +594,16 @@ mod tests {
         let before = renamed(renamed(served(), "new"), "ci");
         assert_eq!(before.decision().act, Act::Rest, "nothing was done yet");
         let after = renamed(renamed(served(), "new").issued(2), "ci");
-        assert_eq!((after.place(), after.target().0, &after.other), ("new", "ci", &None), "the old one is used again");
+        assert_eq!(
+            (&*after.secrets.served.name, &*after.secrets.next().name, &after.secrets.leftover),
+            ("new", "ci", &None),
+            "the old one is used again"
+        );
         assert_eq!(after.decision().act, Act::Rest, "the overlap runs");
         let back = after.later(DAY).issued(3);
         let status = back.status();
         assert_eq!((status.secret_name.as_deref(), status.other_secret_name.as_deref()), (Some("ci"), Some("new")));
-        assert_eq!(back.secret.digest(), Some(fixture::plaintext(3).digest()));
+        assert_eq!(back.secrets.served.held.digest(), Some(fixture::plaintext(3).digest()));
     }
 
     #[test]
@@ -687,7 +613,7 @@ mod tests {
         let record = progress.recorded.clone().unwrap();
         let recorded = world.settled(&progress);
         let landed = recorded.clone().holding(&record, 2);
-        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Adopt(2) });
+        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Acknowledge(2) });
         let adopted = Progress { published: Some((2, landed.now)), ..Progress::none(landed.decision()) };
         let names = |world: &World| {
             let status = world.status();
@@ -697,16 +623,16 @@ mod tests {
         assert_eq!(names(&landed.clone().settled(&adopted)), pair("new", "ci"));
         // The name changes once more before anybody has looked.
         let third = renamed(landed, "third");
-        assert_eq!(third.decision().act, Act::Adopt(2));
+        assert_eq!(third.decision().act, Act::Acknowledge(2));
         let third = third.clone().settled(&Progress { decision: third.decision(), ..adopted });
         assert_eq!(names(&third), pair("new", "ci"));
-        assert_eq!(third.target().0, "new", "until the first one is gone");
+        assert_eq!(third.secrets.next().name, "new", "until the first one is gone");
         assert_eq!(third.later(DAY).decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
     }
 
     #[test]
     fn a_name_that_is_taken_is_a_fault_and_the_old_secret_stays_served() {
-        let world = renamed(served(), "new").and(|world| world.wanted = Some(Held::Foreign));
+        let world = renamed(served(), "new").storing("new", Held::Foreign);
         assert_eq!(world.decision(), Decision { reason: Reason::SecretForeign, act: Act::Rest });
         let status = world.rested().status;
         assert_eq!((status.secret_name.as_deref(), &status.records), (Some("ci"), &served().status().records));
@@ -736,6 +662,6 @@ mod tests {
         let world = served().with_spec(&json!({"active": false})).later(91 * DAY);
         assert_eq!(world.decision().reason, Reason::Suspended);
         let back = world.with_spec(&json!({"active": true}));
-        assert_eq!(back.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint });
+        assert_eq!(back.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint(()) });
     }
 }

@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    shape::Made,
+    secrets::{Held, Secrets, Slot},
+    shape::KeysOfValue,
     terms::TokenTerms,
-    world::{Held, World},
+    world::World,
 };
 use crate::{
-    controller::kind::Checked,
     crd::{
         SealedSecret,
         api_token::OnRevoke,
@@ -26,8 +26,8 @@ use crate::{
     token::{Plaintext, Record},
 };
 
-/// What users chose that a Secret was given, by its keys. It is noted on the Secret, so that what is asked for no more can be
-/// removed and what somebody else put there is left alone.
+/// What users chose that a Secret was given, by its keys. It is noted on the Secret, so that what is asked for no more
+/// can be removed and what somebody else put there is left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Given {
@@ -51,8 +51,8 @@ impl Given {
         }
     }
 
-    /// What is noted on `secret`. Whoever may write the Secret may write that note: what Tokenry gives itself is never taken
-    /// away by it, and one that cannot be read takes away nothing.
+    /// What is noted on `secret`. Whoever may write the Secret may write that note: what Tokenry gives itself is never
+    /// taken away by it, and one that cannot be read takes away nothing.
     fn noted(secret: &SealedSecret) -> Self {
         let noted = secret.annotations().get(name::GIVEN);
         let mut given: Self = noted.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default();
@@ -190,8 +190,13 @@ pub struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     /// The Secret that delivers `plaintext`, which `record` is about and `made` was made of.
-    pub fn new(world: &'a World, terms: &TokenTerms, record: &Record, (plaintext, made): (&Plaintext, &Made)) -> Self {
-        let (name, held) = world.target();
+    pub fn new(
+        world: &'a World,
+        terms: &TokenTerms,
+        record: &Record,
+        (plaintext, made): (&Plaintext, &KeysOfValue),
+    ) -> Self {
+        let Slot { name, held } = world.secrets.next();
         let encode = |text: &str| Zeroizing::new(STANDARD.encode(text));
         let mut encoded: BTreeMap<_, _> = made.iter().map(|(key, text)| (key.to_owned(), encode(text))).collect();
         encoded.insert(secret::TOKEN.to_owned(), encode(plaintext.expose()));
@@ -208,7 +213,7 @@ impl SecretBody for Delivery<'_> {
             api_version: "v1",
             kind: "Secret",
             type_: secret::TYPE,
-            metadata: Metadata {
+            metadata: SecretMeta {
                 name: self.name.to_owned(),
                 namespace: self.namespace.to_owned(),
                 owner_references: details.owner.iter().cloned().collect(),
@@ -236,13 +241,13 @@ struct Whole {
     kind: &'static str,
     #[serde(rename = "type")]
     type_: &'static str,
-    metadata: Metadata,
+    metadata: SecretMeta,
     data: BTreeMap<String, Zeroizing<String>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct SecretMeta {
     name: String,
     namespace: String,
     owner_references: Vec<OwnerReference>,
@@ -265,32 +270,41 @@ struct Data {
     encoded: BTreeMap<String, Zeroizing<String>>,
 }
 
-/// Whether our Secret holds something else than what is served. A key that was made of the value counts while it is asked for.
-pub fn is_altered(world: &World, terms: &Checked<TokenTerms>) -> bool {
-    let (records, Ok(terms)) = (world.records(), terms) else { return false };
-    let Some(served) = records.served() else { return world.secret.digest().is_some() };
-    let mut made = served.rendered.iter().filter(|rendered| terms.shape.is_of_value(&rendered.key));
-    world.secret.digest() != Some(served.sha256)
-        || made.any(|rendered| world.secret.digest_of(&rendered.key) != Some(rendered.sha256))
+/// Whether our Secret holds something else than what is served. A key that was made of the value counts while it is
+/// asked for.
+pub fn is_altered(world: &World, terms: Option<&TokenTerms>) -> bool {
+    let (held, Some(terms)) = (&world.secrets.served.held, terms) else { return false };
+    match world.records.served() {
+        Some(served) => !held.holds_keys(served, |key| terms.shape.is_of_value(key)),
+        None => held.digest().is_some(),
+    }
+}
+
+/// What is to be done about what holds a name of a token that was ended: one that is immutable cannot be emptied.
+/// Nothing, where it is as it should be, or not ours.
+fn to_withdraw(held: &Held, asked: OnRevoke) -> Option<(&SealedSecret, OnRevoke)> {
+    let secret = held.ours()?;
+    let how = if secret.immutable == Some(true) { OnRevoke::Delete } else { asked };
+    (how == OnRevoke::Delete || !is_empty(secret)).then_some((secret, how))
 }
 
 impl World {
     /// Whether every Secret is as that of a token that was ended should be.
     pub fn is_withdrawn(&self) -> bool {
-        let stands = matches!(self.secret, Held::Retyped(_) | Held::Foreign);
-        !stands && self.withdrawable().next().is_none()
+        !self.secrets.served.held.is_in_the_way() && self.withdrawable().next().is_none()
+    }
+
+    /// Whether what holds a name is as that of a token that was ended should be.
+    pub fn leaves_alone(&self, held: &Held) -> bool {
+        !held.is_in_the_way() && to_withdraw(held, self.token.on_revoke()).is_none()
     }
 
     /// The Secrets that are not as those of a token that was ended should be, and whether they are to be removed.
     pub fn withdrawable(&self) -> impl Iterator<Item = (&SealedSecret, OnRevoke)> {
-        let other = self.other.iter().map(|held| (held, OnRevoke::Delete));
-        let kept = [&self.secret].into_iter().chain(&self.wanted).map(|held| (held, self.token.on_revoke()));
-        // One that is immutable cannot be emptied.
-        let ours = kept.chain(other).filter_map(|(held, how)| {
-            let secret = held.ours()?;
-            Some((secret, if secret.immutable == Some(true) { OnRevoke::Delete } else { how }))
-        });
-        ours.filter(|(secret, how)| *how == OnRevoke::Delete || !is_empty(secret))
+        let Secrets { served, wanted, leftover } = &self.secrets;
+        let kept = [served].into_iter().chain(wanted).map(|slot| (slot, self.token.on_revoke()));
+        let all = kept.chain(leftover.iter().map(|slot| (slot, OnRevoke::Delete)));
+        all.filter_map(|(slot, how)| to_withdraw(&slot.held, how))
     }
 }
 
@@ -299,7 +313,7 @@ mod tests {
     use super::super::{
         act::{Act, Decision},
         fixture::{ACCOUNT_UID, DAY, UID, changed, new, own_account, plaintext, served},
-        world::Held,
+        secrets::Held,
     };
     use super::*;
     use crate::crd::Reason;
@@ -318,7 +332,7 @@ mod tests {
             block_owner_deletion: None,
         };
         let world = served();
-        let Held::Ours(secret) = &world.secret else { panic!("it is served") };
+        let Held::Ours(secret) = &world.secrets.served.held else { panic!("it is served") };
         let seen = |change: fn(&mut SealedSecret), owners: Vec<OwnerReference>| {
             let mut secret = SealedSecret::clone(secret);
             secret.metadata.owner_references = Some(owners);
@@ -327,11 +341,12 @@ mod tests {
         };
         let orphan = seen(|_| {}, vec![other("o", None)]);
         assert!(orphan.ours().is_some());
-        let orphaned = world.clone().and(|world| world.secret = orphan);
-        assert_eq!(orphaned.decision(), Decision { reason: Reason::SecretOutdated, act: Act::Amend });
+        let orphaned = world.clone().serving(orphan);
+        assert_eq!(orphaned.decision(), Decision { reason: Reason::SecretOutdated, act: Act::Amend(()) });
         let terms = orphaned.terms().unwrap();
-        let records = orphaned.records();
-        let changes = Details::of(&orphaned, &terms, records.served().unwrap(), &orphaned.secret).changes();
+        let records = &orphaned.records;
+        let changes =
+            Details::of(&orphaned, &terms, records.served().unwrap(), &orphaned.secrets.served.held).changes();
         let owners: Vec<OwnerReference> =
             serde_json::from_value(changes["metadata"]["ownerReferences"].clone()).unwrap();
         let uids: Vec<_> = owners.iter().map(|owner| (owner.uid.as_str(), owner.controller)).collect();
@@ -353,28 +368,28 @@ mod tests {
         assert_eq!(waiting.decision().act, Act::Rest, "an overlap runs");
         assert!(details(&waiting).gone.data.is_empty());
         let free = waiting.later(2 * DAY);
-        assert_eq!(free.decision(), Decision { reason: Reason::TemplateChanged, act: Act::Mint });
+        assert_eq!(free.decision(), Decision { reason: Reason::TemplateChanged, act: Act::Mint(()) });
         let given_up = free.with_spec(&json!({"secret": {"data": null}}));
         assert_eq!(details(&given_up).gone.data, ["url".to_owned()].into());
     }
 
     fn stands(change: Change) -> bool {
         let world = served().with_secret(change);
-        let Held::Ours(secret) = &world.secret else { panic!("it is ours") };
+        let Held::Ours(secret) = &world.secrets.served.held else { panic!("it is ours") };
         details(&world).stand_in(secret)
     }
 
     fn details(world: &World) -> Details {
-        Details::of(world, &world.terms().unwrap(), world.records().served().unwrap(), &world.secret)
+        Details::of(world, &world.terms().unwrap(), world.records.served().unwrap(), &world.secrets.served.held)
     }
 
     /// What is sent of the first value: a whole Secret where there is none.
     fn body(world: &World, preconditions: Map<String, Value>) -> Value {
-        let (terms, records, plaintext) = (world.terms().unwrap(), world.records(), plaintext(1));
+        let (terms, records, plaintext) = (world.terms().unwrap(), &world.records, plaintext(1));
         let record = records.served().unwrap();
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
         let delivery = Delivery::new(world, &terms, record, (&plaintext, &made));
-        let sent = match world.secret {
+        let sent = match world.secrets.served.held {
             Held::Absent => serde_json::to_value(delivery.whole()),
             _ => serde_json::to_value(delivery.changes(preconditions)),
         };
@@ -382,7 +397,7 @@ mod tests {
     }
 
     fn absent() -> World {
-        served().and(|world| world.secret = Held::Absent)
+        served().serving(Held::Absent)
     }
 
     fn shaped(secret: Value) -> World {
@@ -469,7 +484,10 @@ mod tests {
         let metadata = &whole["metadata"];
         assert_eq!(
             changes,
-            json!({"metadata": {"labels": metadata["labels"], "annotations": note(&metadata["annotations"])}, "data": data})
+            json!({
+                "metadata": {"labels": metadata["labels"], "annotations": note(&metadata["annotations"])},
+                "data": data,
+            })
         );
         assert!(!changes.to_string().contains(whole["data"][secret::TOKEN].as_str().unwrap()));
     }
@@ -481,7 +499,7 @@ mod tests {
             "annotations": {"example.com/note": "a b"},
             "data": {"client.env": "TOKEN={{ token }}", "url": "{{ endpoint }}/api"},
         }));
-        let whole = body(&world.and(|world| world.secret = Held::Absent), Map::new());
+        let whole = body(&world.serving(Held::Absent), Map::new());
         let metadata = &whole["metadata"];
         assert_eq!(metadata["labels"]["team"], "shop");
         assert_eq!(metadata["annotations"]["example.com/note"], "a b");
@@ -492,7 +510,7 @@ mod tests {
         let given = r#"{"labels":["team"],"annotations":["example.com/note"],"data":["url"]}"#;
         assert_eq!(metadata["annotations"][name::GIVEN], given, "the record knows of no key that holds the value");
         let issued = new_with(&json!({"data": {"client.env": "{{ token }}"}}));
-        let Held::Ours(secret) = &issued.secret else { panic!("it is ours") };
+        let Held::Ours(secret) = &issued.secrets.served.held else { panic!("it is ours") };
         assert_eq!(secret.annotations()[name::GIVEN], r#"{"data":["client.env"]}"#);
     }
 
@@ -514,7 +532,7 @@ mod tests {
             secret.data.insert("theirs".into(), Sealed::of("c"));
         });
         let less = world.with_spec(&json!({"secret": null})).with_spec(&json!({"secret": {"labels": {"kept": "a"}}}));
-        let Held::Ours(secret) = &less.secret else { panic!("it is ours") };
+        let Held::Ours(secret) = &less.secrets.served.held else { panic!("it is ours") };
         assert!(!details(&less).stand_in(secret));
         let after = changed(secret, &details(&less).changes());
         let labels: Vec<_> = after.labels().keys().map(String::as_str).collect();
@@ -552,7 +570,7 @@ mod tests {
     #[test]
     fn a_binding_says_where_the_api_is_once_it_is_known() {
         let of = |world: &World| {
-            let whole = body(&world.clone().and(|world| world.secret = Held::Absent), Map::new());
+            let whole = body(&world.clone().serving(Held::Absent), Map::new());
             ["type", "provider", "host", "port", "uri"].map(|key| {
                 let value = whole["data"][key].as_str().unwrap_or_else(|| panic!("{key} is not there"));
                 String::from_utf8(STANDARD.decode(value).unwrap()).unwrap()
@@ -572,7 +590,7 @@ mod tests {
     #[test]
     fn nothing_of_the_value_is_left_where_an_ended_tokens_secret_is_kept() {
         let world = new_with(&json!({"data": {"client.env": "TOKEN={{ token }}", "url": "{{ endpoint }}/api"}}));
-        let Held::Ours(secret) = &world.secret else { panic!("it is ours") };
+        let Held::Ours(secret) = &world.secrets.served.held else { panic!("it is ours") };
         assert!(!is_empty(secret));
         let emptied = changed(secret, &emptied(secret));
         assert!(is_empty(&emptied));

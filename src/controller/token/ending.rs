@@ -1,65 +1,146 @@
-//! How a token ends, and what is said of it.
+//! How a token goes away, or ends; and what is said of it.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{act::Act, progress::Progress, terms::TokenTerms, world::World};
+use super::{
+    act::{Act, Never},
+    outcome::{Outcome, Said},
+    progress::Progress,
+    terms::CheckedTerms,
+    world::{Bond, World},
+};
 use crate::{
-    controller::{instance, kind::Checked},
-    crd::api_token::{Revocation, RevocationReason},
-    token::{Record, Records, Schedule, duration::after},
+    controller::instance,
+    crd::{
+        Reason,
+        api_token::{Revocation, RevocationReason},
+        condition::Conclusion,
+        instance::OnOwnerRemoved,
+    },
+    token::{Record, Schedule, duration::after},
 };
 
-/// Its end, where it was asked for or was said before.
-pub fn revoked(world: &World) -> Option<Act> {
-    let ended = world.token.status.as_ref().and_then(|status| status.revocation.as_ref());
-    let stated = world.token.spec.revocation_reason.map_or(RevocationReason::Manual, RevocationReason::from);
-    let asked = world.token.spec.revoked.then_some(stated);
-    ended.map(|ended| ended.reason).or(asked).map(Act::End)
+/// It is going away: whatever is left to do, the verifier and the garbage collector do it.
+pub fn deleting(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)
 }
 
-/// It ends as a whole once its time is over. One that nothing renews can still be asked for a new value.
-pub fn expired(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let records = world.records();
-    if records.valid().next().is_some() || !records.ever_published() {
+/// What `Ready` says then.
+pub fn says_deleting(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+    (Conclusion::Working, Reason::Deleting, "being deleted".into())
+}
+
+/// Its namespace is going away: nothing can be written there any more.
+pub fn namespace_terminating(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    world.terminating.then_some(Act::Rest)
+}
+
+/// What `Ready` says then.
+pub fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+    (Conclusion::Working, Reason::NamespaceTerminating, "its namespace is being deleted".into())
+}
+
+/// It ended long ago, and its Instance wants no such tokens listed.
+pub fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+    forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
+}
+
+/// Its end was asked for, or said before. That is final, whatever else is asked for, valid or not.
+pub fn revoked(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    let stated = world.token.spec.revocation_reason.map_or(RevocationReason::Manual, RevocationReason::from);
+    let asked = world.token.spec.revoked.then_some(stated);
+    world.before().revocation.as_ref().map(|ended| ended.reason).or(asked).map(Act::End)
+}
+
+/// The account that it was bound to is gone.
+pub fn account_deleted(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    (world.bond == Bond::Lost).then_some(Act::End(RevocationReason::AccountDeleted))
+}
+
+/// Nobody answers for it any more, and its Instance wants no such tokens.
+pub fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    let ends = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
+    ends.then_some(Act::End(RevocationReason::OwnerRemoved))
+}
+
+/// Out of time, and nothing renews it. As a whole it ends once its time is over; one that nothing renews can still be
+/// asked for a new value.
+pub fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+    if !has_run_out(world) {
         return None;
     }
-    if world.token.until().is_some_and(|until| until <= world.now) {
+    if is_past_its_end(world) {
         return Some(Act::End(RevocationReason::Expired));
     }
     let terms = terms.as_ref().ok()?;
     (terms.life.schedule == Schedule::Never && terms.regenerate.is_none()).then_some(Act::Rest)
 }
 
+/// What `Ready` says of a token that ended. What was asked for is reached once the Secret is as it should be, too.
+pub fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
+    let done = if outcome.progress.failure.is_none() { Conclusion::Ready } else { Conclusion::Working };
+    let Act::End(why) = act else { return (done, Reason::Expired, over(outcome)) };
+    let (conclusion, message) = match why {
+        RevocationReason::Manual | RevocationReason::Compromised => {
+            (done, "revoked: refused for ever; make another ApiToken".into())
+        }
+        RevocationReason::AccountDeleted => {
+            let name = outcome.world.token.account_name().0;
+            (Conclusion::Stalled, format!("account {name} is gone: refused for ever; make another ApiToken"))
+        }
+        RevocationReason::OwnerRemoved => {
+            let message = "its owner is gone or holds too little: refused for ever; make another ApiToken";
+            (Conclusion::Stalled, message.into())
+        }
+        RevocationReason::Expired => (done, over(outcome)),
+    };
+    (conclusion, why.into(), message)
+}
+
+/// Whether it is going away or ends, as far as can be told before the terms are checked.
+pub fn is_over(world: &World) -> bool {
+    let is_going = world.token.metadata.deletion_timestamp.is_some() || world.terminating;
+    let is_ended = world.token.spec.revoked || world.before().revocation.is_some() || world.bond == Bond::Lost;
+    let is_unowned = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
+    is_going || is_ended || is_unowned || (has_run_out(world) && is_past_its_end(world))
+}
+
+/// Whether none of its values is valid any more.
+pub fn has_run_out(world: &World) -> bool {
+    world.records.ever_published() && world.records.valid().next().is_none()
+}
+
+/// Whether the time of the token as a whole is over.
+fn is_past_its_end(world: &World) -> bool {
+    world.token.until().is_some_and(|until| until <= world.now)
+}
+
 /// When the token, as it ended, is to be deleted.
-pub fn forget_at(world: &World, terms: &Checked<TokenTerms>) -> Option<Timestamp> {
+pub fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp> {
     let wait = instance::forget_after(&world.instance.as_ref()?.spec)?;
     let stated = world.token.status.as_ref()?.revocation.as_ref().map(|ended| ended.at.0);
-    let expired = || expired(world, terms).filter(|act| *act == Act::Rest).and(world.records().last_end());
+    let expired = || expired(world, terms).filter(|act| *act == Act::Rest).and(world.records.last_end());
     Some(after(stated.or_else(expired)?, wait))
 }
 
 /// The end that is said after `progress`: the first one stands.
 pub fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
-    let stands = world.token.status.as_ref().and_then(|status| status.revocation.clone());
-    stands.or(progress.ends().map(|reason| Revocation {
-        reason,
-        at: Time(world.now),
-        generations: withdrawn(world, reason),
-    }))
+    let now = |reason| Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) };
+    world.before().revocation.clone().or_else(|| progress.ends().map(now))
 }
 
 /// The generations that were valid until now; those that ended with the token, where it ran out of time.
 fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
     let until = world.token.until().filter(|_| reason == RevocationReason::Expired);
     let ended = |record: &&Record| record.is_valid(world.now) || (until.is_some() && record.end() == until);
-    world.records().as_slice().iter().filter(ended).map(|record| record.generation).collect()
+    world.records.as_slice().iter().filter(ended).map(|record| record.generation).collect()
 }
 
 /// In words, that the token is out of time.
-pub fn over(world: &World, progress: &Progress, records: &Records) -> String {
-    let ended = progress.ends().is_some();
-    match world.token.until().filter(|_| ended).or(records.last_end()) {
+pub fn over(outcome: &Outcome<'_>) -> String {
+    let ended = outcome.progress.ends().is_some();
+    match outcome.world.token.until().filter(|_| ended).or(outcome.records.last_end()) {
         Some(at) if ended => format!("its time was over at {at}: refused for ever; make another ApiToken"),
         Some(at) => {
             format!("it expired at {at} and nothing renews it; give regenerate.id a new text to ask for another")
@@ -82,7 +163,7 @@ mod tests {
     fn a_token_ends_when_its_time_is_over_and_for_ever() {
         let at = fixture::time(80 * DAY);
         let world = served().with_spec(&json!({"expiry": {"at": at}}));
-        assert_eq!(world.records().served().unwrap().end(), Some(at.0), "what exists ends then, too");
+        assert_eq!(world.records.served().unwrap().end(), Some(at.0), "what exists ends then, too");
         assert_eq!(world.clone().later(80 * DAY - 1).decision().act, Act::Rest, "nothing would last longer");
         let end = Decision { reason: Reason::Expired, act: Act::End(RevocationReason::Expired) };
         let over = world.settled(&Progress::none(Decision { reason: Reason::Active, act: Act::Rest })).later(80 * DAY);
@@ -97,7 +178,7 @@ mod tests {
     fn a_time_that_is_moved_into_the_past_ends_nothing() {
         let world = served().later(DAY).with_spec(&json!({"expiry": {"at": fixture::time(HOUR)}}));
         assert_eq!(world.decision(), Decision { reason: Reason::Invalid, act: Act::Rest });
-        assert_eq!(world.records().as_slice(), served().records().as_slice());
+        assert_eq!(world.records.as_slice(), served().records.as_slice());
     }
 
     #[test]
@@ -107,7 +188,7 @@ mod tests {
         let over = world.later(90 * DAY);
         assert_eq!(over.decision(), Decision { reason: Reason::Expired, act: Act::Rest });
         let asked = over.with_spec(&json!({"regenerate": {"id": "late"}}));
-        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
+        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
         assert_eq!(asked.issued(2).decision().act, Act::Rest);
     }
 

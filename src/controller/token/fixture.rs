@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -14,19 +14,17 @@ use super::{
     act::Decision,
     decide::decide,
     delivery::Delivery,
-    execute::next_generation,
+    observed::Observed,
     progress::Progress,
+    secrets::{Held, Slot},
     settle::settle,
-    terms::TokenTerms,
+    terms::CheckedTerms,
     validate::validate,
     workloads::Workloads,
-    world::{Held, Names, World},
+    world::World,
 };
 use crate::{
-    controller::{
-        book::Ruled,
-        kind::{Checked, Settled},
-    },
+    controller::{book::Ruled, kind::Settled},
     crd::{
         Account, ApiToken, Instance, SealedSecret,
         api_token::{ApiTokenStatus, BoundAccount},
@@ -81,7 +79,7 @@ pub fn plaintext(draw: u64) -> Plaintext {
 
 /// A token that was just made; its Instance stands, and nothing else.
 pub fn new() -> World {
-    World {
+    World::new(Observed {
         now: at(0),
         token: Arc::new(token(json!({"instanceRef": {"name": "eem"}}))),
         instance: Some(Ruled::new(Arc::new(instance(json!({}))))),
@@ -92,15 +90,12 @@ pub fn new() -> World {
         owner_gone: false,
         surplus: None,
         account: None,
-        secret: Held::Absent,
-        wanted: None,
-        other: None,
+        stored: BTreeMap::new(),
         may_mint_from: None,
         taken: BTreeSet::new(),
         workloads: Workloads::Unread,
         fellows: Vec::new(),
-        known: OnceLock::new(),
-    }
+    })
 }
 
 /// Generation 1 is served since the start.
@@ -121,11 +116,11 @@ pub fn incomplete() -> World {
 }
 
 impl World {
-    /// With one change.
-    pub fn and(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self.known = OnceLock::new();
-        self
+    /// With one change of what was read.
+    pub fn and(self, change: impl FnOnce(&mut Observed)) -> Self {
+        let mut read = self.into_read();
+        change(&mut read);
+        Self::new(read)
     }
 
     pub fn status(&self) -> ApiTokenStatus {
@@ -143,20 +138,18 @@ impl World {
 
     /// With a change of the token, and each Secret where it was.
     pub fn with_token(self, change: impl FnOnce(&mut ApiToken)) -> Self {
-        let stored = self.stored();
-        self.and(|world| change(Arc::make_mut(&mut world.token))).looking_at(&stored)
+        self.and(|read| change(Arc::make_mut(&mut read.token)))
     }
 
-    /// The Secrets that are known, by name.
-    pub fn stored(&self) -> BTreeMap<String, Held> {
-        self.secrets().map(|(name, held)| (name.to_owned(), held.clone())).collect()
+    /// With this at the name at which the served value is looked for.
+    pub fn serving(self, held: Held) -> Self {
+        let name = self.secrets.served.name.clone();
+        self.storing(&name, held)
     }
 
-    /// With the Secrets that there are.
-    pub fn looking_at(self, stored: &BTreeMap<String, Held>) -> Self {
-        let token = self.token.clone();
-        let (names, held) = (Names::of(&token), |name: &str| stored.get(name).cloned().unwrap_or(Held::Absent));
-        self.seeing(held(names.wanted), names.served.map(held), names.other.map(held))
+    /// With this at a name.
+    pub fn storing(self, name: &str, held: Held) -> Self {
+        self.and(|read| _ = read.stored.insert(name.to_owned(), held))
     }
 
     /// With these fields in the token's spec, as a merge patch.
@@ -190,18 +183,18 @@ impl World {
     }
 
     pub fn with_secret(self, change: impl FnOnce(&mut SealedSecret)) -> Self {
-        self.and(|world| {
-            let Held::Ours(secret) = &mut world.secret else { panic!("there is no Secret of ours") };
-            change(Arc::make_mut(secret));
-        })
+        let Slot { name, mut held } = self.secrets.served.clone();
+        let Held::Ours(secret) = &mut held else { panic!("there is no Secret of ours") };
+        change(Arc::make_mut(secret));
+        self.storing(&name, held)
     }
 
-    pub fn terms(&self) -> Checked<TokenTerms> {
-        validate(self)
+    pub fn terms(&self) -> CheckedTerms {
+        validate(self).map(Arc::new)
     }
 
     pub fn decision(&self) -> Decision {
-        decide(self, &self.terms())
+        decide(self, &self.terms()).told()
     }
 
     pub fn settle(&self, progress: &Progress) -> Settled<ApiTokenStatus> {
@@ -223,7 +216,7 @@ impl World {
     pub fn minted(&self, draw: u64) -> Progress {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let id = format::id(plaintext.expose()).unwrap();
-        let record = terms.record(next_generation(self), id, plaintext.digest(), self.now);
+        let record = terms.record(self.next_generation(), id, plaintext.digest(), self.now);
         let (_, rendered) = terms.shape.make(&record.id, &plaintext).unwrap();
         let record = Record { rendered, ..record };
         let uid = self.account.as_ref().and_then(|account| account.metadata.uid.clone()).unwrap();
@@ -239,7 +232,7 @@ impl World {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
         let delivery = Delivery::new(self, &terms, record, (&plaintext, &made));
-        match self.target().1 {
+        match &self.secrets.next().held {
             Held::Ours(secret) => changed(secret, &serde_json::to_value(delivery.changes(Map::new())).unwrap()),
             _ => serde_json::from_value(serde_json::to_value(delivery.whole()).unwrap()).unwrap(),
         }
@@ -248,9 +241,8 @@ impl World {
     /// With the Secret that delivers the `draw`th value as `record`.
     pub fn holding(self, record: &Record, draw: u64) -> Self {
         let secret = Held::of(Some(Arc::new(self.delivered(record, draw))), &self.token);
-        let mut stored = self.stored();
-        stored.insert(self.target().0.to_owned(), secret);
-        self.looking_at(&stored)
+        let name = self.secrets.next().name.clone();
+        self.storing(&name, secret)
     }
 
     /// With the next generation minted, recorded, published and settled.
@@ -299,10 +291,45 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+impl Settled<ApiTokenStatus> {
+    /// When the token is looked at again.
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        self.wake.map(|wake| wake.at)
+    }
+
+    /// What the next pass will be for.
+    pub fn why(&self) -> Option<&'static str> {
+        self.wake.map(|wake| wake.why)
+    }
+}
+
+/// What a status says of a type of condition.
+pub fn said<'a>(status: &'a ApiTokenStatus, type_: &str) -> &'a Condition {
+    status.conditions.iter().find(|said| said.type_ == type_).unwrap_or_else(|| panic!("no condition {type_}"))
+}
+
+/// `type=status/reason` of a type of condition.
+pub fn judged(status: &ApiTokenStatus, type_: &str) -> String {
+    judgement(said(status, type_))
+}
+
+/// The same of several.
+pub fn judged_all<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> [String; N] {
+    types.map(|type_| judged(status, type_))
+}
+
+/// The same of all but those of some types.
+pub fn but<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> Vec<String> {
+    status.conditions.iter().filter(|said| !types.contains(&&*said.type_)).map(judgement).collect()
+}
+
+fn judgement(said: &Condition) -> String {
+    format!("{}={}/{}", said.type_, said.status, said.reason)
+}
+
 /// `type=status/reason` of every condition.
 pub fn conditions(status: &ApiTokenStatus) -> Vec<String> {
-    let said = status.conditions.iter();
-    said.map(|condition| format!("{}={}/{}", condition.type_, condition.status, condition.reason)).collect()
+    status.conditions.iter().map(judgement).collect()
 }
 
 pub fn time(seconds: i64) -> Time {

@@ -1,4 +1,5 @@
-//! What a token's generations are to live by: `spec.expiry`, `spec.rotation` and `spec.regenerate`, within the Instance's policy.
+//! What a token's generations are to live by: `spec.expiry`, `spec.rotation` and `spec.regenerate`, within the
+//! Instance's policy.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,7 +29,9 @@ pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let interval = schedule.interval(lifetime);
     let asks_overlap = given.is_some();
     let overlap = overlap(given, interval, lifetime, policy, faults);
-    seldom_enough(world, &schedule, lifetime, overlap, policy, faults);
+    if faults.iter().all(|fault| !fault.path.starts_with("spec.rotation")) {
+        faults.extend(too_often(world, &schedule, (lifetime, overlap), policy));
+    }
     let own = windows(&rotation.windows, "spec.rotation.windows", faults);
     let windows = policy.windows.iter().cloned().chain([own]).filter(|group| !group.is_empty()).collect();
     let life = Terms {
@@ -84,10 +87,11 @@ fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>)
     if !is_never_replaced(world) {
         return policy.default_lifetime;
     }
-    if !world.records().ever_published() && at > after(world.now, policy.max_lifetime) {
+    if !world.records.ever_published() && at > after(world.now, policy.max_lifetime) {
         let max = written(policy.max_lifetime);
         let message = format!(
-            "is later than the Instance's maximum lifetime, {max}, from now, and nothing renews the value; give an earlier time, or a rotation.schedule"
+            "is later than the Instance's maximum lifetime, {max}, from now, and nothing renews the value; give an \
+             earlier time, or a rotation.schedule"
         );
         faults.push(Fault::new(Reason::LifetimeExceeded, PATH, message));
     }
@@ -96,13 +100,13 @@ fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>)
 
 /// Whether the token was published, and has come to its end.
 fn has_ended(world: &World) -> bool {
-    let stated = world.token.status.as_ref().is_some_and(|status| status.revocation.is_some());
-    let records = world.records();
+    let stated = world.before().revocation.is_some();
+    let records = &world.records;
     stated || (records.ever_published() && records.valid().next().is_none())
 }
 
 /// Whether a new generation comes only when somebody asks for it.
-fn is_never_replaced(world: &World) -> bool {
+pub fn is_never_replaced(world: &World) -> bool {
     let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
     given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
 }
@@ -146,8 +150,9 @@ fn schedule(
     }
 }
 
-/// One that is asked for is given, so a rotation is due at the latest that long before the expiry. Left out, an overlap is over at
-/// the latest when the next rotation may be due, and when the value that it is about expires: a default never moves a schedule.
+/// One that is asked for is given, so a rotation is due at the latest that long before the expiry. Left out, an overlap
+/// is over at the latest when the next rotation may be due, and when the value that it is about expires: a default
+/// never moves a schedule.
 fn overlap(
     given: Option<SignedDuration>,
     interval: Option<SignedDuration>,
@@ -167,7 +172,8 @@ fn overlap(
     }
     if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime / 2) {
         let message = format!(
-            "{} cannot be given: a value lives for {}, is replaced so long before its end, and its own predecessor is valid for \
+            "{} cannot be given: a value lives for {}, is replaced so long before its end, and its own predecessor \
+             is valid for \
              as long; give at most {}, half of it",
             written(overlap),
             written(lifetime),
@@ -178,20 +184,18 @@ fn overlap(
     overlap
 }
 
-/// Whether values are renewed no more often than the Instance allows, whatever it is that makes for that.
-fn seldom_enough(
+/// That values are renewed more often than the Instance allows, whatever it is that makes for that.
+fn too_often(
     world: &World,
     schedule: &Schedule,
-    lifetime: Option<SignedDuration>,
-    overlap: SignedDuration,
+    (lifetime, overlap): (Option<SignedDuration>, SignedDuration),
     policy: &Policy,
-    faults: &mut Vec<Fault>,
-) {
-    let Some(interval) = schedule.interval(lifetime) else { return };
+) -> Option<Fault> {
+    let interval = schedule.interval(lifetime)?;
     let latest = lifetime.map(|lifetime| lifetime - overlap).filter(|&latest| latest < interval);
     let shortest = latest.unwrap_or(interval);
-    if shortest >= policy.min_rotation || faults.iter().any(|fault| fault.path.starts_with("spec.rotation")) {
-        return;
+    if shortest >= policy.min_rotation {
+        return None;
     }
     let path = match schedule {
         _ if latest.is_some() => "spec.rotation.overlap",
@@ -206,11 +210,12 @@ fn seldom_enough(
         ""
     };
     let message = format!(
-        "a value would be renewed every {}{from}, and the Instance allows that every {} at the most (its tokens.rotation.min)",
+        "a value would be renewed every {}{from}, and the Instance allows that every {} at the most (its \
+         tokens.rotation.min)",
         written(shortest),
         written(policy.min_rotation)
     );
-    faults.push(Fault::new(Reason::RotationTooFrequent, path, message));
+    Some(Fault::new(Reason::RotationTooFrequent, path, message))
 }
 
 /// What asks for a new generation, until one was published for it.
@@ -227,7 +232,8 @@ pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Op
     Some(Asked { id: asked.id.clone(), previous })
 }
 
-/// Whether the end that is asked for can be read; what it says only ever shortens, and so nothing else can be wrong with it.
+/// Whether the end that is asked for can be read; what it says only ever shortens, and so nothing else can be wrong
+/// with it.
 fn form(previous: &Previous, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.regenerate.previous";
     if previous.after.is_some() == previous.at.is_some() {
@@ -254,7 +260,7 @@ fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<
     if at > after(world.now, policy.max_overlap) {
         fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
     }
-    if let Some(end) = world.records().served().and_then(Record::end).filter(|&end| end < at) {
+    if let Some(end) = world.records.served().and_then(Record::end).filter(|&end| end < at) {
         fault("at", format!("the value served so far expires before, at {end}; give an earlier time"));
     }
     Ending::At(at)

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::token::duration::after;
 
-/// How long after a mint nothing is minted for the same uid, but what a schedule or a user asks for by records that were read.
+/// How long after a mint nothing is minted for the same uid, but what a schedule or a user asks for by records that
+/// were read.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The last mint of each uid, as far as it may hold up another.
@@ -29,8 +30,8 @@ impl Mints {
         self.lock().remove(uid);
     }
 
-    /// From when on another may be minted for this uid; nothing: now. A mint of the future, after a clock was set back, holds
-    /// nothing up.
+    /// From when on another may be minted for this uid; nothing: now. A mint of the future, after a clock was set back,
+    /// holds nothing up.
     pub fn may_mint_from(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {
         let at = self.lock().get(uid).copied().filter(|at| *at <= now)?;
         Some(after(at, PAUSE)).filter(|from| *from > now)

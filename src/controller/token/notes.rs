@@ -1,11 +1,11 @@
 //! What users are told, once: when it is done, or when a condition comes to say something else.
 
 use super::{
-    act::Act,
+    act::{Act, Decision},
     ending::over,
     once::shown,
+    outcome::Outcome,
     owner, restart,
-    settle::{Outcome, published_in},
     world::ends_before,
 };
 use crate::{
@@ -37,65 +37,77 @@ impl Outcome<'_> {
         notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
+        notes.extend(owner::promoted(self.world));
         notes
     }
 
     /// What this pass did, if it did anything worth telling.
     fn done(&self, changed: bool) -> Option<Note> {
-        let Self { world, progress, records, .. } = self;
-        let name = published_in(world, progress).unwrap_or(world.place());
-        let reason = progress.decision.reason;
+        let Decision { reason, act } = self.progress.decision;
+        let (name, failed) = (self.served_in(), self.progress.failure.is_some());
         if let Some(text) = self.issued(name) {
             let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
             return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
         }
-        match progress.decision.act {
-            Act::End(_) if world.before().revocation.is_none() => {
-                let how = self.withdrawn();
-                let so =
-                    if progress.failure.is_none() { format!(", and Secret {name} is {how}") } else { String::new() };
-                let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
-                Some(Note::warning(reason, format!("{why}all generations are refused from now on{so}")))
+        match act {
+            Act::End(_) => self.ended(name),
+            Act::Amend(()) if !failed => Some(Note::normal(reason, format!("Secret {name} was brought up to date"))),
+            Act::Discard if !failed => {
+                let text = format!("Secret {} was removed; Secret {name} is in its place", self.leftover());
+                Some(Note::normal(reason, text))
             }
-            Act::Amend if progress.failure.is_none() => {
-                Some(Note::normal(reason, format!("Secret {name} was brought up to date")))
-            }
-            Act::Discard if progress.failure.is_none() => {
-                let gone = self.leftover();
-                Some(Note::normal(reason, format!("Secret {gone} was removed; Secret {name} is in its place")))
-            }
-            Act::Rest if reason == Reason::Expired && changed => {
-                Some(Note::warning(reason, over(world, progress, records)))
-            }
-            Act::Rest if matches!(reason, Reason::Suspended | Reason::AccountSuspended) && changed => {
-                Some(Note::normal(reason, "refused until it is active again"))
-            }
-            Act::Rest if reason == Reason::OwnerRemoved && changed => {
-                let why = owner::acted_on(world).unwrap_or_default();
-                Some(Note::warning(reason, format!("{why}refused until the owner is back")))
-            }
-            Act::Conceal(outcome) => {
-                let claim = progress.claim.as_ref().filter(|claim| world.claim().as_ref() != Some(claim))?;
-                let text = shown(claim);
-                let claimed = outcome == ClaimOutcome::Claimed;
-                Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
-            }
-            Act::Wait
-            | Act::End(_)
-            | Act::Amend
+            Act::Rest if changed => self.rests(reason),
+            Act::Conceal(outcome) => self.concealed(outcome),
+            Act::Rest
+            | Act::Wait
+            | Act::Amend(())
             | Act::Discard
-            | Act::Rest
-            | Act::Mint
-            | Act::Adopt(_)
+            | Act::Mint(())
+            | Act::Acknowledge(_)
             | Act::Restart
             | Act::Forget => None,
         }
     }
 
+    /// That it ended, once.
+    fn ended(&self, name: &str) -> Option<Note> {
+        let (world, reason) = (self.world, self.progress.decision.reason);
+        if world.before().revocation.is_some() {
+            return None;
+        }
+        let so = match self.progress.failure {
+            None => format!(", and Secret {name} is {}", self.withdrawn()),
+            Some(_) => String::new(),
+        };
+        let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
+        Some(Note::warning(reason, format!("{why}all generations are refused from now on{so}")))
+    }
+
+    /// That it is refused from now on, and why, where that is worth telling.
+    fn rests(&self, reason: Reason) -> Option<Note> {
+        if reason == Reason::Expired {
+            return Some(Note::warning(reason, over(self)));
+        }
+        if reason == Reason::OwnerRemoved {
+            let why = owner::acted_on(self.world).unwrap_or_default();
+            return Some(Note::warning(reason, format!("{why}refused until the owner is back")));
+        }
+        let paused = matches!(reason, Reason::Suspended | Reason::AccountSuspended);
+        paused.then(|| Note::normal(reason, "refused until it is active again"))
+    }
+
+    /// What became of a value that is shown once, where that was not said before.
+    fn concealed(&self, outcome: ClaimOutcome) -> Option<Note> {
+        let claim = self.progress.claim.as_ref().filter(|&claim| self.world.claim.as_ref() != Some(claim))?;
+        let (reason, text) = (self.progress.decision.reason, shown(claim));
+        let claimed = outcome == ClaimOutcome::Claimed;
+        Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
+    }
+
     /// That its owner is gone or holds nothing, and its Instance keeps the token all the same.
     fn kept(&self, conditions: &Conditions) -> Option<Note> {
         let ready = conditions.get(READY).filter(|ready| ready.reason == Reason::OwnerRemoved.to_string())?;
-        let kept = owner::removed(self.world) == Some(OnOwnerRemoved::Keep) && conditions.changed(READY);
+        let kept = self.world.owner.removed == Some(OnOwnerRemoved::Keep) && conditions.changed(READY);
         let why = owner::acted_on(self.world).filter(|_| kept)?;
         Some(Note::warning(Reason::OwnerRemoved, format!("{why}{}", ready.message)))
     }
@@ -122,7 +134,7 @@ impl Outcome<'_> {
         let is_asked = |record: &&Record| {
             asked.is_some_and(|(generation, end)| record.generation < generation && record.end() == Some(end))
         };
-        let records = self.world.records();
+        let records = &self.world.records;
         let (asked, limited): (Vec<_>, Vec<_>) = records.as_slice().iter().filter(earlier).partition(is_asked);
         let told = |records: Vec<&Record>| {
             let all = records.into_iter().filter_map(|record| Some((record.generation, record.end()?)));

@@ -9,14 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    act::Act,
+    act::{Act, Never},
     delivery::is_altered,
     progress::Progress,
-    terms::TokenTerms,
-    world::{Held, World},
+    secrets::Held,
+    terms::CheckedTerms,
+    world::World,
 };
 use crate::{
-    controller::kind::Checked,
     crd::{
         Fault,
         api_token::{Claim, ClaimOutcome},
@@ -40,15 +40,8 @@ pub fn faults(world: &World, faults: &mut Vec<Fault>) {
 }
 
 impl World {
-    /// What became of the served value, where each is shown once.
-    pub fn claim(&self) -> Option<Claim> {
-        let claim = self.token.status.as_ref()?.claim.clone()?;
-        let served = self.records().served().map(|served| served.generation);
-        (self.token.is_shown_once() && served == Some(claim.generation)).then_some(claim)
-    }
-
-    /// Until when `served` may be claimed, where each value is shown once. A time that cannot be read is as if left out: no
-    /// fault keeps a value that was to go.
+    /// Until when `served` may be claimed, where each value is shown once. A time that cannot be read is as if left
+    /// out: no fault keeps a value that was to go.
     pub fn claim_by(&self, served: &Record) -> Option<Timestamp> {
         let secret = self.token.spec.secret.as_ref().filter(|_| self.token.is_shown_once())?;
         let within = secret.claim_within.as_ref().and_then(|given| given.parse().ok()).unwrap_or(WITHIN);
@@ -56,20 +49,19 @@ impl World {
     }
 }
 
-/// What became of a value that is shown once, where that is not said yet or its Secret came back.
-pub fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
-    let records = world.records();
-    let served = records.served()?;
+/// The value was to be shown once, and was, which is not said yet; or its Secret came back. It goes, valid spec or not.
+pub fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+    let (served, held) = (world.records.served()?, &world.secrets.served.held);
     let until = world.claim_by(served)?;
-    if records.recorded().next().is_some() {
+    if world.records.recorded().next().is_some() {
         // The Secret may come to hold that one.
         return None;
     }
-    if let Some(claim) = world.claim() {
-        return matches!(world.secret, Held::Ours(_)).then_some(Act::Conceal(claim.outcome));
+    if let Some(claim) = &world.claim {
+        return held.ours().map(|_| Act::Conceal(claim.outcome));
     }
-    let note = match &world.secret {
-        Held::Ours(secret) if !is_altered(world, terms) => {
+    let note = match held {
+        Held::Ours(secret) if !is_altered(world, terms.as_deref().ok()) => {
             secret.metadata.annotations.as_ref().and_then(|all| all.get(CLAIMED))
         }
         Held::Ours(_) | Held::Absent | Held::Retyped(_) | Held::Foreign => {
@@ -84,17 +76,18 @@ pub fn claimed(world: &World, terms: &Checked<TokenTerms>) -> Option<Act> {
     Some(Act::Conceal(outcome))
 }
 
-/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a backup.
+/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a
+/// backup.
 pub fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
-    let served = world.records().served().map(|served| served.generation);
+    let served = world.records.served().map(|served| served.generation);
     let now = |generation| Claim { generation, outcome, at: Time(world.now) };
-    world.claim().or_else(|| served.map(now))
+    world.claim.clone().or_else(|| served.map(now))
 }
 
 /// What is known to have become of the served value after `progress`.
 pub fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
     let served = records.served()?.generation;
-    progress.claim.clone().or(world.claim()).filter(|claim| claim.generation == served)
+    progress.claim.as_ref().or(world.claim.as_ref()).filter(|claim| claim.generation == served).cloned()
 }
 
 /// The same in words.
@@ -106,7 +99,8 @@ pub fn shown(claim: &Claim) -> String {
         ClaimOutcome::Removed => "was removed or changed by someone else",
     };
     format!(
-        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for another",
+        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for \
+         another",
         at.0
     )
 }
@@ -123,7 +117,7 @@ mod tests {
 
     /// With the Secret annotated as claimed.
     fn with_claim(world: World) -> World {
-        let id = world.records().served().unwrap().id.clone();
+        let id = world.records.served().unwrap().id.clone();
         world.with_secret(|secret| {
             secret.metadata.annotations.get_or_insert_default().insert(CLAIMED.into(), id);
         })
@@ -132,7 +126,7 @@ mod tests {
     /// A token whose value is shown once, and just was put into its Secret.
     fn once() -> World {
         let world = new().with_spec(&json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}));
-        world.and(|world| world.account = served().account).issued(1)
+        world.and(|world| world.account = served().account.clone()).issued(1)
     }
 
     #[test]
@@ -145,7 +139,7 @@ mod tests {
             secret.metadata.annotations.get_or_insert_default().insert(CLAIMED.into(), "another".into());
         });
         assert_eq!(other.decision().act, Act::Rest);
-        let gone = once().and(|world| world.secret = Held::Absent);
+        let gone = once().serving(Held::Absent);
         assert_eq!(gone.decision(), conceal(ClaimOutcome::Removed));
         assert_eq!(once().with_secret(|secret| secret.data.clear()).decision(), conceal(ClaimOutcome::Removed));
         let paused = with_claim(once()).with_spec(&json!({"active": false}));
@@ -157,7 +151,7 @@ mod tests {
         let Act::Conceal(outcome) = world.decision().act else { panic!("{:?}", world.decision()) };
         let claim = claim(&world, outcome);
         let progress = Progress { claim, ..Progress::none(world.decision()) };
-        world.settled(&progress).and(|world| world.secret = Held::Absent)
+        world.settled(&progress).serving(Held::Absent)
     }
 
     #[test]
@@ -165,15 +159,15 @@ mod tests {
         let shown = concealed(with_claim(once()));
         assert_eq!(shown.decision(), Decision { reason: Reason::Active, act: Act::Rest });
         assert_eq!(shown.clone().later(80 * DAY).decision().act, Act::Rest, "left out, its schedule is never");
-        let restored = shown.clone().and(|world| world.secret = once().secret);
+        let restored = shown.clone().serving(once().secrets.served.held);
         assert_eq!(restored.decision().act, Act::Conceal(ClaimOutcome::Claimed));
         assert_eq!(concealed(restored.later(60)).status().claim, shown.status().claim, "what was said stands");
         let asked = shown.with_spec(&json!({"regenerate": {"id": "again"}}));
-        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
+        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
         let again = asked.issued(2);
         assert_eq!((again.status().claim, again.decision().act), (None, Act::Rest));
         let retained = concealed(with_claim(once())).with_spec(&json!({"secret": null})).later(5);
-        assert_eq!(retained.decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint });
+        assert_eq!(retained.decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint(()) });
     }
 
     #[test]
@@ -189,7 +183,7 @@ mod tests {
     fn left_out_a_value_waits_an_hour() {
         let until = |spec: serde_json::Value| {
             let world = served().with_spec(&json!({ "secret": spec }));
-            world.claim_by(world.records().served().unwrap())
+            world.claim_by(world.records.served().unwrap())
         };
         assert_eq!(until(json!({"delivery": "Once"})), Some(at(3600)));
         assert_eq!(until(json!({"delivery": "Once", "claimWithin": "15m"})), Some(at(900)));

@@ -1,192 +1,185 @@
 //! Who answers for a token, what that lends it, and what becomes of it when they are gone.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
-use super::world::{Closed, Standing, World};
+use super::{observed::Observed, own_account::own_account, world::World};
 use crate::{
-    access::{self, Bearer, Namespace, Reach, Rules},
+    access::{self, Bearer, Policy, Rules},
     crd::{
-        self, Account, ApiToken, Fault, Instance, Reason,
-        account::AccountSpec,
+        Fault, Instance, Reason,
         api_token::{Effective, MirroredPolicy, SeenOwner},
         fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
         name,
-        subject::Subject,
     },
     outside::events::Note,
 };
 
-/// The account that a token makes for itself where it names none: it says of its rights what the token says.
-pub fn own_account(token: &ApiToken) -> Account {
-    let spec = token.spec.clone();
-    let mut account = Account::new(
-        token.account_name().0,
-        AccountSpec {
-            instance_ref: spec.instance_ref,
-            display_name: None,
-            description: None,
-            owner: spec.owner,
-            role: spec.role,
-            organizations: spec.organizations,
-            projects: spec.projects,
-            active: true,
-        },
-    );
-    crd::give(&mut account, token);
-    account
+/// What follows from whose a token is, and from what its Instance permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
+    pub removed: Option<OnOwnerRemoved>,
+    /// The owner as it is seen now, and since when its groups are known.
+    pub seen: Option<SeenOwner>,
+    /// From when on the groups of its owner are not relied on.
+    pub stale_from: Option<Timestamp>,
+    /// Whether that is now.
+    pub is_stale: bool,
+    /// What the token may do now. Where its Instance is not known, or faulty, what was said before stands.
+    pub effective: Option<Effective>,
+    /// Why its Instance lets in no request with it; nothing where it lets some in.
+    pub shut: Option<Shut>,
+    /// Whether anything is permitted; nothing where its Instance does not judge that.
+    pub permitted: Option<bool>,
 }
 
-/// The fields of its own account that a token has a say in.
-const FOLLOWED: [&str; 4] = ["owner", "role", "organizations", "projects"];
-
-/// The same as it is applied, without what is `yielded` to somebody else: what the token has no say in is not named, so that it
-/// stays whoever's it is.
-pub fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
-    let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
-    if let Some(spec) = account["spec"].as_object_mut() {
-        let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !yielded.contains(field));
-        spec.retain(|field, _| named(field));
-    }
-    account
+/// Why no request with a value is let in, though the value lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shut {
+    /// The word for it.
+    pub reason: Reason,
+    /// What is wrong, and what to do.
+    pub message: String,
 }
 
-/// Whether the account that the token made for itself says of its rights something else than the token.
-pub fn differs(world: &World) -> bool {
-    differing(world).next().is_some()
-}
-
-/// Whether it is to be changed so that it says what the token says. Where another field manager holds it to less, that stays.
-pub fn is_outdated(world: &World) -> bool {
-    let yielded = yielded(world);
-    differing(world).any(|field| !yielded.contains(field))
-}
-
-/// The fields in which another field manager holds it to less than the token says.
-pub fn held_to(world: &World) -> Vec<&'static str> {
-    let yielded = yielded(world);
-    differing(world).filter(|field| yielded.contains(*field)).collect()
-}
-
-/// The fields that are left to another field manager, who has set them. In which the account says more than the token, or has
-/// another owner, is none of them: what others may act as is brought down with the token, and goes where that goes.
-pub fn yielded(world: &World) -> BTreeSet<String> {
-    let Some(own) = &world.account else { return world.taken.clone() };
-    let wanted = own_account(&world.token).spec;
-    let more = |field: &str| says_more(world, field, &own.spec, &wanted);
-    world.taken.iter().filter(|field| !more(field)).cloned().collect()
-}
-
-/// Whether an account says more in a field than it is wanted to.
-fn says_more(world: &World, field: &str, held: &AccountSpec, wanted: &AccountSpec) -> bool {
-    let exceeds = |held: Reach, wanted: Reach| held.and(&wanted) != held;
-    match field {
-        "role" => match (&held.role, &wanted.role) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(held), Some(wanted)) => {
-                world.rules().is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
-            }
-        },
-        "organizations" => exceeds(Reach::of(held.organizations.as_ref()), Reach::of(wanted.organizations.as_ref())),
-        "projects" => exceeds(Reach::projects(&held.projects), Reach::projects(&wanted.projects)),
-        _ => held.owner != wanted.owner,
+impl Ownership {
+    /// All of it.
+    pub fn of(read: &Observed) -> Self {
+        let seen = seen(read);
+        let stamped_at = seen.as_ref().and_then(|seen| seen.stamped_at.as_ref()).map(|at| at.0);
+        let stale_from = read.rules().zip(stamped_at).and_then(|(rules, at)| rules.groups_hold_until(at));
+        let is_stale = stale_from.is_some_and(|from| from <= read.now);
+        let judged = read.rules().map(|rules| Judged::of(read, rules, !is_stale));
+        let effective = judged.as_ref().map(Judged::effective).or_else(|| read.before().effective.clone());
+        let shut = shut(read, judged.as_ref());
+        let nothing = shut.as_ref().is_some_and(|shut| NOTHING_PERMITTED.contains(&shut.reason));
+        Self {
+            removed: judged.as_ref().and_then(|judged| judged.removed),
+            permitted: effective.as_ref().filter(|_| judges_rights(read)).map(|_| !nothing),
+            effective,
+            shut,
+            seen,
+            stale_from,
+            is_stale,
+        }
     }
 }
 
-fn differing(world: &World) -> impl Iterator<Item = &'static str> + use<> {
-    let own = world.account.as_ref().filter(|_| world.token.account_name().1);
-    let own = own.filter(|own| crd::belongs(&***own, world.uid()));
-    let wanted = own_account(&world.token).spec;
-    let differs = own.map_or([false; 4], |own| {
-        let held = &own.spec;
-        [
-            held.owner != wanted.owner,
-            held.role != wanted.role,
-            held.organizations != wanted.organizations,
-            held.projects != wanted.projects,
-        ]
-    });
-    FOLLOWED.into_iter().zip(differs).filter_map(|(field, differs)| differs.then_some(field))
+/// What access is asked of a token: by rules without faults.
+struct Judged<'a> {
+    rules: &'a Rules,
+    policies: Vec<&'a Policy>,
+    bearer: Bearer,
+    removed: Option<OnOwnerRemoved>,
 }
 
-/// What access sees of the token: with the account that it acts as, or the one that would be made for it.
-fn bearer(world: &World, rules: &Rules) -> Bearer {
-    let made = || Arc::new(own_account(&world.token));
-    let mut bearer = Bearer::of(&world.token, &world.account.clone().unwrap_or_else(made));
-    bearer.fresh = stale_from(world, rules).is_none_or(|from| world.now < from);
-    bearer
-}
+impl<'a> Judged<'a> {
+    /// With the account that the token acts as, or the one that would be made for it.
+    fn of(read: &'a Observed, rules: &'a Rules, fresh: bool) -> Self {
+        #[cfg(test)]
+        super::world::derivations::note("bearer");
+        let made = || Arc::new(own_account(&read.token));
+        let bearer = Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made));
+        // Groups that are not relied on any more permit nothing; that the owner has left them is not known.
+        let lent = match rules.standing(&bearer) {
+            access::Standing::Free | access::Standing::Nobody => true,
+            access::Standing::Holds(held) => !held.is_empty(),
+        };
+        let removed = (read.owner_gone || !lent).then_some(rules.on_owner_removed);
+        let policies = read.policies.iter().map(|policy| &**policy).collect();
+        Self { rules, policies, bearer: Bearer { fresh, ..bearer }, removed }
+    }
 
-/// The owner of a token: its own, or its account's.
-pub fn owner(world: &World) -> Option<&Subject> {
-    let accounts = || world.account.as_ref().and_then(|account| account.spec.owner.as_ref());
-    world.token.spec.owner.as_ref().or_else(accounts)
-}
-
-/// From when on the groups that were stamped hold no more.
-fn stale_from(world: &World, rules: &Rules) -> Option<Timestamp> {
-    rules.groups_hold_until(seen(world)?.stamped_at?.0)
+    fn effective(&self) -> Effective {
+        access::effective(self.rules, &self.policies, &self.bearer)
+    }
 }
 
 /// The owner as it is seen now, and since when its groups are known.
-pub fn seen(world: &World) -> Option<SeenOwner> {
-    let before = world.before().owner.as_ref();
-    let subject = owner(world).map(ToString::to_string);
-    let stamp = access::stamp(&world.token).map(str::to_owned);
+fn seen(read: &Observed) -> Option<SeenOwner> {
+    let before = read.before().owner.as_ref();
+    let subject = read.owner().map(ToString::to_string);
+    let stamp = access::stamp(&read.token).map(str::to_owned);
     if before.is_none() && subject.is_none() && stamp.is_none() {
         return None;
     }
     let known = before.filter(|before| before.stamp == stamp).and_then(|before| before.stamped_at.clone());
-    let stamped_at = stamp.as_ref().map(|_| known.unwrap_or(Time(world.now)));
-    Some(SeenOwner { subject, stamp, stamped_at, gone: world.owner_gone })
+    let stamped_at = stamp.as_ref().map(|_| known.unwrap_or(Time(read.now)));
+    Some(SeenOwner { subject, stamp, stamped_at, gone: read.owner_gone })
 }
+
+/// Whether its Instance judges by rights at all.
+fn judges_rights(read: &Observed) -> bool {
+    read.instance.as_deref().is_some_and(|instance| {
+        let by_roles = instance.spec.api.as_ref().is_some_and(|api| api.authorization == Authorization::Roles);
+        by_roles || instance.spec.ceiling == Ceiling::Members
+    })
+}
+
+/// Why no request with its value is let in by its own Instance, in the order in which a verifier judges.
+fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
+    let says = |reason, message: &str| Some(Shut { reason, message: message.to_owned() });
+    let Some(instance) = read.instance.as_deref() else {
+        return says(Reason::InstanceMissing, "its Instance does not exist");
+    };
+    if instance.metadata.deletion_timestamp.is_some() {
+        return says(Reason::InstanceMissing, "its Instance is being deleted");
+    }
+    if !access::admits(instance, read.home()) {
+        return says(Reason::NamespaceNotAdmitted, "its Instance does not admit tokens of this namespace");
+    }
+    if instance.is_disabled() {
+        return says(Reason::EndpointDisabled, DISABLED);
+    }
+    let Some(judged) = judged else {
+        return says(Reason::InstanceInvalid, "its Instance has faults of its own");
+    };
+    if read.owner_gone && judged.rules.on_owner_removed != OnOwnerRemoved::Keep {
+        return says(Reason::OwnerRemoved, &why_removed(read, "the owner"));
+    }
+    match access::opening(judged.rules, &judged.policies, &judged.bearer).err()? {
+        access::Closed::OwnerMissing => says(Reason::OwnerMissing, "nobody owns the token"),
+        access::Closed::OwnerRemoved => says(Reason::OwnerRemoved, &why_removed(read, "the owner")),
+        access::Closed::OwnerStale => says(Reason::OwnerStale, STALE),
+        access::Closed::NoPermissions => says(Reason::NoPermissions, NOTHING),
+    }
+}
+
+/// The reasons for which nothing is permitted to a token that is otherwise as it should be.
+const NOTHING_PERMITTED: [Reason; 4] =
+    [Reason::NoPermissions, Reason::OwnerStale, Reason::OwnerRemoved, Reason::OwnerMissing];
+
+/// What is said where the endpoint is disabled.
+const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
+/// What is said where the groups of the owner were stamped too long ago.
+pub const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to \
+    change the token, or \
+    its annotation tokenry.dev/confirmed";
+/// What is said where nothing is permitted.
+const NOTHING: &str = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy \
+    about it made; \
+    status.effective says what limits it";
 
 /// That the owner is another one now.
 pub fn changed(world: &World) -> Option<Note> {
     let before = &world.before().owner.as_ref()?.subject;
-    let now = owner(world).map(ToString::to_string);
+    let now = world.owner().map(ToString::to_string);
     let named = |subject: &Option<String>| subject.clone().unwrap_or_else(|| "nobody".into());
     let text = format!("the owner was {} and is {} now", named(before), named(&now));
     (*before != now).then(|| Note::normal(Reason::OwnerChanged, text))
 }
 
 /// That the token has another role now: also that it has one at all.
-pub fn promoted(world: &World, effective: Option<&Effective>) -> Option<Note> {
+pub fn promoted(world: &World) -> Option<Note> {
     let before = world.before().effective.as_ref().and_then(|effective| effective.role.as_ref());
-    let now = effective?.role.as_ref();
+    let now = world.owner.effective.as_ref()?.role.as_ref();
     let named = |role: Option<&String>| role.cloned().unwrap_or_else(|| "none".into());
     let text = format!("its effective role was {} and is {} now", named(before), named(now));
     (before != now).then(|| Note::normal(Reason::RoleChanged, text))
-}
-
-/// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
-pub fn removed(world: &World) -> Option<OnOwnerRemoved> {
-    let instance = world.instance.as_deref()?;
-    let rules = world.rules()?;
-    // Groups that are not relied on any more permit nothing; that the owner has left them is not known.
-    let known = Bearer { fresh: true, ..bearer(world, rules) };
-    let lent = match rules.standing(&known) {
-        access::Standing::Free | access::Standing::Nobody => true,
-        access::Standing::Holds(held) => !held.is_empty(),
-    };
-    (world.owner_gone || !lent).then_some(instance.spec.tokens.on_owner_removed)
-}
-
-impl World {
-    /// Why a token is not accepted for now, where somebody asked for that.
-    pub fn paused(&self) -> Option<Reason> {
-        let account = self.account.as_ref().is_none_or(|account| account.spec.active);
-        match (self.token.spec.active, account) {
-            (false, _) => Some(Reason::Suspended),
-            (true, false) => Some(Reason::AccountSuspended),
-            (true, true) => (removed(self) == Some(OnOwnerRemoved::Suspend)).then_some(Reason::OwnerRemoved),
-        }
-    }
 }
 
 /// Everything that is wrong with whose it is and with what it asks for.
@@ -203,12 +196,12 @@ pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
         faults.push(Fault::invalid(OWNER, rule));
     }
     let asked = instance.spec.ceiling == Ceiling::Members;
-    match owner(world) {
+    match world.owner() {
         None if asked => {
             let message = "is needed: the Instance's ceiling is what the owner holds in its members";
             faults.push(Fault::new(Reason::OwnerMissing, OWNER, message));
         }
-        Some(owner) if removed(world).is_some() && is_new(world) => {
+        Some(owner) if world.owner.removed.is_some() && !world.records.ever_published() => {
             // One that was never valid is not ended for what may be a slip; nor is it kept.
             faults.push(Fault::new(Reason::OwnerRemoved, OWNER, why_removed(world, &owner.to_string())));
         }
@@ -224,13 +217,9 @@ pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     }
 }
 
-fn is_new(world: &World) -> bool {
-    !world.records().ever_published()
-}
-
 /// Why the owner is not one, in words.
-pub fn why_removed(world: &World, owner: &str) -> String {
-    match world.owner_gone {
+pub fn why_removed(read: &Observed, owner: &str) -> String {
+    match read.owner_gone {
         true => format!("{owner} does not exist; name another owner"),
         false => format!("{owner} holds no role in the Instance's members that may own tokens"),
     }
@@ -238,17 +227,18 @@ pub fn why_removed(world: &World, owner: &str) -> String {
 
 /// That its owner is no owner any more, and what its Instance does then: how an event about it begins.
 pub fn acted_on(world: &World) -> Option<String> {
-    let (does, then) = match removed(world)? {
+    let (does, then) = match world.owner.removed? {
         OnOwnerRemoved::Revoke => ("revokes", "Revoke"),
         OnOwnerRemoved::Suspend => ("suspends", "Suspend"),
         OnOwnerRemoved::Keep => ("keeps", "Keep"),
     };
-    let owner = owner(world).map_or_else(|| "the owner".into(), ToString::to_string);
+    let owner = world.owner().map_or_else(|| "the owner".into(), ToString::to_string);
     let why = why_removed(world, &owner);
     Some(format!("{why}; the Instance {does} such tokens (tokens.onOwnerRemoved: {then}): "))
 }
 
-/// Whether a fault is mended by a change of the token's own spec. Any other is that of another object, and mended there.
+/// Whether a fault is mended by a change of the token's own spec. Any other is that of another object, and mended
+/// there.
 fn is_of_spec(fault: &Fault) -> bool {
     matches!(
         fault.reason,
@@ -277,20 +267,14 @@ pub fn told(world: &World, faults: &[Fault]) -> String {
         false => String::new(),
     };
     format!(
-        "{all}; the token is immutable: what is wrong in it cannot be changed, so delete it{confirmed} and make it again"
+        "{all}; the token is immutable: what is wrong in it cannot be changed, so delete it{confirmed} and make it \
+         again"
     )
 }
 
-/// What the token may do now. Nothing where its Instance is not known, or faulty: then what was said stands.
-pub fn effective(world: &World) -> Option<Effective> {
-    let rules = world.rules()?;
-    let policies: Vec<_> = world.policies.iter().map(|policy| &**policy).collect();
-    Some(access::effective(rules, &policies, &bearer(world, rules)))
-}
-
 /// What its Instance asks of those who change it.
-pub fn mirrored(world: &World) -> Option<MirroredPolicy> {
-    let tokens = &world.instance.as_ref()?.spec.tokens;
+pub fn mirrored(read: &Observed) -> Option<MirroredPolicy> {
+    let tokens = &read.instance.as_ref()?.spec.tokens;
     let immutable = tokens.immutable.clone().unwrap_or_default();
     Some(MirroredPolicy {
         confirm_delete: tokens.confirm_delete,
@@ -299,86 +283,20 @@ pub fn mirrored(world: &World) -> Option<MirroredPolicy> {
     })
 }
 
-/// Why no request with its value is let in by its own Instance, in the order in which a verifier judges.
-fn closed(world: &World) -> Option<Closed> {
-    let Some(instance) = world.instance.as_deref() else {
-        return Some(Closed { reason: Reason::InstanceMissing, message: "its Instance does not exist".into() });
-    };
-    if instance.metadata.deletion_timestamp.is_some() {
-        return Some(Closed { reason: Reason::InstanceMissing, message: "its Instance is being deleted".into() });
-    }
-    let home = Namespace { name: world.namespace(), labels: world.labels.as_ref() };
-    if !access::admits(instance, home) {
-        let message = "its Instance does not admit tokens of this namespace".into();
-        return Some(Closed { reason: Reason::NamespaceNotAdmitted, message });
-    }
-    if instance.is_disabled() {
-        let message =
-            "the endpoint of the Instance is disabled: every token is refused until it is enabled again".into();
-        return Some(Closed { reason: Reason::EndpointDisabled, message });
-    }
-    let Some(rules) = world.rules() else {
-        return Some(Closed { reason: Reason::InstanceInvalid, message: "its Instance has faults of its own".into() });
-    };
-    if world.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
-        return Some(Closed { reason: Reason::OwnerRemoved, message: why_removed(world, "the owner") });
-    }
-    let policies: Vec<_> = world.policies.iter().map(|policy| &**policy).collect();
-    let opening = access::opening(rules, &policies, &bearer(world, rules));
-    let (reason, message) = match opening.err()? {
-        access::Closed::OwnerMissing => (Reason::OwnerMissing, "nobody owns the token".into()),
-        access::Closed::OwnerRemoved => (Reason::OwnerRemoved, why_removed(world, "the owner")),
-        access::Closed::OwnerStale => (Reason::OwnerStale, STALE.into()),
-        access::Closed::NoPermissions => (Reason::NoPermissions, NOTHING.into()),
-    };
-    Some(Closed { reason, message })
-}
-
-/// The reasons for which nothing is permitted to a token that is otherwise as it should be.
-const NOTHING_PERMITTED: [Reason; 4] =
-    [Reason::NoPermissions, Reason::OwnerStale, Reason::OwnerRemoved, Reason::OwnerMissing];
-
-/// What is said where the groups of the owner were stamped too long ago.
-pub const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to change the token, or \
-    its annotation tokenry.dev/confirmed";
-/// What is said where nothing is permitted.
-pub const NOTHING: &str = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy about it made; \
-    status.effective says what limits it";
-
-/// What of its standing a token is told, by conditions that are there only where they mean something.
-pub fn standing(world: &World, effective: Option<&Effective>) -> Standing {
-    let instance = world.instance.as_deref();
-    let judged = instance.is_some_and(|instance| {
-        let by_roles = instance.spec.api.as_ref().is_some_and(|api| api.authorization == Authorization::Roles);
-        by_roles || instance.spec.ceiling == Ceiling::Members
-    });
-    let stale_from = world.rules().and_then(|rules| stale_from(world, rules));
-    let closed = closed(world);
-    let nothing = closed.as_ref().is_some_and(|closed| NOTHING_PERMITTED.contains(&closed.reason));
-    Standing {
-        permitted: effective.filter(|_| judged).map(|_| !nothing),
-        closed,
-        stale_from,
-        is_stale: stale_from.is_some_and(|from| from <= world.now),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{
         act::{Act, Decision},
-        decide::follows,
-        fixture::{self, DAY, at, conditions, served},
+        fixture::{self, DAY, served},
         progress::Progress,
         validate::validate,
     };
     use super::*;
-    use crate::controller::book::Ruled;
     use crate::{
+        controller::book::Ruled,
         crd::{condition, name},
-        outside::{Refusal, Why},
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// A token of alice's that is served, where a group lends what she may, and her groups were stamped at the start.
     fn by_group(on_owner_removed: &str) -> World {
@@ -398,8 +316,8 @@ mod tests {
         for then in ["Revoke", "Suspend", "Keep"] {
             let world = by_group(then).later(10 * DAY);
             assert_eq!(world.decision().act, Act::Rest, "{then}");
-            assert_eq!(world.paused(), None, "{then}");
-            assert_eq!(effective(&world).unwrap().actions, [] as [&str; 0], "they count no more all the same");
+            assert_eq!(world.pause, None, "{then}");
+            assert_eq!(world.owner.effective.unwrap().actions, [] as [&str; 0], "they count no more all the same");
         }
     }
 
@@ -434,61 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_cannot_follow_leaves_the_token_ready_and_holds_nothing_up() {
-        let narrowed = |world: World| world.with_account(|account| account.spec.role = Some("viewer".into()));
-        let world = narrowed(served());
-        assert!(follows(&world, world.decision()));
-        let refused = Some(Refusal::because(Why::Forbidden("no".into())));
-        let settled = world.settle(&Progress { unfollowed: refused, ..Progress::none(world.decision()) });
-        let said = ["Published=True/Active", "Ready=True/Active", "Valid=True/Active"];
-        assert_eq!(conditions(&settled.status)[1..4], said);
-        let told =
-            "Secret ci holds generation 1; account ci does not say yet what the token says: forbidden; trying again";
-        assert_eq!(settled.status.conditions[1].message, told);
-        assert!(settled.wake.is_some_and(|wake| wake < at(DAY)), "it is tried again");
-        let faulty = narrowed(served().with_spec(&json!({"expiry": {"after": "400d"}})));
-        assert!(follows(&faulty, faulty.decision()), "a fault does not hold it up");
-        let suspended = narrowed(served().with_spec(&json!({"active": false})));
-        assert!(follows(&suspended, suspended.decision()));
-        let due = narrowed(served().later(60 * DAY));
-        assert_eq!((due.decision().act, follows(&due, due.decision())), (Act::Mint, true));
-        let ended = narrowed(served().with_spec(&json!({"revoked": true})));
-        assert!(!follows(&ended, ended.decision()));
-        assert!(!follows(&served(), served().decision()));
-    }
-
-    #[test]
-    fn what_another_field_manager_has_set_to_more_is_brought_down_and_limits_nothing() {
-        let taken = |world: World, field: &str| world.and(|world| world.taken = BTreeSet::from([field.to_owned()]));
-        let limited = |world: &World| {
-            world.rested().status.conditions.iter().any(|said| said.type_ == condition::LIMITED_BY_ACCOUNT)
-        };
-        let viewer = || served().with_spec(&json!({"role": "viewer", "owner": "user:a", "projects": ["p"]}));
-        let says = |change: &dyn Fn(&mut AccountSpec)| {
-            viewer().with_account(|account| {
-                account.spec.role = Some("viewer".into());
-                account.spec.owner = Some("user:a".into());
-                account.spec.projects = vec!["p".into()];
-                change(&mut account.spec);
-            })
-        };
-        for (field, world) in [
-            ("role", says(&|spec| spec.role = Some("admin".into()))),
-            ("owner", says(&|spec| spec.owner = Some("user:b".into()))),
-            ("projects", says(&|spec| spec.projects = Vec::new())),
-        ] {
-            let world = taken(world, field);
-            assert!(is_outdated(&world) && !limited(&world), "{field}");
-            assert!(applied(&world.token, &yielded(&world))["spec"].get(field).is_some(), "{field}");
-        }
-        let less = taken(says(&|spec| spec.projects = vec!["q".into(), "p".into()]), "projects");
-        assert!(is_outdated(&less), "more in one of them is more");
-        let less = taken(says(&|spec| spec.role = None), "role");
-        assert!(!is_outdated(&less) && limited(&less));
-        assert!(!is_outdated(&taken(says(&|_| {}), "role")));
-    }
-
-    #[test]
     fn a_token_that_cannot_be_changed_is_told_to_be_made_again_only_where_that_mends_it() {
         let advice = |world: World| {
             let conditions = world.rested().status.conditions;
@@ -515,28 +378,5 @@ mod tests {
         assert_eq!(permitted(by_group("Keep")), ("True".into(), "Permitted".into()));
         let unowned = served().with_instance(json!({"ceiling": "Members"}));
         assert_eq!(permitted(unowned), ("False".into(), "OwnerMissing".into()));
-    }
-
-    #[test]
-    fn what_another_field_manager_has_set_stays_and_is_told() {
-        let world = served().with_spec(&json!({"role": "admin", "projects": ["a"]}));
-        let world = world.with_account(|account| account.spec.role = Some("viewer".into()));
-        let taken = world.clone().and(|world| world.taken = BTreeSet::from(["role".to_owned()]));
-        assert!(is_outdated(&taken), "the projects are ours");
-        assert_eq!(
-            applied(&taken.token, &taken.taken)["spec"],
-            json!({"instanceRef": {"name": "eem"}, "projects": ["a"]})
-        );
-        let both = taken.with_account(|account| account.spec.projects = vec!["a".into()]);
-        assert!(!is_outdated(&both));
-        let limited = |world: &World| {
-            let conditions = world.rested().status.conditions;
-            conditions.into_iter().find(|said| said.type_ == condition::LIMITED_BY_ACCOUNT).map(|said| said.message)
-        };
-        let told = "account ci holds the token to less: another field manager has set its spec.role; remove that there, or have it say what the token says";
-        assert_eq!(limited(&both).as_deref(), Some(told));
-        assert_eq!(limited(&served()), None);
-        let spec = applied(&world.token, &BTreeSet::new());
-        assert_eq!(spec["spec"].as_object().unwrap().keys().collect::<Vec<_>>(), ["instanceRef", "projects", "role"]);
     }
 }

@@ -66,6 +66,11 @@ impl Progress {
         }
     }
 
+    /// Whether what was done is about neither the value nor its Secret.
+    pub fn is_aside(&self) -> bool {
+        matches!(self.decision.act, Act::Discard)
+    }
+
     /// The same, with what could not be done.
     pub fn failed(mut self, reason: Reason, obstacle: impl Into<Obstacle>) -> Self {
         self.failure = Some(Failure { reason, obstacle: obstacle.into() });

@@ -5,52 +5,100 @@
 //!                status.restart: {generation}                with the generation's id           status.restart.at
 //! ```
 //!
-//! What is noted is never done again, whoever takes the annotations away. A crash in between finds the annotation, or sets
-//! the same one again.
+//! What is noted is never done again, whoever takes the annotations away. A crash in between finds the annotation, or
+//! sets the same one again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    act::Act,
-    progress::{Progress, Rolled},
+    act::{Act, Never},
+    ending, issue,
+    outcome::Outcome,
+    progress::Progress,
+    terms::CheckedTerms,
     workloads::{Pending, Seen, Workloads},
     world::World,
 };
 use crate::{
-    controller::{Obstacle, Rooms},
+    controller::kind::Wake,
     crd::{
         Conditions, Fault, Reason, RestartTarget,
-        condition::RESTARTED,
+        condition::{ACCEPTED, RESTARTED},
         workload::{MAX_RESTARTED, RESTART, Restart},
     },
-    outside::{Refusal, Why, Workload, events::Note},
-    token::Records,
+    outside::{Workload, events::Note},
 };
 
 /// The restart of this token that is pending.
 pub fn pending(world: &World) -> Option<Pending> {
-    let restart = world.token.status.as_ref()?.restart.as_ref();
-    Pending::of(restart, world.records()).filter(|_| !world.token.spec.restart.is_empty())
+    let restart = world.before().restart.as_ref();
+    Pending::of(restart, &world.records).filter(|_| !world.token.spec.restart.is_empty())
 }
 
-/// The check: the served generation is in the Secret, and its restart is due. It mints nothing, so no fault of the spec keeps
-/// a workload on a value that is about to end.
-pub fn due(world: &World) -> Option<Act> {
-    let records = world.records();
-    let holds = records.served().is_some_and(|served| world.secret.digest() == Some(served.sha256));
-    let waits = !holds || world.paused().is_some() || records.recorded().next().is_some();
-    let pending = pending(world).filter(|_| !waits)?;
-    (pending.due_at(&world.fellows, world.now) <= world.now).then_some(Act::Restart)
+/// The value is in the Secret, and workloads are to read it; unless it is about to be replaced, or a restart that
+/// cannot be done would keep it for ever. It mints nothing, so no fault of the spec keeps a workload on a value that is
+/// about to end.
+pub fn restart_due(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+    let replaced = || terms.as_ref().is_ok_and(|terms| issue::is_about_to_replace(world, terms));
+    (is_due(world) && !replaced()).then_some(Act::Restart)
+}
+
+/// Whether the served generation is in the Secret, and its restart is due.
+fn is_due(world: &World) -> bool {
+    let records = &world.records;
+    let holds = records.served().is_some_and(|served| world.secrets.served.held.digest() == Some(served.sha256));
+    let waits = !holds || world.pause.is_some() || records.recorded().next().is_some();
+    let pending = pending(world).filter(|_| !waits);
+    pending.is_some_and(|pending| pending.due_at(&world.fellows, world.now) <= world.now)
+}
+
+/// What the workloads are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// They are not read: nothing depends on them.
+    Nothing,
+    /// A value may be minted, or faults are to be told: they have to be there.
+    ToMint,
+    /// They are to be restarted.
+    ToRestart,
+}
+
+/// What the workloads are needed for, as far as can be told before the terms are checked; at rest for nothing. A new
+/// spec is told its faults at once, and a faulty one until they are mended.
+pub fn needed(world: &World) -> Needed {
+    if world.token.spec.restart.is_empty() || ending::is_over(world) {
+        Needed::Nothing
+    } else if world.has_new_spec() || issue::may_mint(world) {
+        Needed::ToMint
+    } else if is_due(world) {
+        Needed::ToRestart
+    } else if is_refused(world) {
+        Needed::ToMint
+    } else {
+        Needed::Nothing
+    }
+}
+
+fn is_refused(world: &World) -> bool {
+    world.before().conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
+}
+
+/// Whether it is not known that the workloads are there, so that nothing can be minted yet: that something is to be
+/// minted was not to be told before the terms were checked. The status tells of it now, and the next pass has them
+/// read.
+pub fn is_unseen(world: &World) -> bool {
+    let is_checked = matches!(world.workloads, Workloads::Checked(_));
+    !world.token.spec.restart.is_empty() && !is_checked
 }
 
 /// What is wrong with the workloads that are named.
 pub fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
     if !targets.is_empty() && world.token.is_shown_once() {
-        let message = "has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; remove one of the two";
+        let message = "has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; \
+            remove one of the two";
         faults.push(Fault::invalid("spec.restart", message));
     }
     if targets.len() > MAX_RESTARTED {
@@ -83,42 +131,13 @@ fn missing(world: &World, index: usize, target: &RestartTarget) -> Option<(Reaso
     }
 }
 
-/// Restarts each workload that was not restarted for this generation yet, by a fellow's pass or one that was cut off.
-pub async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
-    let (Some(pending), Workloads::Due(all)) = (pending(world), &world.workloads) else { return Ok(done) };
-    let mut rolled = Rolled { generation: pending.generation, missing: Vec::new(), failure: None };
-    for (target, seen) in world.token.spec.restart.iter().zip(all) {
-        let Some(answer) = roll_one(rooms, world, &pending, (target, seen)).await else {
-            rolled.missing.push(target.clone());
-            continue;
-        };
-        match answer.map_err(|refusal| (refusal.why.clone(), refusal)) {
-            Ok(()) => {}
-            Err((Why::Gone, _)) => rolled.missing.push(target.clone()),
-            Err((Why::Stale, refusal)) => return Err(refusal.into()),
-            Err((Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_), refusal)) => {
-                rolled.failure.get_or_insert((target.clone(), refusal));
-            }
-        }
-    }
-    Ok(Progress { rolled: Some(rolled), ..done })
-}
-
-/// Restarts a workload that was not restarted for this generation yet; nothing, where there is none.
-async fn roll_one(
-    rooms: &Rooms,
-    world: &World,
-    pending: &Pending,
-    (target, seen): (&RestartTarget, &Seen),
-) -> Option<Result<(), Refusal>> {
-    match seen {
-        Seen::Absent => None,
-        Seen::Forbidden(refusal) => Some(Err(refusal.clone())),
-        Seen::There(workload) => match annotations(world, pending, target, workload) {
-            Some(annotations) => Some(rooms.writer.roll(workload, &annotations).await.map(|_| ())),
-            None => Some(Ok(())),
-        },
-    }
+/// The workloads as they were read, and the restart that they wait for.
+pub fn to_roll(world: &World) -> Option<(Pending, Vec<(&RestartTarget, &Seen)>)> {
+    let all = match &world.workloads {
+        Workloads::Unread => return None,
+        Workloads::Checked(all) | Workloads::Due(all) => all,
+    };
+    Some((pending(world)?, world.token.spec.restart.iter().zip(all).collect()))
 }
 
 /// The annotation of a token on the Pod template of a workload that it has restarted.
@@ -128,7 +147,7 @@ fn key(uid: &str) -> String {
 
 /// What has a workload restarted: for this token, and for each of its fellows that waits for that, so that they find it
 /// done. Those of tokens that do not name it any more go with it. Nothing, where it was restarted for this generation.
-fn annotations(
+pub fn annotations(
     world: &World,
     pending: &Pending,
     target: &RestartTarget,
@@ -182,21 +201,13 @@ pub fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress
 }
 
 /// When to look again for the sake of the restart. While another check keeps it waiting, that it is due wakes nobody.
-pub fn wake(
-    world: &World,
-    progress: &Progress,
-    restart: Option<&Restart>,
-    records: &Records,
-    conditions: &Conditions,
-) -> Option<Timestamp> {
+pub fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions: &Conditions) -> Option<Wake> {
+    let Outcome { world, progress, records, .. } = outcome;
     if progress.rolled.as_ref().is_some_and(|rolled| rolled.failure.is_some()) {
-        return Some(conditions.retry(RESTARTED));
-    }
-    if progress.decision.reason.is_going() {
-        return None;
+        return Some(Wake { at: conditions.retry(RESTARTED), why: "another try to restart workloads" });
     }
     let due = Pending::of(restart, records)?.due_at(&world.fellows, world.now);
-    Some(due).filter(|&due| due > world.now)
+    (due > world.now).then_some(Wake { at: due, why: "the restart of workloads" })
 }
 
 /// What is told of a restart, once.
@@ -223,14 +234,11 @@ pub fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Opti
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{ACCOUNT_UID, DAY, UID, at, conditions, new, own_account, time};
-    use super::super::{
-        act::Decision,
-        observe::{Needed, needed},
-        workloads::Fellow,
-    };
+    use super::super::{act::Decision, progress::Rolled, workloads::Fellow};
     use super::*;
     use crate::controller::kind::Settled;
     use crate::crd::api_token::ApiTokenStatus;
+    use crate::outside::{Refusal, Why};
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -310,7 +318,7 @@ mod tests {
     fn a_fault_that_comes_after_the_publish_keeps_no_workload_on_the_old_value() {
         let faulty = published().with_spec(&json!({"rotation": {"overlap": "0d"}}));
         assert_eq!(faulty.clone().later(4).decision().reason, Reason::Invalid);
-        assert_eq!(faulty.rested().wake, Some(at(2)), "it is tried again before");
+        assert_eq!(faulty.rested().wakes_at(), Some(at(2)), "it is tried again before");
         let due = faulty.later(5);
         assert_eq!(due.decision(), Decision { reason: Reason::RestartDue, act: Act::Restart });
         let wrong = due.with_secret(|secret| secret.data.clear());
@@ -379,15 +387,13 @@ mod tests {
         assert_eq!(told(&seen(Seen::There(there(&[])))), Vec::<String>::new());
         assert_eq!(
             told(&seen(Seen::Absent)),
-            [
-                "WorkloadMissing spec.restart[0]: there is no Deployment exporter in this namespace; create it, or remove the entry"
-            ]
+            ["WorkloadMissing spec.restart[0]: there is no Deployment exporter in this namespace; create it, or \
+                 remove the entry"]
         );
         assert_eq!(
             told(&seen(Seen::Forbidden(Refusal::because(Why::Forbidden("no".into()))))),
-            [
-                "WorkloadForbidden spec.restart[0]: the operator may not read Deployment exporter; install the chart with restart.enabled=true, or remove the entry"
-            ]
+            ["WorkloadForbidden spec.restart[0]: the operator may not read Deployment exporter; install the chart \
+                 with restart.enabled=true, or remove the entry"]
         );
         let gone = published().later(5).and(|world| world.workloads = Workloads::Due(vec![Seen::Absent]));
         assert_eq!(told(&gone), Vec::<String>::new(), "the others are restarted all the same");
@@ -402,9 +408,8 @@ mod tests {
         let once = new().with_spec(&exporter()).with_spec(&json!({"secret": {"delivery": "Once"}}));
         assert_eq!(
             told(&once),
-            [
-                "Invalid spec.restart: has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; remove one of the two"
-            ]
+            ["Invalid spec.restart: has no meaning with secret.delivery: Once, as a workload that starts later \
+                 finds no Secret; remove one of the two"]
         );
         let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
         assert_eq!(told(&named(&nine)), ["Invalid spec.restart: must not name more than 8 workloads"]);
@@ -424,6 +429,41 @@ mod tests {
             assert_eq!(settled.status.records, world.status().records);
             assert!(conditions(&settled.status).contains(&"Reconciling=True/WorkloadMissing".to_owned()));
         }
+    }
+
+    #[test]
+    fn nothing_is_minted_before_the_workloads_were_looked_at_and_the_next_pass_looks() {
+        let noted = published().later(5);
+        let noted = noted.clone().settled(&rolled(&noted, vec![], None)).later(40 * DAY);
+        let checked = |world: World| {
+            assert_eq!(needed(&world), Needed::ToMint);
+            world.and(|world| world.workloads = Workloads::Checked(vec![Seen::There(there(&[]))]))
+        };
+        let sooner = noted.clone().with_instance(json!({"tokens": {"lifetime": {"default": "45d", "max": "45d"}}}));
+        let moved = noted.clone().with_spec(&json!({"secret": {"data": {"a": "{{ token }}"}}}));
+        let due = noted.clone().later(DAY).with_spec(&json!({"rotation": {"schedule": {"every": "10d"}}}));
+        for (world, reason) in
+            [(sooner, Reason::RotationDue), (due, Reason::RotationDue), (moved, Reason::TemplateChanged)]
+        {
+            assert_eq!(needed(&world), Needed::Nothing, "only the terms tell");
+            assert_eq!(world.decision(), Decision { reason, act: Act::Wait });
+            let told = world.clone().settled(&Progress::none(world.decision()));
+            assert_eq!(checked(told).decision(), Decision { reason, act: Act::Mint(()) });
+        }
+    }
+
+    #[test]
+    fn a_workload_that_is_gone_when_the_next_value_is_due_keeps_no_other_from_its_restart() {
+        let world = published().with_spec(&json!({"restart": [
+            {"kind": "Deployment", "name": "exporter"}, {"kind": "Deployment", "name": "gone"},
+        ]}));
+        let due = world.later(60 * DAY);
+        assert_eq!(needed(&due), Needed::ToMint);
+        let seen = vec![Seen::There(there(&[])), Seen::Absent];
+        let due = due.and(|world| world.workloads = Workloads::Checked(seen));
+        assert_eq!(due.decision(), Decision { reason: Reason::RestartDue, act: Act::Restart });
+        let (pending, all) = to_roll(&due).unwrap();
+        assert_eq!((pending.generation, all.len()), (1, 2));
     }
 
     #[test]
@@ -451,7 +491,7 @@ mod tests {
         let world = published();
         let pending = world.rested();
         assert_eq!(pending.status.restart, Some(Restart { generation: 1, at: None }));
-        assert_eq!(pending.wake, Some(at(5)));
+        assert_eq!(pending.wakes_at(), Some(at(5)));
         let waits = "generation 1 is published; the workloads are about to be restarted";
         assert_eq!(condition(&pending), ("Restarted=False/RestartDue".into(), waits.into()));
         assert_eq!(pending.status, world.status(), "it rests until then");
@@ -476,10 +516,10 @@ mod tests {
         let checked =
             |world: World| world.and(|world| world.workloads = Workloads::Checked(vec![Seen::There(there(&[]))]));
         let later = checked(failing.clone().later(60 * DAY));
-        assert_eq!(later.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint });
+        assert_eq!(later.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint(()) });
         let asked = checked(failing.clone().with_spec(&json!({"regenerate": {"id": "leak"}})));
-        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint });
-        let wake = failing.settle(&rolled(&failing, vec![], refused())).wake.unwrap();
+        assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
+        let wake = failing.settle(&rolled(&failing, vec![], refused())).wakes_at().unwrap();
         assert!(wake <= failing.status().rotates_at.unwrap().0);
         let faulty = failing.later(60 * DAY).with_spec(&json!({"rotation": {"overlap": "0d"}}));
         assert_eq!(faulty.decision().act, Act::Restart, "nothing else would be done");
@@ -495,11 +535,11 @@ mod tests {
         assert_eq!(condition(&first), ("Restarted=False/RestartFailed".into(), said.into()));
         assert!(conditions(&first.status).contains(&"Ready=True/Active".to_owned()));
         assert_eq!(notes(&first), [(true, Reason::RestartFailed, said)]);
-        assert_eq!(first.wake, Some(at(7)));
+        assert_eq!(first.wakes_at(), Some(at(7)));
         let again = due.clone().settled(&rolled(&due, vec![], refused("no, 1"))).later(95);
         let second = again.settle(&rolled(&again, vec![], refused("no, 2")));
         assert_eq!((&second.status, &second.notes[..]), (&again.status(), &[][..]));
-        assert_eq!(second.wake, Some(at(150)));
+        assert_eq!(second.wakes_at(), Some(at(150)));
         assert_eq!(again.settle(&rolled(&again, vec![], None)).status.restart.unwrap().at, Some(time(100)));
     }
 

@@ -6,19 +6,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     act::Act,
     audience,
-    ending::{forget_at, revocation},
-    once, owner,
+    ending::revocation,
+    once,
+    outcome::{Outcome, published_in},
+    owner,
     progress::Progress,
     restart,
-    terms::TokenTerms,
-    world::{Standing, World},
+    terms::{CheckedTerms, TokenTerms},
+    wakes::{self, Dates},
+    world::World,
 };
 use crate::{
-    controller::kind::{Checked, Settled},
+    controller::kind::Settled,
     crd::{
-        Conditions, Reason,
-        api_token::{ApiTokenStatus, Binding, Claim, Regeneration},
-        condition::{ACCEPTED, PUBLISHED},
+        api_token::{ApiTokenStatus, Binding, Regeneration},
+        workload::Restart,
     },
     outside::events::Note,
     token::{
@@ -28,120 +30,106 @@ use crate::{
     },
 };
 
-/// What a pass comes to, as far as it is told in conditions and events.
-pub struct Outcome<'a> {
-    /// What was read.
-    pub world: &'a World,
-    /// What was asked for.
-    pub terms: &'a Checked<TokenTerms>,
-    /// What was done.
-    pub progress: &'a Progress,
-    /// The records after that.
-    pub records: &'a Records,
-    /// What became of a value that is shown once.
-    pub claim: Option<&'a Claim>,
-    /// How it stands with what its Instance permits.
-    pub standing: Standing,
-}
-
 /// The whole status after `progress`, what users are told, and when to look again.
-pub fn settle(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Settled<ApiTokenStatus> {
-    let old = world.before();
+pub fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
     if progress.decision.act == Act::Forget {
         let text = "deleted, as its Instance wants no token listed that ended so long ago";
-        return Settled { status: old.clone(), notes: vec![Note::normal(progress.decision.reason, text)], wake: None };
+        let notes = vec![Note::normal(progress.decision.reason, text)];
+        return Settled { status: world.before().clone(), notes, wake: None };
     }
     let records = records(world, terms, progress);
-    let revocation = revocation(world, progress);
-    let rotating = terms.as_ref().ok().filter(|_| rotating(world, progress));
-    let rotates = rotating.and_then(|terms| next(world, terms, progress, &records));
     let claim = once::settled(world, progress, &records);
     let restart = restart::noted(world, progress);
-    let served = records.served().filter(|_| revocation.is_none());
-    let soon = served.filter(|_| rotates.is_none()).and_then(expires_soon_from);
-    let effective = owner::effective(world).or(old.effective.clone());
-    let standing = owner::standing(world, effective.as_ref());
-    let stale_from = standing.stale_from;
-    let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref(), standing };
-    let mut conditions = outcome.conditions(served.filter(|_| soon.is_some_and(|soon| soon <= world.now)));
-    let claim_by = served.filter(|_| claim.is_none()).and_then(|served| world.claim_by(served));
+    let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref() };
+    let dates = dates(&outcome);
+    let soon = outcome.served().filter(|_| dates.expires_soon.is_some_and(|soon| soon <= world.now));
+    let mut conditions = outcome.conditions(soon);
     restart::conclude(&mut conditions, restart.as_ref(), progress);
-    let rolls = restart::wake(world, progress, restart.as_ref(), &records, &conditions);
-    let times = [soon, claim_by, forget_at(world, terms), rolls, stale_from];
-    let wake = wake(&outcome, rotates, times, &conditions);
-    let mut notes = outcome.notes(&conditions);
-    notes.extend(owner::promoted(world, effective.as_ref()));
-    let (secret_name, other_secret_name) = names(world, progress, &records, claim.is_some());
+    let notes = outcome.notes(&conditions);
+    let wake = wakes::earliest(&outcome, &dates, restart.as_ref(), &conditions);
     let status = ApiTokenStatus {
-        unreadable: Vec::new(),
+        rotates_at: dates.rotates.map(Time),
+        conditions: conditions.into_vec(),
+        ..status(&outcome, restart)
+    };
+    Settled { status: ApiTokenStatus { records: records.into_vec(), ..status }, notes, wake }
+}
+
+/// The status, but for its records, its conditions and the next rotation.
+fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
+    let Outcome { world, terms, progress, records, claim } = outcome;
+    let (old, served) = (world.before(), outcome.served());
+    let (secret_name, other_secret_name) = names(outcome);
+    let organization = terms.as_ref().ok().map(|terms| terms.organization.clone());
+    ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
         last_generation: old.last_generation.max(Some(records.last_generation())).filter(|&number| number > 0),
-        account: progress.bound.clone().or(old.account.clone()),
+        account: progress.bound.clone().or_else(|| old.account.clone()),
         binding: secret_name.clone().filter(|_| served.is_some()).map(|name| Binding { name }),
         secret_name,
         other_secret_name,
-        organization: terms.as_ref().map_or(old.organization.clone(), |terms| Some(terms.organization.clone())),
+        organization: organization.or_else(|| old.organization.clone()),
         expires_at: served.and_then(|record| record.expires_at.clone()),
         others: old.others.clone(),
         audiences: Some(audience::accepted(world, terms)),
-        effective,
-        owner: owner::seen(world),
-        policy: owner::mirrored(world).or(old.policy.clone()),
-        rotates_at: rotates.map(Time),
-        regeneration: regeneration(progress, &records).or(old.regeneration.clone()),
+        effective: world.owner.effective.clone(),
+        owner: world.owner.seen.clone(),
+        policy: owner::mirrored(world).or_else(|| old.policy.clone()),
+        regeneration: regeneration(progress, records).or_else(|| old.regeneration.clone()),
         restart,
-        claim,
-        revocation,
-        conditions: conditions.into_vec(),
-        records: records.into_vec(),
-    };
-    Settled { status, notes, wake }
+        claim: claim.cloned(),
+        revocation: revocation(world, progress),
+        ..ApiTokenStatus::default()
+    }
 }
 
-/// The name of the Secret that holds the value, and of another that may hold one.
+/// When the served generation is replaced, or is said to expire, where nothing replaces it.
+fn dates(outcome: &Outcome<'_>) -> Dates {
+    let Outcome { world, terms, progress, .. } = outcome;
+    let lives = !progress.decision.reason.is_going() && progress.ends().is_none() && world.pause.is_none();
+    let rotating = terms.as_ref().ok().filter(|_| lives);
+    let rotates = rotating.and_then(|terms| next(outcome, terms));
+    let kept = outcome.served().filter(|_| rotates.is_none());
+    Dates { rotates, expires_soon: kept.and_then(expires_soon_from) }
+}
+
+/// When the next generation is due: on schedule, or as soon as it may come where what is asked for has changed. While
+/// no overlap runs that it would wait for, it is due since the served one was published.
+fn next(outcome: &Outcome<'_>, terms: &TokenTerms) -> Option<Timestamp> {
+    let Outcome { world, progress, records, .. } = outcome;
+    let renamed = progress.published.is_none() && world.secrets.wanted.is_some();
+    let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
+    let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
+    let published = || records.served()?.published_at.as_ref().map(|at| at.0);
+    let free = free_from(records).or_else(published).filter(|_| (changed || renamed) && !world.token.is_shown_once());
+    scheduled.into_iter().chain(free).min()
+}
+
+/// The names that the status gives: of the Secret that holds the value, and of another that may hold one.
 ///
 /// While a value may be on its way into a Secret of another name, that is the other; once it is there, the one before.
-fn names(world: &World, progress: &Progress, records: &Records, claimed: bool) -> (Option<String>, Option<String>) {
+fn names(Outcome { world, progress, records, claim, .. }: &Outcome<'_>) -> (Option<String>, Option<String>) {
     let (stood, other) = (world.before().secret_name.clone(), world.before().other_secret_name.clone());
-    let (place, next) = (world.place().to_owned(), world.target().0.to_owned());
+    let (served_in, next) = (world.secrets.served.name.clone(), world.secrets.next().name.clone());
     if progress.ends().is_some() {
         return if progress.failure.is_none() { (None, None) } else { (stood, other) };
     }
     let other = other.filter(|_| progress.decision.act != Act::Discard || progress.failure.is_some());
     if let Some(name) = published_in(world, progress) {
-        let before = stood.map(|_| place).filter(|place| *place != name);
+        let before = stood.map(|_| served_in).filter(|served_in| *served_in != name);
         let other = before.or(other).filter(|other| *other != name);
         return (Some(name.to_owned()), other);
     }
-    let other = other.filter(|other| *other != place);
-    let served = records.served().is_some();
+    let other = other.filter(|other| *other != served_in);
+    let is_served = records.served().is_some();
     // A value that ran out of time is still in its Secret.
-    let name = if served { Some(place.clone()) } else { stood.filter(|_| records.ever_published()) };
-    let recorded = progress.recorded.as_ref().filter(|_| next != place);
-    (name.filter(|_| !claimed), other.or(recorded.map(|_| next)))
+    let name = if is_served { Some(served_in.clone()) } else { stood.filter(|_| records.ever_published()) };
+    let recorded = progress.recorded.as_ref().filter(|_| next != served_in);
+    (name.filter(|_| claim.is_none()), other.or(recorded.map(|_| next)))
 }
 
-/// The Secret in which this pass published a value, or found one.
-pub fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
-    let (generation, _) = progress.published?;
-    let found = world.records().get(generation).and_then(|record| {
-        let mut held = world.secrets().filter(|(_, held)| held.digest() == Some(record.sha256));
-        held.next().map(|(name, _)| name)
-    });
-    Some(found.unwrap_or(world.target().0))
-}
-
-/// When the next generation is due: on schedule, or as soon as it may come where what is asked for has changed.
-fn next(world: &World, terms: &TokenTerms, progress: &Progress, records: &Records) -> Option<Timestamp> {
-    let renamed = progress.published.is_none() && world.wanted.is_some();
-    let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
-    let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
-    let free = free_from(records).filter(|_| (changed || renamed) && !world.token.is_shown_once());
-    scheduled.into_iter().chain(free).min()
-}
-
-fn records(world: &World, terms: &Checked<TokenTerms>, progress: &Progress) -> Records {
-    let mut records = world.records().clone();
+fn records(world: &World, terms: &CheckedTerms, progress: &Progress) -> Records {
+    let mut records = world.records.clone();
     if let Some(record) = &progress.recorded {
         records.record(record.clone(), world.now);
     }
@@ -174,54 +162,23 @@ fn regeneration(progress: &Progress, records: &Records) -> Option<Regeneration> 
     Some(Regeneration { id, generation })
 }
 
-/// Whether the next rotation will happen on its own.
-fn rotating(world: &World, progress: &Progress) -> bool {
-    !progress.decision.reason.is_going() && progress.ends().is_none() && world.paused().is_none()
-}
-
-/// The earliest instant at which something is to be done or said: a rotation, one of `times`, an end, or another try.
-fn wake(
-    Outcome { world, progress, records, .. }: &Outcome<'_>,
-    rotates: Option<Timestamp>,
-    times: [Option<Timestamp>; 5],
-    conditions: &Conditions,
-) -> Option<Timestamp> {
-    if progress.decision.reason.is_going() {
-        return None;
-    }
-    let ends = progress.ends().is_some();
-    let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
-    let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
-    let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
-    let paused = world.may_mint_from.filter(|_| progress.decision.act == Act::Wait);
-    let waits = [records.may_record_from(world.now), records.may_retry_from(world.now), repair, paused];
-    let waits = waits.into_iter().flatten();
-    let waits = waits.filter(|&from| from > world.now && !ends).max();
-    let failed = progress.failure.is_some() || progress.unfollowed.is_some();
-    let again = if invalid && !ends {
-        Some(conditions.retry(ACCEPTED))
-    } else {
-        waits.or(failed.then(|| conditions.retry(PUBLISHED)))
-    };
-    // While the next generation has to wait, that it is due wakes nobody; nor does it hasten a try that failed.
-    let due = rotates.filter(|&due| due > world.now || (waits.is_none() && progress.failure.is_none()));
-    let then = times.into_iter().flatten().filter(|&then| then > world.now).min();
-    [records.next_end(), again, due, then].into_iter().flatten().min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{
         act::Decision,
-        fixture::{ACCOUNT_UID, DAY, HOUR, UID, at, conditions, incomplete, new, own_account, rotated, served, time},
+        fixture::{
+            self, ACCOUNT_UID, DAY, HOUR, UID, at, but, conditions, incomplete, judged, judged_all, new, own_account,
+            rotated, said, served, time,
+        },
         progress::Failure,
-        world::Held,
+        secrets::Held,
     };
     use super::*;
     use crate::{
         crd::{
-            api_token::{BoundAccount, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
-            condition::{EXPIRING_SOON, PUBLISHED, VALID},
+            Reason,
+            api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
+            condition::{ACCEPTED, EXPIRING_SOON, PUBLISHED, READY, RECONCILING, VALID},
         },
         outside::{Refusal, Why},
         token::State,
@@ -253,7 +210,8 @@ mod tests {
         serde_json::to_string(status).unwrap()
     }
 
-    /// The decision and the status of a pass that finds nothing to do are the ones that stand, and nobody is told again.
+    /// The decision and the status of a pass that finds nothing to do are the ones that stand, and nobody is told
+    /// again.
     fn assert_rests(world: &World) {
         let settled = world.rested();
         assert!(matches!(world.decision().act, Act::Rest | Act::End(_)), "{:?}", world.decision());
@@ -285,7 +243,8 @@ mod tests {
         assert_eq!(notes(&settled), []);
     }
 
-    /// When the predecessor ends of a generation that is asked for and published two seconds from now, and what is told.
+    /// When the predecessor ends of a generation that is asked for and published two seconds from now, and what is
+    /// told.
     fn regenerated(previous: Value) -> (i64, String, Option<Regeneration>) {
         let world = served().with_spec(&json!({"regenerate": {"id": "leak", "previous": previous}}));
         let progress = world.minted(2);
@@ -314,7 +273,7 @@ mod tests {
             let of = |record: &crate::token::Record| {
                 (record.generation, record.end().unwrap().duration_since(at(60 * DAY)).as_secs())
             };
-            world.records().as_slice().iter().map(of).collect::<Vec<_>>()
+            world.records.as_slice().iter().map(of).collect::<Vec<_>>()
         };
         let asks = |previous: Value| json!({"regenerate": {"id": "leak", "previous": previous}});
         let standing = [(1, DAY), (2, 90 * DAY)];
@@ -351,21 +310,21 @@ mod tests {
     #[test]
     fn a_smaller_maximum_shortens_an_overlap_that_runs() {
         let world = rotated().with_instance(json!({"tokens": {"overlap": {"max": "1h"}}}));
-        assert_eq!(world.records().as_slice()[0].end(), Some(at(60 * DAY + HOUR)));
-        assert_eq!(world.records().served(), rotated().records().served());
+        assert_eq!(world.records.as_slice()[0].end(), Some(at(60 * DAY + HOUR)));
+        assert_eq!(world.records.served(), rotated().records.served());
         assert_eq!(notes(&world.rested()), [(true, Reason::LifetimeShortened)]);
         let settled = world.clone().settled(&Progress::none(world.decision()));
         assert_rests(&settled);
         let longer = settled.with_instance(json!({}));
-        assert_eq!(longer.records().as_slice()[0].end(), Some(at(60 * DAY + HOUR)), "it never extends");
+        assert_eq!(longer.records.as_slice()[0].end(), Some(at(60 * DAY + HOUR)), "it never extends");
     }
 
     #[test]
     fn older_generations_keep_their_own_end() {
         let world = rotated();
-        let before = world.records().as_slice()[0].expires_at.clone();
+        let before = world.records.as_slice()[0].expires_at.clone();
         let world = world.with_spec(&json!({"regenerate": {"id": "leak", "previous": {"after": "7d"}}})).issued(3);
-        assert_eq!(world.records().as_slice()[0].expires_at, before);
+        assert_eq!(world.records.as_slice()[0].expires_at, before);
     }
 
     #[test]
@@ -388,7 +347,7 @@ mod tests {
         assert_eq!(notes(&settled), [(false, Reason::FirstIssue)]);
         let rotates = status.rotates_at.as_ref().unwrap().0;
         assert!((at(57 * DAY)..=at(60 * DAY)).contains(&rotates), "{rotates}");
-        assert_eq!(settled.wake, Some(rotates));
+        assert_eq!(settled.wakes_at(), Some(rotates));
         assert_rests(&served());
     }
 
@@ -417,14 +376,14 @@ mod tests {
         let status = &settled.status;
         assert_eq!(states(status), [(1, State::Superseded), (2, State::Active)]);
         assert_eq!(status.records[0].expires_at, Some(time(61 * DAY + 5)));
-        assert_eq!(conditions(status)[2], "Ready=True/Rotating");
-        assert_eq!(settled.wake, Some(at(61 * DAY + 5)), "the end of the overlap comes first");
+        assert_eq!(judged(status, READY), "Ready=True/Rotating");
+        assert_eq!(settled.wakes_at(), Some(at(61 * DAY + 5)), "the end of the overlap comes first");
         assert_eq!(notes(&settled), [(false, Reason::RotationDue)]);
         assert_rests(&rotated());
         let over = rotated().later(DAY);
         let settled = over.rested();
         assert_eq!(states(&settled.status), [(1, State::Expired), (2, State::Active)]);
-        assert_eq!(conditions(&settled.status)[2], "Ready=True/Active");
+        assert_eq!(judged(&settled.status, READY), "Ready=True/Active");
         assert_eq!(notes(&settled), []);
     }
 
@@ -438,14 +397,14 @@ mod tests {
         assert_eq!((status.records[0].end(), &status.records[0].published_at), (Some(at(0)), &None));
         assert_eq!(status.last_generation, Some(1));
         assert_eq!(
-            conditions(status)[1..4],
+            judged_all(status, [PUBLISHED, READY, RECONCILING]),
             ["Published=False/PublishFailed", "Ready=False/PublishFailed", "Reconciling=True/PublishFailed"]
         );
         assert_eq!(notes(&settled), [(true, Reason::PublishFailed)]);
         let world = world.settled(&progress);
         assert_rests(&world);
         let next = world.later(2);
-        assert_eq!(next.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint });
+        assert_eq!(next.decision(), Decision { reason: Reason::FirstIssue, act: Act::Mint(()) });
         assert_eq!(next.minted(2).recorded.unwrap().generation, 2);
     }
 
@@ -457,20 +416,20 @@ mod tests {
             let progress = failed(world.minted(draw), forbidden());
             let settled = world.settle(&progress);
             assert_eq!(settled.notes.len(), usize::from(draw == 2));
-            let wake = settled.wake.unwrap();
+            let wake = settled.wakes_at().unwrap();
             waits.push(wake.duration_since(world.now).as_secs());
             world = world.settled(&progress);
             assert_rests(&world);
-            assert_eq!(world.rested().wake, Some(wake));
-            assert_eq!(conditions(&world.status())[1], "Published=False/PublishFailed");
-            assert!(world.status().conditions[1].message.contains("exceeded quota"));
+            assert_eq!(world.rested().wakes_at(), Some(wake));
+            assert_eq!(judged(&world.status(), PUBLISHED), "Published=False/PublishFailed");
+            assert!(said(&world.status(), PUBLISHED).message.contains("exceeded quota"));
             assert_eq!(states(&world.status()), [(1, State::Active), (draw as i64, State::Expired)]);
             world = world.at(wake);
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
         let healed = world.issued(14).status();
         assert_eq!(healed.last_generation, Some(14));
-        assert_eq!(conditions(&healed)[2], "Ready=True/Rotating");
+        assert_eq!(judged(&healed, READY), "Ready=True/Rotating");
     }
 
     #[test]
@@ -479,14 +438,18 @@ mod tests {
         let progress = failed(world.minted(2), Refusal::because(Why::Unavailable("timeout".into())));
         let settled = world.settle(&progress);
         assert_eq!(states(&settled.status), [(1, State::Active), (2, State::Recorded)]);
-        assert_eq!(conditions(&settled.status)[1], "Published=False/PublishFailed");
-        assert_eq!(settled.wake, Some(world.now + jiff::SignedDuration::from_secs(5)), "not at once, though it is due");
+        assert_eq!(judged(&settled.status, PUBLISHED), "Published=False/PublishFailed");
+        assert_eq!(
+            settled.wakes_at(),
+            Some(world.now + jiff::SignedDuration::from_secs(5)),
+            "not at once, though it is due"
+        );
         let landed = world.clone().settled(&progress).holding(progress.recorded.as_ref().unwrap(), 2);
         let adopted =
             landed.settle(&Progress { published: Some((2, landed.now)), ..Progress::none(landed.decision()) });
         assert_eq!(states(&adopted.status), [(1, State::Superseded), (2, State::Active)]);
         assert_eq!(notes(&adopted), [(false, Reason::PublishIncomplete)]);
-        assert_eq!(conditions(&adopted.status)[2], "Ready=True/Rotating");
+        assert_eq!(judged(&adopted.status, READY), "Ready=True/Rotating");
     }
 
     #[test]
@@ -495,7 +458,7 @@ mod tests {
         let second = failed(world.minted(3), Refusal::because(Why::Unavailable("timeout".into())));
         let world = world.settled(&second).later(10);
         let waiting = world.rested();
-        assert_eq!(waiting.wake, Some(at(60 * DAY + 120)), "that it is due wakes nobody before");
+        assert_eq!(waiting.wakes_at(), Some(at(60 * DAY + 120)), "that it is due wakes nobody before");
         assert_eq!(states(&waiting.status)[1..], [(2, State::Recorded), (3, State::Recorded)]);
     }
 
@@ -507,9 +470,9 @@ mod tests {
         let settled = world.settle(&progress);
         assert_eq!(settled.status.records, []);
         assert_eq!(settled.status.last_generation, None);
-        assert_eq!(conditions(&settled.status)[1], "Published=False/AccountFailed");
-        assert_eq!(settled.status.conditions[1].message, "account ci: forbidden: exceeded quota; trying again");
-        assert_eq!(settled.wake, Some(at(2)));
+        assert_eq!(judged(&settled.status, PUBLISHED), "Published=False/AccountFailed");
+        assert_eq!(said(&settled.status, PUBLISHED).message, "account ci: forbidden: exceeded quota; trying again");
+        assert_eq!(settled.wakes_at(), Some(at(2)));
         assert_eq!(notes(&settled), [(true, Reason::AccountFailed)]);
         let again = world.settled(&progress);
         assert_eq!(again.settle(&progress).status, again.status());
@@ -535,7 +498,7 @@ mod tests {
                 Some(Revocation { reason: why, at: time(60 * DAY), generations: vec![1, 2] })
             );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
-            assert_eq!((&status.expires_at, &status.rotates_at, settled.wake), (&None, &None, None));
+            assert_eq!((&status.expires_at, &status.rotates_at, settled.wakes_at()), (&None, &None, None));
             let ready = if asked_for { "Ready=True" } else { "Ready=False" };
             let said =
                 [format!("Published=False/{reason}"), format!("{ready}/{reason}"), format!("Valid=False/{reason}")];
@@ -546,8 +509,7 @@ mod tests {
             told.sort();
             assert_eq!(told, wanted);
             assert_eq!(notes(&settled), [(true, reason)]);
-            let ended =
-                world.clone().settled(&Progress::none(world.decision())).and(|world| world.secret = Held::Absent);
+            let ended = world.clone().settled(&Progress::none(world.decision())).serving(Held::Absent);
             assert_rests(&ended);
             assert_rests(&ended.later(400 * DAY));
         }
@@ -559,8 +521,11 @@ mod tests {
         let progress = failed(Progress::none(world.decision()), forbidden());
         let settled = world.settle(&progress);
         assert_eq!(states(&settled.status), [(1, State::Revoked)]);
-        assert_eq!(conditions(&settled.status)[1..3], ["Published=False/PublishFailed", "Ready=False/Revoked"]);
-        assert_eq!(settled.wake, Some(at(2)));
+        assert_eq!(
+            judged_all(&settled.status, [PUBLISHED, READY]),
+            ["Published=False/PublishFailed", "Ready=False/Revoked"]
+        );
+        assert_eq!(settled.wakes_at(), Some(at(2)));
         assert_eq!(notes(&settled), [(true, Reason::PublishFailed), (true, Reason::Revoked)]);
     }
 
@@ -577,7 +542,7 @@ mod tests {
         let world = served().with_spec(&json!({"revoked": true, "secret": {"onRevoke": "Keep"}}));
         assert!(!world.is_withdrawn());
         let settled = world.rested();
-        assert_eq!(settled.status.conditions[1].message, "Secret ci was emptied");
+        assert_eq!(said(&settled.status, PUBLISHED).message, "Secret ci was emptied");
         let ended = world.clone().settled(&Progress::none(world.decision())).with_secret(|secret| {
             secret.data.insert("token".into(), crate::crd::secret::Sealed::of(""));
         });
@@ -594,7 +559,7 @@ mod tests {
         };
         let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}}));
         let early = world.clone().later(75 * DAY);
-        assert_eq!((soon(&early.rested()), early.rested().wake), (None, Some(at(76 * DAY))));
+        assert_eq!((soon(&early.rested()), early.rested().wakes_at()), (None, Some(at(76 * DAY))));
         let late = world.clone().later(76 * DAY);
         let said = format!(
             "generation 1 expires at {} and nothing will renew it: give regenerate.id a new text to ask for another",
@@ -618,7 +583,7 @@ mod tests {
     fn that_nothing_renewed_it_is_told_once() {
         let world = served().with_spec(&json!({"rotation": {"schedule": {"never": true}}})).later(90 * DAY);
         let settled = world.rested();
-        assert_eq!(conditions(&settled.status)[2..], ["Ready=True/Expired", "Valid=False/Expired"]);
+        assert_eq!(but(&settled.status, [ACCEPTED, PUBLISHED]), ["Ready=True/Expired", "Valid=False/Expired"]);
         assert_eq!(notes(&settled), [(true, Reason::Expired)]);
         let told = format!(
             "it expired at {} and nothing renews it; give regenerate.id a new text to ask for another",
@@ -643,9 +608,9 @@ mod tests {
         let world = served().with_spec(&json!({"revoked": true}));
         let ended = world.clone().settled(&Progress::none(world.decision()));
         let ended = ended.with_instance(json!({"tokens": {"forgetAfter": "1h"}}));
-        assert_eq!(ended.rested().wake, Some(at(HOUR)));
+        assert_eq!(ended.rested().wakes_at(), Some(at(HOUR)));
         let gone = ended.later(HOUR).rested();
-        assert_eq!((gone.status.revocation.is_some(), gone.wake), (true, None));
+        assert_eq!((gone.status.revocation.is_some(), gone.wakes_at()), (true, None));
         assert_eq!(notes(&gone), [(false, Reason::Forgotten)]);
     }
 
@@ -655,7 +620,7 @@ mod tests {
         let world = started().with_spec(&once).issued(1);
         let waiting = world.rested();
         let until = format!("Secret ci holds generation 1 until it is claimed, at the latest until {}", at(HOUR));
-        assert_eq!((&waiting.status.conditions[1].message, waiting.wake), (&until, Some(at(HOUR))));
+        assert_eq!((&said(&waiting.status, PUBLISHED).message, waiting.wakes_at()), (&until, Some(at(HOUR))));
         assert_rests(&world);
         for (outcome, warning, how) in [
             (ClaimOutcome::Claimed, false, "was claimed at"),
@@ -670,15 +635,18 @@ mod tests {
                 "generation 1 {how} {}; it cannot be shown again: give regenerate.id a new text to ask for another",
                 at(0)
             );
-            assert_eq!((&settled.status.claim, &settled.status.conditions[1].message), (&claim, &said));
-            assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Claimed", "Ready=True/Active"]);
+            assert_eq!((&settled.status.claim, &fixture::said(&settled.status, PUBLISHED).message), (&claim, &said));
+            assert_eq!(
+                judged_all(&settled.status, [PUBLISHED, READY]),
+                ["Published=True/Claimed", "Ready=True/Active"]
+            );
             assert_eq!((&settled.status.secret_name, &settled.status.binding), (&None, &None));
             assert_eq!(notes(&settled), [(warning, Reason::Claimed)]);
-            assert_rests(&world.clone().settled(&progress).and(|world| world.secret = Held::Absent));
+            assert_rests(&world.clone().settled(&progress).serving(Held::Absent));
         }
         let decision = Decision { reason: Reason::Claimed, act: Act::Conceal(ClaimOutcome::Claimed) };
         let refused = world.settle(&failed(Progress::none(decision), forbidden()));
-        assert_eq!((refused.status.claim, refused.wake), (None, Some(at(2))), "it is there still");
+        assert_eq!((&refused.status.claim, refused.wakes_at()), (&None, Some(at(2))), "it is there still");
     }
 
     #[test]
@@ -686,11 +654,11 @@ mod tests {
         let renamed = served().with_spec(&json!({"secret": {"name": "new"}})).issued(2).later(DAY);
         assert_eq!(renamed.decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
         let settled = renamed.settle(&failed(Progress::none(renamed.decision()), forbidden()));
-        assert_eq!(conditions(&settled.status)[1..3], ["Published=True/Active", "Ready=True/Active"]);
+        assert_eq!(judged_all(&settled.status, [PUBLISHED, READY]), ["Published=True/Active", "Ready=True/Active"]);
         let said = "Secret new holds generation 2; Secret ci is still there: forbidden; trying again";
-        assert_eq!(settled.status.conditions[1].message, said);
+        assert_eq!(fixture::said(&settled.status, PUBLISHED).message, said);
         assert_eq!(settled.status.other_secret_name.as_deref(), Some("ci"));
-        assert!(settled.wake.is_some_and(|wake| wake > renamed.now));
+        assert!(settled.wakes_at().is_some_and(|wake| wake > renamed.now));
         assert_eq!(notes(&settled), [(true, Reason::PublishFailed)]);
     }
 
@@ -701,7 +669,7 @@ mod tests {
         assert_eq!(world.withdrawable().map(|(_, how)| how).collect::<Vec<_>>(), [OnRevoke::Delete]);
         let settled = world.settle(&Progress::none(world.decision()));
         let told = "Secret ci was removed, as it was made immutable and could not be emptied";
-        assert_eq!(settled.status.conditions[1].message, told);
+        assert_eq!(said(&settled.status, PUBLISHED).message, told);
     }
 
     #[test]
@@ -714,7 +682,7 @@ mod tests {
             ["Accepted=True/Accepted", "Published=True/Active", "Ready=True/Suspended", "Valid=False/Suspended"]
         );
         assert_eq!(
-            (&settled.status.rotates_at, settled.wake),
+            (&settled.status.rotates_at, settled.wakes_at()),
             (&None, Some(at(76 * DAY))),
             "it is to say that it expires soon"
         );
@@ -723,7 +691,10 @@ mod tests {
         assert_rests(&stands);
         assert_eq!(stands.with_spec(&json!({"active": true})).rested().status.records, served().status().records);
         let account = served().with_account(|account| account.spec.active = false).rested();
-        assert_eq!(conditions(&account.status)[2..], ["Ready=True/AccountSuspended", "Valid=False/AccountSuspended"]);
+        assert_eq!(
+            but(&account.status, [ACCEPTED, PUBLISHED]),
+            ["Ready=True/AccountSuspended", "Valid=False/AccountSuspended"]
+        );
     }
 
     #[test]
@@ -746,27 +717,27 @@ mod tests {
                 "Stalled=True/LifetimeExceeded"
             ]
         );
-        let message = &status.conditions[0].message;
+        let message = &said(status, ACCEPTED).message;
         assert!(message.contains("spec.expiry.after") && message.contains("spec.rotation.overlap"), "{message}");
         assert_eq!(notes(&settled), [(true, Reason::LifetimeExceeded)]);
-        assert_eq!(settled.wake, Some(at(HOUR + 2)));
+        assert_eq!(settled.wakes_at(), Some(at(HOUR + 2)));
         let stands = world.clone().settled(&Progress::none(world.decision()));
         assert_rests(&stands.clone().later(10));
-        assert_eq!(stands.later(100).rested().wake, Some(at(HOUR + 150)));
+        assert_eq!(stands.later(100).rested().wakes_at(), Some(at(HOUR + 150)));
     }
 
     #[test]
     fn what_may_be_about_to_be_created_is_waited_for() {
         let world = new().and(|world| world.instance = None);
         assert_eq!(
-            conditions(&world.rested().status)[2..],
+            but(&world.rested().status, [ACCEPTED, PUBLISHED]),
             ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Valid=False/InstanceMissing"]
         );
     }
 
     #[test]
     fn damage_is_a_warning_and_a_repair_of_the_rest_is_not() {
-        let missing = served().and(|world| world.secret = Held::Absent);
+        let missing = served().serving(Held::Absent);
         let repaired = missing.settle(&Progress { published: Some((2, missing.now)), ..missing.minted(2) });
         assert_eq!(notes(&repaired), [(true, Reason::SecretMissing)]);
         let outdated = served().with_secret(|secret| secret.metadata.labels = None);
@@ -793,7 +764,7 @@ mod tests {
     fn a_fourth_valid_generation_ends_the_oldest_and_two_ended_ones_stay_listed() {
         let mut world = served();
         for draw in 2..8 {
-            world = world.and(|world| world.secret = Held::Absent).later(1).issued(draw);
+            world = world.serving(Held::Absent).later(1).issued(draw);
             let status = world.status();
             let valid = status.records.iter().filter(|record| record.is_valid(world.now)).count();
             assert!(valid <= crate::token::records::MAX_VALID && status.records.len() <= 5, "{:?}", states(&status));
@@ -811,10 +782,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wake_up_says_what_for() {
+        let why = |world: &World| world.rested().why();
+        assert_eq!(why(&served()), Some("the next generation"));
+        assert_eq!(why(&rotated()), Some("the end of a generation"));
+        assert_eq!(why(&served().with_spec(&json!({"active": false}))), Some("a generation that expires soon"));
+        assert_eq!(why(&served().with_spec(&json!({"expiry": {"after": "400d"}}))), Some("another look at the faults"));
+        let once = started().with_spec(&json!({"secret": {"delivery": "Once"}})).issued(1);
+        assert_eq!(why(&once), Some("a value that nobody claimed"));
+        let refused = started().settle(&failed(started().minted(1), forbidden()));
+        assert_eq!(refused.why(), Some("another try to publish"));
+        assert_eq!(why(&served().with_spec(&json!({"revoked": true}))), None);
+    }
+
+    #[test]
     fn a_token_that_goes_away_is_not_woken_for() {
         let going = served().with_token(|token| token.metadata.deletion_timestamp = Some(time(0)));
         let settled = going.rested();
-        assert_eq!((conditions(&settled.status)[2].as_str(), settled.wake), ("Ready=False/Deleting", None));
+        assert_eq!((&*judged(&settled.status, READY), settled.wakes_at()), ("Ready=False/Deleting", None));
         assert_eq!(settled.status.records, served().status().records);
         assert_eq!(going.uid(), UID);
     }

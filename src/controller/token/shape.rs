@@ -56,9 +56,9 @@ struct Recipe {
 }
 
 /// The keys that were made of a value. They can be neither printed nor serialized.
-pub struct Made(BTreeMap<String, Zeroizing<String>>);
+pub struct KeysOfValue(BTreeMap<String, Zeroizing<String>>);
 
-impl Made {
+impl KeysOfValue {
     /// Each key and what it holds.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Zeroizing<String>)> {
         self.0.iter().map(|(key, text)| (key.as_str(), text))
@@ -91,7 +91,7 @@ impl Shape {
     ///
     /// # Errors
     /// This key would become too long.
-    pub fn make(&self, id: &str, value: &Plaintext) -> Result<(Made, Vec<Rendered>), String> {
+    pub fn make(&self, id: &str, value: &Plaintext) -> Result<(KeysOfValue, Vec<Rendered>), String> {
         let values = Values { token: value.expose(), token_id: id, around: &self.around };
         let (mut made, mut rendered, mut room) = (BTreeMap::new(), Vec::new(), self.room());
         for (key, recipe) in &self.of_value {
@@ -99,7 +99,7 @@ impl Shape {
             rendered.push(Rendered { key: key.clone(), source: recipe.source, sha256: Digest::of(&*text) });
             made.insert(key.clone(), text);
         }
-        Ok((Made(made), rendered))
+        Ok((KeysOfValue(made), rendered))
     }
 }
 
@@ -184,8 +184,8 @@ fn binding(asked: &ServiceBinding, endpoint: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Puts the keys of `data` into `shape`. While an endpoint is `awaited`, nothing is made of it that holds the value, too: it
-/// could be made anew with the next value only.
+/// Puts the keys of `data` into `shape`. While an endpoint is `awaited`, nothing is made of it that holds the value,
+/// too: it could be made anew with the next value only.
 fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.data";
     many(&asked.data, PATH, faults);
@@ -250,7 +250,8 @@ mod tests {
             world.terms().err().map(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(faults(17), None);
-        let told = "spec.secret.annotations: hold 221228 bytes, keys and values together; at most 221184 fit beside Tokenry's own";
+        let told = "spec.secret.annotations: hold 221228 bytes, keys and values together; at most 221184 fit beside \
+            Tokenry's own";
         assert_eq!(faults(18), Some(vec![told.to_owned()]));
     }
 

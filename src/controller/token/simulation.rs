@@ -1,5 +1,14 @@
-//! What must always hold, over random lives of one token in a tiny world. All of it is pure: the writes of `execute` are
-//! done to plain data, and each may be refused, lost, late, or the operator's last.
+//! What must always hold, over random lives of one token in a tiny world. All of it is pure: the writes of `execute`
+//! are done to plain data, and each may be refused, lost, late, or the operator's last.
+//!
+//! It does not cover:
+//! * `observe` and `execute` themselves: what they read and write is written down here once more, in the same order.
+//!   Caches are never behind, and what is read past them is always answered.
+//! * More than one pass at a time, and other writers of the token's status than the operator.
+//! * Owners, roles, policies and audiences. Secrets that are not ours.
+//! * Accounts that cannot be made or that others change.
+//! * Workloads that are missing or forbidden, and other tokens that share them.
+//! * A token that is deleted or forgotten, and clocks that are set back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,19 +23,23 @@ use super::{
     act::Act,
     delivery::Details,
     fixture::{changed, new, own_account},
+    observed::Observed,
     once::claim,
     progress::{Failure, Progress, Rolled},
-    terms::TokenTerms,
-    world::{Held, World},
+    restart::{Needed, is_unseen, needed},
+    secrets::Held,
+    workloads::{Seen, Workloads},
+    world::World,
 };
 use crate::{
+    controller::kind::Wake,
     crd::{
-        Reason, SealedSecret,
+        Reason, RestartTarget, SealedSecret,
         api_token::ApiTokenStatus,
         name,
         secret::{self, Sealed},
     },
-    outside::{Refusal, Why},
+    outside::{Refusal, Why, Workload},
     token::{
         Record, Schedule, State,
         records::{LANDS_WITHIN, MAX_VALID},
@@ -138,7 +151,7 @@ struct Sim {
     world: World,
     /// The Secrets that there are, by name, whether or not anybody looks at them.
     secrets: BTreeMap<String, Held>,
-    wake: Option<Timestamp>,
+    wake: Option<Wake>,
     flights: Vec<Flight>,
     luck: Vec<Luck>,
     luckless: u8,
@@ -194,7 +207,21 @@ impl Sim {
     }
 
     fn look(&mut self) {
-        self.world = self.world.clone().looking_at(&self.secrets);
+        self.see(|_| {});
+    }
+
+    /// Reads the world after a change, as `observe` does: the workloads only where something depends on them.
+    fn see(&mut self, change: impl FnOnce(&mut Observed)) {
+        let unread = self.world.clone().and(|read| {
+            change(read);
+            read.stored.clone_from(&self.secrets);
+            read.workloads = Workloads::Unread;
+        });
+        self.world = match needed(&unread) {
+            Needed::Nothing => unread,
+            Needed::ToMint => seeing(unread, Workloads::Checked),
+            Needed::ToRestart => seeing(unread, Workloads::Due),
+        };
     }
 
     /// The Secret is written, where what stands is still what was seen.
@@ -217,28 +244,25 @@ impl Sim {
                 assert_eq!(first, record.generation, "{id} asked once");
             }
         }
-        self.world = self.world.clone().with_token(|token| token.status = Some(status));
-        self.look();
+        self.see(|read| Arc::make_mut(&mut read.token).status = Some(status));
         self.assert_continuity();
     }
 
     /// One pass. Nothing, where the operator died of it.
     fn pass(&mut self) -> Option<()> {
+        self.look();
         let (seen, decision) = (self.world.clone(), self.world.decision());
         let done = Progress::none(decision);
         let progress = match decision.act {
             Act::Rest | Act::Wait => done,
-            Act::Adopt(generation) => Progress { published: Some((generation, seen.now)), ..done },
-            Act::Amend => self.amend(done),
-            Act::End(_) => self.remove(seen.stored().into_keys().collect(), done),
+            Act::Acknowledge(generation) => Progress { published: Some((generation, seen.now)), ..done },
+            Act::Amend(()) => self.amend(done),
+            Act::End(_) => self.remove(seen.secrets.all().map(|slot| slot.name.clone()).collect(), done),
             Act::Discard => self.remove(seen.status().other_secret_name.into_iter().collect(), done),
-            Act::Conceal(outcome) => {
-                let concealed = self.remove(vec![seen.place().to_owned()], done);
-                Progress { claim: claim(&seen, outcome), ..concealed }
-            }
+            Act::Conceal(outcome) => self.conceal(&seen, Progress { claim: claim(&seen, outcome), ..done })?,
             Act::Restart => self.roll(done)?,
             Act::Forget => unreachable!("no Instance here forgets"),
-            Act::Mint => self.mint(&seen)?,
+            Act::Mint(()) => self.mint(&seen)?,
         };
         let settled = seen.settle(&progress);
         self.write_status(settled.status);
@@ -246,10 +270,22 @@ impl Sim {
         Some(())
     }
 
+    /// Says what became of the value, then removes its Secret.
+    fn conceal(&mut self, seen: &World, done: Progress) -> Option<Progress> {
+        if seen.claim.is_none() {
+            self.write_status(seen.settle(&done).status);
+            if self.luck.last() == Some(&Luck::DiesRecorded) && self.luck() == Luck::DiesRecorded {
+                return None;
+            }
+        }
+        Some(self.remove(vec![seen.secrets.served.name.clone()], done))
+    }
+
     /// The workload reads the Secret anew, once for each generation.
     fn roll(&mut self, done: Progress) -> Option<Progress> {
-        let served = self.world.records().served().cloned().unwrap();
-        assert_eq!(self.world.secret.digest(), Some(served.sha256), "it would read another value");
+        assert_ne!(self.world.workloads, Workloads::Unread, "it is not known what to restart");
+        let served = self.world.records.served().cloned().unwrap();
+        assert_eq!(self.world.secrets.served.held.digest(), Some(served.sha256), "it would read another value");
         let luck = self.luck();
         let rolled = Rolled { generation: served.generation, missing: vec![], failure: None };
         if luck == Luck::Refused {
@@ -265,18 +301,20 @@ impl Sim {
     }
 
     fn mint(&mut self, seen: &World) -> Option<Progress> {
+        assert!(!is_unseen(seen), "it is not known whether the workloads are there");
         let mut seen = seen.clone();
         if seen.account.is_none() {
             self.draws += 1;
-            seen.account = Some(Arc::new(own_account(&format!("account-{}", self.draws))));
-            self.world.account = seen.account.clone();
+            let account = Some(Arc::new(own_account(&format!("account-{}", self.draws))));
+            seen = seen.and(|read| read.account.clone_from(&account));
+            self.world = self.world.clone().and(|read| read.account = account);
         }
         self.draws += 1;
         let progress = seen.minted(self.draws);
         let record = progress.recorded.clone().unwrap();
         self.write_status(seen.settle(&progress).status);
         let until = seen.now + LANDS_WITHIN;
-        let name = seen.target().0.to_owned();
+        let name = seen.secrets.next().name.clone();
         let flight = Flight { onto: self.standing(&name), secret: seen.delivered(&record, self.draws), until, name };
         let answer = match self.luck() {
             Luck::DiesRecorded => return None,
@@ -310,11 +348,12 @@ impl Sim {
         if self.luck() != Luck::Good {
             return failed(done, Refusal::because(Why::Forbidden("no".into())));
         }
-        let (terms, records) = (self.world.terms().unwrap(), self.world.records());
-        let changes = Details::of(&self.world, &terms, records.served().unwrap(), &self.world.secret).changes();
-        let mut secret = changed(self.world.secret.ours().unwrap(), &changes);
+        let (terms, held) = (self.world.terms().unwrap(), &self.world.secrets.served.held);
+        let served = self.world.records.served().unwrap();
+        let changes = Details::of(&self.world, &terms, served, held).changes();
+        let mut secret = changed(held.ours().unwrap(), &changes);
         secret.metadata.resource_version = self.version();
-        let place = self.world.place().to_owned();
+        let place = self.world.secrets.served.name.clone();
         self.put(&place, Held::of(Some(Arc::new(secret)), &self.world.token));
         done
     }
@@ -346,32 +385,40 @@ impl Sim {
     fn rest(&mut self) {
         let decision = self.world.decision();
         if matches!(
-            (decision.act, &self.world.secret),
-            (Act::Amend | Act::Discard | Act::Restart, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
+            (decision.act, &self.world.secrets.served.held),
+            (Act::Amend(()) | Act::Discard | Act::Restart, _) | (Act::End(_) | Act::Conceal(_), Held::Ours(_))
         ) || (matches!(decision.act, Act::End(_)) && !self.world.is_withdrawn())
         {
-            assert!(self.wake.is_some_and(|wake| wake > self.world.now), "a failure is tried again");
+            assert!(
+                self.wake.is_some_and(|wake| wake.at > self.world.now),
+                "a failure is tried again: {:?}",
+                self.wake
+            );
             return;
         }
-        let rests = matches!(decision.reason, Reason::Active | Reason::OverlapEnded);
+        let rests = matches!(decision.reason, Reason::Active | Reason::RecordsOutdated);
         self.promised = (rests && self.is_renewed()) || self.promised;
-        let end = self.wake.unwrap_or(self.world.now + SignedDuration::from_hours(10_000));
-        assert!(end > self.world.now, "it would be looked at again and again");
+        let end = self.wake.map_or(self.world.now + SignedDuration::from_hours(10_000), |wake| wake.at);
+        assert!(end > self.world.now, "it would be looked at again and again: {:?}", self.wake);
         let length = end.duration_since(self.world.now).as_secs();
         for seconds in [0, 1, length / 3, length - 1] {
             let then = self.world.clone().later(seconds.min(length - 1));
-            assert!(matches!(then.decision().act, Act::Rest | Act::End(_)), "{:?} before {end}", then.decision());
+            assert!(
+                matches!(then.decision().act, Act::Rest | Act::End(_)),
+                "{:?} before {:?}",
+                then.decision(),
+                self.wake
+            );
             let settled = then.rested();
             assert_eq!(settled.status, self.world.status(), "after {seconds} s of {length}");
             assert_eq!(settled.notes, []);
-            assert!(settled.wake.is_none_or(|wake| wake > then.now) && settled.wake.is_some() == self.wake.is_some());
+            assert!(settled.wakes_at().is_none_or(|at| at > then.now) && settled.wake.is_some() == self.wake.is_some());
         }
     }
 
     /// Whether the terms promise that there is always a value to read.
     fn is_renewed(&self) -> bool {
-        let renewed = |terms: TokenTerms| terms.life.schedule != Schedule::Never;
-        self.world.terms().is_ok_and(renewed)
+        self.world.terms().is_ok_and(|terms| terms.life.schedule != Schedule::Never)
     }
 
     /// What a workload reads now is on record and valid.
@@ -389,8 +436,8 @@ impl Sim {
 
     fn wait(&mut self, seconds: i64) {
         let until = self.world.now + SignedDuration::from_secs(seconds);
-        while let Some(wake) = self.wake.filter(|&wake| wake <= until) {
-            self.world = self.world.clone().at(wake.max(self.world.now));
+        while let Some(wake) = self.wake.filter(|wake| wake.at <= until) {
+            self.world = self.world.clone().at(wake.at.max(self.world.now));
             self.assert_continuity();
             self.run();
         }
@@ -403,7 +450,7 @@ impl Sim {
             Event::Wait(seconds) => return self.wait(seconds),
             Event::Look => {}
             Event::Spec(index) => {
-                self.change(|world| world.with_spec(&specs()[index]));
+                self.ask(&specs()[index]);
                 self.promised &= self.is_renewed();
             }
             Event::Policy(index) => {
@@ -414,21 +461,20 @@ impl Sim {
             Event::Regenerate(ending) => {
                 self.draws += 1;
                 let asked = json!({"id": format!("ask-{}", self.draws), "previous": endings()[ending]});
-                self.change(|world| {
-                    world.with_spec(&json!({"regenerate": null})).with_spec(&json!({"regenerate": asked}))
-                });
+                self.ask(&json!({"regenerate": null}));
+                self.ask(&json!({"regenerate": asked}));
             }
             Event::Rename(index) => {
                 let name = ["ci", "second", "third"][index];
-                self.change(|world| world.with_spec(&json!({"secret": {"name": name}})));
+                self.ask(&json!({"secret": {"name": name}}));
             }
             Event::Template(index) => {
                 let template =
                     [Value::Null, json!("{{ token }}"), json!("a {{ token }}"), json!("plain")][index].clone();
-                self.change(|world| world.with_spec(&json!({"secret": {"data": {"a": template}}})));
+                self.ask(&json!({"secret": {"data": {"a": template}}}));
             }
             Event::Suspend(suspended) => {
-                self.change(|world| world.with_spec(&json!({"active": !suspended})));
+                self.ask(&json!({"active": !suspended}));
                 self.promised &= !suspended;
             }
             Event::SuspendAccount(suspended) => {
@@ -439,7 +485,7 @@ impl Sim {
             }
             Event::DropSecret => {
                 self.promised = false;
-                let place = self.world.place().to_owned();
+                let place = self.world.secrets.served.name.clone();
                 self.put(&place, Held::Absent);
             }
             Event::AlterSecret(damage) => self.alter(damage),
@@ -451,15 +497,23 @@ impl Sim {
             }
             Event::DeleteAccount => {
                 self.promised = false;
-                self.world.account = None;
+                self.see(|read| read.account = None);
             }
             Event::Revoke => {
                 self.promised = false;
-                self.change(|world| world.with_spec(&json!({"revoked": true})));
+                self.ask(&json!({"revoked": true}));
             }
         }
         self.assert_continuity();
         self.run();
+    }
+
+    /// Fields of the spec, as a merge patch: the API server counts it.
+    fn ask(&mut self, patch: &Value) {
+        self.change(|world| {
+            let world = world.with_spec(patch);
+            world.with_token(|token| token.metadata.generation = token.metadata.generation.map(|count| count + 1))
+        });
     }
 
     fn change(&mut self, change: impl FnOnce(World) -> World) {
@@ -468,7 +522,7 @@ impl Sim {
     }
 
     fn alter(&mut self, damage: Damage) {
-        let Some(mut secret) = self.world.secret.ours().cloned() else { return };
+        let Some(mut secret) = self.world.secrets.served.held.ours().cloned() else { return };
         self.promised &= !matches!(damage, Damage::Value);
         secret.metadata.resource_version = self.version();
         let annotations = secret.metadata.annotations.get_or_insert_default();
@@ -479,7 +533,7 @@ impl Sim {
             Damage::Number => annotations.extend([(name::GENERATION.into(), i64::MAX.to_string())]),
             Damage::Endpoint => secret.data.retain(|key, _| key != secret::ENDPOINT),
         }
-        let place = self.world.place().to_owned();
+        let place = self.world.secrets.served.name.clone();
         self.put(&place, Held::of(Some(Arc::new(secret)), &self.world.token));
     }
 
@@ -507,7 +561,7 @@ impl Sim {
             && self.world.decision().reason != Reason::Expired;
         assert_eq!(ready, asked, "{:?}", self.world.decision());
         assert!(!ready || status.records.iter().all(|record| record.state != State::Recorded));
-        let served = self.world.records().served().and_then(|served| served.published_at.clone());
+        let served = self.world.records.served().and_then(|served| served.published_at.clone());
         let recent = served.is_some_and(|at| self.world.now.duration_since(at.0).as_secs() <= 30);
         let restarted = recent || status.restart.as_ref().is_none_or(|restart| restart.at.is_some());
         assert!(!ready || restarted, "a restart is forgotten");
@@ -518,6 +572,21 @@ impl Sim {
         let names = (status.secret_name.as_deref(), status.other_secret_name);
         assert!(!lasts || names == (Some(self.world.token.secret_name()), None), "{names:?}");
     }
+}
+
+/// With each workload that is named, which is there.
+fn seeing(world: World, read_for: fn(Vec<Seen>) -> Workloads) -> World {
+    let there = |target: &RestartTarget| {
+        Seen::There(Workload {
+            kind: target.kind,
+            namespace: "events".into(),
+            name: target.name.to_string(),
+            uid: "w".into(),
+            version: "1".into(),
+            annotations: BTreeMap::new(),
+        })
+    };
+    world.and(|read| read.workloads = read_for(read.token.spec.restart.iter().map(there).collect()))
 }
 
 fn failed(progress: Progress, refusal: Refusal) -> Progress {

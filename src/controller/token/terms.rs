@@ -1,9 +1,17 @@
 //! What a token asks for, checked.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::shape::Shape;
-use crate::token::{Asked, Digest, Ending, Record, Terms};
+use crate::{
+    controller::kind::Checked,
+    token::{Asked, Digest, Ending, Record, Terms},
+};
+
+/// The terms, or everything that is wrong with them.
+pub type CheckedTerms = Checked<Arc<TokenTerms>>;
 
 /// What a token asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use super::{
     life::{life, regenerate},
     once, owner, restart,
+    secrets::{Held, Slot},
     shape::shape,
     terms::TokenTerms,
-    world::{Bound, Held, World},
+    world::{Bond, World},
 };
 use crate::{
-    access::{self, Namespace},
+    access,
     controller::{book::Ruled, instance::policy, kind::Checked},
-    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, instance::EndpointName, secret},
+    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
     token::Policy,
 };
 
@@ -35,7 +36,7 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
     once::faults(world, &mut faults);
     policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
     let organization = instance.map_or_else(String::new, |instance| instance.organization().to_owned());
-    let endpoint = instance.map_or_else(String::new, |instance| endpoint(instance));
+    let endpoint = world.endpoint().to_owned();
     let shape = shape(world, &organization, &endpoint, &mut faults);
     let life = policy.map(|policy| (life(world, &policy, &mut faults), regenerate(world, &policy, &mut faults)));
     match life {
@@ -50,11 +51,6 @@ pub fn validate(world: &World) -> Checked<TokenTerms> {
 fn policy_of(instance: &Ruled) -> Checked<Policy> {
     let policy = policy(&instance.spec)?;
     if instance.faults().is_empty() { Ok(policy) } else { Err(instance.faults().to_vec()) }
-}
-
-fn endpoint(instance: &Instance) -> String {
-    let endpoint = instance.status.as_ref().and_then(|status| status.endpoint(EndpointName::Admin));
-    endpoint.map_or_else(String::new, |endpoint| endpoint.uri.clone())
 }
 
 fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Ruled> {
@@ -92,9 +88,10 @@ fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.instanceRef";
     let wanted = &world.token.spec.instance_ref;
     let namespace = wanted.namespace_or(world.namespace());
-    if !access::admits(instance, Namespace { name: world.namespace(), labels: world.labels.as_ref() }) {
+    if !access::admits(instance, world.home()) {
         let message = format!(
-            "Instance {namespace}/{} does not admit tokens of namespace {}; have its tokens.namespaces changed, or move the token",
+            "Instance {namespace}/{} does not admit tokens of namespace {}; have its tokens.namespaces changed, or \
+             move the token",
             wanted.name,
             world.namespace()
         );
@@ -109,39 +106,46 @@ fn instance_invalid(path: impl Into<Cow<'static, str>>, instance: &Instance, wro
 
 /// What the further Instances allow as well, of what the first does.
 fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> Option<Policy> {
-    let own = &world.token.spec.instance_ref;
-    let full =
-        |reference: &InstanceRef| (reference.namespace_or(world.namespace()).to_owned(), reference.name.to_string());
-    let mut seen = vec![full(own)];
+    let mut seen = vec![full(&world.token.spec.instance_ref, world)];
     let mut policy = policy;
     for (index, (wanted, held)) in world.token.spec.audiences.iter().zip(&world.audiences).enumerate() {
-        let path = format!("spec.audiences[{index}]");
-        let (namespace, name) = full(wanted);
-        if seen.contains(&(namespace.clone(), name.clone())) {
+        let (path, (namespace, name)) = (format!("spec.audiences[{index}]"), full(wanted, world));
+        if seen.contains(&(namespace, name)) {
             faults.push(Fault::invalid(path, format!("names Instance {namespace}/{name} again; remove the entry")));
             continue;
         }
-        seen.push((namespace.clone(), name.clone()));
+        seen.push((namespace, name));
         let Some(instance) = held else {
             let message =
                 format!("there is no Instance {name} in namespace {namespace}; create it, or remove the entry");
             faults.push(Fault::new(Reason::InstanceMissing, path, message));
             continue;
         };
-        going(instance, path.clone(), faults);
-        if !access::admits(instance, Namespace { name: world.namespace(), labels: world.labels.as_ref() }) {
-            let message = format!(
-                "Instance {namespace}/{name} does not admit tokens of namespace {}; remove the entry",
-                world.namespace()
-            );
-            faults.push(Fault::new(Reason::NamespaceNotAdmitted, path.clone(), message));
-        }
-        match policy_of(instance) {
-            Ok(other) => policy = policy.map(|policy| policy.and(other)),
-            Err(wrong) => faults.push(instance_invalid(path, instance, &wrong)),
-        }
+        let other = audience(world, instance, &path, faults);
+        policy = policy.map(|policy| other.into_iter().fold(policy, Policy::and));
     }
     policy
+}
+
+/// The namespace and the name of an Instance that is referred to.
+fn full<'a>(reference: &'a InstanceRef, world: &'a World) -> (&'a str, &'a str) {
+    (reference.namespace_or(world.namespace()), reference.name.as_str())
+}
+
+/// What one of them allows; of one with faults nothing.
+fn audience(world: &World, instance: &Ruled, path: &str, faults: &mut Vec<Fault>) -> Option<Policy> {
+    going(instance, path.to_owned(), faults);
+    if !access::admits(instance, world.home()) {
+        let message = format!(
+            "Instance {}/{} does not admit tokens of namespace {}; remove the entry",
+            instance.metadata.namespace.as_deref().unwrap_or_default(),
+            instance.metadata.name.as_deref().unwrap_or_default(),
+            world.namespace()
+        );
+        faults.push(Fault::new(Reason::NamespaceNotAdmitted, path.to_owned(), message));
+    }
+    let wrong = |wrong: Vec<Fault>| faults.push(instance_invalid(path.to_owned(), instance, &wrong));
+    policy_of(instance).map_err(wrong).ok()
 }
 
 fn account(world: &World, faults: &mut Vec<Fault>) {
@@ -149,31 +153,31 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
     let (name, implied) = world.token.account_name();
     let mut fault = |reason, message| faults.push(Fault::new(reason, PATH, message));
     let Some(account) = world.account.as_deref() else {
-        if !implied && world.bound() == Bound::Free {
+        if !implied && world.bond == Bond::Free {
             fault(
                 Reason::AccountMissing,
                 format!(
-                    "there is no serviceaccount.tokenry.dev {name} in this namespace; create it, or leave serviceAccountRef out"
+                    "there is no serviceaccount.tokenry.dev {name} in this namespace; create it, or leave \
+                     serviceAccountRef out"
                 ),
             );
         }
         return;
     };
-    if world.bound() == Bound::Free && account.metadata.deletion_timestamp.is_some() {
+    if world.bond == Bond::Free && account.metadata.deletion_timestamp.is_some() {
         // Bound to it, the token would end with it, for ever.
         let message = format!("serviceaccount.tokenry.dev {name} is being deleted; create it again once it is gone");
         return fault(Reason::AccountMissing, message);
     }
     if implied && !belongs(account, world.uid()) {
         let message = format!(
-            "serviceaccount.tokenry.dev {name} exists and is not this token's own; name it in serviceAccountRef of another token, or delete it"
+            "serviceaccount.tokenry.dev {name} exists and is not this token's own; name it in serviceAccountRef of \
+             another token, or delete it"
         );
         return fault(Reason::AccountForeign, message);
     }
     let (wanted, held) = (&world.token.spec.instance_ref, &account.spec.instance_ref);
-    let of = |reference: &crate::crd::InstanceRef| {
-        format!("{}/{}", reference.namespace_or(world.namespace()), reference.name)
-    };
+    let of = |reference: &InstanceRef| format!("{}/{}", reference.namespace_or(world.namespace()), reference.name);
     if of(wanted) != of(held) {
         fault(
             Reason::AccountMismatch,
@@ -187,10 +191,11 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
 }
 
 fn secret(world: &World, faults: &mut Vec<Fault>) {
-    let (name, held) = world.target();
+    let Slot { name, held } = world.secrets.next();
     if held.ours().is_some_and(|secret| secret.immutable == Some(true)) {
         let message = format!(
-            "Secret {name} was made immutable; delete it, and a new value is delivered in another, or give another secret.name"
+            "Secret {name} was made immutable; delete it, and a new value is delivered in another, or give another \
+             secret.name"
         );
         faults.push(Fault::new(Reason::SecretImmutable, "spec.secret", message));
     }
@@ -222,7 +227,7 @@ mod tests {
     use super::super::fixture::{self, DAY, HOUR, account, new, own_account, served, time};
     use super::*;
     use crate::{
-        crd::instance::{EndpointStatus, EndpointType, InstanceStatus},
+        crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
         token::{Digest, Schedule, Terms, duration::RULE},
     };
     use jiff::SignedDuration;
@@ -306,10 +311,8 @@ mod tests {
                     account.metadata.deletion_timestamp = Some(time(0));
                 })
             }),
-            ("SecretForeign spec.secret.name", |world| world.and(|world| world.secret = Held::Foreign)),
-            ("SecretForeign spec.secret.name", |world| {
-                world.and(|world| world.secret = Held::Retyped("Opaque".into()))
-            }),
+            ("SecretForeign spec.secret.name", |world| world.serving(Held::Foreign)),
+            ("SecretForeign spec.secret.name", |world| world.serving(Held::Retyped("Opaque".into()))),
         ];
         assert!(validate(&new()).is_ok());
         for (fault, wrong) in cases {
@@ -324,13 +327,15 @@ mod tests {
         assert_eq!(faults(&immutable), ["SecretImmutable spec.secret"]);
         assert_eq!(
             told(&immutable),
-            "spec.secret: Secret ci was made immutable; delete it, and a new value is delivered in another, or give another secret.name"
+            "spec.secret: Secret ci was made immutable; delete it, and a new value is delivered in another, or give \
+             another secret.name"
         );
         assert!(validate(&served().with_secret(|secret| secret.immutable = Some(false))).is_ok());
-        let retyped = served().and(|world| world.secret = Held::Retyped("Opaque".into()));
+        let retyped = served().serving(Held::Retyped("Opaque".into()));
         assert_eq!(
             told(&retyped),
-            "spec.secret.name: Secret ci is of type \"Opaque\", not \"tokenry.dev/api-token\"; delete it, or give another secret.name"
+            "spec.secret.name: Secret ci is of type \"Opaque\", not \"tokenry.dev/api-token\"; delete it, or give \
+             another secret.name"
         );
     }
 
@@ -581,7 +586,7 @@ mod tests {
             "rotation": {"overlap": "9d", "schedule": {"every": "500d"}},
         });
         let world = new().with_spec(&spec).and(|world| {
-            world.secret = Held::Foreign;
+            world.stored = [("ci".to_owned(), Held::Foreign)].into();
             world.account = Some(Arc::new(account()));
             world.labels = None;
         });
@@ -639,7 +644,8 @@ mod tests {
             validate(&world).err().map(|faults| faults[0].to_string())
         };
         let asks = |after: &str, overlap: &str| json!({"expiry": {"after": after}, "rotation": {"schedule": {"every": "38s"}, "overlap": overlap}});
-        let text = "spec.rotation.overlap: 30s cannot be given: a value lives for 40s, is replaced so long before its end, and its own \
+        let text = "spec.rotation.overlap: 30s cannot be given: a value lives for 40s, is replaced so long before \
+            its end, and its own \
             predecessor is valid for as long; give at most 20s, half of it";
         assert_eq!(told(asks("40s", "30s")).as_deref(), Some(text));
         assert_eq!(told(asks("40s", "20s")), None);
@@ -675,7 +681,8 @@ mod tests {
             new().with_spec(&json!({"audiences": [{"name": "strict"}], "rotation": {"schedule": {"every": "30m"}}}));
         let world = world.and(|world| world.audiences = vec![Some(Ruled::new(strict))]);
         let fault = &validate(&world).unwrap_err()[0];
-        let told = "spec.rotation.schedule.every: a value would be renewed every 30m, and the Instance allows that every 1h at the most \
+        let told = "spec.rotation.schedule.every: a value would be renewed every 30m, and the Instance allows that \
+            every 1h at the most \
             (its tokens.rotation.min)";
         assert_eq!(fault.to_string(), told, "every audience has its say");
     }

@@ -69,8 +69,8 @@ impl Pending {
         Some(Self { generation: restart.generation, id: record.id.clone(), published_at })
     }
 
-    /// When the workloads are restarted for it: a function of durable facts, so that each of the tokens comes to the same.
-    /// What was published in the future, before a clock was set back, holds nothing up.
+    /// When the workloads are restarted for it: a function of durable facts, so that each of the tokens comes to the
+    /// same. What was published in the future, before a clock was set back, holds nothing up.
     pub fn due_at(&self, fellows: &[Fellow], now: Timestamp) -> Timestamp {
         if self.published_at > now {
             return now;
