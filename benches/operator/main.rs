@@ -5,6 +5,13 @@
 //! All write with the same rights and the same concurrency, and who watches them is the same. All tokens act as one named
 //! account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy neighbour.
 #![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "nobody builds on a benchmark"
+)]
+#![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
     reason = "a benchmark stands outside and measures real time"

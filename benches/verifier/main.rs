@@ -2,6 +2,13 @@
 //!
 //! `cargo bench --bench verifier` prints a table, and what each token costs in memory. Everything is in memory; no
 //! clock of a machine is compared with another's.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "nobody builds on a benchmark"
+)]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod memory;

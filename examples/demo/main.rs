@@ -2,6 +2,7 @@
 //!
 //! Every line of the story is something that was read from the API server or answered by the verifier; the demo fails if
 //! one of them is not as it should be. Progress goes to standard error, the story to standard output.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "nobody builds on the demo")]
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,

@@ -7,12 +7,12 @@ use crate::crd::permission::{ActionPattern, Method, PathPattern};
 const READS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
 /// The action of a request that reads, where an Instance names no actions.
-pub const READ: &str = "api:read";
+pub(crate) const READ: &str = "api:read";
 /// The action of any other request there.
-pub const WRITE: &str = "api:write";
+pub(crate) const WRITE: &str = "api:write";
 
 /// The action of a request by its method alone.
-pub fn by_method(method: &str) -> &'static str {
+pub(crate) fn by_method(method: &str) -> &'static str {
     if READS.contains(&method) { READ } else { WRITE }
 }
 
@@ -85,7 +85,7 @@ fn words(pattern: &[&str], action: &[&str]) -> bool {
 }
 
 /// Patterns of every action that both mean; none where there is no such action. A pattern has four words at the most.
-pub fn common(one: &str, other: &str) -> Vec<String> {
+pub(crate) fn common(one: &str, other: &str) -> Vec<String> {
     fn rest(one: &[&str], other: &[&str]) -> Vec<Vec<String>> {
         let (word, rests) = match (one, other) {
             ([], []) => return vec![Vec::new()],
@@ -106,7 +106,7 @@ pub fn common(one: &str, other: &str) -> Vec<String> {
 }
 
 /// The patterns that no other of them includes.
-pub fn widest(mut patterns: Vec<String>) -> Vec<String> {
+pub(crate) fn widest(mut patterns: Vec<String>) -> Vec<String> {
     patterns.sort();
     patterns.dedup();
     let all = patterns.clone();

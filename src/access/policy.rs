@@ -116,7 +116,7 @@ fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
 impl Statement {
     /// Whether a request for `action` in `project` is meant. Where it is not known, as the request names no project or the
     /// Instance has no such role, one that denies means it and one that permits does not.
-    pub fn means(&self, roles: &Roles, action: Option<&str>, project: Option<&str>) -> bool {
+    pub(crate) fn means(&self, roles: &Roles, action: Option<&str>, project: Option<&str>) -> bool {
         let denies = self.effect == Effect::Deny;
         let here = if denies { self.projects.touches(project) } else { self.projects.covers(project) };
         here && match &self.subject {
@@ -126,7 +126,7 @@ impl Statement {
     }
 
     /// Whether it is about every request there is.
-    pub fn covers_all(&self, roles: &Roles) -> bool {
+    pub(crate) fn covers_all(&self, roles: &Roles) -> bool {
         let all = match &self.subject {
             Subjects::Role(role) => roles.rank(role).map(|rank| roles.actions(rank).include(None)),
             Subjects::Listed(actions) => Some(actions.include(None)),
@@ -135,7 +135,7 @@ impl Statement {
     }
 
     /// The patterns of what it permits, as far as the roles are known.
-    pub fn patterns<'a>(&'a self, roles: &'a Roles) -> Vec<&'a str> {
+    pub(crate) fn patterns<'a>(&'a self, roles: &'a Roles) -> Vec<&'a str> {
         match &self.subject {
             Subjects::Role(role) => {
                 roles.rank(role).map(|rank| roles.actions(rank).patterns().collect()).unwrap_or_default()

@@ -8,7 +8,7 @@ use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, judge, opening
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
 
 /// An Instance, policies, a token and its account.
-pub struct World {
+pub(crate) struct World {
     pub rules: Rules,
     pub policies: Vec<Policy>,
     pub bearer: Bearer,
@@ -19,7 +19,7 @@ const UIDS: [&str; 2] = ["token-uid", "account-uid"];
 
 /// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`, which every
 /// policy that lists them has bound. The token names the account, unless its spec says `serviceAccountRef: null`.
-pub fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> World {
+pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> World {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "events"});
         json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})

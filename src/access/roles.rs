@@ -13,11 +13,11 @@ use crate::crd::{
 const BUILT_IN: [(&str, &[&str]); 3] = [("viewer", &["*:read"]), ("contributor", &["*:write"]), ("admin", &["*"])];
 
 /// A place among the roles: the higher, the more it permits.
-pub type Rank = usize;
+pub(crate) type Rank = usize;
 
 /// The roles of an Instance, weakest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roles(Vec<Ranked>);
+pub(crate) struct Roles(Vec<Ranked>);
 
 /// A role with all that it permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ struct Ranked {
 
 impl Roles {
     /// Those that are named; the built-in ones where none is.
-    pub fn of(named: &[Role]) -> Self {
+    pub(crate) fn of(named: &[Role]) -> Self {
         let built_in = || {
             BUILT_IN.iter().map(|&(name, actions)| Role {
                 name: name.into(),
@@ -48,27 +48,27 @@ impl Roles {
     }
 
     /// The rank of a role; nothing where there is no such role.
-    pub fn rank(&self, name: &str) -> Option<Rank> {
+    pub(crate) fn rank(&self, name: &str) -> Option<Rank> {
         self.0.iter().position(|role| role.name == name)
     }
 
     /// The name of the role of a rank.
-    pub fn name(&self, rank: Rank) -> &str {
+    pub(crate) fn name(&self, rank: Rank) -> &str {
         &self.0[rank].name
     }
 
     /// What the role of a rank permits, with all that the ones before it do.
-    pub fn actions(&self, rank: Rank) -> &Actions {
+    pub(crate) fn actions(&self, rank: Rank) -> &Actions {
         &self.0[rank].actions
     }
 
     /// Whether the holders of a role may own tokens.
-    pub fn owns_tokens(&self, rank: Rank) -> bool {
+    pub(crate) fn owns_tokens(&self, rank: Rank) -> bool {
         self.0[rank].owns_tokens
     }
 
     /// All names, weakest first.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|role| &*role.name)
     }
 }
@@ -116,7 +116,7 @@ impl Standing {
 
 /// Who holds what, looked up by subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members {
+pub(crate) struct Members {
     /// What each subject holds that may be lent to tokens.
     held: HashMap<String, Vec<Holding>>,
     /// The subjects of the teams that each user is in.
@@ -127,7 +127,7 @@ pub struct Members {
 impl Members {
     /// From the members and teams of an Instance. Roles that may not own tokens lend nothing, and a member that names no role
     /// of the Instance holds none.
-    pub fn of(roles: &Roles, members: &[Member], teams: &[Team], minimum: Option<Rank>) -> Self {
+    pub(crate) fn of(roles: &Roles, members: &[Member], teams: &[Team], minimum: Option<Rank>) -> Self {
         let mut all = Self { minimum, ..Self::default() };
         for member in members {
             let rank = roles.rank(member.role.as_str()).filter(|&rank| roles.owns_tokens(rank));
@@ -143,14 +143,14 @@ impl Members {
     }
 
     /// All names of `owner`: its own, those of its teams, and those of `groups`.
-    pub fn names(&self, owner: Who<'_>, groups: &[String]) -> Vec<String> {
+    pub(crate) fn names(&self, owner: Who<'_>, groups: &[String]) -> Vec<String> {
         let teams = self.teams.get(owner.name).filter(|_| owner.kind == SubjectKind::User);
         let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name }.to_string());
         [owner.to_string()].into_iter().chain(teams.into_iter().flatten().cloned()).chain(groups).collect()
     }
 
     /// What an owner of these names can lend to a token; nothing where the most of it is too weak to own one.
-    pub fn holdings(&self, names: &[String]) -> Vec<Holding> {
+    pub(crate) fn holdings(&self, names: &[String]) -> Vec<Holding> {
         let held: Vec<_> = names.iter().filter_map(|name| self.held.get(name)).flatten().cloned().collect();
         let suffices = held.iter().any(|holding| self.minimum.is_none_or(|minimum| holding.rank >= minimum));
         if suffices { held } else { Vec::new() }

@@ -7,7 +7,7 @@ use super::{
 use crate::crd::name;
 
 /// Who may create, change and delete an account, and which role it may have.
-pub fn policy(require_owner: &str) -> Policy {
+pub(crate) fn policy(require_owner: &str) -> Policy {
     let home = "object.spec.instanceRef.?namespace.orValue(request.namespace)";
     // What has no owner from before is that of whoever may use it.
     let mut variables = owners(&may("use", "serviceaccounts", "request.namespace", NAME));
@@ -73,12 +73,12 @@ const COUNTED: &str = "object == null || (size(object.metadata.?ownerReferences.
 const NAME: &str = "(object == null ? oldObject : object).metadata.name";
 
 /// Which role is given; `*` where there is none, and what is changed may be permitted by policies.
-pub const ROLE_NAME: &str =
+pub(crate) const ROLE_NAME: &str =
     "object == null ? '' : object.spec.instanceRef.name + ':' + (variables.role == '' ? '*' : variables.role)";
 
 /// Whether another role is given than before. To leave one out is to give another, as something else may stand in its place; but
 /// what is made without one has none.
-pub const GIVES: &str = "object != null && (oldObject == null ? variables.role != '' \
+pub(crate) const GIVES: &str = "object != null && (oldObject == null ? variables.role != '' \
     : object.spec.?role != oldObject.spec.?role || object.spec.instanceRef != oldObject.spec.instanceRef)";
 
 /// Whether an account is given to an object of ours: a token that owns it acts as it.
@@ -90,7 +90,7 @@ const BELONGS: &str = "!variables.counted || oldObject.metadata.?ownerReferences
     r in object.metadata.?ownerReferences.orValue([]))";
 
 /// The rule on what `mayAssign` says.
-pub fn assigned() -> Rule {
+pub(crate) fn assigned() -> Rule {
     Rule::new(
         "variables.mayAssign",
         "(variables.gives ? 'spec.role: ' : 'spec.organizations, spec.projects: ') + variables.me + \
@@ -99,7 +99,7 @@ pub fn assigned() -> Rule {
 }
 
 /// The word that confirms a deletion, and whether it is given.
-pub fn confirmation() -> Vec<(String, String)> {
+pub(crate) fn confirmation() -> Vec<(String, String)> {
     named([
         ("name", NAME.to_owned()),
         (
@@ -119,7 +119,7 @@ pub fn confirmation() -> Vec<(String, String)> {
 }
 
 /// The rules that a deletion is confirmed, where the Instance asks for that; also one that comes with that of an owner.
-pub fn confirmed(kind: &str) -> Vec<Rule> {
+pub(crate) fn confirmed(kind: &str) -> Vec<Rule> {
     let unless = "!oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed";
     let annotate = format!("annotate it first: {}=' + variables.word", name::CONFIRM_DELETE);
     let references = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
@@ -135,7 +135,7 @@ pub fn confirmed(kind: &str) -> Vec<Rule> {
 
 /// The rules that somebody owns what is made. `required` is an expression for a text: `true`, or something else where nobody has
 /// to.
-pub fn owned(required: &str) -> Vec<Rule> {
+pub(crate) fn owned(required: &str) -> Vec<Rule> {
     vec![Rule::new(
         format!("oldObject != null || object == null || {required} != 'true' || variables.owner != ''"),
         format!(
@@ -148,7 +148,7 @@ pub fn owned(required: &str) -> Vec<Rule> {
 }
 
 /// The rule that says who made an object.
-pub fn made_by() -> Rule {
+pub(crate) fn made_by() -> Rule {
     let made = |object: &str| format!("{object}.metadata.?annotations[?'{}'].orValue('')", name::CREATED_BY);
     Rule::new(
         format!(
@@ -162,7 +162,7 @@ pub fn made_by() -> Rule {
 
 /// Whose an object is, and who may do something to it; or `unless` it is that. `unowned` is the right that is asked for where
 /// nobody owns it, within a text of CEL.
-pub fn ownership(kind: &str, unless: &str, unowned: &str) -> Vec<Rule> {
+pub(crate) fn ownership(kind: &str, unless: &str, unowned: &str) -> Vec<Rule> {
     vec![
         Rule::new(
             format!("oldObject == null || variables.actsForHolder || {unless}"),

@@ -12,7 +12,7 @@ const REFERENCES: usize = 16 * 1024;
 const MANAGED: usize = 128 * 1024;
 
 /// Of everybody but the operator, also where metadata is free: whoever may change an object could fill it.
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let bounds = bounds();
     let variables = bounds.iter().flat_map(|bound| {
         let Bound { field, size, .. } = bound;

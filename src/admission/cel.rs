@@ -9,7 +9,7 @@ use crate::crd::{
 /// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
 /// is dead has the object collected. Nor is that somebody holds a policy up by a finalizer, or that somebody else than before sets
 /// what an account says.
-pub fn judged() -> String {
+pub(crate) fn judged() -> String {
     format!(
         "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",
         relabelled(&[]),
@@ -52,11 +52,11 @@ fn held_up() -> String {
 }
 
 /// The most finalizers that an object may have, and that are looked at one by one.
-pub const FINALIZERS: usize = 16;
+pub(crate) const FINALIZERS: usize = 16;
 
 /// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for by name: an
 /// expression that looks at each of them takes time by the square of their number.
-pub fn relabelled(free: &[&str]) -> String {
+pub(crate) fn relabelled(free: &[&str]) -> String {
     let changed = |field: &str, key: &str| {
         format!("object.metadata.?{field}[?{key}] != oldObject.metadata.?{field}[?{key}]", key = quoted(key))
     };
@@ -74,7 +74,7 @@ const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:')
 
 /// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that an
 /// operator sees when; then a line for each group. What is no name, such as one with a line feed in it, is left out.
-pub fn stamp() -> String {
+pub(crate) fn stamp() -> String {
     format!(
         "([(oldObject == null ? '0' : oldObject.metadata.resourceVersion)] + \
          request.userInfo.?groups.orValue([]).filter(self, {})).join('\\n')",
@@ -83,17 +83,17 @@ pub fn stamp() -> String {
 }
 
 /// Whether the requester can be written as an owner: a user name may hold anything.
-pub fn can_own() -> String {
+pub(crate) fn can_own() -> String {
     rule::<SubjectForm>("variables.me")
 }
 
 /// A string of CEL.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Whether the requester has a right on an object of our group, by expressions for its namespace and name.
-pub fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
+pub(crate) fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
     format!(
         "authorizer.group('tokenry.dev').resource('{resource}').namespace({namespace}).name({name}).check('{verb}').allowed()"
     )
@@ -104,7 +104,7 @@ pub fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
 ///
 /// A token that names no owner has that of its account, as far as the operator has said so in its status. What has no owner at
 /// all, from before owners were asked for, is that of whoever may act `unless_owned`.
-pub fn owners(unless_owned: &str) -> Vec<(String, String)> {
+pub(crate) fn owners(unless_owned: &str) -> Vec<(String, String)> {
     let member = "(variables.holder.startsWith('group:') && \
         variables.holder.substring(6) in request.userInfo.?groups.orValue([]))";
     let right = |owner: &str| may("assign", "owners", "request.namespace", &format!("variables.{owner}"));
@@ -130,24 +130,24 @@ pub fn owners(unless_owned: &str) -> Vec<(String, String)> {
 }
 
 /// The requester alone.
-pub fn me() -> Vec<(String, String)> {
+pub(crate) fn me() -> Vec<(String, String)> {
     named([("me", ME.to_owned())])
 }
 
 /// What is said of a right that is missing: an expression for a text.
-pub fn lacks(what: &str, verb: &str, resource: &str, name: &str, namespace: &str) -> String {
+pub(crate) fn lacks(what: &str, verb: &str, resource: &str, name: &str, namespace: &str) -> String {
     format!(
         "'{what}: ' + variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace}"
     )
 }
 
 /// Names each expression.
-pub fn named<const N: usize>(all: [(&str, String); N]) -> Vec<(String, String)> {
+pub(crate) fn named<const N: usize>(all: [(&str, String); N]) -> Vec<(String, String)> {
     all.into_iter().map(|(name, expression)| (name.to_owned(), expression)).collect()
 }
 
 /// Whether every field of the spec but `fields` is as it was.
-pub fn same_but(fields: &[&str]) -> String {
+pub(crate) fn same_but(fields: &[&str]) -> String {
     let free: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
     let free = free.join(", ");
     format!(
@@ -157,13 +157,13 @@ pub fn same_but(fields: &[&str]) -> String {
 }
 
 /// Whether one of these fields of the spec is new or another than before.
-pub fn changes(fields: &[&str]) -> String {
+pub(crate) fn changes(fields: &[&str]) -> String {
     let each: Vec<_> = fields.iter().map(|field| format!("object.spec.?{field} != oldObject.spec.?{field}")).collect();
     format!("(oldObject == null || {})", each.join(" || "))
 }
 
 /// Whether organizations or projects reach further than before; what is new reaches no further than its role, which is judged.
-pub fn widened() -> String {
+pub(crate) fn widened() -> String {
     let listed = |object: &str| format!("{object}.spec.?organizations.?listed");
     let all = |object: &str| format!("{object}.spec.?organizations.?all.orValue(false)");
     let (new, old) = (listed("object"), listed("oldObject"));

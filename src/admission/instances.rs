@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The operator makes Services and Ingresses for an Instance: whoever names what they lead to has to be allowed to make them.
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let changed = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
     let may = |group: &str, resource: &str| {
         format!(

@@ -9,7 +9,7 @@ use super::{
 const MOST: usize = 16;
 
 /// Whoever writes a policy gives actions to its members, or takes them away; a statement by role gives that role.
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let mut variables = me();
     variables.extend(named([
         ("instance", "(object == null ? oldObject : object).spec.instanceRef.name".to_owned()),

@@ -12,7 +12,7 @@ use crate::crd::name;
 const TOKEN: &str = "request.resource.resource == 'apitokens'";
 
 /// The policy and its binding.
-pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
+pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}']");
     let owned = |by: &str| format!("[JSONPatch{{op: 'add', path: '/spec/owner', value: {by}}}]");
@@ -63,7 +63,7 @@ pub fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
 /// not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the operator, which is exempt from
 /// stamps, knows when others can make tokens, and by the mark whether anything stamps them. It holds for any user: an operator
 /// that runs outside of the cluster has another name.
-pub fn rehearsed(options: &Options) -> [Value; 2] {
+pub(crate) fn rehearsed(options: &Options) -> [Value; 2] {
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["serviceaccounts"],
     });

@@ -7,7 +7,7 @@ use super::{Options, Policy, Rule, cel::quoted};
 const STATUSES: [&str; 4] = ["apitokens/status", "serviceaccounts/status", "instances/status", "accesspolicies/status"];
 
 /// Nobody but the operator, and the verifier of tokens, which has a policy of its own.
-pub fn policy(options: &Options) -> Policy {
+pub(crate) fn policy(options: &Options) -> Policy {
     let (operator, verifier) = (quoted(&options.operator), quoted(&options.verifier));
     Policy {
         name: "status",
@@ -25,13 +25,13 @@ pub fn policy(options: &Options) -> Policy {
 }
 
 /// Of the verifier's writes.
-pub fn of_verifier(options: &Options) -> Vec<Value> {
+pub(crate) fn of_verifier(options: &Options) -> Vec<Value> {
     let verifier = quoted(&options.verifier);
     vec![json!({"name": "verifier", "expression": format!("request.userInfo.username == {verifier}")})]
 }
 
 /// The verifier says when tokens were used, and nothing else.
-pub fn verifier(_: &Options) -> Policy {
+pub(crate) fn verifier(_: &Options) -> Policy {
     let (new, old) = ("object.?status.orValue({})", "oldObject.?status.orValue({})");
     Policy {
         name: "verifier",

@@ -14,7 +14,7 @@ fn maker() -> String {
 }
 
 /// Who may create, change and delete a token, and what it may ask for.
-pub fn policy(require_owner: &str) -> Policy {
+pub(crate) fn policy(require_owner: &str) -> Policy {
     let known = maker();
     let maker = format!("({known} == '' ? '*' : {known})");
     let mut variables =
@@ -35,6 +35,30 @@ pub fn policy(require_owner: &str) -> Policy {
         variables,
         rules,
     }
+}
+
+/// The organizations that the token may act for before the change.
+const ORGANIZATIONS: &str = "oldObject != null && oldObject.spec.?organizations.?listed.hasValue() \
+     ? oldObject.spec.organizations.listed \
+     : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]";
+
+/// Whether the change asks for something of the Secret that it was not asked for before.
+const CUSTOM: &str = "object != null && has(object.spec.secret) && \
+     ((object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name && \
+     (oldObject == null || object.spec.secret.?name != oldObject.spec.?secret.?name)) || \
+     ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
+     oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))";
+
+/// Whether the change does nothing but revoke, by who may revoke in one of the token's organizations.
+fn revokes() -> String {
+    format!(
+        "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && \
+         {:?}.exists(i, i < size(variables.organizations) && {})",
+        same_but(&["revoked", "revocationReason"]),
+        relabelled(&[]),
+        (0..MOST_ORGANIZATIONS).collect::<Vec<_>>(),
+        may("revoke", "organizations", "variables.home", "variables.organizations[i]")
+    )
 }
 
 fn rights() -> Vec<(String, String)> {
@@ -67,33 +91,9 @@ fn rights() -> Vec<(String, String)> {
             ),
         ),
         ("reached", "oldObject == null ? null : oldObject.?status.?effective.?organizations.orValue(null)".into()),
-        (
-            "organizations",
-            "oldObject != null && oldObject.spec.?organizations.?listed.hasValue() \
-             ? oldObject.spec.organizations.listed \
-             : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]"
-                .into(),
-        ),
-        (
-            "revokes",
-            format!(
-                "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && \
-                 {:?}.exists(i, i < size(variables.organizations) && {})",
-                same_but(&["revoked", "revocationReason"]),
-                relabelled(&[]),
-                (0..MOST_ORGANIZATIONS).collect::<Vec<_>>(),
-                may("revoke", "organizations", "variables.home", "variables.organizations[i]")
-            ),
-        ),
-        (
-            "custom",
-            "object != null && has(object.spec.secret) && \
-             ((object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name && \
-             (oldObject == null || object.spec.secret.?name != oldObject.spec.?secret.?name)) || \
-             ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
-             oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))"
-                .into(),
-        ),
+        ("organizations", ORGANIZATIONS.into()),
+        ("revokes", revokes()),
+        ("custom", CUSTOM.into()),
         (
             "mayMakeSecrets",
             "!variables.custom || \
@@ -210,7 +210,7 @@ fn kept() -> Vec<Rule> {
 }
 
 /// What is let in, and may be a slip.
-pub fn warnings() -> Policy {
+pub(crate) fn warnings() -> Policy {
     Policy {
         name: "apitokens-warn",
         resources: &["apitokens"],

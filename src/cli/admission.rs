@@ -7,7 +7,7 @@ use crate::admission::{Options, mutating, validating};
 use clap::Args;
 
 #[derive(Args)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// What the names of the policies begin with
     #[arg(long, default_value = "tokenry")]
     name: String,
@@ -39,7 +39,7 @@ pub struct Admission {
 const MARKS: [&str; 5] = ["__NAME__", "__OPERATOR__", "__VERIFIER__", "__EXEMPT__", "__REQUIRE_OWNER__"];
 
 impl Admission {
-    pub fn main(self) -> Result<(), Error> {
+    pub(crate) fn main(self) -> Result<(), Error> {
         if let Some(dir) = &self.dir {
             let [name, operator, verifier, exempt, require_owner] = MARKS.map(str::to_owned);
             let namespaces = "__NAMESPACES__".into();

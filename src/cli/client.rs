@@ -14,18 +14,18 @@ use crate::outside::connect;
 const THREADS: usize = 4;
 
 /// A client of the cluster that kubectl would take.
-pub async fn client() -> Result<Client, Error> {
+pub(crate) async fn client() -> Result<Client, Error> {
     Ok(connect::client().await?)
 }
 
 /// Runs a program that ends once what it is given is cancelled: when this process is told to stop.
-pub fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
     let unheard = |error| Error::local("cannot listen for signals", error);
     block_on(async { connect::until_stopped(program).await.map_err(unheard)? })
 }
 
 /// Runs what waits for the network until it ends.
-pub fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.map_err(|error| Error::local("cannot start", error))?.block_on(run)

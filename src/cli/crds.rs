@@ -9,14 +9,14 @@ use super::{Error, output};
 use crate::crd;
 
 #[derive(Args)]
-pub struct Crds {
+pub(crate) struct Crds {
     /// Directory to write one file for each kind into; left out: all of them are printed
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
 impl Crds {
-    pub fn main(&self) -> Result<(), Error> {
+    pub(crate) fn main(&self) -> Result<(), Error> {
         let Some(dir) = &self.dir else { return output::print(&crd::definitions()) };
         for definition in crd::definitions() {
             output::write_one(&dir.join(format!("{}.yaml", definition.name_any())), &definition)?;

@@ -34,7 +34,7 @@ pub enum Error {
 }
 
 /// The exit codes, as `tokenry --help` lists them.
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; explain: the request is let in
   1  explain: the request is refused

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// Name of the ApiToken
     token: String,
     /// Namespace of the ApiToken; left out: that of the current context
@@ -38,7 +38,7 @@ pub struct Explain {
 
 impl Explain {
     /// Prints the chain of reasons. Success: the request is let in.
-    pub fn main(self) -> Result<(), Error> {
+    pub(crate) fn main(self) -> Result<(), Error> {
         let (verdict, trail) = client::block_on(self.ask())?;
         for step in trail {
             let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);

@@ -5,20 +5,14 @@ use std::sync::Arc;
 use super::{Common, Error, client};
 use crate::{
     operator::{self, Options},
-    outside::{SystemClock, SystemEntropy},
+    outside::{SystemClock, SystemEntropy, connect},
 };
 
-pub fn main(common: &Common) -> Result<(), Error> {
+pub(crate) fn main(common: &Common) -> Result<(), Error> {
     common.log()?;
     client::run(async |stop| {
         let (serving, probes) = common.take()?;
-        let options = Options {
-            scope: common.scope(),
-            serving: Some(serving),
-            probes,
-            instance: std::env::var("HOSTNAME").ok(),
-            stop,
-        };
+        let options = Options { scope: common.scope(), serving: Some(serving), probes, instance: connect::pod(), stop };
         let ended =
             operator::run(client::client().await?, Arc::new(SystemClock), Arc::new(SystemEntropy), options).await;
         ended.map_err(Error::Ended)

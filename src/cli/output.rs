@@ -11,7 +11,7 @@ use crate::outside::foreign::written;
 const MAX_LINE: usize = 4096;
 
 /// Prints a line in which there may be what others wrote: nothing in it that a terminal obeys.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     println!("{}", written(text, MAX_LINE));
 }
 
@@ -23,18 +23,18 @@ pub fn complain(text: &str) {
 }
 
 /// Prints objects as documents of YAML.
-pub fn print(objects: &[impl Serialize]) -> Result<(), Error> {
+pub(crate) fn print(objects: &[impl Serialize]) -> Result<(), Error> {
     print!("{}", documents(objects)?);
     Ok(())
 }
 
 /// Writes objects as documents of YAML into a file.
-pub fn write(file: &Path, objects: &[impl Serialize]) -> Result<(), Error> {
+pub(crate) fn write(file: &Path, objects: &[impl Serialize]) -> Result<(), Error> {
     fs::write(file, documents(objects)?).map_err(|error| Error::unwritten(file, error))
 }
 
 /// Writes one object as YAML into a file.
-pub fn write_one(file: &Path, object: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn write_one(file: &Path, object: &impl Serialize) -> Result<(), Error> {
     fs::write(file, yaml(object)?).map_err(|error| Error::unwritten(file, error))
 }
 

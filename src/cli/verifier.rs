@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct Verifier {
+pub(crate) struct Verifier {
     #[command(flatten)]
     common: Common,
     /// Not ready once nothing was heard for so long though the API server answers: a duration of 10s at least
@@ -27,7 +27,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    pub fn main(self) -> Result<(), Error> {
+    pub(crate) fn main(self) -> Result<(), Error> {
         self.common.log()?;
         client::run(async |stop| {
             let (serving, probes) = self.common.take()?;

@@ -91,14 +91,13 @@ impl Kind for Account {
             Ok(()) => conditions.set(ACCEPTED, true, Reason::Accepted, "what it refers to exists"),
             Err(faults) => conditions.set(ACCEPTED, false, *reason, told(faults)),
         }
-        let (conclusion, message) = match reason {
-            Reason::Active => (Conclusion::Ready, "its tokens are accepted".into()),
-            Reason::Suspended => (Conclusion::Ready, "its tokens are refused until active is true again".into()),
-            Reason::Deleting => (Conclusion::Working, "being deleted".into()),
-            other => (
-                Conclusion::of(*other),
-                conditions.get(ACCEPTED).map_or_else(String::new, |accepted| accepted.message.clone()),
-            ),
+        let (conclusion, message) = match terms {
+            _ if *reason == Reason::Deleting => (Conclusion::Working, "being deleted".into()),
+            Err(faults) => (Conclusion::of(*reason), told(faults)),
+            Ok(()) if *reason == Reason::Suspended => {
+                (Conclusion::Ready, "its tokens are refused until active is true again".into())
+            }
+            Ok(()) => (Conclusion::Ready, "its tokens are accepted".into()),
         };
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));

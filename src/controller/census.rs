@@ -14,7 +14,7 @@ use crate::{
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
 /// Counts tokens at `now`; a suspended account is not asked about.
-pub fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp) -> TokenCount {
+pub(crate) fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp) -> TokenCount {
     let none = TokenCount { active: 0, total: 0, at: Time(now) };
     tokens.into_iter().fold(none, |count, token| TokenCount {
         active: count.active + i64::from(is_accepted(token, now)),
@@ -24,7 +24,7 @@ pub fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp)
 }
 
 /// Whether two counts say the same, whenever they were made.
-pub fn agree(one: &TokenCount, other: &TokenCount) -> bool {
+pub(crate) fn agree(one: &TokenCount, other: &TokenCount) -> bool {
     (one.active, one.total) == (other.active, other.total)
 }
 
@@ -37,7 +37,7 @@ fn is_accepted(token: &ApiToken, now: Timestamp) -> bool {
 
 /// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That
 /// there are none stands only until there is one: the count is there with the first token.
-pub fn seldom<T: AsRef<TokenCount>>(
+pub(crate) fn seldom<T: AsRef<TokenCount>>(
     said: Option<T>,
     fresh: T,
     agree: impl Fn(&T, &T) -> bool,

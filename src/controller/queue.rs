@@ -18,7 +18,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 ///   Within a namespace, first come is first served.
 /// * A namespace takes a place only while it has less than three times as many as are free. One alone takes three quarters of them:
 ///   however long its passes take, the first pass of another finds a place.
-pub struct Queue<K: Resource<DynamicType = ()>> {
+pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     free: usize,
     standing: HashMap<ObjectRef<K>, Standing>,
     lines: HashMap<String, Line<K>>,
@@ -48,7 +48,7 @@ struct Line<K: Resource<DynamicType = ()>> {
 
 impl<K: Resource<DynamicType = ()>> Queue<K> {
     /// Nothing waits. So many passes may be under way at once.
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Self {
             free: places,
             standing: HashMap::new(),
@@ -60,7 +60,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     }
 
     /// Asks for a pass as soon as there is a place.
-    pub fn add(&mut self, name: ObjectRef<K>) {
+    pub(crate) fn add(&mut self, name: ObjectRef<K>) {
         match self.standing.entry(name.clone()) {
             Entry::Occupied(mut known) => {
                 if *known.get() == Standing::UnderWay {
@@ -85,7 +85,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
 
     /// Takes a place for the next one, which is under way from now on. It is not waked any more: its pass says when it
     /// is next.
-    pub fn next(&mut self) -> Option<ObjectRef<K>> {
+    pub(crate) fn next(&mut self) -> Option<ObjectRef<K>> {
         let turn = self.turn()?;
         let namespace = self.turns.remove(turn)?;
         let line = self.lines.get_mut(&namespace)?;
@@ -117,7 +117,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     }
 
     /// Gives back the place of one that was under way.
-    pub fn done(&mut self, name: &ObjectRef<K>) {
+    pub(crate) fn done(&mut self, name: &ObjectRef<K>) {
         self.free += 1;
         let namespace = name.namespace.as_deref().unwrap_or_default();
         if let Some(line) = self.lines.get_mut(namespace) {
@@ -132,7 +132,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     }
 
     /// Asks for a pass after so long, and no other time.
-    pub fn wake(&mut self, name: ObjectRef<K>, after: Duration) {
+    pub(crate) fn wake(&mut self, name: ObjectRef<K>, after: Duration) {
         self.forget_wake(&name);
         self.wakes.insert(name.clone(), self.later.insert(name, after));
     }
@@ -144,12 +144,12 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     }
 
     /// Whether a name waits for its pass, or its pass is under way.
-    pub fn knows(&self, name: &ObjectRef<K>) -> bool {
+    pub(crate) fn knows(&self, name: &ObjectRef<K>) -> bool {
         self.standing.contains_key(name)
     }
 
     /// Waits until a wake-up is due, and asks for that pass. Cancelled, it has asked for none.
-    pub async fn due(&mut self) -> Option<()> {
+    pub(crate) async fn due(&mut self) -> Option<()> {
         let name = self.later.next().await?.into_inner();
         self.wakes.remove(&name);
         self.add(name);

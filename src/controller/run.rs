@@ -281,6 +281,8 @@ pub fn every<K: Kind>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a test measures how long it waited")]
+
     use serde_json::json;
 
     use super::*;

@@ -45,7 +45,7 @@ impl Stamping {
     /// # Errors
     /// The API server cannot stamp yet; what it said.
     pub fn missing(&self) -> Result<(), String> {
-        self.answered.lock().unwrap().clone()
+        self.answered.lock().expect("nobody panics here").clone()
     }
 
     /// Whether tokens are stamped, where that was just seen.
@@ -68,7 +68,7 @@ impl Stamping {
             let pause = match writer.rehearse(namespace).await {
                 Err(Refusal { why: Why::Unavailable(why), .. }) => self.unanswered(&why),
                 answer => {
-                    *self.answered.lock().unwrap() = Ok(());
+                    *self.answered.lock().expect("nobody panics here") = Ok(());
                     let before = std::mem::replace(&mut seen, answer.ok());
                     let certain = seen != Some(false) || before == seen;
                     if certain { self.told(seen, &mut said, metrics).await } else { DOUBTED }
@@ -81,7 +81,7 @@ impl Stamping {
     /// The API server cannot stamp yet, or is away. Once ready, an operator stays so.
     fn unanswered(&self, why: &str) -> Duration {
         tracing::debug!(%why, "the API server cannot stamp tokens now");
-        let mut answered = self.answered.lock().unwrap();
+        let mut answered = self.answered.lock().expect("nobody panics here");
         if answered.is_ok() {
             return MISSING;
         }

@@ -151,14 +151,15 @@ impl Conclusion {
     /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are applied
     /// together: it is waited for. Anything else needs a user.
     pub fn of(fault: Reason) -> Self {
-        match fault {
+        let is_awaited = matches!(
+            fault,
             Reason::InstanceMissing
-            | Reason::AccountMissing
-            | Reason::ServiceMissing
-            | Reason::WorkloadMissing
-            | Reason::EndpointAwaited => Self::Working,
-            _ => Self::Stalled,
-        }
+                | Reason::AccountMissing
+                | Reason::ServiceMissing
+                | Reason::WorkloadMissing
+                | Reason::EndpointAwaited
+        );
+        if is_awaited { Self::Working } else { Self::Stalled }
     }
 }
 

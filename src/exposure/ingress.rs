@@ -9,7 +9,7 @@ use super::Exposed;
 use crate::crd::{ObjectName, instance::EndpointType};
 
 /// The Ingress of `exposed`, or nothing where the endpoint is not reached from outside.
-pub fn build(exposed: &Exposed) -> Option<Ingress> {
+pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
     let (EndpointType::External, Some(host), Some(wanted)) =
         (exposed.endpoint.reach(), &exposed.endpoint.host, &exposed.endpoint.ingress)
     else {

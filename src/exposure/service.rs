@@ -6,7 +6,7 @@ use super::Exposed;
 
 /// The Service of `exposed`, without metadata but its name. Both types of endpoint have one: an external one for its
 /// Ingress, and for callers inside the cluster.
-pub fn build(exposed: &Exposed) -> Service {
+pub(crate) fn build(exposed: &Exposed) -> Service {
     let port = ServicePort {
         name: Some(exposed.scheme.as_str().into()),
         port: exposed.port,

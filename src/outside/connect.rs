@@ -61,6 +61,11 @@ pub async fn client() -> Result<Client, Unreachable> {
     client.map_err(|error| Unreachable::NoClient(error.to_string()))
 }
 
+/// The name of the Pod that this process runs in, where it runs in one.
+pub fn pod() -> Option<String> {
+    env::var("HOSTNAME").ok()
+}
+
 /// The files of `KUBECONFIG`, or else the one in the home directory.
 fn files() -> Vec<PathBuf> {
     let given = env::var_os("KUBECONFIG").map(|all| env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();

@@ -86,7 +86,7 @@ impl Untold {
     /// Keeps what is not kept yet of `notes` about the object of this uid, and hands back what that was.
     pub fn keep(&self, uid: &str, notes: &[Note]) -> Vec<Note> {
         let now = Instant::now();
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.0.lock().expect("nobody panics here");
         // No pass comes for an object that is gone.
         all.retain(|_, kept| now.duration_since(kept.since) < TOGETHER);
         let before = all.get(uid).map(|kept| kept.notes.clone()).unwrap_or_default();
@@ -101,14 +101,14 @@ impl Untold {
 
     /// Forgets what was kept and did not come to be.
     pub fn forget(&self, uid: &str, notes: &[Note]) {
-        if let Some(kept) = self.0.lock().unwrap().get_mut(uid) {
+        if let Some(kept) = self.0.lock().expect("nobody panics here").get_mut(uid) {
             kept.notes.retain(|note| !says(notes, note));
         }
     }
 
     /// Everything that is to be told now: what was kept, and what of `notes` was not.
     pub fn with(&self, uid: &str, notes: Vec<Note>) -> Vec<Note> {
-        let mut all = self.0.lock().unwrap().remove(uid).map(|kept| kept.notes).unwrap_or_default();
+        let mut all = self.0.lock().expect("nobody panics here").remove(uid).map(|kept| kept.notes).unwrap_or_default();
         let new: Vec<_> = notes.into_iter().filter(|note| !says(&all, note)).collect();
         all.extend(new);
         all

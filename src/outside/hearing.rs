@@ -328,7 +328,7 @@ pub(super) struct Calls {
 
 impl Calls {
     /// Returns once the watch was called since the last time; several calls count as one. Cancelled, none is lost.
-    pub async fn next(&mut self) -> Called {
+    pub(crate) async fn next(&mut self) -> Called {
         if self.calls.changed().await.is_err() {
             // Nobody is left to call.
             pending::<()>().await;

@@ -6,14 +6,14 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that refuses, or is gone,
 /// is not flooded.
-pub struct Patience(ExponentialBackoff);
+pub(crate) struct Patience(ExponentialBackoff);
 
 impl Patience {
     const FIRST: Duration = Duration::from_millis(250);
     const LAST: Duration = Duration::from_secs(8);
 
     /// The next wait.
-    pub fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         self.0.next().unwrap_or(Self::LAST)
     }
 }

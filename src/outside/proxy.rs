@@ -35,7 +35,7 @@ const HTTPS: u16 = 443;
 
 /// A proxy that connections are made through. Its password is never shown.
 #[derive(Clone, PartialEq)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// Scheme, host and port.
     at: Uri,
     user: Option<(String, String)>,
@@ -59,7 +59,7 @@ impl Proxy {
     ///
     /// # Errors
     /// There is one, and it cannot be used.
-    pub fn before(
+    pub(crate) fn before(
         server: &Uri,
         configured: Option<&str>,
         environment: impl Fn(&str) -> Option<String>,
@@ -104,7 +104,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The configuration is of no use.
-    pub fn client(&self, config: Config) -> Result<Client, kube::Error> {
+    pub(crate) fn client(&self, config: Config) -> Result<Client, kube::Error> {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         let (at, user) = (self.at.clone(), self.user.clone());

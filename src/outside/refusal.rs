@@ -125,6 +125,7 @@ impl Why {
 }
 
 impl From<kube::Error> for Why {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(&status),
@@ -137,6 +138,7 @@ impl From<kube::Error> for Why {
 }
 
 impl From<request::Error> for Why {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn from(error: request::Error) -> Self {
         match error {
             // The text of a serializer can quote what it was given.

@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 
 /// The versions that were replaced lately, by the object's uid.
 #[derive(Default)]
-pub struct Replaced(Mutex<HashMap<String, Versions>>);
+pub(crate) struct Replaced(Mutex<HashMap<String, Versions>>);
 
 struct Versions {
     versions: Vec<String>,
@@ -25,7 +25,7 @@ struct Versions {
 
 impl Replaced {
     /// From now on, `version` of the object is of the past.
-    pub fn add(&self, uid: &str, version: &str) {
+    pub(crate) fn add(&self, uid: &str, version: &str) {
         let mut all = self.lock();
         if all.len() >= MOST {
             all.clear();
@@ -41,7 +41,7 @@ impl Replaced {
 
     /// Whether `version` of the object is of the past. If it is not, the past of that object is forgotten: it has been
     /// heard of.
-    pub fn holds(&self, uid: &str, version: &str) -> bool {
+    pub(crate) fn holds(&self, uid: &str, version: &str) -> bool {
         let mut all = self.lock();
         let Some(of) = all.get(uid) else { return false };
         let past = of.since.elapsed() <= KEPT && of.versions.iter().any(|replaced| replaced == version);

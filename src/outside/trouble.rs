@@ -8,7 +8,7 @@ use super::refusal::with_causes;
 use crate::token::format;
 
 /// What is wrong with the watch of a kind, said when it changes.
-pub struct Trouble<K> {
+pub(crate) struct Trouble<K> {
     said: Option<String>,
     kind: PhantomData<fn() -> K>,
 }
@@ -21,20 +21,21 @@ impl<K> Default for Trouble<K> {
 
 impl<K: Resource<DynamicType = ()>> Trouble<K> {
     /// Says it, where it is news.
-    pub fn say(&mut self, error: &kube::Error) {
+    pub(crate) fn say(&mut self, error: &kube::Error) {
         if let Some(news) = self.news(error) {
             tracing::warn!(kind = %name::<K>(), "{news}");
         }
     }
 
     /// Nothing is wrong any more.
-    pub fn is_over(&mut self) {
+    pub(crate) fn is_over(&mut self) {
         if self.said.take().is_some() {
             tracing::info!(kind = %name::<K>(), "heard again");
         }
     }
 
     /// What is to be said of a failure; nothing where that was said already.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn news(&mut self, error: &kube::Error) -> Option<String> {
         let kind = name::<K>();
         let told = match error {
@@ -58,6 +59,7 @@ impl<K: Resource<DynamicType = ()>> Trouble<K> {
 }
 
 /// In words, without quoting what was read: it could be a Secret.
+#[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
 fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "a reply could not be read".into(),

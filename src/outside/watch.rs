@@ -243,6 +243,7 @@ impl<K: Object> Watch<K> {
     }
 
     /// Says what failed, and waits. Where the version is lost, or an event cannot be read, all is listed anew.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     async fn fail(&mut self, error: &kube::Error) -> Option<Heard<K>> {
         self.ear.failed(error);
         self.trouble.say(error);

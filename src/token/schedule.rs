@@ -65,7 +65,9 @@ fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     let spread = match terms.schedule {
         // Who names a time of day wants it then, and not before.
         Schedule::Cron(_) => SignedDuration::ZERO,
-        _ => most(interval.max(SignedDuration::ZERO)),
+        Schedule::Every(_) | Schedule::BeforeExpiry(_) | Schedule::LastThird | Schedule::Never => {
+            most(interval.max(SignedDuration::ZERO))
+        }
     };
     Some(duration::after(served.created_at.0, interval - jitter(uid, served.generation, spread)))
 }

@@ -19,7 +19,7 @@ fn path(uri: &str) -> String {
 }
 
 /// Writes the line.
-pub fn write(asking: &Asking<'_>, verdict: &Verdict) {
+pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
     let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
     let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));
     let (method, target) = request.map_or((None, None), |wanted| (wanted.method.as_deref(), wanted.target.as_deref()));

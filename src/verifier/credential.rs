@@ -48,7 +48,7 @@ impl Places {
 /// There is none; or more than one, in one place or in several, equal or not: a proxy and the API behind it could each
 /// take another. A header that could hold one and is too long or not ASCII is refused as well, and so is one that some
 /// server takes for a header that could, such as `api_token`.
-pub fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<&'a str, Cause> {
+pub(crate) fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<&'a str, Cause> {
     let mut found = None;
     for place in &places.0 {
         if look_alike(headers, place.header.as_str()).is_some() {

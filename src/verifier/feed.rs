@@ -18,7 +18,7 @@ use crate::{
 /// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read
 /// before anybody is judged.
 #[derive(Default)]
-pub struct Feeds(Vec<Feed>);
+pub(crate) struct Feeds(Vec<Feed>);
 
 struct Feed {
     task: &'static str,
@@ -28,7 +28,7 @@ struct Feed {
 
 impl Feeds {
     /// One for each kind. None is begun yet.
-    pub fn new(client: &Client, scope: &Scope, hearing: &Hearing) -> Self {
+    pub(crate) fn new(client: &Client, scope: &Scope, hearing: &Hearing) -> Self {
         let mut feeds = Self::default();
         feeds.add("the watch of instances", scope.watch::<Instance>(client, hearing));
         feeds.add("the watch of accounts", scope.watch::<Account>(client, hearing));
@@ -47,12 +47,12 @@ impl Feeds {
     }
 
     /// The kinds that have to be read.
-    pub fn kinds(&self) -> BTreeSet<String> {
+    pub(crate) fn kinds(&self) -> BTreeSet<String> {
         self.0.iter().map(|feed| feed.kind.clone()).collect()
     }
 
     /// Begins a task for each.
-    pub fn begin(self, known: &Arc<Known>, tasks: &mut Tasks) {
+    pub(crate) fn begin(self, known: &Arc<Known>, tasks: &mut Tasks) {
         self.0.into_iter().for_each(|feed| tasks.endless(feed.task, (feed.begin)(known.clone())));
     }
 }

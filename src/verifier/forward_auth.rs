@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Answer, Asking, Category, Cause, Door, Verdict, proxied};
 
 /// `ANY /v1/instances/{namespace}/{name}/authorize`, with anything behind it: Envoy appends the caller's path.
-pub fn router(door: Arc<Door>) -> Router {
+pub(crate) fn router(door: Arc<Door>) -> Router {
     let paths = ["", "/", "/{*rest}"].map(|rest| format!("/v1/instances/{{namespace}}/{{name}}/authorize{rest}"));
     paths.iter().fold(Router::new(), |router, path| router.route(path, any(authorize))).with_state(door)
 }

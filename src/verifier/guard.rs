@@ -17,11 +17,11 @@ const UNGUARDED: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 /// Why a verifier is not ready.
-pub const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission \
+pub(crate) const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission \
      policies (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
 
 /// Tries it now and then, for ever.
-pub async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
+pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
     loop {
         let found = match known.any_token() {
             None => None,

@@ -13,7 +13,7 @@ const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 /// What the caller wants to do. `appended` is its path and query where the proxy, as Envoy does, appends them to the
 /// path and takes the caller's method; then headers, which a caller may have sent itself, say nothing.
-pub fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
+pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
     match appended {
         Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },
         None => Requested { method: only(headers, METHOD), target: only(headers, URI), headers },
@@ -23,7 +23,7 @@ pub fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<S
 /// The Instance that a path names, and the path with its query that a proxy has appended, if it has. Taken as it is
 /// written: no name has anything to decode, and what a caller wrote behind it may be no text at all. The query alone is
 /// nothing appended: Caddy passes it on, and a caller can write any slash into it.
-pub fn target(uri: &Uri) -> (Key, Option<String>) {
+pub(crate) fn target(uri: &Uri) -> (Key, Option<String>) {
     let mut parts = uri.path().splitn(7, '/').skip(3);
     let mut next = || parts.next().unwrap_or_default();
     let instance = Key::new(next(), next());
@@ -41,7 +41,7 @@ fn only(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Every identity header. All of them are in every answer that lets a request in, empty where there is no value:
 /// through some proxies a header that is left out lets the caller's own pass.
-pub fn identity(identity: Option<&Identity>) -> HeaderMap {
+pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     let of = |field: fn(&Identity) -> &str| HeaderValue::from_str(identity.map_or("", field)).unwrap_or(EMPTY);
     let subject = of(|identity| &identity.subject);
     [

@@ -31,7 +31,7 @@ pub struct Usage {
 }
 
 /// A use that is worth writing.
-pub type News = (Key, i64, Timestamp);
+pub(crate) type News = (Key, i64, Timestamp);
 
 impl Usage {
     /// Nothing was used yet; and where the news come out.
@@ -86,7 +86,7 @@ fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: 
 }
 
 /// Writes what is news, one after the other, for ever.
-pub async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Receiver<News>) {
+pub(crate) async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Receiver<News>) {
     while let Some((token, generation, at)) = news.recv().await {
         let Some(used) = known.look_at(&token, |entry| {
             let on_record = |generation| entry.generations.iter().any(|known| known.number == generation);

@@ -1,5 +1,6 @@
 //! A real workload on a real node: its token is rotated under it, and whatever of Tokenry is replaced meanwhile, no call is
 //! refused until the token is revoked.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "tests stand outside and look at the clock")]
 
 mod calls;

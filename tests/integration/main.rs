@@ -1,4 +1,12 @@
 //! Against a real kube-apiserver and etcd, with the rights that the chart grants.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::too_many_lines,
+    clippy::too_many_arguments,
+    reason = "nobody builds on a test"
+)]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests stand outside and look at everything")]
 
 mod access;

@@ -5,12 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use proptest::test_runner::{Config, RngSeed};
 
 /// As many cases as `PROPTEST_CASES` says, or the usual number.
-pub fn usual() -> Config {
+pub(crate) fn usual() -> Config {
     so_many(Config::default().cases)
 }
 
 /// So many cases. A test that fails shows what it printed: the seed, by which the same cases are tried again.
-pub fn so_many(cases: u32) -> Config {
+pub(crate) fn so_many(cases: u32) -> Config {
     let given = Config::default();
     let seed = match given.rng_seed {
         RngSeed::Fixed(seed) => seed,

@@ -68,7 +68,7 @@ impl Decision {
 }
 
 /// What is to be done. Taking away does not depend on what is missing for bringing about.
-pub fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
+pub(crate) fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     let keep = |reason| Decision { reason, plan: Vec::new() };
     let terms = match terms {
         _ if world.instance.metadata.deletion_timestamp.is_some() => return keep(Reason::Deleting),

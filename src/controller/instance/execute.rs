@@ -23,7 +23,7 @@ pub struct Progress {
 }
 
 /// Does it. What is refused goes into status, unless a new look will do.
-pub async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Obstacle> {
+pub(crate) async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Obstacle> {
     let barred = decision.barred().collect();
     let Decision { reason, plan } = decision;
     let done = async {

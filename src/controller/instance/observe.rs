@@ -63,7 +63,7 @@ pub enum Observed {
 }
 
 /// Reads the caches. Waits for those of kinds that a cluster may not serve: else what stands would be taken for absent.
-pub async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
+pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
     let namespace = instance.namespace().unwrap_or_default();
     let mut pieces = BTreeMap::new();
     for place in Place::all() {

@@ -26,7 +26,7 @@ const UNSTAMPED: &str = "nothing stamps who makes a token or account: each has t
     1.36 or newer";
 
 /// The whole status after `progress`, what users are told, and when to look again.
-pub fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
+pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
     let instance = &world.instance;
     let old = instance.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(Some(&old.conditions), instance.metadata.generation, world.now);

@@ -48,7 +48,7 @@ impl InstanceTerms {
 }
 
 /// Every fault of the spec.
-pub fn validate(world: &World) -> Checked<InstanceTerms> {
+pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     faults.extend_from_slice(world.instance.faults());
     let manager = world.instance.manager_service();

@@ -8,7 +8,7 @@ use crate::crd::{
 };
 
 /// What a check cannot have that looks at faulty terms, too: so it can neither mint nor amend.
-pub type Never = Infallible;
+pub(crate) type Never = Infallible;
 
 /// What is to be done. What writes a Secret takes `T`: the valid terms, when it is carried out; nothing, when it is
 /// only told of. A check that looks at faulty terms, too, cannot ask for it, as there is no `Never`.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The audiences that are accepted after this pass.
-pub fn accepted(world: &World, terms: &CheckedTerms) -> Vec<AcceptedAudience> {
+pub(crate) fn accepted(world: &World, terms: &CheckedTerms) -> Vec<AcceptedAudience> {
     let stood = world.before().audiences.as_ref();
     // An operator of an earlier release has said nothing of them, and all that were named were accepted.
     let older = stood.is_none() && world.records.ever_published();

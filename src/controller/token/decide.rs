@@ -13,7 +13,7 @@ use super::{
 use crate::crd::{Reason, condition::Conclusion};
 
 /// What `Ready` says of a token for which a check holds, and by which act.
-pub type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
+pub(crate) type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
 
 /// One check: the reason it gives, and what is to be done where it holds.
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ impl Check {
 }
 
 /// The first check that holds; else nothing is to be done.
-pub fn decide(world: &World, terms: &CheckedTerms) -> Decision<Arc<TokenTerms>> {
+pub(crate) fn decide(world: &World, terms: &CheckedTerms) -> Decision<Arc<TokenTerms>> {
     let held = CHAIN.iter().find_map(|check| check.act(world, terms).map(|act| (check.reason, act)));
     let (reason, act) = held.unwrap_or((Reason::Active, Act::Rest));
     let waits = matches!(act, Act::Mint(_)) && (issue::has_to_pause(world, reason) || restart::is_unseen(world));

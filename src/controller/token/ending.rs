@@ -22,51 +22,51 @@ use crate::{
 };
 
 /// It is going away: whatever is left to do, the verifier and the garbage collector do it.
-pub fn deleting(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn deleting(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)
 }
 
 /// What `Ready` says then.
-pub fn says_deleting(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_deleting(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Working, Reason::Deleting, "being deleted".into())
 }
 
 /// Its namespace is going away: nothing can be written there any more.
-pub fn namespace_terminating(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn namespace_terminating(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     world.terminating.then_some(Act::Rest)
 }
 
 /// What `Ready` says then.
-pub fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Working, Reason::NamespaceTerminating, "its namespace is being deleted".into())
 }
 
 /// It ended long ago, and its Instance wants no such tokens listed.
-pub fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
 }
 
 /// Its end was asked for, or said before. That is final, whatever else is asked for, valid or not.
-pub fn revoked(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn revoked(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     let stated = world.token.spec.revocation_reason.map_or(RevocationReason::Manual, RevocationReason::from);
     let asked = world.token.spec.revoked.then_some(stated);
     world.before().revocation.as_ref().map(|ended| ended.reason).or(asked).map(Act::End)
 }
 
 /// The account that it was bound to is gone.
-pub fn account_deleted(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn account_deleted(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     (world.bond == Bond::Lost).then_some(Act::End(RevocationReason::AccountDeleted))
 }
 
 /// Nobody answers for it any more, and its Instance wants no such tokens.
-pub fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     let ends = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
     ends.then_some(Act::End(RevocationReason::OwnerRemoved))
 }
 
 /// Out of time, and nothing renews it. As a whole it ends once its time is over; one that nothing renews can still be
 /// asked for a new value.
-pub fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     if !has_run_out(world) {
         return None;
     }
@@ -78,7 +78,7 @@ pub fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
 }
 
 /// What `Ready` says of a token that ended. What was asked for is reached once the Secret is as it should be, too.
-pub fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
+pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
     let done = if outcome.progress.failure.is_none() { Conclusion::Ready } else { Conclusion::Working };
     let Act::End(why) = act else { return (done, Reason::Expired, over(outcome)) };
     let (conclusion, message) = match why {
@@ -99,7 +99,7 @@ pub fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
 }
 
 /// Whether it is going away or ends, as far as can be told before the terms are checked.
-pub fn is_over(world: &World) -> bool {
+pub(crate) fn is_over(world: &World) -> bool {
     let is_going = world.token.metadata.deletion_timestamp.is_some() || world.terminating;
     let is_ended = world.token.spec.revoked || world.before().revocation.is_some() || world.bond == Bond::Lost;
     let is_unowned = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
@@ -107,7 +107,7 @@ pub fn is_over(world: &World) -> bool {
 }
 
 /// Whether none of its values is valid any more.
-pub fn has_run_out(world: &World) -> bool {
+pub(crate) fn has_run_out(world: &World) -> bool {
     world.records.ever_published() && world.records.valid().next().is_none()
 }
 
@@ -117,7 +117,7 @@ fn is_past_its_end(world: &World) -> bool {
 }
 
 /// When the token, as it ended, is to be deleted.
-pub fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp> {
+pub(crate) fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp> {
     let wait = instance::forget_after(&world.instance.as_ref()?.spec)?;
     let stated = world.token.status.as_ref()?.revocation.as_ref().map(|ended| ended.at.0);
     let expired = || expired(world, terms).filter(|act| *act == Act::Rest).and(world.records.last_end());
@@ -125,7 +125,7 @@ pub fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp> {
 }
 
 /// The end that is said after `progress`: the first one stands.
-pub fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
+pub(crate) fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let now = |reason| Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) };
     world.before().revocation.clone().or_else(|| progress.ends().map(now))
 }
@@ -138,7 +138,7 @@ fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
 }
 
 /// In words, that the token is out of time.
-pub fn over(outcome: &Outcome<'_>) -> String {
+pub(crate) fn over(outcome: &Outcome<'_>) -> String {
     let ended = outcome.progress.ends().is_some();
     match outcome.world.token.until().filter(|_| ended).or(outcome.records.last_end()) {
         Some(at) if ended => format!("its time was over at {at}: refused for ever; make another ApiToken"),

@@ -34,12 +34,12 @@ use crate::{
     token::{Plaintext, Record, format},
 };
 
-pub const UID: &str = "7d0f";
-pub const ACCOUNT_UID: &str = "acc1";
-pub const HOUR: i64 = 3_600;
-pub const DAY: i64 = 24 * HOUR;
+pub(crate) const UID: &str = "7d0f";
+pub(crate) const ACCOUNT_UID: &str = "acc1";
+pub(crate) const HOUR: i64 = 3_600;
+pub(crate) const DAY: i64 = 24 * HOUR;
 
-pub fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
@@ -51,21 +51,21 @@ fn object<T: DeserializeOwned>(kind: &str, name: &str, uid: &str, spec: Value) -
     .unwrap()
 }
 
-pub fn token(spec: Value) -> ApiToken {
+pub(crate) fn token(spec: Value) -> ApiToken {
     object("ApiToken", "ci", UID, spec)
 }
 
-pub fn instance(spec: Value) -> Instance {
+pub(crate) fn instance(spec: Value) -> Instance {
     object("Instance", "eem", "1457", spec)
 }
 
 /// An account of the token's name that someone made.
-pub fn account() -> Account {
+pub(crate) fn account() -> Account {
     object("ServiceAccount", "ci", ACCOUNT_UID, json!({"instanceRef": {"name": "eem"}}))
 }
 
 /// An account that the token made for itself.
-pub fn own_account(uid: &str) -> Account {
+pub(crate) fn own_account(uid: &str) -> Account {
     let mut account = account();
     account.metadata.uid = Some(uid.into());
     account.metadata.owner_references = kube::Resource::controller_owner_ref(&*new().token, &()).map(|own| vec![own]);
@@ -73,12 +73,12 @@ pub fn own_account(uid: &str) -> Account {
 }
 
 /// The `draw`th value; the same each time.
-pub fn plaintext(draw: u64) -> Plaintext {
+pub(crate) fn plaintext(draw: u64) -> Plaintext {
     format::assemble("tkn", &format!("{draw:016}"), &format!("{draw:043}"))
 }
 
 /// A token that was just made; its Instance stands, and nothing else.
-pub fn new() -> World {
+pub(crate) fn new() -> World {
     World::new(Observed {
         now: at(0),
         token: Arc::new(token(json!({"instanceRef": {"name": "eem"}}))),
@@ -99,17 +99,17 @@ pub fn new() -> World {
 }
 
 /// Generation 1 is served since the start.
-pub fn served() -> World {
+pub(crate) fn served() -> World {
     new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID)))).issued(1)
 }
 
 /// Generation 2 is served since day 60, generation 1 is in its overlap.
-pub fn rotated() -> World {
+pub(crate) fn rotated() -> World {
     served().later(60 * DAY).issued(2)
 }
 
 /// Generation 2 is on record since day 60; whether it was published is not known.
-pub fn incomplete() -> World {
+pub(crate) fn incomplete() -> World {
     let world = served().later(60 * DAY);
     let recorded = world.minted(2);
     world.settled(&recorded)
@@ -123,16 +123,16 @@ impl World {
         Self::new(read)
     }
 
-    pub fn status(&self) -> ApiTokenStatus {
+    pub(crate) fn status(&self) -> ApiTokenStatus {
         self.before().clone()
     }
 
-    pub fn later(self, seconds: i64) -> Self {
+    pub(crate) fn later(self, seconds: i64) -> Self {
         let now = self.now + SignedDuration::from_secs(seconds);
         self.at(now)
     }
 
-    pub fn at(self, now: Timestamp) -> Self {
+    pub(crate) fn at(self, now: Timestamp) -> Self {
         self.and(|world| world.now = now)
     }
 
@@ -161,15 +161,15 @@ impl World {
         })
     }
 
-    pub fn with_status(self, change: impl FnOnce(&mut ApiTokenStatus)) -> Self {
+    pub(crate) fn with_status(self, change: impl FnOnce(&mut ApiTokenStatus)) -> Self {
         self.with_token(|token| change(token.status.get_or_insert_default()))
     }
 
-    pub fn with_account(self, change: impl FnOnce(&mut Account)) -> Self {
+    pub(crate) fn with_account(self, change: impl FnOnce(&mut Account)) -> Self {
         self.and(|world| change(Arc::make_mut(world.account.as_mut().unwrap())))
     }
 
-    pub fn with_instance(self, spec: Value) -> Self {
+    pub(crate) fn with_instance(self, spec: Value) -> Self {
         self.and(|world| world.instance = Some(Ruled::new(Arc::new(instance(spec)))))
     }
 
@@ -182,22 +182,22 @@ impl World {
         })
     }
 
-    pub fn with_secret(self, change: impl FnOnce(&mut SealedSecret)) -> Self {
+    pub(crate) fn with_secret(self, change: impl FnOnce(&mut SealedSecret)) -> Self {
         let Slot { name, mut held } = self.secrets.served.clone();
         let Held::Ours(secret) = &mut held else { panic!("there is no Secret of ours") };
         change(Arc::make_mut(secret));
         self.storing(&name, held)
     }
 
-    pub fn terms(&self) -> CheckedTerms {
+    pub(crate) fn terms(&self) -> CheckedTerms {
         validate(self).map(Arc::new)
     }
 
-    pub fn decision(&self) -> Decision {
+    pub(crate) fn decision(&self) -> Decision {
         decide(self, &self.terms()).told()
     }
 
-    pub fn settle(&self, progress: &Progress) -> Settled<ApiTokenStatus> {
+    pub(crate) fn settle(&self, progress: &Progress) -> Settled<ApiTokenStatus> {
         settle(self, &self.terms(), progress)
     }
 
@@ -234,7 +234,9 @@ impl World {
         let delivery = Delivery::new(self, &terms, record, (&plaintext, &made));
         match &self.secrets.next().held {
             Held::Ours(secret) => changed(secret, &serde_json::to_value(delivery.changes(Map::new())).unwrap()),
-            _ => serde_json::from_value(serde_json::to_value(delivery.whole()).unwrap()).unwrap(),
+            Held::Absent | Held::Retyped(_) | Held::Foreign => {
+                serde_json::from_value(serde_json::to_value(delivery.whole()).unwrap()).unwrap()
+            }
         }
     }
 
@@ -256,7 +258,7 @@ impl World {
 }
 
 /// `secret` after `changes`, a merge patch of its labels, annotations and data.
-pub fn changed(secret: &SealedSecret, changes: &Value) -> SealedSecret {
+pub(crate) fn changed(secret: &SealedSecret, changes: &Value) -> SealedSecret {
     fn patch<T: DeserializeOwned>(of: &mut BTreeMap<String, T>, changes: &Value) {
         for (key, value) in changes.as_object().into_iter().flatten() {
             of.remove(key);
@@ -273,7 +275,7 @@ pub fn changed(secret: &SealedSecret, changes: &Value) -> SealedSecret {
 }
 
 /// RFC 7386.
-pub fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
         return;
@@ -304,22 +306,22 @@ impl Settled<ApiTokenStatus> {
 }
 
 /// What a status says of a type of condition.
-pub fn said<'a>(status: &'a ApiTokenStatus, type_: &str) -> &'a Condition {
+pub(crate) fn said<'a>(status: &'a ApiTokenStatus, type_: &str) -> &'a Condition {
     status.conditions.iter().find(|said| said.type_ == type_).unwrap_or_else(|| panic!("no condition {type_}"))
 }
 
 /// `type=status/reason` of a type of condition.
-pub fn judged(status: &ApiTokenStatus, type_: &str) -> String {
+pub(crate) fn judged(status: &ApiTokenStatus, type_: &str) -> String {
     judgement(said(status, type_))
 }
 
 /// The same of several.
-pub fn judged_all<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> [String; N] {
+pub(crate) fn judged_all<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> [String; N] {
     types.map(|type_| judged(status, type_))
 }
 
 /// The same of all but those of some types.
-pub fn but<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> Vec<String> {
+pub(crate) fn but<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> Vec<String> {
     status.conditions.iter().filter(|said| !types.contains(&&*said.type_)).map(judgement).collect()
 }
 
@@ -328,10 +330,10 @@ fn judgement(said: &Condition) -> String {
 }
 
 /// `type=status/reason` of every condition.
-pub fn conditions(status: &ApiTokenStatus) -> Vec<String> {
+pub(crate) fn conditions(status: &ApiTokenStatus) -> Vec<String> {
     status.conditions.iter().map(judgement).collect()
 }
 
-pub fn time(seconds: i64) -> Time {
+pub(crate) fn time(seconds: i64) -> Time {
     Time(at(seconds))
 }

@@ -15,18 +15,18 @@ use crate::{
 };
 
 /// A faulty spec mints nothing; the records keep their times.
-pub fn invalid(_: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn invalid(_: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     terms.is_err().then_some(Act::Rest)
 }
 
 /// What `Ready` says then: every fault.
-pub fn says_invalid(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_invalid(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let faults = outcome.faults();
     (Conclusion::of(first(faults)), first(faults), owner::told(outcome.world, faults))
 }
 
 /// A generation is on record and may or may not have reached the Secret.
-pub fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
     let records = &world.records;
     records.recorded().next()?;
     let landed = records.recorded().find(|record| world.secrets.holding(record).is_some());
@@ -39,27 +39,27 @@ pub fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
 }
 
 /// The last one was refused: the next waits, and what was said of the refusal stands.
-pub fn publish_failed(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn publish_failed(world: &World, _: &TokenTerms) -> Option<Act> {
     waits_to_retry(world).then_some(Act::Rest)
 }
 
 /// Our own Secret holds a value and no record of any: what it holds is never adopted.
-pub fn records_lost(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn records_lost(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.records.ever_published() && world.secrets.served.held.digest().is_some()).then_some(Act::Mint(()))
 }
 
 /// No generation was ever published.
-pub fn first_issue(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn first_issue(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.records.ever_published()).then_some(Act::Mint(()))
 }
 
 /// Somebody asks for a new one. It waits for no overlap.
-pub fn regenerate_asked(_: &World, terms: &TokenTerms) -> Option<Act> {
+pub(crate) fn regenerate_asked(_: &World, terms: &TokenTerms) -> Option<Act> {
     terms.regenerate.as_ref().map(|_| Act::Mint(()))
 }
 
 /// The served generation is due, or there is none any more.
-pub fn rotation_due(world: &World, terms: &TokenTerms) -> Option<Act> {
+pub(crate) fn rotation_due(world: &World, terms: &TokenTerms) -> Option<Act> {
     let due = || rotates_at(&world.records, &terms.life, world.uid(), world.now);
     let is_due = world.records.served().is_none() || due().is_some_and(|due| due <= world.now);
     is_due.then_some(Act::Mint(()))
@@ -67,19 +67,19 @@ pub fn rotation_due(world: &World, terms: &TokenTerms) -> Option<Act> {
 
 /// The value is to be in a Secret of another name. It is not read back, so a new one comes. One that is shown once
 /// stays where it was shown.
-pub fn secret_renamed(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn secret_renamed(world: &World, _: &TokenTerms) -> Option<Act> {
     (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
 }
 
 /// What holds the value besides its own key is made of something else now, which takes a new value. One that is shown
 /// once was made as was asked for then.
-pub fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act> {
+pub(crate) fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act> {
     let changed = terms.shape.has_changed_since(world.records.served()?);
     (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
 }
 
 /// Whether the served value, which is where it should be, is to be replaced now.
-pub fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
+pub(crate) fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
     let checks = [regenerate_asked, rotation_due, secret_renamed, template_changed];
     !waits_to_retry(world) && checks.iter().any(|check| check(world, terms).is_some())
 }
@@ -87,7 +87,7 @@ pub fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
 /// Whether a value may be minted in this pass, as far as can be told before the terms are checked. Where terms alone
 /// tell, as where an Instance comes to allow less, `status.rotatesAt` tells of it first: so the answer is late by one
 /// pass at the most.
-pub fn may_mint(world: &World) -> bool {
+pub(crate) fn may_mint(world: &World) -> bool {
     let records = &world.records;
     if ending::is_over(world) || world.pause.is_some() {
         return false;
@@ -108,7 +108,7 @@ pub fn may_mint(world: &World) -> bool {
 /// Whether a value was minted only just now, as far as this process remembers: a status that says otherwise, as it was
 /// lost or cannot be trusted, does not make for one value after another. What a schedule or a user asks for by records
 /// that were read comes all the same.
-pub fn has_to_pause(world: &World, reason: Reason) -> bool {
+pub(crate) fn has_to_pause(world: &World, reason: Reason) -> bool {
     let asked = matches!(reason, Reason::RotationDue | Reason::RegenerateAsked) && world.records.ever_published();
     world.may_mint_from.is_some_and(|from| from > world.now) && !asked
 }

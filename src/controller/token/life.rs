@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The terms, with what was left out filled in.
-pub fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
+pub(crate) fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
     let spec = &world.token.spec;
     let rotation = spec.rotation.clone().unwrap_or_default();
     let lifetime = lifetime(world, policy, faults);
@@ -106,7 +106,7 @@ fn has_ended(world: &World) -> bool {
 }
 
 /// Whether a new generation comes only when somebody asks for it.
-pub fn is_never_replaced(world: &World) -> bool {
+pub(crate) fn is_never_replaced(world: &World) -> bool {
     let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
     given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
 }
@@ -219,7 +219,7 @@ fn too_often(
 }
 
 /// What asks for a new generation, until one was published for it.
-pub fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
+pub(crate) fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
     let asked = world.token.spec.regenerate.as_ref()?;
     if world.before().regeneration.as_ref().is_some_and(|answered| answered.id == asked.id) {
         asked.previous.iter().for_each(|previous| form(previous, faults));

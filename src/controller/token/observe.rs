@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Reads the caches, and past them where they cannot be rested on.
-pub async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
+pub(crate) async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
     let world = World::new(cached(token, rooms, now));
     let world = doubted(world, rooms).await?;
     let world = taken(world, rooms).await?;
@@ -174,7 +174,7 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
 }
 
 /// Whether what it is judged by takes long to look at: an Instance that lists much, or policies that do.
-pub fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
+pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     let home = token.metadata.namespace.as_deref().unwrap_or_default();
     let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
     let wanted = &token.spec.instance_ref;

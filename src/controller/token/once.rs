@@ -30,7 +30,7 @@ use crate::{
 const WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is wrong with what is asked for.
-pub fn faults(world: &World, faults: &mut Vec<Fault>) {
+pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.claimWithin";
     let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
     parsed(given, PATH, faults);
@@ -50,7 +50,7 @@ impl World {
 }
 
 /// The value was to be shown once, and was, which is not said yet; or its Secret came back. It goes, valid spec or not.
-pub fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     let (served, held) = (world.records.served()?, &world.secrets.served.held);
     let until = world.claim_by(served)?;
     if world.records.recorded().next().is_some() {
@@ -78,20 +78,20 @@ pub fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
 
 /// What is said of the served value from now on. What was said before stands: the Secret may have come back from a
 /// backup.
-pub fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
+pub(crate) fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
     let served = world.records.served().map(|served| served.generation);
     let now = |generation| Claim { generation, outcome, at: Time(world.now) };
     world.claim.clone().or_else(|| served.map(now))
 }
 
 /// What is known to have become of the served value after `progress`.
-pub fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
+pub(crate) fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
     let served = records.served()?.generation;
     progress.claim.as_ref().or(world.claim.as_ref()).filter(|claim| claim.generation == served).cloned()
 }
 
 /// The same in words.
-pub fn shown(claim: &Claim) -> String {
+pub(crate) fn shown(claim: &Claim) -> String {
     let Claim { generation, outcome, at } = claim;
     let how = match outcome {
         ClaimOutcome::Claimed => "was claimed",

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What a condition says: whether it holds, the word for it, and the text.
-pub type Said<T> = (T, Reason, String);
+pub(crate) type Said<T> = (T, Reason, String);
 
 /// What a pass comes to.
 pub struct Outcome<'a> {
@@ -61,7 +61,7 @@ impl Outcome<'_> {
 }
 
 /// The Secret in which this pass published a value, or found one.
-pub fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
+pub(crate) fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
     let (generation, _) = progress.published?;
     let found = world.records.get(generation).and_then(|record| world.secrets.holding(record));
     let Slot { name, .. } = found.unwrap_or(world.secrets.next());

@@ -88,13 +88,13 @@ fn says_more(read: &Observed, field: &str, (held, wanted): (&AccountSpec, &ApiTo
 
 /// Whether the account is to be brought up to date, before all else that is done: what it says more than the token is
 /// never in force for the token itself, but others may act as it.
-pub fn follows(world: &World, decision: Decision) -> bool {
+pub(crate) fn follows(world: &World, decision: Decision) -> bool {
     let over = decision.reason.is_going() || matches!(decision.act, Act::End(_) | Act::Forget);
     !over && world.own_account.is_outdated()
 }
 
 /// The account that `token` makes for itself.
-pub fn own_account(token: &ApiToken) -> Account {
+pub(crate) fn own_account(token: &ApiToken) -> Account {
     #[cfg(test)]
     super::world::derivations::note("own account");
     let spec = token.spec.clone();
@@ -117,7 +117,7 @@ pub fn own_account(token: &ApiToken) -> Account {
 
 /// The same as it is applied, without what is `yielded` to somebody else: what the token has no say in is not named, so
 /// that it stays whoever's it is.
-pub fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
+pub(crate) fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
     let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
     if let Some(spec) = account["spec"].as_object_mut() {
         let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !yielded.contains(field));

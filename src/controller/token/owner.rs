@@ -156,7 +156,7 @@ const NOTHING_PERMITTED: [Reason; 4] =
 /// What is said where the endpoint is disabled.
 const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
 /// What is said where the groups of the owner were stamped too long ago.
-pub const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to \
+pub(crate) const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to \
     change the token, or \
     its annotation tokenry.dev/confirmed";
 /// What is said where nothing is permitted.
@@ -165,7 +165,7 @@ const NOTHING: &str = "nothing is permitted: have a role given to it, its accoun
     status.effective says what limits it";
 
 /// That the owner is another one now.
-pub fn changed(world: &World) -> Option<Note> {
+pub(crate) fn changed(world: &World) -> Option<Note> {
     let before = &world.before().owner.as_ref()?.subject;
     let now = world.owner().map(ToString::to_string);
     let named = |subject: &Option<String>| subject.clone().unwrap_or_else(|| "nobody".into());
@@ -174,7 +174,7 @@ pub fn changed(world: &World) -> Option<Note> {
 }
 
 /// That the token has another role now: also that it has one at all.
-pub fn promoted(world: &World) -> Option<Note> {
+pub(crate) fn promoted(world: &World) -> Option<Note> {
     let before = world.before().effective.as_ref().and_then(|effective| effective.role.as_ref());
     let now = world.owner.effective.as_ref()?.role.as_ref();
     let named = |role: Option<&String>| role.cloned().unwrap_or_else(|| "none".into());
@@ -183,7 +183,7 @@ pub fn promoted(world: &World) -> Option<Note> {
 }
 
 /// Everything that is wrong with whose it is and with what it asks for.
-pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
+pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     let Some(rules) = world.rules() else { return };
     let spec = &world.token.spec;
     if let Some(role) = spec.role.as_ref().filter(|role| !rules.has_role(role.as_str())) {
@@ -218,7 +218,7 @@ pub fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
 }
 
 /// Why the owner is not one, in words.
-pub fn why_removed(read: &Observed, owner: &str) -> String {
+pub(crate) fn why_removed(read: &Observed, owner: &str) -> String {
     match read.owner_gone {
         true => format!("{owner} does not exist; name another owner"),
         false => format!("{owner} holds no role in the Instance's members that may own tokens"),
@@ -226,7 +226,7 @@ pub fn why_removed(read: &Observed, owner: &str) -> String {
 }
 
 /// That its owner is no owner any more, and what its Instance does then: how an event about it begins.
-pub fn acted_on(world: &World) -> Option<String> {
+pub(crate) fn acted_on(world: &World) -> Option<String> {
     let (does, then) = match world.owner.removed? {
         OnOwnerRemoved::Revoke => ("revokes", "Revoke"),
         OnOwnerRemoved::Suspend => ("suspends", "Suspend"),
@@ -254,7 +254,7 @@ fn is_of_spec(fault: &Fault) -> bool {
 }
 
 /// The faults in words. A token that cannot be changed is not told to be.
-pub fn told(world: &World, faults: &[Fault]) -> String {
+pub(crate) fn told(world: &World, faults: &[Fault]) -> String {
     let all = fault::told(faults);
     let policy = mirrored(world).unwrap_or_default();
     if !(world.token.spec.immutable || policy.immutable) || !faults.iter().any(is_of_spec) {
@@ -273,7 +273,7 @@ pub fn told(world: &World, faults: &[Fault]) -> String {
 }
 
 /// What its Instance asks of those who change it.
-pub fn mirrored(read: &Observed) -> Option<MirroredPolicy> {
+pub(crate) fn mirrored(read: &Observed) -> Option<MirroredPolicy> {
     let tokens = &read.instance.as_ref()?.spec.tokens;
     let immutable = tokens.immutable.clone().unwrap_or_default();
     Some(MirroredPolicy {

@@ -43,33 +43,33 @@ impl Pause {
 }
 
 /// The token asks to pause.
-pub fn suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::Suspended)
 }
 
 /// What `Ready` says then: that was asked for.
-pub fn says_suspended(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_suspended(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Ready, Reason::Suspended, "refused until active is true again".into())
 }
 
 /// Its account asks to pause.
-pub fn account_suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn account_suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::AccountSuspended)
 }
 
 /// What `Ready` says then: that was asked for, too.
-pub fn says_account_suspended(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_account_suspended(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let name = outcome.world.token.account_name().0;
     (Conclusion::Ready, Reason::AccountSuspended, format!("refused until account {name} is active again"))
 }
 
 /// Nobody answers for it any more, and its Instance wants such tokens to wait.
-pub fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::OwnerRemoved)
 }
 
 /// What `Ready` says then: an owner that is gone was not asked for.
-pub fn says_owner_removed(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+pub(crate) fn says_owner_removed(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let why = why_removed(outcome.world, "the owner");
     (Conclusion::Stalled, Reason::OwnerRemoved, format!("refused until its owner is back: {why}"))
 }

@@ -60,10 +60,7 @@ impl Progress {
 
     /// Why the token is ended, where it is.
     pub fn ends(&self) -> Option<RevocationReason> {
-        match self.decision.act {
-            Act::End(reason) => Some(reason),
-            _ => None,
-        }
+        if let Act::End(reason) = self.decision.act { Some(reason) } else { None }
     }
 
     /// Whether what was done is about neither the value nor its Secret.

@@ -4,18 +4,18 @@ use super::{act::Act, delivery, delivery::is_altered, secrets::Held, terms::Toke
 use crate::token::Record;
 
 /// The Secret is gone.
-pub fn secret_missing(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn secret_missing(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.token.is_shown_once() && world.secrets.served.held == Held::Absent).then(|| mended(world))
 }
 
 /// The Secret does not hold what it should.
-pub fn secret_altered(world: &World, terms: &TokenTerms) -> Option<Act> {
+pub(crate) fn secret_altered(world: &World, terms: &TokenTerms) -> Option<Act> {
     (!world.token.is_shown_once() && is_altered(world, Some(terms))).then(|| mended(world))
 }
 
 /// What the Secret says besides the value is not as it should be. One that is immutable is either a fault, or about to
 /// be replaced by one of another name.
-pub fn secret_outdated(world: &World, terms: &TokenTerms) -> Option<Act> {
+pub(crate) fn secret_outdated(world: &World, terms: &TokenTerms) -> Option<Act> {
     let held = &world.secrets.served.held;
     let secret = held.ours().filter(|secret| secret.immutable != Some(true))?;
     let details = delivery::Details::of(world, terms, world.records.served()?, held);
@@ -23,18 +23,18 @@ pub fn secret_outdated(world: &World, terms: &TokenTerms) -> Option<Act> {
 }
 
 /// The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
-pub fn secret_left_over(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn secret_left_over(world: &World, _: &TokenTerms) -> Option<Act> {
     world.secrets.leftover.as_ref().map(|_| Act::Discard)
 }
 
 /// Time alone has passed, or less is allowed than before: the status says so.
-pub fn records_outdated(world: &World, _: &TokenTerms) -> Option<Act> {
+pub(crate) fn records_outdated(world: &World, _: &TokenTerms) -> Option<Act> {
     (world.before().records != world.records.as_slice()).then_some(Act::Rest)
 }
 
 /// Whether a repair is due, as far as can be told before the terms are checked: a key that is asked for by name may
 /// come to be made of something else than the value.
-pub fn is_damaged(world: &World, served: &Record) -> bool {
+pub(crate) fn is_damaged(world: &World, served: &Record) -> bool {
     let asked = |key: &str| world.token.spec.secret.as_ref().is_some_and(|asked| asked.data.contains_key(key));
     let stands = world.secrets.served.held.holds_keys(served, asked);
     !world.token.is_shown_once() && !stands && !is_recent(world)

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The restart of this token that is pending.
-pub fn pending(world: &World) -> Option<Pending> {
+pub(crate) fn pending(world: &World) -> Option<Pending> {
     let restart = world.before().restart.as_ref();
     Pending::of(restart, &world.records).filter(|_| !world.token.spec.restart.is_empty())
 }
@@ -40,7 +40,7 @@ pub fn pending(world: &World) -> Option<Pending> {
 /// The value is in the Secret, and workloads are to read it; unless it is about to be replaced, or a restart that
 /// cannot be done would keep it for ever. It mints nothing, so no fault of the spec keeps a workload on a value that is
 /// about to end.
-pub fn restart_due(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
+pub(crate) fn restart_due(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     let replaced = || terms.as_ref().is_ok_and(|terms| issue::is_about_to_replace(world, terms));
     (is_due(world) && !replaced()).then_some(Act::Restart)
 }
@@ -56,7 +56,7 @@ fn is_due(world: &World) -> bool {
 
 /// What the workloads are read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needed {
+pub(crate) enum Needed {
     /// They are not read: nothing depends on them.
     Nothing,
     /// A value may be minted, or faults are to be told: they have to be there.
@@ -67,7 +67,7 @@ pub enum Needed {
 
 /// What the workloads are needed for, as far as can be told before the terms are checked; at rest for nothing. A new
 /// spec is told its faults at once, and a faulty one until they are mended.
-pub fn needed(world: &World) -> Needed {
+pub(crate) fn needed(world: &World) -> Needed {
     if world.token.spec.restart.is_empty() || ending::is_over(world) {
         Needed::Nothing
     } else if world.has_new_spec() || issue::may_mint(world) {
@@ -88,13 +88,13 @@ fn is_refused(world: &World) -> bool {
 /// Whether it is not known that the workloads are there, so that nothing can be minted yet: that something is to be
 /// minted was not to be told before the terms were checked. The status tells of it now, and the next pass has them
 /// read.
-pub fn is_unseen(world: &World) -> bool {
+pub(crate) fn is_unseen(world: &World) -> bool {
     let is_checked = matches!(world.workloads, Workloads::Checked(_));
     !world.token.spec.restart.is_empty() && !is_checked
 }
 
 /// What is wrong with the workloads that are named.
-pub fn faults(world: &World, faults: &mut Vec<Fault>) {
+pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
     if !targets.is_empty() && world.token.is_shown_once() {
         let message = "has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; \
@@ -132,7 +132,7 @@ fn missing(world: &World, index: usize, target: &RestartTarget) -> Option<(Reaso
 }
 
 /// The workloads as they were read, and the restart that they wait for.
-pub fn to_roll(world: &World) -> Option<(Pending, Vec<(&RestartTarget, &Seen)>)> {
+pub(crate) fn to_roll(world: &World) -> Option<(Pending, Vec<(&RestartTarget, &Seen)>)> {
     let all = match &world.workloads {
         Workloads::Unread => return None,
         Workloads::Checked(all) | Workloads::Due(all) => all,
@@ -147,7 +147,7 @@ fn key(uid: &str) -> String {
 
 /// What has a workload restarted: for this token, and for each of its fellows that waits for that, so that they find it
 /// done. Those of tokens that do not name it any more go with it. Nothing, where it was restarted for this generation.
-pub fn annotations(
+pub(crate) fn annotations(
     world: &World,
     pending: &Pending,
     target: &RestartTarget,
@@ -167,7 +167,7 @@ pub fn annotations(
 }
 
 /// How the restart stands after `progress`.
-pub fn noted(world: &World, progress: &Progress) -> Option<Restart> {
+pub(crate) fn noted(world: &World, progress: &Progress) -> Option<Restart> {
     if world.token.spec.restart.is_empty() {
         return None;
     }
@@ -180,7 +180,7 @@ pub fn noted(world: &World, progress: &Progress) -> Option<Restart> {
 }
 
 /// The condition `Restarted`. It says nothing of `Ready`: the value is in the Secret, and valid.
-pub fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress: &Progress) {
+pub(crate) fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress: &Progress) {
     let Some(Restart { generation, at }) = restart else { return conditions.remove(RESTARTED) };
     let failure = progress.rolled.as_ref().and_then(|rolled| rolled.failure.as_ref());
     match (at, failure) {
@@ -201,7 +201,7 @@ pub fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress
 }
 
 /// When to look again for the sake of the restart. While another check keeps it waiting, that it is due wakes nobody.
-pub fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions: &Conditions) -> Option<Wake> {
+pub(crate) fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions: &Conditions) -> Option<Wake> {
     let Outcome { world, progress, records, .. } = outcome;
     if progress.rolled.as_ref().is_some_and(|rolled| rolled.failure.is_some()) {
         return Some(Wake { at: conditions.retry(RESTARTED), why: "another try to restart workloads" });
@@ -211,7 +211,7 @@ pub fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions: &Condi
 }
 
 /// What is told of a restart, once.
-pub fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Option<Note> {
+pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Option<Note> {
     let rolled = progress.rolled.as_ref()?;
     let generation = rolled.generation;
     if let Some((target, refusal)) = &rolled.failure {

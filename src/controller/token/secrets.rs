@@ -164,7 +164,7 @@ impl Secrets {
 }
 
 /// The names that a token uses, each once.
-pub struct Names<'a> {
+pub(crate) struct Names<'a> {
     /// The name that the spec asks for.
     pub asked: &'a str,
     /// The name that the status says the served value is at, where that is another.
@@ -175,7 +175,7 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Those of a token.
-    pub fn of(token: &'a ApiToken) -> Self {
+    pub(crate) fn of(token: &'a ApiToken) -> Self {
         let [asked, stated, other] = token.secret_names();
         let asked = asked.unwrap_or_default();
         let renamed_from = stated.filter(|&name| name != asked);
@@ -184,7 +184,7 @@ impl<'a> Names<'a> {
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a str> {
         [self.asked].into_iter().chain(self.renamed_from).chain(self.leftover)
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The whole status after `progress`, what users are told, and when to look again.
-pub fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
+pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
     if progress.decision.act == Act::Forget {
         let text = "deleted, as its Instance wants no token listed that ended so long ago";
         let notes = vec![Note::normal(progress.decision.reason, text)];

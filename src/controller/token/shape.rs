@@ -29,7 +29,7 @@ const BINDING: (&str, &str) = ("api-token", "tokenry");
 const COSTLY: usize = 16 * 1024;
 
 /// Whether it takes long to make what the templates of `token` say.
-pub fn is_costly(token: &ApiToken) -> bool {
+pub(crate) fn is_costly(token: &ApiToken) -> bool {
     let templates = token.spec.secret.iter().flat_map(|secret| secret.data.values());
     templates.map(String::len).sum::<usize>() > COSTLY
 }
@@ -104,7 +104,7 @@ impl Shape {
 }
 
 /// Checks what is asked for. Templates are tried out with placeholders, so that nothing is minted for one that fails.
-pub fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec<Fault>) -> Shape {
+pub(crate) fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec<Fault>) -> Shape {
     let around = Around {
         endpoint: endpoint.to_owned(),
         organization: organization.to_owned(),

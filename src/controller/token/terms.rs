@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The terms, or everything that is wrong with them.
-pub type CheckedTerms = Checked<Arc<TokenTerms>>;
+pub(crate) type CheckedTerms = Checked<Arc<TokenTerms>>;
 
 /// What a token asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

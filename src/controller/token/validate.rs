@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Every fault, in the order that a user would mend them in.
-pub fn validate(world: &World) -> Checked<TokenTerms> {
+pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
     let mut faults = Vec::new();
     let instance = instance(world, &mut faults);
     let policy = instance.and_then(|instance| {

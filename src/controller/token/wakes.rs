@@ -14,7 +14,7 @@ use crate::{
 
 /// When the served generation is replaced, or is said to expire.
 #[derive(Clone, Copy, Debug)]
-pub struct Dates {
+pub(crate) struct Dates {
     /// When it is replaced.
     pub rotates: Option<Timestamp>,
     /// Where nothing replaces it: from when on that is said.
@@ -22,7 +22,7 @@ pub struct Dates {
 }
 
 /// The earliest instant at which something is to be done or said. Nothing: not until something changes.
-pub fn earliest(
+pub(crate) fn earliest(
     outcome: &Outcome<'_>,
     dates: &Dates,
     restart: Option<&Restart>,

@@ -152,7 +152,7 @@ fn limit(read: &Observed) -> Limit {
 
 /// The generation that answered `regenerate.id`, and the end of all before it that `regenerate.previous` gives. It is
 /// read as it stands now: under the same id it can be shortened later, and so one leaked value be ended alone.
-pub fn ends_before(token: &ApiToken) -> Option<(i64, Timestamp)> {
+pub(crate) fn ends_before(token: &ApiToken) -> Option<(i64, Timestamp)> {
     let (asked, status) = (token.spec.regenerate.as_ref()?, token.status.as_ref()?);
     let answered = status.regeneration.as_ref().filter(|answered| answered.id == asked.id)?;
     let record = status.records.iter().find(|record| record.generation == answered.generation)?;
@@ -185,17 +185,17 @@ fn stands(account: &Account, uid: &str) -> bool {
 
 /// What was worked out in this thread that is to be worked out once for a pass, or not at all.
 #[cfg(test)]
-pub mod derivations {
+pub(crate) mod derivations {
     use std::cell::RefCell;
 
     thread_local! { static NOTED: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) }; }
 
-    pub fn note(what: &'static str) {
+    pub(crate) fn note(what: &'static str) {
         NOTED.with_borrow_mut(|noted| noted.push(what));
     }
 
     /// What was worked out while `work` was done.
-    pub fn during<T>(work: impl FnOnce() -> T) -> (Vec<&'static str>, T) {
+    pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (Vec<&'static str>, T) {
         NOTED.take();
         let done = work();
         (NOTED.take(), done)

@@ -11,7 +11,7 @@ use std::{
 const FEW: usize = 64;
 
 /// Copies that many share, each there once.
-pub struct Pool<T: ?Sized>(Mutex<Copies<T>>);
+pub(crate) struct Pool<T: ?Sized>(Mutex<Copies<T>>);
 
 struct Copies<T: ?Sized> {
     all: HashSet<Arc<T>>,
@@ -28,7 +28,7 @@ impl<T: ?Sized> Default for Pool<T> {
 
 impl<T: Eq + Hash + ?Sized> Pool<T> {
     /// The one copy of a value.
-    pub fn share<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
+    pub(crate) fn share<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
         let mut values = self.0.lock().expect("nobody panics here");
         if let Some(known) = values.all.get(value.borrow()) {
             return known.clone();

@@ -12,7 +12,7 @@ use crate::{
 
 /// Says what became of a value that is shown once, and then removes its Secret: in this order, as nobody could tell any
 /// more once it is gone.
-pub async fn conceal(
+pub(crate) async fn conceal(
     rooms: &Rooms,
     world: &World,
     terms: &CheckedTerms,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The account that the token acts as; made where the token names none and none of its own stands yet.
-pub async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
+pub(crate) async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
     let name = world.token.account_name().0.to_owned();
     if let Some(account) = &world.account {
         return Ok(BoundAccount { name, uid: account.uid().unwrap_or_default() });
@@ -27,7 +27,7 @@ pub async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal>
 
 /// Has the account that the token made for itself say what the token says, but for what somebody else holds to less
 /// there. Whatever comes of it holds up nothing else.
-pub async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
+pub(crate) async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let Some(account) = &world.account else { return Ok(()) };
     let address = Address { namespace: world.namespace(), name: world.token.account_name().0 };
     let yielded = &world.own_account.yielded;

@@ -20,7 +20,12 @@ use crate::{
 };
 
 /// Mints the next generation, puts it on record and publishes it.
-pub async fn mint(rooms: &Rooms, world: &World, terms: &Arc<TokenTerms>, done: Progress) -> Result<Done, Obstacle> {
+pub(crate) async fn mint(
+    rooms: &Rooms,
+    world: &World,
+    terms: &Arc<TokenTerms>,
+    done: Progress,
+) -> Result<Done, Obstacle> {
     let bound = match bind(rooms, world).await {
         Ok(bound) => bound,
         Err(refusal) if refusal.why == Why::Stale => return Err(refusal.into()),

@@ -30,7 +30,7 @@ type Done = (Version, Progress);
 
 /// Does it. A stale view ends the pass at the record: a value is only published once its digest stands. (An account may
 /// have been made by then; it is found by the next pass.) Nothing is taken away by a stale view either.
-pub async fn execute(
+pub(crate) async fn execute(
     rooms: &Rooms,
     world: &World,
     terms: &CheckedTerms,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Restarts each workload that was not restarted for this generation yet, by a fellow's pass or one that was cut off.
-pub async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
+pub(crate) async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     still::as_seen(rooms, world).await?;
     let Some((pending, all)) = to_roll(world) else { return Ok(done) };
     let mut rolled = Rolled { generation: pending.generation, missing: Vec::new(), failure: None };

@@ -16,7 +16,12 @@ use crate::{
 };
 
 /// Has the served Secret say all that it should, its value untouched.
-pub async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progress) -> Result<Progress, Obstacle> {
+pub(crate) async fn amend(
+    rooms: &Rooms,
+    world: &World,
+    terms: &TokenTerms,
+    done: Progress,
+) -> Result<Progress, Obstacle> {
     let held = &world.secrets.served.held;
     let (Some(secret), Some(served)) = (held.ours(), world.records.served()) else { return Ok(done) };
     let changes = Details::of(world, terms, served, held).changes();
@@ -24,7 +29,7 @@ pub async fn amend(rooms: &Rooms, world: &World, terms: &TokenTerms, done: Progr
 }
 
 /// Empties or removes every Secret of a token that ends.
-pub async fn end(
+pub(crate) async fn end(
     rooms: &Rooms,
     world: &World,
     reason: RevocationReason,
@@ -47,7 +52,7 @@ pub async fn end(
 }
 
 /// Removes the Secret that is left over, if it is ours.
-pub async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
+pub(crate) async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     let held = world.secrets.leftover.as_ref().map(|slot| &slot.held);
     let Some(secret) = held.and_then(Held::ours) else { return Ok(done) };
     still::as_seen(rooms, world).await?;

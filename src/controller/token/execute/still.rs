@@ -12,21 +12,21 @@ use crate::{
 
 /// That the token is still as it was seen. What is taken away is as it was seen, too, by its own version; but a view of
 /// the token that is older than that of the Secret would take away a value that was published since.
-pub async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+pub(crate) async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     let seen = &*world.token;
     let live: Option<ApiToken> = rooms.reader.live(world.namespace(), &seen.name_any()).await?;
     so(live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen)))
 }
 
 /// That the Instance, as it is now, wants the token deleted.
-pub async fn forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+pub(crate) async fn forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     let wait = |instance: &Instance| instance::forget_after(&instance.spec);
     so(instance_says(rooms, world, |live, seen| wait(live) == wait(seen)).await?)
 }
 
 /// That the Instance, as it is now, has the token end without its owner, and that the account, where the owner is its,
 /// names nobody else now.
-pub async fn is_removed(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+pub(crate) async fn is_removed(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     so(instance_says(rooms, world, |live, seen| live.spec == seen.spec).await? && owns(rooms, world).await?)
 }
 
