@@ -18,7 +18,7 @@ use crate::{
     },
     crd::{ApiToken, secret},
     outside::{
-        Cache, Clock, Entropy, Hearing, Joint, Optional, Reader, Scope, Taken, Tasks, Writer,
+        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Reader, Taken, Tasks, Writer,
         events::{Events, Scribe, Untold},
         metrics::Metrics,
         probes,
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Options {
     /// Which namespaces it works on.
-    pub scope: Scope,
+    pub scope: Extent,
     /// Serves `/healthz` and `/readyz`. Left out: they are not served here.
     pub serving: Option<Taken>,
     /// Serves `/healthz`, `/readyz` and `/metrics`. Left out: they are not served.

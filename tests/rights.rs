@@ -1,4 +1,5 @@
-//! Least rights: what the chart grants is what the tests of `integration` used, and nothing that they needed was refused.
+//! Least rights: what the chart grants is what the tests of `integration` used, and nothing that they needed was
+//! refused.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 
 #[path = "integration/harness/evidence.rs"]

@@ -1,5 +1,5 @@
-//! The bare client: three writes for each token that it is told of, and nothing else. It writes as sparingly as can be: PUT where
-//! it knows the whole object, POST where nothing stands.
+//! The bare client: three writes for each token that it is told of, and nothing else. It writes as sparingly as can be:
+//! PUT where it knows the whole object, POST where nothing stands.
 
 use futures::{TryStreamExt, stream};
 use http::{HeaderValue, header::ACCEPT};

@@ -1,9 +1,10 @@
-//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes, and beside one
-//! that does three writes to a small kind.
+//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes, and beside
+//! one that does three writes to a small kind.
 //!
-//! One run against a real control plane, in turns: some tokens for the operator, as many for each bare client, and so on.
-//! All write with the same rights and the same concurrency, and who watches them is the same. All tokens act as one named
-//! account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy neighbour.
+//! One run against a real control plane, in turns: some tokens for the operator, as many for each bare client, and so
+//! on. All write with the same rights and the same concurrency, and who watches them is the same. All tokens act as one
+//! named account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy
+//! neighbour.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

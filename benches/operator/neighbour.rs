@@ -22,7 +22,8 @@ const NAMESPACE: &str = "neighbour";
 const TOKENS: usize = 25;
 /// How often it changes one of them.
 const CHANGE: Duration = Duration::from_millis(100);
-/// The keys of a token, and what each says so often: as much as a token can ask for, and far more than a Secret can hold.
+/// The keys of a token, and what each says so often: as much as a token can ask for, and far more than a Secret can
+/// hold.
 const KEYS: usize = 32;
 const SAID: &str = "{{name}}";
 const OFTEN: usize = 500;
@@ -34,8 +35,8 @@ struct Neighbour {
     changes: usize,
 }
 
-/// Time until Ready of `count` tokens of others that come ten a second, beside the neighbour first, without it second. It takes
-/// turns at being noisy. All of it has a control plane of its own, as the operator looks at all namespaces.
+/// Time until Ready of `count` tokens of others that come ten a second, beside the neighbour first, without it second.
+/// It takes turns at being noisy. All of it has a control plane of its own, as the operator looks at all namespaces.
 pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let plane = ControlPlane::start()?;

@@ -180,7 +180,8 @@ enum Target {
     None,
 }
 
-/// A value of each of those that are compared, with the ratios of the first to the others. What misses its target has a mark.
+/// A value of each of those that are compared, with the ratios of the first to the others. What misses its target has a
+/// mark.
 fn line<const N: usize>(f: &mut fmt::Formatter<'_>, what: &str, values: [f64; N], target: Target) -> fmt::Result {
     let told = |value: f64, most: f64| format!("≤ {most}{}", if value <= most { "" } else { " !" });
     let target = match target {

@@ -38,7 +38,8 @@ pub async fn measure(tokens: usize) -> Outcome<Scale> {
     Ok(Scale { tokens, made: each(made), started: each(started) })
 }
 
-/// By which power of the number of tokens the cost of all of them grows, of what each costs: 1 where each costs the same.
+/// By which power of the number of tokens the cost of all of them grows, of what each costs: 1 where each costs the
+/// same.
 pub fn exponent(tokens: [usize; 2], costs: [f64; 2]) -> f64 {
     1.0 + (costs[1] / costs[0]).ln() / (tokens[1] as f64 / tokens[0] as f64).ln()
 }

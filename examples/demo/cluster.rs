@@ -92,8 +92,8 @@ impl Cluster {
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &crds], "").map(drop)
     }
 
-    /// What the chart grants, and the admission policies that hold everybody to it, under names of the demo's own. In someone's
-    /// cluster they count in the demo's namespace only.
+    /// What the chart grants, and the admission policies that hold everybody to it, under names of the demo's own. In
+    /// someone's cluster they count in the demo's namespace only.
     fn rights(&self) -> Told<String> {
         const STAMPS: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
         let mut helm = Command::new(tool("helm", &self.place)?);

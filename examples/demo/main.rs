@@ -1,7 +1,7 @@
 //! `cargo demo`: the life of a token on a real control plane, told while it happens.
 //!
-//! Every line of the story is something that was read from the API server or answered by the verifier; the demo fails if
-//! one of them is not as it should be. Progress goes to standard error, the story to standard output.
+//! Every line of the story is something that was read from the API server or answered by the verifier; the demo fails
+//! if one of them is not as it should be. Progress goes to standard error, the story to standard output.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "nobody builds on the demo")]
 #![allow(
     clippy::disallowed_types,
@@ -35,9 +35,9 @@ type Told<T = ()> = Result<T, String>;
 
 /// Tells the life of a token, on a real control plane that needs nothing but this machine.
 ///
-/// Builds what it needs (the first time that takes minutes), starts etcd, kube-apiserver and kube-controller-manager, an
-/// operator and a verifier, applies examples/ and shows what becomes of a token that rotates every ten seconds. All of it
-/// is gone when the demo ends.
+/// Builds what it needs (the first time that takes minutes), starts etcd, kube-apiserver and kube-controller-manager,
+/// an operator and a verifier, applies examples/ and shows what becomes of a token that rotates every ten seconds. All
+/// of it is gone when the demo ends.
 #[derive(Parser)]
 #[command(bin_name = "cargo demo")]
 struct Options {
@@ -47,8 +47,8 @@ struct Options {
     /// Use the cluster of this kubeconfig context instead of a new control plane
     ///
     /// You have to be its administrator. The demo installs the CRDs, makes the namespace tokenry-demo, rights and the
-    /// admission policies that hold in it, and runs operator and verifier as processes of this machine that look at this
-    /// namespace only. At the end it removes all but the CRDs.
+    /// admission policies that hold in it, and runs operator and verifier as processes of this machine that look at
+    /// this namespace only. At the end it removes all but the CRDs.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }

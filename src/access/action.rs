@@ -34,8 +34,8 @@ impl Target {
         !self.methods.is_empty()
     }
 
-    /// Whether a request is one of them. Case does not matter, as for some servers it does not. What is said of GET holds for
-    /// HEAD: servers answer it as they answer GET.
+    /// Whether a request is one of them. Case does not matter, as for some servers it does not. What is said of GET
+    /// holds for HEAD: servers answer it as they answer GET.
     pub fn covers(&self, method: &str, path: &Reading) -> bool {
         let is = |wanted: &Method, method: &str| wanted.as_str().eq_ignore_ascii_case(method);
         let is_head = method.eq_ignore_ascii_case("HEAD");

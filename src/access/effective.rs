@@ -6,7 +6,7 @@ use super::{
     action::{common, widest},
     bearer::Bearer,
     judge::asked_role,
-    policy::{Policy, Statement},
+    policy::{Clause, Policy},
     roles::{Rank, Standing},
     rules::Rules,
 };
@@ -44,8 +44,8 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
     }
 }
 
-/// What is permitted, as patterns of actions: by the effective role, and by what policies give and the owner lends. A statement
-/// about projects counts where the bearer can name one of them.
+/// What is permitted, as patterns of actions: by the effective role, and by what policies give and the owner lends. A
+/// statement about projects counts where the bearer can name one of them.
 pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Vec<String> {
     let roles = &rules.roles;
     let standing = rules.standing(bearer);
@@ -55,7 +55,7 @@ pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> V
     }
     let by_role = role(rules, bearer, &standing).into_iter().flat_map(|rank| roles.actions(rank).patterns());
     let names = rules.names(bearer);
-    let here = |said: &&Statement| rules.can_name_project(&said.projects.and(&bearer.projects));
+    let here = |said: &&Clause| rules.can_name_project(&said.projects.and(&bearer.projects));
     let given = policies
         .iter()
         .filter(|policy| policy.is_about(&names, Effect::Allow))
@@ -77,7 +77,8 @@ pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> V
     actions.into_iter().take(MOST).collect()
 }
 
-/// The effective role where the organization does not matter: the least of what is asked for and what the owner holds anywhere.
+/// The effective role where the organization does not matter: the least of what is asked for and what the owner holds
+/// anywhere.
 fn role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
     let asked = asked_role(rules, bearer);
     match standing.held().map(|held| held.iter().map(|held| held.rank).max()) {

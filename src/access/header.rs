@@ -21,8 +21,8 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 /// The parameter of a query that does the same.
 const OVERRIDE: &str = "_method";
 
-/// The first header of a request that some servers take for the header `name`, which it is not: CGI and its kin make `_` of
-/// each sign, so that `X_Organization` is `X-Organization`.
+/// The first header of a request that some servers take for the header `name`, which it is not: CGI and its kin make
+/// `_` of each sign, so that `X_Organization` is `X-Organization`.
 pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.keys().map(HeaderName::as_str).find(|header| !header.eq_ignore_ascii_case(name) && folds_to(header, name))
 }
@@ -46,8 +46,8 @@ fn folds_to(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
-/// The values of a parameter of a query, decoded. PHP makes `_` of a dot and of a space in a name, and some servers part
-/// parameters by `;`.
+/// The values of a parameter of a query, decoded. PHP makes `_` of a dot and of a space in a name, and some servers
+/// part parameters by `;`.
 fn parameters(query: &str, wanted: &str) -> impl Iterator<Item = String> {
     let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
     // Decoding lengthens nothing.

@@ -349,8 +349,8 @@ impl<'a> Case<'a> {
         if any { Ground::NotPermitted } else { Ground::NoPermissions }
     }
 
-    /// The policy that has the bearer as a member and a statement of this effect that means the request. The first by name,
-    /// so that their order does not matter.
+    /// The policy that has the bearer as a member and a statement of this effect that means the request. The first by
+    /// name, so that their order does not matter.
     fn policy(&self, effect: Effect) -> Option<&Policy> {
         let means = |policy: &&&Policy| {
             policy.is_about(&self.names, effect)
@@ -365,7 +365,8 @@ impl<'a> Case<'a> {
         Some(held.iter().filter(|held| held.organizations.covers(self.organization.one())).collect())
     }
 
-    /// The effective role: the least of the account's, the token's and what the owner holds in the organization of the request.
+    /// The effective role: the least of the account's, the token's and what the owner holds in the organization of the
+    /// request.
     fn role(&self) -> Option<Rank> {
         let asked = asked_role(self.rules, self.bearer)?;
         match (&self.standing, self.here()) {
@@ -388,8 +389,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or none. A
-/// role that the Instance does not have is none.
+/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or
+/// none. A role that the Instance does not have is none.
 pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
     let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
     match &bearer.token_role {

@@ -1,14 +1,16 @@
 //! The one way in which paths are read before anything is matched.
 //!
 //! * A query is cut off; a fragment is refused. Of an absolute URI the path is taken.
-//! * Percent-encoding is undone once. What then is `/`, `\`, `%`, `?`, `#`, `;`, a control character or no UTF-8 is refused:
+//! * Percent-encoding is undone once. What then is `/`, `\`, `%`, `?`, `#`, `;`, a control character or no UTF-8 is
+//!   refused:
 //!   servers differ in what they take it for.
 //! * Segments `.` and `..` are refused, however they are written: clients resolve them before they send.
 //! * `//` is `/`, and a slash at the end is none.
 //! * Case does not matter where a path is matched, as for some servers it does not.
 //!
-//! Some servers read more or less than that: they keep an empty segment, take what follows `//` for a host, drop a dot or a
-//! space at a segment's end, or take `ｃ` for `c`. A path keeps all of these readings. Who matches it looks at each of them:
+//! Some servers read more or less than that: they keep an empty segment, take what follows `//` for a host, drop a dot
+//! or a space at a segment's end, or take `ｃ` for `c`. A path keeps all of these readings. Who matches it looks at each
+//! of them:
 //! an exclusion of one could be dodged by another.
 
 use icu_normalizer::ComposingNormalizer;
@@ -91,7 +93,8 @@ impl Reading {
         self.0.get(number.checked_sub(1)?).map(String::as_str)
     }
 
-    /// Whether `pattern`, a path in which `*` stands for one segment and `**` at the end for any number of them, is of it.
+    /// Whether `pattern`, a path in which `*` stands for one segment and `**` at the end for any number of them, is of
+    /// it.
     pub fn is_of(&self, pattern: &str) -> bool {
         let mut segments = self.0.iter();
         for wanted in pattern.split('/').filter(|wanted| !wanted.is_empty()) {
@@ -159,8 +162,8 @@ fn segment(written: &str) -> Result<String, PathFault> {
     Ok(text.into_owned())
 }
 
-/// Whether a character is nothing to see, so that some servers drop it: a soft hyphen, signs of width zero or of direction, a byte
-/// order mark.
+/// Whether a character is nothing to see, so that some servers drop it: a soft hyphen, signs of width zero or of
+/// direction, a byte order mark.
 const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -184,7 +187,8 @@ fn folded_segment(segment: &str) -> Result<String, PathFault> {
     Ok(bare.to_owned())
 }
 
-/// A text with the ASCII letters that each letter folds to, where it does: by compatibility, as `ｃ`, or by case, as `ſ`.
+/// A text with the ASCII letters that each letter folds to, where it does: by compatibility, as `ｃ`, or by case, as
+/// `ſ`.
 fn ascii(text: &str) -> String {
     ComposingNormalizer::new_nfkc().normalize(text).chars().map(by_case).collect()
 }

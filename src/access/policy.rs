@@ -12,17 +12,18 @@ use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 pub struct Policy {
     /// Its name.
     pub name: String,
-    /// Asked for each name of each caller: what is asked is no secret, and those who write it are trusted with more than the hash.
+    /// Asked for each name of each caller: what is asked is no secret, and those who write it are trusted with more
+    /// than the hash.
     members: HashSet<String, RandomState>,
-    /// Each listed name of a token or account that it permits something to, and the uid that it means by that. Nothing where an
-    /// older operator has not said yet: then a name is a name.
+    /// Each listed name of a token or account that it permits something to, and the uid that it means by that. Nothing
+    /// where an older operator has not said yet: then a name is a name.
     bound: Option<HashSet<(String, String)>>,
-    statements: Vec<Statement>,
+    statements: Vec<Clause>,
 }
 
 /// What a statement permits or denies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Statement {
+pub(super) struct Clause {
     pub effect: Effect,
     subject: Subjects,
     pub projects: Reach,
@@ -39,7 +40,7 @@ enum Subjects {
 impl Policy {
     /// Reads a policy. One that is being deleted permits nothing any more, and denies until it is gone.
     pub fn of(policy: &AccessPolicy) -> Self {
-        let statement = |given: &crate::crd::access_policy::Statement| Statement {
+        let statement = |given: &crate::crd::access_policy::Statement| Clause {
             effect: given.effect,
             subject: match &given.role {
                 Some(role) => Subjects::Role(role.to_string()),
@@ -64,8 +65,8 @@ impl Policy {
 
     /// Whether it has a statement of this effect, and that is about the bearer of these names.
     ///
-    /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an account,
-    /// the one that bore it when the policy was written, or the first that bore it afterwards.
+    /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an
+    /// account, the one that bore it when the policy was written, or the first that bore it afterwards.
     pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
         if self.statements(effect).next().is_none() {
             return false;
@@ -85,7 +86,7 @@ impl Policy {
     }
 
     /// Its statements of one effect.
-    pub(super) fn statements(&self, effect: Effect) -> impl Iterator<Item = &Statement> {
+    pub(super) fn statements(&self, effect: Effect) -> impl Iterator<Item = &Clause> {
         self.statements.iter().filter(move |statement| statement.effect == effect)
     }
 }
@@ -101,8 +102,8 @@ pub(super) struct Names {
     pub denying: Vec<String>,
 }
 
-/// What the operator has said of the listed names. A policy of which nothing is said yet binds none; a status of before names
-/// were bound, about this very spec, is an older operator's.
+/// What the operator has said of the listed names. A policy of which nothing is said yet binds none; a status of before
+/// names were bound, about this very spec, is an older operator's.
 fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
     let status = policy.status.as_ref();
     let Some(members) = status.and_then(|status| status.members.as_ref()) else {
@@ -113,9 +114,9 @@ fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
     Some(members.iter().map(|bound| (bound.member.clone(), bound.uid.clone())).collect())
 }
 
-impl Statement {
-    /// Whether a request for `action` in `project` is meant. Where it is not known, as the request names no project or the
-    /// Instance has no such role, one that denies means it and one that permits does not.
+impl Clause {
+    /// Whether a request for `action` in `project` is meant. Where it is not known, as the request names no project or
+    /// the Instance has no such role, one that denies means it and one that permits does not.
     pub(crate) fn means(&self, roles: &Roles, action: Option<&str>, project: Option<&str>) -> bool {
         let denies = self.effect == Effect::Deny;
         let here = if denies { self.projects.touches(project) } else { self.projects.covers(project) };

@@ -8,7 +8,7 @@ use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, judge, opening
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
 
 /// An Instance, policies, a token and its account.
-pub(crate) struct World {
+pub(crate) struct Drawn {
     pub rules: Rules,
     pub policies: Vec<Policy>,
     pub bearer: Bearer,
@@ -17,9 +17,10 @@ pub(crate) struct World {
 /// The uid of the token, and that of the account.
 const UIDS: [&str; 2] = ["token-uid", "account-uid"];
 
-/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`, which every
-/// policy that lists them has bound. The token names the account, unless its spec says `serviceAccountRef: null`.
-pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> World {
+/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`,
+/// which every policy that lists them has bound. The token names the account, unless its spec says `serviceAccountRef:
+/// null`.
+pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> Drawn {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "events"});
         json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
@@ -45,7 +46,7 @@ pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: 
         object["status"] = json!({ "members": bound });
         Policy::of(&serde_json::from_value::<AccessPolicy>(object).unwrap())
     });
-    World { policies: policies.collect(), rules: Rules::of(&instance).unwrap(), bearer: Bearer::of(&token, &account) }
+    Drawn { policies: policies.collect(), rules: Rules::of(&instance).unwrap(), bearer: Bearer::of(&token, &account) }
 }
 
 /// Everything that a ruling is made of, as it would be written down.

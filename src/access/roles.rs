@@ -125,8 +125,8 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// From the members and teams of an Instance. Roles that may not own tokens lend nothing, and a member that names no role
-    /// of the Instance holds none.
+    /// From the members and teams of an Instance. Roles that may not own tokens lend nothing, and a member that names
+    /// no role of the Instance holds none.
     pub(crate) fn of(roles: &Roles, members: &[Member], teams: &[Team], minimum: Option<Rank>) -> Self {
         let mut all = Self { minimum, ..Self::default() };
         for member in members {

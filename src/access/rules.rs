@@ -123,7 +123,8 @@ impl Rules {
         })
     }
 
-    /// The message of the exclusion that covers a request, if one does: by what its path is, or by what some server takes it for.
+    /// The message of the exclusion that covers a request, if one does: by what its path is, or by what some server
+    /// takes it for.
     pub(super) fn exclusion(&self, method: &str, path: &Path) -> Option<&str> {
         let covers = |target: &Target| {
             target.covers(method, path.read()) || path.others().any(|other| target.covers(method, other))
@@ -146,8 +147,8 @@ impl Rules {
             .map(|(_, action)| &**action)
     }
 
-    /// Whether some server takes the path of a request for one that is another action, where that matters, or that names
-    /// another organization or project.
+    /// Whether some server takes the path of a request for one that is another action, where that matters, or that
+    /// names another organization or project.
     pub(super) fn is_ambiguous(&self, request: &Request<'_>, by_action: bool) -> bool {
         let Some(path) = &request.path else { return false };
         let counted = [&self.organization_from, &self.project_from].map(|from| from.as_ref()?.path_segment);
@@ -239,9 +240,9 @@ impl Rules {
         !lends(self.standing(bearer)) && lends(self.standing(&Bearer { fresh: true, ..bearer.clone() }))
     }
 
-    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped too long
-    /// ago are among them where that denies. An owner that is an account is meant by a statement that denies alone: which account
-    /// bore its name then is not known.
+    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped
+    /// too long ago are among them where that denies. An owner that is an account is meant by a statement that denies
+    /// alone: which account bore its name then is not known.
     pub(super) fn names(&self, bearer: &Bearer) -> Names {
         let full = |kind, name: &str| Who { kind, name }.to_string();
         let every = |kind, name: &str| full(kind, &format!("{}/*", name.split_once('/').map_or("", |(home, _)| home)));

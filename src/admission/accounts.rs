@@ -1,13 +1,13 @@
 //! Who may write a ServiceAccount of tokenry.dev.
 
 use super::{
-    Policy, Rule,
+    AdmissionPolicy, Rule,
     cel::{can_own, lacks, may, named, owners, widened},
 };
 use crate::crd::name;
 
 /// Who may create, change and delete an account, and which role it may have.
-pub(crate) fn policy(require_owner: &str) -> Policy {
+pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     let home = "object.spec.instanceRef.?namespace.orValue(request.namespace)";
     // What has no owner from before is that of whoever may use it.
     let mut variables = owners(&may("use", "serviceaccounts", "request.namespace", NAME));
@@ -52,7 +52,7 @@ pub(crate) fn policy(require_owner: &str) -> Policy {
         "'metadata.ownerReferences: the account belongs to its token: nobody but the operator of Tokenry takes it away from that'",
     ));
     rules.extend(confirmed("ServiceAccount of tokenry.dev"));
-    Policy {
+    AdmissionPolicy {
         name: "serviceaccounts",
         resources: &["serviceaccounts"],
         operations: &["CREATE", "UPDATE", "DELETE"],
@@ -76,8 +76,8 @@ const NAME: &str = "(object == null ? oldObject : object).metadata.name";
 pub(crate) const ROLE_NAME: &str =
     "object == null ? '' : object.spec.instanceRef.name + ':' + (variables.role == '' ? '*' : variables.role)";
 
-/// Whether another role is given than before. To leave one out is to give another, as something else may stand in its place; but
-/// what is made without one has none.
+/// Whether another role is given than before. To leave one out is to give another, as something else may stand in its
+/// place; but what is made without one has none.
 pub(crate) const GIVES: &str = "object != null && (oldObject == null ? variables.role != '' \
     : object.spec.?role != oldObject.spec.?role || object.spec.instanceRef != oldObject.spec.instanceRef)";
 
@@ -133,8 +133,8 @@ pub(crate) fn confirmed(kind: &str) -> Vec<Rule> {
     ]
 }
 
-/// The rules that somebody owns what is made. `required` is an expression for a text: `true`, or something else where nobody has
-/// to.
+/// The rules that somebody owns what is made. `required` is an expression for a text: `true`, or something else where
+/// nobody has to.
 pub(crate) fn owned(required: &str) -> Vec<Rule> {
     vec![Rule::new(
         format!("oldObject != null || object == null || {required} != 'true' || variables.owner != ''"),
@@ -160,8 +160,8 @@ pub(crate) fn made_by() -> Rule {
     )
 }
 
-/// Whose an object is, and who may do something to it; or `unless` it is that. `unowned` is the right that is asked for where
-/// nobody owns it, within a text of CEL.
+/// Whose an object is, and who may do something to it; or `unless` it is that. `unowned` is the right that is asked for
+/// where nobody owns it, within a text of CEL.
 pub(crate) fn ownership(kind: &str, unless: &str, unowned: &str) -> Vec<Rule> {
     vec![
         Rule::new(

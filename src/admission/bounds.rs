@@ -1,7 +1,8 @@
-//! How much an object may hold besides its spec and status, so that a status always fits beside it (etcd takes 1.5 MiB).
+//! How much an object may hold besides its spec and status, so that a status always fits beside it (etcd takes 1.5
+//! MiB).
 
 use super::{
-    Policy, Rule,
+    AdmissionPolicy, Rule,
     cel::{FINALIZERS, named, quoted},
 };
 use crate::crd::name;
@@ -12,13 +13,13 @@ const REFERENCES: usize = 16 * 1024;
 const MANAGED: usize = 128 * 1024;
 
 /// Of everybody but the operator, also where metadata is free: whoever may change an object could fill it.
-pub(crate) fn policy() -> Policy {
+pub(crate) fn policy() -> AdmissionPolicy {
     let bounds = bounds();
     let variables = bounds.iter().flat_map(|bound| {
         let Bound { field, size, .. } = bound;
         named([(&*format!("new_{field}"), size("object", field)), (&*format!("old_{field}"), size("oldObject", field))])
     });
-    Policy {
+    AdmissionPolicy {
         name: "metadata",
         resources: &["apitokens", "serviceaccounts", "instances", "accesspolicies"],
         operations: &["CREATE", "UPDATE"],
@@ -27,7 +28,8 @@ pub(crate) fn policy() -> Policy {
     }
 }
 
-/// How much there may be in a field of the metadata. What holds more from before can still be changed, revoked and deleted.
+/// How much there may be in a field of the metadata. What holds more from before can still be changed, revoked and
+/// deleted.
 struct Bound {
     field: &'static str,
     /// How much there is in `object` or `oldObject`, in this field.
@@ -36,7 +38,8 @@ struct Bound {
     unit: &'static str,
 }
 
-/// Every field that can be filled. A finalizer has at most 317 characters. Managed fields can be sent by users, and hold anything.
+/// Every field that can be filled. A finalizer has at most 317 characters. Managed fields can be sent by users, and
+/// hold anything.
 fn bounds() -> [Bound; 5] {
     const THEM: &str = "of them";
     const CHARACTERS: &str = "characters in all";
@@ -83,7 +86,8 @@ impl Bound {
     }
 }
 
-/// Whether the managed fields are the same but for their times, which is sooner found out than how many characters they have.
+/// Whether the managed fields are the same but for their times, which is sooner found out than how many characters they
+/// have.
 const SAME_MANAGED: &str = "object.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1) \
     == oldObject.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)";
 /// How many characters more there may be where a token is revoked: who does that is a field manager, too.

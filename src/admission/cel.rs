@@ -6,9 +6,9 @@ use crate::crd::{
     text::rule,
 };
 
-/// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose owner
-/// is dead has the object collected. Nor is that somebody holds a policy up by a finalizer, or that somebody else than before sets
-/// what an account says.
+/// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose
+/// owner is dead has the object collected. Nor is that somebody holds a policy up by a finalizer, or that somebody else
+/// than before sets what an account says.
 pub(crate) fn judged() -> String {
     format!(
         "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",
@@ -18,8 +18,8 @@ pub(crate) fn judged() -> String {
     )
 }
 
-/// Whether a field manager sets fields of the spec of an account that it did not set before: the operator leaves those alone, also
-/// where their values are as they were.
+/// Whether a field manager sets fields of the spec of an account that it did not set before: the operator leaves those
+/// alone, also where their values are as they were.
 fn claimed() -> String {
     let setters = |object: &str| {
         format!(
@@ -54,8 +54,8 @@ fn held_up() -> String {
 /// The most finalizers that an object may have, and that are looked at one by one.
 pub(crate) const FINALIZERS: usize = 16;
 
-/// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for by name: an
-/// expression that looks at each of them takes time by the square of their number.
+/// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for
+/// by name: an expression that looks at each of them takes time by the square of their number.
 pub(crate) fn relabelled(free: &[&str]) -> String {
     let changed = |field: &str, key: &str| {
         format!("object.metadata.?{field}[?{key}] != oldObject.metadata.?{field}[?{key}]", key = quoted(key))
@@ -72,8 +72,8 @@ const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:')
     ? 'serviceaccount:' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] \
     : 'user:' + request.userInfo.username";
 
-/// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that an
-/// operator sees when; then a line for each group. What is no name, such as one with a line feed in it, is left out.
+/// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that
+/// an operator sees when; then a line for each group. What is no name, such as one with a line feed in it, is left out.
 pub(crate) fn stamp() -> String {
     format!(
         "([(oldObject == null ? '0' : oldObject.metadata.resourceVersion)] + \
@@ -99,11 +99,11 @@ pub(crate) fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> St
     )
 }
 
-/// Who asks, and the owners before and after, and whether the requester may act for each. What a group owns, each of its members
-/// may change; but nobody hands anything to a group without a right, as that changes who answers for it.
+/// Who asks, and the owners before and after, and whether the requester may act for each. What a group owns, each of
+/// its members may change; but nobody hands anything to a group without a right, as that changes who answers for it.
 ///
-/// A token that names no owner has that of its account, as far as the operator has said so in its status. What has no owner at
-/// all, from before owners were asked for, is that of whoever may act `unless_owned`.
+/// A token that names no owner has that of its account, as far as the operator has said so in its status. What has no
+/// owner at all, from before owners were asked for, is that of whoever may act `unless_owned`.
 pub(crate) fn owners(unless_owned: &str) -> Vec<(String, String)> {
     let member = "(variables.holder.startsWith('group:') && \
         variables.holder.substring(6) in request.userInfo.?groups.orValue([]))";
@@ -162,7 +162,8 @@ pub(crate) fn changes(fields: &[&str]) -> String {
     format!("(oldObject == null || {})", each.join(" || "))
 }
 
-/// Whether organizations or projects reach further than before; what is new reaches no further than its role, which is judged.
+/// Whether organizations or projects reach further than before; what is new reaches no further than its role, which is
+/// judged.
 pub(crate) fn widened() -> String {
     let listed = |object: &str| format!("{object}.spec.?organizations.?listed");
     let all = |object: &str| format!("{object}.spec.?organizations.?all.orValue(false)");

@@ -1,12 +1,13 @@
 //! Who may have an Instance exposed.
 
 use super::{
-    Policy, Rule,
+    AdmissionPolicy, Rule,
     cel::{me, named},
 };
 
-/// The operator makes Services and Ingresses for an Instance: whoever names what they lead to has to be allowed to make them.
-pub(crate) fn policy() -> Policy {
+/// The operator makes Services and Ingresses for an Instance: whoever names what they lead to has to be allowed to make
+/// them.
+pub(crate) fn policy() -> AdmissionPolicy {
     let changed = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
     let may = |group: &str, resource: &str| {
         format!(
@@ -32,5 +33,11 @@ pub(crate) fn policy() -> Policy {
         Rule::new("variables.mayExpose", lacks("spec.manager.service", "services")),
         Rule::new("variables.mayLead", lacks("spec.manager.endpoints", "ingresses.networking.k8s.io")),
     ];
-    Policy { name: "instances", resources: &["instances"], operations: &["CREATE", "UPDATE"], variables, rules }
+    AdmissionPolicy {
+        name: "instances",
+        resources: &["instances"],
+        operations: &["CREATE", "UPDATE"],
+        variables,
+        rules,
+    }
 }

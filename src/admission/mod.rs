@@ -1,8 +1,9 @@
 //! The admission policies: who may write what. CEL, no webhook: ValidatingAdmissionPolicy with `authorizer`, and
 //! MutatingAdmissionPolicy (KEP-3962) for what is stamped.
 //!
-//! A policy sees the object, the one before, the requester and its rights, and no other object. What it needs of an Instance
-//! the operator mirrors into `status` of the token. Rights are ordinary RBAC rules on resources that need not exist.
+//! A policy sees the object, the one before, the requester and its rights, and no other object. What it needs of an
+//! Instance the operator mirrors into `status` of the token. Rights are ordinary RBAC rules on resources that need not
+//! exist.
 //!
 //! Fields are asked for with `has()` or `?`: policies, definitions and programs can be of different releases.
 
@@ -54,11 +55,12 @@ impl Rule {
 }
 
 /// A policy without what all of them share.
-pub struct Policy {
+pub struct AdmissionPolicy {
     name: &'static str,
     resources: &'static [&'static str],
     operations: &'static [&'static str],
-    /// Named expressions, in the order in which they can name one another. Each has a budget of its own for checks of rights.
+    /// Named expressions, in the order in which they can name one another. Each has a budget of its own for checks of
+    /// rights.
     variables: Vec<(String, String)>,
     rules: Vec<Rule>,
 }
@@ -79,12 +81,12 @@ pub fn validating(options: &Options) -> Vec<Value> {
     all
 }
 
-/// A deletion in a namespace that is going. Nothing else is exempt there: a finalizer can hold a token for long. A condition sees
-/// no namespace, so it is a variable.
+/// A deletion in a namespace that is going. Nothing else is exempt there: a finalizer can hold a token for long. A
+/// condition sees no namespace, so it is a variable.
 const GOING: &str = "request.operation == 'DELETE' && namespaceObject != null && \
     namespaceObject.?status.?phase.orValue('') == 'Terminating'";
 
-impl Policy {
+impl AdmissionPolicy {
     /// The same, for everything but deletions in a namespace that is going.
     fn unless_going(mut self) -> Self {
         self.variables.insert(0, ("going".into(), GOING.into()));
@@ -99,8 +101,8 @@ pub fn mutating(options: &Options) -> Vec<Value> {
     stamps.into_iter().chain(stamps::rehearsed(options)).collect()
 }
 
-/// What a request has to be for a policy to judge it: not of somebody who is exempt, and a change of more than metadata that is
-/// free.
+/// What a request has to be for a policy to judge it: not of somebody who is exempt, and a change of more than metadata
+/// that is free.
 fn conditions(options: &Options) -> Vec<Value> {
     let exempt = COLLECTORS
         .iter()
@@ -115,7 +117,7 @@ fn conditions(options: &Options) -> Vec<Value> {
 }
 
 /// A policy and its binding.
-fn bound(options: &Options, policy: Policy, conditions: &[Value], action: &str) -> [Value; 2] {
+fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], action: &str) -> [Value; 2] {
     let name = format!("{}-{}", options.name, policy.name);
     let variables: Vec<_> = policy
         .variables

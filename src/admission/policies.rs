@@ -1,7 +1,7 @@
 //! Who may write an AccessPolicy.
 
 use super::{
-    Policy, Rule,
+    AdmissionPolicy, Rule,
     cel::{lacks, may, me, named},
 };
 
@@ -9,7 +9,7 @@ use super::{
 const MOST: usize = 16;
 
 /// Whoever writes a policy gives actions to its members, or takes them away; a statement by role gives that role.
-pub(crate) fn policy() -> Policy {
+pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([
         ("instance", "(object == null ? oldObject : object).spec.instanceRef.name".to_owned()),
@@ -37,7 +37,7 @@ pub(crate) fn policy() -> Policy {
              variables.roles.join(', ') + ' in namespace ' + request.namespace",
         ),
     ];
-    Policy {
+    AdmissionPolicy {
         name: "accesspolicies",
         resources: &["accesspolicies"],
         operations: &["CREATE", "UPDATE", "DELETE"],

@@ -1,4 +1,5 @@
-//! What the API server stamps on a token: its owner, who made it, and the groups of the owner; on an account the first two.
+//! What the API server stamps on a token: its owner, who made it, and the groups of the owner; on an account the first
+//! two.
 
 use serde_json::{Value, json};
 
@@ -59,10 +60,10 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
 }
 
-/// A policy that marks an account which is only tried to be made. It is held up as stamps are: the server mutates no kind that is
-/// not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the operator, which is exempt from
-/// stamps, knows when others can make tokens, and by the mark whether anything stamps them. It holds for any user: an operator
-/// that runs outside of the cluster has another name.
+/// A policy that marks an account which is only tried to be made. It is held up as stamps are: the server mutates no
+/// kind that is not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the operator,
+/// which is exempt from stamps, knows when others can make tokens, and by the mark whether anything stamps them. It
+/// holds for any user: an operator that runs outside of the cluster has another name.
 pub(crate) fn rehearsed(options: &Options) -> [Value; 2] {
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["serviceaccounts"],
@@ -76,7 +77,8 @@ pub(crate) fn rehearsed(options: &Options) -> [Value; 2] {
     bound(&format!("{}-rehearsed", options.name), &spec, &json!({}))
 }
 
-/// Adds an annotation. Patches, not configurations: these would refuse an object with a field that the definition does not know.
+/// Adds an annotation. Patches, not configurations: these would refuse an object with a field that the definition does
+/// not know.
 fn annotated(key: &str, value: &str) -> String {
     format!(
         "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) \

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Options, Policy, Rule, cel::quoted};
+use super::{AdmissionPolicy, Options, Rule, cel::quoted};
 
 const STATUSES: [&str; 4] = ["apitokens/status", "serviceaccounts/status", "instances/status", "accesspolicies/status"];
 
 /// Nobody but the operator, and the verifier of tokens, which has a policy of its own.
-pub(crate) fn policy(options: &Options) -> Policy {
+pub(crate) fn policy(options: &Options) -> AdmissionPolicy {
     let (operator, verifier) = (quoted(&options.operator), quoted(&options.verifier));
-    Policy {
+    AdmissionPolicy {
         name: "status",
         resources: &STATUSES,
         operations: &["CREATE", "UPDATE"],
@@ -31,9 +31,9 @@ pub(crate) fn of_verifier(options: &Options) -> Vec<Value> {
 }
 
 /// The verifier says when tokens were used, and nothing else.
-pub(crate) fn verifier(_: &Options) -> Policy {
+pub(crate) fn verifier(_: &Options) -> AdmissionPolicy {
     let (new, old) = ("object.?status.orValue({})", "oldObject.?status.orValue({})");
-    Policy {
+    AdmissionPolicy {
         name: "verifier",
         resources: &STATUSES,
         operations: &["CREATE", "UPDATE"],
@@ -51,8 +51,8 @@ pub(crate) fn verifier(_: &Options) -> Policy {
     }
 }
 
-/// What it says of uses is about generations on record, and in times that everybody can reckon with: one that an operator cannot
-/// read would be in the way of all else.
+/// What it says of uses is about generations on record, and in times that everybody can reckon with: one that an
+/// operator cannot read would be in the way of all else.
 fn uses() -> Rule {
     let record = "oldObject.?status.?records.orValue([]).exists(r, r.generation == u.generation)";
     let time = |field: &str| format!("timestamp(u.{field}) < timestamp('9000-01-01T00:00:00Z')");

@@ -1,20 +1,20 @@
 //! Who may write an ApiToken.
 
 use super::{
-    Policy, Rule,
+    AdmissionPolicy, Rule,
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, made_by, owned},
     cel::{changes, lacks, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
-/// What is asked for to act for the owner of a token that has none: to act for who made it, or for anybody where that is not known
-/// either.
+/// What is asked for to act for the owner of a token that has none: to act for who made it, or for anybody where that
+/// is not known either.
 fn maker() -> String {
     format!("(oldObject == null ? '' : oldObject.metadata.?annotations[?'{}'].orValue(''))", name::CREATED_BY)
 }
 
 /// Who may create, change and delete a token, and what it may ask for.
-pub(crate) fn policy(require_owner: &str) -> Policy {
+pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     let known = maker();
     let maker = format!("({known} == '' ? '*' : {known})");
     let mut variables =
@@ -28,7 +28,7 @@ pub(crate) fn policy(require_owner: &str) -> Policy {
     rules.extend(owned(require_owner));
     rules.extend(granted());
     rules.extend(kept());
-    Policy {
+    AdmissionPolicy {
         name: "apitokens",
         resources: &["apitokens"],
         operations: &["CREATE", "UPDATE", "DELETE"],
@@ -210,8 +210,8 @@ fn kept() -> Vec<Rule> {
 }
 
 /// What is let in, and may be a slip.
-pub(crate) fn warnings() -> Policy {
-    Policy {
+pub(crate) fn warnings() -> AdmissionPolicy {
+    AdmissionPolicy {
         name: "apitokens-warn",
         resources: &["apitokens"],
         operations: &["CREATE", "UPDATE"],

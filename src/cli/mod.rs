@@ -13,7 +13,7 @@ mod verifier;
 use std::str::FromStr;
 
 use crate::outside::{
-    Address, Scope, Taken,
+    Address, Extent, Taken,
     telemetry::{self, Format},
 };
 use clap::{Args, Parser, Subcommand};
@@ -65,9 +65,9 @@ struct Common {
 }
 
 impl Common {
-    fn scope(&self) -> Scope {
+    fn scope(&self) -> Extent {
         let named = self.namespace.clone().filter(|name| !name.is_empty());
-        named.map_or(Scope::Cluster, Scope::Namespace)
+        named.map_or(Extent::Cluster, Extent::Namespace)
     }
 
     /// Takes the addresses to serve and to be probed at.

@@ -133,7 +133,8 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Waits until every kind that each cluster serves has been read: before that, what is missing may only not have been heard of.
+    /// Waits until every kind that each cluster serves has been read: before that, what is missing may only not have
+    /// been heard of.
     pub async fn synced(&self) {
         let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
         tokio::join!(

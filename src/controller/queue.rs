@@ -12,15 +12,17 @@ use tokio_util::time::{DelayQueue, delay_queue};
 /// Names of objects of a kind.
 ///
 /// # Guarantees
-/// * Two passes over one object never overlap. One that is named while a pass over it is under way is next again after that.
+/// * Two passes over one object never overlap. One that is named while a pass over it is under way is next again after
+///   that.
 /// * There are never more passes under way than there are places.
-/// * The next place goes to the namespace with the fewest passes under way; of those that are equal, to the one that waits longest.
-///   Within a namespace, first come is first served.
-/// * A namespace takes a place only while it has less than three times as many as are free. One alone takes three quarters of them:
+/// * The next place goes to the namespace with the fewest passes under way; of those that are equal, to the one that
+///   waits longest. Within a namespace, first come is first served.
+/// * A namespace takes a place only while it has less than three times as many as are free. One alone takes three
+///   quarters of them:
 ///   however long its passes take, the first pass of another finds a place.
 pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     free: usize,
-    standing: HashMap<ObjectRef<K>, Standing>,
+    standing: HashMap<ObjectRef<K>, Turn>,
     lines: HashMap<String, Line<K>>,
     /// The namespaces in which a name waits.
     turns: VecDeque<String>,
@@ -33,7 +35,7 @@ const SHARE: usize = 3;
 
 /// How a name stands that was asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Turn {
     Waiting,
     UnderWay,
     /// Under way, and asked for again.
@@ -63,12 +65,12 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     pub(crate) fn add(&mut self, name: ObjectRef<K>) {
         match self.standing.entry(name.clone()) {
             Entry::Occupied(mut known) => {
-                if *known.get() == Standing::UnderWay {
-                    known.insert(Standing::Again);
+                if *known.get() == Turn::UnderWay {
+                    known.insert(Turn::Again);
                 }
             }
             Entry::Vacant(new) => {
-                new.insert(Standing::Waiting);
+                new.insert(Turn::Waiting);
                 self.line_up(name);
             }
         }
@@ -95,7 +97,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
             self.turns.push_back(namespace);
         }
         self.free -= 1;
-        self.standing.insert(name.clone(), Standing::UnderWay);
+        self.standing.insert(name.clone(), Turn::UnderWay);
         self.forget_wake(&name);
         Some(name)
     }
@@ -126,7 +128,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
                 self.lines.remove(namespace);
             }
         }
-        if self.standing.remove(name) == Some(Standing::Again) {
+        if self.standing.remove(name) == Some(Turn::Again) {
             self.add(name.clone());
         }
     }
@@ -169,6 +171,8 @@ impl<K: Resource<DynamicType = ()>> Line<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use futures::FutureExt;
     use k8s_openapi::api::core::v1::ConfigMap;
@@ -282,8 +286,8 @@ mod tests {
         fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {
             let mut queue = Queue::new(4);
             let mut under_way: Vec<ObjectRef<ConfigMap>> = Vec::new();
-            let mut asked = std::collections::HashSet::new();
-            let check = |queue: &mut Queue<ConfigMap>, under_way: &mut Vec<_>, asked: &mut std::collections::HashSet<_>| {
+            let mut asked = HashSet::new();
+            let check = |queue: &mut Queue<ConfigMap>, under_way: &mut Vec<_>, asked: &mut HashSet<_>| {
                 while let Some(next) = queue.next() {
                     prop_assert!(!under_way.contains(&next) && asked.remove(&next));
                     under_way.push(next);

@@ -37,10 +37,10 @@ use super::{
 pub struct AccessPolicySpec {
     /// The Instance that it is about, in the same namespace. Fixed for life.
     pub instance_ref: LocalInstanceRef,
-    /// Whom it is about. A user, a group and a team mean the tokens that they own; `user:*` means every token that a user owns.
-    /// Where a statement permits, the name of a token or an account means the one that bears it when the policy is written, or
-    /// else the first that bears it afterwards, as `status.members` says; write the policy again to mean another. Where a
-    /// statement denies, a name means whoever bears it. Left out or empty: nobody.
+    /// Whom it is about. A user, a group and a team mean the tokens that they own; `user:*` means every token that a
+    /// user owns. Where a statement permits, the name of a token or an account means the one that bears it when the
+    /// policy is written, or else the first that bears it afterwards, as `status.members` says; write the policy again
+    /// to mean another. Where a statement denies, a name means whoever bears it. Left out or empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -90,7 +90,8 @@ pub enum Effect {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessPolicyStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
+    /// written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
@@ -102,8 +103,9 @@ pub struct AccessPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Which token or account each listed name means where a statement permits: one entry for each name that somebody has borne
-    /// since the policy was written. It stays when that object is gone, so that nobody gets its rights by its name.
+    /// Which token or account each listed name means where a statement permits: one entry for each name that somebody
+    /// has borne since the policy was written. It stays when that object is gone, so that nobody gets its rights by its
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["member".into()]))]

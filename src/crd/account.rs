@@ -52,7 +52,8 @@ pub struct AccountSpec {
     /// Who answers for the account, as a subject: the owner of tokens of it that name none. Left out: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
-    /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out: none.
+    /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out:
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
     /// The organizations that it may act for. Left out: all that the owner may. Whoever sets it sets all of it.
@@ -77,15 +78,16 @@ pub(super) fn yes() -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
+    /// written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted` and `Ready`: an account with `active: false` is Ready, too. `Reconciling` and `Stalled`, as kstatus reads them,
-    /// are there only while they are true.
+    /// `Accepted` and `Ready`: an account with `active: false` is Ready, too. `Reconciling` and `Stalled`, as kstatus
+    /// reads them, are there only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -94,8 +94,8 @@ pub struct ApiTokenSpec {
     /// out: an account of the token's own name is made, and goes with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<AccountRef>,
-    /// Further Instances that accept the token, with its role there. The token policy, the members and the exclusions of each
-    /// apply, and what ends first does. Left out: none.
+    /// Further Instances that accept the token, with its role there. The token policy, the members and the exclusions
+    /// of each apply, and what ends first does. Left out: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_AUDIENCES))]
     pub audiences: Vec<InstanceRef>,
@@ -107,12 +107,13 @@ pub struct ApiTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Who answers for the token, as a subject. Where the Instance's `ceiling` is Members, the token never allows more than the
-    /// owner holds there. Left out: who applies it first, where the API server can stamp that; else the account's owner.
+    /// Who answers for the token, as a subject. Where the Instance's `ceiling` is Members, the token never allows more
+    /// than the owner holds there. Left out: who applies it first, where the API server can stamp that; else the
+    /// account's owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
-    /// The role that it has at most; it narrows the account's, and never widens it. Left out: the account's. For a token
-    /// that names no account, the role of its own account.
+    /// The role that it has at most; it narrows the account's, and never widens it. Left out: the account's. For a
+    /// token that names no account, the role of its own account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
     /// The organizations that it may act for, of those of the account. Left out: all of the account's.
@@ -123,15 +124,15 @@ pub struct ApiTokenSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub projects: Vec<ScopeName>,
-    /// True: nothing but `revoked` may change any more, and `regenerate` where the Instance's `tokens.immutable.regenerate`
-    /// allows it. Default: false.
+    /// True: nothing but `revoked` may change any more, and `regenerate` where the Instance's
+    /// `tokens.immutable.regenerate` allows it. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub immutable: bool,
     /// Whether the token is accepted. False: refused until it is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
-    /// True: every generation is refused at once and for ever, and the Secret is removed, or emptied as `secret.onRevoke`
-    /// says. Default: false.
+    /// True: every generation is refused at once and for ever, and the Secret is removed, or emptied as
+    /// `secret.onRevoke` says. Default: false.
     #[serde(default)]
     pub revoked: bool,
     /// Why it was revoked, for `status.revocation`. It has a meaning with `revoked` only. Left out: Manual.
@@ -149,9 +150,9 @@ pub struct ApiTokenSpec {
     /// The Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
-    /// Workloads that read the Secret only when they start, and so are restarted each time a new value was published. One
-    /// that does not exist keeps any value from being minted. An entry that is added later counts from the next value on.
-    /// Left out: none, as a workload that reads the mounted file needs no restart.
+    /// Workloads that read the Secret only when they start, and so are restarted each time a new value was published.
+    /// One that does not exist keeps any value from being minted. An entry that is added later counts from the next
+    /// value on. Left out: none, as a workload that reads the mounted file needs no restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
@@ -161,8 +162,8 @@ pub struct ApiTokenSpec {
 /// The most further Instances that a token can be for.
 pub const MAX_AUDIENCES: usize = 8;
 
-/// What may not change of a token that is immutable: all but its end, and `regenerate`, which admission holds to what the
-/// Instance says.
+/// What may not change of a token that is immutable: all but its end, and `regenerate`, which admission holds to what
+/// the Instance says.
 const IMMUTABLE: [&str; 15] = [
     "instanceRef",
     "serviceAccountRef",
@@ -218,14 +219,15 @@ pub struct AccountRef {
     "[has(self.after), has(self.at), has(self.never) && self.never].filter(given, given).size() <= 1")
     .message("give at most one of after, at and never"))]
 pub struct Expiry {
-    /// Each generation, from its mint on, for example `90d`; at most the Instance's maximum. Read at each mint: generations
-    /// that exist keep their end.
+    /// Each generation, from its mint on, for example `90d`; at most the Instance's maximum. Read at each mint:
+    /// generations that exist keep their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
-    /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is valid
-    /// for the Instance's default, or for its maximum where nothing replaces it: `rotation.schedule` says never, or is left out
-    /// with `secret.delivery: Once`. An earlier time shortens
-    /// generations that exist; a later one concerns the next. One that is over before the operator has seen it is a fault.
+    /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is
+    /// valid for the Instance's default, or for its maximum where nothing replaces it: `rotation.schedule` says never,
+    /// or is left out with `secret.delivery: Once`. An earlier time shortens
+    /// generations that exist; a later one concerns the next. One that is over before the operator has seen it is a
+    /// fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
     /// True: generations never run out of time. The Instance has to allow it. Nothing renews them then, unless
@@ -237,24 +239,25 @@ pub struct Expiry {
 /// When a generation is replaced by the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rotation {
-    /// When the next generation is due. Left out: when a third of the lifetime is left; never where `secret.delivery` is
-    /// Once.
+    /// When the next generation is due. Left out: when a third of the lifetime is left; never where `secret.delivery`
+    /// is Once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<RotationSchedule>,
-    /// A rotation that is due waits for one of these, and for one of the Instance's where that has any, while the served
-    /// generation then lasts for an overlap. Left out: it waits for none of the token's own.
+    /// A rotation that is due waits for one of these, and for one of the Instance's where that has any, while the
+    /// served generation then lasts for an overlap. Left out: it waits for none of the token's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
-    /// How long the predecessor stays valid after its successor is published, for example `24h`; at most half of the lifetime. A
-    /// rotation is due at the latest so long before the expiry, and waits until the overlap of the one before is over. Left out:
+    /// How long the predecessor stays valid after its successor is published, for example `24h`; at most half of the
+    /// lifetime. A rotation is due at the latest so long before the expiry, and waits until the overlap of the one
+    /// before is over. Left out:
     /// the Instance's default, or less where the schedule leaves no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 }
 
-/// When the next generation is due: exactly one of `every`, `cron`, `beforeExpiry` and `never`. Up to a twentieth earlier, so that
-/// tokens made together do not rotate together; with `cron` up to five minutes later.
+/// When the next generation is due: exactly one of `every`, `cron`, `beforeExpiry` and `never`. Up to a twentieth
+/// earlier, so that tokens made together do not rotate together; with `cron` up to five minutes later.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -268,9 +271,9 @@ pub struct RotationSchedule {
     /// This long after the served generation was published, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
-    /// At the first such moment after the served generation was published: minute, hour, day of month, month and day of week
-    /// as in crontab(5), for example `0 3 * * SUN`. It goes by the clock on the wall: what is once a day is so too on the days
-    /// on which clocks go forward or back.
+    /// At the first such moment after the served generation was published: minute, hour, day of month, month and day of
+    /// week as in crontab(5), for example `0 3 * * SUN`. It goes by the clock on the wall: what is once a day is so too
+    /// on the days on which clocks go forward or back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub cron: Option<String>,
@@ -281,8 +284,8 @@ pub struct RotationSchedule {
     /// This long before the served generation expires, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_expiry: Option<Duration>,
-    /// True: only when `regenerate` asks. What is served then runs out of time; the condition `ExpiringSoon` says so before.
-    /// Default: false.
+    /// True: only when `regenerate` asks. What is served then runs out of time; the condition `ExpiringSoon` says so
+    /// before. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub never: bool,
 }
@@ -293,9 +296,10 @@ pub struct Regenerate {
     /// Any text that says why, for example `leak-2026-11-22`. It asks once, whatever restarts; another text asks again.
     #[schemars(length(min = 1, max = 64))]
     pub id: String,
-    /// When the values of before end, all of them; never later than they would have anyway. It can be changed later, under the same
-    /// id, and then counts from the publish of the generation that answered it: `after: 0s` ends all older ones at once. Left
-    /// out: the value served so far ends after the overlap, and those before it keep their own end.
+    /// When the values of before end, all of them; never later than they would have anyway. It can be changed later,
+    /// under the same id, and then counts from the publish of the generation that answered it: `after: 0s` ends all
+    /// older ones at once. Left out: the value served so far ends after the overlap, and those before it keep their own
+    /// end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
 }
@@ -305,11 +309,12 @@ pub struct Regenerate {
 #[x_kube(validation = Rule::new("has(self.after) != has(self.at)")
     .message("give exactly one of after and at, or leave previous out"))]
 pub struct Previous {
-    /// This long after the new value is published, for example `2h`; `0s` is at once. At most the Instance's longest overlap.
+    /// This long after the new value is published, for example `2h`; `0s` is at once. At most the Instance's longest
+    /// overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Delay>,
-    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published; one that is later than the
-    /// value would have expired anyway is a fault, while a delay beyond that is cut.
+    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published; one that is later
+    /// than the value would have expired anyway is a fault, while a delay beyond that is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
 }
@@ -323,8 +328,8 @@ pub struct Previous {
     validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
 )]
 pub struct SecretTemplate {
-    /// Its name. Left out: the token's name. Where it changes, a new value comes in a Secret of the new name, once no overlap
-    /// is running; then that of the old name is removed.
+    /// Its name. Left out: the token's name. Where it changes, a new value comes in a Secret of the new name, once no
+    /// overlap is running; then that of the old name is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ObjectName>,
     /// Labels that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
@@ -335,30 +340,32 @@ pub struct SecretTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::annotations_schema")]
     pub annotations: BTreeMap<String, String>,
-    /// Further keys, each with a template that makes its value, for example `TOKEN={{ token }}`. A template can name `token`,
-    /// `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and `namespace`, join them by `~`, choose by
-    /// `{% if %}`, and use the filters `b64encode`, `tojson` (a JSON string) and `urlencode`. A change of one that names
-    /// `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is running. Keys and
-    /// templates come to 256 KiB together at the most. Left out: no further keys. One that is left out later is removed.
+    /// Further keys, each with a template that makes its value, for example `TOKEN={{ token }}`. A template can name
+    /// `token`, `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and `namespace`, join them by
+    /// `~`, choose by `{% if %}`, and use the filters `b64encode`, `tojson` (a JSON string) and `urlencode`. A change
+    /// of one that names `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is
+    /// running. Keys and templates come to 256 KiB together at the most. Left out: no further keys. One that is left
+    /// out later is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::data_schema")]
     pub data: BTreeMap<String, String>,
-    /// Asks for the keys of a Service Binding (servicebinding.io): `type`, `provider`, and of the Admin API `host`, `port` and
-    /// `uri`, which are empty where the Instance has no endpoint. `{}` asks for them with their defaults. Left out: no such
-    /// keys.
+    /// Asks for the keys of a Service Binding (servicebinding.io): `type`, `provider`, and of the Admin API `host`,
+    /// `port` and `uri`, which are empty where the Instance has no endpoint. `{}` asks for them with their defaults.
+    /// Left out: no such keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_binding: Option<ServiceBinding>,
-    /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each value is
-    /// shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or changed, at the
-    /// longest for `claimWithin`; it is not minted again for being absent. Changed to Once later, a value whose time is over
-    /// goes at once. Default: Retain.
+    /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each
+    /// value is shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or
+    /// changed, at the longest for `claimWithin`; it is not minted again for being absent. Changed to Once later, a
+    /// value whose time is over goes at once. Default: Retain.
     #[serde(default)]
     pub delivery: DeliveryMode,
-    /// With `delivery: Once`, how long a value may wait to be claimed, from its publish on, for example `15m`. Left out: 1h.
+    /// With `delivery: Once`, how long a value may wait to be claimed, from its publish on, for example `15m`. Left
+    /// out: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_within: Option<Duration>,
-    /// What becomes of it when the token is revoked or ends. Delete: it is removed. Keep: it stays, for workloads that cannot
-    /// start without it, and its values are emptied. Default: Delete.
+    /// What becomes of it when the token is revoked or ends. Delete: it is removed. Keep: it stays, for workloads that
+    /// cannot start without it, and its values are emptied. Default: Delete.
     #[serde(default)]
     pub on_revoke: OnRevoke,
 }
@@ -405,19 +412,21 @@ pub enum OnRevoke {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
+    /// written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Valid`: some request with the served value would be answered 200, as the token's own Instance judges. `Ready`: what the
-    /// spec asks for is reached, also that the token is suspended, revoked or ended at its time (kstatus). Both have the same
-    /// reason, which says in one word how the token is. `Accepted`: the spec is valid and what it refers to exists. `Published`:
-    /// the Secret holds the value on record. `Restarted`: there where `spec.restart` names a workload. There only while they are
-    /// true: `Reconciling` and `Stalled`, as kstatus reads them, and `ExpiringSoon`, where the served generation is about to
-    /// expire and nothing will renew it.
+    /// `Valid`: some request with the served value would be answered 200, as the token's own Instance judges. `Ready`:
+    /// what the spec asks for is reached, also that the token is suspended, revoked or ended at its time (kstatus).
+    /// Both have the same reason, which says in one word how the token is. `Accepted`: the spec is valid and what it
+    /// refers to exists. `Published`:
+    /// the Secret holds the value on record. `Restarted`: there where `spec.restart` names a workload. There only while
+    /// they are true: `Reconciling` and `Stalled`, as kstatus reads them, and `ExpiringSoon`, where the served
+    /// generation is about to expire and nothing will renew it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -434,8 +443,8 @@ pub struct ApiTokenStatus {
     /// Name of the Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Name of another Secret that may hold a value: the next one while the name changes, and then the one of the old name
-    /// until it is removed.
+    /// Name of another Secret that may hold a value: the next one while the name changes, and then the one of the old
+    /// name until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_secret_name: Option<String>,
     /// The Secret, for Service Binding (servicebinding.io, Provisioned Service).
@@ -444,8 +453,9 @@ pub struct ApiTokenStatus {
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// The further Instances of `spec.audiences` that the operator has accepted, each decided when it was added: verifiers open
-    /// these alone. Left out: an operator of an earlier release, for which all that the spec names count.
+    /// The further Instances of `spec.audiences` that the operator has accepted, each decided when it was added:
+    /// verifiers open these alone. Left out: an operator of an earlier release, for which all that the spec names
+    /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_AUDIENCES))]
     pub audiences: Option<Vec<AcceptedAudience>>,
@@ -467,10 +477,12 @@ pub struct ApiTokenStatus {
     /// The last `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
-    /// The restart of the workloads that `spec.restart` names, for the last published generation. Left out: none is named.
+    /// The restart of the workloads that `spec.restart` names, for the last published generation. Left out: none is
+    /// named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed, or there is none.
+    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed, or there is
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
     /// Why and when the token was ended, for ever.
@@ -492,8 +504,8 @@ impl ApiTokenStatus {
 /// What the verifier says of a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Used {
-    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at most once
-    /// an hour.
+    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at
+    /// most once an hour.
     #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
@@ -542,7 +554,8 @@ pub struct Effective {
     // Written as null where it is none, as are all fields here: a status is merged.
     #[serde(default)]
     pub role: Option<String>,
-    /// The actions that it may do, by its role and by policies; `*` where every valid token may do what is not excluded.
+    /// The actions that it may do, by its role and by policies; `*` where every valid token may do what is not
+    /// excluded.
     #[serde(default)]
     pub actions: Vec<String>,
     /// The organizations that it may act for. Null: all.
@@ -733,14 +746,16 @@ impl ApiToken {
         self.spec.expiry.as_ref()?.at.as_ref()?.parse().ok()
     }
 
-    /// The names of all Secrets that are or were to deliver a value: the one asked for, that of the served value, and another.
+    /// The names of all Secrets that are or were to deliver a value: the one asked for, that of the served value, and
+    /// another.
     pub fn secret_names(&self) -> [Option<&str>; 3] {
         let status = self.status.as_ref();
         let served = status.and_then(|status| status.secret_name.as_deref());
         [Some(self.secret_name()), served, status.and_then(|status| status.other_secret_name.as_deref())]
     }
 
-    /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's own.
+    /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's
+    /// own.
     pub fn account_name(&self) -> (&str, bool) {
         match &self.spec.service_account_ref {
             Some(named) => (named.name.as_str(), false),

@@ -7,8 +7,8 @@ use super::Reason;
 
 /// What the spec asks for is reached (kstatus): also that a token is suspended, revoked, or ended at its time.
 pub const READY: &str = "Ready";
-/// Some request with the served value would be answered 200 by a verifier of the token's own Instance. Its reason is that of
-/// [`READY`].
+/// Some request with the served value would be answered 200 by a verifier of the token's own Instance. Its reason is
+/// that of [`READY`].
 pub const VALID: &str = "Valid";
 /// The spec is valid and what it refers to exists.
 pub const ACCEPTED: &str = "Accepted";
@@ -22,8 +22,8 @@ pub const EXPIRING_SOON: &str = "ExpiringSoon";
 pub const RESTARTED: &str = "Restarted";
 /// Something is permitted to the token; only where its Instance judges by roles or owners.
 pub const PERMITTED: &str = "Permitted";
-/// Another field manager has set fields of the token's own account to less than the token says: it is held to that. It is there only
-/// while that is so. What was set to more is brought down.
+/// Another field manager has set fields of the token's own account to less than the token says: it is held to that. It
+/// is there only while that is so. What was set to more is brought down.
 pub const LIMITED_BY_ACCOUNT: &str = "LimitedByAccount";
 /// The groups of the owner were stamped too long ago. It is there only while that is so.
 pub const OWNER_STALE: &str = "OwnerStale";
@@ -41,7 +41,8 @@ const MAX_MESSAGE: usize = 32_768;
 
 /// The conditions of one object, written anew from those that stand.
 ///
-/// A `lastTransitionTime` changes with the condition's status and at no other time. Conditions of other writers are kept.
+/// A `lastTransitionTime` changes with the condition's status and at no other time. Conditions of other writers are
+/// kept.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     before: Vec<Condition>,
@@ -86,7 +87,8 @@ impl Conditions {
     }
 
     /// Sets `Ready`, and with it what kstatus reads: an object that is not ready is either being worked on or, until a
-    /// user acts, stalled. `Reconciling` and `Stalled` are abnormal where they are true, and are there at no other time.
+    /// user acts, stalled. `Reconciling` and `Stalled` are abnormal where they are true, and are there at no other
+    /// time.
     pub fn conclude(&mut self, conclusion: Conclusion, reason: Reason, message: impl Into<String>) {
         let message = message.into();
         self.set(READY, conclusion == Conclusion::Ready, reason, &*message);
@@ -98,16 +100,16 @@ impl Conditions {
         }
     }
 
-    /// When to come back to an object that a condition calls failing: after half the time that it has failed for, within
-    /// two seconds and five minutes. A function of status alone, so a restart does not reset it.
+    /// When to come back to an object that a condition calls failing: after half the time that it has failed for,
+    /// within two seconds and five minutes. A function of status alone, so a restart does not reset it.
     pub fn retry(&self, failing: &str) -> Timestamp {
         let since = self.get(failing).map_or(self.now, |condition| condition.last_transition_time.0);
         let half = SignedDuration::from_secs(self.now.duration_since(since).as_secs() / 2);
         crate::token::duration::after(self.now, half.clamp(SignedDuration::from_secs(2), SignedDuration::from_mins(5)))
     }
 
-    /// The text for a condition that fails. While it fails for the same reason and in the same `way`, what was said first
-    /// stands: a text that differs at each try would be written each time, and each write brings on the next try.
+    /// The text for a condition that fails. While it fails for the same reason and in the same `way`, what was said
+    /// first stands: a text that differs at each try would be written each time, and each write brings on the next try.
     pub fn failing(&self, type_: &str, reason: Reason, way: &str, text: String) -> String {
         let stands = self.get(type_).filter(|condition| {
             let same = condition.reason == reason.to_string() && condition.message.contains(way);
@@ -148,8 +150,8 @@ pub enum Conclusion {
 }
 
 impl Conclusion {
-    /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are applied
-    /// together: it is waited for. Anything else needs a user.
+    /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are
+    /// applied together: it is waited for. Anything else needs a user.
     pub fn of(fault: Reason) -> Self {
         let is_awaited = matches!(
             fault,

@@ -61,8 +61,8 @@ pub struct InstanceSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub teams: Vec<Team>,
-    /// What a token never allows more than. None: nothing limits it but its own and its account's role. Members: what its
-    /// owner holds in `members` now. Default: None.
+    /// What a token never allows more than. None: nothing limits it but its own and its account's role. Members: what
+    /// its owner holds in `members` now. Default: None.
     #[serde(default)]
     pub ceiling: Ceiling,
     /// Who holds which role. With `ceiling: Members`, left out and empty both mean nobody.
@@ -78,20 +78,21 @@ pub struct InstanceSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Api {
-    /// Who may do what. Authenticated: every valid token may do what is not excluded and not denied by a policy. Roles: what
-    /// its role or a policy permits, and nothing else. Default: Authenticated.
+    /// Who may do what. Authenticated: every valid token may do what is not excluded and not denied by a policy. Roles:
+    /// what its role or a policy permits, and nothing else. Default: Authenticated.
     #[serde(default)]
     pub authorization: Authorization,
-    /// Where a caller may put its token. A request with a credential in two of these places is refused: proxy and API could each
-    /// take another. Left out: `Authorization` with the scheme `Bearer`, `Token` or `Api-Key`, and `api-token`.
+    /// Where a caller may put its token. A request with a credential in two of these places is refused: proxy and API
+    /// could each take another. Left out: `Authorization` with the scheme `Bearer`, `Token` or `Api-Key`, and
+    /// `api-token`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a.header.lowerAscii() == b.header.lowerAscii() && \
         (!has(a.scheme) || !has(b.scheme) || a.scheme.lowerAscii() == b.scheme.lowerAscii())))")
         .message("names a place twice; a header without a scheme is one place with any scheme"))]
     pub credentials: Vec<CredentialPlace>,
-    /// Which requests are which action; the first that matches says so. One that matches none is no action, and only `*`
-    /// permits it. Left out: GET, HEAD and OPTIONS are `api:read`, all others `api:write`.
+    /// Which requests are which action; the first that matches says so. One that matches none is no action, and only
+    /// `*` permits it. Left out: GET, HEAD and OPTIONS are `api:read`, all others `api:write`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub actions: Vec<ActionRule>,
@@ -99,7 +100,8 @@ pub struct Api {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub excluded: Vec<Exclusion>,
-    /// Where a request names its organization. Left out: it names none, and is refused where the token may act for some only.
+    /// Where a request names its organization. Left out: it names none, and is refused where the token may act for some
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_from: Option<NamedBy>,
     /// Where a request names its project. Left out: it names none, and is refused where the token may act in some only.
@@ -112,8 +114,8 @@ pub struct Api {
 pub struct CredentialPlace {
     /// In this header.
     pub header: HeaderName,
-    /// Behind this scheme and a space (RFC 9110, 11.4), in capital or small letters. Left out: the header holds nothing but the
-    /// token.
+    /// Behind this scheme and a space (RFC 9110, 11.4), in capital or small letters. Left out: the header holds nothing
+    /// but the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<AuthScheme>,
 }
@@ -340,15 +342,17 @@ pub struct TokenPolicy {
     /// Whether a token has to say, in `spec.description`, what it is for. Default: false.
     #[serde(default)]
     pub require_description: bool,
-    /// The weakest role that an owner has to hold in `members`. It has a meaning with `ceiling: Members` only. Left out: any.
+    /// The weakest role that an owner has to hold in `members`. It has a meaning with `ceiling: Members` only. Left
+    /// out: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_role: Option<RoleName>,
-    /// The most tokens that one owner may have, in all namespaces: those that have this Instance as an audience are counted,
-    /// and those that ended are not. The earliest stand. Left out: no limit.
+    /// The most tokens that one owner may have, in all namespaces: those that have this Instance as an audience are
+    /// counted, and those that ended are not. The earliest stand. Left out: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_per_owner: Option<i64>,
-    /// What becomes of a token whose owner is gone, or holds no role that may own tokens. Revoke: it ends, for ever. Suspend:
+    /// What becomes of a token whose owner is gone, or holds no role that may own tokens. Revoke: it ends, for ever.
+    /// Suspend:
     /// it is refused until the owner is back. Keep: it stays, within what the owner holds. Default: Revoke.
     #[serde(default)]
     pub on_owner_removed: OnOwnerRemoved,
@@ -356,20 +360,20 @@ pub struct TokenPolicy {
     /// `tokenry.dev/confirmed`. Left out: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_max_age: Option<Duration>,
-    /// Whether deleting a token or an account needs its annotation `tokenry.dev/confirm-delete` to say what its description says,
-    /// or its name where it has none.
+    /// Whether deleting a token or an account needs its annotation `tokenry.dev/confirm-delete` to say what its
+    /// description says, or its name where it has none.
     /// Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub confirm_delete: bool,
     /// Whether tokens may change once they are made. Left out: as each says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<Immutability>,
-    /// How long after its end a token is deleted: one that was revoked, or expired with nothing to renew it. Deleted with an
-    /// object that a repository holds, it is made again from there. Left out: ended tokens stay listed.
+    /// How long after its end a token is deleted: one that was revoked, or expired with nothing to renew it. Deleted
+    /// with an object that a repository holds, it is made again from there. Left out: ended tokens stay listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forget_after: Option<Duration>,
-    /// When tokens may be rotated: a rotation that is due waits for one of these, and for one of the token's own where that has
-    /// any, while the served generation then lasts for an overlap. Left out: at any time.
+    /// When tokens may be rotated: a rotation that is due waits for one of these, and for one of the token's own where
+    /// that has any, while the served generation then lasts for an overlap. Left out: at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
@@ -414,11 +418,12 @@ pub struct Lifetime {
     /// For tokens that do not say. Left out: 90d, or the maximum where that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Duration>,
-    /// At most. A shorter one that is set later shortens generations that exist; a longer one extends none. Left out: 365d.
+    /// At most. A shorter one that is set later shortens generations that exist; a longer one extends none. Left out:
+    /// 365d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
-    /// Whether a token may ask for generations that never run out of time, by `expiry.never`. Set to Forbid later, those that
-    /// exist get the maximum. Default: Forbid.
+    /// Whether a token may ask for generations that never run out of time, by `expiry.never`. Set to Forbid later,
+    /// those that exist get the maximum. Default: Forbid.
     #[serde(default)]
     pub never: Permission,
 }
@@ -448,9 +453,9 @@ pub struct Overlap {
 /// How often values may be renewed: each renewal costs the API server three writes of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RotationFloor {
-    /// From one rotation to the next, at least, for example `10m`; jitter may take a twentieth of it, at most: it holds for `every`, `cron` and `beforeExpiry`, and for what
-    /// follows from the lifetime where a token has no schedule, two thirds of it. A token that is to rotate more often has the
-    /// fault RotationTooFrequent. Left out: 1m.
+    /// From one rotation to the next, at least, for example `10m`; jitter may take a twentieth of it, at most: it holds
+    /// for `every`, `cron` and `beforeExpiry`, and for what follows from the lifetime where a token has no schedule,
+    /// two thirds of it. A token that is to rotate more often has the fault RotationTooFrequent. Left out: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<Duration>,
 }
@@ -489,15 +494,16 @@ pub enum NamespacesFrom {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never written.
+    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
+    /// written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `EndpointsReady` and `Ready`. `Reconciling` and `Stalled`, as kstatus reads them, are there only while they are
-    /// true.
+    /// `Accepted`, `EndpointsReady` and `Ready`. `Reconciling` and `Stalled`, as kstatus reads them, are there only
+    /// while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

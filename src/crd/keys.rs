@@ -12,11 +12,11 @@ use crate::token::template;
 pub const MOST: usize = 32;
 /// The longest value of an annotation, in characters.
 pub const ANNOTATION: usize = 4096;
-/// All annotations that users choose, keys and values together, in bytes: what the API server takes at the most, less what
-/// Tokenry says itself.
+/// All annotations that users choose, keys and values together, in bytes: what the API server takes at the most, less
+/// what Tokenry says itself.
 pub const ANNOTATIONS: usize = 256 * 1024 - 40 * 1024;
-/// All templates of data, keys and sources together, in bytes: with everything else at its most, the object that holds them, and
-/// each list of all such objects, stays what etcd takes.
+/// All templates of data, keys and sources together, in bytes: with everything else at its most, the object that holds
+/// them, and each list of all such objects, stays what etcd takes.
 pub const DATA: usize = 256 * 1024;
 /// The longest key of data, and the longest prefix of a label's or annotation's key.
 const LONG: usize = 253;

@@ -43,8 +43,8 @@ pub use workload::{RestartTarget, WorkloadKind};
 /// The API group of every kind.
 pub const GROUP: &str = "tokenry.dev";
 
-/// The field of a status that names those which cannot be read. The API server knows no such field: it is set while an object is
-/// read.
+/// The field of a status that names those which cannot be read. The API server knows no such field: it is set while an
+/// object is read.
 pub const UNREADABLE: &str = "unreadable";
 
 /// Names an Instance.

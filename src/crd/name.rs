@@ -17,8 +17,8 @@ pub const GENERATION: &str = "tokenry.dev/generation";
 pub const TOKEN_ID: &str = "tokenry.dev/token-id";
 /// Annotation that a user puts on a Secret whose value is shown once: the id of the generation that was claimed.
 pub const CLAIMED: &str = "tokenry.dev/claimed";
-/// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for no
-/// more can be told from one of somebody else.
+/// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for
+/// no more can be told from one of somebody else.
 pub const GIVEN: &str = "tokenry.dev/given";
 /// Annotation on a token: who made it, as a subject. Stamped by the API server once.
 pub const CREATED_BY: &str = "tokenry.dev/created-by";
@@ -27,14 +27,18 @@ pub const CREATED_BY: &str = "tokenry.dev/created-by";
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
 /// Annotation on a token that is about to be deleted, where its Instance asks for that: its description, once more.
 pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
-/// Annotation that an owner changes to say that it still is who it was, so that its groups are stamped anew. Its value is free.
+/// Annotation that an owner changes to say that it still is who it was, so that its groups are stamped anew. Its value
+/// is free.
 pub const CONFIRMED: &str = "tokenry.dev/confirmed";
-/// The annotations of ours that users and stamps put on what they make: a change of one of them is judged as a change of the spec
-/// is. They are asked for by name, as a rule that looks at each annotation takes time by the square of their number.
+/// The annotations of ours that users and stamps put on what they make: a change of one of them is judged as a change
+/// of the spec is. They are asked for by name, as a rule that looks at each annotation takes time by the square of
+/// their number.
 pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
-/// The most annotations, and the most labels, that a token, an account or a policy may be given: beside them a status always fits.
+/// The most annotations, and the most labels, that a token, an account or a policy may be given: beside them a status
+/// always fits.
 pub const MOST_MARKS: usize = 256;
-/// How the names of accounts begin that the operator tries to make, without any effect, to learn whether tokens are stamped.
+/// How the names of accounts begin that the operator tries to make, without any effect, to learn whether tokens are
+/// stamped.
 pub const REHEARSAL: &str = "rehearsal-";
 /// Annotation that the API server puts on such an account where the policies that stamp are installed.
 pub const REHEARSED: &str = "tokenry.dev/rehearsed";
@@ -67,8 +71,8 @@ impl Form for ObjectNameForm {
 
 /// The name of the Service or Ingress for an endpoint of an Instance: `<instance>-<endpoint>`.
 ///
-/// A Service's name is an RFC 1035 label, an Instance's may be longer, hold dots or begin with a digit. Then the name is
-/// cut and ends in a digest, so that two Instances never mean the same one.
+/// A Service's name is an RFC 1035 label, an Instance's may be longer, hold dots or begin with a digit. Then the name
+/// is cut and ends in a digest, so that two Instances never mean the same one.
 pub fn exposed(instance: &str, endpoint: &str) -> String {
     let plain = format!("{instance}-{endpoint}");
     let is_label = plain.len() <= LABEL && plain.starts_with(|c: char| c.is_ascii_lowercase()) && !plain.contains('.');

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// The fields of a status that the operator does not write: those of another writer, and those that this release does not know. The
-/// operator sends them back as it read them.
+/// The fields of a status that the operator does not write: those of another writer, and those that this release does
+/// not know. The operator sends them back as it read them.
 ///
 /// They are kept as JSON text, as a map costs ten times the memory.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::text::{Form, Text, is_word};
 pub type Action = Text<ActionForm>;
 /// Actions, such as `clusters:*`, `*:read` or `*`: an [`Action`] in which `*` stands for one or more words.
 pub type ActionPattern = Text<ActionPatternForm>;
-/// Paths of requests, such as `/eem/clusters/*` or `/api/v3/observer/**`: `*` stands for one segment, and `**` at the end for
-/// any number of them, also none.
+/// Paths of requests, such as `/eem/clusters/*` or `/api/v3/observer/**`: `*` stands for one segment, and `**` at the
+/// end for any number of them, also none.
 pub type PathPattern = Text<PathPatternForm>;
 /// The name of a role.
 pub type RoleName = Text<RoleNameForm>;
@@ -23,7 +23,8 @@ pub type HeaderName = Text<HeaderNameForm>;
 /// An authentication scheme (RFC 9110, 11.1), such as `Bearer`.
 pub type AuthScheme = Text<AuthSchemeForm>;
 
-/// Some organizations or projects: all of them, present and future, or those that are listed. Exactly one of its fields.
+/// Some organizations or projects: all of them, present and future, or those that are listed. Exactly one of its
+/// fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[x_kube(validation = Rule::new("(has(self.all) && self.all) != has(self.listed)")
     .message("give exactly one of all: true and listed"))]

@@ -1,6 +1,7 @@
 //! How the definitions describe values of the domain: their schemas, and rules of CEL about them.
 //!
-//! A rule takes the place of a pattern where users read its message: that of a pattern is the expression, which says nothing to them.
+//! A rule takes the place of a pattern where users read its message: that of a pattern is the expression, which says
+//! nothing to them.
 
 use std::borrow::Cow;
 

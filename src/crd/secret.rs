@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::token::Digest;
 
-/// The type of every Secret that Tokenry writes. A type of our own can never be a `kubernetes.io/service-account-token`.
+/// The type of every Secret that Tokenry writes. A type of our own can never be a
+/// `kubernetes.io/service-account-token`.
 pub const TYPE: &str = "tokenry.dev/api-token";
 /// Key of the plaintext.
 pub const TOKEN: &str = "token";
@@ -31,8 +32,8 @@ pub const PORT: &str = "port";
 /// Key of the URI of the Admin API, for a service binding.
 pub const URI: &str = "uri";
 
-/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory. It is listed, watched
-/// and read as core's Secret.
+/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory. It is
+/// listed, watched and read as core's Secret.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Resource)]
 #[resource(inherit = "Secret")]
 pub struct SealedSecret {
@@ -52,8 +53,8 @@ pub struct SealedSecret {
 
 /// The digest of one value of a Secret.
 ///
-/// It is written as `sha256:` and the digest, or as null where there is none. Base64 has no colon, so what is written so can be told
-/// from a value and read again.
+/// It is written as `sha256:` and the digest, or as null where there is none. Base64 has no colon, so what is written
+/// so can be told from a value and read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed(Option<Digest>);
 

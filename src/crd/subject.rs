@@ -1,12 +1,13 @@
-//! Subjects: who owns a token, who is a member of an Instance or a policy. A subject is a name, as it is in RBAC: whoever
-//! bears it later is meant as well.
+//! Subjects: who owns a token, who is a member of an Instance or a policy. A subject is a name, as it is in RBAC:
+//! whoever bears it later is meant as well.
 
 use std::fmt;
 
 use super::text::{Form, Text, is_word};
 
-/// `user:NAME`, `group:NAME` (the identity provider's), `team:NAME` (named on an Instance), `serviceaccount:NAMESPACE/NAME`
-/// (core Kubernetes) or `account:NAMESPACE/NAME` (a ServiceAccount of tokenry.dev): who can own a token or hold a role.
+/// `user:NAME`, `group:NAME` (the identity provider's), `team:NAME` (named on an Instance),
+/// `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a ServiceAccount of tokenry.dev): who
+/// can own a token or hold a role.
 pub type Subject = Text<SubjectForm>;
 
 /// Whom a policy is about: a [`Subject`], where a user, a group or a team means the tokens it owns; a token itself, as
@@ -16,8 +17,8 @@ pub type PolicyMember = Text<PolicyMemberForm>;
 /// The name of a team, as an Instance names it.
 pub type TeamName = Text<TeamNameForm>;
 
-/// The name of a user, as the API server gives it: 1 to 253 bytes of UTF-8 without control characters, nothing escaped. Spaces and
-/// letters beyond ASCII are part of it.
+/// The name of a user, as the API server gives it: 1 to 253 bytes of UTF-8 without control characters, nothing escaped.
+/// Spaces and letters beyond ASCII are part of it.
 pub type UserName = Text<UserNameForm>;
 
 /// The kinds of subject.

@@ -25,8 +25,8 @@ pub trait Form: 'static {
     fn holds(text: &str) -> bool;
 }
 
-/// A text as written, which is to be of a form. It is kept whatever it is, so that an object that slipped past the schema is
-/// read all the same and its fault can be told.
+/// A text as written, which is to be of a form. It is kept whatever it is, so that an object that slipped past the
+/// schema is read all the same and its fault can be told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<F>(String, #[serde(skip)] PhantomData<F>);

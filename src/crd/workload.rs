@@ -11,8 +11,8 @@ use super::ObjectName;
 /// The most workloads that a token can have restarted.
 pub const MAX_RESTARTED: usize = 8;
 
-/// What begins the annotation on a Pod template that has it restarted; the uid of the token follows. So several tokens can
-/// have one workload restarted and none undoes what another wrote.
+/// What begins the annotation on a Pod template that has it restarted; the uid of the token follows. So several tokens
+/// can have one workload restarted and none undoes what another wrote.
 pub const RESTART: &str = "restart.tokenry.dev/";
 
 /// What can be restarted. Its name is the kind's.

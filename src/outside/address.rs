@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// An address to listen at, as `HOST:PORT`, where a host of IPv6 is in brackets. `:PORT`, and `[::]:PORT`, is every address of IPv6
-/// and IPv4, or of IPv4 alone where there is no IPv6. Port 0 takes a free one.
+/// An address to listen at, as `HOST:PORT`, where a host of IPv6 is in brackets. `:PORT`, and `[::]:PORT`, is every
+/// address of IPv6 and IPv4, or of IPv4 alone where there is no IPv6. Port 0 takes a free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(SocketAddr);
 

@@ -33,8 +33,8 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 
 /// An item each time `clock` was set, forward or back: it is compared with the monotonic clock every second.
 ///
-/// Timers run on monotonic time. After a jump every wake-up is set for the wrong moment, so everything is to be looked at
-/// anew.
+/// Timers run on monotonic time. After a jump every wake-up is set for the wrong moment, so everything is to be looked
+/// at anew.
 pub fn jumps(clock: Arc<dyn Clock>) -> impl Stream<Item = ()> + Send {
     let start = (clock, None::<(Timestamp, Instant)>);
     futures::stream::unfold(start, |(clock, mut last)| async move {

@@ -37,8 +37,8 @@ const MAX_STEM: usize = 200;
 const QUEUE: usize = 1000;
 /// The most of them about objects of one namespace: a burst of one tenant leaves out its own.
 const QUEUE_EACH: usize = 100;
-/// How long after an event one of the same reason about the same object only counts it. Its text stays that of the first: the API
-/// server lets nothing else be changed.
+/// How long after an event one of the same reason about the same object only counts it. Its text stays that of the
+/// first: the API server lets nothing else be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
 /// The most events that are remembered for that; client-go's recorder remembers as many.
 const REMEMBERED: usize = 4096;
@@ -46,7 +46,8 @@ const REMEMBERED: usize = 4096;
 const MOST_KEPT: usize = 16;
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long events are still written after the process was told to stop: as long as a pass may take, which may have some.
+/// How long events are still written after the process was told to stop: as long as a pass may take, which may have
+/// some.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Something worth telling about an object, once.
@@ -72,8 +73,8 @@ impl Note {
     }
 }
 
-/// What a status tells, kept from before it is written until it was told: a write whose answer was not heard may have been done, and
-/// the next pass then finds nothing new in it.
+/// What a status tells, kept from before it is written until it was told: a write whose answer was not heard may have
+/// been done, and the next pass then finds nothing new in it.
 #[derive(Default)]
 pub struct Untold(Mutex<HashMap<String, Kept>>);
 
@@ -120,11 +121,11 @@ fn says(notes: &[Note], note: &Note) -> bool {
     notes.iter().any(|other| other.text == note.text)
 }
 
-/// Takes events, which are written one after another beside the passes: nothing waits for one. An event is a courtesy: one
-/// that cannot be written, or for which the queue has no room, is logged and forgotten.
+/// Takes events, which are written one after another beside the passes: nothing waits for one. An event is a courtesy:
+/// one that cannot be written, or for which the queue has no room, is logged and forgotten.
 ///
-/// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that. It also ends a series
-/// after six minutes, and writes to one that was deleted meanwhile for so long.
+/// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that. It also
+/// ends a series after six minutes, and writes to one that was deleted meanwhile for so long.
 #[derive(Clone)]
 pub struct Events {
     reporter: String,
@@ -218,7 +219,8 @@ impl Scribe {
         }
     }
 
-    /// Writes an event, or counts it where one of its kind was written a while ago. One that is gone by now is written anew.
+    /// Writes an event, or counts it where one of its kind was written a while ago. One that is gone by now is written
+    /// anew.
     async fn write(&mut self, event: Event) {
         let now = Instant::now();
         if let Some(earlier) = self.told.again(&event, now) {

@@ -1,5 +1,5 @@
-//! Text that came from outside, such as a path that a caller asks for or a message that somebody wrote into an object, as it may be
-//! written to a log or a terminal.
+//! Text that came from outside, such as a path that a caller asks for or a message that somebody wrote into an object,
+//! as it may be written to a log or a terminal.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,8 @@ use crate::token::format::{Effort, redact_within};
 /// How far behind the end a token may reach that begins before it.
 const AHEAD: usize = 1024;
 
-/// `text` at most `most` bytes long, without any token, written plainly or with escapes, and without characters that a terminal obeys:
+/// `text` at most `most` bytes long, without any token, written plainly or with escapes, and without characters that a
+/// terminal obeys:
 /// controls (C0, DEL and C1) and those that turn the direction of what follows are escaped.
 pub fn written(text: &str, most: usize) -> String {
     // What is far behind is cut off anyway, and need not be looked through.
@@ -23,7 +24,8 @@ pub fn written(text: &str, most: usize) -> String {
 /// How often a token may have been escaped to be found all the same.
 const NESTED: usize = 4;
 
-/// A token can hide behind escapes, also of escapes, and behind a percent sign that is none: whoever takes that out has it.
+/// A token can hide behind escapes, also of escapes, and behind a percent sign that is none: whoever takes that out has
+/// it.
 fn without_tokens(text: &str) -> Cow<'_, str> {
     let (mut read, mut effort) = (Cow::Borrowed(text), Effort::for_text(text));
     for _ in 0..NESTED {

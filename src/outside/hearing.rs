@@ -1,9 +1,9 @@
 //! How well this process hears: when it has heard of each kind last, and whether the API server answers at all.
 //!
 //! A watch that is silent says nothing: there may be no news, or the connection may be dead. So every
-//! [two seconds](Hearing::ask) a list of one item is asked for. Its answer shows that the server is there, and its resourceVersion
-//! where the server is. A version that is lower than one heard before begins a *new history*: the server's data was restored, what
-//! was heard is of a future that is lost, and every kind is read anew.
+//! [two seconds](Hearing::ask) a list of one item is asked for. Its answer shows that the server is there, and its
+//! resourceVersion where the server is. A version that is lower than one heard before begins a *new history*: the
+//! server's data was restored, what was heard is of a future that is lost, and every kind is read anew.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,11 @@ use crate::token::duration;
 
 /// What was heard last is old after so long without an answer, or while a watch fails.
 const OLD: Duration = Duration::from_secs(5);
-/// A silence of this length begins a new history also where the server was only busy: one slow answer makes no silence of this length.
+/// A silence of this length begins a new history also where the server was only busy: one slow answer makes no silence
+/// of this length.
 const LOST: Duration = Duration::from_secs(15);
-/// How long a watch lasts before it is begun anew, and how much later than that it may end. When it ends, everything until then was
-/// heard. Proxies cut connections that are silent for longer, such as 35 s.
+/// How long a watch lasts before it is begun anew, and how much later than that it may end. When it ends, everything
+/// until then was heard. Proxies cut connections that are silent for longer, such as 35 s.
 const LASTS: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(10);
 /// The same where somebody waits for news.
@@ -39,8 +40,8 @@ const GRACE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Hearing(Arc<Shared>);
 
-/// How old what was heard may be before it is stale, as a duration of at least ten seconds such as `30s` or `5m`, which is the
-/// default.
+/// How old what was heard may be before it is stale, as a duration of at least ten seconds such as `30s` or `5m`, which
+/// is the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleAfter(Duration);
 
@@ -70,7 +71,7 @@ struct Shared {
     lasts: Duration,
     /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
     silent: Duration,
-    state: Mutex<State>,
+    state: Mutex<Ears>,
     /// What all watches have to do.
     calls: watch::Sender<Call>,
 }
@@ -84,8 +85,8 @@ struct Call {
     again: u64,
 }
 
-struct State {
-    kinds: BTreeMap<String, Kind>,
+struct Ears {
+    kinds: BTreeMap<String, KindHeard>,
     /// When the server answered last.
     answered: Instant,
     /// Whether a connection to it failed since then, or this process did not run: it may have been restarted.
@@ -98,12 +99,13 @@ struct State {
     said: bool,
 }
 
-struct Kind {
+struct KindHeard {
     /// Whether all its objects were listed once.
     listed: bool,
     /// When something was heard of it last.
     heard: Instant,
-    /// The highest version that the server has told of it in this history. Those of another kind may come from another etcd.
+    /// The highest version that the server has told of it in this history. Those of another kind may come from another
+    /// etcd.
     version: u64,
     /// Since when its watch fails.
     failing: Option<Instant>,
@@ -117,8 +119,8 @@ impl Default for Hearing {
 }
 
 impl Hearing {
-    /// For a process that is asked about what is new: a dead watch is noticed within eight seconds. What was heard is stale after
-    /// `stale_after`: several watches fit into that.
+    /// For a process that is asked about what is new: a dead watch is noticed within eight seconds. What was heard is
+    /// stale after `stale_after`: several watches fit into that.
     pub fn close(stale_after: StaleAfter) -> Self {
         let third = Duration::from_secs(stale_after.0.as_secs() / 3);
         Self::new(stale_after, third.clamp(SHORTEST, CLOSE), CLOSE_LATE)
@@ -127,14 +129,8 @@ impl Hearing {
     /// Nothing was heard yet.
     fn new(StaleAfter(stale_after): StaleAfter, lasts: Duration, late: Duration) -> Self {
         let now = Instant::now();
-        let state = State {
-            kinds: BTreeMap::new(),
-            answered: now,
-            failed: false,
-            busy: false,
-            answers_since: now,
-            said: false,
-        };
+        let state =
+            Ears { kinds: BTreeMap::new(), answered: now, failed: false, busy: false, answers_since: now, said: false };
         let (silent, state) = (lasts + late, Mutex::new(state));
         Self(Arc::new(Shared { stale_after, lasts, silent, state, calls: watch::Sender::default() }))
     }
@@ -142,7 +138,7 @@ impl Hearing {
     /// What hears of the objects of one kind.
     pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
         let kind = name::<K>();
-        let known = Kind { listed: false, heard: Instant::now(), version: 0, failing: None };
+        let known = KindHeard { listed: false, heard: Instant::now(), version: 0, failing: None };
         self.lock().kinds.insert(kind.clone(), known);
         Ear { hearing: self.clone(), kind }
     }
@@ -171,7 +167,7 @@ impl Hearing {
 
     /// Whether something may have happened seconds ago and not been heard of; also while not all was listed yet.
     pub fn is_old(&self) -> bool {
-        let old = |kind: &Kind| {
+        let old = |kind: &KindHeard| {
             let fails = kind.failing.is_some_and(|since| since.elapsed() > OLD);
             !kind.listed || fails || kind.heard.elapsed() > self.0.silent
         };
@@ -185,15 +181,15 @@ impl Hearing {
         Some(kind.clone())
     }
 
-    /// The kind of which what was heard is stale although the server answers: it refuses to tell, or what it tells does not
-    /// arrive. While the server does not answer there is none: nobody hears it then.
+    /// The kind of which what was heard is stale although the server answers: it refuses to tell, or what it tells does
+    /// not arrive. While the server does not answer there is none: nobody hears it then.
     pub fn deaf(&self) -> Option<String> {
         let answers = self.silence().is_none() && self.lock().answers_since.elapsed() > GRACE;
         answers.then(|| self.stale()).flatten()
     }
 
-    /// The server answers. What was heard before a silence may be of another history: all is read anew, but where the server was busy
-    /// for a short while.
+    /// The server answers. What was heard before a silence may be of another history: all is read anew, but where the
+    /// server was busy for a short while.
     pub(super) fn answered(&self) {
         let mut state = self.lock();
         let silence = state.answered.elapsed();
@@ -258,7 +254,7 @@ impl Hearing {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Ears> {
         self.0.state.lock().expect("nobody panics here")
     }
 }
@@ -304,7 +300,7 @@ impl Ear {
         self.change(|kind| kind.failing = kind.failing.or_else(|| Some(Instant::now())));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Kind)) {
+    fn change(&self, change: impl FnOnce(&mut KindHeard)) {
         if let Some(kind) = self.hearing.lock().kinds.get_mut(&self.kind) {
             change(kind);
         }
@@ -338,8 +334,8 @@ impl Calls {
     }
 }
 
-/// Whether the API server has answered that it will not tell, or that there is no such thing. One that has lost its own data, is
-/// starting, or is asked too much (429), has not.
+/// Whether the API server has answered that it will not tell, or that there is no such thing. One that has lost its own
+/// data, is starting, or is asked too much (429), has not.
 pub(super) fn is_answer(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if [401, 403, 404, 410].contains(&status.code))
 }

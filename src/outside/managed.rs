@@ -12,7 +12,7 @@ use crate::crd::name;
 /// Who has set which fields of an object. Times that our types cannot hold are not among it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Reply {
+struct ManagedReply {
     metadata: Metadata,
 }
 
@@ -32,8 +32,8 @@ struct Entry {
 }
 
 impl Reader {
-    /// The object of that name as it is now, and the fields of its spec that others than Tokenry have set; nothing where there
-    /// is none.
+    /// The object of that name as it is now, and the fields of its spec that others than Tokenry have set; nothing
+    /// where there is none.
     ///
     /// # Errors
     /// There was no answer that says which.
@@ -54,13 +54,13 @@ impl Reader {
 fn taken_apart<K: DeserializeOwned + kube::Resource<DynamicType = ()> + Debug>(
     value: Value,
 ) -> Result<(K, BTreeSet<String>), Why> {
-    let fields = of_others(&Reply::deserialize(&value).map_err(|_| Why::unreadable())?);
+    let fields = of_others(&ManagedReply::deserialize(&value).map_err(|_| Why::unreadable())?);
     let read: Readable<K> = serde_json::from_value(value).map_err(|_| Why::unreadable())?;
     Ok((read.object.ok_or_else(Why::unreadable)?, fields))
 }
 
 /// The fields of the spec that another field manager than ours has set, by their names.
-fn of_others(reply: &Reply) -> BTreeSet<String> {
+fn of_others(reply: &ManagedReply) -> BTreeSet<String> {
     let others = reply.metadata.managed_fields.iter();
     let others = others.filter(|entry| entry.manager != name::MANAGER && entry.subresource.is_empty());
     let specs = others.filter_map(|entry| entry.fields.get("f:spec")?.as_object());

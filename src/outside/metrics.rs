@@ -20,7 +20,7 @@ struct Pass {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decision {
+struct DecisionLabels {
     kind: String,
     reason: String,
 }
@@ -33,13 +33,13 @@ struct Write {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Judged {
+struct JudgedLabels {
     status: u16,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Heard {
+struct HeardLabels {
     kind: String,
 }
 
@@ -49,11 +49,11 @@ type Unlabelled = [(&'static str, &'static str); 0];
 /// What a process counts.
 pub struct Metrics {
     registry: Registry,
-    heard: Family<Heard, Gauge<f64, AtomicU64>>,
+    heard: Family<HeardLabels, Gauge<f64, AtomicU64>>,
     passes: Family<Pass, Counter>,
-    decisions: Family<Decision, Counter>,
+    decisions: Family<DecisionLabels, Counter>,
     writes: Family<Write, Counter>,
-    verdicts: Family<Judged, Counter>,
+    verdicts: Family<JudgedLabels, Counter>,
     stamped: Family<Unlabelled, Gauge>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         let (passes, decisions, writes, verdicts) =
             <(Family<_, _>, Family<_, _>, Family<_, _>, Family<_, _>)>::default();
-        let heard = Family::<Heard, Gauge<f64, AtomicU64>>::default();
+        let heard = Family::<HeardLabels, Gauge<f64, AtomicU64>>::default();
         registry.register(
             "tokenry_heard_age_seconds",
             "How long ago something was heard of a kind: an event, a list, or that there is nothing new; a minute is usual",
@@ -99,7 +99,7 @@ impl Metrics {
 
     /// Counts a decision.
     pub fn decision(&self, kind: &str, reason: impl ToString) {
-        self.decisions.get_or_create(&Decision { kind: kind.into(), reason: reason.to_string() }).inc();
+        self.decisions.get_or_create(&DecisionLabels { kind: kind.into(), reason: reason.to_string() }).inc();
     }
 
     /// Counts a write.
@@ -122,12 +122,12 @@ impl Metrics {
 
     /// Counts an answer of the verifier.
     pub fn verdict(&self, status: u16, reason: &'static str) {
-        self.verdicts.get_or_create(&Judged { status, reason }).inc();
+        self.verdicts.get_or_create(&JudgedLabels { status, reason }).inc();
     }
 
     /// Sets how long ago something was heard of a kind.
     pub fn heard(&self, kind: String, age: Duration) {
-        self.heard.get_or_create(&Heard { kind }).set(age.as_secs_f64());
+        self.heard.get_or_create(&HeardLabels { kind }).set(age.as_secs_f64());
     }
 
     /// Everything counted so far.

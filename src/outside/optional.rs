@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Cache, Hearing, Scope, patience::Patience, watch::Object};
+use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
 
 /// How often discovery is asked.
 const EVERY: Duration = Duration::from_secs(30);
@@ -23,13 +23,13 @@ pub struct Optional<K: Object> {
     /// Whether the cluster serves the kind; nothing while that is not known.
     served: watch::Sender<Option<bool>>,
     client: Client,
-    scope: Scope,
+    scope: Extent,
     hearing: Hearing,
 }
 
 impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
     /// Objects in `scope`, which [`Optional::run`] reads by `client`.
-    pub fn new(scope: &Scope, client: &Client, hearing: &Hearing) -> Self {
+    pub fn new(scope: &Extent, client: &Client, hearing: &Hearing) -> Self {
         Self {
             cache: Cache::by_name(stream::empty()),
             served: watch::Sender::default(),
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_cache_begins_and_ends_as_the_cluster_serves_its_kind() {
         let serves = Arc::new(AtomicBool::new(false));
-        let optional = Arc::new(Optional::<Ingress>::new(&Scope::Cluster, &server(&serves), &Hearing::default()));
+        let optional = Arc::new(Optional::<Ingress>::new(&Extent::Cluster, &server(&serves), &Hearing::default()));
         let (mut changes, mut touched) = (Box::pin(optional.changes()), Box::pin(optional.touched()));
         assert!(optional.read().now_or_never().is_none(), "it is not known yet");
         let ours = optional.clone();

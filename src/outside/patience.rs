@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that refuses, or is gone,
-/// is not flooded.
+/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that
+/// refuses, or is gone, is not flooded.
 pub(crate) struct Patience(ExponentialBackoff);
 
 impl Patience {

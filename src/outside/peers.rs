@@ -1,7 +1,7 @@
 //! Other replicas of this process: whether one of them hears the API server while this one does not.
 //!
-//! A replica that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one case it has to
-//! go on, as all of them are alike; in the other one callers are better served by those who hear.
+//! A replica that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one
+//! case it has to go on, as all of them are alike; in the other one callers are better served by those who hear.
 
 use std::{
     net::SocketAddr,
@@ -44,7 +44,8 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 /// How long an answer may take, of a peer or of the DNS.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `/hearing`: 200 while this replica hears the API server, else 503. One that has not listed everything yet does not hear.
+/// `/hearing`: 200 while this replica hears the API server, else 503. One that has not listed everything yet does not
+/// hear.
 pub fn router(hearing: Hearing) -> Router {
     let answer = move || {
         let hears = !hearing.is_old();

@@ -1,8 +1,8 @@
-//! Whether the API server is reached through a proxy, decided as kubectl does it (`net/http` of Go), and the client that goes through
-//! one.
+//! Whether the API server is reached through a proxy, decided as kubectl does it (`net/http` of Go), and the client
+//! that goes through one.
 //!
-//! kube would do neither as kubectl: it holds `NO_PROXY` against the address of the proxy, also for the `proxy-url` of a kubeconfig,
-//! fails at a list with an empty item, and asks no environment within a cluster.
+//! kube would do neither as kubectl: it holds `NO_PROXY` against the address of the proxy, also for the `proxy-url` of
+//! a kubeconfig, fails at a list with an empty item, and asks no environment within a cluster.
 
 use std::{error::Error, fmt, net::IpAddr};
 
@@ -54,8 +54,8 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy that `server` is reached through: the one that is `configured` for it, or else the one that the environment names
-    /// and does not go round for it.
+    /// The proxy that `server` is reached through: the one that is `configured` for it, or else the one that the
+    /// environment names and does not go round for it.
     ///
     /// # Errors
     /// There is one, and it cannot be used.
@@ -143,7 +143,8 @@ impl Proxy {
     }
 }
 
-/// Whether a proxy of the environment is gone round for `server`, by a list as of `NO_PROXY`. This machine is never asked through one.
+/// Whether a proxy of the environment is gone round for `server`, by a list as of `NO_PROXY`. This machine is never
+/// asked through one.
 fn goes_round(server: &Uri, list: &str) -> bool {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_lowercase();
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -154,8 +155,8 @@ fn goes_round(server: &Uri, list: &str) -> bool {
     list.split(',').any(|item| covers(item.trim(), &host, address, port))
 }
 
-/// Whether an item of such a list is about a host: a domain with all below it, `.domain` with what is below it alone, an address, a
-/// network, each but the last with a port or for any; or `*`.
+/// Whether an item of such a list is about a host: a domain with all below it, `.domain` with what is below it alone,
+/// an address, a network, each but the last with a port or for any; or `*`.
 fn covers(item: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     if item == "*" {
         return true;

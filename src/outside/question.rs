@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    extent::Extent,
     hearing::{Hearing, is_answer},
-    scope::Scope,
     trouble::name,
 };
 
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Hearing {
     /// Asks the server again and again where it is, by a list of one `K`. It never ends.
-    pub async fn ask<K>(self, client: Client, scope: Scope)
+    pub async fn ask<K>(self, client: Client, scope: Extent)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {

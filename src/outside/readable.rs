@@ -14,12 +14,12 @@ use crate::crd::{UNREADABLE, secret::Sealed};
 
 /// An object of kind `K`, read as far as it can be.
 ///
-/// A whole list cannot be read if one time in it is beyond what our types hold, and anybody who may create an object can
-/// write such a time into its managed fields. So these are left out before reading.
+/// A whole list cannot be read if one time in it is beyond what our types hold, and anybody who may create an object
+/// can write such a time into its managed fields. So these are left out before reading.
 ///
-/// A status that is there and cannot be read is not an absent one: it may hold records and a revocation. Its fields are read one by
-/// one, and what comes instead of it names those that cannot be ([`UNREADABLE`]). What a verifier writes of uses is no such
-/// field: without it nothing else is in doubt.
+/// A status that is there and cannot be read is not an absent one: it may hold records and a revocation. Its fields are
+/// read one by one, and what comes instead of it names those that cannot be ([`UNREADABLE`]). What a verifier writes of
+/// uses is no such field: without it nothing else is in doubt.
 #[derive(Clone, Debug)]
 pub struct Readable<K> {
     /// The object; nothing where not even its spec can be read.

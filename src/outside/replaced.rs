@@ -8,8 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long a version counts as replaced. A watch tells of a write much sooner; and in an API server whose data was restored
-/// from a backup, what was replaced can stand again.
+/// How long a version counts as replaced. A watch tells of a write much sooner; and in an API server whose data was
+/// restored from a backup, what was replaced can stand again.
 const KEPT: Duration = Duration::from_secs(5);
 /// The most objects that are remembered. Forgetting costs no more than a write that is refused.
 const MOST: usize = 10_000;

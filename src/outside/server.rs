@@ -1,4 +1,5 @@
-//! HTTP under limits: whoever reaches a port takes neither the memory nor the descriptors of the process, nor keeps it from ending.
+//! HTTP under limits: whoever reaches a port takes neither the memory nor the descriptors of the process, nor keeps it
+//! from ending.
 
 use std::{
     convert::Infallible,
@@ -57,7 +58,8 @@ pub enum Port {
 }
 
 impl Port {
-    /// The most connections: a part of the descriptors that the process may have, so that all ports leave it some for itself.
+    /// The most connections: a part of the descriptors that the process may have, so that all ports leave it some for
+    /// itself.
     fn most(self) -> usize {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = match self {
@@ -98,8 +100,8 @@ pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: Canc
     Ok(())
 }
 
-/// Serves the probes at `at` in a thread of their own, until `stop`: whatever keeps the others busy, the kernel gives it its share.
-/// Dropped, it ends.
+/// Serves the probes at `at` in a thread of their own, until `stop`: whatever keeps the others busy, the kernel gives
+/// it its share. Dropped, it ends.
 ///
 /// # Errors
 /// Somebody else listens there, or there is no thread to be had.
@@ -173,8 +175,8 @@ impl Guests {
         Self { most, present: Vec::new() }
     }
 
-    /// Lets one more in. Where there is no room, somebody who asks nothing has to leave: first of all one who never has, and else
-    /// who has asked nothing for longest. Nothing where all are being answered.
+    /// Lets one more in. Where there is no room, somebody who asks nothing has to leave: first of all one who never
+    /// has, and else who has asked nothing for longest. Nothing where all are being answered.
     fn enter(&mut self) -> Option<Arc<Guest>> {
         if self.present.len() >= self.most {
             self.present.retain(|guest| Arc::strong_count(guest) > 1);

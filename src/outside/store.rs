@@ -27,8 +27,8 @@ impl Keys<'_> {
 
 /// The objects of one kind. Clones are of one and the same.
 ///
-/// A look-up costs as much for many objects as for few, but for those that it finds. Keys are compared by their hashes, of 64 bits
-/// and with a random seed: whoever decides by what was found looks at it again.
+/// A look-up costs as much for many objects as for few, but for those that it finds. Keys are compared by their hashes,
+/// of 64 bits and with a random seed: whoever decides by what was found looks at it again.
 pub struct Store<K> {
     shelf: Arc<RwLock<Shelf<K>>>,
     keys_of: KeysOf<K>,

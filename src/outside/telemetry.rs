@@ -5,8 +5,9 @@ use std::{io::IsTerminal, str::FromStr};
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The modules of the client library that log whole replies of the API server, Secrets among them, when they cannot be read, and
-/// each of its failures. They are silent at every level; what they would say of failures, we say ourselves without quoting, once.
+/// The modules of the client library that log whole replies of the API server, Secrets among them, when they cannot be
+/// read, and each of its failures. They are silent at every level; what they would say of failures, we say ourselves
+/// without quoting, once.
 const SILENT: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
 
 /// How a line of the log is written.

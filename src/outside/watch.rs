@@ -5,7 +5,8 @@
 //! └──────── ends, fails ◀──────────┘     all is listed anew where the version is lost, or a new history begins
 //! ```
 //!
-//! It is our own, and not the library's: that one keeps to itself what versions it has heard of, and whether it hears at all.
+//! It is our own, and not the library's: that one keeps to itself what versions it has heard of, and whether it hears
+//! at all.
 
 use std::{collections::VecDeque, fmt::Debug, mem, time::Duration};
 
@@ -58,8 +59,8 @@ pub enum Heard<K> {
     Gone(String, String),
 }
 
-/// Hears of the objects that `fields` selects, or of all. Failures are said and tried again, soon at first and less often later; the
-/// stream never ends.
+/// Hears of the objects that `fields` selects, or of all. Failures are said and tried again, soon at first and less
+/// often later; the stream never ends.
 pub(super) fn watch<K: Object>(
     api: Api<Readable<K>>,
     fields: Option<String>,
@@ -72,7 +73,7 @@ pub(super) fn watch<K: Object>(
         patience: Patience::default(),
         trouble: Trouble::default(),
         version: None,
-        state: State::Away,
+        state: Phase::Away,
     };
     stream::unfold((watch, hearing.calls()), async |(mut watch, mut calls)| {
         Some((watch.next(&mut calls).await, (watch, calls)))
@@ -89,16 +90,16 @@ struct Watch<K: Object> {
     trouble: Trouble<K>,
     /// The version up to which all was heard; nothing: all has to be listed.
     version: Option<String>,
-    state: State<K>,
+    state: Phase<K>,
 }
 
-enum State<K> {
+enum Phase<K> {
     /// Nothing is asked for.
     Away,
     /// A list is read.
     Listing(Listing<K>),
     /// Events come in.
-    Listening(Events<K>),
+    Listening(Incoming<K>),
 }
 
 struct Listing<K> {
@@ -110,7 +111,7 @@ struct Listing<K> {
     version: String,
 }
 
-struct Events<K> {
+struct Incoming<K> {
     stream: BoxStream<'static, Item<K>>,
     /// When they were asked for.
     since: Instant,
@@ -119,8 +120,8 @@ struct Events<K> {
 type Item<K> = kube::Result<WatchEvent<Readable<K>>>;
 
 impl<K: Object> Watch<K> {
-    /// What is heard next. Whatever is under way when the watch is called is given up: it may hang, and what it brings may be of the
-    /// past.
+    /// What is heard next. Whatever is under way when the watch is called is given up: it may hang, and what it brings
+    /// may be of the past.
     async fn next(&mut self, calls: &mut Calls) -> Heard<K> {
         loop {
             tokio::select! {
@@ -132,10 +133,10 @@ impl<K: Object> Watch<K> {
     }
 
     async fn step(&mut self) -> Option<Heard<K>> {
-        match mem::replace(&mut self.state, State::Away) {
-            State::Away => self.begin().await,
-            State::Listing(listing) => self.list(listing).await,
-            State::Listening(events) => self.listen(events).await,
+        match mem::replace(&mut self.state, Phase::Away) {
+            Phase::Away => self.begin().await,
+            Phase::Listing(listing) => self.list(listing).await,
+            Phase::Listening(events) => self.listen(events).await,
         }
     }
 
@@ -143,14 +144,14 @@ impl<K: Object> Watch<K> {
     async fn begin(&mut self) -> Option<Heard<K>> {
         let Some(version) = self.version.clone() else {
             let page = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(PAGE);
-            self.state = State::Listing(Listing { page: Some(page), read: VecDeque::new(), version: String::new() });
+            self.state = Phase::Listing(Listing { page: Some(page), read: VecDeque::new(), version: String::new() });
             return Some(Heard::Event(Event::Init));
         };
         let params = WatchParams { field_selector: self.fields.clone(), ..WatchParams::default() };
         let params = params.timeout(self.ear.lasts().as_secs().try_into().unwrap_or(u32::MAX));
         let since = Instant::now();
         match in_time(self.ear.silent(), self.api.watch(&params, &version)).await {
-            Ok(stream) => self.open(Events { stream: stream.boxed(), since }).await,
+            Ok(stream) => self.open(Incoming { stream: stream.boxed(), since }).await,
             Err(error) => self.fail(&error).await,
         }
     }
@@ -158,7 +159,7 @@ impl<K: Object> Watch<K> {
     /// One more object of a list, or its next page, or its end.
     async fn list(&mut self, mut listing: Listing<K>) -> Option<Heard<K>> {
         if let Some(read) = listing.read.pop_front() {
-            self.state = State::Listing(listing);
+            self.state = Phase::Listing(listing);
             return Some(heard(read, Event::InitApply, Heard::Unreadable));
         }
         let Some(page) = listing.page.take() else {
@@ -171,7 +172,7 @@ impl<K: Object> Watch<K> {
                 listing.page = more.map(|token| page.continue_token(&token));
                 listing.version = list.metadata.resource_version.unwrap_or_default();
                 listing.read = list.items.into();
-                self.state = State::Listing(listing);
+                self.state = Phase::Listing(listing);
                 None
             }
             Err(error) => self.fail(&error).await,
@@ -179,16 +180,16 @@ impl<K: Object> Watch<K> {
     }
 
     /// Hears the first event of a watch, or that it is refused; where neither comes, it stands.
-    async fn open(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
+    async fn open(&mut self, mut events: Incoming<K>) -> Option<Heard<K>> {
         if let Ok(first) = timeout(REFUSAL, events.stream.next()).await {
             return self.hear(first, events).await;
         }
         self.ear.opened();
-        self.state = State::Listening(events);
+        self.state = Phase::Listening(events);
         None
     }
 
-    async fn listen(&mut self, mut events: Events<K>) -> Option<Heard<K>> {
+    async fn listen(&mut self, mut events: Incoming<K>) -> Option<Heard<K>> {
         match timeout(self.ear.silent(), events.stream.next()).await {
             Ok(item) => self.hear(item, events).await,
             Err(_) => self.fail(&silence()).await,
@@ -196,7 +197,7 @@ impl<K: Object> Watch<K> {
     }
 
     /// What an item of a watch says.
-    async fn hear(&mut self, item: Option<Item<K>>, events: Events<K>) -> Option<Heard<K>> {
+    async fn hear(&mut self, item: Option<Item<K>>, events: Incoming<K>) -> Option<Heard<K>> {
         let (version, told) = match item {
             Some(Ok(WatchEvent::Added(read) | WatchEvent::Modified(read))) => {
                 (read.resource_version(), Some(heard(read, Event::Apply, Heard::Unreadable)))
@@ -212,7 +213,7 @@ impl<K: Object> Watch<K> {
             }
             None => return self.ended(events.since.elapsed()).await,
         };
-        self.state = State::Listening(events);
+        self.state = Phase::Listening(events);
         version.into_iter().for_each(|version| self.has_heard(version));
         told
     }
@@ -224,7 +225,8 @@ impl<K: Object> Watch<K> {
         }
     }
 
-    /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a while.
+    /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a
+    /// while.
     async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
         self.stood(after);
         match self.version.clone() {
@@ -257,10 +259,10 @@ impl<K: Object> Watch<K> {
         None
     }
 
-    /// Goes on from the version that was heard last, or lists all anew. A server that is back is asked soon again, as it may refuse at
-    /// first.
+    /// Goes on from the version that was heard last, or lists all anew. A server that is back is asked soon again, as
+    /// it may refuse at first.
     fn heed(&mut self, called: Called) {
-        self.state = State::Away;
+        self.state = Phase::Away;
         self.patience = Patience::default();
         if called == Called::Anew {
             self.version = None;
@@ -325,7 +327,8 @@ mod tests {
         )
     }
 
-    /// A server that has no objects and cuts each watch once it was silent for 20 seconds; and how often it was asked for one.
+    /// A server that has no objects and cuts each watch once it was silent for 20 seconds; and how often it was asked
+    /// for one.
     fn cutting() -> (Client, Arc<AtomicUsize>) {
         let watches = Arc::new(AtomicUsize::new(0));
         let counted = watches.clone();

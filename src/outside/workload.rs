@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Reader, Receipt, Refusal, Why, Writer,
-    writer::{Address, Written, manager},
+    writer::{Location, Written, manager},
 };
 use crate::crd::{RestartTarget, WorkloadKind};
 
@@ -37,7 +37,7 @@ pub struct Workload {
 /// What is read of a workload's reply. Times that our types cannot hold are not among it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Reply {
+struct WorkloadReply {
     metadata: WorkloadMeta,
     spec: Spec,
 }
@@ -53,12 +53,12 @@ struct WorkloadMeta {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Spec {
-    template: Template,
+    template: PodTemplate,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Template {
+struct PodTemplate {
     metadata: Option<TemplateMeta>,
 }
 
@@ -96,7 +96,7 @@ impl Reader {
     pub async fn workload(&self, namespace: &str, target: &RestartTarget) -> Result<Option<Workload>, Refusal> {
         let name = target.name.as_str();
         let request = Request::new(path(target.kind, namespace)).get(name, &GetParams::default());
-        let reply: Reply = match self.asked(request).await {
+        let reply: WorkloadReply = match self.asked(request).await {
             Ok(reply) => reply,
             Err(Why::Gone) => return Ok(None),
             Err(why) => return Err(unread(target.kind, namespace, name, why)),
@@ -121,8 +121,8 @@ impl Reader {
 }
 
 impl Writer {
-    /// Sets annotations of the Pod template of a workload that is still as it was read, and removes those without a value: the
-    /// workload's own controller then replaces its Pods, in the way that the workload says.
+    /// Sets annotations of the Pod template of a workload that is still as it was read, and removes those without a
+    /// value: the workload's own controller then replaces its Pods, in the way that the workload says.
     ///
     /// Where two do so at the same time, the later one is refused as stale, looks again and finds it done.
     pub async fn roll(
@@ -141,7 +141,7 @@ impl Writer {
     async fn roll_a<K: Written>(&self, workload: &Workload, body: Value) -> Result<Receipt, Refusal> {
         let Workload { kind, namespace, name, .. } = workload;
         let request = Request::new(path(*kind, namespace)).patch(name, &manager(), &Patch::Merge(body));
-        self.send::<K>("roll", &Address { namespace, name }, request).await
+        self.send::<K>("roll", &Location { namespace, name }, request).await
     }
 }
 
@@ -162,12 +162,12 @@ mod tests {
             "spec": {"template": {"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": 7}}},
             "status": "odd",
         });
-        let reply: Reply = serde_json::from_value(odd).unwrap();
+        let reply: WorkloadReply = serde_json::from_value(odd).unwrap();
         assert_eq!(reply.metadata.uid, "u");
         assert_eq!(reply.spec.template.metadata.unwrap().annotations.unwrap()["a"], "b");
         for bare in [json!({"spec": {"template": {"metadata": null}}}), json!({"spec": {"template": {"metadata": {}}}})]
         {
-            assert!(serde_json::from_value::<Reply>(bare).is_ok());
+            assert!(serde_json::from_value::<WorkloadReply>(bare).is_ok());
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Receipt {
 
 /// What a write expects to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Expected {
     /// No object of that name.
     Absent,
     /// This very object, unchanged.
@@ -47,7 +47,7 @@ pub enum Standing {
     },
 }
 
-impl Standing {
+impl Expected {
     /// The object as it was read.
     pub fn seen(object: &impl Resource) -> Self {
         let meta = object.meta();
@@ -104,22 +104,22 @@ impl Writer {
     }
 
     /// Applies `object`, where `standing` is still what stands. Fields of ours that it leaves out are removed.
-    pub async fn apply<K: Written + Serialize>(&self, object: &K, standing: &Standing) -> Result<Receipt, Refusal> {
+    pub async fn apply<K: Written + Serialize>(&self, object: &K, standing: &Expected) -> Result<Receipt, Refusal> {
         let mut body = serde_json::to_value(object).expect("an object is plain data");
         let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
         metadata.extend(standing.preconditions());
         let params = PatchParams::apply(name::MANAGER).force();
         let request = Request::new(K::url_path(&(), Some(namespace(object))));
         let request = request.patch(&object.name_any(), &params, &Patch::Apply(body));
-        self.send::<K>("apply", &Address::of(object), request).await
+        self.send::<K>("apply", &Location::of(object), request).await
     }
 
-    /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale, unless this
-    /// `takes_back` what it names. Fields of ours that it leaves out are removed.
+    /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale,
+    /// unless this `takes_back` what it names. Fields of ours that it leaves out are removed.
     pub async fn apply_ours<K: Written>(
         &self,
-        object: &Address<'_>,
-        standing: &Standing,
+        object: &Location<'_>,
+        standing: &Expected,
         mut body: Value,
         takes_back: bool,
     ) -> Result<Receipt, Refusal> {
@@ -134,36 +134,36 @@ impl Writer {
     /// plaintext: it is neither kept nor logged, and the answer is asked for without data.
     pub async fn write_secret(
         &self,
-        secret: &Address<'_>,
-        standing: &Standing,
+        secret: &Location<'_>,
+        standing: &Expected,
         body: &impl SecretBody,
     ) -> Result<Receipt, Refusal> {
         let request = Request::new(SealedSecret::url_path(&(), Some(secret.namespace)));
         match standing {
-            Standing::Absent => {
+            Expected::Absent => {
                 let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
                 let whole = serde_json::to_vec(&body.whole()).expect("a Secret is plain data");
                 self.send::<SealedSecret>("create", secret, request.create(&params, whole)).await
             }
-            Standing::Seen { .. } => {
+            Expected::Seen { .. } => {
                 let changes = Patch::Merge(Body(body.changes(standing.preconditions())));
                 self.send::<SealedSecret>("amend", secret, request.patch(secret.name, &manager(), &changes)).await
             }
         }
     }
 
-    /// Merges `changes` into an object that is still as it was `seen`: lists are replaced, `null` removes, and what is not
-    /// named is not touched. So a Secret is brought up to date without knowing its value.
+    /// Merges `changes` into an object that is still as it was `seen`: lists are replaced, `null` removes, and what is
+    /// not named is not touched. So a Secret is brought up to date without knowing its value.
     pub async fn amend<K: Written>(&self, seen: &K, mut changes: Value) -> Result<Receipt, Refusal> {
         let metadata = changes["metadata"].as_object_mut().expect("changes have metadata");
-        metadata.extend(Standing::seen(seen).preconditions());
+        metadata.extend(Expected::seen(seen).preconditions());
         let path = K::url_path(&(), Some(namespace(seen)));
         let request = Request::new(path).patch(&seen.name_any(), &manager(), &Patch::Merge(changes));
-        self.send::<K>("amend", &Address::of(seen), request).await
+        self.send::<K>("amend", &Location::of(seen), request).await
     }
 
-    /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also what someone
-    /// else wrote there. Metadata and spec stay: a write of a status changes neither.
+    /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also
+    /// what someone else wrote there. Metadata and spec stay: a write of a status changes neither.
     pub async fn status<K: Written>(
         &self,
         object: &K,
@@ -179,7 +179,7 @@ impl Writer {
         let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
         let request = Request::new(K::url_path(&(), Some(namespace)));
         let request = request.replace_subresource("status", &name, &params, body.to_string().into_bytes());
-        self.replacing::<K>(&Address::of(object), version, request).await
+        self.replacing::<K>(&Location::of(object), version, request).await
     }
 
     /// Replaces the conditions of an object that is still at `version`. All else of its status stays as it is.
@@ -193,13 +193,13 @@ impl Writer {
         let request = Request::new(K::url_path(&(), Some(namespace(object))));
         let patch = Patch::Merge(body);
         let request = request.patch_subresource("status", &object.name_any(), &manager(), &patch);
-        self.replacing::<K>(&Address::of(object), version, request).await
+        self.replacing::<K>(&Location::of(object), version, request).await
     }
 
     /// Sends a write of a status, after which `version` is of the past.
     async fn replacing<K: Written>(
         &self,
-        address: &Address<'_>,
+        address: &Location<'_>,
         version: &str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Receipt, Refusal> {
@@ -210,8 +210,8 @@ impl Writer {
         Ok(receipt)
     }
 
-    /// Says when a token was used: the one part of a status that is the verifier's. What it said before and leaves out now is
-    /// removed.
+    /// Says when a token was used: the one part of a status that is the verifier's. What it said before and leaves out
+    /// now is removed.
     pub async fn used(&self, namespace: &str, name: &str, used: &[Use]) -> Result<Receipt, Refusal> {
         let body = json!({
             "apiVersion": ApiToken::api_version(&()), "kind": ApiToken::kind(&()), "status": { "use": used },
@@ -219,7 +219,7 @@ impl Writer {
         let params = PatchParams::apply(name::VERIFIER).force();
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &params, &Patch::Apply(body));
-        self.send::<ApiToken>("use", &Address { namespace, name }, request).await
+        self.send::<ApiToken>("use", &Location { namespace, name }, request).await
     }
 
     /// Tries to write a record into the status of a token, without any effect.
@@ -237,11 +237,11 @@ impl Writer {
         let body = Patch::Merge(json!({ "status": { "records": [record] } }));
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &params, &body);
-        self.send::<ApiToken>("forge", &Address { namespace, name }, request).await.map(|_| ())
+        self.send::<ApiToken>("forge", &Location { namespace, name }, request).await.map(|_| ())
     }
 
-    /// Tries to make an account, without any effect, and says whether the policies that stamp have marked it. It is no write, and
-    /// is not counted as one.
+    /// Tries to make an account, without any effect, and says whether the policies that stamp have marked it. It is no
+    /// write, and is not counted as one.
     ///
     /// # Errors
     /// It would not be done.
@@ -266,7 +266,7 @@ impl Writer {
         let meta = object.meta();
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams::background().preconditions(preconditions);
-        let Address { namespace, name } = Address::of(object);
+        let Location { namespace, name } = Location::of(object);
         let answer = api.delete(name, &params).await.map(|_| ()).map_err(Why::from);
         self.metrics.write(&K::kind(&()), "delete", answer.as_ref().copied());
         match answer {
@@ -279,7 +279,7 @@ impl Writer {
     pub(super) async fn send<K: Written>(
         &self,
         verb: &'static str,
-        address: &Address<'_>,
+        address: &Location<'_>,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Receipt, Refusal> {
         let answer = self.answered::<K>(request).await;
@@ -308,14 +308,14 @@ impl Writer {
 
 /// Where an object lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address<'a> {
+pub struct Location<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
 }
 
-impl<'a> Address<'a> {
+impl<'a> Location<'a> {
     /// Where `object` lives.
     fn of(object: &'a impl Resource) -> Self {
         Self { namespace: namespace(object), name: object.meta().name.as_deref().unwrap_or_default() }

@@ -9,14 +9,15 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 const DEFAULT_ZONE: &str = "UTC";
 /// How many moments, and in which time, are looked at for the shortest interval of a calendar.
 const SAMPLE: (usize, SignedDuration) = (32, SignedDuration::from_hours(400 * 24));
-/// How often windows of several groups may miss one another: on each day of a season, with clocks that go forward or back.
+/// How often windows of several groups may miss one another: on each day of a season, with clocks that go forward or
+/// back.
 pub const MISSES: usize = 256;
 
 /// Moments by cron (five fields, as in crontab(5)) in a time zone.
 ///
-/// It goes by the clock on the wall there. A time of day that is left out when clocks go forward comes as much later as they
-/// went; one that there is twice when they go back comes the first time only. So whatever is once a day is so on every day
-/// of the year.
+/// It goes by the clock on the wall there. A time of day that is left out when clocks go forward comes as much later as
+/// they went; one that there is twice when they go back comes the first time only. So whatever is once a day is so on
+/// every day of the year.
 #[derive(Clone, Debug)]
 pub struct Calendar {
     cron: String,
@@ -60,8 +61,8 @@ impl Calendar {
         Ok(calendar)
     }
 
-    /// The shortest time from one moment to the next. Like all that says whether a spec is valid, it does not depend on the
-    /// time of asking.
+    /// The shortest time from one moment to the next. Like all that says whether a spec is valid, it does not depend on
+    /// the time of asking.
     pub fn interval(&self) -> SignedDuration {
         *self.shortest.get_or_init(|| {
             let (count, time) = SAMPLE;
@@ -147,8 +148,8 @@ impl Window {
     }
 }
 
-/// The first time from `at` on in which a window of each group is open; nothing where there is none, or no group, or all
-/// `misses` are used up.
+/// The first time from `at` on in which a window of each group is open; nothing where there is none, or no group, or
+/// all `misses` are used up.
 pub fn opening(groups: &[Vec<Window>], at: Timestamp, misses: &mut usize) -> Option<Opening> {
     let mut at = at;
     while *misses > 0 {

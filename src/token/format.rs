@@ -42,7 +42,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// What stands in a text where a token stood.
 const REDACTED: &str = "[token]";
 
-/// Whether `text` can be the first part of a plaintext: a lower-case letter, then up to 15 lower-case letters or digits.
+/// Whether `text` can be the first part of a plaintext: a lower-case letter, then up to 15 lower-case letters or
+/// digits.
 pub fn is_prefix(text: &str) -> bool {
     text.len() <= PREFIX
         && text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -81,8 +82,9 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
     if formed { Ok(id) } else { Err(Malformed) }
 }
 
-/// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where none
-/// belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses, or part of it.
+/// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where
+/// none belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses, or
+/// part of it.
 pub fn redact(text: &str) -> Cow<'_, str> {
     redact_within(text, &mut Effort::for_text(text))
 }
@@ -102,8 +104,9 @@ pub fn redact_within<'a>(text: &'a str, effort: &mut Effort) -> Cow<'a, str> {
     redacted.into()
 }
 
-/// How many bytes in base64 are still looked into. Whoever sends text can make it cost many times its length: base64 of base64 is
-/// looked into again, from each of four places. Once nothing is left, base64 of a token's length is taken for a token.
+/// How many bytes in base64 are still looked into. Whoever sends text can make it cost many times its length: base64 of
+/// base64 is looked into again, from each of four places. Once nothing is left, base64 of a token's length is taken for
+/// a token.
 pub struct Effort(usize);
 
 impl Effort {
@@ -161,8 +164,8 @@ const fn is_digit(c: u8) -> bool {
     is_word(c) || matches!(c, b'+' | b'/' | b'-')
 }
 
-/// Whether a run of digits of base64, of either alphabet, stands for something with a token in it; what stands there may be
-/// base64 again, so many times. The run may be cut off, and may be glued to what stands before it.
+/// Whether a run of digits of base64, of either alphabet, stands for something with a token in it; what stands there
+/// may be base64 again, so many times. The run may be cut off, and may be glued to what stands before it.
 fn encodes_token(run: &[u8], nested: u32, effort: &mut Effort) -> bool {
     if run.len() < TAIL {
         return false;
@@ -200,7 +203,8 @@ fn carries_token(word: &[u8]) -> bool {
     })
 }
 
-/// Whether it looks like all of a token that follows its prefix. To look costs less than to compute a checksum, and few look so.
+/// Whether it looks like all of a token that follows its prefix. To look costs less than to compute a checksum, and few
+/// look so.
 fn is_tail(tail: &[u8]) -> bool {
     let (id, rest) = tail[1..].split_at(ID);
     rest[0] == b'_' && !id.contains(&b'_') && !rest[1..].contains(&b'_')

@@ -21,7 +21,7 @@ pub use moment::Moment;
 pub use plaintext::Plaintext;
 pub use records::{Life, Record, Records, Rendered, State};
 pub use template::Template;
-pub use terms::{Asked, Ending, Limit, Policy, Schedule, Terms};
+pub use terms::{Asked, Ending, Limit, Schedule, Terms, TermsPolicy};
 
 #[cfg(test)]
 #[path = "../../tests/shared/cases.rs"]

@@ -17,18 +17,20 @@ const ROTATIONS: usize = 50;
 
 /// When the next generation is due, given the records and what the token asks for; nothing while none is served.
 ///
-/// Where the schedule would come too late, because the served generation was minted under other terms or published late,
-/// it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced before.
+/// Where the schedule would come too late, because the served generation was minted under other terms or published
+/// late, it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced
+/// before.
 ///
-/// Where an overlap is asked for, it is due at the latest that long before the served generation expires, so that the overlap can
-/// be given. One that is left out never moves a schedule.
+/// Where an overlap is asked for, it is due at the latest that long before the served generation expires, so that the
+/// overlap can be given. One that is left out never moves a schedule.
 ///
-/// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole ends.
+/// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole
+/// ends.
 ///
 /// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
-/// time first: then the new one comes on schedule and the token is never without a valid value. It waits for a window too,
-/// while the served generation lasts for an overlap after; one that is over by `now`, because nobody was there to rotate, is
-/// followed by the next.
+/// time first: then the new one comes on schedule and the token is never without a valid value. It waits for a window
+/// too, while the served generation lasts for an overlap after; one that is over by `now`, because nobody was there to
+/// rotate, is followed by the next.
 pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let served = records.served()?;
     let due = wanted(served, terms, uid)?;
@@ -37,8 +39,8 @@ pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -
     terms.until.is_none_or(|until| at < until).then_some(at)
 }
 
-/// From when on a token of which nothing renews the served generation is said to expire soon: its last third, at most two
-/// weeks.
+/// From when on a token of which nothing renews the served generation is said to expire soon: its last third, at most
+/// two weeks.
 pub fn expires_soon_from(served: &Record) -> Option<Timestamp> {
     const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
     Some(served.end()? - third(served.lifetime()?).min(NOTICE))
@@ -92,8 +94,8 @@ fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
     Some(duration::after(start, interval - jitter(uid, served.generation, most(interval))))
 }
 
-/// When a rotation that is due takes place: in the first window that is not over, and at any rate while the served generation
-/// lasts for another overlap. Tokens that wait for one window spread over its first half.
+/// When a rotation that is due takes place: in the first window that is not over, and at any rate while the served
+/// generation lasts for another overlap. Tokens that wait for one window spread over its first half.
 fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Timestamp) -> Timestamp {
     let latest = served.end().map(|end| due.max(end - terms.overlap));
     let (mut at, mut misses) = (due, MISSES);
@@ -111,8 +113,9 @@ fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Times
     }
 }
 
-/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking. Windows that meet one
-/// another so seldom that it takes too long to find out are taken to meet it: nothing waits for one beyond the expiry.
+/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking. Windows that meet
+/// one another so seldom that it takes too long to find out are taken to meet it: nothing waits for one beyond the
+/// expiry.
 pub fn meets_windows(terms: &Terms) -> bool {
     if terms.windows.is_empty() || terms.schedule.interval(terms.lifetime).is_none() {
         return true;

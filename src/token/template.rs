@@ -1,8 +1,9 @@
 //! Further keys of a Secret, written as templates.
 //!
-//! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. It binds no names, repeats nothing and has
-//! no functions, so what it makes is about as long as what it says; a [`Room`] bounds the rest, byte by byte, for all
-//! templates of a Secret together. All but the room is judged by [`Template::parse`], before there is any value to render.
+//! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. It binds no names, repeats nothing
+//! and has no functions, so what it makes is about as long as what it says; a [`Room`] bounds the rest, byte by byte,
+//! for all templates of a Secret together. All but the room is judged by [`Template::parse`], before there is any value
+//! to render.
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +28,8 @@ const EXPRESSION: usize = 100;
 const WORDS: usize = 1000;
 /// How many `{% %}` a template may have; they nest.
 const CONDITIONS: usize = 100;
-/// What all templates of a Secret may take, one for each step and each 64 bytes: what a whole Secret of 1 MiB holds takes 16 384,
-/// the most steps of as many templates as a token can have about 50 000.
+/// What all templates of a Secret may take, one for each step and each 64 bytes: what a whole Secret of 1 MiB holds
+/// takes 16 384, the most steps of as many templates as a token can have about 50 000.
 const FUEL: u64 = 100_000;
 /// The longest sentence of a fault, in characters.
 const TOLD: usize = 250;
@@ -152,7 +153,7 @@ impl Template {
     /// # Errors
     /// It is no template, or one that could do more than it should.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
-        let at = |(at, message): Fault| located(source, at, message);
+        let at = |(at, message): Misfit| located(source, at, message);
         measured(source).map_err(at)?;
         let root = parse(source, "", syntax()).map_err(|error| at(syntax_fault(source, &error)))?;
         let mut judge = Judge { of_value: false, of_endpoint: false };
@@ -214,7 +215,7 @@ fn environment<'a>(fuel: u64) -> Environment<'a> {
 }
 
 /// Where, in bytes, and what.
-type Fault = (usize, String);
+type Misfit = (usize, String);
 
 fn located(source: &str, at: usize, message: String) -> TemplateError {
     let before = source.get(..at).unwrap_or(source);
@@ -224,14 +225,14 @@ fn located(source: &str, at: usize, message: String) -> TemplateError {
     TemplateError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
 }
 
-fn syntax_fault(source: &str, error: &minijinja::Error) -> Fault {
+fn syntax_fault(source: &str, error: &minijinja::Error) -> Misfit {
     let at = error.range().map_or(source.len(), |range| range.start);
     (at, error.detail().unwrap_or("is not the syntax of a template").to_owned())
 }
 
 /// Refuses what is too long or too deep, before the parser goes into it.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the words of the template library: each other one counts")]
-fn measured(source: &str) -> Result<(), Fault> {
+fn measured(source: &str) -> Result<(), Misfit> {
     if source.len() > LONGEST {
         return Err((0, format!("a template must not be longer than {} KiB", LONGEST / 1024)));
     }
@@ -273,7 +274,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn statement(&mut self, statement: &ast::Stmt<'_>) -> Result<(), Fault> {
+    fn statement(&mut self, statement: &ast::Stmt<'_>) -> Result<(), Misfit> {
         let refused = |span: Span, what: &str| {
             Err((
                 start(span),
@@ -301,7 +302,7 @@ impl Judge {
         }
     }
 
-    fn statements(&mut self, statements: &[ast::Stmt<'_>]) -> Result<(), Fault> {
+    fn statements(&mut self, statements: &[ast::Stmt<'_>]) -> Result<(), Misfit> {
         statements.iter().try_for_each(|statement| self.statement(statement))
     }
 
@@ -309,7 +310,7 @@ impl Judge {
         clippy::wildcard_enum_match_arm,
         reason = "the syntax of the template library: what is not listed is refused"
     )]
-    fn expression(&mut self, expression: &ast::Expr<'_>) -> Result<(), Fault> {
+    fn expression(&mut self, expression: &ast::Expr<'_>) -> Result<(), Misfit> {
         let at = start(expression.span());
         match expression {
             ast::Expr::Const(_) => Ok(()),
@@ -335,7 +336,7 @@ impl Judge {
         }
     }
 
-    fn variable(&mut self, name: &str, at: usize) -> Result<(), Fault> {
+    fn variable(&mut self, name: &str, at: usize) -> Result<(), Misfit> {
         let known = Values::placeholder(&Around::default()).named().map(|(known, _)| known);
         if !known.contains(&name) {
             return Err((at, format!("there is no {name}; a template can name {}", known.join(", "))));
@@ -345,7 +346,7 @@ impl Judge {
         Ok(())
     }
 
-    fn filter(&mut self, filter: &ast::Filter<'_>, at: usize) -> Result<(), Fault> {
+    fn filter(&mut self, filter: &ast::Filter<'_>, at: usize) -> Result<(), Misfit> {
         if !FILTERS.contains(&filter.name) {
             return Err((at, format!("there is no filter {}; there are {}", filter.name, FILTERS.join(", "))));
         }

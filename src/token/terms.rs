@@ -6,7 +6,7 @@ use super::{Calendar, Window};
 
 /// What an Instance allows every token that opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct TermsPolicy {
     /// First part of every plaintext.
     pub prefix: String,
     /// How long a generation is valid when the token does not say.
@@ -53,7 +53,7 @@ impl Limit {
     }
 }
 
-impl Policy {
+impl TermsPolicy {
     /// What both allow. What a token does not say, and the prefix, are taken from the first.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -89,8 +89,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// From one rotation to the next, at least, for generations of this lifetime, or for those that never run out of time.
-    /// Nothing: there is no next.
+    /// From one rotation to the next, at least, for generations of this lifetime, or for those that never run out of
+    /// time. Nothing: there is no next.
     pub fn interval(&self, lifetime: Option<SignedDuration>) -> Option<SignedDuration> {
         match self {
             Self::Every(interval) => Some(*interval),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance},
-    outside::{Hearing, Scope, Tasks, watch::Heard},
+    outside::{Extent, Hearing, Tasks, watch::Heard},
 };
 
 /// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read
@@ -28,7 +28,7 @@ struct Feed {
 
 impl Feeds {
     /// One for each kind. None is begun yet.
-    pub(crate) fn new(client: &Client, scope: &Scope, hearing: &Hearing) -> Self {
+    pub(crate) fn new(client: &Client, scope: &Extent, hearing: &Hearing) -> Self {
         let mut feeds = Self::default();
         feeds.add("the watch of instances", scope.watch::<Instance>(client, hearing));
         feeds.add("the watch of accounts", scope.watch::<Account>(client, hearing));
@@ -120,7 +120,7 @@ mod tests {
     /// The kinds that are waited for while the server says nothing of `silent`.
     async fn unread_without(silent: &str) -> usize {
         let (hearing, mut tasks) = (Hearing::default(), Tasks::new(CancellationToken::new()));
-        let feeds = Feeds::new(&server(silent.into()), &Scope::default(), &hearing);
+        let feeds = Feeds::new(&server(silent.into()), &Extent::default(), &hearing);
         let known = Arc::new(Known::new(feeds.kinds(), Usage::new().0));
         feeds.begin(&known, &mut tasks);
         let _ = tokio::time::timeout(Duration::from_secs(1), known.until_all_is_read()).await;
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_kind_that_is_watched_has_to_be_read() {
         let hearing = Hearing::default();
-        let kinds = Feeds::new(&server(String::new()), &Scope::default(), &hearing).kinds();
+        let kinds = Feeds::new(&server(String::new()), &Extent::default(), &hearing).kinds();
         let heard: BTreeSet<_> =
             hearing.ages().into_iter().map(|(kind, _)| kind.split('.').next().unwrap().to_owned()).collect();
         assert_eq!(kinds, heard, "those that are listened to, and no other");

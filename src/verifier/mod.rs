@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crd::ApiToken,
     outside::{
-        Clock, Hearing, Scope, Taken, Tasks, Writer,
+        Clock, Extent, Hearing, Taken, Tasks, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
         peers::{self, Peer, Peers},
@@ -59,7 +59,7 @@ pub use requested::Requested;
 #[derive(Debug)]
 pub struct Options {
     /// Which namespaces it looks at: a token or Instance elsewhere does not exist for it.
-    pub scope: Scope,
+    pub scope: Extent,
     /// Serves what is asked of it, and `/healthz` and `/readyz`. Nobody can connect before everything was read once.
     pub serving: Taken,
     /// Serves `/healthz`, `/readyz` and `/metrics`, and `/hearing` for other verifiers. Left out: they are not served.

@@ -1,5 +1,5 @@
-//! A real workload on a real node: its token is rotated under it, and whatever of Tokenry is replaced meanwhile, no call is
-//! refused until the token is revoked.
+//! A real workload on a real node: its token is rotated under it, and whatever of Tokenry is replaced meanwhile, no
+//! call is refused until the token is revoked.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "tests stand outside and look at the clock")]
 
@@ -185,8 +185,8 @@ fn revoked_calls_are_refused(site: &Site) -> Told {
     Ok(())
 }
 
-/// What runs goes on with the Secrets that it has; without a verifier the proxy lets nobody in; installed again, all is as
-/// it was.
+/// What runs goes on with the Secrets that it has; without a verifier the proxy lets nobody in; installed again, all is
+/// as it was.
 fn uninstall_leaves_what_runs(site: &Site) -> Told {
     let before = kept(site)?;
     let revoked = site.calls(&caller(ROTATING))?.len();

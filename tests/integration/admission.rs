@@ -1,5 +1,5 @@
-//! Who may write what: the admission policies of the chart, each row with somebody who may and somebody who may not; and
-//! attempts to take rights.
+//! Who may write what: the admission policies of the chart, each row with somebody who may and somebody who may not;
+//! and attempts to take rights.
 
 use std::time::{Duration, Instant};
 
@@ -924,8 +924,8 @@ async fn annotations_without_number_cost_no_more_than_on_any_object() {
     let judges = async || root.patch("ApiToken", "many", more.clone()).await.err();
     let told = world.eventually("the policies hold", judges).await;
     assert!(told.ends_with("metadata.annotations: at most 256 of them; remove some"), "{told}");
-    // It can be changed, and admission adds to that no more than twice what a ConfigMap of that size costs in all. (A custom resource
-    // costs the API server two to three times as much as a ConfigMap, also where no policy holds.)
+    // It can be changed, and admission adds to that no more than twice what a ConfigMap of that size costs in all. (A
+    // custom resource costs the API server two to three times as much as a ConfigMap, also where no policy holds.)
     let (token, map) = (cheapest(&root.api("ApiToken")).await, cheapest(&maps).await);
     assert!(token.saturating_sub(bare) <= map * 2, "{token:?}, without policies {bare:?}, beside {map:?}");
     let start = Instant::now();

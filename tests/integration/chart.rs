@@ -44,7 +44,8 @@ fn values() -> Vec<PathBuf> {
     files
 }
 
-/// The objects that the chart makes of the values in `file`, where `namespace` stands for each namespace that they name.
+/// The objects that the chart makes of the values in `file`, where `namespace` stands for each namespace that they
+/// name.
 fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     let named = ["namespaceOverride", "scopedNamespace"].into_iter().filter(|value| text.contains(value));

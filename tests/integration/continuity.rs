@@ -1,8 +1,9 @@
-//! Who reads the Secret is let in with what it holds, at every moment and without one exception, while operators rotate, die,
-//! come back and are doubled.
+//! Who reads the Secret is let in with what it holds, at every moment and without one exception, while operators
+//! rotate, die, come back and are doubled.
 //!
-//! Checked by having `execute` write the Secret before the record: an operator that ends in between leaves a value that no record
-//! knows, and both tests fail with `401`. That a verifier may lag behind the record does not show: it waits itself.
+//! Checked by having `execute` write the Secret before the record: an operator that ends in between leaves a value that
+//! no record knows, and both tests fail with `401`. That a verifier may lag behind the record does not show: it waits
+//! itself.
 
 use std::{
     sync::{

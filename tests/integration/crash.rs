@@ -17,7 +17,7 @@ use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 use tokenry::{
     crd::ApiToken,
-    outside::{Hearing, Scope},
+    outside::{Extent, Hearing},
 };
 
 use crate::harness::{
@@ -59,7 +59,8 @@ async fn watch(world: &World, verifier: &Running, watched: &Watched) {
 
 #[tokio::test]
 async fn what_was_done_is_told_though_the_answer_was_not_heard() {
-    // What an operator writes of a token and its account: the account, the record, the Secret, the settled status; then the claim.
+    // What an operator writes of a token and its account: the account, the record, the Secret, the settled status; then
+    // the claim.
     for (nth, death) in [(4, Death::Silent), (4, Death::Unheard), (5, Death::Silent), (5, Death::Unheard)] {
         let world = World::new("unheard").await;
         let (client, _) = dying(world.plane.config(&world.identities.operator), nth, death);
@@ -201,8 +202,9 @@ impl Operators {
     }
 }
 
-/// Operators are killed, begun again and doubled, new values are asked for, and all the while somebody reads each Secret and
-/// presents what it holds. (Tried with the Secret written before the record: a kill in between leaves a value that is refused.)
+/// Operators are killed, begun again and doubled, new values are asked for, and all the while somebody reads each
+/// Secret and presents what it holds. (Tried with the Secret written before the record: a kill in between leaves a
+/// value that is refused.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_during_rotations_of_a_hundred_tokens_leave_every_consumer_an_accepted_value() {
     let world = Arc::new(World::new("kills").await);
@@ -311,7 +313,7 @@ async fn a_list_that_is_refused_is_asked_for_less_and_less_often() {
     world.plane.kubectl(&["create", "serviceaccount", "none", "-n", &namespace]).unwrap();
     let token = world.plane.kubectl(&["create", "token", "none", "-n", &namespace]).unwrap();
     let client = world.plane.client_for(token.trim());
-    let heard = Scope::Cluster.watch::<ApiToken>(&client, &Hearing::default()).for_each(async |_| ());
+    let heard = Extent::Cluster.watch::<ApiToken>(&client, &Hearing::default()).for_each(async |_| ());
     tokio::time::timeout(Duration::from_secs(8), heard).await.unwrap_err();
     let user = format!("system:serviceaccount:{namespace}:none");
     let tries = world.audited().into_iter().filter(|asked| asked.user == user && asked.resource == "apitokens").count();

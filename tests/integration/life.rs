@@ -541,7 +541,8 @@ async fn a_use_that_cannot_be_read_harms_nobody_and_an_end_that_cannot_be_is_non
     assert_eq!(verifier.present(&world, &value).await, 401);
 }
 
-/// A status can be lost again and again, as by whoever may write it: then each value is ended by the next, and none follows at once.
+/// A status can be lost again and again, as by whoever may write it: then each value is ended by the next, and none
+/// follows at once.
 #[tokio::test]
 async fn a_status_that_is_lost_twice_makes_for_one_value_in_five_seconds() {
     let (world, clock, _operator, _verifier, _) = served("lost-twice").await;

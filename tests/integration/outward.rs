@@ -19,7 +19,8 @@ const NOBODY: &str = "http://alice:hidden@127.0.0.1:1";
 const UNSET: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"];
 
 impl World {
-    /// A kubeconfig by which the API server is not on this machine, as far as its address tells, with a `proxy-url` if one is given.
+    /// A kubeconfig by which the API server is not on this machine, as far as its address tells, with a `proxy-url` if
+    /// one is given.
     fn afar(&self, name: &str, token: &str, proxy: Option<&str>) -> String {
         let path = self.plane.kubeconfig_for(&format!("{name}-{}", self.namespace), token).unwrap();
         let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();

@@ -74,7 +74,8 @@ fn unstamped(world: &World, label: &str, required: bool) {
 }
 
 impl World {
-    /// Waits until the operator says whether tokens are stamped, in its metric and of the Instance `strict`, which judges by owners.
+    /// Waits until the operator says whether tokens are stamped, in its metric and of the Instance `strict`, which
+    /// judges by owners.
     async fn await_stamped(&self, operator: &Running, stamped: bool) {
         let line = format!("tokenry_stamped{{}} {}", u8::from(stamped));
         let says = async || {

@@ -11,13 +11,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::{
     crd::{Account, ApiToken, api_token::Use},
-    outside::{Standing, SystemClock, Why, Writer},
+    outside::{Expected, SystemClock, Why, Writer},
 };
 
 use crate::harness::{OPERATOR, World, clock::Held, root};
 
-/// A create that finds an object changes nothing; one that finds none creates; a change to an object that is no longer as it
-/// was seen, or is another by now, is refused.
+/// A create that finds an object changes nothing; one that finds none creates; a change to an object that is no longer
+/// as it was seen, or is another by now, is refused.
 async fn held<K>(world: &World, spec: Value, changed: Value)
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -36,17 +36,17 @@ where
     };
     let api: Api<K> = world.api();
     let theirs = api.create(&PostParams::default(), &object("theirs", &spec)).await.unwrap();
-    let refused = writer.apply(&object("theirs", &changed), &Standing::Absent).await;
+    let refused = writer.apply(&object("theirs", &changed), &Expected::Absent).await;
     assert_eq!(refused.unwrap_err().why, Why::Stale, "{} exists", K::kind(&()));
     assert_eq!(api.get("theirs").await.unwrap().resource_version(), theirs.resource_version());
 
-    let made = writer.apply(&object("ours", &spec), &Standing::Absent).await.unwrap();
+    let made = writer.apply(&object("ours", &spec), &Expected::Absent).await.unwrap();
     let ours = api.get("ours").await.unwrap();
     assert_eq!((Some(made.uid), Some(made.version)), (ours.uid(), ours.resource_version()));
-    let seen = Standing::seen(&ours);
+    let seen = Expected::seen(&ours);
     writer.apply(&object("ours", &changed), &seen).await.unwrap();
     assert_eq!(writer.apply(&object("ours", &spec), &seen).await.unwrap_err().why, Why::Stale, "it changed since");
-    let other = Standing::Seen {
+    let other = Expected::Seen {
         uid: theirs.uid().unwrap(),
         version: api.get("ours").await.unwrap().resource_version().unwrap(),
     };

@@ -73,7 +73,8 @@ impl Release {
 }
 
 impl World {
-    /// An operator and a verifier, as the Deployments of the release would run them, and as `--wait` would wait for them.
+    /// An operator and a verifier, as the Deployments of the release would run them, and as `--wait` would wait for
+    /// them.
     async fn components(&self, clock: &Held) -> (Running, Running) {
         let (operator, verifier) = (self.operator(clock).await, self.verifier(clock).await);
         self.ready(&operator).await;
@@ -88,7 +89,8 @@ impl World {
         serde_json::from_value(list["items"].take()).unwrap()
     }
 
-    /// Uses the token `ci`, and waits until that is written, and the token counted: what changes then, no release has changed.
+    /// Uses the token `ci`, and waits until that is written, and the token counted: what changes then, no release has
+    /// changed.
     async fn first_use(&self, verifier: &Running) {
         self.await_verdict(verifier, &self.value("ci").await.unwrap(), 200).await;
         let used = async || self.token("ci").await.status?.used().first().map(|_| ());
@@ -110,14 +112,15 @@ impl World {
     }
 }
 
-/// Waits until the garbage collector has heard that there are ApiTokens, which it asks about twice in a minute. It collects
-/// nothing of a kind that it never knew.
+/// Waits until the garbage collector has heard that there are ApiTokens, which it asks about twice in a minute. It
+/// collects nothing of a kind that it never knew.
 async fn collector_knows_tokens(another: &World) {
     another.delete("ApiToken", "ci").await;
     another.eventually("the Secret goes", async || another.value("ci").await.is_none().then_some(())).await;
 }
 
-/// Makes the chart of an older release in `folder`: its definition of ApiToken knows no `displayName`, and it has no values.
+/// Makes the chart of an older release in `folder`: its definition of ApiToken knows no `displayName`, and it has no
+/// values.
 fn older(folder: &Path) -> String {
     let chart = folder.join("tokenry");
     copy(&root().join("charts/tokenry"), &chart);
@@ -245,8 +248,8 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     assert_eq!(world.stored(), before);
     collector_knows_tokens(&another).await;
     release.helm(&["uninstall", "tokenry"]).unwrap();
-    // A definition that was changed just before is not listed for a while ("storage is (re)initializing"), and the API server
-    // waits longer before each further try to delete its objects.
+    // A definition that was changed just before is not listed for a while ("storage is (re)initializing"), and the API
+    // server waits longer before each further try to delete its objects.
     let gone = async || release.definitions().is_empty().then_some(());
     world.patiently(Duration::from_mins(10), "the definitions go", gone).await;
     world.eventually("the Secrets go", async || world.value("ci").await.is_none().then_some(())).await;

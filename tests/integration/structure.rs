@@ -1,7 +1,7 @@
 //! The house: which room may know which.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -151,4 +151,47 @@ fn a_token_is_read_in_observe_and_written_in_execute_and_settled_on_top() {
         let code = code(&root().join(format!("src/controller/token/{below}.rs")));
         assert!(!code.contains("settle"), "{below}.rs names settle");
     }
+}
+
+/// Names that each kind, or each of the two programs, gives to a type of its own.
+const EACH_HAS_ONE: [&str; 5] = ["Decision", "Observed", "Options", "Progress", "World"];
+
+/// The name of the type that a line declares.
+fn declared(line: &str) -> Option<&str> {
+    let line = line.trim_start_matches("pub").trim_start();
+    let line = line.strip_prefix('(').and_then(|rest| rest.split_once(") ")).map_or(line, |(_, rest)| rest);
+    let name = ["struct ", "enum ", "trait ", "type "].iter().find_map(|word| line.strip_prefix(word))?;
+    name.split(|c: char| !c.is_alphanumeric()).next()
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut declared_in: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for file in sources(&root().join("src")) {
+        for name in code(&file).lines().filter_map(declared) {
+            declared_in.entry(name.to_owned()).or_default().push(file.clone());
+        }
+    }
+    declared_in.retain(|name, files| files.len() > 1 && !EACH_HAS_ONE.contains(&name.as_str()));
+    assert!(declared_in.is_empty(), "give each of these a name of its own: {declared_in:#?}");
+    assert_eq!(declared("pub(super) struct Names<'a> {"), Some("Names"));
+    assert_eq!(declared("    type World = World;"), None, "an associated type is no declaration");
+}
+
+#[test]
+fn lines_have_at_most_120_columns() {
+    let folders = ["src", "tests", "benches", "examples"];
+    for file in folders.iter().flat_map(|folder| sources(&root().join(folder))) {
+        let text = fs::read_to_string(&file).unwrap();
+        // rustfmt breaks all but texts in quotes.
+        let long = |line: &&str| line.chars().count() > 120 && !line.contains('"');
+        assert_eq!(text.lines().find(long), None, "{}", file.display());
+    }
+}
+
+#[test]
+fn the_syntax_tree_of_templates_stays_that_which_was_read() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let pin = manifest.lines().find(|line| line.starts_with("minijinja")).unwrap();
+    assert!(pin.contains(r#"version = "=3.1.0""#), "read src/token/template.rs against the new release, then: {pin}");
 }

@@ -1,5 +1,5 @@
-//! Attempts to get more than was given, without a right: by edits of any kind, by taking fields of an account, and by filling what an
-//! object can hold.
+//! Attempts to get more than was given, without a right: by edits of any kind, by taking fields of an account, and by
+//! filling what an object can hold.
 
 use http::HeaderMap;
 use kube::api::{DynamicObject, Patch, PatchParams};

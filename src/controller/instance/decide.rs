@@ -10,7 +10,7 @@ use crate::{
     controller::kind::Checked,
     crd::{Fault, Instance, Reason, fault::first, instance::EndpointName, name},
     exposure::{self, Exposed, Piece},
-    outside::{Standing, writer::holds},
+    outside::{Expected, writer::holds},
     token::Digest,
 };
 
@@ -38,7 +38,7 @@ pub enum Deed {
     /// Nothing.
     Keep,
     /// Bring it about, where what was seen still stands.
-    Apply(Piece, Standing),
+    Apply(Piece, Expected),
     /// Take it away.
     Delete(Piece),
     /// Merge this into it.
@@ -116,7 +116,7 @@ fn deed(world: &World, place: Place, asked: Option<&Result<Exposed, Fault>>) -> 
     let wanted = wanted.map(|piece| owned(piece, &world.instance));
     match (world.pieces.get(&place).unwrap_or(&Observed::Absent), wanted) {
         (Observed::Absent | Observed::Foreign | Observed::Unserved, None) => Deed::Keep,
-        (Observed::Absent, Some(wanted)) => Deed::Apply(wanted, Standing::Absent),
+        (Observed::Absent, Some(wanted)) => Deed::Apply(wanted, Expected::Absent),
         (Observed::Ours(piece), None) => Deed::Delete(piece.clone()),
         (Observed::Ours(piece), Some(wanted)) => mended(piece, wanted),
         (Observed::Foreign, Some(_)) => Deed::Blocked,
@@ -143,7 +143,7 @@ fn mended(piece: &Piece, wanted: Piece) -> Deed {
             strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
             Deed::Amend(piece.clone(), changes)
         }
-        Piece::Ingress(ingress) => Deed::Apply(wanted, Standing::seen(&**ingress)),
+        Piece::Ingress(ingress) => Deed::Apply(wanted, Expected::seen(&**ingress)),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     exposure::{self, Exposed},
     token::{
-        Policy,
+        TermsPolicy,
         duration::{Duration, written},
         format,
     },
@@ -111,7 +111,7 @@ pub fn forget_after(spec: &InstanceSpec) -> Option<SignedDuration> {
 }
 
 /// What every token of an Instance obeys, with what was left out filled in.
-pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
+pub fn policy(spec: &InstanceSpec) -> Checked<TermsPolicy> {
     let mut faults = Vec::new();
     let tokens = &spec.tokens;
     let lifetime = lifetime(spec);
@@ -152,7 +152,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<Policy> {
     }
     if faults.is_empty() {
         let (never, require_description) = (lifetime.never == Permission::Allow, tokens.require_description);
-        Ok(Policy {
+        Ok(TermsPolicy {
             prefix,
             default_lifetime,
             max_lifetime,
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn of(tokens: Value) -> Checked<Policy> {
+    fn of(tokens: Value) -> Checked<TermsPolicy> {
         policy(&serde_json::from_value(json!({ "tokens": tokens })).unwrap())
     }
 

@@ -12,7 +12,7 @@ use crate::{
         window::windows,
     },
     token::{
-        Asked, Ending, Policy, Record, Schedule, Terms,
+        Asked, Ending, Record, Schedule, Terms, TermsPolicy,
         duration::{after, written},
         jitter::most,
         schedule::meets_windows,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The terms, with what was left out filled in.
-pub(crate) fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Terms {
+pub(crate) fn life(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Terms {
     let spec = &world.token.spec;
     let rotation = spec.rotation.clone().unwrap_or_default();
     let lifetime = lifetime(world, policy, faults);
@@ -52,7 +52,7 @@ pub(crate) fn life(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> T
 }
 
 /// How long the next generation is valid: nothing for one that never runs out of time.
-fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+fn lifetime(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
     let Expiry { after, at, never } = world.token.spec.expiry.clone().unwrap_or_default();
     if [after.is_some(), at.is_some(), never].into_iter().filter(|given| *given).count() > 1 {
         faults.push(Fault::invalid("spec.expiry", "give at most one of after, at and never"));
@@ -77,7 +77,7 @@ fn lifetime(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<S
 }
 
 /// How long a generation of a token that ends `at` is valid: the only one has to last as long as it can.
-fn until(world: &World, policy: &Policy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
+fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
     const PATH: &str = "spec.expiry.at";
     // One that has come ends the token; it is a fault only where nobody saw it coming.
     if at <= world.now && !has_ended(world) {
@@ -157,7 +157,7 @@ fn overlap(
     given: Option<SignedDuration>,
     interval: Option<SignedDuration>,
     lifetime: Option<SignedDuration>,
-    policy: &Policy,
+    policy: &TermsPolicy,
     faults: &mut Vec<Fault>,
 ) -> SignedDuration {
     const PATH: &str = "spec.rotation.overlap";
@@ -189,7 +189,7 @@ fn too_often(
     world: &World,
     schedule: &Schedule,
     (lifetime, overlap): (Option<SignedDuration>, SignedDuration),
-    policy: &Policy,
+    policy: &TermsPolicy,
 ) -> Option<Fault> {
     let interval = schedule.interval(lifetime)?;
     let latest = lifetime.map(|lifetime| lifetime - overlap).filter(|&latest| latest < interval);
@@ -219,7 +219,7 @@ fn too_often(
 }
 
 /// What asks for a new generation, until one was published for it.
-pub(crate) fn regenerate(world: &World, policy: &Policy, faults: &mut Vec<Fault>) -> Option<Asked> {
+pub(crate) fn regenerate(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Option<Asked> {
     let asked = world.token.spec.regenerate.as_ref()?;
     if world.before().regeneration.as_ref().is_some_and(|answered| answered.id == asked.id) {
         asked.previous.iter().for_each(|previous| form(previous, faults));
@@ -244,7 +244,7 @@ fn form(previous: &Previous, faults: &mut Vec<Fault>) {
     previous.at.iter().filter_map(|at| at.parse().err()).for_each(|rule| fault("at", rule));
 }
 
-fn ending(world: &World, previous: &Previous, policy: &Policy, faults: &mut Vec<Fault>) -> Ending {
+fn ending(world: &World, previous: &Previous, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Ending {
     const PATH: &str = "spec.regenerate.previous";
     let max = written(policy.max_overlap);
     form(previous, faults);

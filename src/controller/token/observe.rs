@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use super::{
     observed::Observed,
     restart::{Needed, needed},
-    secrets::{Held, Names},
+    secrets::{Held, SecretNames},
     workloads::{Fellow, Seen, Workloads},
     world::World,
 };
@@ -54,7 +54,7 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
         owner_gone: false,
         surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
-        stored: Names::of(&token).all().map(held).collect(),
+        stored: SecretNames::of(&token).all().map(held).collect(),
         may_mint_from: rooms.mints.may_mint_from(token.metadata.uid.as_deref().unwrap_or_default(), now),
         taken: BTreeSet::new(),
         workloads: Workloads::Unread,

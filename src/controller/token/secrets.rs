@@ -130,7 +130,7 @@ pub struct Secrets {
 impl Secrets {
     /// Those of a token, by what holds each name.
     pub fn of(read: &Observed, records: &Records) -> Self {
-        let names = Names::of(&read.token);
+        let names = SecretNames::of(&read.token);
         let slot =
             |name: &str| Slot { name: name.to_owned(), held: read.stored.get(name).cloned().unwrap_or(Held::Absent) };
         let (asked, leftover) = (slot(names.asked), names.leftover.map(slot));
@@ -164,7 +164,7 @@ impl Secrets {
 }
 
 /// The names that a token uses, each once.
-pub(crate) struct Names<'a> {
+pub(crate) struct SecretNames<'a> {
     /// The name that the spec asks for.
     pub asked: &'a str,
     /// The name that the status says the served value is at, where that is another.
@@ -173,7 +173,7 @@ pub(crate) struct Names<'a> {
     pub leftover: Option<&'a str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> SecretNames<'a> {
     /// Those of a token.
     pub(crate) fn of(token: &'a ApiToken) -> Self {
         let [asked, stated, other] = token.secret_names();

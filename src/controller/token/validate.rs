@@ -14,7 +14,7 @@ use crate::{
     access,
     controller::{book::Ruled, instance::policy, kind::Checked},
     crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
-    token::Policy,
+    token::TermsPolicy,
 };
 
 /// Every fault, in the order that a user would mend them in.
@@ -48,7 +48,7 @@ pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
 }
 
 /// What the tokens of an Instance obey; of one with faults nothing.
-fn policy_of(instance: &Ruled) -> Checked<Policy> {
+fn policy_of(instance: &Ruled) -> Checked<TermsPolicy> {
     let policy = policy(&instance.spec)?;
     if instance.faults().is_empty() { Ok(policy) } else { Err(instance.faults().to_vec()) }
 }
@@ -105,7 +105,7 @@ fn instance_invalid(path: impl Into<Cow<'static, str>>, instance: &Instance, wro
 }
 
 /// What the further Instances allow as well, of what the first does.
-fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> Option<Policy> {
+fn audiences(world: &World, policy: Option<TermsPolicy>, faults: &mut Vec<Fault>) -> Option<TermsPolicy> {
     let mut seen = vec![full(&world.token.spec.instance_ref, world)];
     let mut policy = policy;
     for (index, (wanted, held)) in world.token.spec.audiences.iter().zip(&world.audiences).enumerate() {
@@ -122,7 +122,7 @@ fn audiences(world: &World, policy: Option<Policy>, faults: &mut Vec<Fault>) -> 
             continue;
         };
         let other = audience(world, instance, &path, faults);
-        policy = policy.map(|policy| other.into_iter().fold(policy, Policy::and));
+        policy = policy.map(|policy| other.into_iter().fold(policy, TermsPolicy::and));
     }
     policy
 }
@@ -133,7 +133,7 @@ fn full<'a>(reference: &'a InstanceRef, world: &'a World) -> (&'a str, &'a str) 
 }
 
 /// What one of them allows; of one with faults nothing.
-fn audience(world: &World, instance: &Ruled, path: &str, faults: &mut Vec<Fault>) -> Option<Policy> {
+fn audience(world: &World, instance: &Ruled, path: &str, faults: &mut Vec<Fault>) -> Option<TermsPolicy> {
     going(instance, path.to_owned(), faults);
     if !access::admits(instance, world.home()) {
         let message = format!(
@@ -212,7 +212,7 @@ fn secret(world: &World, faults: &mut Vec<Fault>) {
     }
 }
 
-fn description(world: &World, policy: &Policy, faults: &mut Vec<Fault>) {
+fn description(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) {
     let given = world.token.spec.description.as_deref().unwrap_or_default();
     if policy.require_description && given.trim().is_empty() {
         let message = "is needed: the Instance wants each token to say what it is for";

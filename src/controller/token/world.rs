@@ -9,7 +9,7 @@ use super::{
     own_account::OwnAccount,
     owner::Ownership,
     pause::Pause,
-    secrets::{Held, Names, Secrets},
+    secrets::{Held, SecretNames, Secrets},
 };
 use crate::{
     access,
@@ -86,7 +86,7 @@ impl World {
     /// from a cache but that of the served value: a cache knows of Secrets of our type only. What is to go is looked at
     /// once more, too.
     pub fn doubted_secrets(&self) -> Vec<&str> {
-        let names = Names::of(&self.token);
+        let names = SecretNames::of(&self.token);
         let served = names.renamed_from.unwrap_or(names.asked);
         let agrees = self.stored.get(served).map_or(self.agrees(&Held::Absent), |held| self.agrees(held));
         names.all().filter(|&name| name != served || !agrees).collect()

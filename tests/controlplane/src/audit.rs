@@ -42,8 +42,8 @@ pub struct AuditEvent {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
-    /// Whether there was a right to ask this. One may still be refused: an apply that would create also needs the right to
-    /// create, and nothing is created in a namespace that is being deleted.
+    /// Whether there was a right to ask this. One may still be refused: an apply that would create also needs the right
+    /// to create, and nothing is created in a namespace that is being deleted.
     pub authorized: bool,
     /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
     pub time: String,
@@ -60,9 +60,9 @@ impl AuditEvent {
         self.authorized && self.dry_run && asked == ("patch", "apitokens", "status") && self.user.ends_with("-verifier")
     }
 
-    /// Whether it is the use of a generation that went off the record in the meantime, as `all` that was asked tells: admission refuses
-    /// that, and the verifier tries again with what is on record then. The audit log has no message of such a refusal, as what is
-    /// asked for in return is metadata alone.
+    /// Whether it is the use of a generation that went off the record in the meantime, as `all` that was asked tells:
+    /// admission refuses that, and the verifier tries again with what is on record then. The audit log has no message
+    /// of such a refusal, as what is asked for in return is metadata alone.
     pub fn is_late_use(&self, all: &[Self]) -> bool {
         let writes_status = |event: &Self, who: &str| {
             let asked = (&*event.verb, &*event.resource, &*event.subresource);

@@ -122,8 +122,8 @@ impl ControlPlane {
         &self.admin_token
     }
 
-    /// The bearer token of the user `odd`, who is in the groups `admins` with a carriage return behind it, and `x`. Impersonation
-    /// cannot send such a name; what an identity provider says can be one.
+    /// The bearer token of the user `odd`, who is in the groups `admins` with a carriage return behind it, and `x`.
+    /// Impersonation cannot send such a name; what an identity provider says can be one.
     pub fn odd_token(&self) -> &str {
         &self.odd_token
     }
@@ -243,7 +243,8 @@ impl ControlPlane {
         self.while_stopped(copy_all)
     }
 
-    /// Goes back to the data of [`ControlPlane::back_up`], as after a disaster: versions that were given since are given again.
+    /// Goes back to the data of [`ControlPlane::back_up`], as after a disaster: versions that were given since are
+    /// given again.
     pub fn restore(&self) -> Result<(), Error> {
         self.while_stopped(|data, backup| {
             std::fs::remove_dir_all(data)?;
@@ -274,7 +275,8 @@ impl ControlPlane {
         audit_from(&self.path("audit.jsonl"), offset)
     }
 
-    /// An offset for [`ControlPlane::audit_from`] that passes over what has been asked so far, found without reading it.
+    /// An offset for [`ControlPlane::audit_from`] that passes over what has been asked so far, found without reading
+    /// it.
     pub fn audit_end(&self) -> u64 {
         // Amid a line, if one is being written: its rest is then skipped like any half line.
         std::fs::metadata(self.path("audit.jsonl")).map_or(0, |file| file.len())

@@ -35,8 +35,8 @@ pub enum Entry {
     Run { tests: usize, of: usize },
     /// A world of a test begins.
     Begun { namespace: String },
-    /// It ended, well or with a failed test: the rights that were used while it stood, and what the operator or the verifier
-    /// was refused in it.
+    /// It ended, well or with a failed test: the rights that were used while it stood, and what the operator or the
+    /// verifier was refused in it.
     Ended { namespace: String, well: bool, used: Rights, refused: BTreeSet<String> },
 }
 

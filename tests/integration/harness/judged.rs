@@ -11,7 +11,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::{crd::ApiToken, outside::Scope, token::Digest};
+use tokenry::{crd::ApiToken, outside::Extent, token::Digest};
 
 use super::{World, message, plane};
 
@@ -34,7 +34,7 @@ pub struct User<'a> {
 impl Judged {
     pub async fn new(name: &str) -> Self {
         let mut world = World::within(plane(), name, json!({"admission": "judged"})).await;
-        world.scope = Scope::Namespace(world.namespace.clone());
+        world.scope = Extent::Namespace(world.namespace.clone());
         let judged = Self { world };
         judged.world.accepts("Instance", "eem", json!({})).await;
         // A policy takes effect some moments after it was made.

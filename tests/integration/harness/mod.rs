@@ -34,7 +34,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::{crd::ApiToken, outside::Scope};
+use tokenry::{crd::ApiToken, outside::Extent};
 
 /// The longest that anything is waited for. Only what is broken takes that long.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -75,7 +75,7 @@ pub struct World {
     pub namespace: String,
     pub client: Client,
     /// What its operators and verifiers look at.
-    pub scope: Scope,
+    pub scope: Extent,
     /// Where the audit log was when it began.
     since: u64,
 }
@@ -102,8 +102,8 @@ impl World {
         Self::within(plane(), name, json!({})).await.scoped()
     }
 
-    /// A fresh namespace of a control plane that this test has to itself, without definitions. Its operators and verifiers
-    /// look at all namespaces. The servers end with the process.
+    /// A fresh namespace of a control plane that this test has to itself, without definitions. Its operators and
+    /// verifiers look at all namespaces. The servers end with the process.
     pub async fn alone(name: &str) -> Self {
         log();
         let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
@@ -127,13 +127,13 @@ impl World {
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
         let since = plane.audit_end();
         let identities = identities.clone();
-        let world = Self { plane, identities, namespace, client, scope: Scope::Cluster, since };
+        let world = Self { plane, identities, namespace, client, scope: Extent::Cluster, since };
         witness::begun(&world);
         world
     }
 
     fn scoped(mut self) -> Self {
-        self.scope = Scope::Namespace(self.namespace.clone());
+        self.scope = Extent::Namespace(self.namespace.clone());
         self
     }
 
@@ -264,7 +264,8 @@ impl World {
         each.flatten().collect()
     }
 
-    /// Waits until the events about an object have these reasons, in alphabetical order: they are written after all else.
+    /// Waits until the events about an object have these reasons, in alphabetical order: they are written after all
+    /// else.
     pub async fn await_events(&self, kind: &str, name: &str, reasons: &[&str]) {
         self.eventually(&format!("the events about {kind} {name} are {reasons:?}"), async || {
             let mut events = self.events(kind, name).await;

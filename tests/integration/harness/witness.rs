@@ -38,8 +38,8 @@ pub fn ended(world: &World) {
     append(&Entry::Ended { namespace: world.namespace.clone(), well: !thread::panicking(), used, refused });
 }
 
-/// Whose rights a request used, if they are ours. What is asked of set purpose is asked as somebody by impersonation: then
-/// only the roles for users count.
+/// Whose rights a request used, if they are ours. What is asked of set purpose is asked as somebody by impersonation:
+/// then only the roles for users count.
 fn holder(event: &AuditEvent) -> Option<&str> {
     let holder = match event.impersonated.as_str() {
         "" => event.user.strip_prefix(ACCOUNT),

@@ -10,7 +10,7 @@ use crate::{
         token::{own_account::applied, world::World},
     },
     crd::{Account, api_token::BoundAccount},
-    outside::{Refusal, Standing, writer::Address},
+    outside::{Expected, Refusal, writer::Location},
 };
 
 /// The account that the token acts as; made where the token names none and none of its own stands yet.
@@ -19,9 +19,9 @@ pub(crate) async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, R
     if let Some(account) = &world.account {
         return Ok(BoundAccount { name, uid: account.uid().unwrap_or_default() });
     }
-    let address = Address { namespace: world.namespace(), name: &name };
+    let address = Location { namespace: world.namespace(), name: &name };
     let body = applied(&world.token, &BTreeSet::new());
-    let receipt = rooms.writer.apply_ours::<Account>(&address, &Standing::Absent, body, false).await?;
+    let receipt = rooms.writer.apply_ours::<Account>(&address, &Expected::Absent, body, false).await?;
     Ok(BoundAccount { name, uid: receipt.uid })
 }
 
@@ -29,9 +29,9 @@ pub(crate) async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, R
 /// there. Whatever comes of it holds up nothing else.
 pub(crate) async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let Some(account) = &world.account else { return Ok(()) };
-    let address = Address { namespace: world.namespace(), name: world.token.account_name().0 };
+    let address = Location { namespace: world.namespace(), name: world.token.account_name().0 };
     let yielded = &world.own_account.yielded;
     let body = applied(&world.token, yielded);
     let takes_back = world.taken.iter().any(|field| !yielded.contains(field));
-    rooms.writer.apply_ours::<Account>(&address, &Standing::seen(&**account), body, takes_back).await.map(|_| ())
+    rooms.writer.apply_ours::<Account>(&address, &Expected::seen(&**account), body, takes_back).await.map(|_| ())
 }

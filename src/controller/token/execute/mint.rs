@@ -15,7 +15,7 @@ use crate::{
         },
     },
     crd::{Reason, condition::READY},
-    outside::{Entropy, NoRandomness, Refusal, Standing, Why, writer::Address},
+    outside::{Entropy, Expected, NoRandomness, Refusal, Why, writer::Location},
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 
@@ -113,8 +113,8 @@ impl Recorded {
         let Complete { plaintext, keys, record } = &self.minted;
         let delivery = Delivery::new(world, terms, record, (plaintext, keys));
         let Slot { name, held } = world.secrets.next();
-        let standing = held.ours().map_or(Standing::Absent, Standing::seen);
-        let address = Address { namespace: world.namespace(), name };
+        let standing = held.ours().map_or(Expected::Absent, Expected::seen);
+        let address = Location { namespace: world.namespace(), name };
         let answer = rooms.writer.write_secret(&address, &standing, &delivery).await;
         let progress = match answer {
             Ok(receipt) => Progress { published: Some((record.generation, receipt.at)), ..self.progress },

@@ -11,7 +11,7 @@ use super::{
 
 /// Which namespaces a process looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
+pub enum Extent {
     /// All of them.
     #[default]
     Cluster,
@@ -19,7 +19,7 @@ pub enum Scope {
     Namespace(String),
 }
 
-impl Scope {
+impl Extent {
     /// The objects of a kind in this scope.
     pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, client: &Client) -> Api<K> {
         match self {
