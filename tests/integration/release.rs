@@ -97,8 +97,8 @@ impl World {
         self.eventually("its first use is written", used).await;
         let counted = async || {
             let instance = self.api::<Instance>().get("eem").await.unwrap().status?.tokens?;
-            let account = self.api::<Account>().get("ci").await.unwrap().status?.tokens?;
-            (instance.active == 1 && account.active == 1).then_some(())
+            let account = self.api::<Account>().get("ci").await.unwrap().status?;
+            (instance.active == 1 && account.tokens?.active == 1 && account.last_used_at.is_some()).then_some(())
         };
         self.eventually("the token is counted", counted).await;
     }

@@ -90,7 +90,8 @@ impl World {
         let (mut events, _) = self.plane.audit_from(offset);
         events.sort_by(|a, b| a.time.cmp(&b.time));
         let ours = |event: &AuditEvent| {
-            let matters = event.group == "apps" || (event.resource == "secrets" && event.verb == "patch");
+            let matters =
+                event.group == "apps" || (event.resource == "secrets" && ["create", "patch"].contains(&&*event.verb));
             event.user == OPERATOR && event.namespace == self.namespace && matters
         };
         let line = |event: AuditEvent| format!("{} {} {} {}", event.verb, event.resource, event.name, event.code);
@@ -146,7 +147,8 @@ async fn a_workload_of_each_kind_is_restarted_after_the_publish_and_once_for_eac
         (times == 2 && world.notes("Restarted").await == told).then_some(())
     };
     world.eventually("it is told twice", twice).await;
-    let writes: Vec<_> = world.asked(offset).into_iter().filter(|line| line.starts_with("patch")).collect();
+    let wanted = |line: &String| line.starts_with("patch") || line.starts_with("create secrets");
+    let writes: Vec<_> = world.asked(offset).into_iter().filter(wanted).collect();
     let kind = |line: &String| line.split(' ').nth(1).unwrap().to_owned();
     let order: Vec<_> = writes.iter().map(kind).collect();
     for one in [&order[..4], &order[4..8]] {
