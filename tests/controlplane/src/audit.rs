@@ -64,19 +64,19 @@ impl AuditEvent {
     /// admission refuses that, and the verifier tries again with what is on record then. The audit log has no message
     /// of such a refusal, as what is asked for in return is metadata alone.
     pub fn is_late_use(&self, all: &[Self]) -> bool {
-        let writes_status = |event: &Self, who: &str| {
+        let writes_status = |event: &Self, who: &str, verb: &str| {
             let asked = (&*event.verb, &*event.resource, &*event.subresource);
-            event.authorized && event.user.ends_with(who) && asked == ("patch", "apitokens", "status")
+            event.authorized && event.user.ends_with(who) && asked == (verb, "apitokens", "status")
         };
         let object = (&self.namespace, &self.name);
         let records = all.iter().filter(|event| {
-            event.code < 300 && (&event.namespace, &event.name) == object && writes_status(event, "-operator")
+            event.code < 300 && (&event.namespace, &event.name) == object && writes_status(event, "-operator", "update")
         });
         let records: Vec<_> = records.map(|event| generations(&event.request, "records")).collect();
         let is_gone = |used: &i64| {
             records.iter().any(|on_record| !on_record.contains(used) && on_record.iter().any(|later| later > used))
         };
-        writes_status(self, "-verifier") && generations(&self.request, "use").iter().any(is_gone)
+        writes_status(self, "-verifier", "patch") && generations(&self.request, "use").iter().any(is_gone)
     }
 }
 
@@ -211,18 +211,19 @@ mod tests {
 
     #[test]
     fn a_use_that_came_too_late_is_told_from_a_right_that_is_missing() {
-        let line = |who: &str, code: u16, status: &str| {
+        let line = |(who, verb): (&str, &str), code: u16, status: &str| {
             format!(
-                r#"{{"stage":"ResponseComplete","verb":"patch","user":{{"username":"system:serviceaccount:x:tokenry-{who}"}},
+                r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"system:serviceaccount:x:tokenry-{who}"}},
                 "objectRef":{{"resource":"apitokens","subresource":"status","namespace":"a","name":"ci"}},
                 "requestObject":{{"status":{status}}},"responseStatus":{{"code":{code}}},
                 "requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z","annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
             )
             .replace('\n', "")
         };
-        let used = |generation: u8| line("verifier", 403, &format!(r#"{{"use":[{{"generation":{generation}}}]}}"#));
-        let recorded = line("operator", 200, r#"{"records":[{"generation":2},{"generation":3}]}"#);
-        let refused = line("operator", 409, r#"{"records":[{"generation":3},{"generation":4}]}"#);
+        let used =
+            |generation: u8| line(("verifier", "patch"), 403, &format!(r#"{{"use":[{{"generation":{generation}}}]}}"#));
+        let recorded = line(("operator", "update"), 200, r#"{"records":[{"generation":2},{"generation":3}]}"#);
+        let refused = line(("operator", "update"), 409, r#"{"records":[{"generation":3},{"generation":4}]}"#);
         let is_late = |generation| {
             let all = parse(&[recorded.clone(), refused.clone(), used(generation)].join("\n"));
             all[2].is_late_use(&all)
