@@ -14,6 +14,8 @@ use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
 
 /// How often discovery is asked.
 const EVERY: Duration = Duration::from_secs(30);
+/// When discovery is asked once more that says no longer to serve the kind: one answer can be that of a server that begins.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -70,6 +72,15 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
+    /// Whether it is known what there is: all was read, or the cluster does not serve the kind.
+    pub fn is_known(&self) -> bool {
+        match *self.served.borrow() {
+            Some(true) => self.cache.is_synced(),
+            Some(false) => true,
+            None => false,
+        }
+    }
+
     /// Every object that is touched from now on, as [`Cache::touched`] tells it.
     pub fn touched(&self) -> impl Stream<Item = std::sync::Arc<K>> + Send + use<K> {
         self.cache.touched()
@@ -88,12 +99,22 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
                 sleep(patience.next()).await;
                 continue;
             };
+            let ends = !served && *self.served.borrow() == Some(true);
+            if ends && !self.ends_again().await {
+                continue;
+            }
             self.say(served);
             if served == wanted {
                 return;
             }
             sleep(EVERY).await;
         }
+    }
+
+    /// Whether a second answer says, too, that the cluster does not serve the kind.
+    async fn ends_again(&self) -> bool {
+        sleep(AGAIN).await;
+        self.ask().await == Some(false)
     }
 
     fn say(&self, served: bool) {

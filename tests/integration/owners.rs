@@ -9,7 +9,7 @@ use tokenry::{
 use crate::harness::{
     OPERATOR, VERIFIER, World,
     clock::Held,
-    judged::{Judged, User, refused, relabel, token},
+    judged::{Judged, User, relabel, token},
     root,
     run::Running,
 };

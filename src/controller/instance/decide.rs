@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    observe::{Observed, Place, World},
+    observe::{Observed, Place, World, is_needed},
     validate::InstanceTerms,
 };
 use crate::{
@@ -122,11 +122,6 @@ fn deed(world: &World, place: Place, asked: Option<&Result<Exposed, Fault>>) -> 
         (Observed::Foreign, Some(_)) => Deed::Blocked,
         (Observed::Unserved, Some(_)) => Deed::Unserved,
     }
-}
-
-fn is_needed(instance: &Instance, place: Place) -> bool {
-    let mut endpoints = instance.endpoints().filter(|endpoint| endpoint.name == place.endpoint);
-    endpoints.any(|endpoint| place.kind.is_needed_by(endpoint))
 }
 
 /// What is to be done about `piece`, which stands, so that it is as `wanted`.

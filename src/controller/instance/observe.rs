@@ -102,11 +102,19 @@ async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed 
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.exposed_name(place.endpoint));
     match place.kind {
         PieceKind::Service => held(instance, rooms.caches.services.get(&namespace, &name), Piece::Service),
+        // What is not asked for is not waited for: one of ours that stands is heard of later, and taken away then.
+        PieceKind::Ingress if !is_needed(instance, place) && !rooms.caches.ingresses.is_known() => Observed::Absent,
         PieceKind::Ingress => match rooms.caches.ingresses.read().await {
             Some(ingresses) => held(instance, ingresses.get(&namespace, &name), Piece::Ingress),
             None => Observed::Unserved,
         },
     }
+}
+
+/// Whether what is asked for needs an object at `place`.
+pub(crate) fn is_needed(instance: &Instance, place: Place) -> bool {
+    let mut endpoints = instance.endpoints().filter(|endpoint| endpoint.name == place.endpoint);
+    endpoints.any(|endpoint| place.kind.is_needed_by(endpoint))
 }
 
 fn held<K: Object>(instance: &Instance, object: Option<Arc<K>>, piece: fn(Arc<K>) -> Piece) -> Observed {

@@ -21,7 +21,7 @@ use crate::{
     access::Policy,
     controller::{Rooms, book::Ruled, depends::Depends},
     crd::{
-        Account, ApiToken, Instance, InstanceRef,
+        Account, ApiToken, Instance, InstanceRef, SealedSecret,
         api_token::ApiTokenStatus,
         subject::{SubjectKind, Who},
         workload::MAX_RESTARTED,
@@ -88,10 +88,10 @@ async fn doubted(world: World, rooms: &Rooms) -> Result<World, Refusal> {
             rooms.accounts.live(world.namespace(), world.token.account_name().0).await
         },
         try_join_all(names.into_iter().map(async |name| {
-            let secret = match world.is_untouched() {
-                true => rooms.reader.recent(world.namespace(), name).await?,
-                false => rooms.reader.live(world.namespace(), name).await?,
-            };
+            let (home, reader) = (world.namespace(), &rooms.reader);
+            let is_free = world.is_untouched() && reader.recent::<SealedSecret>(home, name).await?.is_none();
+            // What was there a moment ago can be gone by now.
+            let secret = if is_free { None } else { reader.live(home, name).await? };
             Ok::<_, Refusal>((name.to_owned(), Held::of(secret.map(Arc::new), &world.token)))
         })),
     )?;

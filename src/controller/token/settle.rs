@@ -97,7 +97,7 @@ fn dates(outcome: &Outcome<'_>) -> Dates {
 /// no overlap runs that it would wait for, it is due since the served one was published.
 fn next(outcome: &Outcome<'_>, terms: &TokenTerms) -> Option<Timestamp> {
     let Outcome { world, progress, records, .. } = outcome;
-    let renamed = progress.published.is_none() && world.secrets.wanted.is_some();
+    let renamed = progress.published.is_none() && world.secrets.next().name != world.secrets.served.name;
     let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
     let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
     let published = || records.served()?.published_at.as_ref().map(|at| at.0);

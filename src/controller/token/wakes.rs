@@ -70,7 +70,9 @@ fn again(outcome: &Outcome<'_>, waits: Option<Wake>, conditions: &Conditions) ->
 /// When the next generation is due. While it has to wait, that it is due wakes nobody; nor does it hasten a try that
 /// failed.
 fn due(outcome: &Outcome<'_>, dates: &Dates, waits: Option<Wake>) -> Option<Wake> {
-    let is_free = waits.is_none() && outcome.progress.failure.is_none();
+    let progress = outcome.progress;
+    let rolls = progress.rolled.as_ref().is_none_or(|rolled| rolled.failure.is_none());
+    let is_free = waits.is_none() && progress.failure.is_none() && rolls;
     let due = dates.rotates.filter(|&due| due > outcome.world.now || is_free)?;
     Some(Wake { at: due, why: "the next generation" })
 }
