@@ -464,6 +464,13 @@ mod tests {
         assert_eq!(due.decision(), Decision { reason: Reason::RestartDue, act: Act::Restart });
         let (pending, all) = to_roll(&due).unwrap();
         assert_eq!((pending.generation, all.len()), (1, 2));
+        let refusal = Refusal::because(Why::Forbidden("no".into()));
+        let failed = due.clone().settled(&rolled(&due, vec![], Some(refusal)));
+        assert_eq!(
+            needed(&failed),
+            Needed::ToMint,
+            "the fault is told until it is mended, also while the restart fails"
+        );
     }
 
     #[test]
