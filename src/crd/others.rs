@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 /// The fields of a status that the operator does not write: those of another writer, and those that this release does
 /// not know. The operator sends them back as it read them.
 ///
-/// Fields inside objects that the operator writes are not among them: a later release is to add its fields at the top of a
-/// status. They are kept as JSON text, as a map costs ten times the memory.
+/// Fields inside objects that the operator writes are not among them: a later release is to add its fields at the top
+/// of a status. They are kept as JSON text, as a map costs ten times the memory.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Others(Option<Box<str>>);
 

@@ -14,7 +14,8 @@ use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
 
 /// How often discovery is asked.
 const EVERY: Duration = Duration::from_secs(30);
-/// When discovery is asked once more that says no longer to serve the kind: one answer can be that of a server that begins.
+/// When discovery is asked once more that says no longer to serve the kind: one answer can be that of a server that
+/// begins.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);

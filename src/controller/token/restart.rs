@@ -71,8 +71,8 @@ pub(crate) fn needed(world: &World) -> Needed {
     if world.token.spec.restart.is_empty() || ending::is_over(world) {
         Needed::Nothing
     } else if world.has_new_spec() || issue::may_mint(world) || is_refused(world) {
-        // A fault is told at each pass until it is mended, also while a restart is due: a status that had it at every second
-        // pass would never come to rest.
+        // A fault is told at each pass until it is mended, also while a restart is due: a status that had it at every
+        // second pass would never come to rest.
         Needed::ToMint
     } else if is_due(world) {
         Needed::ToRestart
