@@ -10,7 +10,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokenry::{
-    crd::{Account, ApiToken, api_token::Use},
+    crd::{AccessPolicy, Account, ApiToken, Instance, api_token::Use},
     outside::{Expected, SystemClock, Why, Writer},
 };
 
@@ -138,4 +138,39 @@ async fn what_a_later_release_wrote_into_a_status_outlives_a_rollback() {
     world.await_generation("ci", 1).await;
     world.await_reason("ci", "Active").await;
     assert_eq!(stored(&world, "ci", "/status/ofALaterRelease").await, unknown);
+}
+
+/// Tells a condition of an object as the operator does where its status cannot be read.
+async fn told<K>(world: &World, writer: &Writer, name: &str)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let condition = json!({
+        "type": "Ready", "status": "False", "reason": "StatusUnreadable", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let object = world.api::<K>().get(name).await.unwrap();
+    let conditions = [serde_json::from_value(condition).unwrap()];
+    let seen = object.resource_version().unwrap();
+    let receipt = writer.conditions(&object, &seen, &conditions).await.unwrap();
+    assert_ne!(receipt.version, seen);
+    assert_eq!(writer.conditions(&object, &seen, &conditions).await.unwrap_err().why, Why::Stale);
+}
+
+#[tokio::test]
+async fn conditions_alone_are_told_of_each_kind_with_the_rights_of_the_operator() {
+    let world = World::new("conditions").await;
+    let client = world.plane.client_for(&world.identities.operator);
+    let writer = Writer::new(client, Arc::new(SystemClock), Arc::default());
+    let allow = json!([{"effect": "Allow", "actions": ["a:b"]}]);
+    let policy = json!({"instanceRef": {"name": "eem"}, "members": ["user:a"], "statements": allow});
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "a", json!({"instanceRef": {"name": "eem"}})).await;
+    world.accepts("AccessPolicy", "p", policy).await;
+    told::<Instance>(&world, &writer, "eem").await;
+    told::<Account>(&world, &writer, "a").await;
+    told::<AccessPolicy>(&world, &writer, "p").await;
 }
