@@ -105,13 +105,10 @@ async fn all(options: &Options) -> Outcome<bool> {
 
 /// Measures and prints; says whether what does not depend on the machine is as it has to be.
 async fn run(options: &Options) -> Outcome<bool> {
-    let plane = ControlPlane::start()?;
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    plane.install_crds(root)?;
-    let identities = plane.install_rights(root)?;
-    let operator = Side::operator(&plane, &identities.operator, &["--namespace", side::OPERATOR]).await?;
-    let bare = Side::bare(&plane, &identities.operator, &operator).await?;
-    let small = Side::small(&plane, &identities.operator).await?;
+    let (plane, operators) = side::stage()?;
+    let operator = Side::operator(&plane, &operators, &["--namespace", side::OPERATOR]).await?;
+    let bare = Side::bare(&plane, &operators, &operator).await?;
+    let small = Side::small(&plane, &operators).await?;
     let mut sides = [operator, bare, small];
     let (since, start) = (plane.audit_from(0).1, Instant::now());
 

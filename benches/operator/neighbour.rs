@@ -13,7 +13,7 @@ use tokenry::crd::ApiToken;
 use crate::{
     NAME, Outcome, PACE,
     readings::Latencies,
-    side::{Side, create, prepare, token},
+    side::{Side, create, prepare, stage, token},
 };
 
 /// Its namespace.
@@ -38,11 +38,8 @@ struct Neighbour {
 /// Time until Ready of `count` tokens of others that come ten a second, beside the neighbour first, without it second.
 /// It takes turns at being noisy. All of it has a control plane of its own, as the operator looks at all namespaces.
 pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let plane = ControlPlane::start()?;
-    plane.install_crds(root)?;
-    let identities = plane.install_rights(root)?;
-    let mut others = Side::operator(&plane, &identities.operator, &[]).await?;
+    let (plane, operators) = stage()?;
+    let mut others = Side::operator(&plane, &operators, &[]).await?;
     let mut neighbour = Neighbour::move_in(&plane).await?;
     eprintln!("{count} tokens beside a noisy neighbour, and as many without …");
     let mut latencies = [const { Latencies::NONE }; 2];

@@ -1,7 +1,5 @@
 //! Whether a token costs the operator more where there are many.
 
-use controlplane::ControlPlane;
-
 use crate::{
     Outcome,
     readings::Cpu,
@@ -21,17 +19,14 @@ pub struct Scale {
 /// Measures an operator of its own control plane, which issues `tokens` tokens, and then another one that finds them.
 pub async fn measure(tokens: usize) -> Outcome<Scale> {
     eprintln!("{tokens} tokens, and a start among them …");
-    let plane = ControlPlane::start()?;
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    plane.install_crds(root)?;
-    let identities = plane.install_rights(root)?;
+    let (plane, operators) = side::stage()?;
     let arguments = ["--namespace", side::OPERATOR];
-    let mut operator = Side::operator(&plane, &identities.operator, &arguments).await?;
+    let mut operator = Side::operator(&plane, &operators, &arguments).await?;
     let before = Cpu::read(&plane, operator.pid)?;
     operator.issue_at_once(tokens).await?;
     operator.rest().await?;
     let made = (Cpu::read(&plane, operator.pid)? - before).writer;
-    operator.restart(&plane, &identities.operator, &arguments).await?;
+    operator.restart(&plane, &operators, &arguments).await?;
     operator.rest().await?;
     let started = Cpu::read(&plane, operator.pid)?.writer;
     let each = |seconds: f64| seconds * 1e3 / tokens as f64;

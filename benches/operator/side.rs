@@ -220,6 +220,15 @@ fn token_name(nth: usize) -> String {
     format!("token-{nth}")
 }
 
+/// A control plane with the definitions and the rights of the chart, and the identity that operators have there.
+pub fn stage() -> Outcome<(ControlPlane, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plane = ControlPlane::start()?;
+    plane.install_crds(root)?;
+    let identities = plane.install_rights(root)?;
+    Ok((plane, identities.operator))
+}
+
 /// The namespace with an Instance and an account.
 pub async fn prepare(plane: &ControlPlane, namespace: &str) -> Outcome {
     let client = plane.client();

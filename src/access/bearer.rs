@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kube::core::ObjectMeta;
 
 use crate::crd::{
-    Account, ApiToken, name,
-    permission::{Scope, ScopeName},
+    Account, ApiToken, Subject, name,
+    permission::{RoleName, Scope, ScopeName},
     subject::Who,
 };
 
@@ -93,25 +93,27 @@ impl Claims {
     /// Those of a token.
     pub fn of_token(token: &ApiToken) -> Self {
         let spec = &token.spec;
-        Self {
-            owner: spec.owner.as_ref().map(ToString::to_string),
-            groups: groups(token),
-            role: spec.role.as_ref().map(ToString::to_string),
-            organizations: Reach::of(spec.organizations.as_ref()),
-            projects: Reach::projects(&spec.projects),
-            own_account: spec.service_account_ref.is_none(),
-        }
+        let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
+        Self { groups: groups(token), own_account: spec.service_account_ref.is_none(), ..said }
     }
 
     /// Those of an account.
     pub fn of_account(account: &Account) -> Self {
         let spec = &account.spec;
+        Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects))
+    }
+
+    /// What tokens and accounts say in the same words.
+    fn said(
+        (owner, role): (&Option<Subject>, &Option<RoleName>),
+        (organizations, projects): (&Option<Scope>, &[ScopeName]),
+    ) -> Self {
         Self {
-            owner: spec.owner.as_ref().map(ToString::to_string),
+            owner: owner.as_ref().map(ToString::to_string),
             groups: Vec::new(),
-            role: spec.role.as_ref().map(ToString::to_string),
-            organizations: Reach::of(spec.organizations.as_ref()),
-            projects: Reach::projects(&spec.projects),
+            role: role.as_ref().map(ToString::to_string),
+            organizations: Reach::of(organizations.as_ref()),
+            projects: Reach::projects(projects),
             own_account: false,
         }
     }

@@ -6,7 +6,11 @@ use kube::{api::GetParams, core::Request};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Reader, Refusal, Why, readable::Readable, reader::Read};
+use super::{
+    Reader, Refusal, Why,
+    readable::Readable,
+    reader::{Read, found},
+};
 use crate::crd::name;
 
 /// Who has set which fields of an object. Times that our types cannot hold are not among it.
@@ -43,11 +47,7 @@ impl Reader {
         name: &str,
     ) -> Result<Option<(K, BTreeSet<String>)>, Refusal> {
         let request = Request::new(K::url_path(&(), Some(namespace))).get(name, &GetParams::default());
-        match self.asked::<Value>(request).await.and_then(taken_apart) {
-            Ok(read) => Ok(Some(read)),
-            Err(Why::Gone) => Ok(None),
-            Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
-        }
+        found::<K, _>(self.asked(request).await.and_then(taken_apart), namespace, name)
     }
 }
 

@@ -61,10 +61,8 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         let mut served = self.served.subscribe();
         loop {
             let seen = *served.borrow_and_update();
-            match seen {
-                Some(false) => return None,
-                Some(true) if self.cache.is_synced() => return Some(&self.cache),
-                Some(true) | None => {}
+            if let Some(known) = self.known() {
+                return known;
             }
             tokio::select! {
                 _ = served.changed() => {}
@@ -75,11 +73,14 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
 
     /// Whether it is known what there is: all was read, or the cluster does not serve the kind.
     pub fn is_known(&self) -> bool {
-        match *self.served.borrow() {
-            Some(true) => self.cache.is_synced(),
-            Some(false) => true,
-            None => false,
-        }
+        self.known().is_some()
+    }
+
+    /// What is known of the kind: `None` until discovery has answered and the cache is full, `Some(None)` for a kind
+    /// that is not served, and else the cache.
+    fn known(&self) -> Option<Option<&Cache<K>>> {
+        let served = (*self.served.borrow())?;
+        (!served || self.cache.is_synced()).then(|| served.then_some(&self.cache))
     }
 
     /// Every object that is touched from now on, as [`Cache::touched`] tells it.

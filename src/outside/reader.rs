@@ -9,7 +9,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Refusal, Why, readable::Readable, watch::NamespaceMeta};
+use super::{Refusal, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
 
 /// What can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
@@ -46,16 +46,8 @@ impl Reader {
 
     async fn read<K: Read>(&self, namespace: &str, name: &str, params: &GetParams) -> Result<Option<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
-        match api
-            .get_with(name, params)
-            .await
-            .map_err(Why::from)
-            .and_then(|read| read.object.ok_or_else(Why::unreadable))
-        {
-            Ok(object) => Ok(Some(object)),
-            Err(Why::Gone) => Ok(None),
-            Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
-        }
+        let read = api.get_with(name, params).await.map_err(Why::from);
+        found::<K, _>(read.and_then(|read| read.object.ok_or_else(Why::unreadable)), namespace, name)
     }
 
     /// All objects of a kind in a namespace as they are now, but for those that cannot be read.
@@ -75,5 +67,23 @@ impl Reader {
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
         let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
         found.map_err(Refusal::of::<Namespace, _>("get", "", name))
+    }
+
+    /// What is answered to a request that was written down.
+    pub(super) async fn asked<T: DeserializeOwned>(&self, request: Draft) -> Result<T, Why> {
+        Ok(self.client.request(request?).await?)
+    }
+}
+
+/// What was read of the object of kind `K` that has this name, or nothing where there is none.
+pub(super) fn found<K: Resource<DynamicType = ()>, T>(
+    read: Result<T, Why>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<T>, Refusal> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Why::Gone) => Ok(None),
+        Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
     }
 }

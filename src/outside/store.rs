@@ -9,6 +9,8 @@ use std::{
 use kube::Resource;
 use slab::Slab;
 
+use super::location::Location;
+
 /// Says by which keys an object is looked up, besides its name.
 pub type KeysOf<K> = fn(&K, &mut Keys<'_>);
 
@@ -49,21 +51,6 @@ struct Shelf<K> {
     looked_at: std::sync::atomic::AtomicUsize,
 }
 
-/// The key of an object's own name.
-#[derive(Hash)]
-struct Named<'a> {
-    namespace: &'a str,
-    name: &'a str,
-}
-
-impl<'a> Named<'a> {
-    fn of(object: &'a impl Resource) -> Self {
-        let meta = object.meta();
-        let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
-        Self { namespace: text(&meta.namespace), name: text(&meta.name) }
-    }
-}
-
 impl<K: Resource> Store<K> {
     /// An empty one, whose objects have the keys that `keys_of` says.
     pub fn new(keys_of: KeysOf<K>) -> Self {
@@ -73,7 +60,7 @@ impl<K: Resource> Store<K> {
     /// The object of a name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let shelf = self.read();
-        let place = shelf.place(&Named { namespace, name })?;
+        let place = shelf.place(&Location { namespace, name })?;
         shelf.objects.get(place).cloned()
     }
 
@@ -143,12 +130,12 @@ impl<K: Resource> Shelf<K> {
     }
 
     /// The place of a name.
-    fn place(&self, named: &Named<'_>) -> Option<usize> {
-        let hash = self.hasher.hash_one(named);
+    fn place(&self, location: &Location<'_>) -> Option<usize> {
+        let hash = self.hasher.hash_one(location);
         let mut places = self.places.range((hash, 0)..=(hash, u32::MAX)).map(|&(_, place)| place as usize);
         let is = |place: &usize| {
-            let Named { namespace, name } = Named::of(&**self.seen(&self.objects[*place]));
-            (namespace, name) == (named.namespace, named.name)
+            let Location { namespace, name } = Location::of(&**self.seen(&self.objects[*place]));
+            (namespace, name) == (location.namespace, location.name)
         };
         places.find(is)
     }
@@ -160,7 +147,7 @@ impl<K: Resource> Shelf<K> {
     }
 
     fn take(&mut self, object: &K, keys_of: KeysOf<K>) -> Option<Arc<K>> {
-        let place = self.place(&Named::of(object))?;
+        let place = self.place(&Location::of(object))?;
         let object = self.objects.remove(place);
         for hash in self.hashes(&object, keys_of) {
             self.places.remove(&(hash, place as u32));
@@ -170,7 +157,7 @@ impl<K: Resource> Shelf<K> {
 
     fn hashes(&self, object: &K, keys_of: KeysOf<K>) -> Vec<u64> {
         let mut keys = Keys { hasher: &self.hasher, hashes: Vec::new() };
-        keys.add(&Named::of(object));
+        keys.add(&Location::of(object));
         keys_of(object, &mut keys);
         keys.hashes
     }

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use http::Request as HttpRequest;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     api::{GetParams, Patch},
-    core::{Request, request},
+    core::Request,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Reader, Receipt, Refusal, Why, Writer,
-    writer::{Location, Written, manager},
+    Location, Reader, Receipt, Refusal, Writer,
+    reader::found,
+    writer::{Written, manager},
 };
 use crate::crd::{RestartTarget, WorkloadKind};
 
@@ -80,43 +80,27 @@ fn path(kind: WorkloadKind, namespace: &str) -> String {
     }
 }
 
-fn unread(kind: WorkloadKind, namespace: &str, name: &str, why: Why) -> Refusal {
-    match kind {
-        WorkloadKind::Deployment => Refusal::of::<Deployment, _>("get", namespace, name)(why),
-        WorkloadKind::StatefulSet => Refusal::of::<StatefulSet, _>("get", namespace, name)(why),
-        WorkloadKind::DaemonSet => Refusal::of::<DaemonSet, _>("get", namespace, name)(why),
-    }
-}
-
 impl Reader {
     /// The workload as it is now, or nothing where there is none.
     ///
     /// # Errors
     /// There was no answer that says which.
     pub async fn workload(&self, namespace: &str, target: &RestartTarget) -> Result<Option<Workload>, Refusal> {
-        let name = target.name.as_str();
-        let request = Request::new(path(target.kind, namespace)).get(name, &GetParams::default());
-        let reply: WorkloadReply = match self.asked(request).await {
-            Ok(reply) => reply,
-            Err(Why::Gone) => return Ok(None),
-            Err(why) => return Err(unread(target.kind, namespace, name, why)),
+        let request = Request::new(path(target.kind, namespace)).get(target.name.as_str(), &GetParams::default());
+        let reply = self.asked(request).await;
+        let found = match target.kind {
+            WorkloadKind::Deployment => found::<Deployment, _>(reply, namespace, target.name.as_str()),
+            WorkloadKind::StatefulSet => found::<StatefulSet, _>(reply, namespace, target.name.as_str()),
+            WorkloadKind::DaemonSet => found::<DaemonSet, _>(reply, namespace, target.name.as_str()),
         };
-        Ok(Some(Workload {
+        Ok(found?.map(|reply: WorkloadReply| Workload {
             kind: target.kind,
             namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            name: target.name.to_string(),
             uid: reply.metadata.uid,
             version: reply.metadata.resource_version,
             annotations: reply.spec.template.metadata.and_then(|metadata| metadata.annotations).unwrap_or_default(),
         }))
-    }
-
-    /// What is answered to a request that was written down.
-    pub(super) async fn asked<T: DeserializeOwned>(
-        &self,
-        request: Result<HttpRequest<Vec<u8>>, request::Error>,
-    ) -> Result<T, Why> {
-        Ok(self.client.request(request?).await?)
     }
 }
 

@@ -9,14 +9,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{PartialObjectMeta, Request},
+    core::{PartialObjectMeta, Request, request},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Refusal, Why, metrics::Metrics, replaced::Replaced};
+use super::{Clock, Location, Refusal, Why, metrics::Metrics, replaced::Replaced};
 use crate::{
     crd::{Account, ApiToken, SealedSecret, api_token::Use, name},
     token::{Digest, format},
@@ -105,13 +105,8 @@ impl Writer {
 
     /// Applies `object`, where `standing` is still what stands. Fields of ours that it leaves out are removed.
     pub async fn apply<K: Written + Serialize>(&self, object: &K, standing: &Expected) -> Result<Receipt, Refusal> {
-        let mut body = serde_json::to_value(object).expect("an object is plain data");
-        let metadata = body["metadata"].as_object_mut().expect("an object has metadata");
-        metadata.extend(standing.preconditions());
-        let params = PatchParams::apply(name::MANAGER).force();
-        let request = Request::new(K::url_path(&(), Some(namespace(object))));
-        let request = request.patch(&object.name_any(), &params, &Patch::Apply(body));
-        self.send::<K>("apply", &Location::of(object), request).await
+        let body = serde_json::to_value(object).expect("an object is plain data");
+        self.apply_ours::<K>(&Location::of(object), standing, body, true).await
     }
 
     /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale,
@@ -141,9 +136,8 @@ impl Writer {
         let request = Request::new(SealedSecret::url_path(&(), Some(secret.namespace)));
         match standing {
             Expected::Absent => {
-                let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
                 let whole = serde_json::to_vec(&body.whole()).expect("a Secret is plain data");
-                self.send::<SealedSecret>("create", secret, request.create(&params, whole)).await
+                self.send::<SealedSecret>("create", secret, request.create(&whole_by_us(), whole)).await
             }
             Expected::Seen { .. } => {
                 let changes = Patch::Merge(Body(body.changes(standing.preconditions())));
@@ -157,9 +151,10 @@ impl Writer {
     pub async fn amend<K: Written>(&self, seen: &K, mut changes: Value) -> Result<Receipt, Refusal> {
         let metadata = changes["metadata"].as_object_mut().expect("changes have metadata");
         metadata.extend(Expected::seen(seen).preconditions());
-        let path = K::url_path(&(), Some(namespace(seen)));
-        let request = Request::new(path).patch(&seen.name_any(), &manager(), &Patch::Merge(changes));
-        self.send::<K>("amend", &Location::of(seen), request).await
+        let location = Location::of(seen);
+        let request = Request::new(K::url_path(&(), Some(location.namespace)));
+        let request = request.patch(location.name, &manager(), &Patch::Merge(changes));
+        self.send::<K>("amend", &location, request).await
     }
 
     /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also
@@ -170,16 +165,16 @@ impl Writer {
         version: &str,
         status: &impl Serialize,
     ) -> Result<Receipt, Refusal> {
-        let (namespace, name, uid) = (namespace(object), object.name_any(), object.meta().uid.as_deref());
+        let (location, uid) = (Location::of(object), object.meta().uid.as_deref());
+        let Location { namespace, name } = location;
         let body = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
             "metadata": { "namespace": namespace, "name": name, "uid": uid, "resourceVersion": version },
             "status": status,
         });
-        let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
         let request = Request::new(K::url_path(&(), Some(namespace)));
-        let request = request.replace_subresource("status", &name, &params, body.to_string().into_bytes());
-        self.replacing::<K>(&Location::of(object), version, request).await
+        let request = request.replace_subresource("status", name, &whole_by_us(), body.to_string().into_bytes());
+        self.replacing::<K>(&location, version, request).await
     }
 
     /// Replaces the conditions of an object that is still at `version`. All else of its status stays as it is.
@@ -190,10 +185,10 @@ impl Writer {
         conditions: &[Condition],
     ) -> Result<Receipt, Refusal> {
         let body = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
-        let request = Request::new(K::url_path(&(), Some(namespace(object))));
-        let patch = Patch::Merge(body);
-        let request = request.patch_subresource("status", &object.name_any(), &manager(), &patch);
-        self.replacing::<K>(&Location::of(object), version, request).await
+        let location = Location::of(object);
+        let request = Request::new(K::url_path(&(), Some(location.namespace)));
+        let request = request.patch_subresource("status", location.name, &manager(), &Patch::Merge(body));
+        self.replacing::<K>(&location, version, request).await
     }
 
     /// Sends a write of a status, after which `version` is of the past.
@@ -201,7 +196,7 @@ impl Writer {
         &self,
         address: &Location<'_>,
         version: &str,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        request: Draft,
     ) -> Result<Receipt, Refusal> {
         let receipt = self.send::<K>("status", address, request).await?;
         if receipt.version != version {
@@ -250,7 +245,7 @@ impl Writer {
             "apiVersion": Account::api_version(&()), "kind": Account::kind(&()),
             "metadata": { "generateName": name::REHEARSAL }, "spec": { "instanceRef": { "name": "rehearsal" } },
         });
-        let params = PostParams { dry_run: true, field_manager: Some(name::MANAGER.into()) };
+        let params = PostParams { dry_run: true, ..whole_by_us() };
         let request = Request::new(Account::url_path(&(), Some(namespace)));
         let made = self.answered::<Account>(request.create(&params, body.to_string().into_bytes())).await;
         let made = made.map_err(Refusal::of::<Account, _>("rehearse", namespace, ""))?;
@@ -262,11 +257,11 @@ impl Writer {
         &self,
         object: &K,
     ) -> Result<(), Refusal> {
-        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace(object));
+        let Location { namespace, name } = Location::of(object);
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let meta = object.meta();
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams::background().preconditions(preconditions);
-        let Location { namespace, name } = Location::of(object);
         let answer = api.delete(name, &params).await.map(|_| ()).map_err(Why::from);
         self.metrics.write(&K::kind(&()), "delete", answer.as_ref().copied());
         match answer {
@@ -280,7 +275,7 @@ impl Writer {
         &self,
         verb: &'static str,
         address: &Location<'_>,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        request: Draft,
     ) -> Result<Receipt, Refusal> {
         let answer = self.answered::<K>(request).await;
         self.metrics.write(&K::kind(&()), verb, answer.as_ref().map(|_| ()));
@@ -293,32 +288,13 @@ impl Writer {
     }
 
     /// The metadata of what stands after a request.
-    async fn answered<K: Written>(
-        &self,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<ObjectMeta, Why> {
+    async fn answered<K: Written>(&self, request: Draft) -> Result<ObjectMeta, Why> {
         // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
         const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
         let mut request = request?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
         let answer: PartialObjectMeta<K> = self.client.request(request).await?;
         Ok(answer.metadata)
-    }
-}
-
-/// Where an object lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Location<'a> {
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Its name.
-    pub name: &'a str,
-}
-
-impl<'a> Location<'a> {
-    /// Where `object` lives.
-    fn of(object: &'a impl Resource) -> Self {
-        Self { namespace: namespace(object), name: object.meta().name.as_deref().unwrap_or_default() }
     }
 }
 
@@ -341,12 +317,17 @@ impl<T> std::fmt::Debug for Body<T> {
     }
 }
 
+/// A request as it was written down, or why it cannot be.
+pub(super) type Draft = Result<http::Request<Vec<u8>>, request::Error>;
+
+/// Who changes parts of objects.
 pub(super) fn manager() -> PatchParams {
     PatchParams { field_manager: Some(name::MANAGER.into()), ..PatchParams::default() }
 }
 
-fn namespace(object: &impl Resource) -> &str {
-    object.meta().namespace.as_deref().unwrap_or_default()
+/// Who writes whole objects: the same.
+fn whole_by_us() -> PostParams {
+    PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() }
 }
 
 /// Whether `observed` holds everything that `desired` says; it may say more, as the server's defaults do.

@@ -167,8 +167,7 @@ impl Outcome<'_> {
         let name = self.world.token.account_name().0;
         let message = format!(
             "account {name} holds the token to less: another field manager has set its spec.{}; remove that there, \
-             or have it say \
-             what the token says",
+             or have it say what the token says",
             held.join(", spec.")
         );
         conditions.set(LIMITED_BY_ACCOUNT, true, Reason::LimitedByAccount, message);

@@ -100,10 +100,9 @@ pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
 
 /// Whether it is going away or ends, as far as can be told before the terms are checked.
 pub(crate) fn is_over(world: &World) -> bool {
-    let is_going = world.token.metadata.deletion_timestamp.is_some() || world.terminating;
-    let is_ended = world.token.spec.revoked || world.before().revocation.is_some() || world.bond == Bond::Lost;
-    let is_unowned = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
-    is_going || is_ended || is_unowned || (has_run_out(world) && is_past_its_end(world))
+    let unknown = Err(Vec::new());
+    let checks = [deleting, namespace_terminating, revoked, account_deleted, owner_removed, expired];
+    checks.iter().any(|check| check(world, &unknown).is_some())
 }
 
 /// Whether none of its values is valid any more.

@@ -157,12 +157,10 @@ const NOTHING_PERMITTED: [Reason; 4] =
 const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
 /// What is said where the groups of the owner were stamped too long ago.
 pub(crate) const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to \
-    change the token, or \
-    its annotation tokenry.dev/confirmed";
+    change the token, or its annotation tokenry.dev/confirmed";
 /// What is said where nothing is permitted.
 const NOTHING: &str = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy \
-    about it made; \
-    status.effective says what limits it";
+    about it made; status.effective says what limits it";
 
 /// That the owner is another one now.
 pub(crate) fn changed(world: &World) -> Option<Note> {

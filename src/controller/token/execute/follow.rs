@@ -10,7 +10,7 @@ use crate::{
         token::{own_account::applied, world::World},
     },
     crd::{Account, api_token::BoundAccount},
-    outside::{Expected, Refusal, writer::Location},
+    outside::{Expected, Location, Refusal},
 };
 
 /// The account that the token acts as; made where the token names none and none of its own stands yet.

@@ -15,7 +15,7 @@ use crate::{
         },
     },
     crd::{Reason, condition::READY},
-    outside::{Entropy, Expected, NoRandomness, Refusal, Why, writer::Location},
+    outside::{Entropy, Expected, Location, NoRandomness, Refusal, Why},
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 

@@ -25,11 +25,11 @@ pub(crate) async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result
             rolled.missing.push(target.clone());
             continue;
         };
-        match answer.map_err(|refusal| (refusal.why.clone(), refusal)) {
-            Ok(()) => {}
-            Err((Why::Gone, _)) => rolled.missing.push(target.clone()),
-            Err((Why::Stale, refusal)) => return Err(refusal.into()),
-            Err((Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_), refusal)) => {
+        let Err(refusal) = answer else { continue };
+        match refusal.why {
+            Why::Gone => rolled.missing.push(target.clone()),
+            Why::Stale => return Err(refusal.into()),
+            Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_) => {
                 rolled.failure.get_or_insert((target.clone(), refusal));
             }
         }
