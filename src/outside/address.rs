@@ -1,4 +1,4 @@
-//! Where a process listens.
+//! Addresses that a process listens at.
 
 use std::{
     io,
@@ -8,11 +8,11 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// An address to listen at, as `HOST:PORT`, where a host of IPv6 is in brackets. `:PORT`, and `[::]:PORT`, is every
-/// address of IPv6 and IPv4, or of IPv4 alone where there is no IPv6. Port 0 takes a free one.
+/// A listen address in the form `IP:PORT`, with an IPv6 address in brackets. `:PORT` and `[::]:PORT` mean all IPv6 and
+/// IPv4 addresses. On a machine without IPv6 they mean all IPv4 addresses. Port 0 takes a free port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(SocketAddr);
 
@@ -26,10 +26,11 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Takes the address, so that nobody else gets it; nobody can connect yet. An error names `flag`.
+    /// Binds the address. Callers can connect only after [`Taken::listen`]. An error names `flag`, the command-line
+    /// flag of the address.
     ///
     /// # Errors
-    /// The address is taken, or this machine does not have it.
+    /// Another process listens at the address, or this machine does not have the address.
     pub fn take(self, flag: &'static str) -> io::Result<Taken> {
         let socket = match bound(self.0) {
             Err(error) if self.0.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
@@ -46,7 +47,7 @@ fn cannot(address: SocketAddr, flag: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), told)
 }
 
-/// An address that is taken.
+/// A bound address at which this process does not listen yet.
 #[derive(Debug)]
 pub struct Taken {
     socket: TcpSocket,
@@ -54,18 +55,19 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Where it is.
+    /// The address, with the port that the operating system chose for port 0.
     ///
     /// # Errors
-    /// The operating system does not say.
+    /// The operating system does not give the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// From now on callers can connect. Says so on standard output, with the address: `what` is done there.
+    /// Starts to listen, so that callers can connect. Prints `what` and the URL to standard output, as in `listening on
+    /// http://[::]:8080`.
     ///
     /// # Errors
-    /// Somebody else listens there.
+    /// Another process listens at the address.
     pub fn listen(self, what: &str) -> io::Result<TcpListener> {
         let address = self.address()?;
         let listener = self.socket.listen(BACKLOG).map_err(|error| cannot(address, self.flag, &error))?;
@@ -74,7 +76,7 @@ impl Taken {
     }
 }
 
-/// A socket of IPv6 takes callers of IPv4 too, however the machine is set up (`net.ipv6.bindv6only`).
+/// Binds a socket. At `[::]` the socket takes IPv4 callers too, even if the machine sets `net.ipv6.bindv6only`.
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     if address.ip() == Ipv6Addr::UNSPECIFIED {
@@ -85,7 +87,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// A kernel without IPv6 knows no such socket; one in which it is switched off has no such address.
+/// True if the error means that this machine has no IPv6. A kernel without IPv6 rejects the socket. A kernel with IPv6
+/// switched off rejects the address.
 fn lacks_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let known = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];

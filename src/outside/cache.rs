@@ -1,4 +1,4 @@
-//! One watcher and one store a kind, shared by all who read it.
+//! One watcher and one store per kind, shared by all readers.
 
 use std::{
     collections::HashSet,
@@ -16,9 +16,10 @@ use super::{
     watch::{Heard, Object},
 };
 
-/// The objects of one kind, as far as this process has heard.
+/// The objects of one kind, as the watch last reported them.
 ///
-/// What it says may be old. It is good enough to rest on; a repair is decided from a live read.
+/// The cache may be stale. It is good enough for the decision that nothing is to be done. A repair is decided from a
+/// live read.
 pub struct Cache<K: Object> {
     store: Store<K>,
     feed: Mutex<Option<BoxStream<'static, Heard<K>>>>,
@@ -27,10 +28,10 @@ pub struct Cache<K: Object> {
     is_news: IsNews<K>,
 }
 
-/// Whether a change of an object, before and after, is worth telling.
+/// True if listeners are notified of a change from the first object to the second.
 type IsNews<K> = fn(&K, &K) -> bool;
 
-/// Who is told of objects, and of which changes.
+/// A listener, and the changes that it is notified of.
 struct Listener<K> {
     tell: mpsc::UnboundedSender<Arc<K>>,
     is_news: IsNews<K>,
@@ -62,28 +63,27 @@ impl<K: Object> Cache<K> {
         }
     }
 
-    /// Tells of a change only what `is_news` says yes to, of the object before and after. What it holds is the newest
-    /// all the same.
+    /// Notifies listeners only of changes for which `is_news` returns true. The cache always holds the newest object.
     pub fn telling(self, is_news: IsNews<K>) -> Self {
         Self { is_news, ..self }
     }
 
-    /// Every object that is touched from now on, in its newest form: made, changed or deleted. A deletion that was
-    /// missed while a watch was broken is told as well.
+    /// Yields every object that is created, changed or deleted from now on, in its newest form. Deletions that were
+    /// missed while a watch was broken are included.
     ///
-    /// Call it before [`Cache::run`], or the first ones are missed.
+    /// Call this before [`Cache::run`], or the first objects are missed.
     pub fn touched(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         self.touched_in(|_, _| true)
     }
 
-    /// The same, but for changes that `is_news` says no to as well.
+    /// Like [`Cache::touched`], without the changes for which `is_news` returns false.
     pub fn touched_in(&self, is_news: IsNews<K>) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         let (tell, mut hear) = mpsc::unbounded_channel();
         self.listeners.lock().expect("no listener panics").push(Listener { tell, is_news });
         futures::stream::poll_fn(move |context| hear.poll_recv(context))
     }
 
-    /// Fills the cache for as long as events come. A list counts once it is whole.
+    /// Fills the cache until the stream of events ends. A list replaces the objects once the list is complete.
     pub async fn run(&self) {
         let feed = self.feed.lock().expect("no feed panics").take();
         if let Some(events) = feed {
@@ -102,7 +102,8 @@ impl<K: Object> Cache<K> {
                 Heard::Event(Event::Init) => listed.clear(),
                 Heard::Event(Event::InitApply(object)) => listed.push(Arc::new(object)),
                 Heard::Event(Event::InitDone) => self.list(&std::mem::take(&mut listed)),
-                // What was known before stands: nothing is done by it that a live read would not do.
+                // The last readable version stays in the cache. This is safe, because a repair is decided from a live
+                // read.
                 Heard::Unreadable(..) => {}
                 Heard::Gone(namespace, name) => {
                     self.get(&namespace, &name).into_iter().for_each(|known| self.delete((*known).clone()));
@@ -111,7 +112,7 @@ impl<K: Object> Cache<K> {
         }
     }
 
-    /// Forgets all objects, and tells of each that it is gone. Nothing counts as read.
+    /// Removes all objects and notifies listeners of each removal. The cache counts as not synced afterwards.
     pub(super) fn empty(&self) {
         self.list(&[]);
         self.synced.send_replace(false);
@@ -131,12 +132,13 @@ impl<K: Object> Cache<K> {
         self.tell(|_| true, &[Arc::new(object)]);
     }
 
-    /// All objects are those of a list. What is not on it was deleted unheard.
+    /// Replaces all objects by those of a list. An object that is not on the list was deleted while the watch was
+    /// broken.
     fn list(&self, objects: &[Arc<K>]) {
         let listed: HashSet<_> = objects.iter().map(|object| object.uid()).collect();
         let before = self.store.replace(objects);
         let unheard = before.into_iter().filter(|object| !listed.contains(&object.uid()));
-        // In the order of the list: that of a hash table would be another in each run.
+        // The objects come in the order of the list. The order of a hash table would differ in each run.
         let touched: Vec<_> = unheard.chain(objects.iter().cloned()).collect();
         self.synced.send_replace(true);
         self.tell(|_| true, &touched);
@@ -153,13 +155,13 @@ impl<K: Object> Cache<K> {
         self.store.clone()
     }
 
-    /// Waits until everything there was at the start has been read.
+    /// Waits until the first list is complete.
     pub async fn synced(&self) {
-        // The sender lives in `self`.
+        // No error is possible: `self` owns the sender.
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
-    /// Whether everything there was at the start has been read.
+    /// True once a list is complete, and false again after the cache was emptied.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }

@@ -1,4 +1,4 @@
-//! What time it is.
+//! The clock, and a watch for jumps of the clock.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use std::sync::Arc;
 
-/// Tells the time, in whole seconds, because status does: an instant that was cut when it was written would otherwise
-/// wake an object a moment too early.
+/// A clock in whole seconds, because times in a status are whole seconds. A finer time would be truncated when it is
+/// written, and its object would wake up a moment too early.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now, cut to the second.
+    /// The current time, rounded down to the second.
     fn now(&self) -> Timestamp;
 }
 
@@ -26,15 +26,16 @@ impl Clock for SystemClock {
     }
 }
 
-/// How often [`jumps`] looks.
+/// Interval at which [`jumps`] compares the clocks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How far a clock may drift from the monotonic one between two looks before it counts as a jump.
+/// Maximum drift from the monotonic clock between two comparisons. A larger drift counts as a jump.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 
-/// An item each time `clock` was set, forward or back: it is compared with the monotonic clock every second.
+/// Yields an item each time `clock` was set, forward or back. Every second `clock` is compared with the monotonic
+/// clock.
 ///
-/// Timers run on monotonic time. After a jump every wake-up is set for the wrong moment, so everything is to be looked
-/// at anew.
+/// Timers run on monotonic time. After a jump every wake-up is set for the wrong moment, so every object has to be
+/// reconciled again.
 pub fn jumps(clock: Arc<dyn Clock>) -> impl Stream<Item = ()> + Send {
     let start = (clock, None::<(Timestamp, Instant)>);
     futures::stream::unfold(start, |(clock, mut last)| async move {

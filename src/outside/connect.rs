@@ -1,4 +1,4 @@
-//! The way to the cluster, and the signals that end a process.
+//! The client of the cluster, and the signals that stop a process.
 
 use std::{env, error::Error, io, path::PathBuf, pin::pin, time::Duration};
 
@@ -11,31 +11,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::proxy::Proxy;
 
-/// The longest that an answer, or a watch, may be silent: longer than a watch lasts, so that only a dead connection is
-/// cut.
+/// Read timeout of a connection to the API server. The timeout is longer than a watch lasts, so that only a dead
+/// connection is cut.
 const SILENCE: Duration = Duration::from_secs(75);
 
-/// Why there is no way to a cluster.
+/// Reasons why no client of a cluster can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
-    /// Nothing says where there is one.
-    #[error("no cluster to work on; run in one, or set KUBECONFIG: {0}")]
+    /// Neither a kubeconfig nor an in-cluster configuration can be read.
+    #[error("no cluster is configured; run in a cluster or set KUBECONFIG: {0}")]
     Nowhere(String),
-    /// There is a proxy before it that cannot be used.
+    /// The configured proxy cannot be used.
     #[error("{0}")]
     Proxy(String),
-    /// No client can be made.
+    /// The configuration cannot be used for a client.
     #[error("cannot reach the cluster: {0}")]
     NoClient(String),
 }
 
-/// A client of the current context of the kubeconfig, or else of the cluster that this process runs in; through a proxy
-/// where kubectl would go through one.
+/// A client of the kubeconfig's current context, or else of the cluster that this process runs in. The client uses a
+/// proxy where kubectl would use one.
 ///
-/// It retries nothing by itself: a second place that does would double every wait, and repeat a write that was done.
+/// The client never retries, because callers retry. A second retry would double every delay, and could repeat a write
+/// that was done.
 ///
 /// # Errors
-/// There is neither.
+/// No configuration can be read, or the configuration or its proxy cannot be used.
 pub async fn client() -> Result<Client, Unreachable> {
     let nowhere = |error: &dyn Error| Unreachable::Nowhere(error.to_string());
     let known = kubeconfig(&files()).map_err(|error| nowhere(&error))?;
@@ -61,19 +62,19 @@ pub async fn client() -> Result<Client, Unreachable> {
     client.map_err(|error| Unreachable::NoClient(error.to_string()))
 }
 
-/// The name of the Pod that this process runs in, where it runs in one.
+/// The name of the Pod that this process runs in: the variable `HOSTNAME`. `None` if the variable is not set.
 pub fn pod() -> Option<String> {
     env::var("HOSTNAME").ok()
 }
 
-/// The files of `KUBECONFIG`, or else the one in the home directory.
+/// The files that `KUBECONFIG` lists, or else `.kube/config` in the home directory.
 fn files() -> Vec<PathBuf> {
     let given = env::var_os("KUBECONFIG").map(|all| env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
     let given: Vec<_> = given.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
     if given.is_empty() { env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect() } else { given }
 }
 
-/// What the files say that are there, as kubectl merges them; nothing where there is none.
+/// The files that exist, merged as kubectl merges them. `None` if no file exists.
 fn kubeconfig(files: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
     let there = files.iter().filter(|file| file.exists());
     let read = |file| {
@@ -98,10 +99,11 @@ fn proxy_url(config: &Kubeconfig) -> Option<String> {
     cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
-/// Runs `program` until it ends. The first SIGTERM or SIGINT cancels what it is given, and has it end.
+/// Runs `program` until it ends. The first SIGTERM or SIGINT cancels the token that `program` was given, so that
+/// `program` stops.
 ///
 /// # Errors
-/// Signals cannot be listened for.
+/// The process cannot listen for signals.
 pub async fn until_stopped<T>(program: impl AsyncFnOnce(CancellationToken) -> T) -> io::Result<T> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
@@ -111,7 +113,7 @@ pub async fn until_stopped<T>(program: impl AsyncFnOnce(CancellationToken) -> T)
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("told to stop");
+    tracing::info!("received a stop signal, shutting down");
     stop.cancel();
     Ok(program.await)
 }

@@ -1,4 +1,4 @@
-//! Bounded numbers of those who wait, so that whoever sends many takes no place from others.
+//! Bounded numbers of waiting items. One tenant with many items takes no place from other tenants.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-/// Those who wait, by whom they belong to.
+/// Waiting items, counted per key. The key names the tenant that an item belongs to.
 pub struct Crowd<K> {
     each: usize,
     all: usize,
@@ -14,12 +14,12 @@ pub struct Crowd<K> {
 }
 
 impl<K: Clone + Eq + Hash> Crowd<K> {
-    /// Nobody waits. So many may that belong to one, and so many in all: the first is a part of the second.
+    /// An empty crowd. At most `each` items of one key, and at most `all` items in total, may wait.
     pub fn new(each: usize, all: usize) -> Self {
         Self { each, all, waiting: Arc::default() }
     }
 
-    /// A place for one that belongs to `key`, where there is one.
+    /// Takes a place for an item of `key`. `None` if a limit is reached.
     pub fn take(&self, key: K) -> Option<Seat<K>> {
         let mut waiting = lock(&self.waiting);
         if waiting.values().sum::<usize>() >= self.all {
@@ -34,7 +34,7 @@ impl<K: Clone + Eq + Hash> Crowd<K> {
     }
 }
 
-/// A place that is taken; dropped, it is free again.
+/// A taken place. Dropping the seat frees the place.
 pub struct Seat<K: Eq + Hash> {
     waiting: Arc<Mutex<HashMap<K, usize>>>,
     key: K,

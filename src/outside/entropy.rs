@@ -5,21 +5,21 @@ use zeroize::Zeroizing;
 
 use crate::token::format::BASE62;
 
-/// There are no random bytes; nothing weaker takes their place.
+/// The source gave no random bytes. No weaker source is used instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no random bytes: {0}")]
 pub struct NoRandomness(pub String);
 
-/// Gives random bytes.
+/// A source of random bytes.
 pub trait Entropy: Send + Sync + 'static {
-    /// Fills all of `bytes`, evenly.
+    /// Fills all of `bytes` with uniformly distributed values.
     ///
     /// # Errors
-    /// There are no random bytes.
+    /// The source gave no random bytes.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
 }
 
-/// The operating system's source.
+/// The operating system's source of random bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEntropy;
 
@@ -30,12 +30,13 @@ impl Entropy for SystemEntropy {
 }
 
 impl dyn Entropy {
-    /// `count` characters of base62, each drawn evenly.
+    /// `count` base62 characters, each drawn with equal probability.
     ///
     /// # Errors
-    /// There are no random bytes.
+    /// The source gave no random bytes.
     pub fn base62(&self, count: usize) -> Result<Zeroizing<String>, NoRandomness> {
-        // 62 · 4 = 248: larger bytes are thrown away, or the first characters of the alphabet would come up more often.
+        // 62 · 4 = 248: bytes of 248 and above are discarded. Otherwise the first characters of the alphabet would be
+        // more frequent.
         const FAIR: u8 = 248;
         let mut text = Zeroizing::new(String::with_capacity(count));
         let mut bytes = Zeroizing::new([0u8; 64]);
@@ -50,14 +51,14 @@ impl dyn Entropy {
     }
 }
 
-/// A source that gives the same for the same seed, so that a run can be replayed. Whoever knows the seed knows every
-/// value.
+/// A source that gives the same bytes for the same seed, so that a run can be replayed. Anyone with the seed knows
+/// every value.
 #[cfg(test)]
 pub struct Seeded(std::sync::Mutex<rand::rngs::StdRng>);
 
 #[cfg(test)]
 impl Seeded {
-    /// The source of this seed.
+    /// A source with this seed.
     pub fn new(seed: u64) -> Self {
         Self(std::sync::Mutex::new(rand::SeedableRng::seed_from_u64(seed)))
     }

@@ -31,23 +31,24 @@ use crate::crd::{Reason, name};
 
 /// The longest note that the API allows.
 const MAX_NOTE: usize = 1024;
-/// The longest start of an event's name: the rest of 253 is for what makes it unique.
+/// Maximum length of the object's name within an event's name. The rest of the 253 characters holds a unique suffix.
 const MAX_STEM: usize = 200;
 /// The most events that wait to be written; client-go's recorder keeps as many.
 const QUEUE: usize = 1000;
-/// The most of them about objects of one namespace: a burst of one tenant leaves out its own.
+/// Maximum number of waiting events about objects of one namespace. A burst of one tenant loses only that tenant's
+/// events.
 const QUEUE_EACH: usize = 100;
-/// How long after an event one of the same reason about the same object only counts it. Its text stays that of the
-/// first: the API server lets nothing else be changed.
+/// For this long, an event with the same reason about the same object only raises the first event's count. The first
+/// text stays, because the API server lets only the series be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
 /// The most events that are remembered for that; client-go's recorder remembers as many.
 const REMEMBERED: usize = 4096;
-/// The most notes about one object that are kept until they can be told.
+/// Maximum number of notes that are kept about one object until they are published.
 const MOST_KEPT: usize = 16;
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long events are still written after the process was told to stop: as long as a pass may take, which may have
-/// some.
+/// How long events are still written after the process was told to stop. A pass may take as long, and may publish
+/// events.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Something worth telling about an object, once.
@@ -73,8 +74,8 @@ impl Note {
     }
 }
 
-/// What a status tells, kept from before it is written until it was told: a write whose answer was not heard may have
-/// been done, and the next pass then finds nothing new in it.
+/// Notes about a status, kept from before the status is written until the notes are published. The answer to a write
+/// can be lost although the write was done. The next pass then finds no change to report.
 #[derive(Default)]
 pub struct Untold(Mutex<HashMap<String, Kept>>);
 
@@ -84,11 +85,11 @@ struct Kept {
 }
 
 impl Untold {
-    /// Keeps what is not kept yet of `notes` about the object of this uid, and hands back what that was.
+    /// Keeps those of `notes` that are not kept yet for the object with this uid. Returns the newly kept notes.
     pub fn keep(&self, uid: &str, notes: &[Note]) -> Vec<Note> {
         let now = Instant::now();
         let mut all = self.0.lock().expect("nobody panics here");
-        // No pass comes for an object that is gone.
+        // A deleted object gets no further pass, so its notes are dropped by age.
         all.retain(|_, kept| now.duration_since(kept.since) < TOGETHER);
         let before = all.get(uid).map(|kept| kept.notes.clone()).unwrap_or_default();
         let room = MOST_KEPT.saturating_sub(before.len());
@@ -100,14 +101,14 @@ impl Untold {
         new
     }
 
-    /// Forgets what was kept and did not come to be.
+    /// Drops kept notes after a write that certainly was not done.
     pub fn forget(&self, uid: &str, notes: &[Note]) {
         if let Some(kept) = self.0.lock().expect("nobody panics here").get_mut(uid) {
             kept.notes.retain(|note| !says(notes, note));
         }
     }
 
-    /// Everything that is to be told now: what was kept, and what of `notes` was not.
+    /// All notes to publish now: the kept notes, then those of `notes` that were not kept. No note is kept afterwards.
     pub fn with(&self, uid: &str, notes: Vec<Note>) -> Vec<Note> {
         let mut all = self.0.lock().expect("nobody panics here").remove(uid).map(|kept| kept.notes).unwrap_or_default();
         let new: Vec<_> = notes.into_iter().filter(|note| !says(&all, note)).collect();
@@ -116,16 +117,17 @@ impl Untold {
     }
 }
 
-/// Whether one of them says the same. A deed that was not known to be done has another reason when it is found.
+/// True if one of `notes` has the same text. Reasons are not compared: a write whose answer was lost is found by the
+/// next pass under another reason.
 fn says(notes: &[Note], note: &Note) -> bool {
     notes.iter().any(|other| other.text == note.text)
 }
 
-/// Takes events, which are written one after another beside the passes: nothing waits for one. An event is a courtesy:
-/// one that cannot be written, or for which the queue has no room, is logged and forgotten.
+/// A queue of events. Events are written one after another, and no pass waits for them. An event that cannot be
+/// written, or finds the queue full, is logged and dropped.
 ///
-/// kube's own recorder names an event after its object, and a name of 253 characters leaves no room for that. It also
-/// ends a series after six minutes, and writes to one that was deleted meanwhile for so long.
+/// kube's own recorder is not used. It adds a suffix to the object's name, which fails for a name of 253 characters. It
+/// also ends a series after six minutes. Until then it keeps patching an event that was deleted.
 #[derive(Clone)]
 pub struct Events {
     reporter: String,
@@ -149,10 +151,10 @@ impl Events {
         )
     }
 
-    /// Has `note` written about the object that `regarding` names.
+    /// Queues `note` as an event about the object that `regarding` names.
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
         let place = self.waiting.take(regarding.namespace.clone().unwrap_or_default());
-        // Nobody hears any more once the process stops.
+        // The send fails only after the scribe has stopped.
         let sent = place.is_some_and(|place| self.queue.send((self.event(note, regarding), place)).is_ok());
         if !sent {
             let left_out = Err(Why::Unavailable("left out: too many wait".into()));
@@ -194,7 +196,7 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    /// Writes until nobody can publish any more and all is written, or for 30 s after `stop`.
+    /// Writes until every [`Events`] is dropped and the queue is empty, or until 30 s after `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let grace = async {
             stop.cancelled().await;
@@ -219,8 +221,8 @@ impl Scribe {
         }
     }
 
-    /// Writes an event, or counts it where one of its kind was written a while ago. One that is gone by now is written
-    /// anew.
+    /// Writes an event. A repetition only raises the count of the earlier event. An earlier event that was deleted
+    /// meanwhile is written again.
     async fn write(&mut self, event: Event) {
         let now = Instant::now();
         if let Some(earlier) = self.told.again(&event, now) {
@@ -279,7 +281,7 @@ async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Resu
     answer.map_or_else(late, |answer| answer.map(|_| ()).map_err(Why::from))
 }
 
-/// What makes events one: they are about the same object, and say the same of it in one word.
+/// The key of a series. Events about the same object with the same reason and type are one series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Matter {
     uid: Option<String>,
@@ -294,7 +296,7 @@ impl Matter {
     }
 }
 
-/// An event that stands, and how often it was told.
+/// A written event and its count.
 #[derive(Clone, Debug, PartialEq)]
 struct Series {
     name: String,
@@ -413,7 +415,7 @@ mod tests {
     fn what_was_kept_is_told_once_by_whichever_pass_gets_so_far() {
         let untold = Untold::default();
         let note = |text: &str| Note::normal(Reason::FirstIssue, text);
-        // A write of which nothing was heard, and one that was refused.
+        // The answer to the first write is lost. The second write is refused.
         assert_eq!(untold.keep("a", &[note("1"), note("2")]).len(), 2);
         let refused = untold.keep("a", &[note("2"), note("3")]);
         assert_eq!(refused, [note("3")], "2 is another's");

@@ -1,4 +1,4 @@
-//! Which namespaces a process looks at.
+//! The namespaces that a process watches.
 
 use futures::Stream;
 use k8s_openapi::NamespaceResourceScope;
@@ -9,13 +9,13 @@ use super::{
     watch::{Heard, NamespaceMeta, Object, watch},
 };
 
-/// Which namespaces a process looks at.
+/// The namespaces that a process watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
-    /// All of them.
+    /// All namespaces.
     #[default]
     Cluster,
-    /// One. What lies elsewhere does not exist for it.
+    /// One namespace. Objects in other namespaces do not exist for the process.
     Namespace(String),
 }
 
@@ -28,7 +28,8 @@ impl Extent {
         }
     }
 
-    /// A namespace in which `client` may do what it may do at all: that of the scope, or else its own.
+    /// A namespace in which `client` has its permissions: the namespace of the scope, or else the client's default
+    /// namespace.
     pub fn home(&self, client: &Client) -> String {
         match self {
             Self::Cluster => client.default_namespace().to_owned(),

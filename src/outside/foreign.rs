@@ -1,5 +1,4 @@
-//! Text that came from outside, such as a path that a caller asks for or a message that somebody wrote into an object,
-//! as it may be written to a log or a terminal.
+//! Text from outside, made safe for a log or a terminal. Examples are the path of a request and a message in an object.
 
 use std::borrow::Cow;
 
@@ -7,25 +6,24 @@ use percent_encoding::percent_decode_str;
 
 use crate::token::format::{Effort, redact_within};
 
-/// How far behind the end a token may reach that begins before it.
+/// Number of bytes behind the cut that are searched too. A token may begin before the cut and end behind it.
 const AHEAD: usize = 1024;
 
-/// `text` at most `most` bytes long, without any token, written plainly or with escapes, and without characters that a
-/// terminal obeys:
-/// controls (C0, DEL and C1) and those that turn the direction of what follows are escaped.
+/// `text`, cut to at most `most` bytes. Tokens are replaced by `[token]`, also if they are percent-encoded. Control
+/// characters (C0, DEL and C1) and characters that change the text direction are escaped.
 pub fn written(text: &str, most: usize) -> String {
-    // What is far behind is cut off anyway, and need not be looked through.
+    // Text far behind the cut is dropped anyway, so it is not searched.
     let text = &text[..text.floor_char_boundary(most + AHEAD)];
     let mut told = escaped(&without_tokens(text));
     told.truncate(told.floor_char_boundary(most));
     told
 }
 
-/// How often a token may have been escaped to be found all the same.
+/// Maximum number of nested percent-encodings in which a token is still found.
 const NESTED: usize = 4;
 
-/// A token can hide behind escapes, also of escapes, and behind a percent sign that is none: whoever takes that out has
-/// it.
+/// Replaces tokens. A token can be percent-encoded, also several times. A stray percent sign can split a token, and
+/// removing the sign restores the token.
 fn without_tokens(text: &str) -> Cow<'_, str> {
     let (mut read, mut effort) = (Cow::Borrowed(text), Effort::for_text(text));
     for _ in 0..NESTED {

@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::Why;
 
-/// Media type of what [`Metrics::text`] gives.
+/// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,10 +43,10 @@ struct HeardLabels {
     kind: String,
 }
 
-/// No labels: a family of one, which is there once it has a value.
+/// The empty label set. A metric without labels appears once it has a value.
 type Unlabelled = [(&'static str, &'static str); 0];
 
-/// What a process counts.
+/// The metrics of a process.
 pub struct Metrics {
     registry: Registry,
     heard: Family<HeardLabels, Gauge<f64, AtomicU64>>,

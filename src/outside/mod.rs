@@ -1,4 +1,4 @@
-//! The only rooms that touch the world: the clock, randomness, the API server, the network, the terminal.
+//! The only modules that touch the outside world: the clock, randomness, the API server, the network, the terminal.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where they belong")]
 
 pub mod address;

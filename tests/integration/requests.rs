@@ -385,7 +385,7 @@ async fn an_exit_code_says_what_kind_of_thing_went_wrong() {
     for (kubeconfig, args, code, wanted) in [
         (nowhere, vec!["explain"], 2, "the following required arguments were not provided"),
         (nowhere, vec!["admission", "--namespaces", "odd"], 2, "tokenry: --namespaces: give KEY=VALUE"),
-        (nowhere, explain("ci"), 3, "tokenry: no cluster to work on"),
+        (nowhere, explain("ci"), 3, "tokenry: no cluster is configured"),
         (&as_nobody, explain("ci"), 4, &format!("tokenry: get ApiToken {}/ci: forbidden: ", world.namespace)),
         (&admin, explain("a b"), 4, "a b: refused as invalid: it cannot be asked for: "),
         (&admin, explain("none"), 5, "tokenry: there is no ApiToken none"),
