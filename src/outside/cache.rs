@@ -91,7 +91,7 @@ impl<K: Object> Cache<K> {
         }
     }
 
-    /// The same, from `events`.
+    /// Fills the cache from `events`, like [`Cache::run`].
     pub(super) async fn fill(&self, events: impl Stream<Item = Heard<K>>) {
         pin_mut!(events);
         let mut listed = Vec::new();

@@ -1,9 +1,10 @@
-//! How well this process hears: when it has heard of each kind last, and whether the API server answers at all.
+//! The state of this process's watches: when each kind was last reported, and when the API server last answered.
 //!
-//! A watch that is silent says nothing: there may be no news, or the connection may be dead. So every
-//! [two seconds](Hearing::ask) a list of one item is asked for. Its answer shows that the server is there, and its
-//! resourceVersion where the server is. A version that is lower than one heard before begins a *new history*: the
-//! server's data was restored, what was heard is of a future that is lost, and every kind is read anew.
+//! A silent watch has two possible causes: no object changed, or the connection is dead. So every [two
+//! seconds](Hearing::ask) a list of one item is requested. Its answer shows that the server is available, and gives the
+//! server's current resourceVersion. A resourceVersion lower than an earlier one begins a *new history*: the server's
+//! data was restored from a backup. Cached objects may then be newer than the server's objects, so every kind is listed
+//! again.
 
 use std::{
     collections::BTreeMap,
@@ -19,29 +20,30 @@ use tokio::{sync::watch, time::Instant};
 use super::trouble::name;
 use crate::token::duration;
 
-/// What was heard last is old after so long without an answer, or while a watch fails.
+/// Cached objects count as old after the server has not answered, or a watch has failed, for this long.
 const OLD: Duration = Duration::from_secs(5);
-/// A silence of this length begins a new history also where the server was only busy: one slow answer makes no silence
-/// of this length.
+/// A longer silence begins a new history even if the server was only busy. One slow answer never causes a silence this
+/// long.
 const LOST: Duration = Duration::from_secs(15);
-/// How long a watch lasts before it is begun anew, and how much later than that it may end. When it ends, everything
-/// until then was heard. Proxies cut connections that are silent for longer, such as 35 s.
+/// How long a watch lasts before it is started again, and how late it may end. A watch that ends in time has reported
+/// all changes until then. The duration is short because proxies cut connections that are silent for longer, such as 35
+/// s.
 const LASTS: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(10);
-/// The same where somebody waits for news.
+/// The same two durations for [`Hearing::close`].
 const CLOSE: Duration = Duration::from_secs(5);
 const CLOSE_LATE: Duration = Duration::from_secs(3);
-/// The shortest that a watch lasts.
+/// Minimum duration of a watch.
 const SHORTEST: Duration = Duration::from_secs(3);
-/// A server that answers again is given so long to be heard.
+/// After the server answers again, its watches have this long to report. Until then no kind counts as deaf.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// What is known of how well this process hears.
+/// The shared state of all watches of this process.
 #[derive(Clone)]
 pub struct Hearing(Arc<Shared>);
 
-/// How old what was heard may be before it is stale, as a duration of at least ten seconds such as `30s` or `5m`, which
-/// is the default.
+/// The age at which cached objects become stale. It is a duration such as `30s`, at least ten seconds. The default is
+/// `5m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleAfter(Duration);
 
@@ -67,66 +69,69 @@ impl FromStr for StaleAfter {
 
 struct Shared {
     stale_after: Duration,
-    /// How long a watch lasts, in whole seconds, as the server is told.
+    /// Duration of a watch, in whole seconds, as it is sent to the server.
     lasts: Duration,
-    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
+    /// Maximum silence of a watch. It is longer than a watch lasts, so that only a dead connection is given up.
     silent: Duration,
     state: Mutex<Ears>,
-    /// What all watches have to do.
+    /// Calls to all watches.
     calls: watch::Sender<Call>,
 }
 
-/// What all watches have to do, by how often each was called for.
+/// Calls to all watches. Each field counts the calls of its sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Call {
-    /// To read everything anew: a new history begins.
+    /// List everything again, because a new history begins.
     anew: u64,
-    /// To try again, without waiting any longer.
+    /// Try again without further delay.
     again: u64,
 }
 
 struct Ears {
     kinds: BTreeMap<String, KindHeard>,
-    /// When the server answered last.
+    /// Time of the server's last answer.
     answered: Instant,
-    /// Whether a connection to it failed since then, or this process did not run: it may have been restarted.
+    /// True if a request has failed since then though the server was not busy, or if this process did not run. The
+    /// server may have been restarted.
     failed: bool,
-    /// Whether it was busy since then: it did not answer in time, or answered that it cannot.
+    /// True if the server was busy since then: it did not answer in time, or answered 429.
     busy: bool,
-    /// Since when it does, without a break.
+    /// Start of the current period without a silence of the server.
     answers_since: Instant,
-    /// Whether it was said that it does not.
+    /// True if the current silence is logged.
     said: bool,
 }
 
 struct KindHeard {
-    /// Whether all its objects were listed once.
+    /// True once all objects of the kind were listed.
     listed: bool,
-    /// When something was heard of it last.
+    /// Time of the last event, bookmark or list, or of the last regular end of the watch.
     heard: Instant,
-    /// The highest version that the server has told of it in this history. Those of another kind may come from another
-    /// etcd.
+    /// The kind's highest resourceVersion in this history. Other kinds may be stored in another etcd, so their versions
+    /// are not compared.
     version: u64,
-    /// Since when its watch fails.
+    /// Start of the current failure of the kind's watch.
     failing: Option<Instant>,
 }
 
 impl Default for Hearing {
-    /// For a process of which nobody waits to hear what is new: a dead watch is noticed within 40 seconds.
+    /// The state for a process whose callers do not wait for changes (the operator). A dead watch is noticed within 40
+    /// seconds.
     fn default() -> Self {
         Self::new(StaleAfter::default(), LASTS, LATE)
     }
 }
 
 impl Hearing {
-    /// For a process that is asked about what is new: a dead watch is noticed within eight seconds. What was heard is
-    /// stale after `stale_after`: several watches fit into that.
+    /// The state for a process whose callers ask about changes (the verifier). A dead watch is noticed within eight
+    /// seconds. Cached objects become stale after `stale_after`. A watch lasts a third of that, within three and five
+    /// seconds.
     pub fn close(stale_after: StaleAfter) -> Self {
         let third = Duration::from_secs(stale_after.0.as_secs() / 3);
         Self::new(stale_after, third.clamp(SHORTEST, CLOSE), CLOSE_LATE)
     }
 
-    /// Nothing was heard yet.
+    /// The state before any report.
     fn new(StaleAfter(stale_after): StaleAfter, lasts: Duration, late: Duration) -> Self {
         let now = Instant::now();
         let state =
@@ -135,7 +140,7 @@ impl Hearing {
         Self(Arc::new(Shared { stale_after, lasts, silent, state, calls: watch::Sender::default() }))
     }
 
-    /// What hears of the objects of one kind.
+    /// Registers a kind, and returns the handle with which its watch reports. The kind counts as not listed yet.
     pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
         let kind = name::<K>();
         let known = KindHeard { listed: false, heard: Instant::now(), version: 0, failing: None };
@@ -148,24 +153,25 @@ impl Hearing {
         self.lock().kinds.remove(&name::<K>());
     }
 
-    /// The calls to a watch from now on.
+    /// A receiver of the calls from now on, for one watch.
     pub(super) fn calls(&self) -> Calls {
         let calls = self.0.calls.subscribe();
         let heard = *calls.borrow();
         Calls { calls, heard }
     }
 
-    /// For each kind, how long ago something was heard of it; of one that was never heard of, how long ago this began.
+    /// The time since the last report of each kind. For a kind without a report, the time since its watch was
+    /// registered.
     pub fn ages(&self) -> Vec<(String, Duration)> {
         self.lock().kinds.iter().map(|(kind, known)| (kind.clone(), known.heard.elapsed())).collect()
     }
 
-    /// How long it is that the server has not answered, once that is longer than a few seconds.
+    /// The time since the server's last answer. `None` while this time is at most five seconds.
     pub fn silence(&self) -> Option<Duration> {
         Some(self.lock().answered.elapsed()).filter(|silence| *silence > OLD)
     }
 
-    /// Whether something may have happened seconds ago and not been heard of; also while not all was listed yet.
+    /// True if changes of the last seconds may be missing from the caches. Also true until every kind was listed.
     pub fn is_old(&self) -> bool {
         let old = |kind: &KindHeard| {
             let fails = kind.failing.is_some_and(|since| since.elapsed() > OLD);
@@ -174,22 +180,22 @@ impl Hearing {
         self.silence().is_some() || self.lock().kinds.values().any(old)
     }
 
-    /// The kind of which what was heard is stale, where there is one.
+    /// A kind whose cached objects are stale, if there is one.
     pub fn stale(&self) -> Option<String> {
         let (limit, state) = (self.0.stale_after, self.lock());
         let (kind, _) = state.kinds.iter().find(|(_, known)| known.heard.elapsed() > limit)?;
         Some(kind.clone())
     }
 
-    /// The kind of which what was heard is stale although the server answers: it refuses to tell, or what it tells does
-    /// not arrive. While the server does not answer there is none: nobody hears it then.
+    /// A kind whose cached objects are stale although the server answers. The server refuses the watch, or the events
+    /// do not arrive. `None` while the server does not answer, because then no replica receives events.
     pub fn deaf(&self) -> Option<String> {
         let answers = self.silence().is_none() && self.lock().answers_since.elapsed() > GRACE;
         answers.then(|| self.stale()).flatten()
     }
 
-    /// The server answers. What was heard before a silence may be of another history: all is read anew, but where the
-    /// server was busy for a short while.
+    /// Records an answer of the server. After a silence the server may have another history, so everything is listed
+    /// again. The exception is a short silence of a busy server.
     pub(super) fn answered(&self) {
         let mut state = self.lock();
         let silence = state.answered.elapsed();
@@ -203,7 +209,7 @@ impl Hearing {
         drop(state);
         let anew = failed || !busy || silence > LOST;
         if said || anew {
-            let then = if anew { "; reading everything anew" } else { "" };
+            let then = if anew { "; listing all objects again" } else { "" };
             tracing::info!("the API server answers again after {} s{then}", silence.as_secs());
         }
         if anew {
@@ -213,7 +219,8 @@ impl Hearing {
         }
     }
 
-    /// A request failed: as the server is busy, or for another reason, by which it may have been restarted.
+    /// Records a failed request. `busy` says that the server was busy. After any other failure, the server may have
+    /// been restarted.
     pub(super) fn fails(&self, busy: bool) {
         let mut state = self.lock();
         *(if busy { &mut state.busy } else { &mut state.failed }) = true;
@@ -221,17 +228,18 @@ impl Hearing {
         self.say_silence();
     }
 
-    /// The version of a kind that was heard last.
+    /// The highest known resourceVersion of a kind, or 0.
     pub(super) fn known(&self, kind: &str) -> u64 {
         self.lock().kinds.get(kind).map_or(0, |known| known.version)
     }
 
-    /// The server stands at `version` of a kind, which was asked for when `known` had been heard.
+    /// Records that the server is at `version` of a kind. `known` is the highest known version at the time of the
+    /// request.
     pub(super) fn stands(&self, kind: &str, version: Option<&str>, known: u64) {
         let Some(version) = version.and_then(number) else { return };
         if version < known {
             tracing::warn!(
-                "the API server is at version {version} of {kind} and was at {known} before: its data was restored; reading everything anew"
+                "the resourceVersion of {kind} went back from {known} to {version}: the API server's data was restored; listing all objects again"
             );
             self.begin_history();
         } else if let Some(kind) = self.lock().kinds.get_mut(kind) {
@@ -249,7 +257,7 @@ impl Hearing {
         if !std::mem::replace(&mut self.lock().said, true) {
             let seconds = silence.as_secs();
             tracing::warn!(
-                "the API server has not answered for {seconds} s; what was heard before stands; trying again"
+                "the API server has not answered for {seconds} s; using the last known objects; trying again"
             );
         }
     }
@@ -259,24 +267,24 @@ impl Hearing {
     }
 }
 
-/// Hears of the objects of one kind.
+/// The handle with which the watch of one kind reports its state.
 pub struct Ear {
     hearing: Hearing,
     kind: String,
 }
 
 impl Ear {
-    /// How long a watch lasts, in whole seconds, as the server is told.
+    /// Duration of a watch, in whole seconds, as it is sent to the server.
     pub(super) fn lasts(&self) -> Duration {
         self.hearing.0.lasts
     }
 
-    /// How long a watch may be silent: longer than it lasts, so that only a dead connection is given up.
+    /// Maximum silence of a watch. It is longer than a watch lasts, so that only a dead connection is given up.
     pub(super) fn silent(&self) -> Duration {
         self.hearing.0.silent
     }
 
-    /// Something was heard: an object, a bookmark, a list.
+    /// Records an object, a bookmark or a complete list, with its resourceVersion.
     pub fn heard(&self, version: &str) {
         self.hearing.answered();
         self.change(|kind| {
@@ -287,12 +295,12 @@ impl Ear {
         });
     }
 
-    /// The watch stands, though nothing is heard yet.
+    /// Records that the watch is open, though it has reported nothing yet.
     pub fn opened(&self) {
         self.change(|kind| kind.failing = None);
     }
 
-    /// The watch, or a list, failed.
+    /// Records that the watch or a list failed.
     pub fn failed(&self, error: &kube::Error) {
         if is_answer(error) {
             self.hearing.answered();
@@ -307,26 +315,26 @@ impl Ear {
     }
 }
 
-/// What a watch is called to do.
+/// A call to a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Called {
-    /// To read everything anew.
+    /// List everything again.
     Anew,
-    /// To try again, without waiting any longer.
+    /// Try again without further delay.
     Again,
 }
 
-/// The calls to a watch.
+/// The receiver of the calls to one watch.
 pub(super) struct Calls {
     calls: watch::Receiver<Call>,
     heard: Call,
 }
 
 impl Calls {
-    /// Returns once the watch was called since the last time; several calls count as one. Cancelled, none is lost.
+    /// Waits for a call since the last return. Several calls count as one. Cancelling the wait loses no call.
     pub(crate) async fn next(&mut self) -> Called {
         if self.calls.changed().await.is_err() {
-            // Nobody is left to call.
+            // The sender is gone, so no further call can come.
             pending::<()>().await;
         }
         let before = std::mem::replace(&mut self.heard, *self.calls.borrow());
@@ -334,13 +342,13 @@ impl Calls {
     }
 }
 
-/// Whether the API server has answered that it will not tell, or that there is no such thing. One that has lost its own
-/// data, is starting, or is asked too much (429), has not.
+/// True if the API server itself refused the request (401, 403) or found nothing (404, 410). Other errors can come from
+/// a server that lost its data, is starting or is overloaded (429).
 pub(super) fn is_answer(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if [401, 403, 404, 410].contains(&status.code))
 }
 
-/// The number of a resourceVersion, which are ordered within one resource type and, on one etcd, across all of them
+/// The number of a resourceVersion. Versions are ordered within one resource type and, on one etcd, across all types
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
 fn number(version: &str) -> Option<u64> {
     version.parse().ok()
@@ -362,7 +370,7 @@ mod tests {
         kube::Error::Api(Box::new(Status { code, ..Status::failure("", "") }))
     }
 
-    /// Whether a history has begun since this was asked last.
+    /// True if a history has begun since the last call.
     fn begins(calls: &mut Calls) -> bool {
         calls.next().now_or_never() == Some(Called::Anew)
     }
@@ -450,7 +458,7 @@ mod tests {
         hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
         hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);
         assert!(!begins(&mut histories));
-        // It was asked before the last event was heard, and answers after.
+        // The server was asked before the last event arrived, and answers after it.
         ear.heard("105");
         hearing.stands("apitokens.tokenry.dev", Some("104"), 100);
         assert!(!begins(&mut histories));

@@ -1,4 +1,4 @@
-//! Reads past the cache that are asked for together, done together.
+//! Live reads of the same object, shared by concurrent callers.
 
 use std::{
     array,
@@ -15,7 +15,7 @@ use futures::{
 
 use super::{Reader, Refusal, reader::Read};
 
-/// Reads under way at once, at most. Each object has its place among them by hash.
+/// Maximum number of concurrent reads. A hash assigns each object to one of these places.
 const PLACES: usize = 16;
 
 /// Namespace and name.
@@ -23,35 +23,35 @@ type FullName = (String, String);
 type Found<K> = Result<Option<Arc<K>>, Refusal>;
 type Underway<K> = BoxFuture<'static, Found<K>>;
 
-/// Reads objects that many want at the same time, such as the account of tokens that are made together.
+/// Reads objects that many callers want at the same time, such as the shared account of many new tokens.
 ///
-/// While a read is under way, all who ask for the object wait for the next, which is one for all of them. So each
-/// answer is of a read that began after it was asked for.
+/// While a read of an object is in progress, all new callers share the next read. So each caller's answer comes from a
+/// read that began after the call.
 pub struct Joint<K> {
     reader: Reader,
-    /// Reads that have not begun. They belong to those who ask: one that nobody asks for any more gives up its place.
+    /// Reads that have not begun. The callers own them: a read is dropped with its last caller.
     waiting: Mutex<HashMap<FullName, WeakShared<Underway<K>>>>,
     places: [tokio::sync::Mutex<()>; PLACES],
-    /// Says who waits for whom, so it does not hash at random.
+    /// Assigns objects to places. The seed is fixed, so that a test run can be repeated.
     hasher: FixedState,
 }
 
 impl<K: Read + Send + Sync + 'static> Joint<K> {
-    /// Reads by `reader`.
+    /// Shares the reads of `reader`.
     pub fn new(reader: Reader) -> Self {
         let places = array::from_fn(|_| tokio::sync::Mutex::default());
         Self { reader, waiting: Mutex::default(), places, hasher: FixedState::default() }
     }
 
-    /// The object of that name as it is now, or nothing where there is none.
+    /// The current object of that name. `None` if the object does not exist.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn live(self: &Arc<Self>, namespace: &str, name: &str) -> Found<K> {
         self.next((namespace.to_owned(), name.to_owned())).await
     }
 
-    /// The read of this object that has not begun.
+    /// The next read of this object. It has not begun, and is made if necessary.
     fn next(self: &Arc<Self>, key: FullName) -> Shared<Underway<K>> {
         let mut waiting = self.waiting();
         if let Some(next) = waiting.get(&key).and_then(WeakShared::upgrade) {
@@ -66,7 +66,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
     async fn read(self: Arc<Self>, key: FullName) -> Found<K> {
         let place = self.hasher.hash_one(&key) as usize % PLACES;
         let _under_way = self.places[place].lock().await;
-        // Who asks from here on waits for another read.
+        // From here on, new callers wait for another read.
         self.waiting().remove(&key);
         Ok(self.reader.live(&key.0, &key.1).await?.map(Arc::new))
     }
@@ -86,7 +86,7 @@ mod tests {
     use std::{convert::Infallible, time::Duration};
     use tokio::sync::Semaphore;
 
-    /// Reads of accounts that are answered as `permits` allow, and how many were begun.
+    /// A reader of accounts whose answers wait for `permits`, and the number of reads that began.
     fn held(permits: &Arc<Semaphore>) -> (Arc<Joint<Account>>, Arc<Mutex<usize>>) {
         let (permits, begun) = (permits.clone(), Arc::new(Mutex::new(0)));
         let count = begun.clone();

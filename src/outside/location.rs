@@ -1,18 +1,18 @@
-//! Where an object lives.
+//! The namespace and name of an object.
 
 use kube::Resource;
 
-/// Where an object lives.
+/// The namespace and name of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location<'a> {
-    /// Its namespace; empty for an object of the cluster.
+    /// The namespace; empty for a cluster-scoped object.
     pub namespace: &'a str,
-    /// Its name.
+    /// The name.
     pub name: &'a str,
 }
 
 impl<'a> Location<'a> {
-    /// Where `object` lives.
+    /// The location of `object`.
     pub(super) fn of(object: &'a impl Resource) -> Self {
         let meta = object.meta();
         let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Objects with the fields that others than Tokenry have set in them (server-side apply, `metadata.managedFields`).
+//! Objects, read with the fields that other field managers than Tokenry own (server-side apply,
+//! `metadata.managedFields`).
 
 use std::{collections::BTreeSet, fmt::Debug};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::crd::name;
 
-/// Who has set which fields of an object. Times that our types cannot hold are not among it.
+/// The field managers of an object and their fields. Times are left out, because our types cannot hold every time.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ManagedReply {
@@ -36,11 +37,11 @@ struct Entry {
 }
 
 impl Reader {
-    /// The object of that name as it is now, and the fields of its spec that others than Tokenry have set; nothing
-    /// where there is none.
+    /// The current object of that name, and the spec fields that other field managers than Tokenry own. `None` if the
+    /// object does not exist.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn managed<K: Read>(
         &self,
         namespace: &str,
@@ -59,7 +60,7 @@ fn taken_apart<K: DeserializeOwned + kube::Resource<DynamicType = ()> + Debug>(
     Ok((read.object.ok_or_else(Why::unreadable)?, fields))
 }
 
-/// The fields of the spec that another field manager than ours has set, by their names.
+/// The names of the spec fields that other field managers than Tokenry own.
 fn of_others(reply: &ManagedReply) -> BTreeSet<String> {
     let others = reply.metadata.managed_fields.iter();
     let others = others.filter(|entry| entry.manager != name::MANAGER && entry.subresource.is_empty());

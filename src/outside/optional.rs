@@ -1,4 +1,4 @@
-//! A cache of a kind that a cluster may not serve: it begins and ends as discovery says.
+//! A cache of a kind that a cluster may not serve. The cache runs while discovery lists the kind.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tokio::{
 
 use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
 
-/// How often discovery is asked.
+/// Interval between two discovery requests.
 const EVERY: Duration = Duration::from_secs(30);
-/// When discovery is asked once more that says no longer to serve the kind: one answer can be that of a server that
-/// begins.
+/// Delay before a second discovery request after the kind has disappeared. A single answer can come from a server that
+/// is starting.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long an answer may take.
+/// Timeout of a discovery request.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The objects of a kind, where the cluster serves it. Nobody waits for it to be ready but who needs it.
+/// The objects of a kind that the cluster may not serve. Readiness does not wait for this cache.
 pub struct Optional<K: Object> {
     cache: Cache<K>,
-    /// Whether the cluster serves the kind; nothing while that is not known.
+    /// True if the cluster serves the kind. `None` until discovery has answered.
     served: watch::Sender<Option<bool>>,
     client: Client,
     scope: Extent,
@@ -31,7 +31,7 @@ pub struct Optional<K: Object> {
 }
 
 impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
-    /// Objects in `scope`, which [`Optional::run`] reads by `client`.
+    /// An empty cache of the objects in `scope`. [`Optional::run`] fills it through `client`.
     pub fn new(scope: &Extent, client: &Client, hearing: &Hearing) -> Self {
         Self {
             cache: Cache::by_name(stream::empty()),
@@ -42,7 +42,7 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// Fills the cache while the cluster serves the kind, and empties it when it does no more. It never ends.
+    /// Fills the cache while the cluster serves the kind, and empties it when the kind disappears. Never returns.
     pub async fn run(&self) {
         loop {
             self.becomes(true).await;
@@ -55,8 +55,8 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// The cache once all was read; nothing where the cluster does not serve the kind. Waits until one of both is
-    /// known.
+    /// Waits until the cache is synced, and returns it. Returns `None` once discovery says that the cluster does not
+    /// serve the kind.
     pub async fn read(&self) -> Option<&Cache<K>> {
         let mut served = self.served.subscribe();
         loop {
@@ -71,29 +71,29 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// Whether it is known what there is: all was read, or the cluster does not serve the kind.
+    /// True once the cache is synced, or the cluster does not serve the kind.
     pub fn is_known(&self) -> bool {
         self.known().is_some()
     }
 
-    /// What is known of the kind: `None` until discovery has answered and the cache is full, `Some(None)` for a kind
-    /// that is not served, and else the cache.
+    /// The state of the kind: `None` until discovery has answered and the cache is synced, `Some(None)` for a kind that
+    /// is not served, otherwise the cache.
     fn known(&self) -> Option<Option<&Cache<K>>> {
         let served = (*self.served.borrow())?;
         (!served || self.cache.is_synced()).then(|| served.then_some(&self.cache))
     }
 
-    /// Every object that is touched from now on, as [`Cache::touched`] tells it.
+    /// Yields every object that changes from now on, like [`Cache::touched`].
     pub fn touched(&self) -> impl Stream<Item = std::sync::Arc<K>> + Send + use<K> {
         self.cache.touched()
     }
 
-    /// Tells whenever the cluster begins to serve the kind, or ends.
+    /// Yields an item at the first answer of discovery, and whenever the answer changes.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<K> {
         stream::unfold(self.served.subscribe(), async |mut served| served.changed().await.ok().map(|()| ((), served)))
     }
 
-    /// Asks discovery until it says so.
+    /// Asks discovery until its answer is `wanted`.
     async fn becomes(&self, wanted: bool) {
         let mut patience = Patience::default();
         loop {
@@ -113,7 +113,7 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         }
     }
 
-    /// Whether a second answer says, too, that the cluster does not serve the kind.
+    /// Asks discovery a second time. True if the kind is still missing.
     async fn ends_again(&self) -> bool {
         sleep(AGAIN).await;
         self.ask().await == Some(false)
@@ -122,14 +122,14 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
     fn say(&self, served: bool) {
         let news = self.served.send_if_modified(|said| said.replace(served) != Some(served));
         if news && served {
-            tracing::debug!(kind = %K::kind(&()), "the cluster serves it");
+            tracing::debug!(kind = %K::kind(&()), "the cluster serves this kind");
         } else if news {
-            tracing::info!(kind = %K::kind(&()), "the cluster does not serve it; what needs it is told in a status");
+            tracing::info!(kind = %K::kind(&()), "the cluster does not serve this kind; an object that needs it reports this in its status");
         }
     }
 
-    /// Whether the cluster serves the kind; nothing where there is no telling. Who may not ask hears from the watch
-    /// what is wrong.
+    /// Asks discovery for the kind. `None` if discovery gives no usable answer. A 403 counts as served: the watch then
+    /// reports the missing permission.
     async fn ask(&self) -> Option<bool> {
         let (version, plural) = (K::api_version(&()), K::plural(&()));
         match timeout(LIMIT, self.client.list_api_group_resources(&version)).await.ok()? {
@@ -157,7 +157,7 @@ mod tests {
         },
     };
 
-    /// A server with one Ingress, which serves the kind as long as this says so.
+    /// A server with one Ingress. The server serves the kind while `serves` is true.
     fn server(serves: &Arc<AtomicBool>) -> Client {
         let serves = serves.clone();
         let answer = move |request: Request<Body>| {

@@ -1,18 +1,18 @@
-//! Waits between tries.
+//! Delays between retries.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Waits between tries, doubling from [`Patience::FIRST`] to [`Patience::LAST`] with jitter: an API server that
-/// refuses, or is gone, is not flooded.
+/// Delays between retries. They double from [`Patience::FIRST`] to [`Patience::LAST`], with jitter, so that an API
+/// server in trouble is not flooded with requests.
 pub(crate) struct Patience(ExponentialBackoff);
 
 impl Patience {
     const FIRST: Duration = Duration::from_millis(250);
     const LAST: Duration = Duration::from_secs(8);
 
-    /// The next wait.
+    /// The next delay.
     pub(crate) fn next(&mut self) -> Duration {
         self.0.next().unwrap_or(Self::LAST)
     }

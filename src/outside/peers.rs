@@ -1,7 +1,7 @@
-//! Other replicas of this process: whether one of them hears the API server while this one does not.
+//! The other replicas of this process. A replica without an answer from the API server asks them if they have one.
 //!
-//! A replica that no API server answers cannot tell whether the server is away or only the way to it is cut. In the one
-//! case it has to go on, as all of them are alike; in the other one callers are better served by those who hear.
+//! Such a replica cannot distinguish two cases by itself. If the API server is down, all replicas are alike, and this
+//! one has to continue. If only this replica's connection is cut, the other replicas serve callers better.
 
 use std::{
     net::SocketAddr,
@@ -31,21 +31,21 @@ use tokio::{
 
 use super::Hearing;
 
-/// Where a replica tells another whether it hears.
+/// The path at which a replica answers if it hears the API server.
 const PATH: &str = "/hearing";
-/// What one says that does. Anything else may be said by whoever has its address by now.
+/// The body of a positive answer. Another body may come from another program that has the peer's former address.
 const HEARS: &str = "hears the API server\n";
-/// The longest answer that is read.
+/// Maximum length of an answer, in bytes.
 const LONGEST: usize = 1024;
-/// How often peers are asked while the API server does not answer, and whether it does.
+/// Interval at which the peers are asked. They are asked only while the API server does not answer.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often their addresses are looked up while it does.
+/// Minimum interval between two look-ups of the peers' addresses.
 const LOOK_UP: Duration = Duration::from_secs(10);
-/// How long an answer may take, of a peer or of the DNS.
+/// Timeout of an answer from a peer or from the DNS.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `/hearing`: 200 while this replica hears the API server, else 503. One that has not listed everything yet does not
-/// hear.
+/// `/hearing` answers 200 while this replica hears the API server, else 503. A replica that has not listed everything
+/// yet answers 503.
 pub fn router(hearing: Hearing) -> Router {
     let answer = move || {
         let hears = !hearing.is_old();
@@ -54,7 +54,7 @@ pub fn router(hearing: Hearing) -> Router {
     Router::new().route(PATH, get(answer))
 }
 
-/// Where other replicas are found: `HOST:PORT`, where the host may stand for several.
+/// The address of other replicas, as `HOST:PORT`. A host name may resolve to several replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer(String);
 
@@ -72,7 +72,7 @@ impl FromStr for Peer {
 pub struct Peers {
     names: Vec<Peer>,
     client: Client<HttpConnector, Body>,
-    /// The addresses that were known last: where the API server is away, so may be the DNS.
+    /// The addresses of the last successful look-up. While the API server is down, the DNS may be down too.
     known: Mutex<Vec<SocketAddr>>,
     hear_more: AtomicBool,
 }
@@ -84,15 +84,15 @@ impl Peers {
         Self { names, client, known: Mutex::default(), hear_more: AtomicBool::new(false) }
     }
 
-    /// Whether none of them hears what this one does not; an error says that one does.
+    /// An error if another replica hears the API server while this one does not.
     pub fn none_hears_more(&self) -> Result<(), String> {
         if self.hear_more.load(Ordering::SeqCst) {
-            return Err("cut off: no API server answers this replica, and another replica hears it".into());
+            return Err("cut off: the API server does not answer this replica, but it answers another replica".into());
         }
         Ok(())
     }
 
-    /// Asks them while the API server does not answer. It never ends.
+    /// Asks the peers while the API server does not answer. Never returns.
     pub async fn ask(self: Arc<Self>, hearing: Hearing) {
         let mut looked_up = None::<Instant>;
         loop {
@@ -103,7 +103,9 @@ impl Peers {
             let hear_more = hearing.silence().is_some() && self.any_hears().await;
             let heard_more = self.hear_more.swap(hear_more, Ordering::SeqCst);
             if hear_more && !heard_more {
-                tracing::warn!("cut off: another replica hears the API server; not ready until this one does");
+                tracing::warn!(
+                    "cut off: the API server does not answer this replica, but it answers another replica; this replica is not ready"
+                );
             }
             sleep(EVERY).await;
         }
@@ -122,12 +124,13 @@ impl Peers {
         join_all(known.into_iter().map(|peer| self.hears(peer))).await.contains(&true)
     }
 
-    /// Whether a peer says in time that it hears. This replica, which may be among them, says that it does not.
+    /// True if a peer answers in time that it hears the API server. This replica may be among its own peers, and then
+    /// answers that it does not.
     async fn hears(&self, peer: SocketAddr) -> bool {
         timeout(PATIENCE, self.answer(peer)).await.is_ok_and(|answer| answer.is_some_and(|said| said == HEARS))
     }
 
-    /// What a peer answers, where that is 200.
+    /// The body of a peer's answer, if its status is 200.
     async fn answer(&self, peer: SocketAddr) -> Option<Bytes> {
         let answer = self.client.get(format!("http://{peer}{PATH}").parse().ok()?).await.ok()?;
         if answer.status() != StatusCode::OK {

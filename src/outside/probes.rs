@@ -14,11 +14,11 @@ use super::{
     metrics::{self, Metrics},
 };
 
-/// Says what is still missing, if anything is.
+/// A readiness check. Its error names the missing condition, and becomes the body of the 503.
 pub trait Ready: Fn() -> Result<(), String> + Clone + Send + Sync + 'static {}
 impl<F: Fn() -> Result<(), String> + Clone + Send + Sync + 'static> Ready for F {}
 
-/// `/healthz` and `/readyz`, for the port that a process serves at.
+/// Routes `/healthz` and `/readyz`, for the main port of a process.
 pub fn health(ready: impl Ready) -> Router {
     let readyz = move || {
         let answer = match ready() {
@@ -30,7 +30,7 @@ pub fn health(ready: impl Ready) -> Router {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
 }
 
-/// And `/metrics`, for the port of the probes.
+/// Routes `/healthz`, `/readyz` and `/metrics`, for the probe port.
 pub fn probes(ready: impl Ready, metrics: Arc<Metrics>, hearing: Hearing) -> Router {
     let told = move || {
         for (kind, age) in hearing.ages() {

@@ -1,4 +1,4 @@
-//! The question where the API server is, again and again.
+//! The regular check of the API server's availability and resourceVersion.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -13,15 +13,16 @@ use super::{
     trouble::name,
 };
 
-/// How often the server is asked; how often while it does not answer; and how often while it refuses to tell.
+/// Intervals of the check: normally, while the server does not answer, and while it refuses the list.
 const EVERY: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(4);
-/// How long an answer may take.
+/// Timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Hearing {
-    /// Asks the server again and again where it is, by a list of one `K`. It never ends.
+    /// Requests a list of one `K` again and again, to check the server's availability and resourceVersion. Never
+    /// returns.
     pub async fn ask<K>(self, client: Client, scope: Extent)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -41,7 +42,7 @@ impl Hearing {
                     SELDOM
                 }
                 Ok(Err(error)) => {
-                    // Any other error may be that of a proxy before a server that is restarted.
+                    // Any other error may come from a proxy in front of a server that is restarting.
                     self.fails(matches!(error, kube::Error::Api(status) if status.code == 429));
                     SOON
                 }
