@@ -1,8 +1,8 @@
-//! Whether the API server is reached through a proxy, decided as kubectl does it (`net/http` of Go), and the client
-//! that goes through one.
+//! The proxy in front of the API server, chosen as kubectl chooses it (Go's `net/http`), and the client that uses the
+//! proxy.
 //!
-//! kube would do neither as kubectl: it holds `NO_PROXY` against the address of the proxy, also for the `proxy-url` of
-//! a kubeconfig, fails at a list with an empty item, and asks no environment within a cluster.
+//! kube's own choice differs from kubectl's. kube compares `NO_PROXY` with the proxy's address, even for the
+//! `proxy-url` of a kubeconfig. It fails on a list with an empty item. Inside a cluster it ignores the environment.
 
 use std::{error::Error, fmt, net::IpAddr};
 
@@ -30,10 +30,10 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::refusal::with_causes;
 
 const SOCKS: &str = "socks5";
-/// The port of an API server whose address names none.
+/// The default port of an API server.
 const HTTPS: u16 = 443;
 
-/// A proxy that connections are made through. Its password is never shown.
+/// A proxy for connections to the API server. Its password is never printed.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Proxy {
     /// Scheme, host and port.
@@ -54,11 +54,11 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy that `server` is reached through: the one that is `configured` for it, or else the one that the
-    /// environment names and does not go round for it.
+    /// The proxy for `server`: the `configured` one, or else `HTTPS_PROXY` of the environment. `NO_PROXY` applies only
+    /// to the latter. A server without TLS uses no proxy of the environment.
     ///
     /// # Errors
-    /// There is one, and it cannot be used.
+    /// The chosen proxy cannot be used.
     pub(crate) fn before(
         server: &Uri,
         configured: Option<&str>,
@@ -77,7 +77,7 @@ impl Proxy {
         Self::parse(&url).map(Some).map_err(|wrong| format!("HTTPS_PROXY {wrong}"))
     }
 
-    /// Reads a URL, which may hold a name and a password; without a scheme it is that of an HTTP proxy.
+    /// Parses a URL, which may contain a user name and a password. The default scheme is `http`.
     fn parse(url: &str) -> Result<Self, String> {
         let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let unreadable = || "cannot be read: give a URL such as http://proxy.example.com:3128".to_owned();
@@ -100,10 +100,10 @@ impl Proxy {
         Ok(Self { at: at.map_err(|_| unreadable())?, user })
     }
 
-    /// A client that goes through it.
+    /// A client that connects through this proxy.
     ///
     /// # Errors
-    /// The configuration is of no use.
+    /// `config` cannot be used for a client.
     pub(crate) fn client(&self, config: Config) -> Result<Client, kube::Error> {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
@@ -143,8 +143,7 @@ impl Proxy {
     }
 }
 
-/// Whether a proxy of the environment is gone round for `server`, by a list as of `NO_PROXY`. This machine is never
-/// asked through one.
+/// True if `list`, the value of `NO_PROXY`, covers `server`. The local machine is always covered.
 fn goes_round(server: &Uri, list: &str) -> bool {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_lowercase();
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -155,8 +154,9 @@ fn goes_round(server: &Uri, list: &str) -> bool {
     list.split(',').any(|item| covers(item.trim(), &host, address, port))
 }
 
-/// Whether an item of such a list is about a host: a domain with all below it, `.domain` with what is below it alone,
-/// an address, a network, each but the last with a port or for any; or `*`.
+/// True if an item of `NO_PROXY` covers a host. `domain` covers the domain and its subdomains, `.domain` the subdomains
+/// alone. An address covers itself, a network its addresses, and `*` every host. A domain or an address may have a
+/// port. Without a port it covers every port.
 fn covers(item: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     if item == "*" {
         return true;
@@ -218,7 +218,7 @@ mod tests {
             ("2001:db8::1", &["[2001:db8::1]", "[2001:db8:0::1]:6443"], &["[2001:db8::2]"]),
             ("[2001:db8::1]:6443", &["[2001:db8::1]:6443"], &["[2001:db8::1]"]),
             (" a.com , ,b.com,", &["a.com", "x.b.com"], &["c.com"]),
-            // This machine, always.
+            // The local machine is always covered.
             (
                 "",
                 &["localhost:6443", "127.0.0.1:6443", "127.8.8.8", "[::1]"],
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(of(&[("HTTPS_PROXY", "a:1"), ("https_proxy", "b:1")]).as_deref(), Some("http://a:1"));
         assert_eq!(of(&[("HTTP_PROXY", "a:1")]), None);
         assert_eq!(of(&[("HTTPS_PROXY", "a:1"), ("no_proxy", "example.com")]), None);
-        // What is about the proxy is not about the server.
+        // `NO_PROXY` is compared with the server, not with the proxy.
         assert_eq!(
             of(&[("HTTPS_PROXY", "a.example.org:1"), ("NO_PROXY", "example.org")]).as_deref(),
             Some("http://a.example.org:1")

@@ -1,4 +1,4 @@
-//! Objects as they come, whatever stands in them: one that cannot be read never harms another.
+//! Objects as the API server sends them. An object that cannot be parsed never affects another object.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Debug};
 
@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json, to_value};
 
 use crate::crd::{UNREADABLE, secret::Sealed};
 
-/// An object of kind `K`, read as far as it can be.
+/// An object of kind `K`, parsed as far as possible.
 ///
-/// A whole list cannot be read if one time in it is beyond what our types hold, and anybody who may create an object
-/// can write such a time into its managed fields. So these are left out before reading.
+/// A single time outside the range of our types would make a whole list unreadable. Everyone with permission to create
+/// an object can write such a time into its managed fields. So the managed fields are removed before parsing.
 ///
-/// A status that is there and cannot be read is not an absent one: it may hold records and a revocation. Its fields are
-/// read one by one, and what comes instead of it names those that cannot be ([`UNREADABLE`]). What a verifier writes of
-/// uses is no such field: without it nothing else is in doubt.
+/// A status that exists but cannot be parsed does not count as absent: it may hold records and a revocation. Its fields
+/// are parsed one by one. The status that replaces it names the fields that cannot be parsed ([`UNREADABLE`]). The
+/// verifier's field `use` is never named, because no other field depends on it.
 #[derive(Clone, Debug)]
 pub struct Readable<K> {
-    /// The object; nothing where not even its spec can be read.
+    /// The object. `None` if not even its spec can be parsed.
     pub object: Option<K>,
     meta: ObjectMeta,
 }
@@ -43,7 +43,7 @@ impl<'de, K: DeserializeOwned + Resource<DynamicType = ()>> Deserialize<'de> for
     }
 }
 
-/// The fields of an object. The values of a Secret are sealed as they come: they are never in a plain `Value`.
+/// The fields of an object. A Secret's values are sealed while they are parsed, so they are never in a plain `Value`.
 fn fields<'de, K: Resource<DynamicType = ()>, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     match K::kind(&()) == Secret::kind(&()) {
         true => SecretFields::deserialize(deserializer).and_then(|read| to_value(read).map_err(de::Error::custom)),
@@ -56,14 +56,14 @@ fn fields<'de, K: Resource<DynamicType = ()>, D: Deserializer<'de>>(deserializer
 struct SecretFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<BTreeMap<String, Sealed>>,
-    /// It is only ever written, and its values are plain.
+    /// A write-only field with plain values, which is ignored.
     #[serde(default, rename = "stringData", skip_serializing)]
     _plain: IgnoredAny,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
-/// What is read in the place of a `status` that cannot be read, of an object that is `bare` of it.
+/// The replacement of a `status` that cannot be parsed. `bare` is the object without its status.
 fn readable<K: DeserializeOwned>(bare: &Value, status: Value) -> Value {
     let Value::Object(mut fields) = status else { return json!({ UNREADABLE: ["status"] }) };
     let reads = |field: &str, value: &Value| {
@@ -80,7 +80,7 @@ fn readable<K: DeserializeOwned>(bare: &Value, status: Value) -> Value {
     json!({ UNREADABLE: odd, CONDITIONS: conditions.unwrap_or_else(|| json!([])) })
 }
 
-/// The field of a status that says how the object is: nothing is decided by it.
+/// The status field with the conditions. No decision depends on it.
 const CONDITIONS: &str = "conditions";
 
 fn names(metadata: &Value) -> ObjectMeta {

@@ -1,4 +1,4 @@
-//! Reads past the caches: the newest there is.
+//! Live reads from the API server, which bypass this process's caches.
 
 use std::fmt::Debug;
 
@@ -11,35 +11,35 @@ use serde::de::DeserializeOwned;
 
 use super::{Refusal, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
 
-/// What can be read.
+/// A kind that can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
 impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug> Read for K {}
 
-/// Reads single objects from the API server.
+/// Reads objects from the API server.
 #[derive(Clone)]
 pub struct Reader {
     pub(super) client: Client,
 }
 
 impl Reader {
-    /// A reader by `client`.
+    /// A reader that uses `client`.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// The object of that name as it is now, or nothing where there is none.
+    /// The current object of that name. `None` if the object does not exist.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn live<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
         self.read(namespace, name, &GetParams::default()).await
     }
 
-    /// The object of that name as it was a moment ago, or nothing where there was none: from the cache of the API
-    /// server, which spares etcd. Good enough where the write that follows has a precondition.
+    /// The object of that name from the API server's cache, which may be a moment old. `None` if the object does not
+    /// exist. This read spares etcd. It is safe if the write that follows has a precondition.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn recent<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
         self.read(namespace, name, &GetParams::any()).await
     }
@@ -50,32 +50,32 @@ impl Reader {
         found::<K, _>(read.and_then(|read| read.object.ok_or_else(Why::unreadable)), namespace, name)
     }
 
-    /// All objects of a kind in a namespace as they are now, but for those that cannot be read.
+    /// All current objects of a kind in a namespace, without those that cannot be parsed.
     ///
     /// # Errors
-    /// There was no answer.
+    /// The API server refused the list or did not answer.
     pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let list = api.list(&ListParams::default()).await.map_err(Refusal::of::<K, _>("list", namespace, ""))?;
         Ok(list.items.into_iter().filter_map(|read| read.object).collect())
     }
 
-    /// A namespace as it is now, or nothing where there is none.
+    /// The current namespace. `None` if the namespace does not exist.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
         let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
         found.map_err(Refusal::of::<Namespace, _>("get", "", name))
     }
 
-    /// What is answered to a request that was written down.
+    /// Sends a prepared request and returns the answer.
     pub(super) async fn asked<T: DeserializeOwned>(&self, request: Draft) -> Result<T, Why> {
         Ok(self.client.request(request?).await?)
     }
 }
 
-/// What was read of the object of kind `K` that has this name, or nothing where there is none.
+/// The result of a read: `None` after a 404. Any other error becomes a refusal that names the object of kind `K`.
 pub(super) fn found<K: Resource<DynamicType = ()>, T>(
     read: Result<T, Why>,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! What the API server answers when it does not do as asked.
+//! Requests that the API server refused or did not answer.
 
 use std::fmt;
 
@@ -9,46 +9,47 @@ use kube::{
 
 use crate::token::format;
 
-/// A request that was not done: which one, and why.
+/// A failed request, and the reason for the failure.
 ///
-/// Its text never holds a token: an answer that quotes one has it cut out. What was sent is no part of it.
+/// The text never contains a token: tokens in the server's answer are replaced. The text never contains the request's
+/// body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was to be done; the metrics of writes have the same words.
+    /// The verb of the request. The metrics of writes use the same words.
     pub verb: &'static str,
     /// The kind of the object.
     pub kind: String,
-    /// Its namespace; empty for an object of the cluster.
+    /// The namespace of the object; empty for a cluster-scoped object.
     pub namespace: String,
-    /// Its name; empty where the request is about no single object.
+    /// The name of the object; empty if the request names no single object.
     pub name: String,
-    /// Why it was not done.
+    /// The reason for the failure.
     pub why: Why,
 }
 
-/// Why a request was not done, in the classes that make a difference.
+/// The reason for a failed request, in the classes that callers distinguish.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
-    /// The object is not what was seen, or exists already: look again.
+    /// The object has changed since it was read, or exists already. The caller has to read it again.
     #[error("the object changed in the meantime")]
     Stale,
-    /// The object breaks a rule of the API server or of an admission policy, or the request cannot be written down.
+    /// The object breaks a rule of the API server or of an admission policy, or the request cannot be built.
     #[error("refused as invalid: {0}")]
     Invalid(String),
-    /// The operator lacks a right, or an admission policy denies it.
+    /// The process lacks a permission, or an admission policy denies the request.
     #[error("forbidden: {0}")]
     Forbidden(String),
     /// The object, or its kind, does not exist.
     #[error("not found")]
     Gone,
-    /// No answer, or one that does not say whether it was done.
+    /// The server did not answer, or its answer leaves open if the request was done.
     #[error("the API server is not available: {0}")]
     Unavailable(String),
 }
 
 impl Refusal {
-    /// Makes a refusal of an error: that of `verb` on the object of kind `K` that has this name. Whoever sends a
-    /// request names it here.
+    /// A function that turns the error of a request into a refusal. The arguments name the request: its verb, and the
+    /// object of kind `K`.
     pub(super) fn of<K: Resource<DynamicType = ()>, E: Into<Why>>(
         verb: &'static str,
         namespace: &str,
@@ -60,7 +61,7 @@ impl Refusal {
         }
     }
 
-    /// One of a test, which is about nothing.
+    /// A refusal for tests, which names no object.
     #[cfg(test)]
     pub fn because(why: Why) -> Self {
         let nothing = String::new;
@@ -83,7 +84,8 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Why {
-    /// The way it failed, as its text begins: the rest can differ from one try to the next.
+    /// The start of the text, which names the class of the failure. The rest of the text can differ from one try to the
+    /// next.
     pub fn way(&self) -> &'static str {
         match self {
             Self::Stale => "the object changed",
@@ -94,7 +96,7 @@ impl Why {
         }
     }
 
-    /// Whether a write that was answered so certainly did not take place.
+    /// True if a write with this answer certainly was not done.
     pub fn is_definite(&self) -> bool {
         match self {
             Self::Stale | Self::Invalid(_) | Self::Forbidden(_) | Self::Gone => true,
@@ -102,14 +104,14 @@ impl Why {
         }
     }
 
-    /// A reply that does not parse. Its parser's text can quote what it read.
+    /// A reply that cannot be parsed. The parser's error is left out, because it can quote the reply.
     pub(super) fn unreadable() -> Self {
         Self::Unavailable("its reply could not be read".into())
     }
 
-    /// A request that cannot be written down. What it would have sent is no part of the text.
+    /// A request that cannot be built. The text never contains the request's body.
     fn unwritten(error: &dyn std::error::Error) -> Self {
-        Self::Invalid(format!("it cannot be asked for: {}", format::redact(&with_causes(error))))
+        Self::Invalid(format!("the request cannot be built: {}", format::redact(&with_causes(error))))
     }
 
     fn of_status(status: &Status) -> Self {
@@ -141,14 +143,14 @@ impl From<request::Error> for Why {
     #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn from(error: request::Error) -> Self {
         match error {
-            // The text of a serializer can quote what it was given.
-            request::Error::SerializeBody(_) => Self::Invalid("its body cannot be written down".into()),
+            // A serializer's error can quote its input.
+            request::Error::SerializeBody(_) => Self::Invalid("its body cannot be serialized".into()),
             other => Self::unwritten(&other),
         }
     }
 }
 
-/// An error with what caused it, as far as it does not say that itself.
+/// The text of an error, followed by its causes. A cause that the text already contains is left out.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let (mut told, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
@@ -220,6 +222,6 @@ mod tests {
     fn a_request_that_cannot_be_written_down_is_no_absence_of_the_server() {
         let unwritten = Request::new("/api/v1/secrets").get("a b", &Default::default()).unwrap_err();
         let told = Why::from(kube::Error::BuildRequest(unwritten)).to_string();
-        assert!(told.starts_with("refused as invalid: it cannot be asked for: "), "{told}");
+        assert!(told.starts_with("refused as invalid: the request cannot be built: "), "{told}");
     }
 }

@@ -1,4 +1,4 @@
-//! Versions of objects that our own writes have replaced.
+//! Versions of objects that this process's own writes have replaced.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,14 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long a version counts as replaced. A watch tells of a write much sooner; and in an API server whose data was
-/// restored from a backup, what was replaced can stand again.
+/// How long a version counts as replaced. The watch reports a write much sooner. The time is bounded because a restored
+/// backup can bring a replaced version back.
 const KEPT: Duration = Duration::from_secs(5);
-/// The most objects that are remembered. Forgetting costs no more than a write that is refused.
+/// Maximum number of remembered objects. At this number all are forgotten, which costs at most one refused write per
+/// object.
 const MOST: usize = 10_000;
 
-/// The versions that were replaced lately, by the object's uid.
+/// Recently replaced versions, by the object's uid.
 #[derive(Default)]
 pub(crate) struct Replaced(Mutex<HashMap<String, Versions>>);
 
@@ -24,7 +25,7 @@ struct Versions {
 }
 
 impl Replaced {
-    /// From now on, `version` of the object is of the past.
+    /// Marks `version` of the object as replaced.
     pub(crate) fn add(&self, uid: &str, version: &str) {
         let mut all = self.lock();
         if all.len() >= MOST {
@@ -39,8 +40,8 @@ impl Replaced {
         of.versions.push(version.to_owned());
     }
 
-    /// Whether `version` of the object is of the past. If it is not, the past of that object is forgotten: it has been
-    /// heard of.
+    /// True if `version` of the object was replaced recently. Any other version shows that the watch has reported the
+    /// write. Then all replaced versions of the object are forgotten.
     pub(crate) fn holds(&self, uid: &str, version: &str) -> bool {
         let mut all = self.lock();
         let Some(of) = all.get(uid) else { return false };

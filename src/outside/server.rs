@@ -1,5 +1,5 @@
-//! HTTP under limits: whoever reaches a port takes neither the memory nor the descriptors of the process, nor keeps it
-//! from ending.
+//! An HTTP server with limits. Callers cannot exhaust the memory or the file descriptors of the process. Callers cannot
+//! keep the process from ending.
 
 use std::{
     convert::Infallible,
@@ -29,26 +29,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::Taken;
 
-/// The first request of a connection has to begin within this time.
+/// Time limit for the head of a connection's first request.
 const FIRST: Duration = Duration::from_secs(10);
-/// And each later one: longer than proxies keep a connection that they do not use.
+/// Time limit for the head of each later request. It is longer than proxies keep idle connections.
 const NEXT: Duration = Duration::from_secs(150);
-/// The largest head of a request, in bytes, and the most headers in it.
+/// Maximum size of a request's head in bytes, and maximum number of its headers.
 const HEAD: usize = 96 * 1024;
 const HEADERS: usize = 256;
-/// Requests under way on one connection of HTTP/2.
+/// Maximum number of requests in progress on one HTTP/2 connection.
 const STREAMS: u32 = 64;
-/// How often a connection of HTTP/2 is asked whether it lives.
+/// Interval of keep-alive pings on an HTTP/2 connection.
 const PING: Duration = Duration::from_secs(30);
-/// The most connections of callers, and of those who probe. One more takes the place of one that is idle.
+/// Maximum numbers of connections, for callers and for probes. A further connection replaces an idle one.
 const CALLERS: u64 = 1024;
 const PROBES: u64 = 64;
-/// Requests under way are waited for so long once the process is told to stop.
+/// How long requests in progress may still take after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long nobody is accepted once the operating system could accept nobody.
+/// Delay after the operating system failed to accept a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a port is for.
+/// The purpose of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     /// Callers.
@@ -58,8 +58,8 @@ pub enum Port {
 }
 
 impl Port {
-    /// The most connections: a part of the descriptors that the process may have, so that all ports leave it some for
-    /// itself.
+    /// Maximum number of connections. It is at most a share of the process's file descriptors, so that the process
+    /// keeps some for itself.
     fn most(self) -> usize {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = match self {
@@ -70,10 +70,10 @@ impl Port {
     }
 }
 
-/// Serves `router` until `stop`, then answers what was asked, and waits for nothing else.
+/// Serves `router` until `stop`. Requests in progress then have ten more seconds.
 ///
 /// # Errors
-/// None yet: it goes on through all that happens to it.
+/// None: a failed accept is retried.
 pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: CancellationToken) -> io::Result<()> {
     let (mut guests, builder) = (Guests::new(port.most()), Arc::new(builder()));
     let mut connections = JoinSet::new();
@@ -100,18 +100,18 @@ pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: Canc
     Ok(())
 }
 
-/// Serves the probes at `at` in a thread of their own, until `stop`: whatever keeps the others busy, the kernel gives
-/// it its share. Dropped, it ends.
+/// Serves the probes at `at` in a separate thread until `stop`. The kernel schedules this thread even while all other
+/// threads are busy. Dropping the future stops the server.
 ///
 /// # Errors
-/// Somebody else listens there, or there is no thread to be had.
+/// Another process listens at the address, or the thread cannot be started.
 pub async fn serve_probes(at: Taken, router: Router, stop: &CancellationToken) -> io::Result<()> {
     let (stop, (tell, ended)) = (stop.child_token(), oneshot::channel());
     let _ends = stop.clone().drop_guard();
     thread::Builder::new().name("probes".into()).spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let serving = async { serve(at.listen("probes")?, router, Port::Probes, stop).await };
-        // Nobody hears of it who has given it up.
+        // The send fails if the caller has dropped the future.
         let _ = tell.send(runtime.and_then(|runtime| runtime.block_on(serving)));
     })?;
     ended.await.unwrap_or_else(|_| Err(io::Error::other("the thread of the probes panicked")))
@@ -127,7 +127,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// Serves one connection, until it ends, has to make room, or asks nothing at all.
+/// Serves one connection until it ends, makes room for another connection, or sends no first request in time.
 async fn connection(
     stream: TcpStream,
     builder: Arc<Builder<TokioExecutor>>,
@@ -158,13 +158,13 @@ async fn connection(
     }
 }
 
-/// A caller that was gone before it was accepted is no failure of ours.
+/// True if the caller closed the connection before it was accepted. This is no failure of the server.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Those who are connected.
+/// The open connections.
 struct Guests {
     most: usize,
     present: Vec<Arc<Guest>>,
@@ -175,8 +175,8 @@ impl Guests {
         Self { most, present: Vec::new() }
     }
 
-    /// Lets one more in. Where there is no room, somebody who asks nothing has to leave: first of all one who never
-    /// has, and else who has asked nothing for longest. Nothing where all are being answered.
+    /// Admits one more connection. At the limit, an idle connection is closed: first one without any request so far,
+    /// then the one that is idle longest. `None` if all connections have a request in progress.
     fn enter(&mut self) -> Option<Arc<Guest>> {
         if self.present.len() >= self.most {
             self.present.retain(|guest| Arc::strong_count(guest) > 1);
@@ -192,20 +192,20 @@ impl Guests {
     }
 }
 
-/// Who is connected.
+/// An open connection.
 struct Guest {
     visit: Mutex<Visit>,
-    /// Cancelled, the connection is closed.
+    /// Cancelling this token closes the connection.
     leave: CancellationToken,
 }
 
-/// What a guest does.
+/// The activity of a connection.
 struct Visit {
-    /// Whether it has ever asked anything.
+    /// True once a request was received.
     asked: bool,
-    /// Requests under way.
+    /// Number of requests in progress.
     busy: usize,
-    /// When the last one ended, or when it came.
+    /// Time at which the last request ended, or else at which the connection was opened.
     since: Instant,
 }
 
@@ -221,7 +221,8 @@ impl Guest {
         self.visit().asked
     }
 
-    /// Whether it has ever asked anything, and since when nothing of it is under way; nothing while something is.
+    /// For an idle connection: true if it has sent any request, and the time since which it is idle. `None` while a
+    /// request is in progress.
     fn idle(&self) -> Option<(bool, Instant)> {
         let visit = self.visit();
         (visit.busy == 0).then_some((visit.asked, visit.since))
@@ -232,7 +233,7 @@ impl Guest {
     }
 }
 
-/// A request under way.
+/// A request in progress.
 struct Busy(Arc<Guest>);
 
 impl Busy {
@@ -252,7 +253,7 @@ impl Drop for Busy {
     }
 }
 
-/// Answers, and counts what is under way.
+/// Answers requests, and counts those in progress.
 struct Counted {
     router: TowerToHyperService<Router>,
     guest: Arc<Guest>,
@@ -352,7 +353,7 @@ mod tests {
         assert!(guests.enter().is_some() && !first.leave.is_cancelled());
     }
 
-    /// A server that answers at `/`, and one that never does at `/never`.
+    /// A server that answers at `/`, and never answers at `/never`.
     async fn served() -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -409,7 +410,7 @@ mod tests {
             let mut answer = [0; 256];
             let read = stream.read(&mut answer).await.unwrap();
             assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
-            // Only while nothing is on its way: time that is paused runs ahead of a network.
+            // Time is paused only while no data is in transit, because paused time runs ahead of the network.
             tokio::time::pause();
             advance(FIRST * 2).await;
             tokio::time::resume();

@@ -11,26 +11,26 @@ use slab::Slab;
 
 use super::location::Location;
 
-/// Says by which keys an object is looked up, besides its name.
+/// Adds the keys by which an object is looked up, besides its name.
 pub type KeysOf<K> = fn(&K, &mut Keys<'_>);
 
-/// Takes the keys of an object.
+/// Collects the keys of an object.
 pub struct Keys<'a> {
     hasher: &'a RandomState,
     hashes: Vec<u64>,
 }
 
 impl Keys<'_> {
-    /// The object is looked up by `key`.
+    /// Adds a key by which the object is looked up.
     pub fn add(&mut self, key: &impl Hash) {
         self.hashes.push(self.hasher.hash_one(key));
     }
 }
 
-/// The objects of one kind. Clones are of one and the same.
+/// The objects of one kind. Clones share the same objects.
 ///
-/// A look-up costs as much for many objects as for few, but for those that it finds. Keys are compared by their hashes,
-/// of 64 bits and with a random seed: whoever decides by what was found looks at it again.
+/// The cost of a look-up depends on the number of objects found, not on the number of objects stored. Keys are compared
+/// by 64-bit hashes with a random seed. So a look-up can return a wrong object, and callers have to check each object.
 pub struct Store<K> {
     shelf: Arc<RwLock<Shelf<K>>>,
     keys_of: KeysOf<K>,
@@ -44,7 +44,7 @@ impl<K> Clone for Store<K> {
 
 struct Shelf<K> {
     objects: Slab<Arc<K>>,
-    /// Where the objects of a key are: pairs of its hash and a place.
+    /// The index: pairs of a key's hash and a place in `objects`.
     places: BTreeSet<(u64, u32)>,
     hasher: RandomState,
     #[cfg(test)]
@@ -52,7 +52,7 @@ struct Shelf<K> {
 }
 
 impl<K: Resource> Store<K> {
-    /// An empty one, whose objects have the keys that `keys_of` says.
+    /// An empty store, whose objects get the keys that `keys_of` adds.
     pub fn new(keys_of: KeysOf<K>) -> Self {
         Self { shelf: Arc::new(RwLock::new(Shelf::default())), keys_of }
     }
@@ -69,7 +69,7 @@ impl<K: Resource> Store<K> {
         self.read().under(key).cloned().collect()
     }
 
-    /// Whether an object that has a key is one that `is` says yes to.
+    /// True if `is` returns true for an object that has the key.
     pub fn any(&self, key: &impl Hash, is: impl Fn(&K) -> bool) -> bool {
         self.read().under(key).any(|object| is(object))
     }
@@ -80,7 +80,7 @@ impl<K: Resource> Store<K> {
         shelf.objects.iter().map(|(_, object)| shelf.seen(object).clone()).collect()
     }
 
-    /// Puts an object in the place of the one of its name. Returns that.
+    /// Stores an object. Returns the earlier object of the same name.
     pub fn put(&self, object: Arc<K>) -> Option<Arc<K>> {
         let mut shelf = self.write();
         let before = shelf.take(&object, self.keys_of);
@@ -88,12 +88,12 @@ impl<K: Resource> Store<K> {
         before
     }
 
-    /// Takes the object away that has the name of this one.
+    /// Removes and returns the object that has the name of `object`.
     pub(super) fn take(&self, object: &K) -> Option<Arc<K>> {
         self.write().take(object, self.keys_of)
     }
 
-    /// Puts these in the place of all objects. Returns those.
+    /// Replaces all objects by `objects`. Returns the earlier objects.
     pub(super) fn replace(&self, objects: &[Arc<K>]) -> Vec<Arc<K>> {
         let mut shelf = Shelf::default();
         objects.iter().for_each(|object| shelf.add(object.clone(), self.keys_of));
@@ -167,7 +167,7 @@ impl<K: Resource> Shelf<K> {
         object
     }
 
-    /// Counts what is looked at.
+    /// Counts the objects that look-ups compare.
     #[cfg(test)]
     fn seen<'a>(&self, object: &'a Arc<K>) -> &'a Arc<K> {
         self.looked_at.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -245,7 +245,7 @@ mod tests {
     proptest! {
         #![proptest_config(crate::token::cases::usual())]
 
-        /// Whatever comes and goes, it finds what a walk through all objects finds.
+        /// After any sequence of changes, a look-up finds the same objects as a scan of all objects.
         #[test]
         fn it_finds_what_a_walk_finds(steps in vec((0..6usize, vec(0..4usize, 0..3), 0..10usize), 0..60)) {
             const KEYS: [&str; 4] = ["a", "b", "c", "d"];

@@ -1,4 +1,4 @@
-//! Tasks that are joined, every one: a process that is half alive looks healthy and does nothing.
+//! Tasks that are all joined. A process with a dead task would look healthy and do nothing, so it has to end.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 type Set = JoinSet<io::Result<&'static str>>;
 
-/// The tasks of one process. Dropped, it ends them.
+/// The tasks of one process. Dropping this value aborts them.
 pub struct Tasks {
     stop: CancellationToken,
     finishing: Set,
@@ -15,17 +15,17 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet; `stop` is what tells them to finish.
+    /// An empty set. Cancelling `stop` tells the tasks to finish.
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, finishing: Set::new(), endless: Set::new() }
     }
 
-    /// Starts a task that finishes by itself once it is told to stop.
+    /// Starts a task that finishes by itself once `stop` is cancelled.
     pub fn finishing(&mut self, name: &'static str, task: impl Future<Output = io::Result<()>> + Send + 'static) {
         self.finishing.spawn(async move { task.await.map(|()| name) });
     }
 
-    /// Starts a task that never ends; it is cut off when all others have finished.
+    /// Starts a task that never ends. It is aborted once all finishing tasks have finished.
     pub fn endless(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.endless.spawn(async move {
             task.await;
@@ -36,7 +36,7 @@ impl Tasks {
     /// Waits until every finishing task has finished.
     ///
     /// # Errors
-    /// A task ended, or panicked, before it was told to stop.
+    /// A task ended or panicked before `stop` was cancelled.
     pub async fn join(mut self) -> io::Result<()> {
         loop {
             tokio::select! {
@@ -53,7 +53,7 @@ impl Tasks {
 
 fn early(ended: Result<io::Result<&'static str>, JoinError>) -> io::Error {
     match ended {
-        Ok(Ok(name)) => io::Error::other(format!("{name} ended without being told to")),
+        Ok(Ok(name)) => io::Error::other(format!("{name} ended unexpectedly")),
         Ok(Err(error)) => error,
         Err(panic) => io::Error::other(panic),
     }
@@ -83,7 +83,7 @@ mod tests {
         let mut tasks = Tasks::new(CancellationToken::new());
         tasks.finishing("a", pending());
         tasks.endless("b", async {});
-        assert_eq!(tasks.join().await.unwrap_err().to_string(), "b ended without being told to");
+        assert_eq!(tasks.join().await.unwrap_err().to_string(), "b ended unexpectedly");
         let mut tasks = Tasks::new(CancellationToken::new());
         tasks.finishing("a", async { panic!("of a test") });
         assert!(tasks.join().await.is_err());

@@ -5,25 +5,24 @@ use std::{io::IsTerminal, str::FromStr};
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The modules of the client library that log whole replies of the API server, Secrets among them, when they cannot be
-/// read, and each of its failures. They are silent at every level; what they would say of failures, we say ourselves
-/// without quoting, once.
+/// Modules of the client library that are silenced at every level. They log whole replies that cannot be parsed,
+/// Secrets included. This program logs their failures itself, once and without quoting replies.
 const SILENT: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
 
-/// How a line of the log is written.
+/// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// Plain text.
     Text,
 }
 
-/// Starts to log. `level` is a level such as `info`, or filter directives as of tracing's `EnvFilter`.
+/// Starts logging. `level` is a level such as `info`, or filter directives of tracing's `EnvFilter`.
 ///
 /// # Errors
-/// `level` is no filter.
+/// `level` is not a valid filter.
 pub fn log(level: &str, format: Format) -> Result<(), String> {
     let filter = EnvFilter::from_str(level).map_err(|error| format!("--log-level {level}: {error}"))?;
     let silent = filter::filter_fn(|metadata| !SILENT.iter().any(|module| metadata.target().starts_with(module)));
@@ -33,7 +32,7 @@ pub fn log(level: &str, format: Format) -> Result<(), String> {
         Format::Json => lines.json().flatten_event(true).boxed(),
         Format::Text => lines.boxed(),
     };
-    // A second start, as tests do in one process, keeps the first.
+    // A second call, as in tests within one process, has no effect.
     let _ = tracing_subscriber::registry().with(lines.with_filter(silent)).with(filter).try_init();
     Ok(())
 }

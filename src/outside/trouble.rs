@@ -1,4 +1,4 @@
-//! What is wrong with the watch of a kind, in words.
+//! Log messages about failures of a kind's watch.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use kube::Resource;
 use super::refusal::with_causes;
 use crate::token::format;
 
-/// What is wrong with the watch of a kind, said when it changes.
+/// The current failure of a kind's watch. It is logged only when it changes.
 pub(crate) struct Trouble<K> {
     said: Option<String>,
     kind: PhantomData<fn() -> K>,
@@ -20,21 +20,21 @@ impl<K> Default for Trouble<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Trouble<K> {
-    /// Says it, where it is news.
+    /// Logs a failure, unless the same failure was logged last.
     pub(crate) fn say(&mut self, error: &kube::Error) {
         if let Some(news) = self.news(error) {
             tracing::warn!(kind = %name::<K>(), "{news}");
         }
     }
 
-    /// Nothing is wrong any more.
+    /// Records that the watch works, and logs this after a failure.
     pub(crate) fn is_over(&mut self) {
         if self.said.take().is_some() {
-            tracing::info!(kind = %name::<K>(), "heard again");
+            tracing::info!(kind = %name::<K>(), "the watch works again");
         }
     }
 
-    /// What is to be said of a failure; nothing where that was said already.
+    /// The message about a failure. `None` if the same message was logged last.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn news(&mut self, error: &kube::Error) -> Option<String> {
         let kind = name::<K>();
@@ -58,7 +58,7 @@ impl<K: Resource<DynamicType = ()>> Trouble<K> {
     }
 }
 
-/// In words, without quoting what was read: it could be a Secret.
+/// The text of an error. It never quotes the reply, which could be a Secret.
 #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
 fn reason(error: &kube::Error) -> String {
     match error {
@@ -67,7 +67,7 @@ fn reason(error: &kube::Error) -> String {
     }
 }
 
-/// What a kind is called, as `kubectl get` takes it: its plural and group.
+/// The name of a kind as `kubectl get` takes it: its plural and group.
 pub(super) fn name<K: Resource<DynamicType = ()>>() -> String {
     [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
 }

@@ -1,12 +1,12 @@
-//! One endless stream of events a kind, through every failure of the API server.
+//! One endless stream of events per kind. The stream continues through every failure of the API server.
 //!
 //! ```text
 //! ┌▶ away ─▶ listing ─▶ listening ─┐
-//! └──────── ends, fails ◀──────────┘     all is listed anew where the version is lost, or a new history begins
+//! └──────── ends, fails ◀──────────┘     a lost version or a new history starts a new list
 //! ```
 //!
-//! It is our own, and not the library's: that one keeps to itself what versions it has heard of, and whether it hears
-//! at all.
+//! kube's own watcher is not used, because it hides the resourceVersions that it has seen and the state of its
+//! connection.
 
 use std::{collections::VecDeque, fmt::Debug, mem, time::Duration};
 
@@ -28,39 +28,40 @@ use super::{
     trouble::Trouble,
 };
 
-/// What a namespace is known by: its metadata, which has its labels and says whether it is being deleted.
+/// The metadata of a namespace. It holds the labels, and a deletion timestamp while the namespace is being deleted.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
 
-/// What a core ServiceAccount is known by: its metadata.
+/// The metadata of a core ServiceAccount.
 pub type CoreAccount = PartialObjectMeta<ServiceAccount>;
 
-/// What can be watched.
+/// A kind that can be watched.
 pub trait Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Object for K {}
 
-/// Objects that are read at a time.
+/// Number of objects per page of a list.
 const PAGE: u32 = 500;
-/// How long a page of a list may take: longer than a watch may be silent, as a busy server takes long for many objects.
+/// Timeout of a page of a list. It is longer than the maximum silence of a watch, because a busy server is slow with
+/// many objects.
 const LIST: Duration = Duration::from_secs(60);
-/// A watch that is refused is refused within this time.
+/// A refusal of a watch arrives within this time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// A watch that lasted longer was not refused.
+/// A watch that lasted longer than this was not refused.
 const STOOD: Duration = Duration::from_secs(2);
 
-/// What is heard of the objects of a kind.
+/// A report about the objects of a kind.
 #[derive(Debug)]
 pub enum Heard<K> {
-    /// An event about objects that can be read. What cannot be read is on no list.
+    /// An event about objects that can be parsed. Lists leave out objects that cannot be parsed.
     Event(Event<K>),
-    /// An object is there, made or changed or on a list, and cannot be read: by namespace and name.
+    /// An object was created, changed or listed, and cannot be parsed: its namespace and name.
     Unreadable(String, String),
-    /// An object that cannot be read was deleted.
+    /// An object that cannot be parsed was deleted: its namespace and name.
     Gone(String, String),
 }
 
-/// Hears of the objects that `fields` selects, or of all. Failures are said and tried again, soon at first and less
-/// often later; the stream never ends.
+/// Watches the objects that the field selector `fields` selects, by default all objects. Failures are logged and
+/// retried with a growing delay. The stream never ends.
 pub(super) fn watch<K: Object>(
     api: Api<Readable<K>>,
     fields: Option<String>,
@@ -80,48 +81,47 @@ pub(super) fn watch<K: Object>(
     })
 }
 
-/// A watch, and where it is.
+/// A watch and its state.
 struct Watch<K: Object> {
     api: Api<Readable<K>>,
-    /// A selector of fields; nothing: all objects.
+    /// The field selector. `None` selects all objects.
     fields: Option<String>,
     ear: Ear,
     patience: Patience,
     trouble: Trouble<K>,
-    /// The version up to which all was heard; nothing: all has to be listed.
+    /// The resourceVersion up to which all changes were received. `None` if everything has to be listed.
     version: Option<String>,
     state: Phase<K>,
 }
 
 enum Phase<K> {
-    /// Nothing is asked for.
+    /// No request is in progress.
     Away,
-    /// A list is read.
+    /// A list is being read.
     Listing(Listing<K>),
-    /// Events come in.
+    /// Events are being received.
     Listening(Incoming<K>),
 }
 
 struct Listing<K> {
     /// The next page, if there is one.
     page: Option<ListParams>,
-    /// What was read and has not been told.
+    /// Objects that were read and are not reported yet.
     read: VecDeque<Readable<K>>,
-    /// The version of the list.
+    /// The resourceVersion of the list.
     version: String,
 }
 
 struct Incoming<K> {
     stream: BoxStream<'static, Item<K>>,
-    /// When they were asked for.
+    /// Start of the watch.
     since: Instant,
 }
 
 type Item<K> = kube::Result<WatchEvent<Readable<K>>>;
 
 impl<K: Object> Watch<K> {
-    /// What is heard next. Whatever is under way when the watch is called is given up: it may hang, and what it brings
-    /// may be of the past.
+    /// The next report. A call aborts the request in progress, because the request may hang or return outdated objects.
     async fn next(&mut self, calls: &mut Calls) -> Heard<K> {
         loop {
             tokio::select! {
@@ -140,7 +140,7 @@ impl<K: Object> Watch<K> {
         }
     }
 
-    /// Goes on from the version that was heard last; where there is none, all is listed.
+    /// Starts a watch from the last version. Without a version, starts a list.
     async fn begin(&mut self) -> Option<Heard<K>> {
         let Some(version) = self.version.clone() else {
             let page = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(PAGE);
@@ -156,7 +156,7 @@ impl<K: Object> Watch<K> {
         }
     }
 
-    /// One more object of a list, or its next page, or its end.
+    /// Reports one more object of a list, reads the next page, or reports the end of the list.
     async fn list(&mut self, mut listing: Listing<K>) -> Option<Heard<K>> {
         if let Some(read) = listing.read.pop_front() {
             self.state = Phase::Listing(listing);
@@ -179,7 +179,7 @@ impl<K: Object> Watch<K> {
         }
     }
 
-    /// Hears the first event of a watch, or that it is refused; where neither comes, it stands.
+    /// Waits for the first event of a watch, or for its refusal. If neither comes in time, the watch counts as open.
     async fn open(&mut self, mut events: Incoming<K>) -> Option<Heard<K>> {
         if let Ok(first) = timeout(REFUSAL, events.stream.next()).await {
             return self.hear(first, events).await;
@@ -196,7 +196,7 @@ impl<K: Object> Watch<K> {
         }
     }
 
-    /// What an item of a watch says.
+    /// Handles one item of a watch.
     async fn hear(&mut self, item: Option<Item<K>>, events: Incoming<K>) -> Option<Heard<K>> {
         let (version, told) = match item {
             Some(Ok(WatchEvent::Added(read) | WatchEvent::Modified(read))) => {
@@ -218,15 +218,16 @@ impl<K: Object> Watch<K> {
         told
     }
 
-    /// A watch that stood for a while and was cut, as proxies cut silent ones, is begun again soon.
+    /// Resets the retry delay after a watch that lasted a while. Proxies cut silent watches, and such a watch is
+    /// started again soon.
     fn stood(&mut self, lasted: Duration) {
         if lasted > STOOD {
             self.patience = Patience::default();
         }
     }
 
-    /// A watch that ended in its time has heard of everything until then; one that was cut off is begun again after a
-    /// while.
+    /// Handles the end of a watch. A watch that ended in time has reported all changes until then. A watch that was cut
+    /// off is started again after a delay.
     async fn ended(&mut self, after: Duration) -> Option<Heard<K>> {
         self.stood(after);
         match self.version.clone() {
@@ -236,7 +237,7 @@ impl<K: Object> Watch<K> {
         None
     }
 
-    /// All was heard up to `version`.
+    /// Records that all changes up to `version` were received.
     fn has_heard(&mut self, version: String) {
         self.ear.heard(&version);
         self.patience = Patience::default();
@@ -244,13 +245,13 @@ impl<K: Object> Watch<K> {
         self.version = Some(version);
     }
 
-    /// Says what failed, and waits. Where the version is lost, or an event cannot be read, all is listed anew.
+    /// Logs a failure and waits. If the version is lost, or an event cannot be parsed, everything is listed again.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     async fn fail(&mut self, error: &kube::Error) -> Option<Heard<K>> {
         self.ear.failed(error);
         self.trouble.say(error);
         match error {
-            // What happened while it was refused is on the next list, at once.
+            // The next list shows all changes that were missed during the refusal.
             kube::Error::Api(status) if [401, 403, 410].contains(&status.code) => self.version = None,
             kube::Error::SerdeError(_) => self.version = None,
             _ => {}
@@ -259,8 +260,8 @@ impl<K: Object> Watch<K> {
         None
     }
 
-    /// Goes on from the version that was heard last, or lists all anew. A server that is back is asked soon again, as
-    /// it may refuse at first.
+    /// Starts again from the last version, or with a new list. The retry delay is reset, because a server that has come
+    /// back may refuse at first.
     fn heed(&mut self, called: Called) {
         self.state = Phase::Away;
         self.patience = Patience::default();
@@ -270,16 +271,16 @@ impl<K: Object> Watch<K> {
     }
 }
 
-/// What was asked, if it is answered in time.
+/// The answer to a request, or an error after `limit`.
 async fn in_time<T>(limit: Duration, asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     timeout(limit, asked).await.unwrap_or_else(|_| Err(silence()))
 }
 
 fn silence() -> kube::Error {
-    kube::Error::Service("nothing was heard for too long".into())
+    kube::Error::Service("nothing was received within the time limit".into())
 }
 
-/// The event, as far as its object can be read.
+/// The event, or a report that its object cannot be parsed.
 fn heard<K: Object>(
     read: Readable<K>,
     event: fn(K) -> Event<K>,
@@ -288,7 +289,7 @@ fn heard<K: Object>(
     let meta = read.meta();
     let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     read.object.map(|object| Heard::Event(event(object))).unwrap_or_else(|| {
-        tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot be read");
+        tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot read this object");
         unreadable(namespace, name)
     })
 }
@@ -309,7 +310,7 @@ mod tests {
         },
     };
 
-    /// A server that never answers what it is asked first, and has no objects.
+    /// A server without objects, which never answers its first request.
     fn hanging() -> Client {
         let hangs = AtomicBool::new(true);
         Client::new(
@@ -327,8 +328,8 @@ mod tests {
         )
     }
 
-    /// A server that has no objects and cuts each watch once it was silent for 20 seconds; and how often it was asked
-    /// for one.
+    /// A server without objects, which cuts each watch after 20 seconds of silence. The counter counts its watch
+    /// requests.
     fn cutting() -> (Client, Arc<AtomicUsize>) {
         let watches = Arc::new(AtomicUsize::new(0));
         let counted = watches.clone();

@@ -1,4 +1,4 @@
-//! Workloads, as far as they are restarted: nothing else of them is read, kept or written.
+//! Workloads, limited to the fields that a restart needs. No other field is kept or written.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -26,7 +26,7 @@ pub struct Workload {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its uid: a later one of the same name has another.
+    /// Its uid. A later workload of the same name has another uid.
     pub uid: String,
     /// Its resourceVersion.
     pub version: String,
@@ -34,7 +34,7 @@ pub struct Workload {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What is read of a workload's reply. Times that our types cannot hold are not among it.
+/// The fields that are read from a workload. Times are left out, because our types cannot hold every time.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct WorkloadReply {
@@ -68,7 +68,7 @@ struct TemplateMeta {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-/// Where the workloads of a kind are.
+/// The API path of a kind's workloads in a namespace.
 fn path(kind: WorkloadKind, namespace: &str) -> String {
     fn of<K: Written>(namespace: &str) -> String {
         K::url_path(&(), Some(namespace))
@@ -81,10 +81,10 @@ fn path(kind: WorkloadKind, namespace: &str) -> String {
 }
 
 impl Reader {
-    /// The workload as it is now, or nothing where there is none.
+    /// The current workload. `None` if the workload does not exist.
     ///
     /// # Errors
-    /// There was no answer that says which.
+    /// The API server refused the read or did not answer.
     pub async fn workload(&self, namespace: &str, target: &RestartTarget) -> Result<Option<Workload>, Refusal> {
         let request = Request::new(path(target.kind, namespace)).get(target.name.as_str(), &GetParams::default());
         let reply = self.asked(request).await;
@@ -105,10 +105,12 @@ impl Reader {
 }
 
 impl Writer {
-    /// Sets annotations of the Pod template of a workload that is still as it was read, and removes those without a
-    /// value: the workload's own controller then replaces its Pods, in the way that the workload says.
+    /// Sets annotations of a workload's Pod template, and removes those without a value. The write is refused if the
+    /// workload has changed since it was read. The workload's own controller then replaces the Pods by the workload's
+    /// update strategy.
     ///
-    /// Where two do so at the same time, the later one is refused as stale, looks again and finds it done.
+    /// If two callers do this at the same time, the later write is refused as stale. Its caller reads the workload
+    /// again and finds the restart done.
     pub async fn roll(
         &self,
         workload: &Workload,

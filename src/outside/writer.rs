@@ -1,4 +1,5 @@
-//! Every write to the API server but events: with preconditions, under one field manager, once.
+//! All writes to the API server except events. Each write is sent once. The operator's writes have preconditions and
+//! share one field manager.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::{
     token::{Digest, format},
 };
 
-/// What stands now, and since when.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Uid of the object.
@@ -33,12 +34,12 @@ pub struct Receipt {
     pub at: Timestamp,
 }
 
-/// What a write expects to find.
+/// The state of the object that a write expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// No object of that name.
     Absent,
-    /// This very object, unchanged.
+    /// This object, unchanged.
     Seen {
         /// Its uid.
         uid: String,
@@ -57,10 +58,10 @@ impl Expected {
         }
     }
 
-    /// As metadata of an apply.
+    /// The expectation as metadata of an apply or of a merge patch.
     ///
-    /// For an absent object it is a resourceVersion that no object has: the server creates an absent object whatever
-    /// version is given, and answers 409 where one exists. Measured, and held by a test.
+    /// For an absent object this is a resourceVersion that no object has. The server creates an absent object with any
+    /// version, and answers 409 if the object exists. A test checks this against a real API server.
     fn preconditions(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         match self {
@@ -76,7 +77,7 @@ impl Expected {
     }
 }
 
-/// What can be written.
+/// A kind that can be written.
 pub trait Written: Resource<DynamicType = (), Scope = NamespaceResourceScope> {}
 impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> Written for K {}
 
@@ -90,27 +91,29 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer by `client`, whose receipts are dated by `clock`.
+    /// A writer that uses `client`. `clock` dates its receipts.
     pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self { client, clock, metrics, replaced: Arc::default() }
     }
 
-    /// Whether `object` was read before a status that was written here. A watch tells of a write some moments after its
-    /// answer; whatever is decided until then would be refused as stale.
+    /// True if this writer has already replaced the status of `object` at its version. The watch reports a write some
+    /// moments after its answer. Until then every decision would be refused as stale.
     pub fn has_replaced(&self, object: &impl Resource) -> bool {
         let meta = object.meta();
         let (uid, version) = (meta.uid.as_deref(), meta.resource_version.as_deref());
         self.replaced.holds(uid.unwrap_or_default(), version.unwrap_or_default())
     }
 
-    /// Applies `object`, where `standing` is still what stands. Fields of ours that it leaves out are removed.
+    /// Applies `object`, if the server's object still is as `standing` says. Fields that Tokenry owns and `object`
+    /// leaves out are removed.
     pub async fn apply<K: Written + Serialize>(&self, object: &K, standing: &Expected) -> Result<Receipt, Refusal> {
         let body = serde_json::to_value(object).expect("an object is plain data");
         self.apply_ours::<K>(&Location::of(object), standing, body, true).await
     }
 
-    /// Applies `body`, where `standing` is still what stands. A field that another manager has set is refused as stale,
-    /// unless this `takes_back` what it names. Fields of ours that it leaves out are removed.
+    /// Applies `body`, if the server's object still is as `standing` says. A field of `body` that another manager owns
+    /// makes the apply fail as stale. With `takes_back`, Tokenry takes such fields over. Fields that Tokenry owns and
+    /// `body` leaves out are removed.
     pub async fn apply_ours<K: Written>(
         &self,
         object: &Location<'_>,
@@ -125,8 +128,8 @@ impl Writer {
         self.send::<K>("apply", object, request.patch(object.name, &params, &Patch::Apply(body))).await
     }
 
-    /// Makes the Secret that `body` describes, or changes the one that stands, which may say more. `body` may hold a
-    /// plaintext: it is neither kept nor logged, and the answer is asked for without data.
+    /// Creates the Secret that `body` describes, or changes the existing one, which may have further fields. `body` may
+    /// hold a plaintext, so it is neither kept nor logged. The answer is requested without data.
     pub async fn write_secret(
         &self,
         secret: &Location<'_>,
@@ -146,8 +149,8 @@ impl Writer {
         }
     }
 
-    /// Merges `changes` into an object that is still as it was `seen`: lists are replaced, `null` removes, and what is
-    /// not named is not touched. So a Secret is brought up to date without knowing its value.
+    /// Merges `changes` into an object that is unchanged since it was `seen`. Lists are replaced, and `null` removes a
+    /// field. All other fields stay, so a Secret can be changed without knowing its value.
     pub async fn amend<K: Written>(&self, seen: &K, mut changes: Value) -> Result<Receipt, Refusal> {
         let metadata = changes["metadata"].as_object_mut().expect("changes have metadata");
         metadata.extend(Expected::seen(seen).preconditions());
@@ -157,8 +160,8 @@ impl Writer {
         self.send::<K>("amend", &location, request).await
     }
 
-    /// Replaces the whole status of an object that is still at `version`: what `status` leaves out is removed, also
-    /// what someone else wrote there. Metadata and spec stay: a write of a status changes neither.
+    /// Replaces the whole status of an object that is still at `version`. Fields that `status` leaves out are removed,
+    /// also fields of other writers. A status write changes neither metadata nor spec.
     pub async fn status<K: Written>(
         &self,
         object: &K,
@@ -177,7 +180,7 @@ impl Writer {
         self.replacing::<K>(&location, version, request).await
     }
 
-    /// Replaces the conditions of an object that is still at `version`. All else of its status stays as it is.
+    /// Replaces the conditions of an object that is still at `version`. All other fields of the status stay.
     pub async fn conditions<K: Written>(
         &self,
         object: &K,
@@ -191,7 +194,7 @@ impl Writer {
         self.replacing::<K>(&location, version, request).await
     }
 
-    /// Sends a write of a status, after which `version` is of the past.
+    /// Sends a status write, and marks `version` as replaced.
     async fn replacing<K: Written>(
         &self,
         address: &Location<'_>,
@@ -205,8 +208,8 @@ impl Writer {
         Ok(receipt)
     }
 
-    /// Says when a token was used: the one part of a status that is the verifier's. What it said before and leaves out
-    /// now is removed.
+    /// Writes `status.use` of a token, the only status field that the verifier owns. Entries that `used` leaves out are
+    /// removed.
     pub async fn used(&self, namespace: &str, name: &str, used: &[Use]) -> Result<Receipt, Refusal> {
         let body = json!({
             "apiVersion": ApiToken::api_version(&()), "kind": ApiToken::kind(&()), "status": { "use": used },
@@ -217,10 +220,11 @@ impl Writer {
         self.send::<ApiToken>("use", &Location { namespace, name }, request).await
     }
 
-    /// Tries to write a record into the status of a token, without any effect.
+    /// Sends a dry run of a write that adds a record to a token's status. Success means that the verifier has too many
+    /// permissions.
     ///
     /// # Errors
-    /// It would not be done.
+    /// The API server refused the dry run or did not answer.
     pub async fn forge(&self, namespace: &str, name: &str) -> Result<(), Refusal> {
         let never = Timestamp::UNIX_EPOCH.to_string();
         let record = json!({
@@ -235,11 +239,11 @@ impl Writer {
         self.send::<ApiToken>("forge", &Location { namespace, name }, request).await.map(|_| ())
     }
 
-    /// Tries to make an account, without any effect, and says whether the policies that stamp have marked it. It is no
-    /// write, and is not counted as one.
+    /// Sends a dry run of an account's creation. Returns true if the mutating admission policies have marked the
+    /// account. The metrics do not count this as a write.
     ///
     /// # Errors
-    /// It would not be done.
+    /// The API server refused the dry run or did not answer.
     pub async fn rehearse(&self, namespace: &str) -> Result<bool, Refusal> {
         let body = json!({
             "apiVersion": Account::api_version(&()), "kind": Account::kind(&()),
@@ -252,7 +256,7 @@ impl Writer {
         Ok(made.annotations.is_some_and(|marks| marks.contains_key(name::REHEARSED)))
     }
 
-    /// Deletes an object that is still as it was seen. One that is gone already is as good.
+    /// Deletes an object that is unchanged since it was read. Success also if the object does not exist any more.
     pub async fn delete<K: Written + Clone + DeserializeOwned + std::fmt::Debug>(
         &self,
         object: &K,
@@ -270,7 +274,7 @@ impl Writer {
         }
     }
 
-    /// Sends what is to be done, by the word `verb`, to the object at `address`.
+    /// Sends a request about the object at `address`. Metrics and errors name the request by `verb`.
     pub(super) async fn send<K: Written>(
         &self,
         verb: &'static str,
@@ -287,9 +291,9 @@ impl Writer {
         })
     }
 
-    /// The metadata of what stands after a request.
+    /// Sends a request, and returns the object's metadata from the answer.
     async fn answered<K: Written>(&self, request: Draft) -> Result<ObjectMeta, Why> {
-        // Metadata is all that is read of an answer; asked for alone, a Secret's data does not travel back.
+        // Only metadata is requested, so that a Secret's data is not sent back.
         const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
         let mut request = request?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
@@ -298,15 +302,16 @@ impl Writer {
     }
 }
 
-/// A Secret that can be written down with preconditions in its metadata. It need not be [`Debug`](std::fmt::Debug).
+/// A Secret that can be serialized with preconditions in its metadata. It need not implement
+/// [`Debug`](std::fmt::Debug).
 pub trait SecretBody {
-    /// All of it, for one that is made.
+    /// The whole Secret, for a creation.
     fn whole(&self) -> impl Serialize;
-    /// What it is to say, as a merge patch of one that stands.
+    /// The changes to an existing Secret, as a merge patch.
     fn changes(&self, preconditions: Map<String, Value>) -> impl Serialize;
 }
 
-/// Carries a body through `Patch`, which wants to be able to print it; what it prints is nothing.
+/// Wraps a body for `Patch`, which requires `Debug`. The debug output never shows the body.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Body<T>(T);
@@ -317,20 +322,21 @@ impl<T> std::fmt::Debug for Body<T> {
     }
 }
 
-/// A request as it was written down, or why it cannot be.
+/// A prepared request, or the reason why it cannot be built.
 pub(super) type Draft = Result<http::Request<Vec<u8>>, request::Error>;
 
-/// Who changes parts of objects.
+/// The parameters of a patch: Tokenry's field manager.
 pub(super) fn manager() -> PatchParams {
     PatchParams { field_manager: Some(name::MANAGER.into()), ..PatchParams::default() }
 }
 
-/// Who writes whole objects: the same.
+/// The parameters of a whole write: Tokenry's field manager.
 fn whole_by_us() -> PostParams {
     PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() }
 }
 
-/// Whether `observed` holds everything that `desired` says; it may say more, as the server's defaults do.
+/// True if `observed` has every field of `desired`. `observed` may have more fields, such as the server's defaults.
+/// Lists have to have the same length.
 pub fn holds(observed: &Value, desired: &Value) -> bool {
     match (observed, desired) {
         (Value::Object(observed), Value::Object(desired)) => desired
