@@ -1,8 +1,9 @@
-//! Tokenry issues API access tokens the Kubernetes way. See the README for what it does, and each module for how.
+//! Tokenry issues API access tokens the Kubernetes way. The README describes the features, and each module its own
+//! part.
 //!
-//! The rooms, in the direction that data takes: [`crd`] is what users write; [`token`], [`access`] and [`exposure`]
-//! decide; [`controller`] reads, decides and writes; [`verifier`] judges what callers present; [`outside`] is the only
-//! room that touches the world; [`operator`] and [`cli`] wire them together.
+//! The modules, in the direction of the data: [`crd`] holds the objects that users write. [`token`], [`access`] and
+//! [`exposure`] decide. [`controller`] reads, decides and writes. [`verifier`] judges the tokens that callers present.
+//! [`outside`] is the only module that touches the outside world. [`operator`] and [`cli`] wire the modules together.
 
 pub mod access;
 pub mod admission;

@@ -1,4 +1,4 @@
-//! Wires caches, controllers and shutdown; joins every task.
+//! Starts the caches and the controllers of the operator, and joins all tasks at shutdown.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms outside")]
 
 use std::{io, sync::Arc};
@@ -26,28 +26,28 @@ use crate::{
     },
 };
 
-/// How the operator runs.
+/// The options of the operator.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Which namespaces it works on.
+    /// The namespaces that the operator works on. Default: all.
     pub scope: Extent,
-    /// Serves `/healthz` and `/readyz`. Left out: they are not served here.
+    /// The address of `/healthz` and `/readyz`. `None`: they are not served at a main port.
     pub serving: Option<Taken>,
-    /// Serves `/healthz`, `/readyz` and `/metrics`. Left out: they are not served.
+    /// The address of `/healthz`, `/readyz` and `/metrics`. `None`: they are not served at a probe port.
     pub probes: Option<Taken>,
-    /// Name of this process in events: its Pod.
+    /// The name of this process in events: the name of its Pod.
     pub instance: Option<String>,
-    /// Cancelled, the operator finishes the passes under way and returns.
+    /// When this token is cancelled, the operator finishes the passes in progress and returns.
     pub stop: CancellationToken,
 }
 
-/// Runs the operator until it is told to stop. This is what `tokenry operator` does.
+/// Runs the operator until `options.stop` is cancelled. The command `tokenry operator` calls this function.
 ///
-/// Whatever it needs and is not there yet is waited for: the API server, the CRDs, the rights.
+/// The operator waits for everything that is still missing: the API server, the CRDs, the permissions.
 ///
 /// # Errors
-/// A task ended that should not have. The process is to end then: an operator that
-/// is half alive looks healthy and does nothing.
+/// A task ended unexpectedly. The process has to end then, because an operator with a dead task looks healthy and does
+/// nothing.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let hearing = Hearing::default();
@@ -55,10 +55,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     let (caches, stamping) = (rooms.caches.clone(), rooms.stamping.clone());
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let mut tasks = Tasks::new(stop.clone());
-    tasks.endless(
-        "the question where the server is",
-        hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()),
-    );
+    tasks
+        .endless("the check of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()));
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
     feed(&caches, &mut tasks);
@@ -85,22 +83,22 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         let router = probes::probes(ready, metrics, hearing);
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
-    // From here on only the controllers can publish events: when they have finished, the scribe does.
+    // From here on only the controllers can publish events. The scribe ends after the last controller.
     drop(rooms);
     tasks.join().await
 }
 
-/// Asks whether tokens can be made yet, in `namespace`, and whether they are stamped. It holds nothing that publishes
-/// events.
+/// Starts the task that checks in `namespace` if tokens can be created, and if they are stamped. The task publishes no
+/// events, so it does not keep the scribe from ending.
 fn ask_for_stamps(rooms: &Rooms, namespace: String, tasks: &mut Tasks) {
     let (stamping, caches) = (rooms.stamping.clone(), rooms.caches.clone());
     let (writer, metrics) = (rooms.writer.clone(), rooms.metrics.clone());
-    tasks.endless("the look for stamps", async move {
+    tasks.endless("the check for stamps", async move {
         stamping.watched(&caches, &writer, &metrics, &namespace).await;
     });
 }
 
-/// Everything that a pass may touch, over `client`, and what writes the events.
+/// The resources of all passes, connected through `client`, and the scribe that writes their events.
 fn rooms(
     client: &Client,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
@@ -140,7 +138,7 @@ fn rooms(
     (rooms, scribe)
 }
 
-/// Fills every cache, each in a task of its own: a slow one does not hold up the others.
+/// Fills each cache in a separate task, so that a slow cache does not delay the others.
 fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
     macro_rules! feed {
         ($($cache:ident),*) => {$({
@@ -166,7 +164,8 @@ mod tests {
     use std::{convert::Infallible, time::Duration};
     use tokio::time::timeout;
 
-    /// A server with one Instance, a policy about it, and `count` tokens, each with an owner, an account and a Secret.
+    /// A server with one Instance, one policy for the Instance, and `count` tokens. Each token has an owner, an account
+    /// and a Secret.
     fn server(count: usize) -> Client {
         let serve = move |request: Request<Body>| async move {
             let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
@@ -174,7 +173,7 @@ mod tests {
                 std::future::pending::<()>().await;
             }
             let kind = path.rsplit('/').next().unwrap_or_default();
-            // One object is asked for only where a cache cannot be rested on: it is not there.
+            // A single object is requested only if a cache is not enough. The answer is that it does not exist.
             let answer = match path.contains("/namespaces/") {
                 true => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
                 false => (
@@ -222,8 +221,8 @@ mod tests {
         }
     }
 
-    /// How many objects are looked at from a cold start until each has had its triggers and its pass has read the
-    /// world.
+    /// The number of objects that look-ups compare after a cold start: for the triggers and the reads of one pass per
+    /// object.
     async fn looked_at(count: usize) -> usize {
         let (client, hearing, options) = (server(count), Hearing::default(), Options::default());
         let (rooms, _scribe) =
@@ -254,7 +253,7 @@ mod tests {
         ours.into_iter().chain(others).sum()
     }
 
-    /// How many names come until none is left.
+    /// The number of names until none comes for three seconds.
     async fn named<T>(mut names: impl Stream<Item = T> + Unpin) -> usize {
         let mut count = 0;
         while let Ok(Some(_)) = timeout(Duration::from_secs(3), names.next()).await {

@@ -8,34 +8,34 @@ use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct Admission {
-    /// What the names of the policies begin with
+    /// Prefix of the names of the policies
     #[arg(long, default_value = "tokenry")]
     name: String,
-    /// User name of the operator
+    /// User name of the operator's ServiceAccount
     #[arg(long, default_value = "system:serviceaccount:tokenry-system:tokenry-operator")]
     operator: String,
-    /// User name of the verifier
+    /// User name of the verifier's ServiceAccount
     #[arg(long, default_value = "system:serviceaccount:tokenry-system:tokenry-verifier")]
     verifier: String,
-    /// A user to whom no policy applies but that on status; may be given several times
+    /// User name that is exempt from all policies except the one on status; may be given several times
     #[arg(long)]
     exempt: Vec<String>,
-    /// Let tokens and accounts be made without an owner where nothing stamps one
+    /// Allow tokens and accounts without an owner where the API server stamps none
     #[arg(long)]
     no_require_owner: bool,
-    /// The label, KEY=VALUE, of the namespaces in which they hold; left out: all
+    /// Label, KEY=VALUE, of the namespaces in which the policies apply; default: all namespaces
     #[arg(long)]
     namespaces: Option<String>,
-    /// Leave out what stamps, for servers without MutatingAdmissionPolicy (before 1.36)
+    /// Leave out the policies that stamp owners, for API servers without MutatingAdmissionPolicy (before 1.36)
     #[arg(long)]
     no_mutation: bool,
-    /// Directory of the chart's files to write them into, with marks that the chart fills in; left out: they are
-    /// printed
+    /// Directory to write the chart's policy files into, with placeholders that the chart fills in; default: print the
+    /// policies
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-/// What the chart fills in.
+/// Placeholders that the chart fills in.
 const MARKS: [&str; 5] = ["__NAME__", "__OPERATOR__", "__VERIFIER__", "__EXEMPT__", "__REQUIRE_OWNER__"];
 
 impl Admission {

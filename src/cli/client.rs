@@ -1,4 +1,4 @@
-//! The way to the cluster, and what commands need while they run.
+//! The client of the cluster, and the runtime of the commands.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms that use it")]
 
 use std::thread::available_parallelism;
@@ -9,22 +9,22 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::outside::connect;
 
-/// How many threads run tasks at the least. Where there are fewer processors, and a task computes for long, the kernel
-/// still gives the others, timers among them, their share.
+/// Minimum number of threads that run tasks. On a machine with fewer processors, the kernel still shares the time among
+/// these threads. So a long computation does not stop other tasks and timers.
 const THREADS: usize = 4;
 
-/// A client of the cluster that kubectl would take.
+/// A client of the cluster that kubectl would use.
 pub(crate) async fn client() -> Result<Client, Error> {
     Ok(connect::client().await?)
 }
 
-/// Runs a program that ends once what it is given is cancelled: when this process is told to stop.
+/// Runs a program until it ends. The token that the program is given is cancelled when this process is told to stop.
 pub(crate) fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
     let unheard = |error| Error::local("cannot listen for signals", error);
     block_on(async { connect::until_stopped(program).await.map_err(unheard)? })
 }
 
-/// Runs what waits for the network until it ends.
+/// Runs a future until it ends, on a new multi-threaded runtime.
 pub(crate) fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();

@@ -10,7 +10,7 @@ use crate::crd;
 
 #[derive(Args)]
 pub(crate) struct Crds {
-    /// Directory to write one file for each kind into; left out: all of them are printed
+    /// Directory to write one file per kind into; default: print all of them
     #[arg(long)]
     dir: Option<PathBuf>,
 }

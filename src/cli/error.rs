@@ -1,4 +1,4 @@
-//! Why a command did not do as it was told, and the exit code that says so.
+//! The errors of commands, and their exit codes.
 
 use std::{fmt::Display, io, path::Path, process::ExitCode};
 
@@ -7,28 +7,28 @@ use crate::{
     verifier::explain::Unexplained,
 };
 
-/// Why a command did not do as it was told. Each has an exit code of its own, which `tokenry --help` lists.
+/// An error of a command. Each variant has its own exit code, which `tokenry --help` lists.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `explain` says that the request is refused. That is its answer, and is printed already.
+    /// `explain` found that the request is refused. This is the answer of the command, which is already printed.
     #[error("the request is refused")]
     NotAllowed,
-    /// What the command line asks for makes no sense.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// There is no way to a cluster, or it does not answer.
+    /// No cluster is configured, or the cluster does not answer.
     #[error("{0}")]
     Unreachable(String),
-    /// The API server, or what was read there, does not allow it.
+    /// The API server refuses a request of the command.
     #[error("{0}")]
     Refused(String),
-    /// What is asked about is not there.
+    /// An object that the command needs does not exist, or the token has no value yet.
     #[error("{0}")]
     Missing(String),
-    /// This machine does not do it: a file, an address or a signal.
+    /// This machine refuses an operation: on a file, an address or a signal.
     #[error("{0}")]
     Local(String),
-    /// The operator or the verifier ended without being told to.
+    /// The operator or the verifier ended unexpectedly.
     #[error("{0}")]
     Ended(io::Error),
 }
@@ -36,17 +36,17 @@ pub enum Error {
 /// The exit codes, as `tokenry --help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; explain: the request is let in
+  0  success; explain: the request is allowed
   1  explain: the request is refused
-  2  the command line makes no sense
-  3  no cluster can be reached, or it does not answer
-  4  the API server refuses what is asked for
-  5  what is asked about is not there
-  6  this machine refuses: a file, an address, a signal
-  7  the operator or the verifier ended without being told to";
+  2  the command line is invalid
+  3  no cluster is configured, or the cluster does not answer
+  4  the API server refuses a request of this command
+  5  an object that this command needs does not exist, or the token has no value yet
+  6  this machine refuses an operation: on a file, an address or a signal
+  7  the operator or the verifier ended unexpectedly";
 
 impl Error {
-    /// Something that this machine does not do.
+    /// An operation that this machine refuses. `what` names the operation.
     pub fn local(what: impl Display, error: impl Display) -> Self {
         Self::Local(format!("{what}: {error}"))
     }
@@ -56,7 +56,7 @@ impl Error {
         Self::local(format_args!("cannot write {}", file.display()), error)
     }
 
-    /// What is to be said of it; nothing where it was said already.
+    /// The message to print. `None` if the answer is already printed.
     pub fn told(&self) -> Option<String> {
         match self {
             Self::NotAllowed => None,

@@ -16,10 +16,10 @@ use crate::{
 pub(crate) struct Explain {
     /// Name of the ApiToken
     token: String,
-    /// Namespace of the ApiToken; left out: that of the current context
+    /// Namespace of the ApiToken; default: the namespace of the current context
     #[arg(long, short)]
     namespace: Option<String>,
-    /// The Instance that the request goes to, as NAME or NAMESPACE/NAME; left out: the token's own
+    /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long)]
     instance: Option<String>,
     /// Method of the request
@@ -37,7 +37,7 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    /// Prints the chain of reasons. Success: the request is let in.
+    /// Prints the chain of reasons. Success means that the request is allowed.
     pub(crate) fn main(self) -> Result<(), Error> {
         let (verdict, trail) = client::block_on(self.ask())?;
         for step in trail {

@@ -31,35 +31,35 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the operator: mints, delivers, rotates and takes away tokens
+    /// Run the operator, which issues, delivers, rotates and revokes tokens
     Operator(Common),
-    /// Run the verifier: judges the tokens that callers present
+    /// Run the verifier, which judges the tokens that callers present
     Verifier(verifier::Verifier),
-    /// Print the CustomResourceDefinitions, or write one file for each into a directory
+    /// Print the CustomResourceDefinitions, or write one file per kind into a directory
     Crds(crds::Crds),
-    /// Print the admission policies, which say who may write what
+    /// Print the admission policies, which decide which user may write which field
     Admission(admission::Admission),
-    /// Say why a token may or may not make a request, and which object says so
+    /// Explain why a request with a token is allowed or refused, and which objects decide it
     Explain(explain::Explain),
 }
 
-/// What the processes that run in a cluster share.
+/// Options that the operator and the verifier share.
 #[derive(Args)]
 struct Common {
-    /// Address to serve at, IP:PORT or :PORT; [::] is every address of IPv6 and IPv4; port 0 takes a free one, which is
-    /// printed
+    /// Address to listen at, IP:PORT or :PORT; [::] means all IPv6 and IPv4 addresses; port 0 takes a free port, which
+    /// is printed
     #[arg(long, env = "TOKENRY_LISTEN", default_value = "[::]:8080")]
     listen: Address,
-    /// Address to serve /healthz, /readyz and /metrics at, likewise; off: nowhere
+    /// Address of /healthz, /readyz and /metrics, in the same form; off: do not serve them
     #[arg(long, env = "TOKENRY_PROBES", default_value = "[::]:8081", value_name = "ADDRESS|off")]
     probes: Probes,
-    /// The one namespace to look at; left out: all of them
+    /// The only namespace to watch; default: all namespaces
     #[arg(long, env = "TOKENRY_NAMESPACE")]
     namespace: Option<String>,
-    /// What to log: off, error, warn, info, debug or trace, or filter directives such as tokenry=debug,info
+    /// Log level: off, error, warn, info, debug or trace; or filter directives such as tokenry=debug,info
     #[arg(long, env = "TOKENRY_LOG_LEVEL", default_value = "info")]
     log_level: String,
-    /// How to log
+    /// Format of log lines
     #[arg(long, env = "TOKENRY_LOG_FORMAT", default_value = "json")]
     log_format: Format,
 }
@@ -70,7 +70,7 @@ impl Common {
         named.map_or(Extent::Cluster, Extent::Namespace)
     }
 
-    /// Takes the addresses to serve and to be probed at.
+    /// Binds the main address and the probe address.
     fn take(&self) -> Result<(Taken, Option<Taken>), Error> {
         let take = |address: Address, flag| address.take(flag).map_err(|error| Error::Local(error.to_string()));
         let Probes(probes) = self.probes;
@@ -82,7 +82,7 @@ impl Common {
     }
 }
 
-/// Where a process is probed, if anywhere.
+/// The probe address. `None` if probes are off.
 #[derive(Clone, Copy)]
 struct Probes(Option<Address>);
 
@@ -97,10 +97,10 @@ impl FromStr for Probes {
     }
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs its command.
 ///
 /// # Errors
-/// It was not done.
+/// The command failed.
 pub fn main() -> Result<(), Error> {
     match Cli::parse().command {
         Command::Operator(common) => operator::main(&common),

@@ -1,4 +1,4 @@
-//! What commands print, and the files that they write.
+//! The output of commands: printed text and written files.
 
 use std::{fs, path::Path};
 
@@ -7,15 +7,15 @@ use serde::Serialize;
 use super::Error;
 use crate::outside::foreign::written;
 
-/// The longest line that is printed, in bytes.
+/// Maximum length of a printed line, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Prints a line in which there may be what others wrote: nothing in it that a terminal obeys.
+/// Prints a line that may contain text of other users. Control characters are escaped.
 pub(crate) fn line(text: &str) {
     println!("{}", written(text, MAX_LINE));
 }
 
-/// Says what went wrong.
+/// Prints an error to standard error.
 pub fn complain(text: &str) {
     for line in format!("tokenry: {text}").lines() {
         eprintln!("{}", written(line, MAX_LINE));
@@ -43,7 +43,7 @@ fn documents(objects: &[impl Serialize]) -> Result<String, Error> {
 }
 
 fn yaml(object: &impl Serialize) -> Result<String, Error> {
-    serde_saphyr::to_string(object).map_err(|error| Error::local("cannot be written as YAML", error))
+    serde_saphyr::to_string(object).map_err(|error| Error::local("cannot serialize an object as YAML", error))
 }
 
 #[cfg(test)]

@@ -14,13 +14,14 @@ use crate::{
 pub(crate) struct Verifier {
     #[command(flatten)]
     common: Common,
-    /// Not ready once nothing was heard for so long though the API server answers: a duration of 10s at least
+    /// Time without any report of a watch after which the verifier is not ready, though the API server answers; at
+    /// least 10s
     #[arg(long, env = "TOKENRY_STALE_AFTER", default_value = "5m")]
     stale_after: StaleAfter,
-    /// What to do once nothing was heard for so long because no API server answers
+    /// Behavior after this time if the API server does not answer
     #[arg(long, env = "TOKENRY_STALE_ANSWERS", default_value = "serve")]
     stale_answers: StaleAnswers,
-    /// Where the probes of the other verifiers are, HOST:PORT; a name may stand for several addresses; may be given
+    /// Probe address of the other verifiers, HOST:PORT; a host name may resolve to several addresses; may be given
     /// several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
     peers: Vec<Peer>,

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::{
 use super::Exposed;
 use crate::crd::{ObjectName, instance::EndpointType};
 
-/// The Ingress of `exposed`, or nothing where the endpoint is not reached from outside.
+/// The Ingress of `exposed`. `None` unless the endpoint is external and has a host and an `ingress`.
 pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
     let (EndpointType::External, Some(host), Some(wanted)) =
         (exposed.endpoint.reach(), &exposed.endpoint.host, &exposed.endpoint.ingress)

@@ -1,4 +1,4 @@
-//! The objects that an endpoint of an Instance needs, one builder a kind. Pure.
+//! The objects that an endpoint of an Instance needs, with one builder per kind. Pure functions.
 
 mod ingress;
 mod piece;
@@ -19,24 +19,24 @@ use crate::crd::{
 
 pub use piece::{Piece, PieceKind, Stage};
 
-/// One endpoint, ready to be built: everything that could be missing is there.
+/// One endpoint with everything that its objects need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exposed {
-    /// What was asked for.
+    /// The endpoint in the spec.
     pub endpoint: Endpoint,
     /// Name of the endpoint's Service, and of its Ingress.
     pub name: String,
     /// Port of the endpoint's Service.
     pub port: i32,
-    /// Port of the Pods behind it.
+    /// Port of the Pods behind the Service.
     pub target_port: IntOrString,
-    /// Selects the Pods behind it.
+    /// Selector of the Pods behind the Service.
     pub selector: BTreeMap<String, String>,
-    /// What is spoken there.
+    /// Protocol of the Pods' port.
     pub scheme: Scheme,
 }
 
-/// Everything that `exposed` needs, in the order of its stages.
+/// All objects that `exposed` needs, in the order of their stages.
 pub fn build(exposed: &Exposed) -> Vec<Piece> {
     let build = |kind| match kind {
         PieceKind::Service => Some(Piece::Service(Arc::new(service::build(exposed)))),
@@ -45,7 +45,8 @@ pub fn build(exposed: &Exposed) -> Vec<Piece> {
     PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
-/// What has to be known to expose `endpoint` of an Instance in front of the Service `manager`, or what is missing.
+/// Collects everything that `endpoint` of an Instance needs, from the existing Service `manager`. An error says what is
+/// missing or unusable.
 pub fn exposed(
     instance: &str,
     endpoint: &Endpoint,
@@ -82,7 +83,7 @@ pub fn exposed(
     })
 }
 
-/// Metadata that holds the name of what is built; whose it is and what stands around it is the writer's to say.
+/// Metadata with the object's name alone. The controller adds the namespace and the owner when it writes the object.
 fn named(exposed: &Exposed) -> ObjectMeta {
     ObjectMeta { name: Some(exposed.name.clone()), ..ObjectMeta::default() }
 }
@@ -91,8 +92,8 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, with the URI by which a client reaches each; a disabled one has none. From the spec
-/// alone: a URI is the same whether or not its objects stand yet.
+/// The endpoints of an Instance, each with the URI for clients. The URI of a disabled endpoint is empty. URIs depend on
+/// the spec alone, so they are the same before the objects exist.
 pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The kinds of object that expose an endpoint, and in which order they come and go.
+//! The kinds of object that expose an endpoint, and the order in which they are created and deleted.
 
 use std::sync::Arc;
 
@@ -13,12 +13,13 @@ use crate::crd::{
     instance::{Endpoint, EndpointType},
 };
 
-/// When an object comes: a stage begins once all before it stand. What goes away, goes in the reverse order.
+/// The stage in which an object is created. A stage begins once the objects of all earlier stages exist. Objects are
+/// deleted in the reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// What is reached from inside the cluster.
+    /// Objects that are reached from inside the cluster.
     Inside,
-    /// What leads there from outside.
+    /// Objects that lead there from outside the cluster.
     WayIn,
 }
 
@@ -32,10 +33,10 @@ pub enum PieceKind {
 }
 
 impl PieceKind {
-    /// All of them, in the order of their stages.
+    /// All kinds, in the order of their stages.
     pub const ALL: [Self; 2] = [Self::Service, Self::Ingress];
 
-    /// When it comes.
+    /// The stage in which objects of this kind are created.
     pub fn stage(self) -> Stage {
         match self {
             Self::Service => Stage::Inside,
@@ -43,7 +44,7 @@ impl PieceKind {
         }
     }
 
-    /// What it is called.
+    /// The name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -51,7 +52,8 @@ impl PieceKind {
         }
     }
 
-    /// Whether `endpoint` has one: from its spec alone, also while what is missing keeps it from being built.
+    /// True if `endpoint` needs an object of this kind. The answer depends on the spec alone, even while something
+    /// missing prevents the object.
     pub fn is_needed_by(self, endpoint: &Endpoint) -> bool {
         match (self, endpoint.reach()) {
             (_, EndpointType::Disabled) | (Self::Ingress, EndpointType::Internal) => false,
@@ -87,7 +89,7 @@ impl Piece {
         }
     }
 
-    /// The same as `instance`'s own.
+    /// Sets the namespace of `instance`, Tokenry's labels and the owner reference.
     pub fn give(&mut self, instance: &Instance) {
         match self {
             Self::Service(service) => crd::give(Arc::make_mut(service), instance),
@@ -95,7 +97,7 @@ impl Piece {
         }
     }
 
-    /// As text, always the same for the same object.
+    /// The object as JSON. The same object always gives the same bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let bytes = match self {
             Self::Service(service) => serde_json::to_vec(&**service),
@@ -104,7 +106,7 @@ impl Piece {
         bytes.unwrap_or_default()
     }
 
-    /// As plain data.
+    /// The object as a JSON value.
     pub fn value(&self) -> Value {
         let value = match self {
             Self::Service(service) => serde_json::to_value(&**service),

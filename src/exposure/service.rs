@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::Exposed;
 
-/// The Service of `exposed`, without metadata but its name. Both types of endpoint have one: an external one for its
-/// Ingress, and for callers inside the cluster.
+/// The Service of `exposed`. Its metadata has the name alone. External and internal endpoints both have a Service:
+/// callers inside the cluster use it, and so does the Ingress of an external endpoint.
 pub(crate) fn build(exposed: &Exposed) -> Service {
     let port = ServicePort {
         name: Some(exposed.scheme.as_str().into()),

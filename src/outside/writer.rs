@@ -220,8 +220,8 @@ impl Writer {
         self.send::<ApiToken>("use", &Location { namespace, name }, request).await
     }
 
-    /// Sends a dry run of a write that adds a record to a token's status. Success means that the verifier has too many
-    /// permissions.
+    /// Sends a dry run of a write that adds a record to a token's status. Success means that no admission policy
+    /// protects the records.
     ///
     /// # Errors
     /// The API server refused the dry run or did not answer.
