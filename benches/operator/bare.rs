@@ -1,5 +1,5 @@
-//! The bare client: three writes for each token that it is told of, and nothing else. It writes as sparingly as can be:
-//! PUT where it knows the whole object, POST where nothing stands.
+//! The bare client: three writes per token, and nothing else. It uses the cheapest requests: PUT if it knows the whole
+//! object, POST if the object does not exist.
 
 use futures::{TryStreamExt, stream};
 use http::{HeaderValue, header::ACCEPT};
@@ -20,23 +20,23 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::Outcome;
 
-/// As many at once as the operator does in one namespace.
+/// Concurrent tokens: as many as the operator handles in one namespace.
 const CONCURRENCY: usize = 12;
 
-/// What the bare client writes, but for what differs from token to token. Taken from a token that the operator made.
+/// The bare client's writes, without the parts that differ between tokens. The operator's first token is the model.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Template {
     pub namespace: String,
-    /// The kind of what stands for a token.
+    /// The kind of the tokens, or of the small objects in their place.
     pub kind: ApiResource,
-    /// Status before the Secret is there.
+    /// Status before the Secret exists.
     pub recorded: Value,
-    /// Status after.
+    /// Status after the Secret exists.
     pub settled: Value,
     pub secret: Value,
 }
 
-/// A token that has been created.
+/// A created token.
 #[derive(Serialize, Deserialize)]
 pub struct Job {
     pub name: String,
@@ -45,7 +45,7 @@ pub struct Job {
     pub spec: Value,
 }
 
-/// Reads a template and then jobs from standard input, a line each, until it ends.
+/// Reads a template and then jobs from standard input, one per line, until the input ends.
 pub async fn main() -> Outcome {
     let mut lines = BufReader::new(stdin()).lines();
     let template: Template = serde_json::from_str(&lines.next_line().await?.ok_or("no template")?)?;
@@ -85,7 +85,7 @@ impl Template {
         metadata["annotations"][name::TOKEN_ID] = json!(*id);
         metadata["ownerReferences"][0]["name"] = json!(job.name);
         metadata["ownerReferences"][0]["uid"] = json!(job.uid);
-        // What a typed client would send: the value and the rest, encoded.
+        // The body of a typed client: all values are base64-encoded.
         let mut secret: Secret = serde_json::from_value(self.secret)?;
         let data = secret.data.get_or_insert_default();
         data.insert("token".into(), k8s_openapi::ByteString(value.expose().as_bytes().to_vec()));
@@ -97,7 +97,7 @@ impl Template {
     }
 }
 
-/// Of the answer, metadata alone is asked for, as the operator does.
+/// Sends a request. Like the operator, it requests only the metadata in the answer.
 async fn send(client: &Client, mut request: http::Request<Vec<u8>>) -> Outcome<PartialObjectMeta<DynamicObject>> {
     const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));

@@ -1,10 +1,10 @@
-//! `cargo bench --bench operator`: what a token costs, beside a bare client that does the same three writes, and beside
-//! one that does three writes to a small kind.
+//! `cargo bench --bench operator`: the cost of a token. The operator is compared with two bare clients. One does the
+//! same three writes. The other does three writes to a small kind.
 //!
-//! One run against a real control plane, in turns: some tokens for the operator, as many for each bare client, and so
-//! on. All write with the same rights and the same concurrency, and who watches them is the same. All tokens act as one
-//! named account, so that no account is made beside them. Then, on another control plane, others' tokens beside a noisy
-//! neighbour.
+//! All sides run against one real control plane, and take turns with equal numbers of tokens. All sides write with the
+//! same permissions and the same concurrency, and are watched in the same way. All tokens act as one named account, so
+//! that no account is created for them. A second part runs on another control plane: it measures the tokens of other
+//! tenants beside a noisy neighbour.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -38,36 +38,36 @@ use controlplane::{AuditEvent, ControlPlane};
 use readings::{Cpu, Latencies, Rounds};
 use side::Side;
 
-/// What went wrong.
+/// The result of a step of the benchmark.
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Name of the Instance, and of the account that all tokens act as.
+/// Name of the Instance, and of the account of all tokens.
 const NAME: &str = "bench";
 /// The operator, the bare client, and the bare client of a small kind.
 const SIDES: usize = 3;
-/// Pace of the second part: ten tokens a second.
+/// Interval between paced tokens: ten tokens a second.
 const PACE: Duration = Duration::from_millis(100);
 
 /// Measures the operator beside a bare client that does the same three writes with no controller.
 #[derive(Parser)]
 #[command(bin_name = "cargo bench --bench operator --")]
 struct Options {
-    /// Tokens of each side that are created at once, in rounds
+    /// Tokens per side that are created at once, in rounds
     #[arg(long, default_value_t = 1000)]
     tokens: usize,
-    /// Rounds that these are created in; the sides take turns
+    /// Number of these rounds; the sides take turns
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Tokens of each side that are created ten a second
+    /// Tokens per side that are created at ten a second
     #[arg(long, default_value_t = 400)]
     paced: usize,
-    /// Tokens that are created ten a second beside a noisy neighbour, and as many without; 0: none
+    /// Tokens that are created at ten a second beside a noisy neighbour, and again without it; 0: skip this part
     #[arg(long, default_value_t = 200)]
     neighbour: usize,
-    /// Measure this alone: CPU of the operator for a tenth of so many tokens, and for so many; 0: not
+    /// Measure only the operator's CPU, for a tenth of this number of tokens and for all of them; 0: off
     #[arg(long, default_value_t = 0)]
     scale: usize,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
     /// Run as the bare client
@@ -103,7 +103,7 @@ async fn all(options: &Options) -> Outcome<bool> {
     Ok(holds)
 }
 
-/// Measures and prints; says whether what does not depend on the machine is as it has to be.
+/// Measures and prints. Returns true if the values that do not depend on the machine meet their targets.
 async fn run(options: &Options) -> Outcome<bool> {
     let (plane, operators) = side::stage()?;
     let operator = Side::operator(&plane, &operators, &["--namespace", side::OPERATOR]).await?;
@@ -122,7 +122,7 @@ async fn run(options: &Options) -> Outcome<bool> {
         audit
             .iter()
             .filter(|event| event.user.ends_with(":tokenry-operator") && event.namespace == side.namespace)
-            .filter(|event| !event.dry_run) // It asks so whether tokens can be made yet.
+            .filter(|event| !event.dry_run) // The operator's check for stamps.
             .cloned()
             .collect()
     };
@@ -148,7 +148,7 @@ fn memory(sides: &[Side; SIDES]) -> Outcome<[f64; SIDES]> {
     Ok(bytes)
 }
 
-/// Time and CPU of tokens that are created all at once: in rounds, in which the sides take turns at being first.
+/// Time and CPU of tokens that are created all at once, in rounds. Each round begins with another side.
 async fn at_once(plane: &ControlPlane, sides: &mut [Side; SIDES], options: &Options) -> Outcome<[Rounds; SIDES]> {
     let mut rounds = [const { Rounds::ZERO }; SIDES];
     let count = usize::from(options.rounds);
@@ -166,7 +166,7 @@ async fn at_once(plane: &ControlPlane, sides: &mut [Side; SIDES], options: &Opti
     Ok(rounds)
 }
 
-/// Time until Ready of tokens that come ten a second; the sides take turns of five seconds.
+/// Time until Ready of tokens that are created at ten a second. The sides take turns of five seconds.
 async fn paced(sides: &mut [Side; SIDES], tokens: usize) -> Outcome<[Latencies; SIDES]> {
     const SLICE: usize = 50;
     eprintln!("{tokens} tokens of each side at ten a second …");

@@ -1,4 +1,4 @@
-//! The noisy neighbour: a tenant whose tokens are as costly as may be, and who changes them all the time.
+//! The noisy neighbour: a tenant whose tokens are as expensive as possible and change all the time.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::{
     side::{Side, create, prepare, stage, token},
 };
 
-/// Its namespace.
+/// The neighbour's namespace.
 const NAMESPACE: &str = "neighbour";
-/// Its tokens.
+/// Number of the neighbour's tokens.
 const TOKENS: usize = 25;
-/// How often it changes one of them.
+/// Interval between two changes of the neighbour's tokens.
 const CHANGE: Duration = Duration::from_millis(100);
-/// The keys of a token, and what each says so often: as much as a token can ask for, and far more than a Secret can
-/// hold.
+/// The template keys of a token, the text of each, and its number of repetitions. This is the most that a token can
+/// request, and far more than a Secret can hold.
 const KEYS: usize = 32;
 const SAID: &str = "{{name}}";
 const OFTEN: usize = 500;
-/// Others' tokens in one turn.
+/// Tokens of other tenants in one turn.
 const SLICE: usize = 25;
 
 struct Neighbour {
@@ -35,8 +35,9 @@ struct Neighbour {
     changes: usize,
 }
 
-/// Time until Ready of `count` tokens of others that come ten a second, beside the neighbour first, without it second.
-/// It takes turns at being noisy. All of it has a control plane of its own, as the operator looks at all namespaces.
+/// Time until Ready of `count` tokens of other tenants, created at ten a second. The first result is beside the noisy
+/// neighbour, the second without it. Noisy and quiet turns alternate. The measurement has a separate control plane,
+/// because the operator watches all namespaces.
 pub async fn measure(count: usize) -> Outcome<[Latencies; 2]> {
     let (plane, operators) = stage()?;
     let mut others = Side::operator(&plane, &operators, &[]).await?;
@@ -66,7 +67,7 @@ impl Neighbour {
         Ok(Self { tokens, changes: 0 })
     }
 
-    /// Has `others` get so many tokens while it is noisy.
+    /// Creates `count` tokens of `others` while the neighbour is noisy.
     async fn beside(&mut self, others: &mut Side, count: usize) -> Outcome<Vec<Duration>> {
         tokio::select! {
             latencies = others.issue_paced(count, PACE) => latencies,
@@ -74,7 +75,8 @@ impl Neighbour {
         }
     }
 
-    /// Changes one token after the other: by turns what nobody reads, and what has the token looked at anew.
+    /// Changes one token after another. An annotation that nothing reads alternates with a spec field that triggers a
+    /// pass.
     async fn be_noisy<T>(&mut self) -> Outcome<T> {
         let mut ticks = tokio::time::interval(CHANGE);
         loop {
@@ -91,7 +93,7 @@ impl Neighbour {
     }
 }
 
-/// A name as long as it may be, which its templates repeat.
+/// A very long name, which the templates repeat.
 fn name(nth: usize) -> String {
     format!("{NAME}-{nth}-{}", "x".repeat(240))
 }

@@ -1,4 +1,4 @@
-//! What is read off the machine: time, CPU and memory of processes.
+//! Measurements on the machine: time, CPU and memory of processes.
 #[cfg(not(target_os = "linux"))]
 compile_error!("the benchmark reads /proc: it runs on Linux only");
 
@@ -9,17 +9,17 @@ use procfs::process::Process;
 
 use crate::Outcome;
 
-/// CPU time since their start, in seconds, of the processes that take part.
+/// CPU time of the measured processes since their start, in seconds.
 #[derive(Clone, Copy)]
 pub struct Cpu {
-    /// Of who writes: the operator, or the bare client.
+    /// The writer: the operator or a bare client.
     pub writer: f64,
     pub api_server: f64,
     pub etcd: f64,
 }
 
 impl Cpu {
-    /// Of the process `writer` and the servers of `plane`.
+    /// CPU time of the process `writer` and of the servers of `plane`.
     pub fn read(plane: &ControlPlane, writer: u32) -> Outcome<Self> {
         let server = |name| plane.server_pid(name).ok_or("a server has ended");
         Ok(Self {
@@ -66,7 +66,7 @@ fn process(pid: u32) -> Outcome<Process> {
     Ok(Process::new(pid.cast_signed())?)
 }
 
-/// The sum of some rounds.
+/// The sum of several rounds.
 pub struct Rounds {
     time: Duration,
     cpu: Cpu,
@@ -86,18 +86,18 @@ impl Rounds {
         self.tokens += tokens;
     }
 
-    /// Milliseconds from the first creation to the last Ready, for a token.
+    /// Milliseconds from the first creation to the last Ready, per token.
     pub fn time(&self) -> f64 {
         self.time.as_secs_f64() * 1e3 / self.tokens as f64
     }
 
-    /// Milliseconds of CPU for a token, as `part` says of which process.
+    /// Milliseconds of CPU per token. `part` selects the processes.
     pub fn cpu(&self, part: impl Fn(&Cpu) -> f64) -> f64 {
         part(&self.cpu) * 1e3 / self.tokens as f64
     }
 }
 
-/// How long single tokens took from creation to Ready.
+/// Times of single tokens from creation to Ready.
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
@@ -108,7 +108,7 @@ impl Latencies {
         self.0.sort_unstable();
     }
 
-    /// Milliseconds that this share of the tokens did not exceed (nearest rank); none measured is 0.
+    /// Milliseconds that this share of the tokens did not exceed (nearest rank). 0 without measurements.
     pub fn quantile(&self, share: f64) -> f64 {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         self.0.get(rank.saturating_sub(1)).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)

@@ -1,4 +1,4 @@
-//! The table.
+//! The tables of results.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -10,48 +10,48 @@ use crate::{
     scale::{Scale, exponent},
 };
 
-/// What was measured: of the operator first, of the bare client second, of that of a small kind last.
+/// The measurements of each side: first the operator, then the bare client, last the bare client of the small kind.
 pub struct Report {
-    /// Tokens of a side that were created as fast as it goes.
+    /// Tokens per side that were created at once.
     pub tokens: usize,
-    /// How many of them at a time.
+    /// Number of these tokens per round.
     pub at_a_time: usize,
-    /// Tokens of a side that `audit` is about.
+    /// Tokens per side that `audit` covers.
     pub counted: usize,
     pub rounds: [Rounds; SIDES],
     pub paced: [Latencies; SIDES],
-    /// Bytes of memory that came with the tokens created at once.
+    /// Growth of memory during the creation at once, in bytes.
     pub grown: [f64; SIDES],
-    /// How long `audit` took.
+    /// The time that `audit` covers.
     pub took: Duration,
-    /// What was asked of the API server in the side's namespace.
+    /// Requests to the API server in the side's namespace.
     pub audit: [Vec<AuditEvent>; SIDES],
 }
 
-/// Time until Ready of others' tokens: beside a noisy neighbour first, without it second.
+/// Time until Ready of other tenants' tokens: first beside a noisy neighbour, then without it.
 pub struct Neighbour(pub [Latencies; 2]);
 
 /// CPU of the operator for few tokens and for many.
 pub struct Growth(pub [Scale; 2]);
 
-/// The most that a ratio may be.
+/// Maximum ratios.
 const TIME: f64 = 1.2;
 const CPU: f64 = 1.3;
-/// Of the CPU of API server and etcd, to that of the small kind.
+/// CPU of API server and etcd, compared with the small kind.
 const SERVERS: f64 = 1.6;
 const P99: f64 = 1.5;
 const NEIGHBOUR: f64 = 3.0;
-/// The power of the number of tokens by which the cost of all may grow.
+/// Maximum exponent of the growth: the total cost may grow by this power of the number of tokens.
 const EXPONENT: f64 = 1.05;
-/// Object writes and Events for a token.
+/// Maximum object writes and Events per token.
 const WRITES: f64 = 3.0;
 const EVENTS: f64 = 1.0;
-/// Writes a minute that say how many tokens there are: one of the Instance, and one of the account.
+/// Maximum writes per minute that update counts of tokens: one on the Instance, and one on the account.
 const COUNTS: f64 = 2.0;
 
 impl Report {
-    /// Whether each token took as many writes and Events as it may, and no request was refused. This
-    /// does not depend on the machine.
+    /// True if the writes and Events per token are within their targets, and no request was refused. This does not
+    /// depend on the machine.
     pub fn writes_hold(&self) -> bool {
         self.writes()[0] <= WRITES
             && self.counts()[0] <= COUNTS
@@ -63,7 +63,7 @@ impl Report {
         self.per_token(|event| is_write(event) && event.resource != "events" && !is_count(event))
     }
 
-    /// Writes that say how many tokens there are, a minute; a minute that has begun counts.
+    /// Writes per minute that update counts of tokens. A minute that has begun counts as a whole minute.
     fn counts(&self) -> [f64; SIDES] {
         let minutes = (self.took.as_secs_f64() / 60.0).ceil();
         self.audit.each_ref().map(|audit| audit.iter().filter(|event| is_count(event)).count() as f64 / minutes)
@@ -81,7 +81,7 @@ impl Report {
         self.audit.each_ref().map(|audit| audit.iter().filter(|event| event.code >= 400 && event.code != 404).count())
     }
 
-    /// What was asked for, by verb and kind.
+    /// Requests per token, by verb and resource.
     fn requests(&self) -> BTreeMap<String, [f64; SIDES]> {
         let mut requests: BTreeMap<String, [f64; SIDES]> = BTreeMap::new();
         for (side, audit) in self.audit.iter().enumerate() {
@@ -156,7 +156,7 @@ impl fmt::Display for Growth {
     }
 }
 
-/// The head of a table that compares the first of these with each of the others.
+/// The head of a table that compares the first name with each of the others.
 fn head<const N: usize>(f: &mut fmt::Formatter<'_>, title: &str, names: [&str; N]) -> fmt::Result {
     let ratios = names[1..].iter().map(|name| format!("to {name}"));
     let cells: String =
@@ -169,19 +169,19 @@ fn section(f: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
     writeln!(f, "| {title:<38} |{}        |", "          |".repeat(2 * SIDES - 1))
 }
 
-/// The most that something may be.
+/// A maximum value.
 enum Target {
-    /// Of the first value to the second.
+    /// Maximum ratio of the first value to the second.
     Ratio(f64),
-    /// Of the first value to the last.
+    /// Maximum ratio of the first value to the last.
     ToLast(f64),
-    /// Of the first value.
+    /// Maximum of the first value.
     Value(f64),
     None,
 }
 
-/// A value of each of those that are compared, with the ratios of the first to the others. What misses its target has a
-/// mark.
+/// A row of a table: one value per column, and the ratios of the first value to the others. A missed target is marked
+/// with `!`.
 fn line<const N: usize>(f: &mut fmt::Formatter<'_>, what: &str, values: [f64; N], target: Target) -> fmt::Result {
     let told = |value: f64, most: f64| format!("≤ {most}{}", if value <= most { "" } else { " !" });
     let target = match target {

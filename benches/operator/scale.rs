@@ -1,4 +1,4 @@
-//! Whether a token costs the operator more where there are many.
+//! The operator's cost per token, as the number of tokens grows.
 
 use crate::{
     Outcome,
@@ -6,17 +6,17 @@ use crate::{
     side::{self, Side},
 };
 
-/// CPU of the operator for so many tokens.
+/// CPU of the operator for a number of tokens.
 #[derive(Clone, Copy)]
 pub struct Scale {
     pub tokens: usize,
-    /// From its start to the last token at rest, in milliseconds for a token.
+    /// CPU from the first start until all tokens are at rest, in milliseconds per token.
     pub made: f64,
-    /// From its next start, when all tokens are there, to rest, in milliseconds for a token.
+    /// CPU from the next start, with all tokens in place, until rest, in milliseconds per token.
     pub started: f64,
 }
 
-/// Measures an operator of its own control plane, which issues `tokens` tokens, and then another one that finds them.
+/// Measures an operator that issues `tokens` tokens on a new control plane, and then a second operator that finds them.
 pub async fn measure(tokens: usize) -> Outcome<Scale> {
     eprintln!("{tokens} tokens, and a start among them …");
     let (plane, operators) = side::stage()?;
@@ -33,8 +33,8 @@ pub async fn measure(tokens: usize) -> Outcome<Scale> {
     Ok(Scale { tokens, made: each(made), started: each(started) })
 }
 
-/// By which power of the number of tokens the cost of all of them grows, of what each costs: 1 where each costs the
-/// same.
+/// The exponent of the growth: the total cost grows by this power of the number of tokens. `costs` are per token. The
+/// exponent is 1 if each token costs the same.
 pub fn exponent(tokens: [usize; 2], costs: [f64; 2]) -> f64 {
     1.0 + (costs[1] / costs[0]).ln() / (tokens[1] as f64 / tokens[0] as f64).ln()
 }

@@ -1,4 +1,4 @@
-//! One of the two that are compared: a namespace, who writes in it, and who sees when its tokens are Ready.
+//! One side of the comparison: a namespace, the process that writes in it, and the watch for Ready tokens.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,36 +26,36 @@ use crate::{
 
 /// Namespace of the operator's side.
 pub const OPERATOR: &str = "operator";
-/// Tokens that are created at once.
+/// Number of concurrent creations.
 const CONCURRENCY: usize = 16;
-/// The longest that anything is waited for.
+/// Maximum wait for a token.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a process has to use no CPU to be at rest.
+/// A process counts as at rest after this time without CPU use.
 const QUIET: Duration = Duration::from_millis(300);
 
 pub struct Side {
     pub namespace: String,
-    /// Process of who writes.
+    /// Process id of the writer.
     pub pid: u32,
     writer: Writer,
     tokens: Api<DynamicObject>,
     secrets: Api<Secret>,
-    /// What each of its tokens is, but for the name.
+    /// The body of each token, without the name.
     body: Value,
-    /// Names of tokens that became Ready, and when that was seen.
+    /// Names of tokens that became Ready, and the time of each report.
     ready: mpsc::UnboundedReceiver<(String, Instant)>,
     issued: usize,
 }
 
 enum Writer {
-    /// Watches; it is told nothing.
+    /// Watches the tokens.
     Operator(Process),
-    /// Is told of each token on its standard input.
+    /// Receives each token on its standard input.
     Bare(Child),
 }
 
 impl Side {
-    /// The operator with these further arguments, which has made its first token.
+    /// Starts an operator with further arguments. The operator has issued its first token when this returns.
     pub async fn operator(plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome<Self> {
         let namespace = OPERATOR;
         prepare(plane, namespace).await?;
@@ -67,19 +67,19 @@ impl Side {
         Ok(side)
     }
 
-    /// Ends the operator and starts another, which finds what that one made.
+    /// Stops the operator and starts another one, which finds the existing tokens.
     pub async fn restart(&mut self, plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome {
         if let Writer::Operator(process) = &mut self.writer {
             process.stop();
             *process = start(plane, identity, arguments)?;
             self.pid = process.pid();
         }
-        // It has to have listed everything before it is at rest.
+        // A further token proves that the operator has listed everything. Without this it could look at rest too early.
         self.issue_at_once(1).await?;
         Ok(())
     }
 
-    /// A bare client that writes what `operator` wrote.
+    /// A bare client with the same writes as `operator`.
     pub async fn bare(plane: &ControlPlane, identity: &str, operator: &Self) -> Outcome<Self> {
         let namespace = "bare";
         prepare(plane, namespace).await?;
@@ -90,7 +90,7 @@ impl Side {
         Ok(side)
     }
 
-    /// A bare client that writes as often to a small kind.
+    /// A bare client with as many writes to a small kind.
     pub async fn small(plane: &ControlPlane, identity: &str) -> Outcome<Self> {
         let namespace = "small";
         prepare(plane, namespace).await?;
@@ -100,7 +100,7 @@ impl Side {
         Ok(side)
     }
 
-    /// A bare client that writes by `template`.
+    /// A bare client whose writes follow `template`.
     async fn told(plane: &ControlPlane, identity: &str, template: &Template) -> Outcome<Self> {
         let namespace = &*template.namespace;
         let mut child = tokio::process::Command::new(std::env::current_exe()?)
@@ -122,7 +122,7 @@ impl Side {
         Self { namespace: namespace.into(), pid, writer, tokens, secrets, body: small::body(), ready, issued: 0 }
     }
 
-    /// What was written for its first token, for another namespace.
+    /// The writes for the first token of this side, for use in another namespace.
     async fn template(&self, namespace: &str) -> Outcome<Template> {
         let name = token_name(0);
         let settled = self.tokens.get(&name).await?.data["status"].clone();
@@ -149,7 +149,7 @@ impl Side {
         readings::memory(self.pid)
     }
 
-    /// Waits until who writes has nothing more to do.
+    /// Waits until the writer has nothing more to do.
     pub async fn rest(&self) -> Outcome {
         let mut used = readings::seconds(self.pid)?;
         loop {
@@ -162,7 +162,7 @@ impl Side {
         }
     }
 
-    /// Creates tokens as fast as it goes. Returns how long it took until all were Ready.
+    /// Creates tokens as fast as possible. Returns the time until all were Ready.
     pub async fn issue_at_once(&mut self, count: usize) -> Outcome<Duration> {
         let start = Instant::now();
         let names = self.names(count);
@@ -175,7 +175,7 @@ impl Side {
         Ok(seen.into_values().max().ok_or("no token")? - start)
     }
 
-    /// Creates one token after another at this pace. Returns how long each took until it was Ready.
+    /// Creates one token after another at this pace. Returns the time until Ready of each.
     pub async fn issue_paced(&mut self, count: usize, pace: Duration) -> Outcome<Vec<Duration>> {
         let mut ticks = tokio::time::interval(pace);
         let names = self.names(count);
@@ -220,7 +220,7 @@ fn token_name(nth: usize) -> String {
     format!("token-{nth}")
 }
 
-/// A control plane with the definitions and the rights of the chart, and the identity that operators have there.
+/// A control plane with the CRDs and the chart's permissions, and the identity of operators there.
 pub fn stage() -> Outcome<(ControlPlane, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let plane = ControlPlane::start()?;
@@ -229,7 +229,7 @@ pub fn stage() -> Outcome<(ControlPlane, String)> {
     Ok((plane, identities.operator))
 }
 
-/// The namespace with an Instance and an account.
+/// Creates a namespace with an Instance and an account.
 pub async fn prepare(plane: &ControlPlane, namespace: &str) -> Outcome {
     let client = plane.client();
     let new = PostParams::default();
@@ -247,13 +247,13 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-/// A token but for its name, whose Secret is to look so.
+/// A token without a name. `secret` is its field `spec.secret`.
 pub fn token(secret: Value) -> Value {
     let spec = json!({"instanceRef": {"name": NAME}, "serviceAccountRef": {"name": NAME}, "secret": secret});
     json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": spec})
 }
 
-/// Creates a token, or a small object in its stead.
+/// Creates a token, or a small object in its place.
 pub async fn create(tokens: &Api<DynamicObject>, name: &str, body: &Value) -> Outcome<Job> {
     let mut body: DynamicObject = serde_json::from_value(body.clone())?;
     body.metadata.name = Some(name.into());
@@ -272,7 +272,7 @@ async fn tell(child: &mut Child, what: &impl serde::Serialize) -> Outcome {
     Ok(input.write_all(line.as_bytes()).await?)
 }
 
-/// Tells of every token that becomes Ready, once.
+/// Reports each token once, when it becomes Ready.
 fn watch(tokens: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, Instant)> {
     let (tell, hear) = mpsc::unbounded_channel();
     let mut objects = watcher(tokens, watcher::Config::default()).default_backoff().touched_objects().boxed();
@@ -294,7 +294,7 @@ fn is_ready(token: &DynamicObject) -> bool {
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// When each of these tokens became Ready.
+/// The time at which each of these tokens became Ready.
 async fn await_all(
     ready: &mut mpsc::UnboundedReceiver<(String, Instant)>,
     names: Vec<String>,

@@ -1,4 +1,4 @@
-//! The floor: a kind with next to no schema, whose status is one condition and one digest.
+//! The baseline: a kind with almost no schema, whose status is one condition and one record.
 
 use controlplane::ControlPlane;
 use kube::api::ApiResource;
@@ -7,10 +7,10 @@ use tokenry::crd::name;
 
 use crate::{Outcome, bare::Template};
 
-/// The kind, and a Role that lets whoever writes there write it.
+/// The kind, and a Role for writes to its status.
 const OBJECTS: &str = include_str!("small.yaml");
 
-/// Installs the kind and the right to write it in `namespace`. Returns what a bare client writes there.
+/// Installs the kind, and the permission to write it in `namespace`. Returns the writes of a bare client there.
 pub async fn install(plane: &ControlPlane, namespace: &str) -> Outcome<Template> {
     plane.kubectl_with_input(&["apply", "--server-side", "-n", namespace, "-f", "-"], OBJECTS)?;
     plane.kubectl(&["wait", "--for=condition=Established", "crd/smalls.bench.tokenry.dev"])?;
@@ -29,7 +29,7 @@ pub async fn install(plane: &ControlPlane, namespace: &str) -> Outcome<Template>
     Ok(Template { namespace: namespace.into(), kind, recorded, settled, secret })
 }
 
-/// One of the kind, but for its name.
+/// An object of the kind, without a name.
 pub fn body() -> Value {
     json!({"apiVersion": "bench.tokenry.dev/v1", "kind": "Small", "spec": {}})
 }

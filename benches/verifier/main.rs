@@ -1,7 +1,7 @@
-//! What it costs to judge a request, beside what it costs to hash the value that comes with it.
+//! The cost to judge a request, compared with the cost to hash its token.
 //!
-//! `cargo bench --bench verifier` prints a table, and what each token costs in memory. Everything is in memory; no
-//! clock of a machine is compared with another's.
+//! `cargo bench --bench verifier` prints a table, and the memory per token. All data is in memory, and no other process
+//! or machine takes part.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -27,9 +27,9 @@ use tokenry::{
     },
 };
 
-/// Tokens that the verifier knows.
+/// Number of tokens in the index.
 const TOKENS: usize = 10_000;
-/// Judgements that a figure is the mean of.
+/// Number of judgements per mean.
 const ROUNDS: usize = 20_000;
 
 fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> T {
@@ -46,7 +46,7 @@ fn value(n: usize) -> String {
     format::assemble("tkn", &format!("{n:016}"), &format!("{n:043}")).expose().to_owned()
 }
 
-/// Tokens of one account each, an Instance, and policies.
+/// An index with tokens that have one account each, an Instance, and policies.
 fn index(instance: Value, policies: usize, members: usize) -> Index {
     let mut index = Index::default();
     for n in 0..TOKENS {
@@ -72,7 +72,7 @@ fn index(instance: Value, policies: usize, members: usize) -> Index {
     index
 }
 
-/// Nanoseconds that `work` takes in the mean.
+/// Mean duration of `work`, in nanoseconds.
 fn mean(mut work: impl FnMut(usize)) -> f64 {
     (0..ROUNDS / 10).for_each(&mut work);
     let start = Instant::now();
@@ -81,7 +81,7 @@ fn mean(mut work: impl FnMut(usize)) -> f64 {
 }
 
 fn main() {
-    // First of all: nothing that was freed is there to be used again.
+    // The memory is measured first, because the allocator could reuse freed memory later.
     memory::report(TOKENS);
     let values: Vec<_> = (0..TOKENS).map(value).collect();
     let hashed = mean(|n| _ = black_box(Digest::of(&values[n % TOKENS])));

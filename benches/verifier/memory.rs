@@ -1,4 +1,4 @@
-//! What each token costs in memory.
+//! The memory per token.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use tokenry::{
 
 use crate::{object_of, value};
 
-/// Prints what each of so many tokens costs a verifier that reads them from a list, with an account of its own, two
-/// generations and a use.
+/// Prints the memory per token of a verifier that reads the tokens from a list. Each token has a separate account, two
+/// generations and one use.
 pub fn report(tokens: usize) {
     let before = resident();
     let mut index = Index::default();
@@ -31,7 +31,7 @@ fn resident() -> f64 {
     status.vmrss.unwrap() as f64 * 1024.0
 }
 
-/// Elsewhere it is not measured.
+/// Memory is measured on Linux only.
 #[cfg(not(target_os = "linux"))]
 fn resident() -> f64 {
     f64::NAN
@@ -82,7 +82,7 @@ fn name(n: usize) -> String {
     format!("topic-exporter-{n:05}")
 }
 
-/// As long as one of the API server.
+/// A uid with the length of the API server's uids.
 fn uid(kind: &str, n: usize) -> String {
     format!("{kind:0<8}-0000-4000-8000-{n:012}")
 }

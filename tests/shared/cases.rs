@@ -1,15 +1,16 @@
-//! Property tests name the seed of their cases, so that a failure can be run again.
+//! Configuration of property tests. Each prints the seed of its cases, so that a failure can be run again.
 
 use std::hash::{BuildHasher, RandomState};
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// As many cases as `PROPTEST_CASES` says, or the usual number.
+/// The number of cases in `PROPTEST_CASES`, or proptest's default.
 pub(crate) fn usual() -> Config {
     so_many(Config::default().cases)
 }
 
-/// So many cases. A test that fails shows what it printed: the seed, by which the same cases are tried again.
+/// A configuration of `cases` cases. It prints the seed. A failed test shows the seed, which generates the same cases
+/// again.
 pub(crate) fn so_many(cases: u32) -> Config {
     let given = Config::default();
     let seed = match given.rng_seed {

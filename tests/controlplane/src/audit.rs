@@ -1,4 +1,4 @@
-//! What the API server was asked, as its audit log tells.
+//! The requests to the API server, read from its audit log.
 
 use std::{
     fs::File,
@@ -9,8 +9,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The audit policy of the control plane. A Secret's content is in no event; what Tokenry's own
-/// objects were asked to become is.
+/// The audit policy of the control plane. Events never contain the content of a Secret. For writes to Tokenry's own
+/// objects, events contain the request's body.
 pub(crate) const POLICY: &str = r#"apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -26,43 +26,44 @@ rules:
 pub struct AuditEvent {
     /// The name of the authenticated user.
     pub user: String,
-    /// Whom the user acted as; empty for nobody else.
+    /// The impersonated user; empty without impersonation.
     pub impersonated: String,
-    /// What was asked: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
+    /// The verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
     pub verb: String,
-    /// The API group; empty for the core group and for what is no resource.
+    /// The API group; empty for the core group and for requests outside of resources.
     pub group: String,
-    /// The resource, such as `configmaps`; empty for what is none, such as `/version`.
+    /// The resource, such as `configmaps`; empty for requests outside of resources, such as `/version`.
     pub resource: String,
     /// The subresource, such as `status`; empty without one.
     pub subresource: String,
     /// The namespace; empty without one.
     pub namespace: String,
-    /// The object's name; empty where the request names none, as in a list or `generateName`.
+    /// The object's name; empty if the request names none, as in a list or with `generateName`.
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
-    /// Whether there was a right to ask this. One may still be refused: an apply that would create also needs the right
-    /// to create, and nothing is created in a namespace that is being deleted.
+    /// True if RBAC allowed the request. The request may still be refused. An apply that would create also needs the
+    /// permission `create`. A namespace that is being deleted accepts no new objects.
     pub authorized: bool,
-    /// When the request came in, as the API server writes it (RFC 3339, in microseconds).
+    /// The time of the request, as the API server writes it (RFC 3339, in microseconds).
     pub time: String,
-    /// Whether it was asked for without any effect.
+    /// True for a dry run.
     pub dry_run: bool,
-    /// What was sent, for writes to the group `tokenry.dev`; [`Value::Null`] for all else.
+    /// The request's body, for writes to the group `tokenry.dev`. [`Value::Null`] for all other requests.
     pub request: Value,
 }
 
 impl AuditEvent {
-    /// Whether it is what a verifier of Tokenry tries now and then, to be refused: to write a record.
+    /// True if this is a verifier's dry run of a write to a token's status. The verifier sends it regularly, and
+    /// expects a refusal.
     pub fn is_try_to_forge(&self) -> bool {
         let asked = (&*self.verb, &*self.resource, &*self.subresource);
         self.authorized && self.dry_run && asked == ("patch", "apitokens", "status") && self.user.ends_with("-verifier")
     }
 
-    /// Whether it is the use of a generation that went off the record in the meantime, as `all` that was asked tells:
-    /// admission refuses that, and the verifier tries again with what is on record then. The audit log has no message
-    /// of such a refusal, as what is asked for in return is metadata alone.
+    /// True if this writes the use of a generation whose record was removed in the meantime, according to `all`
+    /// requests. Admission refuses such a write, and the verifier tries again with the remaining records. The audit log
+    /// has no message of the refusal, because the verifier requests only metadata in the answer.
     pub fn is_late_use(&self, all: &[Self]) -> bool {
         let writes_status = |event: &Self, who: &str, verb: &str| {
             let asked = (&*event.verb, &*event.resource, &*event.subresource);
@@ -80,17 +81,17 @@ impl AuditEvent {
     }
 }
 
-/// The generations that a status lists in one of its fields.
+/// The generations that a field of a status lists.
 fn generations(request: &Value, field: &str) -> Vec<i64> {
     let listed = request["status"][field].as_array();
     listed.into_iter().flatten().filter_map(|entry| entry["generation"].as_i64()).collect()
 }
 
-/// The events of the audit log `path` from `offset` on, and the offset at which the next ones will
-/// begin. The first offset is 0; a file that is not there has no events yet.
+/// The events of the audit log `path` from `offset` on, and the offset of the next events. The first offset is 0. A
+/// file that does not exist has no events yet.
 pub fn audit_from(path: &Path, offset: u64) -> (Vec<AuditEvent>, u64) {
     let mut bytes = Vec::new();
-    // The file comes with the first event; what cannot be read yet is there the next time.
+    // The file is created with the first event. Events that cannot be read yet are read the next time.
     let _ = File::open(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(offset))?;
         file.read_to_end(&mut bytes)
@@ -132,7 +133,8 @@ struct Line {
 }
 
 impl Line {
-    /// A watch is answered when it begins, and complete only when it ends.
+    /// True if the line is about an answered request. A watch is answered when it starts, and completes only when it
+    /// ends.
     fn is_answer(&self) -> bool {
         self.stage == if self.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" }
     }

@@ -5,7 +5,8 @@ use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
 use crate::Error;
 
-/// A certificate authority of its own, so that clients verify the API server as they do elsewhere.
+/// The certificates of one control plane, signed by its own certificate authority. So clients verify the API server as
+/// they do in other clusters.
 pub(crate) struct Certificates {
     pub ca_pem: String,
     pub ca_der: Vec<u8>,
@@ -13,7 +14,7 @@ pub(crate) struct Certificates {
     pub server_key: String,
     /// The key that signs the tokens of ServiceAccounts.
     pub service_account_key: String,
-    /// The key that verifies them: the API server does not take it from the other one.
+    /// The key that verifies these tokens. The API server does not derive it from the signing key.
     pub service_account_public: String,
 }
 

@@ -10,16 +10,16 @@ use std::{
 
 use crate::{Error, program};
 
-/// Runs helm without a cluster, as `helm template` needs none, and gives what it printed, or else
-/// its error. For a cluster see [`Cluster::helm`].
+/// Runs helm without a cluster, as for `helm template`. Returns its output, or else its error. With a cluster, use
+/// [`Cluster::helm`].
 pub fn helm(args: &[&str]) -> Result<String, String> {
-    // Neither the files nor the cluster of the person who runs the tests may change the outcome.
+    // The developer's own files and cluster must not change the result.
     let (home, kubeconfig) = (Path::new("/nonexistent"), Path::new("/dev/null"));
     let mut helm = client("helm", home, kubeconfig).map_err(|error| error.to_string())?;
     run(helm.args(args), "")
 }
 
-/// A cluster, by its kubeconfig, for the programs that are its clients.
+/// The kubeconfig of a cluster, for client programs.
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
@@ -32,17 +32,17 @@ impl Cluster {
         Self { kubeconfig: kubeconfig.into(), home: home.into() }
     }
 
-    /// Runs kubectl and gives what it printed, or else its error.
+    /// Runs kubectl. Returns its output, or else its error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
         self.kubectl_with_input(args, "")
     }
 
-    /// Runs kubectl with `input`, as for `apply -f -`.
+    /// Runs kubectl with `input` as standard input, as for `apply -f -`.
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, String> {
         self.run("kubectl", args, input)
     }
 
-    /// Runs helm and gives what it printed, or else its error.
+    /// Runs helm. Returns its output, or else its error.
     pub fn helm(&self, args: &[&str]) -> Result<String, String> {
         self.run("helm", args, "")
     }
@@ -53,8 +53,8 @@ impl Cluster {
     }
 }
 
-/// A program that is a client of the cluster of `kubeconfig`, with nothing from our environment
-/// that could change what it does. `home` is for its caches.
+/// A client program for the cluster of `kubeconfig`. From the environment it gets only `PATH`, so that nothing else
+/// changes its behavior. `home` is the folder of its caches.
 fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Command, Error> {
     let mut command = Command::new(program(name)?);
     command
@@ -65,7 +65,7 @@ fn client(name: &str, home: &Path, kubeconfig: &Path) -> Result<Command, Error> 
     Ok(command)
 }
 
-/// What the command prints when it is given `input`, or else its error.
+/// Runs the command with `input` as standard input. Returns its output, or else its error.
 fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -75,8 +75,8 @@ fn run(command: &mut Command, input: &str) -> Result<String, String> {
         .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
     let stdin = child.stdin.take();
     let output = thread::scope(|scope| {
-        // Apart, so that neither side waits for the other when both pipes are full. A program
-        // need not read its input: an error here is no failure.
+        // A separate thread writes the input, so that neither side waits for the other when both pipes are full. A
+        // program need not read its input, so an error here is no failure.
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
         child.wait_with_output()
     })

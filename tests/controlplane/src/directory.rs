@@ -11,11 +11,11 @@ use std::{
 
 use crate::{Error, process::shell};
 
-/// Waits for the end of its input, then removes the directory.
+/// A shell script that waits for the end of its input and then removes the directory.
 const JANITOR: &str = r#"read -r line; rm -rf -- "$1""#;
 
-/// A fresh directory that only we may read, removed when this value and every process that was
-/// given its [`hold`](Directory::hold) are gone.
+/// A new directory that only this user may read. It is removed when this value and every process with its
+/// [`hold`](Directory::hold) are gone.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
@@ -36,8 +36,8 @@ impl Directory {
         &self.path
     }
 
-    /// The standard input for a process that writes to the directory: the directory is removed
-    /// only after that process has ended, so it cannot come into being again.
+    /// The standard input for a process that writes to the directory. The directory is removed only after this process
+    /// has ended, so the process cannot create it again.
     pub(crate) fn hold(&self) -> io::Result<Stdio> {
         match &self.hold {
             Some(hold) => Ok(hold.try_clone()?.into()),
@@ -49,7 +49,7 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         self.hold = None;
-        // An error means that there is no janitor left to wait for.
+        // An error means that the janitor has already ended.
         let _ = self.janitor.wait();
     }
 }

@@ -5,17 +5,17 @@ use std::{
     time::Duration,
 };
 
-/// Why a program or a control plane is not to be had.
+/// Reasons why a program or a control plane is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The name is none of those that [`program`](crate::program) lists.
+    /// The name is not among the names that [`program`](crate::program) lists.
     #[error("no program is called {name:?} here: see controlplane::program for those there are")]
     UnknownProgram {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// The programs would have to be built, and there is no Go.
+    /// The programs have to be built, and Go is not installed.
     #[error(
         "cannot build {programs}: there is no `go` on the PATH. Either install Go 1.26 or newer, \
          or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, \
@@ -23,10 +23,10 @@ pub enum Error {
          taken from there too if they are in it)"
     )]
     NoGo {
-        /// What would be built.
+        /// The programs to build.
         programs: String,
     },
-    /// Go failed to build the programs; it has said why on standard error.
+    /// Go failed to build the programs. Go printed the reason on standard error.
     #[error(
         "go could not build the tools of {} ({status}): see its messages above. The first build \
          downloads modules, and needs Go 1.26 or newer and 3 GB of memory",
@@ -35,44 +35,44 @@ pub enum Error {
     Build {
         /// The module file.
         module: PathBuf,
-        /// How go ended.
+        /// The exit status of go.
         status: ExitStatus,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// With what.
+        /// The path of the operation.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// A certificate could not be made.
     #[error("cannot make the certificates of the control plane: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// A server ended while it was waited for.
+    /// A server ended during its start.
     #[error("{name} ended by itself ({status}) at the start. The end of its log:\n{log}")]
     Ended {
         /// The server.
         name: String,
-        /// How it ended.
+        /// The exit status of the server.
         status: ExitStatus,
         /// The last lines of its log.
         log: String,
     },
-    /// The servers run, but do not answer as they should in time.
+    /// The servers run, but do not answer with success in time.
     #[error(
         "{path} was not answered with success within {} s (last: {last}). Either the machine is \
          overloaded, or {name} has trouble; the end of its log:\n{log}",
         deadline.as_secs()
     )]
     NotReady {
-        /// What the API server was asked for.
+        /// The requested path.
         path: &'static str,
-        /// How long.
+        /// The time limit.
         deadline: Duration,
-        /// What the last answer was.
+        /// The last answer.
         last: String,
         /// The server that was started last.
         name: String,

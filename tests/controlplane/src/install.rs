@@ -1,22 +1,23 @@
-//! Tokenry's definitions and rights, as its chart grants them.
+//! Tokenry's CRDs and permissions, as its chart installs them.
 
 use std::path::Path;
 
 use crate::{ControlPlane, command::helm};
 
-/// The namespace that Tokenry's own accounts live in.
+/// The namespace of Tokenry's own ServiceAccounts.
 pub const NAMESPACE: &str = "tokenry-system";
 
-/// Bearer tokens of the accounts that the operator and the verifier run as.
+/// Bearer tokens of the ServiceAccounts of the operator and the verifier.
 #[derive(Clone, Debug)]
 pub struct Identities {
-    /// Of the operator.
+    /// The operator's bearer token.
     pub operator: String,
-    /// Of the verifier.
+    /// The verifier's bearer token.
     pub verifier: String,
 }
 
-/// Parts of the chart that grant rights, or hold to them. Its Deployments stay away: nothing here runs Pods.
+/// Parts of the chart that grant or limit permissions. The Deployments are left out, because the control plane runs no
+/// Pods.
 const RIGHTS: [&str; 5] = [
     "templates/serviceaccounts.yaml",
     "templates/clusterroles.yaml",
@@ -26,10 +27,10 @@ const RIGHTS: [&str; 5] = [
 ];
 
 impl ControlPlane {
-    /// Applies the definitions in `root`'s `crds/` and waits until they are served.
+    /// Applies the CRDs in `root`'s `crds/` and waits until they are served.
     ///
     /// # Errors
-    /// What kubectl says.
+    /// The error output of kubectl.
     pub fn install_crds(&self, root: &Path) -> Result<(), String> {
         let crds = root.join("crds").display().to_string();
         self.kubectl(&["apply", "--server-side", "-f", &crds])?;
@@ -37,13 +38,14 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Applies the rights that the chart in `root` grants, and asks for a token for each account.
+    /// Applies the permissions of the chart in `root`, and creates a bearer token for each ServiceAccount.
     ///
     /// # Errors
-    /// What helm or kubectl says.
+    /// The error output of helm or kubectl.
     pub fn install_rights(&self, root: &Path) -> Result<Identities, String> {
         let chart = root.join("charts/tokenry").display().to_string();
-        // Most tests are about something else and act as administrators who may do anything, also write a status.
+        // Admission policies apply only in labelled namespaces. Most tests act as an administrator with all
+        // permissions, also to write a status.
         let judged = "admission.namespaceSelector.matchLabels.admission=judged";
         let mut args = vec!["template", "tokenry", &chart, "--namespace", NAMESPACE, "--set", judged];
         args.extend(["--set", "admission.stamps=always"]);

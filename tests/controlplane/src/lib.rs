@@ -1,6 +1,6 @@
-//! A real Kubernetes control plane for tests and the demo: etcd, kube-apiserver and
-//! kube-controller-manager, without nodes. Everything listens on 127.0.0.1 only, and ends and is
-//! removed with the process that started it, however that ends.
+//! A real Kubernetes control plane for tests and the demo: etcd, kube-apiserver and kube-controller-manager, without
+//! nodes. The servers listen on 127.0.0.1 only. The servers and their files are removed when the process that started
+//! them ends, even if it is killed.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,23 +51,23 @@ const ETCD: &str = "etcd";
 const API_SERVER: &str = "kube-apiserver";
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 
-/// How long a server is waited for. Only a broken one is not there long before.
+/// Time limit for the start of a server. A working server starts much faster.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a control plane is tried when another process takes its ports.
+/// Maximum number of attempts to start a control plane, if another process takes its ports.
 const ATTEMPTS: usize = 5;
 
 const PORT_TAKEN: &str = "address already in use";
 
-/// What needs no node, without what only costs time: nothing here schedules or scales.
+/// The controllers that tests need. Controllers for nodes, scheduling and scaling are left out.
 const CONTROLLERS: &str = "clusterrole-aggregation-controller,garbage-collector-controller,\
     namespace-controller,root-ca-certificate-publisher-controller,serviceaccount-controller,\
     serviceaccount-token-controller";
 
-/// A running control plane. Dropping it ends the servers and removes their directory; so does the
-/// end of this process.
+/// A running control plane. Dropping this value, or the end of this process, ends the servers and removes their
+/// directory.
 #[derive(Debug)]
 pub struct ControlPlane {
     etcd_port: u16,
@@ -79,13 +79,13 @@ pub struct ControlPlane {
     odd_token: String,
     kubeconfig: PathBuf,
     servers: Mutex<Vec<Process>>,
-    // Last, because it waits until the servers, which write to it, are gone.
+    // The last field, because its drop waits until the servers that write to it are gone.
     directory: Directory,
 }
 
 impl ControlPlane {
-    /// Starts a control plane and waits until it works, which takes a few seconds. The programs
-    /// are built first if this was never done: see [`program`].
+    /// Starts a control plane and waits until it works, which takes a few seconds. The first call on a machine builds
+    /// the programs: see [`program`].
     pub fn start() -> Result<Self, Error> {
         for _ in 1..ATTEMPTS {
             match Self::start_on_free_ports() {
@@ -102,7 +102,7 @@ impl ControlPlane {
     ///
     /// With the error's message, if it cannot be started.
     pub fn shared() -> &'static Self {
-        // With the error, so that only the first of many tests waits for what cannot be.
+        // The error is kept too, so that only the first of many tests waits for a control plane that cannot start.
         static SHARED: OnceLock<Result<ControlPlane, Error>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
@@ -112,7 +112,7 @@ impl ControlPlane {
         &self.server
     }
 
-    /// The certificate of the authority that signed the API server's.
+    /// The certificate of the authority that signed the API server's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
@@ -122,8 +122,8 @@ impl ControlPlane {
         &self.admin_token
     }
 
-    /// The bearer token of the user `odd`, who is in the groups `admins` with a carriage return behind it, and `x`.
-    /// Impersonation cannot send such a name; what an identity provider says can be one.
+    /// The bearer token of the user `odd`. Its groups are `admins` followed by a carriage return, and `x`.
+    /// Impersonation cannot send such a name, but an identity provider can return one.
     pub fn odd_token(&self) -> &str {
         &self.odd_token
     }
@@ -156,15 +156,15 @@ impl ControlPlane {
         self.directory.path()
     }
 
-    /// The configuration of a client that is the owner of `token`. Nothing is taken from the
-    /// environment, and an error is an error: no request is repeated behind a test's back.
+    /// The configuration of a client with the bearer token `token`. It ignores the environment, and never retries a
+    /// request.
     pub fn config(&self, token: &str) -> Config {
         let mut config = Config::new(self.server.parse().expect("the address is well-formed"));
         config.root_cert = Some(vec![self.ca_der.clone()]);
         config.auth_info.token = Some(token.to_owned().into());
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(10));
-        // Longer than a watch lasts at most, so that only what hangs is cut off.
+        // Longer than a watch lasts, so that only a dead connection is cut.
         config.read_timeout = Some(Duration::from_secs(300));
         config.reset_reader_on_write = true;
         config
@@ -174,13 +174,13 @@ impl ControlPlane {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime: a client belongs to the runtime that it was made in, and works
-    /// as long as that one.
+    /// Outside of a tokio runtime. A client belongs to the runtime that created it, and stops working with that
+    /// runtime.
     pub fn client(&self) -> Client {
         self.client_for(&self.admin_token)
     }
 
-    /// A new client of the owner of `token`.
+    /// A new client with the bearer token `token`.
     ///
     /// # Panics
     ///
@@ -189,17 +189,17 @@ impl ControlPlane {
         Client::try_from(self.config(token)).expect("the configuration is complete")
     }
 
-    /// Runs kubectl as the administrator and gives what it printed, or else its error.
+    /// Runs kubectl as the administrator. Returns its output, or else its error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
         self.kubectl_with_input(args, "")
     }
 
-    /// Runs kubectl as the administrator with `input`, as for `apply -f -`.
+    /// Runs kubectl as the administrator with `input` as standard input, as for `apply -f -`.
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, String> {
         self.cluster().kubectl_with_input(args, input)
     }
 
-    /// Runs helm as the administrator and gives what it printed, or else its error.
+    /// Runs helm as the administrator. Returns its output, or else its error.
     pub fn helm(&self, args: &[&str]) -> Result<String, String> {
         self.cluster().helm(args)
     }
@@ -211,7 +211,7 @@ impl ControlPlane {
         server.is_running().then(|| server.pid())
     }
 
-    /// Kills the API server, as a crash would. Clients find their connections broken.
+    /// Kills the API server, as a crash would. Connections of clients break.
     pub fn stop_api_server(&self) {
         self.servers().retain(|server| server.name() != API_SERVER);
     }
@@ -228,8 +228,8 @@ impl ControlPlane {
             }
             servers.push(self.spawn_api_server()?);
             match self.wait_for("/readyz", &mut servers) {
-                // A connection from this machine may have been given the port as its own: it
-                // is free again when that one ends.
+                // An outgoing connection of this machine may use the port. The port is free again when that connection
+                // ends.
                 Err(Error::Ended { log, .. }) if log.contains(PORT_TAKEN) && started.elapsed() < DEADLINE => {
                     thread::sleep(POLL_INTERVAL);
                 }
@@ -238,13 +238,13 @@ impl ControlPlane {
         }
     }
 
-    /// Keeps a copy of all data. API server and etcd are away meanwhile, as after a crash.
+    /// Copies all data. The API server and etcd are stopped meanwhile, as after a crash.
     pub fn back_up(&self) -> Result<(), Error> {
         self.while_stopped(copy_all)
     }
 
-    /// Goes back to the data of [`ControlPlane::back_up`], as after a disaster: versions that were given since are
-    /// given again.
+    /// Restores the data of [`ControlPlane::back_up`], as after a disaster. The API server then assigns the same
+    /// resourceVersions again.
     pub fn restore(&self) -> Result<(), Error> {
         self.while_stopped(|data, backup| {
             std::fs::remove_dir_all(data)?;
@@ -252,7 +252,7 @@ impl ControlPlane {
         })
     }
 
-    /// Does something to etcd's data and a copy of it while nobody uses them.
+    /// Changes etcd's data or its copy while etcd and the API server are stopped.
     fn while_stopped(&self, change: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<(), Error> {
         self.stop_api_server();
         self.servers().retain(|server| server.name() != ETCD);
@@ -263,27 +263,26 @@ impl ControlPlane {
         self.start_api_server()
     }
 
-    /// What the API server was asked since the control plane was started. An event may come some
-    /// moments after its answer.
+    /// The requests to the API server since the control plane was started. An event may appear some moments after its
+    /// answer.
     pub fn audit(&self) -> Vec<AuditEvent> {
         self.audit_from(0).0
     }
 
-    /// The events from `offset` on, and the offset at which the next ones will begin. The first
-    /// offset is 0.
+    /// The events from `offset` on, and the offset of the next events. The first offset is 0.
     pub fn audit_from(&self, offset: u64) -> (Vec<AuditEvent>, u64) {
         audit_from(&self.path("audit.jsonl"), offset)
     }
 
-    /// An offset for [`ControlPlane::audit_from`] that passes over what has been asked so far, found without reading
-    /// it.
+    /// An offset for [`ControlPlane::audit_from`] that skips all requests so far. The log is not read.
     pub fn audit_end(&self) -> u64 {
-        // Amid a line, if one is being written: its rest is then skipped like any half line.
+        // The offset can be in the middle of a line that is being written. The rest of the line is then skipped, like
+        // any half line.
         std::fs::metadata(self.path("audit.jsonl")).map_or(0, |file| file.len())
     }
 
     fn start_on_free_ports() -> Result<Self, Error> {
-        // First, as it may take minutes and there is nothing to clean up yet.
+        // This comes first, because it may take minutes, and nothing has to be cleaned up yet.
         for name in [ETCD, API_SERVER, CONTROLLER_MANAGER, "kubectl"] {
             program(name)?;
         }
@@ -326,7 +325,8 @@ impl ControlPlane {
             servers.push(plane.spawn_api_server()?);
             plane.wait_for("/readyz", &mut servers)?;
             servers.push(plane.spawn_controller_manager()?);
-            // Made by the controller manager, so it shows that this one works too.
+            // The controller manager creates this ServiceAccount, so its existence shows that the controller manager
+            // works.
             plane.wait_for("/api/v1/namespaces/default/serviceaccounts/default", &mut servers)?;
         }
         Ok(plane)
@@ -342,12 +342,12 @@ impl ControlPlane {
             command
                 .arg("--data-dir")
                 .arg(self.path("etcd"))
-                // The data need not survive the machine.
+                // The data need not survive a crash of the machine.
                 .arg("--unsafe-no-fsync")
                 .args(["--log-level", "warn"])
                 .args(["--listen-client-urls", &address])
                 .args(["--advertise-client-urls", &address])
-                // A member of no cluster has no peers: any port will do.
+                // A single member has no peers, so any port will do.
                 .args(["--listen-peer-urls", "http://127.0.0.1:0"]);
         })
     }
@@ -358,15 +358,15 @@ impl ControlPlane {
                 .args(["--etcd-servers", &self.etcd_address()])
                 .arg(format!("--secure-port={}", self.api_server_port))
                 .arg("--bind-address=127.0.0.1")
-                // No pod reaches the API server through its Service, whose endpoint could not be
-                // a loopback address.
+                // The API server's Service has no endpoint, because an endpoint cannot be a loopback address. No Pod
+                // needs it here.
                 .arg("--advertise-address=127.0.0.1")
                 .arg("--endpoint-reconciler-type=none")
                 .arg("--service-cluster-ip-range=10.0.0.0/24")
                 .args(["--authorization-mode=RBAC", "--allow-privileged"])
                 .arg("--service-account-issuer=https://kubernetes.default.svc")
                 .args(["--audit-log-mode=blocking", "--profiling=false"])
-                // In MB. A file that is never rotated has stable offsets.
+                // In MB. The file is never rotated, so offsets stay valid.
                 .arg("--audit-log-maxsize=1000000");
             for (option, name) in [
                 ("--cert-dir", "certificates"),
@@ -393,17 +393,17 @@ impl ControlPlane {
                 .arg("--root-ca-file")
                 .arg(self.path("ca.crt"))
                 .args(["--controllers", CONTROLLERS])
-                // As in a real cluster: what collects garbage is not who publishes certificates.
+                // As in a real cluster, each controller has its own ServiceAccount.
                 .arg("--use-service-account-credentials")
                 .args(["--leader-elect=false", "--profiling=false"])
-                // It serves metrics only, to nobody.
+                // The port would serve only metrics, which nothing reads.
                 .arg("--secure-port=0");
         })
     }
 
     fn spawn(&self, name: &str, configure: impl FnOnce(&mut Command)) -> Result<Process, Error> {
         let mut command = Command::new(program(name)?);
-        // etcd and Go take options from the environment.
+        // etcd and Go read options from the environment.
         command.env_clear();
         configure(&mut command);
         let log = self.path(&format!("{name}.log"));
@@ -440,8 +440,7 @@ impl ControlPlane {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        // A thread of its own, because the caller's may be one of a runtime, where another one
-        // must not block.
+        // A separate thread, because the caller's thread may belong to a runtime, and runtimes cannot be nested.
         thread::scope(|scope| scope.spawn(|| runtime().block_on(wait)).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -454,7 +453,7 @@ impl ControlPlane {
         self.directory().join(name)
     }
 
-    /// The servers stay as they are when a test panics with the lock in its hands.
+    /// Locks the list of servers. A panic of a test does not make the list invalid, so a poisoned lock is accepted.
     fn servers(&self) -> MutexGuard<'_, Vec<Process>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -469,7 +468,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Two ports of 127.0.0.1 that were free a moment ago.
 fn free_ports() -> io::Result<[u16; 2]> {
-    // Both are held until both are known, so that they differ.
+    // Both listeners stay open until both ports are known, so that the ports differ.
     let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     let [first, second] = listeners.each_ref().map(TcpListener::local_addr);
     Ok([first?.port(), second?.port()])
@@ -481,7 +480,7 @@ fn random_token() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory with its content.
 fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -492,14 +491,14 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that nobody else may read.
+/// Writes a file that only this user may read.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(path)?.write_all(text.as_bytes())
 }
 
-/// A server's name and the last lines of its log, of which a message shows no more.
+/// A server's name and the last 20 lines of its log, for an error message.
 fn describe(server: &Process) -> (String, String) {
     const LINES: usize = 20;
     let log = server.log();

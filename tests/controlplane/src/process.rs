@@ -1,9 +1,9 @@
-//! Child processes that end with this one, however it ends.
+//! Child processes that end when this process ends, even if it is killed.
 //!
-//! A process that is killed runs no destructor, and a `static` is never dropped. So every child
-//! gets a *guard*: a shell that waits on a pipe of which only this process holds the other end.
-//! The kernel closes that end when this process is gone, and then the guard kills the child.
-//! (`PR_SET_PDEATHSIG` would not do: it acts when the *thread* that started the child ends.)
+//! A killed process runs no destructor, and a `static` is never dropped. So every child gets a *guard*: a shell that
+//! waits on a pipe. Only this process holds the other end of the pipe. The kernel closes that end when this process is
+//! gone, and then the guard kills the child. (`PR_SET_PDEATHSIG` is no alternative: it acts when the *thread* that
+//! started the child ends.)
 
 use std::{
     fs::File,
@@ -13,8 +13,8 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-/// Waits for the end of its input, then kills its process group, of which it is the leader: no
-/// process id is involved that might by then belong to another process.
+/// A shell script that waits for the end of its input and then kills its own process group. So it needs no process id
+/// that could belong to another process by then.
 const GUARD: &str = "read -r line; kill -s KILL 0";
 
 /// A running program that ends when this value is dropped or when this process ends, even by
@@ -28,19 +28,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` without input, in a process group of its own. What it prints is appended
-    /// to the file `log`; `name` is what messages call it.
+    /// Starts `command` without input, in a new process group. Its output is appended to the file `log`. Messages call
+    /// the program `name`.
     pub fn start(name: &str, command: Command, log: &Path) -> io::Result<Self> {
         Self::start_with_input(name, command, log, Stdio::null())
     }
 
-    /// As [`Process::start`], with `input` as standard input.
+    /// Like [`Process::start`], with `input` as standard input.
     pub(crate) fn start_with_input(name: &str, mut command: Command, log: &Path, input: Stdio) -> io::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         command.stdin(input).stdout(output.try_clone()?).stderr(output);
         let mut guard = shell(GUARD).spawn()?;
-        // The guard comes first and the child is started into its group, so that there is no
-        // moment at which the child runs unguarded.
+        // The guard is started first, and the child is started in the guard's process group. So the child never runs
+        // unguarded.
         let child = match command.process_group(guard.id().cast_signed()).spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -56,32 +56,32 @@ impl Process {
         &self.name
     }
 
-    /// The id of the program itself, for a signal. It is not given to another process while this
-    /// value says that the program [is running](Process::is_running), or has not been asked.
+    /// The process id of the program, for signals. The id cannot be reused until [`Process::is_running`] or
+    /// [`Process::exit_status`] has reported the end.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether the program has not ended yet.
+    /// True until the program has ended.
     pub fn is_running(&mut self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// How the program ended, if it has.
+    /// The exit status. `None` while the program runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// What the program has printed so far.
+    /// The output of the program so far.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Kills the program, and what it started in its process group, and waits until it is gone.
+    /// Kills the program and all processes in its process group, and waits for the program's end.
     pub fn stop(&mut self) {
         end(&mut self.guard);
-        // Only a child that cannot be waited for at all fails here: it is gone.
+        // An error means that the child is already gone.
         let _ = self.child.wait();
     }
 }
@@ -92,8 +92,8 @@ impl Drop for Process {
     }
 }
 
-/// A shell that runs `script` with a pipe of ours as input, apart from our process group: Ctrl-C
-/// at a terminal is for us, and must not end what cleans up after us.
+/// A shell that runs `script` with a pipe as input, in a new process group. So Ctrl-C at a terminal does not end the
+/// shell, which cleans up after this process.
 pub(crate) fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command
@@ -105,9 +105,9 @@ pub(crate) fn shell(script: &str) -> Command {
     command
 }
 
-/// Closes the input of a [`shell`] and waits until it has done what it waited for.
+/// Closes the input of a [`shell`] and waits for the shell's end.
 fn end(shell: &mut Child) {
-    // `wait` closes the input first. An error means that there is nothing left to wait for.
+    // `wait` closes the input first. An error means that the shell has already ended.
     let _ = shell.wait();
 }
 

@@ -1,4 +1,4 @@
-//! The programs that tests run: looked for, or built from the pinned Go modules.
+//! The programs that tests run. They are found on this machine, or built from pinned Go modules.
 
 use std::{
     env,
@@ -34,9 +34,9 @@ const CADDY: Module = Module {
 /// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm` or
 /// `caddy`.
 ///
-/// Each is looked for in the folder `$KUBEBUILDER_ASSETS`, then in a cache
-/// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). What is in neither is
-/// built into the cache with Go, once; that is said on standard error, as it takes minutes.
+/// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
+/// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
+/// cache with Go, once. The build takes minutes, so it is announced on standard error.
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     Environment::of_process().program(name)
 }
@@ -51,7 +51,7 @@ pub fn kubernetes_version() -> &'static str {
         .expect("go.mod requires k8s.io/kubernetes")
 }
 
-/// What the search depends on outside of this crate.
+/// The environment variables and folders of the search.
 struct Environment {
     assets: Option<PathBuf>,
     cache: PathBuf,
@@ -87,7 +87,7 @@ impl Environment {
         Ok(built.join(name))
     }
 
-    /// Builds the programs of `module` into the folder `target`, which comes into being complete.
+    /// Builds the programs of `module` into the folder `target`. The folder appears only when it is complete.
     fn build(&self, module: &Module, target: &Path) -> Result<(), Error> {
         fs::create_dir_all(&self.cache).map_err(|source| Error::io("create the folder", &self.cache, source))?;
         let lock_path = target.with_extension("lock");
@@ -95,7 +95,7 @@ impl Environment {
         let lock = File::create(&lock_path).map_err(failed)?;
         lock.lock().map_err(failed)?;
         if target.is_dir() {
-            return Ok(()); // by the process that held the lock
+            return Ok(()); // another process has built it
         }
         let partial = target.with_extension("partial");
         let failed = |source| Error::io("prepare the folder", &partial, source);
@@ -103,9 +103,9 @@ impl Environment {
             fs::remove_dir_all(&partial).map_err(failed)?;
         }
         fs::create_dir(&partial).map_err(failed)?;
-        // Go's input is the lock: should we be killed, nobody builds beside it until it ends.
+        // Go inherits the lock as its input. If this process is killed, no other process builds until Go has ended.
         self.install(module, &partial, lock.try_clone().map_err(failed)?)?;
-        // etcd's package is called `server`, and so is what Go makes of it.
+        // etcd's package is called `server`, so Go names the program `server`.
         match fs::rename(partial.join("server"), partial.join("etcd")) {
             Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
             _ => {}
@@ -135,7 +135,7 @@ impl Environment {
             }
             result => result.map_err(|source| Error::io("run go in", Path::new(FOLDER), source))?,
         };
-        // `eprintln!` would be held back by the test harness until the test ends.
+        // The test harness would hold back the output of `eprintln!` until the test ends.
         let _ = writeln!(
             io::stderr(),
             "building {programs} with Go below {}; this {}",
@@ -151,7 +151,7 @@ impl Environment {
     }
 }
 
-/// A Go module without source of its own, whose tools are programs that we run.
+/// A Go module without source code, whose tools are the programs.
 struct Module {
     file: &'static str,
     text: &'static str,
@@ -161,7 +161,7 @@ struct Module {
 }
 
 impl Module {
-    /// What the folder of the built programs is called: another pin is another folder.
+    /// The name of the folder of the built programs. Other pinned versions have another folder.
     fn key(&self) -> String {
         let hash = Sha256::new().chain_update(self.text).chain_update(self.sums).finalize();
         hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -172,7 +172,7 @@ impl Module {
 mod tests {
     use super::*;
 
-    /// An environment with nothing in it, in a folder that the test removes.
+    /// An empty environment, in a folder that the test removes.
     fn empty(test: &str) -> (PathBuf, Environment) {
         let folder = env::temp_dir().join(format!("programs-{test}-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
