@@ -73,7 +73,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// Its kind.
+    /// The kind of the object.
     pub fn kind(&self) -> PieceKind {
         match self {
             Self::Service(_) => PieceKind::Service,
@@ -81,7 +81,7 @@ impl Piece {
         }
     }
 
-    /// Its metadata.
+    /// The metadata of the object.
     pub fn meta_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Service(service) => &mut Arc::make_mut(service).metadata,

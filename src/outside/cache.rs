@@ -18,8 +18,8 @@ use super::{
 
 /// The objects of one kind, as the watch last reported them.
 ///
-/// The cache may be stale. It is good enough for the decision that nothing is to be done. A repair is decided from a
-/// live read.
+/// The cache may be stale. A stale cache is good enough for the decision to do nothing. A repair is decided from a live
+/// read.
 pub struct Cache<K: Object> {
     store: Store<K>,
     feed: Mutex<Option<BoxStream<'static, Heard<K>>>>,
@@ -52,7 +52,7 @@ impl<K: Object> Cache<K> {
     }
 
     /// A cache that [`Cache::run`] fills from `events`. Its objects are looked up by name, and by the keys that
-    /// `keys_of` says.
+    /// `keys_of` adds.
     pub fn new(events: impl Stream<Item = Heard<K>> + Send + 'static, keys_of: KeysOf<K>) -> Self {
         Self {
             store: Store::new(keys_of),

@@ -41,7 +41,7 @@ const QUEUE_EACH: usize = 100;
 /// For this long, an event with the same reason about the same object only raises the first event's count. The first
 /// text stays, because the API server lets only the series be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
-/// The most events that are remembered for that; client-go's recorder remembers as many.
+/// Maximum number of events that are remembered for counting; client-go's recorder remembers as many.
 const REMEMBERED: usize = 4096;
 /// Maximum number of notes that are kept about one object until they are published.
 const MOST_KEPT: usize = 16;
@@ -51,24 +51,24 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// events.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Something worth telling about an object, once.
+/// The content of one event about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Whether somebody should look at it.
+    /// True for an event of type Warning.
     pub warning: bool,
-    /// The word for it.
+    /// The reason of the event.
     pub reason: Reason,
-    /// What happened, in words. Never a plaintext.
+    /// The text of the event. It never contains a plaintext.
     pub text: String,
 }
 
 impl Note {
-    /// All is well.
+    /// A note of type Normal.
     pub fn normal(reason: Reason, text: impl Into<String>) -> Self {
         Self { warning: false, reason, text: text.into() }
     }
 
-    /// Somebody should look at it.
+    /// A note of type Warning.
     pub fn warning(reason: Reason, text: impl Into<String>) -> Self {
         Self { warning: true, reason, text: text.into() }
     }
@@ -140,7 +140,8 @@ pub struct Events {
 type Waiting = (Event, Seat<String>);
 
 impl Events {
-    /// Events reported by this process, which `instance` names (its Pod), and what writes them.
+    /// The queue of this process's events, and the scribe that writes them. `instance` is the name of this process's
+    /// Pod.
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> (Self, Scribe) {
         let (queue, events) = mpsc::unbounded_channel();
         let reporter = instance.unwrap_or_else(|| name::MANAGER.into());
@@ -251,7 +252,7 @@ impl Scribe {
     }
 }
 
-/// The events that wait, by namespaces, which take turns.
+/// The waiting events, by namespace. The namespaces take turns.
 #[derive(Default)]
 struct Lines(VecDeque<(String, VecDeque<Waiting>)>);
 
@@ -274,7 +275,7 @@ impl Lines {
     }
 }
 
-/// What the API server says in time.
+/// The API server's answer, or an error after 5 s.
 async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Result<(), Why> {
     let late = |_| Err(Why::Unavailable("no answer in time".into()));
     let answer = tokio::time::timeout(LIMIT, asked).await;

@@ -133,7 +133,7 @@ impl ControlPlane {
         &self.kubeconfig
     }
 
-    /// Writes the kubeconfig file `name` for the owner of `token`.
+    /// Writes the kubeconfig file `name` for a user with the bearer token `token`.
     pub fn kubeconfig_for(&self, name: &str, token: &str) -> io::Result<PathBuf> {
         let path = self.path(&format!("{name}.kubeconfig"));
         let kubeconfig = json!({
