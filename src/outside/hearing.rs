@@ -27,7 +27,7 @@ const OLD: Duration = Duration::from_secs(5);
 const LOST: Duration = Duration::from_secs(15);
 /// How long a watch lasts before it is started again, and how late it may end. A watch that ends in time has reported
 /// all changes until then. The duration is short because proxies cut connections that are silent for longer, such as 35
-/// s.
+/// seconds.
 const LASTS: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(10);
 /// The same two durations for [`Hearing::close`].
@@ -78,7 +78,7 @@ struct Shared {
     calls: watch::Sender<Call>,
 }
 
-/// Calls to all watches. Each field counts the calls of its sort.
+/// Calls to all watches. Each field counts one kind of call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Call {
     /// List everything again, because a new history begins.
@@ -188,7 +188,7 @@ impl Hearing {
     }
 
     /// A kind whose cached objects are stale although the server answers. The server refuses the watch, or the events
-    /// do not arrive. `None` while the server does not answer, because then no replica receives events.
+    /// do not arrive. `None` while the server does not answer, because the whole server may then be down.
     pub fn deaf(&self) -> Option<String> {
         let answers = self.silence().is_none() && self.lock().answers_since.elapsed() > GRACE;
         answers.then(|| self.stale()).flatten()

@@ -124,7 +124,10 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         if news && served {
             tracing::debug!(kind = %K::kind(&()), "the cluster serves this kind");
         } else if news {
-            tracing::info!(kind = %K::kind(&()), "the cluster does not serve this kind; an object that needs it reports this in its status");
+            tracing::info!(
+                kind = %K::kind(&()),
+                "the cluster does not serve this kind; an object that needs it reports this in its status"
+            );
         }
     }
 
