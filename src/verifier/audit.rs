@@ -1,24 +1,24 @@
-//! One line of log for every decision.
+//! The audit log: one line for every decision.
 
 use http::Uri;
 
 use super::{Asking, Verdict, index::Key};
 use crate::outside::foreign::written;
 
-/// The longest path that is written down, in bytes.
+/// The longest path in an audit line, in bytes. A longer path is cut.
 const MAX_PATH: usize = 1024;
-/// The longest method.
+/// The longest method in an audit line, in bytes.
 const MAX_METHOD: usize = 32;
-/// The longest name of an object.
+/// The longest namespace or object name in an audit line, in bytes.
 const MAX_NAME: usize = 253;
 
-/// The path of a URI or of a path with a query, which may hold secrets.
+/// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets.
 fn path(uri: &str) -> String {
     let whole = uri.parse::<Uri>().map_or_else(|_| uri.to_owned(), |uri| uri.path().to_owned());
     whole.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Writes the line.
+/// Writes the audit line of one decision.
 pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
     let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
     let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));

@@ -1,82 +1,84 @@
-//! Why a request is let in or not.
+//! The cause of a decision: why a request is let in or refused.
 
 use std::fmt;
 
 use crate::access;
 
-/// Why a request is let in or not. Callers see no more of it than [`Category`]; metrics and the audit tell the causes
-/// apart.
+/// The cause of a decision: why a request is let in or refused.
+///
+/// Callers see the [`Category`] of a cause. If a valid token lacks a permission, callers see the [`hint`](Cause::hint)
+/// too. Metrics and the audit log name the cause itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The token is valid and permitted.
+    /// The token is valid, and the request is permitted.
     Allowed,
-    /// No credential.
+    /// No place of the Instance holds a credential.
     Missing,
-    /// A header that could hold one is longer than 8 KiB.
+    /// A header that can hold a credential is longer than 8 KiB.
     Oversized,
-    /// A header that could hold one is not ASCII.
+    /// A header that can hold a credential is not ASCII.
     NotAscii,
-    /// A header that can hold one is there twice.
+    /// A header that can hold a credential occurs twice.
     Repeated,
-    /// There is one in more than one place.
+    /// More than one place holds a credential.
     Several,
-    /// Some server takes another header for one that can hold one.
+    /// Some servers treat another header as one that can hold a credential, such as `api_token` as `api-token`.
     LookAlike,
-    /// Not of the form of a token.
+    /// The credential does not have the form of a token.
     Malformed,
-    /// No record has its id.
+    /// No record has the id of the credential.
     Unknown,
-    /// A record has its id and another digest.
+    /// A record has the id of the credential, but another digest.
     Mismatch,
-    /// It opens another Instance.
+    /// The token opens other Instances, but not this one.
     OtherInstance,
-    /// It is being deleted.
+    /// The token is being deleted.
     Deleted,
-    /// It, or this generation of it, was withdrawn.
+    /// The token, or the presented generation, is revoked.
     Revoked,
-    /// Its account is gone.
+    /// The account of the token does not exist, or is being deleted.
     AccountGone,
-    /// Its account is not active.
+    /// The account of the token is suspended.
     AccountSuspended,
-    /// It is not active.
+    /// The token is suspended.
     Suspended,
-    /// Out of time.
+    /// The generation has expired, or is older than an Instance of the token allows.
     Expired,
-    /// There is no such Instance.
+    /// The Instance does not exist.
     InstanceMissing,
     /// The Instance is being deleted.
     InstanceDeleting,
-    /// The Instance does not admit tokens of its namespace.
+    /// The Instance does not admit tokens of the namespace in which the token lives.
     NamespaceNotAdmitted,
-    /// The Instance has faults, and nobody is let in by it.
+    /// The Instance has faults. It lets nobody in until they are corrected.
     InstanceInvalid,
     /// The endpoint of the Instance is disabled.
     EndpointDisabled,
-    /// The token is valid and may not do that.
+    /// The token is valid, but the request is not permitted.
     Refused(access::Ground),
-    /// The index has not been filled yet.
+    /// The index has not read the first list of every kind yet.
     NotSynced,
-    /// What was heard is too old to say.
+    /// The index may be out of date, so the verifier cannot decide.
     OutOfTouch,
-    /// It may be news, and too many wait for news already.
+    /// The credential may be newer than the index, but too many requests already wait for the index to change.
     Crowded,
 }
 
-/// What a caller is told, in the words of its protocol.
+/// The outcome that a caller sees. Each protocol puts it into its own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Category {
-    /// It may do that.
+    /// The request is let in.
     Allowed,
-    /// Nothing that it gave says who it is.
+    /// The request has no valid credential.
     NotAuthenticated,
-    /// It is known, and may not do that.
+    /// The credential is valid, but the request is not permitted.
     NotPermitted,
-    /// It cannot be said now; it is to try again.
+    /// The verifier cannot decide now. The caller should try again.
     Unavailable,
 }
 
 impl Category {
-    /// The number that metrics and audit have for it. It is that of HTTP, whatever the protocol.
+    /// The HTTP status code of the category. Metrics and the audit log use it for every protocol.
     pub fn code(self) -> u16 {
         match self {
             Self::Allowed => 200,
@@ -88,7 +90,7 @@ impl Category {
 }
 
 impl Cause {
-    /// What the caller is told.
+    /// The outcome that the caller sees.
     pub fn category(self) -> Category {
         match self {
             Self::Allowed => Category::Allowed,
@@ -118,12 +120,12 @@ impl Cause {
         }
     }
 
-    /// Whether the index may only not have heard yet of what would let the request in.
+    /// True if a change that the index has not received yet could let the request in.
     pub fn may_be_news(self) -> bool {
         matches!(self, Self::Unknown | Self::AccountGone | Self::InstanceMissing)
     }
 
-    /// Its name, for a label of metrics.
+    /// The name of the cause, for metrics and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "Allowed",
@@ -155,14 +157,18 @@ impl Cause {
         }
     }
 
-    /// What the bearer of a valid token is told of what it may not do.
+    /// An explanation for the bearer of a valid token that is not permitted. `None` for every other cause.
     pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::Refused(ground) => Some(ground.hint()),
             Self::InstanceDeleting => Some("the Instance is being deleted"),
-            Self::NamespaceNotAdmitted => Some("tokens of this namespace are not admitted"),
-            Self::EndpointDisabled => Some("the endpoint is disabled"),
-            Self::InstanceInvalid => Some("the Instance has faults; its keepers see them in its status"),
+            Self::NamespaceNotAdmitted => {
+                Some("the Instance does not admit tokens of the namespace in which this token lives")
+            }
+            Self::EndpointDisabled => Some("the endpoint of the Instance is disabled"),
+            Self::InstanceInvalid => {
+                Some("the Instance has faults, and lets nobody in until they are corrected; its status lists them")
+            }
             Self::Allowed
             | Self::Missing
             | Self::Oversized

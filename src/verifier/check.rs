@@ -1,4 +1,4 @@
-//! The one function that judges: it authenticates, and then it authorizes.
+//! The function that judges a request. It first authenticates, then authorizes.
 
 use std::sync::Arc;
 
@@ -14,31 +14,31 @@ use crate::{
     token::{Digest, State, format},
 };
 
-/// Whose token it is.
+/// The token and the account behind a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The token.
     pub token: Key,
-    /// The generation presented.
+    /// The number of the presented generation.
     pub generation: i64,
-    /// Its public id.
+    /// The public id of the presented generation.
     pub id: Arc<str>,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
-    /// Its effective role there.
+    /// The effective role. `None` if there is none, or if no request was judged.
     pub role: Option<String>,
-    /// The organization of the Instance.
+    /// The organization of the Instance. Empty if the Instance is not known.
     pub organization: String,
 }
 
-/// What is found of a request.
+/// The verdict on a credential and a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Why.
+    /// The cause of the verdict.
     pub cause: Cause,
-    /// Whose token it is, once a record was found that has its digest.
+    /// The token and its account. `None` if no record has the digest of the credential.
     pub identity: Option<Identity>,
-    /// What the caller is told, where the Instance says so.
+    /// The message of the exclusion that refused the request, for the caller.
     pub message: Option<String>,
 }
 
@@ -48,8 +48,9 @@ impl From<Cause> for Verdict {
     }
 }
 
-/// Judges `request`, made at `now` to the Instance that `instance` names by whoever presents `credential`. Without a
-/// request it says whether the credential is valid, and whose it is.
+/// Judges a `request` to an Instance. The request carries `credential` and is made at the time `now`.
+///
+/// Without a request, the verdict says if the credential is valid, and which token it belongs to.
 pub fn check(
     index: &Index,
     instance: &Key,
@@ -70,8 +71,10 @@ pub fn check(
     held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
 }
 
-/// What [`check`] would say of `request` by whoever presents the value that `token` serves now, and all that it looks
-/// at. Nothing where the index has no such token, or it serves none.
+/// Explains the verdict of [`check`] on `request`, for the newest generation of `token` that is not `Recorded`. The
+/// steps are all checks on the way to the verdict.
+///
+/// `None` if the index does not have the token, or if it has no such generation.
 pub fn explain(
     index: &Index,
     instance: &Key,
@@ -88,7 +91,7 @@ pub fn explain(
     Some((verdict, trail))
 }
 
-/// A generation whose value was presented.
+/// A presented generation, and the Instance that it was presented to.
 struct Presented<'a> {
     index: &'a Index,
     instance: &'a Key,
@@ -97,7 +100,7 @@ struct Presented<'a> {
     generation: &'a Generation,
 }
 
-/// A generation that is valid where it was presented: all but what its bearer wants to do is judged.
+/// A presented generation that is valid for its Instance. Only the permission for the request is not judged yet.
 struct Authentic<'a> {
     presented: &'a Presented<'a>,
     rules: &'a Rules,
@@ -119,7 +122,7 @@ impl<'a> Presented<'a> {
         Verdict { cause, identity: Some(self.identity(role)), message }
     }
 
-    /// Whether anybody is let in by the value, whatever is asked for.
+    /// Checks everything that does not depend on the request.
     fn authenticate(&'a self, now: Timestamp, trail: &mut impl Trail) -> Result<Authentic<'a>, Cause> {
         let valid = self.valid(now);
         trail.add(|| {
@@ -135,8 +138,8 @@ impl<'a> Presented<'a> {
         Ok(Authentic { presented: self, rules, account })
     }
 
-    /// The Instance and the account of a valid generation; else the first cause that holds. This order is the
-    /// specification.
+    /// Returns the Instance and the account of a valid generation. Otherwise returns the first cause that holds. This
+    /// order is the specification.
     fn valid(&self, now: Timestamp) -> Result<(&'a InstanceEntry, &'a AccountEntry), Cause> {
         let Self { token, generation, .. } = self;
         let instance = self.index.instance(self.instance);
@@ -164,7 +167,7 @@ impl<'a> Presented<'a> {
         Ok((instance, account))
     }
 
-    /// Whether the Instance lets in anybody from where the token lives.
+    /// Checks that the Instance lets callers in, and that it admits tokens of this namespace.
     fn lets_in(&self, instance: &InstanceEntry) -> Result<(), Cause> {
         if instance.deleting {
             return Err(Cause::InstanceDeleting);
@@ -176,7 +179,7 @@ impl<'a> Presented<'a> {
         if instance.disabled { Err(Cause::EndpointDisabled) } else { Ok(()) }
     }
 
-    /// Whether the token opens the Instance: of a further one the very object that the operator has accepted.
+    /// True if the token opens the Instance. A further Instance must have the uid that the operator accepted.
     fn opens(&self, entry: Option<&InstanceEntry>) -> bool {
         let uid = entry.and_then(|entry| entry.uid.as_deref());
         let is_it =
@@ -184,15 +187,16 @@ impl<'a> Presented<'a> {
         self.token.instances.iter().any(is_it)
     }
 
-    /// Whether it is older than some Instance of the token allows, whatever stands in its record: an operator that is
-    /// away, or cannot write it, extends nothing.
+    /// True if the generation is older than an Instance of the token allows, even if its record says otherwise. So an
+    /// operator that is away, or cannot write the record, extends nothing.
     fn has_outlived(&self, now: Timestamp) -> bool {
         let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
         limit.and_then(|limit| self.generation.life.end_within(&limit)).is_some_and(|end| end <= now)
     }
 
-    /// The account that the token was bound to: by uid, so that a later one of the same name is another, and living.
+    /// The account that the token is bound to by uid. A later account of the same name is a different account. `None`
+    /// if the account is gone or is being deleted.
     fn account(&self) -> Option<&'a AccountEntry> {
         let bound = self.token.account.as_ref()?;
         self.index.account(&bound.key).filter(|account| account.uid == bound.uid && !account.deleting)
@@ -220,7 +224,7 @@ impl<'a> Presented<'a> {
 }
 
 impl Authentic<'_> {
-    /// What access says of the request.
+    /// Returns the ruling of the `access` module on the request.
     fn authorize(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Ruling {
         let policies: Vec<_> = self.presented.index.policies(self.presented.instance).collect();
         access::judge(self.rules, &policies, &self.bearer(now), request, trail)
@@ -232,7 +236,7 @@ impl Authentic<'_> {
         let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
         let (name, uid) = (self.presented.account_name(), &*self.account.uid);
         let mut bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &self.account.claims });
-        // What no operator has recorded yet is not relied on.
+        // A stamp is not trusted until an operator has recorded its time.
         let until = self.rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
         bearer.fresh = until.is_none_or(|until| now < until);
         bearer
@@ -507,7 +511,7 @@ mod tests {
             cause(&index, &value())
         };
         let (none, expires) = (json!({}), record(json!({})));
-        // It is 151 days old.
+        // The record is 151 days old.
         assert_eq!(with(none.clone(), none.clone(), expires.clone()), Cause::Allowed);
         assert_eq!(with(lifetime(json!({"max": "151d"})), none.clone(), expires.clone()), Cause::Expired);
         assert_eq!(with(lifetime(json!({"max": "152d"})), none.clone(), expires.clone()), Cause::Allowed);
@@ -560,8 +564,8 @@ mod tests {
         let mut stamped = |at: &str| seen(json!({"subject": "user:alice", "stamp": "7", "stampedAt": at}));
         assert_eq!(stamped("2026-05-31T00:00:00Z"), Cause::Allowed);
         assert_eq!(stamped("2026-05-02T00:00:00Z"), Cause::Refused(Ground::OwnerStale));
-        // A stamp that no operator has recorded is no younger than the one before it, and one of which nothing is known
-        // is not relied on.
+        // A stamp that no operator has recorded counts as old as the recorded one. Without any recorded time, a stamp
+        // counts as too old.
         let unseen = |at: &str| json!({"subject": "user:alice", "stamp": "6", "stampedAt": at});
         assert_eq!(seen(unseen("2026-05-31T00:00:00Z")), Cause::Allowed);
         assert_eq!(seen(unseen("2026-05-02T00:00:00Z")), Cause::Refused(Ground::OwnerStale));

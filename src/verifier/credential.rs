@@ -1,14 +1,14 @@
-//! Where a caller may put a token, and what is refused before it is looked at.
+//! Finds the credential of a request, and rejects a request whose credential is not clear.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use super::Cause;
 use crate::{access::header::look_alike, crd::instance::CredentialPlace};
 
-/// The longest header value that is looked at, in bytes.
+/// The longest header value that is read, in bytes.
 const MAX: usize = 8 * 1024;
 
-/// One place for a credential: a header, and the scheme before the credential where there is one (RFC 9110, 11.4).
+/// A place for a credential: a header, and optionally the scheme before the credential (RFC 9110, section 11.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Spot {
     header: HeaderName,
@@ -20,7 +20,7 @@ struct Spot {
 pub struct Places(Vec<Spot>);
 
 impl Default for Places {
-    /// Those of an Instance that names none.
+    /// The places of an Instance that names none: `Authorization` with `Bearer`, `Token` or `Api-Key`, and `api-token`.
     fn default() -> Self {
         let behind = |scheme: &str| Spot { header: AUTHORIZATION, scheme: Some(scheme.to_owned()) };
         let alone = Spot { header: HeaderName::from_static("api-token"), scheme: None };
@@ -29,7 +29,8 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Those that an Instance names. One that cannot be a header is left out: its Instance has faults.
+    /// The places that an Instance names, or the default places if it names none. A name that cannot be a header is
+    /// skipped: it is a fault, so the Instance lets nobody in.
     pub fn of(named: &[CredentialPlace]) -> Self {
         if named.is_empty() {
             return Self::default();
@@ -45,9 +46,11 @@ impl Places {
 /// The one credential that a request carries.
 ///
 /// # Errors
-/// There is none; or more than one, in one place or in several, equal or not: a proxy and the API behind it could each
-/// take another. A header that could hold one and is too long or not ASCII is refused as well, and so is one that some
-/// server takes for a header that could, such as `api_token`.
+/// The request has no credential, or more than one. Two credentials are rejected even if they are equal, because a
+/// proxy and the API behind it may each read a different one.
+///
+/// A header that can hold a credential is also rejected if it is too long or not ASCII. The same applies to a header
+/// that some servers treat as such a header, for example `api_token`.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<&'a str, Cause> {
     let mut found = None;
     for place in &places.0 {
@@ -76,11 +79,11 @@ fn readable(value: &HeaderValue) -> Result<&str, Cause> {
     if value.len() > MAX {
         return Err(Cause::Oversized);
     }
-    // Says no to control characters as well.
+    // `to_str` also rejects control characters, except a tab.
     value.to_str().map_err(|_| Cause::NotAscii)
 }
 
-/// What follows `scheme`, whose case does not matter.
+/// The text after `scheme`. `None` if the text has another scheme. The case of the scheme does not matter.
 fn after<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     let (start, rest) = text.split_once(' ')?;
     start.eq_ignore_ascii_case(scheme).then_some(rest)

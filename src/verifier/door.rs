@@ -1,4 +1,4 @@
-//! The one door for every protocol: who asks goes in, and an answer comes out, counted and written down.
+//! The one entry for every protocol. It judges a request, counts the answer, and writes it to the audit log.
 
 use std::{
     pin::pin,
@@ -25,41 +25,41 @@ use crate::{
     outside::{Clock, Hearing, crowd::Crowd, metrics::Metrics},
 };
 
-/// How long a verdict is held back for news.
+/// The longest time that a request waits for the index to change.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Requests for one Instance that may wait at the same time: ids can be made up, and who makes them up for one Instance
-/// keeps nobody from waiting at another. Those for Instances that there are not wait as if for one.
+/// The number of requests for one Instance that may wait at the same time. Anybody can make up ids, so requests for one
+/// Instance must not take the places of another. All requests for Instances that do not exist share one such limit.
 const WAITING_EACH: usize = 64;
-/// And for all of them together.
+/// The number of requests that may wait at the same time, for all Instances together.
 const WAITING: usize = 256;
 
-/// Who asks for what, whatever the protocol.
+/// A request to judge, independent of the protocol.
 pub struct Asking<'a> {
-    /// The Instance that is to let it in.
+    /// The Instance that receives the request.
     pub instance: Key,
-    /// What it presents; or why there is nothing to look at.
+    /// The presented credential, or the reason why there is none to check.
     pub credential: Result<&'a str, Cause>,
-    /// What it wants to do. Nothing: it is asked only whether the credential is valid, and whose it is.
+    /// The request to authorize. `None`: the door only checks the credential, and finds the token that it belongs to.
     pub request: Option<Requested<'a>>,
 }
 
-/// What the door says, in no protocol's words. [`Door::ask`] alone makes one.
+/// An answer, independent of the protocol. Only [`Door::ask`] creates answers.
 #[derive(Debug)]
 pub struct Answer(Verdict);
 
 impl Answer {
-    /// What was found.
+    /// The verdict.
     pub fn verdict(&self) -> &Verdict {
         &self.0
     }
 }
 
-/// Answers whoever asks, by what is known.
+/// Answers requests of every protocol from the index.
 pub struct Door {
     known: Arc<Known>,
     guarded: AtomicBool,
     waiting: Crowd<Option<Key>>,
-    /// Where an Instance that names none takes credentials.
+    /// The places for credentials of an Instance that names none.
     usual: Places,
     hearing: Hearing,
     stale_answers: StaleAnswers,
@@ -68,7 +68,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door that answers by what is `known`, and how well that is heard.
+    /// A door that answers from `known`. `hearing` says if `known` is up to date.
     pub fn new(
         known: Arc<Known>,
         clock: Arc<dyn Clock>,
@@ -80,10 +80,12 @@ impl Door {
         Self { known, guarded, waiting, usual: Places::default(), hearing, stale_answers, clock, metrics }
     }
 
-    /// Answers, and counts the answer, writes it down and notes that the token was used.
+    /// Answers a request. The answer is counted and written to the audit log. If the request is let in, the use of the
+    /// token is noted.
     ///
-    /// An id that no record has, with a right checksum, may have been minted just now: it waits up to a second for the
-    /// index to change. Where what was heard is old it is not refused for good: the caller is to try again.
+    /// A credential with a right checksum and an unknown id may be newer than the index. Its request waits up to a
+    /// second for the index to change. The same applies if the account or the Instance is missing. If the index may be
+    /// out of date, the answer is a temporary error, so that the caller tries again.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
         let cause = verdict.cause;
@@ -95,17 +97,18 @@ impl Door {
         Answer(verdict)
     }
 
-    /// The credential in `headers`, where the Instance takes it; one that is not known takes it where most do.
+    /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
     ///
     /// # Errors
-    /// There is not exactly one that is clear.
+    /// The headers do not hold exactly one clear credential.
     pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<&'a str, Cause> {
         let index = self.known.index();
         let places = index.instance(instance).map_or(&self.usual, |entry| &entry.places);
         credential::find(headers, places)
     }
 
-    /// Whether it has all to judge by, hears what is new, and could not write records; an error says what is missing.
+    /// Checks that every kind was read, that the index is up to date, and that this verifier cannot write records. The
+    /// error names the check that failed.
     pub fn ready(&self) -> Result<(), String> {
         let unread = self.known.unread();
         if unread > 0 {
@@ -116,21 +119,21 @@ impl Door {
         }
         if let Some(kind) = self.hearing.deaf() {
             return Err(format!(
-                "nothing was heard of {kind} for too long, though the API server answers; the log says why"
+                "the watch of {kind} has delivered nothing for too long, although the API server answers; see the log"
             ));
         }
         if self.refuses_all() {
-            return Err("nothing was heard for too long, and stale answers are not to be given".into());
+            return Err("the watches have delivered nothing for too long, and --stale-answers=refuse is set".into());
         }
         Ok(())
     }
 
-    /// Whether what it knows is too old to judge anybody by.
+    /// True if the index is too old to judge any request by.
     fn refuses_all(&self) -> bool {
         self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
     }
 
-    /// Says whether something keeps this verifier from writing records.
+    /// Sets the result of the last test of the admission policies. True: this verifier cannot write records.
     pub fn set_guarded(&self, guarded: bool) {
         self.guarded.store(guarded, Ordering::SeqCst);
     }
@@ -150,7 +153,7 @@ impl Door {
     }
 
     async fn patiently(&self, instance: &Key, credential: &str, request: Option<&Request<'_>>) -> Verdict {
-        // Subscribed before the first look, so that no change falls in between.
+        // Subscribes before the first look, so that no change in between is missed.
         let mut changes = self.known.changes();
         let look = || check(&self.known.index(), instance, credential, request, self.clock.now());
         let mut verdict = look();
@@ -172,7 +175,7 @@ impl Door {
         verdict
     }
 
-    /// The Instance, where there is one of that name.
+    /// The key of the Instance. `None` if the Instance does not exist.
     fn standing(&self, instance: &Key) -> Option<Key> {
         self.known.index().instance(instance).map(|_| instance.clone())
     }
@@ -200,7 +203,7 @@ mod tests {
     use std::collections::BTreeSet;
     use tokio::time::Instant;
 
-    /// A door that waits until these kinds were read.
+    /// A door that waits for the first list of these kinds.
     fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
         let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
         let known = Arc::new(Known::new(kinds, Usage::new().0));
@@ -329,7 +332,7 @@ mod tests {
         assert!(door.ready().is_err());
     }
 
-    /// What the audit is told while `work` is done.
+    /// Collects the lines of the audit log.
     #[derive(Clone, Default)]
     struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Why a token may or may not make a request: the verifier's own judgement, over objects that were read just now.
+//! Explains why a token may or may not make a request. It judges as the verifier does, with objects that it reads now.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the reader")]
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,46 +16,48 @@ use crate::{
     outside::{Reader, Refusal, reader::Read},
 };
 
-/// What is asked.
+/// A question: a token, and a request that it would make.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The token.
     pub token: Key,
-    /// The Instance that the request goes to. Nothing: the token's own.
+    /// The Instance that receives the request. `None`: the token's own Instance.
     pub instance: Option<Key>,
     /// The method of the request.
     pub method: String,
-    /// Its path.
+    /// The path of the request.
     pub path: String,
-    /// The organization that it names in a header.
+    /// The organization that the request names in a header.
     pub organization: Option<String>,
-    /// The project that it names in a header.
+    /// The project that the request names in a header.
     pub project: Option<String>,
 }
 
-/// What is told: the verdict, and all that was looked at on the way.
+/// The verdict, and all checks on the way to it.
 pub type Explanation = (Verdict, Vec<Step>);
 
-/// Why there is no answer.
+/// The reason why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum Unexplained {
-    /// Something could not be read.
+    /// An object could not be read.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// There is no such object, or it serves no value: which, in words.
+    /// An object does not exist, or the token has no value yet. The text names the object.
     #[error("{0}")]
     Missing(String),
-    /// The request cannot be made so.
+    /// The request cannot be made as asked. The text says why.
     #[error("{0}")]
     Unasked(String),
 }
 
-/// Asks, as of `now`, with the rights of whoever `client` is: to read the token, its account, the Instance, the
-/// policies of its namespace and the token's namespace.
+/// Explains the verdict on a question at the time `now`.
+///
+/// The permissions of `client` must allow reading the token, its account and its namespace, the Instance, and the
+/// policies in the Instance's namespace.
 ///
 /// # Errors
-/// Something could not be read, the token serves no value, or the Instance takes no organization or project from a
-/// header.
+/// An object could not be read or does not exist, or the token has no value yet. The Instance may also not read the
+/// organization or project from a header.
 pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, Unexplained> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
@@ -89,7 +91,7 @@ async fn needed<K: Read + Indexed>(reader: &Reader, key: &Key) -> Result<K, Unex
     reader.live::<K>(namespace, name).await?.ok_or_else(missing)
 }
 
-/// The headers of the request, as the Instance takes organization and project from them.
+/// The headers of the request. They name the organization and project in the headers that the Instance reads.
 fn headers(question: &Question, api: Api) -> Result<HeaderMap, Unexplained> {
     let mut headers = HeaderMap::new();
     let both = [
@@ -101,13 +103,13 @@ fn headers(question: &Question, api: Api) -> Result<HeaderMap, Unexplained> {
         let header = from.as_ref().and_then(|NamedBy { header, .. }| header.as_ref());
         let header = header.ok_or_else(|| {
             Unexplained::Unasked(format!(
-                "the Instance takes no {what} from a header (spec.api.{what}From); leave --{what} out, or name it in \
-                 the path"
+                "the Instance reads no {what} from a header (spec.api.{what}From); leave out --{what}, or name the \
+                 {what} in the path"
             ))
         })?;
         let name = HeaderName::from_bytes(header.as_str().as_bytes())
             .map_err(|error| Unexplained::Unasked(error.to_string()))?;
-        let odd = |_| Unexplained::Unasked(format!("--{what} is not the value of a header"));
+        let odd = |_| Unexplained::Unasked(format!("--{what} has a character that the value of a header cannot have"));
         let value = HeaderValue::from_str(given).map_err(odd)?;
         headers.append(name, value);
     }

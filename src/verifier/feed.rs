@@ -1,4 +1,4 @@
-//! Brings what the watches hear into the index.
+//! Feeds objects from the watches into the index.
 #![allow(clippy::disallowed_types, reason = "hands the client to the watches")]
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -15,8 +15,8 @@ use crate::{
     outside::{Extent, Hearing, Tasks, watch::Heard},
 };
 
-/// The watches of all kinds that a verdict depends on. This is the one list of them: what is begun here has to be read
-/// before anybody is judged.
+/// The watches of all kinds that a verdict depends on. This is the only list of them. The verifier judges no request
+/// until every kind in this list was read.
 #[derive(Default)]
 pub(crate) struct Feeds(Vec<Feed>);
 
@@ -27,7 +27,7 @@ struct Feed {
 }
 
 impl Feeds {
-    /// One for each kind. None is begun yet.
+    /// One watch for each kind. No watch has started yet.
     pub(crate) fn new(client: &Client, scope: &Extent, hearing: &Hearing) -> Self {
         let mut feeds = Self::default();
         feeds.add("the watch of instances", scope.watch::<Instance>(client, hearing));
@@ -46,18 +46,18 @@ impl Feeds {
         self.0.push(Feed { task, kind, begin: Box::new(|known| feed(events, known).boxed()) });
     }
 
-    /// The kinds that have to be read.
+    /// The kinds that must be read before the verifier judges a request.
     pub(crate) fn kinds(&self) -> BTreeSet<String> {
         self.0.iter().map(|feed| feed.kind.clone()).collect()
     }
 
-    /// Begins a task for each.
+    /// Starts a task for each watch.
     pub(crate) fn begin(self, known: &Arc<Known>, tasks: &mut Tasks) {
         self.0.into_iter().for_each(|feed| tasks.endless(feed.task, (feed.begin)(known.clone())));
     }
 }
 
-/// What a kind is called: its plural.
+/// The plural name of a kind.
 fn kind<K: Resource<DynamicType = ()>>() -> String {
     K::plural(&()).into_owned()
 }
@@ -65,7 +65,7 @@ fn kind<K: Resource<DynamicType = ()>>() -> String {
 async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K>> + Send, known: Arc<Known>) {
     pin_mut!(events);
     let pools = known.pools();
-    // Objects are reduced as they come: a list is never there as a whole.
+    // Each object is reduced when it arrives, so that the full objects of a list are never in memory together.
     let (mut listed, mut doubted) = (Vec::new(), BTreeSet::new());
     while let Some(heard) = events.next().await {
         match heard {
@@ -102,7 +102,7 @@ mod tests {
     use std::{convert::Infallible, future, time::Duration};
     use tokio_util::sync::CancellationToken;
 
-    /// A server that has no objects, and never answers what is asked of the kind `silent`.
+    /// A server that has no objects, and never answers requests for the kind `silent`.
     fn server(silent: String) -> Client {
         let serve = move |request: Request<Body>| {
             let hangs = request.uri().path().ends_with(&format!("/{silent}"));
@@ -117,7 +117,7 @@ mod tests {
         Client::new(tower::service_fn(serve), "a")
     }
 
-    /// The kinds that are waited for while the server says nothing of `silent`.
+    /// The number of kinds that are still unread if the server never answers requests for the kind `silent`.
     async fn unread_without(silent: &str) -> usize {
         let (hearing, mut tasks) = (Hearing::default(), Tasks::new(CancellationToken::new()));
         let feeds = Feeds::new(&server(silent.into()), &Extent::default(), &hearing);

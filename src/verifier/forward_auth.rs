@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, Asking, Category, Cause, Door, Verdict, proxied};
 
-/// `ANY /v1/instances/{namespace}/{name}/authorize`, with anything behind it: Envoy appends the caller's path.
+/// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
+/// path.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let paths = ["", "/", "/{*rest}"].map(|rest| format!("/v1/instances/{{namespace}}/{{name}}/authorize{rest}"));
     paths.iter().fold(Router::new(), |router, path| router.route(path, any(authorize))).with_state(door)
@@ -23,7 +24,8 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
     told(&door.ask(&Asking { instance, credential, request }).await)
 }
 
-/// The answer in words of HTTP: what the caller is asked for, and what was wrong with what it gave (RFC 6750, 3).
+/// The answer as an HTTP response. A 401 or 403 has a challenge with the error code of RFC 6750, section 3. The
+/// challenge has no error code if the credential is missing.
 fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
@@ -48,7 +50,7 @@ fn told(answer: &Answer) -> Response {
     }
 }
 
-/// No answer holds for the next request.
+/// Forbids caching: an answer holds for one request only.
 const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 fn refused(status: StatusCode, header: (HeaderName, &'static str), body: &Value) -> Response {

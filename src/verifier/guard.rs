@@ -1,26 +1,28 @@
-//! Whether anything keeps this verifier from writing records: whoever can write a digest can mint.
+//! Tests that this verifier cannot write records. A process that can write a digest can mint a token.
 //!
-//! Its right to say when tokens were used is one to write their whole status; only the admission policies hold it to
-//! its part. So it tries to write a record, without any effect, and is not ready while that would be done.
+//! The permission to write `status.use` is a permission to write the whole status. Only the admission policies restrict
+//! the verifier to `status.use`. So the verifier regularly tries to write a record, as a dry run. It is not ready while
+//! the API server would accept that write.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Door, known::Known};
 use crate::outside::{Why, Writer};
 
-/// How often it is tried: nobody tells when policies or rights change, and each try is a refused request in the API
-/// server's audit log.
+/// The interval between two tests. There is no event when policies or permissions change, so the test is repeated. Each
+/// test adds a refused request to the API server's audit log, so the test is rare.
 const EVERY: Duration = Duration::from_mins(10);
-/// How soon again while it would be done: policies may have come.
+/// The interval while the write would be accepted. It is short, because the policies may be installed soon.
 const UNGUARDED: Duration = Duration::from_secs(10);
-/// How soon again while there is no token to try it with.
+/// The interval while there is no result, for example because no token exists to test with.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Why a verifier is not ready.
-pub(crate) const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint; install the admission \
-     policies (admission.enabled of the chart, or tokenry admission), or take its right to patch apitokens/status away";
+/// The reason why this verifier is not ready while its write would be accepted.
+pub(crate) const MISSING: &str = "AdmissionMissing: this verifier could write records, and so mint tokens; install the \
+     admission policies (chart value admission.enabled, or tokenry admission), or remove its permission to patch \
+     apitokens/status";
 
-/// Tries it now and then, for ever.
+/// Repeats the test forever, and tells the door its result.
 pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
     loop {
         let found = match known.any_token() {
@@ -40,7 +42,7 @@ pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
     }
 }
 
-/// Whether it was refused to do it; nothing where there is no telling.
+/// True if the write was refused, false if it would be accepted. `None` if the answer does not show either.
 fn verdict(answer: Result<(), Why>) -> Option<bool> {
     match answer {
         Ok(()) => Some(false),

@@ -1,4 +1,4 @@
-//! What is known: the index, and those who wait for it to change.
+//! The index, and the notification of its changes.
 
 use std::{
     collections::BTreeSet,
@@ -12,18 +12,18 @@ use super::{
     usage::Usage,
 };
 
-/// The index, and those who wait for it to change. The feed fills it; only the door judges by it.
+/// The index, and the notification of its changes. The feed fills the index. Only the door judges requests by it.
 pub struct Known {
     index: RwLock<Index>,
-    /// How often it changed.
+    /// The number of changes so far.
     changes: watch::Sender<u64>,
-    /// The kinds of which no list was read yet.
+    /// The kinds whose first list was not read yet.
     unread: watch::Sender<BTreeSet<String>>,
     usage: Usage,
 }
 
 impl Known {
-    /// Nothing is known yet. Objects of all these `kinds` have to be read before anybody can be judged.
+    /// An empty index. All these `kinds` must be read before the verifier judges a request.
     pub fn new(kinds: BTreeSet<String>, usage: Usage) -> Self {
         Self { index: RwLock::default(), changes: watch::Sender::new(0), unread: watch::Sender::new(kinds), usage }
     }
@@ -33,17 +33,17 @@ impl Known {
         self.index.read().expect("no change panics")
     }
 
-    /// What entries have in common: objects are reduced with it, while others read the index.
+    /// The values that entries share. With them, an object can be reduced while others read the index.
     pub fn pools(&self) -> Arc<Pools> {
         self.index().pools()
     }
 
-    /// Changes of the index from now on.
+    /// Notifies the receiver of every change of the index from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Changes the index; whoever waits looks again if `change` says that something changed.
+    /// Changes the index. If `change` returns true, waiting requests look at the index again.
     pub fn learn(&self, change: impl FnOnce(&mut Index) -> bool) {
         let changed = change(&mut self.index.write().expect("no change panics"));
         if changed {
@@ -51,7 +51,7 @@ impl Known {
         }
     }
 
-    /// Forgets an object, and what it remembers of its uses.
+    /// Forgets an object, and the noted uses of it.
     pub fn forget<K: Indexed>(&self, key: Key) {
         if K::USED {
             self.usage.forget(&key);
@@ -59,7 +59,7 @@ impl Known {
         self.learn(|index| index.forget::<K>(key));
     }
 
-    /// Replaces all objects of a kind ([`Index::reset`]), and forgets the uses of those that there are no more.
+    /// Replaces all objects of a kind ([`Index::reset`]), and forgets the uses of tokens that no longer exist.
     pub fn reset<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) {
         self.learn(|index| index.reset(objects, doubted));
         if K::USED {
@@ -68,33 +68,33 @@ impl Known {
         }
     }
 
-    /// A list of a kind was read.
+    /// Marks a kind as read, after its first list.
     pub fn mark_read(&self, kind: &str) {
         self.unread.send_modify(|unread| _ = unread.remove(kind));
     }
 
-    /// How many kinds have not been read yet.
+    /// The number of kinds that were not read yet.
     pub fn unread(&self) -> usize {
         self.unread.borrow().len()
     }
 
-    /// Waits until everything was read once.
+    /// Waits until every kind was read once.
     pub async fn until_all_is_read(&self) {
-        // The sender lives in `self`.
+        // This cannot fail, because the sender lives in `self`.
         let _ = self.unread.subscribe().wait_for(BTreeSet::is_empty).await;
     }
 
-    /// Some token.
+    /// The first token by namespace and name. `None` if there is no token.
     pub fn any_token(&self) -> Option<Key> {
         self.index().any_token().cloned()
     }
 
-    /// What `look` makes of a token; nothing where there is no such token.
+    /// The result of `look` on a token. `None` if the token does not exist.
     pub fn look_at<T>(&self, token: &Key, look: impl FnOnce(&TokenEntry) -> Option<T>) -> Option<T> {
         look(self.index().token(token)?)
     }
 
-    /// What was used.
+    /// The uses of tokens.
     pub fn usage(&self) -> &Usage {
         &self.usage
     }

@@ -1,18 +1,18 @@
-//! Judges the tokens that callers present. Adapters translate; the [`Door`] answers, and [`check`](check::check)
-//! judges.
+//! Judges the tokens that callers present. Adapters translate protocols, the [`Door`] answers, and
+//! [`check`](check::check) judges.
 //!
 //! ```text
 //! watches ─▶ feed ─▶ known ◀── check ◀── door ◀─ Asking ── forward_auth ◀── proxy
 //!                    index     authen-   waits, ─ Answer ▶ HTTP
 //!                    in        ticate,   counts,
-//!                    memory    authorize writes down
+//!                    memory    authorize writes audit lines
 //! ```
 //!
-//! A protocol is a file that makes an [`Asking`] of what it hears and words of an [`Answer`]. It can forget neither
-//! metric, audit nor use: the door alone makes answers.
+//! Each protocol has one file. The file turns a request of its protocol into an [`Asking`], and an [`Answer`] into a
+//! response. It cannot leave out the metric, the audit line or the noted use, because only the door creates answers.
 //!
-//! It holds digests, times and names, never a plaintext, and has no right to read any Secret. All that it writes is
-//! when tokens were used.
+//! The verifier holds digests, times and names, but no plaintext. It has no permission to read any Secret. It writes
+//! nothing but the times at which tokens were used.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the feed")]
 
 mod audit;
@@ -55,41 +55,44 @@ pub use check::{Identity, Verdict};
 pub use door::{Answer, Asking, Door};
 pub use requested::Requested;
 
-/// How the verifier runs.
+/// The options of the verifier.
 #[derive(Debug)]
 pub struct Options {
-    /// Which namespaces it looks at: a token or Instance elsewhere does not exist for it.
+    /// The namespaces that the verifier watches. A token or Instance in another namespace does not exist for it.
     pub scope: Extent,
-    /// Serves what is asked of it, and `/healthz` and `/readyz`. Nobody can connect before everything was read once.
+    /// The port for proxies, with `/healthz` and `/readyz`. Nobody can connect before every kind was read once.
     pub serving: Taken,
-    /// Serves `/healthz`, `/readyz` and `/metrics`, and `/hearing` for other verifiers. Left out: they are not served.
+    /// The port of `/healthz`, `/readyz` and `/metrics`, and of `/hearing` for other verifiers. `None`: there is no
+    /// such port.
     pub probes: Option<Taken>,
-    /// How old what was heard may be before it is stale.
+    /// The age from which the index is stale, if the watches deliver nothing. Default: 5 minutes.
     pub stale_after: StaleAfter,
-    /// What is done once it is.
+    /// The reaction to a stale index.
     pub stale_answers: StaleAnswers,
-    /// Where the probes of other verifiers of these objects are.
+    /// The probe addresses of other verifiers that watch the same objects.
     pub peers: Vec<Peer>,
-    /// Cancelled, the verifier answers what was asked and returns.
+    /// Stops the verifier when cancelled: the verifier answers open requests and returns.
     pub stop: CancellationToken,
 }
 
-/// What a verifier does that has heard nothing for too long because no API server answers.
+/// The reaction of a verifier whose index is stale because no API server answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum StaleAnswers {
-    /// It judges by what it knows, expiry included: an API server that is away takes no API down.
+    /// Judge by the last known objects, and still refuse expired tokens. An outage of the API server then does not stop
+    /// the API.
     #[default]
     Serve,
-    /// It refuses everybody with 503, and is not ready.
+    /// Refuse every request with 503, and report not ready.
     Refuse,
 }
 
-/// Runs the verifier until it is told to stop. This is what `tokenry verifier` does.
+/// Runs the verifier until `options.stop` is cancelled. The command `tokenry verifier` calls this function.
 ///
-/// What was read once is judged by for as long as the API server is away, unless `options` say otherwise.
+/// While the API server is away, the verifier judges by the objects that it read before, unless `options.stale_answers`
+/// says otherwise.
 ///
 /// # Errors
-/// A task ended that should not have.
+/// A task ended that should have kept running.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
@@ -100,11 +103,11 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let door = Door::new(known.clone(), clock, metrics.clone(), hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     let mut tasks = Tasks::new(stop.clone());
-    tasks.endless("the writer of uses", usage::write(known.clone(), writer.clone(), news));
-    tasks.endless("the guard", guard::watch(known.clone(), door.clone(), writer));
+    tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
+    tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
     feeds.begin(&known, &mut tasks);
-    tasks.endless("the question where the server is", hearing.clone().ask::<ApiToken>(client, options.scope));
-    tasks.endless("the questions to peers", peers.clone().ask(hearing.clone()));
+    tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
+    tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
     let ready = {
         let door = door.clone();
         move || door.ready().and_then(|()| peers.none_hears_more())

@@ -1,18 +1,21 @@
-//! What a proxy says of the request of a caller, in a request of its own; and what it passes on to the API.
+//! Reads the caller's request from the request of a proxy, and builds the identity headers that the proxy passes on to
+//! the API.
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{Identity, Requested, index::Key};
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 
-/// Where a proxy says what the caller asked for: Traefik and Caddy, and nginx as the README sets it up.
+/// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
+/// the configuration in the documentation.
 const METHOD: &str = "x-forwarded-method";
 const URI: &str = "x-forwarded-uri";
-/// What an identity header says where there is nothing to say.
+/// The value of an identity header that has no value.
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-/// What the caller wants to do. `appended` is its path and query where the proxy, as Envoy does, appends them to the
-/// path and takes the caller's method; then headers, which a caller may have sent itself, say nothing.
+/// The request that the caller wants to make. Some proxies, such as Envoy, append the caller's path and query to their
+/// own path, and send the caller's method. `appended` is that path and query. The headers are then ignored, because the
+/// caller may have sent them.
 pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
     match appended {
         Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },
@@ -20,9 +23,10 @@ pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: O
     }
 }
 
-/// The Instance that a path names, and the path with its query that a proxy has appended, if it has. Taken as it is
-/// written: no name has anything to decode, and what a caller wrote behind it may be no text at all. The query alone is
-/// nothing appended: Caddy passes it on, and a caller can write any slash into it.
+/// The Instance that a path names, and the path and query that a proxy has appended, if any.
+///
+/// Nothing is decoded. Names contain nothing to decode, and the caller's path may not be valid text. A query alone
+/// counts as nothing appended, because Caddy passes the query on, and a caller can put any slash into it.
 pub(crate) fn target(uri: &Uri) -> (Key, Option<String>) {
     let mut parts = uri.path().splitn(7, '/').skip(3);
     let mut next = || parts.next().unwrap_or_default();
@@ -32,15 +36,15 @@ pub(crate) fn target(uri: &Uri) -> (Key, Option<String>) {
     (instance, parts.next().map(|rest| format!("/{rest}{query}")))
 }
 
-/// The one value of a header; nothing where there are several or it is not ASCII.
+/// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
 fn only(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
     values.next().is_none().then(|| first.to_owned())
 }
 
-/// Every identity header. All of them are in every answer that lets a request in, empty where there is no value:
-/// through some proxies a header that is left out lets the caller's own pass.
+/// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If
+/// a header were missing, some proxies would pass on the caller's own header.
 pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     let of = |field: fn(&Identity) -> &str| HeaderValue::from_str(identity.map_or("", field)).unwrap_or(EMPTY);
     let subject = of(|identity| &identity.subject);
@@ -99,7 +103,7 @@ mod tests {
         assert_eq!(of("/v1/instances/a/eem/authorize//x?a=/b"), eem(Some("//x?a=/b")));
         assert_eq!(of("/v1/instances/a/eem/authorize/x/%ff"), eem(Some("/x/%ff")));
         assert_eq!(of("/v1/instances/a/eem/authorize/x?a=/b&c=?"), eem(Some("/x?a=/b&c=?")));
-        // A proxy passes on the caller's query, which appends nothing.
+        // A proxy passes on the caller's query. The query alone appends nothing.
         for query in ["?", "?a=b", "?a=/b", "?/b", "?a=/b/c?d/e"] {
             let uri: Uri = format!("/v1/instances/a/eem/authorize{query}").parse().unwrap();
             assert_eq!(target(&uri).1, None, "{query}");

@@ -1,21 +1,21 @@
-//! What a caller wants to do.
+//! The request that a caller wants to make.
 
 use http::HeaderMap;
 
 use crate::access::{Path, Request};
 
-/// What a caller wants to do. What is not said clearly is not known.
+/// The request that a caller wants to make. A part that the proxy does not name clearly is `None`.
 pub struct Requested<'a> {
-    /// The method.
+    /// The method. `None`: not known.
     pub method: Option<String>,
-    /// The target: a path with its query, or a whole URI.
+    /// The target: a path with its query, or a whole URI. `None`: not known.
     pub target: Option<String>,
-    /// The headers, as far as they are passed on.
+    /// The headers that the proxy passes on.
     pub headers: &'a HeaderMap,
 }
 
 impl Requested<'_> {
-    /// As access sees it.
+    /// The request in the form that the `access` module judges.
     pub fn request(&self) -> Request<'_> {
         let known = self.method.as_deref().zip(self.target.as_deref());
         let path = known.and_then(|(_, target)| Path::parse(target).ok());

@@ -1,7 +1,8 @@
-//! When tokens were last used: kept in memory, and written to `status.use` now and then.
+//! Notes when tokens were last used: in memory for every use, in `status.use` from time to time.
 //!
-//! The first use of a generation is written at once, later ones at most once an hour for each token: a busy token costs
-//! no writes. Several verifiers tell of what each has seen; whoever finds in status what it would say writes nothing.
+//! The first use of a generation is written at once. Later uses of it are written at most once an hour, so a busy token
+//! costs few writes. Several verifiers may see uses of one token. A verifier writes nothing if the status already has a
+//! use from the last hour.
 
 use std::{
     collections::HashMap,
@@ -15,32 +16,33 @@ use tokio::sync::mpsc;
 use super::{Identity, index::Key, known::Known};
 use crate::{crd::api_token::Use, outside::Writer, token::duration::after};
 
-/// Uses of one token that are not its first are written at most so often.
+/// The shortest time between two written uses of one generation.
 const SELDOM: SignedDuration = SignedDuration::from_hours(1);
-/// A use that could not be written is news again after so long.
+/// The time after which a use is reported again if it could not be written.
 const AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// Tokens whose use waits to be written, at most. One more is told of at its next use.
+/// The number of uses that may wait to be written. If the queue is full, the next use of the same token is reported
+/// instead.
 const WAITING: usize = 1024;
 
-/// What was used, as far as it may be news.
+/// The uses noted so far, and the queue of uses to write.
 pub struct Usage {
-    /// For each token: the id of the value that was used last, and when that was handed on. A later token of the same
+    /// For each token: the id of its last used value, and the time when that use was queued. A later token of the same
     /// name has other ids.
     told: Mutex<HashMap<Key, (Arc<str>, Timestamp)>>,
     news: mpsc::Sender<News>,
 }
 
-/// A use that is worth writing.
+/// A use to write: the token, the generation and the time.
 pub(crate) type News = (Key, i64, Timestamp);
 
 impl Usage {
-    /// Nothing was used yet; and where the news come out.
+    /// An empty `Usage`, and the receiving end of its queue.
     pub fn new() -> (Self, mpsc::Receiver<News>) {
         let (news, out) = mpsc::channel(WAITING);
         (Self { told: Mutex::default(), news }, out)
     }
 
-    /// A value was used. It never waits.
+    /// Notes the use of a value. This method never waits.
     pub fn note(&self, used: &Identity, now: Timestamp) {
         let mut told = self.told.lock().expect("nobody panics here");
         if let Some((last, at)) = told.get(&used.token)
@@ -49,7 +51,7 @@ impl Usage {
         {
             return;
         }
-        // Where there is no room, the next use is news again.
+        // If the queue is full, the next use is queued instead.
         if self.news.try_send((used.token.clone(), used.generation, now)).is_ok() {
             told.insert(used.token.clone(), (used.id.clone(), now));
         }
@@ -60,20 +62,21 @@ impl Usage {
         self.told.lock().expect("nobody panics here").remove(token);
     }
 
-    /// The use of `token` that was told of last could not be written: one that comes later is news again.
+    /// Handles a failed write: a use of `token` is queued again if it is at least a minute later.
     fn again(&self, token: &Key) {
         if let Some((_, at)) = self.told.lock().expect("nobody panics here").get_mut(token) {
             *at = after(*at, AGAIN - SELDOM);
         }
     }
 
-    /// Forgets tokens that there are no more.
+    /// Forgets all tokens that no longer exist, by the answer of `stands`.
     pub fn retain(&self, stands: impl Fn(&Key) -> bool) {
         self.told.lock().expect("nobody panics here").retain(|key, _| stands(key));
     }
 }
 
-/// `standing` with one more use, of the generations that are still on record; nothing where it says as much already.
+/// The uses in `standing` plus one more use. Generations that are no longer on record are left out. `None` if
+/// `standing` already has a use of the generation from the last hour.
 fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: Timestamp) -> Option<Vec<Use>> {
     let mut all: Vec<Use> = standing.iter().filter(|used| on_record(used.generation)).cloned().collect();
     match all.iter_mut().find(|used| used.generation == generation) {
@@ -85,14 +88,14 @@ fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: 
     Some(all)
 }
 
-/// Writes what is news, one after the other, for ever.
+/// Writes the queued uses one after the other, forever.
 pub(crate) async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Receiver<News>) {
     while let Some((token, generation, at)) = news.recv().await {
         let Some(used) = known.look_at(&token, |entry| {
             let on_record = |generation| entry.generations.iter().any(|known| known.number == generation);
             with(&entry.used, on_record, generation, at)
         }) else {
-            // Used while it was being deleted: nobody forgets that any more.
+            // The token was used while it was being deleted. No later event would forget it.
             if known.look_at(&token, |_| Some(())).is_none() {
                 known.usage().forget(&token);
             }
@@ -120,7 +123,7 @@ mod tests {
         Key { namespace: "a".into(), name: name.into() }
     }
 
-    /// A use of a generation of the token of that name.
+    /// A use of a generation of the token with this name.
     fn identity(name: &str, generation: i64) -> Identity {
         Identity {
             token: key(name),

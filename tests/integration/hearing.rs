@@ -65,7 +65,7 @@ async fn a_verifier_that_hears_nothing_though_the_api_server_answers_is_not_read
     assert!(age(&verifier).await < 10.0);
     wire.let_through(Through::Lists);
     let said = world.not_ready(&verifier).await;
-    assert!(said.starts_with("nothing was heard of ") && said.contains("though the API server answers"), "{said}");
+    assert!(said.starts_with("the watch of ") && said.contains("although the API server answers"), "{said}");
     assert!(age(&verifier).await > 10.0);
     wire.let_through(Through::All);
     world.ready(&verifier).await;

@@ -1,4 +1,4 @@
-//! What is kept of each object: all that a verdict depends on, and no more.
+//! The entries of the index. An entry keeps the few parts of an object that the verifier needs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,35 +20,35 @@ use crate::{
     verifier::credential::Places,
 };
 
-/// A token.
+/// The entry of an ApiToken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEntry {
     /// Its uid.
     pub uid: Arc<str>,
-    /// The Instances that it opens: its own, and further ones.
+    /// The Instances that the token opens: its own, and further ones.
     pub instances: Arc<[Opened]>,
-    /// What it says of whose it is and what it may do.
+    /// The owner, role and scopes that the token names.
     pub claims: Arc<Claims>,
-    /// The account that it is bound to.
+    /// The account that the token is bound to. `None`: it is not bound yet.
     pub account: Option<Acting>,
-    /// Whether it is to be accepted.
+    /// True unless the token is suspended.
     pub active: bool,
-    /// Whether it was ended for ever.
+    /// True if the token is revoked, by its spec or its status.
     pub revoked: bool,
-    /// Whether it is being deleted.
+    /// True if the token is being deleted.
     pub deleting: bool,
-    /// When the groups of its owner were stamped, as far as an operator has recorded it. A later stamp is as old as the
-    /// one on record, until it is recorded itself: else one that cannot be would never grow old.
+    /// The time of the owner's group stamp, as the operator recorded it. A newer stamp counts as old as the recorded
+    /// one until the operator records it. Otherwise a stamp that cannot be recorded would never become too old.
     pub stamped_at: Option<Timestamp>,
-    /// Whether an operator has seen that its owner is an account that does not exist.
+    /// True if the operator found that the owner is an account that does not exist.
     pub owner_gone: bool,
-    /// When they were used, as far as status says.
+    /// The uses that the status lists.
     pub used: Box<[Use]>,
     /// Its generations.
     pub generations: Box<[Generation]>,
 }
 
-/// A generation of a token, as its record says.
+/// A generation of a token, taken from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
     /// Its number.
@@ -57,7 +57,7 @@ pub struct Generation {
     pub id: Arc<str>,
     /// The digest of its value.
     pub sha256: Digest,
-    /// Its state, and its times.
+    /// Its state and its times.
     pub life: Life,
 }
 
@@ -66,7 +66,7 @@ pub struct Generation {
 pub struct Opened {
     /// Its name.
     pub key: Key,
-    /// The uid of the one that is meant; nothing: whichever bears the name.
+    /// The uid of that Instance. `None`: any Instance with this name.
     pub uid: Option<Arc<str>>,
 }
 
@@ -75,50 +75,50 @@ pub struct Opened {
 pub struct Acting {
     /// Its name.
     pub key: Key,
-    /// The uid of the one that is meant.
+    /// The uid of that account.
     pub uid: Arc<str>,
 }
 
-/// An account.
+/// The entry of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountEntry {
     /// Its uid.
     pub uid: Arc<str>,
-    /// What it says of what it may do.
+    /// The owner, role and scopes that the account names.
     pub claims: Arc<Claims>,
-    /// Whether its tokens are to be accepted.
+    /// True unless the account is suspended. The tokens of a suspended account are refused.
     pub active: bool,
-    /// Whether it is being deleted.
+    /// True if the account is being deleted.
     pub deleting: bool,
 }
 
-/// An Instance, its rules ready to be asked; faults where it cannot be gone by.
+/// The entry of an Instance, with its rules in a form for quick look-ups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceEntry {
-    /// Its uid; nothing where none is known.
+    /// Its uid. `None`: not known.
     pub uid: Option<String>,
-    /// The value that every request to its API names.
+    /// The organization of the Instance. Default: the name of the Instance.
     pub organization: String,
-    /// What it says of requests, and of who may make them.
+    /// The rules of the Instance. If the Instance has faults, it lets nobody in.
     pub rules: Result<Rules, Vec<Fault>>,
-    /// Where it takes credentials.
+    /// The places for credentials.
     pub places: Places,
-    /// What no generation of its tokens exceeds.
+    /// The limits of every generation of its tokens.
     pub limit: Limit,
-    /// Where its tokens may live.
+    /// The namespaces in which its tokens may live.
     pub homes: Homes,
-    /// Whether its endpoint is disabled.
+    /// True if its endpoint is disabled.
     pub disabled: bool,
-    /// Whether it is being deleted.
+    /// True if the Instance is being deleted.
     pub deleting: bool,
 }
 
-/// A policy, and the Instance that it is about.
+/// The entry of a policy, with the Instance that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyEntry {
     /// The Instance.
     pub instance: Key,
-    /// The policy, ready to be asked.
+    /// The policy, in a form for quick look-ups.
     pub policy: Arc<Policy>,
 }
 
@@ -132,7 +132,7 @@ impl Indexed for ApiToken {
         let status = self.status.unwrap_or_default();
         let owner = status.owner.as_ref();
         TokenEntry {
-            // No other has it.
+            // A uid belongs to one token, so it is not shared.
             uid: self.metadata.uid.unwrap_or_default().into(),
             instances: pools.opened.share(instances),
             claims: pools.claims.share(claims),
@@ -173,8 +173,8 @@ fn acting(namespace: &str, status: &ApiTokenStatus, pools: &Pools) -> Option<Act
     Some(Acting { key: pools.key(namespace, &bound.name), uid: pools.text(&*bound.uid) })
 }
 
-/// The Instances that a token opens: its own, and of the further ones that it names those which the operator has
-/// accepted. A status that does not say which is an older operator's, and means all of them.
+/// The Instances that a token opens: its own, and those of its `spec.audiences` that the operator has accepted. An
+/// operator of an earlier release does not write `status.audiences`. The token then opens all of its `spec.audiences`.
 fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
     let namespace = token.namespace().unwrap_or_default();
     let key = |wanted: &InstanceRef| pools.key(wanted.namespace_or(&namespace), wanted.name.as_str());
@@ -189,7 +189,7 @@ fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
     [Opened { key: key(&token.spec.instance_ref), uid: None }].into_iter().chain(further).collect()
 }
 
-/// Puts a token on the list of an id. Lists are sorted, and short.
+/// Adds a token to the list of an id. The lists are sorted and short.
 fn list(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &Arc<str>, key: &Key) {
     let Some(keys) = ids.get_mut(id) else {
         ids.insert(id.clone(), vec![key.clone()]);
@@ -200,7 +200,7 @@ fn list(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &Arc<str>, key: &Key) {
     }
 }
 
-/// Takes a token off the list of an id, and the list away with its last.
+/// Removes a token from the list of an id. An empty list is removed too.
 fn unlist(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &str, key: &Key) {
     let Some(keys) = ids.get_mut(id) else { return };
     keys.retain(|listed| listed != key);
@@ -250,7 +250,7 @@ impl Indexed for Instance {
 impl Indexed for AccessPolicy {
     type Entry = PolicyEntry;
 
-    // It may deny.
+    // A policy may deny, so forgetting it could permit more.
     const GRANTS: bool = false;
 
     fn entry(self, pools: &Pools) -> PolicyEntry {
@@ -278,7 +278,7 @@ impl Indexed for AccessPolicy {
 }
 
 impl Indexed for NamespaceMeta {
-    /// Its labels.
+    /// The labels of the namespace.
     type Entry = BTreeMap<String, String>;
 
     fn entry(self, _: &Pools) -> BTreeMap<String, String> {

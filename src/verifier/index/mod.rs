@@ -1,8 +1,9 @@
-//! Everything a verdict depends on, in memory. Synchronous; knows no API server.
+//! Everything that a verdict depends on, in memory. The module is synchronous and has no API client.
 //!
 //! ```text
 //! object ─▶ Pools::reduce ─▶ entry ─▶ Index: entries by name, tokens by id, policies by Instance
-//!           what is repeated is shared
+//!           repeated values
+//!           are shared
 //! ```
 
 mod entries;
@@ -25,17 +26,17 @@ use crate::{
 };
 use pool::Pool;
 
-/// Names an object. Clones share the text.
+/// The name of an object. Clones share the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// Its namespace; empty where the kind has none.
+    /// Its namespace. Empty if the kind has no namespace.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
 }
 
 impl Key {
-    /// The key of an object of that name.
+    /// The key of the object with this namespace and name.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
@@ -47,7 +48,7 @@ impl Key {
     }
 }
 
-/// What many entries have in common, each there once.
+/// The values that many entries share. Each value is in memory once.
 #[derive(Default)]
 pub struct Pools {
     texts: Pool<str>,
@@ -56,7 +57,7 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Reduces an object to what is kept of it.
+    /// Reduces an object to its entry.
     pub fn reduce<K: Indexed>(&self, object: K) -> Reduced<K> {
         let meta = object.meta();
         let key = self.key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
@@ -72,7 +73,7 @@ impl Pools {
     }
 }
 
-/// An object, reduced to what is kept of it.
+/// An object, reduced to its entry.
 pub struct Reduced<K: Indexed> {
     key: Key,
     entry: Box<K::Entry>,
@@ -86,18 +87,18 @@ type Entries<K> = HashMap<Key, Box<<K as Indexed>::Entry>>;
 pub struct Index {
     pools: Arc<Pools>,
     tokens: Entries<ApiToken>,
-    /// The tokens that have a record of an id. Two of one id are possible only where someone wrote a status by hand.
+    /// The tokens that have a record of an id. Two tokens share an id only if somebody wrote a status by hand.
     ids: HashMap<Arc<str>, Vec<Key>>,
     accounts: Entries<Account>,
     instances: Entries<Instance>,
     policies: Entries<AccessPolicy>,
-    /// The policies of each Instance. All of them are asked at each request.
+    /// The policies of each Instance. Every request is judged by all of them.
     policies_of: HashMap<Key, BTreeMap<Key, Arc<Policy>>>,
     namespaces: Entries<NamespaceMeta>,
 }
 
 impl Index {
-    /// What its entries have in common: who has it can reduce objects without holding the index.
+    /// The values that entries share. With them, an object can be reduced without locking the index.
     pub fn pools(&self) -> Arc<Pools> {
         self.pools.clone()
     }
@@ -123,7 +124,7 @@ impl Index {
         self.policies_of.get(instance).into_iter().flatten().map(|(_, policy)| &**policy)
     }
 
-    /// Some token.
+    /// The first token by namespace and name. `None` if there is no token.
     pub fn any_token(&self) -> Option<&Key> {
         self.tokens.keys().min()
     }
@@ -141,43 +142,44 @@ impl Index {
 
 /// A kind that is indexed.
 pub trait Indexed: Resource<DynamicType = ()> + Sized {
-    /// What is kept of an object.
+    /// The entry that the index keeps of an object.
     type Entry: PartialEq;
 
-    /// Whether it does nothing but to permit, so that less is permitted without it.
+    /// True if objects of the kind can only permit. Forgetting such an object never permits more.
     const GRANTS: bool = true;
 
-    /// Whether it is remembered when its objects were used.
+    /// True if the uses of objects of the kind are noted.
     const USED: bool = false;
 
-    /// What is kept of an object. What many have is taken from `pools`.
+    /// The entry of the object. Values that many entries share come from `pools`.
     fn entry(self, pools: &Pools) -> Self::Entry;
 
-    /// Where this kind is kept.
+    /// The entries of the kind.
     fn shelf(index: &mut Index) -> &mut Entries<Self>;
 
-    /// Brings the rest of the index up to date after an entry changed from `old` to `new`.
+    /// Updates the rest of the index after an entry has changed from `old` to `new`.
     fn changed(_: &mut Index, _key: &Key, _old: Option<&Self::Entry>, _new: Option<&Self::Entry>) {}
 }
 
 impl Index {
-    /// Takes in an object as it is now. Says whether anything changed that a verdict could depend on.
+    /// Adds or replaces an object. Returns true if its entry changed.
     pub fn apply<K: Indexed>(&mut self, object: K) -> bool {
         let reduced = self.pools.reduce(object);
         self.take(reduced)
     }
 
-    /// The same, of an object that was reduced.
+    /// Adds or replaces an object that was reduced before. Returns true if its entry changed.
     pub fn take<K: Indexed>(&mut self, Reduced { key, entry }: Reduced<K>) -> bool {
         self.put::<K>(key, Some(entry))
     }
 
-    /// Forgets the object of this key. Says whether it was known.
+    /// Forgets the object with this key. Returns true if the object was known.
     pub fn forget<K: Indexed>(&mut self, key: Key) -> bool {
         self.put::<K>(key, None)
     }
 
-    /// An object cannot be read any more: what it permitted is permitted no more.
+    /// Handles an object that cannot be read any more. An object that can only permit is forgotten. A policy keeps its
+    /// last known entry, because it may deny. Returns true if anything changed.
     pub fn doubt<K: Indexed>(&mut self, key: Key) -> bool {
         match K::GRANTS {
             true => self.forget::<K>(key),
@@ -185,8 +187,9 @@ impl Index {
         }
     }
 
-    /// Replaces all objects of a kind: what is not among them was deleted unheard. Of those `doubted`, which are there
-    /// and cannot be read, what does more than to permit stands as it was known.
+    /// Replaces all objects of a kind. Objects that are not in `objects` were deleted without an event, and are
+    /// forgotten. Objects in `doubted` exist but cannot be read. If their kind can deny, they keep their last known
+    /// entry. Returns true if anything changed.
     pub fn reset<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) -> bool {
         let mut standing: BTreeSet<Key> = objects.iter().map(|object| object.key.clone()).collect();
         if !K::GRANTS {

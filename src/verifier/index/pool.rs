@@ -1,4 +1,4 @@
-//! One copy of what many entries have in common.
+//! Shared copies of values that many entries have in common.
 
 use std::{
     borrow::Borrow,
@@ -7,16 +7,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// How many values there are before those that nobody uses are looked for.
+/// The lowest number of values at which unused values are removed.
 const FEW: usize = 64;
 
-/// Copies that many share, each there once.
+/// A pool of shared values. Each value is in it once.
 pub(crate) struct Pool<T: ?Sized>(Mutex<Copies<T>>);
 
 struct Copies<T: ?Sized> {
     all: HashSet<Arc<T>>,
-    /// How many there may be before they are swept: twice as many as were used the last time, so that a sweep costs
-    /// each little.
+    /// The number of values at which unused values are removed. It is twice the number of values that were left after
+    /// the last removal. So removals cost little for each added value.
     most: usize,
 }
 
@@ -27,7 +27,7 @@ impl<T: ?Sized> Default for Pool<T> {
 }
 
 impl<T: Eq + Hash + ?Sized> Pool<T> {
-    /// The one copy of a value.
+    /// The shared copy of a value.
     pub(crate) fn share<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
         let mut values = self.0.lock().expect("nobody panics here");
         if let Some(known) = values.all.get(value.borrow()) {
