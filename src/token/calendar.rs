@@ -1,4 +1,4 @@
-//! What begins by cron in a time zone, and the windows that open so.
+//! Moments by cron in a time zone, and rotation windows that open at such moments.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,34 +7,34 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 /// The time zone of a calendar that names none.
 const DEFAULT_ZONE: &str = "UTC";
-/// How many moments, and in which time, are looked at for the shortest interval of a calendar.
+/// The sample for the shortest interval of a calendar: at most this many moments, within this time.
 const SAMPLE: (usize, SignedDuration) = (32, SignedDuration::from_hours(400 * 24));
-/// How often windows of several groups may miss one another: on each day of a season, with clocks that go forward or
-/// back.
+/// The number of times that windows of several groups may miss each other before the search ends. Daily windows in two
+/// time zones may meet only in summer or only in winter. The number covers every day of such a season.
 pub const MISSES: usize = 256;
 
 /// Moments by cron (five fields, as in crontab(5)) in a time zone.
 ///
-/// It goes by the clock on the wall there. A time of day that is left out when clocks go forward comes as much later as
-/// they went; one that there is twice when they go back comes the first time only. So whatever is once a day is so on
+/// A calendar follows local time. If clocks go forward and skip a time of day, the moment comes later by the same
+/// amount. If clocks go back and repeat a time of day, only the first one counts. So a daily moment occurs once on
 /// every day of the year.
 #[derive(Clone, Debug)]
 pub struct Calendar {
     cron: String,
     zone: String,
-    // Without a time zone of its own: what it finds are times of day.
+    // The cron expression without a time zone. It finds times of day.
     times: Arc<Crontab>,
     place: TimeZone,
     shortest: Arc<OnceLock<SignedDuration>>,
 }
 
-/// From when on a calendar is looked at for what it is like: the four years from here have a leap day.
+/// The fixed instant from which the properties of a calendar are computed. The four years after it have a leap day.
 pub fn reference() -> Timestamp {
     const START_OF_2024: i64 = 1_704_067_200;
     Timestamp::from_second(START_OF_2024).expect("it is an instant")
 }
 
-/// What is wrong with a calendar.
+/// A fault of a calendar. The text says how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CalendarError {
     /// The cron expression.
@@ -44,14 +44,16 @@ pub enum CalendarError {
 }
 
 impl Calendar {
-    /// The calendar of this cron expression and time zone (IANA name). Left out, the time zone is UTC.
+    /// The calendar of a cron expression and a time zone (IANA name). Default time zone: UTC.
     ///
     /// # Errors
-    /// One of them is none, or there is no such moment in four years.
+    /// The expression or the time zone is not valid, or the expression matches no moment within four years.
     pub fn parse(cron: &str, zone: Option<&str>) -> Result<Self, CalendarError> {
         let zone = zone.unwrap_or(DEFAULT_ZONE);
         let place = TimeZone::get(zone).map_err(|_| {
-            CalendarError::Zone(format!("{zone:?} is no time zone of the IANA database, such as Europe/Berlin"))
+            CalendarError::Zone(format!(
+                "{zone:?} is not a time zone of the IANA database; name one, such as Europe/Berlin"
+            ))
         })?;
         let times = times(cron).map_err(CalendarError::Cron)?;
         let (times, shortest) = (Arc::new(times), Arc::default());
@@ -61,8 +63,8 @@ impl Calendar {
         Ok(calendar)
     }
 
-    /// The shortest time from one moment to the next. Like all that says whether a spec is valid, it does not depend on
-    /// the time of asking.
+    /// The shortest time from one moment to the next. It does not depend on the current time, because it decides if a
+    /// spec is valid.
     pub fn interval(&self) -> SignedDuration {
         *self.shortest.get_or_init(|| {
             let (count, time) = SAMPLE;
@@ -76,20 +78,20 @@ impl Calendar {
         })
     }
 
-    /// The first moment after `after`; nothing where there is none in four years.
+    /// The first moment after `after`. `None` if there is no moment within four years.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let mut time = self.place.to_datetime(after);
         loop {
             time = self.next_time(time)?;
             let at = self.place.to_ambiguous_timestamp(time).compatible().ok()?;
-            // Once clocks have gone back, times of day that are ahead on the wall have been already.
+            // After clocks have gone back, a later time of day may be an instant that is already over.
             if at > after {
                 return Some(at);
             }
         }
     }
 
-    /// The next time of day, whatever the time zone.
+    /// The next time of day, without regard to the time zone.
     fn next_time(&self, after: DateTime) -> Option<DateTime> {
         let after = TimeZone::UTC.to_timestamp(after).ok()?;
         let next = self.times.find_next(after).ok()?;
@@ -105,7 +107,7 @@ impl PartialEq for Calendar {
 
 impl Eq for Calendar {}
 
-/// The times of day of a cron expression, as if they were those of a place without time zone.
+/// The times of day of a cron expression, without a time zone.
 fn times(cron: &str) -> Result<Crontab, String> {
     const RULE: &str = "must be five fields: minute, hour, day of month, month and day of week, such as 0 3 * * SUN";
     if cron.split_whitespace().count() != 5 {
@@ -113,7 +115,7 @@ fn times(cron: &str) -> Result<Crontab, String> {
     }
     let mut options = ParseOptions::default();
     options.fallback_timezone_option = FallbackTimezoneOption::UTC;
-    // The last line of an error marks the place; its text is all that fits into a message.
+    // The last line of the error marks the position and gives the reason. Only the reason fits into a message.
     let reason = |error: cronexpr::Error| {
         let text = error.to_string();
         let reason = text.lines().last().unwrap_or_default().trim_start_matches([' ', '^']);
@@ -122,34 +124,35 @@ fn times(cron: &str) -> Result<Crontab, String> {
     cronexpr::parse_crontab_with(cron, options).map_err(reason)
 }
 
-/// Time in which rotations are welcome.
+/// A recurring period in which rotations should take place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// When it opens.
+    /// The moments at which the window opens.
     pub opens: Calendar,
-    /// How long it stays open.
+    /// The time for which the window stays open.
     pub duration: SignedDuration,
 }
 
-/// A time in which windows are open.
+/// A period in which windows are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Its first instant, or the one that was asked for, if they were open already.
+    /// Its first instant. If the windows were open already, the instant at which the search began.
     pub from: Timestamp,
-    /// Its end, which is not part of it.
+    /// Its end. The end is not part of the period.
     pub until: Timestamp,
 }
 
 impl Window {
-    /// The first time from `at` on in which it is open; nothing where there is none in four years.
+    /// The first period from `at` on in which the window is open. `None` if there is no period within four years.
     fn opening(&self, at: Timestamp) -> Option<Opening> {
         let began = self.opens.next(at.checked_sub(self.duration).ok()?)?;
         Some(Opening { from: began.max(at), until: began.checked_add(self.duration).ok()? })
     }
 }
 
-/// The first time from `at` on in which a window of each group is open; nothing where there is none, or no group, or
-/// all `misses` are used up.
+/// The first period from `at` on in which one window of each group is open.
+///
+/// `None` if there is no such period, if there is no group, or if all `misses` are used up.
 pub fn opening(groups: &[Vec<Window>], at: Timestamp, misses: &mut usize) -> Option<Opening> {
     let mut at = at;
     while *misses > 0 {
@@ -179,7 +182,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The next so many moments after `after`.
+    /// The next `count` moments after `after`.
     fn moments(cron: &str, zone: Option<&str>, after: &str, count: usize) -> Vec<String> {
         let calendar = Calendar::parse(cron, zone).unwrap();
         let mut after = at(after);
@@ -256,7 +259,7 @@ mod tests {
             assert_eq!(cron(text), "never comes due: there is no such day in four years");
         }
         let zone = Calendar::parse("0 3 * * *", Some("Europe/Nowhere")).unwrap_err();
-        let told = "\"Europe/Nowhere\" is no time zone of the IANA database, such as Europe/Berlin";
+        let told = "\"Europe/Nowhere\" is not a time zone of the IANA database; name one, such as Europe/Berlin";
         assert_eq!(zone, CalendarError::Zone(told.into()));
     }
 

@@ -1,4 +1,4 @@
-//! SHA-256 of a whole plaintext: the only thing about a value that Tokenry keeps.
+//! SHA-256 of a whole plaintext: the only trace of a secret value that Tokenry keeps.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -8,8 +8,8 @@ use subtle::ConstantTimeEq;
 
 /// SHA-256 (FIPS 180-4) of a plaintext, written as 64 lower-case hexadecimal digits.
 ///
-/// A plaintext has 256 random bits, so a digest needs no salt and no slow hash: there is nothing to guess.
-/// Digests are compared in constant time.
+/// A plaintext has 256 random bits and cannot be guessed, so a digest needs no salt and no slow hash. Digests are
+/// compared in constant time.
 #[derive(Clone, Copy, Debug, Eq)]
 pub struct Digest([u8; 32]);
 
@@ -32,7 +32,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Why a text is no [`Digest`]. The text itself is not repeated.
+/// The error for a text that is not a [`Digest`]. It does not repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 lower-case hexadecimal digits")]
 pub struct NotADigest;

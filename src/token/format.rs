@@ -1,8 +1,10 @@
-//! What a plaintext looks like: `<prefix>_<id>_<secret><checksum>`.
+//! The form of a plaintext: `<prefix>_<id>_<secret><checksum>`.
 //!
-//! The id is public and the key to look a record up by; the secret has 256 random bits; the checksum is the CRC-32
-//! (IEEE 802.3) of all that precedes it. Everything after the prefix is base62. So a scanner tells a real token from a
-//! look-alike offline, and a malformed one is refused before anything is hashed.
+//! The id is public, and records are looked up by it. The secret has 256 random bits. The checksum is the CRC-32 (IEEE
+//! 802.3) of all characters before it. Everything after the prefix is base62.
+//!
+//! So a scanner can tell a real token from a look-alike offline. A malformed token is rejected before anything is
+//! hashed.
 
 use std::{borrow::Cow, iter, ops::Range};
 
@@ -23,26 +25,26 @@ pub const ID: usize = 16;
 pub const SECRET: usize = 43;
 /// Characters of a checksum: 62⁶ > 2³².
 const CHECKSUM: usize = 6;
-/// The longest prefix.
+/// The longest prefix, in characters.
 const PREFIX: usize = 16;
 /// Characters of a token after its prefix.
 const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
-/// How often a token may have been encoded to be found all the same.
+/// The number of times that decoded base64 is searched for base64 again.
 const NESTED: u32 = 3;
-/// How many bytes in base64 are looked into for each byte of a text, and for a short one.
+/// The effort to decode base64 in a text, in bytes: `LEAST_EFFORT`, plus `EFFORT` for each byte of the text.
 const EFFORT: usize = 16;
 const LEAST_EFFORT: usize = 4096;
-/// Reads base64 that was cut off.
+/// Decodes base64 that was cut off.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::RequireNone)
         .with_decode_allow_trailing_bits(true),
 );
-/// What stands in a text where a token stood.
+/// The replacement for a token in a text.
 const REDACTED: &str = "[token]";
 
-/// Whether `text` can be the first part of a plaintext: a lower-case letter, then up to 15 lower-case letters or
+/// True if `text` can be the first part of a plaintext: a lower-case letter, then up to 15 lower-case letters or
 /// digits.
 pub fn is_prefix(text: &str) -> bool {
     text.len() <= PREFIX
@@ -50,7 +52,7 @@ pub fn is_prefix(text: &str) -> bool {
         && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
-/// Puts a plaintext together from its public id and its secret characters.
+/// Builds a plaintext from its prefix, its public id and its secret characters.
 pub fn assemble(prefix: &str, id: &str, secret: &str) -> Plaintext {
     let mut text = String::with_capacity(prefix.len() + id.len() + secret.len() + CHECKSUM + 2);
     text.extend([prefix, "_", id, "_", secret]);
@@ -59,14 +61,14 @@ pub fn assemble(prefix: &str, id: &str, secret: &str) -> Plaintext {
     Plaintext::new(text)
 }
 
-/// Why a presented text cannot be a token of ours.
+/// The error for a presented text that cannot be a token of Tokenry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form <prefix>_<id>_<secret><checksum>")]
 pub struct Malformed;
 
-/// The id in `text`, if `text` has the form of a plaintext and its checksum is right.
+/// The id in `text`, if `text` has the form of a plaintext and a right checksum.
 ///
-/// Nothing is said about whether such a token exists.
+/// A right checksum does not show that such a token exists.
 pub fn id(text: &str) -> Result<&str, Malformed> {
     let [prefix, id, rest] = parts(text).ok_or(Malformed)?;
     let all_base62 = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric());
@@ -82,14 +84,15 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
     if formed { Ok(id) } else { Err(Malformed) }
 }
 
-/// `text` with every token in it replaced, plain or in base64, for logs and messages: a caller may have put one where
-/// none belongs, such as into a path, and an API server or an admission webhook may quote a Secret that it refuses, or
-/// part of it.
+/// `text` with every token in it replaced, plain or in base64, for logs and messages.
+///
+/// A caller may have put a token where it does not belong, such as into a path. An API server or an admission webhook
+/// may quote a Secret that it rejects, or a part of it.
 pub fn redact(text: &str) -> Cow<'_, str> {
     redact_within(text, &mut Effort::for_text(text))
 }
 
-/// The same with what is left of an effort.
+/// Replaces tokens like [`redact`], within the rest of an effort.
 pub fn redact_within<'a>(text: &'a str, effort: &mut Effort) -> Cow<'a, str> {
     let cuts = tokens(text.as_bytes(), effort);
     if cuts.is_empty() {
@@ -104,18 +107,19 @@ pub fn redact_within<'a>(text: &'a str, effort: &mut Effort) -> Cow<'a, str> {
     redacted.into()
 }
 
-/// How many bytes in base64 are still looked into. Whoever sends text can make it cost many times its length: base64 of
-/// base64 is looked into again, from each of four places. Once nothing is left, base64 of a token's length is taken for
-/// a token.
+/// The number of bytes in base64 that may still be decoded.
+///
+/// Decoding can cost many times the length of a text, because decoded base64 is searched for base64 again, from each of
+/// four positions. When the effort is used up, base64 that is at least as long as a token is treated as a token.
 pub struct Effort(usize);
 
 impl Effort {
-    /// Enough for any text of this length in which base64 is not base64 again.
+    /// Enough effort for any text of this length, unless base64 in the text decodes to base64 again.
     pub fn for_text(text: &str) -> Self {
         Self(LEAST_EFFORT + EFFORT * text.len())
     }
 
-    /// Whether so many more bytes may be looked into.
+    /// Takes bytes from the effort. False if too few were left. The effort is then used up.
     fn spend(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or_default();
@@ -123,7 +127,8 @@ impl Effort {
     }
 }
 
-/// Where tokens are in a text, in order: words that carry one, and what stands between them and encodes one.
+/// The positions of tokens in a text, in order. They are words that carry a token, and text between words that encodes
+/// a token.
 fn tokens(text: &[u8], effort: &mut Effort) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for run in spans(text, 0..text.len(), is_digit) {
@@ -139,7 +144,7 @@ fn tokens(text: &[u8], effort: &mut Effort) -> Vec<Range<usize>> {
     found
 }
 
-/// The longest stretches of `text`, within `within`, of characters that are `part` of one. All of these are ASCII.
+/// The longest stretches of `text`, inside `within`, whose characters are all a `part`. `part` must accept only ASCII.
 fn spans<P: Fn(u8) -> bool>(
     text: &[u8],
     within: Range<usize>,
@@ -154,18 +159,19 @@ fn spans<P: Fn(u8) -> bool>(
     })
 }
 
-/// Whether a character can be part of a token.
+/// True if a character can be part of a token.
 const fn is_word(c: u8) -> bool {
     c == b'_' || c.is_ascii_alphanumeric()
 }
 
-/// Whether it can be part of one in base64, of either alphabet.
+/// True if a character can be part of a token in base64, in either alphabet.
 const fn is_digit(c: u8) -> bool {
     is_word(c) || matches!(c, b'+' | b'/' | b'-')
 }
 
-/// Whether a run of digits of base64, of either alphabet, stands for something with a token in it; what stands there
-/// may be base64 again, so many times. The run may be cut off, and may be glued to what stands before it.
+/// True if a run of base64 digits, in either alphabet, decodes to text with a token in it. The decoded text may contain
+/// base64 again, up to `nested` times. The run may be cut off, and other text may be joined to its start. Also true if
+/// the effort is used up.
 fn encodes_token(run: &[u8], nested: u32, effort: &mut Effort) -> bool {
     if run.len() < TAIL {
         return false;
@@ -184,7 +190,7 @@ fn encodes_token(run: &[u8], nested: u32, effort: &mut Effort) -> bool {
             return true;
         }
         let digits = digits.get(start..).unwrap_or_default();
-        // One digit alone stands for nothing.
+        // A single last digit decodes to nothing.
         let whole = if digits.len() % 4 == 1 { digits.len() - 1 } else { digits.len() };
         let Ok(bytes) = LENIENT.decode(&digits[..whole]).map(Zeroizing::new) else { return false };
         let all = 0..bytes.len();
@@ -193,18 +199,17 @@ fn encodes_token(run: &[u8], nested: u32, effort: &mut Effort) -> bool {
     })
 }
 
-/// Whether a run of letters, digits and underscores ends in, starts with or contains a token.
+/// True if a run of letters, digits and underscores contains a token.
 fn carries_token(word: &[u8]) -> bool {
     let underscores = word.iter().enumerate().filter(|(_, c)| **c == b'_').map(|(at, _)| at);
     underscores.filter(|&at| word.get(at..at + TAIL).is_some_and(is_tail)).any(|at| {
-        // The prefix may be glued to what stands before it, so each of its possible lengths is tried.
+        // Other text may be joined to the start of the prefix, so each possible length of the prefix is tried.
         (1..=PREFIX.min(at))
             .any(|length| str::from_utf8(&word[at - length..at + TAIL]).is_ok_and(|text| id(text).is_ok()))
     })
 }
 
-/// Whether it looks like all of a token that follows its prefix. To look costs less than to compute a checksum, and few
-/// look so.
+/// True if `tail` looks like a token without its prefix. This test is cheaper than a checksum, and few texts pass it.
 fn is_tail(tail: &[u8]) -> bool {
     let (id, rest) = tail[1..].split_at(ID);
     rest[0] == b'_' && !id.contains(&b'_') && !rest[1..].contains(&b'_')
@@ -311,7 +316,7 @@ mod tests {
     #[test]
     fn base64_of_base64_of_base64_is_looked_into_only_so_much() {
         use base64::engine::general_purpose::STANDARD;
-        // No part of it repeats, and none is a token.
+        // No part of the text repeats, and no part is a token.
         let random = |length: usize| {
             (0..length).map(|at| crate::token::Digest::of(at.to_string()).to_string().as_bytes()[8]).collect::<Vec<_>>()
         };
@@ -346,7 +351,7 @@ mod tests {
             use base64::engine::general_purpose::{STANDARD, URL_SAFE};
             let token = sample();
             for encoded in [STANDARD.encode(format!("{before} {token} {after}")), URL_SAFE.encode(format!("{before} {token} {after}"))] {
-                // The token itself is not cut.
+                // The end is cut, but never the token itself.
                 let keep = encoded.len().saturating_sub(cut.min(after.len() * 4 / 3));
                 let quoted = format!("{glued}{}...", &encoded[..keep]);
                 let shown = redact(&quoted).into_owned();

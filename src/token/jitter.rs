@@ -11,9 +11,9 @@ pub fn most(interval: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(interval.as_secs() / SHARE)
 }
 
-/// How far this generation's rotation is moved: from nothing up to `most`, which it never is, in whole seconds.
+/// The time by which the rotation of a generation is moved, in whole seconds: at least zero, and less than `most`.
 ///
-/// A function of the token's uid and the generation alone: asked twice, it answers the same.
+/// It depends only on the uid of the token, the generation and `most`, so repeated calls give the same answer.
 pub fn jitter(uid: &str, generation: i64, most: SignedDuration) -> SignedDuration {
     let span = most.as_secs();
     if span <= 0 {

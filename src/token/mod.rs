@@ -1,7 +1,7 @@
-//! The domain: what a token is, how it lives and what it looks like.
+//! The domain: the form of a token, the life of its generations, and their schedule.
 //!
-//! Pure and synchronous: no clock, no randomness, no Kubernetes client. Time comes in as an argument, random
-//! characters come in as text.
+//! The module is pure and synchronous. It has no clock, no randomness and no Kubernetes client. Time and random
+//! characters come in as arguments.
 
 pub mod calendar;
 pub mod digest;

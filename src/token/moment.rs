@@ -5,11 +5,11 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A moment as written (RFC 3339), before the year 9999.
+/// A time as written (RFC 3339), before the year 9999.
 ///
-/// It is kept as text: the API server takes times that are none for us, such as the last second of the year 9999, and
-/// an object that holds one has to be read all the same, or nothing of it would be heeded. [`Moment::parse`] gives the
-/// value.
+/// It is kept as text. The API server accepts times that Tokenry cannot represent, such as the last second of the year
+/// 9999. An object with such a time must still be readable, or all of its fields would be ignored. [`Moment::parse`]
+/// gives the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Moment(String);

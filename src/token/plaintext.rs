@@ -1,12 +1,12 @@
-//! The value itself.
+//! The plaintext of a token.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Digest;
 
-/// One minted value, from the mint to the Secret.
+/// The plaintext of one generation. It is in memory from the mint until it is written to the Secret.
 ///
-/// It can be neither printed nor serialized, and its memory is zeroed when it is dropped:
+/// A plaintext cannot be printed or serialized. Its memory is zeroed when it is dropped.
 ///
 /// ```compile_fail
 /// fn print(plaintext: &tokenry::token::Plaintext) {
@@ -30,12 +30,13 @@ impl Plaintext {
         Self(text.into())
     }
 
-    /// The value in the clear. The one door out: its callers are the digest and the body of the Secret.
+    /// The characters of the plaintext. No other method gives them out. Only the digest and the content of the Secret
+    /// need them.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// What is kept of the value.
+    /// The digest of the plaintext.
     pub fn digest(&self) -> Digest {
         Digest::of(self.expose())
     }

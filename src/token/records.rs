@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, Limit, duration};
 
-/// Generations valid at the same time, at most. One more ends the oldest.
+/// The most generations of a token that are valid at the same time. One more ends the oldest one.
 pub const MAX_VALID: usize = 3;
-/// A write that the API server has not done within this time it never will: its own limit for a request is a minute,
-/// and a pass gives up earlier.
+/// The time after which a write can no longer take effect. The API server limits a request to one minute, and a pass
+/// gives up earlier.
 pub const LANDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// How long a publish of which nothing was heard is looked out for, and one that was undone is left, before another
-/// generation is minted.
+/// The pause after a publish without an answer, before another generation is minted. Also the pause after a publish,
+/// before the Secret is repaired.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// Expired generations that stay listed.
+/// The number of expired generations that stay listed.
 const KEPT_ENDED: usize = 2;
-/// The soonest and the latest that another generation follows one whose publish was refused.
+/// The shortest and the longest wait after a refused publish, before another generation is minted.
 const RETRY: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(5));
 
 /// Where a generation stands in its life.
@@ -81,19 +81,19 @@ pub struct Rendered {
     pub sha256: Digest,
 }
 
-/// What decides whether a generation may be presented: its state, and its times.
+/// The state and the times of a generation. They decide if its value may be presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// Where it stands.
+    /// The state of the generation.
     pub state: State,
-    /// When it began.
+    /// The time of the mint.
     pub created_at: Timestamp,
-    /// When it runs out of time; nothing where it never does.
+    /// The expiry. `None`: the generation never expires.
     pub end: Option<Timestamp>,
 }
 
 impl Life {
-    /// Whether a caller may present the value at `now`, as far as this alone can tell.
+    /// True if a caller may present the value at `now`, by state and times alone.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         match self.state {
             State::Recorded | State::Active | State::Superseded => self.lasts(now),
@@ -105,7 +105,8 @@ impl Life {
         self.end.is_none_or(|end| now < end)
     }
 
-    /// When it ends at the latest under `limit`, whatever stands in it; nothing where it may be valid for ever.
+    /// The expiry under `limit`: the generation's own expiry, or an earlier one that `limit` demands. `None`: it may be
+    /// valid forever.
     pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
         let bounded = limit.lifetime.filter(|_| self.end.is_some() || !limit.never);
         let longest = bounded.map(|max| duration::after(self.created_at, max));
@@ -114,7 +115,7 @@ impl Life {
 }
 
 impl Record {
-    /// A generation that was just minted, for `lifetime` or for ever.
+    /// A generation that was minted at `at`. `lifetime` is counted from then. `None`: the generation never expires.
     pub fn new(
         generation: i64,
         id: String,
@@ -135,7 +136,7 @@ impl Record {
         }
     }
 
-    /// Whether a caller may present it at `now`, as far as the record alone can tell.
+    /// True if a caller may present the value at `now`, by the record alone.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.life().is_valid(now)
     }
@@ -145,32 +146,34 @@ impl Record {
         Life { state: self.state, created_at: self.created_at.0, end: self.end() }
     }
 
-    /// When it runs out of time; nothing where it never does.
+    /// The expiry. `None`: the generation never expires.
     pub fn end(&self) -> Option<Timestamp> {
         self.expires_at.as_ref().map(|at| at.0)
     }
 
-    /// How long it was given to live when it was minted, unless its end was moved since; nothing where it is for ever.
+    /// The time from the mint to the expiry. If the expiry was moved, this is no longer the original lifetime. `None`:
+    /// the generation never expires.
     pub fn lifetime(&self) -> Option<SignedDuration> {
         self.end().map(|end| end.duration_since(self.created_at.0))
     }
 
-    /// Whether it has neither expired nor been revoked.
+    /// True unless the generation has expired or was revoked.
     fn is_open(&self) -> bool {
         matches!(self.state, State::Recorded | State::Active | State::Superseded)
     }
 
-    /// Whether it ended without ever being published.
+    /// True if the generation ended without being published.
     fn is_refused(&self) -> bool {
         self.state == State::Expired && self.published_at.is_none()
     }
 
-    /// When it ends at the latest under `limit`, whatever stands in it; nothing where it may be valid for ever.
+    /// The expiry under `limit`: the record's own expiry, or an earlier one that `limit` demands. `None`: the
+    /// generation may be valid forever.
     pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
         self.life().end_within(limit)
     }
 
-    /// Makes sure that it has run out of time by `at`.
+    /// Moves the expiry to `at`, unless it is earlier already.
     pub fn end_by(&mut self, at: Timestamp) {
         self.expires_at = Some(Time(self.end().map_or(at, |end| end.min(at))));
     }
@@ -181,7 +184,7 @@ impl Record {
 pub struct Records(Vec<Record>);
 
 impl Records {
-    /// These records as they are at `now`: whatever ran out of time is expired.
+    /// The records as they are at `now`. A generation that has run out of time gets the state `Expired`.
     pub fn at(records: &[Record], now: Timestamp) -> Self {
         let mut records = records.to_vec();
         records.sort_by_key(|record| record.generation);
@@ -190,12 +193,12 @@ impl Records {
         records
     }
 
-    /// All of them, oldest first.
+    /// All records, oldest first.
     pub fn as_slice(&self) -> &[Record] {
         &self.0
     }
 
-    /// The highest number given so far; 0 when none was.
+    /// The highest generation number so far. 0 if there is no generation.
     pub fn last_generation(&self) -> i64 {
         self.0.last().map_or(0, |record| record.generation)
     }
@@ -205,7 +208,7 @@ impl Records {
         self.0.iter().rev().find(|record| record.state == State::Active)
     }
 
-    /// Generations of which it is not known whether they were published.
+    /// Generations that may or may not have been published.
     pub fn recorded(&self) -> impl Iterator<Item = &Record> {
         self.0.iter().filter(|record| record.state == State::Recorded)
     }
@@ -215,37 +218,36 @@ impl Records {
         self.0.iter().filter(|record| record.is_open())
     }
 
-    /// When the last overlap ends; nothing when none is running.
+    /// The end of the last running overlap. `None` if no overlap is running.
     pub fn overlap_ends(&self) -> Option<Timestamp> {
         let superseded = self.0.iter().filter(|record| record.state == State::Superseded);
         superseded.filter_map(Record::end).max()
     }
 
-    /// When the next of them runs out of time.
+    /// The next expiry of a valid generation.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.valid().filter_map(Record::end).min()
     }
 
-    /// When the last of them ran out of time, or will.
+    /// The last expiry of any generation, past or future.
     pub fn last_end(&self) -> Option<Timestamp> {
         self.0.iter().filter_map(Record::end).max()
     }
 
-    /// One of them.
+    /// The record of a generation.
     pub fn get(&self, generation: i64) -> Option<&Record> {
         self.0.iter().find(|record| record.generation == generation)
     }
 
-    /// Whether any of them was ever published.
+    /// True if any generation was ever published.
     pub fn ever_published(&self) -> bool {
         self.0.iter().any(|record| record.published_at.is_some())
     }
 
-    /// From when on another may follow the newest, where that one ended without ever being published.
+    /// The earliest time for another generation, if the newest one ended without being published. `None`: no wait.
     ///
-    /// Each write of a status brings on the next pass: without a wait, a refusal that lasts would be asked for as often
-    /// as the API server can answer. The wait doubles with every generation given since the last one that was
-    /// published.
+    /// Each write of a status triggers the next pass. Without a wait, a lasting refusal would be repeated as fast as
+    /// the API server can answer. The wait doubles with every generation since the last published one.
     pub fn may_retry_from(&self, now: Timestamp) -> Option<Timestamp> {
         let newest = self.0.last().filter(|record| record.is_refused() && record.created_at.0 <= now)?;
         let published = self.0.iter().rev().find(|record| record.published_at.is_some());
@@ -254,12 +256,14 @@ impl Records {
         Some(duration::after(newest.created_at.0, wait))
     }
 
-    /// From when on another generation may be put on record.
+    /// The earliest time at which another generation may be recorded. `None`: no wait.
     ///
-    /// While a publish of which nothing was heard may still land, its digest is kept; so that there are never more than
-    /// [`MAX_VALID`], the last place is given only once one of them can land no more. The first place takes a pause, or
-    /// an API server that is away for a moment would take both. A record from the future, after a clock was set back,
-    /// holds nothing up.
+    /// A publish without an answer may still take effect, so its digest is kept. But there are never more than
+    /// [`MAX_VALID`] generations. So the last place is only given when one of these publishes can no longer take
+    /// effect.
+    ///
+    /// The first place is given after a pause. Otherwise a short outage of the API server would use up both places. A
+    /// record from the future, after a clock was set back, causes no wait.
     pub fn may_record_from(&self, now: Timestamp) -> Option<Timestamp> {
         let pending = || self.recorded().map(|record| record.created_at.0).filter(|&created| created <= now);
         let landed = pending().min().map(|oldest| duration::after(oldest, LANDS_WITHIN));
@@ -268,16 +272,18 @@ impl Records {
         landed.max(paused)
     }
 
-    /// From when on the served generation may be replaced because the Secret does not hold it: each repair ends an
-    /// earlier value sooner, so two of them are not made in one breath.
+    /// The earliest time at which the served generation may be replaced because the Secret does not hold it. `None`: no
+    /// wait. Each repair shortens the life of an earlier value, so there is a pause between two repairs.
     pub fn may_repair_from(&self, now: Timestamp) -> Option<Timestamp> {
         let published = self.served()?.published_at.as_ref().map(|at| at.0).filter(|&at| at <= now)?;
         Some(duration::after(published, PAUSE))
     }
 
-    /// Puts a new generation on record.
+    /// Adds the record of a new generation.
     ///
-    /// A fourth valid one ends the oldest superseded. What the Secret holds or may come to hold is never ended here.
+    /// If more than [`MAX_VALID`] generations are then valid, the oldest superseded one ends. A generation that the
+    /// Secret holds, or may come to hold, never ends here. Records of publishes that can no longer take effect are
+    /// removed.
     pub fn record(&mut self, record: Record, now: Timestamp) {
         self.0.retain(|lost| lost.state != State::Recorded || duration::after(lost.created_at.0, LANDS_WITHIN) > now);
         self.0.push(record);
@@ -287,10 +293,10 @@ impl Records {
         self.expire(now);
     }
 
-    /// The Secret holds `generation` since `at`: its predecessor's overlap begins.
+    /// Marks `generation` as published at the time `at`. The overlap of its predecessor begins.
     ///
-    /// Every other generation of which it was not known whether it was published is dropped: the publish that stands
-    /// changed the Secret's version, so theirs can no longer land.
+    /// Every other generation with the state `Recorded` is removed. The publish changed the version of the Secret, so
+    /// no earlier publish can take effect any more.
     pub fn publish(&mut self, generation: i64, at: Timestamp, overlap: SignedDuration) {
         self.0.retain(|record| record.state != State::Recorded || record.generation == generation);
         for record in &mut self.0 {
@@ -304,16 +310,17 @@ impl Records {
         }
     }
 
-    /// Ends a generation that is known never to have been published: nobody can have its value.
+    /// Ends a generation that was certainly never published, so nobody can have its value.
     ///
-    /// It stays listed until the next, so that its number is not given again and the next one waits its time.
+    /// Its record stays until there is a newer generation. So its number is not given again, and the newer generation
+    /// waits long enough.
     pub fn refuse(&mut self, generation: i64, now: Timestamp) {
         let refused = |record: &&mut Record| record.state == State::Recorded && record.generation == generation;
         self.0.iter_mut().filter(refused).for_each(|record| record.end_by(now));
         self.expire(now);
     }
 
-    /// Ends each valid generation that would exceed `limit` as soon as that allows.
+    /// Shortens each valid generation to `limit`. No expiry is ever moved to a later time.
     pub fn limit(&mut self, limit: &Limit, now: Timestamp) {
         let successors: Vec<_> = self.0.iter().map(|record| self.successor_published(record.generation)).collect();
         for (record, successor) in self.0.iter_mut().zip(successors).filter(|(record, _)| record.is_open()) {
@@ -325,28 +332,28 @@ impl Records {
         self.expire(now);
     }
 
-    /// When the next generation after this one was published.
+    /// The first publish of a later generation.
     fn successor_published(&self, generation: i64) -> Option<Timestamp> {
         let later = self.0.iter().filter(|record| record.generation > generation);
         later.filter_map(|record| record.published_at.as_ref()).map(|at| at.0).min()
     }
 
-    /// Makes sure that each valid generation before `generation` has ended by `at`.
+    /// Moves the expiry of each valid generation before `generation` to `at`, unless the expiry is earlier already.
     pub fn end_before(&mut self, generation: i64, at: Timestamp, now: Timestamp) {
         let older = |record: &&mut Record| record.generation < generation && record.is_open();
         self.0.iter_mut().filter(older).for_each(|record| record.end_by(at));
         self.expire(now);
     }
 
-    /// Withdraws every valid generation, for ever.
+    /// Revokes every generation that has not expired. This is final.
     pub fn revoke(&mut self) {
         for record in self.0.iter_mut().filter(|record| record.state != State::Expired) {
             record.state = State::Revoked;
         }
     }
 
-    /// Removes the oldest ended ones but two, and those that nobody ever had but the newest. Revoked ones stay until
-    /// the token is deleted.
+    /// Removes all expired generations but the newest two. Also removes generations that were never published, unless
+    /// they are the newest. Revoked generations stay until the token is deleted.
     pub fn prune(&mut self) {
         let newest = self.last_generation();
         self.0.retain(|record| !record.is_refused() || record.generation == newest);
@@ -359,7 +366,7 @@ impl Records {
         });
     }
 
-    /// Forgets the keys that were made of a value which is in the Secret no more, or which `is_wanted` says no to.
+    /// Forgets rendered keys of values that are no longer in the Secret, and keys for which `is_wanted` returns false.
     pub fn forget_made(&mut self, is_wanted: impl Fn(&str) -> bool) {
         for record in &mut self.0 {
             let held = matches!(record.state, State::Recorded | State::Active);
@@ -367,7 +374,7 @@ impl Records {
         }
     }
 
-    /// Hands the records back, for status.
+    /// The records, for the status.
     pub fn into_vec(self) -> Vec<Record> {
         self.0
     }
@@ -395,7 +402,7 @@ mod tests {
         Record::new(generation, format!("id{generation}"), Digest::of(generation.to_string()), at(hour), HOUR * 10)
     }
 
-    /// Generation 1 superseded at hour 1 with an overlap of two hours, generation 2 served.
+    /// Generation 1 was superseded at hour 1 with an overlap of two hours. Generation 2 is served.
     fn rotated() -> Records {
         let mut records = Records::default();
         records.record(minted(1, 0), at(0));

@@ -1,4 +1,4 @@
-//! When the served generation is replaced.
+//! The time at which the served generation is replaced.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,27 +10,29 @@ use super::{
     terms::third,
 };
 
-/// The most that jitter takes after a moment of a calendar: who names a time of day wants it about then.
+/// The longest jitter after a moment of a calendar. A user who names a time of day expects a rotation soon after it.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
-/// How many rotations in a row may miss every window before this is taken for a mistake.
+/// The number of rotations in a row that may miss every window before the windows count as a mistake.
 const ROTATIONS: usize = 50;
 
-/// When the next generation is due, given the records and what the token asks for; nothing while none is served.
+/// The time at which the next generation is due.
 ///
-/// Where the schedule would come too late, because the served generation was minted under other terms or published
-/// late, it is due when a third of its lifetime is left: it never runs out of time while terms say that it is replaced
-/// before.
+/// `None` if no generation is served, or if the schedule is `Never`. Also `None` if the whole token ends before the
+/// next generation. If the served generation lasts until the whole token ends, only a schedule by `Every` or `Cron`
+/// replaces it.
 ///
-/// Where an overlap is asked for, it is due at the latest that long before the served generation expires, so that the
-/// overlap can be given. One that is left out never moves a schedule.
+/// The schedule may come too late, because the served generation was minted under other terms or published late. The
+/// next generation is then due when a third of the lifetime is left. So no generation expires before its replacement is
+/// due.
 ///
-/// Nothing either where none will come: the schedule says never, or the served one lasts until the token as a whole
-/// ends.
+/// If the token asks for an overlap, the next generation is due early enough for the full overlap. A default overlap
+/// never moves a schedule.
 ///
-/// A rotation waits until no superseded generation is in its overlap any more, unless the served one would run out of
-/// time first: then the new one comes on schedule and the token is never without a valid value. It waits for a window
-/// too, while the served generation lasts for an overlap after; one that is over by `now`, because nobody was there to
-/// rotate, is followed by the next.
+/// A rotation waits until no superseded generation is in its overlap. It does not wait if the served generation would
+/// expire first, because the token must never be without a valid value.
+///
+/// A rotation also waits for a window, until only an overlap is left before the expiry. If a window has passed before
+/// `now` without a rotation, the rotation waits for the next window.
 pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let served = records.served()?;
     let due = wanted(served, terms, uid)?;
@@ -39,8 +41,8 @@ pub fn rotates_at(records: &Records, terms: &Terms, uid: &str, now: Timestamp) -
     terms.until.is_none_or(|until| at < until).then_some(at)
 }
 
-/// From when on a token of which nothing renews the served generation is said to expire soon: its last third, at most
-/// two weeks.
+/// The time from which a token expires soon, if nothing renews the served generation. It is the start of the last third
+/// of the lifetime, but at most two weeks before the expiry. `None`: the generation never expires.
 pub fn expires_soon_from(served: &Record) -> Option<Timestamp> {
     const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
     Some(served.end()? - third(served.lifetime()?).min(NOTICE))
@@ -49,7 +51,7 @@ pub fn expires_soon_from(served: &Record) -> Option<Timestamp> {
 fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     let in_time = |due: &Timestamp| served.is_valid(*due);
     let by_expiry = matches!(terms.schedule, Schedule::BeforeExpiry(_) | Schedule::LastThird);
-    // The next would last no longer.
+    // A successor would end at the same instant, so it is not worth minting.
     let last = terms.until.is_some_and(|until| served.end().is_some_and(|end| until <= end));
     match (&terms.schedule, last) {
         (Schedule::Never, _) => None,
@@ -61,11 +63,12 @@ fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     }
 }
 
-/// The latest at which the next generation may come so that the served one lasts for an overlap after it.
+/// The latest time for the next generation that leaves a full overlap before the served one expires. `None` if the
+/// token asks for no overlap, or if the served generation never expires.
 fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     let interval = served.lifetime().filter(|_| terms.asks_overlap)? - terms.overlap;
     let spread = match terms.schedule {
-        // Who names a time of day wants it then, and not before.
+        // A user who names a time of day does not want a rotation before it.
         Schedule::Cron(_) => SignedDuration::ZERO,
         Schedule::Every(_) | Schedule::BeforeExpiry(_) | Schedule::LastThird | Schedule::Never => {
             most(interval.max(SignedDuration::ZERO))
@@ -74,7 +77,7 @@ fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     Some(duration::after(served.created_at.0, interval - jitter(uid, served.generation, spread)))
 }
 
-/// When the overlap is over that the next generation waits for; nothing where it waits for none.
+/// The end of the overlap that the next generation waits for. `None` if it waits for no overlap.
 pub fn free_from(records: &Records) -> Option<Timestamp> {
     let served = records.served()?;
     records.overlap_ends().filter(|&ends| served.is_valid(ends))
@@ -94,8 +97,9 @@ fn due(served: &Record, schedule: &Schedule, uid: &str) -> Option<Timestamp> {
     Some(duration::after(start, interval - jitter(uid, served.generation, most(interval))))
 }
 
-/// When a rotation that is due takes place: in the first window that is not over, and at any rate while the served
-/// generation lasts for another overlap. Tokens that wait for one window spread over its first half.
+/// The time at which a due rotation takes place: in the first window that is not over. The rotation waits no longer
+/// than until only an overlap is left before the expiry. Tokens that wait for the same window spread over its first
+/// half.
 fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Timestamp) -> Timestamp {
     let latest = served.end().map(|end| due.max(end - terms.overlap));
     let (mut at, mut misses) = (due, MISSES);
@@ -113,9 +117,10 @@ fn welcome(due: Timestamp, terms: &Terms, served: &Record, uid: &str, now: Times
     }
 }
 
-/// Whether some rotation of a token meets a window. The answer does not depend on the time of asking. Windows that meet
-/// one another so seldom that it takes too long to find out are taken to meet it: nothing waits for one beyond the
-/// expiry.
+/// True if some rotation of the token meets a window. The answer does not depend on the current time.
+///
+/// If windows of several groups meet so rarely that the search takes too long, the answer is true. This is safe,
+/// because no rotation waits for a window beyond the expiry.
 pub fn meets_windows(terms: &Terms) -> bool {
     if terms.windows.is_empty() || terms.schedule.interval(terms.lifetime).is_none() {
         return true;
@@ -125,12 +130,12 @@ pub fn meets_windows(terms: &Terms) -> bool {
         return false;
     }
     let mut misses = MISSES;
-    // When the token as a whole ends does not matter: the answer is not to depend on the time of asking.
+    // The end of the whole token is ignored, so that the answer does not depend on the current time.
     let terms = &Terms { until: None, ..terms.clone() };
     let meets = (0..ROTATIONS).any(|_| {
         let issued = Record::new(0, String::new(), Digest::of(""), at, terms.lifetime);
         let Some(due) = wanted(&issued, terms, "") else { return false };
-        // As `welcome` finds it for one that is asked at once.
+        // The same window as in `welcome`, asked at the instant of the rotation.
         let Some(opening) = opening(&terms.windows, due, &mut misses) else { return misses == 0 };
         let latest = issued.end().map(|end| due.max(end - terms.overlap));
         at = latest.map_or(opening.from, |latest| latest.min(opening.from));
@@ -166,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Intervals below 20 seconds have no jitter, so these tests can name instants.
+    /// Generations of 15 seconds. Intervals below 20 seconds have no jitter, so these tests can name instants.
     fn served(generations: i64, overlap: i64) -> Records {
         let mut records = Records::default();
         for generation in 1..=generations {
@@ -333,7 +338,7 @@ mod tests {
         let published = "2026-10-22T12:00:00Z";
         let due = rotates(&long(published), &terms, published);
         assert!(due >= utc("2026-10-25T02:00:00Z") && due < utc("2026-10-25T02:05:00Z"), "{due}");
-        // The one that was published then is due a week later, however late it was.
+        // A generation that was published late is also due one week after the moment.
         let next = rotates(&long("2026-10-25T02:04:00Z"), &terms, published);
         assert!(next >= utc("2026-11-01T02:00:00Z") && next < utc("2026-11-01T02:05:00Z"), "{next}");
     }
@@ -416,7 +421,7 @@ mod tests {
 
     #[test]
     fn no_window_is_waited_for_beyond_the_last_overlap() {
-        // Once a year, and not before the expiry.
+        // The window opens once a year, and not before the expiry.
         let terms = long_terms(Schedule::LastThird, &[("0 3 31 12 *", 4)]);
         let records = long("2026-01-01T00:00:00Z");
         let latest = records.served().unwrap().end().unwrap() - terms.overlap;
@@ -427,7 +432,7 @@ mod tests {
     #[test]
     fn tokens_that_wait_for_one_window_spread_over_its_first_half() {
         let terms = long_terms(Schedule::LastThird, &[("0 3 * * SUN", 4)]);
-        // Due from Tuesday to Friday.
+        // The tokens are due from Tuesday to Friday.
         let (records, now) = (long("2026-01-05T00:00:00Z"), utc("2026-01-05T00:00:00Z"));
         let mut minutes = [0u32; 8];
         for token in 0..2_000 {

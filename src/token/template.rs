@@ -1,9 +1,10 @@
-//! Further keys of a Secret, written as templates.
+//! Templates for further keys of a Secret.
 //!
-//! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. It binds no names, repeats nothing
-//! and has no functions, so what it makes is about as long as what it says; a [`Room`] bounds the rest, byte by byte,
-//! for all templates of a Secret together. All but the room is judged by [`Template::parse`], before there is any value
-//! to render.
+//! A template is a small part of Jinja: text, `{{ expressions }}` and `{% if %}`. Templates have no assignments, no
+//! loops and no functions. So the result is about as long as the template and the values that it names.
+//!
+//! A [`Room`] limits the results of all templates of a Secret together, byte by byte. [`Template::parse`] checks
+//! everything except the room, before there is a value to render.
 
 use std::{
     collections::BTreeMap,
@@ -21,55 +22,57 @@ use zeroize::Zeroizing;
 
 /// The longest template, in bytes.
 pub const LONGEST: usize = 64 * 1024;
-/// What a template may say between `{{` and `}}`, or `{%` and `%}`, in words and signs. The parser goes as deep as an
-/// expression is long, and the stack is not endless.
+/// The most words and signs in one expression. The parser recurses as deep as an expression is long, and the stack is
+/// limited.
 const EXPRESSION: usize = 100;
-/// What all of them may say together: each word costs the parser about as much as a page of text.
+/// The most words and signs in all expressions of a template together. Each word costs the parser about as much as a
+/// page of text.
 const WORDS: usize = 1000;
-/// How many `{% %}` a template may have; they nest.
+/// The most `{% %}` in a template. They can be nested.
 const CONDITIONS: usize = 100;
-/// What all templates of a Secret may take, one for each step and each 64 bytes: what a whole Secret of 1 MiB holds
-/// takes 16 384, the most steps of as many templates as a token can have about 50 000.
+/// The fuel for all templates of a Secret. Each step takes one, and each 64 bytes take one. A full Secret of 1 MiB
+/// takes 16 384 for its bytes. The steps of as many templates as a token can have take at most about 50 000.
 const FUEL: u64 = 100_000;
-/// The longest sentence of a fault, in characters.
+/// The longest message of a fault, in characters.
 const TOLD: usize = 250;
-/// What stays as it is in a part of a URI (RFC 3986, unreserved).
+/// The characters that are encoded in a part of a URI: all but the unreserved ones (RFC 3986).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const FILTERS: [&str; 3] = ["b64encode", "tojson", "urlencode"];
 
-/// What stands for the value while there is none: the longest that there can be, of all kinds of characters.
+/// The placeholder for a value that does not exist yet. It is as long as the longest value, with characters of all
+/// kinds.
 pub const PLACEHOLDER: &str = "placeholder00000_0aB1cD2eF3gH4iJ5_0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1wX2yZ3aB4cD5eFg";
-/// What stands for the id of the value.
+/// The placeholder for the id of a value that does not exist yet.
 pub const PLACEHOLDER_ID: &str = "0aB1cD2eF3gH4iJ5";
 
-/// What a template can name, and what it then says.
+/// The values that a template can name.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
     /// `token`: the value.
     pub token: &'a str,
     /// `token_id`: its public id.
     pub token_id: &'a str,
-    /// All that does not change with the value.
+    /// The values that do not change with the token's value.
     pub around: &'a Around,
 }
 
-/// What a template can name that does not change with the value.
+/// The values that a template can name, and that do not change with the token's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Around {
-    /// `endpoint`: URI of the Admin API; empty where there is none.
+    /// `endpoint`: URI of the Admin API. Empty if there is none.
     pub endpoint: String,
-    /// `organization`: what API requests name.
+    /// `organization`: the organization that API requests name.
     pub organization: String,
     /// `account`: name of the account that the token acts as.
     pub account: String,
     /// `name`: name of the token.
     pub name: String,
-    /// `namespace`: its namespace.
+    /// `namespace`: namespace of the token.
     pub namespace: String,
 }
 
 impl<'a> Values<'a> {
-    /// With [`PLACEHOLDER`]s for the value and its id.
+    /// Values with [`PLACEHOLDER`] for the token's value, and [`PLACEHOLDER_ID`] for its id.
     pub fn placeholder(around: &'a Around) -> Self {
         Self { token: PLACEHOLDER, token_id: PLACEHOLDER_ID, around }
     }
@@ -88,19 +91,20 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Where a template is wrong, and what to do.
+/// A fault of a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct TemplateError {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Counted from 1, in characters.
+    /// The column, counted from 1, in characters.
     pub column: usize,
-    /// What is wrong, and what to do.
+    /// The message, which says how to correct the fault.
     pub message: String,
 }
 
-/// What is left of a Secret for its templates. What does not fit is not made: it is no more work than what fits.
+/// The room that a Secret still has for results of templates. Rendering stops at the end of the room, so a result that
+/// does not fit costs no more than a result that fits.
 #[derive(Clone, Debug)]
 pub struct Room {
     bytes: usize,
@@ -108,13 +112,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for this many bytes.
+    /// Room for this many bytes, with full fuel.
     pub const fn new(bytes: usize) -> Self {
         Self { bytes, fuel: FUEL }
     }
 }
 
-/// A text that is being made. More than there is room for is refused while it is written.
+/// A text that is being rendered. A write that exceeds the room is refused.
 struct Bounded<'a> {
     text: &'a mut Zeroizing<Vec<u8>>,
     most: usize,
@@ -134,12 +138,12 @@ impl Write for Bounded<'_> {
     }
 }
 
-/// What a template makes is too long. Nothing of it is repeated.
+/// The error for a result that is too long. It repeats no part of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what the template makes is too long")]
+#[error("the result of the template is too long")]
 pub struct TooLong;
 
-/// A template in which there is nothing wrong.
+/// A template without faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     source: String,
@@ -148,10 +152,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// Judges `source`.
+    /// Checks `source`.
     ///
     /// # Errors
-    /// It is no template, or one that could do more than it should.
+    /// The source is not a template, or it uses a feature that these templates do not have.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let at = |(at, message): Misfit| located(source, at, message);
         measured(source).map_err(at)?;
@@ -161,30 +165,31 @@ impl Template {
         Ok(Self { source: source.to_owned(), of_value: judge.of_value, of_endpoint: judge.of_endpoint })
     }
 
-    /// Whether it says something else for each value: whether it names `token` or `token_id`.
+    /// True if the result changes with the token's value, because the template names `token` or `token_id`.
     pub fn is_of_value(&self) -> bool {
         self.of_value
     }
 
-    /// Whether it names `endpoint`.
+    /// True if the template names `endpoint`.
     pub fn is_of_endpoint(&self) -> bool {
         self.of_endpoint
     }
 
-    /// What it says with these values, which takes of the `room`. It may hold the value itself.
+    /// Renders the template with these values, and takes the result from the `room`. The result may hold the token's
+    /// value.
     ///
     /// # Errors
-    /// There is not so much room; it is used up then.
+    /// The room is too small for the result. The room is used up then.
     pub fn render(&self, values: &Values<'_>, room: &mut Room) -> Result<Zeroizing<String>, TooLong> {
         let Room { bytes, fuel } = std::mem::replace(room, Room { bytes: 0, fuel: 0 });
         let mut text = Zeroizing::new(Vec::new());
-        // The engine's own words could quote the value.
+        // The error of the engine could quote the value, so it is dropped.
         let left = self.write(values, fuel, Bounded { text: &mut text, most: bytes }).map_err(|_| TooLong)?;
         *room = Room { bytes: bytes - text.len(), fuel: left };
         String::from_utf8(std::mem::take(&mut *text)).map(Zeroizing::new).map_err(|_| TooLong)
     }
 
-    /// Writes what it says. Returns the fuel that is left.
+    /// Writes the result. Returns the fuel that is left.
     fn write(&self, values: &Values<'_>, fuel: u64, text: Bounded<'_>) -> Result<u64, minijinja::Error> {
         let context: BTreeMap<_, _> =
             values.named().into_iter().map(|(name, text)| (name, Value::from(text))).collect();
@@ -214,23 +219,23 @@ fn environment<'a>(fuel: u64) -> Environment<'a> {
     environment
 }
 
-/// Where, in bytes, and what.
+/// A fault: its position in bytes, and its message.
 type Misfit = (usize, String);
 
 fn located(source: &str, at: usize, message: String) -> TemplateError {
     let before = source.get(..at).unwrap_or(source);
     let line = before.rsplit('\n').next().unwrap_or_default();
-    // It may repeat a word of the template.
+    // The message may repeat a word of the template, so it is cut.
     let message = message.chars().take(TOLD).collect();
     TemplateError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
 }
 
 fn syntax_fault(source: &str, error: &minijinja::Error) -> Misfit {
     let at = error.range().map_or(source.len(), |range| range.start);
-    (at, error.detail().unwrap_or("is not the syntax of a template").to_owned())
+    (at, error.detail().unwrap_or("is not valid syntax for a template").to_owned())
 }
 
-/// Refuses what is too long or too deep, before the parser goes into it.
+/// Rejects a source that is too long or too deep, before the parser reads it.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the words of the template library: each other one counts")]
 fn measured(source: &str) -> Result<(), Misfit> {
     if source.len() > LONGEST {
@@ -246,18 +251,18 @@ fn measured(source: &str) -> Result<(), Misfit> {
             _ => (length, words) = (length + 1, words + 1),
         }
         if conditions > CONDITIONS {
-            return Err((at, format!("a template must not have more than {CONDITIONS} {{% %}}; write several keys")));
+            return Err((
+                at,
+                format!("a template must not have more than {CONDITIONS} {{% %}}; split it into several keys"),
+            ));
         }
         if words > WORDS {
             let message =
-                format!("expressions must not have more than {WORDS} words and signs together; write several keys");
+                format!("expressions must not have more than {WORDS} words and signs together; use several keys");
             return Err((at, message));
         }
         if length > EXPRESSION {
-            return Err((
-                at,
-                format!("an expression must not have more than {EXPRESSION} words and signs; write several"),
-            ));
+            return Err((at, format!("an expression must not have more than {EXPRESSION} words and signs; split it")));
         }
     }
     Ok(())
@@ -267,7 +272,7 @@ fn start(span: Span) -> usize {
     span.start_offset as usize
 }
 
-/// Goes through a syntax tree and lets through what is known to be harmless.
+/// Walks through a syntax tree, and accepts only parts that are known to be harmless.
 struct Judge {
     of_value: bool,
     of_endpoint: bool,
@@ -278,7 +283,7 @@ impl Judge {
         let refused = |span: Span, what: &str| {
             Err((
                 start(span),
-                format!("{what} is not for these templates; use text, {{{{ expressions }}}} and {{% if %}}"),
+                format!("{what} is not supported in these templates; use text, {{{{ expressions }}}} and {{% if %}}"),
             ))
         };
         match statement {
@@ -331,7 +336,8 @@ impl Judge {
             ast::Expr::Filter(filter) => self.filter(filter, at),
             _ => Err((
                 at,
-                "is not for these templates; use names, texts, ~, ==, !=, and, or, not, if-else and filters".into(),
+                "is not supported in these templates; use names, texts, ~, ==, !=, and, or, not, if-else and filters"
+                    .into(),
             )),
         }
     }
@@ -348,16 +354,16 @@ impl Judge {
 
     fn filter(&mut self, filter: &ast::Filter<'_>, at: usize) -> Result<(), Misfit> {
         if !FILTERS.contains(&filter.name) {
-            return Err((at, format!("there is no filter {}; there are {}", filter.name, FILTERS.join(", "))));
+            return Err((at, format!("there is no filter {}; use one of {}", filter.name, FILTERS.join(", "))));
         }
         match (&filter.expr, filter.args.as_slice()) {
             (Some(value), []) => self.expression(value),
-            _ => Err((at, format!("the filter {} takes nothing", filter.name))),
+            _ => Err((at, format!("the filter {} takes no arguments; remove them", filter.name))),
         }
     }
 }
 
-/// Whether what it makes is no longer than both of its sides together.
+/// True if the result of an operator is no longer than both of its sides together.
 fn is_harmless(operator: ast::BinOpKind) -> bool {
     use ast::BinOpKind::{Concat, Eq, Ne, ScAnd, ScOr};
     matches!(operator, Concat | Eq | Ne | ScAnd | ScOr)
@@ -379,7 +385,7 @@ mod tests {
         }
     }
 
-    /// That of a whole Secret.
+    /// The room of a whole Secret.
     fn room() -> Room {
         Room::new(1 << 20)
     }
@@ -437,9 +443,9 @@ mod tests {
             ),
             (
                 "{{ token | upper }}",
-                "line 1, column 12: there is no filter upper; there are b64encode, tojson, urlencode",
+                "line 1, column 12: there is no filter upper; use one of b64encode, tojson, urlencode",
             ),
-            ("{{ token | tojson(1) }}", "line 1, column 12: the filter tojson takes nothing"),
+            ("{{ token | tojson(1) }}", "line 1, column 12: the filter tojson takes no arguments; remove them"),
             ("é{% for x in token %}{% endfor %}", "line 1, column 5: there is nothing to loop over: remove {% for %}"),
             ("{{ token if token }}", "line 1, column 13: an if in an expression needs an else"),
         ] {

@@ -1,47 +1,47 @@
-//! What a token and its Instance ask for, checked: nothing after this sees two options.
+//! The terms of a token: the checked settings of the token and its Instance. Every exclusive choice is already made.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Calendar, Window};
 
-/// What an Instance allows every token that opens it.
+/// The limits and defaults of an Instance for tokens that open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TermsPolicy {
-    /// First part of every plaintext.
+    /// The first part of every plaintext.
     pub prefix: String,
-    /// How long a generation is valid when the token does not say.
+    /// The lifetime of a generation, if the token names none.
     pub default_lifetime: SignedDuration,
-    /// How long a generation may be valid at most.
+    /// The longest lifetime of a generation.
     pub max_lifetime: SignedDuration,
-    /// Whether a token may ask for generations that never run out of time.
+    /// True if a token may ask for generations that never expire.
     pub never: bool,
-    /// How long a predecessor stays valid when the token does not say.
+    /// The overlap, if the token names none.
     pub default_overlap: SignedDuration,
-    /// How long a predecessor may stay valid at most.
+    /// The longest overlap.
     pub max_overlap: SignedDuration,
-    /// When tokens may be rotated: in one of each group. A group that is empty: at any time.
+    /// The windows for rotations. One window of each group must be open. An empty group allows any time.
     pub windows: Vec<Vec<Window>>,
-    /// How often a value may be renewed at the most: from one rotation to the next, at least.
+    /// The shortest time from one rotation to the next.
     pub min_rotation: SignedDuration,
-    /// Whether a token has to say what it is for.
+    /// True if a token must have a description.
     pub require_description: bool,
 }
 
-/// What no generation exceeds, whatever it was given when it was minted.
+/// The limits of a generation, even if it was given more when it was minted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limit {
-    /// How long it may be valid, from its mint on. Nothing: no limit is known.
+    /// The longest lifetime, counted from the mint. `None`: no limit is known.
     pub lifetime: Option<SignedDuration>,
-    /// How long a predecessor may be valid, from the publish of its successor on. Nothing: no limit is known.
+    /// The longest overlap, counted from the publish of the successor. `None`: no limit is known.
     pub overlap: Option<SignedDuration>,
-    /// Whether one that was minted for ever may stay so.
+    /// True if a generation that was minted without an expiry may stay so.
     pub never: bool,
-    /// When the token as a whole ends.
+    /// The end of the whole token. `None`: the token does not end.
     pub until: Option<Timestamp>,
 }
 
 impl Limit {
-    /// The lesser of both, in each respect.
+    /// The stricter limit of both, in each respect.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Limit {
 }
 
 impl TermsPolicy {
-    /// What both allow. What a token does not say, and the prefix, are taken from the first.
+    /// The terms that both allow. Defaults for a token's settings and the prefix are taken from `self`.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let (max_lifetime, max_overlap) =
@@ -73,24 +73,24 @@ impl TermsPolicy {
     }
 }
 
-/// When a generation is replaced.
+/// The rule for the time at which a generation is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// This long after it was published.
+    /// This long after the generation was published.
     Every(SignedDuration),
-    /// At the first moment of a calendar after it was published.
+    /// At the first moment of a calendar after the generation was published.
     Cron(Calendar),
-    /// This long before it expires.
+    /// This long before the generation expires.
     BeforeExpiry(SignedDuration),
-    /// When a third of its lifetime is left.
+    /// When a third of the lifetime is left.
     LastThird,
     /// Only when somebody asks for it.
     Never,
 }
 
 impl Schedule {
-    /// From one rotation to the next, at least, for generations of this lifetime, or for those that never run out of
-    /// time. Nothing: there is no next.
+    /// The shortest time from one rotation to the next, for generations of this lifetime. A `lifetime` of `None` means
+    /// that they never expire. The result is `None` if there is no next rotation.
     pub fn interval(&self, lifetime: Option<SignedDuration>) -> Option<SignedDuration> {
         match self {
             Self::Every(interval) => Some(*interval),
@@ -107,47 +107,48 @@ pub(super) fn third(lifetime: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(lifetime.as_secs() / 3)
 }
 
-/// What a token's generations live by.
+/// The terms for the generations of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// First part of the next plaintext.
+    /// The first part of the next plaintext.
     pub prefix: String,
-    /// How long the next generation is valid; nothing: for ever.
+    /// The lifetime of the next generation. `None`: it never expires.
     pub lifetime: Option<SignedDuration>,
-    /// When the token as a whole ends: no generation is valid for longer. Nothing: it does not.
+    /// The end of the whole token: no generation is valid for longer. `None`: the token does not end.
     pub until: Option<Timestamp>,
-    /// When the served generation is replaced.
+    /// The rule for the time at which the served generation is replaced.
     pub schedule: Schedule,
     /// How long a predecessor stays valid after its successor is published.
     pub overlap: SignedDuration,
-    /// Whether the token asks for that overlap: then rotations come in time for it.
+    /// True if the token itself asks for that overlap. Rotations then come early enough for it.
     pub asks_overlap: bool,
-    /// When it may be rotated: a window of each group has to be open. No group: at any time.
+    /// The windows for rotations. One window of each group must be open. No group: any time.
     pub windows: Vec<Vec<Window>>,
 }
 
-/// A new generation that is asked for.
+/// A request for a new generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The id that asks; each asks once.
+    /// The id of the request. Each id asks once.
     pub id: String,
-    /// When the generation served so far ends.
+    /// The end of the older generations.
     pub previous: Ending,
 }
 
-/// When a predecessor ends: never later than it would have expired anyway.
+/// The end of a predecessor. A predecessor never lasts longer than its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// After the overlap.
     Overlap,
     /// This long after its successor is published.
     After(SignedDuration),
-    /// At this instant; where that is over, as soon as its successor is published.
+    /// At this instant. If the instant is over, the predecessor ends when its successor is published.
     At(Timestamp),
 }
 
 impl Ending {
-    /// How long a predecessor stays valid after its successor is published `at`, where `overlap` is what is usual.
+    /// The time for which a predecessor stays valid after its successor is published at `at`. `overlap` is the usual
+    /// time.
     pub fn overlap(self, at: Timestamp, overlap: SignedDuration) -> SignedDuration {
         match self {
             Self::Overlap => overlap,

@@ -128,7 +128,10 @@ async fn a_faulty_template_mints_nothing_and_leaves_what_stands() {
         ("TOKEN={{ token", "spec.secret.data[a]: line 1, column "),
         ("x\n{{ tokn }}", "spec.secret.data[a]: line 2, column 4: there is no tokn; a template can name token, "),
         ("{% for x in token %}{% endfor %}", "spec.secret.data[a]: line 1, column 4: there is nothing to loop over"),
-        ("{{ 'x' * 1000000000 }}", "spec.secret.data[a]: line 1, column 4: is not for these templates; use names, "),
+        (
+            "{{ 'x' * 1000000000 }}",
+            "spec.secret.data[a]: line 1, column 4: is not supported in these templates; use names, ",
+        ),
     ] {
         world.shape(json!({"data": {"a": template}})).await;
         let said = async || world.condition("ci", "Accepted").await?.message.starts_with(told).then_some(());
