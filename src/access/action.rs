@@ -1,14 +1,14 @@
-//! Actions, the patterns that mean several, and the requests that they stand for.
+//! Actions, patterns of actions, and the requests that actions stand for.
 
 use super::path::Reading;
 use crate::crd::permission::{ActionPattern, Method, PathPattern};
 
-/// Methods that only read (RFC 9110, 9.2.1).
+/// Methods that only read (RFC 9110, section 9.2.1).
 const READS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-/// The action of a request that reads, where an Instance names no actions.
+/// The action of a request that reads, if the Instance names no actions.
 pub(crate) const READ: &str = "api:read";
-/// The action of any other request there.
+/// The action of any other request, if the Instance names no actions.
 pub(crate) const WRITE: &str = "api:write";
 
 /// The action of a request by its method alone.
@@ -16,7 +16,7 @@ pub(crate) fn by_method(method: &str) -> &'static str {
     if READS.contains(&method) { READ } else { WRITE }
 }
 
-/// Some requests: by method and path.
+/// A set of requests, given by methods and paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     methods: Vec<Method>,
@@ -24,18 +24,18 @@ pub struct Target {
 }
 
 impl Target {
-    /// Requests of one of these methods, or of any where there are none, and of one of these paths.
+    /// The requests with one of these methods and one of these paths. No methods: any method.
     pub fn new(methods: &[Method], paths: &[PathPattern]) -> Self {
         Self { methods: methods.to_vec(), paths: paths.to_vec() }
     }
 
-    /// Whether it is about some methods alone.
+    /// True if the set is limited to some methods.
     pub fn is_by_method(&self) -> bool {
         !self.methods.is_empty()
     }
 
-    /// Whether a request is one of them. Case does not matter, as for some servers it does not. What is said of GET
-    /// holds for HEAD: servers answer it as they answer GET.
+    /// True if a request is in the set. Case does not matter, because it does not matter to some servers. GET also
+    /// covers HEAD, because servers answer HEAD as they answer GET.
     pub fn covers(&self, method: &str, path: &Reading) -> bool {
         let is = |wanted: &Method, method: &str| wanted.as_str().eq_ignore_ascii_case(method);
         let is_head = method.eq_ignore_ascii_case("HEAD");
@@ -45,17 +45,18 @@ impl Target {
     }
 }
 
-/// Some actions.
+/// A set of actions, given by patterns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actions(Vec<ActionPattern>);
 
 impl Actions {
-    /// Those that one of the patterns means.
+    /// The actions that one of the patterns matches.
     pub fn new(patterns: impl IntoIterator<Item = ActionPattern>) -> Self {
         Self(patterns.into_iter().collect())
     }
 
-    /// Whether `action` is one of them. A request that is no action is in all of them alone: in `*`.
+    /// True if `action` is in the set. `None` is a request that matches no action of the Instance. Only the pattern `*`
+    /// includes it.
     pub fn include(&self, action: Option<&str>) -> bool {
         self.0.iter().any(|pattern| match action {
             Some(action) => means(pattern.as_str(), action),
@@ -69,7 +70,7 @@ impl Actions {
     }
 }
 
-/// Whether `pattern` means `action`: word by word, where `*` stands for one or more words.
+/// True if `pattern` matches `action`, word by word. A `*` stands for one or more words.
 fn means(pattern: &str, action: &str) -> bool {
     let (pattern, action): (Vec<_>, Vec<_>) = (pattern.split(':').collect(), action.split(':').collect());
     words(&pattern, &action)
@@ -84,7 +85,8 @@ fn words(pattern: &[&str], action: &[&str]) -> bool {
     }
 }
 
-/// Patterns of every action that both mean; none where there is no such action. A pattern has four words at the most.
+/// Patterns for all actions that both patterns match. Empty if there is no such action. A pattern has at most four
+/// words.
 pub(crate) fn common(one: &str, other: &str) -> Vec<String> {
     fn rest(one: &[&str], other: &[&str]) -> Vec<Vec<String>> {
         let (word, rests) = match (one, other) {
@@ -105,7 +107,7 @@ pub(crate) fn common(one: &str, other: &str) -> Vec<String> {
     widest(rest(&one, &other).iter().map(|words| words.join(":")).collect())
 }
 
-/// The patterns that no other of them includes.
+/// The patterns that no other of these patterns includes.
 pub(crate) fn widest(mut patterns: Vec<String>) -> Vec<String> {
     patterns.sort();
     patterns.dedup();

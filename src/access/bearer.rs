@@ -1,4 +1,4 @@
-//! Whose token it is, as access sees it.
+//! The token and the account behind a request, in the form that access judges.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,17 @@ use crate::crd::{
     subject::Who,
 };
 
-/// Some organizations or projects.
+/// A set of organizations or projects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// All of them, also for requests that name none.
+    /// All of them. This also covers requests that name none.
     All,
-    /// These.
+    /// Only these.
     Listed(BTreeSet<String>),
 }
 
 impl Reach {
-    /// That of organizations: all where nothing is said, and none where it says neither all nor which.
+    /// The reach for organizations. All if the scope is left out. None if the scope has neither `all` nor `listed`.
     pub fn of(scope: Option<&Scope>) -> Self {
         match scope {
             None => Self::All,
@@ -29,7 +29,7 @@ impl Reach {
         }
     }
 
-    /// That of projects: all where none is named.
+    /// The reach for projects. All if no project is named.
     pub fn projects(named: &[ScopeName]) -> Self {
         if named.is_empty() { Self::All } else { Self::listed(named) }
     }
@@ -38,7 +38,7 @@ impl Reach {
         Self::Listed(names.iter().map(ScopeName::to_string).collect())
     }
 
-    /// Whether a request is within, that names this one or none.
+    /// True if a request is within reach. `named` is the organization or project that the request names.
     pub fn covers(&self, named: Option<&str>) -> bool {
         match self {
             Self::All => true,
@@ -46,8 +46,9 @@ impl Reach {
         }
     }
 
-    /// Whether a request could be within, that names this one or none: some servers read a name in whatever case it is
-    /// written.
+    /// True if a request could be within reach. `named` is the organization or project that the request names. A
+    /// request that names none could be about any of them. Case does not matter, because some servers ignore the case
+    /// of a name.
     pub fn touches(&self, named: Option<&str>) -> bool {
         match (self, named) {
             (Self::All, _) | (_, None) => true,
@@ -55,7 +56,7 @@ impl Reach {
         }
     }
 
-    /// What is in both.
+    /// The organizations or projects in both sets.
     pub fn and(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::All, reach) | (reach, Self::All) => reach.clone(),
@@ -63,7 +64,7 @@ impl Reach {
         }
     }
 
-    /// What is in one of them.
+    /// The organizations or projects in at least one of the sets.
     pub fn or(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::Listed(a), Self::Listed(b)) => Self::Listed(a | b),
@@ -72,12 +73,12 @@ impl Reach {
     }
 }
 
-/// What a token says, or an account, of whose it is and what it may do at the most.
+/// The owner, role and scopes that a token or an account names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claims {
-    /// Who answers for it.
+    /// The owner.
     pub owner: Option<String>,
-    /// The groups that the API server said the owner is in. An account has none.
+    /// The groups of the owner, as the API server stamped them on the token. Empty for an account.
     pub groups: Vec<String>,
     /// Its role.
     pub role: Option<String>,
@@ -85,25 +86,25 @@ pub struct Claims {
     pub organizations: Reach,
     /// Its projects.
     pub projects: Reach,
-    /// Whether it is a token that names no account: then one of its own was made.
+    /// True for a token that names no account. An account was then made for it.
     pub own_account: bool,
 }
 
 impl Claims {
-    /// Those of a token.
+    /// The claims of a token.
     pub fn of_token(token: &ApiToken) -> Self {
         let spec = &token.spec;
         let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
         Self { groups: groups(token), own_account: spec.service_account_ref.is_none(), ..said }
     }
 
-    /// Those of an account.
+    /// The claims of an account.
     pub fn of_account(account: &Account) -> Self {
         let spec = &account.spec;
         Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects))
     }
 
-    /// What tokens and accounts say in the same words.
+    /// The claims that tokens and accounts have in common.
     fn said(
         (owner, role): (&Option<Subject>, &Option<RoleName>),
         (organizations, projects): (&Option<Scope>, &[ScopeName]),
@@ -119,7 +120,7 @@ impl Claims {
     }
 }
 
-/// A token or an account, and what it says.
+/// A token or an account, with its claims.
 #[derive(Clone, Copy, Debug)]
 pub struct Party<'a> {
     /// Its namespace.
@@ -128,7 +129,7 @@ pub struct Party<'a> {
     pub name: &'a str,
     /// Its uid.
     pub uid: &'a str,
-    /// What it says.
+    /// Its claims.
     pub claims: &'a Claims,
 }
 
@@ -143,45 +144,47 @@ impl<'a> Party<'a> {
     }
 }
 
-/// What a token and its account say of whose it is and what it may do at most.
+/// A token, joined with the account that it acts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
     /// The token: `namespace/name`.
     pub token: String,
-    /// Its uid: a policy that permits by its name means this one alone.
+    /// The uid of the token. If a policy permits by name, the name means one uid only.
     pub token_uid: String,
     /// Its account: `namespace/name`.
     pub account: String,
     /// The uid of the account.
     pub account_uid: String,
-    /// Whether the account is its own, made because it names none: then it can only narrow what the token says.
+    /// True if the account was made for the token, because the token names no account. Such an account can only narrow
+    /// the token's role.
     pub own_account: bool,
-    /// Who answers for it: the token's owner, or the account's where it names none.
+    /// The owner of the token, or the owner of the account if the token names none.
     pub owner: Option<String>,
-    /// The groups that the API server said the owner is in.
+    /// The groups of the owner, as the API server stamped them on the token.
     pub groups: Vec<String>,
-    /// Whether that was said lately enough.
+    /// True if the groups were stamped recently enough to count.
     pub fresh: bool,
     /// The role of the account.
     pub account_role: Option<String>,
-    /// The role that the token has at most. Nothing: the account's, where it names one; else none.
+    /// The role that the token names. `None`: the token has the account's role if it names an account. Otherwise it has
+    /// no role.
     pub token_role: Option<String>,
-    /// The organizations of both.
+    /// The organizations that both token and account allow.
     pub organizations: Reach,
-    /// The projects of both.
+    /// The projects that both token and account allow.
     pub projects: Reach,
-    /// Whether the account narrows what the token asks for.
+    /// True if the account allows fewer organizations or projects than the token asks for.
     pub narrowed: bool,
 }
 
 impl Bearer {
-    /// The bearer of `token`, which acts as `account`. The groups are taken to be fresh.
+    /// The bearer of `token`, which acts as `account`. The groups count as stamped recently.
     pub fn of(token: &ApiToken, account: &Account) -> Self {
         let (said, held) = (Claims::of_token(token), Claims::of_account(account));
         Self::joined(Party::of(&token.metadata, &said), Party::of(&account.metadata, &held))
     }
 
-    /// The same, of what was prepared.
+    /// The bearer of a token and an account whose claims were read before.
     pub fn joined(token: Party<'_>, account: Party<'_>) -> Self {
         let (asked, held) = (token.claims, account.claims);
         let organizations = asked.organizations.and(&held.organizations);
@@ -203,13 +206,14 @@ impl Bearer {
         }
     }
 
-    /// Its owner, taken apart.
+    /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
     }
 }
 
-/// What tells one stamp of the owner's groups from the next: the version of the token that it was written over.
+/// The version of the token over which its owner's groups were stamped. Each stamp has a different version. `None` if
+/// there is no stamp.
 pub fn stamp(token: &ApiToken) -> Option<&str> {
     stamped(token).next()
 }
@@ -217,11 +221,12 @@ pub fn stamp(token: &ApiToken) -> Option<&str> {
 /// The lines of the stamp: the version, then each group.
 fn stamped(token: &ApiToken) -> impl Iterator<Item = &str> {
     let stamp = token.metadata.annotations.as_ref().and_then(|all| all.get(name::OWNER_GROUPS));
-    // By what they were joined by and nothing else: a line could end in "\r\n", and a group in "\r".
+    // Splits at line feeds only, because the stamp was joined with line feeds. `lines` would also remove a carriage
+    // return from the end of a group.
     stamp.into_iter().flat_map(|stamp| stamp.split('\n'))
 }
 
-/// The groups that the API server said the owner of a token is in.
+/// The groups of the owner of a token, as the API server stamped them on the token.
 pub fn groups(token: &ApiToken) -> Vec<String> {
     stamped(token).skip(1).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

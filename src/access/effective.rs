@@ -1,4 +1,4 @@
-//! What a token may do now, for its status.
+//! The permissions that a token has now, for its status.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,11 @@ use crate::crd::{
 
 /// The most patterns of actions that a status lists.
 const MOST: usize = 64;
-/// The most pairs of a pattern that a policy gives and one that the owner holds that are looked at for that.
+/// The most pairs of patterns that are compared for a status. A pair is a pattern that a policy gives, and a pattern
+/// that the owner holds.
 const PAIRS: usize = 65_536;
 
-/// What the bearer may do at the most, in all organizations together, and what holds it to that.
+/// The widest permissions of the bearer in all organizations together, and the causes that limit them.
 pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effective {
     let roles = &rules.roles;
     let asked = asked_role(rules, bearer);
@@ -44,8 +45,8 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
     }
 }
 
-/// What is permitted, as patterns of actions: by the effective role, and by what policies give and the owner lends. A
-/// statement about projects counts where the bearer can name one of them.
+/// The permitted actions, as patterns. The effective role permits actions. A policy permits actions as far as the owner
+/// holds them too. A statement with projects counts if a request of the bearer can name one of them.
 pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Vec<String> {
     let roles = &rules.roles;
     let standing = rules.standing(bearer);
@@ -69,7 +70,8 @@ pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> V
         Some(held) => {
             let ranks: BTreeSet<Rank> = held.iter().map(|held| held.rank).collect();
             let own: BTreeSet<&str> = ranks.into_iter().flat_map(|rank| roles.actions(rank).patterns()).collect();
-            // What one can write is a product of many by many: a status needs only so much of it.
+            // Users write both lists, and the number of pairs is the product of their lengths. A status lists few
+            // patterns, so the number of pairs is limited.
             let enough = given.into_iter().take(PAIRS / own.len().max(1));
             actions.extend(enough.flat_map(|given| widest(own.iter().flat_map(|own| common(own, given)).collect())));
         }
@@ -77,8 +79,8 @@ pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> V
     actions.into_iter().take(MOST).collect()
 }
 
-/// The effective role where the organization does not matter: the least of what is asked for and what the owner holds
-/// anywhere.
+/// The effective role, regardless of the organization. It is the weaker of the role that is asked for and the strongest
+/// role that the owner holds anywhere.
 fn role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
     let asked = asked_role(rules, bearer);
     match standing.held().map(|held| held.iter().map(|held| held.rank).max()) {
@@ -87,7 +89,7 @@ fn role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
     }
 }
 
-/// Whether the account has a weaker role than the token asks for.
+/// True if the account has a weaker role than the token asks for.
 fn is_narrowed(rules: &Rules, bearer: &Bearer) -> bool {
     let wanted = bearer.token_role.as_deref().and_then(|role| rules.roles.rank(role));
     let granted = bearer.account_role.as_deref().and_then(|role| rules.roles.rank(role));

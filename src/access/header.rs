@@ -1,33 +1,33 @@
-//! Headers that tell an API who asks, and headers that some servers take for another one.
+//! Headers that identify the caller to an API, and headers that some servers confuse with others.
 
 use http::{HeaderMap, HeaderName};
 
-/// Who asks: the account.
+/// The account that makes the request.
 pub const SUBJECT: HeaderName = HeaderName::from_static("x-tokenry-subject");
-/// The public id of the value that was presented.
+/// The public id of the presented value.
 pub const TOKEN_ID: HeaderName = HeaderName::from_static("x-tokenry-token-id");
 /// The effective role.
 pub const ROLE: HeaderName = HeaderName::from_static("x-tokenry-role");
 /// The organization of the Instance.
 pub const ORGANIZATION: HeaderName = HeaderName::from_static("x-tokenry-organization");
-/// Who asks, where many APIs look for it.
+/// The account that makes the request, in the header that many APIs read.
 pub const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
 /// Every identity header.
 pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER];
 
-/// Headers by which some servers go instead of the method.
+/// Headers that some servers obey instead of the method.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
-/// The parameter of a query that does the same.
+/// The query parameter that some servers obey instead of the method.
 const OVERRIDE: &str = "_method";
 
-/// The first header of a request that some servers take for the header `name`, which it is not: CGI and its kin make
-/// `_` of each sign, so that `X_Organization` is `X-Organization`.
+/// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
+/// `_`, so `X_Organization` and `X-Organization` look the same to an API.
 pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.keys().map(HeaderName::as_str).find(|header| !header.eq_ignore_ascii_case(name) && folds_to(header, name))
 }
 
-/// What asks for another method than `method`, the request's own: a header, or the parameter of the query.
+/// The header or query parameter that asks for another method than `method`, the method of the request.
 pub fn overriding<'a>(headers: &'a HeaderMap, query: &str, method: &str) -> Option<&'a str> {
     let differs = |value: &str| !value.is_empty() && !value.eq_ignore_ascii_case(method);
     let header = headers.iter().find(|(name, value)| {
@@ -38,7 +38,7 @@ pub fn overriding<'a>(headers: &'a HeaderMap, query: &str, method: &str) -> Opti
     header.map(|(name, _)| name.as_str()).or_else(|| parameter().then_some(OVERRIDE))
 }
 
-/// Whether two names differ in nothing but the signs between letters and digits.
+/// True if two names differ only in case, and in characters that are neither letters nor digits.
 fn folds_to(one: &str, other: &str) -> bool {
     let same = |(one, other): (u8, u8)| {
         one.eq_ignore_ascii_case(&other) || !one.is_ascii_alphanumeric() && !other.is_ascii_alphanumeric()
@@ -46,13 +46,13 @@ fn folds_to(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
-/// The values of a parameter of a query, decoded. PHP makes `_` of a dot and of a space in a name, and some servers
-/// part parameters by `;`.
+/// The decoded values of a query parameter. Some servers separate parameters by `;`. PHP replaces a dot or a space in a
+/// name by `_`.
 fn parameters(query: &str, wanted: &str) -> impl Iterator<Item = String> {
     let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
-    // Decoding lengthens nothing.
+    // Decoding makes no name longer, so a shorter name cannot match.
     let named = named.filter(|(name, _)| name.len() >= wanted.len());
-    // PHP ends a name at a NUL, and a second question mark is a part of the name to some.
+    // PHP ends a name at a NUL. Some servers read a second question mark as part of the name.
     let whole = |name: &str| decoded(name).split('\0').next().unwrap_or_default().to_owned();
     let bare = move |name: &str| whole(name).trim_start_matches(|c: char| c == '?' || c.is_whitespace()).to_owned();
     let is_it = move |name: &str| bare(name).replace(['.', ' '], "_").eq_ignore_ascii_case(wanted);

@@ -1,4 +1,4 @@
-//! The one function that decides whether a request is permitted.
+//! The function that decides if a request is permitted.
 
 use super::{
     bearer::{Bearer, Reach},
@@ -9,47 +9,49 @@ use super::{
 };
 use crate::crd::{access_policy::Effect, instance::Authorization};
 
-/// Why a request is permitted or not: of those that hold, the first in this order.
+/// The reason why a request is permitted or refused. If several reasons hold, [`judge`] gives the first one that it
+/// checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ground {
-    /// Its path cannot be normalised, or the proxy did not say what it asks for.
+    /// The path cannot be normalised, some servers read it differently, or the proxy did not name it.
     PathRefused,
-    /// It asks for another method than its own.
+    /// The request asks for another method than its own.
     MethodRefused,
-    /// Some server takes a header of it for another, which it is judged by or which says who asks.
+    /// Some servers confuse a header of the request with an identity header, or with a header that names the
+    /// organization or project.
     HeaderRefused,
-    /// No token may make it.
+    /// No token may make the request.
     Excluded,
-    /// The token names no owner, and its Instance's ceiling is what the owner holds.
+    /// The token names no owner, but the Instance has `ceiling: Members`.
     OwnerMissing,
-    /// The owner holds something by its groups alone, and these were stamped too long ago.
+    /// Only groups of the owner would permit the request, and they were stamped too long ago.
     OwnerStale,
-    /// The owner holds nothing in the Instance that may own tokens.
+    /// The owner holds no role in the Instance that may own tokens.
     OwnerRemoved,
-    /// It names more than one organization, or none where one is needed.
+    /// The request names no organization although one is needed, or the organization is not clear.
     OrganizationMissing,
-    /// It names an organization that the token may not act for.
+    /// The request names an organization that the token may not act for.
     OrganizationOutside,
-    /// It names more than one project, or none where one is needed.
+    /// The request names no project although one is needed, or the project is not clear.
     ProjectMissing,
-    /// It names a project that the token may not act in.
+    /// The request names a project that the token may not act in.
     ProjectOutside,
-    /// A policy denies it.
+    /// A policy denies the request.
     Denied,
-    /// Every valid token may.
+    /// Every valid token may make the request.
     Authenticated,
-    /// The role of the token permits it.
+    /// The role of the token permits the request.
     ByRole,
-    /// A policy permits it.
+    /// A policy permits the request.
     ByPolicy,
-    /// The token has neither a role nor a policy.
+    /// The token has neither a role nor a policy that permits anything.
     NoPermissions,
-    /// Neither the role of the token nor a policy permits it.
+    /// Neither the role of the token nor a policy permits the request.
     NotPermitted,
 }
 
 impl Ground {
-    /// Its name, for a label of metrics.
+    /// The name of the reason, for metrics and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PathRefused => "PathRefused",
@@ -72,27 +74,29 @@ impl Ground {
         }
     }
 
-    /// What the bearer of a valid token is told.
+    /// The explanation for the bearer of a valid token.
     pub fn hint(self) -> &'static str {
         match self {
             Self::PathRefused => {
-                "the path of the request is not known or ambiguous: no encoded slash, ;, //, segment .., dot or space at a \
-                 segment's end, or letter that is ASCII to some"
+                "the path of the request is not known, or servers read it differently; send it without encoded \
+                 slashes, ;, //, segments .., dots or spaces at the end of a segment, and letters that some servers \
+                 read as ASCII"
             }
             Self::MethodRefused => {
-                "the request asks for another method than its own; send it with that method, without X-HTTP-Method-Override, \
-                 its kin, or _method in the query"
+                "the request asks for another method than its own; send it with that method, and without \
+                 X-HTTP-Method-Override, similar headers, or _method in the query"
             }
             Self::HeaderRefused => {
-                "a header of the request differs from one that is read by a sign alone, such as _ for -; leave it out"
+                "some servers confuse a header of the request with another one, such as X_Organization with \
+                 X-Organization; remove that header"
             }
             Self::Excluded => "no token may make this request",
-            Self::OwnerMissing => "the token has no owner",
+            Self::OwnerMissing => "the token has no owner; set spec.owner of the ApiToken",
             Self::OwnerStale => {
-                "the groups of the token's owner were stamped too long ago; the owner has to change the token, for example its \
-                 annotation tokenry.dev/confirmed"
+                "the groups of the token's owner were stamped too long ago; the owner must change the token, for \
+                 example its annotation tokenry.dev/confirmed"
             }
-            Self::OwnerRemoved => "the owner of the token holds no role here",
+            Self::OwnerRemoved => "the owner of the token holds no role in this Instance that may own tokens",
             Self::OrganizationMissing => "the request has to name one organization",
             Self::OrganizationOutside => "the token may not act for this organization",
             Self::ProjectMissing => "the request has to name one project",
@@ -104,39 +108,39 @@ impl Ground {
         }
     }
 
-    /// Whether it lets a request in.
+    /// True if the request is let in.
     pub fn allows(self) -> bool {
         matches!(self, Self::Authenticated | Self::ByRole | Self::ByPolicy)
     }
 }
 
-/// What was decided.
+/// The decision on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruling {
-    /// Why.
+    /// The reason for the decision.
     pub ground: Ground,
-    /// The effective role of the token in the organization that the request names.
+    /// The effective role of the token in the organization that the request names. `None` if there is no such role.
     pub role: Option<String>,
-    /// The organization that the request names.
+    /// The organization that the request names. `None` if it names none, or if the organization is not clear.
     pub organization: Option<String>,
-    /// What the caller is told, where the Instance says so.
+    /// The message of the exclusion that refuses the request, for the caller.
     pub message: Option<String>,
 }
 
-/// One thing that was looked at on the way, in words.
+/// One check on the way to a decision, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Whether it was passed.
+    /// True if the check was passed.
     pub passed: bool,
-    /// What was found.
+    /// The result of the check.
     pub text: String,
-    /// The object that says so, such as `Instance eem`.
+    /// The object that the result comes from, such as `Instance eem`.
     pub object: String,
 }
 
-/// Takes down what is looked at; `()` does not.
+/// Records the checks on the way to a decision. `()` records nothing.
 pub trait Trail {
-    /// Takes down a step.
+    /// Records a check.
     fn add(&mut self, step: impl FnOnce() -> Step);
 }
 
@@ -150,7 +154,7 @@ impl Trail for Vec<Step> {
     }
 }
 
-/// Whether `bearer` may make `request`. The policies are those of the Instance, in any order.
+/// Decides if `bearer` may make `request`. `policies` are all policies of the Instance, in any order.
 pub fn judge(
     rules: &Rules,
     policies: &[&Policy],
@@ -161,14 +165,16 @@ pub fn judge(
     let case = Case::of(rules, policies, bearer, request);
     let (mut ground, message) = case.decide(request, trail);
     if !ground.allows() && ground != Ground::OwnerStale && case.was_permitted(request) {
-        trail.add(|| case.token(false, "groups of its owner would permit it, and were stamped too long ago".into()));
+        trail.add(|| {
+            case.token(false, "groups of its owner would permit the request, but were stamped too long ago".into())
+        });
         ground = Ground::OwnerStale;
     }
     let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
     Ruling { ground, role, organization: case.organization.one().map(str::to_owned), message }
 }
 
-/// A request, and all that it is judged by.
+/// A request, and everything that the decision on it depends on.
 struct Case<'a> {
     rules: &'a Rules,
     policies: &'a [&'a Policy],
@@ -195,7 +201,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether the request is refused for nothing but that the groups of the owner were stamped too long ago.
+    /// True if the request is refused only because the groups of the owner were stamped too long ago.
     fn was_permitted(&self, request: &Request<'_>) -> bool {
         if self.bearer.fresh || self.bearer.groups.is_empty() {
             return false;
@@ -204,7 +210,7 @@ impl<'a> Case<'a> {
         Case::of(self.rules, self.policies, &fresh, request).decide(request, &mut ()).0.allows()
     }
 
-    /// The first ground that holds. This order is the specification.
+    /// Returns the first reason that holds. This order is the specification.
     fn decide(&self, request: &Request<'_>, trail: &mut impl Trail) -> (Ground, Option<String>) {
         if let Some((ground, found)) = self.unclear(request) {
             trail.add(|| self.instance(false, found));
@@ -217,7 +223,7 @@ impl<'a> Case<'a> {
         }
         if self.rules.is_ambiguous(request, self.is_by_action()) {
             trail.add(|| {
-                self.instance(false, "some servers take its path for another, which is judged otherwise".into())
+                self.instance(false, "some servers read its path as another one, which is judged differently".into())
             });
             return (Ground::PathRefused, None);
         }
@@ -227,7 +233,8 @@ impl<'a> Case<'a> {
         (refused.or_else(|| self.permitted(trail)).unwrap_or_else(|| self.nothing(trail)), None)
     }
 
-    /// Why it is not clear what the API will take the request for, and what was found in it.
+    /// The reason why servers may read the request differently, and the result of the check. `None` if the request is
+    /// clear.
     fn unclear(&self, request: &Request<'_>) -> Option<(Ground, String)> {
         if request.path.is_none() && self.rules.needs_path() {
             return Some((Ground::PathRefused, "the path of the request is not known, or cannot be normalised".into()));
@@ -238,39 +245,37 @@ impl<'a> Case<'a> {
             return Some((Ground::MethodRefused, format!("{name} asks for another method than {}", request.method)));
         }
         if let Some(name) = self.rules.look_alike(request) {
-            return Some((Ground::HeaderRefused, format!("some servers take the header {name} for one that is read")));
+            return Some((Ground::HeaderRefused, format!("some servers confuse the header {name} with another one")));
         }
         None
     }
 
-    /// Whether it matters which action a request is.
+    /// True if the decision depends on the action of the request.
     fn is_by_action(&self) -> bool {
         self.rules.authorization == Authorization::Roles || !self.policies.is_empty()
     }
 
-    /// Why the owner, or that there is none, refuses.
+    /// The reason why the owner, or the lack of an owner, refuses the request.
     fn owner(&self, trail: &mut impl Trail) -> Option<Ground> {
         let owner = self.bearer.owner.as_deref().unwrap_or_default();
         match &self.standing {
             Standing::Free => None,
             Standing::Nobody => {
-                trail.add(|| {
-                    self.token(false, "names no owner, and the Instance's ceiling is what the owner holds".into())
-                });
+                trail.add(|| self.token(false, "names no owner, but the Instance has ceiling: Members".into()));
                 Some(Ground::OwnerMissing)
             }
             Standing::Holds(held) if held.is_empty() && self.rules.is_stale(self.bearer) => {
                 trail.add(|| {
                     self.token(
                         false,
-                        format!("owner {owner} holds roles by groups alone, which were stamped too long ago"),
+                        format!("owner {owner} holds roles only through groups, which were stamped too long ago"),
                     )
                 });
                 Some(Ground::OwnerStale)
             }
             Standing::Holds(held) if held.is_empty() => {
                 trail.add(|| {
-                    self.instance(false, format!("owner {owner} holds no role in members that may own tokens"))
+                    self.instance(false, format!("owner {owner} holds no role in spec.members that may own tokens"))
                 });
                 Some(Ground::OwnerRemoved)
             }
@@ -284,7 +289,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Why the organization of the request refuses: the token may not act for it, or its owner may not.
+    /// The reason why the organization of the request is refused: the token or its owner may not act for it.
     fn organization(&self, trail: &mut impl Trail) -> Option<Ground> {
         let named = self.organization.one();
         let within = self.bearer.organizations.covers(named) && self.here().is_none_or(|held| !held.is_empty());
@@ -293,7 +298,7 @@ impl<'a> Case<'a> {
         ground
     }
 
-    /// Why the project of the request refuses.
+    /// The reason why the project of the request is refused.
     fn project(&self, trail: &mut impl Trail) -> Option<Ground> {
         let named = self.project.one();
         let within = self.bearer.projects.covers(named);
@@ -302,17 +307,17 @@ impl<'a> Case<'a> {
         ground
     }
 
-    /// Whether a policy denies.
+    /// The refusal by a policy, if a policy denies the request.
     fn denied(&self, trail: &mut impl Trail) -> Option<Ground> {
         let policy = self.policy(Effect::Deny)?;
         trail.add(|| step(false, format!("AccessPolicy {}", policy.name), format!("denies {}", self.asked())));
         Some(Ground::Denied)
     }
 
-    /// What permits.
+    /// The reason why the request is permitted, if a role or a policy permits it.
     fn permitted(&self, trail: &mut impl Trail) -> Option<Ground> {
         if self.rules.authorization == Authorization::Authenticated {
-            trail.add(|| self.instance(true, "every valid token may do what is not excluded".into()));
+            trail.add(|| self.instance(true, "every valid token may make requests that are not excluded".into()));
             return Some(Ground::Authenticated);
         }
         let by_role = self.role().filter(|&rank| self.rules.roles.actions(rank).include(self.action));
@@ -331,13 +336,13 @@ impl<'a> Case<'a> {
         let lent =
             held.is_none_or(|held| held.iter().any(|held| self.rules.roles.actions(held.rank).include(self.action)));
         trail.add(|| {
-            let cut = if lent { "" } else { ", which its owner could not do" };
+            let cut = if lent { "" } else { ", but the owner of the token holds no role for this" };
             step(lent, format!("AccessPolicy {}", policy.name), format!("permits {}{cut}", self.asked()))
         });
         lent.then_some(Ground::ByPolicy)
     }
 
-    /// Why nothing permits.
+    /// The reason why the request is not permitted.
     fn nothing(&self, trail: &mut impl Trail) -> Ground {
         let any =
             self.role().is_some() || self.policies.iter().any(|policy| policy.is_about(&self.names, Effect::Allow));
@@ -349,8 +354,8 @@ impl<'a> Case<'a> {
         if any { Ground::NotPermitted } else { Ground::NoPermissions }
     }
 
-    /// The policy that has the bearer as a member and a statement of this effect that means the request. The first by
-    /// name, so that their order does not matter.
+    /// The policy that decides with this effect. The bearer is a member of it, and a statement means the request. The
+    /// first such policy by name is taken, so that their order does not matter.
     fn policy(&self, effect: Effect) -> Option<&Policy> {
         let means = |policy: &&&Policy| {
             policy.is_about(&self.names, effect)
@@ -359,14 +364,15 @@ impl<'a> Case<'a> {
         self.policies.iter().filter(means).min_by_key(|policy| &policy.name).copied()
     }
 
-    /// What the owner holds in the organization of the request; nothing where the Instance does not ask.
+    /// The roles that the owner holds in the organization of the request. `None` if there is no owner, or if the
+    /// Instance needs none.
     fn here(&self) -> Option<Vec<&Holding>> {
         let Standing::Holds(held) = &self.standing else { return None };
         Some(held.iter().filter(|held| held.organizations.covers(self.organization.one())).collect())
     }
 
-    /// The effective role: the least of the account's, the token's and what the owner holds in the organization of the
-    /// request.
+    /// The effective role: the weakest of three. They are the account's role, the token's role, and the strongest role
+    /// that the owner holds in the organization of the request.
     fn role(&self) -> Option<Rank> {
         let asked = asked_role(self.rules, self.bearer)?;
         match (&self.standing, self.here()) {
@@ -377,7 +383,7 @@ impl<'a> Case<'a> {
     }
 
     fn asked(&self) -> &str {
-        self.action.unwrap_or("a request that is no action of the Instance")
+        self.action.unwrap_or("a request that matches no action in spec.api.actions")
     }
 
     fn instance(&self, passed: bool, text: String) -> Step {
@@ -389,12 +395,13 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The role that token and account ask for: the lesser of the two. A token that names no account has its own role or
-/// none. A role that the Instance does not have is none.
+/// The role that token and account ask for: the weaker of both. A token that names no account has its own role or none.
+/// A role that the Instance does not have counts as none.
 pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
     let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
     match &bearer.token_role {
-        // Its own account follows it, sooner or later: it never gives what the token does not say.
+        // An account that was made for the token follows the token's role with a delay. So it must not give a role that
+        // the token does not name.
         None if bearer.own_account => None,
         None => Some(account),
         Some(role) => Some(rules.roles.rank(role)?.min(account)),
@@ -405,7 +412,7 @@ fn step(passed: bool, object: String, text: String) -> Step {
     Step { passed, text, object }
 }
 
-/// Which of the grounds, missing or outside, holds for what a request names.
+/// The reason why a named organization or project is refused: it is missing or outside. `None` if it is within reach.
 fn within_of(named: Named<'_>, within: bool, [missing, outside]: [Ground; 2]) -> Option<Ground> {
     match named {
         Named::Unclear => Some(missing),
@@ -419,13 +426,13 @@ fn place(what: &str, named: Option<&str>, within: bool) -> String {
     match (named, within) {
         (Some(name), true) => format!("may act for {what} {name}"),
         (None, true) => format!("the request needs to name no {what}"),
-        (Some(name), false) => format!("neither token, account nor owner together reach {what} {name}"),
+        (Some(name), false) => format!("token, account and owner do not all reach {what} {name}"),
         (None, false) => format!("the request has to name one {what}"),
     }
 }
 
 impl Reach {
-    /// The names, sorted; nothing for all.
+    /// The names, sorted. `None` for all.
     pub(super) fn names(&self) -> Option<Vec<String>> {
         match self {
             Self::All => None,
@@ -549,7 +556,7 @@ mod tests {
         for path in ["/topics//keys", "/admin.", "/adm\u{131}n", "/admin%20", "//host/admin"] {
             assert_eq!(ground(path), Ground::PathRefused, "{path}");
         }
-        // To all servers these are requests that the role permits.
+        // All servers read these paths as requests that the role permits.
         for path in
             ["/topics//a", "/topics/a.", "/topics/%20a", "/topics/I\u{15f}\u{131}k", "/a.b/c.json", "/.well-known/x"]
         {
@@ -566,7 +573,7 @@ mod tests {
         assert_eq!(["//other/acme", "/a//acme", "//a/acme"].map(ground), [Ground::PathRefused; 3]);
     }
 
-    /// What is said of a request with this query and these headers.
+    /// The decision on a request with this query and these headers.
     fn asked(instance: &Value, policies: &Value, query: &str, headers: &[(&'static str, &str)]) -> Ground {
         let world = world(instance, policies, &json!({}), &json!({"role": "viewer"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -753,7 +760,7 @@ mod tests {
         };
         assert_eq!(ground(false, "GET").0, Ground::ByRole, "her own role suffices");
         assert_eq!(ground(true, "POST").0, Ground::ByRole);
-        let told = "groups of its owner would permit it, and were stamped too long ago";
+        let told = "groups of its owner would permit the request, but were stamped too long ago";
         assert_eq!(ground(false, "POST"), (Ground::OwnerStale, told.into()));
         let grounds = [true, false].map(|fresh| ground(fresh, "PURGE").0);
         assert_eq!(grounds[0], Ground::ByRole);

@@ -1,4 +1,4 @@
-//! What no generation of a token exceeds, whatever it was given when it was minted.
+//! The limits that an Instance sets for every generation.
 
 use jiff::SignedDuration;
 
@@ -7,12 +7,12 @@ use crate::{
     token::Limit,
 };
 
-/// The longest lifetime where an Instance names none.
+/// The longest lifetime if an Instance names none: 365 days.
 pub const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// The longest overlap where an Instance names none.
+/// The longest overlap if an Instance names none: 7 days.
 pub const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What an Instance allows generations at the most. A maximum that cannot be read limits nothing.
+/// The limits that an Instance sets for generations. A maximum that cannot be parsed sets no limit.
 pub fn limit(spec: &InstanceSpec) -> Limit {
     let lifetime = spec.tokens.lifetime.clone().unwrap_or_default();
     let overlap = spec.tokens.overlap.clone().unwrap_or_default();

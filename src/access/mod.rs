@@ -1,4 +1,5 @@
-//! May this token do this? Pure: decided from plain data alone, for the operator and the verifier alike.
+//! Decides if a token may make a request. The module is pure: it decides from plain data alone, for the operator and
+//! the verifier alike.
 //!
 //! ```text
 //! Instance ─▶ Rules ─┐

@@ -1,4 +1,4 @@
-//! Where the tokens of an Instance may live.
+//! The namespaces in which the tokens of an Instance may live.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use kube::core::{Selector, SelectorExt};
 
 use crate::crd::{Instance, instance::NamespacesFrom};
 
-/// A namespace as access sees it.
+/// A namespace, in the form that access judges.
 #[derive(Clone, Copy, Debug)]
 pub struct Namespace<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its labels; nothing where they are not known.
+    /// Its labels. `None`: not known.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Where the tokens of an Instance may live, ready to be asked.
+/// The namespaces in which the tokens of an Instance may live, in a form for quick tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Homes {
-    /// In this namespace, the Instance's own.
+    /// Only the Instance's own namespace.
     Own(Option<String>),
-    /// In every namespace.
+    /// Every namespace.
     All,
-    /// Where the labels match. Nothing: the selector cannot be read.
+    /// Namespaces with matching labels. `None`: the selector cannot be parsed, so no namespace matches.
     Matching(Option<Selector>),
 }
 
 impl Homes {
-    /// Those of the tokens of `instance`.
+    /// The namespaces for the tokens of `instance`.
     pub fn of(instance: &Instance) -> Self {
         let policy = &instance.spec.tokens.namespaces;
         match policy.from {
@@ -39,8 +39,8 @@ impl Homes {
         }
     }
 
-    /// Whether tokens may live in `namespace`. A selector that cannot be read, and labels that are not known, admit
-    /// nothing.
+    /// True if tokens may live in `namespace`. A selector that cannot be parsed admits no namespace. A namespace with
+    /// unknown labels matches no selector.
     pub fn has(&self, namespace: Namespace<'_>) -> bool {
         match self {
             Self::Own(own) => own.as_deref() == Some(namespace.name),
@@ -52,7 +52,7 @@ impl Homes {
     }
 }
 
-/// Whether `instance` admits tokens that live in `namespace`.
+/// True if `instance` admits tokens that live in `namespace`.
 pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
     Homes::of(instance).has(namespace)
 }

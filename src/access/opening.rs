@@ -1,26 +1,26 @@
-//! Whether a token opens anything at all: what its status says, where a verifier judges each request for itself.
+//! Decides if a token can make any request at all, for its status. The verifier judges each request separately.
 
 use super::{bearer::Bearer, policy::Policy, roles::Standing, rules::Rules};
 use crate::crd::access_policy::Effect;
 
-/// Why no request with a valid token is permitted.
+/// The reason why a valid token can make no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The token names no owner, and its Instance's ceiling is what the owner holds.
+    /// The token names no owner, but the Instance has `ceiling: Members`.
     OwnerMissing,
-    /// The owner holds nothing in the Instance that may own tokens.
+    /// The owner holds no role in the Instance that may own tokens.
     OwnerRemoved,
-    /// The owner holds something by its groups alone, and these were stamped too long ago.
+    /// The owner holds roles only through groups, and the groups were stamped too long ago.
     OwnerStale,
-    /// Neither a role nor a policy permits anything that the token could ask for.
+    /// Neither a role nor a policy permits any request that the token could make.
     NoPermissions,
 }
 
-/// Whether some request of `bearer` is permitted. It does not see an exclusion that covers every path, nor that several
-/// policies together deny all that is permitted.
+/// Checks that some request of `bearer` is permitted. Two cases are not found: an exclusion that covers every path, and
+/// policies that deny everything together, but not alone.
 ///
 /// # Errors
-/// None is: why not.
+/// No request is permitted. The error is the reason.
 pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(), Closed> {
     let standing = rules.standing(bearer);
     match &standing {

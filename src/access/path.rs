@@ -1,17 +1,17 @@
-//! The one way in which paths are read before anything is matched.
+//! Reads paths in one way, before anything is matched.
 //!
-//! * A query is cut off; a fragment is refused. Of an absolute URI the path is taken.
-//! * Percent-encoding is undone once. What then is `/`, `\`, `%`, `?`, `#`, `;`, a control character or no UTF-8 is
-//!   refused:
-//!   servers differ in what they take it for.
-//! * Segments `.` and `..` are refused, however they are written: clients resolve them before they send.
-//! * `//` is `/`, and a slash at the end is none.
-//! * Case does not matter where a path is matched, as for some servers it does not.
+//! * The query is removed, and a fragment is rejected. Of an absolute URI, only the path is read.
+//! * Percent-encoding is decoded once. A path is rejected if it then has `/`, `\`, `%`, `?`, `#`, `;`, a control
+//!   character, an invisible character or invalid UTF-8 in a segment. Servers read such a path differently.
+//! * The segments `.` and `..` are rejected in every spelling, because clients resolve them before they send a path.
+//! * `//` is read as `/`, and a slash at the end is ignored.
+//! * Case does not matter when a path is matched, because it does not matter to some servers.
 //!
-//! Some servers read more or less than that: they keep an empty segment, take what follows `//` for a host, drop a dot
-//! or a space at a segment's end, or take `ｃ` for `c`. A path keeps all of these readings. Who matches it looks at each
-//! of them:
-//! an exclusion of one could be dodged by another.
+//! Some servers read a path differently. They keep an empty segment, or take the text after `//` for a host. They drop
+//! a dot or a space at the end of a segment, or read `ｃ` as `c`.
+//!
+//! A [`Path`] keeps all of these readings, and an exclusion is matched against each of them. Otherwise a caller could
+//! avoid an exclusion with another spelling.
 
 use icu_normalizer::ComposingNormalizer;
 use percent_encoding::percent_decode_str;
@@ -23,43 +23,43 @@ const MAX: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading(Vec<String>);
 
-/// A path, normalised.
+/// A normalised path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// What it is taken for.
+    /// The reading that decides.
     read: Reading,
-    /// What some servers take it for instead. Most paths have none.
+    /// The readings of servers that read the path differently. Most paths have none.
     others: Vec<Reading>,
 }
 
-/// Why a path cannot be normalised.
+/// The reason why a path cannot be normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathFault {
-    /// It does not begin with a slash, as `*` of OPTIONS does not.
+    /// The path does not begin with a slash, such as the `*` of an OPTIONS request.
     #[error("it does not begin with a slash")]
     Relative,
-    /// It is longer than 8 KiB.
+    /// The path is longer than 8 KiB.
     #[error("it is longer than 8 KiB")]
     Long,
-    /// A `%` without two hexadecimal digits behind it.
+    /// A `%` is not followed by two hexadecimal digits.
     #[error("a % is not followed by two hexadecimal digits")]
     Escape,
-    /// A character that servers read differently: encoded slash, backslash, `;` and the like.
+    /// The path has a character that servers read differently, such as an encoded slash, a backslash or `;`.
     #[error("it holds a character that servers read differently, such as an encoded slash")]
     Ambiguous,
-    /// Of a whole URI: no host, or one that ends where servers differ.
-    #[error("it is a whole URI whose host is none, or has no slash behind it")]
+    /// The path is a whole URI without a host, or with a host that servers end at different places.
+    #[error("it is a whole URI without a host, or without a slash after the host")]
     Authority,
-    /// A segment `.` or `..`.
+    /// The path has a segment `.` or `..`.
     #[error("it holds a segment . or ..")]
     Dots,
 }
 
 impl Path {
-    /// Reads the path of what a client asked for.
+    /// Reads the path of a request target.
     ///
     /// # Errors
-    /// It cannot be normalised; the request is to be refused.
+    /// The path cannot be normalised. Rules that depend on the path must then refuse the request.
     pub fn parse(target: &str) -> Result<Self, PathFault> {
         let path = origin(target)?.split('?').next().unwrap_or_default();
         if path.len() > MAX {
@@ -71,30 +71,30 @@ impl Path {
         Ok(Self { read, others })
     }
 
-    /// What it is taken for.
+    /// The reading that decides.
     pub fn read(&self) -> &Reading {
         &self.read
     }
 
-    /// What some servers take it for instead.
+    /// The readings of servers that read the path differently.
     pub fn others(&self) -> impl Iterator<Item = &Reading> {
         self.others.iter()
     }
 
-    /// The segment of this number; the first is 1.
+    /// The segment with this number. The first is 1. `None` if there is no such segment.
     pub fn segment(&self, number: usize) -> Option<&str> {
         self.read.segment(number)
     }
 }
 
 impl Reading {
-    /// The segment of this number; the first is 1.
+    /// The segment with this number. The first is 1. `None` if there is no such segment.
     pub fn segment(&self, number: usize) -> Option<&str> {
         self.0.get(number.checked_sub(1)?).map(String::as_str)
     }
 
-    /// Whether `pattern`, a path in which `*` stands for one segment and `**` at the end for any number of them, is of
-    /// it.
+    /// True if `pattern` matches this reading. In a pattern, `*` stands for one segment, and `**` at the end for any
+    /// number of segments.
     pub fn is_of(&self, pattern: &str) -> bool {
         let mut segments = self.0.iter();
         for wanted in pattern.split('/').filter(|wanted| !wanted.is_empty()) {
@@ -116,7 +116,7 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// What follows scheme and authority, where there are any.
+/// The target without scheme and authority.
 fn origin(target: &str) -> Result<&str, PathFault> {
     if target.starts_with('/') {
         return Ok(target);
@@ -124,7 +124,7 @@ fn origin(target: &str) -> Result<&str, PathFault> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| target.strip_prefix(scheme));
     let rest = rest.ok_or(PathFault::Relative)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // `http://h?/x` has no path, and some servers look for the first slash. Others end the host at a backslash.
+    // `http://h?/x` has no path, but some servers look for the first slash. Other servers end the host at a backslash.
     let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     if authority.is_empty() || !authority.chars().all(is_host) {
         return Err(PathFault::Authority);
@@ -132,15 +132,15 @@ fn origin(target: &str) -> Result<&str, PathFault> {
     Ok(if path.is_empty() { "/" } else { path })
 }
 
-/// How segments may be read, as they are written: by us, and by others.
+/// The readings of segments as they were written: the reading that decides, and those of other servers.
 fn readings(written: Vec<String>) -> Result<(Reading, Vec<Reading>), PathFault> {
     let (mut read, mut others) = (written, Vec::new());
     if read.iter().any(String::is_empty) {
         let merged: Vec<_> = read.iter().filter(|segment| !segment.is_empty()).cloned().collect();
-        // `//host/path`, to those who resolve it as a reference.
+        // Servers that resolve `//host/path` as a reference read only `/path`.
         let behind_host = merged.get(1..).filter(|_| read[0].is_empty()).map(<[String]>::to_vec);
         let kept = std::mem::replace(&mut read, merged);
-        // Of `/` alone there is but one reading.
+        // The path `/` has only one reading.
         others.extend(Some(kept).filter(|kept| kept.len() > 1).into_iter().chain(behind_host));
     }
     let folded = [&read].into_iter().chain(&others).filter(|reading| reading.iter().any(|segment| folds(segment)));
@@ -162,40 +162,40 @@ fn segment(written: &str) -> Result<String, PathFault> {
     Ok(text.into_owned())
 }
 
-/// Whether a character is nothing to see, so that some servers drop it: a soft hyphen, signs of width zero or of
-/// direction, a byte order mark.
+/// True if a character is invisible, so that some servers drop it. Examples are a soft hyphen, a character without
+/// width, a direction mark and a byte order mark.
 const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Whether some server may take a segment for another: by its letters, or by what it ends or begins with.
+/// True if some servers may read a segment as a different one, because of its letters, or of its first or last
+/// character.
 fn folds(segment: &str) -> bool {
     !segment.is_ascii() || segment.ends_with(['.', ' ']) || segment.starts_with(' ')
 }
 
-/// What a segment is to servers that fold letters to ASCII and drop spaces around it and dots at its end.
+/// The segment as read by servers that fold letters to ASCII, and drop spaces around it and dots at its end.
 fn folded_segment(segment: &str) -> Result<String, PathFault> {
     let text = ascii(segment);
     if text.contains(['/', '\\']) {
         return Err(PathFault::Ambiguous);
     }
     let bare = text.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).trim_start();
-    // Dots and spaces alone may be taken for `..`.
+    // Some servers may read a segment of dots and spaces as `..`.
     if bare.is_empty() && !text.is_empty() {
         return Err(PathFault::Dots);
     }
     Ok(bare.to_owned())
 }
 
-/// A text with the ASCII letters that each letter folds to, where it does: by compatibility, as `ｃ`, or by case, as
-/// `ſ`.
+/// The text with letters folded to ASCII where possible: by compatibility, such as `ｃ`, or by case, such as `ſ`.
 fn ascii(text: &str) -> String {
     ComposingNormalizer::new_nfkc().normalize(text).chars().map(by_case).collect()
 }
 
-/// The ASCII letters that another letter has as its capital or small ones; else itself.
+/// The ASCII letters that are the lower or upper case of another letter. Otherwise the letter itself.
 fn by_case(letter: char) -> String {
-    // To some, `i` is the small letter of `İ`, and to others `i` with another dot.
+    // To some servers `i` is the lower case of `İ`. To others the lower case is `i` with a second dot.
     let small = letter.to_lowercase().to_string().replace('\u{307}', "");
     let folded = [small, letter.to_uppercase().to_string()];
     let folded = folded.into_iter().find(|folded| folded.is_ascii() && !letter.is_ascii());

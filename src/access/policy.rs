@@ -1,4 +1,4 @@
-//! A policy, ready to be asked.
+//! A policy, in a form for quick look-ups.
 
 use std::collections::HashSet;
 
@@ -7,21 +7,21 @@ use foldhash::fast::RandomState;
 use super::{action::Actions, bearer::Reach, roles::Roles};
 use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 
-/// A policy, ready to be asked.
+/// A policy, in a form for quick look-ups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name.
     pub name: String,
-    /// Asked for each name of each caller: what is asked is no secret, and those who write it are trusted with more
-    /// than the hash.
+    /// The members. Each request looks up every name of its bearer here. A fast hash is safe, because the names are no
+    /// secret, and authors of policies are trusted with more than a hash.
     members: HashSet<String, RandomState>,
-    /// Each listed name of a token or account that it permits something to, and the uid that it means by that. Nothing
-    /// where an older operator has not said yet: then a name is a name.
+    /// The tokens and accounts that the policy permits something to: each member name, with the uid that it means.
+    /// `None`: an operator of an earlier release has not bound the names, so a name means any object with that name.
     bound: Option<HashSet<(String, String)>>,
     statements: Vec<Clause>,
 }
 
-/// What a statement permits or denies.
+/// A statement, with the actions that it permits or denies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Clause {
     pub effect: Effect,
@@ -31,14 +31,14 @@ pub(super) struct Clause {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Subjects {
-    /// What a role permits.
+    /// The actions of a role.
     Role(String),
     /// These actions.
     Listed(Actions),
 }
 
 impl Policy {
-    /// Reads a policy. One that is being deleted permits nothing any more, and denies until it is gone.
+    /// Reads a policy. A policy that is being deleted permits nothing any more, but it denies until it is gone.
     pub fn of(policy: &AccessPolicy) -> Self {
         let statement = |given: &crate::crd::access_policy::Statement| Clause {
             effect: given.effect,
@@ -63,10 +63,11 @@ impl Policy {
         }
     }
 
-    /// Whether it has a statement of this effect, and that is about the bearer of these names.
+    /// True if the policy has a statement with this effect, and has the bearer of these names as a member.
     ///
-    /// One that denies means whoever bears a name, now or later. One that permits means, by the name of a token or an
-    /// account, the one that bore it when the policy was written, or the first that bore it afterwards.
+    /// A statement that denies means every object with a listed name, now or later. A statement that permits means only
+    /// one token or account by each name. It is the one that had the name when the policy was written, or else the
+    /// first one after that.
     pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
         if self.statements(effect).next().is_none() {
             return false;
@@ -80,12 +81,12 @@ impl Policy {
         others.iter().any(listed) || names.objects.iter().any(meant)
     }
 
-    /// Its members, taken apart, in no order; what is no subject means nobody.
+    /// The members, split into kind and name, in no order. A member that is no subject is left out.
     pub fn members(&self) -> impl Iterator<Item = Who<'_>> {
         self.members.iter().filter_map(|member| Who::of(member))
     }
 
-    /// Its statements of one effect.
+    /// The statements with this effect.
     pub(super) fn statements(&self, effect: Effect) -> impl Iterator<Item = &Clause> {
         self.statements.iter().filter(move |statement| statement.effect == effect)
     }
@@ -94,16 +95,16 @@ impl Policy {
 /// The names by which a policy can mean a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    /// Those of the token itself and of its account, each with its uid.
+    /// The names of the token and of its account, each with its uid.
     pub objects: [(String, String); 2],
-    /// All others by which a statement that permits means it.
+    /// All other names that count in a statement that permits.
     pub permitting: Vec<String>,
-    /// All others by which a statement that denies means it.
+    /// All other names that count in a statement that denies.
     pub denying: Vec<String>,
 }
 
-/// What the operator has said of the listed names. A policy of which nothing is said yet binds none; a status of before
-/// names were bound, about this very spec, is an older operator's.
+/// The member names, with the uids that the operator bound them to. If the operator has not bound the names yet, no
+/// name counts. `None` if an operator of an earlier release has processed this spec. Such an operator binds no names.
 fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
     let status = policy.status.as_ref();
     let Some(members) = status.and_then(|status| status.members.as_ref()) else {
@@ -115,8 +116,10 @@ fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
 }
 
 impl Clause {
-    /// Whether a request for `action` in `project` is meant. Where it is not known, as the request names no project or
-    /// the Instance has no such role, one that denies means it and one that permits does not.
+    /// True if the statement means a request for `action` in `project`.
+    ///
+    /// The request may name no project, or the Instance may not have the role of the statement. A statement that denies
+    /// then means the request, and a statement that permits does not.
     pub(crate) fn means(&self, roles: &Roles, action: Option<&str>, project: Option<&str>) -> bool {
         let denies = self.effect == Effect::Deny;
         let here = if denies { self.projects.touches(project) } else { self.projects.covers(project) };
@@ -126,7 +129,7 @@ impl Clause {
         }
     }
 
-    /// Whether it is about every request there is.
+    /// True if the statement means every request.
     pub(crate) fn covers_all(&self, roles: &Roles) -> bool {
         let all = match &self.subject {
             Subjects::Role(role) => roles.rank(role).map(|rank| roles.actions(rank).include(None)),
@@ -135,7 +138,7 @@ impl Clause {
         self.projects == Reach::All && all == Some(true)
     }
 
-    /// The patterns of what it permits, as far as the roles are known.
+    /// The patterns of the statement's actions. Empty if the Instance does not have its role.
     pub(crate) fn patterns<'a>(&'a self, roles: &'a Roles) -> Vec<&'a str> {
         match &self.subject {
             Subjects::Role(role) => {

@@ -1,4 +1,4 @@
-//! What holds of every ruling, whatever is asked and granted.
+//! Properties that every decision has, for any Instance, policies, token and request.
 
 use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -17,9 +17,9 @@ pub(crate) struct Drawn {
 /// The uid of the token, and that of the account.
 const UIDS: [&str; 2] = ["token-uid", "account-uid"];
 
-/// From the specs of an Instance `eem`, of policies with their names, and of a token and an account `ci` in `events`,
-/// which every policy that lists them has bound. The token names the account, unless its spec says `serviceAccountRef:
-/// null`.
+/// Builds a world from specs: an Instance `eem`, policies with their names, and a token and an account `ci` in the
+/// namespace `events`. Every policy that lists the token or the account has bound it. The token names the account,
+/// unless its spec has `serviceAccountRef: null`.
 pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> Drawn {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "events"});
@@ -49,7 +49,7 @@ pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: 
     Drawn { policies: policies.collect(), rules: Rules::of(&instance).unwrap(), bearer: Bearer::of(&token, &account) }
 }
 
-/// Everything that a ruling is made of, as it would be written down.
+/// Everything that a decision depends on, as a user would write it.
 #[derive(Clone, Debug)]
 struct Draw {
     instance: Value,
@@ -175,12 +175,12 @@ fn draw() -> impl Strategy<Value = Draw> {
     })
 }
 
-/// Whether the account of a token is its own.
+/// True if the token names no account.
 fn is_own(token: &Value) -> bool {
     token.get("serviceAccountRef").is_some_and(Value::is_null)
 }
 
-/// Weakens a role by one; the weakest is left out.
+/// Weakens a role by one rank. The weakest role is removed.
 fn weaker(of: &mut Value) {
     let at = ROLES.iter().position(|role| of["role"] == json!(role));
     match at {
@@ -208,7 +208,8 @@ proptest! {
         let gone = |list: &mut Vec<Value>| if !list.is_empty() { drop(list.remove(at.index(list.len()))) };
         let narrowed = [
             draw.with(|draw| weaker(&mut draw.account)),
-            // The role of a token that names its account, left out, is the account's; that of any other is none.
+            // A token that names an account but no role has the account's role. Any other token without a role has
+            // none.
             draw.with(|draw| if draw.token["role"] != json!("viewer") || is_own(&draw.token) { weaker(&mut draw.token) }),
             draw.with(|draw| if draw.token.get("role").is_none() { draw.token["role"] = json!("viewer") })
                 .with(|narrowed| if is_own(&draw.token) { narrowed.token = draw.token.clone() }),
@@ -226,7 +227,7 @@ proptest! {
             draw.with(|draw| draw.policies.retain(|policy| policy["statements"].as_array().unwrap().iter().any(|said| said["effect"] == "Deny"))),
         ];
         for (index, narrowed) in narrowed.iter().enumerate() {
-            // A team that is left out is no member of a policy that denies either.
+            // Without the team, a policy that denies may lose a member, so more may be permitted.
             let fewer_denied = index == 6 && !draw.policies.is_empty();
             prop_assert!(fewer_denied || draw.ground().allows() || !narrowed.ground().allows(), "{index}: {narrowed:?}");
         }
@@ -238,7 +239,7 @@ proptest! {
             draw.instance["ceiling"] = json!("Members");
             draw.instance["api"]["authorization"] = json!("Roles");
         });
-        // What a token of the owner's own could do, that has every role and no policy.
+        // The most that a token of this owner could do, with the strongest role and without policies.
         let own = draw.with(|draw| {
             draw.policies.clear();
             draw.account = json!({"role": "admin"});

@@ -1,4 +1,4 @@
-//! Roles, ranked, and who holds which.
+//! Ranked roles, and the subjects that hold them.
 
 use std::collections::HashMap;
 
@@ -9,17 +9,18 @@ use crate::crd::{
     subject::{SubjectKind, Who},
 };
 
-/// The roles of an Instance that names none: what each permits besides the ones before it.
+/// The roles of an Instance that names none, weakest first. Each role permits its actions and those of the weaker
+/// roles.
 const BUILT_IN: [(&str, &[&str]); 3] = [("viewer", &["*:read"]), ("contributor", &["*:write"]), ("admin", &["*"])];
 
-/// A place among the roles: the higher, the more it permits.
+/// The rank of a role. A higher rank permits more.
 pub(crate) type Rank = usize;
 
 /// The roles of an Instance, weakest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Roles(Vec<Ranked>);
 
-/// A role with all that it permits.
+/// A role with all actions that it permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ranked {
     name: String,
@@ -28,7 +29,7 @@ struct Ranked {
 }
 
 impl Roles {
-    /// Those that are named; the built-in ones where none is.
+    /// The named roles. If none is named, the built-in roles.
     pub(crate) fn of(named: &[Role]) -> Self {
         let built_in = || {
             BUILT_IN.iter().map(|&(name, actions)| Role {
@@ -47,22 +48,22 @@ impl Roles {
         Self(ranked.collect())
     }
 
-    /// The rank of a role; nothing where there is no such role.
+    /// The rank of a role. `None` if the role does not exist.
     pub(crate) fn rank(&self, name: &str) -> Option<Rank> {
         self.0.iter().position(|role| role.name == name)
     }
 
-    /// The name of the role of a rank.
+    /// The name of the role with this rank.
     pub(crate) fn name(&self, rank: Rank) -> &str {
         &self.0[rank].name
     }
 
-    /// What the role of a rank permits, with all that the ones before it do.
+    /// The actions of the role with this rank, including those of weaker roles.
     pub(crate) fn actions(&self, rank: Rank) -> &Actions {
         &self.0[rank].actions
     }
 
-    /// Whether the holders of a role may own tokens.
+    /// True if holders of the role may own tokens.
     pub(crate) fn owns_tokens(&self, rank: Rank) -> bool {
         self.0[rank].owns_tokens
     }
@@ -73,28 +74,28 @@ impl Roles {
     }
 }
 
-/// A role that somebody holds, in some organizations.
+/// A role that an owner holds in some organizations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
-    /// The role.
+    /// The rank of the role.
     pub rank: Rank,
-    /// Where.
+    /// The organizations.
     pub organizations: Reach,
 }
 
-/// How an owner stands in an Instance whose ceiling is its members.
+/// The roles that an owner can lend to a token of an Instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The Instance does not ask for an owner.
+    /// The Instance does not limit a token to the roles of its owner.
     Free,
-    /// There is none.
+    /// The Instance limits a token to the roles of its owner, but the token has no owner.
     Nobody,
-    /// What it holds that can be lent to a token; nothing: it holds too little.
+    /// The roles that the owner can lend to a token. Empty: the owner holds no sufficient role.
     Holds(Vec<Holding>),
 }
 
 impl Standing {
-    /// What is lent; nothing where the Instance does not ask for an owner.
+    /// The roles that can be lent. `None` if the Instance does not limit a token to the roles of its owner.
     pub fn held(&self) -> Option<&[Holding]> {
         match self {
             Self::Free => None,
@@ -103,7 +104,7 @@ impl Standing {
         }
     }
 
-    /// The organizations in which anything is lent.
+    /// The organizations in which a role can be lent.
     pub fn organizations(&self) -> Reach {
         let none = Reach::Listed(Default::default());
         match self {
@@ -114,19 +115,19 @@ impl Standing {
     }
 }
 
-/// Who holds what, looked up by subject.
+/// The roles that members hold, by subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
-    /// What each subject holds that may be lent to tokens.
+    /// The roles of each subject that can be lent to tokens.
     held: HashMap<String, Vec<Holding>>,
-    /// The subjects of the teams that each user is in.
+    /// The subjects of the teams of each user.
     teams: HashMap<String, Vec<String>>,
     minimum: Option<Rank>,
 }
 
 impl Members {
-    /// From the members and teams of an Instance. Roles that may not own tokens lend nothing, and a member that names
-    /// no role of the Instance holds none.
+    /// Reads the members and teams of an Instance. A role that may not own tokens is not lent. A member with an unknown
+    /// role holds no role.
     pub(crate) fn of(roles: &Roles, members: &[Member], teams: &[Team], minimum: Option<Rank>) -> Self {
         let mut all = Self { minimum, ..Self::default() };
         for member in members {
@@ -142,14 +143,15 @@ impl Members {
         all
     }
 
-    /// All names of `owner`: its own, those of its teams, and those of `groups`.
+    /// All names of `owner`: its own name, its teams, and these `groups`.
     pub(crate) fn names(&self, owner: Who<'_>, groups: &[String]) -> Vec<String> {
         let teams = self.teams.get(owner.name).filter(|_| owner.kind == SubjectKind::User);
         let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name }.to_string());
         [owner.to_string()].into_iter().chain(teams.into_iter().flatten().cloned()).chain(groups).collect()
     }
 
-    /// What an owner of these names can lend to a token; nothing where the most of it is too weak to own one.
+    /// The roles that an owner with these names can lend to a token. Empty if all of them are weaker than the minimum
+    /// role.
     pub(crate) fn holdings(&self, names: &[String]) -> Vec<Holding> {
         let held: Vec<_> = names.iter().filter_map(|name| self.held.get(name)).flatten().cloned().collect();
         let suffices = held.iter().any(|holding| self.minimum.is_none_or(|minimum| holding.rank >= minimum));

@@ -1,4 +1,4 @@
-//! What an Instance says of requests and of who may make them, ready to be asked.
+//! The rules of an Instance for requests and tokens, in a form for quick look-ups.
 
 use http::{HeaderMap, HeaderName};
 use jiff::{SignedDuration, Timestamp};
@@ -23,24 +23,25 @@ use crate::{
     token::duration::after,
 };
 
-/// What a request names: its organization, or its project.
+/// The organization or project that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named<'a> {
-    /// Nothing.
+    /// The request names none.
     Nothing,
-    /// This.
+    /// The request names this one.
     One(&'a str),
-    /// More than one, or what cannot be read.
+    /// The request names more than one, or the name cannot be read.
     Unclear,
 }
 
 impl<'a> Named<'a> {
-    /// What a text names. One that can be no name, such as a list of them, is not clear: an API may read the first.
+    /// The name in a text. A text that cannot be a name is not clear. For example, an API may read the first name of a
+    /// list.
     fn of(text: &'a str) -> Self {
         if is::<ScopeNameForm>(text) { Self::One(text) } else { Self::Unclear }
     }
 
-    /// What is named, where that is clear.
+    /// The name. `None` if there is no name, or if it is not clear.
     pub fn one(self) -> Option<&'a str> {
         match self {
             Self::One(name) => Some(name),
@@ -49,27 +50,27 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A request, as far as access sees it.
+/// A request, in the form that access judges.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// Its method.
     pub method: &'a str,
-    /// Its path; nothing where it is not known or cannot be normalised.
+    /// Its path. `None`: not known, or it cannot be normalised.
     pub path: Option<Path>,
-    /// Its query; empty where there is none, or it is not known.
+    /// Its query. Empty: there is none, or it is not known.
     pub query: &'a str,
     /// Its headers.
     pub headers: &'a HeaderMap,
 }
 
-/// What an Instance says of requests and of who may make them.
+/// The rules of an Instance for requests and tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Its name.
     pub name: String,
-    /// Who may do what.
+    /// The rule by which requests are authorized.
     pub authorization: Authorization,
-    /// What becomes of tokens whose owner is gone.
+    /// The reaction to tokens without a living owner.
     pub on_owner_removed: OnOwnerRemoved,
     pub(super) roles: Roles,
     excluded: Vec<(Target, String)>,
@@ -82,17 +83,18 @@ pub struct Rules {
     members: Members,
 }
 
-/// The member of a policy that means every token which a user owns.
+/// The member of a policy that means every token with a user as owner.
 const EVERY_USER: &str = "user:*";
 
-/// What a caller is told of an exclusion that says nothing itself.
+/// The message of an exclusion that has no message.
 const EXCLUDED: &str = "no token may make this request";
 
 impl Rules {
-    /// Those of an Instance.
+    /// The rules of an Instance.
     ///
     /// # Errors
-    /// Something in it is not of its form or names a role that there is not: nobody is let in by it.
+    /// A field does not have its required form, or it names a role that does not exist. The Instance then lets nobody
+    /// in.
     pub fn of(instance: &Instance) -> Result<Self, Vec<Fault>> {
         let spec = &instance.spec;
         let api = spec.api.clone().unwrap_or_default();
@@ -123,8 +125,8 @@ impl Rules {
         })
     }
 
-    /// The message of the exclusion that covers a request, if one does: by what its path is, or by what some server
-    /// takes it for.
+    /// The message of the exclusion that covers a request. `None` if there is no such exclusion. Every reading of the
+    /// path is checked, including those of other servers.
     pub(super) fn exclusion(&self, method: &str, path: &Path) -> Option<&str> {
         let covers = |target: &Target| {
             target.covers(method, path.read()) || path.others().any(|other| target.covers(method, other))
@@ -132,7 +134,7 @@ impl Rules {
         self.excluded.iter().find(|(target, _)| covers(target)).map(|(_, message)| &**message)
     }
 
-    /// The action of a request; nothing where the Instance names actions and it is none of them.
+    /// The action of a request. `None` if the Instance names actions, and the request matches none of them.
     pub(super) fn action(&self, method: &str, path: Option<&Path>) -> Option<&str> {
         self.action_of(method, path.map(Path::read))
     }
@@ -147,8 +149,8 @@ impl Rules {
             .map(|(_, action)| &**action)
     }
 
-    /// Whether some server takes the path of a request for one that is another action, where that matters, or that
-    /// names another organization or project.
+    /// True if some servers read the path of a request as a different action, organization or project. The action
+    /// counts only if `by_action` is true.
     pub(super) fn is_ambiguous(&self, request: &Request<'_>, by_action: bool) -> bool {
         let Some(path) = &request.path else { return false };
         let counted = [&self.organization_from, &self.project_from].map(|from| from.as_ref()?.path_segment);
@@ -159,7 +161,8 @@ impl Rules {
         })
     }
 
-    /// The header of a request that some server takes for one that it is judged by, or that tells the API who asks.
+    /// The header of a request that some servers confuse with another one. Only two kinds of headers count: those that
+    /// name the organization or project, and identity headers.
     pub(super) fn look_alike<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
         let judged = [&self.organization_from, &self.project_from].into_iter().flatten().flat_map(|from| &from.header);
         let identity = IDENTITY;
@@ -167,7 +170,7 @@ impl Rules {
         { names }.find_map(|name| header::look_alike(request.headers, name))
     }
 
-    /// Whether an exclusion is about some methods alone.
+    /// True if an exclusion is limited to some methods.
     pub(super) fn excludes_by_method(&self) -> bool {
         self.excluded.iter().any(|(target, _)| target.is_by_method())
     }
@@ -182,17 +185,17 @@ impl Rules {
         named(self.project_from.as_ref(), request)
     }
 
-    /// Whether a request can name an organization within `reach`, or need not name one.
+    /// True if a request can name an organization within `reach`, or need not name one.
     pub(super) fn can_name_organization(&self, reach: &Reach) -> bool {
         can_name(self.organization_from.as_ref(), reach)
     }
 
-    /// Whether a request can name a project within `reach`, or need not name one.
+    /// True if a request can name a project within `reach`, or need not name one.
     pub(super) fn can_name_project(&self, reach: &Reach) -> bool {
         can_name(self.project_from.as_ref(), reach)
     }
 
-    /// Whether its path has to be known to judge a request.
+    /// True if a decision depends on the path of the request.
     pub fn needs_path(&self) -> bool {
         let by_segment = |from: &Option<NamedBy>| from.as_ref().is_some_and(|from| from.path_segment.is_some());
         let listed = !self.excluded.is_empty() || !self.actions.is_empty();
@@ -202,17 +205,17 @@ impl Rules {
             || by_segment(&self.project_from)
     }
 
-    /// Until when groups that were stamped `at` hold; nothing: for ever.
+    /// The end of the time in which groups stamped at `at` count. `None`: they count forever.
     pub fn groups_hold_until(&self, at: Timestamp) -> Option<Timestamp> {
         Some(after(at, self.groups_max_age?))
     }
 
-    /// Whether a role of this name is one of its own.
+    /// True if the Instance has a role with this name.
     pub fn has_role(&self, name: &str) -> bool {
         self.roles.rank(name).is_some()
     }
 
-    /// Whether both are its own roles, and this one permits more than the `other`.
+    /// True if the Instance has both roles, and `role` permits more than `other`.
     pub fn is_stronger(&self, role: &str, other: &str) -> bool {
         self.roles.rank(role).zip(self.roles.rank(other)).is_some_and(|(role, other)| role > other)
     }
@@ -222,7 +225,7 @@ impl Rules {
         self.roles.names()
     }
 
-    /// How the owner of a token stands here.
+    /// The roles that the owner of a token holds in the Instance.
     pub fn standing(&self, bearer: &Bearer) -> Standing {
         let groups = if bearer.fresh { &bearer.groups[..] } else { &[] };
         match (self.ceiling, bearer.owner()) {
@@ -234,15 +237,16 @@ impl Rules {
         }
     }
 
-    /// Whether the owner would hold something, were its groups stamped lately enough, and holds nothing now.
+    /// True if the owner holds no role now, but would hold one if its groups had been stamped recently.
     pub(super) fn is_stale(&self, bearer: &Bearer) -> bool {
         let lends = |standing| matches!(standing, Standing::Holds(held) if !held.is_empty());
         !lends(self.standing(bearer)) && lends(self.standing(&Bearer { fresh: true, ..bearer.clone() }))
     }
 
-    /// All names by which a policy can mean a token: its own, its account's, and its owner's. Groups that were stamped
-    /// too long ago are among them where that denies. An owner that is an account is meant by a statement that denies
-    /// alone: which account bore its name then is not known.
+    /// All names by which a policy can mean a token: those of the token, of its account, and of its owner.
+    ///
+    /// Groups that were stamped too long ago count only in statements that deny. If the owner is an account, its name
+    /// also counts only in statements that deny, because the uid of that account is not known.
     pub(super) fn names(&self, bearer: &Bearer) -> Names {
         let full = |kind, name: &str| Who { kind, name }.to_string();
         let every = |kind, name: &str| full(kind, &format!("{}/*", name.split_once('/').map_or("", |(home, _)| home)));
@@ -265,7 +269,7 @@ impl Rules {
         }
     }
 
-    /// Whether a team of this name is one of its own.
+    /// True if the Instance has a team with this name.
     pub fn has_team(&self, name: &str) -> bool {
         self.team_names.iter().any(|team| team.as_str() == name)
     }
@@ -278,7 +282,8 @@ fn can_name(from: Option<&NamedBy>, reach: &Reach) -> bool {
     }
 }
 
-/// What a request names where it is to name it. A header that is there twice names nothing that can be relied on.
+/// The organization or project that a request names, at the place that `from` gives. A header that occurs twice is not
+/// clear.
 fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
     let Some(from) = from else { return Named::Nothing };
     if let Some(number) = from.path_segment {
@@ -299,7 +304,7 @@ fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
     }
 }
 
-/// Everything in an Instance that is not of its form, or names a role or team that there is not.
+/// All faults of an Instance: fields without their required form, duplicates, and roles that do not exist.
 fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     let spec = &instance.spec;
     let api = spec.api.clone().unwrap_or_default();
@@ -309,7 +314,10 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         let path = format!("spec.roles[{index}]");
         form(&role.name, format!("{path}.name"), &mut faults);
         if !seen.insert(role.name.as_str()) {
-            faults.push(Fault::invalid(format!("{path}.name"), format!("names role {} again; remove one", role.name)));
+            faults.push(Fault::invalid(
+                format!("{path}.name"),
+                format!("names role {} twice; remove one of them", role.name),
+            ));
         }
         forms(&role.actions, &format!("{path}.actions"), &mut faults);
     }
@@ -381,7 +389,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// The faults of an Instance that slipped past the schema.
+    /// The faults of an Instance that the schema did not reject.
     fn told(spec: Value) -> Vec<String> {
         let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "eem"}, "spec": spec});
         let faults = Rules::of(&serde_json::from_value(object).unwrap()).err().unwrap_or_default();
@@ -391,7 +399,10 @@ mod tests {
     #[test]
     fn every_fault_is_named_with_its_field() {
         for (spec, fault) in [
-            (json!({"roles": [{"name": "a"}, {"name": "a"}]}), "spec.roles[1].name: names role a again; remove one"),
+            (
+                json!({"roles": [{"name": "a"}, {"name": "a"}]}),
+                "spec.roles[1].name: names role a twice; remove one of them",
+            ),
             (json!({"roles": [{"name": "a", "actions": ["read"]}]}), "spec.roles[0].actions[0]: must be an action"),
             (json!({"api": {"excluded": [{"paths": ["eem"]}]}}), "spec.api.excluded[0].paths[0]: must be a path"),
             (json!({"api": {"actions": [{"action": "a", "paths": ["/"]}]}}), "spec.api.actions[0].action: must be"),
