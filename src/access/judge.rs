@@ -479,7 +479,7 @@ mod tests {
         assert_eq!(
             grounds(&excluded, &json!([]), &none, &admin, ("GET", "/observer")),
             Ground::Excluded,
-            "it beats every role"
+            "an exclusion beats every role"
         );
     }
 
@@ -519,7 +519,7 @@ mod tests {
         let ground = |role, asked| grounds(&instance, &json!([]), &json!({}), &json!({"role": role}), asked);
         assert_eq!(ground("reader", ("POST", "/eem/clusters")), Ground::NotPermitted);
         assert_eq!(ground("reader", ("GET", "/eem/clusters/a")), Ground::ByRole);
-        assert_eq!(ground("reader", ("GET", "/eem/other")), Ground::NotPermitted, "it is no action");
+        assert_eq!(ground("reader", ("GET", "/eem/other")), Ground::NotPermitted, "the request matches no action");
         assert_eq!(ground("all", ("GET", "/eem/other")), Ground::ByRole);
     }
 
@@ -592,7 +592,7 @@ mod tests {
         assert_eq!(ground(roles(), json!([])), Ground::MethodRefused);
         assert_eq!(ground(json!({}), deny), Ground::MethodRefused);
         assert_eq!(ground(by_method, json!([])), Ground::MethodRefused);
-        assert_eq!(ground(json!({}), json!([])), Ground::Authenticated, "whatever the method is");
+        assert_eq!(ground(json!({}), json!([])), Ground::Authenticated, "the method does not matter here");
         assert_eq!(asked(&roles(), &json!([]), "a=b&_method=DELETE", &[]), Ground::MethodRefused);
         assert_eq!(asked(&roles(), &json!([]), "_method=get", &[("x-http-method", "GET")]), Ground::ByRole);
     }
@@ -661,11 +661,11 @@ mod tests {
         let ground = |token: &Value, account: &Value| grounds(&roles(), &json!([]), token, account, ("DELETE", "/x"));
         assert_eq!(ground(&own(json!("admin")), &admin), Ground::ByRole);
         assert_eq!(ground(&own(json!("viewer")), &admin), Ground::NotPermitted, "demoted, before its account follows");
-        assert_eq!(ground(&own(Value::Null), &admin), Ground::NoPermissions, "its account's role is not its own");
+        assert_eq!(ground(&own(Value::Null), &admin), Ground::NoPermissions, "the role of the account does not count");
         assert_eq!(
             ground(&own(json!("admin")), &json!({"role": "viewer"})),
             Ground::NotPermitted,
-            "it can be narrowed"
+            "the account can narrow the token"
         );
         assert_eq!(ground(&none, &admin), Ground::ByRole, "one that names an account has its role");
     }
@@ -685,17 +685,21 @@ mod tests {
         let meant =
             |uid: &str| json!({"observedGeneration": 2, "members": [{"member": "token:events/ci", "uid": uid}]});
         assert_eq!(of("Allow", meant("token-uid")), Ground::ByPolicy);
-        assert_eq!(of("Allow", meant("earlier")), Ground::NotPermitted, "another bore the name when it was written");
+        assert_eq!(
+            of("Allow", meant("earlier")),
+            Ground::NotPermitted,
+            "another token had the name when the policy was written"
+        );
         assert_eq!(of("Allow", json!({"observedGeneration": 2, "members": []})), Ground::NotPermitted);
-        assert_eq!(of("Allow", Value::Null), Ground::NotPermitted, "the operator has not said yet whom it means");
+        assert_eq!(of("Allow", Value::Null), Ground::NotPermitted, "the operator has not bound the name yet");
         assert_eq!(
             of("Allow", json!({"observedGeneration": 2})),
             Ground::ByPolicy,
             "an operator of an earlier release"
         );
-        assert_eq!(of("Allow", json!({"observedGeneration": 1})), Ground::NotPermitted, "written again since");
+        assert_eq!(of("Allow", json!({"observedGeneration": 1})), Ground::NotPermitted, "the spec has changed since");
         for status in [meant("earlier"), Value::Null, json!({"observedGeneration": 2, "members": []})] {
-            assert_eq!(of("Deny", status), Ground::Denied, "a name is a name where it denies");
+            assert_eq!(of("Deny", status), Ground::Denied, "a name in a Deny means any object with that name");
         }
     }
 
@@ -741,7 +745,11 @@ mod tests {
         };
         assert_eq!(ground(true, &["ops"]), Ground::ByRole);
         assert_eq!(ground(false, &["ops"]), Ground::OwnerStale);
-        assert_eq!(ground(false, &["others"]), Ground::OwnerRemoved, "they would lend nothing, were they fresh");
+        assert_eq!(
+            ground(false, &["others"]),
+            Ground::OwnerRemoved,
+            "these groups would lend no role even if they were fresh"
+        );
         assert!(Ground::OwnerStale.hint().contains("tokenry.dev/confirmed"));
     }
 
@@ -758,7 +766,7 @@ mod tests {
             let ground = judge(&world.rules, &[], &world.bearer, &request, &mut steps).ground;
             (ground, steps.last().unwrap().text.clone())
         };
-        assert_eq!(ground(false, "GET").0, Ground::ByRole, "her own role suffices");
+        assert_eq!(ground(false, "GET").0, Ground::ByRole, "the owner's own role is enough");
         assert_eq!(ground(true, "POST").0, Ground::ByRole);
         let told = "groups of its owner would permit the request, but were stamped too long ago";
         assert_eq!(ground(false, "POST"), (Ground::OwnerStale, told.into()));
@@ -780,7 +788,7 @@ mod tests {
         assert_eq!(
             grounds(&instance, &policy("Deny"), &none, &admin, ("GET", "/")),
             Ground::Denied,
-            "it may be about that one"
+            "the request may be about that project"
         );
     }
 
@@ -806,7 +814,7 @@ mod tests {
         assert_eq!(
             with_headers(&json!({}), &listed, &both),
             Ground::OrganizationMissing,
-            "nobody said where it is named"
+            "the Instance does not say where a request names it"
         );
         let segment = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
         assert_eq!(with_headers(&segment, &listed, &[]), Ground::Authenticated);
@@ -840,7 +848,7 @@ mod tests {
         };
         assert_eq!(ground("test"), Ground::ByPolicy);
         assert_eq!([ground("prod"), ground("PROD"), ground("Prod")], [Ground::Denied; 3]);
-        assert_eq!(ground("TEST"), Ground::NotPermitted, "a statement that permits is taken at its word");
+        assert_eq!(ground("TEST"), Ground::NotPermitted, "the case of a name matters in an Allow");
         for no_name in ["test,prod", "test prod", "-", "a*", "pr%C3%B6d"] {
             assert_eq!(ground(no_name), Ground::ProjectMissing, "{no_name}");
         }

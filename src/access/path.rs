@@ -48,7 +48,7 @@ pub enum PathFault {
     #[error("it holds a character that servers read differently, such as an encoded slash")]
     Ambiguous,
     /// The path is a whole URI without a host, or with a host that servers end at different places.
-    #[error("it is a whole URI without a host, or without a slash after the host")]
+    #[error("it is a whole URI, and the part before its path is not a plain host")]
     Authority,
     /// The path has a segment `.` or `..`.
     #[error("it holds a segment . or ..")]

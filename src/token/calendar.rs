@@ -288,7 +288,7 @@ mod tests {
         let working_days = vec![window("0 9 * * MON-FRI", 60)];
         let mut misses = MISSES;
         assert_eq!(opening(&[weekend, working_days], at("2026-01-01T00:00:00Z"), &mut misses), None);
-        assert_eq!(misses, 0, "they miss one another so often, and not for ever");
+        assert_eq!(misses, 0, "the search ends when all misses are used up");
         assert_eq!(opening(&[], at("2026-01-01T00:00:00Z"), &mut 10), None);
     }
 }

@@ -321,17 +321,17 @@ mod tests {
             (0..length).map(|at| crate::token::Digest::of(at.to_string()).to_string().as_bytes()[8]).collect::<Vec<_>>()
         };
         let once = STANDARD.encode(random(1500));
-        assert_eq!(redact(&once), once, "as long as a path may be");
+        assert_eq!(redact(&once), once, "a path may be as long as this text");
         let deep = (0..3).fold(random(800), |text, _| STANDARD.encode(text).into_bytes());
         let deep = String::from_utf8(deep).unwrap();
         let mut effort = Effort::for_text(&deep);
         let all = effort.0;
         (0..13).for_each(|_| drop(redact_within(&deep, &mut effort)));
-        assert_eq!(effort.0, 0, "{all} bytes were enough for one look, and 13 take no more");
+        assert_eq!(effort.0, 0, "{all} bytes are the effort for all 13 calls together");
         assert_eq!(
             redact_within(&deep, &mut effort).trim_end_matches('='),
             "[token]",
-            "for nothing is known of it then"
+            "without effort left, base64 of this length is treated as a token"
         );
     }
 

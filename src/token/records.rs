@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(states(&records), [(1, State::Expired), (2, State::Active)]);
         assert!(rotated().as_slice()[0].is_valid(at(2)));
         assert!(!rotated().as_slice()[0].is_valid(at(3)), "the instant of expiry is refused");
-        assert!(!rotated().as_slice()[1].is_valid(at(11)), "whether or not anybody has written down that it expired");
+        assert!(!rotated().as_slice()[1].is_valid(at(11)), "the expiry holds even if no status says so");
     }
 
     #[test]

@@ -266,8 +266,8 @@ mod tests {
         assert_eq!(rotates(Schedule::BeforeExpiry(secs(5)), 16), None);
         assert_eq!(rotates(Schedule::LastThird, 17), Some(at(11)));
         assert_eq!(rotates(Schedule::Every(secs(10)), 16), Some(at(11)));
-        assert_eq!(rotates(Schedule::Every(secs(15)), 16), None, "there would be no time for it");
-        assert_eq!(rotates(Schedule::Every(secs(10)), 11), None, "the token ends before");
+        assert_eq!(rotates(Schedule::Every(secs(15)), 16), None, "the rotation would only be due at the expiry");
+        assert_eq!(rotates(Schedule::Every(secs(10)), 11), None, "the token ends first");
     }
 
     #[test]

@@ -531,7 +531,11 @@ mod tests {
         let doubled = format!("{{{{ '\\\"\\\"'{} }}}}", "|tojson".repeat(40));
         assert_eq!(Template::parse(&doubled).unwrap().render(&values, &mut room()), Err(TooLong));
         let compared = format!("{{{{ '\\\"\\\"'{} == '' }}}}", "|tojson".repeat(40));
-        assert_eq!(Template::parse(&compared).unwrap().render(&values, &mut room()), Err(TooLong), "on the way");
+        assert_eq!(
+            Template::parse(&compared).unwrap().render(&values, &mut room()),
+            Err(TooLong),
+            "an intermediate result is limited too"
+        );
         let many = "{{token}}".repeat(WORDS / 2);
         assert!(Template::parse(&many).unwrap().render(&values, &mut room()).is_ok());
     }
@@ -546,7 +550,7 @@ mod tests {
         let one = Template::parse("{{name}}").unwrap();
         assert_eq!(one.render(&values, &mut shared.clone()), Err(TooLong), "one byte too many");
         assert_eq!(text.render(&values, &mut shared), Err(TooLong));
-        assert_eq!(one.render(&values, &mut shared), Err(TooLong), "it is used up");
+        assert_eq!(one.render(&values, &mut shared), Err(TooLong), "the room is used up");
         let mut written = Zeroizing::new(Vec::new());
         text.write(&values, FUEL, Bounded { text: &mut written, most: 1000 }).unwrap_err();
         assert_eq!(written.len(), 3 * 253, "it stops at the bound");
@@ -560,12 +564,12 @@ mod tests {
         let full = Template::parse(&full).unwrap();
         let mut shared = room();
         for nth in 0..32 {
-            assert!(full.render(&values, &mut shared).is_ok(), "as many templates as there may be, each full: {nth}");
+            assert!(full.render(&values, &mut shared).is_ok(), "the largest number of full templates: {nth}");
         }
         let costly = format!("{{{{ '' if '{}'|b64encode|b64encode == '' else '' }}}}", "x".repeat(60_000));
         let costly = Template::parse(&costly).unwrap();
         let done = (0..100).take_while(|_| costly.render(&values, &mut shared).is_ok()).count();
-        assert!(done < 16, "what leaves nothing behind is bounded as well: {done}");
+        assert!(done < 16, "a template with an empty result is limited too: {done}");
     }
 
     #[test]
@@ -573,7 +577,7 @@ mod tests {
         let prefix = "p".repeat(16);
         let value = format::assemble(&prefix, PLACEHOLDER_ID, &"s".repeat(format::SECRET));
         assert_eq!((value.expose().len(), PLACEHOLDER_ID.len()), (PLACEHOLDER.len(), format::ID));
-        assert!(format::id(PLACEHOLDER).is_err(), "it is no value");
+        assert!(format::id(PLACEHOLDER).is_err(), "a placeholder is not a value");
     }
 
     proptest! {

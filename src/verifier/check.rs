@@ -441,7 +441,7 @@ mod tests {
         let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", "p", policy)).unwrap();
         let unsaid = AccessPolicy { status: None, ..policy.clone() };
         assert!(index.apply(unsaid));
-        assert_eq!(cause(&index, &value()), Cause::Refused(Ground::NoPermissions), "nobody is bound yet");
+        assert_eq!(cause(&index, &value()), Cause::Refused(Ground::NoPermissions), "no member is bound to a uid yet");
         assert!(index.apply(policy.clone()));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
         assert!(!index.apply(policy.clone()));
@@ -491,11 +491,19 @@ mod tests {
         assert_eq!(named(accepted("strict")), Cause::Allowed);
         assert_eq!(named(accepted("earlier")), Cause::OtherInstance);
         assert_eq!(named(json!([])), Cause::OtherInstance, "none is accepted");
-        assert_eq!(named(Value::Null), Cause::Allowed, "an operator of an earlier release has not said");
+        assert_eq!(
+            named(Value::Null),
+            Cause::Allowed,
+            "an operator of an earlier release does not write status.audiences"
+        );
         let mut index = world();
         index.apply::<Instance>(serde_json::from_value(object("Instance", "strict", json!({"spec": {}}))).unwrap());
         index.apply(token(json!({"status": {"audiences": accepted("strict")}})));
-        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::OtherInstance, "the spec names it no more");
+        assert_eq!(
+            verdict(&index, &strict, &value()).cause,
+            Cause::OtherInstance,
+            "the spec no longer names the Instance"
+        );
     }
 
     #[test]
@@ -518,9 +526,13 @@ mod tests {
         assert_eq!(
             with(none.clone(), lifetime(json!({"max": "30d"})), expires.clone()),
             Cause::Expired,
-            "of an audience"
+            "the limit of an audience holds too"
         );
-        assert_eq!(with(lifetime(json!({"max": "soon"})), none.clone(), expires), Cause::Allowed, "it cannot be read");
+        assert_eq!(
+            with(lifetime(json!({"max": "soon"})), none.clone(), expires),
+            Cause::Allowed,
+            "a maximum that cannot be parsed sets no limit"
+        );
         let endless = record(json!({"expiresAt": null}));
         let allows = lifetime(json!({"max": "30d", "never": "Allow"}));
         assert_eq!(with(allows.clone(), allows.clone(), endless.clone()), Cause::Allowed);
@@ -578,13 +590,13 @@ mod tests {
         let mut index = with_instance(nothing_permitted);
         let asked = |index: &Index| check(index, &eem(), &value(), None, NOW.parse().unwrap());
         let verdict = asked(&index);
-        assert_eq!(verdict.cause, Cause::Allowed, "nothing is to be authorized");
+        assert_eq!(verdict.cause, Cause::Allowed, "there is no request to authorize");
         let identity = verdict.identity.unwrap();
         assert_eq!((&*identity.subject, identity.generation, identity.role), ("account:a/x", 1, None));
         index.apply(token(json!({"spec": {"revoked": true}})));
         assert_eq!(asked(&index).cause, Cause::Revoked);
         let faulty = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));
-        assert_eq!(asked(&faulty).cause, Cause::InstanceInvalid, "it lets nobody in");
+        assert_eq!(asked(&faulty).cause, Cause::InstanceInvalid, "an Instance with faults lets nobody in");
     }
 
     #[test]

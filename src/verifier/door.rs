@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(cause(&door, &presenting(other.expose())).await, Cause::OutOfTouch);
         assert_eq!(cause(&door, &presenting("made up")).await, Cause::Malformed);
         assert_eq!(cause(&door, &presenting(&value())).await, Cause::Allowed);
-        assert!(door.ready().is_ok(), "nothing answers, so nobody hears more");
+        assert!(door.ready().is_ok(), "the API server answers nobody, so no other verifier hears more");
         assert_eq!(Cause::OutOfTouch.category().code(), 503);
     }
 
@@ -316,11 +316,7 @@ mod tests {
         let all: Vec<_> = (0..WAITING_EACH).map(|_| door.waiting.take(None).unwrap()).collect();
         let start = Instant::now();
         assert_eq!(cause(&door, &presenting(&value())).await, Cause::Crowded);
-        assert_eq!(
-            (start.elapsed().as_secs(), Cause::Crowded.category().code()),
-            (0, 503),
-            "it is not refused for good"
-        );
+        assert_eq!((start.elapsed().as_secs(), Cause::Crowded.category().code()), (0, 503), "the refusal is temporary");
         drop(all);
     }
 

@@ -133,7 +133,7 @@ mod tests {
         let kinds = Feeds::new(&server(String::new()), &Extent::default(), &hearing).kinds();
         let heard: BTreeSet<_> =
             hearing.ages().into_iter().map(|(kind, _)| kind.split('.').next().unwrap().to_owned()).collect();
-        assert_eq!(kinds, heard, "those that are listened to, and no other");
+        assert_eq!(kinds, heard, "exactly the kinds that are watched must be read");
         assert_eq!(unread_without("nothing").await, 0);
         for kind in kinds {
             assert_eq!(unread_without(&kind).await, 1, "{kind}");

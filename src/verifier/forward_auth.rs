@@ -86,7 +86,11 @@ mod tests {
     fn refusals_are_told_as_rfc_6750_says() {
         let told = |cause: Cause| {
             let answer = told(&Verdict::from(cause).into());
-            assert_eq!(answer.status().as_u16(), cause.category().code(), "as metrics and audit have it");
+            assert_eq!(
+                answer.status().as_u16(),
+                cause.category().code(),
+                "the same code as in metrics and the audit log"
+            );
             let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), challenge.unwrap_or_default())
         };

@@ -284,7 +284,7 @@ mod tests {
         let doubted = BTreeSet::from([key.clone(), Key::of(&token("x", &[]))]);
         index.apply(token("x", &["one"]));
         assert!(!index.reset::<AccessPolicy>(Vec::new(), &doubted) && index.policies(&instance).count() == 1);
-        assert!(index.reset::<ApiToken>(Vec::new(), &doubted), "what permits does not stand");
+        assert!(index.reset::<ApiToken>(Vec::new(), &doubted), "an object that can only permit is forgotten");
         assert!(index.forget::<AccessPolicy>(key) && index.policies(&instance).count() == 0);
     }
 
