@@ -259,7 +259,7 @@ impl Records {
     /// The earliest time at which another generation may be recorded. `None`: no wait.
     ///
     /// A publish without an answer may still take effect, so its digest is kept. But there are never more than
-    /// [`MAX_VALID`] generations. So the last place is only given when one of these publishes can no longer take
+    /// [`MAX_VALID`] valid generations. So the last place is only given when one of these publishes can no longer take
     /// effect.
     ///
     /// The first place is given after a pause. Otherwise a short outage of the API server would use up both places. A

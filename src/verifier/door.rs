@@ -107,8 +107,8 @@ impl Door {
         credential::find(headers, places)
     }
 
-    /// Checks that every kind was read, that the index is up to date, and that this verifier cannot write records. The
-    /// error names the check that failed.
+    /// Checks that every kind was read, that the watches work if the API server answers, and that this verifier cannot
+    /// write records. With [`StaleAnswers::Refuse`], a stale index fails as well. The error names the check that failed.
     pub fn ready(&self) -> Result<(), String> {
         let unread = self.known.unread();
         if unread > 0 {

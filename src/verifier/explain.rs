@@ -56,8 +56,8 @@ pub enum Unexplained {
 /// policies in the Instance's namespace.
 ///
 /// # Errors
-/// An object could not be read or does not exist, or the token has no value yet. The Instance may also not read the
-/// organization or project from a header.
+/// An object could not be read or does not exist, or the token has no value yet. Another cause: the Instance does not
+/// read the organization or project from a header.
 pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, Unexplained> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
