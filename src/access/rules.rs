@@ -17,7 +17,7 @@ use crate::{
         fault::parsed,
         instance::{Authorization, Ceiling, OnOwnerRemoved},
         permission::{NamedBy, ScopeNameForm},
-        subject::{SubjectKind, TeamName, Who},
+        subject::{SubjectKind, Who},
         text::{Form, Text, is},
     },
     token::duration::after,
@@ -79,7 +79,6 @@ pub struct Rules {
     project_from: Option<NamedBy>,
     groups_max_age: Option<SignedDuration>,
     ceiling: Ceiling,
-    team_names: Vec<TeamName>,
     members: Members,
 }
 
@@ -119,7 +118,6 @@ impl Rules {
             project_from: api.project_from,
             groups_max_age: spec.tokens.groups_max_age.as_ref().and_then(|age| age.parse().ok()),
             ceiling: spec.ceiling,
-            team_names: spec.teams.iter().map(|team| team.name.clone()).collect(),
             members: Members::of(&roles, &spec.members, &spec.teams, minimum),
             roles,
         })
@@ -267,11 +265,6 @@ impl Rules {
             permitting,
             denying: owners(&bearer.groups),
         }
-    }
-
-    /// True if the Instance has a team with this name.
-    pub fn has_team(&self, name: &str) -> bool {
-        self.team_names.iter().any(|team| team.as_str() == name)
     }
 }
 

@@ -71,8 +71,8 @@ pub fn check(
     held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
 }
 
-/// Explains the verdict of [`check`] on `request`, for the newest generation of `token` that is not `Recorded`. The
-/// steps are all checks on the way to the verdict.
+/// Explains the verdict of [`check`] on `request`, for the generation that the Secret of `token` holds. If none is
+/// `Active`, the newest one that is not `Recorded` is explained. The steps are all checks on the way to the verdict.
 ///
 /// `None` if the index does not have the token, or if it has no such generation.
 pub fn explain(
@@ -83,8 +83,9 @@ pub fn explain(
     now: Timestamp,
 ) -> Option<(Verdict, Vec<Step>)> {
     let (key, token) = (token, index.token(token)?);
-    let published = token.generations.iter().filter(|known| known.life.state != State::Recorded);
-    let generation = published.max_by_key(|known| known.number)?;
+    let candidates = token.generations.iter().filter(|known| known.life.state != State::Recorded);
+    // A generation that was never published may be newer than the served one: it expires in its place.
+    let generation = candidates.max_by_key(|known| (known.life.state == State::Active, known.number))?;
     let mut trail = Vec::new();
     let presented = Presented { index, instance, key, token, generation };
     let verdict = presented.judge(Some(request), now, &mut trail);
@@ -614,5 +615,23 @@ mod tests {
         assert!(!trail.last().unwrap().passed);
         let nobody = Key { namespace: "a".into(), name: "y".into() };
         assert_eq!(explain(&index, &eem(), &nobody, &request, NOW.parse().unwrap()), None);
+    }
+
+    #[test]
+    fn an_explanation_is_of_the_served_generation_also_after_a_later_publish_was_refused() {
+        let served = token(json!({})).status.unwrap().records.remove(0);
+        let refused = crate::token::records::Record {
+            generation: 2,
+            id: "j".repeat(16),
+            state: State::Expired,
+            ..served.clone()
+        };
+        let mut index = with_instance(json!({}));
+        index.apply(token(json!({"status": {"records": [served, refused]}})));
+        let headers = http::HeaderMap::new();
+        let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
+        let token = Key { namespace: "a".into(), name: "x".into() };
+        let (verdict, _) = explain(&index, &eem(), &token, &request, NOW.parse().unwrap()).unwrap();
+        assert_eq!(verdict.cause, Cause::Allowed);
     }
 }
