@@ -647,12 +647,12 @@ fn the_notes_say_whether_who_makes_a_token_is_stamped() {
         let said = helm(&args).unwrap();
         said.rsplit_once("NOTES:\n").unwrap().1.to_owned()
     };
-    assert!(notes("admission.stamps=always").contains("\nThe API server stamps who makes a token: that is its owner"));
-    let unstamped = "\nNothing stamps who makes a token (admission.stamps, docs/admission.md), so ";
+    assert!(notes("admission.stamps=always").contains("\nThe API server sets the creator of a token as its owner"));
+    let unstamped = "\nThe API server does not set the owner of a token (admission.stamps, docs/admission.md). ";
     for (set, so) in [
-        ("admission.stamps=never", "who makes a token or account names its owner, or is refused."),
-        ("admission.stamps=never,admission.requireOwner=false", "a token without an owner has none."),
-        ("admission.enabled=false", "a token without an owner has none."),
+        ("admission.stamps=never", "New tokens and accounts without spec.owner are rejected."),
+        ("admission.stamps=never,admission.requireOwner=false", "A token without spec.owner has no owner."),
+        ("admission.enabled=false", "A token without spec.owner has no owner."),
     ] {
         let notes = notes(set);
         assert!(notes.contains(&format!("{unstamped}{so}\n")), "{set}: {notes}");

@@ -1,9 +1,9 @@
-{{/* Chart name, as in the label app.kubernetes.io/name. */}}
+{{/* Name of the chart, for the label app.kubernetes.io/name. */}}
 {{- define "tokenry.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* First part of every object's name; 54 characters leave room for "-operator" in 63. */}}
+{{/* First part of every object's name. It has at most 54 characters, so a name with "-operator" has at most 63. */}}
 {{- define "tokenry.fullname" -}}
 {{- $name := include "tokenry.name" . }}
 {{- if .Values.fullnameOverride }}
@@ -16,12 +16,12 @@
 {{- $name | trunc 54 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Namespace of every object that has one, unless a template says another. */}}
+{{/* Default namespace of the namespaced objects. */}}
 {{- define "tokenry.namespace" -}}
 {{- default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}
 
-{{/* Labels that tell a component's Pods from all others: (list $ "operator"). */}}
+{{/* Labels that only the Pods of a component have: (list $ "operator"). */}}
 {{- define "tokenry.selectorLabels" -}}
 {{- $ := index . 0 -}}
 app.kubernetes.io/name: {{ include "tokenry.name" $ | quote }}
@@ -29,7 +29,7 @@ app.kubernetes.io/instance: {{ $.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
-{{/* All labels of an object of a component, with further ones if given: (list $ "operator" $more). */}}
+{{/* All labels of an object of a component, and optionally further labels: (list $ "operator" $more). */}}
 {{- define "tokenry.labels" -}}
 {{- $ := index . 0 }}
 {{- $labels := include "tokenry.selectorLabels" . | fromYaml }}
@@ -44,8 +44,8 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{/*
-Whether a switch is on: (list .Values.restart "enabled" true). What is not empty means yes. A release of an older chart that is
-upgraded with its values alone has not every switch: one that it lacks is as the last item says.
+Tells if a switch is on: (list .Values.restart "enabled" true). The result is "yes", or the empty string for no. With
+`helm upgrade --reuse-values`, a switch that the older chart did not know is missing. The last item is its default.
 */}}
 {{- define "tokenry.on" -}}
 {{- $values := index . 0 | default dict }}
@@ -53,8 +53,9 @@ upgraded with its values alone has not every switch: one that it lacks is as the
 {{- end }}
 
 {{/*
-Whether the API server is to stamp owners: "always" and "never" say so. "auto" asks the API server whether it can; where none
-is asked, as by `helm template`, its version tells. A server that was asked has Pods among its kinds, and what helm assumes has no kinds.
+Tells if the API server should stamp owners. "always" and "never" decide that. "auto" depends on the API versions of the
+API server. `helm template` asks no API server; then the Kubernetes version decides. The kind v1/Pod shows if a server
+was asked: helm's assumed API versions contain no kinds.
 */}}
 {{- define "tokenry.stamps" -}}
 {{- $said := (.Values.admission).stamps | default "auto" }}
@@ -65,7 +66,7 @@ is asked, as by `helm template`, its version tells. A server that was asked has 
 {{- if and (include "tokenry.on" (list .Values.admission "enabled" true)) (eq $said "auto" | ternary $able (eq $said "always")) }}yes{{ end }}
 {{- end }}
 
-{{/* Name of the core ServiceAccount a component runs as: (list $ "operator"). */}}
+{{/* Name of the core ServiceAccount of a component: (list $ "operator"). */}}
 {{- define "tokenry.serviceAccountName" -}}
 {{- $ := index . 0 }}
 {{- $component := index . 1 }}
