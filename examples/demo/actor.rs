@@ -11,21 +11,21 @@ use controlplane::Process;
 
 use super::{NAMESPACE, Told, cluster::Cluster};
 
-/// The longest that anything is waited for; the slowest takes ten seconds.
+/// Timeout of each wait. The slowest step takes ten seconds.
 const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A running operator or verifier.
 pub struct Actor {
     process: Process,
-    /// Where it listens.
+    /// The URL at which the process serves.
     pub address: String,
-    /// Where it is probed.
+    /// The URL of the probes and metrics.
     pub probes: String,
 }
 
 impl Actor {
-    /// Starts it with the rights that the chart grants, and waits until it is ready.
+    /// Starts the process with the permissions that the chart grants, and waits until the process is ready.
     pub async fn start(name: &str, cluster: &Cluster, program: &Path) -> Told<Self> {
         let mut command = Command::new(program);
         command.args([name, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", "--log-format", "text"]);
@@ -42,7 +42,7 @@ impl Actor {
         Ok(actor)
     }
 
-    /// Where it says that it listens, and that it is probed, while it is ready to serve.
+    /// The two URLs from the log, if the process is ready. The result is `None` while it is not ready.
     pub async fn is_ready(&self) -> Told<Option<(String, String)>> {
         let log = self.process.log();
         let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what)).map(str::to_owned);
@@ -52,7 +52,7 @@ impl Actor {
     }
 }
 
-/// The end of its log, for the message of a failure.
+/// Formats the last lines of the log, for error messages.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LINES: usize = 15;
@@ -63,13 +63,13 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Asks over HTTP.
+/// A client for the verifier and for the probes.
 pub fn http() -> Told<reqwest::Client> {
-    // The verifier is on this machine.
+    // The verifier is on this machine, so a configured proxy must not be used.
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())
 }
 
-/// Waits until `look` sees something.
+/// Polls until `look` returns a value. `what` names the awaited state, for the error message.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Told<Option<T>>) -> Told<T> {
     let start = Instant::now();
     loop {
@@ -77,7 +77,7 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Told<Option<T>>) 
             return Ok(seen);
         }
         if start.elapsed() > PATIENCE {
-            return Err(format!("waited {} s in vain until {what}", PATIENCE.as_secs()));
+            return Err(format!("timed out after {} s while waiting until {what}", PATIENCE.as_secs()));
         }
         tokio::time::sleep(POLL).await;
     }

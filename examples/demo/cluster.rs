@@ -1,4 +1,4 @@
-//! The cluster of the story, and what kubectl and helm do in it.
+//! The cluster of the demo, and the commands of kubectl and helm that change it.
 
 use std::{
     env,
@@ -18,20 +18,20 @@ use serde_json::{Value, json};
 
 use super::{NAMESPACE, Options, Told, progress, root};
 
-/// The cluster of the story.
+/// The cluster of the demo.
 pub struct Cluster {
     pub place: Place,
     pub program: PathBuf,
-    /// Flags that tell kubectl which cluster is meant.
+    /// Flags by which kubectl selects this cluster.
     pub flags: Vec<String>,
     pub client: Client,
 }
 
-/// Whose it is.
+/// The kind of cluster: one that the demo starts, or an existing one.
 pub enum Place {
     /// A control plane that ends with the demo.
     Own(Box<ControlPlane>),
-    /// Someone's, and a directory of ours for logs and credentials.
+    /// An existing cluster, and a directory of the demo for logs and credentials.
     Theirs(Scratch),
 }
 
@@ -69,7 +69,7 @@ impl Cluster {
         }
     }
 
-    /// What kubectl prints, or else its error.
+    /// Runs kubectl and returns its output. If kubectl fails, the error is its standard error.
     pub fn kubectl(&self, args: &[&str], input: &str) -> Told<String> {
         let mut command = Command::new(&self.program);
         command.args(&self.flags).arg("--cache-dir").arg(self.directory().join("kubectl")).args(args);
@@ -79,8 +79,8 @@ impl Cluster {
     pub fn make_namespace(&self) -> Told {
         self.kubectl(&["create", "namespace", NAMESPACE], "").map(drop).map_err(|error| match &*self.flags {
             [context, name] if error.contains("AlreadyExists") => format!(
-                "{error}\nIf another demo runs there, wait for it. If one was killed, remove what it left: \
-                 kubectl {context} {name} delete namespace {NAMESPACE}"
+                "{error}\nIf another demo runs in this cluster, wait until it ends. If a demo was killed, remove its \
+                 namespace: kubectl {context} {name} delete namespace {NAMESPACE}"
             ),
             _ => error,
         })
@@ -92,8 +92,8 @@ impl Cluster {
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &crds], "").map(drop)
     }
 
-    /// What the chart grants, and the admission policies that hold everybody to it, under names of the demo's own. In
-    /// someone's cluster they count in the demo's namespace only.
+    /// The chart's roles, bindings and admission policies, as YAML. Their names begin with the demo's name. In an
+    /// existing cluster, they apply to the demo's namespace only.
     fn rights(&self) -> Told<String> {
         const STAMPS: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
         let mut helm = Command::new(tool("helm", &self.place)?);
@@ -104,7 +104,7 @@ impl Cluster {
         if !self.is_own() {
             helm.args(["--set", &format!("scopedNamespace={NAMESPACE},rbac.aggregateClusterRoles=false")]);
         }
-        // Where the server stamps no owner, the examples have none.
+        // The examples name no owner. So a server that stamps no owner must not require one.
         match self.stamps()? {
             true => helm.args(["--api-versions", STAMPS]),
             false => helm.args(["--set", "admission.requireOwner=false"]),
@@ -112,7 +112,7 @@ impl Cluster {
         output(&mut helm, "").map_err(|error| format!("helm template: {error}"))
     }
 
-    /// Whether the API server can say who made a token.
+    /// Tells if the API server can record the creator of a token.
     fn stamps(&self) -> Told<bool> {
         let served = self.kubectl(&["get", "--raw", "/apis/admissionregistration.k8s.io/v1"], "")?;
         Ok(served.contains("\"mutatingadmissionpolicies\""))
@@ -137,7 +137,7 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Takes away what was brought into a cluster of someone else's.
+    /// Removes the demo's objects from an existing cluster, except the CRDs.
     pub fn leave(&self) -> Told {
         if self.is_own() {
             return Ok(());
@@ -146,13 +146,13 @@ impl Cluster {
         self.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &self.rights()?)?;
         self.kubectl(&["delete", "namespace", NAMESPACE], "")?;
         eprintln!(
-            "the CRDs stay; kubectl delete -f crds/ removes them, and with them every Tokenry object of the cluster",
+            "The CRDs are kept. To remove them and every Tokenry object of the cluster: kubectl delete -f crds/",
         );
         Ok(())
     }
 }
 
-/// A directory that only we may read, removed at the end.
+/// A directory that only this user can read. It is removed on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -166,12 +166,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Left behind at worst: a log, and credentials of accounts that are gone.
+        // If this fails, logs remain, and credentials of accounts that no longer exist.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A program: for a cluster of someone else's theirs, which fits it, else one that is built.
+/// The path of kubectl or helm. For an existing cluster, the program on the `PATH` is preferred, because its version
+/// fits that cluster. Otherwise the program is built.
 fn tool(name: &str, place: &Place) -> Told<PathBuf> {
     match (place, on_path(name)) {
         (Place::Theirs(_), Some(path)) => Ok(path),
@@ -179,12 +180,13 @@ fn tool(name: &str, place: &Place) -> Told<PathBuf> {
     }
 }
 
-/// A program of the user's.
+/// The path of a program on the `PATH`.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// What a command prints when it is given `input`, or else its error.
+/// Runs a command with `input` on its standard input, and returns its output. If the command fails, the error is its
+/// standard error.
 fn output(command: &mut Command, input: &str) -> Told<String> {
     let (stdin, stdout, stderr) = (Stdio::piped(), Stdio::piped(), Stdio::piped());
     let failed = |error: std::io::Error| error.to_string();

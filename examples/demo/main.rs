@@ -1,7 +1,7 @@
-//! `cargo demo`: the life of a token on a real control plane, told while it happens.
+//! `cargo demo`: shows the life of a token on a real control plane, while it happens.
 //!
-//! Every line of the story is something that was read from the API server or answered by the verifier; the demo fails
-//! if one of them is not as it should be. Progress goes to standard error, the story to standard output.
+//! Every line on standard output was read from the API server, or is an answer of the verifier. The demo fails if one
+//! of them is not as expected. Progress messages go to standard error.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "nobody builds on the demo")]
 #![allow(
     clippy::disallowed_types,
@@ -27,28 +27,28 @@ use actor::Actor;
 use cluster::Cluster;
 use stage::Stage;
 
-/// Where the story takes place. In a cluster of someone else's, nothing happens outside of it.
+/// The namespace of the demo. In an existing cluster, the operator and the verifier serve only this namespace.
 const NAMESPACE: &str = "tokenry-demo";
 
-/// What went wrong, in words.
+/// A result whose error is a message for the user.
 type Told<T = ()> = Result<T, String>;
 
-/// Tells the life of a token, on a real control plane that needs nothing but this machine.
+/// Show the life of a token on a real control plane, which runs on this machine.
 ///
-/// Builds what it needs (the first time that takes minutes), starts etcd, kube-apiserver and kube-controller-manager,
-/// an operator and a verifier, applies examples/ and shows what becomes of a token that rotates every ten seconds. All
-/// of it is gone when the demo ends.
+/// The demo builds the programs that it needs. The first build takes some minutes. Then it starts etcd, kube-apiserver,
+/// kube-controller-manager, an operator and a verifier, and applies examples/. It shows a token that rotates every ten
+/// seconds. At its end, the demo stops all these programs and removes their data.
 #[derive(Parser)]
 #[command(bin_name = "cargo demo")]
 struct Options {
-    /// Stay until Ctrl-C after the story, and say what to try
+    /// Keep everything running at the end until Ctrl-C, and print commands to try
     #[arg(long)]
     keep: bool,
     /// Use the cluster of this kubeconfig context instead of a new control plane
     ///
-    /// You have to be its administrator. The demo installs the CRDs, makes the namespace tokenry-demo, rights and the
-    /// admission policies that hold in it, and runs operator and verifier as processes of this machine that look at
-    /// this namespace only. At the end it removes all but the CRDs.
+    /// You must be an administrator of the cluster. The demo installs the CRDs, and creates the namespace tokenry-demo
+    /// with its permissions and admission policies. The operator and the verifier run as processes of this machine and
+    /// serve only this namespace. At its end, the demo removes everything except the CRDs.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
@@ -79,17 +79,17 @@ async fn run(options: &Options) -> Told {
         }
         told => told.map(drop),
     };
-    // Operator and verifier have ended by now.
+    // The operator and the verifier have ended here, because their processes were dropped.
     let left = cluster.leave();
     stayed.and(left)
 }
 
-/// Sets the stage and tells the story.
+/// Installs Tokenry, starts the operator and the verifier, and runs all chapters.
 async fn play<'a>(cluster: &'a Cluster, program: &Path) -> Told<Stage<'a>> {
-    progress("installing the CRDs, the rights and the admission policies");
+    progress("installing the CRDs, the permissions and the admission policies");
     cluster.install_crds()?;
     cluster.install_rights()?;
-    progress("starting operator and verifier");
+    progress("starting the operator and the verifier");
     let (operator, verifier) =
         (Actor::start("operator", cluster, program).await?, Actor::start("verifier", cluster, program).await?);
     let stage = Stage::new(cluster, operator, verifier);
@@ -97,17 +97,17 @@ async fn play<'a>(cluster: &'a Cluster, program: &Path) -> Told<Stage<'a>> {
     told.map(|()| stage)
 }
 
-/// Builds the `tokenry` program beside this one, with the same profile.
+/// Builds the `tokenry` program in the target directory of this program, with the same profile. Returns its path.
 fn build() -> Told<PathBuf> {
     progress("building tokenry");
-    let cannot = |error| format!("cannot tell where this program lies: {error}");
+    let cannot = |error| format!("cannot find the path of this program: {error}");
     let own = env::current_exe().map_err(cannot)?;
-    let folder = own.parent().and_then(Path::parent).ok_or("this program lies in no target directory")?;
+    let folder = own.parent().and_then(Path::parent).ok_or("this program is not in a target directory of cargo")?;
     let (Some(target), Some(profile)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str())) else {
-        return Err(format!("{} is no folder of a target directory", folder.display()));
+        return Err(format!("{} is not in a target directory of cargo", folder.display()));
     };
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        // This example is named too, so that its dependencies are built as they are for it already.
+        // This example is named too. Cargo then builds the dependencies with the same features, and reuses them.
         .args(["build", "--bin", "tokenry", "--example", "demo"])
         .args(["--profile", if profile == "debug" { "dev" } else { profile }])
         .arg("--target-dir")
@@ -115,10 +115,10 @@ fn build() -> Told<PathBuf> {
         .current_dir(root())
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
-    if status.success() { Ok(folder.join("tokenry")) } else { Err("cargo could not build tokenry: see above".into()) }
+    if status.success() { Ok(folder.join("tokenry")) } else { Err("cargo cannot build tokenry: see above".into()) }
 }
 
-/// The repository.
+/// The root directory of the repository.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

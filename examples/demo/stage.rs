@@ -1,4 +1,4 @@
-//! Everything that the story looks at: what is on record, what the Secrets hold, what the verifier answers.
+//! Access to everything that the story shows: the status of tokens, the Secrets, and the answers of the verifier.
 
 use std::{fmt, time::Instant};
 
@@ -21,7 +21,7 @@ use super::{
 /// The Instance of the story.
 pub const INSTANCE: &str = "shop";
 
-/// Everything is there, and the story can be told.
+/// The cluster with a running operator and verifier.
 pub struct Stage<'a> {
     pub operator: Actor,
     pub verifier: Actor,
@@ -29,19 +29,19 @@ pub struct Stage<'a> {
     start: Instant,
 }
 
-/// What the verifier answered.
+/// An answer of the verifier.
 pub struct Answer {
     status: u16,
     headers: HeaderMap,
 }
 
-/// A generation, seen on record and in the Secret. Its value is never printed.
+/// A generation with its record and the value from the Secret. The value is never printed.
 pub struct Generation {
     pub record: Record,
     value: String,
 }
 
-/// The part of a value that everybody may know.
+/// Formats the public part of the value: its prefix and the first characters of its id.
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 6;
@@ -51,22 +51,22 @@ impl fmt::Display for Generation {
 }
 
 impl<'a> Stage<'a> {
-    /// The story begins now.
+    /// Also starts the clock of the story.
     pub fn new(cluster: &'a Cluster, operator: Actor, verifier: Actor) -> Self {
         Self { operator, verifier, cluster, start: Instant::now() }
     }
 
-    /// How long the story has lasted, in seconds.
+    /// Seconds since the start of the story.
     pub fn seconds(&self) -> f32 {
         self.start.elapsed().as_secs_f32()
     }
 
-    /// What kubectl prints in the namespace of the story.
+    /// Runs kubectl in the namespace of the demo and returns its output.
     pub fn kubectl(&self, args: &[&str]) -> Told<String> {
         self.cluster.kubectl(&[args, &["--namespace", NAMESPACE]].concat(), "")
     }
 
-    /// What the API server says to a user of these rights and no more who makes an object. Nothing is made.
+    /// Creates an object as `user`, as a dry run. Returns the answer of the API server. Nothing is created.
     pub fn attempt(&self, user: &str, object: &Value) -> Told<String> {
         let args = ["create", "--as", user, "--dry-run=server", "--namespace", NAMESPACE, "-f", "-"];
         self.cluster.kubectl(&args, &object.to_string())
@@ -78,20 +78,20 @@ impl<'a> Stage<'a> {
         self.kubectl(&["patch", "apitoken", token, "--type", "merge", "--patch", &patch])
     }
 
-    /// The Secret of that name, if there is one.
+    /// The Secret of this name, if it exists.
     pub async fn secret(&self, name: &str) -> Told<Option<Secret>> {
         let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
         secrets.get_opt(name).await.map_err(|error| error.to_string())
     }
 
-    /// What the operator says of a token.
+    /// The status of a token. It is empty if the token or its status does not exist yet.
     pub async fn status(&self, token: &str) -> Told<ApiTokenStatus> {
         let tokens: Api<ApiToken> = Api::namespaced(self.cluster.client.clone(), NAMESPACE);
         let token = tokens.get_opt(token).await.map_err(|error| error.to_string())?;
         Ok(token.and_then(|token| token.status).unwrap_or_default())
     }
 
-    /// The message of a condition that is true or false for this reason.
+    /// The type, the status and the message of a condition, if it has this reason.
     pub async fn condition(&self, token: &str, type_: &str, reason: &str) -> Told<Option<String>> {
         let conditions = self.status(token).await?.conditions;
         let found = conditions.into_iter().find(|condition| condition.type_ == type_ && condition.reason == reason);
@@ -104,7 +104,8 @@ impl<'a> Stage<'a> {
         Ok(records.into_iter().find(|record| record.generation == generation))
     }
 
-    /// The generation that is active on record, and whose value the token's Secret holds.
+    /// The active generation whose value is in the token's Secret. The result is `None` if the Secret and the records
+    /// do not match.
     pub async fn held(&self, token: &str) -> Told<Option<Generation>> {
         let value = self.secret(token).await?.and_then(|secret| secret.data?.remove(secret::TOKEN));
         let Some(value) = value.and_then(|value| String::from_utf8(value.0).ok()) else { return Ok(None) };
@@ -113,13 +114,14 @@ impl<'a> Stage<'a> {
         Ok(record.map(|record| Generation { record, value }))
     }
 
-    /// This generation, as soon as the token's Secret holds it.
+    /// Waits until the token's Secret holds this generation.
     pub async fn served(&self, token: &str, generation: i64) -> Told<Generation> {
         let look = async || Ok(self.held(token).await?.filter(|held| held.record.generation == generation));
         eventually(&format!("Secret {token} holds generation {generation}"), look).await
     }
 
-    /// Asks the verifier about a request that carries a generation's value, as a proxy would.
+    /// Asks the verifier about a request with a generation's value, as a proxy does. `None` is a request without a
+    /// token.
     pub async fn ask(&self, generation: Option<&Generation>) -> Told<Answer> {
         let mut request = http()?.get(format!("{}{}", self.verifier.address, authorize(NAMESPACE)));
         if let Some(generation) = generation {
@@ -129,22 +131,22 @@ impl<'a> Stage<'a> {
         Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone() })
     }
 
-    /// Asks until the answer is this one.
+    /// Asks the verifier repeatedly until the answer has this status.
     pub async fn answered(&self, generation: &Generation, status: u16) -> Told<Answer> {
         let ask = async || Ok(Some(self.ask(Some(generation)).await?).filter(|answer| answer.status == status));
         eventually(&format!("the verifier answers {generation} with {status}"), ask).await
     }
 
-    /// Prints a line of the story, with the seconds that have passed.
+    /// Prints a line of the story, with the seconds since its start.
     pub fn tell(&self, word: &str, seen: impl AsRef<str>) {
         let seen = seen.as_ref().replace('\n', &format!("\n{:21}", ""));
         println!("{:6.1} s  {word:<11}{seen}", self.seconds());
     }
 
-    /// Prints what one can do with what stays.
+    /// Prints commands that the user can try.
     pub fn say_what_to_try(&self) {
         let (address, mut kubectl) = (&self.verifier.address, "kubectl".to_owned());
-        println!("\nEverything stays until Ctrl-C. To try more, in another terminal, in {}:\n", root().display());
+        println!("\nEverything runs until Ctrl-C. To try more, open another terminal in {}:\n", root().display());
         let namespace = match &self.cluster.place {
             Place::Own(plane) => {
                 println!("  export KUBECONFIG={}", plane.kubeconfig().display());
@@ -175,18 +177,18 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Where a proxy asks about requests to the Instance of the story.
+/// The path at which a proxy asks about requests to the Instance of the story.
 fn authorize(namespace: &str) -> String {
     format!("/v1/instances/{namespace}/{INSTANCE}/authorize")
 }
 
 impl Answer {
-    /// That it is this one.
+    /// Fails if the answer has another status. `whose` names the request, for the error message.
     pub fn must_be(&self, status: u16, whose: &str) -> Told {
         if self.status == status { Ok(()) } else { Err(format!("{whose} was answered with {self}, not with {status}")) }
     }
 
-    /// One of its headers.
+    /// A header of the answer, or the empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The story, chapter by chapter. Every line of it was seen.
+//! The story, in chapters. Each printed line was observed in the cluster or answered by the verifier.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -11,18 +11,18 @@ use super::{
     stage::{Generation, INSTANCE, Stage},
 };
 
-/// The token whose life is told, of `examples/short-lived.yaml`: it rotates every ten seconds.
+/// The main token of the story, from `examples/short-lived.yaml`. It rotates every ten seconds.
 const BRIEF: &str = "short-lived";
-/// The token that restarts a Deployment of its name, of `examples/restart.yaml`.
+/// The token from `examples/restart.yaml`. It restarts the Deployment of the same name.
 const RESTARTING: &str = "reporter";
-/// The token that is asked for a new value, of `examples/token.yaml`.
+/// The token from `examples/token.yaml`. The story regenerates it.
 const LASTING: &str = "exporter";
-/// The token whose value is shown once, of `examples/once.yaml`.
+/// The token from `examples/once.yaml`. Its value is shown once.
 const ONCE: &str = "contractor";
-/// A user who may write tokens, and has no further right.
+/// A user with permission to write tokens, and no further permission.
 const VISITOR: &str = "visitor";
 
-/// Tells it all.
+/// Runs all chapters, in order.
 pub async fn tell(stage: &Stage<'_>) -> Told {
     println!();
     let first = issued(stage).await?;
@@ -35,7 +35,7 @@ pub async fn tell(stage: &Stage<'_>) -> Told {
     revoked(stage).await?;
     forbidden(stage).await?;
     guarded(stage).await?;
-    println!("\nEverything above was seen within {:.0} s.", stage.seconds());
+    println!("\nAll of this happened within {:.0} s.", stage.seconds());
     Ok(())
 }
 
@@ -56,7 +56,7 @@ async fn issued(stage: &Stage<'_>) -> Told<Generation> {
     Ok(first)
 }
 
-/// The other objects of `examples/`.
+/// Waits until all Tokenry objects of `examples/` are ready.
 async fn all_ready(stage: &Stage<'_>) -> Told {
     let names = eventually("every Tokenry object of examples/ is Ready", async || ready_objects(stage)).await?;
     stage.tell("ready", names.join("\n"));
@@ -77,7 +77,7 @@ fn ready_objects(stage: &Stage<'_>) -> Told<Option<Vec<String>>> {
     Ok(objects["items"].as_array().into_iter().flatten().map(about).collect())
 }
 
-/// A workload that reads the value when it starts.
+/// Shows the restart of a workload that reads the value when it starts.
 async fn restarted(stage: &Stage<'_>) -> Told {
     let first = stage.served(RESTARTING, 1).await?;
     let done = async || Ok(stage.status(RESTARTING).await?.restart.filter(|restart| restart.at.is_some()));
@@ -85,20 +85,20 @@ async fn restarted(stage: &Stage<'_>) -> Told {
     let noted =
         stage.kubectl(&["get", "deployment", RESTARTING, "-o", "jsonpath={.spec.template.metadata.annotations}"])?;
     if !noted.contains(&first.record.id) {
-        return Err(format!("the Pods of Deployment {RESTARTING} have {noted}, and not the id of {first}"));
+        return Err(format!("the Pods of Deployment {RESTARTING} do not name {first} in their annotations: {noted}"));
     }
     let about =
-        format!("Deployment {RESTARTING} was rolled for generation {}: its Pods have {noted}", restart.generation);
+        format!("Deployment {RESTARTING}, for generation {}; annotations of its Pods: {noted}", restart.generation);
     stage.tell("restarted", about);
     Ok(())
 }
 
 async fn rotated(stage: &Stage<'_>, first: &Generation) -> Told<Generation> {
     let second = stage.served(BRIEF, 2).await?;
-    // In this order, as the overlap of the first is running.
+    // The predecessor is asked about first, because its overlap ends soon.
     let (old, new) = (stage.ask(Some(first)).await?, stage.answered(&second, 200).await?);
     stage.tell("rotated", format!("Secret {BRIEF} holds {second}, and status.records: {}", about(&second.record)));
-    old.must_be(200, "the predecessor in its overlap")?;
+    old.must_be(200, "the predecessor during its overlap")?;
     stage.tell("overlap", format!("with {first}: {old}; with {second}: {new}"));
     Ok(second)
 }
@@ -107,7 +107,7 @@ async fn overlap_over(stage: &Stage<'_>, first: &Generation, second: &Generation
     let end = end_of(stage, BRIEF, 1).await?;
     let old = stage.answered(first, 401).await?;
     if Timestamp::now() < end {
-        return Err(format!("{first} was refused before {end}, when its overlap is over"));
+        return Err(format!("{first} was refused before the end of its overlap, {end}"));
     }
     let new = stage.ask(Some(second)).await?;
     new.must_be(200, "the successor")?;
@@ -115,7 +115,7 @@ async fn overlap_over(stage: &Stage<'_>, first: &Generation, second: &Generation
     Ok(())
 }
 
-/// A new value for the asking, and a date for the one before.
+/// Regenerates a token, and sets the end of its previous value.
 async fn regenerated(stage: &Stage<'_>) -> Told {
     const LEFT: SignedDuration = SignedDuration::from_secs(8);
     let first = stage.served(LASTING, 1).await?;
@@ -125,22 +125,22 @@ async fn regenerated(stage: &Stage<'_>) -> Told {
     let second = stage.served(LASTING, 2).await?;
     let stands = end_of(stage, LASTING, 1).await?;
     if stands != end {
-        return Err(format!("{first} ends at {stands}, and it was to end at {end}"));
+        return Err(format!("{first} ends at {stands}, not at {end}"));
     }
     let new = stage.answered(&second, 200).await?;
     stage.tell("renewed", format!("Secret {LASTING} holds {second}: {new}; {first} is valid until {end}"));
     let old = stage.answered(&first, 401).await?;
     if Timestamp::now() < end {
-        return Err(format!("{first} was refused before {end}, the date that was given"));
+        return Err(format!("{first} was refused before its end, {end}"));
     }
     stage.tell("over", format!("after {end}, with {first}: {old}"));
     Ok(())
 }
 
-/// A value that is shown once.
+/// Claims a value that is shown once. Its Secret is then deleted, and the value stays valid.
 async fn shown_once(stage: &Stage<'_>) -> Told {
     let only = stage.served(ONCE, 1).await?;
-    let until = stage.condition(ONCE, "Published", "Active").await?.ok_or("status does not say until when")?;
+    let until = stage.condition(ONCE, "Published", "Active").await?.ok_or("the condition Published is not Active")?;
     stage.tell("shown", format!("ApiToken {ONCE}, {until}"));
     let claimed = format!("tokenry.dev/claimed={}", only.record.id);
     stage.tell("claimed", format!("{}: {claimed}", stage.kubectl(&["annotate", "secret", ONCE, &claimed])?));
@@ -169,7 +169,7 @@ async fn revoked(stage: &Stage<'_>) -> Told {
     Ok(())
 }
 
-/// What a user may not do who may write tokens: give one a role.
+/// Shows that a user with permission to write tokens cannot give a role to a token.
 async fn forbidden(stage: &Stage<'_>) -> Told {
     let role = format!("--clusterrole={NAMESPACE}-edit");
     stage.kubectl(&["create", "rolebinding", VISITOR, &role, "--user", VISITOR])?;
@@ -179,29 +179,30 @@ async fn forbidden(stage: &Stage<'_>) -> Told {
         json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": VISITOR}, "spec": spec})
     };
     let made = async || Ok(stage.attempt(VISITOR, &token(None)).ok());
-    let made = eventually("a user of the role for users may make a token", made).await?;
+    let made = eventually("a user with the edit role can create a token", made).await?;
     let refused = async || Ok(stage.attempt(VISITOR, &token(Some("admin"))).err());
-    let refused = eventually("it may give the token no role", refused).await?;
-    let (_, why) = refused.split_once("denied request: ").ok_or(format!("{VISITOR} was refused, but: {refused}"))?;
+    let refused = eventually("the same user cannot give the token a role", refused).await?;
+    let (_, why) = refused.split_once("denied request: ").ok_or(format!("another refusal than expected: {refused}"))?;
     stage.tell("forbidden", format!("as user {VISITOR}, without a role: {made}\nwith role admin: {why}"));
     Ok(())
 }
 
-/// That the verifier, whose right to say when tokens were used is one to their status, was held to that.
+/// Shows that the verifier can write only `status.use`. It has permission to patch the status, and becomes ready only
+/// when the admission policies reject its other writes.
 async fn guarded(stage: &Stage<'_>) -> Told {
     eventually("the verifier is ready", async || stage.verifier.is_ready().await).await?;
-    stage.tell("guarded", "the verifier is ready: the admission policies let it write no record");
+    stage.tell("guarded", "the verifier is ready, because the admission policies reject its attempt to write a record");
     Ok(())
 }
 
-/// When a generation ends.
+/// The time at which a generation ends, from its record.
 async fn end_of(stage: &Stage<'_>, token: &str, generation: i64) -> Told<Timestamp> {
     let record = stage.record(token, generation).await?;
     let end = record.as_ref().and_then(Record::end);
-    end.ok_or_else(|| format!("no end of generation {generation} of {token} is on record"))
+    end.ok_or_else(|| format!("the records of {token} have no end of generation {generation}"))
 }
 
-/// What status has of a generation, in words.
+/// Describes a record in one line.
 fn about(record: &Record) -> String {
     let Record { generation, id, sha256, .. } = record;
     let until = record.end().map_or("for ever".into(), |end| format!("until {end}"));
