@@ -145,9 +145,7 @@ impl Cluster {
         progress("removing the namespace, the rights and the admission policies of the demo");
         self.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &self.rights()?)?;
         self.kubectl(&["delete", "namespace", NAMESPACE], "")?;
-        eprintln!(
-            "The CRDs are kept. To remove them and every Tokenry object of the cluster: kubectl delete -f crds/",
-        );
+        eprintln!("The CRDs are kept. To remove them and every Tokenry object of the cluster: kubectl delete -f crds/");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Who may write a ServiceAccount of tokenry.dev.
+//! The admission policy on ServiceAccounts of tokenry.dev.
 
 use super::{
     AdmissionPolicy, Rule,
@@ -6,10 +6,10 @@ use super::{
 };
 use crate::crd::name;
 
-/// Who may create, change and delete an account, and which role it may have.
+/// The policy on creation, change and deletion of accounts, and on their roles. `require_owner` is passed to [`owned`].
 pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     let home = "object.spec.instanceRef.?namespace.orValue(request.namespace)";
-    // What has no owner from before is that of whoever may use it.
+    // An account without an owner can be changed by every user with permission to use this account.
     let mut variables = owners(&may("use", "serviceaccounts", "request.namespace", NAME));
     variables.extend(named([
         ("counted", COUNTED.into()),
@@ -61,35 +61,39 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     }
 }
 
-/// Whether the owner references are as they were.
+/// CEL: true if the owner references are unchanged.
 const SAME_REFERENCES: &str =
     "object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([])";
 
-/// Whether there are so few owner references that each is looked at: that takes time by the square of their number.
+/// CEL: true if the old and the new object have at most 64 owner references each. Other expressions compare each
+/// reference with all others, so their cost grows with the square of the number.
 const COUNTED: &str = "object == null || (size(object.metadata.?ownerReferences.orValue([])) <= 64 && \
     (oldObject == null || size(oldObject.metadata.?ownerReferences.orValue([])) <= 64))";
 
-/// The name of the object.
+/// CEL: the name of the object.
 const NAME: &str = "(object == null ? oldObject : object).metadata.name";
 
-/// Which role is given; `*` where there is none, and what is changed may be permitted by policies.
+/// CEL: the role of the object for permission checks, as `INSTANCE:ROLE`. The role is `*` if the object has none,
+/// because policies may still permit actions to it.
 pub(crate) const ROLE_NAME: &str =
     "object == null ? '' : object.spec.instanceRef.name + ':' + (variables.role == '' ? '*' : variables.role)";
 
-/// Whether another role is given than before. To leave one out is to give another, as something else may stand in its
-/// place; but what is made without one has none.
+/// CEL: true if the request gives the object another role. An update that removes the role counts too, because another
+/// role may take its place, for example a default. A new object without a role does not count.
 pub(crate) const GIVES: &str = "object != null && (oldObject == null ? variables.role != '' \
     : object.spec.?role != oldObject.spec.?role || object.spec.instanceRef != oldObject.spec.instanceRef)";
 
-/// Whether an account is given to an object of ours: a token that owns it acts as it.
+/// CEL: true if the request adds an owner reference to an object of tokenry.dev. A token that owns an account acts as
+/// that account.
 const ADOPTED: &str = "variables.counted && object.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('tokenry.dev/') && \
     !(oldObject != null && r in oldObject.metadata.?ownerReferences.orValue([])))";
 
-/// Whether an account that belongs to a token goes on to: without its reference it would be collected, or be another's.
+/// CEL: true if the request removes no owner reference to an object of tokenry.dev. Without its reference to a token,
+/// the account could be given to another owner, or the garbage collector could delete it.
 const BELONGS: &str = "!variables.counted || oldObject.metadata.?ownerReferences.orValue([]).all(r, !r.apiVersion.startsWith('tokenry.dev/') || \
     r in object.metadata.?ownerReferences.orValue([]))";
 
-/// The rule on what `mayAssign` says.
+/// The rule on the variable `mayAssign`.
 pub(crate) fn assigned() -> Rule {
     Rule::new(
         "variables.mayAssign",
@@ -98,7 +102,7 @@ pub(crate) fn assigned() -> Rule {
     )
 }
 
-/// The word that confirms a deletion, and whether it is given.
+/// The variables for a confirmed deletion: the text that confirms it, and a check of the annotation.
 pub(crate) fn confirmation() -> Vec<(String, String)> {
     named([
         ("name", NAME.to_owned()),
@@ -118,7 +122,8 @@ pub(crate) fn confirmation() -> Vec<(String, String)> {
     ])
 }
 
-/// The rules that a deletion is confirmed, where the Instance asks for that; also one that comes with that of an owner.
+/// The rules for confirmation, if the Instance requires it. A deletion must be confirmed. A new owner reference must be
+/// confirmed too, because the object is deleted together with its owner.
 pub(crate) fn confirmed(kind: &str) -> Vec<Rule> {
     let unless = "!oldObject.?status.?policy.?confirmDelete.orValue(false) || variables.confirmed";
     let annotate = format!("annotate it first: {}=' + variables.word", name::CONFIRM_DELETE);
@@ -133,8 +138,8 @@ pub(crate) fn confirmed(kind: &str) -> Vec<Rule> {
     ]
 }
 
-/// The rules that somebody owns what is made. `required` is an expression for a text: `true`, or something else where
-/// nobody has to.
+/// The rule that a new object has an owner. `required` is a CEL expression for a text. Only the text `true` requires an
+/// owner.
 pub(crate) fn owned(required: &str) -> Vec<Rule> {
     vec![Rule::new(
         format!("oldObject != null || object == null || {required} != 'true' || variables.owner != ''"),
@@ -147,7 +152,8 @@ pub(crate) fn owned(required: &str) -> Vec<Rule> {
     )]
 }
 
-/// The rule that says who made an object.
+/// The rule on the annotation for the creator. A new object may name only the requester. Later the annotation must not
+/// change.
 pub(crate) fn made_by() -> Rule {
     let made = |object: &str| format!("{object}.metadata.?annotations[?'{}'].orValue('')", name::CREATED_BY);
     Rule::new(

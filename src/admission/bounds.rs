@@ -1,5 +1,4 @@
-//! How much an object may hold besides its spec and status, so that a status always fits beside it (etcd takes 1.5
-//! MiB).
+//! Limits of the metadata of an object, so that its status always fits too. etcd stores at most 1.5 MiB per object.
 
 use super::{
     AdmissionPolicy, Rule,
@@ -7,12 +6,13 @@ use super::{
 };
 use crate::crd::name;
 
-/// The most characters of owner references.
+/// Maximum length of all owner references together, in characters.
 const REFERENCES: usize = 16 * 1024;
-/// The most characters of managed fields.
+/// Maximum length of all managed fields together, in characters.
 const MANAGED: usize = 128 * 1024;
 
-/// Of everybody but the operator, also where metadata is free: whoever may change an object could fill it.
+/// The policy on the size of metadata. It applies to all users that are not exempt. It also applies to updates that
+/// other policies ignore, because every user with permission to change an object could fill its metadata.
 pub(crate) fn policy() -> AdmissionPolicy {
     let bounds = bounds();
     let variables = bounds.iter().flat_map(|bound| {
@@ -28,18 +28,18 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
-/// How much there may be in a field of the metadata. What holds more from before can still be changed, revoked and
-/// deleted.
+/// The limit of a metadata field. An object that already exceeds the limit can still be changed, revoked and deleted,
+/// as long as the field does not grow.
 struct Bound {
     field: &'static str,
-    /// How much there is in `object` or `oldObject`, in this field.
+    /// CEL: the size of the field in `object` or `oldObject`.
     size: fn(object: &str, field: &str) -> String,
     most: usize,
     unit: &'static str,
 }
 
-/// Every field that can be filled. A finalizer has at most 317 characters. Managed fields can be sent by users, and
-/// hold anything.
+/// The limits of all metadata fields that users can fill. Finalizers are counted only, because each has at most 317
+/// characters. Managed fields are limited too, because users can send managed fields with any content.
 fn bounds() -> [Bound; 5] {
     const THEM: &str = "of them";
     const CHARACTERS: &str = "characters in all";
@@ -52,7 +52,8 @@ fn bounds() -> [Bound; 5] {
     ]
 }
 
-/// The entries besides ours: what is stamped, and what confirms a deletion, always has room.
+/// CEL: the number of entries, without Tokenry's own. So there is always room for stamps, and for the annotation that
+/// confirms a deletion.
 fn marks(object: &str, field: &str) -> String {
     let all = format!("{object}.metadata.?{field}");
     let ours: &[&str] = if field == "annotations" { &name::JUDGED } else { &[name::OWNER_UID] };
@@ -60,12 +61,12 @@ fn marks(object: &str, field: &str) -> String {
     format!("size({all}.orValue({{}})){}", ours.collect::<String>())
 }
 
-/// The entries of a list.
+/// CEL: the number of entries of a list.
 fn count(object: &str, field: &str) -> String {
     format!("size({object}.metadata.?{field}.orValue([]))")
 }
 
-/// The characters of a list, written out.
+/// CEL: the number of characters of a list that is formatted as text.
 fn written(object: &str, field: &str) -> String {
     format!("size('%s'.format([{object}.metadata.?{field}.orValue([])]))")
 }
@@ -86,9 +87,10 @@ impl Bound {
     }
 }
 
-/// Whether the managed fields are the same but for their times, which is sooner found out than how many characters they
-/// have.
+/// CEL: true if the field sets of all managers are unchanged. This comparison is cheaper than a count of all
+/// characters.
 const SAME_MANAGED: &str = "object.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1) \
     == oldObject.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)";
-/// How many characters more there may be where a token is revoked: who does that is a field manager, too.
+/// CEL: the number of characters by which the managed fields may grow when a token is revoked. The user who revokes the
+/// token may be a new field manager.
 const REVOKING: &str = "(object.spec.?revoked.orValue(false) && !oldObject.spec.?revoked.orValue(false) ? 1024 : 0)";

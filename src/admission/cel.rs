@@ -1,4 +1,4 @@
-//! Expressions that several policies share.
+//! CEL expressions that several policies share.
 
 use crate::crd::{
     name,
@@ -6,9 +6,11 @@ use crate::crd::{
     text::rule,
 };
 
-/// Whether a request is judged: everything but a change of metadata that is free. An owner reference is not: one whose
-/// owner is dead has the object collected. Nor is that somebody holds a policy up by a finalizer, or that somebody else
-/// than before sets what an account says.
+/// CEL: true if the policies judge a request. They judge all requests except updates that change only free metadata.
+/// The policies judge these parts of an update: * the spec; * owner references, because the garbage collector deletes
+/// an object whose owner does not exist; * the labels and annotations of Tokenry that have a meaning for it; *
+/// finalizers of an AccessPolicy, because they delay its deletion; * field managers that take over fields of an
+/// account's spec.
 pub(crate) fn judged() -> String {
     format!(
         "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",
@@ -18,8 +20,8 @@ pub(crate) fn judged() -> String {
     )
 }
 
-/// Whether a field manager sets fields of the spec of an account that it did not set before: the operator leaves those
-/// alone, also where their values are as they were.
+/// CEL: true if a field manager takes over fields of an account's spec. The operator does not change the fields of
+/// other managers. So a take-over matters even if the values stay the same.
 fn claimed() -> String {
     let setters = |object: &str| {
         format!(
@@ -35,12 +37,12 @@ fn claimed() -> String {
     )
 }
 
-/// Whether somebody else than Kubernetes' own collectors is to hold a policy up, or not any more.
+/// CEL: true if the finalizers of an AccessPolicy change, other than those of Kubernetes' garbage collection.
 fn held_up() -> String {
     let held = |object: &str| {
         format!("{object}.metadata.?finalizers.orValue([]).filter(f, !(f in ['foregroundDeletion', 'orphan']))")
     };
-    // Many are compared whole: to look at each takes time by the square of their number.
+    // Long lists are compared as a whole. The cost of comparing each finalizer grows with the square of their number.
     let all = |object: &str| format!("{object}.metadata.?finalizers.orValue([])");
     let (new, old) = (all("object"), all("oldObject"));
     format!(
@@ -51,11 +53,11 @@ fn held_up() -> String {
     )
 }
 
-/// The most finalizers that an object may have, and that are looked at one by one.
+/// Maximum number of finalizers of an object. Longer lists, from before this limit, are compared as a whole.
 pub(crate) const FINALIZERS: usize = 16;
 
-/// Whether owner references, or a label or annotation of ours but `free`, are others than before. These are asked for
-/// by name: an expression that looks at each of them takes time by the square of their number.
+/// CEL: true if an update changes owner references, or a label or annotation of Tokenry that is not in `free`. The
+/// expression names each key. The cost of an expression over all keys grows with the square of their number.
 pub(crate) fn relabelled(free: &[&str]) -> String {
     let changed = |field: &str, key: &str| {
         format!("object.metadata.?{field}[?{key}] != oldObject.metadata.?{field}[?{key}]", key = quoted(key))
@@ -67,13 +69,14 @@ pub(crate) fn relabelled(free: &[&str]) -> String {
     all.join(" || ")
 }
 
-/// The requester as a subject.
+/// CEL: the requester as a subject. The user of a core ServiceAccount becomes `serviceaccount:NAMESPACE/NAME`.
 const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 \
     ? 'serviceaccount:' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] \
     : 'user:' + request.userInfo.username";
 
-/// The stamp of the requester's groups on a token: the version that it had, which makes each stamp another one, so that
-/// an operator sees when; then a line for each group. What is no name, such as one with a line feed in it, is left out.
+/// CEL: the stamp with the requester's groups. Its first line is the previous resourceVersion of the token. So each
+/// stamp is different, and the operator notices a new one. Each further line is a group. Groups that are not valid
+/// names, for example with a line feed, are left out.
 pub(crate) fn stamp() -> String {
     format!(
         "([(oldObject == null ? '0' : oldObject.metadata.resourceVersion)] + \
@@ -82,28 +85,30 @@ pub(crate) fn stamp() -> String {
     )
 }
 
-/// Whether the requester can be written as an owner: a user name may hold anything.
+/// CEL: true if the requester is valid as `spec.owner`. Some user names are not, because a user name may have any
+/// characters.
 pub(crate) fn can_own() -> String {
     rule::<SubjectForm>("variables.me")
 }
 
-/// A string of CEL.
+/// A string literal of CEL.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Whether the requester has a right on an object of our group, by expressions for its namespace and name.
+/// CEL: true if the requester has a permission on an object of tokenry.dev. `namespace` and `name` are CEL expressions.
 pub(crate) fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> String {
     format!(
         "authorizer.group('tokenry.dev').resource('{resource}').namespace({namespace}).name({name}).check('{verb}').allowed()"
     )
 }
 
-/// Who asks, and the owners before and after, and whether the requester may act for each. What a group owns, each of
-/// its members may change; but nobody hands anything to a group without a right, as that changes who answers for it.
+/// The variables for the requester, for the old and the new owner, and for the permission to act for each owner.
+/// Members of a group may change the objects that the group owns. But they need a permission to make the group an
+/// owner, because that changes the person who is answerable.
 ///
-/// A token that names no owner has that of its account, as far as the operator has said so in its status. What has no
-/// owner at all, from before owners were asked for, is that of whoever may act `unless_owned`.
+/// A token without `spec.owner` has the owner of its account, which the operator reports in the token's status. Old
+/// objects may have no owner at all. For these, the CEL expression `unless_owned` decides.
 pub(crate) fn owners(unless_owned: &str) -> Vec<(String, String)> {
     let member = "(variables.holder.startsWith('group:') && \
         variables.holder.substring(6) in request.userInfo.?groups.orValue([]))";
@@ -129,7 +134,7 @@ pub(crate) fn owners(unless_owned: &str) -> Vec<(String, String)> {
     ])
 }
 
-/// The requester alone.
+/// The variable for the requester.
 pub(crate) fn me() -> Vec<(String, String)> {
     named([("me", ME.to_owned())])
 }
@@ -141,12 +146,12 @@ pub(crate) fn lacks(what: &str, verb: &str, resource: &str, name: &str, namespac
     )
 }
 
-/// Names each expression.
+/// Variables, from pairs of a name and an expression.
 pub(crate) fn named<const N: usize>(all: [(&str, String); N]) -> Vec<(String, String)> {
     all.into_iter().map(|(name, expression)| (name.to_owned(), expression)).collect()
 }
 
-/// Whether every field of the spec but `fields` is as it was.
+/// CEL: true if all fields of the spec except `fields` are unchanged.
 pub(crate) fn same_but(fields: &[&str]) -> String {
     let free: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
     let free = free.join(", ");
@@ -156,14 +161,14 @@ pub(crate) fn same_but(fields: &[&str]) -> String {
     )
 }
 
-/// Whether one of these fields of the spec is new or another than before.
+/// CEL: true if the object is new, or one of these fields of its spec changes.
 pub(crate) fn changes(fields: &[&str]) -> String {
     let each: Vec<_> = fields.iter().map(|field| format!("object.spec.?{field} != oldObject.spec.?{field}")).collect();
     format!("(oldObject == null || {})", each.join(" || "))
 }
 
-/// Whether organizations or projects reach further than before; what is new reaches no further than its role, which is
-/// judged.
+/// CEL: true if an update extends the organizations or projects. A new object does not count, because its role is
+/// checked.
 pub(crate) fn widened() -> String {
     let listed = |object: &str| format!("{object}.spec.?organizations.?listed");
     let all = |object: &str| format!("{object}.spec.?organizations.?all.orValue(false)");

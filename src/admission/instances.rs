@@ -1,4 +1,4 @@
-//! Who may have an Instance exposed.
+//! The admission policy on the exposed endpoints of an Instance.
 
 use super::{
     AdmissionPolicy, Rule,

@@ -1,11 +1,12 @@
-//! The admission policies: who may write what. CEL, no webhook: ValidatingAdmissionPolicy with `authorizer`, and
-//! MutatingAdmissionPolicy (KEP-3962) for what is stamped.
+//! The admission policies on writes of Tokenry's objects. They are CEL, without a webhook: ValidatingAdmissionPolicy
+//! with `authorizer`, and MutatingAdmissionPolicy (KEP-3962) for stamps.
 //!
-//! A policy sees the object, the one before, the requester and its rights, and no other object. What it needs of an
-//! Instance the operator mirrors into `status` of the token. Rights are ordinary RBAC rules on resources that need not
-//! exist.
+//! A policy sees the new object, the old object, the requester and the requester's permissions. It cannot see other
+//! objects. So the operator copies some fields of the Instance into the token's `status`, for the policies. The
+//! permissions are ordinary RBAC rules. Their resources need not exist.
 //!
-//! Fields are asked for with `has()` or `?`: policies, definitions and programs can be of different releases.
+//! The expressions test fields by `has()` or `?`, because policies, definitions and programs can come from different
+//! releases.
 
 mod accounts;
 mod bounds;
@@ -18,31 +19,34 @@ mod tokens;
 
 use serde_json::{Value, json};
 
-/// How the policies are made.
+/// The options of the policies.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What their names begin with.
+    /// The prefix of the policies' names.
     pub name: String,
-    /// The user name of the operator: nothing but it may write a status.
+    /// The user name of the operator. Only the operator may write a status.
     pub operator: String,
-    /// The user name of the verifier: of a status it may write when tokens were used.
+    /// The user name of the verifier. In a status, the verifier may write only `status.use` of tokens.
     pub verifier: String,
-    /// Users to whom no policy applies but that on status, besides the operator and Kubernetes' own collectors.
+    /// Further users that are exempt from all policies except the policy on status. The operator and Kubernetes' own
+    /// collectors are always exempt.
     pub exempt: Vec<String>,
-    /// Whether everything that is made has to have an owner, where nothing stamps one: `true`, or something else.
+    /// The text `true` requires an owner of each new object. Any other text does not. Stamps set an owner before this
+    /// check.
     pub require_owner: String,
-    /// The namespaces in which they hold, by label, in JSON; `{}` for all. That on the verifier's writes holds in all.
+    /// Label selector of the namespaces in which the policies apply, as JSON. `{}` selects all namespaces. The policy
+    /// on the verifier's writes always applies in all namespaces.
     pub namespaces: Value,
 }
 
-/// Who deletes what is left over, and has to be let.
+/// The users of Kubernetes' own controllers, which delete left-over objects. They are exempt.
 const COLLECTORS: [&str; 3] = [
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
     "system:kube-controller-manager",
 ];
 
-/// A validation: an expression that has to hold, and one for the text that is told where it does not.
+/// A validation: a CEL expression that must be true, and a CEL expression for the message if it is false.
 pub struct Rule {
     expression: String,
     message: String,
@@ -54,18 +58,17 @@ impl Rule {
     }
 }
 
-/// A policy without what all of them share.
+/// The parts in which the policies differ.
 pub struct AdmissionPolicy {
     name: &'static str,
     resources: &'static [&'static str],
     operations: &'static [&'static str],
-    /// Named expressions, in the order in which they can name one another. Each has a budget of its own for checks of
-    /// rights.
+    /// Named CEL expressions. Each can use the ones before it. Each has its own budget for permission checks.
     variables: Vec<(String, String)>,
     rules: Vec<Rule>,
 }
 
-/// What the validating policies are: every object that is to be applied.
+/// All validating policies and their bindings, as Kubernetes objects.
 pub fn validating(options: &Options) -> Vec<Value> {
     let required = cel::quoted(&options.require_owner);
     let judged = [tokens::policy(&required), accounts::policy(&required), policies::policy(), instances::policy()];
@@ -81,13 +84,14 @@ pub fn validating(options: &Options) -> Vec<Value> {
     all
 }
 
-/// A deletion in a namespace that is going. Nothing else is exempt there: a finalizer can hold a token for long. A
-/// condition sees no namespace, so it is a variable.
+/// CEL: true for a deletion in a namespace that is being deleted. Other requests in such a namespace are judged,
+/// because a finalizer can keep a token for a long time. The expression is a variable, because a match condition cannot
+/// see the namespace.
 const GOING: &str = "request.operation == 'DELETE' && namespaceObject != null && \
     namespaceObject.?status.?phase.orValue('') == 'Terminating'";
 
 impl AdmissionPolicy {
-    /// The same, for everything but deletions in a namespace that is going.
+    /// The same policy, but it permits all deletions in a namespace that is being deleted.
     fn unless_going(mut self) -> Self {
         self.variables.insert(0, ("going".into(), GOING.into()));
         self.rules.iter_mut().for_each(|rule| rule.expression = format!("variables.going || ({})", rule.expression));
@@ -95,14 +99,15 @@ impl AdmissionPolicy {
     }
 }
 
-/// What is stamped, where the server has MutatingAdmissionPolicy.
+/// All mutating policies and their bindings, as Kubernetes objects. They need an API server with
+/// MutatingAdmissionPolicy.
 pub fn mutating(options: &Options) -> Vec<Value> {
     let stamps = stamps::objects(options, &conditions(options));
     stamps.into_iter().chain(stamps::rehearsed(options)).collect()
 }
 
-/// What a request has to be for a policy to judge it: not of somebody who is exempt, and a change of more than metadata
-/// that is free.
+/// The match conditions of the policies. The first excludes exempt users. The second excludes updates that change only
+/// free metadata.
 fn conditions(options: &Options) -> Vec<Value> {
     let exempt = COLLECTORS
         .iter()

@@ -1,14 +1,15 @@
-//! Who may write an AccessPolicy.
+//! The admission policy on AccessPolicies.
 
 use super::{
     AdmissionPolicy, Rule,
     cel::{lacks, may, me, named},
 };
 
-/// The most statements by role: each takes a check.
+/// Maximum number of statements with a role. Each needs a permission check.
 const MOST: usize = 16;
 
-/// Whoever writes a policy gives actions to its members, or takes them away; a statement by role gives that role.
+/// The policy on writes of AccessPolicies. An AccessPolicy permits or denies actions to its members, so a write needs
+/// the permission to assign policies of the Instance. A statement with a role needs the permission to assign that role.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([

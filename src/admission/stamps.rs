@@ -1,5 +1,5 @@
-//! What the API server stamps on a token: its owner, who made it, and the groups of the owner; on an account the first
-//! two.
+//! The stamps that the API server sets. A token gets its owner, its creator and the groups of its owner. An account
+//! gets its owner and its creator.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::crd::name;
 
-/// Whether it is a token: groups lend what they hold to tokens alone.
+/// CEL: true for a token. Only tokens get a stamp of groups, because only tokens use the roles of groups.
 const TOKEN: &str = "request.resource.resource == 'apitokens'";
 
-/// The policy and its binding.
+/// The stamping policy and its binding.
 pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     let (made, groups) = (name::CREATED_BY, name::OWNER_GROUPS);
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}']");
@@ -32,7 +32,7 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
         kept(made),
         annotated(made, &format!("{}.orValue('')", annotation("oldObject", made)))
     );
-    // Whoever applies the same again changes nothing, also where it leaves out what was stamped.
+    // If a manifest without the stamps is applied again, the stamps are kept and nothing changes.
     let touched = format!("(oldObject == null || object.spec != oldObject.spec || {})", relabelled(&[groups]));
     let same_owner = "oldObject != null && oldObject.spec.?owner == object.spec.?owner";
     let stamped = format!(
@@ -60,10 +60,13 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
 }
 
-/// A policy that marks an account which is only tried to be made. It is held up as stamps are: the server mutates no
-/// kind that is not on its list yet, and answers 503 (apiserver, admission/plugin/policy/mutating). So the operator,
-/// which is exempt from stamps, knows when others can make tokens, and by the mark whether anything stamps them. It
-/// holds for any user: an operator that runs outside of the cluster has another name.
+/// The policy that marks rehearsals, and its binding. A rehearsal is the creation of an account as a dry run, by the
+/// operator.
+///
+/// The API server cannot mutate a kind that is not yet in its own list of kinds, and answers 503 (apiserver,
+/// admission/plugin/policy/mutating). The operator itself is exempt from stamps. So it needs the rehearsal to learn
+/// when users can create tokens. The mark shows that the stamping policies are installed. The policy applies to all
+/// users, because an operator outside of the cluster has another user name.
 pub(crate) fn rehearsed(options: &Options) -> [Value; 2] {
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["serviceaccounts"],
@@ -77,8 +80,8 @@ pub(crate) fn rehearsed(options: &Options) -> [Value; 2] {
     bound(&format!("{}-rehearsed", options.name), &spec, &json!({}))
 }
 
-/// Adds an annotation. Patches, not configurations: these would refuse an object with a field that the definition does
-/// not know.
+/// CEL: JSON patches that add an annotation. Apply configurations are not used, because they reject an object with a
+/// field that its definition does not have.
 fn annotated(key: &str, value: &str) -> String {
     format!(
         "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) \
@@ -90,7 +93,7 @@ fn patch(expression: &str) -> Value {
     json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}})
 }
 
-/// A policy and its binding to namespaces.
+/// A policy and its binding to the namespaces that the selector matches.
 fn bound(name: &str, spec: &Value, namespaces: &Value) -> [Value; 2] {
     let version = "admissionregistration.k8s.io/v1";
     [

@@ -1,4 +1,5 @@
-//! Who may write a status: whoever can write a digest into one can mint. It binds administrators too.
+//! The admission policies on writes of a status. A user who can write a digest into a status can mint tokens. So these
+//! policies bind administrators too.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,8 @@ use super::{AdmissionPolicy, Options, Rule, cel::quoted};
 
 const STATUSES: [&str; 4] = ["apitokens/status", "serviceaccounts/status", "instances/status", "accesspolicies/status"];
 
-/// Nobody but the operator, and the verifier of tokens, which has a policy of its own.
+/// The policy that only the operator may write a status. The verifier may write the status of tokens, which
+/// [`verifier`] limits further.
 pub(crate) fn policy(options: &Options) -> AdmissionPolicy {
     let (operator, verifier) = (quoted(&options.operator), quoted(&options.verifier));
     AdmissionPolicy {
@@ -24,13 +26,13 @@ pub(crate) fn policy(options: &Options) -> AdmissionPolicy {
     }
 }
 
-/// Of the verifier's writes.
+/// The match condition for writes of the verifier.
 pub(crate) fn of_verifier(options: &Options) -> Vec<Value> {
     let verifier = quoted(&options.verifier);
     vec![json!({"name": "verifier", "expression": format!("request.userInfo.username == {verifier}")})]
 }
 
-/// The verifier says when tokens were used, and nothing else.
+/// The policy that the verifier may change only `status.use` of ApiTokens.
 pub(crate) fn verifier(_: &Options) -> AdmissionPolicy {
     let (new, old) = ("object.?status.orValue({})", "oldObject.?status.orValue({})");
     AdmissionPolicy {
@@ -51,8 +53,8 @@ pub(crate) fn verifier(_: &Options) -> AdmissionPolicy {
     }
 }
 
-/// What it says of uses is about generations on record, and in times that everybody can reckon with: one that an
-/// operator cannot read would be in the way of all else.
+/// The rule on the entries of `status.use`. Each entry names a generation on record. Its times are before the year
+/// 9000, because one time that the operator cannot read makes the whole list unreadable.
 fn uses() -> Rule {
     let record = "oldObject.?status.?records.orValue([]).exists(r, r.generation == u.generation)";
     let time = |field: &str| format!("timestamp(u.{field}) < timestamp('9000-01-01T00:00:00Z')");

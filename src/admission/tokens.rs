@@ -1,4 +1,4 @@
-//! Who may write an ApiToken.
+//! The admission policy on ApiTokens.
 
 use super::{
     AdmissionPolicy, Rule,
@@ -7,13 +7,14 @@ use super::{
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
-/// What is asked for to act for the owner of a token that has none: to act for who made it, or for anybody where that
-/// is not known either.
+/// CEL: the recorded creator of a token, or the empty text. For a token without an owner, a requester needs the
+/// permission to act for the creator.
 fn maker() -> String {
     format!("(oldObject == null ? '' : oldObject.metadata.?annotations[?'{}'].orValue(''))", name::CREATED_BY)
 }
 
-/// Who may create, change and delete a token, and what it may ask for.
+/// The policy on creation, change and deletion of tokens, and on the fields of their spec. `require_owner` is passed to
+/// [`owned`].
 pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     let known = maker();
     let maker = format!("({known} == '' ? '*' : {known})");
@@ -37,19 +38,21 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     }
 }
 
-/// The organizations that the token may act for before the change.
+/// CEL: the organizations of the token before the change. Without a list in its spec, they come from its status.
 const ORGANIZATIONS: &str = "oldObject != null && oldObject.spec.?organizations.?listed.hasValue() \
      ? oldObject.spec.organizations.listed \
      : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]";
 
-/// Whether the change asks for something of the Secret that it was not asked for before.
+/// CEL: true if the request gives the Secret another name than the token's, or new labels, annotations or keys.
+/// Requests that are unchanged do not count.
 const CUSTOM: &str = "object != null && has(object.spec.secret) && \
      ((object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name && \
      (oldObject == null || object.spec.secret.?name != oldObject.spec.?secret.?name)) || \
      ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
      oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))";
 
-/// Whether the change does nothing but revoke, by who may revoke in one of the token's organizations.
+/// CEL: true if the update only revokes the token, and the requester has permission to revoke in one of the token's
+/// organizations.
 fn revokes() -> String {
     format!(
         "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && \
@@ -73,7 +76,8 @@ fn rights() -> Vec<(String, String)> {
         ("account", format!("object == null ? '' : {account}")),
         ("widened", widened()),
         ("gives", GIVES.into()),
-        // A token that names an account and no role has that of the account, which takes the right to use it.
+        // A token with an account and without a role has the role of its account. So the requester needs the permission
+        // to use the account, not to assign the role.
         (
             "mayAssign",
             format!(
@@ -110,10 +114,11 @@ fn rights() -> Vec<(String, String)> {
     ])
 }
 
-/// The most organizations of a token that are asked for one by one: each takes a check.
+/// Maximum number of a token's organizations for which the permission to revoke is checked. Each needs its own check.
 const MOST_ORGANIZATIONS: usize = 16;
 
-/// Whether the audience of this index is one that stood, with the same rights, or may be given.
+/// A variable that is true if the requester may use the audience at this index. An audience of the old token, with the
+/// same permissions, needs no check.
 fn audience(index: usize) -> (String, String) {
     let it = format!("object.spec.audiences[{index}]");
     let same = "!variables.gives && !variables.widened";
@@ -128,7 +133,8 @@ fn audience(index: usize) -> (String, String) {
     (format!("audience{index}"), format!("{none} || {stood} || {right}"))
 }
 
-/// Whether the workload of this index is one that stood, or may be patched.
+/// A variable that is true if the requester may restart the workload at this index. A workload that the old token names
+/// needs no check. Otherwise the requester needs the permission to patch the workload.
 fn restart(index: usize) -> (String, String) {
     let it = format!("object.spec.restart[{index}]");
     let none = format!("object == null || size(object.spec.?restart.orValue([])) <= {index}");
@@ -144,12 +150,12 @@ fn all(name: &str, count: usize) -> String {
     (0..count).map(|index| format!("variables.{name}{index}")).collect::<Vec<_>>().join(" && ")
 }
 
-/// Whose it is, and who may do something to it.
+/// The rules on the owner of a token.
 fn ownership() -> Vec<Rule> {
     super::accounts::ownership("ApiToken", "variables.revokes", "assign owners.tokenry.dev/' + variables.maker + '")
 }
 
-/// What it may ask for.
+/// The rules on fields of the spec that need a permission.
 fn granted() -> Vec<Rule> {
     vec![
         assigned(),
@@ -174,7 +180,7 @@ fn granted() -> Vec<Rule> {
     ]
 }
 
-/// What stays as it is.
+/// The rules on changes: confirmation of a deletion, immutable tokens and stamps.
 fn kept() -> Vec<Rule> {
     let annotation = |object: &str, key: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
     let groups = name::OWNER_GROUPS;
@@ -209,7 +215,7 @@ fn kept() -> Vec<Rule> {
     rules
 }
 
-/// What is let in, and may be a slip.
+/// The warnings for requests that are permitted, but may be mistakes.
 pub(crate) fn warnings() -> AdmissionPolicy {
     AdmissionPolicy {
         name: "apitokens-warn",
@@ -217,7 +223,7 @@ pub(crate) fn warnings() -> AdmissionPolicy {
         operations: &["CREATE", "UPDATE"],
         variables: Vec::new(),
         rules: vec![
-            // Each with the change that earns it, and not again.
+            // Each warning appears with the change that causes it, but not with later changes.
             Rule::new(
                 "has(object.spec.owner) || (oldObject != null && !has(oldObject.spec.owner))",
                 "'spec.owner: nobody answers for this token'",
