@@ -7,10 +7,13 @@ use crate::crd::{
 };
 
 /// CEL: true if the policies judge a request. They judge all requests except updates that change only free metadata.
-/// The policies judge these parts of an update: * the spec; * owner references, because the garbage collector deletes
-/// an object whose owner does not exist; * the labels and annotations of Tokenry that have a meaning for it; *
-/// finalizers of an AccessPolicy, because they delay its deletion; * field managers that take over fields of an
-/// account's spec.
+/// A change of one of these parts is judged:
+///
+/// * the spec
+/// * owner references, because the garbage collector deletes an object whose owner does not exist
+/// * the labels and annotations by which Tokenry makes decisions
+/// * finalizers of an AccessPolicy, because they delay its deletion
+/// * the field managers of an account's spec
 pub(crate) fn judged() -> String {
     format!(
         "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",

@@ -44,7 +44,7 @@ const ORGANIZATIONS: &str = "oldObject != null && oldObject.spec.?organizations.
      : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]";
 
 /// CEL: true if the request gives the Secret another name than the token's, or new labels, annotations or keys.
-/// Requests that are unchanged do not count.
+/// Settings that the old token already has do not count.
 const CUSTOM: &str = "object != null && has(object.spec.secret) && \
      ((object.spec.secret.?name.orValue(object.metadata.name) != object.metadata.name && \
      (oldObject == null || object.spec.secret.?name != oldObject.spec.?secret.?name)) || \
