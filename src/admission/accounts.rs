@@ -61,7 +61,7 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     }
 }
 
-/// CEL: true if the owner references are unchanged.
+/// Whether the owner references are as they were.
 const SAME_REFERENCES: &str =
     "object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([])";
 

@@ -150,12 +150,12 @@ fn all(name: &str, count: usize) -> String {
     (0..count).map(|index| format!("variables.{name}{index}")).collect::<Vec<_>>().join(" && ")
 }
 
-/// The rules on the owner of a token.
+/// Whose it is, and who may do something to it.
 fn ownership() -> Vec<Rule> {
     super::accounts::ownership("ApiToken", "variables.revokes", "assign owners.tokenry.dev/' + variables.maker + '")
 }
 
-/// The rules on fields of the spec that need a permission.
+/// What it may ask for.
 fn granted() -> Vec<Rule> {
     vec![
         assigned(),
