@@ -1,17 +1,17 @@
-//! What a caller says of its calls.
+//! The calls of a caller, parsed from its log.
 
 use std::time::Duration;
 
 use crate::Told;
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The API answered, and was told this account and this token id.
+    /// The API answered. It received this account and this token id from the proxy.
     Accepted { subject: String, id: String },
     /// The proxy, or the API, answered with this status.
     Refused(u16),
-    /// There was no answer, or none that is understood.
+    /// No answer, or an answer that the test does not understand.
     Failed(String),
 }
 
@@ -64,7 +64,7 @@ fn outcome(said: &str) -> Outcome {
 pub struct Calls(Vec<Call>);
 
 impl Calls {
-    /// From the whole log of a caller.
+    /// Parses the whole log of a caller.
     pub fn parse(log: &str) -> Self {
         Self(log.lines().map(Call::parse).collect())
     }
@@ -77,12 +77,12 @@ impl Calls {
         self.0.last()
     }
 
-    /// The calls after the first so many.
+    /// The calls without the first `count`.
     pub fn after(&self, count: usize) -> Self {
         Self(self.0[count.min(self.0.len())..].to_vec())
     }
 
-    /// How many calls were made with each token id, in the order of the calls.
+    /// The token ids of accepted calls, in the order of the calls, each with its number of consecutive calls.
     pub fn ids(&self) -> Vec<(&str, usize)> {
         let mut ids: Vec<(&str, usize)> = Vec::new();
         for id in self.0.iter().filter_map(Call::id) {
@@ -94,24 +94,24 @@ impl Calls {
         ids
     }
 
-    /// The longest time from one call to the next.
+    /// The longest time between two consecutive calls, in whole seconds.
     pub fn longest_pause(&self) -> Duration {
         let pauses = self.0.windows(2).map(|pair| pair[1].second.saturating_sub(pair[0].second));
         Duration::from_secs(pauses.max().unwrap_or_default())
     }
 
-    /// Whether each call was accepted as one of this account, and none is missing.
+    /// Fails unless each call was accepted with this account, and no call is missing.
     pub fn were_accepted(&self, account: &str) -> Told {
         let accepted = |call: &Call| matches!(&call.outcome, Outcome::Accepted { subject, .. } if subject == account);
         self.must("accepted", accepted)
     }
 
-    /// Whether each call was refused with this status, and none is missing.
+    /// Fails unless each call was refused with this status, and no call is missing.
     pub fn were_refused(&self, status: u16) -> Told {
         self.must(&format!("refused with {status}"), |call| call.outcome == Outcome::Refused(status))
     }
 
-    /// Whether no call was accepted, and none is missing.
+    /// Fails if a call was accepted or is missing.
     pub fn were_not_accepted(&self) -> Told {
         self.must("refused in one way or another", |call| !call.is_accepted())
     }

@@ -1,5 +1,5 @@
-//! A real workload on a real node: its token is rotated under it, and whatever of Tokenry is replaced meanwhile, no
-//! call is refused until the token is revoked.
+//! A real workload on a real node. Its token is rotated, and every Pod of Tokenry is replaced. No call of the workload
+//! is refused until the token is revoked.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "tests stand outside and look at the clock")]
 
@@ -15,14 +15,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use site::{SHOP, Site, root};
 
-/// What went wrong, in words.
+/// A result whose error is a message for the developer.
 type Told<T = ()> = Result<T, String>;
 
-/// The token that is rotated and revoked, and the one of `examples/token.yaml`, which stays as it is.
+/// The token that the test rotates and revokes.
 const ROTATING: &str = "rotating";
+/// The token of `examples/token.yaml`. The test does not change it.
 const EXPORTER: &str = "exporter";
 
-/// The API: it believes the proxy, and answers nobody else.
+/// The Caddyfile of the API. It answers requests with the proxy's identity headers, and refuses all others with 403.
 const API: &str = r#":8080 {
 	route {
 		@known header X-Tokenry-Subject account:*
@@ -32,7 +33,7 @@ const API: &str = r#":8080 {
 }
 "#;
 
-/// Both verifiers hear of a revocation within this time.
+/// Maximum time until both verifiers know of a revocation.
 const HEARD: Duration = Duration::from_secs(5);
 
 #[test]
@@ -75,7 +76,7 @@ fn ready(site: &Site, which: &[&str]) -> Told {
     site.kubectl(&[&wait, which].concat()).map(drop)
 }
 
-/// Starts the API, the proxy and, when these and the tokens are there, those who call.
+/// Starts the API and the proxy. When they and the tokens are ready, starts the callers.
 fn workload_starts(site: &Site, sync: Duration) -> Told {
     let proxy = readme::caddyfile(&[(readme::SITE, &format!("http://{}:8080", readme::SITE))]);
     for (name, caddyfile) in [("shop-manager", API), ("shop-proxy", &*proxy)] {
@@ -96,7 +97,7 @@ fn workload_starts(site: &Site, sync: Duration) -> Told {
     site.rolled_out(SHOP, &caller(EXPORTER))
 }
 
-/// A token whose old value is accepted for longer than a mounted file takes to follow its Secret.
+/// The manifest of the rotating token. Its overlap is longer than the kubelet needs to update the mounted file.
 fn rotating(sync: Duration) -> Value {
     let (every, overlap) = (sync * 4, sync * 3);
     let rotation =
@@ -117,12 +118,12 @@ fn account(token: &str) -> String {
     format!("account:{SHOP}/{token}")
 }
 
-/// Two rotations, while every Pod of Tokenry is replaced more than once.
+/// Checks that no call is refused during two rotations, while every Pod of Tokenry is replaced more than once.
 fn no_call_is_refused(site: &Site, sync: Duration) -> Told {
     in_use(site, 1, sync)?;
     site.replace_pods("operator")?;
     site.replace_pods("verifier")?;
-    // The last moments before a rotation, so that it falls to a process that has just begun.
+    // The operator is replaced just before a rotation, so that a new process does the rotation.
     let before = Duration::from_secs(2);
     let (served, due) = site.within(sync * 10, "there is time before the next rotation", || {
         let status = status(site, ROTATING)?;
@@ -156,7 +157,7 @@ fn no_call_is_refused(site: &Site, sync: Duration) -> Told {
     site.calls(&caller(EXPORTER))?.were_accepted(&account(EXPORTER))
 }
 
-/// Waits until calls are, or have been, made with a generation.
+/// Waits until at least one call has used a generation.
 fn in_use(site: &Site, generation: i64, sync: Duration) -> Told {
     let what = format!("calls are made with generation {generation}");
     let id = site.within(sync * 10, &what, || {
@@ -185,8 +186,8 @@ fn revoked_calls_are_refused(site: &Site) -> Told {
     Ok(())
 }
 
-/// What runs goes on with the Secrets that it has; without a verifier the proxy lets nobody in; installed again, all is
-/// as it was.
+/// Uninstalls the chart: workloads keep their Secrets, and the proxy accepts no call without a verifier. Installs it
+/// again: records, Secrets and callers are unchanged.
 fn uninstall_leaves_what_runs(site: &Site) -> Told {
     let before = kept(site)?;
     let revoked = site.calls(&caller(ROTATING))?.len();
@@ -217,7 +218,8 @@ fn uninstall_leaves_what_runs(site: &Site) -> Told {
     site.nothing_was_forbidden(since)
 }
 
-/// What uninstalling has to leave as it is: definitions, the token and its Secret, and the Pods that use them.
+/// The state that an uninstallation must not change: the CRDs, the records of both tokens, the Secret of one token, and
+/// the Pods of the callers.
 fn kept(site: &Site) -> Told<[Value; 4]> {
     let containers = |token: &str| {
         let pods = site.get(&["pods", "--namespace", SHOP, "--selector", &format!("app={}", caller(token))])?;
@@ -236,7 +238,7 @@ fn same(before: &[Value; 4], after: &[Value; 4]) -> Told {
     if before == after {
         Ok(())
     } else {
-        Err(format!("should have stayed as it was:\n{before:#?}\nand is:\n{after:#?}"))
+        Err(format!("the uninstallation changed this state:\n{before:#?}\nto:\n{after:#?}"))
     }
 }
 
@@ -244,7 +246,7 @@ fn status(site: &Site, token: &str) -> Told<Value> {
     Ok(site.get(&["apitoken", token, "--namespace", SHOP])?["status"].take())
 }
 
-/// What status has of a generation of the token that is rotated.
+/// The record of a generation of the rotating token.
 fn record(site: &Site, generation: i64) -> Told<Value> {
     let status = status(site, ROTATING)?;
     let records = status["records"].as_array().into_iter().flatten();
@@ -253,8 +255,8 @@ fn record(site: &Site, generation: i64) -> Told<Value> {
 }
 
 fn time(value: &Value) -> Told<Timestamp> {
-    let text = value.as_str().ok_or_else(|| format!("{value} is no time"))?;
-    text.parse().map_err(|error| format!("{text}: {error}"))
+    let text = value.as_str().ok_or_else(|| format!("{value} is not a time"))?;
+    text.parse().map_err(|error| format!("{text} is not a time: {error}"))
 }
 
 fn sleep_until(time: Timestamp) {

@@ -1,4 +1,4 @@
-//! The cluster of `KUBECONFIG`, and what is made in it.
+//! The cluster of `KUBECONFIG`, and the objects that the test creates in it.
 
 use std::{
     env,
@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 
 use crate::{Told, calls::Calls};
 
-/// Where Tokenry is installed, and where its users live: the names of the README.
+/// The namespace in which the test installs Tokenry. The README uses the same name.
 const SYSTEM: &str = "tokenry-system";
+/// The namespace of the tokens and the workloads. The README uses the same name.
 pub const SHOP: &str = "events";
 const RELEASE: &str = "tokenry";
 
-/// Says that a namespace was made by this test.
+/// The label, with its value, of the namespaces that this test created.
 const MARK: (&str, &str) = ("tokenry.dev/made-by", "cluster-test");
 
-/// The longest that anything is waited for. Only what is broken takes that long.
+/// Timeout of each wait. A working system needs much less.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
@@ -32,7 +33,7 @@ pub struct Site {
     cluster: Cluster,
     /// Repository and tag of the image of this build.
     image: (String, String),
-    /// The API server's audit log, if the test may read it.
+    /// The path of the API server's audit log. Without it, the test does not check for forbidden requests.
     audit_log: Option<PathBuf>,
     start: Instant,
 }
@@ -40,16 +41,16 @@ pub struct Site {
 impl Site {
     pub fn of_environment() -> Told<Self> {
         let needed = |name: &str, what: &str| {
-            let unset = format!("{name} is not set. It has to be {what}: see CONTRIBUTING.md, Tests");
+            let unset = format!("{name} is not set. Set it to {what}: see CONTRIBUTING.md, Tests");
             env::var(name).ok().filter(|value| !value.is_empty()).ok_or(unset)
         };
         let kubeconfig = needed("KUBECONFIG", "the kubeconfig of a cluster for tests")?;
-        let image = needed("TOKENRY_IMAGE", "an image of tokenry that the cluster has, as repository:tag")?;
+        let image = needed("TOKENRY_IMAGE", "an image of Tokenry that the nodes have, as repository:tag")?;
         let image =
-            image.rsplit_once(':').ok_or(format!("TOKENRY_IMAGE is {image}, and has no tag: repository:tag"))?;
+            image.rsplit_once(':').ok_or(format!("TOKENRY_IMAGE is {image}, without a tag: give repository:tag"))?;
         let audit_log = env::var_os("TOKENRY_AUDIT_LOG").map(PathBuf::from);
         if let Some(missing) = audit_log.as_ref().filter(|path| !path.is_file()) {
-            return Err(format!("TOKENRY_AUDIT_LOG is {}, which is no file", missing.display()));
+            return Err(format!("TOKENRY_AUDIT_LOG is {}, but this file does not exist", missing.display()));
         }
         Ok(Self {
             cluster: Cluster::new(kubeconfig, env!("CARGO_TARGET_TMPDIR")),
@@ -59,7 +60,7 @@ impl Site {
         })
     }
 
-    /// Prints what was seen, with the seconds that have passed.
+    /// Prints an observation, with the seconds since the start of the test.
     pub fn tell(&self, seen: &str) {
         println!("{:6.1} s  {seen}", self.start.elapsed().as_secs_f32());
     }
@@ -77,7 +78,7 @@ impl Site {
         self.cluster.helm(args).map_err(|error| format!("helm {}: {error}", args.join(" ")))
     }
 
-    /// What kubectl gets, as JSON.
+    /// Runs `kubectl get` and returns its JSON.
     pub fn get(&self, args: &[&str]) -> Told<Value> {
         let printed = self.kubectl(&[&["get", "--output=json"], args].concat())?;
         serde_json::from_str(&printed).map_err(|error| format!("kubectl get {}: {error}", args.join(" ")))
@@ -87,7 +88,7 @@ impl Site {
         self.kubectl_with_input(&["apply", "--namespace", namespace, "--filename=-"], manifest)
     }
 
-    /// Asks until there is an answer.
+    /// Polls until `ask` returns a value. `what` names the awaited state, for the error message.
     pub fn eventually<T>(&self, what: &str, ask: impl Fn() -> Told<Option<T>>) -> Told<T> {
         self.within(PATIENCE, what, ask)
     }
@@ -100,10 +101,10 @@ impl Site {
             }
             thread::sleep(POLL);
         }
-        Err(format!("waited {} s in vain until {what}", patience.as_secs()))
+        Err(format!("timed out after {} s while waiting until {what}", patience.as_secs()))
     }
 
-    /// The time after which the slowest kubelet looks anew at the Secrets that its Pods mount.
+    /// The longest sync frequency of the cluster's kubelets. After this time, a kubelet looks at mounted Secrets again.
     pub fn kubelet_sync(&self) -> Told<Duration> {
         let nodes = self.kubectl(&["get", "nodes", "--output=name"])?;
         let sync = nodes.lines().map(|node| {
@@ -119,7 +120,7 @@ impl Site {
         sync.collect::<Told<Vec<_>>>()?.into_iter().max().ok_or_else(|| "the cluster has no node".to_owned())
     }
 
-    /// Makes the namespaces, in which Pods have to obey the strictest rules.
+    /// Creates the namespaces. They enforce the Pod security level `restricted`.
     pub fn make_namespaces(&self) -> Told {
         let namespaces = [SYSTEM, SHOP].map(|name| {
             let labels = json!({MARK.0: MARK.1, "pod-security.kubernetes.io/enforce": "restricted"});
@@ -129,7 +130,8 @@ impl Site {
         self.kubectl_with_input(&["create", "--filename=-"], &list.to_string()).map(drop)
     }
 
-    /// Installs the chart with the image of this build, or upgrades to other values, and waits until all is ready.
+    /// Installs the chart with the image of this build, or upgrades it to other values. Waits until everything is
+    /// ready.
     pub fn install(&self, values: &[&str]) -> Told {
         let chart = root().join("charts/tokenry").display().to_string();
         let image = [format!("image.repository={}", self.image.0), format!("image.tag={}", self.image.1)];
@@ -139,7 +141,7 @@ impl Site {
         self.helm(&[&release, &*values].concat()).map(drop)
     }
 
-    /// Uninstalls the chart and waits until no Pod of it is left.
+    /// Uninstalls the chart, and waits until its Pods are gone.
     pub fn uninstall(&self) -> Told {
         self.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait"])?;
         self.eventually("no Pod of the release is left", || {
@@ -157,7 +159,7 @@ impl Site {
         Ok(standing.filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
     }
 
-    /// Deletes the Pods of a component, each when the successor of the one before is ready.
+    /// Deletes the Pods of a component, one after the other. Each deletion waits until the previous successor is ready.
     pub fn replace_pods(&self, component: &str) -> Told {
         let pods = self.pods(component)?;
         for pod in &pods {
@@ -179,38 +181,39 @@ impl Site {
         Ok(Calls::parse(&log))
     }
 
-    /// Where the audit log ends now.
+    /// The current end of the audit log, as an offset in bytes. The result is 0 without an audit log.
     pub fn audit_end(&self) -> u64 {
         self.audit_log.as_ref().map_or(0, |path| controlplane::audit_from(path, 0).1)
     }
 
-    /// Whether nothing was forbidden to operator and verifier since `offset`.
+    /// Fails if the API server has forbidden a request of the operator or the verifier since `offset`.
     pub fn nothing_was_forbidden(&self, offset: u64) -> Told {
         let Some(path) = &self.audit_log else { return Ok(()) };
         let users = COMPONENTS.map(|component| format!("system:serviceaccount:{SYSTEM}:{RELEASE}-{component}"));
         let (events, _) = controlplane::audit_from(path, offset);
         for user in &users {
             let mut asked = events.iter().filter(|event| event.user == *user).peekable();
-            asked.peek().ok_or_else(|| format!("{} has nothing that {user} asked for", path.display()))?;
+            asked.peek().ok_or_else(|| format!("{} has no request of {user}", path.display()))?;
             if let Some(event) = asked.find(|event| event.code == 403 && !event.is_try_to_forge()) {
-                return Err(format!("forbidden, and should not be: {event:?}"));
+                return Err(format!("the API server has forbidden this request, and should permit it: {event:?}"));
             }
         }
-        self.tell("the audit log has nothing that was forbidden to operator or verifier");
+        self.tell("the audit log has no forbidden request of the operator or the verifier");
         Ok(())
     }
 
-    /// Removes what this test made, now or in an earlier run, and refuses where someone else uses Tokenry.
+    /// Removes everything that this test has created, in this or an earlier run. Fails if another user of the cluster
+    /// has one of the namespaces, or Tokenry's CRDs.
     pub fn remove(&self) -> Told {
         let mark = format!("--selector={}={}", MARK.0, MARK.1);
         let ours = self.kubectl(&["get", "namespaces", "--output=name", &mark])?;
         let taken = self.kubectl(&["get", "namespaces", SYSTEM, SHOP, "--output=name", "--ignore-not-found"])?;
         if let Some(foreign) = taken.lines().find(|name| !ours.lines().any(|our| our == *name)) {
-            return Err(format!("{foreign} is there already and not of this test: use a cluster of its own"));
+            return Err(format!("{foreign} exists, but this test did not create it: use a separate cluster"));
         }
         let definitions = self.definitions()?;
         if ours.is_empty() && !definitions.is_empty() {
-            return Err("Tokenry's CRDs are there already and not of this test: use a cluster of its own".into());
+            return Err("Tokenry's CRDs exist, but this test did not create them: use a separate cluster".into());
         }
         if ours.contains(SYSTEM) {
             self.uninstall()?;
@@ -222,13 +225,13 @@ impl Site {
         self.kubectl(&["delete", "namespaces", &mark, "--timeout=2m"]).map(drop)
     }
 
-    /// The names of Tokenry's definitions that are installed.
+    /// The names of Tokenry's installed CRDs, one per line.
     pub fn definitions(&self) -> Told<String> {
         let all = self.kubectl(&["get", "customresourcedefinitions", "--output=name"])?;
         Ok(all.lines().filter(|name| name.ends_with(".tokenry.dev")).map(|name| format!("{name}\n")).collect())
     }
 
-    /// What one needs to find out what went wrong.
+    /// The state of the cluster as text, for the message of a failure.
     pub fn state(&self) -> String {
         let mut state = String::new();
         let mut show = |args: &[&str]| {
@@ -251,7 +254,7 @@ impl Site {
     }
 }
 
-/// The repository.
+/// The root directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

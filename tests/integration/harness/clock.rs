@@ -1,4 +1,4 @@
-//! A clock that the test holds.
+//! A clock that the test controls.
 
 use std::sync::{
     Arc,
@@ -8,17 +8,17 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use tokenry::outside::{Clock, SystemClock};
 
-/// Runs as the machine's clock does, from where the test set it.
+/// A clock that runs at the speed of the machine's clock, with an offset that the test sets.
 #[derive(Clone, Default)]
 pub struct Held(Arc<AtomicI64>);
 
 impl Held {
-    /// Sets the clock forward, or back.
+    /// Sets the clock forward by `duration`, or back if it is negative. Fractions of a second are ignored.
     pub fn move_by(&self, duration: SignedDuration) {
         self.0.fetch_add(duration.as_secs(), Ordering::SeqCst);
     }
 
-    /// Sets the clock to `at`, from where it runs on.
+    /// Sets the clock to `at`, to the second. The clock then continues to run.
     pub fn move_to(&self, at: Timestamp) {
         self.move_by(at.duration_since(self.now()));
     }
@@ -30,7 +30,7 @@ impl Clock for Held {
     }
 }
 
-/// Hours, for tests that move time.
+/// A duration in hours.
 pub const fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }

@@ -1,4 +1,5 @@
-//! What a run of `integration` asked of the API server as ours: written by it, judged by `tests/rights.rs`.
+//! The permissions that the operator, the verifier and the chart's user roles used in a run of `integration`. The run
+//! writes this evidence to a file. `tests/rights.rs` checks it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,11 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Something that a role grants.
+/// A permission that a role can grant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Right {
     pub group: String,
-    /// With its subresource, as in `apitokens/status`.
+    /// The resource, with its subresource, as in `apitokens/status`.
     pub resource: String,
     pub verb: String,
 }
@@ -25,22 +26,23 @@ impl fmt::Display for Right {
     }
 }
 
-/// Rights by who holds them: an account of the chart, or a role of the chart for users.
+/// Permissions by holder. A holder is a core ServiceAccount of the chart, or a role of the chart for users.
 pub type Rights = BTreeMap<String, BTreeSet<Right>>;
 
 /// A line of the evidence.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Entry {
-    /// A run, which replaces the evidence of the one before: how many tests it runs, of how many.
+    /// The start of a run. It replaces the evidence of the previous run. `tests` is the number of tests in this run,
+    /// and `of` is the number of all tests.
     Run { tests: usize, of: usize },
-    /// A world of a test begins.
+    /// The start of a test's world.
     Begun { namespace: String },
-    /// It ended, well or with a failed test: the rights that were used while it stood, and what the operator or the
-    /// verifier was refused in it.
+    /// The end of a world. `well` is false if the test failed. `used` has the permissions that were used during the
+    /// world. `refused` has the requests in this world that the operator or the verifier had no permission for.
     Ended { namespace: String, well: bool, used: Rights, refused: BTreeSet<String> },
 }
 
-/// The evidence: an [`Entry`] a line, in JSON.
+/// The path of the evidence. Each line is an [`Entry`] in JSON.
 pub fn path() -> PathBuf {
     [env!("CARGO_TARGET_TMPDIR"), "rights.jsonl"].iter().collect()
 }

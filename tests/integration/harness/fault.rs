@@ -1,4 +1,4 @@
-//! A client that fails when the test says so.
+//! A client that fails at a certain write.
 
 use std::{
     future::Future,
@@ -14,27 +14,27 @@ use http::{Method, Request, Response};
 use kube::{Client, Config, client::ClientBuilder};
 use tower::{BoxError, Layer, Service};
 
-/// When a process dies, seen from the API server; or what else becomes of one answer.
+/// The kind of failure at that write.
 #[derive(Clone, Copy, Debug)]
 pub enum Death {
-    /// Before the request was sent.
+    /// The process dies before it sends the request.
     Before,
-    /// After it was done, before the answer was read.
+    /// The process dies after the API server did the write, and before it reads the answer.
     After,
-    /// Not at all. The answer is lost, and the connection with it.
+    /// The process continues. The API server did the write, but its answer and the connection are lost.
     Unheard,
-    /// Not at all. It is done, and no answer ever comes.
+    /// The process continues. The API server did the write, but the answer never arrives.
     Silent,
 }
 
-/// A client of which the `nth` write to a token, its account or its Secret is the last thing it does.
+/// A client that fails in the given way at its `nth` write to a token, its account or its Secret. The first write is 1.
 pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
     let doom = Doom { nth, death, writes: Arc::default(), dead: Arc::default() };
     let client = ClientBuilder::try_from(config).unwrap().with_layer(&Doomed(doom.clone())).build();
     (client, doom)
 }
 
-/// How far it is.
+/// The progress towards the failure. Clones share it.
 #[derive(Clone)]
 pub struct Doom {
     nth: usize,
@@ -44,7 +44,7 @@ pub struct Doom {
 }
 
 impl Doom {
-    /// Whether it has come.
+    /// True after the process has died. For [`Death::Unheard`] and [`Death::Silent`], the result is always false.
     pub fn has_come(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
@@ -69,7 +69,7 @@ impl<S> Layer<S> for Doomed {
     }
 }
 
-/// A connection to the API server under a doom.
+/// A connection to the API server that fails at the write.
 #[derive(Clone)]
 pub struct Dying<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! What the chart renders, and whom it grants what.
+//! The objects that the chart renders, and the permissions that they grant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::evidence::{Right, Rights};
 
-/// The chart's folder.
+/// The path of the chart.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tokenry");
 
 pub fn template(args: &[&str]) -> Result<String, String> {
     helm(&[&["template", "tokenry", CHART, "--namespace", NAMESPACE], args].concat())
 }
 
-/// The objects that the chart makes of these values.
+/// The objects that the chart renders with these arguments of helm.
 pub fn rendered(args: &[&str]) -> Vec<Value> {
     let text = template(args).unwrap_or_else(|error| panic!("{args:?}: {error}"));
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
@@ -50,7 +50,7 @@ fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
     rights
 }
 
-/// The roles in `objects`, and for each the accounts that it is bound to with where: a namespace, or everywhere.
+/// The roles in a list of objects, and their bindings to accounts. A binding applies in one namespace or in all.
 pub struct Grants {
     rules: BTreeMap<String, BTreeSet<Right>>,
     bound: Vec<(String, String, Option<String>)>,
@@ -75,7 +75,7 @@ impl Grants {
         Self { rules, bound }
     }
 
-    /// What an account is granted, by where.
+    /// The permissions of an account, by namespace. The key `None` stands for all namespaces.
     pub fn to(&self, account: &str) -> BTreeMap<Option<String>, BTreeSet<Right>> {
         let mut granted: BTreeMap<_, BTreeSet<Right>> = BTreeMap::new();
         for (_, role, place) in self.bound.iter().filter(|(name, ..)| name == account) {
@@ -84,7 +84,7 @@ impl Grants {
         granted
     }
 
-    /// What every account is granted anywhere, and what every role for users grants.
+    /// The permissions of each account in any namespace, and the permissions of each role for users.
     pub fn all(&self) -> Rights {
         let accounts = self.bound.iter().map(|(account, ..)| account);
         let to_accounts = accounts.map(|account| (account.clone(), self.to(account).into_values().flatten().collect()));
@@ -92,7 +92,7 @@ impl Grants {
         to_accounts.chain(to_users).collect()
     }
 
-    /// The roles that are bound to nobody: those for users.
+    /// The roles for users. The chart binds these roles to no account.
     pub fn for_users(&self) -> BTreeMap<&str, &BTreeSet<Right>> {
         let unbound = self.rules.iter().filter(|(name, _)| !self.bound.iter().any(|(_, role, _)| role == *name));
         unbound.map(|(name, rights)| (name.as_str(), rights)).collect()

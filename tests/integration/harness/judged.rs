@@ -1,4 +1,4 @@
-//! Users with ordinary rights, in a namespace in which the admission policies hold.
+//! Users with ordinary permissions, in a namespace to which the admission policies apply.
 
 use k8s_openapi::api::{
     authorization::v1::SubjectAccessReview,
@@ -15,17 +15,17 @@ use tokenry::{crd::ApiToken, outside::Extent, token::Digest};
 
 use super::{World, message, plane};
 
-/// A namespace in which the policies hold.
+/// A namespace to which the admission policies apply.
 pub struct Judged {
-    /// Its world.
+    /// The world of this namespace.
     pub world: World,
 }
 
-/// Somebody, with the right to edit objects of ours.
+/// A user of the API server.
 pub struct User<'a> {
-    /// Where.
+    /// The namespace in which the user acts.
     pub judged: &'a Judged,
-    /// Asks as this user.
+    /// A client that acts as this user.
     pub client: Client,
     /// The name of the user.
     pub name: String,
@@ -37,7 +37,7 @@ impl Judged {
         world.scope = Extent::Namespace(world.namespace.clone());
         let judged = Self { world };
         judged.world.accepts("Instance", "eem", json!({})).await;
-        // A policy takes effect some moments after it was made.
+        // A policy takes effect some moments after its creation.
         let nobody = judged.user("nobody", &[]).await;
         let probe = async || {
             let spec = json!({"instanceRef": {"name": "eem"}, "role": "admin"});
@@ -49,7 +49,7 @@ impl Judged {
         };
         judged.world.eventually("the policies hold", probe).await;
         let stamps = async || {
-            // What stamps may not have heard of the kind yet.
+            // The API server may not know the kind yet when it stamps. It then rejects the request.
             let made = nobody.create("ApiToken", "probe", token(json!({}))).await.ok()?;
             judged.world.delete("ApiToken", "probe").await;
             made.data["spec"].get("owner").map(|_| ())
@@ -62,7 +62,7 @@ impl Judged {
         self.world.api::<ApiToken>().get_opt(name).await.unwrap()
     }
 
-    /// A user who may edit objects of ours, and is in these groups.
+    /// A user in these groups, with permission to read and write all kinds of tokenry.dev in this namespace.
     pub async fn user(&self, name: &str, groups: &[&str]) -> User<'_> {
         let mut config = self.world.plane.config(self.world.plane.admin_token());
         config.auth_info.impersonate = Some(name.to_owned());
@@ -77,12 +77,12 @@ impl Judged {
 }
 
 impl<'a> User<'a> {
-    /// Who asks by this client.
+    /// A user with this client. The user gets no permission.
     pub fn of(judged: &'a Judged, client: Client, name: &str) -> Self {
         Self { judged, client, name: name.to_owned() }
     }
 
-    /// Grants rights by ordinary RBAC.
+    /// Grants permissions in the user's namespace, by a Role and a RoleBinding. Waits until the first rule is in force.
     pub async fn may(&self, rules: Value) {
         self.may_in(&self.judged.world, rules).await;
     }
@@ -98,7 +98,7 @@ impl<'a> User<'a> {
         let params = PostParams::default();
         world.api::<Role>().create(&params, &serde_json::from_value(role).unwrap()).await.unwrap();
         world.api::<RoleBinding>().create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
-        // A right is in force some moments after it was bound.
+        // A permission is in force some moments after the creation of the binding.
         let rule = &rules[0];
         let first = |key: &str| rule[key][0].as_str().unwrap_or_default();
         let attributes = json!({
@@ -115,7 +115,7 @@ impl<'a> User<'a> {
         world.eventually("the right is in force", allowed).await;
     }
 
-    /// Grants a right on a name of our group, which need not be that of any object.
+    /// Grants a permission on a resource name in the group tokenry.dev. An object of this name need not exist.
     pub async fn may_on(&self, verb: &str, resource: &str, name: &str) {
         self.may(
             json!([{"apiGroups": ["tokenry.dev"], "resources": [resource], "resourceNames": [name], "verbs": [verb]}]),
@@ -158,7 +158,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// The spec of a token or an account of the Instance.
+/// The spec of a token or an account of the Instance `eem`, with further fields.
 pub fn token(more: Value) -> Value {
     let mut spec = json!({"instanceRef": {"name": "eem"}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -171,7 +171,7 @@ pub fn refused<T>(answer: Result<T, String>, sentence: &str) {
     assert!(told.ends_with(&format!("denied request: {sentence}")), "{told}");
 }
 
-/// Puts labels on the namespace.
+/// Sets labels of the world's namespace.
 pub async fn relabel(world: &World, labels: Value) {
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));

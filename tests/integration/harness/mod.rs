@@ -1,4 +1,4 @@
-//! What every test stands on: one control plane for all, a namespace for each.
+//! The harness of all tests: one shared control plane, and a namespace for each test.
 
 pub mod clock;
 mod evidence;
@@ -36,22 +36,23 @@ use kube::{
 use serde_json::{Value, json};
 use tokenry::{crd::ApiToken, outside::Extent};
 
-/// The longest that anything is waited for. Only what is broken takes that long.
+/// Timeout of each wait. A working system needs much less.
 const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A control plane with Tokenry's definitions and rights.
+/// A control plane with Tokenry's roles and core ServiceAccounts.
 pub struct Plane {
     pub plane: &'static ControlPlane,
     pub identities: Identities,
 }
 
-/// The repository's root.
+/// The root directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The one that all tests share. Tests share addresses and credentials, never a client: it dies with its runtime.
+/// The shared control plane, with Tokenry's CRDs. Tests share its addresses and credentials, but never a client. A
+/// client stops working when the runtime of its test ends.
 pub fn plane() -> &'static Plane {
     static PLANE: OnceLock<Plane> = OnceLock::new();
     PLANE.get_or_init(|| {
@@ -62,48 +63,49 @@ pub fn plane() -> &'static Plane {
     })
 }
 
-/// RUST_LOG=debug shows what the operators and verifiers of the tests do.
+/// Starts logging. `RUST_LOG=debug` shows the actions of the operators and verifiers of the tests.
 fn log() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
-/// A namespace of one test, seen by an administrator.
+/// The namespace of one test, with an administrator's client.
 pub struct World {
     pub plane: &'static ControlPlane,
     pub identities: Identities,
     pub namespace: String,
     pub client: Client,
-    /// What its operators and verifiers look at.
+    /// The namespaces that the world's operators and verifiers serve.
     pub scope: Extent,
-    /// Where the audit log was when it began.
+    /// The end of the audit log at the start of the world, as an offset in bytes.
     since: u64,
 }
 
-/// What was asked meanwhile is evidence.
+/// Writes the world's requests to the evidence.
 impl Drop for World {
     fn drop(&mut self) {
         witness::ended(self);
     }
 }
 
-/// Who the operator is to the API server.
+/// The user name of the operator.
 pub const OPERATOR: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
-/// And who the verifier is.
+/// The user name of the verifier.
 pub const VERIFIER: &str = "system:serviceaccount:tokenry-system:tokenry-verifier";
 
-/// How the user names of our accounts begin, and those of users who are named after a role of the chart.
+/// The prefix of the user names of the chart's core ServiceAccounts.
 const ACCOUNT: &str = "system:serviceaccount:tokenry-system:";
+/// The prefix of the user names of test users that are named after a role of the chart.
 const ROLE: &str = "role:";
 
 impl World {
-    /// A fresh namespace of the shared control plane. Its operators and verifiers look at nothing else.
+    /// A new namespace of the shared control plane. The world's operators and verifiers serve only this namespace.
     pub async fn new(name: &str) -> Self {
         Self::within(plane(), name, json!({})).await.scoped()
     }
 
-    /// A fresh namespace of a control plane that this test has to itself, without definitions. Its operators and
-    /// verifiers look at all namespaces. The servers end with the process.
+    /// A new namespace of a separate control plane, without CRDs. The world's operators and verifiers serve all
+    /// namespaces. The servers run until the end of the test process.
     pub async fn alone(name: &str) -> Self {
         log();
         let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
@@ -111,13 +113,13 @@ impl World {
         Self::within(&Plane { plane, identities }, name, json!({})).await
     }
 
-    /// Another fresh namespace of the same control plane, with labels.
+    /// Another new namespace of the same control plane, with labels.
     pub async fn beside(&self, name: &str, labels: Value) -> Self {
         let plane = Plane { plane: self.plane, identities: self.identities.clone() };
         Self::within(&plane, name, labels).await
     }
 
-    /// A fresh namespace of `plane`, with labels.
+    /// A new namespace of `plane`, with labels. The world's operators and verifiers serve all namespaces.
     pub async fn within(Plane { plane, identities }: &Plane, name: &str, labels: Value) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::SeqCst));
@@ -137,7 +139,7 @@ impl World {
         self
     }
 
-    /// The objects of a kind in this namespace.
+    /// The API of a kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
@@ -145,14 +147,15 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// A client that acts as `user`. What it is refused is refused on purpose, and is nobody's fault.
+    /// A client that acts as `user`. Refusals of its requests are expected, and are no evidence of a missing
+    /// permission.
     pub fn acting_as(&self, user: &str) -> Client {
         let mut config = self.plane.config(self.plane.admin_token());
         config.auth_info.impersonate = Some(user.to_owned());
         Client::try_from(config).unwrap()
     }
 
-    /// A client that acts as a user with one role of the chart in this namespace, and nothing else.
+    /// A client that acts as a user with one role of the chart in this namespace, and without other permissions.
     pub fn acting_by(&self, role: &str) -> Client {
         let user = format!("{ROLE}{role}");
         let binding = ["create", "rolebinding", role, "--clusterrole", role, "--user", &user];
@@ -160,13 +163,13 @@ impl World {
         self.acting_as(&user)
     }
 
-    /// Any object of ours by kind and name.
+    /// The API of a kind of tokenry.dev in this namespace.
     fn dynamic(&self, kind: &str) -> Api<DynamicObject> {
         let gvk = GroupVersionKind::gvk("tokenry.dev", "v1alpha1", kind);
         Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&gvk))
     }
 
-    /// Creates an object of ours as an administrator; what the server says is the answer.
+    /// Creates an object of tokenry.dev as an administrator. The error is the message of the API server.
     pub async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
         let object = json!({
             "apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
@@ -175,12 +178,13 @@ impl World {
         self.dynamic(kind).create(&PostParams::default(), &object).await.map_err(message)
     }
 
-    /// Creates an object that has to be accepted.
+    /// Creates an object. Panics if the API server rejects it.
     pub async fn accepts(&self, kind: &str, name: &str, spec: Value) -> DynamicObject {
         self.create(kind, name, spec).await.unwrap_or_else(|message| panic!("{kind} {name} was refused: {message}"))
     }
 
-    /// Creates an object that has to be refused, and hands back the message.
+    /// Tries to create an object, and returns the message of the rejection. Panics if the API server accepts the
+    /// object.
     pub async fn rejects(&self, kind: &str, name: &str, spec: Value) -> String {
         match self.create(kind, name, spec).await {
             Err(message) => message,
@@ -188,35 +192,35 @@ impl World {
         }
     }
 
-    /// Changes the spec of an object of ours by a merge patch; what the server says is the answer.
+    /// Changes the spec of an object of tokenry.dev by a merge patch. The error is the message of the API server.
     pub async fn change(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, String> {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.dynamic(kind).patch(name, &PatchParams::default(), &patch).await.map_err(message)
     }
 
-    /// The smallest Instance and the smallest token, which is `ci`.
+    /// Creates the smallest Instance, `eem`, and the smallest token, `ci`.
     pub async fn smallest(&self) {
         self.accepts("Instance", "eem", json!({})).await;
         self.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
     }
 
-    /// Deletes an object of ours.
+    /// Deletes an object of tokenry.dev.
     pub async fn delete(&self, kind: &str, name: &str) {
         self.dynamic(kind).delete(name, &Default::default()).await.unwrap();
     }
 
-    /// A token as it is now.
+    /// The current token.
     pub async fn token(&self, name: &str) -> ApiToken {
         self.api::<ApiToken>().get(name).await.unwrap()
     }
 
-    /// One condition of a token as it is now.
+    /// A current condition of a token.
     pub async fn condition(&self, name: &str, type_: &str) -> Option<Condition> {
         let status = self.token(name).await.status?;
         status.conditions.into_iter().find(|condition| condition.type_ == type_)
     }
 
-    /// Waits until the reason of a token's `Ready` is this one, and hands back the token.
+    /// Waits until the token's condition `Ready` has this reason for the current spec, and returns the token.
     pub async fn await_reason(&self, name: &str, reason: &str) -> ApiToken {
         self.eventually(&format!("ApiToken {name} says {reason}"), async || {
             let token = self.api::<ApiToken>().get_opt(name).await.unwrap()?;
@@ -227,7 +231,7 @@ impl World {
         .await
     }
 
-    /// Waits until a token's served generation is this one, and hands back its value.
+    /// Waits until the token serves this generation, and returns its value.
     pub async fn await_generation(&self, name: &str, generation: i64) -> String {
         self.eventually(&format!("ApiToken {name} serves generation {generation}"), async || {
             let token = self.api::<ApiToken>().get_opt(name).await.unwrap()?;
@@ -238,14 +242,14 @@ impl World {
         self.value(name).await.expect("a served generation is in the Secret")
     }
 
-    /// What a key of a Secret holds.
+    /// The text in a key of a Secret.
     pub async fn key(&self, secret: &str, key: &str) -> Option<String> {
         let secret = self.api::<Secret>().get_opt(secret).await.unwrap()?;
         let data = secret.data?.remove(key)?;
         Some(String::from_utf8(data.0).unwrap())
     }
 
-    /// The value that a Secret delivers.
+    /// The token value in a Secret.
     pub async fn value(&self, secret: &str) -> Option<String> {
         self.key(secret, "token").await
     }
@@ -275,12 +279,13 @@ impl World {
         .await;
     }
 
-    /// Waits until `look` sees something. On failure everything in the namespace is printed.
+    /// Polls until `look` returns a value. After the timeout, panics with all objects of the namespace.
     pub async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         self.patiently(DEADLINE, what, look).await
     }
 
-    /// The same, for what the API server itself tries again only after minutes.
+    /// The same as [`World::eventually`] with another timeout. Some tests need a long timeout, because the API server
+    /// itself tries again only after minutes.
     pub async fn patiently<T>(&self, deadline: Duration, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
@@ -288,18 +293,18 @@ impl World {
                 return seen;
             }
             if start.elapsed() > deadline {
-                panic!("waited in vain until {what}\n{}", self.dump());
+                panic!("timed out while waiting until {what}\n{}", self.dump());
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// What was asked of the API server since the world began, by anybody.
+    /// All requests to the API server since the start of the world, by all users.
     pub fn audited(&self) -> Vec<AuditEvent> {
         self.plane.audit_from(self.since).0
     }
 
-    /// Everything of ours in the namespace, for a failure's message.
+    /// All objects of Tokenry in the namespace, for the message of a failure.
     pub fn dump(&self) -> String {
         let kinds = "apitokens,instances,accesspolicies,serviceaccounts.tokenry.dev,secrets,services,ingresses,events.events.k8s.io";
         let args = ["get", kinds, "--namespace", &self.namespace, "-o", "yaml"];
@@ -307,7 +312,7 @@ impl World {
     }
 }
 
-/// The message of the API server.
+/// The message of the API server. Panics if there was no answer.
 pub fn message(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

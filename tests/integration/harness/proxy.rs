@@ -1,4 +1,4 @@
-//! A proxy in front of the API server that refuses and garbles what is said about Secrets.
+//! A proxy in front of the API server. It refuses some requests about Secrets, and garbles some answers.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What the proxy has seen and done.
+/// The values that the proxy has seen, and its counters.
 #[derive(Default)]
 pub struct Seen {
     values: Mutex<BTreeSet<String>>,
@@ -33,12 +33,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Every value that the operator sent, refused ones among them.
+    /// All token values that the operator has sent, even in refused requests.
     pub fn values(&self) -> BTreeSet<String> {
         self.values.lock().unwrap().clone()
     }
 
-    /// How often something was refused or garbled.
+    /// The number of refused requests and garbled answers.
     pub fn garbled(&self) -> usize {
         self.garbled.load(Ordering::SeqCst)
     }
@@ -58,7 +58,7 @@ struct Proxy {
     seen: Arc<Seen>,
 }
 
-/// Starts a proxy that speaks to the API server by `client`; hands back its URL.
+/// Starts a proxy that uses `client` for the API server. Returns its URL and its counters.
 pub async fn start(client: Client) -> (String, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let proxy = Proxy { client, seen: seen.clone() };
@@ -75,7 +75,7 @@ async fn forward(State(proxy): State<Proxy>, request: Request) -> Response {
     let writes = request.method() != Method::GET;
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, 16 << 20).await.unwrap();
-    // The client brings its own authorization, and reads no gzip.
+    // The client adds its own authorization, and cannot decompress answers.
     parts.headers.remove(http::header::AUTHORIZATION);
     parts.headers.remove(http::header::HOST);
     parts.headers.remove(http::header::ACCEPT_ENCODING);
@@ -87,7 +87,7 @@ async fn forward(State(proxy): State<Proxy>, request: Request) -> Response {
         proxy.seen.learn(&body);
     }
     let turn = |count: &AtomicUsize, of| count.fetch_add(1, Ordering::SeqCst) % of;
-    // Every other one goes through, so that life goes on.
+    // Only some requests are disturbed, so that the operator makes progress.
     match (watches, writes) {
         (true, _) if turn(&proxy.seen.watches, 2) == 1 => return watched(&proxy, inner).await,
         (false, false) if turn(&proxy.seen.reads, 4) == 3 => return truncated(&proxy, inner).await,
@@ -95,7 +95,7 @@ async fn forward(State(proxy): State<Proxy>, request: Request) -> Response {
             1 => return proxy.refused(422, &body),
             3 => return proxy.refused(500, &body),
             5 => {
-                // Done, and answered with everything that was sent, as nobody could read it.
+                // The write is done. The answer is not valid JSON, and contains everything that was sent.
                 drop(proxy.client.send(inner).await.unwrap());
                 return proxy.answer(200, [b"{\"kind\":".as_slice(), &body].concat());
             }
@@ -111,7 +111,7 @@ async fn forward(State(proxy): State<Proxy>, request: Request) -> Response {
     proxy.client.send(inner).await.unwrap().map(Body::new)
 }
 
-/// Half of what the API server says, then everything else.
+/// Half of the API server's answer, and then all values that the proxy has seen.
 async fn truncated(proxy: &Proxy, request: http::Request<kube::client::Body>) -> Response {
     let (parts, body) = proxy.client.send(request).await.unwrap().into_parts();
     let whole = to_bytes(Body::new(body), 16 << 20).await.unwrap();
@@ -119,7 +119,7 @@ async fn truncated(proxy: &Proxy, request: http::Request<kube::client::Body>) ->
     proxy.answer(parts.status.as_u16(), half)
 }
 
-/// A watch that begins with an event nobody can read, and is cut off soon.
+/// A watch that begins with an event that cannot be parsed. It ends after two seconds.
 async fn watched(proxy: &Proxy, request: http::Request<kube::client::Body>) -> Response {
     let answer = proxy.client.send(request).await.unwrap();
     proxy.seen.garbled.fetch_add(1, Ordering::SeqCst);
@@ -132,7 +132,7 @@ async fn watched(proxy: &Proxy, request: http::Request<kube::client::Body>) -> R
 }
 
 impl Proxy {
-    /// Every value seen so far and whatever was sent, plain and encoded.
+    /// All values that the proxy has seen, plain and in base64, and the body of the request.
     fn everything(&self, body: &[u8]) -> String {
         let values: Vec<_> =
             self.seen.values().into_iter().flat_map(|value| [STANDARD.encode(&value), value]).collect();

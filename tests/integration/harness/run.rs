@@ -1,4 +1,4 @@
-//! Operators and verifiers in the test's own process, with the rights that the chart grants.
+//! Operators and verifiers in the test's own process, with the permissions that the chart grants.
 
 use std::{io, net::SocketAddr, process::Command, sync::Arc};
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{World, clock::Held};
 
-/// A running operator or verifier; dropped, it is told to stop.
+/// A running operator or verifier. A drop requests its stop, and does not wait for its end.
 pub struct Running {
     pub address: SocketAddr,
     pub probes: SocketAddr,
@@ -29,7 +29,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until it can be probed.
+    /// Waits until the port for probes accepts connections.
     async fn begun(self) -> Self {
         while TcpStream::connect(self.probes).await.is_err() {
             tokio::task::yield_now().await;
@@ -37,31 +37,32 @@ impl Running {
         self
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Stops the operator or verifier, and waits for its end.
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.task.take().unwrap().await.unwrap().unwrap();
     }
 
-    /// Cuts it off wherever it is, as a killed process is: no answer is read any more. What was sent may still be done.
+    /// Aborts the operator or verifier, like a killed process. It reads no further answer. The API server may still do
+    /// a request that was sent.
     pub async fn kill(mut self) {
         let task = self.task.take().unwrap();
         task.abort();
         let _ = task.await;
     }
 
-    /// What it answers at `path` of its probes.
+    /// Sends a GET request for `path` to the port for probes.
     pub async fn get(&self, path: &str) -> (StatusCode, String) {
         let answer = reqwest::get(format!("http://{}{path}", self.probes)).await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     }
 
-    /// Whether anybody can connect to where it serves.
+    /// True if the serving port accepts connections.
     pub async fn listens(&self) -> bool {
         TcpStream::connect(self.address).await.is_ok()
     }
 
-    /// What it answers at `path` to these headers.
+    /// Sends a GET request for `path` with these headers to the serving port.
     pub async fn ask(&self, path: &str, headers: HeaderMap) -> (StatusCode, HeaderMap, String) {
         let url = format!("http://{}{path}", self.address);
         let answer = reqwest::Client::new().get(url).headers(headers).send().await.unwrap();
@@ -69,7 +70,8 @@ impl Running {
         (status, headers, answer.text().await.unwrap())
     }
 
-    /// The status that a value gets, presented as a bearer token to the Instance `eem` of `world`.
+    /// The status of the verifier's answer to a value. The value is the bearer token of a request to the Instance
+    /// `eem`.
     pub async fn present(&self, world: &World, value: &str) -> u16 {
         let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
         let headers = [(http::header::AUTHORIZATION, format!("Bearer {value}").parse().unwrap())].into_iter().collect();
@@ -83,7 +85,7 @@ impl Drop for Running {
     }
 }
 
-/// A namespace with an operator and a verifier at work, and the smallest token served.
+/// A namespace with a running operator and verifier, and the value of the smallest token, `ci`.
 pub async fn served(name: &str) -> (World, Held, Running, Running, String) {
     let world = World::new(name).await;
     let clock = Held::default();
@@ -100,7 +102,8 @@ impl World {
         self.operator_by(self.plane.client_for(&self.identities.operator), clock).await
     }
 
-    /// An operator of this namespace as a process of its own, under real time: the `nth` of a test.
+    /// Starts the operator as a separate process, with the real clock. `nth` is its number in the test, for the name of
+    /// its log.
     pub fn operator_process(&self, nth: u32) -> Process {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.operator).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
@@ -111,7 +114,7 @@ impl World {
         Process::start("operator", command, &log).unwrap()
     }
 
-    /// An operator of this namespace that goes through `client`.
+    /// An operator of this namespace that uses `client`.
     pub async fn operator_by(&self, client: Client, clock: &Held) -> Running {
         let (serving, probes, stop) = (taken(), taken(), CancellationToken::new());
         let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
@@ -126,26 +129,26 @@ impl World {
         Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 
-    /// A verifier of this namespace that has read everything.
+    /// A verifier of this namespace that is ready: it has listed everything.
     pub async fn verifier(&self, clock: &Held) -> Running {
         let running = self.unready_verifier(clock).await;
         self.ready(&running).await;
         running
     }
 
-    /// Waits until an operator or a verifier says that it is ready.
+    /// Waits until an operator or a verifier is ready and listens.
     pub async fn ready(&self, running: &Running) {
         let ready = async || (running.get("/readyz").await.0.is_success() && running.listens().await).then_some(());
         self.eventually("it is ready", ready).await;
     }
 
-    /// A verifier of this namespace that may have read nothing yet.
+    /// A verifier of this namespace that may not be ready yet.
     pub async fn unready_verifier(&self, clock: &Held) -> Running {
         let client = self.plane.client_for(&self.identities.verifier);
         self.verifier_by(client, clock, |_| ()).await
     }
 
-    /// A verifier of this namespace that goes through `client` and has the options that `choose` gives it.
+    /// A verifier of this namespace that uses `client`, with default options that `choose` may change.
     pub async fn verifier_by(
         &self,
         client: Client,
@@ -168,7 +171,7 @@ impl World {
         Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 
-    /// Waits until the verifier answers so to a value.
+    /// Waits until the verifier answers a value with the status `verdict`.
     pub async fn await_verdict(&self, verifier: &Running, value: &str, verdict: u16) {
         let what = format!("the verifier says {verdict}");
         self.eventually(&what, async || (verifier.present(self, value).await == verdict).then_some(())).await;
@@ -180,7 +183,7 @@ impl World {
     }
 }
 
-/// A free address of this machine.
+/// A free local port, which is bound already.
 fn taken() -> Taken {
     "127.0.0.1:0".parse::<Address>().unwrap().take("--listen").unwrap()
 }

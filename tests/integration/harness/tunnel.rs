@@ -1,4 +1,4 @@
-//! A proxy that makes connections for others: by CONNECT of HTTP, or by SOCKS5.
+//! A proxy that opens connections for its clients, by HTTP CONNECT or SOCKS5.
 
 use std::{
     io,
@@ -10,17 +10,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What each connection asked for: the place, and what proves who asks.
+/// The requested address of each connection, and the header `Proxy-Authorization`, if there was one.
 pub type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-/// How the proxy is spoken to.
+/// The protocol of the proxy.
 #[derive(Clone, Copy)]
 pub enum Protocol {
     Connect,
     Socks,
 }
 
-/// Starts a proxy; hands back its address and what it is asked for.
+/// Starts a proxy. Returns its address, and the list of requests that it will receive.
 pub async fn start(protocol: Protocol) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, asked) = (listener.local_addr().unwrap().to_string(), Asked::default());
@@ -48,7 +48,7 @@ async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::R
     copy_bidirectional(&mut caller, &mut server).await.map(|_| ())
 }
 
-/// Reads the head of a CONNECT request.
+/// Reads the head of a CONNECT request. Returns the address and the header `Proxy-Authorization`.
 async fn connect(caller: &mut TcpStream) -> io::Result<(String, Option<String>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -60,7 +60,7 @@ async fn connect(caller: &mut TcpStream) -> io::Result<(String, Option<String>)>
     Ok((place.to_owned(), proof.map(str::to_owned)))
 }
 
-/// Greets, and reads the address of IPv4 that a connection is asked for to (RFC 1928).
+/// Does the handshake of SOCKS5 (RFC 1928), and returns the requested IPv4 address and port.
 async fn socks(caller: &mut TcpStream) -> io::Result<String> {
     let methods = {
         caller.read_u8().await?;
@@ -70,7 +70,7 @@ async fn socks(caller: &mut TcpStream) -> io::Result<String> {
     caller.write_all(&[5, 0]).await?;
     let mut request = [0; 4];
     caller.read_exact(&mut request).await?;
-    assert_eq!(request, [5, 1, 0, 1], "a connection to an address of IPv4");
+    assert_eq!(request, [5, 1, 0, 1], "a connection to an IPv4 address");
     let mut address = [0; 4];
     caller.read_exact(&mut address).await?;
     Ok(format!("{}:{}", std::net::Ipv4Addr::from(address), caller.read_u16().await?))

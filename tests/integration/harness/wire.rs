@@ -1,4 +1,5 @@
-//! The way to the API server, which a test can cut: what is held is not answered, and its connections stay.
+//! A connection to the API server that a test can interrupt. Held requests get no answer, but their connections stay
+//! open.
 
 use axum::{
     Router,
@@ -10,27 +11,27 @@ use futures::StreamExt;
 use kube::{Client, Config};
 use tokio::{net::TcpListener, sync::watch};
 
-/// What comes through.
+/// The requests that pass. The variants are in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Through {
     Nothing,
-    /// All but watches.
+    /// All requests except watches.
     Lists,
     All,
 }
 
-/// A way to the API server.
+/// A proxy to the API server that a test can interrupt.
 #[derive(Clone)]
 pub struct Wire {
     client: Client,
     through: watch::Sender<Through>,
-    /// The API group that the server does not serve, as far as can be seen from here.
+    /// An API group for which the proxy answers 404, as if the API server did not serve it.
     hidden: watch::Sender<Option<&'static str>>,
     url: String,
 }
 
 impl Wire {
-    /// A way that all comes through, by the rights of `client`.
+    /// A proxy that lets all requests pass, with the credentials of `client`.
     pub async fn new(client: Client) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -40,19 +41,19 @@ impl Wire {
         wire
     }
 
-    /// A client that goes this way.
+    /// A client that uses this proxy.
     pub fn client(&self) -> Client {
         let mut config = Config::new(self.url.parse().unwrap());
         config.default_retry = false;
         Client::try_from(config).unwrap()
     }
 
-    /// From now on, so much comes through.
+    /// Sets the requests that pass from now on.
     pub fn let_through(&self, through: Through) {
         self.through.send_replace(through);
     }
 
-    /// From now on, the server seems not to serve this API group, such as `networking.k8s.io`; or it serves all.
+    /// Hides an API group from now on, for example `networking.k8s.io`. `None` hides none.
     pub fn hide(&self, group: Option<&'static str>) {
         self.hidden.send_replace(group);
     }
@@ -61,7 +62,7 @@ impl Wire {
         self.hidden.borrow().is_some_and(|group| path.starts_with(&format!("/apis/{group}/")))
     }
 
-    /// Waits until so much comes through.
+    /// Waits until requests of the kind `needed` pass.
     async fn open(&self, needed: Through) {
         let _ = self.through.subscribe().wait_for(|through| *through >= needed).await;
     }

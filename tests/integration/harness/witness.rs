@@ -1,4 +1,4 @@
-//! Writes down what is asked of the API server as ours.
+//! Writes the evidence: the permissions that our requests to the API server used or lacked.
 
 use std::{
     collections::BTreeSet,
@@ -18,12 +18,13 @@ use super::{
     evidence::{Entry, Right, Rights, path},
 };
 
-/// A world begins.
+/// Writes the start of a world.
 pub fn begun(world: &World) {
     append(&Entry::Begun { namespace: world.namespace.clone() });
 }
 
-/// A world ended. What was used by others on the same control plane in its time is told as well: it is as true.
+/// Writes the end of a world, with its evidence. The used permissions include those of other worlds on the same control
+/// plane at the same time. This is correct, because these permissions were used too.
 pub fn ended(world: &World) {
     let (events, _) = world.plane.audit_from(world.since);
     let (mut used, mut refused) = (Rights::new(), BTreeSet::new());
@@ -38,8 +39,8 @@ pub fn ended(world: &World) {
     append(&Entry::Ended { namespace: world.namespace.clone(), well: !thread::panicking(), used, refused });
 }
 
-/// Whose rights a request used, if they are ours. What is asked of set purpose is asked as somebody by impersonation:
-/// then only the roles for users count.
+/// The holder of the permissions that a request used, if the chart grants them. Tests act as other users by
+/// impersonation. Of these requests, only those with a role of the chart for users count.
 fn holder(event: &AuditEvent) -> Option<&str> {
     let holder = match event.impersonated.as_str() {
         "" => event.user.strip_prefix(ACCOUNT),
@@ -49,9 +50,10 @@ fn holder(event: &AuditEvent) -> Option<&str> {
     holder.filter(|_| !event.resource.is_empty())
 }
 
-/// Whether it is for want of a right, in this world, that something was refused which was not tried of set purpose.
+/// True if a forbidden request of this world shows a missing permission. Requests that a test or the verifier expects
+/// to be refused do not count.
 fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
-    // Nothing new is let into a namespace that is being deleted, whatever the rights.
+    // In a namespace that is being deleted, the API server forbids all creations, even with permission.
     let going = |other: &AuditEvent| {
         let deletes = (&*other.verb, &*other.resource, &*other.name) == ("delete", "namespaces", &*event.namespace);
         deletes && other.time <= event.time
@@ -63,14 +65,15 @@ fn is_fault(event: &AuditEvent, world: &World, events: &[AuditEvent]) -> bool {
         && !(event.authorized && events.iter().any(going))
 }
 
-/// The right that was missing. An apply that was let in is refused when it would create.
+/// Describes the missing permission. If an authorized apply is forbidden, the permission to create the object is
+/// missing.
 fn refusal(holder: &str, event: &AuditEvent) -> String {
     let verb = if event.authorized { "create" } else { &event.verb };
     let AuditEvent { namespace, name, request, .. } = event;
     format!("{holder}: {} in namespace {namespace:?}, object {name:?}: {request}", right(event, verb))
 }
 
-/// The rights that an answered request needed.
+/// The permissions that a request needed, if it was not forbidden. An apply that created an object needed `create` too.
 fn needed(event: &AuditEvent) -> impl Iterator<Item = Right> {
     let created = (event.verb == "patch" && event.code == 201).then_some("create");
     [event.verb.as_str()].into_iter().chain(created).map(|verb| right(event, verb))
@@ -97,7 +100,7 @@ fn write(file: &mut File, entry: &Entry) {
     file.write_all(line.as_bytes()).unwrap();
 }
 
-/// How many tests this program runs when it is given these arguments, by its own account.
+/// The number of tests that this program runs with these arguments, according to its `--list`.
 fn listed(args: impl IntoIterator<Item = OsString>) -> usize {
     let listed = Command::new(env::current_exe().unwrap()).args(args).arg("--list").output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();
