@@ -3,11 +3,7 @@
 //! Every line on standard output was read from the API server, or is an answer of the verifier. The demo fails if one
 //! of them is not as expected. Progress messages go to standard error.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "nobody builds on the demo")]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "a demo stands outside and looks at everything"
-)]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the demo observes the programs from outside")]
 
 mod actor;
 mod cluster;

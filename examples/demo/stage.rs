@@ -98,7 +98,7 @@ impl<'a> Stage<'a> {
         Ok(found.map(|condition| format!("{type_}: {}, {}", condition.status, condition.message)))
     }
 
-    /// What status has of a generation.
+    /// The record of a generation in the token's status, if it exists.
     pub async fn record(&self, token: &str, generation: i64) -> Told<Option<Record>> {
         let records = self.status(token).await?.records;
         Ok(records.into_iter().find(|record| record.generation == generation))

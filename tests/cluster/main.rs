@@ -1,7 +1,7 @@
 //! A real workload on a real node. Its token is rotated, and every Pod of Tokenry is replaced. No call of the workload
 //! is refused until the token is revoked.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
-#![allow(clippy::disallowed_methods, reason = "tests stand outside and look at the clock")]
+#![allow(clippy::disallowed_methods, reason = "the test reads the real clock")]
 
 mod calls;
 #[path = "../shared/readme.rs"]
@@ -218,8 +218,8 @@ fn uninstall_leaves_what_runs(site: &Site) -> Told {
     site.nothing_was_forbidden(since)
 }
 
-/// The state that an uninstallation must not change: the CRDs, the records of both tokens, the Secret of one token, and
-/// the Pods of the callers.
+/// The state that an uninstallation must not change: the CRDs, the records of both tokens, one Secret, and the Pods of
+/// the callers.
 fn kept(site: &Site) -> Told<[Value; 4]> {
     let containers = |token: &str| {
         let pods = site.get(&["pods", "--namespace", SHOP, "--selector", &format!("app={}", caller(token))])?;

@@ -40,7 +40,7 @@ use tokenry::{crd::ApiToken, outside::Extent};
 const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A control plane with Tokenry's roles and core ServiceAccounts.
+/// A control plane with Tokenry's roles, core ServiceAccounts and admission policies.
 pub struct Plane {
     pub plane: &'static ControlPlane,
     pub identities: Identities,
