@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Reason;
+use super::{
+    Reason,
+    reason::{Mended, Sense},
+};
 
 /// What the spec asks for is reached (kstatus): also that a token is suspended, revoked, or ended at its time.
 pub const READY: &str = "Ready";
@@ -153,15 +156,14 @@ impl Conclusion {
     /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are
     /// applied together: it is waited for. Anything else needs a user.
     pub fn of(fault: Reason) -> Self {
-        let is_awaited = matches!(
-            fault,
-            Reason::InstanceMissing
-                | Reason::AccountMissing
-                | Reason::ServiceMissing
-                | Reason::WorkloadMissing
-                | Reason::EndpointAwaited
-        );
-        if is_awaited { Self::Working } else { Self::Stalled }
+        match fault.sense() {
+            Sense::Fault(Mended::Awaited) => Self::Working,
+            Sense::Fault(Mended::Here | Mended::Elsewhere)
+            | Sense::Going
+            | Sense::State
+            | Sense::Damage
+            | Sense::Deed => Self::Stalled,
+        }
     }
 }
 

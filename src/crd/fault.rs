@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use jiff::SignedDuration;
 
-use super::Reason;
+use super::{Reason, reason::Sense};
 use crate::token::{Calendar, calendar::CalendarError, duration::Duration};
 
 /// Something that a user has to mend.
@@ -19,8 +19,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault at `path`.
+    /// A fault at `path`. Its reason is one of those that are declared as faults.
     pub fn new(reason: Reason, path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        debug_assert!(matches!(reason.sense(), Sense::Fault(_)), "{reason} is not declared as the reason of a fault");
         Self { reason, path: path.into(), message: message.into() }
     }
 

@@ -2,6 +2,23 @@
 #![allow(unreachable_pub, reason = "kube's derives copy these types into functions")]
 #![allow(clippy::duplicated_attributes, reason = "printer columns of a kind are alike in all but their names")]
 
+/// Declares an enum and the list of all that it has, so that no variant can be missing from the list.
+macro_rules! listed {
+    ($(#[$about:meta])* $seen:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident),* $(,)? }) => {
+        $(#[$about])*
+        $seen enum $name {$(
+            $(#[$doc])*
+            $variant,
+        )*}
+
+        impl $name {
+            /// All of them, in the order in which they are declared.
+            $seen const ALL: [Self; [$(stringify!($variant)),*].len()] = [$(Self::$variant),*];
+        }
+    };
+}
+pub(crate) use listed;
+
 pub mod access_policy;
 pub mod account;
 pub mod api_token;

@@ -21,26 +21,26 @@ pub type TeamName = Text<TeamNameForm>;
 /// Spaces and letters beyond ASCII are part of it.
 pub type UserName = Text<UserNameForm>;
 
-/// The kinds of subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SubjectKind {
-    /// A user of the cluster.
-    User,
-    /// A group of the identity provider.
-    Group,
-    /// A team that an Instance names.
-    Team,
-    /// A core ServiceAccount.
-    ServiceAccount,
-    /// A ServiceAccount of tokenry.dev.
-    Account,
-    /// An ApiToken.
-    Token,
+listed! {
+    /// The kinds of subject.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum SubjectKind {
+        /// A user of the cluster.
+        User,
+        /// A group of the identity provider.
+        Group,
+        /// A team that an Instance names.
+        Team,
+        /// A core ServiceAccount.
+        ServiceAccount,
+        /// A ServiceAccount of tokenry.dev.
+        Account,
+        /// An ApiToken.
+        Token,
+    }
 }
 
 impl SubjectKind {
-    const ALL: [Self; 6] = [Self::User, Self::Group, Self::Team, Self::ServiceAccount, Self::Account, Self::Token];
-
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,9 @@ use super::{
     ending::over,
     once::shown,
     outcome::Outcome,
-    owner, restart,
+    owner,
+    pause::Pause,
+    restart,
     world::ends_before,
 };
 use crate::{
@@ -46,8 +48,7 @@ impl Outcome<'_> {
         let Decision { reason, act } = self.progress.decision;
         let (name, failed) = (self.served_in(), self.progress.failure.is_some());
         if let Some(text) = self.issued(name) {
-            let damage = matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost);
-            return Some(if damage { Note::warning(reason, text) } else { Note::normal(reason, text) });
+            return Some(if reason.is_damage() { Note::warning(reason, text) } else { Note::normal(reason, text) });
         }
         match act {
             Act::End(_) => self.ended(name),
@@ -88,12 +89,13 @@ impl Outcome<'_> {
         if reason == Reason::Expired {
             return Some(Note::warning(reason, over(self)));
         }
-        if reason == Reason::OwnerRemoved {
-            let why = owner::acted_on(self.world).unwrap_or_default();
-            return Some(Note::warning(reason, format!("{why}refused until the owner is back")));
-        }
-        let paused = matches!(reason, Reason::Suspended | Reason::AccountSuspended);
-        paused.then(|| Note::normal(reason, "refused until it is active again"))
+        Some(match self.world.pause.filter(|pause| pause.reason() == reason)? {
+            Pause::Suspended | Pause::AccountSuspended => Note::normal(reason, "refused until it is active again"),
+            Pause::OwnerRemoved => {
+                let why = owner::acted_on(self.world).unwrap_or_default();
+                Note::warning(reason, format!("{why}refused until the owner is back"))
+            }
+        })
     }
 
     /// What became of a value that is shown once, where that was not said before.

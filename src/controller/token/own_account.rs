@@ -12,11 +12,69 @@ use super::{
 };
 use crate::{
     access::Reach,
-    crd::{self, Account, ApiToken, account::AccountSpec, api_token::ApiTokenSpec},
+    crd::{self, Account, ApiToken, account::AccountSpec, api_token::ApiTokenSpec, listed},
 };
 
-/// The fields of its own account that a token has a say in.
-const FOLLOWED: [&str; 4] = ["owner", "role", "organizations", "projects"];
+listed! {
+    /// A field of its own account that a token has a say in.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Followed {
+        /// Who answers for it.
+        Owner,
+        /// Its role.
+        Role,
+        /// The organizations that it may act for.
+        Organizations,
+        /// The projects that it may act in.
+        Projects,
+    }
+}
+
+impl Followed {
+    /// As it is written.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Role => "role",
+            Self::Organizations => "organizations",
+            Self::Projects => "projects",
+        }
+    }
+
+    /// The one that is written so; nothing where a token has no say.
+    fn of(field: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|followed| followed.as_str() == field)
+    }
+
+    /// Whether an account says something else in it than it is wanted to.
+    fn differs(self, (held, wanted): (&AccountSpec, &ApiTokenSpec)) -> bool {
+        match self {
+            Self::Owner => held.owner != wanted.owner,
+            Self::Role => held.role != wanted.role,
+            Self::Organizations => held.organizations != wanted.organizations,
+            Self::Projects => held.projects != wanted.projects,
+        }
+    }
+
+    /// Whether an account says more in it than it is wanted to.
+    fn says_more(self, read: &Observed, (held, wanted): (&AccountSpec, &ApiTokenSpec)) -> bool {
+        let exceeds = |held: Reach, wanted: Reach| held.and(&wanted) != held;
+        match self {
+            Self::Owner => held.owner != wanted.owner,
+            Self::Role => match (&held.role, &wanted.role) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(held), Some(wanted)) => {
+                    read.rules().is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
+                }
+            },
+            Self::Organizations => {
+                exceeds(Reach::of(held.organizations.as_ref()), Reach::of(wanted.organizations.as_ref()))
+            }
+            Self::Projects => exceeds(Reach::projects(&held.projects), Reach::projects(&wanted.projects)),
+        }
+    }
+}
 
 /// What of the account that a token made for itself differs from the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +91,10 @@ impl OwnAccount {
     /// How the account compares with its token.
     pub fn of(read: &Observed) -> Self {
         let wanted = &read.token.spec;
-        let more =
-            |field: &str| read.account.as_ref().is_some_and(|account| says_more(read, field, (&account.spec, wanted)));
+        let more = |field: &str| {
+            let account = read.account.as_ref().zip(Followed::of(field));
+            account.is_some_and(|(account, followed)| followed.says_more(read, (&account.spec, wanted)))
+        };
         let yielded = read.taken.iter().filter(|field| !more(field)).cloned().collect();
         Self { differing: differing(read), yielded }
     }
@@ -59,31 +119,8 @@ impl OwnAccount {
 fn differing(read: &Observed) -> Vec<&'static str> {
     let own = read.account.as_ref().filter(|_| read.token.account_name().1);
     let Some(own) = own.filter(|own| crd::belongs(&***own, read.uid())) else { return Vec::new() };
-    let (held, wanted) = (&own.spec, &read.token.spec);
-    let differs = [
-        held.owner != wanted.owner,
-        held.role != wanted.role,
-        held.organizations != wanted.organizations,
-        held.projects != wanted.projects,
-    ];
-    FOLLOWED.into_iter().zip(differs).filter_map(|(field, differs)| differs.then_some(field)).collect()
-}
-
-/// Whether an account says more in a field than it is wanted to.
-fn says_more(read: &Observed, field: &str, (held, wanted): (&AccountSpec, &ApiTokenSpec)) -> bool {
-    let exceeds = |held: Reach, wanted: Reach| held.and(&wanted) != held;
-    match field {
-        "role" => match (&held.role, &wanted.role) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(held), Some(wanted)) => {
-                read.rules().is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
-            }
-        },
-        "organizations" => exceeds(Reach::of(held.organizations.as_ref()), Reach::of(wanted.organizations.as_ref())),
-        "projects" => exceeds(Reach::projects(&held.projects), Reach::projects(&wanted.projects)),
-        _ => held.owner != wanted.owner,
-    }
+    let specs = (&own.spec, &read.token.spec);
+    Followed::ALL.into_iter().filter(|field| field.differs(specs)).map(Followed::as_str).collect()
 }
 
 /// Whether the account is to be brought up to date, before all else that is done: what it says more than the token is
@@ -120,7 +157,7 @@ pub(crate) fn own_account(token: &ApiToken) -> Account {
 pub(crate) fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
     let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
     if let Some(spec) = account["spec"].as_object_mut() {
-        let named = |field: &str| field == "instanceRef" || (FOLLOWED.contains(&field) && !yielded.contains(field));
+        let named = |field: &str| field == "instanceRef" || (Followed::of(field).is_some() && !yielded.contains(field));
         spec.retain(|field, _| named(field));
     }
     account
@@ -138,6 +175,25 @@ mod tests {
         outside::{Refusal, Why},
     };
     use serde_json::json;
+
+    #[test]
+    fn a_field_that_both_have_is_followed_or_known_to_be_its_own() {
+        let fields = |schema: schemars::Schema| -> BTreeSet<String> {
+            schema.get("properties").unwrap().as_object().unwrap().keys().cloned().collect()
+        };
+        let (account, token) = (schemars::schema_for!(AccountSpec), schemars::schema_for!(ApiTokenSpec));
+        let both: BTreeSet<_> = fields(account).intersection(&fields(token)).cloned().collect();
+        let own = ["instanceRef", "displayName", "description", "active"];
+        let known = Followed::ALL.map(Followed::as_str).into_iter().chain(own).map(str::to_owned);
+        assert_eq!(both, known.collect());
+    }
+
+    #[test]
+    fn what_another_sets_that_the_token_has_no_say_in_takes_nothing_back() {
+        let world = served().with_spec(&json!({"owner": "user:a"}));
+        let world = world.and(|world| world.taken = BTreeSet::from(["displayName".to_owned()]));
+        assert_eq!(world.own_account.yielded, world.taken);
+    }
 
     #[test]
     fn an_account_that_cannot_follow_leaves_the_token_ready_and_holds_nothing_up() {

@@ -14,6 +14,7 @@ use crate::{
         fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
         name,
+        reason::{Mended, Sense},
     },
     outside::events::Note,
 };
@@ -44,6 +45,8 @@ pub struct Shut {
     pub reason: Reason,
     /// What is wrong, and what to do.
     pub message: String,
+    /// Whether nothing is permitted to the token, which is otherwise as it should be.
+    pub permits_nothing: bool,
 }
 
 impl Ownership {
@@ -56,7 +59,7 @@ impl Ownership {
         let judged = read.rules().map(|rules| Judged::of(read, rules, !is_stale));
         let effective = judged.as_ref().map(Judged::effective).or_else(|| read.before().effective.clone());
         let shut = shut(read, judged.as_ref());
-        let nothing = shut.as_ref().is_some_and(|shut| NOTHING_PERMITTED.contains(&shut.reason));
+        let nothing = shut.as_ref().is_some_and(|shut| shut.permits_nothing);
         Self {
             removed: judged.as_ref().and_then(|judged| judged.removed),
             permitted: effective.as_ref().filter(|_| judges_rights(read)).map(|_| !nothing),
@@ -122,7 +125,9 @@ fn judges_rights(read: &Observed) -> bool {
 
 /// Why no request with its value is let in by its own Instance, in the order in which a verifier judges.
 fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
-    let says = |reason, message: &str| Some(Shut { reason, message: message.to_owned() });
+    let says = |reason, message: &str| Some(Shut { reason, message: message.to_owned(), permits_nothing: false });
+    let permits_nothing =
+        |reason, message: &str| says(reason, message).map(|shut| Shut { permits_nothing: true, ..shut });
     let Some(instance) = read.instance.as_deref() else {
         return says(Reason::InstanceMissing, "its Instance does not exist");
     };
@@ -139,19 +144,15 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
         return says(Reason::InstanceInvalid, "its Instance has faults of its own");
     };
     if read.owner_gone && judged.rules.on_owner_removed != OnOwnerRemoved::Keep {
-        return says(Reason::OwnerRemoved, &why_removed(read, "the owner"));
+        return permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner"));
     }
     match access::opening(judged.rules, &judged.policies, &judged.bearer).err()? {
-        access::Closed::OwnerMissing => says(Reason::OwnerMissing, "nobody owns the token"),
-        access::Closed::OwnerRemoved => says(Reason::OwnerRemoved, &why_removed(read, "the owner")),
-        access::Closed::OwnerStale => says(Reason::OwnerStale, STALE),
-        access::Closed::NoPermissions => says(Reason::NoPermissions, NOTHING),
+        access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "nobody owns the token"),
+        access::Closed::OwnerRemoved => permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner")),
+        access::Closed::OwnerStale => permits_nothing(Reason::OwnerStale, STALE),
+        access::Closed::NoPermissions => permits_nothing(Reason::NoPermissions, NOTHING),
     }
 }
-
-/// The reasons for which nothing is permitted to a token that is otherwise as it should be.
-const NOTHING_PERMITTED: [Reason; 4] =
-    [Reason::NoPermissions, Reason::OwnerStale, Reason::OwnerRemoved, Reason::OwnerMissing];
 
 /// What is said where the endpoint is disabled.
 const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
@@ -238,17 +239,7 @@ pub(crate) fn acted_on(world: &World) -> Option<String> {
 /// Whether a fault is mended by a change of the token's own spec. Any other is that of another object, and mended
 /// there.
 fn is_of_spec(fault: &Fault) -> bool {
-    matches!(
-        fault.reason,
-        Reason::Invalid
-            | Reason::LifetimeExceeded
-            | Reason::OverlapExceeded
-            | Reason::RotationTooFrequent
-            | Reason::WindowsUnmet
-            | Reason::DescriptionMissing
-            | Reason::RoleMissing
-            | Reason::OwnerMissing
-    )
+    fault.reason.sense() == Sense::Fault(Mended::Here)
 }
 
 /// The faults in words. A token that cannot be changed is not told to be.

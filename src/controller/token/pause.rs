@@ -8,17 +8,19 @@ use super::{
     terms::CheckedTerms,
     world::World,
 };
-use crate::crd::{Reason, condition::Conclusion, instance::OnOwnerRemoved};
+use crate::crd::{Reason, condition::Conclusion, instance::OnOwnerRemoved, listed};
 
-/// Why a token is not accepted for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// The token says so.
-    Suspended,
-    /// Its account says so.
-    AccountSuspended,
-    /// Its owner is gone or holds too little, and its Instance says so.
-    OwnerRemoved,
+listed! {
+    /// Why a token is not accepted for now.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Pause {
+        /// The token says so.
+        Suspended,
+        /// Its account says so.
+        AccountSuspended,
+        /// Its owner is gone or holds too little, and its Instance says so.
+        OwnerRemoved,
+    }
 }
 
 impl Pause {

@@ -6,7 +6,7 @@ use super::{act::Act, ending::forget_at, outcome::Outcome, restart};
 use crate::{
     controller::kind::Wake,
     crd::{
-        Conditions, Reason,
+        Conditions,
         condition::{ACCEPTED, PUBLISHED},
         workload::Restart,
     },
@@ -43,8 +43,8 @@ fn waits(Outcome { world, progress, records, .. }: &Outcome<'_>) -> Option<Wake>
     if progress.ends().is_some() {
         return None;
     }
-    let repairs = matches!(progress.decision.reason, Reason::SecretMissing | Reason::SecretAltered);
-    let repair = records.may_repair_from(world.now).filter(|_| repairs && progress.decision.act == Act::Rest);
+    let repairs = progress.decision.reason.is_damage() && progress.decision.act == Act::Rest;
+    let repair = records.may_repair_from(world.now).filter(|_| repairs);
     let paused = world.may_mint_from.filter(|_| progress.decision.act == Act::Wait);
     let all = [
         (records.may_record_from(world.now), "another record"),
