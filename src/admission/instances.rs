@@ -4,40 +4,70 @@ use super::{
     AdmissionPolicy, Rule,
     cel::{me, named},
 };
+use crate::crd::instance::WayIn;
 
-/// The operator makes Services and Ingresses for an Instance: whoever names what they lead to has to be allowed to make
+/// Whether what is exposed is asked for anew, or otherwise than before.
+const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
+
+/// The operator makes Services, and what leads to them, for an Instance: whoever names those has to be allowed to make
 /// them.
 pub(crate) fn policy() -> AdmissionPolicy {
-    let changed = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
-    let may = |group: &str, resource: &str| {
-        format!(
-            "authorizer.group('{group}').resource('{resource}').namespace(request.namespace).check('create').allowed()"
-        )
-    };
-    let lacks = |path: &str, what: &str| {
-        format!("'{path}: ' + variables.me + ' may not create {what} in namespace ' + request.namespace")
-    };
     let mut variables = me();
     variables.extend(named([
-        ("exposes", format!("{changed} && has(object.spec.manager) && has(object.spec.manager.service)")),
-        (
-            "leads",
-            format!(
-                "{changed} && has(object.spec.manager) && object.spec.manager.?endpoints.orValue([]).exists(e, has(e.ingress))"
-            ),
-        ),
-        ("mayExpose", format!("!variables.exposes || {}", may("", "services"))),
-        ("mayLead", format!("!variables.leads || {}", may("networking.k8s.io", "ingresses"))),
+        ("exposes", format!("{CHANGED} && has(object.spec.manager) && has(object.spec.manager.service)")),
+        ("mayExpose", format!("!variables.exposes || {}", may_create("", "services"))),
     ]));
-    let rules = vec![
-        Rule::new("variables.mayExpose", lacks("spec.manager.service", "services")),
-        Rule::new("variables.mayLead", lacks("spec.manager.endpoints", "ingresses.networking.k8s.io")),
-    ];
+    variables.extend(WayIn::ALL.into_iter().flat_map(leading));
+    let mut rules = vec![Rule::new("variables.mayExpose", lacks("spec.manager.service", "services"))];
+    rules.extend(WayIn::ALL.map(led));
     AdmissionPolicy {
         name: "instances",
         resources: &["instances"],
         operations: &["CREATE", "UPDATE"],
         variables,
         rules,
+    }
+}
+
+/// Whether an endpoint asks for this way in, and whether the requester may make one.
+fn leading(way: WayIn) -> Vec<(String, String)> {
+    let (field, (group, resource)) = (way.field(), way.resource());
+    let asks = format!(
+        "{CHANGED} && has(object.spec.manager) && \
+         object.spec.manager.?endpoints.orValue([]).exists(e, has(e.{field}))"
+    );
+    let may = format!("!variables.leads_{field} || {}", may_create(group, resource));
+    vec![(format!("leads_{field}"), asks), (format!("may_{field}"), may)]
+}
+
+/// The rule on that.
+fn led(way: WayIn) -> Rule {
+    let (group, resource) = way.resource();
+    Rule::new(format!("variables.may_{}", way.field()), lacks("spec.manager.endpoints", &format!("{resource}.{group}")))
+}
+
+fn may_create(group: &str, resource: &str) -> String {
+    format!("authorizer.group('{group}').resource('{resource}').namespace(request.namespace).check('create').allowed()")
+}
+
+fn lacks(path: &str, what: &str) -> String {
+    format!("'{path}: ' + variables.me + ' may not create {what} in namespace ' + request.namespace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admission::tests::{fields, mentions},
+        crd::instance::{Endpoint, Manager},
+    };
+
+    #[test]
+    fn every_field_that_has_something_made_is_asked_about() {
+        let free = ["name", "type", "host"];
+        let judged = fields::<Manager>().into_iter().chain(fields::<Endpoint>());
+        for field in judged.filter(|field| !free.contains(&&**field)) {
+            assert!(mentions(&policy(), &field), "{field}: who may ask for it?");
+        }
     }
 }

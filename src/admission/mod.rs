@@ -156,3 +156,46 @@ fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], actio
         }),
     ]
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::crd::{account::AccountSpec, api_token::ApiTokenSpec};
+    use schemars::JsonSchema;
+    use std::collections::BTreeSet;
+
+    /// The fields of a type, as users write them.
+    pub(crate) fn fields<T: JsonSchema>() -> BTreeSet<String> {
+        let schema = serde_json::to_value(schemars::schema_for!(T)).unwrap();
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// Whether an expression of the policy names a field.
+    pub(crate) fn mentions(policy: &AdmissionPolicy, field: &str) -> bool {
+        let rules = policy.rules.iter().map(|rule| &rule.expression);
+        let mut all = policy.variables.iter().map(|(_, expression)| expression).chain(rules);
+        all.any(|text| {
+            let named = |(at, _): (usize, &str)| {
+                let rest = &text[at + field.len()..];
+                text[..at].ends_with(['.', '?', '\'']) && !rest.starts_with(|c: char| c.is_alphanumeric())
+            };
+            text.match_indices(field).any(named)
+        })
+    }
+
+    #[test]
+    fn every_field_that_gives_a_token_or_an_account_something_is_asked_about() {
+        let told = ["displayName", "description"];
+        // What only ends, shortens or keeps what is given, and says nothing of who has it.
+        let narrowing = ["active", "immutable", "expiry", "rotation", "regenerate", "revocationReason"];
+        let free = |field: &String| told.iter().chain(&narrowing).any(|free| free == field);
+        for (policy, fields) in
+            [(tokens::policy("true"), fields::<ApiTokenSpec>()), (accounts::policy("true"), fields::<AccountSpec>())]
+        {
+            for field in fields.iter().filter(|field| !free(field)) {
+                assert!(mentions(&policy, field), "{}: {field}: who may ask for it?", policy.name);
+            }
+        }
+        assert!(!mentions(&accounts::policy("true"), "own"), "the beginning of a name is another name");
+    }
+}

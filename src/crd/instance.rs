@@ -241,9 +241,9 @@ impl Scheme {
 #[x_kube(
     validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.host)")
         .message("host is needed: the DNS name that an external endpoint is reached by"),
-    validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.ingress)")
+    validation = Rule::new(led_to_if_external())
         .message("ingress is needed for an external endpoint; {} takes the cluster's default class"),
-    validation = Rule::new("!has(self.type) || self.type != 'internal' || (!has(self.host) && !has(self.ingress))")
+    validation = Rule::new(not_led_to_if_internal())
         .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
 )]
 pub struct Endpoint {
@@ -261,25 +261,82 @@ pub struct Endpoint {
     pub ingress: Option<IngressTemplate>,
 }
 
+/// A rule that an external endpoint has a way in.
+fn led_to_if_external() -> String {
+    let has = WayIn::ALL.map(|way| format!("has(self.{})", way.field()));
+    format!("(has(self.type) && self.type != 'external') || {}", has.join(" || "))
+}
+
+/// A rule that an internal endpoint has none.
+fn not_led_to_if_internal() -> String {
+    let lacks = ["host"].into_iter().chain(WayIn::ALL.map(WayIn::field)).map(|field| format!("!has(self.{field})"));
+    format!("!has(self.type) || self.type != 'internal' || ({})", lacks.collect::<Vec<_>>().join(" && "))
+}
+
 impl Endpoint {
     /// From where it is reached.
     pub fn reach(&self) -> EndpointType {
         self.type_.unwrap_or_default()
     }
+
+    /// What leads there from outside the cluster. Nothing: the endpoint is not reached from there, or does not say how.
+    pub fn way_in(&self) -> Option<WayIn> {
+        let is_external = self.reach() == EndpointType::External;
+        WayIn::ALL.into_iter().find(|way| is_external && self.asks_for(*way))
+    }
+
+    /// Whether it has the field that asks for this way in.
+    pub fn asks_for(&self, way: WayIn) -> bool {
+        match way {
+            WayIn::Ingress => self.ingress.is_some(),
+        }
+    }
+
+    /// Whether the way in ends TLS towards the caller.
+    pub fn is_tls(&self) -> bool {
+        match self.way_in() {
+            Some(WayIn::Ingress) => self.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some()),
+            None => false,
+        }
+    }
 }
 
-/// The endpoints that there can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EndpointName {
-    /// The Admin API.
-    Admin,
+listed! {
+    /// What leads to an endpoint from outside the cluster: a field of [`Endpoint`], and the object that is made for it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum WayIn {
+        /// An Ingress.
+        Ingress,
+    }
+}
+
+impl WayIn {
+    /// The field of an endpoint that asks for it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+        }
+    }
+
+    /// The API group and the resource of the object. Whoever asks for it has to be allowed to create such objects.
+    pub fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ingress => ("networking.k8s.io", "ingresses"),
+        }
+    }
+}
+
+listed! {
+    /// The endpoints that there can be.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    pub enum EndpointName {
+        /// The Admin API.
+        Admin,
+    }
 }
 
 impl EndpointName {
-    /// All of them.
-    pub const ALL: [Self; 1] = [Self::Admin];
-
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -572,5 +629,19 @@ impl Instance {
     /// The endpoints that are named, disabled ones included.
     pub fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.spec.manager.iter().flat_map(|manager| &manager.endpoints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_field_of_an_endpoint_is_a_way_in_or_leads_nowhere() {
+        let schema = serde_json::to_value(schemars::schema_for!(Endpoint)).unwrap();
+        let fields: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let others = ["name", "type", "host"];
+        assert_eq!(WayIn::ALL.map(WayIn::field).into_iter().chain(others).collect::<BTreeSet<_>>(), fields);
     }
 }

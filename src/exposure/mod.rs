@@ -112,8 +112,8 @@ fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> St
     match (endpoint.reach(), &endpoint.host) {
         (EndpointType::Disabled, _) => String::new(),
         (EndpointType::External, Some(host)) => {
-            let tls = endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some());
-            format!("{}://{host}", if tls { "https" } else { "http" })
+            let scheme = if endpoint.is_tls() { Scheme::Https } else { Scheme::Http };
+            format!("{}://{host}", scheme.as_str())
         }
         (EndpointType::External, None) | (EndpointType::Internal, _) => {
             let own = instance.metadata.name.as_deref().unwrap_or_default();

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::crd::{
     self, Instance,
-    instance::{Endpoint, EndpointType},
+    instance::{Endpoint, EndpointType, WayIn},
+    listed,
 };
 
 /// The stage in which an object is created. A stage begins once the objects of all earlier stages exist. Objects are
@@ -23,19 +24,26 @@ pub enum Stage {
     WayIn,
 }
 
-/// A kind of object that exposes an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PieceKind {
-    /// A Service.
-    Service,
-    /// An Ingress.
-    Ingress,
+listed! {
+    /// A kind of object that exposes an endpoint, in the order of their stages.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum PieceKind {
+        /// A Service.
+        Service,
+        /// An Ingress.
+        Ingress,
+    }
+}
+
+impl From<WayIn> for PieceKind {
+    fn from(way: WayIn) -> Self {
+        match way {
+            WayIn::Ingress => Self::Ingress,
+        }
+    }
 }
 
 impl PieceKind {
-    /// All kinds, in the order of their stages.
-    pub const ALL: [Self; 2] = [Self::Service, Self::Ingress];
-
     /// The stage in which objects of this kind are created.
     pub fn stage(self) -> Stage {
         match self {
@@ -55,10 +63,9 @@ impl PieceKind {
     /// True if `endpoint` needs an object of this kind. The answer depends on the spec alone, even while something
     /// missing prevents the object.
     pub fn is_needed_by(self, endpoint: &Endpoint) -> bool {
-        match (self, endpoint.reach()) {
-            (_, EndpointType::Disabled) | (Self::Ingress, EndpointType::Internal) => false,
-            (Self::Service, EndpointType::External | EndpointType::Internal) => true,
-            (Self::Ingress, EndpointType::External) => true,
+        match self.stage() {
+            Stage::Inside => endpoint.reach() != EndpointType::Disabled,
+            Stage::WayIn => endpoint.way_in().is_some_and(|way| Self::from(way) == self),
         }
     }
 }
@@ -119,9 +126,33 @@ impl Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::Resource;
+    use std::borrow::Cow;
 
     #[test]
     fn kinds_are_listed_in_the_order_of_their_stages() {
         assert!(PieceKind::ALL.is_sorted_by_key(|kind| kind.stage()));
+    }
+
+    #[test]
+    fn a_kind_of_the_last_stage_is_a_way_in_that_an_endpoint_can_ask_for() {
+        let last = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
+        assert!(last.eq(WayIn::ALL.map(PieceKind::from)));
+    }
+
+    /// The API group and the resource of a kind.
+    fn resource(kind: PieceKind) -> (Cow<'static, str>, Cow<'static, str>) {
+        match kind {
+            PieceKind::Service => (Service::group(&()), Service::plural(&())),
+            PieceKind::Ingress => (Ingress::group(&()), Ingress::plural(&())),
+        }
+    }
+
+    #[test]
+    fn admission_asks_for_the_right_to_make_what_is_made() {
+        for way in WayIn::ALL {
+            let (group, plural) = resource(way.into());
+            assert_eq!(way.resource(), (&*group, &*plural), "{way:?}");
+        }
     }
 }

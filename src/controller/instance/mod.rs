@@ -16,13 +16,14 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Obstacle, Rooms,
+    Caches, Obstacle, Rooms,
     depends::Depends,
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, names, together},
 };
 use crate::{
     crd::{ApiToken, Instance, Reason, instance::InstanceStatus},
+    exposure::PieceKind,
     outside::{Refusal, clock::jumps},
 };
 
@@ -77,28 +78,45 @@ impl Kind for Instance {
     }
 }
 
-/// Names the Instances that something has happened to: to themselves, to their tokens, or to a Service or Ingress in
-/// their namespace that they made or refer to.
+/// Names the Instances that something has happened to: to themselves, to their tokens, or to an object in their
+/// namespace that they made or refer to.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
-    let caches = &rooms.caches;
-    let (instances, services, ingresses, tokens) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
-    futures::stream::select_all([
-        each(
-            caches
-                .instances
-                .touched()
-                .inspect(move |instance| instances.rules.tidy(&instances.caches.instances, instance)),
-        ),
-        mapped(caches.services.touched(), move |service| using(&services, service)),
-        mapped(caches.ingresses.touched(), move |ingress| using(&ingresses, ingress)),
-        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
+    // Each cache is named, so that one that is added is thought of here, too.
+    let Caches {
+        instances,
+        tokens,
+        services: _,
+        ingresses: _,
+        accounts: _,
+        policies: _,
+        users: _,
+        secrets: _,
+        namespaces: _,
+    } = &*rooms.caches;
+    let (tidied, counted) = (rooms.clone(), rooms.clone());
+    let own = [
+        each(instances.touched().inspect(move |instance| tidied.rules.tidy(&tidied.caches.instances, instance))),
+        together(mapped(tokens.touched(), move |token: &ApiToken| {
             let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
-            names(tokens.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str()))
+            names(counted.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str()))
         })),
-        every(jumps(rooms.clock.clone()), caches.instances.store()),
-        every(rooms.stamping.changes(), caches.instances.store()),
-        every(caches.ingresses.changes(), caches.instances.store()),
-    ])
+        every(jumps(rooms.clock.clone()), instances.store()),
+        every(rooms.stamping.changes(), instances.store()),
+    ];
+    let exposing = PieceKind::ALL.into_iter().flat_map(|kind| exposing(kind, rooms.clone()));
+    futures::stream::select_all(own.into_iter().chain(exposing))
+}
+
+/// Names the Instances that objects of a kind which exposes endpoints are made or referred to by, when these change.
+fn exposing(kind: PieceKind, rooms: Arc<Rooms>) -> Vec<BoxStream<'static, ObjectRef<Instance>>> {
+    let caches = rooms.caches.clone();
+    match kind {
+        PieceKind::Service => vec![mapped(caches.services.touched(), move |service| using(&rooms, service))],
+        PieceKind::Ingress => vec![
+            mapped(caches.ingresses.touched(), move |ingress| using(&rooms, ingress)),
+            every(caches.ingresses.changes(), caches.instances.store()),
+        ],
+    }
 }
 
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {

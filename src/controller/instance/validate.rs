@@ -14,6 +14,7 @@ use crate::{
         fault::parsed,
         instance::{
             Endpoint, EndpointName, EndpointType, InstanceSpec, Lifetime, ManagerService, NamespacesFrom, Permission,
+            WayIn,
         },
         window::windows,
     },
@@ -76,14 +77,17 @@ fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
             if endpoint.host.is_none() {
                 fault(".host", "is needed: the DNS name that an external endpoint is reached by");
             }
-            if endpoint.ingress.is_none() {
+            if endpoint.way_in().is_none() {
                 fault(".ingress", "is needed for an external endpoint; {} takes the default class");
             }
         }
-        EndpointType::Internal if endpoint.host.is_some() || endpoint.ingress.is_some() => {
-            fault("", "an internal endpoint has neither host nor ingress: remove them");
+        EndpointType::Internal => {
+            let is_led_to = WayIn::ALL.into_iter().any(|way| endpoint.asks_for(way));
+            if endpoint.host.is_some() || is_led_to {
+                fault("", "an internal endpoint has neither host nor ingress: remove them");
+            }
         }
-        EndpointType::Internal | EndpointType::Disabled => {}
+        EndpointType::Disabled => {}
     }
 }
 
