@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    Obstacle, Rooms,
+    Caches, Obstacle, Rooms,
     book::Ruled,
     census,
     depends::{self, Depends},
@@ -158,10 +158,7 @@ impl AsRef<TokenCount> for Count {
 
 /// What is said of its tokens, and when to count again.
 fn counted(world: &World) -> (Count, Option<Wake>) {
-    let mut tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
-    if !world.account.spec.active {
-        tokens.active = 0;
-    }
+    let tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
     let fresh = Count { tokens, last_used_at: last_used(world) };
     let said =
         world.account.status.as_ref().and_then(|status| {
@@ -182,19 +179,30 @@ fn last_used(world: &World) -> Option<Time> {
 
 /// Names the accounts that something has happened to: to themselves, or to their Instance.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Account>>> {
-    let caches = &rooms.caches;
-    let (instances, tokens) = (rooms.clone(), rooms.clone());
+    // Each cache is named, so that one that is added is thought of here, too.
+    let Caches {
+        accounts,
+        instances,
+        tokens,
+        policies: _,
+        users: _,
+        secrets: _,
+        services: _,
+        ingresses: _,
+        namespaces: _,
+    } = &*rooms.caches;
+    let (of_instances, of_tokens) = (rooms.clone(), rooms.clone());
     futures::stream::select_all([
-        each(caches.accounts.touched()),
-        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            names(instances.caches.accounts.by(&depends::instance(instance)))
+        each(accounts.touched()),
+        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
+            names(of_instances.caches.accounts.by(&depends::instance(instance)))
         }),
-        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
+        together(mapped(tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             let home = token.namespace().unwrap_or_default();
-            names(bound.and_then(|bound| tokens.caches.accounts.get(&home, &bound.name)))
+            names(bound.and_then(|bound| of_tokens.caches.accounts.get(&home, &bound.name)))
         })),
-        every(jumps(rooms.clock.clone()), caches.accounts.store()),
+        every(jumps(rooms.clock.clone()), accounts.store()),
     ])
 }
 

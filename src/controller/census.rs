@@ -6,18 +6,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::kind::Wake;
 use crate::{
-    crd::{ApiToken, account::TokenCount},
-    token::{Records, duration::after},
+    crd::{ApiToken, account::TokenCount, condition::VALID},
+    token::duration::after,
 };
 
 /// A count is said at most so often.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
-/// Counts tokens at `now`; a suspended account is not asked about.
+/// Counts tokens at `now`. Those that say they are valid are active, so that a count says no more than they do.
 pub(crate) fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp) -> TokenCount {
     let none = TokenCount { active: 0, total: 0, at: Time(now) };
     tokens.into_iter().fold(none, |count, token| TokenCount {
-        active: count.active + i64::from(is_accepted(token, now)),
+        active: count.active + i64::from(is_valid(token)),
         total: count.total + 1,
         ..count
     })
@@ -28,11 +28,9 @@ pub(crate) fn agree(one: &TokenCount, other: &TokenCount) -> bool {
     (one.active, one.total) == (other.active, other.total)
 }
 
-fn is_accepted(token: &ApiToken, now: Timestamp) -> bool {
-    let status = token.status.as_ref();
-    let ended = token.spec.revoked || status.is_some_and(|status| status.revocation.is_some());
-    let records = Records::at(status.map_or(&[], |status| &status.records), now);
-    token.spec.active && !ended && token.metadata.deletion_timestamp.is_none() && records.valid().next().is_some()
+fn is_valid(token: &ApiToken) -> bool {
+    let mut said = token.status.iter().flat_map(|status| &status.conditions);
+    said.any(|condition| condition.type_ == VALID && condition.status == "True")
 }
 
 /// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That
@@ -56,6 +54,28 @@ pub(crate) fn seldom<T: AsRef<TokenCount>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_token_counts_as_active_while_it_says_that_it_is_valid() {
+        let token = |conditions: Value| -> ApiToken {
+            let spec = json!({"instanceRef": {"name": "eem"}});
+            let object =
+                json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {}, "spec": spec});
+            let mut token: ApiToken = serde_json::from_value(object).unwrap();
+            token.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
+            token
+        };
+        let says = |type_: &str, status: &str| {
+            let at = "2026-01-01T00:00:00Z";
+            token(json!([
+                {"type": type_, "status": status, "reason": "Active", "message": "", "lastTransitionTime": at},
+            ]))
+        };
+        let all = [says("Valid", "True"), says("Valid", "False"), says("Ready", "True"), token(json!([]))];
+        let count = count(&all, Timestamp::UNIX_EPOCH);
+        assert_eq!((count.active, count.total), (1, 4));
+    }
 
     #[test]
     fn a_count_is_said_with_the_first_token_and_then_seldom() {

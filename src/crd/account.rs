@@ -118,7 +118,7 @@ pub struct MirroredAccountPolicy {
 /// How many tokens there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenCount {
-    /// Those that are accepted.
+    /// Those whose condition `Valid` is true.
     pub active: i64,
     /// All of them, those that ended included.
     pub total: i64,

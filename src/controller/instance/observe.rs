@@ -82,20 +82,12 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     }
 }
 
-/// Counts its own tokens. One whose account is suspended is not accepted.
+/// Counts its own tokens.
 fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
     let home = |token: &ApiToken| token.namespace().unwrap_or_default();
     let own = |token: &&Arc<ApiToken>| token.spec.instance_ref.means(instance, &home(token));
     let tokens = rooms.caches.tokens.by(&depends::instance(instance));
-    let suspended = |token: &ApiToken| {
-        let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
-        let account = bound.and_then(|bound| rooms.caches.accounts.get(&home(token), &bound.name));
-        account.is_some_and(|account| !account.spec.active)
-    };
-    let (idle, others): (Vec<_>, Vec<_>) =
-        tokens.iter().filter(own).map(|token| &**token).partition(|token| suspended(token));
-    let count = census::count(others, now);
-    TokenCount { total: count.total + idle.len() as i64, ..count }
+    census::count(tokens.iter().filter(own).map(|token| &**token), now)
 }
 
 async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed {

@@ -114,11 +114,10 @@ impl Outcome<'_> {
     /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The
     /// verifier judges each request for itself; this says the same of all of them together.
     fn is_valid(&self) -> bool {
-        let Self { world, progress, records, .. } = self;
-        let ended = self.has_ended() || world.token.spec.revoked;
-        let stands = !ended && world.token.metadata.deletion_timestamp.is_none() && records.served().is_some();
+        let Self { world, terms, progress, records, .. } = self;
+        let is_refused = CHAIN.iter().any(|check| check.fate.is_refused() && check.act(world, terms).is_some());
         let acts = progress.bound.is_some() || world.bond == Bond::Held;
-        stands && acts && world.pause.is_none() && world.owner.shut.is_none()
+        !is_refused && acts && records.served().is_some() && world.owner.shut.is_none()
     }
 
     /// What it all comes to: how `Ready` stands, and the word for it. That is what the first check says that holds and

@@ -20,9 +20,42 @@ pub(crate) type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
 pub struct Check {
     /// The word for it.
     pub reason: Reason,
+    /// What becomes of the token while it holds, whichever check decides.
+    pub fate: Fate,
     holds: Holds,
     /// What `Ready` says then. Nothing: what is done says nothing of how the token is, and another check does.
     pub says: Option<Says>,
+}
+
+/// What becomes of a token while a check holds. The condition `Valid` follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes with its namespace; until then its requests are judged as before.
+    Goes,
+    /// It has ended, or is being deleted: every request is refused.
+    Ends,
+    /// It lives, and every request is refused.
+    Pauses,
+    /// It lives, and its requests are judged.
+    Lives,
+}
+
+impl Fate {
+    /// Whether nothing more is done for the token but to take it away.
+    pub fn is_over(self) -> bool {
+        match self {
+            Self::Goes | Self::Ends => true,
+            Self::Pauses | Self::Lives => false,
+        }
+    }
+
+    /// Whether every request is refused.
+    pub fn is_refused(self) -> bool {
+        match self {
+            Self::Ends | Self::Pauses => true,
+            Self::Goes | Self::Lives => false,
+        }
+    }
 }
 
 /// When a check holds.
@@ -37,19 +70,20 @@ enum Holds {
 /// The checks in their order: the first that holds decides. This list is the specification. Each is a function that
 /// says in a sentence when it holds; what users read then is beside it.
 pub const CHAIN: [Check; 26] = [
-    check(Reason::Deleting, ending::deleting).saying(ending::says_deleting),
-    check(Reason::NamespaceTerminating, ending::namespace_terminating).saying(ending::says_namespace_terminating),
-    check(Reason::Forgotten, ending::forgotten),
-    check(Reason::Revoked, ending::revoked).saying(ending::says_ended),
-    check(Reason::AccountDeleted, ending::account_deleted).saying(ending::says_ended),
-    check(Reason::OwnerRemoved, ending::owner_removed).saying(ending::says_ended),
-    check(Reason::Expired, ending::expired).saying(ending::says_ended),
-    check(Reason::Claimed, once::claimed),
-    check(Reason::RestartDue, restart::restart_due),
-    check(Reason::Invalid, issue::invalid).saying(issue::says_invalid),
-    check(Reason::Suspended, pause::suspended).saying(pause::says_suspended),
-    check(Reason::AccountSuspended, pause::account_suspended).saying(pause::says_account_suspended),
-    check(Reason::OwnerRemoved, pause::owner_removed).saying(pause::says_owner_removed),
+    check(Reason::Deleting, Fate::Ends, ending::deleting).saying(ending::says_deleting),
+    check(Reason::NamespaceTerminating, Fate::Goes, ending::namespace_terminating)
+        .saying(ending::says_namespace_terminating),
+    check(Reason::Forgotten, Fate::Ends, ending::forgotten),
+    check(Reason::Revoked, Fate::Ends, ending::revoked).saying(ending::says_ended),
+    check(Reason::AccountDeleted, Fate::Ends, ending::account_deleted).saying(ending::says_ended),
+    check(Reason::OwnerRemoved, Fate::Ends, ending::owner_removed).saying(ending::says_ended),
+    check(Reason::Expired, Fate::Ends, ending::expired).saying(ending::says_ended),
+    check(Reason::Claimed, Fate::Lives, once::claimed),
+    check(Reason::RestartDue, Fate::Lives, restart::restart_due),
+    check(Reason::Invalid, Fate::Lives, issue::invalid).saying(issue::says_invalid),
+    check(Reason::Suspended, Fate::Pauses, pause::suspended).saying(pause::says_suspended),
+    check(Reason::AccountSuspended, Fate::Pauses, pause::account_suspended).saying(pause::says_account_suspended),
+    check(Reason::OwnerRemoved, Fate::Pauses, pause::owner_removed).saying(pause::says_owner_removed),
     valid(Reason::PublishIncomplete, issue::publish_incomplete),
     valid(Reason::PublishFailed, issue::publish_failed),
     valid(Reason::RecordsLost, issue::records_lost),
@@ -65,12 +99,13 @@ pub const CHAIN: [Check; 26] = [
     valid(Reason::RecordsOutdated, repair::records_outdated),
 ];
 
-const fn check(reason: Reason, holds: fn(&World, &CheckedTerms) -> Option<Act<Never>>) -> Check {
-    Check { reason, holds: Holds::Always(holds), says: None }
+const fn check(reason: Reason, fate: Fate, holds: fn(&World, &CheckedTerms) -> Option<Act<Never>>) -> Check {
+    Check { reason, fate, holds: Holds::Always(holds), says: None }
 }
 
+/// A check of what the terms ask for. A token lives by its terms: what ends or pauses it holds without them, too.
 const fn valid(reason: Reason, holds: fn(&World, &TokenTerms) -> Option<Act>) -> Check {
-    Check { reason, holds: Holds::Valid(holds), says: None }
+    Check { reason, fate: Fate::Lives, holds: Holds::Valid(holds), says: None }
 }
 
 impl Check {
@@ -84,6 +119,14 @@ impl Check {
             (Holds::Always(holds), _) => holds(world, terms).map(|act| act.map(|never| match never {})),
             (Holds::Valid(holds), Ok(terms)) => holds(world, terms).map(|act| act.map(|()| terms.clone())),
             (Holds::Valid(_), Err(_)) => None,
+        }
+    }
+
+    /// What is to be done by these terms, where it holds; nothing of a check that does not ask for them.
+    pub fn act_by(&self, world: &World, terms: &TokenTerms) -> Option<Act> {
+        match self.holds {
+            Holds::Valid(holds) => holds(world, terms),
+            Holds::Always(_) => None,
         }
     }
 }
@@ -106,17 +149,24 @@ mod tests {
     use super::super::{
         Progress,
         fixture::{self, DAY, HOUR, account, incomplete, new, rotated, served},
+        pause::Pause,
         secrets::Held,
     };
     use super::*;
     use crate::{
         crd::{
+            Account, ApiToken, Instance,
             api_token::{ClaimOutcome, Revocation, RevocationReason},
-            condition::READY,
+            condition::{READY, VALID},
             name, secret,
             workload::Restart,
         },
         token::{Digest, Record, State},
+        verifier::{
+            Category,
+            check::check,
+            index::{Index, Key},
+        },
     };
     use jiff::SignedDuration;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -282,6 +332,42 @@ mod tests {
             let ready = fixture::said(&world.rested().status, READY).reason.clone();
             assert_eq!(ready, world.decision().reason.to_string(), "{}", check.reason);
         }
+    }
+
+    #[test]
+    fn every_pause_is_a_check_and_every_check_that_pauses_is_a_pause() {
+        let pausing = CHAIN.iter().filter(|check| check.fate == Fate::Pauses).map(|check| check.reason);
+        assert!(pausing.eq(Pause::ALL.map(Pause::reason)));
+    }
+
+    /// Whether a verifier lets in who presents the second value, which is served since day 60.
+    fn lets_in(world: &World) -> bool {
+        let mut index = Index::default();
+        world.instance.iter().for_each(|instance| _ = index.apply(Instance::clone(instance)));
+        world.account.iter().for_each(|account| _ = index.apply(Account::clone(account)));
+        index.apply(ApiToken::clone(&world.token));
+        let value = fixture::plaintext(2);
+        let verdict = check(&index, &Key::new("events", "eem"), value.expose(), None, world.now);
+        verdict.cause.category() == Category::Allowed
+    }
+
+    #[test]
+    fn valid_says_what_a_verifier_says_wherever_a_check_holds() {
+        let owned = || rotated().with_spec(&json!({"owner": "serviceaccount:a/b"}));
+        let (mut refused, mut let_in) = (0, 0);
+        for (check, (_, _, trouble)) in CHAIN.iter().zip(TROUBLES) {
+            let world = trouble(owned());
+            let decision = world.decision();
+            // One that is forgotten says what it said before.
+            let act = if decision.act == Act::Forget { Act::Rest } else { decision.act };
+            let status = world.settle(&Progress::none(Decision { act, ..decision })).status;
+            let valid = fixture::said(&status, VALID).status == "True";
+            let world = world.with_token(|token| token.status = Some(status));
+            assert_eq!(valid, lets_in(&world), "{}", check.reason);
+            assert!(!valid || !check.fate.is_refused(), "{}", check.reason);
+            *(if valid { &mut let_in } else { &mut refused }) += 1;
+        }
+        assert!(refused >= 9 && let_in >= 9, "{refused} and {let_in}");
     }
 
     #[test]

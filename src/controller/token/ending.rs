@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     act::{Act, Never},
+    decide::CHAIN,
     outcome::{Outcome, Said},
     progress::Progress,
     terms::CheckedTerms,
@@ -101,8 +102,7 @@ pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
 /// Whether it is going away or ends, as far as can be told before the terms are checked.
 pub(crate) fn is_over(world: &World) -> bool {
     let unknown = Err(Vec::new());
-    let checks = [deleting, namespace_terminating, revoked, account_deleted, owner_removed, expired];
-    checks.iter().any(|check| check(world, &unknown).is_some())
+    CHAIN.iter().any(|check| check.fate.is_over() && check.act(world, &unknown).is_some())
 }
 
 /// Whether none of its values is valid any more.

@@ -2,6 +2,7 @@
 
 use super::{
     act::{Act, Never},
+    decide::CHAIN,
     ending,
     life::is_never_replaced,
     outcome::{Outcome, Said},
@@ -78,10 +79,11 @@ pub(crate) fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act>
     (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
 }
 
-/// Whether the served value, which is where it should be, is to be replaced now.
+/// Whether the served value, which is where it should be, is to be replaced now: whether the first check that holds by
+/// the terms, but for repairs, mints.
 pub(crate) fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
-    let checks = [regenerate_asked, rotation_due, secret_renamed, template_changed];
-    !waits_to_retry(world) && checks.iter().any(|check| check(world, terms).is_some())
+    let mut checks = CHAIN.iter().filter(|check| !check.reason.is_damage());
+    checks.find_map(|check| check.act_by(world, terms)) == Some(Act::Mint(()))
 }
 
 /// Whether a value may be minted in this pass, as far as can be told before the terms are checked. Where terms alone
