@@ -141,10 +141,14 @@ fn rooms(
 /// Fills each cache in a separate task, so that a slow cache does not delay the others.
 fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
     macro_rules! feed {
-        ($($cache:ident),*) => {$({
-            let caches = caches.clone();
-            tasks.endless(concat!("the watch of ", stringify!($cache)), async move { caches.$cache.run().await });
-        })*};
+        ($($cache:ident),*) => {
+            // One that is not named does not compile.
+            let Caches { $($cache: _),* } = &**caches;
+            $({
+                let caches = caches.clone();
+                tasks.endless(concat!("the watch of ", stringify!($cache)), async move { caches.$cache.run().await });
+            })*
+        };
     }
     feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces);
 }

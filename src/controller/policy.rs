@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
-    Obstacle, Rooms,
+    Caches, Obstacle, Rooms,
     book::Ruled,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
@@ -276,29 +276,38 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
 
 /// Names the policies that something has happened to: to themselves, to their Instance, or to what they could be about.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<AccessPolicy>>> {
-    let caches = &rooms.caches;
-    let (policies, instances, tokens, accounts) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
+    // Each cache is named, so that one that is added is thought of here, too.
+    let Caches {
+        policies,
+        instances,
+        tokens,
+        accounts,
+        users: _,
+        secrets: _,
+        services: _,
+        ingresses: _,
+        namespaces: _,
+    } = &*rooms.caches;
+    let [tidied, of_instances, of_tokens, of_accounts] = std::array::from_fn(|_| rooms.clone());
     futures::stream::select_all([
-        each(
-            caches.policies.touched().inspect(move |policy| policies.policies.tidy(&policies.caches.policies, policy)),
-        ),
-        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            of(&instances, &depends::instance(instance))
+        each(policies.touched().inspect(move |policy| tidied.policies.tidy(&tidied.caches.policies, policy))),
+        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
+            of(&of_instances, &depends::instance(instance))
         }),
-        together(mapped(caches.tokens.touched(), move |token: &ApiToken| {
+        together(mapped(tokens.touched(), move |token: &ApiToken| {
             let home = token.namespace().unwrap_or_default();
             let itself = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
             let about = |wanted: &InstanceRef| {
                 let key = Depends::Instance(wanted.namespace_or(&home), wanted.name.as_str());
                 // One without members is about every token, and says nothing of any.
-                names(tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
+                names(of_tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
             };
-            of(&tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
+            of(&of_tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
         })),
-        mapped(caches.accounts.touched(), move |account: &Account| {
-            of(&accounts, &Depends::AccountsOf(&account.namespace().unwrap_or_default()))
+        mapped(accounts.touched(), move |account: &Account| {
+            of(&of_accounts, &Depends::AccountsOf(&account.namespace().unwrap_or_default()))
         }),
-        every(jumps(rooms.clock.clone()), caches.policies.store()),
+        every(jumps(rooms.clock.clone()), policies.store()),
     ])
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::atomic::AtomicU64, time::Duration};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 use super::Why;
@@ -60,34 +60,36 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let (passes, decisions, writes, verdicts) =
-            <(Family<_, _>, Family<_, _>, Family<_, _>, Family<_, _>)>::default();
-        let heard = Family::<HeardLabels, Gauge<f64, AtomicU64>>::default();
-        registry.register(
-            "tokenry_heard_age_seconds",
-            "How long ago something was heard of a kind: an event, a list, or that there is nothing new; a minute is usual",
-            heard.clone(),
-        );
-        registry.register("controller_runtime_reconcile", "Passes over objects, by how they ended", passes.clone());
-        registry.register(
-            "tokenry_decisions",
-            "What a pass decided, by the reason that its object's conditions say",
-            decisions.clone(),
-        );
-        registry.register("tokenry_writes", "Writes to the API server, by how they were answered", writes.clone());
-        registry.register(
-            "tokenry_verifier_verdicts",
-            "Answers of the verifier, by status code and cause",
-            verdicts.clone(),
-        );
-        let stamped = Family::<Unlabelled, Gauge>::default();
-        registry.register(
-            "tokenry_stamped",
-            "Whether the API server stamps who makes a token: 1, or 0 where nothing does",
-            stamped.clone(),
-        );
-        Self { registry, heard, passes, decisions, writes, verdicts, stamped }
+        let all = &mut registry;
+        Self {
+            heard: told(
+                all,
+                "tokenry_heard_age_seconds",
+                "How long ago something was heard of a kind: an event, a list, or that there is nothing new; a minute is usual",
+            ),
+            passes: told(all, "controller_runtime_reconcile", "Passes over objects, by how they ended"),
+            decisions: told(
+                all,
+                "tokenry_decisions",
+                "What a pass decided, by the reason that its object's conditions say",
+            ),
+            writes: told(all, "tokenry_writes", "Writes to the API server, by how they were answered"),
+            verdicts: told(all, "tokenry_verifier_verdicts", "Answers of the verifier, by status code and cause"),
+            stamped: told(
+                all,
+                "tokenry_stamped",
+                "Whether the API server stamps who makes a token: 1, or 0 where nothing does",
+            ),
+            registry,
+        }
     }
+}
+
+/// A metric that `registry` tells of. There is no other way to make one.
+fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Metrics {
@@ -149,6 +151,8 @@ mod tests {
         metrics.pass("ApiToken", &Ok::<_, Why>(()));
         metrics.write("Secret", "apply", Err(&Why::Stale));
         metrics.verdict(401, "Expired");
+        metrics.decision("ApiToken", "Active");
+        metrics.heard("apitokens".into(), Duration::from_secs(7));
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
         metrics.stamped(false);
         let text = metrics.text();
@@ -156,6 +160,8 @@ mod tests {
             r#"controller_runtime_reconcile_total{controller="apitoken",result="success"} 1"#,
             r#"tokenry_writes_total{kind="Secret",verb="apply",result="stale"} 1"#,
             r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
+            r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
+            r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
             "tokenry_stamped{} 0",
             "# EOF",
         ] {

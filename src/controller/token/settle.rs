@@ -79,7 +79,10 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
         restart,
         claim: claim.cloned(),
         revocation: revocation(world, progress),
-        ..ApiTokenStatus::default()
+        unreadable: Vec::new(),
+        records: Vec::new(),
+        conditions: Vec::new(),
+        rotates_at: None,
     }
 }
 

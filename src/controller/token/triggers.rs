@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use crate::{
     controller::{
-        Rooms,
+        Caches, Rooms,
         depends::{self, Depends},
         kind::is_news_of_instance,
         run::{each, every, mapped, names},
@@ -25,34 +25,36 @@ use crate::{
 /// Names the tokens that something has happened to: to themselves, or to what they depend on. Several can use one
 /// account, and several can wait for one Secret's name.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
-    let caches = &rooms.caches;
-    let (secrets, accounts, instances, namespaces) = (rooms.clone(), rooms.clone(), rooms.clone(), rooms.clone());
-    let (policies, users) = (rooms.clone(), rooms.clone());
+    // Each cache is named, so that one that is added is thought of here, too.
+    let Caches { instances, accounts, policies, users, tokens, secrets, services: _, ingresses: _, namespaces } =
+        &*rooms.caches;
+    let [of_secrets, of_accounts, of_instances, of_policies, of_users, of_namespaces] =
+        std::array::from_fn(|_| rooms.clone());
     select_all([
-        each(caches.tokens.touched()),
-        mapped(caches.secrets.touched(), move |secret: &SealedSecret| {
+        each(tokens.touched()),
+        mapped(secrets.touched(), move |secret: &SealedSecret| {
             let (home, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-            tokens(&secrets, &Depends::Secret(&home, &name))
+            by(&of_secrets, &Depends::Secret(&home, &name))
         }),
-        mapped(caches.accounts.touched(), move |account: &Account| {
+        mapped(accounts.touched(), move |account: &Account| {
             let (home, name) = (account.namespace().unwrap_or_default(), account.name_any());
-            let owned = tokens(&accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
-            [tokens(&accounts, &Depends::Account(&home, &name)), owned].concat()
+            let owned = by(&of_accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
+            [by(&of_accounts, &Depends::Account(&home, &name)), owned].concat()
         }),
-        mapped(caches.instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            tokens(&instances, &depends::instance(instance))
+        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
+            by(&of_instances, &depends::instance(instance))
         }),
-        mapped(caches.policies.touched(), move |policy: &AccessPolicy| {
+        mapped(policies.touched(), move |policy: &AccessPolicy| {
             let home = policy.namespace().unwrap_or_default();
-            tokens(&policies, &Depends::Instance(&home, policy.spec.instance_ref.name.as_str()))
+            by(&of_policies, &Depends::Instance(&home, policy.spec.instance_ref.name.as_str()))
         }),
-        mapped(caches.users.touched(), move |user: &CoreAccount| {
-            tokens(&users, &Depends::Subject(&of_account(SubjectKind::ServiceAccount, user)))
+        mapped(users.touched(), move |user: &CoreAccount| {
+            by(&of_users, &Depends::Subject(&of_account(SubjectKind::ServiceAccount, user)))
         }),
-        mapped(caches.namespaces.touched(), move |namespace: &NamespaceMeta| {
-            tokens(&namespaces, &Depends::Home(&namespace.name_any()))
+        mapped(namespaces.touched(), move |namespace: &NamespaceMeta| {
+            by(&of_namespaces, &Depends::Home(&namespace.name_any()))
         }),
-        every(jumps(rooms.clock.clone()), caches.tokens.store()),
+        every(jumps(rooms.clock.clone()), tokens.store()),
     ])
 }
 
@@ -61,6 +63,6 @@ fn of_account(kind: SubjectKind, account: &impl Resource) -> String {
     Who { kind, name: &format!("{}/{}", account.namespace().unwrap_or_default(), account.name_any()) }.to_string()
 }
 
-fn tokens(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<ApiToken>> {
+fn by(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<ApiToken>> {
     names(rooms.caches.tokens.by(key))
 }
