@@ -497,7 +497,7 @@ pub struct ApiTokenStatus {
 impl ApiTokenStatus {
     /// When each generation was used, as far as that can be read.
     pub fn used(&self) -> Vec<Use> {
-        self.others.get("use").and_then(|used| serde_json::from_value(used).ok()).unwrap_or_default()
+        self.others.read::<Used>().used
     }
 }
 

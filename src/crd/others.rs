@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 /// The fields of a status that the operator does not write: those of another writer, and those that this release does
@@ -19,9 +19,9 @@ impl Others {
         self.0.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// One field. Nothing where it is not there.
-    pub fn get(&self, field: &str) -> Option<Value> {
-        self.0.as_ref().and_then(|_| self.fields().remove(field))
+    /// The fields of `T`, as far as all of them can be read; else none.
+    pub fn read<T: DeserializeOwned + Default>(&self) -> T {
+        self.0.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 }
 
