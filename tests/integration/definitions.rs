@@ -14,41 +14,159 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use tokenry::crd::{ApiToken, keys};
+use tokenry::{
+    crd::{
+        ApiToken, keys,
+        name::ObjectNameForm,
+        permission::{
+            ActionForm, ActionPatternForm, AuthSchemeForm, HeaderNameForm, MethodForm, PathPatternForm, RoleNameForm,
+            ScopeNameForm,
+        },
+        subject::{PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm},
+        text::Form as _,
+    },
+    token::{duration, moment},
+};
 
 use crate::harness::{World, clock::Held, message, root};
 
-const DURATION: &str =
-    "must be a whole number of at most five digits, above zero, followed by s, m, h or d, such as 45s, 30m, 24h or 90d";
-const NAME: &str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
+const NAME: &str = ObjectNameForm::RULE;
 
-/// Every field that holds a duration.
-const DURATIONS: [(&str, &str); 10] = [
-    ("ApiToken", "expiry.after"),
-    ("ApiToken", "rotation.overlap"),
-    ("ApiToken", "rotation.schedule.every"),
-    ("ApiToken", "rotation.schedule.beforeExpiry"),
-    ("Instance", "tokens.lifetime.default"),
-    ("Instance", "tokens.lifetime.max"),
-    ("Instance", "tokens.overlap.default"),
-    ("Instance", "tokens.overlap.max"),
-    ("Instance", "tokens.forgetAfter"),
-    ("Instance", "tokens.groupsMaxAge"),
+/// Texts that obey a rule, and texts that break it and no other.
+type Form = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Every rule on a text that the definitions have.
+const FORMS: [Form; 17] = [
+    (
+        duration::RULE,
+        &["45s", "30m", "24h", "365d", "99999d"],
+        &["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", " 1d", "1d ", "1D"],
+    ),
+    (duration::DELAY_RULE, &["0s", "2h"], &["", "0m", "soon", "-1s"]),
+    (moment::RULE, &["2030-01-01T00:00:00Z"], &["9999-12-31T23:59:59Z"]),
+    (
+        NAME,
+        &["eem", "9lives", "ci.example", "a--b"],
+        &["Eem", "a_b", "-a", "a-", "a..b", ".a", "a.", "a b", "é", "a/b", "a\n"],
+    ),
+    (SubjectForm::RULE, &["user:Alice Smith", "account:ci/a"], &["alice", "user:*", "robot:a", "token:a/b", "team:-a"]),
+    (PolicyMemberForm::RULE, &["token:ci/*", "user:*"], &["alice", "group:*", "serviceaccount:a/*", "robot:a"]),
+    (UserNameForm::RULE, &["alice@example.com", "José Núñez"], &["*", "a\r"]),
+    (TeamNameForm::RULE, &["platform", "A.b_c-1"], &["-a", "a b", "é"]),
+    (RoleNameForm::RULE, &["contributor", "1-a"], &["Admin", "a_b", "-a", "a b"]),
+    (ScopeNameForm::RULE, &["eem", "Acme_Corp.EU-1", "7"], &["a b", "-a", "a-", ".", "a/b", "é", "a\n", "_"]),
+    (ActionForm::RULE, &["clusters:create", "a:b:c:d"], &["read", "a:", ":a", "A:b", "a:*", "a:b:c:d:e"]),
+    (ActionPatternForm::RULE, &["clusters:*", "*:read", "*"], &["**", "a*:b", "read", "*:", "A:*"]),
+    (MethodForm::RULE, &["POST"], &["post", "PO ST"]),
+    (PathPatternForm::RULE, &["/", "/**", "/a/*/b", "/a/**"], &["eem", "/eem/", "/a//b", "/**/a", "/a*", "/a?b", "/é"]),
+    (HeaderNameForm::RULE, &["X-Key", "a"], &["X_Key", "X Key", "-x", "X:"]),
+    (AuthSchemeForm::RULE, &["Bearer", "Api-Key"], &["Bearer ", "a b", "é"]),
+    (PREFIX, &["eem", "t2"], &["2a", "A", "a-b", "a_b", "é", "a "]),
 ];
 
-/// Every field that holds the name of an object.
-const NAMES: [(&str, &str); 10] = [
-    ("ApiToken", "instanceRef.name"),
-    ("ApiToken", "instanceRef.namespace"),
-    ("ApiToken", "serviceAccountRef.name"),
-    ("ApiToken", "secret.name"),
-    ("ServiceAccount", "instanceRef.name"),
-    ("ServiceAccount", "instanceRef.namespace"),
-    ("Instance", "manager.service.name"),
-    ("Instance", "manager.endpoints.0.host"),
-    ("Instance", "manager.endpoints.0.ingress.className"),
-    ("Instance", "manager.endpoints.0.ingress.tls.secretName"),
+const PREFIX: &str = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem";
+
+/// Rules on keys of maps: their messages are constants, by which a test names them.
+const OF_KEYS: [(&str, &str); 6] = [
+    ("keys::DATA_RULE", keys::DATA_RULE),
+    ("keys::OURS_RULE", keys::OURS_RULE),
+    ("keys::BINDING_RULE", keys::BINDING_RULE),
+    ("keys::QUALIFIED_RULE", keys::QUALIFIED_RULE),
+    ("keys::RESERVED_RULE", keys::RESERVED_RULE),
+    ("keys::LABEL_RULE", keys::LABEL_RULE),
 ];
+
+/// What a field needs around it, by the beginning of its path, besides the smallest spec of its kind.
+fn parents() -> Vec<(&'static str, &'static str, Value)> {
+    let listed = json!({"listed": ["a"]});
+    let window = json!([{"cron": "0 3 * * *", "duration": "1h"}]);
+    vec![
+        ("ApiToken", "audiences", json!([{"name": "other"}])),
+        ("ApiToken", "organizations", listed.clone()),
+        ("ApiToken", "projects", json!(["a"])),
+        ("ApiToken", "restart", json!([{"kind": "Deployment", "name": "a"}])),
+        ("ApiToken", "rotation.windows", window.clone()),
+        ("ApiToken", "regenerate", json!({"id": "leak"})),
+        ("ServiceAccount", "organizations", listed.clone()),
+        ("ServiceAccount", "projects", json!(["a"])),
+        ("Instance", "api.actions", json!([{"action": "a:b", "methods": ["GET"], "paths": ["/a"]}])),
+        ("Instance", "api.excluded", json!([{"methods": ["GET"], "paths": ["/a"]}])),
+        ("Instance", "api.credentials", json!([{"header": "X-A", "scheme": "B"}])),
+        ("Instance", "members", json!([{"subject": "user:a", "role": "admin", "organizations": listed}])),
+        ("Instance", "roles", json!([{"name": "viewer", "actions": ["*"]}])),
+        ("Instance", "teams", json!([{"name": "platform", "users": ["a"]}])),
+        ("Instance", "tokens.windows", window),
+        ("AccessPolicy", "members", json!(["user:a"])),
+        ("AccessPolicy", "statements.0.actions", json!(["*"])),
+        ("AccessPolicy", "statements.0.projects", json!(["a"])),
+    ]
+}
+
+/// The smallest spec of a kind that is valid with `value` in the field of this path. A list has one entry, `0`.
+fn holding(kind: &str, path: &str, value: Value) -> Value {
+    let around = parents().into_iter().filter(|(of, begins, _)| *of == kind && path.starts_with(begins));
+    let mut spec = around.fold(smallest(kind), |spec, (_, begins, value)| with(spec, begins, value));
+    if path == "secret.claimWithin" {
+        spec["secret"]["delivery"] = "Once".into();
+    }
+    if path.starts_with("statements.0.actions") {
+        spec["statements"][0].as_object_mut().unwrap().remove("role");
+    }
+    with(spec, path, value)
+}
+
+/// A path as the API server writes it.
+fn written(path: &str) -> String {
+    format!("spec.{}", path.replace(".0", "[0]"))
+}
+
+/// A rule of the definitions: the kind, the path below `spec`, whether it is on a text, and what is said where it is
+/// broken.
+struct Ruled {
+    kind: String,
+    path: String,
+    is_text: bool,
+    message: String,
+}
+
+/// Every rule of the definitions of all kinds.
+fn rules() -> Vec<Ruled> {
+    fn within(kind: &str, path: &str, schema: &Value, found: &mut Vec<Ruled>) {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let (kind, path, message) =
+                (kind.to_owned(), path.to_owned(), rule["message"].as_str().unwrap().to_owned());
+            found.push(Ruled { kind, path, is_text: schema["type"] == "string", message });
+        }
+        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+            within(kind, &below(key), schema, found);
+        }
+        for (key, keyword) in [("0", "items"), ("*", "additionalProperties")] {
+            if schema[keyword].is_object() {
+                within(kind, &below(key), &schema[keyword], found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for definition in tokenry::crd::definitions() {
+        let kind = definition.spec.names.kind.clone();
+        let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+        within(&kind, "", &schema["openAPIV3Schema"]["properties"]["spec"], &mut found);
+    }
+    found
+}
+
+/// The fields that hold a text under one of the rules of [`FORMS`], all of them but texts by key.
+fn fields() -> Vec<Ruled> {
+    rules().into_iter().filter(|rule| rule.is_text && !rule.path.contains('*')).collect()
+}
+
+/// The fields that have this rule.
+fn fields_of(message: &str) -> Vec<Ruled> {
+    let fields: Vec<_> = fields().into_iter().filter(|rule| rule.message == message).collect();
+    assert!(!fields.is_empty(), "no field has the rule: {message}");
+    fields
+}
 
 /// The smallest spec of a kind that has the parents of every field.
 fn smallest(kind: &str) -> Value {
@@ -57,6 +175,9 @@ fn smallest(kind: &str) -> Value {
             "service": {"name": "eem"},
             "endpoints": [{"name": "admin", "host": "admin.example.com", "ingress": {}}],
         }}),
+        "AccessPolicy" => json!({
+            "instanceRef": {"name": "eem"}, "statements": [{"effect": "Allow", "role": "viewer"}],
+        }),
         _ => json!({"instanceRef": {"name": "eem"}}),
     }
 }
@@ -196,38 +317,103 @@ fn the_program_prints_what_it_writes_to_files() {
 #[tokio::test]
 async fn a_duration_is_a_number_and_its_unit_in_every_field() {
     let world = World::new("durations").await;
-    for (kind, path) in DURATIONS {
-        for good in ["45s", "30m", "24h", "365d", "99999d"] {
-            accepts(&world, kind, with(smallest(kind), path, json!(good))).await;
-        }
-        let field = format!("spec.{path}");
-        for bad in ["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", " 1d", "1d ", "1D"] {
-            refuses(&world, kind, with(smallest(kind), path, json!(bad)), &field, DURATION).await;
-        }
-        let too_long = with(smallest(kind), path, json!("123456s"));
-        refuses(&world, kind, too_long, &field, "Too long: may not be more than 6 bytes").await;
-        refuses(&world, kind, with(smallest(kind), path, json!(10)), &field, "must be of type string").await;
+    let fields = fields_of(duration::RULE);
+    assert!(fields.iter().any(|field| field.kind == "ApiToken" && field.path == "expiry.after"));
+    for Ruled { kind, path, .. } in fields {
+        let field = written(&path);
+        let too_long = holding(&kind, &path, json!("123456s"));
+        refuses(&world, &kind, too_long, &field, "Too long: may not be more than 6 bytes").await;
+        refuses(&world, &kind, holding(&kind, &path, json!(10)), &field, "must be of type string").await;
     }
 }
 
 #[tokio::test]
 async fn a_name_can_be_that_of_an_object_in_every_field() {
     let world = World::new("names").await;
-    let longest = "a".repeat(253);
-    for (kind, path) in NAMES {
-        for good in ["eem", "9lives", "ci.example", "a--b", &longest] {
-            accepts(&world, kind, with(smallest(kind), path, json!(good))).await;
-        }
-        let field = path.replace(".0.", "[0].");
-        let field = format!("spec.{field}");
-        for bad in ["Eem", "a_b", "-a", "a-", "a..b", ".a", "a.", "a b", "é", "a/b", "a\n"] {
-            refuses(&world, kind, with(smallest(kind), path, json!(bad)), &field, NAME).await;
-        }
-        let empty = with(smallest(kind), path, json!(""));
-        refuses(&world, kind, empty, &field, "should be at least 1 chars long").await;
-        let too_long = with(smallest(kind), path, json!("a".repeat(254)));
-        refuses(&world, kind, too_long, &field, "Too long: may not be more than 253 bytes").await;
+    let fields = fields_of(NAME);
+    assert!(fields.iter().any(|field| field.kind == "AccessPolicy" && field.path == "instanceRef.name"));
+    for Ruled { kind, path, .. } in fields {
+        let field = written(&path);
+        accepts(&world, &kind, holding(&kind, &path, json!("a".repeat(253)))).await;
+        let empty = holding(&kind, &path, json!(""));
+        refuses(&world, &kind, empty, &field, "should be at least 1 chars long").await;
+        let too_long = holding(&kind, &path, json!("a".repeat(254)));
+        refuses(&world, &kind, too_long, &field, "Too long: may not be more than 253 bytes").await;
     }
+}
+
+#[tokio::test]
+async fn every_text_of_a_form_obeys_its_rule_in_every_field() {
+    let world = World::new("forms").await;
+    for Ruled { kind, path, message, .. } in fields() {
+        let form = FORMS.iter().find(|(rule, _, _)| *rule == message);
+        let (_, good, bad) = form.unwrap_or_else(|| panic!("{kind} {path}: add its rule to FORMS: {message}"));
+        for good in *good {
+            accepts(&world, &kind, holding(&kind, &path, json!(good))).await;
+        }
+        for bad in *bad {
+            refuses(&world, &kind, holding(&kind, &path, json!(bad)), &written(&path), &message).await;
+        }
+    }
+}
+
+#[test]
+fn every_rule_on_more_than_a_text_has_a_test_that_reads_its_message() {
+    // The tables above say no more than that a rule is there.
+    let (_, tests) = include_str!("definitions.rs").split_once("#[tokio::test]").unwrap();
+    let tests = tests.split('\\').map(str::trim_start).collect::<String>();
+    for Ruled { kind, path, message, is_text } in rules() {
+        let named = OF_KEYS.iter().find(|(_, rule)| *rule == message).map_or(&*message, |(name, _)| name);
+        let by_form = is_text && !path.contains('*');
+        assert!(by_form || tests.contains(named), "{kind} {path}: no test reads: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_choice_is_made_once() {
+    let world = World::new("choices").await;
+    let scope = "give exactly one of all: true and listed";
+    for (kind, path) in
+        [("ApiToken", "organizations"), ("ServiceAccount", "organizations"), ("Instance", "members.0.organizations")]
+    {
+        for bad in [json!({}), json!({"all": false}), json!({"all": true, "listed": []})] {
+            refuses(&world, kind, holding(kind, path, bad), &written(path), scope).await;
+        }
+        accepts(&world, kind, holding(kind, path, json!({"all": true}))).await;
+        accepts(&world, kind, holding(kind, path, json!({"listed": []}))).await;
+    }
+    let place = "give exactly one of header and pathSegment";
+    for path in ["api.organizationFrom", "api.projectFrom"] {
+        for bad in [json!({}), json!({"header": "X-A", "pathSegment": 1})] {
+            refuses(&world, "Instance", holding("Instance", path, bad), &written(path), place).await;
+        }
+        accepts(&world, "Instance", holding("Instance", path, json!({"pathSegment": 1}))).await;
+    }
+    let statement = "give exactly one of role and actions";
+    for bad in [json!({"effect": "Deny"}), json!({"effect": "Deny", "role": "viewer", "actions": ["*"]})] {
+        let spec = holding("AccessPolicy", "statements.0", bad);
+        refuses(&world, "AccessPolicy", spec, "spec.statements[0]", statement).await;
+    }
+}
+
+#[tokio::test]
+async fn a_policy_stays_with_its_instance() {
+    let world = World::new("policy").await;
+    let sentence = "instanceRef is fixed for life: make another AccessPolicy for another Instance";
+    let patch = json!({"instanceRef": {"name": "other"}});
+    keeps(&world, "AccessPolicy", (smallest("AccessPolicy"), patch), sentence).await;
+    lets(&world, "AccessPolicy", (smallest("AccessPolicy"), json!({"members": ["user:a"]}))).await;
+}
+
+#[tokio::test]
+async fn an_immutable_token_can_only_be_revoked() {
+    let world = World::new("immutable").await;
+    let sentence = "immutable is true: nothing but revoked may change; make another ApiToken";
+    let before = token(json!({"immutable": true}));
+    for patch in [json!({"immutable": false}), json!({"description": "a"}), json!({"active": false})] {
+        keeps(&world, "ApiToken", (before.clone(), patch), sentence).await;
+    }
+    lets(&world, "ApiToken", (before, json!({"revoked": true}))).await;
 }
 
 #[tokio::test]
@@ -755,8 +941,7 @@ async fn a_field_that_does_not_exist_is_refused() {
         };
         apply(spec.clone()).unwrap();
         let told = apply(with(spec, path, json!("x"))).unwrap_err();
-        let field = path.replace(".0.", "[0].");
-        assert!(told.contains(&format!(r#"unknown field "spec.{field}""#)), "{kind}: {told}");
+        assert!(told.contains(&format!(r#"unknown field "{}""#, written(path))), "{kind}: {told}");
     }
 }
 
