@@ -100,6 +100,54 @@ fn rooms_name_only_the_rooms_below_them() {
     }
 }
 
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn contributors_read_the_law_of_the_rooms() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| room |")).skip(2);
+    let told: Vec<_> = rows
+        .map_while(|row| row.strip_prefix("| "))
+        .map(|row| {
+            let cells: Vec<_> = row.split(" | ").collect();
+            let known: BTreeSet<_> = quoted(cells.last().unwrap()).collect();
+            (quoted(cells[0]).next().unwrap(), known)
+        })
+        .collect();
+    for (room, known) in &told {
+        let law = ROOMS.iter().find(|(name, _)| name == room).unwrap().1;
+        assert_eq!(*known, law.iter().copied().collect(), "{room}");
+    }
+    assert!(told.iter().map(|(room, _)| *room).eq(ROOMS.map(|(room, _)| room)), "{told:?}");
+}
+
+#[test]
+fn every_file_and_every_test_that_contributors_are_sent_to_is_there() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let prose: String = text.split("```").step_by(2).collect();
+    let paths: Vec<_> = quoted(&prose).filter(|word| !word.contains(' ')).collect();
+    let within = ["src/", "tests/", "charts/", "docs/", "examples/", "crds/"];
+    let (files, others): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| within.iter().any(|at| path.starts_with(at)));
+    assert!(files.len() > 30, "{files:?}");
+    for file in files {
+        assert!(root().join(file).exists(), "{file}");
+    }
+    let sources: String = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let tests: Vec<_> = others.into_iter().filter(|word| word.matches('_').count() >= 4).collect();
+    assert!(tests.len() > 10, "{tests:?}");
+    for test in tests {
+        assert!(sources.contains(&format!("fn {test}()")), "there is no test {test}");
+    }
+}
+
 #[test]
 fn only_rooms_that_touch_the_world_name_what_does() {
     for file in sources(&root().join("src")) {
@@ -114,11 +162,14 @@ fn only_rooms_that_touch_the_world_name_what_does() {
 /// The files of the verifier that speak a protocol.
 const ADAPTERS: [&str; 1] = ["forward_auth.rs"];
 
+/// How code looks that speaks a protocol: the crates and types of a server.
+const SPOKEN: [&str; 5] = ["axum::", "tonic::", "hyper::", "StatusCode", "Response"];
+
 #[test]
-fn only_adapters_of_the_verifier_speak_http() {
+fn only_adapters_of_the_verifier_speak_protocols() {
     for file in sources(&root().join("src/verifier")) {
         let (name, code) = (file.file_name().unwrap().to_str().unwrap().to_owned(), code(&file));
-        let speaks = ["axum::", "StatusCode", "Response"].into_iter().any(|word| code.contains(word));
+        let speaks = SPOKEN.into_iter().any(|word| code.contains(word));
         assert_eq!(speaks, ADAPTERS.contains(&&*name), "{}", file.display());
     }
     for name in ADAPTERS {
