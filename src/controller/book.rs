@@ -1,5 +1,5 @@
-//! What is made of objects that can be large, and is needed in every pass of a token: it is made once for each form of
-//! an object.
+//! A cache of values that are computed from Instances and policies. Every pass over a token needs them, and these
+//! objects can be large. So each value is computed once for each version of the object.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use crate::{
     outside::{Cache, watch::Object},
 };
 
-/// An Instance that lists more than this, all lists together, takes long to look at.
+/// The largest number of entries, all lists together, that an Instance may have before it counts as large.
 const LARGE: usize = 2000;
 
 /// An Instance and its rules.
@@ -24,7 +24,7 @@ pub struct Ruled {
     made: Arc<Made>,
 }
 
-/// What is made of an Instance.
+/// The values that are computed from an Instance.
 #[derive(Debug)]
 pub struct Made {
     rules: Checked<Rules>,
@@ -38,23 +38,23 @@ impl Made {
 }
 
 impl Ruled {
-    /// An Instance whose rules nobody has made yet.
+    /// An Instance with its rules, computed anew.
     pub fn new(instance: Arc<Instance>) -> Self {
         let made = Arc::new(Made::of(&instance));
         Self { instance, made }
     }
 
-    /// Its rules, where they have no faults.
+    /// The Instance's rules; none if they have faults.
     pub fn rules(&self) -> Option<&Rules> {
         self.made.rules.as_ref().ok()
     }
 
-    /// What is wrong with its rules.
+    /// The faults of the Instance's rules.
     pub fn faults(&self) -> &[Fault] {
         self.made.rules.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it lists so much that a pass that goes by it takes long.
+    /// True if the Instance has so many entries that a pass which uses its rules takes long.
     pub fn is_large(&self) -> bool {
         self.made.is_large
     }
@@ -68,7 +68,7 @@ impl Deref for Ruled {
     }
 }
 
-/// How much an Instance lists.
+/// The number of entries of an Instance, all lists together.
 fn listed(instance: &Instance) -> usize {
     let spec = &instance.spec;
     let api = spec.api.iter();
@@ -81,11 +81,11 @@ fn listed(instance: &Instance) -> usize {
     paths.chain(roles).chain(teams).sum::<usize>() + spec.members.len()
 }
 
-/// What was made of each object of a kind in its newest form, by uid.
+/// The value computed from the newest version of each object of a kind, by uid.
 pub struct Book<K, T>(Mutex<HashMap<String, Page<K, T>>>);
 
-/// The object itself is kept: neither its generation nor its resourceVersion tells two forms apart, as both come again
-/// in data that was restored from a backup.
+/// A computed value, with the object that it was computed from. Neither generation nor resourceVersion can tell two
+/// versions apart, because both repeat after a restore from a backup. So the objects themselves are compared.
 struct Page<K, T> {
     object: Arc<K>,
     made: Arc<T>,
@@ -98,8 +98,8 @@ impl<K, T> Default for Book<K, T> {
 }
 
 impl<K: Object, T> Book<K, T> {
-    /// What is made of an object: what was made before of it, or of one that is the `same`, or else what `make` makes.
-    /// Who asks for the same at the same time waits, and it is made once.
+    /// The value of an object. The stored value is reused if it was computed from this object, or from one that is the
+    /// `same`. Otherwise `make` computes a new value. Concurrent callers wait, so each value is computed once.
     fn of(&self, object: &Arc<K>, same: impl Fn(&K, &K) -> bool, make: impl FnOnce(&K) -> T) -> Arc<T> {
         let mut pages = self.lock();
         let uid = object.meta().uid.clone().unwrap_or_default();
@@ -109,7 +109,7 @@ impl<K: Object, T> Book<K, T> {
         made
     }
 
-    /// Keeps nothing of an object that was touched, and is gone from `cache`.
+    /// Forgets the value of a touched object if `cache` no longer has an object with its uid.
     pub fn tidy(&self, cache: &Cache<K>, touched: &K) {
         let meta = touched.meta();
         let stands = cache.get(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
@@ -128,7 +128,7 @@ impl<K: Object, T> Book<K, T> {
 }
 
 impl Book<Instance, Made> {
-    /// An Instance with its rules, which its name and its spec alone make.
+    /// An Instance with its rules. The rules depend on nothing but the Instance's name and spec.
     pub fn ruled(&self, instance: Arc<Instance>) -> Ruled {
         let same =
             |one: &Instance, other: &Instance| one.spec == other.spec && one.metadata.name == other.metadata.name;
@@ -138,7 +138,7 @@ impl Book<Instance, Made> {
 }
 
 impl Book<AccessPolicy, Policy> {
-    /// A policy, ready to be asked.
+    /// A policy in its parsed form.
     pub fn policy(&self, policy: &Arc<AccessPolicy>) -> Arc<Policy> {
         self.of(policy, |_, _| false, Policy::of)
     }
@@ -150,7 +150,7 @@ mod tests {
     use serde_json::json;
 
     impl Ruled {
-        /// Changes the Instance, and its rules with it.
+        /// Changes the Instance and computes its rules again.
         pub fn change(&mut self, change: impl FnOnce(&mut Instance)) {
             let mut instance = (*self.instance).clone();
             change(&mut instance);

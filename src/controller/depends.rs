@@ -1,4 +1,5 @@
-//! What objects depend on, or belong to: the keys by which caches find them when that changes, or count them.
+//! The index keys of each kind. A key names something that the object depends on or belongs to. Caches find objects by
+//! these keys when it changes, and count objects by them.
 
 use kube::Resource;
 
@@ -11,26 +12,27 @@ use crate::{
     outside::store::Keys,
 };
 
-/// What an object depends on, or belongs to. Two texts are a namespace and a name.
+/// Something that an object depends on or belongs to. Where a variant has two texts, they are a namespace and a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depends<'a> {
-    /// A namespace: the object is in it.
+    /// The namespace of the object.
     Home(&'a str),
-    /// An Instance: the object is for it.
+    /// An Instance to which the object refers.
     Instance(&'a str, &'a str),
-    /// A Secret, by a name that the token uses.
+    /// The name of a Secret of the token.
     Secret(&'a str, &'a str),
     /// The account that a token acts as, by its name.
     Account(&'a str, &'a str),
     /// The account that a token is bound to, by its uid.
     Bound(&'a str),
-    /// A subject: it owns the token, or is a member of the policy.
+    /// A subject that owns the token, or that is a member of the policy.
     Subject(&'a str),
-    /// All accounts of a namespace, or one of them: a member of the policy.
+    /// The namespace of an account that is a member of the policy. A member can also mean all accounts of that
+    /// namespace.
     AccountsOf(&'a str),
-    /// A workload of a namespace that the token has restarted.
+    /// A workload that the token's `spec.restart` names, in the token's namespace.
     Restarted(&'a str, &'a RestartTarget),
-    /// A Service or Ingress of this name, which the Instance made or refers to.
+    /// The name of a Service or Ingress that the Instance makes or refers to.
     Exposed(&'a str, &'a str),
 }
 
@@ -90,7 +92,7 @@ pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     }
 }
 
-/// The Instance itself, as others depend on it.
+/// The key by which other objects depend on this Instance.
 pub fn instance(instance: &Instance) -> Depends<'_> {
     Depends::Instance(home(instance), instance.metadata.name.as_deref().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! What a kind has to say so that [`run::pass`](super::run::pass) can serve it.
+//! The trait that a kind implements so that [`run::pass`](super::run::pass) can reconcile it.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -16,13 +16,13 @@ use crate::{
     outside::{Refusal, events::Note},
 };
 
-/// The terms that an object asks for, or everything that is wrong with them.
+/// The valid terms of an object, or all faults of its spec.
 pub type Checked<T> = Result<T, Vec<Fault>>;
 
-/// The resourceVersion at which an object stands.
+/// The resourceVersion of an object.
 pub type Version = String;
 
-/// A kind that the operator works on. The five steps are in the order that a pass takes them.
+/// A kind that the operator reconciles. The five steps appear in the order in which a pass takes them.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -33,45 +33,45 @@ pub trait Kind:
     + Sync
     + 'static
 {
-    /// Everything that was read, once, with the time of reading.
+    /// Everything that the pass read, with the time of reading.
     type World: Send + Sync;
-    /// What the object asks for, checked.
+    /// The checked spec of the object.
     type Terms: Send + Sync;
-    /// What is to be done, and why.
+    /// The next action and its reason.
     type Decision: Send;
-    /// What was done.
+    /// The results of the writes.
     type Progress: Send;
-    /// What the operator says of the object.
+    /// The status of the object.
     type Status: Serialize + PartialEq + Send + Sync;
 
-    /// What follows from a status that cannot be read: the end of a sentence.
+    /// The consequence of an unreadable status, as the end of a sentence.
     const WHEN_UNREADABLE: &'static str;
 
-    /// Whether its objects have the condition `Valid`.
+    /// True if objects of this kind have the condition `Valid`. Default: false.
     const HAS_VALID: bool = false;
 
-    /// Reads the world. Not found is data, not an error.
+    /// Reads the world. A missing object is data and no error.
     fn observe(
         self: Arc<Self>,
         rooms: &Rooms,
         now: Timestamp,
     ) -> impl Future<Output = Result<Self::World, Refusal>> + Send;
 
-    /// Whether it takes long to check what the object asks for: there is one such pass at a time.
+    /// True if the checks of this object take long. Only one such pass runs at a time. Default: false.
     fn is_costly(&self, _: &Rooms) -> bool {
         false
     }
 
-    /// Checks what the object asks for, and finds every fault, not only the first. Pure.
+    /// Checks the spec and finds all faults, not only the first. Pure.
     fn validate(world: &Self::World) -> Checked<Self::Terms>;
 
-    /// Says what is to be done. Pure; cannot fail.
+    /// Decides on the next action. Pure; cannot fail.
     fn decide(world: &Self::World, terms: &Checked<Self::Terms>) -> Self::Decision;
 
-    /// The word for a decision, which conditions, events, logs and metrics share.
+    /// The reason of a decision, shared by conditions, events, logs and metrics.
     fn reason(decision: &Self::Decision) -> Reason;
 
-    /// Does it: writes, in order. Says where the object stands after that, and how far it came.
+    /// Carries out the decision: its writes, in order. Returns the object's new resourceVersion and the progress.
     fn execute(
         rooms: &Rooms,
         world: &Self::World,
@@ -79,72 +79,71 @@ pub trait Kind:
         decision: Self::Decision,
     ) -> impl Future<Output = Result<(Version, Self::Progress), Obstacle>> + Send;
 
-    /// Folds what was done into a status. Pure.
+    /// Computes the new status from the progress. Pure.
     fn settle(world: &Self::World, terms: &Checked<Self::Terms>, progress: &Self::Progress) -> Settled<Self::Status>;
 
-    /// The status that stands.
+    /// The current status.
     fn status(&self) -> Option<&Self::Status>;
 
-    /// What of a status cannot be read, and what stands in it that can.
+    /// The unreadable fields of a status, with its conditions.
     fn unreadable(status: &Self::Status) -> Unreadable<'_>;
 }
 
-/// A status as far as it can be read.
+/// The unreadable fields of a status, with its conditions.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreadable<'a> {
-    /// The fields that are there and cannot be read; none: it can be gone by.
+    /// The fields that exist and cannot be parsed. If the list is empty, the status can be trusted.
     pub fields: &'a [String],
-    /// Its conditions.
+    /// The conditions of the status.
     pub conditions: &'a [Condition],
 }
 
-/// An instant at which something will be due, and what.
+/// The time of the next pass, and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wake {
-    /// When.
+    /// The instant of the next pass.
     pub at: Timestamp,
-    /// What the next pass will be for.
+    /// The purpose of the next pass.
     pub why: &'static str,
 }
 
-/// What a pass comes to.
+/// The result of a pass.
 #[derive(Clone, Debug)]
 pub struct Settled<S> {
     /// The complete new status.
     pub status: S,
-    /// What users are told.
+    /// The events to write.
     pub notes: Vec<Note>,
-    /// The earliest instant at which something will be due. Nothing: not until something changes.
+    /// The earliest instant at which an action will be due. None: no action is due until an object changes.
     pub wake: Option<Wake>,
 }
 
-/// The resourceVersion at which an object was read.
+/// The resourceVersion of an object as it was read.
 pub fn version(object: &impl Resource) -> Version {
     object.meta().resource_version.clone().unwrap_or_default()
 }
 
-/// Whether a change of an object is one that any pass looks at: of its spec, which the generation counts, of its
-/// status, or of the little that is read of its metadata. Its other annotations and its labels are its users' own, and
-/// cost no pass.
+/// True if a change of an object needs a pass. A pass reads the spec (which the generation counts), the status and a
+/// few fields of the metadata. Labels and all other annotations belong to users, and their changes cost no pass.
 pub fn is_news<K: Kind>(before: &K, after: &K) -> bool {
     read(before.meta()) != read(after.meta()) || before.status() != after.status()
 }
 
-/// Whether a change of an Instance is one that other objects go by: not how many tokens it has, which changes with each
-/// of them.
+/// True if a change of an Instance matters to other objects. Its token counts do not matter: they change with each
+/// token.
 pub fn is_news_of_instance(before: &Instance, after: &Instance) -> bool {
     let said =
         |instance: &Instance| instance.status.as_ref().map(|said| (said.endpoints.clone(), said.unreadable.clone()));
     read(before.meta()) != read(after.meta()) || said(before) != said(after)
 }
 
-/// What is read of the metadata of an object.
+/// The fields of an object's metadata that passes read.
 fn read(meta: &ObjectMeta) -> impl PartialEq {
     let stamps = name::JUDGED.map(|key| meta.annotations.as_ref().and_then(|all| all.get(key)));
     (&meta.uid, meta.generation, &meta.deletion_timestamp, &meta.owner_references, stamps)
 }
 
-/// The same of an object of which only metadata is known: a namespace or a core account.
+/// True if a change matters, for an object of which only metadata is cached: a namespace or a core account.
 pub fn is_news_of_meta<K>(before: &PartialObjectMeta<K>, after: &PartialObjectMeta<K>) -> bool {
     fn read(ObjectMeta { uid, deletion_timestamp, labels, .. }: &ObjectMeta) -> impl PartialEq {
         (uid, deletion_timestamp, labels)

@@ -1,31 +1,31 @@
-//! What keeps a pass from its end.
+//! The errors that end a pass early.
 
 use std::time::Duration;
 
 use crate::outside::{NoRandomness, Refusal, Why};
 
-/// What keeps a pass from its end. Only what the API server answers is a refusal.
+/// An error that ends a pass early. Only an answer of the API server is a [`Refusal`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// An object is not any more as it was seen: look again.
-    #[error("what was seen has changed in the meantime")]
+    /// An object changed after the pass read it. The next pass reads it again.
+    #[error("an object changed in the meantime")]
     Changed,
-    /// A request was not done.
+    /// The API server refused a request, or did not answer.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// No value can be drawn.
+    /// The operating system gives no random bytes, so no value can be minted.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// A text that the Secret is to hold is too long: where it is, and how long it may be.
+    /// A rendered key of the Secret is too long. The text has the field and the limit.
     #[error("{0}")]
     TooLong(String),
-    /// The pass was given up.
+    /// The pass reached its time limit, which this variant holds.
     #[error("a pass took longer than {} s", .0.as_secs())]
     TookTooLong(Duration),
 }
 
 impl Obstacle {
-    /// The way it failed, as a text about it says: the rest can differ from one try to the next.
+    /// The part of the text that stays the same from one try to the next. Every text about the obstacle contains it.
     pub fn way(&self) -> &str {
         match self {
             Self::Changed => "changed in the meantime",
@@ -36,7 +36,7 @@ impl Obstacle {
         }
     }
 
-    /// Why it failed, for a text that says before what was to be done.
+    /// The cause alone, for a text that has named the failed action already.
     pub fn why(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.why.to_string(),
@@ -44,7 +44,7 @@ impl Obstacle {
         }
     }
 
-    /// Whether nothing was written, for certain.
+    /// True if certainly nothing was written.
     pub fn is_definite(&self) -> bool {
         match self {
             Self::Changed | Self::NoRandomness(_) | Self::TooLong(_) => true,
@@ -53,7 +53,7 @@ impl Obstacle {
         }
     }
 
-    /// Whether a new look will do: what was gone by is of the past.
+    /// True if the pass acted on an outdated view. Then another pass, with fresh reads, is enough.
     pub fn is_old_view(&self) -> bool {
         match self {
             Self::Changed => true,

@@ -1,4 +1,4 @@
-//! Who is next: the names of objects that wait for a pass, each once, and namespaces by turns.
+//! The queue of objects that wait for a pass. Each object is in it once, and namespaces take turns.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -9,47 +9,47 @@ use futures::StreamExt;
 use kube::{Resource, runtime::reflector::ObjectRef};
 use tokio_util::time::{DelayQueue, delay_queue};
 
-/// Names of objects of a kind.
+/// The queue of the objects of one kind. A *place* is the right to run one pass.
 ///
 /// # Guarantees
-/// * Two passes over one object never overlap. One that is named while a pass over it is under way is next again after
-///   that.
-/// * There are never more passes under way than there are places.
-/// * The next place goes to the namespace with the fewest passes under way; of those that are equal, to the one that
-///   waits longest. Within a namespace, first come is first served.
-/// * A namespace takes a place only while it has less than three times as many as are free. One alone takes three
-///   quarters of them:
-///   however long its passes take, the first pass of another finds a place.
+/// * Two passes over one object never overlap. An object that is added during its own pass is queued again after that
+///   pass.
+/// * The number of running passes never exceeds the number of places.
+/// * The next place goes to the namespace with the fewest running passes. Among equal namespaces, the one that waits
+///   longest is next. Within a namespace, the first object in the queue is next.
+/// * A namespace gets another place only while it holds fewer places than three times the number of free ones. So one
+///   namespace alone takes at most three quarters of the places. The first pass of another namespace then finds a free
+///   place, however long the passes of the first take.
 pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     free: usize,
     standing: HashMap<ObjectRef<K>, Turn>,
     lines: HashMap<String, Line<K>>,
-    /// The namespaces in which a name waits.
+    /// The namespaces in which an object waits, in order of their turns.
     turns: VecDeque<String>,
     later: DelayQueue<ObjectRef<K>>,
     wakes: HashMap<ObjectRef<K>, delay_queue::Key>,
 }
 
-/// How often a namespace may have what is free.
+/// The limit on the places of a namespace, as a multiple of the free places.
 const SHARE: usize = 3;
 
-/// How a name stands that was asked for.
+/// The state of an object in the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Waiting,
     UnderWay,
-    /// Under way, and asked for again.
+    /// Its pass is running, and it was added again.
     Again,
 }
 
-/// A namespace in which something waits or is under way.
+/// A namespace with objects that wait or whose pass is running.
 struct Line<K: Resource<DynamicType = ()>> {
     waiting: VecDeque<ObjectRef<K>>,
     under_way: usize,
 }
 
 impl<K: Resource<DynamicType = ()>> Queue<K> {
-    /// Nothing waits. So many passes may be under way at once.
+    /// An empty queue with `places` places.
     pub(crate) fn new(places: usize) -> Self {
         Self {
             free: places,
@@ -61,7 +61,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         }
     }
 
-    /// Asks for a pass as soon as there is a place.
+    /// Adds an object. Its pass starts once a place is free.
     pub(crate) fn add(&mut self, name: ObjectRef<K>) {
         match self.standing.entry(name.clone()) {
             Entry::Occupied(mut known) => {
@@ -85,8 +85,8 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         line.waiting.push_back(name);
     }
 
-    /// Takes a place for the next one, which is under way from now on. It is not waked any more: its pass says when it
-    /// is next.
+    /// Takes a place for the next object, whose pass counts as running from now on. Its pending wake-up is cancelled,
+    /// because the pass sets the next one.
     pub(crate) fn next(&mut self) -> Option<ObjectRef<K>> {
         let turn = self.turn()?;
         let namespace = self.turns.remove(turn)?;
@@ -102,8 +102,8 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         Some(name)
     }
 
-    /// Whose turn it is. No more namespaces than there are places have something under way, so this does not look at
-    /// many.
+    /// The index of the namespace that is next. At most as many namespaces as there are places have a running pass, and
+    /// the search ends at the first namespace without one. So the search is short.
     fn turn(&self) -> Option<usize> {
         let mut best = None;
         for (turn, namespace) in self.turns.iter().enumerate() {
@@ -118,7 +118,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         best.map(|(turn, _)| turn)
     }
 
-    /// Gives back the place of one that was under way.
+    /// Gives back the place of an object whose pass has ended.
     pub(crate) fn done(&mut self, name: &ObjectRef<K>) {
         self.free += 1;
         let namespace = name.namespace.as_deref().unwrap_or_default();
@@ -133,7 +133,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         }
     }
 
-    /// Asks for a pass after so long, and no other time.
+    /// Sets the wake-up of an object, and replaces the one set before.
     pub(crate) fn wake(&mut self, name: ObjectRef<K>, after: Duration) {
         self.forget_wake(&name);
         self.wakes.insert(name.clone(), self.later.insert(name, after));
@@ -145,12 +145,12 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         }
     }
 
-    /// Whether a name waits for its pass, or its pass is under way.
+    /// True if an object waits for its pass, or if its pass is running.
     pub(crate) fn knows(&self, name: &ObjectRef<K>) -> bool {
         self.standing.contains_key(name)
     }
 
-    /// Waits until a wake-up is due, and asks for that pass. Cancelled, it has asked for none.
+    /// Waits until a wake-up is due, and adds its object. If this future is dropped early, it has added no object.
     pub(crate) async fn due(&mut self) -> Option<()> {
         let name = self.later.next().await?.into_inner();
         self.wakes.remove(&name);
@@ -184,7 +184,7 @@ mod tests {
         ObjectRef::new(&name.to_string()).within(namespace)
     }
 
-    /// A queue in which these namespaces have so many objects that wait.
+    /// A queue with this number of waiting objects in each namespace.
     fn queue(waiting: &[(&str, usize)]) -> Queue<ConfigMap> {
         let mut queue = Queue::new(PLACES);
         for (namespace, count) in waiting {
@@ -193,7 +193,7 @@ mod tests {
         queue
     }
 
-    /// Fills all places that can be taken.
+    /// Takes all places that can be taken.
     fn start(queue: &mut Queue<ConfigMap>) -> Vec<ObjectRef<ConfigMap>> {
         std::iter::from_fn(|| queue.next()).collect()
     }
@@ -280,8 +280,8 @@ mod tests {
     proptest! {
         #![proptest_config(crate::token::cases::usual())]
 
-        /// Whatever is asked for and however passes end: each object has one pass at a time, none is forgotten, no
-        /// place is lost.
+        /// In any order of additions and ends of passes, each object has one pass at a time. No object is forgotten,
+        /// and no place is lost.
         #[test]
         fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {
             let mut queue = Queue::new(4);

@@ -1,10 +1,13 @@
-//! Whether users can make tokens yet, and whether anything stamps who makes them.
+//! A regular check of two facts: users can create tokens, and the API server stamps the requester on them.
 //!
-//! What stamps a token waits for the API server's own list of kinds, which it looks at every five seconds: for so long
-//! after the definitions came, and after the server began, whoever makes or changes a token is refused with 503. The
-//! operator is exempt from stamps. So it tries to make an account, without any effect. A policy that marks what is
-//! tried is held up just as long, and the operator is not ready until then: `helm install --wait` returns when tokens
-//! can be applied. An account that comes back without the mark says that nothing stamps.
+//! A MutatingAdmissionPolicy stamps tokens. The API server can apply such a policy only once it knows the kind, and it
+//! refreshes its list of kinds every five seconds. Until then it refuses each create and update of a token with 503.
+//! This affects the first seconds after the CRDs are installed, and the first seconds after the API server starts.
+//!
+//! The operator's own writes would not show this, because the operator is exempt from stamps. So the operator creates
+//! an account as a dry run. A separate policy marks this account, and the API server delays that policy in the same
+//! way. The operator is not ready before the dry run is answered, so `helm install --wait` returns when users can apply
+//! tokens. If the answer lacks the mark, nothing stamps tokens.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -14,22 +17,22 @@ use tokio::sync::watch;
 use super::Caches;
 use crate::outside::{Refusal, Why, Writer, metrics::Metrics};
 
-/// How soon it is tried again while the API server cannot stamp yet.
+/// The pause before the next check while the API server cannot stamp yet.
 const SOON: Duration = Duration::from_millis(500);
-/// How soon after it was seen that nothing stamps: policies are in force some moments after they were installed.
+/// The pause after the first check that saw no stamp. Policies take effect some moments after their installation.
 const DOUBTED: Duration = Duration::from_secs(5);
-/// How soon after that was seen twice, or nothing was answered.
+/// The pause after two checks in a row saw no stamp, or after a ready operator got no answer.
 const MISSING: Duration = Duration::from_secs(20);
-/// For how long what was seen goes into statuses.
+/// The time for which a result may be written into statuses.
 const FRESH: Duration = Duration::from_secs(10);
-/// How soon after it was seen that they are stamped.
+/// The pause after a check that saw a stamp.
 const FOUND: Duration = Duration::from_secs(5 * 60);
 
-/// What is known of it.
+/// The result of the last check.
 pub struct Stamping {
     answered: Mutex<Result<(), String>>,
-    /// Whether tokens are stamped; nothing but for some seconds after it was looked at. Of several operators none then
-    /// undoes by what it saw long ago what another has just said.
+    /// True if tokens are stamped; none except for some seconds after a check. So an operator with an old result cannot
+    /// overwrite the newer result of another operator.
     stamped: watch::Sender<Option<bool>>,
 }
 
@@ -40,27 +43,27 @@ impl Default for Stamping {
 }
 
 impl Stamping {
-    /// What is still missing before tokens can be made, if anything is.
+    /// Succeeds once users can create tokens.
     ///
     /// # Errors
-    /// The API server cannot stamp yet; what it said.
+    /// The API server cannot stamp yet. The text has the API server's answer.
     pub fn missing(&self) -> Result<(), String> {
         self.answered.lock().expect("nobody panics here").clone()
     }
 
-    /// Whether tokens are stamped, where that was just seen.
+    /// True if tokens are stamped; none if the last check is too old.
     pub fn seen(&self) -> Option<bool> {
         *self.stamped.borrow()
     }
 
-    /// Tells whenever it was seen.
+    /// A stream with one item for each fresh result.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
         let heard = self.stamped.subscribe();
         stream::unfold(heard, async |mut heard| heard.changed().await.ok().map(|()| ((), heard)))
     }
 
-    /// Tries it in `namespace` once the definitions are there: until it is answered, and then from time to time, as
-    /// policies can be installed and removed at any time.
+    /// Runs the check in `namespace` for ever, from the moment the caches are synced. The check goes on after the first
+    /// answer, because policies can be installed and removed at any time.
     pub async fn watched(&self, caches: &Caches, writer: &Writer, metrics: &Metrics, namespace: &str) {
         caches.synced().await;
         let (mut seen, mut said) = (None, None);
@@ -78,7 +81,7 @@ impl Stamping {
         }
     }
 
-    /// The API server cannot stamp yet, or is away. Once ready, an operator stays so.
+    /// Handles a check without an answer: the API server cannot stamp yet, or is away. A ready operator stays ready.
     fn unanswered(&self, why: &str) -> Duration {
         tracing::debug!(%why, "the API server cannot stamp tokens now");
         let mut answered = self.answered.lock().expect("nobody panics here");
@@ -89,22 +92,23 @@ impl Stamping {
         SOON
     }
 
-    /// Says once what has come to be otherwise. Any other refusal leaves it open: only users' tokens are held up, and
-    /// their makers are told why.
+    /// Logs a result that differs from the one before, and publishes it. After any other refusal the result is unknown
+    /// and nothing is published: such a refusal affects users' tokens only, and users see it themselves.
     async fn told(&self, seen: Option<bool>, said: &mut Option<bool>, metrics: &Metrics) -> Duration {
         let Some(stamped) = seen else { return FOUND };
         metrics.stamped(stamped);
         let news = said.replace(stamped) != seen;
         if news && stamped {
-            tracing::info!("the API server stamps who makes a token");
+            tracing::info!("the API server stamps the requester on each new token");
         } else if news {
             tracing::warn!(
-                "nothing stamps who makes a token: install the chart with admission.stamps=auto or always on Kubernetes 1.36 or newer"
+                "nothing stamps the requester on tokens: install the chart with admission.stamps=auto or always on \
+                 Kubernetes 1.36 or newer"
             );
         }
         self.stamped.send_replace(seen);
         tokio::time::sleep(FRESH).await;
-        // Nobody has to hear of that.
+        // The end of that time is no news for listeners.
         self.stamped.send_if_modified(|seen| {
             *seen = None;
             false

@@ -126,9 +126,10 @@ async fn that_nothing_stamps_is_told_once_in_log_metric_and_status_until_somethi
 
     world.plane.install_rights(root()).unwrap();
     world.await_stamped(&operator, true).await;
-    let logged = async || process.log().contains("the API server stamps who makes a token").then(|| process.log());
+    let logged =
+        async || process.log().contains("the API server stamps the requester on each new token").then(|| process.log());
     let log = world.eventually("the log says so", logged).await;
-    assert_eq!(log.matches("nothing stamps who makes a token: install the chart with").count(), 1, "{log}");
+    assert_eq!(log.matches("nothing stamps the requester on tokens: install the chart with").count(), 1, "{log}");
 }
 
 #[tokio::test]

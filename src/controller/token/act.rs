@@ -1,4 +1,4 @@
-//! What can be done about a token.
+//! The actions that a pass can take on a token.
 
 use std::convert::Infallible;
 
@@ -7,37 +7,39 @@ use crate::crd::{
     api_token::{ClaimOutcome, RevocationReason},
 };
 
-/// What a check cannot have that looks at faulty terms, too: so it can neither mint nor amend.
+/// The payload of actions for checks that also run with faulty terms. It has no value, so such a check can neither mint
+/// nor amend.
 pub(crate) type Never = Infallible;
 
-/// What is to be done. What writes a Secret takes `T`: the valid terms, when it is carried out; nothing, when it is
-/// only told of. A check that looks at faulty terms, too, cannot ask for it, as there is no `Never`.
+/// An action. Actions that write a value or its keys into a Secret carry `T`. `T` holds the valid terms where the
+/// action is carried out, and is empty where the action is only reported. Checks that also run with faulty terms use
+/// [`Never`] for `T`, so they cannot ask for such an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act<T = ()> {
-    /// Nothing but to say how it is.
+    /// Writes the status only.
     Rest,
-    /// Nothing either: what is due comes a little later.
+    /// Writes the status only. The action that is due follows a little later.
     Wait,
-    /// Withdraw every generation and the Secret, for ever.
+    /// Revokes every generation, and removes or empties the Secret. This is final.
     End(RevocationReason),
-    /// Mint the next generation, record it and publish it.
+    /// Mints the next generation, records it and publishes it.
     Mint(T),
-    /// Say that this recorded generation is published: the Secret holds it, and the publish was not heard of again.
+    /// Marks this recorded generation as published. The Secret holds it, but the publish got no answer.
     Acknowledge(i64),
-    /// Bring everything of the Secret but its value up to date.
+    /// Updates the Secret, except for the value.
     Amend(T),
-    /// Remove the Secret that is left over.
+    /// Removes the Secret under the previous name.
     Discard,
-    /// Remove the Secret of a value that was shown once.
+    /// Removes the Secret of a value that is shown once.
     Conceal(ClaimOutcome),
-    /// Roll the workloads that read the Secret when they start.
+    /// Restarts the workloads that `spec.restart` names.
     Restart,
-    /// Delete the token itself, which ended long ago.
+    /// Deletes the token, which ended long ago.
     Forget,
 }
 
 impl<T> Act<T> {
-    /// The same, where what it takes is made of what it took.
+    /// The same action, with `take` applied to its payload.
     pub fn map<U>(self, take: impl FnOnce(T) -> U) -> Act<U> {
         match self {
             Self::Rest => Act::Rest,
@@ -54,17 +56,17 @@ impl<T> Act<T> {
     }
 }
 
-/// What is to be done, and why.
+/// An action and its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<T = ()> {
-    /// The word for it.
+    /// The reason.
     pub reason: Reason,
-    /// What is to be done.
+    /// The action.
     pub act: Act<T>,
 }
 
 impl<T> Decision<T> {
-    /// The same, to be told of.
+    /// The same decision without its payload, for reports.
     pub fn told(self) -> Decision {
         Decision { reason: self.reason, act: self.act.map(|_| ()) }
     }

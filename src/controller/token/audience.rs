@@ -1,9 +1,9 @@
-//! Which further Instances a token is accepted by: decided when one is added, and not again.
+//! The further Instances that accept a token. Acceptance is decided once, after the audience is added to the spec.
 //!
 //! ```text
-//!  named in the spec ──▶ accepted, in a pass without any fault ──▶ stays so, whatever fault comes later
-//!                                        └──▶ closed: it leaves the spec, the Instance goes or is another,
-//!                                             or it admits the namespace no more
+//!  named in the spec ──▶ accepted by a pass without faults ──▶ stays accepted, also when faults come later
+//!                                        └──▶ closed: the spec drops it, the Instance is deleted or replaced,
+//!                                             or the Instance no longer admits the namespace
 //! ```
 
 use super::{terms::CheckedTerms, world::World};
@@ -15,7 +15,7 @@ use crate::{
 /// The audiences that are accepted after this pass.
 pub(crate) fn accepted(world: &World, terms: &CheckedTerms) -> Vec<AcceptedAudience> {
     let stood = world.before().audiences.as_ref();
-    // An operator of an earlier release has said nothing of them, and all that were named were accepted.
+    // A status of an earlier release has no audiences. That release accepted all audiences of the spec.
     let older = stood.is_none() && world.records.ever_published();
     let keeps =
         |audience: &AcceptedAudience| terms.is_ok() || older || stood.is_some_and(|stood| stood.contains(audience));
@@ -23,7 +23,7 @@ pub(crate) fn accepted(world: &World, terms: &CheckedTerms) -> Vec<AcceptedAudie
     named.filter_map(|instance| audience(instance)).filter(keeps).collect()
 }
 
-/// Whether an Instance takes tokens of this namespace at all.
+/// True if an Instance is not being deleted and admits tokens of this namespace.
 fn is_open(world: &World, instance: &Instance) -> bool {
     instance.metadata.deletion_timestamp.is_none() && access::admits(instance, world.home())
 }
@@ -89,7 +89,7 @@ mod tests {
         let faulty = world.clone().with_spec(&json!({"expiry": {"after": "400d"}}));
         assert_eq!(uids(&faulty), ["s"]);
         let another = naming("t", json!({})).audiences.clone();
-        assert_eq!(uids(&faulty.clone().and(|world| world.audiences = another)), [""; 0], "another of the name");
+        assert_eq!(uids(&faulty.clone().and(|world| world.audiences = another)), [""; 0], "another of this name");
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = vec![None])), [""; 0]);
         assert_eq!(uids(&faulty.clone().and(|world| world.audiences = Vec::new())), [""; 0], "not named any more");
         let change =

@@ -1,4 +1,5 @@
-//! What was read for a pass over a token. What follows from it is the [`World`](super::world::World).
+//! The objects that a pass over a token has read. The facts derived from them are in the
+//! [`World`](super::world::World).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,39 +23,40 @@ use crate::{
     },
 };
 
-/// Everything that was read, and when. What is not there is absent, and no error.
+/// Everything that was read, with the time of reading. A missing object is absent here, and no error.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// When it was read.
+    /// The time of reading.
     pub now: Timestamp,
-    /// The token itself.
+    /// The token.
     pub token: Arc<ApiToken>,
-    /// The Instance that it refers to.
+    /// The Instance of `spec.instanceRef`.
     pub instance: Option<Ruled>,
-    /// Labels of its namespace, where they are known.
+    /// The labels of the token's namespace; none if the namespace is not in the cache.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Whether its namespace is being deleted.
+    /// True if the token's namespace is being deleted.
     pub terminating: bool,
-    /// The further Instances that accept it, in the order of `spec.audiences`.
+    /// The Instances of `spec.audiences`, in the same order. None in place of one that does not exist.
     pub audiences: Vec<Option<Ruled>>,
-    /// The policies of its Instance, by name.
+    /// The policies of the token's Instance, sorted by name.
     pub policies: Vec<Arc<Policy>>,
-    /// Whether its owner is an account that does not exist.
+    /// True if the token's owner is an account that does not exist or is being deleted.
     pub owner_gone: bool,
-    /// An Instance that is to accept it, and of which its owner has as many other tokens as it allows, all of them
-    /// older.
+    /// The first Instance of the token, audiences included, whose `tokens.maxPerOwner` is reached. Only older tokens of
+    /// the same owner count.
     pub surplus: Option<Ruled>,
-    /// The account of the name that it acts as.
+    /// The account under the name that the token acts as.
     pub account: Option<Arc<Account>>,
-    /// What holds each name of a Secret that the token uses. A name that is not here is free.
+    /// The Secret under each name that the token uses. A name that is missing here is free.
     pub stored: BTreeMap<String, Held>,
-    /// From when on a value may be minted for it, whatever its status says; nothing: now.
+    /// The earliest time for the next mint, whatever the status says; none: now.
     pub may_mint_from: Option<Timestamp>,
-    /// Fields of the spec of its own account that another field manager has set, also to more than the token says.
+    /// Fields in the spec of the token's own account that another field manager has set. Such a field can also allow
+    /// more than the token does.
     pub taken: BTreeSet<String>,
-    /// The workloads that it has restarted, where they matter.
+    /// The workloads of `spec.restart`, if this pass needs them.
     pub workloads: Workloads,
-    /// The other tokens that have one of them restarted, while a restart is pending.
+    /// The other tokens that restart one of these workloads. Empty unless a restart is pending.
     pub fellows: Vec<Fellow>,
 }
 
@@ -69,46 +71,46 @@ impl Observed {
         self.token.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The same, as an Instance is asked whether it admits it.
+    /// The token's namespace with its labels, for the question if an Instance admits it.
     pub fn home(&self) -> Namespace<'_> {
         Namespace { name: self.namespace(), labels: self.labels.as_ref() }
     }
 
-    /// The status that stands; empty where there is none.
+    /// The current status; an empty one if the token has none.
     pub fn before(&self) -> &ApiTokenStatus {
         static EMPTY: LazyLock<ApiTokenStatus> = LazyLock::new(ApiTokenStatus::default);
         self.token.status.as_ref().unwrap_or(&EMPTY)
     }
 
-    /// What its Instance says of requests, where that has no faults.
+    /// The rules of the token's Instance, if they have no faults.
     pub fn rules(&self) -> Option<&Rules> {
         self.instance.as_ref()?.rules()
     }
 
-    /// The owner of the token: its own, or its account's.
+    /// The owner in the token's spec, or else in the spec of its account.
     pub fn owner(&self) -> Option<&Subject> {
         let accounts = || self.account.as_ref().and_then(|account| account.spec.owner.as_ref());
         self.token.spec.owner.as_ref().or_else(accounts)
     }
 
-    /// Whether the spec is newer than what the status says of it.
+    /// True if the spec has changed since the status was written.
     pub fn has_new_spec(&self) -> bool {
         self.before().observed_generation != self.token.metadata.generation
     }
 
-    /// Whether somebody asks for a new generation by an id that none was published for.
+    /// True if `regenerate.id` is new: no generation was published for this id yet.
     pub fn asks_anew(&self) -> bool {
         let answered = self.before().regeneration.as_ref().map(|answered| &answered.id);
         self.token.spec.regenerate.as_ref().is_some_and(|asked| Some(&asked.id) != answered)
     }
 
-    /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
+    /// The URI of the Admin API; empty while the Instance has no such endpoint in its status.
     pub fn endpoint(&self) -> &str {
         let status = self.instance.as_deref().and_then(|instance| instance.status.as_ref());
         status.and_then(|status| status.endpoint(EndpointName::Admin)).map_or("", |endpoint| &endpoint.uri)
     }
 
-    /// Whether the Instance asks for an endpoint and none stands, so that its URI is not known.
+    /// True if the Instance's spec asks for an endpoint, but its status has none yet. Then the URI is unknown.
     pub fn awaits_endpoint(&self) -> bool {
         let stands = |instance: &Instance| {
             let endpoints = instance.status.iter().flat_map(|status| &status.endpoints);

@@ -1,8 +1,8 @@
 //! Delivery `Once`: a value that is shown once.
 //!
 //! ```text
-//!  published ──▶ waits to be claimed ──▶ the Secret is removed ──▶ said in status, for the life of the generation
-//!               (annotation, or time)   (Claimed)                 (not minted again; what comes back is removed again)
+//!  published ──▶ waits for the claim ──▶ status.claim is written ──▶ the Secret is removed
+//!               (annotation, or time)   (reason Claimed)            (no new mint; a restored Secret is removed again)
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,10 +26,10 @@ use crate::{
     token::{Record, Records, duration::after},
 };
 
-/// How long a value may wait to be claimed where a token does not say.
+/// The default of `secret.claimWithin`.
 const WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is wrong with what is asked for.
+/// Adds the faults of `secret.claimWithin`.
 pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.claimWithin";
     let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
@@ -40,8 +40,8 @@ pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
 }
 
 impl World {
-    /// Until when `served` may be claimed, where each value is shown once. A time that cannot be read is as if left
-    /// out: no fault keeps a value that was to go.
+    /// The time until which `served` can be claimed; none unless each value is shown once. An invalid `claimWithin`
+    /// counts as the default, so no fault keeps a value beyond its time.
     pub fn claim_by(&self, served: &Record) -> Option<Timestamp> {
         let secret = self.token.spec.secret.as_ref().filter(|_| self.token.is_shown_once())?;
         let within = secret.claim_within.as_ref().and_then(|given| given.parse().ok()).unwrap_or(WITHIN);
@@ -49,12 +49,13 @@ impl World {
     }
 }
 
-/// The value was to be shown once, and was, which is not said yet; or its Secret came back. It goes, valid spec or not.
+/// The check `Claimed` for values that are shown once. It holds if the value was claimed, removed or altered, or if its
+/// time is over. It also holds if the Secret came back after a claim. Faults of the spec do not keep the Secret.
 pub(crate) fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     let (served, held) = (world.records.served()?, &world.secrets.served.held);
     let until = world.claim_by(served)?;
     if world.records.recorded().next().is_some() {
-        // The Secret may come to hold that one.
+        // The publish of that generation may still arrive in the Secret.
         return None;
     }
     if let Some(claim) = &world.claim {
@@ -76,7 +77,7 @@ pub(crate) fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>>
     Some(Act::Conceal(outcome))
 }
 
-/// What is said of the served value from now on. What was said before stands: the Secret may have come back from a
+/// The claim to note for the served value. An earlier claim is kept, because the Secret may have come back from a
 /// backup.
 pub(crate) fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
     let served = world.records.served().map(|served| served.generation);
@@ -84,13 +85,13 @@ pub(crate) fn claim(world: &World, outcome: ClaimOutcome) -> Option<Claim> {
     world.claim.clone().or_else(|| served.map(now))
 }
 
-/// What is known to have become of the served value after `progress`.
+/// The claim of the served value after `progress`.
 pub(crate) fn settled(world: &World, progress: &Progress, records: &Records) -> Option<Claim> {
     let served = records.served()?.generation;
     progress.claim.as_ref().or(world.claim.as_ref()).filter(|claim| claim.generation == served).cloned()
 }
 
-/// The same in words.
+/// The claim in words, for a condition.
 pub(crate) fn shown(claim: &Claim) -> String {
     let Claim { generation, outcome, at } = claim;
     let how = match outcome {
@@ -115,7 +116,7 @@ mod tests {
     use crate::crd::Reason;
     use serde_json::json;
 
-    /// With the Secret annotated as claimed.
+    /// The world, with the Secret annotated as claimed.
     fn with_claim(world: World) -> World {
         let id = world.records.served().unwrap().id.clone();
         world.with_secret(|secret| {
@@ -123,7 +124,7 @@ mod tests {
         })
     }
 
-    /// A token whose value is shown once, and just was put into its Secret.
+    /// A token whose value is shown once and was just published.
     fn once() -> World {
         let world = new().with_spec(&json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}));
         world.and(|world| world.account = served().account.clone()).issued(1)
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "whatever else is asked for");
     }
 
-    /// The same after its Secret was removed.
+    /// The world after its Secret was removed.
     fn concealed(world: World) -> World {
         let Act::Conceal(outcome) = world.decision().act else { panic!("{:?}", world.decision()) };
         let claim = claim(&world, outcome);
@@ -158,10 +159,10 @@ mod tests {
     fn what_was_shown_once_is_neither_minted_again_nor_let_back() {
         let shown = concealed(with_claim(once()));
         assert_eq!(shown.decision(), Decision { reason: Reason::Active, act: Act::Rest });
-        assert_eq!(shown.clone().later(80 * DAY).decision().act, Act::Rest, "left out, its schedule is never");
+        assert_eq!(shown.clone().later(80 * DAY).decision().act, Act::Rest, "the default schedule is never");
         let restored = shown.clone().serving(once().secrets.served.held);
         assert_eq!(restored.decision().act, Act::Conceal(ClaimOutcome::Claimed));
-        assert_eq!(concealed(restored.later(60)).status().claim, shown.status().claim, "what was said stands");
+        assert_eq!(concealed(restored.later(60)).status().claim, shown.status().claim, "the first claim is kept");
         let asked = shown.with_spec(&json!({"regenerate": {"id": "again"}}));
         assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
         let again = asked.issued(2);

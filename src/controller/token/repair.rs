@@ -1,20 +1,21 @@
-//! A Secret, or a status, that is not as it should be. One whose value is shown once is not repaired.
+//! Checks for a Secret or a status that differs from its wanted state. A Secret with a value that is shown once is
+//! never repaired.
 
 use super::{act::Act, delivery, delivery::is_altered, secrets::Held, terms::TokenTerms, world::World};
 use crate::token::Record;
 
-/// The Secret is gone.
+/// The check `SecretMissing`: the Secret does not exist.
 pub(crate) fn secret_missing(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.token.is_shown_once() && world.secrets.served.held == Held::Absent).then(|| mended(world))
 }
 
-/// The Secret does not hold what it should.
+/// The check `SecretAltered`: the Secret holds another value, or another text in a key made from the value.
 pub(crate) fn secret_altered(world: &World, terms: &TokenTerms) -> Option<Act> {
     (!world.token.is_shown_once() && is_altered(world, Some(terms))).then(|| mended(world))
 }
 
-/// What the Secret says besides the value is not as it should be. One that is immutable is either a fault, or about to
-/// be replaced by one of another name.
+/// The check `SecretOutdated`: the Secret differs in something other than the value. An immutable Secret is skipped
+/// here. It is either a fault, or about to be replaced by a Secret of another name.
 pub(crate) fn secret_outdated(world: &World, terms: &TokenTerms) -> Option<Act> {
     let held = &world.secrets.served.held;
     let secret = held.ours().filter(|secret| secret.immutable != Some(true))?;
@@ -22,18 +23,20 @@ pub(crate) fn secret_outdated(world: &World, terms: &TokenTerms) -> Option<Act> 
     (!details.stand_in(secret)).then_some(Act::Amend(()))
 }
 
-/// The Secret of the old name is still there. It comes late, so that one that cannot be removed holds nothing up.
+/// The check `SecretLeftOver`: the Secret under the old name still exists. This check runs late, so a Secret that
+/// cannot be removed delays no other action.
 pub(crate) fn secret_left_over(world: &World, _: &TokenTerms) -> Option<Act> {
     world.secrets.leftover.as_ref().map(|_| Act::Discard)
 }
 
-/// Time alone has passed, or less is allowed than before: the status says so.
+/// The check `RecordsOutdated`: the records in the status are out of date. Time has passed, or the Instance allows less
+/// than before.
 pub(crate) fn records_outdated(world: &World, _: &TokenTerms) -> Option<Act> {
     (world.before().records != world.records.as_slice()).then_some(Act::Rest)
 }
 
-/// Whether a repair is due, as far as can be told before the terms are checked: a key that is asked for by name may
-/// come to be made of something else than the value.
+/// True if a repair seems due before the terms are checked. The answer can be wrong for one case: a key that the spec
+/// still lists may no longer be made from the value. Only the terms show this.
 pub(crate) fn is_damaged(world: &World, served: &Record) -> bool {
     let asked = |key: &str| world.token.spec.secret.as_ref().is_some_and(|asked| asked.data.contains_key(key));
     let stands = world.secrets.served.held.holds_keys(served, asked);
@@ -44,8 +47,8 @@ fn mended(world: &World) -> Act {
     if is_recent(world) { Act::Rest } else { Act::Mint(()) }
 }
 
-/// Whether the served value was published only just now, and so is not replaced at once: someone may be writing against
-/// us.
+/// True if the served value was published only moments ago. Then it is not replaced yet, because another writer may be
+/// changing the Secret again and again.
 fn is_recent(world: &World) -> bool {
     world.records.may_repair_from(world.now).is_some_and(|from| world.now < from)
 }

@@ -1,4 +1,4 @@
-//! What a pass knows of the workloads that a token has restarted, and of the other tokens that share them.
+//! The workloads that a token restarts, and the other tokens that share them.
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -9,59 +9,60 @@ use crate::{
     token::{Records, State, duration::after},
 };
 
-/// For so long nobody has to have published who shares a workload: tokens that rotate together restart it once.
+/// A restart waits until no token that shares the workload has published for this long. So tokens that rotate together
+/// restart it once.
 const QUIET: SignedDuration = SignedDuration::from_secs(5);
 
-/// And for so long a restart waits at the most.
+/// The longest time that a restart waits after the publish.
 const LATEST: SignedDuration = SignedDuration::from_secs(30);
 
-/// The workloads of a token, as far as a pass needs them: in the order of `spec.restart`.
+/// The workloads of a token, in the order of `spec.restart`. They are read only if the pass needs them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Workloads {
-    /// Nothing depends on them, and they were not read.
+    /// The pass does not need them and has not read them.
     #[default]
     Unread,
-    /// Something may be minted: they have to be there.
+    /// The pass may mint, or it reports faults. It has checked that the workloads exist.
     Checked(Vec<Seen>),
-    /// They are due to be restarted.
+    /// Their restart is due.
     Due(Vec<Seen>),
 }
 
-/// What stands under a workload's name.
+/// The result of reading one workload.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
-    /// Nothing.
+    /// The workload does not exist.
     Absent,
-    /// The operator may not know.
+    /// The operator has no permission to read the workload.
     Forbidden(Refusal),
-    /// This.
+    /// The workload exists.
     There(Workload),
 }
 
-/// Another token that names one of the workloads.
+/// Another token that restarts one of the workloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fellow {
-    /// Its uid.
+    /// The uid of the other token.
     pub uid: String,
-    /// The workloads that it names.
+    /// The workloads that the other token restarts.
     pub targets: Vec<RestartTarget>,
-    /// Its own restart, where one is pending.
+    /// The pending restart of the other token; none if there is no such restart.
     pub pending: Option<Pending>,
 }
 
-/// A published generation for which the workloads were not restarted yet.
+/// A published generation whose restart of the workloads is still pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Its number.
+    /// The generation's number.
     pub generation: i64,
-    /// Its public id.
+    /// The generation's public id.
     pub id: String,
-    /// When it was published.
+    /// The time of its publish.
     pub published_at: Timestamp,
 }
 
 impl Pending {
-    /// What is noted as pending, while it is served.
+    /// The restart that the status notes as pending. None once its generation is no longer served.
     pub fn of(restart: Option<&Restart>, records: &Records) -> Option<Self> {
         let restart = restart.filter(|restart| restart.at.is_none())?;
         let record = records.get(restart.generation).filter(|record| record.state == State::Active)?;
@@ -69,8 +70,8 @@ impl Pending {
         Some(Self { generation: restart.generation, id: record.id.clone(), published_at })
     }
 
-    /// When the workloads are restarted for it: a function of durable facts, so that each of the tokens comes to the
-    /// same. What was published in the future, before a clock was set back, holds nothing up.
+    /// The time at which the restart is due. It depends on persistent facts only, so all tokens that share a workload
+    /// compute the same time. A publish time in the future, as after a clock was set back, delays no restart.
     pub fn due_at(&self, fellows: &[Fellow], now: Timestamp) -> Timestamp {
         if self.published_at > now {
             return now;
@@ -82,7 +83,7 @@ impl Pending {
 }
 
 impl Fellow {
-    /// A token as the cache has it.
+    /// The fellow for a token in the cache.
     pub fn of(token: &ApiToken, now: Timestamp) -> Self {
         let none = ApiTokenStatus::default();
         let status = token.status.as_ref().unwrap_or(&none);

@@ -1,4 +1,5 @@
-//! Everything that a pass over a token knows: what was read, and what follows from it, worked out once.
+//! Everything that a pass over a token knows: the objects it read, and the facts derived from them. The facts are
+//! derived once.
 
 use std::ops::Deref;
 
@@ -18,24 +19,23 @@ use crate::{
     token::{Limit, Records, duration::after},
 };
 
-/// Everything that a pass over a token knows. What was read cannot be changed in it, so that what follows from it stays
-/// true.
+/// Everything that a pass over a token knows. The objects in it cannot be changed, so the derived facts stay true.
 #[derive(Clone, Debug)]
 pub struct World {
     read: Observed,
-    /// The records as they are now, none of them beyond what the Instance, `expiry.at` and `regenerate.previous` allow.
+    /// The records at this time, shortened to the limits of the Instances, `expiry.at` and `regenerate.previous`.
     pub records: Records,
-    /// Its Secrets.
+    /// The token's Secrets.
     pub secrets: Secrets,
-    /// What became of the served value, where each is shown once.
+    /// The claim of the served value, if each value is shown once.
     pub claim: Option<Claim>,
-    /// How it stands to its account.
+    /// The relation between the token and its account.
     pub bond: Bond,
-    /// What follows from whose it is.
+    /// The owner, and the role and limits that follow from the owner.
     pub owner: Ownership,
-    /// What of its own account differs from it.
+    /// The differences between the token and the account that was made for it.
     pub own_account: OwnAccount,
-    /// Why it is not accepted for now.
+    /// The reason why the token is refused for now; none if it is accepted.
     pub pause: Option<Pause>,
 }
 
@@ -47,19 +47,19 @@ impl Deref for World {
     }
 }
 
-/// How a token stands to the account of its choice.
+/// The relation between a token and its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bond {
-    /// Not bound yet.
+    /// The token is not bound yet.
     Free,
-    /// Bound to the account that stands.
+    /// The token is bound to the existing account.
     Held,
-    /// The account that it was bound to is gone, for ever.
+    /// The account that the token was bound to is gone. This is final.
     Lost,
 }
 
 impl World {
-    /// What follows from what was read.
+    /// Derives all facts from the objects that were read.
     pub fn new(read: Observed) -> Self {
         #[cfg(test)]
         derivations::note("world");
@@ -77,14 +77,14 @@ impl World {
         }
     }
 
-    /// What was read, to read more.
+    /// The objects that were read, so that more can be added.
     pub fn into_read(self) -> Observed {
         self.read
     }
 
-    /// The Secrets that have to be read past the cache. While the Secret is getting another name, none of them is taken
-    /// from a cache but that of the served value: a cache knows of Secrets of our type only. What is to go is looked at
-    /// once more, too.
+    /// The names of the Secrets that must be read live, past the cache. The cache is trusted for the served name only,
+    /// and only if it agrees with the records. Under any other name, a Secret of another type may exist, and the cache
+    /// knows Secrets of our type only.
     pub fn doubted_secrets(&self) -> Vec<&str> {
         let names = SecretNames::of(&self.token);
         let served = names.renamed_from.unwrap_or(names.asked);
@@ -92,13 +92,13 @@ impl World {
         names.all().filter(|&name| name != served || !agrees).collect()
     }
 
-    /// Whether nothing was ever done for the token. A first value goes only where no Secret is, which the write itself
-    /// makes sure of.
+    /// True if no pass has done anything for the token yet. The first publish creates the Secret, so the write itself
+    /// fails if a Secret exists.
     pub fn is_untouched(&self) -> bool {
         self.token.status.is_none() && self.secrets.served.held == Held::Absent
     }
 
-    /// Whether the cached Secret is what the records say. Only then can the cache be rested on.
+    /// True if the cached Secret agrees with the records. Otherwise the cache cannot be trusted.
     fn agrees(&self, held: &Held) -> bool {
         if self.token.spec.revoked || self.before().revocation.is_some() {
             return self.leaves_alone(held);
@@ -109,7 +109,8 @@ impl World {
         self.records.recorded().next().is_none() && self.records.served().is_some_and(|served| held.holds(served))
     }
 
-    /// Whether the account has to be read past the cache: bound once is bound for life, and lost once is lost for ever.
+    /// True if the account must be read live, past the cache. A token is bound for life, and the loss of its account is
+    /// final.
     pub fn doubts_account(&self) -> bool {
         match self.bond {
             Bond::Free => self.account.is_some(),
@@ -118,8 +119,8 @@ impl World {
         }
     }
 
-    /// The number of the next generation: above every number that was ever given, also where status was lost and only a
-    /// Secret remembers.
+    /// The number of the next generation, above every number given before. If the status was lost, the number noted on
+    /// a Secret still counts.
     pub fn next_generation(&self) -> i64 {
         let in_status = self.before().last_generation.unwrap_or(0);
         let in_secrets = self.secrets.last_generation().map_or(0, i64::from);
@@ -136,9 +137,10 @@ fn records(read: &Observed) -> Records {
     records
 }
 
-/// What no generation exceeds. An `expiry.at` that is over is either a fault, or all of them have ended by it.
+/// The upper limit for every generation. An `expiry.at` in the past is ignored: it is either a fault, or every
+/// generation has ended by it.
 fn limit(read: &Observed) -> Limit {
-    // One that is named and not accepted, as a slip may be, shortens nothing.
+    // An audience that is named but not accepted, such as a typing error, shortens nothing.
     let accepted = read.before().audiences.as_ref();
     let is_accepted = |instance: &&Ruled| {
         let uid = instance.metadata.uid.as_deref();
@@ -150,8 +152,9 @@ fn limit(read: &Observed) -> Limit {
     Limit { until: read.token.until().filter(|&until| until > read.now), ..limit }
 }
 
-/// The generation that answered `regenerate.id`, and the end of all before it that `regenerate.previous` gives. It is
-/// read as it stands now: under the same id it can be shortened later, and so one leaked value be ended alone.
+/// The generation that answered `regenerate.id`, and the end that `regenerate.previous` sets for all older generations.
+/// The current text of `previous` counts. So a user can shorten it later under the same id, to end one leaked value
+/// alone.
 pub(crate) fn ends_before(token: &ApiToken) -> Option<(i64, Timestamp)> {
     let (asked, status) = (token.spec.regenerate.as_ref()?, token.status.as_ref()?);
     let answered = status.regeneration.as_ref().filter(|answered| answered.id == asked.id)?;
@@ -170,7 +173,7 @@ fn claim(read: &Observed, records: &Records) -> Option<Claim> {
     (read.token.is_shown_once() && served == Some(claim.generation)).then(|| claim.clone())
 }
 
-/// An account that is being deleted is as good as gone: that cannot be undone.
+/// The relation to the account. An account that is being deleted counts as gone, because a deletion cannot be undone.
 fn bond(read: &Observed) -> Bond {
     match &read.before().account {
         None => Bond::Free,
@@ -183,7 +186,7 @@ fn stands(account: &Account, uid: &str) -> bool {
     account.metadata.uid.as_deref() == Some(uid) && account.metadata.deletion_timestamp.is_none()
 }
 
-/// What was worked out in this thread that is to be worked out once for a pass, or not at all.
+/// A list of the derivations of this thread that a pass must do once at most.
 #[cfg(test)]
 pub(crate) mod derivations {
     use std::cell::RefCell;
@@ -194,7 +197,7 @@ pub(crate) mod derivations {
         NOTED.with_borrow_mut(|noted| noted.push(what));
     }
 
-    /// What was worked out while `work` was done.
+    /// The derivations during `work`, with its result.
     pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (Vec<&'static str>, T) {
         NOTED.take();
         let done = work();
