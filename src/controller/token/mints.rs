@@ -1,4 +1,4 @@
-//! When values were minted last, in memory: a floor that holds whatever a status says.
+//! The times of the last mints, in memory. They limit how often values are minted, whatever a status says.
 
 use std::{
     collections::HashMap,
@@ -9,29 +9,29 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::token::duration::after;
 
-/// How long after a mint nothing is minted for the same uid, but what a schedule or a user asks for by records that
-/// were read.
+/// The pause between two mints for the same uid. A mint by schedule or on request does not wait for this pause, if the
+/// records could be read.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
-/// The last mint of each uid, as far as it may hold up another.
+/// The last mint of each uid, kept for as long as it can delay the next one.
 #[derive(Default)]
 pub struct Mints(Mutex<HashMap<String, Timestamp>>);
 
 impl Mints {
-    /// A value is about to be put on record for this uid.
+    /// Notes that a value is about to be recorded for this uid.
     pub fn note(&self, uid: &str, now: Timestamp) {
         let mut all = self.lock();
         all.retain(|_, at| after(*at, PAUSE) > now && *at <= now);
         all.insert(uid.to_owned(), now);
     }
 
-    /// The value was not put on record after all.
+    /// Removes the note, because the value was not recorded.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
     }
 
-    /// From when on another may be minted for this uid; nothing: now. A mint of the future, after a clock was set back,
-    /// holds nothing up.
+    /// The earliest time for the next mint for this uid; none: now. A mint in the future, as after a clock was set
+    /// back, delays nothing.
     pub fn may_mint_from(&self, uid: &str, now: Timestamp) -> Option<Timestamp> {
         let at = self.lock().get(uid).copied().filter(|at| *at <= now)?;
         Some(after(at, PAUSE)).filter(|from| *from > now)
@@ -57,6 +57,6 @@ mod tests {
         assert_eq!(mints.may_mint_from("a", at(5)), None);
         assert_eq!(mints.may_mint_from("a", at(-60)), None, "a clock that was set back");
         mints.note("b", at(5));
-        assert_eq!(mints.lock().len(), 1, "what holds nothing up is forgotten");
+        assert_eq!(mints.lock().len(), 1, "old mints are forgotten");
     }
 }

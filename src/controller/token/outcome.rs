@@ -1,4 +1,4 @@
-//! What a pass comes to, as far as it is told in conditions and events.
+//! The result of a pass, as conditions and events report it.
 
 use super::{
     progress::{Failure, Progress},
@@ -11,56 +11,56 @@ use crate::{
     token::{Record, Records},
 };
 
-/// What a condition says: whether it holds, the word for it, and the text.
+/// The content of a condition: its status, its reason and its message.
 pub(crate) type Said<T> = (T, Reason, String);
 
-/// What a pass comes to.
+/// The result of a pass.
 pub struct Outcome<'a> {
-    /// What was known.
+    /// The world that the pass read.
     pub world: &'a World,
-    /// What was asked for.
+    /// The checked terms, or the faults of the spec.
     pub terms: &'a CheckedTerms,
-    /// What was done.
+    /// The progress of the pass.
     pub progress: &'a Progress,
-    /// The records after that.
+    /// The records after that progress.
     pub records: &'a Records,
-    /// What became of a value that is shown once.
+    /// The claim of a value that is shown once.
     pub claim: Option<&'a Claim>,
 }
 
 impl Outcome<'_> {
-    /// Everything that is wrong with what was asked for.
+    /// All faults of the spec.
     pub fn faults(&self) -> &[Fault] {
         self.terms.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the token has ended, for ever.
+    /// True if the token has ended. An end is final.
     pub fn has_ended(&self) -> bool {
         self.progress.ends().is_some() || self.world.before().revocation.is_some()
     }
 
-    /// The generation that is served, while the token has not ended.
+    /// The served generation; none once the token has ended.
     pub fn served(&self) -> Option<&Record> {
         self.records.served().filter(|_| !self.has_ended())
     }
 
-    /// The name of the Secret that the served value is in, or should be.
+    /// The name of the Secret that holds the served value, or should hold it.
     pub fn served_in(&self) -> &str {
         published_in(self.world, self.progress).unwrap_or(&self.world.secrets.served.name)
     }
 
-    /// What could not be done, if that was about the value or its Secret: else the token is as good where it fails.
+    /// The failure of the pass, if it concerns the value or its Secret. Any other failure leaves the token usable.
     pub fn failure(&self) -> Option<&Failure> {
         self.progress.failure.as_ref().filter(|_| !self.progress.is_aside())
     }
 
-    /// The name of the Secret that is to go.
+    /// The name of the Secret that is to be removed; empty if there is none.
     pub fn leftover(&self) -> &str {
         self.world.before().other_secret_name.as_deref().unwrap_or_default()
     }
 }
 
-/// The Secret in which this pass published a value, or found one.
+/// The name of the Secret in which this pass published a value, or found a published one.
 pub(crate) fn published_in<'a>(world: &'a World, progress: &Progress) -> Option<&'a str> {
     let (generation, _) = progress.published?;
     let found = world.records.get(generation).and_then(|record| world.secrets.holding(record));

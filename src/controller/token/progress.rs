@@ -1,4 +1,4 @@
-//! What [`execute`](super::execute) did, as [`settle`](super::settle) is told it.
+//! The progress of a pass: [`execute`](super::execute) returns it, and [`settle`](super::settle) reads it.
 
 use jiff::Timestamp;
 
@@ -13,38 +13,38 @@ use crate::{
     token::Record,
 };
 
-/// How far a pass came.
+/// The progress of a pass.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// What was to be done.
+    /// The decision that the pass carries out.
     pub decision: Decision,
     /// The account that the token was bound to.
     pub bound: Option<BoundAccount>,
     /// The generation that was put on record.
     pub recorded: Option<Record>,
-    /// The generation that the Secret holds, and since when.
+    /// The generation that was published, with the time of its publish.
     pub published: Option<(i64, Timestamp)>,
-    /// What became of a value that is shown once.
+    /// The claim of a value that is shown once.
     pub claim: Option<Claim>,
-    /// What became of a restart that was due.
+    /// The result of a restart that was due.
     pub rolled: Option<Rolled>,
-    /// Why the token's own account could not be brought up to date.
+    /// The refusal of an update of the token's own account.
     pub unfollowed: Option<Refusal>,
-    /// What could not be done.
+    /// The action that failed.
     pub failure: Option<Failure>,
 }
 
-/// Something that could not be done, and will be tried again.
+/// An action that failed and will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The word for it.
+    /// The reason for conditions and events.
     pub reason: Reason,
-    /// Why not.
+    /// The error.
     pub obstacle: Obstacle,
 }
 
 impl Progress {
-    /// Nothing was done yet.
+    /// A progress without any results yet.
     pub fn none(decision: Decision) -> Self {
         Self {
             decision,
@@ -58,30 +58,30 @@ impl Progress {
         }
     }
 
-    /// Why the token is ended, where it is.
+    /// The reason of the revocation, if the decision ends the token.
     pub fn ends(&self) -> Option<RevocationReason> {
         if let Act::End(reason) = self.decision.act { Some(reason) } else { None }
     }
 
-    /// Whether what was done is about neither the value nor its Secret.
+    /// True if the action concerns neither the value nor its Secret.
     pub fn is_aside(&self) -> bool {
         matches!(self.decision.act, Act::Discard)
     }
 
-    /// The same, with what could not be done.
+    /// The same progress with a failure.
     pub fn failed(mut self, reason: Reason, obstacle: impl Into<Obstacle>) -> Self {
         self.failure = Some(Failure { reason, obstacle: obstacle.into() });
         self
     }
 }
 
-/// What became of a restart that was due.
+/// The result of a restart that was due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rolled {
-    /// The generation that it is for.
+    /// The generation of the restart.
     pub generation: i64,
-    /// Workloads that are not there any more: whatever comes in their place starts with the value.
+    /// Workloads that no longer exist. They need no restart: a workload created in their place starts with the value.
     pub missing: Vec<RestartTarget>,
-    /// The first that could not be restarted, and what the API server said.
+    /// The first workload that could not be restarted, with the answer of the API server.
     pub failure: Option<(RestartTarget, Refusal)>,
 }

@@ -1,4 +1,4 @@
-//! What a token asks for, checked.
+//! The checked terms of a token.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use crate::{
     token::{Asked, Digest, Ending, Record, Terms},
 };
 
-/// The terms, or everything that is wrong with them.
+/// The terms, or all faults of the spec.
 pub(crate) type CheckedTerms = Checked<Arc<TokenTerms>>;
 
-/// What a token asks for, checked.
+/// The checked terms of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenTerms {
-    /// What its generations live by.
+    /// The lifetime, schedule and overlap of its generations.
     pub life: Terms,
-    /// A new generation that is asked for and was not published yet.
+    /// A new generation that `spec.regenerate` asks for and that is not published yet.
     pub regenerate: Option<Asked>,
     /// The organization that API requests name.
     pub organization: String,
-    /// The URI of the Admin API; empty while the Instance has no endpoint that stands.
+    /// The URI of the Admin API; empty while the Instance has no such endpoint in its status.
     pub endpoint: String,
-    /// What the Secret looks like besides.
+    /// The labels, annotations and further keys of the Secret.
     pub shape: Shape,
 }
 
@@ -37,13 +37,13 @@ impl TokenTerms {
         record
     }
 
-    /// When the predecessor of a generation that `asked` asked for ends.
+    /// The end of the predecessor of a generation that was minted for the id `asked`.
     pub fn previous(&self, asked: Option<&str>) -> Ending {
         let regenerate = self.regenerate.as_ref().filter(|regenerate| Some(&*regenerate.id) == asked);
         regenerate.map_or(Ending::Overlap, |regenerate| regenerate.previous)
     }
 
-    /// How long the predecessor of a generation that `asked` asked for stays valid, once that is published `at`.
+    /// The time for which the predecessor stays valid after the publish `at` of a generation minted for the id `asked`.
     pub fn overlap(&self, asked: Option<&str>, at: Timestamp) -> SignedDuration {
         self.previous(asked).overlap(at, self.life.overlap)
     }

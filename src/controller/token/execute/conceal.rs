@@ -10,8 +10,8 @@ use crate::{
     crd::api_token::ClaimOutcome,
 };
 
-/// Says what became of a value that is shown once, and then removes its Secret: in this order, as nobody could tell any
-/// more once it is gone.
+/// Writes the claim of a value into status and then removes its Secret. The order matters: without the Secret, no later
+/// pass could tell how the value was claimed.
 pub(crate) async fn conceal(
     rooms: &Rooms,
     world: &World,
@@ -24,7 +24,7 @@ pub(crate) async fn conceal(
     if world.claim.is_some() {
         still::as_seen(rooms, world).await?;
     } else {
-        // What is told of it once it stands, by a later pass where this one comes to no end.
+        // The notes become events once the status is written. If this pass is cut off, a later pass writes them.
         let Settled { status, notes, .. } = settle(world, terms, &done);
         let written = rooms.write_status(&*world.token, &seen, &status, &notes);
         seen = written.await?.version;

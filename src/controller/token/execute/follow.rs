@@ -1,4 +1,4 @@
-//! Makes the account that a token acts as, and has it follow the token.
+//! Creates the token's own account, and keeps it in step with the token.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
     outside::{Expected, Location, Refusal},
 };
 
-/// The account that the token acts as; made where the token names none and none of its own stands yet.
+/// Returns the account that the token acts as. If there is no account yet, it is created as the token's own.
 pub(crate) async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, Refusal> {
     let name = world.token.account_name().0.to_owned();
     if let Some(account) = &world.account {
@@ -25,8 +25,8 @@ pub(crate) async fn bind(rooms: &Rooms, world: &World) -> Result<BoundAccount, R
     Ok(BoundAccount { name, uid: receipt.uid })
 }
 
-/// Has the account that the token made for itself say what the token says, but for what somebody else holds to less
-/// there. Whatever comes of it holds up nothing else.
+/// Copies the token's fields into its own account, except for fields that another field manager has narrowed there. A
+/// failure here delays no other action.
 pub(crate) async fn follow(rooms: &Rooms, world: &World) -> Result<(), Refusal> {
     let Some(account) = &world.account else { return Ok(()) };
     let address = Location { namespace: world.namespace(), name: world.token.account_name().0 };

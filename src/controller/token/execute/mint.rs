@@ -1,6 +1,7 @@
-//! Mints, records, publishes: each step takes what only the one before gives.
+//! Mints, records and publishes a value. Each step takes a type that only the step before returns.
 //!
-//! What is [`Complete`] of a [`Minted`] value can only be recorded, and only what is [`Recorded`] can be published.
+//! The steps are [`Minted`], [`Complete`] and [`Recorded`]. A [`Complete`] value can only be recorded, and only a
+//! [`Recorded`] value can be published.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::{
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
 
-/// Mints the next generation, puts it on record and publishes it.
+/// Mints the next generation, records it and publishes it.
 pub(crate) async fn mint(
     rooms: &Rooms,
     world: &World,
@@ -45,13 +46,13 @@ pub(crate) async fn mint(
     Ok(recorded.publish(rooms, world, terms).await)
 }
 
-/// A drawn value that nobody knows of yet.
+/// A drawn value that is not on record yet.
 struct Minted {
     plaintext: Plaintext,
     record: Record,
 }
 
-/// A drawn value, and all that the Secret will hold of it.
+/// A drawn value with all keys of the Secret that contain it.
 struct Complete {
     plaintext: Plaintext,
     keys: KeysOfValue,
@@ -67,8 +68,7 @@ impl Minted {
         Ok(Self { plaintext, record })
     }
 
-    /// Makes the keys that hold it: before anything is on record, so that one that cannot be made leaves nothing
-    /// behind.
+    /// Renders the keys that contain the value. This happens before the record, so a failure leaves nothing behind.
     fn complete(self, terms: &TokenTerms) -> Result<Complete, Obstacle> {
         let Self { plaintext, record } = self;
         let too_long = |key: String| Obstacle::TooLong(format!("spec.secret.data[{key}]: {TooLong}"));
@@ -78,8 +78,8 @@ impl Minted {
 }
 
 impl Complete {
-    /// Writes the record: from now on whoever presents the value is let in. With the version that was observed, so a
-    /// stale cache or a second replica gets a conflict and nothing else happens.
+    /// Writes the record. From now on verifiers accept the value. The write requires the observed resourceVersion. A
+    /// stale cache or a second replica thus gets a conflict, and nothing else happens.
     async fn record(
         self,
         rooms: &Rooms,
@@ -90,8 +90,8 @@ impl Complete {
         progress.recorded = Some(self.record.clone());
         let mut status = settle(world, &Ok(terms.clone()), &progress).status;
         if world.before().conditions.is_empty() {
-            // The others come a moment later, with the Secret. Each condition costs the API server as much as ten other
-            // fields.
+            // The other conditions follow a moment later, after the Secret. One condition costs the API server as much
+            // as ten other fields.
             status.conditions.retain(|condition| condition.type_ == READY);
         }
         let seen = version(&*world.token);
@@ -108,7 +108,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Writes the Secret: from now on workloads read the value.
+    /// Writes the Secret. From now on workloads read the value.
     async fn publish(self, rooms: &Rooms, world: &World, terms: &TokenTerms) -> Done {
         let Complete { plaintext, keys, record } = &self.minted;
         let delivery = Delivery::new(world, terms, record, (plaintext, keys));

@@ -1,4 +1,4 @@
-//! Does what was decided, a file for each deed: record before publish, by type.
+//! Carries out a decision. Each action has a file. The types make sure that a value is recorded before it is published.
 
 mod conceal;
 mod follow;
@@ -25,11 +25,11 @@ use crate::{
     outside::{Refusal, Why},
 };
 
-/// Where the token stands after that, and how far it came.
+/// The token's resourceVersion after the writes, and the progress.
 type Done = (Version, Progress);
 
-/// Does it. A stale view ends the pass at the record: a value is only published once its digest stands. (An account may
-/// have been made by then; it is found by the next pass.) Nothing is taken away by a stale view either.
+/// Carries out `decision`. A stale view ends the pass at the record, because a value is published only after its digest
+/// is on record. An account may have been created by then; the next pass finds it. A stale view removes nothing.
 pub(crate) async fn execute(
     rooms: &Rooms,
     world: &World,
@@ -53,14 +53,14 @@ pub(crate) async fn execute(
     Ok((version(&*world.token), progress))
 }
 
-/// Deletes the token. One that is gone already was told of.
+/// Deletes the token. If it is gone already, this is a success.
 async fn forget(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     tokio::try_join!(still::forgets(rooms, world), still::as_seen(rooms, world))?;
     rooms.writer.delete(&*world.token).await?;
     Ok(done)
 }
 
-/// A refusal goes into status, unless a new look will do.
+/// Turns a refusal into a failure for the status. A stale view is an error instead, because the next pass reads again.
 fn concluded(answer: Result<(), Refusal>, done: Progress) -> Result<Progress, Obstacle> {
     match answer {
         Ok(()) => Ok(done),

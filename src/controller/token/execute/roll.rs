@@ -1,4 +1,4 @@
-//! Restarts workloads.
+//! Restarts the workloads of a token.
 
 use super::still;
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
     outside::{Refusal, Why},
 };
 
-/// Restarts each workload that was not restarted for this generation yet, by a fellow's pass or one that was cut off.
+/// Restarts each workload that was not yet restarted for this generation. A pass over another token, or a pass that was
+/// cut off, may have done some already.
 pub(crate) async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     still::as_seen(rooms, world).await?;
     let Some((pending, all)) = to_roll(world) else { return Ok(done) };
@@ -37,7 +38,7 @@ pub(crate) async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result
     Ok(Progress { rolled: Some(rolled), ..done })
 }
 
-/// Restarts a workload that was not restarted for this generation yet; nothing, where there is none.
+/// Restarts one workload, unless it was restarted for this generation already. Returns none if it does not exist.
 async fn roll_one(
     rooms: &Rooms,
     world: &World,

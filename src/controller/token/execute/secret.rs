@@ -1,4 +1,4 @@
-//! Brings a Secret up to date, and takes Secrets away.
+//! Updates a Secret without its value, and removes or empties Secrets.
 
 use super::{concluded, still};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     crd::api_token::{OnRevoke, RevocationReason},
 };
 
-/// Has the served Secret say all that it should, its value untouched.
+/// Updates the served Secret, except for its value.
 pub(crate) async fn amend(
     rooms: &Rooms,
     world: &World,
@@ -51,7 +51,7 @@ pub(crate) async fn end(
     Ok(done)
 }
 
-/// Removes the Secret that is left over, if it is ours.
+/// Removes the Secret under the old name, if it is ours.
 pub(crate) async fn discard(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     let held = world.secrets.leftover.as_ref().map(|slot| &slot.held);
     let Some(secret) = held.and_then(Held::ours) else { return Ok(done) };

@@ -1,4 +1,5 @@
-//! What cannot be undone is done only while all is still as it was seen: asked past the caches.
+//! Live checks before an action that cannot be undone. The action is taken only if the objects, read past the caches,
+//! are unchanged.
 
 use std::sync::Arc;
 
@@ -10,27 +11,27 @@ use crate::{
     outside::Refusal,
 };
 
-/// That the token is still as it was seen. What is taken away is as it was seen, too, by its own version; but a view of
-/// the token that is older than that of the Secret would take away a value that was published since.
+/// Checks that the token is unchanged. The delete of a Secret already requires the Secret's own resourceVersion. But if
+/// the view of the token is older than that of the Secret, the delete would remove a newer value.
 pub(crate) async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     let seen = &*world.token;
     let live: Option<ApiToken> = rooms.reader.live(world.namespace(), &seen.name_any()).await?;
     so(live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen)))
 }
 
-/// That the Instance, as it is now, wants the token deleted.
+/// Checks that the live Instance still has the same `forgetAfter`, so that it wants the token deleted.
 pub(crate) async fn forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     let wait = |instance: &Instance| instance::forget_after(&instance.spec);
     so(instance_says(rooms, world, |live, seen| wait(live) == wait(seen)).await?)
 }
 
-/// That the Instance, as it is now, has the token end without its owner, and that the account, where the owner is its,
-/// names nobody else now.
+/// Checks that the spec of the live Instance is unchanged, so that it still ends the token without its owner. If the
+/// account names the owner, the live account must still name the same one.
 pub(crate) async fn is_removed(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     so(instance_says(rooms, world, |live, seen| live.spec == seen.spec).await? && owns(rooms, world).await?)
 }
 
-/// Whether the Instance, as it is now, says the `same` as when it was seen.
+/// True if the live Instance has the same uid, and `same` holds between it and the one that was read.
 async fn instance_says(
     rooms: &Rooms,
     world: &World,
@@ -41,7 +42,7 @@ async fn instance_says(
     Ok(live.is_some_and(|live| live.uid() == seen.uid() && same(&live, seen)))
 }
 
-/// Whether the account names the same owner, where the token names none.
+/// True if the token names an owner itself, or if the live account still names the same owner.
 async fn owns(rooms: &Rooms, world: &World) -> Result<bool, Refusal> {
     if world.token.spec.owner.is_some() {
         return Ok(true);
