@@ -139,7 +139,7 @@ async fn what_never_expires_does_once_the_instance_forbids_it() {
     world.policy(json!({"lifetime": {"never": "Forbid"}})).await;
     world.await_reason("ci", "LifetimeExceeded").await;
     let told = world.condition("ci", "Accepted").await.unwrap().message;
-    assert!(told.starts_with("spec.expiry.never: the Instance forbids it"), "{told}");
+    assert!(told.starts_with("spec.expiry.never: the Instance forbids tokens that never expire"), "{told}");
     world.await_end(status.records[0].created_at.0 + hours(300 * 24)).await;
     world.await_events("ApiToken", "ci", &["FirstIssue", "LifetimeExceeded", "LifetimeShortened"]).await;
     assert_eq!(verifier.present(&world, &value).await, 200);

@@ -720,7 +720,7 @@ async fn a_fault_of_the_instance_is_told_by_it_and_by_its_tokens() {
     assert_eq!(condition(&instance, "Accepted").unwrap(), ("False".into(), "Invalid".into(), fault.clone()));
     assert_eq!(holding(&instance), ["Stalled"]);
     world.await_reason("ci", "InstanceInvalid").await;
-    assert!(refusal(&world, "ci").await.1.contains(&format!("Instance eem has faults of its own: {fault}")));
+    assert!(refusal(&world, "ci").await.1.contains(&format!("Instance eem has faults: {fault}")));
     unserved(&world, "ci").await;
     world.change("Instance", "eem", json!({"tokens": {"namespaces": null}})).await.unwrap();
     says(&world, "eem", "Accepted").await;

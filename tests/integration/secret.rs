@@ -179,7 +179,7 @@ async fn a_secret_that_was_made_immutable_is_told_until_it_is_deleted() {
     let (world, _, _operator, verifier, value) = served("immutable").await;
     world.patch_secret("ci", json!({"immutable": true})).await;
     let fault = world.await_fault("SecretImmutable").await;
-    assert!(fault.starts_with("spec.secret: Secret ci was made immutable; delete it"), "{fault}");
+    assert!(fault.starts_with("spec.secret: Secret ci is immutable; delete it"), "{fault}");
     assert_eq!(verifier.present(&world, &value).await, 200, "what stands stays");
     world.api::<Secret>().delete("ci", &DeleteParams::default()).await.unwrap();
     world.await_generation("ci", 2).await;

@@ -1,4 +1,4 @@
-//! What a token's generations are to live by: `spec.expiry`, `spec.rotation` and `spec.regenerate`, within the
+//! The terms for a token's generations, from `spec.expiry`, `spec.rotation` and `spec.regenerate`, within the
 //! Instance's policy.
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The terms, with what was left out filled in.
+/// The terms, with defaults for all fields that the spec leaves out.
 pub(crate) fn life(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Terms {
     let spec = &world.token.spec;
     let rotation = spec.rotation.clone().unwrap_or_default();
@@ -45,20 +45,21 @@ pub(crate) fn life(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>)
     };
     if faults.is_empty() && !meets_windows(&life) {
         let message =
-            "no rotation that is due meets a window before the expiry; open windows more often, or for longer";
+            "no window opens between the time a rotation is due and the expiry; add windows, or make them longer";
         faults.push(Fault::new(Reason::WindowsUnmet, "spec.rotation.windows", message));
     }
     life
 }
 
-/// How long the next generation is valid: nothing for one that never runs out of time.
+/// The lifetime of the next generation; none if it never expires.
 fn lifetime(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
     let Expiry { after, at, never } = world.token.spec.expiry.clone().unwrap_or_default();
     if [after.is_some(), at.is_some(), never].into_iter().filter(|given| *given).count() > 1 {
         faults.push(Fault::invalid("spec.expiry", "give at most one of after, at and never"));
     }
     if never && !policy.never {
-        let message = "the Instance forbids it; give after or at, or have its tokens.lifetime.never changed";
+        let message =
+            "the Instance forbids tokens that never expire; give after or at, or set its tokens.lifetime.never: Allow";
         faults.push(Fault::new(Reason::LifetimeExceeded, "spec.expiry.never", message));
     }
     if never {
@@ -76,12 +77,13 @@ fn lifetime(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Opt
     Some(lifetime)
 }
 
-/// How long a generation of a token that ends `at` is valid: the only one has to last as long as it can.
+/// The lifetime of a generation of a token that ends `at`. Default: the Instance's default lifetime. A generation that
+/// nothing replaces gets the maximum lifetime instead, because it has to last until `at`.
 fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
     const PATH: &str = "spec.expiry.at";
-    // One that has come ends the token; it is a fault only where nobody saw it coming.
+    // A published token ends at this time. So a time in the past is a fault only while the token has not ended.
     if at <= world.now && !has_ended(world) {
-        let message = format!("{at} is over; give a later time, or set revoked to end the token now");
+        let message = format!("{at} is in the past; give a later time, or set revoked: true to end the token now");
         faults.push(Fault::invalid(PATH, message));
     }
     if !is_never_replaced(world) {
@@ -90,7 +92,7 @@ fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fa
     if !world.records.ever_published() && at > after(world.now, policy.max_lifetime) {
         let max = written(policy.max_lifetime);
         let message = format!(
-            "is later than the Instance's maximum lifetime, {max}, from now, and nothing renews the value; give an \
+            "is further away than the Instance's maximum lifetime, {max}, and no rotation is scheduled; give an \
              earlier time, or a rotation.schedule"
         );
         faults.push(Fault::new(Reason::LifetimeExceeded, PATH, message));
@@ -98,14 +100,14 @@ fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fa
     policy.max_lifetime
 }
 
-/// Whether the token was published, and has come to its end.
+/// True if the token is revoked, or if it was published and has no valid generation any more.
 fn has_ended(world: &World) -> bool {
     let stated = world.before().revocation.is_some();
     let records = &world.records;
     stated || (records.ever_published() && records.valid().next().is_none())
 }
 
-/// Whether a new generation comes only when somebody asks for it.
+/// True if a new generation is minted only on request. This is the default for values that are shown once.
 pub(crate) fn is_never_replaced(world: &World) -> bool {
     let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
     given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
@@ -150,9 +152,9 @@ fn schedule(
     }
 }
 
-/// One that is asked for is given, so a rotation is due at the latest that long before the expiry. Left out, an overlap
-/// is over at the latest when the next rotation may be due, and when the value that it is about expires: a default
-/// never moves a schedule.
+/// The overlap of the terms. An overlap in the spec can move the schedule: a rotation is due at least that long before
+/// the expiry. The default overlap never moves the schedule. It is shortened so that it ends before the next rotation
+/// can be due, and before the old value expires.
 fn overlap(
     given: Option<SignedDuration>,
     interval: Option<SignedDuration>,
@@ -172,9 +174,7 @@ fn overlap(
     }
     if let Some(lifetime) = lifetime.filter(|&lifetime| overlap > lifetime / 2) {
         let message = format!(
-            "{} cannot be given: a value lives for {}, is replaced so long before its end, and its own predecessor \
-             is valid for \
-             as long; give at most {}, half of it",
+            "an overlap of {} is too long for a lifetime of {}; give at most {}, half the lifetime",
             written(overlap),
             written(lifetime),
             written(lifetime / 2)
@@ -184,7 +184,8 @@ fn overlap(
     overlap
 }
 
-/// That values are renewed more often than the Instance allows, whatever it is that makes for that.
+/// The fault that values would be renewed more often than the Instance's `tokens.rotation.min` allows. Its path is the
+/// field that causes this.
 fn too_often(
     world: &World,
     schedule: &Schedule,
@@ -205,20 +206,19 @@ fn too_often(
         Schedule::LastThird | Schedule::Never => "spec.expiry.after",
     };
     let from = if world.token.spec.expiry.is_none() && path == "spec.expiry.after" {
-        " (the Instance's own default lifetime is to blame)"
+        " (because of the Instance's default lifetime)"
     } else {
         ""
     };
     let message = format!(
-        "a value would be renewed every {}{from}, and the Instance allows that every {} at the most (its \
-         tokens.rotation.min)",
+        "a value would be renewed every {}{from}, but the Instance's tokens.rotation.min is {}; rotate less often",
         written(shortest),
         written(policy.min_rotation)
     );
     Some(Fault::new(Reason::RotationTooFrequent, path, message))
 }
 
-/// What asks for a new generation, until one was published for it.
+/// The request for a new generation; none once a generation was published for its id.
 pub(crate) fn regenerate(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Option<Asked> {
     let asked = world.token.spec.regenerate.as_ref()?;
     if world.before().regeneration.as_ref().is_some_and(|answered| answered.id == asked.id) {
@@ -232,8 +232,8 @@ pub(crate) fn regenerate(world: &World, policy: &TermsPolicy, faults: &mut Vec<F
     Some(Asked { id: asked.id.clone(), previous })
 }
 
-/// Whether the end that is asked for can be read; what it says only ever shortens, and so nothing else can be wrong
-/// with it.
+/// Checks the form of `regenerate.previous`. It only ever shortens, so nothing else in it can be a fault once its id
+/// was answered.
 fn form(previous: &Previous, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.regenerate.previous";
     if previous.after.is_some() == previous.at.is_some() {
@@ -261,7 +261,7 @@ fn ending(world: &World, previous: &Previous, policy: &TermsPolicy, faults: &mut
         fault("at", format!("must not be later than the Instance's maximum overlap, {max}, from now"));
     }
     if let Some(end) = world.records.served().and_then(Record::end).filter(|&end| end < at) {
-        fault("at", format!("the value served so far expires before, at {end}; give an earlier time"));
+        fault("at", format!("the current value already expires at {end}; give an earlier time"));
     }
     Ending::At(at)
 }

@@ -1,4 +1,4 @@
-//! Checks what a token asks for, against its Instance and what stands around it.
+//! Checks a token's spec against its Instances, its account, its Secret and its workloads.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::{
     token::TermsPolicy,
 };
 
-/// Every fault, in the order that a user would mend them in.
+/// The checked terms, or all faults in the order in which a user would fix them.
 pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
     let mut faults = Vec::new();
     let instance = instance(world, &mut faults);
@@ -47,7 +47,7 @@ pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
     }
 }
 
-/// What the tokens of an Instance obey; of one with faults nothing.
+/// The token policy of an Instance, or the Instance's faults.
 fn policy_of(instance: &Ruled) -> Checked<TermsPolicy> {
     let policy = policy(&instance.spec)?;
     if instance.faults().is_empty() { Ok(policy) } else { Err(instance.faults().to_vec()) }
@@ -68,14 +68,15 @@ fn instance<'a>(world: &'a World, faults: &mut Vec<Fault>) -> Option<&'a Ruled> 
     going(instance, PATH, faults);
     let odd = instance.status.as_ref().is_some_and(|status| !status.unreadable.is_empty());
     if odd {
-        // Its endpoints stand there, and are not to be taken for none.
-        let message = format!("the status of Instance {} cannot be read, and is waited for", wanted.name);
+        // The status holds the endpoints. An unreadable status must not count as a status without endpoints.
+        let message = format!("the status of Instance {} cannot be read; the token waits for it", wanted.name);
         faults.push(Fault::new(Reason::StatusUnreadable, PATH, message));
     }
     Some(instance)
 }
 
-/// An Instance that is being deleted is as good as gone: that cannot be undone, whoever holds it up.
+/// Adds a fault if the Instance is being deleted. It counts as missing, because a deletion cannot be undone, whichever
+/// finalizer delays it.
 fn going(instance: &Instance, path: impl Into<Cow<'static, str>>, faults: &mut Vec<Fault>) {
     if instance.metadata.deletion_timestamp.is_some() {
         let name = instance.metadata.name.as_deref().unwrap_or_default();
@@ -90,8 +91,8 @@ fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     let namespace = wanted.namespace_or(world.namespace());
     if !access::admits(instance, world.home()) {
         let message = format!(
-            "Instance {namespace}/{} does not admit tokens of namespace {}; have its tokens.namespaces changed, or \
-             move the token",
+            "Instance {namespace}/{} does not admit tokens of namespace {}; change its tokens.namespaces, or create \
+             the token in another namespace",
             wanted.name,
             world.namespace()
         );
@@ -101,10 +102,10 @@ fn admission(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
 
 fn instance_invalid(path: impl Into<Cow<'static, str>>, instance: &Instance, wrong: &[Fault]) -> Fault {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
-    Fault::new(Reason::InstanceInvalid, path, format!("Instance {name} has faults of its own: {}", told(wrong)))
+    Fault::new(Reason::InstanceInvalid, path, format!("Instance {name} has faults: {}", told(wrong)))
 }
 
-/// What the further Instances allow as well, of what the first does.
+/// The policy that combines the first Instance with all audiences. The strictest limit of each kind applies.
 fn audiences(world: &World, policy: Option<TermsPolicy>, faults: &mut Vec<Fault>) -> Option<TermsPolicy> {
     let mut seen = vec![full(&world.token.spec.instance_ref, world)];
     let mut policy = policy;
@@ -127,12 +128,12 @@ fn audiences(world: &World, policy: Option<TermsPolicy>, faults: &mut Vec<Fault>
     policy
 }
 
-/// The namespace and the name of an Instance that is referred to.
+/// The namespace and the name in a reference to an Instance.
 fn full<'a>(reference: &'a InstanceRef, world: &'a World) -> (&'a str, &'a str) {
     (reference.namespace_or(world.namespace()), reference.name.as_str())
 }
 
-/// What one of them allows; of one with faults nothing.
+/// The policy of one audience; none if that Instance has faults.
 fn audience(world: &World, instance: &Ruled, path: &str, faults: &mut Vec<Fault>) -> Option<TermsPolicy> {
     going(instance, path.to_owned(), faults);
     if !access::admits(instance, world.home()) {
@@ -165,14 +166,14 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
         return;
     };
     if world.bond == Bond::Free && account.metadata.deletion_timestamp.is_some() {
-        // Bound to it, the token would end with it, for ever.
+        // A token that is bound to this account would end with it, which is final.
         let message = format!("serviceaccount.tokenry.dev {name} is being deleted; create it again once it is gone");
         return fault(Reason::AccountMissing, message);
     }
     if implied && !belongs(account, world.uid()) {
         let message = format!(
-            "serviceaccount.tokenry.dev {name} exists and is not this token's own; name it in serviceAccountRef of \
-             another token, or delete it"
+            "serviceaccount.tokenry.dev {name} exists and was not made for this token; delete it, or create another \
+             token that names it in serviceAccountRef"
         );
         return fault(Reason::AccountForeign, message);
     }
@@ -194,8 +195,7 @@ fn secret(world: &World, faults: &mut Vec<Fault>) {
     let Slot { name, held } = world.secrets.next();
     if held.ours().is_some_and(|secret| secret.immutable == Some(true)) {
         let message = format!(
-            "Secret {name} was made immutable; delete it, and a new value is delivered in another, or give another \
-             secret.name"
+            "Secret {name} is immutable; delete it to get a new Secret with a new value, or give another secret.name"
         );
         faults.push(Fault::new(Reason::SecretImmutable, "spec.secret", message));
     }
@@ -207,7 +207,8 @@ fn secret(world: &World, faults: &mut Vec<Fault>) {
         faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
     }
     if *held == Held::Foreign {
-        let message = format!("a Secret {name} exists and is not this token's; delete it, or give another secret.name");
+        let message =
+            format!("Secret {name} exists and does not belong to this token; delete it, or give another secret.name");
         faults.push(Fault::new(Reason::SecretForeign, "spec.secret.name", message));
     }
 }
@@ -215,7 +216,7 @@ fn secret(world: &World, faults: &mut Vec<Fault>) {
 fn description(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) {
     let given = world.token.spec.description.as_deref().unwrap_or_default();
     if policy.require_description && given.trim().is_empty() {
-        let message = "is needed: the Instance wants each token to say what it is for";
+        let message = "is missing; the Instance requires a description of each token";
         faults.push(Fault::new(Reason::DescriptionMissing, "spec.description", message));
     }
 }
@@ -235,7 +236,7 @@ mod tests {
 
     type Change = fn(World) -> World;
 
-    /// Every fault as `reason path`.
+    /// All faults, each as `reason path`.
     fn faults(world: &World) -> Vec<String> {
         let faults = validate(world).expect_err("it has faults");
         faults.iter().map(|fault| format!("{} {}", fault.reason, fault.path)).collect()
@@ -306,7 +307,7 @@ mod tests {
                 })
             }),
             ("AccountMissing spec.serviceAccountRef", |world| {
-                // It would take the token with it, for ever.
+                // The token would end with this account, which is final.
                 named(world).and(|world| world.account = Some(Arc::new(account()))).with_account(|account| {
                     account.metadata.deletion_timestamp = Some(time(0));
                 })
@@ -327,8 +328,8 @@ mod tests {
         assert_eq!(faults(&immutable), ["SecretImmutable spec.secret"]);
         assert_eq!(
             told(&immutable),
-            "spec.secret: Secret ci was made immutable; delete it, and a new value is delivered in another, or give \
-             another secret.name"
+            "spec.secret: Secret ci is immutable; delete it to get a new Secret with a new value, or give another \
+             secret.name"
         );
         assert!(validate(&served().with_secret(|secret| secret.immutable = Some(false))).is_ok());
         let retyped = served().serving(Held::Retyped("Opaque".into()));
@@ -354,7 +355,7 @@ mod tests {
 
     #[test]
     fn an_account_that_a_token_was_bound_to_is_never_called_missing() {
-        // It is gone for ever: to create it again would not help.
+        // The account is gone for ever, and a new account of its name would not help.
         let world = named(served()).and(|world| world.account = None);
         assert!(validate(&world).is_ok());
     }
@@ -450,13 +451,13 @@ mod tests {
         ] {
             assert_eq!(faults(&served().with_spec(&asks(previous.clone()))), [fault], "{previous}");
         }
-        assert_eq!(faults(&served().later(89 * DAY).with_spec(&asks(at(91 * DAY)))), [AT], "it expires before");
+        assert_eq!(faults(&served().later(89 * DAY).with_spec(&asks(at(91 * DAY)))), [AT], "the value expires earlier");
         assert_eq!(faults(&new().with_spec(&json!({"regenerate": {"id": ""}}))), ["Invalid spec.regenerate.id"]);
         for previous in [json!({"after": "0s"}), json!({"after": "7d"}), at(6 * DAY), at(-DAY)] {
             assert!(validate(&served().with_spec(&asks(previous.clone()))).is_ok(), "{previous}");
         }
         let answered = served().with_spec(&asks(at(6 * DAY))).issued(2).with_spec(&asks(at(80 * DAY)));
-        assert!(validate(&answered).is_ok(), "nothing is asked for any more");
+        assert!(validate(&answered).is_ok(), "the request was answered");
     }
 
     #[test]
@@ -517,7 +518,7 @@ mod tests {
         assert_eq!(end(at.clone(), 150), Some(time(200 * DAY).0));
         let mut only = at;
         only["rotation"] = json!({"schedule": {"never": true}});
-        assert_eq!(end(only, 0), Some(time(200 * DAY).0), "the only one has to last");
+        assert_eq!(end(only, 0), Some(time(200 * DAY).0), "the only generation has to last");
     }
 
     #[test]
@@ -535,7 +536,7 @@ mod tests {
         let missed = "WindowsUnmet spec.rotation.windows";
         assert_eq!(faults(&new().with_spec(&weeks(window("0 3 1 1 *")))), [missed]);
         assert!(validate(&new().with_spec(&weeks(window("0 3 * * SUN")))).is_ok());
-        // The Instance's and the token's own have to be open at the same time.
+        // The Instance's windows and the token's own windows have to be open at the same time.
         let world = new().with_instance(json!({"tokens": {"windows": window("0 3 * * SAT")}}));
         assert!(validate(&world).is_ok());
         let own = |cron: &str| json!({"rotation": {"windows": window(cron)}});
@@ -624,12 +625,12 @@ mod tests {
         let overlap = |spec: Value| validate(&new().with_spec(&spec)).unwrap().life.overlap;
         let (hours, mins) = (SignedDuration::from_hours, SignedDuration::from_mins);
         assert_eq!(overlap(json!({})), hours(24));
-        // A twentieth less than the interval, which is the most that jitter takes.
+        // A twentieth less than the interval, because jitter takes at most a twentieth.
         assert_eq!(
             overlap(json!({"expiry": {"after": "30h"}, "rotation": {"schedule": {"every": "5h"}}})),
             hours(5) - mins(15)
         );
-        // And no more than is left of the value when its successor comes.
+        // No more than the rest of the value's lifetime at the time of the rotation.
         assert_eq!(overlap(json!({"expiry": {"after": "3h"}})), hours(1));
         assert_eq!(overlap(json!({"rotation": {"schedule": {"every": "5h"}}})), hours(5) - mins(15));
         let before = json!({"expiry": {"after": "8h"}, "rotation": {"schedule": {"beforeExpiry": "2h"}}});
@@ -644,9 +645,8 @@ mod tests {
             validate(&world).err().map(|faults| faults[0].to_string())
         };
         let asks = |after: &str, overlap: &str| json!({"expiry": {"after": after}, "rotation": {"schedule": {"every": "38s"}, "overlap": overlap}});
-        let text = "spec.rotation.overlap: 30s cannot be given: a value lives for 40s, is replaced so long before \
-            its end, and its own \
-            predecessor is valid for as long; give at most 20s, half of it";
+        let text = "spec.rotation.overlap: an overlap of 30s is too long for a lifetime of 40s; give at most 20s, \
+            half the lifetime";
         assert_eq!(told(asks("40s", "30s")).as_deref(), Some(text));
         assert_eq!(told(asks("40s", "20s")), None);
     }
@@ -670,10 +670,10 @@ mod tests {
         assert_eq!(
             faults(Value::Null, json!({"expiry": {"after": "60s"}})),
             often("expiry.after"),
-            "after two thirds of it"
+            "after two thirds of the lifetime"
         );
         let overlap = json!({"expiry": {"after": "90s"}, "rotation": {"schedule": {"every": "80s"}, "overlap": "45s"}});
-        assert_eq!(faults(Value::Null, overlap), often("rotation.overlap"), "so long before the expiry");
+        assert_eq!(faults(Value::Null, overlap), often("rotation.overlap"), "45s before the expiry");
         let never = json!({"expiry": {"after": "10s"}, "rotation": {"schedule": {"never": true}}});
         assert_eq!(faults(Value::Null, never), [""; 0]);
         let strict = Arc::new(fixture::instance(json!({"tokens": {"rotation": {"min": "1h"}}})));
@@ -681,10 +681,9 @@ mod tests {
             new().with_spec(&json!({"audiences": [{"name": "strict"}], "rotation": {"schedule": {"every": "30m"}}}));
         let world = world.and(|world| world.audiences = vec![Some(Ruled::new(strict))]);
         let fault = &validate(&world).unwrap_err()[0];
-        let told = "spec.rotation.schedule.every: a value would be renewed every 30m, and the Instance allows that \
-            every 1h at the most \
-            (its tokens.rotation.min)";
-        assert_eq!(fault.to_string(), told, "every audience has its say");
+        let told = "spec.rotation.schedule.every: a value would be renewed every 30m, but the Instance's \
+            tokens.rotation.min is 1h; rotate less often";
+        assert_eq!(fault.to_string(), told, "the minimum of each audience counts");
     }
 
     #[test]
