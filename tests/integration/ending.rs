@@ -93,7 +93,7 @@ async fn a_time_that_is_over_mints_nothing_and_one_set_later_ends_nothing() {
     world.accepts("ApiToken", "late", spec).await;
     world.await_reason("late", "Invalid").await;
     let told = world.condition("late", "Accepted").await.unwrap().message;
-    assert!(told.starts_with("spec.expiry.at: ") && told.contains("set revoked to end the token now"), "{told}");
+    assert!(told.starts_with("spec.expiry.at: ") && told.contains("set revoked: true to end the token now"), "{told}");
     assert_eq!(world.token("late").await.status.unwrap().last_generation, None);
 
     let before = world.status().await.records;

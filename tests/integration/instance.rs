@@ -765,8 +765,8 @@ async fn an_instance_says_which_namespaces_its_tokens_may_live_in() {
     let own = home.await_generation("ci", 1).await;
     verdict(&verifier, &home, &own, 200).await;
     let message = format!(
-        "spec.instanceRef: Instance {}/eem does not admit tokens of namespace {}; have its tokens.namespaces changed, \
-         or move the token",
+        "spec.instanceRef: Instance {}/eem does not admit tokens of namespace {}; change its tokens.namespaces, \
+         or create the token in another namespace",
         home.namespace, away.namespace
     );
     away.await_reason("ci", "NamespaceNotAdmitted").await;

@@ -240,7 +240,7 @@ async fn a_name_that_is_taken_is_told_and_the_old_secret_stays_served() {
     let theirs = world.secret("taken").await;
     world.shape(json!({"name": "taken"})).await;
     let fault = world.await_fault("SecretForeign").await;
-    assert!(fault.starts_with("spec.secret.name: a Secret taken exists and is not this token's"), "{fault}");
+    assert!(fault.starts_with("spec.secret.name: Secret taken exists and does not belong to this token"), "{fault}");
     assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));
     let status = world.token("ci").await.status.unwrap();
     assert_eq!((status.secret_name.as_deref(), status.last_generation), (Some("ci"), Some(1)));

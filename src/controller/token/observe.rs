@@ -1,5 +1,5 @@
-//! Reads everything that a token depends on: the caches, and past them what cannot be rested on. What that is, the
-//! [`World`] says of what was read so far; at rest, nothing.
+//! Reads all objects that a token depends on. Caches come first. The [`World`] then names the objects that must be read
+//! live, past the caches. At rest there are none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ use crate::{
     outside::{Refusal, Why, watch::CoreAccount},
 };
 
-/// Reads the caches, and past them where they cannot be rested on.
+/// Reads the caches, and then live all objects for which the caches cannot be trusted.
 pub(crate) async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
     let world = World::new(cached(token, rooms, now));
     let world = doubted(world, rooms).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp)
     workloads(world, rooms).await
 }
 
-/// What the caches say.
+/// Reads all objects from the caches.
 fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
     let namespace = token.namespace().unwrap_or_default();
     let (caches, wanted) = (&rooms.caches, &token.spec.instance_ref);
@@ -64,7 +64,7 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
     owned(read, rooms)
 }
 
-/// With what the caches say of the owner.
+/// Adds the facts about the owner from the caches.
 fn owned(read: Observed, rooms: &Rooms) -> Observed {
     let owner_gone = owning_account(&read).is_some_and(|(kind, namespace, name)| match kind {
         OwningKind::Core => !rooms.caches.users.get(namespace, name).is_some_and(|user| stays(&*user)),
@@ -74,7 +74,7 @@ fn owned(read: Observed, rooms: &Rooms) -> Observed {
     Observed { owner_gone, surplus, ..read }
 }
 
-/// Reads the account and the Secrets that no cache is rested on for.
+/// Reads the account and the Secrets live, if the cache cannot be trusted for them.
 async fn doubted(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     let (doubts_account, names) = (world.doubts_account(), world.doubted_secrets());
     if !doubts_account && names.is_empty() {
@@ -90,7 +90,7 @@ async fn doubted(world: World, rooms: &Rooms) -> Result<World, Refusal> {
         try_join_all(names.into_iter().map(async |name| {
             let (home, reader) = (world.namespace(), &rooms.reader);
             let is_free = world.is_untouched() && reader.recent::<SealedSecret>(home, name).await?.is_none();
-            // What was there a moment ago can be gone by now.
+            // The Secret may have been deleted since the recent read.
             let secret = if is_free { None } else { reader.live(home, name).await? };
             Ok::<_, Refusal>((name.to_owned(), Held::of(secret.map(Arc::new), &world.token)))
         })),
@@ -100,7 +100,7 @@ async fn doubted(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     Ok(World::new(if doubts_account { owned(read, rooms) } else { read }))
 }
 
-/// Reads the token's own account and who has set its fields, where it does not say what the token says.
+/// Reads the token's own account with the field managers of its fields, if it differs from the token.
 async fn taken(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     if !world.own_account.differs() {
         return Ok(world);
@@ -111,8 +111,9 @@ async fn taken(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     Ok(World::new(owned(read, rooms)))
 }
 
-/// Whether the owner is an account that does not exist, or is being deleted, which a finalizer can draw out: never by a
-/// cache alone, as a token may end by it. One that this operator may not look at is taken to be there.
+/// Checks live if the owner is an account that does not exist or is being deleted. The cache alone is not enough,
+/// because the token may end for this reason. An account that the operator has no permission to read counts as
+/// existing.
 async fn owner_gone(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     let Some((kind, namespace, name)) = owning_account(&world).filter(|_| world.owner_gone) else { return Ok(world) };
     let reader = &rooms.reader;
@@ -133,7 +134,7 @@ async fn owner_gone(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     }
 }
 
-/// Reads the workloads, where something depends on them.
+/// Reads the workloads, if the pass needs them.
 async fn workloads(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     let workloads = match needed(&world) {
         Needed::Nothing => return Ok(world),
@@ -143,9 +144,9 @@ async fn workloads(world: World, rooms: &Rooms) -> Result<World, Refusal> {
     Ok(World::new(Observed { workloads, ..world.into_read() }))
 }
 
-/// The workloads that the token names.
+/// Reads the workloads of `spec.restart`.
 async fn named(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {
-    // No spec has more; one that does is faulty, and nothing is done for it.
+    // A spec with more workloads has a fault, and no action is taken for it.
     let targets = world.token.spec.restart.iter().take(MAX_RESTARTED);
     try_join_all(targets.map(async |target| match rooms.reader.workload(world.namespace(), target).await {
         Ok(None) => Ok(Seen::Absent),
@@ -156,7 +157,7 @@ async fn named(world: &World, rooms: &Rooms) -> Result<Vec<Seen>, Refusal> {
     .await
 }
 
-/// The other tokens that have a workload of this one restarted, while its restart may be pending.
+/// The other tokens that restart a workload of this token. Empty unless a restart of this token is pending.
 fn fellows(token: &ApiToken, rooms: &Rooms, now: Timestamp) -> Vec<Fellow> {
     let noted = token.status.as_ref().and_then(|status| status.restart.as_ref());
     if noted.is_none_or(|restart| restart.at.is_some()) {
@@ -173,7 +174,7 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
     rooms.instance(wanted.namespace_or(own), wanted.name.as_str())
 }
 
-/// Whether what it is judged by takes long to look at: an Instance that lists much, or policies that do.
+/// True if the token's Instances or policies have so many entries that a pass takes long.
 pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     let home = token.metadata.namespace.as_deref().unwrap_or_default();
     let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
@@ -183,10 +184,10 @@ pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     token.instances().any(large) || listed.sum::<usize>() > LISTED
 }
 
-/// Policies of one Instance that list more members and statements than this, all together, take long to look at.
+/// The number of members and statements, over all policies of an Instance, above which a pass takes long.
 const LISTED: usize = 1000;
 
-/// The policies about an Instance, by name.
+/// The policies of an Instance, sorted by name.
 fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<Policy>> {
     let mut policies = rooms.caches.policies.by(&Depends::Instance(namespace, instance));
     policies.sort_by_key(|policy| policy.name_any());
@@ -200,7 +201,7 @@ enum OwningKind {
     Ours,
 }
 
-/// The account that owns the token, where its owner is one.
+/// The kind, namespace and name of the account that owns the token; none if the owner is no account.
 fn owning_account(read: &Observed) -> Option<(OwningKind, &str, &str)> {
     let who = Who::of(read.owner()?.as_str())?;
     let kind = match who.kind {
@@ -216,9 +217,9 @@ fn stays(object: &impl Resource) -> bool {
     object.meta().deletion_timestamp.is_none()
 }
 
-/// The first Instance, of those that are to accept it, of which the same owner has so many other tokens, that have not
-/// ended and are older, as it allows. A further one counts as the first does: else a lax Instance of one's own would
-/// dodge it.
+/// The first Instance of the token, audiences included, whose `tokens.maxPerOwner` is reached. Older tokens of the same
+/// owner count, unless they have ended. Audiences count too. Otherwise a user could bypass the limit with a lax
+/// Instance as the first one.
 fn surplus(read: &Observed, rooms: &Rooms) -> Option<Ruled> {
     let owner = read.owner()?.as_str();
     let own = age(&read.token);
@@ -234,7 +235,8 @@ fn surplus(read: &Observed, rooms: &Rooms) -> Option<Ruled> {
     read.instance.iter().chain(read.audiences.iter().flatten()).find(is_full).cloned()
 }
 
-/// The order in which tokens count. Those that have a value come first: no token of the same second takes it from them.
+/// The order in which tokens count. Tokens with a value come first, so a new token with the same creation time cannot
+/// displace them.
 fn age(token: &ApiToken) -> impl PartialOrd + use<> {
     let issued = |status: &ApiTokenStatus| status.last_generation.is_some() || !status.unreadable.is_empty();
     let issued = token.status.as_ref().is_some_and(issued);
@@ -242,14 +244,14 @@ fn age(token: &ApiToken) -> impl PartialOrd + use<> {
     (!issued, made, token.uid().unwrap_or_default())
 }
 
-/// Whether `owner` owns a token: by its spec, else as was last seen.
+/// True if `owner` owns a token, by its spec or else by the owner noted in its status.
 fn is_owned(token: &ApiToken, owner: &str) -> bool {
     let status = token.status.as_ref();
     let seen = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
     token.spec.owner.as_ref().map(|owner| owner.as_str()).or(seen) == Some(owner)
 }
 
-/// Whether a token has not ended, and stays.
+/// True if a token has not ended and is not being deleted.
 fn stands(token: &ApiToken) -> bool {
     let ended = token.spec.revoked || token.status.as_ref().is_some_and(|status| status.revocation.is_some());
     !ended && stays(token)

@@ -1,12 +1,12 @@
-//! Restarts the workloads that a token names, once for each generation.
+//! Restarts of the workloads in `spec.restart`, once for each generation.
 //!
 //! ```text
 //!  published ──▶ pending ── quiet for 5 s, at most 30 s ──▶ each Pod template is annotated ──▶ noted in status
 //!                status.restart: {generation}                with the generation's id           status.restart.at
 //! ```
 //!
-//! What is noted is never done again, whoever takes the annotations away. A crash in between finds the annotation, or
-//! sets the same one again.
+//! A noted restart is never repeated, even if a user removes the annotations. After a crash before the note, the next
+//! pass finds the annotation, or sets the same annotation again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,21 +31,21 @@ use crate::{
     outside::{Workload, events::Note},
 };
 
-/// The restart of this token that is pending.
+/// The pending restart of this token.
 pub(crate) fn pending(world: &World) -> Option<Pending> {
     let restart = world.before().restart.as_ref();
     Pending::of(restart, &world.records).filter(|_| !world.token.spec.restart.is_empty())
 }
 
-/// The value is in the Secret, and workloads are to read it; unless it is about to be replaced, or a restart that
-/// cannot be done would keep it for ever. It mints nothing, so no fault of the spec keeps a workload on a value that is
-/// about to end.
+/// The check `RestartDue`: the value is in the Secret, and the restart of the workloads is due. The check does not hold
+/// if the value is about to be replaced. Otherwise a restart that always fails would keep the value for ever. A restart
+/// mints nothing, so it also takes place while the spec has faults.
 pub(crate) fn restart_due(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     let replaced = || terms.as_ref().is_ok_and(|terms| issue::is_about_to_replace(world, terms));
     (is_due(world) && !replaced()).then_some(Act::Restart)
 }
 
-/// Whether the served generation is in the Secret, and its restart is due.
+/// True if the served generation is in the Secret and its restart is due.
 fn is_due(world: &World) -> bool {
     let records = &world.records;
     let holds = records.served().is_some_and(|served| world.secrets.served.held.digest() == Some(served.sha256));
@@ -54,25 +54,25 @@ fn is_due(world: &World) -> bool {
     pending.is_some_and(|pending| pending.due_at(&world.fellows, world.now) <= world.now)
 }
 
-/// What the workloads are read for.
+/// The reason to read the workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needed {
-    /// They are not read: nothing depends on them.
+    /// The pass does not need the workloads and does not read them.
     Nothing,
-    /// A value may be minted, or faults are to be told: they have to be there.
+    /// The pass may mint a value or report faults, and for both the workloads have to exist.
     ToMint,
-    /// They are to be restarted.
+    /// The pass restarts the workloads.
     ToRestart,
 }
 
-/// What the workloads are needed for, as far as can be told before the terms are checked; at rest for nothing. A new
-/// spec is told its faults at once, and a faulty one until they are mended.
+/// The reason to read the workloads, as far as it is known before the terms are checked. A token at rest has none.
+/// After a change of the spec the workloads are read at once, and while the spec has faults they are read in each pass.
 pub(crate) fn needed(world: &World) -> Needed {
     if world.token.spec.restart.is_empty() || ending::is_over(world) {
         Needed::Nothing
     } else if world.has_new_spec() || issue::may_mint(world) || is_refused(world) {
-        // A fault is told at each pass until it is mended, also while a restart is due: a status that had it at every
-        // second pass would never come to rest.
+        // Each pass reports a fault until it is fixed, also while a restart is due. A status that had the fault in
+        // every second pass only would never come to rest.
         Needed::ToMint
     } else if is_due(world) {
         Needed::ToRestart
@@ -85,15 +85,14 @@ fn is_refused(world: &World) -> bool {
     world.before().conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
 }
 
-/// Whether it is not known that the workloads are there, so that nothing can be minted yet: that something is to be
-/// minted was not to be told before the terms were checked. The status tells of it now, and the next pass has them
-/// read.
+/// True if this pass has not checked that the workloads exist, so it must not mint. This happens if only the terms show
+/// that a mint is due. Then the pass writes this into the status, and the next pass reads the workloads.
 pub(crate) fn is_unseen(world: &World) -> bool {
     let is_checked = matches!(world.workloads, Workloads::Checked(_));
     !world.token.spec.restart.is_empty() && !is_checked
 }
 
-/// What is wrong with the workloads that are named.
+/// Adds the faults of `spec.restart`.
 pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
     if !targets.is_empty() && world.token.is_shown_once() {
@@ -131,7 +130,7 @@ fn missing(world: &World, index: usize, target: &RestartTarget) -> Option<(Reaso
     }
 }
 
-/// The workloads as they were read, and the restart that they wait for.
+/// The pending restart, with the workloads as they were read.
 pub(crate) fn to_roll(world: &World) -> Option<(Pending, Vec<(&RestartTarget, &Seen)>)> {
     let all = match &world.workloads {
         Workloads::Unread => return None,
@@ -140,13 +139,14 @@ pub(crate) fn to_roll(world: &World) -> Option<(Pending, Vec<(&RestartTarget, &S
     Some((pending(world)?, world.token.spec.restart.iter().zip(all).collect()))
 }
 
-/// The annotation of a token on the Pod template of a workload that it has restarted.
+/// The annotation of a token on the Pod template of each workload that it restarts.
 fn key(uid: &str) -> String {
     format!("{RESTART}{uid}")
 }
 
-/// What has a workload restarted: for this token, and for each of its fellows that waits for that, so that they find it
-/// done. Those of tokens that do not name it any more go with it. Nothing, where it was restarted for this generation.
+/// The changes of annotations that restart a workload. They cover this token and each fellow with a pending restart, so
+/// the fellows need no restart later. Annotations of tokens that no longer name the workload are removed. Returns none
+/// if the workload was already restarted for this generation.
 pub(crate) fn annotations(
     world: &World,
     pending: &Pending,
@@ -166,7 +166,7 @@ pub(crate) fn annotations(
     Some(changes)
 }
 
-/// How the restart stands after `progress`.
+/// The restart to note in status after `progress`.
 pub(crate) fn noted(world: &World, progress: &Progress) -> Option<Restart> {
     if world.token.spec.restart.is_empty() {
         return None;
@@ -179,13 +179,14 @@ pub(crate) fn noted(world: &World, progress: &Progress) -> Option<Restart> {
     done.or_else(|| world.before().restart.clone())
 }
 
-/// The condition `Restarted`. It says nothing of `Ready`: the value is in the Secret, and valid.
+/// Sets the condition `Restarted`. A failed restart does not affect `Ready`, because the value is in the Secret and
+/// valid.
 pub(crate) fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress: &Progress) {
     let Some(Restart { generation, at }) = restart else { return conditions.remove(RESTARTED) };
     let failure = progress.rolled.as_ref().and_then(|rolled| rolled.failure.as_ref());
     match (at, failure) {
         (Some(_), _) => {
-            let message = format!("the workloads were told to restart for generation {generation}");
+            let message = format!("the restart of the workloads for generation {generation} was started");
             conditions.set(RESTARTED, true, Reason::Restarted, message);
         }
         (None, Some((target, refusal))) => {
@@ -200,7 +201,7 @@ pub(crate) fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, p
     }
 }
 
-/// When to look again for the sake of the restart. While another check keeps it waiting, that it is due wakes nobody.
+/// The next pass for the restart; none if the restart is due but another check holds it back.
 pub(crate) fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions: &Conditions) -> Option<Wake> {
     let Outcome { world, progress, records, .. } = outcome;
     if progress.rolled.as_ref().is_some_and(|rolled| rolled.failure.is_some()) {
@@ -210,7 +211,7 @@ pub(crate) fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions:
     (due > world.now).then_some(Wake { at: due, why: "the restart of workloads" })
 }
 
-/// What is told of a restart, once.
+/// The event of a restart, written once.
 pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Option<Note> {
     let rolled = progress.rolled.as_ref()?;
     let generation = rolled.generation;
@@ -250,7 +251,7 @@ mod tests {
         serde_json::from_value(json!({"kind": "Deployment", "name": name})).unwrap()
     }
 
-    /// Generation 1 was published just now, and the Deployment is to be restarted.
+    /// Generation 1 was published just now, and the restart of the Deployment is pending.
     fn published() -> World {
         let world = new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))));
         world.with_spec(&exporter()).issued(1)
@@ -297,7 +298,7 @@ mod tests {
             (0, vec![4, 8, 12], 17),
             (0, vec![9, 18, 27], 30),
             (9, vec![0, 18, 27], 32),
-            // One that waits for ever, because its own restart is refused, hastens nobody.
+            // A fellow that waits for ever, because its own restart is refused, makes no restart earlier.
             (100, vec![0], 105),
         ] {
             let fellows: Vec<_> = others.iter().map(|&other| fellow("b", Some(other))).collect();
@@ -318,11 +319,11 @@ mod tests {
     fn a_fault_that_comes_after_the_publish_keeps_no_workload_on_the_old_value() {
         let faulty = published().with_spec(&json!({"rotation": {"overlap": "0d"}}));
         assert_eq!(faulty.clone().later(4).decision().reason, Reason::Invalid);
-        assert_eq!(faulty.rested().wakes_at(), Some(at(2)), "it is tried again before");
+        assert_eq!(faulty.rested().wakes_at(), Some(at(2)), "the faults are looked at again earlier");
         let due = faulty.later(5);
         assert_eq!(due.decision(), Decision { reason: Reason::RestartDue, act: Act::Restart });
         let wrong = due.with_secret(|secret| secret.data.clear());
-        assert_eq!(wrong.decision().act, Act::Rest, "it would read something else");
+        assert_eq!(wrong.decision().act, Act::Rest, "the workload would read another value");
         assert_eq!(published().with_spec(&json!({"active": false})).later(5).decision().reason, Reason::Suspended);
     }
 
@@ -363,7 +364,7 @@ mod tests {
         for (what, world, expected) in [
             ("nothing is named", started.clone(), Needed::Nothing),
             ("the first value is to be minted", started.with_spec(&exporter()), Needed::ToMint),
-            ("it has to be quiet first", published(), Needed::Nothing),
+            ("it waits for other publishes", published(), Needed::Nothing),
             ("it is due", published().later(5), Needed::ToRestart),
             ("it is done", noted.clone(), Needed::Nothing),
             ("the spec is new", changed(&noted), Needed::ToMint),
@@ -396,7 +397,7 @@ mod tests {
                  with restart.enabled=true, or remove the entry"]
         );
         let gone = published().later(5).and(|world| world.workloads = Workloads::Due(vec![Seen::Absent]));
-        assert_eq!(told(&gone), Vec::<String>::new(), "the others are restarted all the same");
+        assert_eq!(told(&gone), Vec::<String>::new(), "the others are still restarted");
         let named = |names: &[&str]| {
             let all: Vec<_> = names.iter().map(|name| json!({"kind": "DaemonSet", "name": name})).collect();
             new().with_spec(&json!({ "restart": all }))
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(
             needed(&failed),
             Needed::ToMint,
-            "the fault is told until it is mended, also while the restart fails"
+            "the fault is reported until it is fixed, also while the restart fails"
         );
     }
 
@@ -506,7 +507,7 @@ mod tests {
         let due = world.later(5);
         let done = due.settle(&rolled(&due, vec![], None));
         assert_eq!(done.status.restart, Some(Restart { generation: 1, at: Some(time(5)) }));
-        let said = "the workloads were told to restart for generation 1";
+        let said = "the restart of the workloads for generation 1 was started";
         assert_eq!(condition(&done), ("Restarted=True/Restarted".into(), said.into()));
         let told = "told to restart for generation 1: Deployment exporter";
         assert_eq!(notes(&done), [(false, Reason::Restarted, told)]);

@@ -1,4 +1,4 @@
-//! What `spec.secret` asks the Secret to look like.
+//! The labels, annotations and further keys of the Secret, from `spec.secret`.
 
 use std::collections::BTreeMap;
 
@@ -18,60 +18,61 @@ use crate::{
     },
 };
 
-/// The most that the values of a Secret may come to, in bytes, as the API server counts them.
+/// The maximum size of all values of a Secret together, in bytes, as the API server counts them.
 const ROOM: usize = 1024 * 1024;
-/// What a user reads when they would come to more.
+/// The message for a Secret that would exceed this size.
 const TOO_MUCH: &str = "a Secret holds at most 1 MiB, all keys together; make them shorter";
-/// What a service binding says where it is not told.
+/// The default type and provider of a service binding.
 const BINDING: (&str, &str) = ("api-token", "tokenry");
 
-/// Templates of more bytes take long to make.
+/// The size in bytes, all templates together, above which rendering takes long.
 const COSTLY: usize = 16 * 1024;
 
-/// Whether it takes long to make what the templates of `token` say.
+/// True if the templates of `token` take long to render.
 pub(crate) fn is_costly(token: &ApiToken) -> bool {
     let templates = token.spec.secret.iter().flat_map(|secret| secret.data.values());
     templates.map(String::len).sum::<usize>() > COSTLY
 }
 
-/// What the Secret looks like besides what it always says, checked.
+/// The checked labels, annotations and keys that a Secret has beside Tokenry's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Labels that users chose.
     pub labels: BTreeMap<String, String>,
     /// Annotations that users chose.
     pub annotations: BTreeMap<String, String>,
-    /// Further keys that are the same whatever the value is.
+    /// Further keys that do not contain the value.
     pub plain: BTreeMap<String, String>,
     of_value: BTreeMap<String, Recipe>,
     around: Around,
 }
 
-/// What a key is made of that holds the value.
+/// The template of a key that contains the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Recipe {
     template: Template,
-    /// The digest of what it makes of placeholders: another one means that what it makes has changed.
+    /// The digest of the text that the template renders with placeholders. A different digest means that the text of
+    /// the key changes.
     source: Digest,
 }
 
-/// The keys that were made of a value. They can be neither printed nor serialized.
+/// The rendered keys that contain a value. This type can be neither printed nor serialized.
 pub struct KeysOfValue(BTreeMap<String, Zeroizing<String>>);
 
 impl KeysOfValue {
-    /// Each key and what it holds.
+    /// Each key with its text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Zeroizing<String>)> {
         self.0.iter().map(|(key, text)| (key.as_str(), text))
     }
 }
 
 impl Shape {
-    /// Whether `key` is made of the value.
+    /// True if the text of `key` contains the value.
     pub fn is_of_value(&self, key: &str) -> bool {
         self.of_value.contains_key(key)
     }
 
-    /// Whether some key is made of something else than when `record` was minted.
+    /// True if a key has another template text than at the mint of `record`.
     pub fn has_changed_since(&self, record: &Record) -> bool {
         let stands = |key: &String, recipe: &Recipe| {
             record.rendered.iter().any(|rendered| rendered.key == *key && rendered.source == recipe.source)
@@ -79,7 +80,7 @@ impl Shape {
         self.of_value.iter().any(|(key, recipe)| !stands(key, recipe))
     }
 
-    /// What is left for templates beside all that is always there and all that is there by now.
+    /// The room that is left for templates, beside Tokenry's own keys and the keys rendered so far.
     fn room(&self) -> Room {
         let Around { endpoint, organization, .. } = &self.around;
         let always = PLACEHOLDER.len() + PLACEHOLDER_ID.len() + endpoint.len() + organization.len();
@@ -87,10 +88,10 @@ impl Shape {
         Room::new(ROOM.saturating_sub(always + by_now))
     }
 
-    /// The keys that are made of `value`, and what is put on record of them.
+    /// Renders the keys that contain `value`, and returns them with their entries for the record.
     ///
     /// # Errors
-    /// This key would become too long.
+    /// A key would be too long. The error is the name of that key.
     pub fn make(&self, id: &str, value: &Plaintext) -> Result<(KeysOfValue, Vec<Rendered>), String> {
         let values = Values { token: value.expose(), token_id: id, around: &self.around };
         let (mut made, mut rendered, mut room) = (BTreeMap::new(), Vec::new(), self.room());
@@ -103,7 +104,8 @@ impl Shape {
     }
 }
 
-/// Checks what is asked for. Templates are tried out with placeholders, so that nothing is minted for one that fails.
+/// Checks `spec.secret`. Templates are rendered with placeholders first, so that no value is minted for a template that
+/// fails.
 pub(crate) fn shape(world: &World, organization: &str, endpoint: &str, faults: &mut Vec<Fault>) -> Shape {
     let around = Around {
         endpoint: endpoint.to_owned(),
@@ -129,7 +131,7 @@ pub(crate) fn shape(world: &World, organization: &str, endpoint: &str, faults: &
     shape
 }
 
-/// Labels or annotations.
+/// Checks labels or annotations.
 fn marks(
     given: &BTreeMap<String, String>,
     path: &str,
@@ -151,7 +153,7 @@ fn marks(
     }
 }
 
-/// Whether keys and values come to `most` bytes, or to fewer, as they have to.
+/// Checks that keys and values together have at most `most` bytes. Adds a fault and returns false if they have more.
 fn bounded(given: &BTreeMap<String, String>, path: &str, (most, why): (usize, &str), faults: &mut Vec<Fault>) -> bool {
     let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > most {
@@ -184,14 +186,14 @@ fn binding(asked: &ServiceBinding, endpoint: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Puts the keys of `data` into `shape`. While an endpoint is `awaited`, nothing is made of it that holds the value,
-/// too: it could be made anew with the next value only.
+/// Adds the keys of `data` to `shape`. While the endpoint is `awaited`, a key with both the endpoint and the value is a
+/// fault. Such a key can only be rendered again with the next value.
 fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.data";
     many(&asked.data, PATH, faults);
     let around = shape.around.clone();
     let values = Values::placeholder(&around);
-    // What is refused for its length all the same is not made at all.
+    // Data that is refused for its size is not rendered.
     let mut room = bounded(&asked.data, PATH, (keys::DATA, "fit into an ApiToken"), faults).then(|| shape.room());
     for (key, source) in &asked.data {
         let mut fault = |message: String| faults.push(Fault::invalid(format!("{PATH}[{key}]"), message));
@@ -205,7 +207,7 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
                 continue;
             }
         };
-        // Once there is no more room, the others are only judged.
+        // Once the room is used up, the remaining templates are only parsed.
         let Some(left) = &mut room else { continue };
         let Ok(text) = template.render(&values, left) else {
             fault(format!("{TooLong}; {TOO_MUCH}"));
@@ -213,7 +215,7 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
             continue;
         };
         if template.is_of_value() && template.is_of_endpoint() && awaited {
-            let message = "names the endpoint, and the Instance has none that stands yet; it is waited for";
+            let message = "uses the endpoint, but the Instance has no endpoint yet; the token waits for it";
             faults.push(Fault::new(Reason::EndpointAwaited, format!("{PATH}[{key}]"), message));
         }
         if template.is_of_value() {
@@ -263,7 +265,7 @@ mod tests {
     use crate::crd::Reason;
     use serde_json::{Value, json};
 
-    /// Every fault of a Secret that is asked for so.
+    /// All faults of a token with this `spec.secret`.
     fn faults(secret: Value) -> Vec<Fault> {
         validate(&new().with_spec(&json!({ "secret": secret }))).expect_err("it has faults")
     }
@@ -290,7 +292,7 @@ mod tests {
         assert!(validate(&both.at_endpoint("https://eem-admin")).is_ok());
         assert!(validate(&of("{{ token }}")).is_ok() && validate(&of("{{ endpoint }}")).is_ok());
         let none = new().with_spec(&json!({"secret": {"data": {"a": "{{ token }}{{ endpoint }}"}}}));
-        assert!(validate(&none).is_ok(), "no endpoint is asked for");
+        assert!(validate(&none).is_ok(), "the Instance has no endpoint in its spec");
     }
 
     #[test]
@@ -331,7 +333,7 @@ mod tests {
         let told = one(json!({ "data": keys(5, &"x".repeat(62 * 1024)) }));
         let rule = "spec.secret.data: hold 317445 bytes, keys and values together; at most 262144 fit into an ApiToken";
         assert_eq!(told, rule);
-        // Each per cent sign becomes %25, and that %2525.
+        // Each percent sign becomes %25 first, and then %2525.
         let told = one(json!({ "data": keys(6, &format!("{{{{ '{}'|urlencode|urlencode }}}}", "%".repeat(40_000))) }));
         let rule =
             "what the template makes is too long; a Secret holds at most 1 MiB, all keys together; make them shorter";
@@ -341,7 +343,7 @@ mod tests {
         assert_eq!(told, format!("spec.secret.data[a]: {rule}"));
         let all = faults(json!({"data": {"a": grown, "b": grown, "c": "{{ x }}"}}));
         let paths: Vec<_> = all.into_iter().map(|fault| fault.path).collect();
-        assert_eq!(paths, ["spec.secret.data[a]", "spec.secret.data[c]"], "the first that does not fit is told");
+        assert_eq!(paths, ["spec.secret.data[a]", "spec.secret.data[c]"], "b is not reported");
     }
 
     #[test]
