@@ -119,8 +119,7 @@ async fn that_nothing_stamps_is_told_once_in_log_metric_and_status_until_somethi
     world.accepts("Instance", "lax", json!({})).await;
     world.await_stamped(&operator, false).await;
     let told = world.told_of_missing_stamps("strict").await.unwrap();
-    let wanted =
-        "True StampsMissing: nothing stamps who makes a token or account: each has to name its owner (spec.owner)";
+    let wanted = "True StampsMissing: nothing stamps the requester on tokens and accounts: each must name its owner";
     assert!(told.starts_with(wanted), "{told}");
     assert_eq!(world.told_of_missing_stamps("lax").await, None, "it does not judge by owners");
 

@@ -1,4 +1,4 @@
-//! Says what is to be done about the objects of an Instance's endpoints.
+//! Decides on the actions for the objects of an Instance's endpoints.
 
 use serde_json::Value;
 
@@ -14,43 +14,43 @@ use crate::{
     token::Digest,
 };
 
-/// What is to be done, and why.
+/// The planned actions and their reason.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// The word for it.
+    /// The reason.
     pub reason: Reason,
-    /// What is to be done about each object, in the order of stages.
+    /// The action for each object, in the order of stages.
     pub plan: Vec<Planned>,
 }
 
-/// What is to be done about one object.
+/// The planned action for one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
-    /// Where it is.
+    /// The place of the object.
     pub place: Place,
-    /// What is to be done there.
+    /// The action at this place.
     pub deed: Deed,
 }
 
-/// What is to be done about an object.
+/// The action for an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Deed {
-    /// Nothing.
+    /// No action.
     Keep,
-    /// Bring it about, where what was seen still stands.
+    /// Creates the object or applies it, if the existing one is still as it was read.
     Apply(Piece, Expected),
-    /// Take it away.
+    /// Deletes the object.
     Delete(Piece),
-    /// Merge this into it.
+    /// Merges this patch into the object.
     Amend(Piece, Value),
-    /// Nothing can be done: the name is taken.
+    /// No action is possible: the name is taken.
     Blocked,
-    /// Nothing can be done: the cluster does not serve the kind.
+    /// No action is possible: the cluster does not serve the kind.
     Unserved,
 }
 
 impl Deed {
-    /// Why nothing can be done, where that is so.
+    /// The reason why no action is possible; none if an action is possible or none is needed.
     fn barred(&self) -> Option<Reason> {
         match self {
             Self::Blocked => Some(Reason::EndpointForeign),
@@ -61,13 +61,13 @@ impl Deed {
 }
 
 impl Decision {
-    /// Where nothing can be done for the reason that the decision has.
+    /// The places where no action is possible, for the reason of this decision.
     pub fn barred(&self) -> impl Iterator<Item = Place> {
         self.plan.iter().filter(|planned| planned.deed.barred() == Some(self.reason)).map(|planned| planned.place)
     }
 }
 
-/// What is to be done. Taking away does not depend on what is missing for bringing about.
+/// Decides on all actions. Deletions do not depend on anything that is only needed to create objects.
 pub(crate) fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
     let keep = |reason| Decision { reason, plan: Vec::new() };
     let terms = match terms {
@@ -81,7 +81,7 @@ pub(crate) fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision 
     Decision { reason: reason(world, terms, &plan), plan }
 }
 
-/// The word for a plan: what is missing, what bars it, or what is asked for.
+/// The reason of a plan: a missing object first, then an impossible action, then the kind of endpoint in the spec.
 fn reason(world: &World, terms: &InstanceTerms, plan: &[Planned]) -> Reason {
     let missing = terms.missing().map(|missing| missing.reason);
     let barred = plan.iter().filter_map(|planned| planned.deed.barred());
@@ -93,8 +93,8 @@ fn reason(world: &World, terms: &InstanceTerms, plan: &[Planned]) -> Reason {
     missing.chain(barred).next().unwrap_or(asked)
 }
 
-/// What is to be done about the objects of one endpoint. Nothing leads to what cannot be brought about: a way in must
-/// not lead to a Service of someone else.
+/// The actions for the objects of one endpoint. If no action is possible for one object, the later stages are removed.
+/// So an Ingress never leads to a Service of someone else.
 fn planned(world: &World, terms: &InstanceTerms, endpoint: EndpointName) -> Vec<Planned> {
     let (asked, mut barred) = (terms.endpoints.get(&endpoint), false);
     let places = Place::all().filter(|place| place.endpoint == endpoint);
@@ -106,7 +106,7 @@ fn planned(world: &World, terms: &InstanceTerms, endpoint: EndpointName) -> Vec<
     plan.collect()
 }
 
-/// What is to be done so that at `place` there stands what is `asked` for.
+/// The action that brings the object at `place` to the state that the endpoint in `asked` needs.
 fn deed(world: &World, place: Place, asked: Option<&Result<Exposed, Fault>>) -> Deed {
     let wanted = match asked {
         Some(Ok(exposed)) => exposure::build(exposed).into_iter().find(|piece| piece.kind() == place.kind),
@@ -124,7 +124,7 @@ fn deed(world: &World, place: Place, asked: Option<&Result<Exposed, Fault>>) -> 
     }
 }
 
-/// What is to be done about `piece`, which stands, so that it is as `wanted`.
+/// The action that brings the existing `piece` to the state `wanted`.
 fn mended(piece: &Piece, wanted: Piece) -> Deed {
     let (standing, mut changes) = (piece.value(), wanted.value());
     let strange = strange_keys(&standing, &changes);
@@ -132,8 +132,8 @@ fn mended(piece: &Piece, wanted: Piece) -> Deed {
         return Deed::Keep;
     }
     match piece {
-        // An apply would merge the ports by number. Beside one that someone put in the place of ours it would be
-        // refused for the name they share.
+        // An apply would merge the ports by number. If someone has changed the number of our port, the Service would
+        // get two ports of the same name, and the apply would be refused.
         Piece::Service(_) => {
             strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
             Deed::Amend(piece.clone(), changes)
@@ -142,14 +142,14 @@ fn mended(piece: &Piece, wanted: Piece) -> Deed {
     }
 }
 
-/// Keys of a selector that nobody asked for: with one more it selects other Pods.
+/// The keys of the selector that the wanted one lacks. With an additional key, a Service selects other Pods.
 fn strange_keys(standing: &Value, wanted: &Value) -> Vec<String> {
     let selector = |object: &Value| object["spec"]["selector"].as_object().cloned().unwrap_or_default();
     let wanted = selector(wanted);
     selector(standing).into_iter().map(|(key, _)| key).filter(|key| !wanted.contains_key(key)).collect()
 }
 
-/// `piece` as the Instance's own, in its namespace, with the digest of what is applied.
+/// `piece` with an owner reference to the Instance, in its namespace, and with the digest of the applied object.
 fn owned(mut piece: Piece, instance: &Instance) -> Piece {
     let digest = Digest::of(piece.bytes()).to_string();
     piece.give(instance);
@@ -200,7 +200,7 @@ mod tests {
         decide(world, &terms)
     }
 
-    /// What is decided about the Service and the Ingress.
+    /// The actions for the Service and the Ingress.
     fn deeds(world: &World) -> [Deed; 2] {
         let plan = decided(world).plan;
         let of = |place| plan.iter().find(|planned| planned.place == place).map_or(Deed::Keep, |it| it.deed.clone());
@@ -211,7 +211,7 @@ mod tests {
         World { pieces: [(SERVICE, service), (INGRESS, ingress)].into(), ..world }
     }
 
-    /// A world in which everything that was decided stands.
+    /// A world in which all decided objects exist.
     fn done(mut world: World) -> World {
         for Planned { place, deed } in decided(&world).plan {
             if let Deed::Apply(piece, _) = deed {
@@ -264,7 +264,7 @@ mod tests {
         let decision = decided(&unserved(external()));
         assert_eq!(decision.reason, Reason::EndpointUnserved);
         assert!(decision.barred().eq([INGRESS]));
-        assert!(matches!(deeds(&unserved(external())), [Deed::Apply(..), Deed::Unserved]), "inside it is reached");
+        assert!(matches!(deeds(&unserved(external())), [Deed::Apply(..), Deed::Unserved]), "a Service is created");
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             assert!(matches!(step(change), Deed::Amend(..)), "{index}");
         }
-        let Deed::Amend(_, merged) = step(changes[5]) else { panic!("a key more selects other Pods") };
+        let Deed::Amend(_, merged) = step(changes[5]) else { panic!("an additional key selects other Pods") };
         assert_eq!(merged["spec"]["selector"], json!({"app": "m", "a": null}));
     }
 

@@ -1,4 +1,4 @@
-//! Does it: narrows first, then widens.
+//! Carries out a decision: deletions first, then all other writes.
 
 use super::{
     decide::{Decision, Deed},
@@ -11,18 +11,19 @@ use crate::{
     outside::{Refusal, Why},
 };
 
-/// How far a pass came.
+/// The progress of a pass.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The word for what was decided.
+    /// The reason of the decision.
     pub reason: Reason,
-    /// Where nothing can be done, and `reason` says why.
+    /// The places where no action is possible, because of `reason`.
     pub barred: Vec<Place>,
-    /// What could not be done.
+    /// The first write that failed.
     pub failure: Option<Refusal>,
 }
 
-/// Does it. What is refused goes into status, unless a new look will do.
+/// Carries out `decision`. A refused write goes into status. A stale view is an error, because the next pass reads
+/// again.
 pub(crate) async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Obstacle> {
     let barred = decision.barred().collect();
     let Decision { reason, plan } = decision;

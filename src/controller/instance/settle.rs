@@ -1,4 +1,4 @@
-//! Folds what was done into a status.
+//! Computes the new status of an Instance from the progress of a pass.
 
 use super::{
     execute::Progress,
@@ -20,12 +20,12 @@ use crate::{
     outside::events::Note,
 };
 
-/// What it means that nothing stamps.
-const UNSTAMPED: &str = "nothing stamps who makes a token or account: each has to name its owner (spec.owner), no role comes from \
-    groups of an owner, and tokens.defaultRole: Owner gives none; install the chart with admission.stamps=auto or always on Kubernetes \
-    1.36 or newer";
+/// The message of the condition `StampsMissing`.
+const UNSTAMPED: &str = "nothing stamps the requester on tokens and accounts: each must name its owner (spec.owner), \
+    an owner's groups give no role, and tokens.defaultRole: Owner gives no role; install the chart with \
+    admission.stamps=auto or always on Kubernetes 1.36 or newer";
 
-/// The whole status after `progress`, what users are told, and when to look again.
+/// The complete status after `progress`, with the events and the next wake-up.
 pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
     let instance = &world.instance;
     let old = instance.status.clone().unwrap_or_default();
@@ -46,7 +46,7 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     conditions.conclude(conclusion, word, &*message);
     match (world.stamped, instance.spec.ceiling == Ceiling::Members) {
         (Some(false), true) => conditions.set(STAMPS_MISSING, true, Reason::StampsMissing, UNSTAMPED),
-        // What was said stands until it is seen to be otherwise, also by another operator.
+        // Without a fresh result the condition stays as it is. Another operator may have set it.
         (None, true) => {}
         (Some(true), _) | (_, false) => conditions.remove(STAMPS_MISSING),
     }
@@ -71,8 +71,8 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     Settled { status, notes, wake }
 }
 
-/// The ways in that stand. While something fails, those of before that are still asked for; none where the name is
-/// another's.
+/// The endpoints for the status. While the pass fails, these are the endpoints of the old status that the spec still
+/// has. If the name is taken or the kind is not served, there are none.
 fn standing(
     world: &World,
     terms: &Checked<InstanceTerms>,
@@ -92,7 +92,7 @@ fn standing(
     }
 }
 
-/// How the endpoints stand: what it comes to, the word for it, and in words.
+/// The state of the endpoints: the conclusion, the reason and the message.
 fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> (Conclusion, Reason, String) {
     let reason = progress.reason;
     if reason.is_going() {
@@ -114,22 +114,22 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
     }
     let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
     let message = if !names.is_empty() {
-        format!("{} stands", names.join(", "))
+        format!("{} is up to date", names.join(", "))
     } else if reason == Reason::EndpointDisabled {
-        "the endpoint is disabled: there is no way in, and every token is refused".into()
+        "the endpoint is disabled: it has no Service and no Ingress, and every token is refused".into()
     } else {
-        "no endpoint is asked for".into()
+        "the spec has no endpoint".into()
     };
     (Conclusion::Ready, reason, message)
 }
 
-/// Why nothing can be done at `place`, and what a user can do.
+/// The reason why no action is possible at `place`, and the remedy.
 fn barred(world: &World, place: Place, reason: Reason) -> String {
     if reason == Reason::EndpointUnserved {
         let (kind, endpoint) = (place.kind.as_str(), place.endpoint.as_str());
         return format!(
-            "the cluster does not serve {kind}, which endpoint {endpoint} needs; make it internal, or have the \
-             cluster serve it"
+            "the cluster does not serve {kind}, which endpoint {endpoint} needs; make the endpoint internal, or \
+             install the API of this kind"
         );
     }
     let kinds = PieceKind::ALL.map(PieceKind::as_str).join(" or ");

@@ -1,4 +1,4 @@
-//! What the Secret of a token says.
+//! The content of a token's Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +26,8 @@ use crate::{
     token::{Plaintext, Record},
 };
 
-/// What users chose that a Secret was given, by its keys. It is noted on the Secret, so that what is asked for no more
-/// can be removed and what somebody else put there is left alone.
+/// The keys that a Secret has from `spec.secret`. They are noted in an annotation of the Secret. So keys that leave the
+/// spec are removed from the Secret, and keys that others add are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Given {
@@ -40,7 +40,7 @@ struct Given {
 }
 
 impl Given {
-    /// What users ask for when a Secret holds `record`.
+    /// The keys that the terms ask for in a Secret that holds `record`.
     fn of(terms: &TokenTerms, record: &Record) -> Self {
         let shape = &terms.shape;
         let made = record.rendered.iter().map(|rendered| &rendered.key).filter(|key| shape.is_of_value(key));
@@ -51,8 +51,8 @@ impl Given {
         }
     }
 
-    /// What is noted on `secret`. Whoever may write the Secret may write that note: what Tokenry gives itself is never
-    /// taken away by it, and one that cannot be read takes away nothing.
+    /// The keys noted on `secret`. Every writer of the Secret can forge this note. So the note never removes Tokenry's
+    /// own keys, and an unreadable note removes no key.
     fn noted(secret: &SealedSecret) -> Self {
         let noted = secret.annotations().get(name::GIVEN);
         let mut given: Self = noted.and_then(|note| serde_json::from_str(note).ok()).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Given {
         (*self != Self::default()).then(|| serde_json::to_string(self).expect("keys are plain data"))
     }
 
-    /// What of it `other` does not have.
+    /// The keys that `other` does not have.
     fn without(&self, other: &Self) -> Self {
         let less = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect();
         Self {
@@ -77,11 +77,11 @@ impl Given {
     }
 }
 
-/// Everything that a Secret says besides the value: it can be brought up to date without knowing the value.
+/// The content of a Secret without the value. It can be updated by an operator that does not know the value.
 #[derive(Clone, Debug)]
 pub(crate) struct Details {
     owner: Option<OwnerReference>,
-    /// All owners that it is to have, where ours is not among those that stand.
+    /// The new list of owner references; none if the Secret already has ours.
     owners: Option<Vec<OwnerReference>>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
@@ -91,11 +91,11 @@ pub(crate) struct Details {
 }
 
 impl Details {
-    /// What the Secret says when it holds `record`, where now stands what is `held`.
+    /// The details of a Secret that holds `record`. `held` is the current object under its name.
     pub(crate) fn of(world: &World, terms: &TokenTerms, record: &Record, held: &Held) -> Self {
         let (shape, mut given) = (&terms.shape, Given::of(terms, record));
         let stood = if let Held::Ours(secret) = held { Given::noted(secret) } else { Given::default() };
-        // What is asked for all the same, and is to be made of the next value, stays as it is until then.
+        // A key whose new template contains the value keeps its old text until the next value is minted.
         given.data.extend(stood.data.iter().filter(|key| shape.is_of_value(key)).cloned());
         let labels = [(name::MANAGED_BY, name::MANAGER.to_owned()), (name::OWNER_UID, world.uid().to_owned())];
         let annotations = [(name::GENERATION, record.generation.to_string()), (name::TOKEN_ID, record.id.clone())];
@@ -121,7 +121,7 @@ impl Details {
         }
     }
 
-    /// Whether `secret` says all of it.
+    /// True if `secret` has all these details.
     pub(crate) fn stand_in(&self, secret: &SealedSecret) -> bool {
         let says = |observed: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
             wanted.iter().all(|(key, value)| observed.get(key) == Some(value))
@@ -134,7 +134,7 @@ impl Details {
             && self.data.iter().all(sealed)
     }
 
-    /// As changes to a Secret that stands.
+    /// The details as a patch of an existing Secret.
     pub(crate) fn changes(&self) -> Value {
         let none = || Value::Null;
         let note = self.given.note().is_none().then(|| (name::GIVEN.to_owned(), none()));
@@ -153,25 +153,26 @@ impl Details {
     }
 }
 
-/// As changes to `secret`, whose token was ended and that is kept: nothing of the value is left in it.
+/// A patch that removes everything of the value from `secret`. It is for a Secret that is kept after the end of its
+/// token.
 pub(crate) fn emptied(secret: &SealedSecret) -> Value {
     let data: Map<_, _> = of_value(secret).into_iter().map(|key| (key, Value::from(""))).collect();
     json!({ "metadata": {}, "data": data })
 }
 
-/// Whether nothing of the value is left in `secret`.
+/// True if `secret` contains nothing of the value any more.
 pub(crate) fn is_empty(secret: &SealedSecret) -> bool {
     of_value(secret).iter().all(|key| secret.data.get(key) == Some(&Sealed::of("")))
 }
 
-/// The keys that may hold something of the value: its own, and those that users chose.
+/// The keys that can contain the value: its own key, and the keys of `spec.secret.data`.
 fn of_value(secret: &SealedSecret) -> BTreeSet<String> {
     let mut keys = Given::noted(secret).data;
     keys.insert(secret::TOKEN.to_owned());
     keys
 }
 
-/// What users chose and what is always said; the latter wins.
+/// The users' entries with Tokenry's own. Tokenry's own win.
 fn joined(
     chosen: &BTreeMap<String, String>,
     ours: impl IntoIterator<Item = (&'static str, String)>,
@@ -180,7 +181,7 @@ fn joined(
     chosen.clone().into_iter().chain(ours).collect()
 }
 
-/// A whole Secret, the value in it.
+/// A whole Secret with the value in it.
 pub(crate) struct Delivery<'a> {
     name: &'a str,
     namespace: &'a str,
@@ -189,7 +190,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// The Secret that delivers `plaintext`, which `record` is about and `made` was made of.
+    /// The Secret that delivers `plaintext`. `record` is its record, and `made` are the keys rendered from it.
     pub(crate) fn new(
         world: &'a World,
         terms: &TokenTerms,
@@ -233,7 +234,7 @@ impl SecretBody for Delivery<'_> {
     }
 }
 
-/// A Secret as it is sent. It cannot be printed.
+/// A Secret as it is sent. The type has no `Debug`, so it cannot be printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Whole {
@@ -255,7 +256,7 @@ struct SecretMeta {
     annotations: BTreeMap<String, String>,
 }
 
-/// Changes to a Secret as they are sent. They cannot be printed.
+/// A patch of a Secret as it is sent. The type has no `Debug`, so it cannot be printed.
 #[derive(Serialize)]
 struct Changes {
     metadata: Value,
@@ -270,8 +271,8 @@ struct Data {
     encoded: BTreeMap<String, Zeroizing<String>>,
 }
 
-/// Whether our Secret holds something else than what is served. A key that was made of the value counts while it is
-/// asked for.
+/// True if our Secret holds anything else than the served value. A key rendered from the value counts while the spec
+/// has it.
 pub(crate) fn is_altered(world: &World, terms: Option<&TokenTerms>) -> bool {
     let (held, Some(terms)) = (&world.secrets.served.held, terms) else { return false };
     match world.records.served() {
@@ -280,8 +281,8 @@ pub(crate) fn is_altered(world: &World, terms: Option<&TokenTerms>) -> bool {
     }
 }
 
-/// What is to be done about what holds a name of a token that was ended: one that is immutable cannot be emptied.
-/// Nothing, where it is as it should be, or not ours.
+/// The action on a Secret of an ended token. An immutable Secret is deleted, because it cannot be emptied. Returns none
+/// if no action is needed, or if the Secret is not ours.
 fn to_withdraw(held: &Held, asked: OnRevoke) -> Option<(&SealedSecret, OnRevoke)> {
     let secret = held.ours()?;
     let how = if secret.immutable == Some(true) { OnRevoke::Delete } else { asked };
@@ -289,17 +290,18 @@ fn to_withdraw(held: &Held, asked: OnRevoke) -> Option<(&SealedSecret, OnRevoke)
 }
 
 impl World {
-    /// Whether every Secret is as that of a token that was ended should be.
+    /// True if every Secret is removed or emptied, as after the end of a token.
     pub fn is_withdrawn(&self) -> bool {
         !self.secrets.served.held.is_in_the_way() && self.withdrawable().next().is_none()
     }
 
-    /// Whether what holds a name is as that of a token that was ended should be.
+    /// True if the object under a name needs no action after the end of the token. False if the name is taken by a
+    /// Secret that Tokenry must not change.
     pub fn leaves_alone(&self, held: &Held) -> bool {
         !held.is_in_the_way() && to_withdraw(held, self.token.on_revoke()).is_none()
     }
 
-    /// The Secrets that are not as those of a token that was ended should be, and whether they are to be removed.
+    /// The Secrets to empty or to delete after the end of the token, each with the action.
     pub fn withdrawable(&self) -> impl Iterator<Item = (&SealedSecret, OnRevoke)> {
         let Secrets { served, wanted, leftover } = &self.secrets;
         let kept = [served].into_iter().chain(wanted).map(|slot| (slot, self.token.on_revoke()));
@@ -350,7 +352,7 @@ mod tests {
         let owners: Vec<OwnerReference> =
             serde_json::from_value(changes["metadata"]["ownerReferences"].clone()).unwrap();
         let uids: Vec<_> = owners.iter().map(|owner| (owner.uid.as_str(), owner.controller)).collect();
-        assert_eq!(uids, [("o", None), (UID, Some(true))], "nobody else's is taken away");
+        assert_eq!(uids, [("o", None), (UID, Some(true))], "references of others are kept");
         assert_eq!(seen(|_| {}, vec![other("o", Some(true))]), Held::Foreign, "somebody else controls it");
         assert_eq!(seen(|secret| secret.type_ = Some("Opaque".into()), vec![]), Held::Foreign);
         assert_eq!(seen(|secret| secret.data.clear(), vec![]), Held::Foreign);
@@ -365,7 +367,7 @@ mod tests {
         assert_eq!(world.decision().act, Act::Rest);
         let asked = json!({"secret": {"data": {"url": "{{ endpoint }}?t={{ token }}"}}});
         let waiting = world.with_spec(&asked);
-        assert_eq!(waiting.decision().act, Act::Rest, "an overlap runs");
+        assert_eq!(waiting.decision().act, Act::Rest, "an overlap is running");
         assert!(details(&waiting).gone.data.is_empty());
         let free = waiting.later(2 * DAY);
         assert_eq!(free.decision(), Decision { reason: Reason::TemplateChanged, act: Act::Mint(()) });
@@ -383,7 +385,7 @@ mod tests {
         Details::of(world, &world.terms().unwrap(), world.records.served().unwrap(), &world.secrets.served.held)
     }
 
-    /// What is sent of the first value: a whole Secret where there is none.
+    /// The request that delivers the first value: a whole Secret, or a patch if the Secret exists.
     fn body(world: &World, preconditions: Map<String, Value>) -> Value {
         let (terms, records, plaintext) = (world.terms().unwrap(), &world.records, plaintext(1));
         let record = records.served().unwrap();
@@ -468,7 +470,7 @@ mod tests {
         assert_eq!(body(&absent(), Map::new()), expected);
     }
 
-    /// `annotations`, and that nothing is noted of what users chose.
+    /// `annotations`, with the note of the users' keys removed.
     fn note(annotations: &Value) -> Value {
         let mut annotations = annotations.clone();
         annotations[name::GIVEN] = Value::Null;
@@ -508,13 +510,13 @@ mod tests {
         assert_eq!(whole["data"]["url"], STANDARD.encode("/api"));
         assert_eq!(metadata["annotations"][name::GENERATION], "1");
         let given = r#"{"labels":["team"],"annotations":["example.com/note"],"data":["url"]}"#;
-        assert_eq!(metadata["annotations"][name::GIVEN], given, "the record knows of no key that holds the value");
+        assert_eq!(metadata["annotations"][name::GIVEN], given, "the record has no key with the value");
         let issued = new_with(&json!({"data": {"client.env": "{{ token }}"}}));
         let Held::Ours(secret) = &issued.secrets.served.held else { panic!("it is ours") };
         assert_eq!(secret.annotations()[name::GIVEN], r#"{"data":["client.env"]}"#);
     }
 
-    /// A world in which the first generation was issued with such a Secret.
+    /// A world in which the first generation was issued with this `spec.secret`.
     fn new_with(secret: &Value) -> World {
         let account = own_account(ACCOUNT_UID);
         let world = new().and(|world| world.account = Some(std::sync::Arc::new(account)));

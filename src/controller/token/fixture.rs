@@ -1,4 +1,4 @@
-//! A valid world to start a test from: change one thing, and say what should come of it.
+//! A valid world as the start of unit tests. A test changes one thing in it and asserts the consequences.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,12 +59,12 @@ pub(crate) fn instance(spec: Value) -> Instance {
     object("Instance", "eem", "1457", spec)
 }
 
-/// An account of the token's name that someone made.
+/// An account of the token's name that a user created.
 pub(crate) fn account() -> Account {
     object("ServiceAccount", "ci", ACCOUNT_UID, json!({"instanceRef": {"name": "eem"}}))
 }
 
-/// An account that the token made for itself.
+/// The token's own account.
 pub(crate) fn own_account(uid: &str) -> Account {
     let mut account = account();
     account.metadata.uid = Some(uid.into());
@@ -77,7 +77,7 @@ pub(crate) fn plaintext(draw: u64) -> Plaintext {
     format::assemble("tkn", &format!("{draw:016}"), &format!("{draw:043}"))
 }
 
-/// A token that was just made; its Instance stands, and nothing else.
+/// A token that was just created, with its Instance and no other object.
 pub(crate) fn new() -> World {
     World::new(Observed {
         now: at(0),
@@ -98,17 +98,17 @@ pub(crate) fn new() -> World {
     })
 }
 
-/// Generation 1 is served since the start.
+/// Generation 1 is served from the start.
 pub(crate) fn served() -> World {
     new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID)))).issued(1)
 }
 
-/// Generation 2 is served since day 60, generation 1 is in its overlap.
+/// Generation 2 is served from day 60, and generation 1 is in its overlap.
 pub(crate) fn rotated() -> World {
     served().later(60 * DAY).issued(2)
 }
 
-/// Generation 2 is on record since day 60; whether it was published is not known.
+/// Generation 2 was recorded on day 60. Its publish is unknown.
 pub(crate) fn incomplete() -> World {
     let world = served().later(60 * DAY);
     let recorded = world.minted(2);
@@ -116,7 +116,7 @@ pub(crate) fn incomplete() -> World {
 }
 
 impl World {
-    /// With one change of what was read.
+    /// The world after one change of the objects that were read.
     pub fn and(self, change: impl FnOnce(&mut Observed)) -> Self {
         let mut read = self.into_read();
         change(&mut read);
@@ -136,23 +136,23 @@ impl World {
         self.and(|world| world.now = now)
     }
 
-    /// With a change of the token, and each Secret where it was.
+    /// The world after a change of the token. The Secrets keep their names.
     pub fn with_token(self, change: impl FnOnce(&mut ApiToken)) -> Self {
         self.and(|read| change(Arc::make_mut(&mut read.token)))
     }
 
-    /// With this at the name at which the served value is looked for.
+    /// The world with this object under the name of the served Secret.
     pub fn serving(self, held: Held) -> Self {
         let name = self.secrets.served.name.clone();
         self.storing(&name, held)
     }
 
-    /// With this at a name.
+    /// The world with this object under a name.
     pub fn storing(self, name: &str, held: Held) -> Self {
         self.and(|read| _ = read.stored.insert(name.to_owned(), held))
     }
 
-    /// With these fields in the token's spec, as a merge patch.
+    /// The world after a merge patch of the token's spec.
     pub fn with_spec(self, patch: &Value) -> Self {
         self.with_token(|token| {
             let mut spec = serde_json::to_value(&token.spec).unwrap();
@@ -173,7 +173,7 @@ impl World {
         self.and(|world| world.instance = Some(Ruled::new(Arc::new(instance(spec)))))
     }
 
-    /// With the URI of the Admin API.
+    /// The world in which the Admin API has this URI.
     pub fn at_endpoint(self, uri: &str) -> Self {
         self.and(|world| {
             let endpoint = EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri: uri.into() };
@@ -201,18 +201,18 @@ impl World {
         settle(self, &self.terms(), progress)
     }
 
-    /// What a pass comes to that finds nothing to do.
+    /// The result of a pass without any progress.
     pub fn rested(&self) -> Settled<ApiTokenStatus> {
         self.settle(&Progress::none(self.decision()))
     }
 
-    /// With the status that `progress` comes to.
+    /// The world with the status that results from `progress`.
     pub fn settled(self, progress: &Progress) -> Self {
         let status = self.settle(progress).status;
         self.with_token(|token| token.status = Some(status))
     }
 
-    /// The next generation, as the `draw`th value, minted and bound to the account that stands.
+    /// The progress of minting the next generation with the `draw`th value, bound to the existing account.
     pub fn minted(&self, draw: u64) -> Progress {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let id = format::id(plaintext.expose()).unwrap();
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// The Secret that delivers the `draw`th value as `record`: made, or changed by a merge.
+    /// The Secret that delivers the `draw`th value as `record`: created, or patched if it exists.
     pub fn delivered(&self, record: &Record, draw: u64) -> SealedSecret {
         let (terms, plaintext) = (self.terms().unwrap(), plaintext(draw));
         let (made, _) = terms.shape.make(&record.id, &plaintext).unwrap();
@@ -240,19 +240,19 @@ impl World {
         }
     }
 
-    /// With the Secret that delivers the `draw`th value as `record`.
+    /// The world with the Secret that delivers the `draw`th value as `record`.
     pub fn holding(self, record: &Record, draw: u64) -> Self {
         let secret = Held::of(Some(Arc::new(self.delivered(record, draw))), &self.token);
         let name = self.secrets.next().name.clone();
         self.storing(&name, secret)
     }
 
-    /// With the next generation minted, recorded, published and settled.
+    /// The world in which the next generation was minted, recorded, published and settled.
     pub fn issued(self, draw: u64) -> Self {
         let progress = self.minted(draw);
         let record = progress.recorded.clone().unwrap();
         let published = Some((record.generation, self.now));
-        // Why it was minted is known before the Secret changes.
+        // The progress comes first, because the reason for the mint is gone once the Secret has changed.
         self.holding(&record, draw).settled(&Progress { published, ..progress })
     }
 }
@@ -274,7 +274,7 @@ pub(crate) fn changed(secret: &SealedSecret, changes: &Value) -> SealedSecret {
     secret
 }
 
-/// RFC 7386.
+/// Applies a JSON merge patch (RFC 7386).
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
@@ -294,33 +294,33 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 }
 
 impl Settled<ApiTokenStatus> {
-    /// When the token is looked at again.
+    /// The time of the next pass.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         self.wake.map(|wake| wake.at)
     }
 
-    /// What the next pass will be for.
+    /// The purpose of the next pass.
     pub fn why(&self) -> Option<&'static str> {
         self.wake.map(|wake| wake.why)
     }
 }
 
-/// What a status says of a type of condition.
+/// The condition of this type in a status.
 pub(crate) fn said<'a>(status: &'a ApiTokenStatus, type_: &str) -> &'a Condition {
     status.conditions.iter().find(|said| said.type_ == type_).unwrap_or_else(|| panic!("no condition {type_}"))
 }
 
-/// `type=status/reason` of a type of condition.
+/// The condition of this type as `type=status/reason`.
 pub(crate) fn judged(status: &ApiTokenStatus, type_: &str) -> String {
     judgement(said(status, type_))
 }
 
-/// The same of several.
+/// The conditions of several types, each as `type=status/reason`.
 pub(crate) fn judged_all<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> [String; N] {
     types.map(|type_| judged(status, type_))
 }
 
-/// The same of all but those of some types.
+/// All conditions except those of some types, each as `type=status/reason`.
 pub(crate) fn but<const N: usize>(status: &ApiTokenStatus, types: [&str; N]) -> Vec<String> {
     status.conditions.iter().filter(|said| !types.contains(&&*said.type_)).map(judgement).collect()
 }
@@ -329,7 +329,7 @@ fn judgement(said: &Condition) -> String {
     format!("{}={}/{}", said.type_, said.status, said.reason)
 }
 
-/// `type=status/reason` of every condition.
+/// All conditions, each as `type=status/reason`.
 pub(crate) fn conditions(status: &ApiTokenStatus) -> Vec<String> {
     status.conditions.iter().map(judgement).collect()
 }

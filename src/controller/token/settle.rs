@@ -1,4 +1,4 @@
-//! Folds what was done into a status: once for the record, and once at the end.
+//! Computes the new status from the progress of a pass: once for the record, and once at the end.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// The whole status after `progress`, what users are told, and when to look again.
+/// The complete status after `progress`, with the events and the next wake-up.
 pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
     if progress.decision.act == Act::Forget {
         let text = "deleted, as its Instance wants no token listed that ended so long ago";
@@ -55,7 +55,7 @@ pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -
     Settled { status: ApiTokenStatus { records: records.into_vec(), ..status }, notes, wake }
 }
 
-/// The status, but for its records, its conditions and the next rotation.
+/// The status without records, conditions and the next rotation.
 fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
     let Outcome { world, terms, progress, records, claim } = outcome;
     let (old, served) = (world.before(), outcome.served());
@@ -86,7 +86,8 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
     }
 }
 
-/// When the served generation is replaced, or is said to expire, where nothing replaces it.
+/// The time at which the served generation is replaced. If nothing replaces it, the time from which its expiry is
+/// announced.
 fn dates(outcome: &Outcome<'_>) -> Dates {
     let Outcome { world, terms, progress, .. } = outcome;
     let lives = !progress.decision.reason.is_going() && progress.ends().is_none() && world.pause.is_none();
@@ -96,8 +97,8 @@ fn dates(outcome: &Outcome<'_>) -> Dates {
     Dates { rotates, expires_soon: kept.and_then(expires_soon_from) }
 }
 
-/// When the next generation is due: on schedule, or as soon as it may come where what is asked for has changed. While
-/// no overlap runs that it would wait for, it is due since the served one was published.
+/// The time at which the next generation is due: on schedule, or earlier if a template or the Secret's name has
+/// changed. Such a change waits for the end of an overlap. Without an overlap it is due since the last publish.
 fn next(outcome: &Outcome<'_>, terms: &TokenTerms) -> Option<Timestamp> {
     let Outcome { world, progress, records, .. } = outcome;
     let renamed = progress.published.is_none() && world.secrets.next().name != world.secrets.served.name;
@@ -108,9 +109,10 @@ fn next(outcome: &Outcome<'_>, terms: &TokenTerms) -> Option<Timestamp> {
     scheduled.into_iter().chain(free).min()
 }
 
-/// The names that the status gives: of the Secret that holds the value, and of another that may hold one.
+/// The two names in the status: `secretName` and `otherSecretName`.
 ///
-/// While a value may be on its way into a Secret of another name, that is the other; once it is there, the one before.
+/// `secretName` is the Secret that holds the value. `otherSecretName` is another Secret that may hold one. Before the
+/// publish under a new name it is the new name, and after the publish it is the old name.
 fn names(Outcome { world, progress, records, claim, .. }: &Outcome<'_>) -> (Option<String>, Option<String>) {
     let (stood, other) = (world.before().secret_name.clone(), world.before().other_secret_name.clone());
     let (served_in, next) = (world.secrets.served.name.clone(), world.secrets.next().name.clone());
@@ -125,7 +127,7 @@ fn names(Outcome { world, progress, records, claim, .. }: &Outcome<'_>) -> (Opti
     }
     let other = other.filter(|other| *other != served_in);
     let is_served = records.served().is_some();
-    // A value that ran out of time is still in its Secret.
+    // An expired value is still in its Secret.
     let name = if is_served { Some(served_in.clone()) } else { stood.filter(|_| records.ever_published()) };
     let recorded = progress.recorded.as_ref().filter(|_| next != served_in);
     (name.filter(|_| claim.is_none()), other.or(recorded.map(|_| next)))
@@ -158,7 +160,7 @@ fn records(world: &World, terms: &CheckedTerms, progress: &Progress) -> Records 
     records
 }
 
-/// The answer to what was asked for by what was published.
+/// The note that a published generation answers its `regenerate.id`.
 fn regeneration(progress: &Progress, records: &Records) -> Option<Regeneration> {
     let (generation, _) = progress.published?;
     let id = records.get(generation)?.asked_by.clone()?;
@@ -213,8 +215,7 @@ mod tests {
         serde_json::to_string(status).unwrap()
     }
 
-    /// The decision and the status of a pass that finds nothing to do are the ones that stand, and nobody is told
-    /// again.
+    /// Asserts that a pass finds nothing to do: the status stays the same, and no event is written.
     fn assert_rests(world: &World) {
         let settled = world.rested();
         assert!(matches!(world.decision().act, Act::Rest | Act::End(_)), "{:?}", world.decision());
@@ -246,8 +247,8 @@ mod tests {
         assert_eq!(notes(&settled), []);
     }
 
-    /// When the predecessor ends of a generation that is asked for and published two seconds from now, and what is
-    /// told.
+    /// The end of the predecessor, the event and the answer, for a requested generation that is published two seconds
+    /// from now.
     fn regenerated(previous: Value) -> (i64, String, Option<Regeneration>) {
         let world = served().with_spec(&json!({"regenerate": {"id": "leak", "previous": previous}}));
         let progress = world.minted(2);
@@ -293,10 +294,10 @@ mod tests {
         let at_once = issued(json!({"after": "0s"}));
         assert_eq!(ends(&at_once), [(1, HOUR), (2, HOUR), third]);
         assert_eq!(states(&at_once.status()), [(1, State::Expired), (2, State::Expired), (3, State::Active)]);
-        // Changed later under the same id: one leaked value is ended alone.
+        // A later change under the same id ends one leaked value alone.
         let world = issued(Value::Null).later(HOUR);
         let changed = world.clone().with_spec(&asks(json!({"after": "0s"})));
-        assert_eq!(changed.decision().act, Act::Rest, "no other generation comes for it");
+        assert_eq!(changed.decision().act, Act::Rest, "the change mints no generation");
         let settled = changed.rested();
         assert_eq!(states(&settled.status), [(1, State::Expired), (2, State::Expired), (3, State::Active)]);
         let told: Vec<_> = settled.notes.iter().map(|note| (note.warning, note.reason, note.text.as_str())).collect();
@@ -445,7 +446,7 @@ mod tests {
         assert_eq!(
             settled.wakes_at(),
             Some(world.now + jiff::SignedDuration::from_secs(5)),
-            "not at once, though it is due"
+            "after a pause, although it is due"
         );
         let landed = world.clone().settled(&progress).holding(progress.recorded.as_ref().unwrap(), 2);
         let adopted =
@@ -461,7 +462,7 @@ mod tests {
         let second = failed(world.minted(3), Refusal::because(Why::Unavailable("timeout".into())));
         let world = world.settled(&second).later(10);
         let waiting = world.rested();
-        assert_eq!(waiting.wakes_at(), Some(at(60 * DAY + 120)), "that it is due wakes nobody before");
+        assert_eq!(waiting.wakes_at(), Some(at(60 * DAY + 120)), "no earlier, although it is due");
         assert_eq!(states(&waiting.status)[1..], [(2, State::Recorded), (3, State::Recorded)]);
     }
 
@@ -649,7 +650,7 @@ mod tests {
         }
         let decision = Decision { reason: Reason::Claimed, act: Act::Conceal(ClaimOutcome::Claimed) };
         let refused = world.settle(&failed(Progress::none(decision), forbidden()));
-        assert_eq!((&refused.status.claim, refused.wakes_at()), (&None, Some(at(2))), "it is there still");
+        assert_eq!((&refused.status.claim, refused.wakes_at()), (&None, Some(at(2))), "the Secret still exists");
     }
 
     #[test]
@@ -687,7 +688,7 @@ mod tests {
         assert_eq!(
             (&settled.status.rotates_at, settled.wakes_at()),
             (&None, Some(at(76 * DAY))),
-            "it is to say that it expires soon"
+            "the time from which its expiry is announced"
         );
         assert_eq!(notes(&settled), [(false, Reason::Suspended)]);
         let stands = suspended.clone().settled(&Progress::none(suspended.decision()));
@@ -709,7 +710,7 @@ mod tests {
         assert_eq!(status.records, served().status().records);
         assert_eq!(status.observed_generation, Some(2));
         assert_eq!(status.secret_name.as_deref(), Some("ci"));
-        assert_eq!(status.organization.as_deref(), Some("eem"), "what is known is kept");
+        assert_eq!(status.organization.as_deref(), Some("eem"), "the known value is kept");
         assert_eq!(
             conditions(status),
             [

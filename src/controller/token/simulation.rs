@@ -1,9 +1,9 @@
-//! What must always hold, over random lives of one token in a tiny world. All of it is pure: the writes of `execute`
-//! are done to plain data, and each may be refused, lost, late, or the operator's last.
+//! A simulation of random lives of one token, which asserts the invariants after each step. It is pure: the writes of
+//! `execute` change plain data. Each write may be refused, lost or late, or the operator may die after it.
 //!
 //! It does not cover:
-//! * `observe` and `execute` themselves: what they read and write is written down here once more, in the same order.
-//!   Caches are never behind, and what is read past them is always answered.
+//! * `observe` and `execute` themselves. This file repeats their reads and writes, in the same order. Its caches are
+//!   never behind, and its live reads never fail.
 //! * More than one pass at a time, and other writers of the token's status than the operator.
 //! * Owners, roles, policies and audiences. Secrets that are not ours.
 //! * Accounts that cannot be made or that others change.
@@ -46,47 +46,47 @@ use crate::{
     },
 };
 
-/// Passes that follow one another until there is nothing to do.
+/// The maximum number of passes until a pass finds nothing to do.
 const PASSES: usize = 6;
-/// Passes in a row that may go wrong: more, and a token may run out of time, which nobody can help.
+/// The maximum number of failed passes in a row. With more, a token could expire before a pass succeeds.
 const LUCKLESS: u8 = 3;
 
-/// How the writes of a pass go.
+/// The fate of the writes of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Luck {
     Good,
-    /// The Secret is refused: certainly not done.
+    /// The write of the Secret is refused, so certainly not done.
     Refused,
-    /// No answer, and it was done.
+    /// The write of the Secret is done, but gets no answer.
     Unheard,
-    /// No answer, and it is not done, or not yet.
+    /// The write of the Secret gets no answer. It is done later, or never.
     Late,
-    /// The operator dies with the record written.
+    /// The operator dies after the record.
     DiesRecorded,
-    /// The operator dies with the Secret written.
+    /// The operator dies after the publish.
     DiesPublished,
 }
 
-/// What happens to a token.
+/// An event in the life of a token.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Time passes, and every wake-up on the way is kept.
+    /// Time passes. Each wake-up in that time starts a pass.
     Wait(i64),
-    /// Something else about the token made the operator look.
+    /// Another cause starts a pass.
     Look,
     Spec(usize),
     Policy(usize),
-    /// A new generation is asked for, and its predecessor is to end so.
+    /// The spec asks for a new generation, with this end for its predecessor.
     Regenerate(usize),
-    /// The Secret is to have another name.
+    /// The spec gives another name for the Secret.
     Rename(usize),
-    /// The Secret is to have another key.
+    /// The spec gives another template for a key.
     Template(usize),
     Suspend(bool),
     SuspendAccount(bool),
     DropSecret,
     AlterSecret(Damage),
-    /// A publish that was thought lost is done after all: the oldest or the newest.
+    /// A publish that seemed lost is done after all: the oldest one if true, else the newest one.
     Land(bool),
     DeleteAccount,
     Revoke,
@@ -101,7 +101,8 @@ enum Damage {
     Endpoint,
 }
 
-/// Ways of life. Their margins are wider than the time that [`LUCKLESS`] passes cost. The last one is not valid.
+/// The specs of the simulation. Their time margins are wider than the duration of [`LUCKLESS`] passes. The last spec is
+/// not valid.
 fn specs() -> [Value; 9] {
     let spec = |expiry: Value, schedule: Value, overlap: Value, delivery: &str| {
         let rotation = json!({"schedule": schedule, "overlap": overlap});
@@ -124,7 +125,7 @@ fn specs() -> [Value; 9] {
     ]
 }
 
-/// What the Instance allows: the last one less than some ways of life ask for.
+/// The Instance's policies. The last one allows less than some specs ask for.
 fn policies() -> [Value; 3] {
     let policy = |never: &str, max: &str| {
         let lifetime = json!({"default": "2h", "max": max, "never": never});
@@ -133,13 +134,13 @@ fn policies() -> [Value; 3] {
     [policy("Allow", "365d"), policy("Forbid", "365d"), policy("Allow", "3h")]
 }
 
-/// How a predecessor may be asked to end.
+/// The possible texts of `regenerate.previous`.
 fn endings() -> [Value; 4] {
     let [at_once, soon] = ["0s", "10m"].map(|after| json!({ "after": after }));
     [Value::Null, at_once, soon, json!({"at": "2020-01-01T00:00:00Z"})]
 }
 
-/// A write of the Secret that is under way.
+/// A late write of the Secret, not done yet.
 struct Flight {
     name: String,
     onto: Option<String>,
@@ -149,7 +150,7 @@ struct Flight {
 
 struct Sim {
     world: World,
-    /// The Secrets that there are, by name, whether or not anybody looks at them.
+    /// All existing Secrets by name, also those that the token does not use.
     secrets: BTreeMap<String, Held>,
     wake: Option<Wake>,
     flights: Vec<Flight>,
@@ -158,11 +159,11 @@ struct Sim {
     draws: u64,
     versions: u64,
     given: BTreeSet<i64>,
-    /// Which generation was published for an id that asked.
+    /// The generation that answered each `regenerate.id`.
     answered: BTreeMap<String, i64>,
-    /// Generations for which the workload was restarted, as far as was noted.
+    /// The generations with a noted restart of the workload.
     rolled: BTreeSet<i64>,
-    /// Whether a workload can count on the Secret.
+    /// True while the Secret must always hold a valid value.
     promised: bool,
 }
 
@@ -210,7 +211,7 @@ impl Sim {
         self.see(|_| {});
     }
 
-    /// Reads the world after a change, as `observe` does: the workloads only where something depends on them.
+    /// Reads the world after a change, as `observe` does. It reads the workloads only if the pass needs them.
     fn see(&mut self, change: impl FnOnce(&mut Observed)) {
         let unread = self.world.clone().and(|read| {
             change(read);
@@ -224,7 +225,7 @@ impl Sim {
         };
     }
 
-    /// The Secret is written, where what stands is still what was seen.
+    /// Writes the Secret, if its resourceVersion is still the expected one.
     fn land(&mut self, flight: Flight) {
         if self.standing(&flight.name) == flight.onto && self.world.now < flight.until {
             let mut secret = flight.secret;
@@ -248,7 +249,7 @@ impl Sim {
         self.assert_continuity();
     }
 
-    /// One pass. Nothing, where the operator died of it.
+    /// Runs one pass. Returns none if the operator died in it.
     fn pass(&mut self) -> Option<()> {
         self.look();
         let (seen, decision) = (self.world.clone(), self.world.decision());
@@ -270,7 +271,7 @@ impl Sim {
         Some(())
     }
 
-    /// Says what became of the value, then removes its Secret.
+    /// Writes the claim of the value, then removes its Secret.
     fn conceal(&mut self, seen: &World, done: Progress) -> Option<Progress> {
         if seen.claim.is_none() {
             self.write_status(seen.settle(&done).status);
@@ -281,7 +282,7 @@ impl Sim {
         Some(self.remove(vec![seen.secrets.served.name.clone()], done))
     }
 
-    /// The workload reads the Secret anew, once for each generation.
+    /// Restarts the workload, once for each generation.
     fn roll(&mut self, done: Progress) -> Option<Progress> {
         assert_ne!(self.world.workloads, Workloads::Unread, "it is not known what to restart");
         let served = self.world.records.served().cloned().unwrap();
@@ -368,7 +369,7 @@ impl Sim {
         done
     }
 
-    /// Passes, as each one's own writes bring about, until one changes nothing.
+    /// Runs passes until one changes nothing, as each pass's own writes start another.
     fn run(&mut self) {
         for _ in 0..PASSES + usize::from(LUCKLESS) {
             let before = (self.world.status(), self.secrets.clone());
@@ -381,7 +382,7 @@ impl Sim {
         panic!("no rest: {:?} in {:#?}", self.world.decision(), self.world.status());
     }
 
-    /// Nothing was written. If that is because nothing is to be done, it stays so until the wake-up.
+    /// Checks the state after a pass that wrote nothing. If there was no action left, there is none before the wake-up.
     fn rest(&mut self) {
         let decision = self.world.decision();
         if matches!(
@@ -399,7 +400,7 @@ impl Sim {
         let rests = matches!(decision.reason, Reason::Active | Reason::RecordsOutdated);
         self.promised = (rests && self.is_renewed()) || self.promised;
         let end = self.wake.map_or(self.world.now + SignedDuration::from_hours(10_000), |wake| wake.at);
-        assert!(end > self.world.now, "it would be looked at again and again: {:?}", self.wake);
+        assert!(end > self.world.now, "passes would follow one another without end: {:?}", self.wake);
         let length = end.duration_since(self.world.now).as_secs();
         for seconds in [0, 1, length / 3, length - 1] {
             let then = self.world.clone().later(seconds.min(length - 1));
@@ -416,12 +417,12 @@ impl Sim {
         }
     }
 
-    /// Whether the terms promise that there is always a value to read.
+    /// True if the terms renew the value for ever.
     fn is_renewed(&self) -> bool {
         self.world.terms().is_ok_and(|terms| terms.life.schedule != Schedule::Never)
     }
 
-    /// What a workload reads now is on record and valid.
+    /// Asserts that a workload which reads the Secret now gets a value that is on record and valid.
     fn assert_continuity(&self) {
         if !self.promised {
             return;
@@ -454,7 +455,7 @@ impl Sim {
                 self.promised &= self.is_renewed();
             }
             Event::Policy(index) => {
-                // What it cuts short ends by its own terms.
+                // A generation that the policy shortens may end without a successor.
                 self.promised = false;
                 self.change(|world| world.with_instance(policies()[index].clone()));
             }
@@ -508,7 +509,7 @@ impl Sim {
         self.run();
     }
 
-    /// Fields of the spec, as a merge patch: the API server counts it.
+    /// Applies a merge patch to the spec, which increments `metadata.generation`.
     fn ask(&mut self, patch: &Value) {
         self.change(|world| {
             let world = world.with_spec(patch);
@@ -537,7 +538,7 @@ impl Sim {
         self.put(&place, Held::of(Some(Arc::new(secret)), &self.world.token));
     }
 
-    /// From here on everything goes well and nobody changes anything.
+    /// Asserts that the token converges while all writes succeed and no object is changed from outside.
     fn assert_converges(&mut self) {
         self.luck.clear();
         for _ in 0..PASSES {
@@ -574,7 +575,7 @@ impl Sim {
     }
 }
 
-/// With each workload that is named, which is there.
+/// The world with all workloads of `spec.restart`, which all exist.
 fn seeing(world: World, read_for: fn(Vec<Seen>) -> Workloads) -> World {
     let there = |target: &RestartTarget| {
         Seen::There(Workload {
@@ -601,7 +602,8 @@ fn ended(record: &Record) -> bool {
     matches!(record.state, State::Expired | State::Revoked)
 }
 
-/// Expired and revoked stay so, no expiry is extended, no number goes back, nothing else of a record changes.
+/// Asserts that expired and revoked generations stay so, that no expiry is extended, and that no number goes back. The
+/// other fields of a record never change.
 fn never_back(old: &ApiTokenStatus, new: &ApiTokenStatus) {
     assert!(new.last_generation >= old.last_generation);
     assert!(old.revocation.is_none() || new.revocation == old.revocation);
