@@ -72,7 +72,7 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
 }
 
 /// The endpoints for the status. While the pass fails, these are the endpoints of the old status that the spec still
-/// has. If the name is taken or the kind is not served, there are none.
+/// has. With a faulty spec, all old endpoints are kept. If the name is taken or the kind is not served, there are none.
 fn standing(
     world: &World,
     terms: &Checked<InstanceTerms>,

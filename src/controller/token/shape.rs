@@ -72,7 +72,7 @@ impl Shape {
         self.of_value.contains_key(key)
     }
 
-    /// True if a key has another template text than at the mint of `record`.
+    /// True if a key, rendered with placeholders, differs from its text at the mint of `record`.
     pub fn has_changed_since(&self, record: &Record) -> bool {
         let stands = |key: &String, recipe: &Recipe| {
             record.rendered.iter().any(|rendered| rendered.key == *key && rendered.source == recipe.source)
