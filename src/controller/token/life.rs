@@ -130,7 +130,7 @@ fn schedule(
         faults.push(Fault::invalid(PATH, message));
     }
     if time_zone.is_some() && cron.is_none() {
-        faults.push(Fault::invalid(PATH, "timeZone has a meaning with cron only"));
+        faults.push(Fault::invalid(PATH, "timeZone is allowed with cron only; remove timeZone"));
     }
     let at = |field: &str| format!("{PATH}.{field}");
     let every = parsed(every.as_ref(), at("every"), faults).map(|every| ("every", every, Schedule::Every(every)));

@@ -35,7 +35,7 @@ pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
     parsed(given, PATH, faults);
     if given.is_some() && !world.token.is_shown_once() {
-        faults.push(Fault::invalid(PATH, "has a meaning with delivery: Once only; remove it, or set that"));
+        faults.push(Fault::invalid(PATH, "is allowed with delivery: Once only; remove it, or set delivery: Once"));
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(gone.decision(), conceal(ClaimOutcome::Removed));
         assert_eq!(once().with_secret(|secret| secret.data.clear()).decision(), conceal(ClaimOutcome::Removed));
         let paused = with_claim(once()).with_spec(&json!({"active": false}));
-        assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "whatever else is asked for");
+        assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "a suspension does not keep the Secret");
     }
 
     /// The world after its Secret was removed.

@@ -284,7 +284,7 @@ impl Sim {
 
     /// Restarts the workload, once for each generation.
     fn roll(&mut self, done: Progress) -> Option<Progress> {
-        assert_ne!(self.world.workloads, Workloads::Unread, "it is not known what to restart");
+        assert_ne!(self.world.workloads, Workloads::Unread, "the workloads were not read");
         let served = self.world.records.served().cloned().unwrap();
         assert_eq!(self.world.secrets.served.held.digest(), Some(served.sha256), "it would read another value");
         let luck = self.luck();
@@ -302,7 +302,7 @@ impl Sim {
     }
 
     fn mint(&mut self, seen: &World) -> Option<Progress> {
-        assert!(!is_unseen(seen), "it is not known whether the workloads are there");
+        assert!(!is_unseen(seen), "the workloads were not read");
         let mut seen = seen.clone();
         if seen.account.is_none() {
             self.draws += 1;
