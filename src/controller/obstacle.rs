@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::outside::{NoRandomness, Refusal, Why};
 
-/// An error that ends a pass early. Only an answer of the API server is a [`Refusal`].
+/// An error that ends a pass early. Only an answer of the API server is a `Refusal`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// An object changed after the pass read it. The next pass reads it again.

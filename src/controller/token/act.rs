@@ -13,7 +13,7 @@ pub(crate) type Never = Infallible;
 
 /// An action. Actions that write a value or its keys into a Secret carry `T`. `T` holds the valid terms where the
 /// action is carried out, and is empty where the action is only reported. Checks that also run with faulty terms use
-/// [`Never`] for `T`, so they cannot ask for such an action.
+/// `Never` for `T`, so they cannot ask for such an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act<T = ()> {
     /// Writes the status only.

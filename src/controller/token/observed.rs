@@ -71,7 +71,7 @@ impl Observed {
         self.token.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The token's namespace with its labels, for the question if an Instance admits it.
+    /// The token's namespace with its labels, for the check that an Instance admits it.
     pub fn home(&self) -> Namespace<'_> {
         Namespace { name: self.namespace(), labels: self.labels.as_ref() }
     }

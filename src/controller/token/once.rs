@@ -91,7 +91,7 @@ pub(crate) fn settled(world: &World, progress: &Progress, records: &Records) -> 
     progress.claim.as_ref().or(world.claim.as_ref()).filter(|claim| claim.generation == served).cloned()
 }
 
-/// The claim in words, for a condition.
+/// The claim in words, for a condition and an event.
 pub(crate) fn shown(claim: &Claim) -> String {
     let Claim { generation, outcome, at } = claim;
     let how = match outcome {

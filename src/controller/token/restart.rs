@@ -85,8 +85,8 @@ fn is_refused(world: &World) -> bool {
     world.before().conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
 }
 
-/// True if this pass has not checked that the workloads exist, so it must not mint. This happens if only the terms show
-/// that a mint is due. Then the pass writes this into the status, and the next pass reads the workloads.
+/// True if this pass has not read the workloads, so it must not mint. This happens if only the terms show that a mint
+/// is due. Then the pass writes this into the status, and the next pass reads the workloads.
 pub(crate) fn is_unseen(world: &World) -> bool {
     let is_checked = matches!(world.workloads, Workloads::Checked(_));
     !world.token.spec.restart.is_empty() && !is_checked

@@ -22,7 +22,7 @@ pub enum Workloads {
     /// The pass does not need them and has not read them.
     #[default]
     Unread,
-    /// The pass may mint, or it reports faults. It has checked that the workloads exist.
+    /// The pass may mint or report faults, so it has read the workloads.
     Checked(Vec<Seen>),
     /// Their restart is due.
     Due(Vec<Seen>),
