@@ -144,7 +144,7 @@ async fn a_faulty_template_mints_nothing_and_leaves_what_stands() {
     let data: serde_json::Map<_, _> = (0..6).map(|key| (key.to_string(), json!(growing))).collect();
     world.shape(json!({ "data": data })).await;
     let fault = world.await_fault("Invalid").await;
-    let rule = "what the template makes is too long; a Secret holds at most 1 MiB, all keys together";
+    let rule = "the result of the template is too long; a Secret holds at most 1 MiB, all keys together";
     assert!(fault.starts_with(&format!("spec.secret.data[5]: {rule}")), "{fault}");
     assert_eq!(world.token("ci").await.status.unwrap().records, records);
     assert_eq!((world.value("ci").await.as_ref(), verifier.present(&world, &value).await), (Some(&value), 200));

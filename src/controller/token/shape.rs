@@ -21,7 +21,7 @@ use crate::{
 /// The maximum size of all values of a Secret together, in bytes, as the API server counts them.
 const ROOM: usize = 1024 * 1024;
 /// The message for a Secret that would exceed this size.
-const TOO_MUCH: &str = "a Secret holds at most 1 MiB, all keys together; make them shorter";
+const TOO_MUCH: &str = "a Secret holds at most 1 MiB, all keys together; shorten them";
 /// The default type and provider of a service binding.
 const BINDING: (&str, &str) = ("api-token", "tokenry");
 
@@ -336,7 +336,7 @@ mod tests {
         // Each percent sign becomes %25 first, and then %2525.
         let told = one(json!({ "data": keys(6, &format!("{{{{ '{}'|urlencode|urlencode }}}}", "%".repeat(40_000))) }));
         let rule =
-            "what the template makes is too long; a Secret holds at most 1 MiB, all keys together; make them shorter";
+            "the result of the template is too long; a Secret holds at most 1 MiB, all keys together; shorten them";
         assert_eq!(told, format!("spec.secret.data[5]: {rule}"));
         let grown = format!("{{{{ '\\\"'{} }}}}", "|tojson".repeat(40));
         let told = one(json!({"data": {"a": grown}}));
