@@ -1,4 +1,4 @@
-//! The controller of `ServiceAccount` of tokenry.dev: says whether tokens can act as it.
+//! The controller of `ServiceAccount` of tokenry.dev. It reports if tokens can act as the account.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct World {
     now: Timestamp,
     account: Arc<Account>,
     instance: Option<Ruled>,
-    /// The tokens that act as it.
+    /// The tokens that act as the account.
     tokens: Vec<Arc<ApiToken>>,
 }
 
@@ -41,7 +41,7 @@ impl Kind for Account {
     type Progress = Reason;
     type Status = AccountStatus;
 
-    const WHEN_UNREADABLE: &'static str = "its tokens are not counted anew, and are judged as before";
+    const WHEN_UNREADABLE: &'static str = "its tokens are not counted, and are judged as before";
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
@@ -124,14 +124,14 @@ impl Kind for Account {
     }
 }
 
-/// What its Instance asks of those who delete it. While it is not known, what was said stands.
+/// The Instance's rule for a deletion of the account. If the Instance is missing, the old rule in status is kept.
 fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
     let asks = |instance: &Ruled| MirroredAccountPolicy { confirm_delete: instance.spec.tokens.confirm_delete };
     let said = world.account.status.as_ref().and_then(|status| status.policy.clone());
     world.instance.as_ref().map(asks).or(said)
 }
 
-/// Every fault of what the account may do.
+/// Checks the account's role and owner.
 fn rights(account: &Account, instance: &Ruled) -> Checked<()> {
     let (spec, mut faults) = (&account.spec, Vec::new());
     let unknown = |role: &str| instance.rules().is_some_and(|rules| !rules.has_role(role));
@@ -144,7 +144,7 @@ fn rights(account: &Account, instance: &Ruled) -> Checked<()> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// What is said of the tokens of an account.
+/// The count of an account's tokens and their last use.
 struct Count {
     tokens: TokenCount,
     last_used_at: Option<Time>,
@@ -156,7 +156,7 @@ impl AsRef<TokenCount> for Count {
     }
 }
 
-/// What is said of its tokens, and when to count again.
+/// The count of tokens for the status, and the wake-up for the next count.
 fn counted(world: &World) -> (Count, Option<Wake>) {
     let tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
     let fresh = Count { tokens, last_used_at: last_used(world) };
@@ -170,14 +170,14 @@ fn counted(world: &World) -> (Count, Option<Wake>) {
     census::seldom(said, fresh, agree, world.now)
 }
 
-/// When one of its tokens was used last. A token that goes takes nothing of that away.
+/// The last use of one of the account's tokens. It is kept after the token is deleted.
 fn last_used(world: &World) -> Option<Time> {
     let used = world.tokens.iter().filter_map(|token| token.status.as_ref()).flat_map(|status| status.used());
     let stands = world.account.status.as_ref().and_then(|status| status.last_used_at.clone());
     used.map(|used| used.last_used_at).chain(stands).max()
 }
 
-/// Names the accounts that something has happened to: to themselves, or to their Instance.
+/// The names of accounts that need a pass, because the account, its Instance or one of its tokens has changed.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Account>>> {
     // Each cache is named, so that one that is added is thought of here, too.
     let Caches {

@@ -1,5 +1,5 @@
-//! How many tokens an object has: counted at every pass, said seldom. Many tokens may come together, and that costs no
-//! write for each.
+//! The number of tokens of an object. Each pass counts them, but the status changes seldom. So many new tokens do not
+//! cost one write each.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,7 +10,7 @@ use crate::{
     token::duration::after,
 };
 
-/// A count is said at most so often.
+/// The shortest time between two changes of a count in status.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
 /// Counts tokens at `now`. Those that say they are valid are active, so that a count says no more than they do.
@@ -23,7 +23,7 @@ pub(crate) fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Tim
     })
 }
 
-/// Whether two counts say the same, whenever they were made.
+/// True if two counts have the same numbers. Their times do not matter.
 pub(crate) fn agree(one: &TokenCount, other: &TokenCount) -> bool {
     (one.active, one.total) == (other.active, other.total)
 }
@@ -33,8 +33,8 @@ fn is_valid(token: &ApiToken) -> bool {
     said.any(|condition| condition.type_ == VALID && condition.status == "True")
 }
 
-/// What to say, and when to say what is fresher, if it differs: what was `said`, at its time, stands for a while. That
-/// there are none stands only until there is one: the count is there with the first token.
+/// The count for the status, and the wake-up for a fresher count. A count that was `said` is kept for a minute, even if
+/// the `fresh` one differs. A count of zero is replaced at once, so the first token is counted at once.
 pub(crate) fn seldom<T: AsRef<TokenCount>>(
     said: Option<T>,
     fresh: T,
@@ -86,7 +86,7 @@ mod tests {
             (said.total, again.map(|wake| wake.at))
         };
         assert_eq!(said(None, 0, 0), (0, None));
-        assert_eq!(said(Some(of(0, 0)), 1, 5), (1, None), "with the first");
+        assert_eq!(said(Some(of(0, 0)), 1, 5), (1, None), "at once for the first token");
         assert_eq!(said(Some(of(1, 5)), 2, 6), (1, Some(at(65))), "later");
         assert_eq!(said(Some(of(1, 5)), 2, 65), (2, None));
         assert_eq!(said(Some(of(1, 5)), 1, 6), (1, None), "nothing new");

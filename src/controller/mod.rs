@@ -1,4 +1,4 @@
-//! Reads, decides, writes: one generic pass over every kind.
+//! The controllers. One generic pass reads, decides and writes for all kinds.
 //!
 //! ```text
 //! watch event ─▶ observe ─▶ validate ─▶ decide ─▶ execute ─▶ settle ─▶ apply status ─▶ events, metrics, next wake-up
@@ -40,46 +40,47 @@ use crate::{
     },
 };
 
-/// What a pass may touch.
+/// The parts of the outside world that a pass may use.
 pub struct Rooms {
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where values come from.
+    /// The source of randomness for values.
     pub entropy: Arc<dyn Entropy>,
-    /// What there is.
+    /// The cached objects.
     pub caches: Arc<Caches>,
-    /// Reads past the caches.
+    /// The reader for live reads, past the caches.
     pub reader: Reader,
-    /// Reads accounts past the cache; tokens that are made together share one.
+    /// The reader for live reads of accounts. Tokens that are created together share one read.
     pub accounts: Arc<Joint<Account>>,
-    /// Writes.
+    /// The writer of objects and statuses.
     pub writer: Writer,
-    /// When values were minted last.
+    /// The times of the last mints.
     pub mints: token::Mints,
-    /// Whether tokens are stamped.
+    /// The knowledge if tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
-    /// The rules of Instances.
+    /// The cached rules of Instances.
     pub rules: Book<Instance, Made>,
-    /// Policies, ready to be asked.
+    /// The parsed policies.
     pub policies: Book<AccessPolicy, Policy>,
-    /// Tells users.
+    /// The writer of Events.
     pub events: Events,
-    /// What they are yet to be told.
+    /// The events that are not written yet.
     pub untold: Untold,
-    /// Counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Rooms {
-    /// An Instance as far as this process has heard, with its rules.
+    /// An Instance from the cache, with its rules.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Ruled> {
         self.caches.instances.get(namespace, name).map(|instance| self.rules.ruled(instance))
     }
 
-    /// Writes a status, and keeps what it tells until that is told or certain not to have come to be.
+    /// Writes a status with its events. The events are kept until they are written, or until the status certainly was
+    /// not.
     ///
     /// # Errors
-    /// It was not written, or nothing was heard of it.
+    /// The status was not written, or there was no answer.
     pub async fn write_status<K: Kind>(
         &self,
         object: &K,
@@ -90,10 +91,11 @@ impl Rooms {
         self.telling(object, notes, self.writer.status(object, version, status)).await
     }
 
-    /// Does `write`, and keeps what it tells until that is told or certain not to have come to be.
+    /// Runs `write` with its events. The events are kept until they are written, or until `write` certainly had no
+    /// effect.
     ///
     /// # Errors
-    /// It was not written, or nothing was heard of it.
+    /// The write was refused, or there was no answer.
     pub async fn telling<K: Kind>(
         &self,
         object: &K,
@@ -133,8 +135,8 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Waits until every kind that each cluster serves has been read: before that, what is missing may only not have
-    /// been heard of.
+    /// Waits until all kinds that every cluster serves have been listed. Before that, an object that exists can be
+    /// missing in a cache.
     pub async fn synced(&self) {
         let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
         tokio::join!(
@@ -149,7 +151,7 @@ impl Caches {
         );
     }
 
-    /// Which kinds have not been read yet; an error that names them.
+    /// Succeeds once all kinds have been listed. The error names the kinds that are missing.
     pub fn missing(&self) -> Result<(), String> {
         let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
         let synced = [

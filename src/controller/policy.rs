@@ -1,4 +1,5 @@
-//! The controller of `AccessPolicy`: says whether it can be gone by, and which of its members match nothing.
+//! The controller of `AccessPolicy`. It reports faults, binds member names to uids, and reports members that match no
+//! object.
 
 use std::{
     cell::LazyCell,
@@ -37,9 +38,9 @@ pub struct World {
     now: Timestamp,
     policy: Arc<AccessPolicy>,
     instance: Option<Ruled>,
-    /// The members that match nothing.
+    /// The members that match no object.
     dangling: Vec<String>,
-    /// The tokens and accounts that bear a listed name now, by that name.
+    /// The tokens and accounts that have a listed name now, by that name.
     bearers: BTreeMap<String, BoundMember>,
 }
 
@@ -124,7 +125,7 @@ impl Kind for AccessPolicy {
         let (conclusion, message) = match (reason, terms) {
             (Reason::Deleting, _) => (Conclusion::Working, "being deleted".into()),
             (_, Err(faults)) => (Conclusion::of(*reason), told(faults)),
-            (_, Ok(())) => (Conclusion::Ready, "verifiers go by it".into()),
+            (_, Ok(())) => (Conclusion::Ready, "verifiers apply it".into()),
         };
         conditions.set(ACCEPTED, terms.is_ok(), *reason, &*message);
         conditions.conclude(conclusion, *reason, message);
@@ -166,14 +167,14 @@ impl Kind for AccessPolicy {
     }
 }
 
-/// Which token or account each listed name means, and what is told of those that are new.
+/// The token or account that each listed name means, with an event about new ones.
 ///
 /// ```text
-///  written ──▶ bound to the one that bears the name ──▶ stays so, also when that one is gone
-///     │                                                          │
-///     └── nobody bears it ──▶ bound to the first that does ──────┤
-///                                                                ▼
-///                                              written again: bound anew
+///  spec written ──▶ bound to the object of that name ──▶ stays bound, also after that object is deleted
+///     │                                                            │
+///     └── no such object ──▶ bound to the first one created ───────┤
+///                                                                  ▼
+///                                             spec changed: bound again
 /// ```
 fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
     let policy = &world.policy;
@@ -188,20 +189,21 @@ fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
         let maker = created_by.as_deref().unwrap_or("nobody knows whom");
         format!("{member} means the one of uid {uid} from now on, made by {maker}")
     });
-    // One note for all: of several with one reason about one policy only the first would be told in words.
+    // One event for all new members. Of several events with one reason about one policy, only the first text would be
+    // written.
     let news = news.collect::<Vec<_>>().join("; ");
     let news = Some(news).filter(|news| !news.is_empty()).map(|news| Note::normal(Reason::MemberBound, news));
     (members, news.into_iter().collect())
 }
 
-/// Whether a member is the name of one token or account.
+/// True if a member is the name of one token or account.
 fn is_object(member: &str) -> bool {
     let who = Who::of(member).filter(|who| matches!(who.kind, SubjectKind::Token | SubjectKind::Account));
     who.and_then(|who| who.namespaced()).is_some_and(|(_, name)| name != "*")
 }
 
 impl World {
-    /// The members that mean nothing now; also a name that another object bears than the one that is meant.
+    /// The members that match no object now, and the members whose name now belongs to another object.
     fn dangling(&self, members: &[BoundMember]) -> Vec<String> {
         let another = members
             .iter()
@@ -213,19 +215,19 @@ impl World {
     }
 }
 
-/// Who made an object, as a stamp says.
+/// The creator of an object, by its stamp.
 fn maker(meta: &ObjectMeta) -> Option<String> {
     meta.annotations.as_ref()?.get(name::CREATED_BY).cloned()
 }
 
-/// The token that made this account for itself: the operator writes it, and nobody is stamped on it.
+/// The token that owns this account. The operator creates such an account, so it has no stamp.
 fn token_of(rooms: &Rooms, account: &ObjectMeta) -> Option<Arc<ApiToken>> {
     let owner = account.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
     let token = rooms.caches.tokens.get(account.namespace.as_deref()?, &owner.name)?;
     (token.metadata.uid.as_deref() == Some(&*owner.uid)).then_some(token)
 }
 
-/// The tokens and accounts that bear a listed name. One that is being deleted bears none.
+/// The tokens and accounts that have a listed name. Objects that are being deleted do not count.
 fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember> {
     let meta = |who: &Who<'_>| {
         let (namespace, name) = who.namespaced()?;
@@ -243,8 +245,7 @@ fn bearers(rooms: &Rooms, policy: &AccessPolicy) -> BTreeMap<String, BoundMember
     policy.spec.members.iter().filter_map(|member| bearer(member.as_str())).collect()
 }
 
-/// The members that match nothing: no token and no account of such a name, no team of the Instance, and nobody who owns
-/// one of its tokens.
+/// The members that match no token, no account, no team of the Instance, and no owner of one of its tokens.
 fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -> Vec<String> {
     let Some(instance) = instance else { return Vec::new() };
     let caches = &rooms.caches;
@@ -253,7 +254,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
         let is = |token: &ApiToken| seen_owner(token) == Some(&who.to_string()) && token.opens(instance);
         caches.tokens.any(&Depends::Subject(&who.to_string()), is)
     };
-    // Those of all tokens of the Instance: looked for once, and only where a group is listed.
+    // The groups of the owners of all tokens of the Instance. They are collected once, and only if a group is listed.
     let groups = LazyCell::new(|| -> HashSet<String> {
         let tokens = caches.tokens.by(&depends::instance(instance));
         tokens.iter().filter(|token| token.opens(instance)).flat_map(|token| crate::access::groups(token)).collect()
@@ -274,7 +275,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
     members.filter(|member| Who::of(member).is_none_or(|who| !matches(&who))).map(str::to_owned).collect()
 }
 
-/// Names the policies that something has happened to: to themselves, to their Instance, or to what they could be about.
+/// The names of policies that need a pass, because the policy, its Instance, a token or an account has changed.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<AccessPolicy>>> {
     // Each cache is named, so that one that is added is thought of here, too.
     let Caches {
@@ -339,7 +340,7 @@ mod tests {
         }
     }
 
-    /// With these who bear a listed name.
+    /// The world in which these objects have a listed name.
     fn borne(mut world: World, bearers: &[(&str, &str)]) -> World {
         world.bearers = bearers
             .iter()
@@ -351,7 +352,7 @@ mod tests {
         world
     }
 
-    /// The uid that each listed name means after a pass, with that in status.
+    /// Runs a pass, keeps its status, and returns the uid of each listed name.
     fn passed(world: &mut World) -> Vec<String> {
         let status = settled(world).status;
         let uids = status.members.iter().flatten().map(|bound| format!("{} {}", bound.member, bound.uid)).collect();
@@ -370,7 +371,7 @@ mod tests {
         assert_eq!(told, [(Reason::MemberBound, text.to_owned())]);
         assert_eq!(passed(&mut world), ["token:a/b one"]);
         assert_eq!(settled(&world).notes, [], "told once");
-        // It is gone, somebody else makes one of the name, and an account of the other name comes.
+        // The token is deleted, another token of its name is created, and the account of the other name is created.
         let mut world = borne(world, &[("token:a/b", "two"), ("account:a/c", "three")]);
         assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
         let dangling = settled(&world).status.conditions.into_iter().find(|said| said.type_ == DANGLING_MEMBER);
@@ -379,7 +380,7 @@ mod tests {
         assert_eq!(dangling.unwrap().message, text);
         let mut world = borne(world, &[]);
         assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
-        // Written again.
+        // The spec is changed.
         Arc::make_mut(&mut world.policy).metadata.generation = Some(4);
         let mut world = borne(world, &[("token:a/b", "two")]);
         assert_eq!(passed(&mut world), ["token:a/b two"]);

@@ -1,4 +1,4 @@
-//! The pass, and when to come back: the only place that requeues.
+//! The pass and the time of the next one. No other module requeues an object.
 
 use std::{collections::HashSet, io, pin::pin, sync::Arc, time::Duration};
 
@@ -24,28 +24,29 @@ use crate::{
     outside::{Clock, Refusal, Store, events},
 };
 
-/// Passes under way at once, for each kind: those of one kind never wait for those of another, which may wait for them.
+/// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
+/// need the result of another.
 const PLACES: usize = 16;
-/// Names that may wait are waited for so long.
+/// Triggers of slow kinds are batched for this long.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// The longest that a pass may take. An API call that hangs is given up, and looked into by the next pass.
+/// The time limit of a pass. A request that hangs is given up, and the next pass finds its result.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The soonest and the latest wake-up.
+/// The shortest and the longest time until a wake-up.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60 * 60);
-/// After a pass that could not even write a status.
+/// The pause after a pass that could not write a status.
 const NO_STATUS: Duration = Duration::from_secs(15);
-/// After a pass that saw something old.
+/// The pause after a pass that acted on an outdated view.
 const STALE: Duration = Duration::from_secs(1);
 
-/// One pass over one object: reads once, decides, does it, and says so. Returns when to come back at the latest, and
-/// what for.
+/// Runs one pass over one object: it reads, decides, acts and writes the status. Returns the latest time of the next
+/// pass, with its purpose.
 ///
 /// # Errors
-/// The world could not be read, or the status could not be written; whatever was done is found by the next pass.
+/// The world could not be read, or a write failed. The next pass finds all writes that were done.
 pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>, Obstacle> {
     if rooms.writer.has_replaced(&*object) {
-        // What stands now is about to be heard of, and wakes the object.
+        // The watch is about to bring the object that this process wrote, and then triggers a pass.
         return Ok(Some(Wake { at: rooms.clock.now(), why: "what was written" }));
     }
     if let Some(odd) = object.status().map(K::unreadable).filter(|status| !status.fields.is_empty()) {
@@ -64,8 +65,8 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>
     Ok(settled.wake)
 }
 
-/// Tells what is new, and what passes that came to no end have left to be told; but in a namespace that is being
-/// deleted: what goes there is missed by nobody, and no Event is let in.
+/// Writes the new events, and the events of earlier passes that were cut off. A namespace that is being deleted gets
+/// none, because no Event can be created there.
 fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
     let notes = rooms.untold.with(object.meta().uid.as_deref().unwrap_or_default(), notes);
     let home = rooms.caches.namespaces.get("", &object.namespace().unwrap_or_default());
@@ -78,12 +79,12 @@ fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
     }
 }
 
-/// Says that the status cannot be read, and does nothing else: what stands in it, records and a revocation among it, is
-/// neither gone by nor touched, until somebody has mended it.
+/// Reports that the status cannot be read, and does nothing else. The status may hold records and a revocation. So it
+/// is neither used nor changed, apart from its conditions, until a user has repaired it.
 async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms) -> Result<Option<Wake>, Refusal> {
     let message = format!(
-        "status.{} cannot be read: {} until that is mended; an administrator can do so with the rights of the operator, or delete the \
-         object and make it again",
+        "status.{} cannot be read: {} until the status is repaired; an administrator with the operator's rights can \
+         repair it, or delete the object and create it again",
         odd.fields.join(", status."),
         K::WHEN_UNREADABLE
     );
@@ -112,8 +113,8 @@ fn log<K: Kind>(object: &K, note: &events::Note) {
     }
 }
 
-/// Works on every object of a kind, whenever `triggers` names one, until `stop`; then finishes the passes under way.
-/// Each pass is a task, so that the threads of the runtime share them, and `Queue` says whose turn it is.
+/// Runs passes over the objects that `triggers` names, until `stop`. Then it waits for the running passes. Each pass is
+/// a task, so all threads of the runtime share the work. The `Queue` decides on the order.
 ///
 /// # Errors
 /// A pass panicked.
@@ -147,8 +148,8 @@ pub async fn run<K: Kind>(
     Ok(())
 }
 
-/// Who is next of a kind. Objects that take long to check wait in a queue of their own, with one place: else all
-/// threads would be busy with them, and all other passes wait.
+/// The queues of one kind. Objects that take long to check have a separate queue with one place. Otherwise they could
+/// occupy all threads and delay all other passes.
 struct Queues<K: Kind> {
     usual: Queue<K>,
     costly: Queue<K>,
@@ -159,7 +160,7 @@ impl<K: Kind> Queues<K> {
         Self { usual: Queue::new(PLACES), costly: Queue::new(1) }
     }
 
-    /// Takes a place for the next object.
+    /// Takes a place for the next object and returns it.
     fn next(&mut self, store: &Store<K>, is_costly: impl Fn(&K) -> bool) -> Option<(ObjectRef<K>, Arc<K>)> {
         while let Some(name) = self.usual.next() {
             match object(store, &name) {
@@ -180,7 +181,7 @@ impl<K: Kind> Queues<K> {
         None
     }
 
-    /// Gives back the place of a pass that ended.
+    /// Gives back the place of a pass that has ended, and sets the next wake-up.
     fn conclude(&mut self, (name, ended): Ended<K>) -> io::Result<()> {
         let after = ended.map_err(|error| io::Error::other(format!("a pass over {name} ended early: {error}")))?;
         let queue = if self.costly.knows(&name) { &mut self.costly } else { &mut self.usual };
@@ -194,17 +195,17 @@ fn object<K: Kind>(store: &Store<K>, name: &ObjectRef<K>) -> Option<Arc<K>> {
     store.get(name.namespace.as_deref().unwrap_or_default(), &name.name)
 }
 
-/// How the pass over an object ended: when it is next.
+/// The end of a pass: the object's name and the time until its next pass.
 type Ended<K> = (ObjectRef<K>, Result<Duration, JoinError>);
 
-/// Begins a pass. Dropped, it is cut off.
+/// Starts a pass as a task. The task is aborted if the returned future is dropped.
 fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>) -> impl Future<Output = Ended<K>> {
     let span = tracing::info_span!("pass", object = %name);
     let task = AbortOnDropHandle::new(tokio::spawn(work(object, rooms).instrument(span)));
     async move { (name, task.await) }
 }
 
-/// One pass, and how long until the next.
+/// Runs one pass and returns the time until the next.
 async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
     let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await;
     let outcome = outcome.unwrap_or(Err(Obstacle::TookTooLong(LIMIT)));
@@ -215,7 +216,7 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
     }
 }
 
-/// How long until `wake`.
+/// The time until `wake`, within the limits.
 fn wait(wake: Option<Wake>, clock: &dyn Clock) -> Duration {
     if let Some(Wake { at, why }) = wake {
         tracing::debug!(%at, %why, "the next pass");
@@ -235,12 +236,12 @@ fn retry<K: Kind>(object: &K, obstacle: &Obstacle) -> Duration {
     NO_STATUS
 }
 
-/// Names every object that `touched` brings.
+/// The name of each object that `touched` brings.
 pub fn each<K: Kind>(touched: impl Stream<Item = Arc<K>> + Send + 'static) -> stream::BoxStream<'static, ObjectRef<K>> {
     touched.map(|object| ObjectRef::from_obj(&*object)).boxed()
 }
 
-/// Names every object that `about` finds for each one that `touched` brings.
+/// The names that `about` finds for each object that `touched` brings.
 pub fn mapped<T: Send + Sync + 'static, K: Kind>(
     touched: impl Stream<Item = Arc<T>> + Send + 'static,
     about: impl Fn(&T) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
@@ -248,14 +249,16 @@ pub fn mapped<T: Send + Sync + 'static, K: Kind>(
     touched.flat_map(move |object| stream::iter(about(&object))).boxed()
 }
 
-/// The same names, those that come within a second once: for what may wait, and looks at much.
+/// The names in batches of one second, each name once in a batch. It is for triggers that can wait and cause expensive
+/// passes.
 pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> stream::BoxStream<'static, ObjectRef<K>> {
     let batches = stream::unfold(names, async |mut names| {
         let first = names.next().await?;
-        // In the order in which they came: that of a hash table would be another in each run.
+        // The names keep the order of their arrival. The order of a hash table would differ in each run.
         let (mut met, mut order) = (HashSet::from([first.clone()]), vec![first]);
         tokio::time::sleep(TOGETHER).await;
-        // Else so many names would use up what a task may do at a time, and the rest would wait for the next second.
+        // Without `unconstrained`, many names would use up the task's budget, and the rest would wait for the next
+        // batch.
         while let Some(Some(name)) = unconstrained(names.next()).now_or_never() {
             if met.insert(name.clone()) {
                 order.push(name);
@@ -271,7 +274,7 @@ pub fn names<K: Kind>(objects: impl IntoIterator<Item = Arc<K>>) -> Vec<ObjectRe
     objects.into_iter().map(|object| ObjectRef::from_obj(&*object)).collect()
 }
 
-/// Names every object in `store` each time `all` says so.
+/// The names of all objects in `store`, for each item of `all`.
 pub fn every<K: Kind>(
     all: impl Stream<Item = ()> + Send + 'static,
     store: Store<K>,
@@ -334,7 +337,7 @@ mod tests {
         let mut first = begun(&mut queues);
         first.sort();
         assert_eq!(first, ["a0", "b1", "c0"]);
-        // It became short while its pass was under way, and is named again: still no two passes over it.
+        // The object became short during its pass and is added again. Two passes over it still must not overlap.
         add(&mut queues, "a", "0", "short");
         assert!(begun(&mut queues).is_empty());
         ends(&mut queues, "a", "0");

@@ -185,7 +185,7 @@ async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
     world.accepts("ApiToken", "c", spec.clone()).await;
     world.await_reason("c", "TooManyTokens").await;
     let told = world.condition("c", "Accepted").await.unwrap().message;
-    assert_eq!(told, "spec.owner: owns more tokens of the Instance than the 2 that it allows; delete another");
+    assert_eq!(told, "spec.owner: owns more tokens than the 2 that the Instance allows; delete another token");
     let mut bobs = spec;
     bobs["owner"] = json!("user:bob");
     world.accepts("ApiToken", "d", bobs).await;
@@ -198,7 +198,7 @@ async fn an_owner_has_so_many_tokens_in_all_namespaces_together() {
     other.accepts("ApiToken", "dodge", dodge).await;
     other.await_reason("dodge", "TooManyTokens").await;
     let told = other.condition("dodge", "Accepted").await.unwrap().message;
-    assert_eq!(told, "spec.owner: owns more tokens of Instance eem than the 2 that it allows; delete another");
+    assert_eq!(told, "spec.owner: owns more tokens than the 2 that Instance eem allows; delete another token");
     other.change("ApiToken", "b", json!({"revoked": true})).await.unwrap();
     world.await_reason("c", "Active").await;
 }

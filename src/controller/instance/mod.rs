@@ -1,4 +1,4 @@
-//! The `Instance` controller: what its tokens obey, and the objects that its endpoints need.
+//! The `Instance` controller: the policy for its tokens, and the objects for its endpoints.
 
 mod decide;
 mod execute;
@@ -39,7 +39,7 @@ impl Kind for Instance {
     type Status = InstanceStatus;
 
     const WHEN_UNREADABLE: &'static str =
-        "nothing is exposed, changed or withdrawn for it, and its tokens are judged as before";
+        "the objects of its endpoints are not changed, and its tokens are judged as before";
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         Ok(observe::observe(self, rooms, now).await)
     }

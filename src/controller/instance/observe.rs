@@ -1,5 +1,5 @@
-//! Reads everything an Instance depends on, once. Caches will do: every write carries what was seen, so an old view
-//! ends in a conflict.
+//! Reads all objects that an Instance depends on, from the caches. Each write requires the resourceVersion that was
+//! read, so an outdated view ends in a conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,23 +17,23 @@ use crate::{
 /// Everything a pass over an Instance knows.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// When it was read.
+    /// The time of reading.
     pub now: Timestamp,
-    /// The Instance itself.
+    /// The Instance, with its rules.
     pub instance: Ruled,
-    /// Whether its namespace is being deleted.
+    /// True if the Instance's namespace is being deleted.
     pub terminating: bool,
     /// The Service that serves the Admin API.
     pub manager: Option<Arc<Service>>,
-    /// What holds each name that an endpoint's object can have.
+    /// The object under each name that an endpoint's object can have.
     pub pieces: BTreeMap<Place, Observed>,
-    /// How many tokens are its own.
+    /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
-    /// Whether the API server stamps who makes them, where that was just seen.
+    /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
 
-/// Where an object of an endpoint is: its name follows from the endpoint. Places are in the order of stages.
+/// The place of an endpoint's object. The object's name follows from the endpoint. Places are ordered by stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The kind of the object.
@@ -43,26 +43,27 @@ pub struct Place {
 }
 
 impl Place {
-    /// All of them.
+    /// All places.
     pub fn all() -> impl Iterator<Item = Self> {
         PieceKind::ALL.into_iter().flat_map(|kind| EndpointName::ALL.map(|endpoint| Self { kind, endpoint }))
     }
 }
 
-/// What holds a name that an Instance needs.
+/// The object under a name that an Instance needs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observed {
-    /// Nothing.
+    /// No object has this name.
     Absent,
-    /// What this Instance made.
+    /// The object belongs to this Instance.
     Ours(Piece),
-    /// Something that is not ours by uid.
+    /// The object does not belong to this Instance, by its owner references.
     Foreign,
-    /// Nothing can: the cluster does not serve the kind.
+    /// The cluster does not serve the kind.
     Unserved,
 }
 
-/// Reads the caches. Waits for those of kinds that a cluster may not serve: else what stands would be taken for absent.
+/// Reads the caches. If a needed kind is optional in a cluster, this waits until its cache is synced. Otherwise
+/// existing objects would seem absent.
 pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
     let namespace = instance.namespace().unwrap_or_default();
     let mut pieces = BTreeMap::new();
@@ -94,7 +95,7 @@ async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed 
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.exposed_name(place.endpoint));
     match place.kind {
         PieceKind::Service => held(instance, rooms.caches.services.get(&namespace, &name), Piece::Service),
-        // What is not asked for is not waited for: one of ours that stands is heard of later, and taken away then.
+        // An Ingress that the spec does not need is not waited for. If one of ours exists, a later pass removes it.
         PieceKind::Ingress if !is_needed(instance, place) && !rooms.caches.ingresses.is_known() => Observed::Absent,
         PieceKind::Ingress => match rooms.caches.ingresses.read().await {
             Some(ingresses) => held(instance, ingresses.get(&namespace, &name), Piece::Ingress),
@@ -103,7 +104,7 @@ async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed 
     }
 }
 
-/// Whether what is asked for needs an object at `place`.
+/// True if the spec needs an object at `place`.
 pub(crate) fn is_needed(instance: &Instance, place: Place) -> bool {
     let mut endpoints = instance.endpoints().filter(|endpoint| endpoint.name == place.endpoint);
     endpoints.any(|endpoint| place.kind.is_needed_by(endpoint))

@@ -1,4 +1,4 @@
-//! Checks what an Instance asks for.
+//! Checks the spec of an Instance.
 
 use std::collections::BTreeMap;
 
@@ -27,28 +27,28 @@ use crate::{
 };
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// How long a generation is valid where neither it nor its Instance says.
+/// The lifetime of a generation if neither the token nor the Instance gives one.
 const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// How often values may be renewed at the most where an Instance does not say.
+/// The default of `tokens.rotation.min`.
 const MIN_ROTATION: SignedDuration = SignedDuration::from_mins(1);
 
-/// What an Instance asks for, checked.
+/// The checked terms of an Instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceTerms {
-    /// Its endpoints but for disabled ones: each is ready to be built, or lacks something, which is no fault of the
-    /// spec.
+    /// The endpoints, without disabled ones. Each is ready to be built, or it waits for another object, which is no
+    /// fault of the spec.
     pub endpoints: BTreeMap<EndpointName, Result<Exposed, Fault>>,
 }
 
 impl InstanceTerms {
-    /// What is missing for its endpoints.
+    /// The missing objects of the endpoints, as faults.
     pub fn missing(&self) -> impl Iterator<Item = &Fault> {
         self.endpoints.values().filter_map(|endpoint| endpoint.as_ref().err())
     }
 }
 
-/// Every fault of the spec.
+/// The checked terms, or all faults of the spec.
 pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     faults.extend_from_slice(world.instance.faults());
@@ -68,7 +68,7 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
 }
 
-/// Whether an endpoint says how it is reached, and no more than that.
+/// Checks that an external endpoint has a host and an Ingress, and that an internal one has neither.
 fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
     let path = format!("spec.manager.endpoints[{}]", endpoint.name.as_str());
     let mut fault = |field: &str, message| faults.push(Fault::invalid(format!("{path}{field}"), message));
@@ -91,7 +91,8 @@ fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Whether there is a Service to put `exposed` in front of, under another name than its own.
+/// Checks that the spec names a Service for the Admin API, and that its name differs from `exposed`, the endpoint's
+/// own.
 fn served(manager: Option<&ManagerService>, exposed: &str, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.manager.service";
     match manager {
@@ -109,12 +110,12 @@ fn lifetime(spec: &InstanceSpec) -> Lifetime {
     spec.tokens.lifetime.clone().unwrap_or_default()
 }
 
-/// How long after its end a token is deleted; nothing: never.
+/// The time after which an ended token is deleted; none: never.
 pub fn forget_after(spec: &InstanceSpec) -> Option<SignedDuration> {
     spec.tokens.forget_after.as_ref()?.parse().ok()
 }
 
-/// What every token of an Instance obeys, with what was left out filled in.
+/// The policy for all tokens of an Instance, with defaults for the fields that the spec leaves out.
 pub fn policy(spec: &InstanceSpec) -> Checked<TermsPolicy> {
     let mut faults = Vec::new();
     let tokens = &spec.tokens;
@@ -172,8 +173,8 @@ pub fn policy(spec: &InstanceSpec) -> Checked<TermsPolicy> {
     }
 }
 
-/// A default and a maximum; what is left out is taken from `usual`, and a default of ours never exceeds a maximum of
-/// theirs.
+/// A default and a maximum. `usual` replaces fields that the spec leaves out. The usual default never exceeds a maximum
+/// in the spec.
 fn within(
     default: Option<Duration>,
     max: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What the conditions of a token say.
+//! The conditions of a token.
 
 use super::{
     act::Act,
@@ -20,11 +20,11 @@ use crate::{
     token::Record,
 };
 
-/// What `Valid` says where it is true: the rest is told by `Ready`.
+/// The message of `Valid` while it is true. `Ready` has the details.
 const VALID_SAYS: &str = "the served value is accepted";
 
 impl Outcome<'_> {
-    /// All of them. `soon` is a served generation that is about to expire and that nothing renews.
+    /// All conditions. `soon` is the served generation, if it is about to expire and nothing renews it.
     pub fn conditions(&self, soon: Option<&Record>) -> Conditions {
         let Self { world, terms, progress, .. } = self;
         let old = world.token.status.as_ref().map(|status| status.conditions.as_slice());
@@ -50,7 +50,7 @@ impl Outcome<'_> {
         conditions
     }
 
-    /// Whether the Secret holds the value that the records name.
+    /// The content of `Published`: true if the Secret holds the served value.
     fn published(&self) -> Said<bool> {
         let Self { world, progress, records, claim, .. } = self;
         let name = self.served_in();
@@ -85,8 +85,8 @@ impl Outcome<'_> {
         (false, progress.decision.reason, format!("Secret {name} does not hold generation {}", served.generation))
     }
 
-    /// That the Secret of the old name could not be removed, or the account not be changed: the value is where it
-    /// should be all the same.
+    /// A note that the Secret of the old name could not be removed, or that the account could not be updated. The value
+    /// is published nevertheless.
     fn left(&self) -> String {
         let discard = self.progress.failure.as_ref().filter(|_| self.progress.is_aside());
         let discard = discard.map(|failure| {
@@ -94,12 +94,12 @@ impl Outcome<'_> {
         });
         let follow = self.progress.unfollowed.as_ref().map(|refusal| {
             let name = self.world.token.account_name().0;
-            format!("; account {name} does not say yet what the token says: {}; trying again", refusal.why.way())
+            format!("; account {name} is not up to date with the token yet: {}; trying again", refusal.why.way())
         });
         discard.into_iter().chain(follow).collect()
     }
 
-    /// What was said of the last refusal: while the next try waits, nothing newer is known.
+    /// The message of the last refusal. It stays until the next try.
     fn refused(&self) -> String {
         let world = self.world;
         let stands = world.before().conditions.iter().find(|condition| condition.type_ == PUBLISHED);
@@ -111,8 +111,8 @@ impl Outcome<'_> {
         )
     }
 
-    /// Whether some request with the served value would be let in, as far as the token and its own Instance decide. The
-    /// verifier judges each request for itself; this says the same of all of them together.
+    /// True if at least one request with the served value can be accepted, as far as the token and its own Instance
+    /// decide. The verifier judges each single request.
     fn is_valid(&self) -> bool {
         let Self { world, terms, progress, records, .. } = self;
         let is_refused = CHAIN.iter().any(|check| check.fate.is_refused() && check.act(world, terms).is_some());
@@ -120,8 +120,8 @@ impl Outcome<'_> {
         !is_refused && acts && records.served().is_some() && world.owner.shut.is_none()
     }
 
-    /// What it all comes to: how `Ready` stands, and the word for it. That is what the first check says that holds and
-    /// has something to say of how the token is; else, how its value is delivered.
+    /// The content of `Ready`. It comes from the first check that holds and describes the state of the token. If there
+    /// is no such check, it describes the delivery of the value.
     fn conclusion(&self, published: Said<bool>) -> Said<Conclusion> {
         let says = CHAIN.iter().find_map(|check| {
             let says = check.says?;
@@ -130,14 +130,14 @@ impl Outcome<'_> {
         says.or_else(|| self.shut(published.0)).unwrap_or_else(|| self.delivered(published))
     }
 
-    /// That its Instance lets in no request with the value, which is delivered all the same.
+    /// The content of `Ready` while the value is published but the Instance accepts no request with it.
     fn shut(&self, published: bool) -> Option<Said<Conclusion>> {
         let shut = self.world.owner.shut.as_ref().filter(|_| published)?;
         let conclusion = if shut.reason == Reason::OwnerRemoved { Conclusion::Stalled } else { Conclusion::Ready };
         Some((conclusion, shut.reason, shut.message.clone()))
     }
 
-    /// That the value is delivered, or not yet.
+    /// The content of `Ready` by the delivery of the value.
     fn delivered(&self, (published, why, message): Said<bool>) -> Said<Conclusion> {
         match self.records.overlap_ends() {
             _ if !published => (Conclusion::Working, why, message),
@@ -148,16 +148,16 @@ impl Outcome<'_> {
         }
     }
 
-    /// Says whether its Instance permits it anything.
+    /// Sets the condition `Permitted`.
     fn permitted(&self, conditions: &mut Conditions) {
         match (self.world.owner.permitted, &self.world.owner.shut) {
             (None, _) => conditions.remove(PERMITTED),
             (Some(false), Some(shut)) => conditions.set(PERMITTED, false, shut.reason, &*shut.message),
-            (Some(_), _) => conditions.set(PERMITTED, true, Reason::Permitted, "status.effective says what"),
+            (Some(_), _) => conditions.set(PERMITTED, true, Reason::Permitted, "see status.effective"),
         }
     }
 
-    /// Says that somebody else holds its account to less than it says itself.
+    /// Sets the condition that another field manager limits the token through its account.
     fn limited(&self, conditions: &mut Conditions) {
         let held = self.world.own_account.held_to();
         if held.is_empty() {
@@ -165,14 +165,14 @@ impl Outcome<'_> {
         }
         let name = self.world.token.account_name().0;
         let message = format!(
-            "account {name} holds the token to less: another field manager has set its spec.{}; remove that there, \
-             or have it say what the token says",
+            "account {name} limits the token: another field manager has set its spec.{}; remove the field there, or \
+             set it as in the token",
             held.join(", spec.")
         );
         conditions.set(LIMITED_BY_ACCOUNT, true, Reason::LimitedByAccount, message);
     }
 
-    /// Says that the groups of its owner are not relied on any more.
+    /// Sets the condition that the owner's groups no longer count.
     fn stale(&self, conditions: &mut Conditions) {
         if self.world.owner.is_stale {
             conditions.set(OWNER_STALE, true, Reason::OwnerStale, owner::STALE);
@@ -181,7 +181,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// Says that the served generation is about to expire; nothing is given where it is not, or something renews it.
+    /// Sets the condition that the served generation is about to expire. `soon` is none if it is not, or if it is
+    /// renewed.
     fn expiring(&self, soon: Option<&Record>, conditions: &mut Conditions) {
         let Some((served, end)) = soon.and_then(|served| Some((served, served.end()?))) else {
             return conditions.remove(EXPIRING_SOON);
@@ -196,7 +197,7 @@ impl Outcome<'_> {
         conditions.set(EXPIRING_SOON, true, Reason::ExpiringSoon, message);
     }
 
-    /// What becomes of the Secret of a token that was ended, in a word.
+    /// The fate of the Secret of an ended token, in words.
     pub fn withdrawn(&self) -> &'static str {
         let immutable = self.world.secrets.served.held.ours().is_some_and(|secret| secret.immutable == Some(true));
         match self.world.token.on_revoke() {
@@ -222,7 +223,7 @@ mod tests {
     use serde_json::{Value, json};
     use std::sync::Arc;
 
-    /// `Ready` and `Valid` and what is abnormal, as a pass that finds nothing to do says them.
+    /// `Ready`, `Valid`, `Reconciling` and `Stalled` after a pass that finds nothing to do.
     fn said(world: &World) -> Vec<String> {
         let told = [condition::READY, condition::VALID, condition::RECONCILING, condition::STALLED];
         let mut all = conditions(&world.rested().status);
@@ -287,7 +288,7 @@ mod tests {
         let wanted = ["Ready=False/InstanceMissing", "Reconciling=True/InstanceMissing", "Valid=False/InstanceMissing"];
         assert_eq!(said(&waiting), wanted);
         let gone = served().and(|world| world.instance = None);
-        assert_eq!(said(&gone), wanted, "the verifier lets nobody in without an Instance");
+        assert_eq!(said(&gone), wanted, "without an Instance the verifier refuses all requests");
     }
 
     #[test]
@@ -351,7 +352,7 @@ mod tests {
     }
 
     impl World {
-        /// With the status of a pass that finds nothing to do.
+        /// The world with the status of a pass that finds nothing to do.
         fn rest(self) -> Self {
             let progress = Progress::none(self.decision());
             self.settled(&progress)

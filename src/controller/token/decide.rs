@@ -1,4 +1,4 @@
-//! Says what is to be done about a token: the first check of the chain that holds.
+//! The decision of a pass over a token: the first check in the chain that holds.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use super::{
 };
 use crate::crd::{Reason, condition::Conclusion};
 
-/// What `Ready` says of a token for which a check holds, and by which act.
+/// The content of the condition `Ready` for a token, where a check holds and asks for an act.
 pub(crate) type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
 
-/// One check: the reason it gives, and what is to be done where it holds.
+/// One check, with its reason and its action.
 #[derive(Clone, Copy)]
 pub struct Check {
-    /// The word for it.
+    /// The reason of the check.
     pub reason: Reason,
     /// What becomes of the token while it holds, whichever check decides.
     pub fate: Fate,
     holds: Holds,
-    /// What `Ready` says then. Nothing: what is done says nothing of how the token is, and another check does.
+    /// The content of `Ready` while the check holds. None: the action does not describe the state of the token, and a
+    /// later check does.
     pub says: Option<Says>,
 }
 
@@ -61,14 +62,14 @@ impl Fate {
 /// When a check holds.
 #[derive(Clone, Copy)]
 enum Holds {
-    /// Whether or not the terms are valid.
+    /// It runs with valid and with faulty terms.
     Always(fn(&World, &CheckedTerms) -> Option<Act<Never>>),
-    /// Only where the terms are valid.
+    /// It runs with valid terms only.
     Valid(fn(&World, &TokenTerms) -> Option<Act>),
 }
 
-/// The checks in their order: the first that holds decides. This list is the specification. Each is a function that
-/// says in a sentence when it holds; what users read then is beside it.
+/// The checks in their order. The first check that holds decides. This list is the specification. The doc comment of
+/// each function says when its check holds. The function beside it gives the text for users.
 pub const CHAIN: [Check; 26] = [
     check(Reason::Deleting, Fate::Ends, ending::deleting).saying(ending::says_deleting),
     check(Reason::NamespaceTerminating, Fate::Goes, ending::namespace_terminating)
@@ -113,7 +114,7 @@ impl Check {
         Self { says: Some(says), ..self }
     }
 
-    /// What is to be done, where it holds.
+    /// The action of the check; none if the check does not hold.
     pub fn act(&self, world: &World, terms: &CheckedTerms) -> Option<Act<Arc<TokenTerms>>> {
         match (self.holds, terms) {
             (Holds::Always(holds), _) => holds(world, terms).map(|act| act.map(|never| match never {})),
@@ -131,7 +132,7 @@ impl Check {
     }
 }
 
-/// The first check that holds; else nothing is to be done.
+/// The decision by the first check that holds. If no check holds, the token rests.
 pub(crate) fn decide(world: &World, terms: &CheckedTerms) -> Decision<Arc<TokenTerms>> {
     let held = CHAIN.iter().find_map(|check| check.act(world, terms).map(|act| (check.reason, act)));
     let (reason, act) = held.unwrap_or((Reason::Active, Act::Rest));
@@ -210,7 +211,7 @@ mod tests {
 
     type Trouble = (Reason, Act, fn(World) -> World);
 
-    /// For each check, in order, what makes it hold in a world where none does.
+    /// For each check, in order, a change that makes it hold in a world at rest.
     const TROUBLES: [Trouble; CHAIN.len()] = [
         (Reason::Deleting, Act::Rest, |world| {
             let now = world.now;
@@ -287,7 +288,7 @@ mod tests {
         (Reason::RecordsOutdated, Act::Rest, |world| world.later(25 * HOUR)),
     ];
 
-    /// With the Secret annotated as claimed.
+    /// The world, with the Secret annotated as claimed.
     fn claimed(world: World) -> World {
         let id = world.records.served().unwrap().id.clone();
         world.with_secret(|secret| {
@@ -296,7 +297,7 @@ mod tests {
     }
 
     fn unpublished(world: World, generation: i64, state: State) -> World {
-        // Long enough ago that the next may follow what was not heard of.
+        // Long enough ago that the next mint may follow a publish without an answer.
         let at = if state == State::Recorded { world.now - SignedDuration::from_secs(5) } else { world.now };
         let id = format!("id{generation}");
         let record = Record::new(generation, id, Digest::of("lost"), at, SignedDuration::from_hours(24));
@@ -432,7 +433,7 @@ mod tests {
         let world = incomplete();
         let record = world.records.recorded().next().unwrap().clone();
         let pause = Decision { reason: Reason::PublishIncomplete, act: Act::Rest };
-        assert_eq!(world.clone().later(4).decision(), pause, "it may be about to land");
+        assert_eq!(world.clone().later(4).decision(), pause, "its publish may still land");
         let world = world.later(5);
         assert_eq!(world.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Mint(()) });
         let landed = world.holding(&record, 2);
@@ -537,7 +538,7 @@ mod tests {
         let mint = Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) };
         assert_eq!(asked.decision(), mint);
         let refused = unpublished(asked.clone(), 2, State::Expired).later(10);
-        assert_eq!(refused.decision(), mint, "what was refused is no answer");
+        assert_eq!(refused.decision(), mint, "a refused generation is no answer");
         let answered = asked.issued(2);
         assert_eq!(answered.decision().act, Act::Rest);
         assert_eq!(answered.clone().with_spec(&json!({"regenerate": null})).decision().act, Act::Rest);
@@ -563,7 +564,7 @@ mod tests {
         assert_eq!(first.issued(1).decision().act, Act::Rest);
     }
 
-    /// Generation 1 was issued with a key that is made of the value.
+    /// A world in which generation 1 was issued with a key that contains the value.
     fn made() -> World {
         let world = new().and(|world| world.account = Some(Arc::new(fixture::own_account(fixture::ACCOUNT_UID))));
         with_data(world, "TOKEN={{ token }}\nURL={{ endpoint }}").issued(1)
@@ -595,7 +596,7 @@ mod tests {
         let issued = changed.issued(2);
         assert_eq!(issued.decision(), Decision { reason: Reason::Active, act: Act::Rest });
         let again = with_data(issued, "{{ token }}");
-        assert_eq!(again.decision().act, Act::Rest, "the overlap of generation 1 runs");
+        assert_eq!(again.decision().act, Act::Rest, "generation 1 is in its overlap");
         let waiting = again.rested().status.rotates_at.unwrap().0;
         assert_eq!(waiting, fixture::at(24 * HOUR));
         assert_eq!(again.later(24 * HOUR).decision(), mint);
@@ -633,7 +634,7 @@ mod tests {
         let faulty = served().with_spec(&json!({"expiry": {"after": "90d"}}));
         let faulty = faulty.with_instance(json!({"tokens": {"lifetime": {"max": "30d"}}}));
         assert_eq!(faulty.decision(), Decision { reason: Reason::LifetimeExceeded, act: Act::Rest });
-        assert_eq!(faulty.records.served().unwrap().end(), Some(fixture::at(30 * DAY)), "it binds this one as well");
+        assert_eq!(faulty.records.served().unwrap().end(), Some(fixture::at(30 * DAY)), "the limit also applies here");
     }
 
     fn renamed(world: World, name: &str) -> World {
@@ -665,7 +666,7 @@ mod tests {
         assert_eq!(world.rested().status.rotates_at.unwrap().0, fixture::at(61 * DAY));
         let damaged = world.clone().later(5).with_secret(|secret| secret.data.clear());
         assert_eq!(damaged.decision(), Decision { reason: Reason::SecretAltered, act: Act::Mint(()) });
-        assert_eq!(damaged.secrets.next().name, "new", "what is minted anyway goes to the new name");
+        assert_eq!(damaged.secrets.next().name, "new", "a repair goes to the new name");
         let outdated = world.clone().with_secret(|secret| secret.metadata.labels = None);
         assert_eq!(outdated.decision().reason, Reason::SecretOutdated);
         let immutable = outdated.with_secret(|secret| secret.immutable = Some(true));
@@ -685,7 +686,7 @@ mod tests {
             ("new", "ci", &None),
             "the old one is used again"
         );
-        assert_eq!(after.decision().act, Act::Rest, "the overlap runs");
+        assert_eq!(after.decision().act, Act::Rest, "the overlap is running");
         let back = after.later(DAY).issued(3);
         let status = back.status();
         assert_eq!((status.secret_name.as_deref(), status.other_secret_name.as_deref()), (Some("ci"), Some("new")));
@@ -707,12 +708,12 @@ mod tests {
         };
         let pair = |one: &str, other: &str| (Some(one.to_owned()), Some(other.to_owned()));
         assert_eq!(names(&landed.clone().settled(&adopted)), pair("new", "ci"));
-        // The name changes once more before anybody has looked.
+        // The name changes again before the next pass.
         let third = renamed(landed, "third");
         assert_eq!(third.decision().act, Act::Acknowledge(2));
         let third = third.clone().settled(&Progress { decision: third.decision(), ..adopted });
         assert_eq!(names(&third), pair("new", "ci"));
-        assert_eq!(third.secrets.next().name, "new", "until the first one is gone");
+        assert_eq!(third.secrets.next().name, "new", "the first one still exists");
         assert_eq!(third.later(DAY).decision(), Decision { reason: Reason::SecretLeftOver, act: Act::Discard });
     }
 
@@ -738,7 +739,7 @@ mod tests {
     fn a_secret_can_be_renamed_while_its_value_is_out_of_time() {
         let expired = renamed(served().with_spec(&json!({"active": false})).later(91 * DAY), "new");
         let settled = expired.clone().settled(&Progress::none(expired.decision()));
-        assert_eq!(settled.status().secret_name.as_deref(), Some("ci"), "it is still there");
+        assert_eq!(settled.status().secret_name.as_deref(), Some("ci"), "it still exists");
         let back = settled.with_spec(&json!({"active": true})).issued(2).status();
         assert_eq!((back.secret_name.as_deref(), back.other_secret_name.as_deref()), (Some("new"), Some("ci")));
     }

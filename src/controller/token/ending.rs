@@ -1,4 +1,4 @@
-//! How a token goes away, or ends; and what is said of it.
+//! The checks for the deletion and the end of a token, with the text for users.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -22,51 +22,52 @@ use crate::{
     token::{Record, Schedule, duration::after},
 };
 
-/// It is going away: whatever is left to do, the verifier and the garbage collector do it.
+/// The check `Deleting`: the token is being deleted. The verifier and the garbage collector do the rest.
 pub(crate) fn deleting(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     world.token.metadata.deletion_timestamp.is_some().then_some(Act::Rest)
 }
 
-/// What `Ready` says then.
+/// The content of `Ready` during the deletion.
 pub(crate) fn says_deleting(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Working, Reason::Deleting, "being deleted".into())
 }
 
-/// Its namespace is going away: nothing can be written there any more.
+/// The check `NamespaceTerminating`: the namespace is being deleted, and no new object can be created in it.
 pub(crate) fn namespace_terminating(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     world.terminating.then_some(Act::Rest)
 }
 
-/// What `Ready` says then.
+/// The content of `Ready` during the deletion of the namespace.
 pub(crate) fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Working, Reason::NamespaceTerminating, "its namespace is being deleted".into())
 }
 
-/// It ended long ago, and its Instance wants no such tokens listed.
+/// The check `Forgotten`: the token ended longer ago than the Instance's `tokens.forgetAfter`.
 pub(crate) fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
 }
 
-/// Its end was asked for, or said before. That is final, whatever else is asked for, valid or not.
+/// The check `Revoked`: the spec has `revoked: true`, or the status has a revocation. Either is final, also with a
+/// faulty spec.
 pub(crate) fn revoked(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     let stated = world.token.spec.revocation_reason.map_or(RevocationReason::Manual, RevocationReason::from);
     let asked = world.token.spec.revoked.then_some(stated);
     world.before().revocation.as_ref().map(|ended| ended.reason).or(asked).map(Act::End)
 }
 
-/// The account that it was bound to is gone.
+/// The check `AccountDeleted`: the account that the token was bound to is gone.
 pub(crate) fn account_deleted(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     (world.bond == Bond::Lost).then_some(Act::End(RevocationReason::AccountDeleted))
 }
 
-/// Nobody answers for it any more, and its Instance wants no such tokens.
+/// The check `OwnerRemoved` for an end: the owner is removed, and the Instance has `onOwnerRemoved: Revoke`.
 pub(crate) fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     let ends = world.records.ever_published() && world.owner.removed == Some(OnOwnerRemoved::Revoke);
     ends.then_some(Act::End(RevocationReason::OwnerRemoved))
 }
 
-/// Out of time, and nothing renews it. As a whole it ends once its time is over; one that nothing renews can still be
-/// asked for a new value.
+/// The check `Expired`: all values have expired, and nothing renews them. The token ends if `expiry.at` is over.
+/// Otherwise `regenerate` can still ask for a new value.
 pub(crate) fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     if !has_run_out(world) {
         return None;
@@ -78,7 +79,8 @@ pub(crate) fn expired(world: &World, terms: &CheckedTerms) -> Option<Act<Never>>
     (terms.life.schedule == Schedule::Never && terms.regenerate.is_none()).then_some(Act::Rest)
 }
 
-/// What `Ready` says of a token that ended. What was asked for is reached once the Secret is as it should be, too.
+/// The content of `Ready` for an ended token. An end that the spec asks for is ready once the Secret is removed or
+/// emptied.
 pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
     let done = if outcome.progress.failure.is_none() { Conclusion::Ready } else { Conclusion::Working };
     let Act::End(why) = act else { return (done, Reason::Expired, over(outcome)) };
@@ -99,23 +101,23 @@ pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
     (conclusion, why.into(), message)
 }
 
-/// Whether it is going away or ends, as far as can be told before the terms are checked.
+/// True if the token is being deleted or ends, as far as it is known before the terms are checked.
 pub(crate) fn is_over(world: &World) -> bool {
     let unknown = Err(Vec::new());
     CHAIN.iter().any(|check| check.fate.is_over() && check.act(world, &unknown).is_some())
 }
 
-/// Whether none of its values is valid any more.
+/// True if the token was published and has no valid generation any more.
 pub(crate) fn has_run_out(world: &World) -> bool {
     world.records.ever_published() && world.records.valid().next().is_none()
 }
 
-/// Whether the time of the token as a whole is over.
+/// True if `expiry.at` is over.
 fn is_past_its_end(world: &World) -> bool {
     world.token.until().is_some_and(|until| until <= world.now)
 }
 
-/// When the token, as it ended, is to be deleted.
+/// The time at which an ended token is to be deleted; none if it has not ended, or if the Instance keeps such tokens.
 pub(crate) fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp> {
     let wait = instance::forget_after(&world.instance.as_ref()?.spec)?;
     let stated = world.token.status.as_ref()?.revocation.as_ref().map(|ended| ended.at.0);
@@ -123,20 +125,20 @@ pub(crate) fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp
     Some(after(stated.or_else(expired)?, wait))
 }
 
-/// The end that is said after `progress`: the first one stands.
+/// The revocation after `progress`. An earlier one is kept.
 pub(crate) fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let now = |reason| Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) };
     world.before().revocation.clone().or_else(|| progress.ends().map(now))
 }
 
-/// The generations that were valid until now; those that ended with the token, where it ran out of time.
+/// The generations that were valid until now. For a token that expired, also those that ended at `expiry.at`.
 fn withdrawn(world: &World, reason: RevocationReason) -> Vec<i64> {
     let until = world.token.until().filter(|_| reason == RevocationReason::Expired);
     let ended = |record: &&Record| record.is_valid(world.now) || (until.is_some() && record.end() == until);
     world.records.as_slice().iter().filter(ended).map(|record| record.generation).collect()
 }
 
-/// In words, that the token is out of time.
+/// The message that the token or its value has expired.
 pub(crate) fn over(outcome: &Outcome<'_>) -> String {
     let ended = outcome.progress.ends().is_some();
     match outcome.world.token.until().filter(|_| ended).or(outcome.records.last_end()) {
@@ -162,8 +164,8 @@ mod tests {
     fn a_token_ends_when_its_time_is_over_and_for_ever() {
         let at = fixture::time(80 * DAY);
         let world = served().with_spec(&json!({"expiry": {"at": at}}));
-        assert_eq!(world.records.served().unwrap().end(), Some(at.0), "what exists ends then, too");
-        assert_eq!(world.clone().later(80 * DAY - 1).decision().act, Act::Rest, "nothing would last longer");
+        assert_eq!(world.records.served().unwrap().end(), Some(at.0), "an existing generation ends then, too");
+        assert_eq!(world.clone().later(80 * DAY - 1).decision().act, Act::Rest, "a successor would not last longer");
         let end = Decision { reason: Reason::Expired, act: Act::End(RevocationReason::Expired) };
         let over = world.settled(&Progress::none(Decision { reason: Reason::Active, act: Act::Rest })).later(80 * DAY);
         assert_eq!(over.decision(), end);

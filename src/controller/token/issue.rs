@@ -1,4 +1,4 @@
-//! Why a value is minted, and when it has to wait. A repair is a reason of its own: see [`repair`](super::repair).
+//! The checks that mint a value, and the pauses before a mint. Repairs are in [`repair`](super::repair).
 
 use super::{
     act::{Act, Never},
@@ -15,18 +15,18 @@ use crate::{
     token::schedule::{free_from, rotates_at},
 };
 
-/// A faulty spec mints nothing; the records keep their times.
+/// The check `Invalid`: the spec has faults. Nothing is minted, and the records keep their times.
 pub(crate) fn invalid(_: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     terms.is_err().then_some(Act::Rest)
 }
 
-/// What `Ready` says then: every fault.
+/// The content of `Ready` for a faulty spec: all faults.
 pub(crate) fn says_invalid(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let faults = outcome.faults();
     (Conclusion::of(first(faults)), first(faults), owner::told(outcome.world, faults))
 }
 
-/// A generation is on record and may or may not have reached the Secret.
+/// The check `PublishIncomplete`: a generation is on record, and its publish is unknown.
 pub(crate) fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
     let records = &world.records;
     records.recorded().next()?;
@@ -39,41 +39,42 @@ pub(crate) fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
     })
 }
 
-/// The last one was refused: the next waits, and what was said of the refusal stands.
+/// The check `PublishFailed`: the last publish was refused, and the next try waits. The message of the refusal is kept.
 pub(crate) fn publish_failed(world: &World, _: &TokenTerms) -> Option<Act> {
     waits_to_retry(world).then_some(Act::Rest)
 }
 
-/// Our own Secret holds a value and no record of any: what it holds is never adopted.
+/// The check `RecordsLost`: our Secret holds a value, but the status has no record of one. Such a value is never
+/// adopted.
 pub(crate) fn records_lost(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.records.ever_published() && world.secrets.served.held.digest().is_some()).then_some(Act::Mint(()))
 }
 
-/// No generation was ever published.
+/// The check `FirstIssue`: no generation was ever published.
 pub(crate) fn first_issue(world: &World, _: &TokenTerms) -> Option<Act> {
     (!world.records.ever_published()).then_some(Act::Mint(()))
 }
 
-/// Somebody asks for a new one. It waits for no overlap.
+/// The check `RegenerateAsked`: the spec asks for a new generation. It does not wait for the end of an overlap.
 pub(crate) fn regenerate_asked(_: &World, terms: &TokenTerms) -> Option<Act> {
     terms.regenerate.as_ref().map(|_| Act::Mint(()))
 }
 
-/// The served generation is due, or there is none any more.
+/// The check `RotationDue`: the rotation of the served generation is due, or there is no served generation any more.
 pub(crate) fn rotation_due(world: &World, terms: &TokenTerms) -> Option<Act> {
     let due = || rotates_at(&world.records, &terms.life, world.uid(), world.now);
     let is_due = world.records.served().is_none() || due().is_some_and(|due| due <= world.now);
     is_due.then_some(Act::Mint(()))
 }
 
-/// The value is to be in a Secret of another name. It is not read back, so a new one comes. One that is shown once
-/// stays where it was shown.
+/// The check `SecretRenamed`: the spec gives another name for the Secret. The operator never reads a value back, so it
+/// mints a new one. A value that is shown once stays in its Secret.
 pub(crate) fn secret_renamed(world: &World, _: &TokenTerms) -> Option<Act> {
     (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
 }
 
-/// What holds the value besides its own key is made of something else now, which takes a new value. One that is shown
-/// once was made as was asked for then.
+/// The check `TemplateChanged`: a key that contains the value has another template now. It can only be rendered with a
+/// new value. A value that is shown once keeps its old keys.
 pub(crate) fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act> {
     let changed = terms.shape.has_changed_since(world.records.served()?);
     (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
@@ -86,9 +87,9 @@ pub(crate) fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
     checks.find_map(|check| check.act_by(world, terms)) == Some(Act::Mint(()))
 }
 
-/// Whether a value may be minted in this pass, as far as can be told before the terms are checked. Where terms alone
-/// tell, as where an Instance comes to allow less, `status.rotatesAt` tells of it first: so the answer is late by one
-/// pass at the most.
+/// True if this pass may mint a value, as far as it is known before the terms are checked. Some mints are due by the
+/// terms alone, as after an Instance has shortened a lifetime. Then a first pass writes `status.rotatesAt`, and the
+/// next pass answers true. So the answer is late by one pass at most.
 pub(crate) fn may_mint(world: &World) -> bool {
     let records = &world.records;
     if ending::is_over(world) || world.pause.is_some() {
@@ -107,25 +108,24 @@ pub(crate) fn may_mint(world: &World) -> bool {
     is_told || world.asks_anew() || repair::is_damaged(world, served)
 }
 
-/// Whether a value was minted only just now, as far as this process remembers: a status that says otherwise, as it was
-/// lost or cannot be trusted, does not make for one value after another. What a schedule or a user asks for by records
-/// that were read comes all the same.
+/// True if this process minted a value only moments ago. So a status that was lost, or that cannot be trusted, does not
+/// cause one mint after another. A mint by schedule or on request does not wait, if the status has a published record.
 pub(crate) fn has_to_pause(world: &World, reason: Reason) -> bool {
     let asked = matches!(reason, Reason::RotationDue | Reason::RegenerateAsked) && world.records.ever_published();
     world.may_mint_from.is_some_and(|from| from > world.now) && !asked
 }
 
-/// Whether the last publish was refused, and the next waits.
+/// True if the last publish was refused and the next try waits.
 fn waits_to_retry(world: &World) -> bool {
     world.records.may_retry_from(world.now).is_some_and(|from| world.now < from)
 }
 
-/// Whether the next value would go into a Secret of another name than the served one.
+/// True if the next value goes into a Secret of another name.
 fn is_renamed(world: &World) -> bool {
     world.records.served().is_some() && world.secrets.next().name != world.secrets.served.name
 }
 
-/// Whether no overlap runs that a change of what is asked for would wait for. It waits for no window.
+/// True if no overlap is running for which a changed spec has to wait. Windows do not matter here.
 fn is_free(world: &World) -> bool {
     free_from(&world.records).is_none_or(|free| free <= world.now)
 }

@@ -64,7 +64,7 @@ impl Kind for ApiToken {
     type Progress = Progress;
     type Status = ApiTokenStatus;
 
-    const WHEN_UNREADABLE: &'static str = "nothing is minted and nothing let in by it";
+    const WHEN_UNREADABLE: &'static str = "no value is minted and every request is refused";
     const HAS_VALID: bool = true;
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {

@@ -1,4 +1,4 @@
-//! What users are told, once: when it is done, or when a condition comes to say something else.
+//! The events about a token. Each is written once: after an action, or when a condition changes.
 
 use super::{
     act::{Act, Decision},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Outcome<'_> {
-    /// All of it.
+    /// All events of this pass.
     pub fn notes(&self, conditions: &Conditions) -> Vec<Note> {
         let mut notes = Vec::new();
         if let (Err(faults), true) = (self.terms, conditions.changed(ACCEPTED)) {
@@ -43,7 +43,7 @@ impl Outcome<'_> {
         notes
     }
 
-    /// What this pass did, if it did anything worth telling.
+    /// The event about the action of this pass; none if the action needs no event.
     fn done(&self, changed: bool) -> Option<Note> {
         let Decision { reason, act } = self.progress.decision;
         let (name, failed) = (self.served_in(), self.progress.failure.is_some());
@@ -70,7 +70,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// That it ended, once.
+    /// The event about the end of the token, once.
     fn ended(&self, name: &str) -> Option<Note> {
         let (world, reason) = (self.world, self.progress.decision.reason);
         if world.before().revocation.is_some() {
@@ -84,7 +84,7 @@ impl Outcome<'_> {
         Some(Note::warning(reason, format!("{why}all generations are refused from now on{so}")))
     }
 
-    /// That it is refused from now on, and why, where that is worth telling.
+    /// The event that the token is refused from now on, with the reason.
     fn rests(&self, reason: Reason) -> Option<Note> {
         if reason == Reason::Expired {
             return Some(Note::warning(reason, over(self)));
@@ -98,7 +98,7 @@ impl Outcome<'_> {
         })
     }
 
-    /// What became of a value that is shown once, where that was not said before.
+    /// The event about the claim of a value that is shown once, unless it was written before.
     fn concealed(&self, outcome: ClaimOutcome) -> Option<Note> {
         let claim = self.progress.claim.as_ref().filter(|&claim| self.world.claim.as_ref() != Some(claim))?;
         let (reason, text) = (self.progress.decision.reason, shown(claim));
@@ -106,7 +106,7 @@ impl Outcome<'_> {
         Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
     }
 
-    /// That its owner is gone or holds nothing, and its Instance keeps the token all the same.
+    /// The event that the owner is removed and the Instance keeps the token.
     fn kept(&self, conditions: &Conditions) -> Option<Note> {
         let ready = conditions.get(READY).filter(|ready| ready.reason == Reason::OwnerRemoved.to_string())?;
         let kept = self.world.owner.removed == Some(OnOwnerRemoved::Keep) && conditions.changed(READY);
@@ -114,7 +114,7 @@ impl Outcome<'_> {
         Some(Note::warning(Reason::OwnerRemoved, format!("{why}{}", ready.message)))
     }
 
-    /// What was published by this pass, if anything was.
+    /// The text about the generation that this pass published; none if it published none.
     fn issued(&self, name: &str) -> Option<String> {
         let (generation, at) = self.progress.published?;
         let asked = self.records.get(generation).and_then(|record| record.asked_by.as_deref());
@@ -125,7 +125,7 @@ impl Outcome<'_> {
         Some(format!("generation {generation} is published in Secret {name}{over}"))
     }
 
-    /// That generations end sooner than they were given to live: as somebody asked for, or as no more is allowed.
+    /// The events about generations that now end earlier, on request or because less is allowed.
     fn ended_early(&self) -> Vec<Note> {
         let stands = &self.world.before().records;
         let earlier = |record: &&Record| {

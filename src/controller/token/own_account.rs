@@ -1,5 +1,5 @@
-//! The account that a token makes for itself where it names none: it says of its rights what the token says, and
-//! follows it.
+//! The token's own account. It is created if the token has no `serviceAccountRef`. It copies the token's owner, role,
+//! organizations and projects, and follows their changes.
 
 use std::collections::BTreeSet;
 
@@ -76,19 +76,19 @@ impl Followed {
     }
 }
 
-/// What of the account that a token made for itself differs from the token.
+/// The differences between a token and its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnAccount {
-    /// The fields in which it says something else.
+    /// The fields in which the account differs from the token.
     differing: Vec<&'static str>,
-    /// The fields that are left to another field manager, who has set them. In which the account says more than the
-    /// token, or has another owner, is none of them: what others may act as is brought down with the token, and goes
-    /// where that goes.
+    /// The fields that are left to another field manager, which has set them. A field in which the account allows more
+    /// than the token is not left, and neither is another owner. Other tokens may act as this account, so it must not
+    /// allow more than its token.
     pub yielded: BTreeSet<String>,
 }
 
 impl OwnAccount {
-    /// How the account compares with its token.
+    /// Compares the account with its token.
     pub fn of(read: &Observed) -> Self {
         let wanted = &read.token.spec;
         let more = |field: &str| {
@@ -99,18 +99,17 @@ impl OwnAccount {
         Self { differing: differing(read), yielded }
     }
 
-    /// Whether it says something else than the token.
+    /// True if the account differs from the token.
     pub fn differs(&self) -> bool {
         !self.differing.is_empty()
     }
 
-    /// Whether it is to be changed so that it says what the token says. Where another field manager holds it to less,
-    /// that stays.
+    /// True if the account needs an update. A field that another field manager has narrowed needs none.
     pub fn is_outdated(&self) -> bool {
         self.differing.iter().any(|&field| !self.yielded.contains(field))
     }
 
-    /// The fields in which another field manager holds it to less than the token says.
+    /// The fields that another field manager has narrowed below the token.
     pub fn held_to(&self) -> Vec<&'static str> {
         self.differing.iter().copied().filter(|&field| self.yielded.contains(field)).collect()
     }
@@ -123,14 +122,14 @@ fn differing(read: &Observed) -> Vec<&'static str> {
     Followed::ALL.into_iter().filter(|field| field.differs(specs)).map(Followed::as_str).collect()
 }
 
-/// Whether the account is to be brought up to date, before all else that is done: what it says more than the token is
-/// never in force for the token itself, but others may act as it.
+/// True if the account is to be updated, before any other action. The token itself never has more rights than its spec,
+/// but other tokens may act as this account.
 pub(crate) fn follows(world: &World, decision: Decision) -> bool {
     let over = decision.reason.is_going() || matches!(decision.act, Act::End(_) | Act::Forget);
     !over && world.own_account.is_outdated()
 }
 
-/// The account that `token` makes for itself.
+/// The account that is created for `token`.
 pub(crate) fn own_account(token: &ApiToken) -> Account {
     #[cfg(test)]
     super::world::derivations::note("own account");
@@ -152,8 +151,8 @@ pub(crate) fn own_account(token: &ApiToken) -> Account {
     account
 }
 
-/// The same as it is applied, without what is `yielded` to somebody else: what the token has no say in is not named, so
-/// that it stays whoever's it is.
+/// The own account as it is applied, without the `yielded` fields. Fields that do not come from the token are left out,
+/// so that they keep their field manager.
 pub(crate) fn applied(token: &ApiToken, yielded: &BTreeSet<String>) -> Value {
     let mut account = serde_json::to_value(own_account(token)).expect("an account is plain data");
     if let Some(spec) = account["spec"].as_object_mut() {
@@ -205,11 +204,11 @@ mod tests {
         let good = ["Published=True/Active", "Ready=True/Active", "Valid=True/Active"];
         assert_eq!(judged_all(&settled.status, [PUBLISHED, READY, VALID]), good);
         let told =
-            "Secret ci holds generation 1; account ci does not say yet what the token says: forbidden; trying again";
+            "Secret ci holds generation 1; account ci is not up to date with the token yet: forbidden; trying again";
         assert_eq!(said(&settled.status, PUBLISHED).message, told);
         assert!(settled.wakes_at().is_some_and(|wake| wake < at(DAY)), "it is tried again");
         let faulty = narrowed(served().with_spec(&json!({"expiry": {"after": "400d"}})));
-        assert!(follows(&faulty, faulty.decision()), "a fault does not hold it up");
+        assert!(follows(&faulty, faulty.decision()), "a fault does not delay it");
         let suspended = narrowed(served().with_spec(&json!({"active": false})));
         assert!(follows(&suspended, suspended.decision()));
         let due = narrowed(served().later(60 * DAY));
@@ -244,7 +243,7 @@ mod tests {
             assert!(applied(&world.token, &world.own_account.yielded)["spec"].get(field).is_some(), "{field}");
         }
         let less = taken(says(&|spec| spec.projects = vec!["q".into(), "p".into()]), "projects");
-        assert!(less.own_account.is_outdated(), "more in one of them is more");
+        assert!(less.own_account.is_outdated(), "one more project is more");
         let less = taken(says(&|spec| spec.role = None), "role");
         assert!(!less.own_account.is_outdated() && limited(&less));
         assert!(!taken(says(&|_| {}), "role").own_account.is_outdated());
@@ -266,8 +265,8 @@ mod tests {
             let conditions = world.rested().status.conditions;
             conditions.into_iter().find(|said| said.type_ == condition::LIMITED_BY_ACCOUNT).map(|said| said.message)
         };
-        let told = "account ci holds the token to less: another field manager has set its spec.role; remove that \
-            there, or have it say what the token says";
+        let told = "account ci limits the token: another field manager has set its spec.role; remove the field \
+            there, or set it as in the token";
         assert_eq!(limited(&both).as_deref(), Some(told));
         assert_eq!(limited(&served()), None);
         let spec = applied(&world.token, &BTreeSet::new());

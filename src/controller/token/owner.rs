@@ -1,4 +1,4 @@
-//! Who answers for a token, what that lends it, and what becomes of it when they are gone.
+//! The owner of a token: the rights that follow from the owner, and the consequences of the owner's removal.
 
 use std::sync::Arc;
 
@@ -19,38 +19,38 @@ use crate::{
     outside::events::Note,
 };
 
-/// What follows from whose a token is, and from what its Instance permits.
+/// The facts that follow from the owner of a token and from its Instance's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {
-    /// What becomes of the token, as its owner is gone or holds too little; nothing where that is not so.
+    /// The consequence for the token if its owner is gone or holds too little; otherwise none.
     pub removed: Option<OnOwnerRemoved>,
-    /// The owner as it is seen now, and since when its groups are known.
+    /// The current owner, with the time at which the stamp of its groups was first seen.
     pub seen: Option<SeenOwner>,
-    /// From when on the groups of its owner are not relied on.
+    /// The time from which the owner's groups no longer count.
     pub stale_from: Option<Timestamp>,
-    /// Whether that is now.
+    /// True if the owner's groups no longer count.
     pub is_stale: bool,
-    /// What the token may do now. Where its Instance is not known, or faulty, what was said before stands.
+    /// The effective rights of the token. If the Instance is missing or faulty, the rights in the old status are kept.
     pub effective: Option<Effective>,
-    /// Why its Instance lets in no request with it; nothing where it lets some in.
+    /// The reason why the Instance accepts no request with the token; none if it can accept some.
     pub shut: Option<Shut>,
-    /// Whether anything is permitted; nothing where its Instance does not judge that.
+    /// True if any action is permitted; none if the Instance does not judge rights.
     pub permitted: Option<bool>,
 }
 
-/// Why no request with a value is let in, though the value lives.
+/// The reason why no request with a valid value is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shut {
-    /// The word for it.
+    /// The reason for conditions.
     pub reason: Reason,
-    /// What is wrong, and what to do.
+    /// The cause and the remedy.
     pub message: String,
     /// Whether nothing is permitted to the token, which is otherwise as it should be.
     pub permits_nothing: bool,
 }
 
 impl Ownership {
-    /// All of it.
+    /// Derives all facts about the owner.
     pub fn of(read: &Observed) -> Self {
         let seen = seen(read);
         let stamped_at = seen.as_ref().and_then(|seen| seen.stamped_at.as_ref()).map(|at| at.0);
@@ -72,7 +72,7 @@ impl Ownership {
     }
 }
 
-/// What access is asked of a token: by rules without faults.
+/// The input for `access` about a token whose Instance has rules without faults.
 struct Judged<'a> {
     rules: &'a Rules,
     policies: Vec<&'a Policy>,
@@ -81,13 +81,14 @@ struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    /// With the account that the token acts as, or the one that would be made for it.
+    /// Uses the account that the token acts as, or else the account that would be created for it.
     fn of(read: &'a Observed, rules: &'a Rules, fresh: bool) -> Self {
         #[cfg(test)]
         super::world::derivations::note("bearer");
         let made = || Arc::new(own_account(&read.token));
         let bearer = Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made));
-        // Groups that are not relied on any more permit nothing; that the owner has left them is not known.
+        // Old groups permit nothing, but they do not prove that the owner has left them. So they do not count as a
+        // removal of the owner.
         let lent = match rules.standing(&bearer) {
             access::Standing::Free | access::Standing::Nobody => true,
             access::Standing::Holds(held) => !held.is_empty(),
@@ -102,7 +103,7 @@ impl<'a> Judged<'a> {
     }
 }
 
-/// The owner as it is seen now, and since when its groups are known.
+/// The current owner, with the time at which the stamp of its groups was first seen.
 fn seen(read: &Observed) -> Option<SeenOwner> {
     let before = read.before().owner.as_ref();
     let subject = read.owner().map(ToString::to_string);
@@ -115,7 +116,7 @@ fn seen(read: &Observed) -> Option<SeenOwner> {
     Some(SeenOwner { subject, stamp, stamped_at, gone: read.owner_gone })
 }
 
-/// Whether its Instance judges by rights at all.
+/// True if the Instance judges requests by rights: by roles, by members, or by both.
 fn judges_rights(read: &Observed) -> bool {
     read.instance.as_deref().is_some_and(|instance| {
         let by_roles = instance.spec.api.as_ref().is_some_and(|api| api.authorization == Authorization::Roles);
@@ -123,7 +124,7 @@ fn judges_rights(read: &Observed) -> bool {
     })
 }
 
-/// Why no request with its value is let in by its own Instance, in the order in which a verifier judges.
+/// The reason why the token's own Instance accepts no request with its value, in the order of the verifier's checks.
 fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
     let says = |reason, message: &str| Some(Shut { reason, message: message.to_owned(), permits_nothing: false });
     let permits_nothing =
@@ -141,7 +142,7 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
         return says(Reason::EndpointDisabled, DISABLED);
     }
     let Some(judged) = judged else {
-        return says(Reason::InstanceInvalid, "its Instance has faults of its own");
+        return says(Reason::InstanceInvalid, "its Instance has faults");
     };
     if read.owner_gone && judged.rules.on_owner_removed != OnOwnerRemoved::Keep {
         return permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner"));
@@ -156,14 +157,14 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
 
 /// What is said where the endpoint is disabled.
 const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
-/// What is said where the groups of the owner were stamped too long ago.
-pub(crate) const STALE: &str = "the groups of its owner were stamped too long ago and count no more; the owner has to \
+/// The message for groups of the owner that were stamped too long ago.
+pub(crate) const STALE: &str = "the owner's groups were stamped too long ago and no longer count; the owner must \
     change the token, or its annotation tokenry.dev/confirmed";
-/// What is said where nothing is permitted.
-const NOTHING: &str = "nothing is permitted: have a role given to it, its account and its owner, or an AccessPolicy \
-    about it made; status.effective says what limits it";
+/// The message for a token that is permitted no action.
+const NOTHING: &str = "nothing is permitted: give a role to the token, its account and its owner, or create an \
+    AccessPolicy for it; see status.effective for the limits";
 
-/// That the owner is another one now.
+/// The event that the owner has changed.
 pub(crate) fn changed(world: &World) -> Option<Note> {
     let before = &world.before().owner.as_ref()?.subject;
     let now = world.owner().map(ToString::to_string);
@@ -172,7 +173,7 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
     (*before != now).then(|| Note::normal(Reason::OwnerChanged, text))
 }
 
-/// That the token has another role now: also that it has one at all.
+/// The event that the effective role has changed. The first role counts as a change, too.
 pub(crate) fn promoted(world: &World) -> Option<Note> {
     let before = world.before().effective.as_ref().and_then(|effective| effective.role.as_ref());
     let now = world.owner.effective.as_ref()?.role.as_ref();
@@ -181,7 +182,7 @@ pub(crate) fn promoted(world: &World) -> Option<Note> {
     (before != now).then(|| Note::normal(Reason::RoleChanged, text))
 }
 
-/// Everything that is wrong with whose it is and with what it asks for.
+/// Adds the faults of the token's owner and role.
 pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     let Some(rules) = world.rules() else { return };
     let spec = &world.token.spec;
@@ -197,11 +198,12 @@ pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>
     let asked = instance.spec.ceiling == Ceiling::Members;
     match world.owner() {
         None if asked => {
-            let message = "is needed: the Instance's ceiling is what the owner holds in its members";
+            let message = "is missing; the Instance has ceiling: Members, so each token needs an owner";
             faults.push(Fault::new(Reason::OwnerMissing, OWNER, message));
         }
         Some(owner) if world.owner.removed.is_some() && !world.records.ever_published() => {
-            // One that was never valid is not ended for what may be a slip; nor is it kept.
+            // A token that was never published gets a fault instead, whatever onOwnerRemoved says. The owner may be a
+            // typing error.
             faults.push(Fault::new(Reason::OwnerRemoved, OWNER, why_removed(world, &owner.to_string())));
         }
         None | Some(_) => {}
@@ -211,12 +213,12 @@ pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>
         let name = full.metadata.name.as_deref().unwrap_or_default();
         let own = full.metadata.uid == instance.metadata.uid;
         let of = if own { "the Instance".to_owned() } else { format!("Instance {name}") };
-        let message = format!("owns more tokens of {of} than the {most} that it allows; delete another");
+        let message = format!("owns more tokens than the {most} that {of} allows; delete another token");
         faults.push(Fault::new(Reason::TooManyTokens, OWNER, message));
     }
 }
 
-/// Why the owner is not one, in words.
+/// The text about a removed owner.
 pub(crate) fn why_removed(read: &Observed, owner: &str) -> String {
     match read.owner_gone {
         true => format!("{owner} does not exist; name another owner"),
@@ -224,7 +226,7 @@ pub(crate) fn why_removed(read: &Observed, owner: &str) -> String {
     }
 }
 
-/// That its owner is no owner any more, and what its Instance does then: how an event about it begins.
+/// The start of an event about a removed owner, with the Instance's reaction.
 pub(crate) fn acted_on(world: &World) -> Option<String> {
     let (does, then) = match world.owner.removed? {
         OnOwnerRemoved::Revoke => ("revokes", "Revoke"),
@@ -236,13 +238,12 @@ pub(crate) fn acted_on(world: &World) -> Option<String> {
     Some(format!("{why}; the Instance {does} such tokens (tokens.onOwnerRemoved: {then}): "))
 }
 
-/// Whether a fault is mended by a change of the token's own spec. Any other is that of another object, and mended
-/// there.
+/// True if a fault can be fixed by a change of the token's own spec. Other faults are fixed in other objects.
 fn is_of_spec(fault: &Fault) -> bool {
     fault.reason.sense() == Sense::Fault(Mended::Here)
 }
 
-/// The faults in words. A token that cannot be changed is not told to be.
+/// The faults in words. For an immutable token, the text adds that it must be deleted and made again.
 pub(crate) fn told(world: &World, faults: &[Fault]) -> String {
     let all = fault::told(faults);
     let policy = mirrored(world).unwrap_or_default();
@@ -255,13 +256,10 @@ pub(crate) fn told(world: &World, faults: &[Fault]) -> String {
         true => format!(" (annotate it first: {}={})", name::CONFIRM_DELETE, given.unwrap_or(name)),
         false => String::new(),
     };
-    format!(
-        "{all}; the token is immutable: what is wrong in it cannot be changed, so delete it{confirmed} and make it \
-         again"
-    )
+    format!("{all}; the token is immutable and cannot be changed, so delete it{confirmed} and make it again")
 }
 
-/// What its Instance asks of those who change it.
+/// The Instance's rules for changes of the token, as the token's status mirrors them.
 pub(crate) fn mirrored(read: &Observed) -> Option<MirroredPolicy> {
     let tokens = &read.instance.as_ref()?.spec.tokens;
     let immutable = tokens.immutable.clone().unwrap_or_default();
@@ -287,7 +285,7 @@ mod tests {
     };
     use serde_json::{Value, json};
 
-    /// A token of alice's that is served, where a group lends what she may, and her groups were stamped at the start.
+    /// A served token of alice. Her role comes from a group, and her groups were stamped at the start.
     fn by_group(on_owner_removed: &str) -> World {
         let tokens = json!({"onOwnerRemoved": on_owner_removed, "groupsMaxAge": "10d"});
         let members = json!([{"subject": "group:ops", "role": "viewer"}]);
@@ -306,7 +304,7 @@ mod tests {
             let world = by_group(then).later(10 * DAY);
             assert_eq!(world.decision().act, Act::Rest, "{then}");
             assert_eq!(world.pause, None, "{then}");
-            assert_eq!(world.owner.effective.unwrap().actions, [] as [&str; 0], "they count no more all the same");
+            assert_eq!(world.owner.effective.unwrap().actions, [] as [&str; 0], "the groups still do not count");
         }
     }
 
@@ -337,7 +335,7 @@ mod tests {
         let other = Some(Arc::new(fixture::instance(windows(15))));
         let world = world.and(|world| world.audiences = vec![other.map(Ruled::new)]);
         let told: Vec<_> = validate(&world).unwrap_err().into_iter().map(|fault| fault.reason).collect();
-        assert_eq!(told, [Reason::WindowsUnmet], "a rotation has to meet one of each");
+        assert_eq!(told, [Reason::WindowsUnmet], "a rotation has to meet a window of each");
     }
 
     #[test]
@@ -353,7 +351,7 @@ mod tests {
         };
         assert!(advice(immutable(json!({"expiry": {"after": "400d"}}))));
         let elsewhere = immutable(json!({})).with_instance(json!({"api": {"organizationFrom": {}}}));
-        assert!(!advice(elsewhere), "the Instance is to be mended");
+        assert!(!advice(elsewhere), "the Instance has the fault");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A token that is not accepted for now, and lives.
+//! Pauses: a paused token is refused for now, but has not ended.
 
 use super::{
     act::{Act, Never},
@@ -24,7 +24,7 @@ listed! {
 }
 
 impl Pause {
-    /// The first reason for one, where there is any.
+    /// The first reason for a pause; none if the token is not paused.
     pub fn of(read: &Observed, removed: Option<OnOwnerRemoved>) -> Option<Self> {
         let account = read.account.as_ref().is_none_or(|account| account.spec.active);
         match (read.token.spec.active, account) {
@@ -34,7 +34,7 @@ impl Pause {
         }
     }
 
-    /// The word for it.
+    /// The reason for conditions.
     pub fn reason(self) -> Reason {
         match self {
             Self::Suspended => Reason::Suspended,
@@ -44,33 +44,33 @@ impl Pause {
     }
 }
 
-/// The token asks to pause.
+/// The check `Suspended`: the token has `active: false`.
 pub(crate) fn suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::Suspended)
 }
 
-/// What `Ready` says then: that was asked for.
+/// The content of `Ready` for a suspended token. It is ready, because the spec asks for the suspension.
 pub(crate) fn says_suspended(_: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::Ready, Reason::Suspended, "refused until active is true again".into())
 }
 
-/// Its account asks to pause.
+/// The check `AccountSuspended`: the token's account has `active: false`.
 pub(crate) fn account_suspended(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::AccountSuspended)
 }
 
-/// What `Ready` says then: that was asked for, too.
+/// The content of `Ready` for a token with a suspended account. It is ready, because the account asks for this.
 pub(crate) fn says_account_suspended(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let name = outcome.world.token.account_name().0;
     (Conclusion::Ready, Reason::AccountSuspended, format!("refused until account {name} is active again"))
 }
 
-/// Nobody answers for it any more, and its Instance wants such tokens to wait.
+/// The check `OwnerRemoved` for a suspension: the owner is removed, and the Instance has `onOwnerRemoved: Suspend`.
 pub(crate) fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
     rests(world, Pause::OwnerRemoved)
 }
 
-/// What `Ready` says then: an owner that is gone was not asked for.
+/// The content of `Ready` for a token without its owner. It is not ready, because the spec does not ask for this.
 pub(crate) fn says_owner_removed(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let why = why_removed(outcome.world, "the owner");
     (Conclusion::Stalled, Reason::OwnerRemoved, format!("refused until its owner is back: {why}"))

@@ -1,4 +1,4 @@
-//! What wakes a token: itself, and whatever it depends on.
+//! The triggers of passes over tokens: changes of the token, and changes of objects that it depends on.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Names the tokens that something has happened to: to themselves, or to what they depend on. Several can use one
-/// account, and several can wait for one Secret's name.
+/// The names of tokens that need a pass, because the token or an object that it depends on has changed. Several tokens
+/// can use one account, and several can wait for the name of one Secret.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
     // Each cache is named, so that one that is added is thought of here, too.
     let Caches { instances, accounts, policies, users, tokens, secrets, services: _, ingresses: _, namespaces } =
@@ -58,7 +58,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
     ])
 }
 
-/// The subject of an account, whichever kind it is.
+/// The subject of an account of either kind.
 fn of_account(kind: SubjectKind, account: &impl Resource) -> String {
     Who { kind, name: &format!("{}/{}", account.namespace().unwrap_or_default(), account.name_any()) }.to_string()
 }

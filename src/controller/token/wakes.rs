@@ -1,4 +1,4 @@
-//! When a token is looked at again, and what for.
+//! The time of the next pass over a token, and its purpose.
 
 use jiff::Timestamp;
 
@@ -12,16 +12,16 @@ use crate::{
     },
 };
 
-/// When the served generation is replaced, or is said to expire.
+/// The dates of the served generation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dates {
-    /// When it is replaced.
+    /// The time of its replacement.
     pub rotates: Option<Timestamp>,
-    /// Where nothing replaces it: from when on that is said.
+    /// If nothing replaces it, the time from which its expiry is announced.
     pub expires_soon: Option<Timestamp>,
 }
 
-/// The earliest instant at which something is to be done or said. Nothing: not until something changes.
+/// The earliest instant at which an action or an announcement is due. None: no pass is due until an object changes.
 pub(crate) fn earliest(
     outcome: &Outcome<'_>,
     dates: &Dates,
@@ -38,7 +38,7 @@ pub(crate) fn earliest(
     all.chain(end(outcome)).chain(ahead).min()
 }
 
-/// Until when the next generation has to wait, where that is ahead.
+/// The end of the pause before the next generation; none if it does not have to wait.
 fn waits(Outcome { world, progress, records, .. }: &Outcome<'_>) -> Option<Wake> {
     if progress.ends().is_some() {
         return None;
@@ -56,7 +56,7 @@ fn waits(Outcome { world, progress, records, .. }: &Outcome<'_>) -> Option<Wake>
     all.filter(|wake| wake.at > world.now).max()
 }
 
-/// When something that failed is tried again, or a fault is looked at again.
+/// The time of the next try after a failure, or of the next look at faults.
 fn again(outcome: &Outcome<'_>, waits: Option<Wake>, conditions: &Conditions) -> Option<Wake> {
     let progress = outcome.progress;
     let invalid = conditions.get(ACCEPTED).is_some_and(|condition| condition.status == "False");
@@ -67,8 +67,8 @@ fn again(outcome: &Outcome<'_>, waits: Option<Wake>, conditions: &Conditions) ->
     waits.or(failed.then(|| Wake { at: conditions.retry(PUBLISHED), why: "another try" }))
 }
 
-/// When the next generation is due. While it has to wait, that it is due wakes nobody; nor does it hasten a try that
-/// failed.
+/// The time at which the next generation is due. An overdue generation causes no wake-up while it has to wait, or while
+/// a failed action waits for its next try.
 fn due(outcome: &Outcome<'_>, dates: &Dates, waits: Option<Wake>) -> Option<Wake> {
     let progress = outcome.progress;
     let rolls = progress.rolled.as_ref().is_none_or(|rolled| rolled.failure.is_none());
@@ -77,12 +77,12 @@ fn due(outcome: &Outcome<'_>, dates: &Dates, waits: Option<Wake>) -> Option<Wake
     Some(Wake { at: due, why: "the next generation" })
 }
 
-/// When the next of the generations runs out of time.
+/// The next expiry among the generations.
 fn end(outcome: &Outcome<'_>) -> Option<Wake> {
     Some(Wake { at: outcome.records.next_end()?, why: "the end of a generation" })
 }
 
-/// What else only time brings. What is over by now was seen to by this pass.
+/// The other dates of the token. Dates in the past are excluded by the caller, because this pass has handled them.
 fn ahead(outcome: &Outcome<'_>, dates: &Dates) -> Vec<Wake> {
     let Outcome { world, terms, claim, .. } = outcome;
     let unclaimed = outcome.served().filter(|_| claim.is_none());
