@@ -179,7 +179,7 @@ fn last_used(world: &World) -> Option<Time> {
 
 /// The names of accounts that need a pass, because the account, its Instance or one of its tokens has changed.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Account>>> {
-    // Each cache is named, so that one that is added is thought of here, too.
+    // Each cache is named here, so that a new cache does not compile before it is considered here.
     let Caches {
         accounts,
         instances,

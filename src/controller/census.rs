@@ -13,7 +13,7 @@ use crate::{
 /// The shortest time between two changes of a count in status.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
-/// Counts tokens at `now`. Those that say they are valid are active, so that a count says no more than they do.
+/// Counts tokens at `now`. A token is active if its condition `Valid` is true, so counts and tokens agree.
 pub(crate) fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp) -> TokenCount {
     let none = TokenCount { active: 0, total: 0, at: Time(now) };
     tokens.into_iter().fold(none, |count, token| TokenCount {

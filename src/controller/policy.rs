@@ -277,7 +277,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
 
 /// The names of policies that need a pass, because the policy, its Instance, a token or an account has changed.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<AccessPolicy>>> {
-    // Each cache is named, so that one that is added is thought of here, too.
+    // Each cache is named here, so that a new cache does not compile before it is considered here.
     let Caches {
         policies,
         instances,
@@ -300,7 +300,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
             let itself = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
             let about = |wanted: &InstanceRef| {
                 let key = Depends::Instance(wanted.namespace_or(&home), wanted.name.as_str());
-                // One without members is about every token, and says nothing of any.
+                // A policy without members is about every token, so no token changes its status.
                 names(of_tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
             };
             of(&of_tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()

@@ -78,10 +78,10 @@ impl Kind for Instance {
     }
 }
 
-/// Names the Instances that something has happened to: to themselves, to their tokens, or to an object in their
-/// namespace that they made or refer to.
+/// The names of Instances that need a pass. The Instance has changed, or one of its tokens, or an object that it made
+/// or refers to.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Instance>>> {
-    // Each cache is named, so that one that is added is thought of here, too.
+    // Each cache is named here, so that a new cache does not compile before it is considered here.
     let Caches {
         instances,
         tokens,
@@ -107,7 +107,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
     futures::stream::select_all(own.into_iter().chain(exposing))
 }
 
-/// Names the Instances that objects of a kind which exposes endpoints are made or referred to by, when these change.
+/// The names of Instances that made or refer to an object of `kind`, when the object changes.
 fn exposing(kind: PieceKind, rooms: Arc<Rooms>) -> Vec<BoxStream<'static, ObjectRef<Instance>>> {
     let caches = rooms.caches.clone();
     match kind {

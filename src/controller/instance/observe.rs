@@ -83,7 +83,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     }
 }
 
-/// Counts its own tokens.
+/// Counts the Instance's own tokens. Tokens that name it as an audience do not count.
 fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
     let home = |token: &ApiToken| token.namespace().unwrap_or_default();
     let own = |token: &&Arc<ApiToken>| token.spec.instance_ref.means(instance, &home(token));

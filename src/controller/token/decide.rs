@@ -20,7 +20,7 @@ pub(crate) type Says = fn(&Outcome<'_>, Act) -> Said<Conclusion>;
 pub struct Check {
     /// The reason of the check.
     pub reason: Reason,
-    /// What becomes of the token while it holds, whichever check decides.
+    /// The fate of the token while this check holds, even if an earlier check decides.
     pub fate: Fate,
     holds: Holds,
     /// The content of `Ready` while the check holds. None: the action does not describe the state of the token, and a
@@ -28,21 +28,21 @@ pub struct Check {
     pub says: Option<Says>,
 }
 
-/// What becomes of a token while a check holds. The condition `Valid` follows from it.
+/// The fate of a token while a check holds. The condition `Valid` follows from the fates of all checks that hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes with its namespace; until then its requests are judged as before.
+    /// The token is deleted with its namespace. Until then its requests are judged as before.
     Goes,
-    /// It has ended, or is being deleted: every request is refused.
+    /// The token has ended or is being deleted, and every request is refused.
     Ends,
-    /// It lives, and every request is refused.
+    /// The token has not ended, but every request is refused.
     Pauses,
-    /// It lives, and its requests are judged.
+    /// The token has not ended, and its requests are judged.
     Lives,
 }
 
 impl Fate {
-    /// Whether nothing more is done for the token but to take it away.
+    /// True if the operator does nothing more for the token, except for its removal.
     pub fn is_over(self) -> bool {
         match self {
             Self::Goes | Self::Ends => true,
@@ -50,7 +50,7 @@ impl Fate {
         }
     }
 
-    /// Whether every request is refused.
+    /// True if every request is refused.
     pub fn is_refused(self) -> bool {
         match self {
             Self::Ends | Self::Pauses => true,
@@ -59,7 +59,7 @@ impl Fate {
     }
 }
 
-/// When a check holds.
+/// The function of a check.
 #[derive(Clone, Copy)]
 enum Holds {
     /// It runs with valid and with faulty terms.
@@ -104,7 +104,8 @@ const fn check(reason: Reason, fate: Fate, holds: fn(&World, &CheckedTerms) -> O
     Check { reason, fate, holds: Holds::Always(holds), says: None }
 }
 
-/// A check of what the terms ask for. A token lives by its terms: what ends or pauses it holds without them, too.
+/// A check that runs with valid terms only. Its fate is always [`Fate::Lives`], because a token ends or pauses also
+/// with faulty terms.
 const fn valid(reason: Reason, holds: fn(&World, &TokenTerms) -> Option<Act>) -> Check {
     Check { reason, fate: Fate::Lives, holds: Holds::Valid(holds), says: None }
 }
@@ -123,7 +124,7 @@ impl Check {
         }
     }
 
-    /// What is to be done by these terms, where it holds; nothing of a check that does not ask for them.
+    /// The action of the check with these terms. None if the check does not hold, or if it also runs with faulty terms.
     pub fn act_by(&self, world: &World, terms: &TokenTerms) -> Option<Act> {
         match self.holds {
             Holds::Valid(holds) => holds(world, terms),
@@ -341,7 +342,7 @@ mod tests {
         assert!(pausing.eq(Pause::ALL.map(Pause::reason)));
     }
 
-    /// Whether a verifier lets in who presents the second value, which is served since day 60.
+    /// True if a verifier accepts the second value, which is served from day 60.
     fn lets_in(world: &World) -> bool {
         let mut index = Index::default();
         world.instance.iter().for_each(|instance| _ = index.apply(Instance::clone(instance)));
@@ -359,7 +360,7 @@ mod tests {
         for (check, (_, _, trouble)) in CHAIN.iter().zip(TROUBLES) {
             let world = trouble(owned());
             let decision = world.decision();
-            // One that is forgotten says what it said before.
+            // A forgotten token keeps its last status.
             let act = if decision.act == Act::Forget { Act::Rest } else { decision.act };
             let status = world.settle(&Progress::none(Decision { act, ..decision })).status;
             let valid = fixture::said(&status, VALID).status == "True";

@@ -80,8 +80,8 @@ pub(crate) fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act>
     (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
 }
 
-/// Whether the served value, which is where it should be, is to be replaced now: whether the first check that holds by
-/// the terms, but for repairs, mints.
+/// True if the served value, which is in its Secret, is about to be replaced. This is the case if the first check that
+/// holds with these terms mints. Repairs are left out.
 pub(crate) fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
     let mut checks = CHAIN.iter().filter(|check| !check.reason.is_damage());
     checks.find_map(|check| check.act_by(world, terms)) == Some(Act::Mint(()))

@@ -16,22 +16,22 @@ use crate::{
 };
 
 listed! {
-    /// A field of its own account that a token has a say in.
+    /// A field that the own account copies from its token.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Followed {
-        /// Who answers for it.
+        /// `owner`.
         Owner,
-        /// Its role.
+        /// `role`.
         Role,
-        /// The organizations that it may act for.
+        /// `organizations`.
         Organizations,
-        /// The projects that it may act in.
+        /// `projects`.
         Projects,
     }
 }
 
 impl Followed {
-    /// As it is written.
+    /// The name of the field in a spec.
     fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -41,12 +41,12 @@ impl Followed {
         }
     }
 
-    /// The one that is written so; nothing where a token has no say.
+    /// The field of this name; none if the account does not copy it from its token.
     fn of(field: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|followed| followed.as_str() == field)
     }
 
-    /// Whether an account says something else in it than it is wanted to.
+    /// True if an account differs from its token in this field.
     fn differs(self, (held, wanted): (&AccountSpec, &ApiTokenSpec)) -> bool {
         match self {
             Self::Owner => held.owner != wanted.owner,
@@ -56,7 +56,7 @@ impl Followed {
         }
     }
 
-    /// Whether an account says more in it than it is wanted to.
+    /// True if an account allows more in this field than its token, or has another owner.
     fn says_more(self, read: &Observed, (held, wanted): (&AccountSpec, &ApiTokenSpec)) -> bool {
         let exceeds = |held: Reach, wanted: Reach| held.and(&wanted) != held;
         match self {

@@ -45,7 +45,7 @@ pub struct Shut {
     pub reason: Reason,
     /// The cause and the remedy.
     pub message: String,
-    /// Whether nothing is permitted to the token, which is otherwise as it should be.
+    /// True if the token is valid otherwise, but is permitted no action.
     pub permits_nothing: bool,
 }
 
@@ -148,14 +148,14 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
         return permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner"));
     }
     match access::opening(judged.rules, &judged.policies, &judged.bearer).err()? {
-        access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "nobody owns the token"),
+        access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "the token has no owner"),
         access::Closed::OwnerRemoved => permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner")),
         access::Closed::OwnerStale => permits_nothing(Reason::OwnerStale, STALE),
         access::Closed::NoPermissions => permits_nothing(Reason::NoPermissions, NOTHING),
     }
 }
 
-/// What is said where the endpoint is disabled.
+/// The message for a disabled endpoint.
 const DISABLED: &str = "the endpoint of the Instance is disabled: every token is refused until it is enabled again";
 /// The message for groups of the owner that were stamped too long ago.
 pub(crate) const STALE: &str = "the owner's groups were stamped too long ago and no longer count; the owner must \

@@ -11,14 +11,14 @@ use super::{
 use crate::crd::{Reason, condition::Conclusion, instance::OnOwnerRemoved, listed};
 
 listed! {
-    /// Why a token is not accepted for now.
+    /// The reason why a token is refused for now.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Pause {
-        /// The token says so.
+        /// The token has `active: false`.
         Suspended,
-        /// Its account says so.
+        /// The token's account has `active: false`.
         AccountSuspended,
-        /// Its owner is gone or holds too little, and its Instance says so.
+        /// The owner is gone or holds too little, and the Instance has `onOwnerRemoved: Suspend`.
         OwnerRemoved,
     }
 }

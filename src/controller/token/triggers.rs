@@ -25,7 +25,7 @@ use crate::{
 /// The names of tokens that need a pass, because the token or an object that it depends on has changed. Several tokens
 /// can use one account, and several can wait for the name of one Secret.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
-    // Each cache is named, so that one that is added is thought of here, too.
+    // Each cache is named here, so that a new cache does not compile before it is considered here.
     let Caches { instances, accounts, policies, users, tokens, secrets, services: _, ingresses: _, namespaces } =
         &*rooms.caches;
     let [of_secrets, of_accounts, of_instances, of_policies, of_users, of_namespaces] =
