@@ -109,11 +109,11 @@ fn rooms(
     let scope = &options.scope;
     let caches = Caches {
         instances: Cache::new(scope.watch(client, hearing), depends::of_instance).telling(is_news),
-        accounts: Cache::new(scope.watch(client, hearing), depends::of_account).telling(is_news),
+        accounts: Cache::new(scope.watch(client, hearing), depends::of_account).packing().telling(is_news),
         policies: Cache::new(scope.watch(client, hearing), depends::of_policy).telling(is_news),
         users: Cache::by_name(scope.watch(client, hearing)).telling(is_news_of_meta),
-        tokens: Cache::new(scope.watch(client, hearing), depends::of_token).telling(is_news),
-        secrets: Cache::by_name(scope.watch_type(client, secret::TYPE, hearing)),
+        tokens: Cache::new(scope.watch(client, hearing), depends::of_token).packing().telling(is_news),
+        secrets: Cache::by_name(scope.watch_type(client, secret::TYPE, hearing)).packing(),
         services: Cache::by_name(scope.watch(client, hearing)),
         ingresses: Optional::new(scope, client, hearing),
         namespaces: Cache::by_name(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
@@ -240,15 +240,17 @@ mod tests {
         let named = [named(tokens).await, named(instances).await, named(accounts).await, named(policies).await];
         assert!(named.iter().all(|named| *named > 0) && named[0] >= 3 * count, "{named:?}");
         let caches = &rooms.caches;
-        for token in caches.tokens.all() {
+        for name in caches.tokens.all_names() {
+            let token = caches.tokens.get("a", &name.name).unwrap();
             token.observe(&rooms, rooms.clock.now()).await.unwrap();
         }
-        for account in caches.accounts.all() {
+        for name in caches.accounts.all_names() {
+            let account = caches.accounts.get("a", &name.name).unwrap();
             account.observe(&rooms, rooms.clock.now()).await.unwrap();
         }
-        let [policy]: [Arc<AccessPolicy>; 1] = caches.policies.all().try_into().unwrap();
+        let policy: Arc<AccessPolicy> = caches.policies.get("a", "p").unwrap();
         policy.observe(&rooms, rooms.clock.now()).await.unwrap();
-        let [instance]: [Arc<crate::crd::Instance>; 1] = caches.instances.all().try_into().unwrap();
+        let instance: Arc<crate::crd::Instance> = caches.instances.get("a", "eem").unwrap();
         Kind::observe(instance, &rooms, rooms.clock.now()).await.unwrap();
         let Caches { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } =
             &**caches;

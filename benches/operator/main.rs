@@ -64,7 +64,7 @@ struct Options {
     /// Tokens that are created at ten a second beside a noisy neighbour, and again without it; 0: skip this part
     #[arg(long, default_value_t = 200)]
     neighbour: usize,
-    /// Measure only the operator's CPU, for a tenth of this number of tokens and for all of them; 0: off
+    /// Measure only the operator's CPU and memory, for a tenth of this number of tokens and for all of them; 0: off
     #[arg(long, default_value_t = 0)]
     scale: usize,
     /// Passed by `cargo bench`

@@ -41,6 +41,8 @@ const CPU: f64 = 1.3;
 const SERVERS: f64 = 1.6;
 const P99: f64 = 1.5;
 const NEIGHBOUR: f64 = 3.0;
+/// Maximum KiB of memory of the operator per token, with many tokens.
+const MEMORY: f64 = 5.0;
 /// Maximum exponent of the growth: the total cost may grow by this power of the number of tokens.
 const EXPONENT: f64 = 1.05;
 /// Maximum object writes and Events per token.
@@ -117,11 +119,11 @@ impl fmt::Display for Report {
         line(f, "  - of kube-apiserver", cpu(|cpu| cpu.api_server), Target::None)?;
         line(f, "  - of etcd", cpu(|cpu| cpu.etcd), Target::None)?;
         line(f, "memory, KiB", self.grown.map(|bytes| bytes / 1024.0 / tokens as f64), Target::None)?;
-        section(f, "at ten tokens a second")?;
+        section::<SIDES>(f, "at ten tokens a second")?;
         let quantile = |share| self.paced.each_ref().map(|paced| paced.quantile(share));
         line(f, "p50 until Ready, ms", quantile(0.5), Target::None)?;
         line(f, "p99 until Ready, ms", quantile(0.99), Target::Ratio(P99))?;
-        section(f, "requests for each token (audit log)")?;
+        section::<SIDES>(f, "requests for each token (audit log)")?;
         line(f, "writes of objects", self.writes(), Target::Value(WRITES))?;
         line(f, "Events", self.events(), Target::Value(EVENTS))?;
         line(f, "counts of tokens, a minute", self.counts(), Target::Value(COUNTS))?;
@@ -152,6 +154,10 @@ impl fmt::Display for Growth {
             let exponent = exponent(self.0.map(|scale| scale.tokens), costs);
             line(f, "- exponent of the growth", [exponent, 1.0], Target::Value(EXPONENT))?;
         }
+        section::<2>(f, "memory of the operator, KiB")?;
+        for (nth, what) in ["once all are made", "after a start"].into_iter().enumerate() {
+            line(f, what, self.0.map(|scale| scale.held[nth]), Target::Last(MEMORY))?;
+        }
         Ok(())
     }
 }
@@ -165,8 +171,8 @@ fn head<const N: usize>(f: &mut fmt::Formatter<'_>, title: &str, names: [&str; N
     writeln!(f, "|{:-<40}|{}-------:|", "", "---------:|".repeat(2 * N - 1))
 }
 
-fn section(f: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
-    writeln!(f, "| {title:<38} |{}        |", "          |".repeat(2 * SIDES - 1))
+fn section<const N: usize>(f: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
+    writeln!(f, "| {title:<38} |{}        |", "          |".repeat(2 * N - 1))
 }
 
 /// A maximum value.
@@ -177,6 +183,8 @@ enum Target {
     ToLast(f64),
     /// Maximum of the first value.
     Value(f64),
+    /// Maximum of the last value.
+    Last(f64),
     None,
 }
 
@@ -188,6 +196,7 @@ fn line<const N: usize>(f: &mut fmt::Formatter<'_>, what: &str, values: [f64; N]
         Target::Ratio(most) => told(values[0] / values[1], most),
         Target::ToLast(most) => told(values[0] / values[N - 1], most),
         Target::Value(most) => told(values[0], most),
+        Target::Last(most) => told(values[N - 1], most),
         Target::None => String::new(),
     };
     let ratio = |other: &f64| if *other == 0.0 { "-".into() } else { format!("{:.2}", values[0] / other) };

@@ -13,16 +13,17 @@ use super::{
     census,
     depends::{self, Depends},
     kind::{Checked, Kind, Settled, Unreadable, Version, Wake, is_news_of_instance, version},
-    run::{each, every, mapped, names, together},
+    run::{each, every, mapped, together},
 };
 use crate::{
     crd::{
         Account, ApiToken, Conditions, Fault, Instance, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
+        api_token::BoundAccount,
         condition::{ACCEPTED, Conclusion},
         fault::{first, told},
     },
-    outside::{Refusal, clock::jumps, events::Note},
+    outside::{Location, Refusal, clock::jumps, events::Note, store::Gist},
 };
 
 /// Everything a pass over an account knows.
@@ -30,8 +31,8 @@ pub struct World {
     now: Timestamp,
     account: Arc<Account>,
     instance: Option<Ruled>,
-    /// The tokens that act as the account.
-    tokens: Vec<Arc<ApiToken>>,
+    /// The counted facts of the tokens that act as the account.
+    tokens: Vec<Gist>,
 }
 
 impl Kind for Account {
@@ -46,7 +47,7 @@ impl Kind for Account {
         let namespace = self.namespace().unwrap_or_default();
         let wanted = &self.spec.instance_ref;
         let instance = rooms.instance(wanted.namespace_or(&namespace), wanted.name.as_str());
-        let tokens = rooms.caches.tokens.by(&Depends::Bound(&self.uid().unwrap_or_default()));
+        let tokens = rooms.caches.tokens.gists(&Depends::Bound(&self.uid().unwrap_or_default()));
         Ok(World { now, account: self, instance, tokens })
     }
 
@@ -158,7 +159,7 @@ impl AsRef<TokenCount> for Count {
 
 /// The count of tokens for the status, and the wake-up for the next count.
 fn counted(world: &World) -> (Count, Option<Wake>) {
-    let tokens = census::count(world.tokens.iter().map(|token| &**token), world.now);
+    let tokens = census::count(world.tokens.iter().copied(), world.now);
     let fresh = Count { tokens, last_used_at: last_used(world) };
     let said =
         world.account.status.as_ref().and_then(|status| {
@@ -172,9 +173,9 @@ fn counted(world: &World) -> (Count, Option<Wake>) {
 
 /// The last use of one of the account's tokens. It is kept after the token is deleted.
 fn last_used(world: &World) -> Option<Time> {
-    let used = world.tokens.iter().filter_map(|token| token.status.as_ref()).flat_map(|status| status.used());
+    let used = world.tokens.iter().filter_map(|token| token.used_at).map(Time);
     let stands = world.account.status.as_ref().and_then(|status| status.last_used_at.clone());
-    used.map(|used| used.last_used_at).chain(stands).max()
+    used.chain(stands).max()
 }
 
 /// The names of accounts that need a pass, because the account, its Instance or one of its tokens has changed.
@@ -195,12 +196,14 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
     futures::stream::select_all([
         each(accounts.touched()),
         mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            names(of_instances.caches.accounts.by(&depends::instance(instance)))
+            of_instances.caches.accounts.names(&depends::instance(instance))
         }),
         together(mapped(tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
-            let home = token.namespace().unwrap_or_default();
-            names(bound.and_then(|bound| of_tokens.caches.accounts.get(&home, &bound.name)))
+            let namespace = &*token.namespace().unwrap_or_default();
+            let accounts = &of_tokens.caches.accounts;
+            let named = |bound: &BoundAccount| accounts.names(&Location { namespace, name: &bound.name });
+            bound.map(named).unwrap_or_default()
         })),
         every(jumps(rooms.clock.clone()), accounts.store()),
     ])

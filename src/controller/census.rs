@@ -7,17 +7,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::kind::Wake;
 use crate::{
     crd::{ApiToken, account::TokenCount, condition::VALID},
+    outside::store::Gist,
     token::duration::after,
 };
 
 /// The shortest time between two changes of a count in status.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
+/// The part of a token that counts need.
+pub(crate) fn gist(token: &ApiToken) -> Gist {
+    let used = token.status.iter().flat_map(|status| status.used());
+    Gist { is_valid: is_valid(token), used_at: used.map(|used| used.last_used_at.0).max() }
+}
+
 /// Counts tokens at `now`. A token is active if its condition `Valid` is true, so counts and tokens agree.
-pub(crate) fn count<'a>(tokens: impl IntoIterator<Item = &'a ApiToken>, now: Timestamp) -> TokenCount {
+pub(crate) fn count(tokens: impl IntoIterator<Item = Gist>, now: Timestamp) -> TokenCount {
     let none = TokenCount { active: 0, total: 0, at: Time(now) };
     tokens.into_iter().fold(none, |count, token| TokenCount {
-        active: count.active + i64::from(is_valid(token)),
+        active: count.active + i64::from(token.is_valid),
         total: count.total + 1,
         ..count
     })
@@ -73,8 +80,20 @@ mod tests {
             ]))
         };
         let all = [says("Valid", "True"), says("Valid", "False"), says("Ready", "True"), token(json!([]))];
-        let count = count(&all, Timestamp::UNIX_EPOCH);
+        let count = count(all.iter().map(gist), Timestamp::UNIX_EPOCH);
         assert_eq!((count.active, count.total), (1, 4));
+    }
+
+    #[test]
+    fn the_last_use_of_all_generations_is_kept_for_counts() {
+        let (june, july) = ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z");
+        let used = |at: &str| json!({"generation": 1, "firstUsedAt": june, "lastUsedAt": at});
+        let token: ApiToken = serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {},
+            "spec": {"instanceRef": {"name": "eem"}}, "status": {"use": [used(july), used(june)]},
+        }))
+        .unwrap();
+        assert_eq!(gist(&token).used_at, Some(july.parse().unwrap()));
     }
 
     #[test]

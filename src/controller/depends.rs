@@ -3,7 +3,9 @@
 
 use kube::Resource;
 
+use super::census;
 use crate::{
+    access::groups,
     crd::{
         AccessPolicy, Account, ApiToken, Instance, RestartTarget,
         instance::EndpointName,
@@ -19,6 +21,10 @@ pub enum Depends<'a> {
     Home(&'a str),
     /// An Instance to which the object refers.
     Instance(&'a str, &'a str),
+    /// The Instance of the token's `instanceRef`, without audiences.
+    Own(&'a str, &'a str),
+    /// A group that the token's owner was stamped with.
+    Group(&'a str),
     /// The name of a Secret of the token.
     Secret(&'a str, &'a str),
     /// The account that a token acts as, by its name.
@@ -36,11 +42,17 @@ pub enum Depends<'a> {
     Exposed(&'a str, &'a str),
 }
 
-/// The keys of a token.
+/// The keys of a token, and what is counted of it.
 pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     let home = home(token);
     keys.add(&Depends::Home(home));
     keys.add(&Depends::Account(home, token.account_name().0));
+    let own = &token.spec.instance_ref;
+    keys.add(&Depends::Own(own.namespace_or(home), own.name.as_str()));
+    keys.gist(census::gist(token));
+    for group in groups(token) {
+        keys.add(&Depends::Group(&group));
+    }
     for instance in token.instances() {
         keys.add(&Depends::Instance(instance.namespace_or(home), instance.name.as_str()));
     }

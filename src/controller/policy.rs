@@ -1,11 +1,7 @@
 //! The controller of `AccessPolicy`. It reports faults, binds member names to uids, and reports members that match no
 //! object.
 
-use std::{
-    cell::LazyCell,
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{
     StreamExt,
@@ -22,6 +18,7 @@ use super::{
     run::{each, every, mapped, names, together},
 };
 use crate::{
+    access,
     crd::{
         AccessPolicy, Account, ApiToken, Conditions, Fault, Instance, InstanceRef, Reason,
         access_policy::{AccessPolicyStatus, BoundMember},
@@ -254,11 +251,11 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
         let is = |token: &ApiToken| seen_owner(token) == Some(&who.to_string()) && token.opens(instance);
         caches.tokens.any(&Depends::Subject(&who.to_string()), is)
     };
-    // The groups of the owners of all tokens of the Instance. They are collected once, and only if a group is listed.
-    let groups = LazyCell::new(|| -> HashSet<String> {
-        let tokens = caches.tokens.by(&depends::instance(instance));
-        tokens.iter().filter(|token| token.opens(instance)).flat_map(|token| crate::access::groups(token)).collect()
-    });
+    let is_of = |who: &Who<'_>| {
+        let is =
+            |token: &ApiToken| token.opens(instance) && access::groups(token).iter().any(|group| group == who.name);
+        caches.tokens.any(&Depends::Group(who.name), is)
+    };
     let matches = |who: &Who<'_>| match (who.kind, who.namespaced()) {
         (SubjectKind::Token, Some((namespace, "*"))) => caches.tokens.any(&Depends::Home(namespace), opens),
         (SubjectKind::Token, Some((namespace, name))) => {
@@ -267,7 +264,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
         (SubjectKind::Account, Some((namespace, "*"))) => caches.accounts.any(&Depends::Home(namespace), |_| true),
         (SubjectKind::Account, Some((namespace, name))) => caches.accounts.get(namespace, name).is_some(),
         (SubjectKind::Team, _) => instance.spec.teams.iter().any(|team| team.name.as_str() == who.name),
-        (SubjectKind::Group, _) => owns(who) || groups.contains(who.name),
+        (SubjectKind::Group, _) => owns(who) || is_of(who),
         (SubjectKind::User | SubjectKind::ServiceAccount, _) => owns(who),
         (SubjectKind::Token | SubjectKind::Account, None) => false,
     };
@@ -301,7 +298,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
             let about = |wanted: &InstanceRef| {
                 let key = Depends::Instance(wanted.namespace_or(&home), wanted.name.as_str());
                 // A policy without members is about every token, so no token changes its status.
-                names(of_tokens.caches.policies.by(&key).into_iter().filter(|policy| !policy.spec.members.is_empty()))
+                names(of_tokens.caches.policies.by(&key).filter(|policy| !policy.spec.members.is_empty()))
             };
             of(&of_tokens, &Depends::Subject(&itself)).into_iter().chain(token.instances().flat_map(about)).collect()
         })),
@@ -313,7 +310,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
 }
 
 fn of(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<AccessPolicy>> {
-    names(rooms.caches.policies.by(key))
+    rooms.caches.policies.names(key)
 }
 
 fn seen_owner(token: &ApiToken) -> Option<&String> {

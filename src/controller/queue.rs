@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,8 +27,9 @@ pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     lines: HashMap<String, Line<K>>,
     /// The namespaces in which an object waits, in order of their turns.
     turns: VecDeque<String>,
-    later: DelayQueue<ObjectRef<K>>,
-    wakes: HashMap<ObjectRef<K>, delay_queue::Key>,
+    /// Every object at rest waits here. Both fields share one copy of its name.
+    later: DelayQueue<Arc<ObjectRef<K>>>,
+    wakes: HashMap<Arc<ObjectRef<K>>, delay_queue::Key>,
 }
 
 /// The limit on the places of a namespace, as a multiple of the free places.
@@ -136,6 +138,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     /// Sets the wake-up of an object, and replaces the one set before.
     pub(crate) fn wake(&mut self, name: ObjectRef<K>, after: Duration) {
         self.forget_wake(&name);
+        let name = Arc::new(name);
         self.wakes.insert(name.clone(), self.later.insert(name, after));
     }
 
@@ -154,7 +157,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     pub(crate) async fn due(&mut self) -> Option<()> {
         let name = self.later.next().await?.into_inner();
         self.wakes.remove(&name);
-        self.add(name);
+        self.add(Arc::unwrap_or_clone(name));
         Some(())
     }
 }

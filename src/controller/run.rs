@@ -21,7 +21,7 @@ use crate::{
         Conditions, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Clock, Refusal, Store, events},
+    outside::{Clock, Refusal, Store, events, reference},
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -238,7 +238,7 @@ fn retry<K: Kind>(object: &K, obstacle: &Obstacle) -> Duration {
 
 /// The name of each object that `touched` brings.
 pub fn each<K: Kind>(touched: impl Stream<Item = Arc<K>> + Send + 'static) -> stream::BoxStream<'static, ObjectRef<K>> {
-    touched.map(|object| ObjectRef::from_obj(&*object)).boxed()
+    touched.map(|object| reference(&*object)).boxed()
 }
 
 /// The names that `about` finds for each object that `touched` brings.
@@ -271,7 +271,7 @@ pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> str
 
 /// The names of objects.
 pub fn names<K: Kind>(objects: impl IntoIterator<Item = Arc<K>>) -> Vec<ObjectRef<K>> {
-    objects.into_iter().map(|object| ObjectRef::from_obj(&*object)).collect()
+    objects.into_iter().map(|object| reference(&*object)).collect()
 }
 
 /// The names of all objects in `store`, for each item of `all`.
@@ -279,7 +279,7 @@ pub fn every<K: Kind>(
     all: impl Stream<Item = ()> + Send + 'static,
     store: Store<K>,
 ) -> stream::BoxStream<'static, ObjectRef<K>> {
-    all.flat_map(move |()| stream::iter(names(store.all()))).boxed()
+    all.flat_map(move |()| stream::iter(store.all_names())).boxed()
 }
 
 #[cfg(test)]

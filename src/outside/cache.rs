@@ -3,15 +3,16 @@
 use std::{
     collections::HashSet,
     ops::Deref,
-    slice,
     sync::{Arc, Mutex},
 };
 
 use futures::{Stream, StreamExt, pin_mut, stream::BoxStream};
-use kube::{ResourceExt, runtime::watcher::Event};
+use kube::runtime::watcher::Event;
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    kept::Kept,
     store::{KeysOf, Store},
     watch::{Heard, Object},
 };
@@ -33,7 +34,7 @@ type IsNews<K> = fn(&K, &K) -> bool;
 
 /// A listener, and the changes that it is notified of.
 struct Listener<K> {
-    tell: mpsc::UnboundedSender<Arc<K>>,
+    tell: mpsc::UnboundedSender<Kept<K>>,
     is_news: IsNews<K>,
 }
 
@@ -63,6 +64,14 @@ impl<K: Object> Cache<K> {
         }
     }
 
+    /// The same cache, but it packs its objects. Use it for a kind with many objects.
+    pub fn packing(self) -> Self
+    where
+        K: Serialize + PartialEq,
+    {
+        Self { store: self.store.packing(), ..self }
+    }
+
     /// Notifies listeners only of changes for which `is_news` returns true. The cache always holds the newest object.
     pub fn telling(self, is_news: IsNews<K>) -> Self {
         Self { is_news, ..self }
@@ -80,7 +89,7 @@ impl<K: Object> Cache<K> {
     pub fn touched_in(&self, is_news: IsNews<K>) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         let (tell, mut hear) = mpsc::unbounded_channel();
         self.listeners.lock().expect("no listener panics").push(Listener { tell, is_news });
-        futures::stream::poll_fn(move |context| hear.poll_recv(context))
+        futures::stream::poll_fn(move |context| hear.poll_recv(context)).map(|kept| kept.open())
     }
 
     /// Fills the cache until the stream of events ends. A list replaces the objects once the list is complete.
@@ -94,14 +103,14 @@ impl<K: Object> Cache<K> {
     /// Fills the cache from `events`, like [`Cache::run`].
     pub(super) async fn fill(&self, events: impl Stream<Item = Heard<K>>) {
         pin_mut!(events);
-        let mut listed = Vec::new();
+        let mut listed = self.store.another();
         while let Some(heard) = events.next().await {
             match heard {
                 Heard::Event(Event::Apply(object)) => self.apply(Arc::new(object)),
                 Heard::Event(Event::Delete(object)) => self.delete(object),
-                Heard::Event(Event::Init) => listed.clear(),
-                Heard::Event(Event::InitApply(object)) => listed.push(Arc::new(object)),
-                Heard::Event(Event::InitDone) => self.list(&std::mem::take(&mut listed)),
+                Heard::Event(Event::Init) => listed = self.store.another(),
+                Heard::Event(Event::InitApply(object)) => drop(listed.put(Arc::new(object))),
+                Heard::Event(Event::InitDone) => self.list(std::mem::replace(&mut listed, self.store.another())),
                 // The last readable version stays in the cache. This is safe, because a repair is decided from a live
                 // read.
                 Heard::Unreadable(..) => {}
@@ -114,7 +123,7 @@ impl<K: Object> Cache<K> {
 
     /// Removes all objects and notifies listeners of each removal. The cache counts as not synced afterwards.
     pub(super) fn empty(&self) {
-        self.list(&[]);
+        self.list(self.store.another());
         self.synced.send_replace(false);
     }
 
@@ -123,30 +132,31 @@ impl<K: Object> Cache<K> {
         let before = before.as_deref();
         if before.is_none_or(|before| (self.is_news)(before, &object)) {
             let wanted = |is_news: IsNews<K>| before.is_none_or(|before| is_news(before, &object));
-            self.tell(wanted, slice::from_ref(&object));
+            self.tell(wanted, &[Kept::Whole(object.clone())]);
         }
     }
 
     fn delete(&self, object: K) {
         self.store.take(&object);
-        self.tell(|_| true, &[Arc::new(object)]);
+        self.tell(|_| true, &[Kept::Whole(Arc::new(object))]);
     }
 
     /// Replaces all objects by those of a list. An object that is not on the list was deleted while the watch was
     /// broken.
-    fn list(&self, objects: &[Arc<K>]) {
-        let listed: HashSet<_> = objects.iter().map(|object| object.uid()).collect();
-        let before = self.store.replace(objects);
-        let unheard = before.into_iter().filter(|object| !listed.contains(&object.uid()));
+    fn list(&self, listed: Store<K>) {
+        let objects = listed.kept();
+        let before = self.store.replace(listed);
+        let uids: HashSet<_> = objects.iter().map(Kept::uid).collect();
+        let unheard = before.into_iter().filter(|kept| !uids.contains(kept.uid()));
         // The objects come in the order of the list. The order of a hash table would differ in each run.
         let touched: Vec<_> = unheard.chain(objects.iter().cloned()).collect();
         self.synced.send_replace(true);
         self.tell(|_| true, &touched);
     }
 
-    fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Arc<K>]) {
+    fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Kept<K>]) {
         let mut listeners = self.listeners.lock().expect("no listener panics");
-        let send = |listener: &Listener<K>| touched.iter().all(|object| listener.tell.send(object.clone()).is_ok());
+        let send = |listener: &Listener<K>| touched.iter().all(|kept| listener.tell.send(kept.clone()).is_ok());
         listeners.retain(|listener| !wanted(listener.is_news) || send(listener));
     }
 
@@ -171,13 +181,14 @@ impl<K: Object> Cache<K> {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
 
     fn object(name: &str) -> ConfigMap {
         serde_json::from_value(serde_json::json!({"metadata": {"namespace": "a", "name": name, "uid": name}})).unwrap()
     }
 
     async fn names(events: Vec<Event<ConfigMap>>) -> (Cache<ConfigMap>, Vec<String>) {
-        let cache = Cache::by_name(futures::stream::iter(events).map(Heard::Event));
+        let cache = Cache::by_name(futures::stream::iter(events).map(Heard::Event)).packing();
         let touched = cache.touched();
         cache.run().await;
         cache.listeners.lock().unwrap().clear();
@@ -248,5 +259,17 @@ mod tests {
         assert_eq!(touched, ["x", "x", "y"]);
         assert!(cache.get("a", "x").is_none() && cache.get("a", "y").is_some());
         assert!(cache.is_synced());
+    }
+
+    #[tokio::test]
+    async fn what_is_packed_is_told_as_it_is() {
+        let listed = || (0..100).map(|nth| Event::InitApply(object(&nth.to_string())));
+        let all = || [Event::Init].into_iter().chain(listed()).chain([Event::InitDone]);
+        let gone = [Event::Init, Event::InitApply(object("0")), Event::InitDone];
+        let (cache, touched) = names(all().chain(gone).collect()).await;
+        let mut wanted: Vec<_> = (0..100).chain(0..100).map(|nth| nth.to_string()).collect();
+        wanted.sort();
+        assert_eq!(touched, wanted, "on the first list, and then gone or on the second");
+        assert_eq!(cache.all_names().len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The namespace and name of an object.
 
-use kube::Resource;
+use kube::{Resource, runtime::reflector::ObjectRef};
 
 /// The namespace and name of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,4 +18,15 @@ impl<'a> Location<'a> {
         let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
         Self { namespace: text(&meta.namespace), name: text(&meta.name) }
     }
+
+    /// A reference to the object of kind `K` there. It has only the name, because controllers keep many references.
+    pub(super) fn reference<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        let name = ObjectRef::new(self.name);
+        if self.namespace.is_empty() { name } else { name.within(self.namespace) }
+    }
+}
+
+/// A reference to an object. It has only the name, because controllers keep many references.
+pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
+    Location::of(object).reference()
 }

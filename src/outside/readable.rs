@@ -32,6 +32,8 @@ impl<'de, K: DeserializeOwned + Resource<DynamicType = ()>> Deserialize<'de> for
         let mut value = fields::<K, D>(deserializer)?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
+            let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+            annotations.map(|annotations| annotations.remove(LAST_APPLIED));
         }
         let object = K::deserialize(&value).ok().or_else(|| {
             let status = value.as_object_mut()?.remove("status")?;
@@ -42,6 +44,9 @@ impl<'de, K: DeserializeOwned + Resource<DynamicType = ()>> Deserialize<'de> for
         Ok(Self { object, meta })
     }
 }
+
+/// The annotation in which `kubectl apply` keeps a copy of the whole object. Nothing in Tokenry reads it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The fields of an object. A Secret's values are sealed while they are parsed, so they are never in a plain `Value`.
 fn fields<'de, K: Resource<DynamicType = ()>, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
@@ -169,6 +174,15 @@ mod tests {
         assert!(read(managed, refers.clone(), json!({})).object.is_some());
         let lost = read(json!({"name": "a"}), refers, json!({"expiresAt": BEYOND})).object.unwrap();
         assert_eq!(lost.status.unwrap().unreadable, ["expiresAt"]);
+    }
+
+    #[test]
+    fn what_kubectl_notes_for_itself_is_left_out_and_other_annotations_are_not() {
+        let annotations = json!({LAST_APPLIED: "{}", "note": "a"});
+        let read =
+            read(json!({"name": "a", "annotations": annotations}), json!({"instanceRef": {"name": "eem"}}), json!({}));
+        let annotations = read.object.unwrap().metadata.annotations.unwrap();
+        assert_eq!(annotations.into_iter().collect::<Vec<_>>(), [("note".to_owned(), "a".to_owned())]);
     }
 
     #[test]

@@ -121,5 +121,5 @@ fn exposing(kind: PieceKind, rooms: Arc<Rooms>) -> Vec<BoxStream<'static, Object
 
 fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
     let (home, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    names(rooms.caches.instances.by(&Depends::Exposed(&home, &name)))
+    rooms.caches.instances.names(&Depends::Exposed(&home, &name))
 }

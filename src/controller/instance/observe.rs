@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use crate::{
-    controller::{Rooms, book::Ruled, census, depends},
-    crd::{ApiToken, Instance, account::TokenCount, belongs, instance::EndpointName},
+    controller::{Rooms, book::Ruled, census, depends::Depends},
+    crd::{Instance, account::TokenCount, belongs, instance::EndpointName},
     exposure::{Piece, PieceKind},
     outside::watch::Object,
 };
@@ -85,10 +85,8 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
 
 /// Counts the Instance's own tokens. Tokens that name it as an audience do not count.
 fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
-    let home = |token: &ApiToken| token.namespace().unwrap_or_default();
-    let own = |token: &&Arc<ApiToken>| token.spec.instance_ref.means(instance, &home(token));
-    let tokens = rooms.caches.tokens.by(&depends::instance(instance));
-    census::count(tokens.iter().filter(own).map(|token| &**token), now)
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    census::count(rooms.caches.tokens.gists(&Depends::Own(&namespace, &name)), now)
 }
 
 async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed {

@@ -180,7 +180,7 @@ pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
     let wanted = &token.spec.instance_ref;
     let about = rooms.caches.policies.by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()));
-    let listed = about.iter().map(|policy| policy.spec.members.len() + policy.spec.statements.len());
+    let listed = about.map(|policy| policy.spec.members.len() + policy.spec.statements.len());
     token.instances().any(large) || listed.sum::<usize>() > LISTED
 }
 
@@ -189,7 +189,7 @@ const LISTED: usize = 1000;
 
 /// The policies of an Instance, sorted by name.
 fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<Policy>> {
-    let mut policies = rooms.caches.policies.by(&Depends::Instance(namespace, instance));
+    let mut policies: Vec<_> = rooms.caches.policies.by(&Depends::Instance(namespace, instance)).collect();
     policies.sort_by_key(|policy| policy.name_any());
     policies.iter().map(|policy| rooms.policies.policy(policy)).collect()
 }
@@ -226,12 +226,13 @@ fn surplus(read: &Observed, rooms: &Rooms) -> Option<Ruled> {
     let counts = |other: &ApiToken, instance: &Instance| {
         is_owned(other, owner) && stands(other) && other.opens(instance) && age(other) < own
     };
-    let count = |instance: &Instance| {
+    // Stops early, as each token is parsed.
+    let has = |instance: &Instance, most: i64| {
         let owned = rooms.caches.tokens.by(&Depends::Subject(owner));
-        owned.iter().filter(|other| counts(other, instance)).count()
+        let most = usize::try_from(most).unwrap_or_default();
+        owned.filter(|other| counts(other, instance)).take(most).count() == most
     };
-    let is_full =
-        |instance: &&Ruled| instance.spec.tokens.max_per_owner.is_some_and(|most| count(instance) as i64 >= most);
+    let is_full = |instance: &&Ruled| instance.spec.tokens.max_per_owner.is_some_and(|most| has(instance, most));
     read.instance.iter().chain(read.audiences.iter().flatten()).find(is_full).cloned()
 }
 

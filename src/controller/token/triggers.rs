@@ -10,7 +10,7 @@ use crate::{
         Caches, Rooms,
         depends::{self, Depends},
         kind::is_news_of_instance,
-        run::{each, every, mapped, names},
+        run::{each, every, mapped},
     },
     crd::{
         AccessPolicy, Account, ApiToken, Instance, SealedSecret,
@@ -64,5 +64,5 @@ fn of_account(kind: SubjectKind, account: &impl Resource) -> String {
 }
 
 fn by(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<ApiToken>> {
-    names(rooms.caches.tokens.by(key))
+    rooms.caches.tokens.names(key)
 }
