@@ -206,7 +206,10 @@ impl World {
             .iter()
             .filter(|bound| self.bearers.get(&bound.member).is_some_and(|bearer| bearer.uid != bound.uid));
         let told = |bound: &BoundMember| {
-            format!("{} (another bears the name now; write the policy again to mean that one)", bound.member)
+            format!(
+                "{} (another object has this name now; to mean it, remove the member and add it again)",
+                bound.member
+            )
         };
         self.dangling.iter().cloned().chain(another.map(told)).collect()
     }
@@ -372,8 +375,7 @@ mod tests {
         let mut world = borne(world, &[("token:a/b", "two"), ("account:a/c", "three")]);
         assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
         let dangling = settled(&world).status.conditions.into_iter().find(|said| said.type_ == DANGLING_MEMBER);
-        let text =
-            "no such member exists: token:a/b (another bears the name now; write the policy again to mean that one)";
+        let text = "no such member exists: token:a/b (another object has this name now; to mean it, remove the member and add it again)";
         assert_eq!(dangling.unwrap().message, text);
         let mut world = borne(world, &[]);
         assert_eq!(passed(&mut world), ["token:a/b one", "account:a/c three"]);
