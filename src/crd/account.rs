@@ -32,7 +32,14 @@ use super::{
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens.active"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
     printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.instanceRef == oldSelf.instanceRef")
@@ -49,7 +56,8 @@ pub struct AccountSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Who answers for the account, as a subject: the owner of tokens of it that name none. Left out: nobody.
+    /// Who answers for the account, as a subject: the owner of tokens of it that name none. Left out: nobody. List the
+    /// accounts of an owner by `kubectl get tsa --field-selector spec.owner=user:alice@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
     /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out:

@@ -13,7 +13,7 @@ use super::{
     account::yes,
     is_false, keys,
     permission::{RoleName, Scope, ScopeName},
-    schema::seconds,
+    schema::compared,
     workload::{MAX_RESTARTED, Restart},
 };
 use crate::token::{
@@ -54,7 +54,14 @@ use crate::token::{
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
     printcolumn(name = "Role", type_ = "string", json_path = ".status.effective.role", priority = 1),
     printcolumn(name = "Last used", type_ = "date", json_path = ".status.use[-1:].lastUsedAt", priority = 1),
-    printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1)
+    printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1),
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -69,12 +76,12 @@ use crate::token::{
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
         .message("immutable is true: nothing but revoked may change; make another ApiToken"),
-    validation = Rule::new(refused_while_in_use(&shorter_than_lifetime("self.rotation.overlap", "* 2 <=")))
+    validation = Rule::new(refused_while_in_use(&shorter_than_lifetime("self.rotation.overlap", 2, "<=")))
         .message("rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
                   own predecessor is valid for as long"),
-    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", "<"))
+    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", 1, "<"))
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
-    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", "<"))
+    validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", 1, "<"))
         .message("rotation.schedule.beforeExpiry must be shorter than expiry.after"),
     validation = Rule::new(
         "!has(self.expiry) || !has(self.expiry.never) || !self.expiry.never || !has(self.rotation) || \
@@ -109,7 +116,8 @@ pub struct ApiTokenSpec {
     pub description: Option<String>,
     /// Who answers for the token, as a subject. Where the Instance's `ceiling` is Members, the token never allows more
     /// than the owner holds there. Left out: who applies it first, where the API server can stamp that; else the
-    /// account's owner.
+    /// account's owner. List the tokens of an owner by
+    /// `kubectl get apitok --field-selector spec.owner=user:alice@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
     /// The role that it has at most; it narrows the account's, and never widens it. Left out: the account's. For a
@@ -191,14 +199,14 @@ fn unchanged_when_immutable() -> String {
     format!("!has(oldSelf.immutable) || !oldSelf.immutable || ({})", all.join(" && "))
 }
 
-/// A rule that holds a duration field, where it and `expiry.after` are given, below the lifetime.
-fn shorter_than_lifetime(field: &str, comparison: &str) -> String {
+/// A rule that holds a duration field, `times` over, below the lifetime where it and `expiry.after` are given.
+fn shorter_than_lifetime(field: &str, times: i32, comparison: &str) -> String {
     let mut parents = String::new();
     for (at, _) in field.match_indices('.').skip(1) {
         parents += &format!("!has({}) || ", &field[..at]);
     }
-    let (value, after) = (seconds(field), seconds("self.expiry.after"));
-    format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {value} {comparison} {after}")
+    let compared = compared(field, times, comparison, "self.expiry.after");
+    format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {compared}")
 }
 
 /// The rule, but for a token that is revoked or suspended: one that an older release let in can still be ended.

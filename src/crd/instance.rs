@@ -11,7 +11,7 @@ use super::{
     MaintenanceWindow, ObjectName, Others, Subject,
     account::TokenCount,
     permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
-    schema::seconds,
+    schema::compared,
     subject::{TeamName, UserName},
 };
 use crate::token::duration::Duration;
@@ -34,7 +34,13 @@ use crate::token::duration::Duration;
     printcolumn(name = "Organization", type_ = "string", json_path = ".status.organization"),
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens.active"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[?(@.name==\"admin\")].uri"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceSpec {
@@ -518,8 +524,7 @@ pub struct RotationFloor {
 }
 
 fn default_within_max() -> String {
-    let (default, max) = (seconds("self.default"), seconds("self.max"));
-    format!("!has(self.default) || !has(self.max) || {default} <= {max}")
+    format!("!has(self.default) || !has(self.max) || {}", compared("self.default", 1, "<=", "self.max"))
 }
 
 /// Which namespaces tokens of an Instance may live in.

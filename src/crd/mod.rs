@@ -114,14 +114,14 @@ pub fn belongs(object: &impl Resource, uid: &str) -> bool {
 
 /// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    [AccessPolicy::crd(), Account::crd(), ApiToken::crd(), Instance::crd()].map(without_nullable).into()
+    [AccessPolicy::crd(), Account::crd(), ApiToken::crd(), Instance::crd()].map(finished).into()
 }
 
-/// A definition in which `null` means the same as leaving a field out.
+/// A definition whose descriptions are one line a paragraph, and in which `null` means the same as leaving a field out.
 ///
 /// The API server drops a `null` from a field that is not nullable. Where it is kept, a rule that asks `has()` can be
 /// dodged by writing it.
-fn without_nullable(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+fn finished(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(map) => {
@@ -134,5 +134,6 @@ fn without_nullable(definition: CustomResourceDefinition) -> CustomResourceDefin
     }
     let mut value = serde_json::to_value(definition).expect("a definition is plain data");
     strip(&mut value);
+    schema::describe(&mut value);
     serde_json::from_value(value).expect("only optional keys were removed")
 }

@@ -6,15 +6,18 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
 
 use crate::token::{
     Digest,
-    duration::{self, AT_ONCE, DIGITS, Delay, Duration},
+    duration::{self, Delay, Duration},
     moment::{self, Moment},
 };
 
-/// How a duration is written, as an RE2 expression. `Duration::parse` says the same.
-const DURATION: &str = "^[1-9][0-9]{0,4}[smhd]$";
+/// An RE2 expression for whole days. `Duration::parse` accepts the same texts.
+const DAYS: &str = "[1-9][0-9]{0,4}d";
+/// An RE2 expression for hours, minutes and seconds. CEL parses these texts as durations.
+const CLOCK: &str = "([0-9]{1,5}[hms]){1,4}";
 
 /// Gives a type a schema of its own, which stands where the type is used.
 macro_rules! schema {
@@ -36,8 +39,8 @@ macro_rules! schema {
 }
 
 schema!(Digest, json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }));
-schema!(Duration, ruled(DIGITS + 1, &format!("self.matches('{DURATION}')"), duration::RULE));
-schema!(Delay, ruled(DIGITS + 1, &format!("self == '{AT_ONCE}' || self.matches('{DURATION}')"), duration::DELAY_RULE));
+schema!(Duration, ruled(duration::LONGEST, &format!("{} && {} > 0", written("self"), seconds("self")), duration::RULE));
+schema!(Delay, ruled(duration::LONGEST, &written("self"), duration::DELAY_RULE));
 schema!(Moment, {
     let mut schema = ruled(moment::LONGEST, &format!("self < timestamp('{}')", moment::END), moment::RULE);
     schema.insert("format".into(), "date-time".into());
@@ -53,10 +56,60 @@ fn ruled(longest: usize, rule: &str, message: &str) -> Schema {
     })
 }
 
-/// An expression of CEL for the seconds of the duration that the expression `field` names.
-pub fn seconds(field: &str) -> String {
+/// A CEL expression that is true if `field` has the form of a duration.
+fn written(field: &str) -> String {
+    format!("{field}.matches('^({DAYS}|{CLOCK})$')")
+}
+
+/// A CEL expression for the seconds of the duration `field`.
+fn seconds(field: &str) -> String {
     format!(
-        "int({field}.substring(0, size({field}) - 1)) * ({field}.endsWith('d') ? 86400 : {field}.endsWith('h') ? 3600 : \
-         {field}.endsWith('m') ? 60 : 1)"
+        "({field}.endsWith('d') ? int({field}.substring(0, size({field}) - 1)) * 86400 \
+         : duration({field}).getSeconds())"
     )
+}
+
+/// A CEL rule that compares `times` the duration `one` with the duration `other`. It holds for an invalid duration,
+/// because the rule of that field reports it.
+pub fn compared(one: &str, times: i32, comparison: &str, other: &str) -> String {
+    let factor = if times == 1 { String::new() } else { format!(" * {times}") };
+    format!("!({} && {}) || {}{factor} {comparison} {}", written(one), written(other), seconds(one), seconds(other))
+}
+
+/// The end of every description of a duration.
+const A_DURATION: &str = "Whole days such as `90d`, or hours, minutes and seconds such as `24h` or `1h30m`.";
+/// The end of every description of a delay.
+const A_DELAY: &str = "Whole days such as `7d`, or hours, minutes and seconds such as `30m` or `1h30m`, or `0s`.";
+/// The end of every description of a time.
+const A_TIME: &str = "A time as in RFC 3339 such as `2027-06-30T00:00:00Z`.";
+
+/// Rewrites the descriptions in a schema for `kubectl explain`: one line per paragraph, and the form of each duration
+/// and time.
+pub(super) fn describe(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let form = form(fields);
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text =
+                    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+                form.into_iter().for_each(|form| *text = format!("{text} {form}"));
+            }
+            fields.values_mut().for_each(describe);
+        }
+        Value::Array(items) => items.iter_mut().for_each(describe),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The sentence about the form of a duration or a time; `None` for other fields.
+fn form(schema: &Map<String, Value>) -> Option<&'static str> {
+    if schema.get("format").is_some_and(|format| format == "date-time") {
+        return Some(A_TIME);
+    }
+    let mut rules = schema.get("x-kubernetes-validations")?.as_array()?.iter();
+    rules.find_map(|rule| match rule["message"].as_str() {
+        Some(duration::RULE) => Some(A_DURATION),
+        Some(duration::DELAY_RULE) => Some(A_DELAY),
+        Some(_) | None => None,
+    })
 }

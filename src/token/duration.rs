@@ -1,41 +1,70 @@
-//! Durations as users write them: `45s`, `30m`, `24h`, `90d`.
+//! Durations as users write them: `90d`, or as GEP-2257 has them, `24h`, `1h30m`, `2160h0m0s`.
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A duration as written: a whole number above zero followed by its unit, `s`, `m`, `h` or `d` (24 hours).
+/// A duration as written: a whole number of days (24 hours) such as `90d`, or hours, minutes and seconds such as `24h`,
+/// `1h30m` or `2160h0m0s`, as in GEP-2257 but without milliseconds. It is above zero.
 ///
-/// At most five digits. It is kept as text, so that an object that slipped past the schema is read all the same and its
-/// fault can be told; [`Duration::parse`] gives the value.
+/// At most five digits a number. It is kept as text, so that an object that slipped past the schema is read all the
+/// same and its fault can be told; [`Duration::parse`] gives the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Duration(String);
 
-/// The most digits of a duration.
-pub const DIGITS: usize = 5;
+/// The longest way to write one, in characters.
+pub const LONGEST: usize = 32;
+/// The most digits of a number.
+const DIGITS: usize = 5;
+/// The most numbers of a duration.
+const NUMBERS: usize = 4;
 /// What a user reads when a duration is not one.
-pub const RULE: &str =
-    "must be a whole number of at most five digits, above zero, followed by s, m, h or d, such as 45s, 30m, 24h or 90d";
+pub const RULE: &str = "must be whole days such as 90d, or hours, minutes and seconds such as 24h, 1h30m or 2160h0m0s; above zero, \
+    with at most five digits a number";
 
 impl Duration {
     /// The value, or [`RULE`].
     pub fn parse(&self) -> Result<SignedDuration, &'static str> {
-        let (number, unit) = self.0.split_at_checked(self.0.len().saturating_sub(1)).ok_or(RULE)?;
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 60 * 60,
-            "d" => 24 * 60 * 60,
-            _ => return Err(RULE),
-        };
-        let plain = (1..=DIGITS).contains(&number.len())
-            && number.bytes().all(|c| c.is_ascii_digit())
-            && !number.starts_with('0');
-        let number: i64 = number.parse().ok().filter(|_| plain).ok_or(RULE)?;
-        Ok(SignedDuration::from_secs(number * seconds))
+        seconds(&self.0).filter(|seconds| *seconds > 0).map(SignedDuration::from_secs).ok_or(RULE)
     }
+}
+
+/// The seconds that a text stands for, zero among them; nothing where it is no duration.
+fn seconds(text: &str) -> Option<i64> {
+    days(text).or_else(|| clock(text))
+}
+
+/// The seconds of a whole number of days.
+fn days(text: &str) -> Option<i64> {
+    let digits = text.strip_suffix('d').filter(|digits| !digits.starts_with('0'))?;
+    Some(number(digits)? * 24 * 60 * 60)
+}
+
+/// The seconds of numbers of hours, minutes and seconds, in any order.
+fn clock(text: &str) -> Option<i64> {
+    let (mut rest, mut total) = (text, 0);
+    for _ in 0..NUMBERS {
+        let (digits, units) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let unit = match units.as_bytes()[0] {
+            b'h' => 60 * 60,
+            b'm' => 60,
+            b's' => 1,
+            _ => return None,
+        };
+        total += number(digits)? * unit;
+        rest = &units[1..];
+        if rest.is_empty() {
+            return Some(total);
+        }
+    }
+    None
+}
+
+fn number(digits: &str) -> Option<i64> {
+    let plain = (1..=DIGITS).contains(&digits.len()) && digits.bytes().all(|c| c.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
 }
 
 impl<T: Into<String>> From<T> for Duration {
@@ -50,24 +79,19 @@ impl fmt::Display for Duration {
     }
 }
 
-/// A duration as [`Duration`] writes it, or `0s`: at once.
+/// A duration as [`Duration`] writes it, or none at all, such as `0s`: at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Delay(String);
 
-/// The delay of nothing.
-pub const AT_ONCE: &str = "0s";
 /// What a user reads when a delay is none.
-pub const DELAY_RULE: &str =
-    "must be 0s, or a whole number of at most five digits followed by s, m, h or d, such as 30m or 24h";
+pub const DELAY_RULE: &str = "must be whole days such as 7d, or hours, minutes and seconds such as 30m or 1h30m, or 0s for at once; \
+    with at most five digits a number";
 
 impl Delay {
     /// The value, or [`DELAY_RULE`].
     pub fn parse(&self) -> Result<SignedDuration, &'static str> {
-        if self.0 == AT_ONCE {
-            return Ok(SignedDuration::ZERO);
-        }
-        Duration(self.0.clone()).parse().map_err(|_| DELAY_RULE)
+        seconds(&self.0).map(SignedDuration::from_secs).ok_or(DELAY_RULE)
     }
 }
 
@@ -93,28 +117,34 @@ pub fn after(at: Timestamp, duration: SignedDuration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::durations;
     use proptest::prelude::*;
 
     #[test]
-    fn seconds_to_days() {
-        for (text, seconds) in
-            [("45s", 45), ("30m", 1_800), ("24h", 86_400), ("365d", 31_536_000), ("2160h", 7_776_000)]
-        {
+    fn a_duration_is_days_or_a_time_of_the_clock() {
+        for (text, seconds) in durations::GOOD {
             assert_eq!(Duration::from(text).parse(), Ok(SignedDuration::from_secs(seconds)), "{text}");
         }
     }
 
     #[test]
     fn anything_else_is_told() {
-        for text in ["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", "123456s", "1 d", "１d", "é"]
-        {
+        for text in durations::BAD.into_iter().chain(["1 d", "１d", "é", "1é", "1hé"]) {
             assert_eq!(Duration::from(text).parse(), Err(RULE), "{text}");
         }
     }
 
     #[test]
     fn a_delay_can_be_none_at_all() {
-        for (text, parsed) in [("0s", Ok(0)), ("30m", Ok(1_800)), ("0m", Err(())), ("", Err(())), ("x", Err(()))] {
+        for (text, parsed) in [
+            ("0s", Ok(0)),
+            ("0h0m0s", Ok(0)),
+            ("30m", Ok(1_800)),
+            ("7d", Ok(604_800)),
+            ("0d", Err(())),
+            ("", Err(())),
+            ("x", Err(())),
+        ] {
             let told = Delay::from(text).parse().map(|delay| delay.as_secs());
             assert_eq!(told, parsed.map_err(|()| DELAY_RULE), "{text:?}");
         }

@@ -26,3 +26,6 @@ pub use terms::{Asked, Ending, Limit, Schedule, Terms, TermsPolicy};
 #[cfg(test)]
 #[path = "../../tests/shared/cases.rs"]
 pub(crate) mod cases;
+#[cfg(test)]
+#[path = "../../tests/shared/durations.rs"]
+mod durations;

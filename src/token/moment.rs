@@ -1,4 +1,4 @@
-//! Moments as users write them: RFC 3339, such as `2027-01-31T12:00:00Z`.
+//! Moments as users write them: RFC 3339, such as `2027-06-30T00:00:00Z`.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Moment(String);
 
 /// What a user reads when a moment is not one.
-pub const RULE: &str = "must be a time as in RFC 3339, before the year 9999, such as 2027-01-31T12:00:00Z";
+pub const RULE: &str = "must be a time as in RFC 3339, before the year 9999, such as 2027-06-30T00:00:00Z";
 /// The first moment that is none.
 pub const END: &str = "9999-01-01T00:00:00Z";
 /// The longest way to write one, in characters.

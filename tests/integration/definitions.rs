@@ -28,7 +28,10 @@ use tokenry::{
     token::{duration, moment},
 };
 
-use crate::harness::{World, clock::Held, message, root};
+use crate::{
+    durations,
+    harness::{World, clock::Held, message, root},
+};
 
 const NAME: &str = ObjectNameForm::RULE;
 
@@ -42,7 +45,7 @@ const FORMS: [Form; 17] = [
         &["45s", "30m", "24h", "365d", "99999d"],
         &["", "0", "0s", "-1d", "+1d", "10x", "10", "d", "1.5h", "01d", "1d1h", " 1d", "1d ", "1D"],
     ),
-    (duration::DELAY_RULE, &["0s", "2h"], &["", "0m", "soon", "-1s"]),
+    (duration::DELAY_RULE, &["0s", "0h0m", "2h", "7d"], &["", "0d", "soon", "-1s"]),
     (moment::RULE, &["2030-01-01T00:00:00Z"], &["9999-12-31T23:59:59Z"]),
     (
         NAME,
@@ -321,10 +324,100 @@ async fn a_duration_is_a_number_and_its_unit_in_every_field() {
     assert!(fields.iter().any(|field| field.kind == "ApiToken" && field.path == "expiry.after"));
     for Ruled { kind, path, .. } in fields {
         let field = written(&path);
-        let too_long = holding(&kind, &path, json!("123456s"));
-        refuses(&world, &kind, too_long, &field, "Too long: may not be more than 6 bytes").await;
+        for (good, _) in durations::GOOD {
+            accepts(&world, &kind, holding(&kind, &path, json!(good))).await;
+        }
+        for bad in durations::BAD {
+            refuses(&world, &kind, holding(&kind, &path, json!(bad)), &field, duration::RULE).await;
+        }
+        let too_long = holding(&kind, &path, json!("1".repeat(32) + "s"));
+        refuses(&world, &kind, too_long, &field, "Too long: may not be more than 32 bytes").await;
         refuses(&world, &kind, holding(&kind, &path, json!(10)), &field, "must be of type string").await;
     }
+}
+
+/// A duration of so many seconds, as cert-manager prints it.
+fn of_seconds(seconds: i64) -> String {
+    format!("{}h{}m{}s", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
+#[tokio::test]
+async fn the_rules_read_a_duration_as_the_program_does() {
+    let world = World::new("seconds").await;
+    let of = |default: &str, max: &str| json!({"tokens": {"lifetime": {"default": default, "max": max}}});
+    for (text, seconds) in durations::GOOD {
+        if seconds / 3_600 > 99_999 {
+            continue;
+        }
+        accepts(&world, "Instance", of(text, &of_seconds(seconds))).await;
+        accepts(&world, "Instance", of(&of_seconds(seconds), text)).await;
+        let sentence = "default must not be longer than max";
+        refuses(&world, "Instance", of(text, &of_seconds(seconds - 1)), "spec.tokens.lifetime", sentence).await;
+    }
+}
+
+#[tokio::test]
+async fn of_what_is_no_duration_its_own_rule_speaks_alone() {
+    let world = World::new("alone").await;
+    for (kind, spec) in [
+        ("Instance", json!({"tokens": {"lifetime": {"default": "soon", "max": "1d"}}})),
+        ("ApiToken", token(json!({"expiry": {"after": "soon"}, "rotation": {"overlap": "1h"}}))),
+    ] {
+        let told = world.rejects(kind, &fresh(), spec).await;
+        assert_eq!(told.matches("Invalid value").count(), 1, "{told}");
+        assert!(told.contains(duration::RULE), "{told}");
+    }
+}
+
+/// Every description of a schema, with the schema that it is of.
+fn described<'a>(at: &str, schema: &'a Value, found: &mut Vec<(String, &'a str, &'a Value)>) {
+    match schema {
+        Value::Object(fields) => {
+            found.extend(schema["description"].as_str().map(|text| (at.to_owned(), text, schema)));
+            fields.iter().for_each(|(key, value)| described(&format!("{at}.{key}"), value, found));
+        }
+        Value::Array(all) => all.iter().for_each(|value| described(at, value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_paragraph_is_one_line_and_each_duration_and_time_shows_its_form() {
+    let (mut durations, mut times) = (0, 0);
+    for (name, text) in files(&root().join("crds")) {
+        let definition: Value = serde_saphyr::from_str(&text).unwrap();
+        let mut found = Vec::new();
+        described(&name, &definition["spec"]["versions"][0]["schema"], &mut found);
+        assert!(found.len() > 20, "{name}");
+        for (at, text, schema) in found {
+            let ragged = text.replace("\n\n", "").contains('\n');
+            assert!(!ragged, "{at}: {text}");
+            let rules = schema["x-kubernetes-validations"].to_string();
+            if rules.contains("whole days such as") {
+                assert!(text.contains("`30m`") || text.contains("`90d`") || text.contains("`1h30m`"), "{at}: {text}");
+                durations += 1;
+            }
+            if schema["format"] == "date-time" {
+                assert!(text.ends_with("such as `2027-06-30T00:00:00Z`."), "{at}: {text}");
+                times += 1;
+            }
+        }
+    }
+    assert!(durations >= fields_of(duration::RULE).len() && times > 10, "{durations} durations, {times} times");
+}
+
+#[tokio::test]
+async fn kubectl_explains_a_paragraph_in_whole_lines() {
+    let world = World::new("explain").await;
+    let args = ["explain", "apitokens.spec.rotation.schedule.every", "--api-version", "tokenry.dev/v1alpha1"];
+    let told = world.eventually("kubectl explains", async || world.plane.kubectl(&args).ok()).await;
+    let lines: Vec<_> = told.lines().map(str::trim_end).collect();
+    let start = lines.iter().position(|line| line.starts_with("DESCRIPTION")).unwrap();
+    let paragraph = lines[start + 1..].iter().take_while(|line| !line.is_empty());
+    let words = paragraph.flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ");
+    assert!(words.ends_with("hours, minutes and seconds such as `24h` or `1h30m`."), "{told}");
+    let short = lines[start + 1..].iter().take_while(|line| !line.is_empty()).filter(|line| line.len() < 50);
+    assert!(short.count() <= 1, "only the last line is short: {told}");
 }
 
 #[tokio::test]
@@ -491,7 +584,7 @@ async fn an_expiry_has_one_meaning() {
         refuses(&world, "ApiToken", of(bad), "spec.expiry", sentence).await;
     }
     refuses(&world, "ApiToken", of(json!({"at": "tomorrow"})), "spec.expiry.at", "must be of type date-time").await;
-    let beyond = "must be a time as in RFC 3339, before the year 9999, such as 2027-01-31T12:00:00Z";
+    let beyond = "must be a time as in RFC 3339, before the year 9999, such as 2027-06-30T00:00:00Z";
     refuses(&world, "ApiToken", of(json!({"at": "9999-12-31T23:59:59Z"})), "spec.expiry.at", beyond).await;
     let previous = json!({"regenerate": {"id": "x", "previous": {"at": "9999-12-31T23:59:59Z"}}});
     refuses(&world, "ApiToken", token(previous), "spec.regenerate.previous.at", beyond).await;
@@ -540,13 +633,19 @@ async fn a_regenerate_has_an_id_and_one_ending_at_most() {
     for bad in [json!({}), json!({"after": "0s", "at": "2030-01-01T00:00:00Z"})] {
         refuses(&world, "ApiToken", of(bad), "spec.regenerate.previous", sentence).await;
     }
-    let delay = "must be 0s, or a whole number of at most five digits followed by s, m, h or d, such as 30m or 24h";
-    for bad in ["0m", "soon", "-1s"] {
+    let delay = tokenry::token::duration::DELAY_RULE;
+    for bad in ["0d", "soon", "-1s"] {
         refuses(&world, "ApiToken", of(json!({"after": bad})), "spec.regenerate.previous.after", delay).await;
     }
     let nameless = token(json!({"regenerate": {"id": ""}}));
     refuses(&world, "ApiToken", nameless, "spec.regenerate.id", "should be at least 1 chars long").await;
-    for good in [Value::Null, json!({"after": "0s"}), json!({"after": "2h"}), json!({"at": "2030-01-01T00:00:00Z"})] {
+    for good in [
+        Value::Null,
+        json!({"after": "0s"}),
+        json!({"after": "2h"}),
+        json!({"after": "0h0m0s"}),
+        json!({"at": "2030-01-01T00:00:00Z"}),
+    ] {
         accepts(&world, "ApiToken", of(good)).await;
     }
 }
@@ -1007,7 +1106,10 @@ async fn kubectl_shows_how_things_are() {
     world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &patch).await.unwrap();
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
     let more = ["READY", "ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "LAST", "USED", "DISPLAY", "NAME"];
-    assert_eq!(wide[0][6..], more);
+    assert_eq!(wide[0][6..16], more);
+    assert_eq!(wide[0][16..], ["DESCRIPTION", "MESSAGE"]);
+    let said = world.condition("ci", "Ready").await.unwrap().message;
+    assert!(!said.is_empty() && wide[1].join(" ").ends_with(&said), "{wide:?}");
     let years = |word: &String| word.split_once('y')?.0.parse::<i64>().ok();
     let years: Vec<_> = wide[1].iter().filter_map(years).collect();
     assert!(matches!(years[..], [years] if years >= 25), "the last of them, as an age: {wide:?}");
@@ -1017,6 +1119,9 @@ async fn kubectl_shows_how_things_are() {
     let lines = shown(&world, &["inst"]).await;
     assert_eq!(lines[0], ["NAME", "READY", "STATUS", "ORGANIZATION", "TOKENS", "ENDPOINT", "AGE"]);
     assert_eq!(lines[1][..4], ["eem", "True", "Accepted", "eem"]);
+    let wide = shown(&world, &["inst", "--output", "wide"]).await;
+    assert_eq!(wide[0].last().unwrap(), "MESSAGE");
+    assert!(wide[1].join(" ").ends_with("the spec has no endpoint"), "{wide:?}");
 
     let ready = async || {
         let lines = shown(&world, &["tsa"]).await;
@@ -1025,6 +1130,12 @@ async fn kubectl_shows_how_things_are() {
     let lines = world.eventually("the account is ready", ready).await;
     assert_eq!(lines[0], ["NAME", "READY", "STATUS", "INSTANCE", "ROLE", "TOKENS", "AGE"]);
     assert_eq!(lines[1][..4], ["ci", "True", "Active", "eem"]);
+    world.change("ServiceAccount", "ci", json!({"description": "nightly"})).await.unwrap();
+    let wide = shown(&world, &["tsa", "--output", "wide"]).await;
+    let more = ["TOKENS", "OWNER", "DISPLAY", "NAME", "DESCRIPTION", "AGE", "MESSAGE"];
+    assert_eq!(wide[0][5..], more);
+    let line = wide[1].join(" ");
+    assert!(line.contains(" nightly ") && line.ends_with("its tokens are accepted"), "{line}");
 }
 
 #[tokio::test]

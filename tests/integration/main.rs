@@ -15,6 +15,8 @@ mod chart;
 mod continuity;
 mod crash;
 mod definitions;
+#[path = "../shared/durations.rs"]
+mod durations;
 mod ending;
 mod examples;
 mod gitops;
