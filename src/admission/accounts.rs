@@ -2,7 +2,7 @@
 
 use super::{
     AdmissionPolicy, Rule,
-    cel::{can_own, lacks, may, named, owners, widened},
+    cel::{Grant, can_own, may, named, owners, widened},
 };
 use crate::crd::name;
 
@@ -34,8 +34,7 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
         ),
     ]));
     variables.extend(confirmation());
-    let mut rules =
-        ownership("ServiceAccount of tokenry.dev", "false", "use serviceaccounts.tokenry.dev/' + variables.name + '");
+    let mut rules = ownership("ServiceAccount of tokenry.dev", "false", used("variables.name"));
     rules.extend(owned(require_owner));
     rules.push(made_by());
     rules.push(assigned());
@@ -43,10 +42,7 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
         format!("variables.counted || (oldObject != null && object != null && {SAME_REFERENCES})"),
         "'metadata.ownerReferences: at most 64; with more of them they are not changed'",
     ));
-    rules.push(Rule::new(
-        "variables.mayBelong",
-        lacks("metadata.ownerReferences", "use", "serviceaccounts", "object.metadata.name", "request.namespace"),
-    ));
+    rules.push(Rule::new("variables.mayBelong", used("object.metadata.name").lacks("metadata.ownerReferences")));
     rules.push(Rule::new(
         format!("oldObject == null || object == null || {BELONGS}"),
         "'metadata.ownerReferences: the account belongs to its token: nobody but the operator of Tokenry takes it away from that'",
@@ -59,6 +55,11 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
         variables,
         rules,
     }
+}
+
+/// The permission to use the account of this name.
+fn used(name: &str) -> Grant<'_> {
+    Grant { verb: "use", resource: "serviceaccounts", name, namespace: "request.namespace" }
 }
 
 /// Whether the owner references are as they were.
@@ -95,11 +96,9 @@ const BELONGS: &str = "!variables.counted || oldObject.metadata.?ownerReferences
 
 /// The rule on the variable `mayAssign`.
 pub(crate) fn assigned() -> Rule {
-    Rule::new(
-        "variables.mayAssign",
-        "(variables.gives ? 'spec.role: ' : 'spec.organizations, spec.projects: ') + variables.me + \
-         ' may not assign roles.tokenry.dev/' + variables.roleName + ' in namespace ' + variables.home",
-    )
+    let grant = Grant { verb: "assign", resource: "roles", name: "variables.roleName", namespace: "variables.home" };
+    let (role, reach) = (grant.lacks("spec.role"), grant.lacks("spec.organizations, spec.projects"));
+    Rule::new("variables.mayAssign", format!("variables.gives ? {role} : {reach}"))
 }
 
 /// The variables for a confirmed deletion: the text that confirms it, and a check of the annotation.
@@ -130,7 +129,10 @@ pub(crate) fn confirmed(kind: &str) -> Vec<Rule> {
     let references = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
     let (new, old) = (references("object"), references("oldObject"));
     vec![
-        Rule::new(format!("request.operation != 'DELETE' || {unless}"), format!("'to delete this {kind}, {annotate}")),
+        Rule::new(
+            format!("request.operation != 'DELETE' || {unless}"),
+            format!("'metadata.annotations: to delete this {kind}, {annotate}"),
+        ),
         Rule::new(
             format!("request.operation != 'UPDATE' || {new} == {old} || {unless} || {new}.all(r, r in {old})"),
             format!("'metadata.ownerReferences: this {kind} is deleted with an owner; to give it one, {annotate}"),
@@ -167,20 +169,26 @@ pub(crate) fn made_by() -> Rule {
 }
 
 /// Whose an object is, and who may do something to it; or `unless` it is that. `unowned` is the right that is asked for
-/// where nobody owns it, within a text of CEL.
-pub(crate) fn ownership(kind: &str, unless: &str, unowned: &str) -> Vec<Rule> {
+/// where nobody owns it.
+pub(crate) fn ownership(kind: &str, unless: &str, unowned: Grant<'_>) -> Vec<Rule> {
+    let (verb, resource, name) = (unowned.verb, unowned.resource, unowned.name);
+    let holder = Grant { verb: "assign", resource: "owners", name: "variables.holder", namespace: "request.namespace" };
+    let owner = Grant { name: "variables.owner", ..holder };
     vec![
         Rule::new(
             format!("oldObject == null || variables.actsForHolder || {unless}"),
             format!(
-                "variables.holder == '' ? 'nobody owns this {kind}: ' + variables.me + ' may not {unowned} in namespace ' + request.namespace \
-                 : 'this {kind} is owned by ' + variables.holder + ': ' + variables.me + \
-                 ' may not assign owners.tokenry.dev/' + variables.holder + ' in namespace ' + request.namespace"
+                "variables.holder == '' ? 'spec.owner: nobody owns this {kind}: ' + variables.me + ' may not {verb} \
+                 {resource}.tokenry.dev/' + {name} + ' in namespace ' + request.namespace + {} \
+                 : 'spec.owner: this {kind} is owned by ' + variables.holder + ': ' + variables.me + \
+                 ' may not assign owners.tokenry.dev/' + variables.holder + ' in namespace ' + request.namespace + {}",
+                unowned.role(),
+                holder.role()
             ),
         ),
         Rule::new(
             "object == null || variables.owner == variables.before || variables.actsForOwner",
-            lacks("spec.owner", "assign", "owners", "variables.owner", "request.namespace"),
+            owner.lacks("spec.owner"),
         ),
         Rule::new(
             "object == null || variables.before == '' || variables.owner != ''",

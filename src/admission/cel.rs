@@ -142,11 +142,42 @@ pub(crate) fn me() -> Vec<(String, String)> {
     named([("me", ME.to_owned())])
 }
 
-/// What is said of a right that is missing: an expression for a text.
-pub(crate) fn lacks(what: &str, verb: &str, resource: &str, name: &str, namespace: &str) -> String {
-    format!(
-        "'{what}: ' + variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace}"
-    )
+/// A permission on an object of our group. Name and namespace are CEL expressions.
+#[derive(Clone, Copy)]
+pub(crate) struct Grant<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+}
+
+impl Grant<'_> {
+    /// A CEL expression for the message to a requester without this permission. It begins with the `field` that needs
+    /// the permission.
+    pub(crate) fn lacks(self, field: &str) -> String {
+        let Self { verb, resource, name, namespace } = self;
+        format!(
+            "'{field}: ' + variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + \
+             {namespace} + {}",
+            self.role()
+        )
+    }
+
+    /// A CEL expression for the advice to apply a Role with this permission. The advice contains the Role in JSON,
+    /// because `kubectl create role` refuses these verbs and resources.
+    pub(crate) fn role(self) -> String {
+        let Self { verb, resource, name, namespace } = self;
+        // The API server refuses a slash or a percent sign in the name of a Role.
+        let called = format!("{name}.replace('/', ':').replace('%', ':')");
+        let json = |text: &str| format!("{text}.replace('\\\\', '\\\\\\\\').replace('\"', '\\\\\"')");
+        format!(
+            "'; to allow it, apply this Role and bind it to them: {{\"apiVersion\":\"rbac.authorization.k8s.io/v1\",\"kind\":\"Role\",\
+             \"metadata\":{{\"namespace\":\"' + {namespace} + '\",\"name\":\"{verb}:{resource}:' + {} + '\"}},\"rules\":[{{\
+             \"apiGroups\":[\"tokenry.dev\"],\"resources\":[\"{resource}\"],\"resourceNames\":[\"' + {} + '\"],\"verbs\":[\"{verb}\"]}}]}}'",
+            json(&called),
+            json(name)
+        )
+    }
 }
 
 /// Variables, from pairs of a name and an expression.

@@ -198,4 +198,29 @@ pub(crate) mod tests {
         }
         assert!(!mentions(&accounts::policy("true"), "own"), "the beginning of a name is another name");
     }
+
+    #[test]
+    fn every_refusal_begins_with_the_field_that_it_is_about() {
+        let options = Options {
+            name: "tokenry".into(),
+            operator: "operator".into(),
+            verifier: "verifier".into(),
+            exempt: Vec::new(),
+            require_owner: "true".into(),
+            namespaces: json!({}),
+        };
+        let mut seen = 0;
+        for policy in validating(&options).into_iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy") {
+            for rule in policy["spec"]["validations"].as_array().unwrap() {
+                let message = rule["messageExpression"].as_str().unwrap();
+                let texts: Vec<_> = message.split('\'').skip(1).step_by(2).filter(|text| text.contains(": ")).collect();
+                let first = texts.first().unwrap_or_else(|| panic!("{message}"));
+                let named =
+                    ["spec: ", "spec.", "status: ", "status.", "metadata."].iter().any(|at| first.starts_with(at));
+                assert!(named, "{message}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 30, "{seen}");
+    }
 }

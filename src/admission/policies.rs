@@ -2,7 +2,7 @@
 
 use super::{
     AdmissionPolicy, Rule,
-    cel::{lacks, may, me, named},
+    cel::{Grant, may, me, named},
 };
 
 /// Maximum number of statements with a role. Each needs a permission check.
@@ -22,22 +22,20 @@ pub(crate) fn policy() -> AdmissionPolicy {
         let right = may("assign", "roles", "request.namespace", &name);
         (format!("role{index}"), format!("size(variables.roles) <= {index} || {right}"))
     }));
-    let roles: Vec<_> = (0..MOST).map(|index| format!("variables.role{index}")).collect();
-    let rules = vec![
-        Rule::new(
-            "variables.mayAssign",
-            lacks("AccessPolicy", "assign", "policies", "variables.instance", "request.namespace"),
-        ),
+    let policy =
+        Grant { verb: "assign", resource: "policies", name: "variables.instance", namespace: "request.namespace" };
+    let mut rules = vec![
+        Rule::new("variables.mayAssign", policy.lacks("spec.instanceRef")),
         Rule::new(
             format!("size(variables.roles) <= {MOST}"),
             format!("'spec.statements: at most {MOST} of them may be by role; make another AccessPolicy for the rest'"),
         ),
-        Rule::new(
-            roles.join(" && "),
-            "'spec.statements: ' + variables.me + ' may not assign each of roles.tokenry.dev/' + variables.instance + ':' + \
-             variables.roles.join(', ') + ' in namespace ' + request.namespace",
-        ),
     ];
+    rules.extend((0..MOST).map(|index| {
+        let name = format!("(variables.instance + ':' + variables.roles[{index}])");
+        let role = Grant { resource: "roles", name: &name, ..policy };
+        Rule::new(format!("variables.role{index}"), role.lacks("spec.statements"))
+    }));
     AdmissionPolicy {
         name: "accesspolicies",
         resources: &["accesspolicies"],

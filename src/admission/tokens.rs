@@ -3,7 +3,7 @@
 use super::{
     AdmissionPolicy, Rule,
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, made_by, owned},
-    cel::{changes, lacks, may, named, owners, relabelled, same_but, stamp, widened},
+    cel::{Grant, changes, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
@@ -146,38 +146,49 @@ fn restart(index: usize) -> (String, String) {
     (format!("restart{index}"), format!("{none} || {stood} || {right}"))
 }
 
-fn all(name: &str, count: usize) -> String {
-    (0..count).map(|index| format!("variables.{name}{index}")).collect::<Vec<_>>().join(" && ")
-}
-
 /// Whose it is, and who may do something to it.
 fn ownership() -> Vec<Rule> {
-    super::accounts::ownership("ApiToken", "variables.revokes", "assign owners.tokenry.dev/' + variables.maker + '")
+    let maker = Grant { verb: "assign", resource: "owners", name: "variables.maker", namespace: "request.namespace" };
+    super::accounts::ownership("ApiToken", "variables.revokes", maker)
 }
 
-/// What it may ask for.
+/// The rules on what a token asks for. Each audience and each workload has its own rule, because a message expression
+/// cannot check permissions.
 fn granted() -> Vec<Rule> {
-    vec![
-        assigned(),
-        Rule::new(
-            all("audience", MAX_AUDIENCES),
-            "'spec.audiences: ' + variables.me + ' may not assign roles.tokenry.dev/<audience>:' + \
-             (variables.role == '' ? '*' : variables.role) + ' in the namespace of each further Instance'",
-        ),
-        Rule::new(
-            "variables.mayUse",
-            lacks("spec.serviceAccountRef", "use", "serviceaccounts", "variables.account", "request.namespace"),
-        ),
-        Rule::new(
-            "variables.mayMakeSecrets",
-            "'spec.secret: ' + variables.me + ' may not create secrets in namespace ' + request.namespace + ', \
-             and so may choose neither name, labels, annotations nor data of one'",
-        ),
-        Rule::new(
-            all("restart", MAX_RESTARTED),
-            "'spec.restart: ' + variables.me + ' may not patch each of the workloads in namespace ' + request.namespace",
-        ),
-    ]
+    let account =
+        Grant { verb: "use", resource: "serviceaccounts", name: "variables.account", namespace: "request.namespace" };
+    let mut rules = vec![assigned()];
+    rules.extend((0..MAX_AUDIENCES).map(audience_granted));
+    rules.push(Rule::new("variables.mayUse", account.lacks("spec.serviceAccountRef")));
+    rules.push(Rule::new(
+        "variables.mayMakeSecrets",
+        "'spec.secret: ' + variables.me + ' may not create secrets in namespace ' + request.namespace + ', \
+         and so may choose neither name, labels, annotations nor data of one'",
+    ));
+    rules.extend((0..MAX_RESTARTED).map(restart_granted));
+    rules
+}
+
+/// The rule about the audience at `index`.
+fn audience_granted(index: usize) -> Rule {
+    let it = format!("object.spec.audiences[{index}]");
+    let grant = Grant {
+        verb: "assign",
+        resource: "roles",
+        name: &format!("({it}.name + ':' + (variables.role == '' ? '*' : variables.role))"),
+        namespace: &format!("{it}.?namespace.orValue(request.namespace)"),
+    };
+    Rule::new(format!("variables.audience{index}"), grant.lacks(&format!("spec.audiences[{index}]")))
+}
+
+/// The rule about the workload at `index`.
+fn restart_granted(index: usize) -> Rule {
+    let it = format!("object.spec.restart[{index}]");
+    let message = format!(
+        "'spec.restart[{index}]: ' + variables.me + ' may not patch ' + {it}.kind + ' ' + {it}.name + \
+         ' in namespace ' + request.namespace"
+    );
+    Rule::new(format!("variables.restart{index}"), message)
 }
 
 /// The rules on changes: confirmation of a deletion, immutable tokens and stamps.
@@ -192,7 +203,7 @@ fn kept() -> Vec<Rule> {
                 "request.operation != 'UPDATE' || !variables.immutable || ({})",
                 same_but(&["revoked", "revocationReason", "regenerate"])
             ),
-            "'the token is immutable: nothing but revoked may change; make another ApiToken'",
+            "'spec: the token is immutable: nothing but revoked may change; make another ApiToken'",
         ),
         Rule::new(
             "request.operation != 'UPDATE' || !variables.immutable || object.spec.?regenerate == oldObject.spec.?regenerate || \

@@ -181,7 +181,7 @@ async fn nobody_takes_the_fields_of_anothers_account_by_changing_nothing() {
     judged.world.await_reason("ci", "Active").await;
     let same = token(json!({"owner": "user:alice", "role": "admin"}));
     let told = format!(
-        "this ServiceAccount of tokenry.dev is owned by user:alice: user:mallory may not assign owners.tokenry.dev/user:alice in \
+        "spec.owner: this ServiceAccount of tokenry.dev is owned by user:alice: user:mallory may not assign owners.tokenry.dev/user:alice in \
          namespace {}",
         alice.home()
     );

@@ -165,10 +165,29 @@ pub fn token(more: Value) -> Value {
     spec
 }
 
-/// That a request was refused, by this sentence.
+/// That a request was refused, by this sentence. Where it names a right of our group, the Role that grants it follows.
 pub fn refused<T>(answer: Result<T, String>, sentence: &str) {
     let told = answer.err().unwrap_or_else(|| panic!("let in, and not refused by: {sentence}"));
-    assert!(told.ends_with(&format!("denied request: {sentence}")), "{told}");
+    let said = told.split(ADVICE).next().unwrap();
+    assert!(said.ends_with(&format!("denied request: {sentence}")), "{told}");
+    let named = ["may not assign ", "may not use "].iter().find_map(|lacks| sentence.split_once(lacks));
+    let right = named.map(|(_, right)| right.split_once(" in namespace ").unwrap().0.split(", ").next().unwrap());
+    assert_eq!(role(&told).map(|role| granted(&role)).as_deref(), right, "{told}");
+}
+
+/// How the advice begins that ends a refusal for want of a right.
+const ADVICE: &str = "; to allow it, apply this Role and bind it to them: ";
+
+/// The Role that a refusal shows.
+pub fn role(told: &str) -> Option<Value> {
+    told.split_once(ADVICE).map(|(_, role)| serde_json::from_str(role).unwrap())
+}
+
+/// The object that a Role is about, as a refusal names it.
+fn granted(role: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let rule = &role["rules"][0];
+    format!("{}.{}/{}", text(&rule["resources"][0]), text(&rule["apiGroups"][0]), text(&rule["resourceNames"][0]))
 }
 
 /// Sets labels of the world's namespace.
