@@ -16,14 +16,36 @@ use crate::{
         run::run as control,
         token,
     },
-    crd::{ApiToken, secret},
+    crd::{ApiToken, GROUP, secret},
     outside::{
-        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Reader, Taken, Tasks, Writer,
+        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Pulse, Reader, Rights, Taken, Tasks, Verb, Writer,
         events::{Events, Scribe, Untold},
         metrics::Metrics,
         probes,
+        rights::{Right, Wanted},
         server::{self, Port},
     },
+};
+
+/// The permissions that the operator uses. The permissions to watch are left out, because the watches report them.
+const RIGHTS: Wanted = Wanted {
+    program: "operator",
+    needed: &[
+        Right::new(Verb::UPDATE.status(), GROUP, "apitokens"),
+        Right::new(Verb::UPDATE.status(), GROUP, "instances"),
+        Right::new(Verb::UPDATE.status(), GROUP, "serviceaccounts"),
+        Right::new(Verb::UPDATE.status(), GROUP, "accesspolicies"),
+        Right::new(Verb::CREATE, GROUP, "serviceaccounts"),
+        Right::new(Verb::CREATE, "", "secrets"),
+        Right::new(Verb::PATCH, "", "secrets"),
+        Right::new(Verb::DELETE, "", "secrets"),
+    ],
+    useful: &[
+        Right::new(Verb::CREATE, "", "services"),
+        Right::new(Verb::CREATE, "networking.k8s.io", "ingresses"),
+        Right::new(Verb::PATCH, "apps", "deployments"),
+        Right::new(Verb::CREATE, "events.k8s.io", "events"),
+    ],
 };
 
 /// The options of the operator.
@@ -50,11 +72,19 @@ pub struct Options {
 /// nothing.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let hearing = Hearing::default();
-    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, metrics.clone(), &hearing);
-    let (caches, stamping) = (rooms.caches.clone(), rooms.stamping.clone());
+    let (hearing, mut tasks) = (Hearing::default(), Tasks::new(options.stop.clone()));
+    let pulse = tasks.pulse();
+    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, (metrics.clone(), pulse.clone()), &hearing);
+    let (caches, stamping, rights) = (rooms.caches.clone(), rooms.stamping.clone(), rooms.rights.clone());
     let (rooms, stop) = (Arc::new(rooms), options.stop);
-    let mut tasks = Tasks::new(stop.clone());
+    let waits_for = caches.missing().err().unwrap_or_default().replace("waiting for ", "");
+    tasks.endless("the check of permissions", rights.clone().ask(client.clone(), options.scope.clone(), waits_for));
+    let (read, asked) = (caches.clone(), rights.clone());
+    tasks.endless("the log line about the first read", async move {
+        asked.started().await;
+        read.say_synced().await;
+        std::future::pending().await
+    });
     tasks
         .endless("the check of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()));
     let triggers =
@@ -74,13 +104,13 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         scribe.run(told).await;
         Ok(())
     });
-    let ready = move || caches.missing().and_then(|()| stamping.missing());
+    let ready = move || rights.missing().and_then(|()| caches.missing()).and_then(|()| stamping.missing());
     if let Some(serving) = options.serving {
-        let router = probes::health(ready.clone());
+        let router = probes::health(ready.clone(), pulse.clone());
         tasks.finishing("the server", server::serve(serving.listen("listening")?, router, Port::Probes, stop.clone()));
     }
     if let Some(at) = options.probes {
-        let router = probes::probes(ready, metrics, hearing);
+        let router = probes::probes(ready, pulse, metrics, hearing);
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     // From here on only the controllers can publish events. The scribe ends after the last controller.
@@ -103,7 +133,7 @@ fn rooms(
     client: &Client,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     options: &Options,
-    metrics: Arc<Metrics>,
+    (metrics, pulse): (Arc<Metrics>, Pulse),
     hearing: &Hearing,
 ) -> (Rooms, Scribe) {
     let scope = &options.scope;
@@ -127,6 +157,8 @@ fn rooms(
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
         stamping: Arc::default(),
+        rights: Rights::new(RIGHTS),
+        pulse,
         untold: Untold::default(),
         rules: Book::default(),
         policies: Book::default(),
@@ -230,7 +262,7 @@ mod tests {
     async fn looked_at(count: usize) -> usize {
         let (client, hearing, options) = (server(count), Hearing::default(), Options::default());
         let (rooms, _scribe) =
-            rooms(&client, (Arc::new(SystemClock), Arc::new(Seeded::new(7))), &options, Arc::default(), &hearing);
+            rooms(&client, (Arc::new(SystemClock), Arc::new(Seeded::new(7))), &options, Default::default(), &hearing);
         let rooms = Arc::new(rooms);
         let (tokens, instances) = (token::triggers(&rooms), instance::triggers(&rooms));
         let (accounts, policies) = (account::triggers(&rooms), policy::triggers(&rooms));

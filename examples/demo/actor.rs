@@ -45,8 +45,8 @@ impl Actor {
     /// The two URLs from the log, if the process is ready. The result is `None` while it is not ready.
     pub async fn is_ready(&self) -> Told<Option<(String, String)>> {
         let log = self.process.log();
-        let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what)).map(str::to_owned);
-        let Some((address, probes)) = said("listening on ").zip(said("probes on ")) else { return Ok(None) };
+        let said = |what: &str| log.lines().find_map(|line| line.split_once(what)).map(|(_, url)| url.to_owned());
+        let Some((address, probes)) = said(" listening on ").zip(said(" probes on ")) else { return Ok(None) };
         let answer = http()?.get(format!("{address}/readyz")).send().await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some((address, probes)))
     }

@@ -47,7 +47,7 @@ enum Command {
 #[derive(Args)]
 struct Common {
     /// Address to listen at, IP:PORT or :PORT; [::] means all IPv6 and IPv4 addresses; port 0 takes a free port, which
-    /// is printed
+    /// is logged
     #[arg(long, env = "TOKENRY_LISTEN", default_value = "[::]:8080")]
     listen: Address,
     /// Address of /healthz, /readyz and /metrics, in the same form; off: do not serve them
@@ -56,7 +56,7 @@ struct Common {
     /// The only namespace to watch; default: all namespaces
     #[arg(long, env = "TOKENRY_NAMESPACE")]
     namespace: Option<String>,
-    /// Log level: off, error, warn, info, debug or trace; or filter directives such as tokenry=debug,info
+    /// Log level: off, error, warn, info, debug or trace; or a list with levels of modules, such as info,tokenry=debug
     #[arg(long, env = "TOKENRY_LOG_LEVEL", default_value = "info")]
     log_level: String,
     /// Format of log lines

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     crd::{
-        Account, ApiToken, Conditions, Fault, Instance, Reason,
+        Account, ApiToken, Conditions, EventName, Fault, Instance, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
         api_token::BoundAccount,
         condition::{ACCEPTED, Conclusion},
@@ -102,7 +102,8 @@ impl Kind for Account {
         };
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
-        let notes = news.map(|faults| Note::warning(*reason, told(faults))).into_iter().collect();
+        let notes =
+            news.map(|faults| Note::warning(EventName::of_fault(*reason), *reason, told(faults))).into_iter().collect();
         let (Count { tokens, last_used_at }, wake) = counted(world);
         let status = AccountStatus {
             unreadable: Vec::new(),

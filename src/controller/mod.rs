@@ -33,7 +33,7 @@ use crate::{
     access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
-        Cache, Clock, Entropy, Joint, Optional, Reader, Receipt, Refusal, Writer,
+        Cache, Clock, Entropy, Joint, Optional, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -58,6 +58,10 @@ pub struct Rooms {
     pub mints: token::Mints,
     /// The knowledge if tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
+    /// The check of the permissions of this process.
+    pub rights: Rights,
+    /// The heartbeats of loops and passes.
+    pub pulse: Pulse,
     /// The cached rules of Instances.
     pub rules: Book<Instance, Made>,
     /// The parsed policies.
@@ -149,6 +153,14 @@ impl Caches {
             services.synced(),
             namespaces.synced(),
         );
+    }
+
+    /// Logs once that every kind has been listed, with the number of objects.
+    pub async fn say_synced(&self) {
+        self.synced().await;
+        let (instances, accounts) = (self.instances.all().len(), self.accounts.all().len());
+        let (tokens, policies) = (self.tokens.all().len(), self.policies.all().len());
+        tracing::info!(instances, accounts, tokens, policies, "synced: every object was read once, and work begins");
     }
 
     /// Succeeds once all kinds have been listed. The error names the kinds that are missing.

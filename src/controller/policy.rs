@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access,
     crd::{
-        AccessPolicy, Account, ApiToken, Conditions, Fault, Instance, InstanceRef, Reason,
+        AccessPolicy, Account, ApiToken, Conditions, EventName, Fault, Instance, InstanceRef, Reason,
         access_policy::{AccessPolicyStatus, BoundMember},
         condition::{ACCEPTED, Conclusion, DANGLING_MEMBER},
         fault::{first, told},
@@ -130,7 +130,7 @@ impl Kind for AccessPolicy {
             .as_ref()
             .err()
             .filter(|_| conditions.changed(ACCEPTED))
-            .map(|faults| Note::warning(*reason, told(faults)))
+            .map(|faults| Note::warning(EventName::of_fault(*reason), *reason, told(faults)))
             .into_iter()
             .collect();
         let (members, bound) = members(world);
@@ -142,7 +142,7 @@ impl Kind for AccessPolicy {
             let text = format!("no such member exists: {}", dangling.join(", "));
             conditions.set(DANGLING_MEMBER, true, Reason::DanglingMember, &*text);
             if conditions.changed(DANGLING_MEMBER) {
-                notes.push(Note::warning(Reason::DanglingMember, text));
+                notes.push(Note::warning(EventName::DanglingMember, Reason::DanglingMember, text));
             }
         }
         let status = AccessPolicyStatus {
@@ -189,7 +189,9 @@ fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
     // One event for all new members. Of several events with one reason about one policy, only the first text would be
     // written.
     let news = news.collect::<Vec<_>>().join("; ");
-    let news = Some(news).filter(|news| !news.is_empty()).map(|news| Note::normal(Reason::MemberBound, news));
+    let news = Some(news)
+        .filter(|news| !news.is_empty())
+        .map(|news| Note::normal(EventName::MemberBound, Reason::MemberBound, news));
     (members, news.into_iter().collect())
 }
 

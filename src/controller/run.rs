@@ -1,6 +1,12 @@
 //! The pass and the time of the next one. No other module requeues an object.
 
-use std::{collections::HashSet, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{
     FutureExt, Stream, StreamExt,
@@ -18,10 +24,10 @@ use super::{
 };
 use crate::{
     crd::{
-        Conditions, Reason,
+        Conditions, EventName, GROUP, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Clock, Refusal, Store, events, reference},
+    outside::{Clock, Refusal, Store, Verb, Why, events, metrics::PassEnd, reference},
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -34,8 +40,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The shortest and the longest time until a wake-up.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60 * 60);
-/// The pause after a pass that could not write a status.
-const NO_STATUS: Duration = Duration::from_secs(15);
+/// The wait after the first failed pass over an object, and the longest wait. Each wait is twice the one before.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 /// The pause after a pass that acted on an outdated view.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -74,7 +81,7 @@ fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
         return;
     }
     for note in notes {
-        log(object, &note);
+        log(&note);
         rooms.events.publish(&note, &events::reference(object));
     }
 }
@@ -94,7 +101,9 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     if K::HAS_VALID {
         conditions.set(VALID, false, Reason::StatusUnreadable, &*message);
     }
-    let news = conditions.changed(READY).then(|| events::Note::warning(Reason::StatusUnreadable, message));
+    let news = conditions
+        .changed(READY)
+        .then(|| events::Note::warning(EventName::StatusUnreadable, Reason::StatusUnreadable, message));
     let (notes, conditions) = (Vec::from_iter(news), conditions.into_vec());
     if conditions != odd.conditions {
         let version = version(object);
@@ -104,12 +113,12 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     Ok(None)
 }
 
-fn log<K: Kind>(object: &K, note: &events::Note) {
-    let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
-    if note.warning {
-        tracing::warn!(%kind, %namespace, %name, reason = %note.reason, "{}", note.text);
+/// Logs a note. A user's mistake is INFO: the user sees it in the object's status and in an event.
+fn log(note: &events::Note) {
+    if note.reason.is_trouble() {
+        tracing::warn!(event = %note.event, reason = %note.reason, "{}", note.text);
     } else {
-        tracing::info!(%kind, %namespace, %name, reason = %note.reason, "{}", note.text);
+        tracing::info!(event = %note.event, reason = %note.reason, "{}", note.text);
     }
 }
 
@@ -139,7 +148,7 @@ pub async fn run<K: Kind>(
             Some(ended) = passes.next() => queues.conclude(ended)?,
         }
         while let Some((name, object)) = queues.next(&store, |object| object.is_costly(&rooms)) {
-            passes.push(begin(name, object, rooms.clone()));
+            passes.push(begin(name, object, rooms.clone(), queues.number()));
         }
     }
     while let Some(ended) = passes.next().await {
@@ -153,11 +162,20 @@ pub async fn run<K: Kind>(
 struct Queues<K: Kind> {
     usual: Queue<K>,
     costly: Queue<K>,
+    /// The number of failed passes in a row, for each object.
+    failures: HashMap<ObjectRef<K>, u32>,
+    begun: u64,
 }
 
 impl<K: Kind> Queues<K> {
     fn new() -> Self {
-        Self { usual: Queue::new(PLACES), costly: Queue::new(1) }
+        Self { usual: Queue::new(PLACES), costly: Queue::new(1), failures: HashMap::new(), begun: 0 }
+    }
+
+    /// The number of the next pass.
+    fn number(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
     }
 
     /// Takes a place for the next object and returns it.
@@ -169,13 +187,19 @@ impl<K: Kind> Queues<K> {
                     self.costly.add(name);
                 }
                 Some(object) => return Some((name, object)),
-                None => self.usual.done(&name),
+                None => {
+                    self.failures.remove(&name);
+                    self.usual.done(&name);
+                }
             }
         }
         while let Some(name) = self.costly.next() {
             match object(store, &name) {
                 Some(object) => return Some((name, object)),
-                None => self.costly.done(&name),
+                None => {
+                    self.failures.remove(&name);
+                    self.costly.done(&name);
+                }
             }
         }
         None
@@ -183,11 +207,30 @@ impl<K: Kind> Queues<K> {
 
     /// Gives back the place of a pass that has ended, and sets the next wake-up.
     fn conclude(&mut self, (name, ended): Ended<K>) -> io::Result<()> {
-        let after = ended.map_err(|error| io::Error::other(format!("a pass over {name} ended early: {error}")))?;
+        let early = |error| io::Error::other(format!("{} ended early: {error}", told(&name)));
+        let next = ended.map_err(early)?;
         let queue = if self.costly.knows(&name) { &mut self.costly } else { &mut self.usual };
         queue.done(&name);
-        self.usual.wake(name, after);
+        let wait = self.wait(&name, next);
+        self.usual.wake(name, wait);
         Ok(())
+    }
+
+    /// The wait until the next pass over this object.
+    fn wait(&mut self, name: &ObjectRef<K>, next: Next) -> Duration {
+        match next {
+            Next::In(wait) => {
+                self.failures.remove(name);
+                wait
+            }
+            Next::Again => STALE,
+            Next::Retry => {
+                let failures = self.failures.entry(name.clone()).or_default();
+                let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(*failures));
+                *failures = failures.saturating_add(1);
+                wait.min(LAST_RETRY)
+            }
+        }
     }
 }
 
@@ -195,25 +238,73 @@ fn object<K: Kind>(store: &Store<K>, name: &ObjectRef<K>) -> Option<Arc<K>> {
     store.get(name.namespace.as_deref().unwrap_or_default(), &name.name)
 }
 
-/// The end of a pass: the object's name and the time until its next pass.
-type Ended<K> = (ObjectRef<K>, Result<Duration, JoinError>);
+/// The name of a pass, for logs and errors.
+fn told<K: Kind>(name: &ObjectRef<K>) -> String {
+    format!("the pass over {} {}/{}", K::kind(&()), name.namespace.as_deref().unwrap_or_default(), name.name)
+}
+
+/// The time of the next pass over an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// After this wait.
+    In(Duration),
+    /// As soon as the watch reports the newer version.
+    Again,
+    /// After a wait that doubles with each failure.
+    Retry,
+}
+
+/// The end of a pass: the object's name and the time of its next pass.
+type Ended<K> = (ObjectRef<K>, Result<Next, JoinError>);
 
 /// Starts a pass as a task. The task is aborted if the returned future is dropped.
-fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>) -> impl Future<Output = Ended<K>> {
-    let span = tracing::info_span!("pass", object = %name);
-    let task = AbortOnDropHandle::new(tokio::spawn(work(object, rooms).instrument(span)));
+fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>, id: u64) -> impl Future<Output = Ended<K>> {
+    let (kind, namespace) = (K::kind(&()), name.namespace.as_deref().unwrap_or_default());
+    // A span of the level ERROR is on at every log level, so each line has its fields.
+    let span = tracing::error_span!("pass", %kind, namespace, name = name.name, reconcileID = id);
+    let beating = rooms.pulse.begin(told(&name));
+    let work = async move {
+        let _beating = beating;
+        work(object, rooms).await
+    };
+    let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));
     async move { (name, task.await) }
 }
 
-/// Runs one pass and returns the time until the next.
-async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Duration {
+/// Runs one pass and returns the time of the next.
+async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
     let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await;
     let outcome = outcome.unwrap_or(Err(Obstacle::TookTooLong(LIMIT)));
-    rooms.metrics.pass(&K::kind(&()), &outcome);
-    match outcome {
-        Ok(wake) => wait(wake, &*rooms.clock),
-        Err(obstacle) => retry(&*object, &obstacle),
+    let (next, end) = match outcome {
+        Ok(wake) => (Next::In(wait(wake, &*rooms.clock)), PassEnd::Success),
+        Err(obstacle) if obstacle.is_old_view() => {
+            tracing::debug!(%obstacle, "looking again");
+            (Next::Again, PassEnd::Requeue)
+        }
+        Err(obstacle) => {
+            tracing::warn!(%obstacle, "the pass failed and will be retried");
+            say_forbidden(&*object, &obstacle, &rooms);
+            (Next::Retry, PassEnd::Error)
+        }
+    };
+    rooms.metrics.pass(&K::kind(&()), end);
+    next
+}
+
+/// Publishes an event about a forbidden write of the status, because the status itself cannot report it.
+fn say_forbidden<K: Kind>(object: &K, obstacle: &Obstacle, rooms: &Rooms) {
+    let Obstacle::Refused(refusal @ Refusal { why: Why::Forbidden(_), verb, .. }) = obstacle else { return };
+    if verb.subresource != Verb::UPDATE.status().subresource {
+        return;
     }
+    rooms.rights.doubt();
+    let (plural, verb) = (K::plural(&()), verb.name);
+    let text = format!(
+        "the operator may not write the status: {refusal}; grant it the verb {verb} on {plural}/status of {GROUP}, as \
+         the roles of the chart do"
+    );
+    let note = events::Note::warning(EventName::StatusForbidden, Reason::StatusForbidden, text);
+    rooms.events.publish(&note, &events::reference(object));
 }
 
 /// The time until `wake`, within the limits.
@@ -224,16 +315,6 @@ fn wait(wake: Option<Wake>, clock: &dyn Clock) -> Duration {
     let until = wake.map(|wake| wake.at.duration_since(clock.now()));
     let wait = until.map_or(LATEST, |until| Duration::try_from(until).unwrap_or_default());
     wait.clamp(SOONEST, LATEST)
-}
-
-fn retry<K: Kind>(object: &K, obstacle: &Obstacle) -> Duration {
-    let (kind, namespace, name) = (K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
-    if obstacle.is_old_view() {
-        tracing::debug!(%kind, %namespace, %name, %obstacle, "looking again");
-        return STALE;
-    }
-    tracing::warn!(%kind, %namespace, %name, %obstacle, "a pass failed, trying again");
-    NO_STATUS
 }
 
 /// The name of each object that `touched` brings.
@@ -307,8 +388,28 @@ mod tests {
         let name = queues.usual.next().unwrap();
         let panicked = tokio::spawn(async { panic!("of a test") }).await;
         let told = queues.conclude((name, panicked)).unwrap_err().to_string();
-        assert!(told.starts_with("a pass over ApiToken.v1alpha1.tokenry.dev/ci.events ended early: "), "{told}");
+        assert!(told.starts_with("the pass over ApiToken events/ci ended early: "), "{told}");
         assert!(told.contains("panicked"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_tried_less_and_less_often_until_a_pass_ends_well() {
+        let mut queues = Queues::<ApiToken>::new();
+        let (one, other) = (ObjectRef::new("ci").within("events"), ObjectRef::new("cd").within("events"));
+        let mut waits = |name, next| queues.wait(name, next).as_secs();
+        let first: Vec<_> = (0..10).map(|_| waits(&one, Next::Retry)).collect();
+        assert_eq!(first, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(waits(&other, Next::Retry), 2, "each object by itself");
+        assert_eq!(waits(&one, Next::Again), 1, "an old view is no failure, and no success");
+        assert_eq!(waits(&one, Next::Retry), 300);
+        assert_eq!(waits(&one, Next::In(LATEST)), 3_600);
+        assert_eq!(waits(&one, Next::Retry), 2);
+        assert_eq!(queues.failures.len(), 2);
+        for name in [one, other] {
+            queues.usual.add(name);
+        }
+        assert!(queues.next(&Store::new(|_, _| {}), |_| false).is_none());
+        assert!(queues.failures.is_empty(), "what is gone is forgotten");
     }
 
     #[tokio::test]
@@ -332,7 +433,7 @@ mod tests {
             all.map(|name| format!("{}{}", name.namespace.unwrap_or_default(), name.name)).collect()
         };
         let ends = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str| {
-            queues.conclude((ObjectRef::new(name).within(namespace), Ok(LATEST))).unwrap();
+            queues.conclude((ObjectRef::new(name).within(namespace), Ok(Next::In(LATEST)))).unwrap();
         };
         let mut first = begun(&mut queues);
         first.sort();

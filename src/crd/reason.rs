@@ -142,6 +142,8 @@ reasons! {
     Sense::Fault(Mended::Elsewhere) => {
         /// The status is there and cannot be read: nothing is done by it.
         StatusUnreadable,
+        /// The operator lacks the permission to write the status.
+        StatusForbidden,
         /// Its owner is gone or holds too little in the Instance, which wants the token revoked or suspended.
         OwnerRemoved,
         /// Its owner has more tokens than the Instance allows.
@@ -218,6 +220,21 @@ reasons! {
 }
 
 impl Reason {
+    /// True if the operator's administrators should look at it: a write failed, or data was lost. All other reasons
+    /// concern the object's user.
+    pub fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::PublishFailed
+                | Self::AccountFailed
+                | Self::RestartFailed
+                | Self::EndpointFailed
+                | Self::StatusForbidden
+                | Self::StatusUnreadable
+                | Self::RecordsLost
+        )
+    }
+
     /// Whether the object, or all around it, is going away, so that nothing is to be done or told any more.
     pub fn is_going(self) -> bool {
         self.sense() == Sense::Going

@@ -63,7 +63,7 @@ impl Taken {
         self.socket.local_addr()
     }
 
-    /// Starts to listen, so that callers can connect. Prints `what` and the URL to standard output, as in `listening on
+    /// Starts to listen, so that callers can connect. Logs `what` and the URL, as in `listening on
     /// http://[::]:8080`.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Taken {
     pub fn listen(self, what: &str) -> io::Result<TcpListener> {
         let address = self.address()?;
         let listener = self.socket.listen(BACKLOG).map_err(|error| cannot(address, self.flag, &error))?;
-        println!("{what} on http://{}", listener.local_addr()?);
+        tracing::info!("{what} on http://{}", listener.local_addr()?);
         Ok(listener)
     }
 }

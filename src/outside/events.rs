@@ -23,11 +23,11 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Why,
+    Verb, Why,
     crowd::{Crowd, Seat},
     metrics::Metrics,
 };
-use crate::crd::{Reason, name};
+use crate::crd::{EventName, Reason, name};
 
 /// The longest note that the API allows.
 const MAX_NOTE: usize = 1024;
@@ -38,8 +38,8 @@ const QUEUE: usize = 1000;
 /// Maximum number of waiting events about objects of one namespace. A burst of one tenant loses only that tenant's
 /// events.
 const QUEUE_EACH: usize = 100;
-/// For this long, an event with the same reason about the same object only raises the first event's count. The first
-/// text stays, because the API server lets only the series be changed.
+/// For this long, an event with the same name and reason about the same object only raises the first event's count. The
+/// first text stays, because the API server lets only the series be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of events that are remembered for counting; client-go's recorder remembers as many.
 const REMEMBERED: usize = 4096;
@@ -56,7 +56,9 @@ const GRACE: Duration = Duration::from_secs(30);
 pub struct Note {
     /// True for an event of type Warning.
     pub warning: bool,
-    /// The reason of the event.
+    /// The name of the event: what happened.
+    pub event: EventName,
+    /// The reason. Conditions, logs and metrics use the same word.
     pub reason: Reason,
     /// The text of the event. It never contains a plaintext.
     pub text: String,
@@ -64,13 +66,19 @@ pub struct Note {
 
 impl Note {
     /// A note of type Normal.
-    pub fn normal(reason: Reason, text: impl Into<String>) -> Self {
-        Self { warning: false, reason, text: text.into() }
+    pub fn normal(event: EventName, reason: Reason, text: impl Into<String>) -> Self {
+        Self { warning: false, event, reason, text: text.into() }
     }
 
     /// A note of type Warning.
-    pub fn warning(reason: Reason, text: impl Into<String>) -> Self {
-        Self { warning: true, reason, text: text.into() }
+    pub fn warning(event: EventName, reason: Reason, text: impl Into<String>) -> Self {
+        Self { warning: true, event, reason, text: text.into() }
+    }
+
+    /// The text of the event. It begins with the reason, unless the name of the event is the same word.
+    fn told(&self) -> String {
+        let (reason, text) = (self.reason.to_string(), &self.text);
+        if self.event.to_string() == reason { text.clone() } else { format!("{reason}: {text}") }
     }
 }
 
@@ -136,8 +144,8 @@ pub struct Events {
     queue: mpsc::UnboundedSender<Waiting>,
 }
 
-/// An event, and the place that it takes until it is written.
-type Waiting = (Event, Seat<String>);
+/// An event, why it is told, and the place that it takes until it is written.
+type Waiting = (Event, Reason, Seat<String>);
 
 impl Events {
     /// The queue of this process's events, and the scribe that writes them. `instance` is the name of this process's
@@ -156,10 +164,11 @@ impl Events {
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
         let place = self.waiting.take(regarding.namespace.clone().unwrap_or_default());
         // The send fails only after the scribe has stopped.
-        let sent = place.is_some_and(|place| self.queue.send((self.event(note, regarding), place)).is_ok());
+        let sent =
+            place.is_some_and(|place| self.queue.send((self.event(note, regarding), note.reason, place)).is_ok());
         if !sent {
             let left_out = Err(Why::Unavailable("left out: too many wait".into()));
-            told(&self.metrics, "create", &left_out, &note.reason.to_string());
+            told(&self.metrics, Verb::CREATE, &left_out, &note.event.to_string());
         }
     }
 
@@ -167,7 +176,7 @@ impl Events {
         let now = Timestamp::now();
         let mut stem = regarding.name.clone().unwrap_or_default();
         stem.truncate(stem.floor_char_boundary(MAX_STEM));
-        let mut text = note.text.clone();
+        let mut text = note.told();
         text.truncate(text.floor_char_boundary(MAX_NOTE));
         Event {
             metadata: ObjectMeta {
@@ -178,7 +187,7 @@ impl Events {
             action: Some("Reconcile".into()),
             event_time: Some(MicroTime(now)),
             note: Some(text),
-            reason: Some(note.reason.to_string()),
+            reason: Some(note.event.to_string()),
             regarding: Some(regarding.clone()),
             reporting_controller: Some("tokenry.dev/operator".into()),
             reporting_instance: Some(self.reporter.clone()),
@@ -213,8 +222,8 @@ impl Scribe {
         let mut lines = Lines::default();
         while let Some(first) = self.events.recv().await {
             lines.push(first);
-            while let Some((event, _place)) = lines.next() {
-                self.write(event).await;
+            while let Some((event, reason, _place)) = lines.next() {
+                self.write(event, reason).await;
                 while let Ok(more) = self.events.try_recv() {
                     lines.push(more);
                 }
@@ -224,20 +233,20 @@ impl Scribe {
 
     /// Writes an event. A repetition only raises the count of the earlier event. An earlier event that was deleted
     /// meanwhile is written again.
-    async fn write(&mut self, event: Event) {
-        let now = Instant::now();
-        if let Some(earlier) = self.told.again(&event, now) {
+    async fn write(&mut self, event: Event, reason: Reason) {
+        let (now, matter) = (Instant::now(), Matter::of(&event, reason));
+        if let Some(earlier) = self.told.again(&matter, now) {
             let answer = self.count(&event, &earlier).await;
-            told(&self.metrics, "patch", &answer, event.reason.as_deref().unwrap_or_default());
+            told(&self.metrics, Verb::PATCH, &answer, event.reason.as_deref().unwrap_or_default());
             if answer != Err(Why::Gone) {
                 return;
             }
         }
         let api = self.api(&event);
         let answer = timely(api.create(&PostParams::default(), &event)).await;
-        told(&self.metrics, "create", &answer, event.reason.as_deref().unwrap_or_default());
+        told(&self.metrics, Verb::CREATE, &answer, event.reason.as_deref().unwrap_or_default());
         if answer.is_ok() {
-            self.told.first(&event, now);
+            self.told.first(matter, &event, now);
         }
     }
 
@@ -286,14 +295,15 @@ async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Resu
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Matter {
     uid: Option<String>,
-    reason: Option<String>,
+    name: Option<String>,
+    reason: Reason,
     type_: Option<String>,
 }
 
 impl Matter {
-    fn of(event: &Event) -> Self {
+    fn of(event: &Event, reason: Reason) -> Self {
         let uid = event.regarding.as_ref().and_then(|regarding| regarding.uid.clone());
-        Self { uid, reason: event.reason.clone(), type_: event.type_.clone() }
+        Self { uid, name: event.reason.clone(), reason, type_: event.type_.clone() }
     }
 }
 
@@ -311,7 +321,7 @@ struct Told(BTreeMap<Matter, Series>);
 
 impl Told {
     /// Notes an event that was written.
-    fn first(&mut self, event: &Event, now: Instant) {
+    fn first(&mut self, matter: Matter, event: &Event, now: Instant) {
         self.0.retain(|_, series| now.duration_since(series.last) < TOGETHER);
         if self.0.len() >= REMEMBERED
             && let Some(oldest) = self.0.iter().min_by_key(|(_, series)| series.last).map(|(matter, _)| matter.clone())
@@ -319,12 +329,12 @@ impl Told {
             self.0.remove(&oldest);
         }
         let name = event.metadata.name.clone().unwrap_or_default();
-        self.0.insert(Matter::of(event), Series { name, count: 1, last: now });
+        self.0.insert(matter, Series { name, count: 1, last: now });
     }
 
     /// The event that this one repeats, if there is one, with the new count.
-    fn again(&mut self, event: &Event, now: Instant) -> Option<Series> {
-        let series = self.0.get_mut(&Matter::of(event))?;
+    fn again(&mut self, matter: &Matter, now: Instant) -> Option<Series> {
+        let series = self.0.get_mut(matter)?;
         if now.duration_since(series.last) >= TOGETHER {
             return None;
         }
@@ -333,11 +343,11 @@ impl Told {
     }
 }
 
-/// Counts an event; one that was not written is logged.
-fn told(metrics: &Metrics, verb: &'static str, answer: &Result<(), Why>, reason: &str) {
+/// Counts a write of an event, and logs a failed write.
+fn told(metrics: &Metrics, verb: Verb, answer: &Result<(), Why>, event: &str) {
     metrics.write("Event", verb, answer.as_ref().copied());
     if let Err(why) = answer {
-        tracing::debug!(verb, %why, reason, "could not write an event");
+        tracing::debug!(verb = verb.name, %why, event, "could not write an event");
     }
 }
 
@@ -360,27 +370,35 @@ mod tests {
     fn events_of_one_reason_and_object_within_ten_minutes_are_one() {
         let (mut told, start) = (Told::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        told.first(&event("a.1", "a", "Invalid"), at(0));
-        let mut again =
-            |event: Event, seconds| told.again(&event, at(seconds)).map(|series| (series.name, series.count));
-        assert_eq!(again(event("a.2", "a", "Active"), 1), None, "another reason");
-        assert_eq!(again(event("b.1", "b", "Invalid"), 1), None, "another object");
-        assert_eq!(again(event("a.3", "a", "Invalid"), 599), Some(("a.1".into(), 2)));
-        assert_eq!(again(event("a.4", "a", "Invalid"), 1198), Some(("a.1".into(), 3)));
-        assert_eq!(again(event("a.5", "a", "Invalid"), 1798), None, "ten minutes after the last");
+        let first = event("a.1", "a", "Rejected");
+        told.first(Matter::of(&first, Reason::Invalid), &first, at(0));
+        let mut again_for = |event: Event, reason, seconds| {
+            let series = told.again(&Matter::of(&event, reason), at(seconds));
+            series.map(|series| (series.name, series.count))
+        };
+        assert_eq!(again_for(event("a.2", "a", "Rejected"), Reason::RoleMissing, 1), None, "another reason");
+        let mut again = |event, seconds| again_for(event, Reason::Invalid, seconds);
+        assert_eq!(again(event("a.2", "a", "Issued"), 1), None, "another deed");
+        assert_eq!(again(event("b.1", "b", "Rejected"), 1), None, "another object");
+        assert_eq!(again(event("a.3", "a", "Rejected"), 599), Some(("a.1".into(), 2)));
+        assert_eq!(again(event("a.4", "a", "Rejected"), 1198), Some(("a.1".into(), 3)));
+        assert_eq!(again(event("a.5", "a", "Rejected"), 1798), None, "ten minutes after the last");
     }
 
     #[test]
     fn so_many_events_are_remembered_and_no_more() {
         let (mut told, start) = (Told::default(), Instant::now());
+        let event = |uid: &str| event("e", uid, "Issued");
+        let matter = |uid: &str| Matter::of(&event(uid), Reason::FirstIssue);
         for nth in 0..REMEMBERED as u64 + 1 {
-            told.first(&event("e", &nth.to_string(), "Active"), start + Duration::from_millis(nth));
+            let uid = nth.to_string();
+            told.first(matter(&uid), &event(&uid), start + Duration::from_millis(nth));
         }
         assert_eq!(told.0.len(), REMEMBERED);
         let soon = start + Duration::from_secs(9);
-        assert!(told.again(&event("e", "0", "Active"), soon).is_none(), "the oldest is forgotten");
-        assert!(told.again(&event("e", "1", "Active"), soon).is_some());
-        told.first(&event("e", "x", "Active"), start + Duration::from_secs(700));
+        assert!(told.again(&matter("0"), soon).is_none(), "the oldest is forgotten");
+        assert!(told.again(&matter("1"), soon).is_some());
+        told.first(matter("x"), &event("x"), start + Duration::from_secs(700));
         assert_eq!(told.0.len(), 1, "what is over is forgotten");
     }
 
@@ -393,10 +411,10 @@ mod tests {
         let about =
             |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() };
         for _ in 0..QUEUE {
-            events.publish(&Note::normal(Reason::Active, "of many"), &about("a"));
+            events.publish(&Note::normal(EventName::Issued, Reason::FirstIssue, "of many"), &about("a"));
         }
         assert_eq!(scribe.events.len(), QUEUE_EACH);
-        events.publish(&Note::normal(Reason::Active, "of few"), &about("b"));
+        events.publish(&Note::normal(EventName::Issued, Reason::FirstIssue, "of few"), &about("b"));
         assert_eq!(scribe.events.len(), QUEUE_EACH + 1);
     }
 
@@ -406,22 +424,39 @@ mod tests {
         for (namespace, name) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"), ("c", "5"), ("b", "6")] {
             let mut event = event(name, name, "Active");
             event.metadata.namespace = Some(namespace.into());
-            lines.push((event, crowd.take(namespace.to_owned()).unwrap()));
+            lines.push((event, Reason::Active, crowd.take(namespace.to_owned()).unwrap()));
         }
-        let order: Vec<_> = std::iter::from_fn(|| lines.next()).filter_map(|(event, _)| event.metadata.name).collect();
+        let order: Vec<_> = std::iter::from_fn(|| lines.next()).filter_map(|(event, ..)| event.metadata.name).collect();
         assert_eq!(order, ["1", "4", "5", "2", "6", "3"]);
+    }
+
+    #[tokio::test]
+    async fn an_event_is_named_for_what_was_done_and_its_text_says_why() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+        });
+        let (events, _scribe) = Events::new(Client::new(nobody, "a"), None, Arc::default());
+        let told = |note: Note| {
+            let event = events.event(&note, &ObjectReference::default());
+            (event.reason.unwrap(), event.note.unwrap(), event.type_.unwrap())
+        };
+        let restored = Note::warning(EventName::SecretRestored, Reason::SecretMissing, "generation 3 is published");
+        let text = "SecretMissing: generation 3 is published";
+        assert_eq!(told(restored), ("SecretRestored".into(), text.into(), "Warning".into()));
+        let soon = Note::normal(EventName::ExpiringSoon, Reason::ExpiringSoon, "it ends");
+        assert_eq!(told(soon), ("ExpiringSoon".into(), "it ends".into(), "Normal".into()), "nothing is said twice");
     }
 
     #[test]
     fn what_was_kept_is_told_once_by_whichever_pass_gets_so_far() {
         let untold = Untold::default();
-        let note = |text: &str| Note::normal(Reason::FirstIssue, text);
+        let note = |text: &str| Note::normal(EventName::Issued, Reason::FirstIssue, text);
         // The answer to the first write is lost. The second write is refused.
         assert_eq!(untold.keep("a", &[note("1"), note("2")]).len(), 2);
         let refused = untold.keep("a", &[note("2"), note("3")]);
         assert_eq!(refused, [note("3")], "2 is another's");
         untold.forget("a", &refused);
-        let found = Note::normal(Reason::PublishIncomplete, "2");
+        let found = Note::normal(EventName::Issued, Reason::PublishIncomplete, "2");
         assert_eq!(untold.with("a", vec![found, note("4")]), [note("1"), note("2"), note("4")]);
         assert_eq!(untold.with("a", vec![note("5")]), [note("5")]);
         let many: Vec<_> = (0..20).map(|nth| note(&nth.to_string())).collect();

@@ -1,5 +1,7 @@
 //! The namespaces that a process watches.
 
+use std::fmt;
+
 use futures::Stream;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -19,12 +21,29 @@ pub enum Extent {
     Namespace(String),
 }
 
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("all namespaces"),
+            Self::Namespace(name) => write!(f, "namespace {name}"),
+        }
+    }
+}
+
 impl Extent {
     /// The objects of a kind in this scope.
     pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, client: &Client) -> Api<K> {
         match self {
             Self::Cluster => Api::all(client.clone()),
             Self::Namespace(name) => Api::namespaced(client.clone(), name),
+        }
+    }
+
+    /// The name of the only namespace; `None` for the whole cluster.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Cluster => None,
+            Self::Namespace(name) => Some(name),
         }
     }
 

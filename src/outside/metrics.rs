@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::Why;
+use super::{Verb, Why};
 
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +28,7 @@ struct DecisionLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Write {
     kind: String,
+    subresource: &'static str,
     verb: &'static str,
     result: &'static str,
 }
@@ -45,6 +46,17 @@ struct HeardLabels {
 
 /// The empty label set. A metric without labels appears once it has a value.
 type Unlabelled = [(&'static str, &'static str); 0];
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassEnd {
+    /// The pass is complete.
+    Success,
+    /// The pass read an old version of an object. Another pass follows at once. Nothing is wrong.
+    Requeue,
+    /// The pass failed, and is retried later.
+    Error,
+}
 
 /// The metrics of a process.
 pub struct Metrics {
@@ -73,7 +85,11 @@ impl Default for Metrics {
                 "tokenry_decisions",
                 "What a pass decided, by the reason that its object's conditions say",
             ),
-            writes: told(all, "tokenry_writes", "Writes to the API server, by how they were answered"),
+            writes: told(
+                all,
+                "tokenry_writes",
+                "Writes to the API server, by their verb and by how they were answered",
+            ),
             verdicts: told(all, "tokenry_verifier_verdicts", "Answers of the verifier, by status code and cause"),
             stamped: told(
                 all,
@@ -93,9 +109,13 @@ fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: 
 }
 
 impl Metrics {
-    /// Counts a pass of the controller for `kind`.
-    pub fn pass<T, E>(&self, kind: &str, outcome: &Result<T, E>) {
-        let result = if outcome.is_ok() { "success" } else { "error" };
+    /// Counts a pass of the controller for `kind`, by how it ended.
+    pub fn pass(&self, kind: &str, ended: PassEnd) {
+        let result = match ended {
+            PassEnd::Success => "success",
+            PassEnd::Requeue => "requeue",
+            PassEnd::Error => "error",
+        };
         self.passes.get_or_create(&Pass { controller: kind.to_lowercase(), result }).inc();
     }
 
@@ -105,7 +125,7 @@ impl Metrics {
     }
 
     /// Counts a write.
-    pub fn write(&self, kind: &str, verb: &'static str, answer: Result<(), &Why>) {
+    pub fn write(&self, kind: &str, verb: Verb, answer: Result<(), &Why>) {
         let result = match answer {
             Ok(()) => "done",
             Err(Why::Stale) => "stale",
@@ -114,7 +134,8 @@ impl Metrics {
             Err(Why::Gone) => "gone",
             Err(Why::Unavailable(_)) => "unavailable",
         };
-        self.writes.get_or_create(&Write { kind: kind.into(), verb, result }).inc();
+        let Verb { name: verb, subresource } = verb;
+        self.writes.get_or_create(&Write { kind: kind.into(), subresource, verb, result }).inc();
     }
 
     /// Says whether the API server stamps who makes a token.
@@ -148,8 +169,11 @@ mod tests {
     #[test]
     fn what_is_counted_is_told() {
         let metrics = Metrics::default();
-        metrics.pass("ApiToken", &Ok::<_, Why>(()));
-        metrics.write("Secret", "apply", Err(&Why::Stale));
+        for end in [PassEnd::Success, PassEnd::Requeue, PassEnd::Error] {
+            metrics.pass("ApiToken", end);
+        }
+        metrics.write("Secret", Verb::PATCH, Err(&Why::Stale));
+        metrics.write("ApiToken", Verb::UPDATE.status(), Ok(()));
         metrics.verdict(401, "Expired");
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
@@ -158,7 +182,10 @@ mod tests {
         let text = metrics.text();
         for line in [
             r#"controller_runtime_reconcile_total{controller="apitoken",result="success"} 1"#,
-            r#"tokenry_writes_total{kind="Secret",verb="apply",result="stale"} 1"#,
+            r#"controller_runtime_reconcile_total{controller="apitoken",result="requeue"} 1"#,
+            r#"controller_runtime_reconcile_total{controller="apitoken",result="error"} 1"#,
+            r#"tokenry_writes_total{kind="Secret",subresource="",verb="patch",result="stale"} 1"#,
+            r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="done"} 1"#,
             r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    Hearing,
+    Hearing, Pulse,
     metrics::{self, Metrics},
 };
 
@@ -18,25 +18,27 @@ use super::{
 pub trait Ready: Fn() -> Result<(), String> + Clone + Send + Sync + 'static {}
 impl<F: Fn() -> Result<(), String> + Clone + Send + Sync + 'static> Ready for F {}
 
-/// Routes `/healthz` and `/readyz`, for the main port of a process.
-pub fn health(ready: impl Ready) -> Router {
-    let readyz = move || {
-        let answer = match ready() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-            Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
-        };
-        std::future::ready(answer)
-    };
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
+/// Routes `/healthz` and `/readyz`, for the main port of a process. `/healthz` fails once a loop of the process hangs.
+pub fn health(ready: impl Ready, pulse: Pulse) -> Router {
+    let healthz = move || std::future::ready(answer(pulse.check()));
+    let readyz = move || std::future::ready(answer(ready()));
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
-/// Routes `/healthz`, `/readyz` and `/metrics`, for the probe port.
-pub fn probes(ready: impl Ready, metrics: Arc<Metrics>, hearing: Hearing) -> Router {
+fn answer(found: Result<(), String>) -> (StatusCode, String) {
+    match found {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(wrong) => (StatusCode::SERVICE_UNAVAILABLE, format!("{wrong}\n")),
+    }
+}
+
+/// And `/metrics`, for the port of the probes.
+pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: Hearing) -> Router {
     let told = move || {
         for (kind, age) in hearing.ages() {
             metrics.heard(kind, age);
         }
         std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response())
     };
-    health(ready).route("/metrics", get(told))
+    health(ready, pulse).route("/metrics", get(told))
 }

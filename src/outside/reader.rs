@@ -9,7 +9,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Refusal, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
+use super::{Refusal, Verb, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
 
 /// A kind that can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
@@ -56,7 +56,7 @@ impl Reader {
     /// The API server refused the list or did not answer.
     pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<K>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
-        let list = api.list(&ListParams::default()).await.map_err(Refusal::of::<K, _>("list", namespace, ""))?;
+        let list = api.list(&ListParams::default()).await.map_err(Refusal::of::<K, _>(Verb::LIST, namespace, ""))?;
         Ok(list.items.into_iter().filter_map(|read| read.object).collect())
     }
 
@@ -66,7 +66,7 @@ impl Reader {
     /// The API server refused the read or did not answer.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
         let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
-        found.map_err(Refusal::of::<Namespace, _>("get", "", name))
+        found.map_err(Refusal::of::<Namespace, _>(Verb::GET, "", name))
     }
 
     /// Sends a prepared request and returns the answer.
@@ -84,6 +84,6 @@ pub(super) fn found<K: Resource<DynamicType = ()>, T>(
     match read {
         Ok(read) => Ok(Some(read)),
         Err(Why::Gone) => Ok(None),
-        Err(why) => Err(Refusal::of::<K, _>("get", namespace, name)(why)),
+        Err(why) => Err(Refusal::of::<K, _>(Verb::GET, namespace, name)(why)),
     }
 }

@@ -16,7 +16,7 @@ use crate::token::format;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The verb of the request. The metrics of writes use the same words.
-    pub verb: &'static str,
+    pub verb: Verb,
     /// The kind of the object.
     pub kind: String,
     /// The namespace of the object; empty for a cluster-scoped object.
@@ -25,6 +25,39 @@ pub struct Refusal {
     pub name: String,
     /// The reason for the failure.
     pub why: Why,
+}
+
+/// The verb and the subresource of a request, as in the rules of a Role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verb {
+    /// The verb, such as `patch`.
+    pub name: &'static str,
+    /// The subresource, such as `status`; empty: the object itself.
+    pub subresource: &'static str,
+}
+
+impl Verb {
+    /// Reads one object.
+    pub const GET: Self = Self::of("get");
+    /// Reads all objects of a kind.
+    pub const LIST: Self = Self::of("list");
+    /// Creates an object.
+    pub const CREATE: Self = Self::of("create");
+    /// Replaces an object.
+    pub const UPDATE: Self = Self::of("update");
+    /// Changes parts of an object.
+    pub const PATCH: Self = Self::of("patch");
+    /// Deletes an object.
+    pub const DELETE: Self = Self::of("delete");
+
+    const fn of(name: &'static str) -> Self {
+        Self { name, subresource: "" }
+    }
+
+    /// The same verb for the subresource `status`.
+    pub const fn status(self) -> Self {
+        Self { subresource: "status", ..self }
+    }
 }
 
 /// The reason for a failed request, in the classes that callers distinguish.
@@ -51,7 +84,7 @@ impl Refusal {
     /// A function that turns the error of a request into a refusal. The arguments name the request: its verb, and the
     /// object of kind `K`.
     pub(super) fn of<K: Resource<DynamicType = ()>, E: Into<Why>>(
-        verb: &'static str,
+        verb: Verb,
         namespace: &str,
         name: &str,
     ) -> impl FnOnce(E) -> Self {
@@ -65,13 +98,14 @@ impl Refusal {
     #[cfg(test)]
     pub fn because(why: Why) -> Self {
         let nothing = String::new;
-        Self { verb: "apply", kind: nothing(), namespace: nothing(), name: nothing(), why }
+        Self { verb: Verb::PATCH, kind: nothing(), namespace: nothing(), name: nothing(), why }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, kind, namespace, name, why } = self;
+        let Self { verb: Verb { name: verb, subresource }, kind, namespace, name, why } = self;
+        let kind = if subresource.is_empty() { kind.clone() } else { format!("{kind}/{subresource}") };
         match (&**namespace, &**name) {
             ("", "") => write!(f, "{verb} {kind}: {why}"),
             ("", name) => write!(f, "{verb} {kind} {name}: {why}"),
@@ -150,8 +184,17 @@ impl From<request::Error> for Why {
     }
 }
 
-/// The text of an error, followed by its causes. A cause that the text already contains is left out.
+/// The text of an error, followed by its causes. A cause that the text already contains is left out, and so are the
+/// names of the client library's errors and the error numbers of the operating system.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let told = all_causes(error);
+    let is_wrapper = |part: &str| ["ServiceError", "HyperError"].contains(&part) || part.starts_with("client error (");
+    let plain = |part: &str| part.split(" (os error ").next().unwrap_or_default().to_owned();
+    let parts: Vec<_> = told.split(": ").filter(|part| !is_wrapper(part)).map(plain).collect();
+    if parts.is_empty() { told } else { parts.join(": ") }
+}
+
+fn all_causes(error: &dyn std::error::Error) -> String {
     let (mut told, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
         let text = error.to_string();
@@ -173,7 +216,10 @@ mod tests {
     fn an_error_is_told_with_its_causes_each_once() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let told = with_causes(&kube::Error::Service(Box::new(std::io::Error::other(refused))));
-        assert_eq!(told, "ServiceError: connection refused");
+        assert_eq!(told, "connection refused");
+        let numbered = std::io::Error::from_raw_os_error(111);
+        let told = with_causes(&kube::Error::Service(Box::new(std::io::Error::other(numbered))));
+        assert_eq!(told, "Connection refused");
     }
 
     #[test]
@@ -212,10 +258,12 @@ mod tests {
 
     #[test]
     fn a_refusal_says_which_request_it_was_and_why() {
-        let told = |namespace, name| Refusal::of::<Secret, _>("apply", namespace, name)(Why::Stale).to_string();
-        assert_eq!(told("events", "ci"), "apply Secret events/ci: the object changed in the meantime");
-        assert_eq!(told("events", ""), "apply Secret in events: the object changed in the meantime");
-        assert_eq!(told("", "events"), "apply Secret events: the object changed in the meantime");
+        let told = |namespace, name| Refusal::of::<Secret, _>(Verb::PATCH, namespace, name)(Why::Stale).to_string();
+        assert_eq!(told("events", "ci"), "patch Secret events/ci: the object changed in the meantime");
+        assert_eq!(told("events", ""), "patch Secret in events: the object changed in the meantime");
+        assert_eq!(told("", "events"), "patch Secret events: the object changed in the meantime");
+        let status = Refusal::of::<Secret, _>(Verb::UPDATE.status(), "a", "b")(Why::Stale).to_string();
+        assert_eq!(status, "update Secret/status a/b: the object changed in the meantime");
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::io;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::Pulse;
+
 type Set = JoinSet<io::Result<&'static str>>;
 
 /// The tasks of one process. Dropping this value aborts them.
 pub struct Tasks {
     stop: CancellationToken,
+    pulse: Pulse,
     finishing: Set,
     endless: Set,
 }
@@ -17,18 +20,25 @@ pub struct Tasks {
 impl Tasks {
     /// An empty set. Cancelling `stop` tells the tasks to finish.
     pub fn new(stop: CancellationToken) -> Self {
-        Self { stop, finishing: Set::new(), endless: Set::new() }
+        Self { stop, pulse: Pulse::default(), finishing: Set::new(), endless: Set::new() }
+    }
+
+    /// Whether they all still run.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Starts a task that finishes by itself once `stop` is cancelled.
     pub fn finishing(&mut self, name: &'static str, task: impl Future<Output = io::Result<()>> + Send + 'static) {
-        self.finishing.spawn(async move { task.await.map(|()| name) });
+        let pulse = self.pulse();
+        self.finishing.spawn(async move { pulse.of(name, task).await.map(|()| name) });
     }
 
     /// Starts a task that never ends. It is aborted once all finishing tasks have finished.
     pub fn endless(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let pulse = self.pulse();
         self.endless.spawn(async move {
-            task.await;
+            pulse.of(name, task).await;
             Ok(name)
         });
     }

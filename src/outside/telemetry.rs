@@ -1,13 +1,35 @@
 //! Logs, to standard error.
 
-use std::{io::IsTerminal, str::FromStr};
+use std::{fmt, io::IsTerminal};
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::{JsonFields, Writer},
+        time::{FormatTime, SystemTime},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 /// Modules of the client library that are silenced at every level. They log whole replies that cannot be parsed,
 /// Secrets included. This program logs their failures itself, once and without quoting replies.
 const SILENT: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
+
+/// The log levels, from the most silent one on.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The advice in the error about an unknown level.
+const RULE: &str = "give off, error, warn, info, debug or trace, or a comma-separated list with levels of modules, \
+    such as info,tokenry=debug";
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,15 +46,155 @@ pub enum Format {
 /// # Errors
 /// `level` is not a valid filter.
 pub fn log(level: &str, format: Format) -> Result<(), String> {
-    let filter = EnvFilter::from_str(level).map_err(|error| format!("--log-level {level}: {error}"))?;
+    let filter = parsed(level)?;
     let silent = filter::filter_fn(|metadata| !SILENT.iter().any(|module| metadata.target().starts_with(module)));
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Json => lines.fmt_fields(JsonFields::new()).event_format(Flat).boxed(),
         Format::Text => lines.boxed(),
     };
     // A second call, as in tests within one process, has no effect.
     let _ = tracing_subscriber::registry().with(lines.with_filter(silent)).with(filter).try_init();
     Ok(())
+}
+
+/// Logs the start of a process: its release, its scope and its permissions.
+pub fn starts(program: &str, scope: &impl fmt::Display, permissions: &str, waits_for: &str) {
+    tracing::info!(program, version = env!("CARGO_PKG_VERSION"), %scope, permissions, waits_for, "starting");
+}
+
+/// Parses a filter. The library takes an unknown word for the name of a module, and then silences all other modules.
+fn parsed(level: &str) -> Result<EnvFilter, String> {
+    let odd = level.split(',').find(|part| !LEVELS.contains(&part.rsplit_once('=').map_or(*part, |(_, level)| level)));
+    let wrong = |part: &str| format!("--log-level {level}: {part:?} is no level; {RULE}");
+    match odd {
+        Some(odd) => Err(wrong(odd)),
+        None => EnvFilter::builder().parse(level).map_err(|_| wrong(level)),
+    }
+}
+
+/// Writes one flat JSON object per line. It has the fields of the event and of the spans around it.
+struct Flat;
+
+impl<S, N> FormatEvent<S, N> for Flat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let (mut time, meta) = (String::new(), event.metadata());
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut fields = Map::new();
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            let said = extensions.get::<FormattedFields<N>>().map_or("", |said| said.fields.as_str());
+            let said = serde_json::from_str::<Map<String, Value>>(said).unwrap_or_default();
+            said.into_iter().for_each(|(name, value)| _ = fields.entry(name).or_insert(value));
+        }
+        event.record(&mut Fields(&mut fields));
+        let message = fields.remove("message").unwrap_or_default();
+        let level = meta.level().as_str();
+        let head = [("timestamp", time.into()), ("level", level.into()), ("message", message)];
+        let rest = [("target", Value::from(meta.target()))];
+        let head = head.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let rest = rest.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let all: Vec<_> = head.chain(fields).chain(rest).map(written).collect();
+        writeln!(writer, "{{{}}}", all.join(","))
+    }
+}
+
+/// A field in JSON.
+fn written((name, value): (String, Value)) -> String {
+    format!("{}:{value}", Value::from(name))
+}
+
+/// Collects the fields of an event.
+struct Fields<'a>(&'a mut Map<String, Value>);
+
+impl Fields<'_> {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_as_it_would_silence_everything() {
+        for good in ["off", "warn", "info", "trace", "info,tokenry=debug", "tokenry::verifier=trace,warn"] {
+            assert!(parsed(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "loud", "", "INFO", "tokenry", "info,loud", "tokenry=loud", "info,", "=", "info debug"] {
+            let told = parsed(bad).unwrap_err();
+            assert!(told.starts_with("--log-level") && told.ends_with(RULE), "{told}");
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_flat_object_with_what_the_spans_around_it_say() {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || to.clone());
+        let layer = layer.fmt_fields(JsonFields::new()).event_format(Flat);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let outer = tracing::info_span!("outer", name = "outer", reconcileID = 7);
+            let _in_outer = outer.enter();
+            let _in_inner = tracing::info_span!("inner", name = "ci").entered();
+            tracing::warn!(count = 2, ready = false, less = -1, shown = %"a \"b\"", "done");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.starts_with("{\"timestamp\":\"20") && text.ends_with("}\n") && text.lines().count() == 1,
+            "{text}"
+        );
+        let mut said: Value = serde_json::from_str(&text).unwrap();
+        said.as_object_mut().unwrap().remove("timestamp");
+        let wanted = serde_json::json!({
+            "level": "WARN", "message": "done", "target": "tokenry::outside::telemetry::tests", "name": "ci",
+            "reconcileID": 7, "count": 2, "ready": false, "less": -1, "shown": "a \"b\"",
+        });
+        assert_eq!(said, wanted, "nothing is nested, and the inner span counts");
+    }
 }

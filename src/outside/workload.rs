@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Location, Reader, Receipt, Refusal, Writer,
+    Location, Reader, Receipt, Refusal, Verb, Writer,
     reader::found,
     writer::{Written, manager},
 };
@@ -127,7 +127,7 @@ impl Writer {
     async fn roll_a<K: Written>(&self, workload: &Workload, body: Value) -> Result<Receipt, Refusal> {
         let Workload { kind, namespace, name, .. } = workload;
         let request = Request::new(path(*kind, namespace)).patch(name, &manager(), &Patch::Merge(body));
-        self.send::<K>("roll", &Location { namespace, name }, request).await
+        self.send::<K>(Verb::PATCH, &Location { namespace, name }, request).await
     }
 }
 

@@ -17,7 +17,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Location, Refusal, Why, metrics::Metrics, replaced::Replaced};
+use super::{Clock, Location, Refusal, Verb, Why, metrics::Metrics, replaced::Replaced};
 use crate::{
     crd::{Account, ApiToken, SealedSecret, api_token::Use, name},
     token::{Digest, format},
@@ -125,7 +125,7 @@ impl Writer {
         metadata.extend(standing.preconditions());
         let params = PatchParams { force: takes_back, ..PatchParams::apply(name::MANAGER) };
         let request = Request::new(K::url_path(&(), Some(object.namespace)));
-        self.send::<K>("apply", object, request.patch(object.name, &params, &Patch::Apply(body))).await
+        self.send::<K>(Verb::PATCH, object, request.patch(object.name, &params, &Patch::Apply(body))).await
     }
 
     /// Creates the Secret that `body` describes, or changes the existing one, which may have further fields. `body` may
@@ -140,11 +140,11 @@ impl Writer {
         match standing {
             Expected::Absent => {
                 let whole = serde_json::to_vec(&body.whole()).expect("a Secret is plain data");
-                self.send::<SealedSecret>("create", secret, request.create(&whole_by_us(), whole)).await
+                self.send::<SealedSecret>(Verb::CREATE, secret, request.create(&whole_by_us(), whole)).await
             }
             Expected::Seen { .. } => {
                 let changes = Patch::Merge(Body(body.changes(standing.preconditions())));
-                self.send::<SealedSecret>("amend", secret, request.patch(secret.name, &manager(), &changes)).await
+                self.send::<SealedSecret>(Verb::PATCH, secret, request.patch(secret.name, &manager(), &changes)).await
             }
         }
     }
@@ -157,7 +157,7 @@ impl Writer {
         let location = Location::of(seen);
         let request = Request::new(K::url_path(&(), Some(location.namespace)));
         let request = request.patch(location.name, &manager(), &Patch::Merge(changes));
-        self.send::<K>("amend", &location, request).await
+        self.send::<K>(Verb::PATCH, &location, request).await
     }
 
     /// Replaces the whole status of an object that is still at `version`. Fields that `status` leaves out are removed,
@@ -177,7 +177,7 @@ impl Writer {
         });
         let request = Request::new(K::url_path(&(), Some(namespace)));
         let request = request.replace_subresource("status", name, &whole_by_us(), body.to_string().into_bytes());
-        self.replacing::<K>(&location, version, request).await
+        self.replacing::<K>(Verb::UPDATE, &location, version, request).await
     }
 
     /// Replaces the conditions of an object that is still at `version`. All other fields of the status stay.
@@ -191,17 +191,18 @@ impl Writer {
         let location = Location::of(object);
         let request = Request::new(K::url_path(&(), Some(location.namespace)));
         let request = request.patch_subresource("status", location.name, &manager(), &Patch::Merge(body));
-        self.replacing::<K>(&location, version, request).await
+        self.replacing::<K>(Verb::PATCH, &location, version, request).await
     }
 
     /// Sends a status write, and marks `version` as replaced.
     async fn replacing<K: Written>(
         &self,
+        verb: Verb,
         address: &Location<'_>,
         version: &str,
         request: Draft,
     ) -> Result<Receipt, Refusal> {
-        let receipt = self.send::<K>("status", address, request).await?;
+        let receipt = self.send::<K>(verb.status(), address, request).await?;
         if receipt.version != version {
             self.replaced.add(&receipt.uid, version);
         }
@@ -217,7 +218,7 @@ impl Writer {
         let params = PatchParams::apply(name::VERIFIER).force();
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &params, &Patch::Apply(body));
-        self.send::<ApiToken>("use", &Location { namespace, name }, request).await
+        self.send::<ApiToken>(Verb::PATCH.status(), &Location { namespace, name }, request).await
     }
 
     /// Sends a dry run of a write that adds a record to a token's status. Success means that no admission policy
@@ -236,7 +237,7 @@ impl Writer {
         let body = Patch::Merge(json!({ "status": { "records": [record] } }));
         let request = Request::new(ApiToken::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &params, &body);
-        self.send::<ApiToken>("forge", &Location { namespace, name }, request).await.map(|_| ())
+        self.send::<ApiToken>(Verb::PATCH.status(), &Location { namespace, name }, request).await.map(|_| ())
     }
 
     /// Sends a dry run of an account's creation. Returns true if the mutating admission policies have marked the
@@ -252,7 +253,7 @@ impl Writer {
         let params = PostParams { dry_run: true, ..whole_by_us() };
         let request = Request::new(Account::url_path(&(), Some(namespace)));
         let made = self.answered::<Account>(request.create(&params, body.to_string().into_bytes())).await;
-        let made = made.map_err(Refusal::of::<Account, _>("rehearse", namespace, ""))?;
+        let made = made.map_err(Refusal::of::<Account, _>(Verb::CREATE, namespace, ""))?;
         Ok(made.annotations.is_some_and(|marks| marks.contains_key(name::REHEARSED)))
     }
 
@@ -267,17 +268,17 @@ impl Writer {
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams::background().preconditions(preconditions);
         let answer = api.delete(name, &params).await.map(|_| ()).map_err(Why::from);
-        self.metrics.write(&K::kind(&()), "delete", answer.as_ref().copied());
+        self.metrics.write(&K::kind(&()), Verb::DELETE, answer.as_ref().copied());
         match answer {
             Ok(()) | Err(Why::Gone) => Ok(()),
-            Err(why) => Err(Refusal::of::<K, _>("delete", namespace, name)(why)),
+            Err(why) => Err(Refusal::of::<K, _>(Verb::DELETE, namespace, name)(why)),
         }
     }
 
     /// Sends a request about the object at `address`. Metrics and errors name the request by `verb`.
     pub(super) async fn send<K: Written>(
         &self,
-        verb: &'static str,
+        verb: Verb,
         address: &Location<'_>,
         request: Draft,
     ) -> Result<Receipt, Refusal> {

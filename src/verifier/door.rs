@@ -108,7 +108,7 @@ impl Door {
     }
 
     /// Checks that every kind was read, that the watches work if the API server answers, and that this verifier cannot
-    /// write records. With [`StaleAnswers::Refuse`], a stale index fails as well. The error names the check that failed.
+    /// write records. With [`StaleAnswers::Refuse`], a stale index fails as well. The error names the failed check.
     pub fn ready(&self) -> Result<(), String> {
         let unread = self.known.unread();
         if unread > 0 {

@@ -36,13 +36,14 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    crd::ApiToken,
+    crd::{ApiToken, GROUP},
     outside::{
-        Clock, Extent, Hearing, Taken, Tasks, Writer,
+        Clock, Extent, Hearing, Rights, Taken, Tasks, Verb, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
         peers::{self, Peer, Peers},
         probes,
+        rights::{Right, Wanted},
         server::{self, Port},
     },
 };
@@ -54,6 +55,18 @@ pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use door::{Answer, Asking, Door};
 pub use requested::Requested;
+
+/// The permissions that the verifier uses. Without the last one it records no uses.
+const RIGHTS: Wanted = Wanted {
+    program: "verifier",
+    needed: &[
+        Right::new(Verb::LIST, GROUP, "apitokens"),
+        Right::new(Verb::LIST, GROUP, "instances"),
+        Right::new(Verb::LIST, GROUP, "serviceaccounts"),
+        Right::new(Verb::LIST, GROUP, "accesspolicies"),
+    ],
+    useful: &[Right::new(Verb::PATCH.status(), GROUP, "apitokens")],
+};
 
 /// The options of the verifier.
 #[derive(Debug)]
@@ -105,15 +118,20 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let mut tasks = Tasks::new(stop.clone());
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
+    let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
+    let rights = Rights::new(RIGHTS).ask(client.clone(), options.scope.clone(), waits_for);
+    tasks.endless("the check of permissions", rights);
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
+    let pulse = tasks.pulse();
     let ready = {
         let door = door.clone();
         move || door.ready().and_then(|()| peers.none_hears_more())
     };
     if let Some(at) = options.probes {
-        let router = probes::probes(ready.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
+        let router =
+            probes::probes(ready.clone(), pulse.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
         let stop = stop.clone();
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
@@ -121,7 +139,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         if stop.run_until_cancelled(known.until_all_is_read()).await.is_none() {
             return Ok(());
         }
-        let router = probes::health(ready).merge(forward_auth::router(door));
+        tracing::info!("synced: every object was read once, and callers are answered");
+        let router = probes::health(ready, pulse).merge(forward_auth::router(door));
         server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await

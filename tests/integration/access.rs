@@ -221,7 +221,7 @@ async fn a_transfer_is_told_from_whom_to_whom() {
     let (world, _, _operator) = owned("handed", "Keep").await;
     world.change("ApiToken", "ci", json!({"owner": "user:bob"})).await.unwrap();
     // Bob holds nothing, and the Instance keeps such tokens.
-    let told = ["FirstIssue", "OwnerChanged", "OwnerRemoved", "RoleChanged", "RoleChanged"];
+    let told = ["Issued", "OwnerChanged", "OwnerRemoved", "RoleChanged", "RoleChanged"];
     world.await_events("ApiToken", "ci", &told).await;
     let subject = async || (world.said().await.owner?.subject? == "user:bob").then_some(());
     world.eventually("status names bob", subject).await;

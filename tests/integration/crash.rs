@@ -69,13 +69,13 @@ async fn what_was_done_is_told_though_the_answer_was_not_heard() {
         let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"delivery": "Once"}});
         world.accepts("ApiToken", "ci", spec).await;
         world.await_generation("ci", 1).await;
-        world.await_events("ApiToken", "ci", &["FirstIssue"]).await;
+        world.await_events("ApiToken", "ci", &["Issued"]).await;
         let id = world.key("ci", "token-id").await.unwrap();
         world.patch_secret("ci", json!({"metadata": {"annotations": {"tokenry.dev/claimed": id}}})).await;
-        world.await_events("ApiToken", "ci", &["Claimed", "FirstIssue"]).await;
+        world.await_events("ApiToken", "ci", &["Claimed", "Issued"]).await;
         // Told once, and not again when it is looked at again.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        world.await_events("ApiToken", "ci", &["Claimed", "FirstIssue"]).await;
+        world.await_events("ApiToken", "ci", &["Claimed", "Issued"]).await;
     }
 }
 

@@ -62,7 +62,7 @@ async fn a_token_as_a_whole_ends_at_its_time_and_for_ever() {
     assert_eq!((expires, status.rotates_at), (Some(end), None), "the next would last no longer");
     assert_eq!(world.condition("ci", "ExpiringSoon").await, None);
     clock.move_by(hours(7));
-    world.await_events("ApiToken", "ci", &["ExpiringSoon", "FirstIssue"]).await;
+    world.await_events("ApiToken", "ci", &["ExpiringSoon", "Issued"]).await;
     let soon = world.condition("ci", "ExpiringSoon").await.unwrap().message;
     assert_eq!(soon, format!("generation 1 expires at {end} and nothing will renew it: the token ends then"));
     assert_eq!(verifier.present(&world, &value).await, 200);
@@ -74,7 +74,7 @@ async fn a_token_as_a_whole_ends_at_its_time_and_for_ever() {
     assert_eq!((verifier.present(&world, &value).await, world.value("ci").await), (401, None));
     assert_eq!(world.condition("ci", "ExpiringSoon").await, None);
     assert_eq!(world.condition("ci", "Accepted").await.unwrap().status, "True", "it is nobody's mistake");
-    world.await_events("ApiToken", "ci", &["Expired", "ExpiringSoon", "FirstIssue"]).await;
+    world.await_events("ApiToken", "ci", &["Expired", "ExpiringSoon", "Issued"]).await;
 
     let later = json!({"expiry": {"at": (end + hours(100)).to_string()}, "regenerate": {"id": "back"}});
     world.change("ApiToken", "ci", later).await.unwrap();
@@ -109,7 +109,7 @@ async fn what_nothing_renews_says_so_runs_out_and_can_be_asked_for_again() {
     let (world, clock, _operator, verifier, first) = issued("unrenewed", json!({}), spec).await;
     assert_eq!(world.status().await.rotates_at, None);
     clock.move_by(hours(7));
-    world.await_events("ApiToken", "ci", &["ExpiringSoon", "FirstIssue"]).await;
+    world.await_events("ApiToken", "ci", &["ExpiringSoon", "Issued"]).await;
     let soon = world.condition("ci", "ExpiringSoon").await.unwrap();
     assert_eq!((soon.status.as_str(), soon.reason.as_str()), ("True", "ExpiringSoon"));
     clock.move_by(hours(3));
@@ -141,7 +141,7 @@ async fn what_never_expires_does_once_the_instance_forbids_it() {
     let told = world.condition("ci", "Accepted").await.unwrap().message;
     assert!(told.starts_with("spec.expiry.never: the Instance forbids tokens that never expire"), "{told}");
     world.await_end(status.records[0].created_at.0 + hours(300 * 24)).await;
-    world.await_events("ApiToken", "ci", &["FirstIssue", "LifetimeExceeded", "LifetimeShortened"]).await;
+    world.await_events("ApiToken", "ci", &["Issued", "Rejected", "Shortened"]).await;
     assert_eq!(verifier.present(&world, &value).await, 200);
 }
 
@@ -151,7 +151,7 @@ async fn a_shorter_maximum_shortens_what_exists_and_a_longer_one_extends_nothing
     let created = world.status().await.records[0].created_at.0;
     world.policy(json!({"lifetime": {"max": "10d"}})).await;
     world.await_end(created + hours(240)).await;
-    world.await_events("ApiToken", "ci", &["FirstIssue", "LifetimeShortened"]).await;
+    world.await_events("ApiToken", "ci", &["Issued", "Shortened"]).await;
     world.policy(json!({"lifetime": {"max": "365d"}})).await;
     world.change("ApiToken", "ci", json!({"displayName": "seen"})).await.unwrap();
     let generation = world.token("ci").await.metadata.generation;
@@ -204,8 +204,8 @@ async fn ended_tokens_stay_listed_until_their_instance_wants_them_forgotten() {
     world.await_reason("lives", "Active").await;
     world.policy(json!({"forgetAfter": "30d"})).await;
     let tokens: Api<ApiToken> = world.api();
-    let revoked: &[_] = &["FirstIssue", "Forgotten", "Revoked"];
-    let expired: &[_] = &["Expired", "FirstIssue", "Forgotten"];
+    let revoked: &[_] = &["Deleted", "Issued", "Revoked"];
+    let expired: &[_] = &["Deleted", "Expired", "Issued"];
     for (name, events) in [("ci", revoked), ("spent", expired)] {
         let gone = async || tokens.get_opt(name).await.unwrap().is_none().then_some(());
         world.eventually(&format!("{name} is deleted"), gone).await;

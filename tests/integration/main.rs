@@ -26,6 +26,7 @@ mod instance;
 mod life;
 mod neighbours;
 mod once;
+mod operating;
 mod outward;
 mod owners;
 mod preconditions;

@@ -57,7 +57,7 @@ async fn a_claimed_value_is_shown_no_more_and_not_minted_again() {
     assert_eq!((claim.generation, claim.outcome), (1, ClaimOutcome::Claimed));
     let said = world.condition("ci", "Published").await.unwrap().message;
     assert!(said.starts_with("generation 1 was claimed at ") && said.contains("it cannot be shown again"), "{said}");
-    world.await_events("ApiToken", "ci", &["Claimed", "FirstIssue"]).await;
+    world.await_events("ApiToken", "ci", &["Claimed", "Issued"]).await;
     world.await_reason("ci", "Active").await;
     assert_eq!(verifier.present(&world, &first).await, 200);
 

@@ -96,8 +96,8 @@ async fn the_api_server_is_reached_by_the_way_that_kubectl_would_take() {
 async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
     let world = World::new("outward").await;
     for (proxy, environment, wanted) in [
-        (None, vec![("HTTPS_PROXY", NOBODY)], "through the proxy http://127.0.0.1:1: client error (Connect): "),
-        (Some(NOBODY), vec![], "through the proxy http://127.0.0.1:1: client error (Connect): "),
+        (None, vec![("HTTPS_PROXY", NOBODY)], "through the proxy http://127.0.0.1:1: tcp connect error: "),
+        (Some(NOBODY), vec![], "through the proxy http://127.0.0.1:1: tcp connect error: "),
         (
             None,
             vec![("HTTPS_PROXY", "https://alice:hidden@proxy")],

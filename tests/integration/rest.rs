@@ -229,7 +229,7 @@ async fn what_is_told_again_is_counted_in_the_event_that_stands() {
     world.await_generation("ci", 1).await;
     let regenerated = async || {
         let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
-        let about = events.into_iter().filter(|event| event.reason.as_deref() == Some("RegenerateAsked"));
+        let about = events.into_iter().filter(|event| event.reason.as_deref() == Some("Regenerated"));
         about.map(|event| (event.name_any(), event.series.map_or(1, |series| series.count))).collect::<Vec<_>>()
     };
     let asks = async |nth: i64| {
@@ -246,7 +246,7 @@ async fn what_is_told_again_is_counted_in_the_event_that_stands() {
         counted(&[i32::try_from(nth).unwrap()]).await;
     }
     let told = world.plane.kubectl(&["describe", "apitokens", "ci", "--namespace", &world.namespace]).unwrap();
-    assert!(told.lines().any(|line| line.contains("RegenerateAsked") && line.contains("(x3 over ")), "{told}");
+    assert!(told.lines().any(|line| line.contains("Regenerated") && line.contains("(x3 over ")), "{told}");
     // One that somebody has deleted is written anew, and another operator begins another.
     let (first, _) = regenerated().await.remove(0);
     world.api::<Event>().delete(&first, &Default::default()).await.unwrap();

@@ -32,8 +32,8 @@ fn start(world: &World, command: &str, server: &str, token: &str) -> Process {
 async fn address(world: &World, process: &Process, what: &str) -> String {
     let said = async || {
         let log = process.log();
-        let line = log.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(" on "))?;
-        Some(line.to_owned())
+        let line = log.lines().find_map(|line| line.split_once(&format!("\"message\":\"{what} on ")))?.1;
+        Some(line.split('"').next()?.to_owned())
     };
     world.eventually("it listens", said).await
 }

@@ -109,7 +109,7 @@ async fn a_template_that_changes_waits_for_the_overlap_and_says_until_when() {
     let (world, clock, _operator, _verifier, _) = served("template").await;
     world.shape(json!({"data": {"a": "{{ token }}"}})).await;
     let second = world.await_generation("ci", 2).await;
-    world.await_events("ApiToken", "ci", &["FirstIssue", "TemplateChanged"]).await;
+    world.await_events("ApiToken", "ci", &["Issued", "Rotated"]).await;
     world.shape(json!({"data": {"a": "2 {{ token }}"}})).await;
     let ends = world.token("ci").await.status.unwrap().records[0].end().unwrap();
     let told = async || (world.token("ci").await.status?.rotates_at?.0 == ends).then_some(());
@@ -170,7 +170,7 @@ async fn a_secret_that_was_emptied_or_holds_what_nobody_knows_gets_a_new_value()
     world.patch_secret("ci", json!({"stringData": {"a": "mine"}})).await;
     let fifth = world.await_generation("ci", 5).await;
     assert_eq!(world.key("ci", "a").await, Some(fifth));
-    let told = ["FirstIssue", "RegenerateAsked", "SecretAltered", "SecretAltered", "SecretAltered"];
+    let told = ["Issued", "Regenerated", "SecretRestored", "SecretRestored", "SecretRestored"];
     world.await_events("ApiToken", "ci", &told).await;
 }
 
@@ -216,7 +216,7 @@ async fn a_secret_gets_another_name_with_a_new_value_and_then_the_old_one_goes()
     };
     assert_eq!(world.eventually("the old one is forgotten", named).await, ("second".into(), "second".into()));
     assert_eq!(world.secret("second").await.metadata.labels.unwrap()["team"], "shop");
-    world.await_events("ApiToken", "ci", &["FirstIssue", "SecretLeftOver", "SecretRenamed"]).await;
+    world.await_events("ApiToken", "ci", &["Issued", "Rotated", "SecretRemoved"]).await;
 
     // The next name waits for the overlap; until then the value is looked after where it is.
     world.shape(json!({"name": null})).await;

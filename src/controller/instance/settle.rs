@@ -11,7 +11,7 @@ use crate::{
         kind::{Checked, Settled, Wake},
     },
     crd::{
-        Conditions, Reason,
+        Conditions, EventName, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY, STAMPS_MISSING},
         fault::told,
         instance::{Ceiling, EndpointStatus, InstanceStatus},
@@ -54,8 +54,9 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let wake = retry.into_iter().chain(recount).min();
     let notes = match conditions.changed(READY) && !reason.is_going() {
-        true if ready => vec![Note::normal(word, message)],
-        true => vec![Note::warning(word, message)],
+        true if ready => vec![Note::normal(EventName::Accepted, word, message)],
+        true if word == Reason::EndpointFailed => vec![Note::warning(EventName::EndpointFailed, word, message)],
+        true => vec![Note::warning(EventName::of_fault(word), word, message)],
         false => Vec::new(),
     };
     let standing = standing(world, terms, ready, reason, old.endpoints);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crd::{
-        Conditions, Reason,
+        Conditions, EventName, Reason,
         api_token::ClaimOutcome,
         condition::{ACCEPTED, EXPIRING_SOON, PUBLISHED, READY},
         fault::first,
@@ -27,10 +27,14 @@ impl Outcome<'_> {
     pub fn notes(&self, conditions: &Conditions) -> Vec<Note> {
         let mut notes = Vec::new();
         if let (Err(faults), true) = (self.terms, conditions.changed(ACCEPTED)) {
-            notes.push(Note::warning(first(faults), owner::told(self.world, faults)));
+            notes.push(Note::warning(
+                EventName::of_fault(first(faults)),
+                first(faults),
+                owner::told(self.world, faults),
+            ));
         }
         if let Some(failure) = self.progress.failure.as_ref().filter(|_| conditions.changed(PUBLISHED)) {
-            notes.push(Note::warning(failure.reason, failure.obstacle.to_string()));
+            notes.push(Note::warning(EventName::PublishFailed, failure.reason, failure.obstacle.to_string()));
         }
         notes.extend(self.done(conditions.changed(READY)));
         notes.extend(restart::note(self.world, self.progress, conditions));
@@ -38,7 +42,7 @@ impl Outcome<'_> {
         notes.extend(self.kept(conditions));
         notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
-        notes.extend(soon.map(|soon| Note::warning(Reason::ExpiringSoon, &*soon.message)));
+        notes.extend(soon.map(|soon| Note::warning(EventName::ExpiringSoon, Reason::ExpiringSoon, &*soon.message)));
         notes.extend(owner::promoted(self.world));
         notes
     }
@@ -48,14 +52,17 @@ impl Outcome<'_> {
         let Decision { reason, act } = self.progress.decision;
         let (name, failed) = (self.served_in(), self.progress.failure.is_some());
         if let Some(text) = self.issued(name) {
-            return Some(if reason.is_damage() { Note::warning(reason, text) } else { Note::normal(reason, text) });
+            return Some(Note { warning: reason.is_damage(), event: self.publication(), reason, text });
         }
         match act {
             Act::End(_) => self.ended(name),
-            Act::Amend(()) if !failed => Some(Note::normal(reason, format!("Secret {name} was brought up to date"))),
+            Act::Amend(()) if !failed => {
+                let text = format!("Secret {name} was brought up to date");
+                Some(Note::normal(EventName::SecretUpdated, reason, text))
+            }
             Act::Discard if !failed => {
                 let text = format!("Secret {} was removed; Secret {name} is in its place", self.leftover());
-                Some(Note::normal(reason, text))
+                Some(Note::normal(EventName::SecretRemoved, reason, text))
             }
             Act::Rest if changed => self.rests(reason),
             Act::Conceal(outcome) => self.concealed(outcome),
@@ -70,6 +77,21 @@ impl Outcome<'_> {
         }
     }
 
+    /// The name of the event about a publish.
+    fn publication(&self) -> EventName {
+        let reason = self.progress.decision.reason;
+        let first = !self.world.records.ever_published();
+        if matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost) {
+            EventName::SecretRestored
+        } else if reason == Reason::RegenerateAsked {
+            EventName::Regenerated
+        } else if first {
+            EventName::Issued
+        } else {
+            EventName::Rotated
+        }
+    }
+
     /// The event about the end of the token, once.
     fn ended(&self, name: &str) -> Option<Note> {
         let (world, reason) = (self.world, self.progress.decision.reason);
@@ -81,19 +103,22 @@ impl Outcome<'_> {
             Some(_) => String::new(),
         };
         let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
-        Some(Note::warning(reason, format!("{why}all generations are refused from now on{so}")))
+        let event = if reason == Reason::Expired { EventName::Expired } else { EventName::Revoked };
+        Some(Note::warning(event, reason, format!("{why}all generations are refused from now on{so}")))
     }
 
     /// The event that the token is refused from now on, with the reason.
     fn rests(&self, reason: Reason) -> Option<Note> {
         if reason == Reason::Expired {
-            return Some(Note::warning(reason, over(self)));
+            return Some(Note::warning(EventName::Expired, reason, over(self)));
         }
         Some(match self.world.pause.filter(|pause| pause.reason() == reason)? {
-            Pause::Suspended | Pause::AccountSuspended => Note::normal(reason, "refused until it is active again"),
+            Pause::Suspended | Pause::AccountSuspended => {
+                Note::normal(EventName::Suspended, reason, "refused until it is active again")
+            }
             Pause::OwnerRemoved => {
                 let why = owner::acted_on(self.world).unwrap_or_default();
-                Note::warning(reason, format!("{why}refused until the owner is back"))
+                Note::warning(EventName::Suspended, reason, format!("{why}refused until the owner is back"))
             }
         })
     }
@@ -103,7 +128,8 @@ impl Outcome<'_> {
         let claim = self.progress.claim.as_ref().filter(|&claim| self.world.claim.as_ref() != Some(claim))?;
         let (reason, text) = (self.progress.decision.reason, shown(claim));
         let claimed = outcome == ClaimOutcome::Claimed;
-        Some(if claimed { Note::normal(reason, text) } else { Note::warning(reason, text) })
+        let event = if claimed { EventName::Claimed } else { EventName::ClaimLost };
+        Some(Note { warning: !claimed, event, reason, text })
     }
 
     /// The event that the owner is removed and the Instance keeps the token.
@@ -111,7 +137,7 @@ impl Outcome<'_> {
         let ready = conditions.get(READY).filter(|ready| ready.reason == Reason::OwnerRemoved.to_string())?;
         let kept = self.world.owner.removed == Some(OnOwnerRemoved::Keep) && conditions.changed(READY);
         let why = owner::acted_on(self.world).filter(|_| kept)?;
-        Some(Note::warning(Reason::OwnerRemoved, format!("{why}{}", ready.message)))
+        Some(Note::warning(EventName::OwnerRemoved, Reason::OwnerRemoved, format!("{why}{}", ready.message)))
     }
 
     /// The text about the generation that this pass published; none if it published none.
@@ -143,11 +169,13 @@ impl Outcome<'_> {
             let all: Vec<_> = all.map(|(generation, end)| format!("generation {generation} ends at {end}")).collect();
             (!all.is_empty()).then(|| all.join(", "))
         };
-        let asked =
-            told(asked).map(|all| Note::normal(Reason::RegenerateAsked, format!("{all}, as regenerate.previous says")));
+        let asked = told(asked).map(|all| {
+            let text = format!("{all}, as regenerate.previous says");
+            Note::normal(EventName::Shortened, Reason::RegenerateAsked, text)
+        });
         let limited = told(limited).map(|all| {
             let text = format!("{all}: neither the Instance nor expiry.at allows more any longer");
-            Note::warning(Reason::LifetimeShortened, text)
+            Note::warning(EventName::Shortened, Reason::LifetimeShortened, text)
         });
         asked.into_iter().chain(limited).collect()
     }

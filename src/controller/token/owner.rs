@@ -9,7 +9,7 @@ use super::{observed::Observed, own_account::own_account, world::World};
 use crate::{
     access::{self, Bearer, Policy, Rules},
     crd::{
-        Fault, Instance, Reason,
+        EventName, Fault, Instance, Reason,
         api_token::{Effective, MirroredPolicy, SeenOwner},
         fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
@@ -170,7 +170,7 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
     let now = world.owner().map(ToString::to_string);
     let named = |subject: &Option<String>| subject.clone().unwrap_or_else(|| "nobody".into());
     let text = format!("the owner was {} and is {} now", named(before), named(&now));
-    (*before != now).then(|| Note::normal(Reason::OwnerChanged, text))
+    (*before != now).then(|| Note::normal(EventName::OwnerChanged, Reason::OwnerChanged, text))
 }
 
 /// The event that the effective role has changed. The first role counts as a change, too.
@@ -179,7 +179,7 @@ pub(crate) fn promoted(world: &World) -> Option<Note> {
     let now = world.owner.effective.as_ref()?.role.as_ref();
     let named = |role: Option<&String>| role.cloned().unwrap_or_else(|| "none".into());
     let text = format!("its effective role was {} and is {} now", named(before), named(now));
-    (before != now).then(|| Note::normal(Reason::RoleChanged, text))
+    (before != now).then(|| Note::normal(EventName::RoleChanged, Reason::RoleChanged, text))
 }
 
 /// Adds the faults of the token's owner and role.

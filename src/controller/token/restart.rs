@@ -24,7 +24,7 @@ use super::{
 use crate::{
     controller::kind::Wake,
     crd::{
-        Conditions, Fault, Reason, RestartTarget,
+        Conditions, EventName, Fault, Reason, RestartTarget,
         condition::{ACCEPTED, RESTARTED},
         workload::{MAX_RESTARTED, RESTART, Restart},
     },
@@ -217,19 +217,22 @@ pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) 
     let generation = rolled.generation;
     if let Some((target, refusal)) = &rolled.failure {
         let text = format!("generation {generation}: {target}: {}; trying again", refusal.why);
-        return conditions.changed(RESTARTED).then(|| Note::warning(Reason::RestartFailed, text));
+        return conditions
+            .changed(RESTARTED)
+            .then(|| Note::warning(EventName::RestartFailed, Reason::RestartFailed, text));
     }
     let (missing, told): (Vec<_>, Vec<_>) =
         world.token.spec.restart.iter().partition(|target| rolled.missing.contains(target));
     let list = |targets: &[&RestartTarget]| targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut text = format!("told to restart for generation {generation}: {}", list(&told));
     if missing.is_empty() {
-        return Some(Note::normal(Reason::Restarted, text));
+        return Some(Note::normal(EventName::Restarted, Reason::Restarted, text));
     }
     if told.is_empty() {
         text = format!("nothing was there to restart for generation {generation}");
     }
-    Some(Note::warning(Reason::Restarted, format!("{text}; there is no {}", list(&missing))))
+    let text = format!("{text}; there is no {}", list(&missing));
+    Some(Note::warning(EventName::Restarted, Reason::Restarted, text))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     controller::kind::Settled,
     crd::{
+        EventName,
         api_token::{ApiTokenStatus, Binding, Regeneration},
         workload::Restart,
     },
@@ -34,7 +35,7 @@ use crate::{
 pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
     if progress.decision.act == Act::Forget {
         let text = "deleted, as its Instance wants no token listed that ended so long ago";
-        let notes = vec![Note::normal(progress.decision.reason, text)];
+        let notes = vec![Note::normal(EventName::Deleted, progress.decision.reason, text)];
         return Settled { status: world.before().clone(), notes, wake: None };
     }
     let records = records(world, terms, progress);
@@ -245,6 +246,31 @@ mod tests {
         assert_eq!(status.account, Some(BoundAccount { name: "ci".into(), uid: ACCOUNT_UID.into() }));
         assert_eq!((&status.secret_name, &status.binding, &status.expires_at), (&None, &None, &None));
         assert_eq!(notes(&settled), []);
+    }
+
+    #[test]
+    fn an_event_is_named_for_what_the_publish_was_to_the_token() {
+        let named = |world: World| {
+            let progress = world.minted(3);
+            let generation = progress.recorded.as_ref().unwrap().generation;
+            let settled = world.settle(&Progress { published: Some((generation, world.now)), ..progress });
+            let note = &settled.notes[0];
+            (note.event, note.reason, note.warning)
+        };
+        assert_eq!(named(started()), (EventName::Issued, Reason::FirstIssue, false));
+        assert_eq!(named(served().later(85 * DAY)), (EventName::Rotated, Reason::RotationDue, false));
+        let asked = served().with_spec(&json!({"regenerate": {"id": "leak"}}));
+        assert_eq!(named(asked), (EventName::Regenerated, Reason::RegenerateAsked, false));
+        let missing = served().later(60).serving(Held::Absent);
+        assert_eq!(named(missing), (EventName::SecretRestored, Reason::SecretMissing, true));
+        let revoked = served().with_spec(&json!({"revoked": true}));
+        assert_eq!(revoked.rested().notes[0].event, EventName::Revoked);
+        let wrong = served().with_spec(&json!({"expiry": {"after": "400d"}}));
+        assert_eq!(wrong.rested().notes[0].event, EventName::Rejected);
+        let alone = served().and(|world| world.instance = None);
+        assert_eq!(alone.rested().notes[0].event, EventName::Waiting);
+        let suspended = served().with_spec(&json!({"active": false}));
+        assert_eq!(suspended.rested().notes[0].event, EventName::Suspended);
     }
 
     /// The end of the predecessor, the event and the answer, for a requested generation that is published two seconds

@@ -254,7 +254,7 @@ impl World {
         self.key(secret, "token").await
     }
 
-    /// The reasons of the events about an object, each as often as it was told, in no order.
+    /// The names of the events about an object, each as often as it was told, in no order.
     pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
         let about = events.into_iter().filter(|event| {
@@ -268,7 +268,7 @@ impl World {
         each.flatten().collect()
     }
 
-    /// Waits until the events about an object have these reasons, in alphabetical order: they are written after all
+    /// Waits until the events about an object have these names, in alphabetical order: they are written after all
     /// else.
     pub async fn await_events(&self, kind: &str, name: &str, reasons: &[&str]) {
         self.eventually(&format!("the events about {kind} {name} are {reasons:?}"), async || {
