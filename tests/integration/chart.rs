@@ -101,10 +101,10 @@ async fn its_pods_are_admitted_where_pod_security_is_restricted() {
 
 impl World {
     /// What the API server says to a Pod of this Deployment, which is not made. Of Deployments it would ask nothing.
-    async fn tries_pod_of(&self, deployment: &Value) -> Result<Pod, String> {
+    pub(crate) async fn tries_pod_of(&self, deployment: &Value) -> Result<Pod, String> {
         let mut pod = deployment["spec"]["template"].clone();
         // No Pod is admitted without its account.
-        let account: String = read(&pod["spec"]["serviceAccountName"]);
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
         let patch = Patch::Apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}));
         self.api::<ServiceAccount>().patch(&account, &PatchParams::apply("test"), &patch).await.map_err(message)?;
         pod["metadata"]["name"] = deployment["metadata"]["name"].clone();
@@ -171,6 +171,10 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("image.repository=", "'/image/repository'", "minLength"),
         ("image.pullPolicy=Sometimes", "'/image/pullPolicy'", "must be one of 'Always', 'IfNotPresent', 'Never'"),
         ("admission.stamps=yes", "'/admission/stamps'", "must be one of 'auto', 'always', 'never'"),
+        ("log.level=warning", "'/log/level'", "does not match pattern"),
+        ("log.level=loud", "'/log/level'", "does not match pattern"),
+        ("global.imagePullSecrets[0]=", "'/global/imagePullSecrets/0'", "minLength"),
+        ("global.imagePullSecrets[0].other=x", "'/global/imagePullSecrets/0'", "missing property 'name'"),
         ("log.format=xml", "'/log/format'", "must be one of 'json', 'text'"),
         ("operator.extraArgs=x", "'/operator/extraArgs'", "got string, want array"),
         ("commonLabels.a=1", "'/commonLabels/a'", "got number, want string"),
@@ -467,6 +471,68 @@ fn the_deployments_call_the_program_as_it_can_be_called() {
 }
 
 #[test]
+fn a_level_of_the_log_is_refused_by_the_chart_where_the_program_refuses_it() {
+    let refused = |level: &str| {
+        let args = ["operator", "--listen", "127.0.0.1:0", "--probes", "off", "--log-level", level];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        let done = command.args(args).env("KUBECONFIG", "/nowhere").env_remove("KUBERNETES_SERVICE_HOST").output();
+        let done = done.unwrap();
+        let told = String::from_utf8(done.stderr).unwrap();
+        let by_level = done.status.code() == Some(2) && told.contains("--log-level");
+        assert!(by_level || done.status.code() == Some(3), "{level}: {told}");
+        by_level
+    };
+    let levels = ["off", "warn", "info,tokenry=debug", "tokenry::verifier=trace,warn"];
+    let none = ["warning", "loud", "INFO", "tokenry", "info,loud", "tokenry=loud", "info,", "", "="];
+    for (level, is_none) in levels.map(|level| (level, false)).into_iter().chain(none.map(|level| (level, true))) {
+        assert_eq!(refused(level), is_none, "{level}");
+        let rendered = template(&["--set-json", &format!("log.level={}", Value::from(level))]);
+        assert_eq!(rendered.is_err(), is_none, "{level}");
+    }
+}
+
+#[tokio::test]
+async fn definitions_that_exist_already_are_told_of_with_the_commands_that_go_on() {
+    let world = World::alone("existing").await;
+    world.plane.install_crds(root()).unwrap();
+    let install = |more: &[&str]| {
+        let args = ["install", "issuer", CHART, "--dry-run=server", "--namespace", NAMESPACE];
+        world.plane.helm(&[&args, more].concat())
+    };
+    let told = install(&["--set", "rbac.create=false,admission.enabled=false"]).unwrap_err();
+    let names = KINDS.map(|(_, resource)| format!("{resource}.tokenry.dev"));
+    assert!(names.iter().all(|name| told.contains(name)), "{told}");
+    let without = ["--set", "rbac.create=false,admission.enabled=false,crds.enabled=false", "--set"];
+    let accounts = "operator.serviceAccount.create=false,verifier.serviceAccount.create=false";
+    install(&[&without[..], &[accounts]].concat()).unwrap();
+    let commands: Vec<_> = told.lines().filter_map(|line| line.trim().strip_prefix("kubectl ")).collect();
+    assert_eq!(commands.len(), 2, "{told}");
+    for command in commands {
+        world.plane.kubectl(&command.split_whitespace().collect::<Vec<_>>()).unwrap();
+    }
+    let handed_over = ["--set", "rbac.create=false,admission.enabled=false", "--set", accounts];
+    install(&handed_over).unwrap();
+}
+
+#[tokio::test]
+async fn the_notes_show_how_ones_own_tokens_are_listed() {
+    let world = World::new("mine").await;
+    for (name, owner) in [("mine", "user:alice@example.com"), ("other", "user:bob@example.com")] {
+        world.accepts("ApiToken", name, json!({"instanceRef": {"name": "demo"}, "owner": owner})).await;
+    }
+    let said = helm(&["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE]).unwrap();
+    let (_, notes) = said.rsplit_once("NOTES:\n").unwrap();
+    let commands: Vec<_> = notes.lines().filter(|line| line.contains("--field-selector")).collect();
+    assert_eq!(commands.len(), 2, "{notes}");
+    for (command, listed) in commands.iter().zip([1, 2]) {
+        let args: Vec<_> = command.trim().strip_prefix("kubectl ").unwrap().split(' ').collect();
+        let found = world.eventually("kubectl knows the kind", async || world.plane.kubectl(&args).ok()).await;
+        let ours = found.lines().filter(|line| line.starts_with(&world.namespace));
+        assert_eq!(ours.count(), listed, "{command}: {found}");
+    }
+}
+
+#[test]
 fn what_is_asked_for_by_values_reaches_the_pods() {
     let scoped = rendered(&["--set", "scopedNamespace=team-a"]);
     for deployment in of_kind(&scoped, "Deployment") {
@@ -551,7 +617,7 @@ fn the_image_is_named_by_tag_or_digest() {
     let mirror = root().join("charts/tokenry/ci/mirror-values.yaml");
     for deployment in of_kind(&rendered(&["--values", mirror.to_str().unwrap()]), "Deployment") {
         let pod = &deployment["spec"]["template"]["spec"];
-        assert_eq!(pod["imagePullSecrets"], json!([{"name": "mirror"}]));
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "parent"}, {"name": "mirror"}]), "each once");
         assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
     }
 }

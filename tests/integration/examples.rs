@@ -1,8 +1,8 @@
 //! What users copy: the examples, and the manifests of the README.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     harness::{World, clock::Held, root},
@@ -15,6 +15,23 @@ async fn everything_in_examples_becomes_ready_in_one_namespace() {
     let ready = ready_after(&["-f", &examples], "").await;
     let kinds = ["ApiToken", "Instance", "ServiceAccount"];
     assert!(kinds.iter().all(|kind| ready.iter().any(|object| object.starts_with(kind))), "{ready:?}");
+}
+
+#[tokio::test]
+async fn the_workloads_of_the_examples_can_start() {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let world = World::new("start").await.beside("start-restricted", labels).await;
+    let all: Vec<_> = manifests(&root().join("examples")).into_iter().flatten().collect();
+    let deployments: Vec<_> = all.iter().filter(|object| object["kind"] == "Deployment").collect();
+    assert!(deployments.len() >= 2, "{deployments:?}");
+    for deployment in deployments {
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], "busybox:1.37.0", "an image that everybody can pull");
+        world.tries_pod_of(deployment).await.unwrap();
+        let script = container["command"][2].as_str().or(container["args"][0].as_str()).unwrap();
+        let checked = Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+        assert!(checked.status.success(), "{script}: {checked:?}");
+    }
 }
 
 #[tokio::test]

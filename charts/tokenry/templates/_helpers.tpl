@@ -74,6 +74,15 @@ was asked: helm's assumed API versions contain no kinds.
 {{- $account.name | default (ternary (printf "%s-%s" (include "tokenry.fullname" $) $component) "default" (include "tokenry.on" (list $account "create" true) | not | not)) }}
 {{- end }}
 
+{{/* Secrets to pull the image with: those of a parent chart, each a name or an object, and the chart's own, each once. */}}
+{{- define "tokenry.imagePullSecrets" -}}
+{{- $all := list }}
+{{- range concat ((.Values.global).imagePullSecrets | default list) (.Values.imagePullSecrets | default list) }}
+{{- $all = append $all (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- uniq $all | toYaml }}
+{{- end }}
+
 {{/* Image of both components. */}}
 {{- define "tokenry.image" -}}
 {{- $repository := (.Values.image).repository | default "tokenry" }}
