@@ -1,4 +1,5 @@
-//! `AccessPolicy`: who may do what besides what roles say, changed at any time without a new value.
+//! `AccessPolicy`: permits or denies actions in addition to roles. It can change at any time, and no new value is
+//! needed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -41,22 +42,26 @@ use super::{
     .message("instanceRef is fixed for life: make another AccessPolicy for another Instance")
     .field_path(".instanceRef"))]
 pub struct AccessPolicySpec {
-    /// The Instance that it is about, in the same namespace. Fixed for life.
+    /// The Instance whose requests the policy is about, in the same namespace. It cannot change.
     pub instance_ref: LocalInstanceRef,
-    /// Whom it is about. A user, a group and a team mean the tokens that they own; `user:*` means every token that a
-    /// user owns. Where a statement permits, the name of a token or an account means the one that bears it when the
-    /// policy is written, or else the first that bears it afterwards, as `status.members` says; write the policy again
-    /// to mean another. Where a statement denies, a name means whoever bears it. Left out or empty: nobody.
+    /// The members: the subjects whose tokens the policy is about. A user, a group or a team means the tokens that it
+    /// owns. `user:*` means every token that a user owns. If omitted or empty, the policy is about no token.
+    ///
+    /// In a statement that permits, the name of a token or account means one object: the one with that name when the
+    /// policy is written, or else the first one created later. `status.members` lists it. If the object is deleted and
+    /// created again, change the spec of the policy to mean the new object. In a statement that denies, the name means
+    /// every object with that name, now and later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub members: Vec<PolicyMember>,
-    /// What they may do, and what they may not: of two that match, the one that denies holds.
+    /// The actions that the members may and may not do. If several statements match a request, a statement that denies
+    /// wins.
     #[schemars(length(min = 1, max = 32))]
     pub statements: Vec<Statement>,
 }
 
-/// Names an Instance of the same namespace.
+/// A reference to an Instance in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalInstanceRef {
     /// Name of the Instance.
@@ -68,50 +73,52 @@ pub struct LocalInstanceRef {
 #[x_kube(validation = Rule::new("has(self.role) != (has(self.actions) && size(self.actions) > 0)")
     .message("give exactly one of role and actions"))]
 pub struct Statement {
-    /// Whether it permits or denies.
+    /// Allow: the statement permits. Deny: the statement denies, even if something else permits.
     pub effect: Effect,
-    /// What this role of the Instance permits, and the roles before it.
+    /// A role of the Instance. The statement covers the actions of this role and of all weaker roles. Give either
+    /// `role` or `actions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// These actions.
+    /// The actions, such as `clusters:create`, `*:read` or `*`. Give either `role` or `actions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub actions: Vec<ActionPattern>,
-    /// In these projects. Left out or empty: in all, and for requests that name none.
+    /// The projects in which the statement applies. If omitted or empty, it applies in all projects, and to requests
+    /// that name no project.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub projects: Vec<ScopeName>,
 }
 
-/// Whether a statement permits or denies.
+/// The effect of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Effect {
-    /// It permits.
+    /// The statement permits.
     Allow,
-    /// It denies, whatever else permits.
+    /// The statement denies, even if something else permits.
     Deny,
 }
 
-/// What the operator says of a policy.
+/// The status of a policy, which the operator writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessPolicyStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
-    /// written.
+    /// The fields of the status that exist and cannot be read. If there are any, `conditions` is the only other field
+    /// that is filled. This field is set while the object is read, and never written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted` and `Ready`. There only while they are true: `Reconciling` and `Stalled`, as kstatus reads them, and
-    /// `DanglingMember`, where a member matches nothing.
+    /// `Accepted` and `Ready` are always present. `Reconciling` and `Stalled` (see kstatus) are present only while they
+    /// are true. The same holds for `DanglingMember`, which says that a member matches nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Which token or account each listed name means where a statement permits: one entry for each name that somebody
-    /// has borne since the policy was written. It stays when that object is gone, so that nobody gets its rights by its
-    /// name.
+    /// The token or account that each listed name means in a statement that permits. There is one entry for each name
+    /// that an object has had since the policy was written. An entry stays when its object is deleted, so a new object
+    /// with the same name gets no permissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["member".into()]))]
@@ -126,11 +133,12 @@ pub struct AccessPolicyStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BoundMember {
-    /// The name as it is listed: `token:NAMESPACE/NAME` or `account:NAMESPACE/NAME`.
+    /// The name as in `spec.members`: `token:NAMESPACE/NAME` or `account:NAMESPACE/NAME`.
     pub member: String,
     /// The uid of the object.
     pub uid: String,
-    /// Who made the object, as a subject. Left out: nothing has stamped that.
+    /// The creator of the object, as a subject. If omitted, the creator is not known, because the API server did not
+    /// stamp it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
 }

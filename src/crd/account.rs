@@ -1,4 +1,5 @@
-//! `ServiceAccount` of `tokenry.dev` (short name `tsa`): the account that tokens act as. Not core's ServiceAccount.
+//! `ServiceAccount` of `tokenry.dev` (short name `tsa`): the account that tokens act as. It is not core's
+//! ServiceAccount.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -22,7 +23,7 @@ use super::{
     derive = "PartialEq",
     shortname = "tsa",
     category = "tokenry",
-    doc = "A non-interactive account that API tokens act as. Not to be confused with the core kind of the same name: its short name is tsa.",
+    doc = "A non-interactive account that API tokens act as. It is not the core kind of the same name. Its short name is tsa.",
     selectable = ".spec.instanceRef.name",
     selectable = ".spec.owner",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -46,34 +47,38 @@ use super::{
     .message("instanceRef is fixed for life: make another account for another Instance")
     .field_path(".instanceRef"))]
 pub struct AccountSpec {
-    /// The Instance whose Admin API the account acts on. Fixed for life.
+    /// The Instance whose Admin API the account acts on. It cannot change.
     pub instance_ref: InstanceRef,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub display_name: Option<String>,
-    /// What the account is for.
+    /// The purpose of the account, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Who answers for the account, as a subject: the owner of tokens of it that name none. Left out: nobody. List the
-    /// accounts of an owner by `kubectl get tsa --field-selector spec.owner=user:alice@example.com`.
+    /// The owner of the account, as a subject. Tokens of the account that name no owner have this owner. If omitted,
+    /// the account has no owner. List the accounts of an owner by
+    /// `kubectl get tsa --field-selector spec.owner=user:alice@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
-    /// The role of its tokens, one of the Instance's. A change takes effect at once, without a new value. Left out:
-    /// none.
+    /// The strongest role of the account's tokens, one of the Instance's roles. A change takes effect at once, and no
+    /// new value is needed. If omitted, the tokens have no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// The organizations that it may act for. Left out: all that the owner may. Whoever sets it sets all of it.
+    /// The organizations that the account may act for. If omitted, all that the owner may act for. Server-side apply
+    /// treats this field as one value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub organizations: Option<Scope>,
-    /// The projects that it may act in. Left out or empty: all. Whoever sets it sets all of it.
+    /// The projects that the account may act in. If omitted or empty, all projects. Server-side apply treats this list
+    /// as one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub projects: Vec<ScopeName>,
-    /// Whether its tokens are accepted. False: all are refused until it is true again. Default: true.
+    /// True: the account's tokens are accepted. False: all of them are rejected until this field is true again.
+    /// Default: true.
     #[serde(default = "yes")]
     pub active: bool,
 }
@@ -82,30 +87,32 @@ pub(super) fn yes() -> bool {
     true
 }
 
-/// What the operator says of an account.
+/// The status of an account, which the operator writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
-    /// written.
+    /// The fields of the status that exist and cannot be read. If there are any, `conditions` is the only other field
+    /// that is filled. This field is set while the object is read, and never written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted` and `Ready`: an account with `active: false` is Ready, too. `Reconciling` and `Stalled`, as kstatus
-    /// reads them, are there only while they are true.
+    /// `Accepted` and `Ready` are always present. An account with `active: false` is Ready too. `Reconciling` and
+    /// `Stalled` (see kstatus) are present only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many tokens act as it.
+    /// The number of tokens that act as the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
-    /// What its Instance asks of those who delete it, for admission, which sees no Instance.
+    /// The Instance's rules for deleting the account. Admission policies read them here, because they cannot read the
+    /// Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<MirroredAccountPolicy>,
-    /// When one of its tokens was used last, to within an hour, as of the last count. Left out: none was.
+    /// The last use of any of the account's tokens, to within an hour, at the time of the last count. If omitted, no
+    /// token was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
     /// Fields that this release does not know.
@@ -114,23 +121,23 @@ pub struct AccountStatus {
     pub others: Others,
 }
 
-/// What an Instance asks of those who delete its accounts.
+/// An Instance's rules for deleting its accounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MirroredAccountPolicy {
-    /// Whether a deletion has to be confirmed.
+    /// True: a deletion must be confirmed by annotation.
     #[serde(default)]
     pub confirm_delete: bool,
 }
 
-/// How many tokens there are.
+/// A number of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenCount {
-    /// Those whose condition `Valid` is true.
+    /// The tokens whose condition `Valid` is true.
     pub active: i64,
-    /// All of them, those that ended included.
+    /// All tokens, including those that have ended.
     pub total: i64,
-    /// When they were counted: at most once a minute.
+    /// The time of the count. The count is updated at most once a minute.
     pub at: Time,
 }
 

@@ -1,4 +1,4 @@
-//! `ApiToken`: an identity over time, whose value Tokenry mints, delivers, rotates and takes away.
+//! `ApiToken`: a long-lived identity. Tokenry creates its values, delivers them, rotates them and revokes them.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::token::{
     duration::{Delay, Duration},
 };
 
-/// What a token is and how it lives.
+/// The spec of a token: its rights, its lifetime and its delivery.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tokenry.dev",
@@ -32,7 +32,7 @@ use crate::token::{
     derive = "PartialEq",
     shortname = "apitok",
     category = "tokenry",
-    doc = "An API access token: minted, delivered in a Secret, rotated on schedule and taken away when it should go.",
+    doc = "An API access token. Tokenry creates its values, delivers them in a Secret, rotates them on schedule and revokes them.",
     selectable = ".spec.instanceRef.name",
     selectable = ".spec.owner",
     selectable = ".status.secretName",
@@ -75,10 +75,9 @@ use crate::token::{
     validation = Rule::new("!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)")
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
-        .message("immutable is true: nothing but revoked may change; make another ApiToken"),
+        .message("immutable is true: only revoked, revocationReason and, if the Instance allows it, regenerate may change; make another ApiToken"),
     validation = Rule::new(refused_while_in_use(&shorter_than_lifetime("self.rotation.overlap", 2, "<=")))
-        .message("rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
-                  own predecessor is valid for as long"),
+        .message("rotation.overlap must not be longer than half of expiry.after, so that two overlaps fit into a lifetime"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.every", 1, "<"))
         .message("rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced"),
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", 1, "<"))
@@ -86,23 +85,23 @@ use crate::token::{
     validation = Rule::new(
         "!has(self.expiry) || !has(self.expiry.never) || !self.expiry.never || !has(self.rotation) || \
          !has(self.rotation.schedule) || !has(self.rotation.schedule.beforeExpiry)")
-        .message("rotation.schedule.beforeExpiry has no meaning where expiry.never is true"),
+        .message("rotation.schedule.beforeExpiry is not allowed with expiry.never: true; give every or cron"),
     validation = Rule::new(
         "!has(self.restart) || size(self.restart) == 0 || !has(self.secret) || !has(self.secret.delivery) || \
          self.secret.delivery != 'Once'")
-        .message("restart has no meaning with secret.delivery: Once: a workload that starts later finds no Secret"),
+        .message("restart is not allowed with secret.delivery: Once: a workload that starts later finds no Secret; remove one of the two"),
     validation = Rule::new("!has(self.revocationReason) || (has(self.revoked) && self.revoked)")
-        .message("revocationReason has a meaning with revoked: true only"),
+        .message("revocationReason is allowed with revoked: true only; remove it, or set revoked: true"),
 )]
 pub struct ApiTokenSpec {
-    /// The Instance whose Admin API the token opens. Fixed for life.
+    /// The Instance whose Admin API accepts the token. It cannot change.
     pub instance_ref: InstanceRef,
-    /// The account that the token acts as: a ServiceAccount of tokenry.dev in the same namespace. Fixed for life. Left
-    /// out: an account of the token's own name is made, and goes with the token.
+    /// The account that the token acts as: a ServiceAccount of tokenry.dev in the same namespace. It cannot change. If
+    /// omitted, Tokenry creates an account with the name of the token, and deletes it together with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<AccountRef>,
-    /// Further Instances that accept the token, with its role there. The token policy, the members and the exclusions
-    /// of each apply, and what ends first does. Left out: none.
+    /// Further Instances that accept the token. The token must satisfy the token policy, the members and the exclusions
+    /// of each of them. The shortest of their limits applies. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_AUDIENCES))]
     pub audiences: Vec<InstanceRef>,
@@ -110,68 +109,71 @@ pub struct ApiTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub display_name: Option<String>,
-    /// What the token is for.
+    /// The purpose of the token, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Who answers for the token, as a subject. Where the Instance's `ceiling` is Members, the token never allows more
-    /// than the owner holds there. Left out: who applies it first, where the API server can stamp that; else the
-    /// account's owner. List the tokens of an owner by
+    /// The owner of the token, as a subject. If the Instance has `ceiling: Members`, the token never has more rights
+    /// than its owner has there. If omitted, the user that creates the token becomes its owner, if the API server
+    /// stamps creators. Otherwise the owner of the account is the owner. List the tokens of an owner by
     /// `kubectl get apitok --field-selector spec.owner=user:alice@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
-    /// The role that it has at most; it narrows the account's, and never widens it. Left out: the account's. For a
-    /// token that names no account, the role of its own account.
+    /// The strongest role of the token. The token never has a stronger role than its account. If omitted, the token has
+    /// the role of its account. If `serviceAccountRef` is omitted too, the token has no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// The organizations that it may act for, of those of the account. Left out: all of the account's.
+    /// The organizations that the token may act for, among those of its account. If omitted, all of the account's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organizations: Option<Scope>,
-    /// The projects that it may act in, of those of the account. Left out or empty: all of the account's.
+    /// The projects that the token may act in, among those of its account. If omitted or empty, all of the account's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub projects: Vec<ScopeName>,
-    /// True: nothing but `revoked` may change any more, and `regenerate` where the Instance's
-    /// `tokens.immutable.regenerate` allows it. Default: false.
+    /// True: the spec cannot change any more, except `revoked` and `revocationReason`. `regenerate` can change if the
+    /// Instance's `tokens.immutable.regenerate` allows it. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub immutable: bool,
-    /// Whether the token is accepted. False: refused until it is true again. Default: true.
+    /// True: the token is accepted. False: it is rejected until this field is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
-    /// True: every generation is refused at once and for ever, and the Secret is removed, or emptied as
-    /// `secret.onRevoke` says. Default: false.
+    /// True: every generation is rejected, at once and forever. The Secret is deleted, or emptied if `secret.onRevoke`
+    /// is Keep. Default: false.
     #[serde(default)]
     pub revoked: bool,
-    /// Why it was revoked, for `status.revocation`. It has a meaning with `revoked` only. Left out: Manual.
+    /// The reason for the revocation, for `status.revocation`. It is allowed with `revoked: true` only. If omitted,
+    /// Manual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_reason: Option<StatedReason>,
-    /// How long the token, or each of its generations, is valid. Left out: each generation for the Instance's default.
+    /// The lifetime of the token, or of each of its generations. If omitted, each generation has the Instance's default
+    /// lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Expiry>,
-    /// When a generation is replaced by the next.
+    /// The rules for replacing a generation by the next one. If omitted, the defaults of `schedule`, `windows` and
+    /// `overlap` apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// Asks for a new generation now, once.
+    /// A request for a new generation now, once. If omitted, there is no such request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regenerate: Option<Regenerate>,
-    /// The Secret that delivers the value.
+    /// The Secret that delivers the value. If omitted, a Secret with the name of the token, without further keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
-    /// Workloads that read the Secret only when they start, and so are restarted each time a new value was published.
-    /// One that does not exist keeps any value from being minted. An entry that is added later counts from the next
-    /// value on. Left out: none, as a workload that reads the mounted file needs no restart.
+    /// Workloads to restart each time a new value is published, because they read the Secret only when they start.
+    /// While one of them does not exist, no value is created. An entry that is added later takes effect with the next
+    /// value. If omitted, no workload is restarted. A workload that reads the mounted file needs no restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub restart: Vec<RestartTarget>,
 }
 
-/// The most further Instances that a token can be for.
+/// The most further Instances that can accept a token.
 pub const MAX_AUDIENCES: usize = 8;
 
-/// What may not change of a token that is immutable: all but its end, and `regenerate`, which admission holds to what
-/// the Instance says.
+/// The fields of an immutable token that cannot change: all but `revoked`, `revocationReason` and `regenerate`.
+/// Admission rejects a change of `regenerate` unless the Instance allows it.
 const IMMUTABLE: [&str; 15] = [
     "instanceRef",
     "serviceAccountRef",
@@ -190,7 +192,7 @@ const IMMUTABLE: [&str; 15] = [
     "restart",
 ];
 
-/// A rule that holds every field but those that may always change, once `immutable` is true.
+/// A rule that rejects a change of the fields in [`IMMUTABLE`] once `immutable` is true.
 fn unchanged_when_immutable() -> String {
     let same = |field: &&str| {
         format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})")
@@ -209,63 +211,69 @@ fn shorter_than_lifetime(field: &str, times: i32, comparison: &str) -> String {
     format!("{parents}!has({field}) || !has(self.expiry) || !has(self.expiry.after) || {compared}")
 }
 
-/// The rule, but for a token that is revoked or suspended: one that an older release let in can still be ended.
+/// The rule, with an exception for a token that is revoked or suspended. So a token that an older release accepted can
+/// still be ended.
 fn refused_while_in_use(rule: &str) -> String {
     format!("(has(self.revoked) && self.revoked) || (has(self.active) && !self.active) || {rule}")
 }
 
-/// Names an account: a ServiceAccount of tokenry.dev.
+/// A reference to an account: a ServiceAccount of tokenry.dev.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountRef {
     /// Name of the account, in the token's namespace.
     pub name: ObjectName,
 }
 
-/// How long the token, or each of its generations, is valid: at most one of its fields.
+/// The lifetime of the token, or of each of its generations. Give at most one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new(
     "[has(self.after), has(self.at), has(self.never) && self.never].filter(given, given).size() <= 1")
     .message("give at most one of after, at and never"))]
 pub struct Expiry {
-    /// Each generation, from its mint on, for example `90d`; at most the Instance's maximum. Read at each mint:
-    /// generations that exist keep their end.
+    /// The lifetime of each generation, counted from its creation, for example `90d`. The most is the Instance's
+    /// maximum. A change applies to the next generation. Existing generations keep their expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
-    /// The token as a whole, as in RFC 3339: no generation is valid from then on, and none follows. Until then each is
-    /// valid for the Instance's default, or for its maximum where nothing replaces it: `rotation.schedule` says never,
-    /// or is left out with `secret.delivery: Once`. An earlier time shortens
-    /// generations that exist; a later one concerns the next. One that is over before the operator has seen it is a
-    /// fault.
+    /// The end of the token as a whole, as in RFC 3339. From then on no generation is valid, and no further one is
+    /// created.
+    ///
+    /// Until then each generation has the Instance's default lifetime. It has the maximum lifetime if nothing replaces
+    /// it: `rotation.schedule` is `never`, or is omitted with `secret.delivery: Once`. An earlier time shortens
+    /// existing generations. A later time applies to the next generation. A time that is already in the past when the
+    /// operator first sees it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
-    /// True: generations never run out of time. The Instance has to allow it. Nothing renews them then, unless
+    /// True: generations never expire. The Instance must allow this. Nothing renews them then, unless
     /// `rotation.schedule` has `every` or `cron`. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub never: bool,
 }
 
-/// When a generation is replaced by the next.
+/// The rules for replacing a generation by the next one. If omitted, the defaults of `schedule`, `windows` and
+/// `overlap` apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rotation {
-    /// When the next generation is due. Left out: when a third of the lifetime is left; never where `secret.delivery`
-    /// is Once.
+    /// The time at which the next generation is due. If omitted, it is due when a third of the lifetime is left. With
+    /// `secret.delivery: Once` it is never due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<RotationSchedule>,
-    /// A rotation that is due waits for one of these, and for one of the Instance's where that has any, while the
-    /// served generation then lasts for an overlap. Left out: it waits for none of the token's own.
+    /// Maintenance windows of the token. A due rotation waits for one of them, and for one of the Instance's windows if
+    /// there are any. It waits until only an overlap is left before the expiry. If omitted, only the Instance's windows
+    /// count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
-    /// How long the predecessor stays valid after its successor is published, for example `24h`; at most half of the
-    /// lifetime. A rotation is due at the latest so long before the expiry, and waits until the overlap of the one
-    /// before is over. Left out:
-    /// the Instance's default, or less where the schedule leaves no room for it.
+    /// How long the predecessor stays valid after its successor is published, for example `24h`. The most is half of
+    /// the lifetime. A rotation is due at least this long before the expiry, and waits until the previous overlap is
+    /// over. If omitted, the Instance's default, or less if the schedule leaves no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 }
 
-/// When the next generation is due: exactly one of `every`, `cron`, `beforeExpiry` and `never`. Up to a twentieth
-/// earlier, so that tokens made together do not rotate together; with `cron` up to five minutes later.
+/// The time at which the next generation is due. Give exactly one of `every`, `cron`, `beforeExpiry` and `never`.
+///
+/// A generation is due up to a twentieth of the interval earlier, so that tokens that were created together do not
+/// rotate together. With `cron` it is due up to five minutes later instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -273,107 +281,119 @@ pub struct Rotation {
         "[has(self.every), has(self.cron), has(self.beforeExpiry), has(self.never) && self.never] \
          .filter(given, given).size() == 1")
         .message("give exactly one of every, cron, beforeExpiry and never, or leave schedule out"),
-    validation = Rule::new("!has(self.timeZone) || has(self.cron)").message("timeZone has a meaning with cron only"),
+    validation = Rule::new("!has(self.timeZone) || has(self.cron)").message("timeZone is allowed with cron only; remove timeZone"),
 )]
 pub struct RotationSchedule {
-    /// This long after the served generation was published, for example `30d`.
+    /// How long after the publish of the served generation the next one is due, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
-    /// At the first such moment after the served generation was published: minute, hour, day of month, month and day of
-    /// week as in crontab(5), for example `0 3 * * SUN`. It goes by the clock on the wall: what is once a day is so too
-    /// on the days on which clocks go forward or back.
+    /// The calendar of the rotations: minute, hour, day of month, month and day of week as in crontab(5), for example
+    /// `0 3 * * SUN`. The next generation is due at the first such time after the served one was published. The
+    /// schedule follows local time: a daily schedule runs once a day, even on days when clocks go forward or back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub cron: Option<String>,
-    /// Time zone of `cron` in the IANA database, for example `Europe/Berlin`. Left out: UTC.
+    /// The time zone of `cron`, by its name in the IANA database, for example `Europe/Berlin`. Default: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub time_zone: Option<String>,
-    /// This long before the served generation expires, for example `30d`.
+    /// How long before the expiry of the served generation the next one is due, for example `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_expiry: Option<Duration>,
-    /// True: only when `regenerate` asks. What is served then runs out of time; the condition `ExpiringSoon` says so
-    /// before. Default: false.
+    /// True: a new generation is created only on request, by `regenerate`. Otherwise the served one expires. The
+    /// condition `ExpiringSoon` announces this. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub never: bool,
 }
 
-/// Asks for a new generation.
+/// A request for a new generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Regenerate {
-    /// Any text that says why, for example `leak-2026-11-22`. It asks once, whatever restarts; another text asks again.
+    /// Any text that names the request, for example `leak-2026-11-22`. Each new text is one request for one new
+    /// generation.
     #[schemars(length(min = 1, max = 64))]
     pub id: String,
-    /// When the values of before end, all of them; never later than they would have anyway. It can be changed later,
-    /// under the same id, and then counts from the publish of the generation that answered it: `after: 0s` ends all
-    /// older ones at once. Left out: the value served so far ends after the overlap, and those before it keep their own
-    /// end.
+    /// The end of all older generations. It never extends their expiry. You can change this field later under the same
+    /// id. It then counts from the publish of the generation that answered the request: `after: 0s` ends all older
+    /// generations at once. If omitted, the generation served until then ends after the overlap, and earlier ones keep
+    /// their own end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
 }
 
-/// When the values of before end: exactly one of its fields.
+/// The end of all older generations. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.after) != has(self.at)")
     .message("give exactly one of after and at, or leave previous out"))]
 pub struct Previous {
-    /// This long after the new value is published, for example `2h`; `0s` is at once. At most the Instance's longest
-    /// overlap.
+    /// How long after the publish of the new value older generations end, for example `2h`. `0s` means at once. The
+    /// most is the Instance's maximum overlap. A generation that expires earlier keeps its expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Delay>,
-    /// At this time, as in RFC 3339. One that is over means as soon as the new value is published; one that is later
-    /// than the value would have expired anyway is a fault, while a delay beyond that is cut.
+    /// The time at which older generations end, as in RFC 3339. A time in the past means as soon as the new value is
+    /// published. A time after the expiry of the served generation is a fault. So is a time further away than the
+    /// Instance's maximum overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
 }
 
-/// The Secret that delivers the value.
+/// The Secret that delivers the value. If omitted, a Secret with the name of the token, without further keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
-        .message("claimWithin has a meaning with delivery: Once only"),
+        .message("claimWithin is allowed with delivery: Once only; remove it, or set delivery: Once"),
     validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
 )]
 pub struct SecretTemplate {
-    /// Its name. Left out: the token's name. Where it changes, a new value comes in a Secret of the new name, once no
-    /// overlap is running; then that of the old name is removed.
+    /// The name of the Secret. If omitted, the name of the token. If the name changes, a new value is published in a
+    /// Secret with the new name, once no overlap is running. The Secret with the old name is then deleted. With
+    /// `delivery: Once`, a change takes effect with the next value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ObjectName>,
-    /// Labels that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
+    /// Labels of the Secret, in addition to Tokenry's own. A label that you remove here is removed from the Secret.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::labels_schema")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations that it gets. Left out: none but Tokenry's own. One that is left out later is removed.
+    /// Annotations of the Secret, in addition to Tokenry's own. An annotation that you remove here is removed from the
+    /// Secret. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::annotations_schema")]
     pub annotations: BTreeMap<String, String>,
-    /// Further keys, each with a template that makes its value, for example `TOKEN={{ token }}`. A template can name
-    /// `token`, `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and `namespace`, join them by
-    /// `~`, choose by `{% if %}`, and use the filters `b64encode`, `tojson` (a JSON string) and `urlencode`. A change
-    /// of one that names `token` or `token_id`, or of what it names, needs a new value: that comes once no overlap is
-    /// running. Keys and templates come to 256 KiB together at the most. Left out: no further keys. One that is left
-    /// out later is removed.
+    /// Further keys of the Secret, each with a template for its value, for example `TOKEN={{ token }}`. A key that you
+    /// remove here is removed from the Secret. All keys and templates together have at most 256 KiB. Default: none.
+    ///
+    /// A template can name `token`, `token_id`, `endpoint`, `organization`, `account`, `name` (of the token) and
+    /// `namespace`. It can join them by `~` and choose by `{% if %}`. It can use the filters `b64encode`, `tojson` (a
+    /// JSON string) and `urlencode`.
+    ///
+    /// A key whose template names `token` or `token_id` contains the value. If its template changes, or another value
+    /// in it, a new token value is needed. The new value is published once no overlap is running. With `delivery:
+    /// Once`, the change takes effect with the next value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "keys::data_schema")]
     pub data: BTreeMap<String, String>,
-    /// Asks for the keys of a Service Binding (servicebinding.io): `type`, `provider`, and of the Admin API `host`,
-    /// `port` and `uri`, which are empty where the Instance has no endpoint. `{}` asks for them with their defaults.
-    /// Left out: no such keys.
+    /// Adds the keys of a Service Binding (servicebinding.io): `type`, `provider`, and `host`, `port` and `uri` of the
+    /// Admin API. The last three are empty if the Instance has no endpoint. `{}` adds the keys with their defaults. If
+    /// omitted, the Secret has no such keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_binding: Option<ServiceBinding>,
-    /// How long it is there. Retain: for as long as the token lives; it is repaired where it is damaged. Once: each
-    /// value is shown once, until the Secret is annotated with `tokenry.dev/claimed` and the value's id, removed or
-    /// changed, at the longest for `claimWithin`; it is not minted again for being absent. Changed to Once later, a
-    /// value whose time is over goes at once. Default: Retain.
+    /// How long the Secret exists. Default: Retain.
+    ///
+    /// Retain: it exists as long as the token. If it is deleted or damaged, it is restored.
+    ///
+    /// Once: each value is shown once. The Secret is deleted when it is annotated with `tokenry.dev/claimed` and the id
+    /// of the value, when it is changed, or when `claimWithin` is over. A deleted Secret is not restored. If you change
+    /// this field to Once and `claimWithin` is already over for the value, the Secret is deleted at once.
     #[serde(default)]
     pub delivery: DeliveryMode,
-    /// With `delivery: Once`, how long a value may wait to be claimed, from its publish on, for example `15m`. Left
-    /// out: 1h.
+    /// How long a value can wait to be claimed, counted from its publish, for example `15m`. It is allowed with
+    /// `delivery: Once` only. If omitted, 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_within: Option<Duration>,
-    /// What becomes of it when the token is revoked or ends. Delete: it is removed. Keep: it stays, for workloads that
-    /// cannot start without it, and its values are emptied. Default: Delete.
+    /// The effect on the Secret when the token is revoked or ends. Delete: the Secret is deleted. Keep: the Secret
+    /// stays, for workloads that cannot start without it, and its values are emptied. Default: Delete.
     #[serde(default)]
     pub on_revoke: OnRevoke,
 }
@@ -383,144 +403,150 @@ fn no_binding_key() -> String {
     format!("!has(self.serviceBinding) || !has(self.data) || self.data.all(key, !(key in [{binding}]))")
 }
 
-/// What a Service Binding is told of the service.
+/// The description of the service in a Service Binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceBinding {
-    /// What kind of service it is. Left out: `api-token`.
+    /// The type of the service. If omitted, `api-token`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub type_: Option<String>,
-    /// Who provides it. Left out: `tokenry`.
+    /// The provider of the service. If omitted, `tokenry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub provider: Option<String>,
 }
 
-/// How long the Secret is there.
+/// The time for which the Secret exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeliveryMode {
-    /// For as long as the token lives.
+    /// The Secret exists as long as the token.
     #[default]
     Retain,
-    /// Until its value was claimed.
+    /// The Secret exists until its value is claimed.
     Once,
 }
 
-/// What becomes of the Secret of a token that was ended.
+/// The effect of the end of a token on its Secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnRevoke {
-    /// It is removed.
+    /// The Secret is deleted.
     #[default]
     Delete,
-    /// It stays, and its values are emptied.
+    /// The Secret stays, and its values are emptied.
     Keep,
 }
 
-/// What the operator says of a token.
+/// The status of a token. The operator writes all of it except `use`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
-    /// written.
+    /// The fields of the status that exist and cannot be read. If there are any, `conditions` is the only other field
+    /// that is filled. This field is set while the object is read, and never written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Valid`: some request with the served value would be answered 200, as the token's own Instance judges. `Ready`:
-    /// what the spec asks for is reached, also that the token is suspended, revoked or ended at its time (kstatus).
-    /// Both have the same reason, which says in one word how the token is. `Accepted`: the spec is valid and what it
-    /// refers to exists. `Published`:
-    /// the Secret holds the value on record. `Restarted`: there where `spec.restart` names a workload. There only while
-    /// they are true: `Reconciling` and `Stalled`, as kstatus reads them, and `ExpiringSoon`, where the served
-    /// generation is about to expire and nothing will renew it.
+    /// The conditions of the token.
+    ///
+    /// `Valid`: the token's own Instance would accept some request with the served value. `Ready`: the state that the
+    /// spec asks for is reached (see kstatus). A token that was suspended, revoked or ended as asked for is Ready. Both
+    /// have the same reason, which is the state of the token in one word.
+    ///
+    /// `Accepted`: the spec is valid, and all objects that it refers to exist. `Published`: the Secret holds the value
+    /// on record, or has shown it with `delivery: Once`. `Restarted`: the workloads in `spec.restart` were restarted.
+    /// It is present only if there are any. `Permitted`: the token has some permission. It is present only if the
+    /// Instance checks permissions.
+    ///
+    /// Present only while they are true: `Reconciling` and `Stalled` (see kstatus), `LimitedByAccount`, `OwnerStale`,
+    /// and `ExpiringSoon`. `ExpiringSoon` means that the served generation is about to expire, and nothing renews it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The generations that are valid, the last two that expired, and all that were revoked.
+    /// The valid generations, the last two that expired, and all that were revoked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub records: Vec<Record>,
-    /// The highest number a generation was given. A number is never given twice.
+    /// The highest generation number so far. A number is never used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_generation: Option<i64>,
-    /// The account that the token is bound to for life.
+    /// The account that the token is bound to. It never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<BoundAccount>,
     /// Name of the Secret that delivers the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Name of another Secret that may hold a value: the next one while the name changes, and then the one of the old
-    /// name until it is removed.
+    /// Name of another Secret that may hold a value. While `spec.secret.name` changes, it is the Secret with the new
+    /// name. After that it is the Secret with the old name, until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_secret_name: Option<String>,
-    /// The Secret, for Service Binding (servicebinding.io, Provisioned Service).
+    /// The Secret, for a Service Binding (servicebinding.io, Provisioned Service).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
     /// The organization of the Instance, which every API request names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// The further Instances of `spec.audiences` that the operator has accepted, each decided when it was added:
-    /// verifiers open these alone. Left out: an operator of an earlier release, for which all that the spec names
-    /// count.
+    /// The Instances of `spec.audiences` that the operator has accepted. The operator decides on each one when it is
+    /// added. Only these, and the token's own Instance, accept the token. If omitted, an operator of an earlier release
+    /// wrote the status, and all of `spec.audiences` count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_AUDIENCES))]
     pub audiences: Option<Vec<AcceptedAudience>>,
-    /// What the token may do now, and what holds it to that.
+    /// The permissions that the token has now, and the causes that limit them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
-    /// Who answers for it, as the operator last saw it.
+    /// The owner of the token, as the operator last saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SeenOwner>,
-    /// What its Instance asks of those who change it, for admission, which sees no Instance.
+    /// The Instance's rules for changing the token. Admission policies read them here, because they cannot read the
+    /// Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<MirroredPolicy>,
-    /// When the served generation expires. Left out: none is served, or it never does.
+    /// The expiry of the served generation. If omitted, no generation is served, or it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the served generation will be replaced. Left out: nothing will replace it by itself.
+    /// The time at which the served generation will be replaced. If omitted, no replacement is scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotates_at: Option<Time>,
-    /// The last `regenerate.id` that was answered.
+    /// The last request by `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
-    /// The restart of the workloads that `spec.restart` names, for the last published generation. Left out: none is
-    /// named.
+    /// The restart of the workloads in `spec.restart` for the last published generation. If omitted, there are no such
+    /// workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// With `secret.delivery: Once`, what became of the served value. Left out: it waits to be claimed, or there is
-    /// none.
+    /// With `secret.delivery: Once`: how the served value was claimed or lost. If omitted, the value waits to be
+    /// claimed, or no value is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// Why and when the token was ended, for ever.
+    /// The reason and the time of the end of the token. The end is final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
-    /// What the operator does not write: `use`, and fields that this release does not know.
+    /// The fields that the operator does not write: `use`, and fields that this release does not know.
     #[serde(flatten)]
     #[schemars(with = "Used")]
     pub others: Others,
 }
 
 impl ApiTokenStatus {
-    /// When each generation was used, as far as that can be read.
+    /// The use of each generation. Empty if it cannot be read.
     pub fn used(&self) -> Vec<Use> {
         self.others.read::<Used>().used
     }
 }
 
-/// What the verifier says of a token.
+/// The part of a token's status that the verifier writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Used {
-    /// When each generation was used. The verifier writes it, and nobody else: the first use at once, later ones at
-    /// most once an hour.
+    /// The use of each generation. Only the verifier writes it: the first use at once, later ones at most once an hour.
     #[serde(default, rename = "use", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
     pub used: Vec<Use>,
 }
 
-/// An account, told from a later one of the same name by its uid.
+/// A reference to an account by name and uid. The uid distinguishes it from a later account with the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct BoundAccount {
@@ -530,7 +556,7 @@ pub struct BoundAccount {
     pub uid: String,
 }
 
-/// A further Instance that accepts a token, told from a later one of the same name by its uid.
+/// An Instance of `spec.audiences`, by name and uid. The uid distinguishes it from a later Instance with the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AcceptedAudience {
     /// Name of the Instance.
@@ -541,46 +567,47 @@ pub struct AcceptedAudience {
     pub uid: String,
 }
 
-/// When a generation was used.
+/// The use of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Use {
     /// The generation.
     pub generation: i64,
-    /// When it was used for the first time.
+    /// The first use.
     pub first_used_at: Time,
-    /// When it was used last, to within an hour.
+    /// The last use, to within an hour.
     pub last_used_at: Time,
 }
 
-/// What a token may do now.
+/// The permissions that a token has now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Effective {
-    /// Its role: the least of the account's, the token's and what the owner holds. Null: none.
-    // Written as null where it is none, as are all fields here: a status is merged.
+    /// The effective role: the weakest of the account's role, the token's role, and the owner's role if the Instance
+    /// has `ceiling: Members`. Null: the token has no role.
+    // `None` is written as null here, as in all fields of this type, because a status is merged.
     #[serde(default)]
     pub role: Option<String>,
-    /// The actions that it may do, by its role and by policies; `*` where every valid token may do what is not
-    /// excluded.
+    /// The permitted actions, by role and by policies. `*` if every valid token may make all requests that are not
+    /// excluded. At most 64 are listed.
     #[serde(default)]
     pub actions: Vec<String>,
-    /// The organizations that it may act for. Null: all.
+    /// The organizations that the token may act for. Null: all.
     #[serde(default)]
     pub organizations: Option<Vec<String>>,
-    /// The projects that it may act in. Null: all.
+    /// The projects that the token may act in. Null: all.
     #[serde(default)]
     pub projects: Option<Vec<String>>,
-    /// What holds it to less than was asked for, if anything does.
+    /// The causes that give the token fewer permissions than its spec asks for. Empty: there are none.
     #[serde(default)]
     pub limited_by: Vec<LimitedBy>,
 }
 
-/// What holds a token to less than it or its account asks for.
+/// A cause that gives a token fewer permissions than it or its account asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum LimitedBy {
-    /// What its owner holds in the Instance's `members`.
+    /// The roles of its owner in the Instance's `members`.
     Owner,
     /// The role, organizations or projects of its account.
     Account,
@@ -588,42 +615,42 @@ pub enum LimitedBy {
     Policy,
 }
 
-/// An owner, as the operator saw it.
+/// An owner, as the operator last saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SeenOwner {
-    /// The owner. Null: none.
+    /// The owner, as a subject. Null: there is none.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The stamp of the owner's groups. Null: none.
+    /// The stamp with the owner's groups. Null: there is none.
     #[serde(default)]
     pub stamp: Option<String>,
-    /// When the stamp was first seen. Null: there is none.
+    /// The time at which the operator first saw the stamp. Null: there is no stamp.
     #[serde(default)]
     pub stamped_at: Option<Time>,
-    /// Whether it is an account that does not exist. Default: false.
+    /// True: the owner is an account that does not exist. Default: false.
     #[serde(default)]
     pub gone: bool,
 }
 
-/// What an Instance asks of those who change or delete its tokens.
+/// An Instance's rules for changing or deleting its tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct MirroredPolicy {
-    /// Whether a deletion has to be confirmed.
+    /// True: a deletion must be confirmed by annotation.
     #[serde(default)]
     pub confirm_delete: bool,
-    /// Whether the token is immutable, whatever it says itself.
+    /// True: the token is immutable, even if its own spec does not say so.
     #[serde(default)]
     pub immutable: bool,
-    /// Whether `regenerate` may change all the same.
+    /// True: `regenerate` may change even if the token is immutable.
     #[serde(default)]
     pub regenerate: bool,
 }
 
-/// Where a Service Binding finds the Secret.
+/// A reference to the Secret, for a Service Binding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Binding {
@@ -631,36 +658,36 @@ pub struct Binding {
     pub name: String,
 }
 
-/// The answer to a `regenerate`.
+/// The answer to a request by `regenerate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Regeneration {
-    /// The id that asked.
+    /// The id of the request.
     pub id: String,
-    /// The generation that was published for it.
+    /// The generation that was published for the request.
     pub generation: i64,
 }
 
-/// What became of a value that is shown once. It cannot be shown again.
+/// The end of a value that is shown once. It cannot be shown again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Claim {
-    /// The generation that it is about.
+    /// The generation.
     pub generation: i64,
-    /// How it came that its Secret is gone.
+    /// How the Secret was removed.
     pub outcome: ClaimOutcome,
-    /// When the operator saw it.
+    /// The time at which the operator saw it.
     pub at: Time,
 }
 
-/// How it came that a Secret whose value is shown once is gone.
+/// How the Secret of a value that is shown once was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimOutcome {
-    /// Someone claimed it.
+    /// A user claimed the value.
     Claimed,
-    /// Nobody claimed it in time.
+    /// The time for claiming the value was over.
     Unclaimed,
-    /// Someone removed or changed it.
+    /// The Secret was deleted or changed by somebody else.
     Removed,
 }
 
@@ -668,36 +695,36 @@ pub enum ClaimOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Revocation {
-    /// Why.
+    /// The reason.
     pub reason: RevocationReason,
-    /// When the operator saw it.
+    /// The time at which the operator saw it.
     pub at: Time,
-    /// The generations that were valid until then.
+    /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<i64>,
 }
 
-/// Why a token was ended.
+/// The reason for the end of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RevocationReason {
     /// `spec.revoked` was set.
     Manual,
-    /// `spec.revoked` was set, and `spec.revocationReason` says that a value fell into the wrong hands.
+    /// `spec.revoked` was set, and `spec.revocationReason` says that a value was compromised.
     Compromised,
-    /// The time that `spec.expiry.at` gives is over.
+    /// The time in `spec.expiry.at` has passed.
     Expired,
-    /// The account that the token was bound to is gone.
+    /// The account that the token was bound to was deleted.
     AccountDeleted,
-    /// Its owner is gone, or holds too little in the Instance.
+    /// The owner was removed, or holds too weak a role in the Instance.
     OwnerRemoved,
 }
 
-/// The reasons for a revocation that a user may state.
+/// The reasons for a revocation that a user can give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StatedReason {
-    /// It is not needed any more, or any other reason.
+    /// The token is no longer needed, or any other reason.
     Manual,
-    /// A value fell into the wrong hands.
+    /// A value was compromised, for example leaked.
     Compromised,
 }
 
@@ -728,42 +755,42 @@ impl ApiToken {
         given.map_or_else(|| self.metadata.name.as_deref().unwrap_or_default(), ObjectName::as_str)
     }
 
-    /// Whether each of its values is shown once.
+    /// True if each value is shown once.
     pub fn is_shown_once(&self) -> bool {
         self.spec.secret.as_ref().is_some_and(|secret| secret.delivery == DeliveryMode::Once)
     }
 
-    /// Every Instance that is to accept it: its own, and further ones.
+    /// All Instances that should accept the token: its own, and further ones.
     pub fn instances(&self) -> impl Iterator<Item = &InstanceRef> {
         [&self.spec.instance_ref].into_iter().chain(&self.spec.audiences)
     }
 
-    /// Whether `instance` is to accept it.
+    /// True if `instance` should accept the token.
     pub fn opens(&self, instance: &Instance) -> bool {
         let home = self.metadata.namespace.as_deref().unwrap_or_default();
         self.instances().any(|reference| reference.means(instance, home))
     }
 
-    /// What becomes of its Secret when it is ended.
+    /// The effect of the end of the token on its Secret.
     pub fn on_revoke(&self) -> OnRevoke {
         self.spec.secret.as_ref().map_or(OnRevoke::Delete, |secret| secret.on_revoke)
     }
 
-    /// When it ends as a whole.
+    /// The end of the token as a whole. `None`: it has none, or the time cannot be read.
     pub fn until(&self) -> Option<Timestamp> {
         self.spec.expiry.as_ref()?.at.as_ref()?.parse().ok()
     }
 
-    /// The names of all Secrets that are or were to deliver a value: the one asked for, that of the served value, and
-    /// another.
+    /// The names of all Secrets that hold a value, or should hold one: the wanted Secret, the one with the served
+    /// value, and another one.
     pub fn secret_names(&self) -> [Option<&str>; 3] {
         let status = self.status.as_ref();
         let served = status.and_then(|status| status.secret_name.as_deref());
         [Some(self.secret_name()), served, status.and_then(|status| status.other_secret_name.as_deref())]
     }
 
-    /// The name of the account that the token acts as, and whether it was left out, so that the account is the token's
-    /// own.
+    /// The name of the account that the token acts as. The second part is true if the spec names no account, because
+    /// Tokenry then creates one.
     pub fn account_name(&self) -> (&str, bool) {
         match &self.spec.service_account_ref {
             Some(named) => (named.name.as_str(), false),

@@ -1,4 +1,4 @@
-//! `Instance`: one deployment of the product whose Admin API the tokens open.
+//! `Instance`: one deployment of the product whose Admin API accepts the tokens.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::token::duration::Duration;
 
-/// The product, how its Admin API is reached, and what every token of it obeys. All of it may be left out: `spec: {}`.
+/// The spec of an Instance: the Admin API, its endpoint, and the rules for its tokens. All fields are optional.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tokenry.dev",
@@ -27,7 +27,7 @@ use crate::token::duration::Duration;
     derive = "PartialEq",
     shortname = "inst",
     category = "tokenry",
-    doc = "One deployment of the product whose Admin API the tokens open.",
+    doc = "One deployment of the product whose Admin API accepts the tokens.",
     selectable = ".spec.organization",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -44,90 +44,96 @@ use crate::token::duration::Duration;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceSpec {
-    /// The value that every API request names; letters, digits, '.', '_' and '-'. Left out: the Instance's name.
+    /// The organization that API requests name. Letters, digits, '.', '_' and '-'. If omitted, the name of the
+    /// Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')")
         .message("must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem"))]
     pub organization: Option<String>,
-    /// What serves the Admin API, and how it is reached. Left out: Tokenry exposes nothing.
+    /// The Service of the Admin API, and its endpoint. If omitted, Tokenry exposes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
-    /// What requests to the Admin API are, and which of them tokens may make. Left out: every valid token may make any.
+    /// The meaning of requests to the Admin API, and the rules for permitting them. If omitted, every valid token may
+    /// make every request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
-    /// The roles, weakest first; each includes those before it. Left out: `viewer` with `*:read`, `contributor` with
-    /// `*:read` and `*:write`, and `admin` with `*`.
+    /// The roles, weakest first. Each role includes the roles before it. If omitted: `viewer` with `*:read`,
+    /// `contributor` with `*:read` and `*:write`, and `admin` with `*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub roles: Vec<Role>,
-    /// Who is in which team. Left out: there are no teams.
+    /// The teams and their users. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub teams: Vec<Team>,
-    /// What a token never allows more than. None: nothing limits it but its own and its account's role. Members: what
-    /// its owner holds in `members` now. Default: None.
+    /// The upper limit of a token's rights. None: only its own role and its account's role limit it. Members: the roles
+    /// that its owner holds in `members` now limit it too. Default: None.
     #[serde(default)]
     pub ceiling: Ceiling,
-    /// Who holds which role. With `ceiling: Members`, left out and empty both mean nobody.
+    /// The members: subjects and the roles that they hold. With `ceiling: Members`, an omitted or empty list means that
+    /// nobody holds a role. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub members: Vec<Member>,
-    /// What every token of this Instance obeys.
+    /// The rules for every token of this Instance.
     #[serde(default)]
     pub tokens: TokenPolicy,
 }
 
-/// What requests to the Admin API are, and which of them tokens may make.
+/// The meaning of requests to the Admin API, and the rules for permitting them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Api {
-    /// Who may do what. Authenticated: every valid token may do what is not excluded and not denied by a policy. Roles:
-    /// what its role or a policy permits, and nothing else. Default: Authenticated.
+    /// The rule for permitting requests. Authenticated: a valid token may make every request that is neither excluded
+    /// nor denied by a policy. Roles: a token may make only requests that its role or a policy permits. Default:
+    /// Authenticated.
     #[serde(default)]
     pub authorization: Authorization,
-    /// Where a caller may put its token. A request with a credential in two of these places is refused: proxy and API
-    /// could each take another. Left out: `Authorization` with the scheme `Bearer`, `Token` or `Api-Key`, and
-    /// `api-token`.
+    /// The places where a request may carry its token. A request with a credential in two of these places is rejected,
+    /// because proxy and API could read different ones. If omitted: `Authorization` with the scheme `Bearer`, `Token`
+    /// or `Api-Key`, and `api-token`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a.header.lowerAscii() == b.header.lowerAscii() && \
         (!has(a.scheme) || !has(b.scheme) || a.scheme.lowerAscii() == b.scheme.lowerAscii())))")
-        .message("names a place twice; a header without a scheme is one place with any scheme"))]
+        .message("gives a header and scheme twice; a header without a scheme includes all its schemes"))]
     pub credentials: Vec<CredentialPlace>,
-    /// Which requests are which action; the first that matches says so. One that matches none is no action, and only
-    /// `*` permits it. Left out: GET, HEAD and OPTIONS are `api:read`, all others `api:write`.
+    /// The actions of requests. The first entry that matches a request gives its action. A request without a matching
+    /// entry has no action, and only `*` permits it. If omitted, GET, HEAD and OPTIONS are `api:read`, and all others
+    /// are `api:write`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub actions: Vec<ActionRule>,
-    /// Requests that no token may make, whatever its role. Left out: none.
+    /// Requests that no token may make, even with the strongest role. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub excluded: Vec<Exclusion>,
-    /// Where a request names its organization. Left out: it names none, and is refused where the token may act for some
-    /// only.
+    /// The place where a request names its organization. If omitted, requests name none. Requests with a token that may
+    /// act only for some organizations are then rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_from: Option<NamedBy>,
-    /// Where a request names its project. Left out: it names none, and is refused where the token may act in some only.
+    /// The place where a request names its project. If omitted, requests name none. Requests with a token that may act
+    /// only in some projects are then rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_from: Option<NamedBy>,
 }
 
-/// A place where a caller may put its token.
+/// A place where a request may carry its token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialPlace {
-    /// In this header.
+    /// The name of the header.
     pub header: HeaderName,
-    /// Behind this scheme and a space (RFC 9110, 11.4), in capital or small letters. Left out: the header holds nothing
-    /// but the token.
+    /// The authentication scheme before the token and a space (RFC 9110, 11.4). Capital and small letters are the same.
+    /// If omitted, the header holds only the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<AuthScheme>,
 }
 
 impl CredentialPlace {
-    /// Whether one credential could be in both places.
+    /// True if one credential can be in both places.
     pub fn meets(&self, other: &Self) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         let schemes = self.scheme.as_ref().zip(other.scheme.as_ref());
@@ -136,59 +142,59 @@ impl CredentialPlace {
     }
 }
 
-/// Who may do what.
+/// The rule for permitting requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Authorization {
-    /// Every valid token may do what is not excluded and not denied.
+    /// Every valid token may make all requests that are neither excluded nor denied.
     #[default]
     Authenticated,
-    /// A token may do what its role or a policy permits.
+    /// A token may make only requests that its role or a policy permits.
     Roles,
 }
 
-/// A team: users under one name.
+/// A team: a name for several users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Team {
-    /// Its name.
+    /// The name.
     pub name: TeamName,
-    /// The names of its users, as the API server knows them. Left out: none.
+    /// The names of the users, as the API server knows them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub users: Vec<UserName>,
 }
 
-/// What a token never allows more than.
+/// The upper limit of a token's rights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Ceiling {
-    /// Its own role and its account's.
+    /// The token's own role and its account's role.
     #[default]
     None,
-    /// Besides, what its owner holds in `members`.
+    /// In addition, the roles that the owner holds in `members`.
     Members,
 }
 
-/// Who holds a role.
+/// A member: a subject that holds a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
-    /// Who.
+    /// The subject.
     pub subject: Subject,
-    /// Which role, one of the Instance's.
+    /// The role, one of the Instance's.
     pub role: RoleName,
-    /// In which organizations. Left out: in all.
+    /// The organizations in which the subject holds the role. If omitted, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organizations: Option<Scope>,
 }
 
-/// What serves the Admin API, and how it is reached.
+/// The Service of the Admin API, and its endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.endpoints) || size(self.endpoints) == 0 || has(self.service)")
     .message("manager.service is needed: name the Service that serves the Admin API, or leave endpoints out"))]
 pub struct Manager {
-    /// The Service that serves the Admin API, in the Instance's namespace.
+    /// The Service that serves the Admin API, in the Instance's namespace. It is required if `endpoints` has an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ManagerService>,
-    /// The ways in, by name. Today there is one, `admin`. Left out: none.
+    /// The endpoints of the Admin API, by name. The only name is `admin`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 1))]
@@ -198,13 +204,13 @@ pub struct Manager {
 /// The Service that serves the Admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManagerService {
-    /// Its name.
+    /// The name.
     pub name: ObjectName,
-    /// The port of it that serves the API. Default: 443.
+    /// The port of the Service that serves the API. Default: 443.
     #[serde(default = "https_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// What is spoken there. Default: https.
+    /// The protocol of the port: http or https. Default: https.
     #[serde(default)]
     pub scheme: Scheme,
 }
@@ -213,7 +219,7 @@ fn https_port() -> i32 {
     443
 }
 
-/// What an endpoint speaks.
+/// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
@@ -225,7 +231,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// As a URI writes it.
+    /// The scheme as in a URI.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -233,7 +239,7 @@ impl Scheme {
         }
     }
 
-    /// The port that a URI of this scheme need not name.
+    /// The default port of the scheme, which a URI can omit.
     pub fn default_port(self) -> i32 {
         match self {
             Self::Http => 80,
@@ -242,7 +248,7 @@ impl Scheme {
     }
 }
 
-/// One way in to the Admin API.
+/// An endpoint of the Admin API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.host)")
@@ -253,52 +259,53 @@ impl Scheme {
         .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
 )]
 pub struct Endpoint {
-    /// Its name.
+    /// The name.
     pub name: EndpointName,
-    /// From where it is reached: external, internal, or disabled, which also refuses every token. Left out: external.
-    // The schema gives no default within a list: whoever applies the list again would see it as changed for ever.
+    /// The reach of the endpoint. external: from outside and inside the cluster. internal: from inside only. disabled:
+    /// from nowhere, and every token is rejected. If omitted, external.
+    // The schema gives no default within a list. Otherwise each server-side apply of the list would be a change.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<EndpointType>,
-    /// The DNS name that an external endpoint is reached by.
+    /// The DNS name of an external endpoint. It is required for such an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<ObjectName>,
-    /// The Ingress of an external endpoint.
+    /// The Ingress of an external endpoint. `{}` uses the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressTemplate>,
 }
 
-/// A rule that an external endpoint has a way in.
+/// A rule: an external endpoint has a way in.
 fn led_to_if_external() -> String {
     let has = WayIn::ALL.map(|way| format!("has(self.{})", way.field()));
     format!("(has(self.type) && self.type != 'external') || {}", has.join(" || "))
 }
 
-/// A rule that an internal endpoint has none.
+/// A rule: an internal endpoint has neither a host nor a way in.
 fn not_led_to_if_internal() -> String {
     let lacks = ["host"].into_iter().chain(WayIn::ALL.map(WayIn::field)).map(|field| format!("!has(self.{field})"));
     format!("!has(self.type) || self.type != 'internal' || ({})", lacks.collect::<Vec<_>>().join(" && "))
 }
 
 impl Endpoint {
-    /// From where it is reached.
+    /// The reach of the endpoint.
     pub fn reach(&self) -> EndpointType {
         self.type_.unwrap_or_default()
     }
 
-    /// What leads there from outside the cluster. Nothing: the endpoint is not reached from there, or does not say how.
+    /// The way in from outside the cluster. `None` if the endpoint is not external, or asks for no way in.
     pub fn way_in(&self) -> Option<WayIn> {
         let is_external = self.reach() == EndpointType::External;
         WayIn::ALL.into_iter().find(|way| is_external && self.asks_for(*way))
     }
 
-    /// Whether it has the field that asks for this way in.
+    /// True if the endpoint has the field for this way in.
     pub fn asks_for(&self, way: WayIn) -> bool {
         match way {
             WayIn::Ingress => self.ingress.is_some(),
         }
     }
 
-    /// Whether the way in ends TLS towards the caller.
+    /// True if callers reach the way in by TLS.
     pub fn is_tls(&self) -> bool {
         match self.way_in() {
             Some(WayIn::Ingress) => self.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some()),
@@ -308,7 +315,8 @@ impl Endpoint {
 }
 
 listed! {
-    /// What leads to an endpoint from outside the cluster: a field of [`Endpoint`], and the object that is made for it.
+    /// A way in to an endpoint from outside the cluster. Each one is a field of [`Endpoint`], and an object that
+    /// Tokenry creates.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum WayIn {
         /// An Ingress.
@@ -317,14 +325,15 @@ listed! {
 }
 
 impl WayIn {
-    /// The field of an endpoint that asks for it.
+    /// The field of an endpoint for this way in.
     pub fn field(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
         }
     }
 
-    /// The API group and the resource of the object. Whoever asks for it has to be allowed to create such objects.
+    /// The API group and the resource of the object. A user who sets the field must have the permission to create such
+    /// objects.
     pub fn resource(self) -> (&'static str, &'static str) {
         match self {
             Self::Ingress => ("networking.k8s.io", "ingresses"),
@@ -333,7 +342,7 @@ impl WayIn {
 }
 
 listed! {
-    /// The endpoints that there can be.
+    /// The names of endpoints.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     pub enum EndpointName {
@@ -343,7 +352,7 @@ listed! {
 }
 
 impl EndpointName {
-    /// As it is written.
+    /// The name as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -351,99 +360,101 @@ impl EndpointName {
     }
 }
 
-/// From where an endpoint is reached.
+/// The reach of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointType {
-    /// From outside the cluster and from inside: a Service and an Ingress.
+    /// Reached from outside and inside the cluster, by a Service and an Ingress.
     #[default]
     External,
-    /// From inside the cluster: a Service.
+    /// Reached from inside the cluster only, by a Service.
     Internal,
-    /// From nowhere: neither, and every token is refused.
+    /// Not reached at all. There is neither a Service nor an Ingress, and every token is rejected.
     Disabled,
 }
 
-/// The Ingress of an external endpoint.
+/// The Ingress of an external endpoint. `{}` uses the cluster's default class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressTemplate {
-    /// Its class. Left out: the cluster's default.
+    /// The class of the Ingress. If omitted, the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_name: Option<ObjectName>,
-    /// Annotations for it, such as a controller's settings. Left out: none.
+    /// Annotations of the Ingress, such as settings of its controller. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// TLS towards the caller. Left out: plain HTTP, and the endpoint's URI begins with http.
+    /// TLS between callers and the Ingress. If omitted, the endpoint uses plain HTTP, and its URI begins with http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<IngressTls>,
 }
 
-/// TLS towards the caller.
+/// TLS between callers and the Ingress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressTls {
-    /// The Secret that holds the certificate, of type kubernetes.io/tls. Left out: the Ingress controller's default
+    /// The Secret with the certificate, of type kubernetes.io/tls. If omitted, the Ingress controller's default
     /// certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<ObjectName>,
 }
 
-/// What every token of an Instance obeys.
+/// The rules for every token of an Instance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenPolicy {
-    /// How long a generation is valid.
+    /// The lifetime of a generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
     /// How long a predecessor stays valid after its successor is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
-    /// How often values may be renewed.
+    /// The limit for how often values are renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationFloor>,
-    /// Whether a token has to say, in `spec.description`, what it is for. Default: false.
+    /// True: each token must have a `spec.description`. Default: false.
     #[serde(default)]
     pub require_description: bool,
-    /// The weakest role that an owner has to hold in `members`. It has a meaning with `ceiling: Members` only. Left
-    /// out: any.
+    /// The weakest role in `members` that lets its holder own tokens. It has an effect with `ceiling: Members` only. If
+    /// omitted, any role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_role: Option<RoleName>,
-    /// The most tokens that one owner may have, in all namespaces: those that have this Instance as an audience are
-    /// counted, and those that ended are not. The earliest stand. Left out: no limit.
+    /// The most tokens that one owner can have, in all namespaces. Tokens with this Instance in `audiences` count too.
+    /// Tokens that have ended do not count. Tokens with a value come first, then older ones. The others are rejected.
+    /// If omitted, there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_per_owner: Option<i64>,
-    /// What becomes of a token whose owner is gone, or holds no role that may own tokens. Revoke: it ends, for ever.
-    /// Suspend:
-    /// it is refused until the owner is back. Keep: it stays, within what the owner holds. Default: Revoke.
+    /// The effect on a token when its owner is removed, or holds no role that may own tokens. Revoke: the token is
+    /// revoked forever. Suspend: the token is rejected until the owner is back. Keep: the token stays, with the owner's
+    /// remaining rights. Default: Revoke.
     #[serde(default)]
     pub on_owner_removed: OnOwnerRemoved,
-    /// How long the groups that were stamped on a token hold; then the owner has to change it, or its annotation
-    /// `tokenry.dev/confirmed`. Left out: for ever.
+    /// The time for which the owner's groups count after they are stamped on a token. After that, the owner has to
+    /// change the token, or its annotation `tokenry.dev/confirmed`. If omitted, they count forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_max_age: Option<Duration>,
-    /// Whether deleting a token or an account needs its annotation `tokenry.dev/confirm-delete` to say what its
-    /// description says, or its name where it has none.
-    /// Default: false.
+    /// True: before a token or an account is deleted, its annotation `tokenry.dev/confirm-delete` must repeat its
+    /// description. Without a description, it must repeat the name. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub confirm_delete: bool,
-    /// Whether tokens may change once they are made. Left out: as each says itself.
+    /// The rules for changing existing tokens. If omitted, `spec.immutable` of each token decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<Immutability>,
-    /// How long after its end a token is deleted: one that was revoked, or expired with nothing to renew it. Deleted
-    /// with an object that a repository holds, it is made again from there. Left out: ended tokens stay listed.
+    /// How long after its end a token is deleted. A token ends when it is revoked, or when it expires and nothing
+    /// renews it. If a Git repository still holds a deleted token, it is created again. If omitted, ended tokens are
+    /// kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forget_after: Option<Duration>,
-    /// When tokens may be rotated: a rotation that is due waits for one of these, and for one of the token's own where
-    /// that has any, while the served generation then lasts for an overlap. Left out: at any time.
+    /// Maintenance windows of all tokens. A due rotation waits for one of them, and for one of the token's own windows
+    /// if there are any. It waits until only an overlap is left before the expiry. If omitted, rotations take place at
+    /// any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub windows: Vec<MaintenanceWindow>,
-    /// Which namespaces tokens of this Instance may live in.
+    /// The namespaces in which tokens of this Instance can exist.
     #[serde(default)]
     pub namespaces: Namespaces,
-    /// First part of every plaintext: a lower-case letter, then up to 15 lower-case letters or digits. Left out: tkn.
+    /// The first part of every value: a lower-case letter, then up to 15 lower-case letters or digits. If omitted, tkn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9]*$')")
@@ -451,52 +462,52 @@ pub struct TokenPolicy {
     pub prefix: Option<String>,
 }
 
-/// Whether tokens may change once they are made.
+/// The rules for changing existing tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Immutability {
-    /// True: every token is immutable, whatever it says itself. Default: false.
+    /// True: every token is immutable, even if its own spec does not say so. Default: false.
     #[serde(default)]
     pub always: bool,
-    /// Whether `regenerate` of an immutable token may change. Default: Forbid.
+    /// Allow: `regenerate` of an immutable token can change. Forbid: it cannot. Default: Forbid.
     #[serde(default)]
     pub regenerate: Permission,
 }
 
-/// What becomes of a token whose owner is gone.
+/// The effect on a token when its owner is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnOwnerRemoved {
-    /// It ends, for ever.
+    /// The token is revoked forever.
     #[default]
     Revoke,
-    /// It is refused until the owner is back.
+    /// The token is rejected until the owner is back.
     Suspend,
-    /// It stays.
+    /// The token stays.
     Keep,
 }
 
-/// How long a generation is valid.
+/// The lifetime of a generation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new(default_within_max()).message("default must not be longer than max"))]
 pub struct Lifetime {
-    /// For tokens that do not say. Left out: 90d, or the maximum where that is shorter.
+    /// The lifetime of a generation if the token gives none. If omitted, 90d, or the maximum if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Duration>,
-    /// At most. A shorter one that is set later shortens generations that exist; a longer one extends none. Left out:
-    /// 365d.
+    /// The longest lifetime of a generation. A shorter maximum that is set later shortens existing generations. A
+    /// longer one extends none. If omitted, 365d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
-    /// Whether a token may ask for generations that never run out of time, by `expiry.never`. Set to Forbid later,
-    /// those that exist get the maximum. Default: Forbid.
+    /// Allow: a token can ask for generations that never expire, by `expiry.never`. Forbid: it cannot. If this is
+    /// changed to Forbid later, existing generations get the maximum lifetime. Default: Forbid.
     #[serde(default)]
     pub never: Permission,
 }
 
-/// Whether something may be asked for.
+/// A permission to ask for something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Permission {
-    /// It may.
+    /// It is allowed.
     Allow,
-    /// It may not.
+    /// It is forbidden.
     #[default]
     Forbid,
 }
@@ -505,20 +516,20 @@ pub enum Permission {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new(default_within_max()).message("default must not be longer than max"))]
 pub struct Overlap {
-    /// For tokens that do not say. Left out: 24h, or the maximum where that is shorter.
+    /// The overlap if the token gives none. If omitted, 24h, or the maximum if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Duration>,
-    /// At most. Left out: 7d.
+    /// The longest overlap. If omitted, 7d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
 }
 
-/// How often values may be renewed: each renewal costs the API server three writes of a token.
+/// The limit for how often values are renewed. Each renewal costs the API server three writes for a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RotationFloor {
-    /// From one rotation to the next, at least, for example `10m`; jitter may take a twentieth of it, at most: it holds
-    /// for `every`, `cron` and `beforeExpiry`, and for what follows from the lifetime where a token has no schedule,
-    /// two thirds of it. A token that is to rotate more often has the fault RotationTooFrequent. Left out: 1m.
+    /// The shortest time from one rotation to the next, for example `10m`. Jitter can shorten it by up to a twentieth.
+    /// It applies to `every`, `cron` and `beforeExpiry`. For a token without a schedule it applies to two thirds of the
+    /// lifetime. A token that would rotate more often has the fault RotationTooFrequent. If omitted, 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<Duration>,
 }
@@ -527,56 +538,60 @@ fn default_within_max() -> String {
     format!("!has(self.default) || !has(self.max) || {}", compared("self.default", 1, "<=", "self.max"))
 }
 
-/// Which namespaces tokens of an Instance may live in.
+/// The namespaces in which tokens of an Instance can exist.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)")
-    .message("selector is needed when from is Selector, and has no meaning otherwise"))]
+    .message("selector is required if from is Selector, and not allowed otherwise"))]
 pub struct Namespaces {
-    /// Same: the Instance's own. All: every one. Selector: those whose labels `selector` matches. Default: Same.
+    /// Same: the Instance's own namespace. All: every namespace. Selector: namespaces whose labels match `selector`.
+    /// Default: Same.
     #[serde(default)]
     pub from: NamespacesFrom,
-    /// Selects namespaces by their labels; {} selects all.
+    /// A selector for namespaces by their labels. `{}` selects all. It is required if `from` is Selector, and not
+    /// allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
 
-/// Which namespaces are meant.
+/// A choice of namespaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NamespacesFrom {
-    /// The Instance's own.
+    /// The Instance's own namespace.
     #[default]
     Same,
-    /// Every one.
+    /// Every namespace.
     All,
-    /// Those that a selector matches.
+    /// The namespaces that a selector matches.
     Selector,
 }
 
-/// What the operator says of an Instance.
+/// The status of an Instance, which the operator writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
-    /// The fields that are there and cannot be read: then nothing of the rest but `conditions` is here. It is never
-    /// written.
+    /// The fields of the status that exist and cannot be read. If there are any, `conditions` is the only other field
+    /// that is filled. This field is set while the object is read, and never written.
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `EndpointsReady` and `Ready`. `Reconciling` and `Stalled`, as kstatus reads them, are there only
-    /// while they are true.
+    /// `Accepted`, `EndpointsReady` and `Ready` are always present. `Reconciling` and `Stalled` (see kstatus) are
+    /// present only while they are true. The same holds for `StampsMissing`, which says that the API server does not
+    /// stamp the creators of tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The organization in force.
+    /// The organization of the Instance: `spec.organization`, or the name of the Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// The ways in that stand, and those that are disabled.
+    /// The endpoints that exist, and those that are disabled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<EndpointStatus>,
-    /// How many tokens name it in `instanceRef`; those that it is only an audience of are not among them.
+    /// The number of tokens with this Instance in `instanceRef`. Tokens with this Instance only in `audiences` do not
+    /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCount>,
     /// Fields that this release does not know.
@@ -585,12 +600,12 @@ pub struct InstanceStatus {
     pub others: Others,
 }
 
-/// A way in that stands, or is disabled.
+/// An endpoint that exists, or is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointStatus {
-    /// Its name.
+    /// The name.
     pub name: EndpointName,
-    /// From where it is reached.
+    /// The reach of the endpoint.
     #[serde(rename = "type")]
     pub type_: EndpointType,
     /// The URI that a client uses. Empty: the endpoint is disabled.
@@ -598,40 +613,40 @@ pub struct EndpointStatus {
 }
 
 impl InstanceStatus {
-    /// How an endpoint stands, where it does.
+    /// The status of an endpoint. `None` if the endpoint does not exist.
     pub fn endpoint(&self, name: EndpointName) -> Option<&EndpointStatus> {
         self.endpoints.iter().find(|endpoint| endpoint.name == name)
     }
 }
 
 impl Instance {
-    /// The value that every API request names.
+    /// The organization that API requests name.
     pub fn organization(&self) -> &str {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         self.spec.organization.as_deref().unwrap_or(name)
     }
 
-    /// The name of the objects of one of its endpoints.
+    /// The name of the objects that Tokenry creates for an endpoint.
     pub fn exposed_name(&self, endpoint: EndpointName) -> String {
         super::name::exposed(self.metadata.name.as_deref().unwrap_or_default(), endpoint.as_str())
     }
 
-    /// The Service that serves the Admin API, where one is named.
+    /// The Service that serves the Admin API. `None` if the spec names none.
     pub fn manager_service(&self) -> Option<&ManagerService> {
         self.spec.manager.as_ref()?.service.as_ref()
     }
 
-    /// The endpoints asked for, but for disabled ones.
+    /// The endpoints of the spec, without disabled ones.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.all_endpoints().filter(|endpoint| endpoint.reach() != EndpointType::Disabled)
     }
 
-    /// Whether an endpoint is disabled, so that no token is let in.
+    /// True if an endpoint is disabled, so that every token is rejected.
     pub fn is_disabled(&self) -> bool {
         self.all_endpoints().any(|endpoint| endpoint.reach() == EndpointType::Disabled)
     }
 
-    /// The endpoints that are named, disabled ones included.
+    /// All endpoints of the spec, including disabled ones.
     pub fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.spec.manager.iter().flat_map(|manager| &manager.endpoints)
     }

@@ -1,4 +1,4 @@
-//! Keys that users choose on a Secret: of its data, its labels and its annotations.
+//! Keys that users choose for a Secret: keys of its data, labels and annotations.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -8,35 +8,35 @@ use super::{
 };
 use crate::token::template;
 
-/// The most labels, annotations and further keys that a Secret is given, each.
+/// The most labels of a Secret that users choose. Also the most annotations, and the most further keys.
 pub const MOST: usize = 32;
 /// The longest value of an annotation, in characters.
 pub const ANNOTATION: usize = 4096;
-/// All annotations that users choose, keys and values together, in bytes: what the API server takes at the most, less
-/// what Tokenry says itself.
+/// The most bytes of all annotations that users choose, keys and values together. It is the API server's limit, less
+/// the room for Tokenry's own annotations.
 pub const ANNOTATIONS: usize = 256 * 1024 - 40 * 1024;
-/// All templates of data, keys and sources together, in bytes: with everything else at its most, the object that holds
-/// them, and each list of all such objects, stays what etcd takes.
+/// The most bytes of all templates of data, keys and sources together. With this limit the object fits into etcd, even
+/// if everything else has its greatest length.
 pub const DATA: usize = 256 * 1024;
 /// The longest key of data, and the longest prefix of a label's or annotation's key.
 const LONG: usize = 253;
 /// The longest name of a label or annotation, and the longest value of a label.
 const SHORT: usize = 63;
 
-/// What a user reads when a key of data is not one.
+/// The message for an invalid key of data.
 pub const DATA_RULE: &str =
     "a key is up to 253 letters, digits, '-', '_' and '.', does not begin with '..' and is not '.'";
-/// What a user reads when a key of data is one that is always there.
-pub const OURS_RULE: &str = "token, token-id, endpoint and organization are there anyway; choose another key";
-/// What a user reads when a key of data is one of a service binding that is asked for.
-pub const BINDING_RULE: &str = "type, provider, host, port and uri are given by serviceBinding; choose another key";
-/// What a user reads when the key of a label or annotation is not one.
+/// The message for a key of data that is always in the Secret.
+pub const OURS_RULE: &str = "token, token-id, endpoint and organization are always in the Secret; choose another key";
+/// The message for a key of data that the requested service binding uses.
+pub const BINDING_RULE: &str = "serviceBinding sets type, provider, host, port and uri; choose another key";
+/// The message for an invalid key of a label or annotation.
 pub const QUALIFIED_RULE: &str =
     "a key is a name of up to 63 letters, digits, '-', '_' and '.', such as team, or example.com/team";
-/// What a user reads when the key of a label or annotation is not to be given.
+/// The message for a key of a label or annotation that is reserved for Tokenry.
 pub const RESERVED_RULE: &str =
-    "tokenry.dev/… and app.kubernetes.io/managed-by are given by Tokenry; choose another key";
-/// What a user reads when the value of a label is not one.
+    "tokenry.dev/… and app.kubernetes.io/managed-by are reserved for Tokenry; choose another key";
+/// The message for an invalid value of a label.
 pub const LABEL_RULE: &str =
     "a label's value is up to 63 letters, digits, '-', '_' and '.', the first and the last a letter or digit";
 
@@ -44,18 +44,18 @@ const QUALIFIED: &str =
     "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 const LABEL: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 
-/// Keys that are always there.
+/// The keys that are always in the Secret.
 pub const OURS: [&str; 4] = [secret::TOKEN, secret::TOKEN_ID, secret::ENDPOINT, secret::ORGANIZATION];
-/// Keys of a service binding (servicebinding.io).
+/// The keys of a service binding (servicebinding.io).
 pub const BINDING: [&str; 5] = [secret::TYPE_KEY, secret::PROVIDER, secret::HOST, secret::PORT, secret::URI];
 
-/// Whether `key` can be one of a Secret's data.
+/// True if `key` is a valid key of a Secret's data.
 pub fn is_data(key: &str) -> bool {
     let all = key.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
     (1..=LONG).contains(&key.len()) && all && key != "." && !key.starts_with("..")
 }
 
-/// Whether `key` can be that of a label or annotation.
+/// True if `key` is a valid key of a label or annotation.
 pub fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
         None => is_short(key),
@@ -63,13 +63,13 @@ pub fn is_qualified(key: &str) -> bool {
     }
 }
 
-/// Whether `key` is one that Tokenry gives itself, or may come to give.
+/// True if `key` is reserved for Tokenry.
 pub fn is_reserved(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(prefix, _)| prefix);
     key == name::MANAGED_BY || domain == GROUP || domain.ends_with(&format!(".{GROUP}"))
 }
 
-/// Whether `value` can be that of a label.
+/// True if `value` is a valid value of a label.
 pub fn is_label(value: &str) -> bool {
     value.is_empty() || is_short(value)
 }

@@ -1,4 +1,4 @@
-//! What may be permitted: actions, the roles and scopes that hold them, and the requests that they stand for.
+//! Permissions: actions, the roles and scopes that contain them, and the requests that they mean.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,10 @@ use super::text::{Form, Text, is_word};
 
 /// An action, such as `clusters:create`: two to four words joined by `:`.
 pub type Action = Text<ActionForm>;
-/// Actions, such as `clusters:*`, `*:read` or `*`: an [`Action`] in which `*` stands for one or more words.
+/// A pattern of actions, such as `clusters:*`, `*:read` or `*`: an [`Action`] in which `*` means one or more words.
 pub type ActionPattern = Text<ActionPatternForm>;
-/// Paths of requests, such as `/eem/clusters/*` or `/api/v3/observer/**`: `*` stands for one segment, and `**` at the
-/// end for any number of them, also none.
+/// A pattern of paths, such as `/eem/clusters/*` or `/api/v3/observer/**`. `*` matches one segment. `**` at the end
+/// matches any number of segments, including none.
 pub type PathPattern = Text<PathPatternForm>;
 /// The name of a role.
 pub type RoleName = Text<RoleNameForm>;
@@ -23,77 +23,79 @@ pub type HeaderName = Text<HeaderNameForm>;
 /// An authentication scheme (RFC 9110, 11.1), such as `Bearer`.
 pub type AuthScheme = Text<AuthSchemeForm>;
 
-/// Some organizations or projects: all of them, present and future, or those that are listed. Exactly one of its
-/// fields.
+/// A set of organizations or projects: all present and future ones, or the listed ones. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[x_kube(validation = Rule::new("(has(self.all) && self.all) != has(self.listed)")
     .message("give exactly one of all: true and listed"))]
 pub struct Scope {
-    /// True: all of those that the owner or the account has, present and future. Default: false.
+    /// True: all that the owner or the account has, present and future ones. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub all: bool,
-    /// These alone, and never another; `[]` is none.
+    /// Only the listed ones. `[]` means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub listed: Option<Vec<ScopeName>>,
 }
 
-/// A role: a name for actions. An Instance ranks its roles, weakest first, and each includes those before it.
+/// A role: a name for actions. An Instance lists its roles from weakest to strongest, and each role includes the roles
+/// before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Role {
-    /// Its name.
+    /// The name.
     pub name: RoleName,
-    /// What it permits besides what the roles before it do. Left out: nothing.
+    /// The actions that the role permits in addition to the roles before it. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub actions: Vec<ActionPattern>,
-    /// Whether those who hold it may own tokens. Left out: true.
+    /// True: holders of the role can own tokens. False: the role does not let them own tokens. If omitted, true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owns_tokens: Option<bool>,
 }
 
-/// Requests that are an action.
+/// A rule that gives requests an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRule {
-    /// The action that they are.
+    /// The action of the requests.
     pub action: Action,
-    /// Their methods; GET stands for HEAD too. Left out: any.
+    /// The methods of the requests. GET also means HEAD. If omitted, any method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub methods: Vec<Method>,
-    /// Their paths, normalised.
+    /// The paths of the requests, as patterns of normalised paths. `*` matches one segment. `**` at the end matches any
+    /// number of segments.
     #[schemars(length(min = 1, max = 32))]
     pub paths: Vec<PathPattern>,
 }
 
-/// Requests that no token may make, whatever its role.
+/// Requests that no token may make, even with the strongest role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exclusion {
-    /// Their methods; GET stands for HEAD too. Left out: any.
+    /// The methods of the requests. GET also means HEAD. If omitted, any method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub methods: Vec<Method>,
-    /// Their paths, normalised.
+    /// The paths of the requests, as patterns of normalised paths. `*` matches one segment. `**` at the end matches any
+    /// number of segments.
     #[schemars(length(min = 1, max = 32))]
     pub paths: Vec<PathPattern>,
-    /// What a caller is told, in the answer 403. Left out: that no token may.
+    /// The message for the caller, in the answer 403. If omitted: no token may make this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub message: Option<String>,
 }
 
-/// Where a request names its organization or project: exactly one of its fields.
+/// The place where a request names its organization or project. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.header) != has(self.pathSegment)")
     .message("give exactly one of header and pathSegment"))]
 pub struct NamedBy {
-    /// In this header.
+    /// The name of the header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<HeaderName>,
-    /// In this segment of the normalised path; the first is 1.
+    /// The number of the segment of the normalised path. The first segment is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32))]
     pub path_segment: Option<i32>,
@@ -139,7 +141,7 @@ forms! {
     PathPatternForm(
         256,
         "^/(([*]|[-A-Za-z0-9._~!$&+,=:@]+)(/([*]|[-A-Za-z0-9._~!$&+,=:@]+))*(/[*]{2})?|[*]{2})?$",
-        "must be a path such as /eem/clusters, with * for one whole segment and ** at the end for any number, no slash at the end",
+        "must be a path such as /eem/clusters without a slash at the end; * means one whole segment, and ** at the end any number",
         |text| text == "/" || text.strip_prefix('/').is_some_and(are_segments)
     );
     /// The form of a [`RoleName`].
@@ -184,7 +186,7 @@ fn is_action_word(word: &str) -> bool {
     all && !word.is_empty() && !word.starts_with('-') && !word.ends_with('-')
 }
 
-/// Whether all of them are segments of a path's pattern.
+/// True if `text` consists of valid segments of a path pattern.
 fn are_segments(text: &str) -> bool {
     let mut segments = text.split('/').peekable();
     while let Some(segment) = segments.next() {
@@ -205,7 +207,7 @@ mod tests {
     use crate::crd::text::is;
     use proptest::{prelude::*, string::string_regex, test_runner::TestRunner};
 
-    /// Whatever the expression lets in, the code does.
+    /// Checks that the code accepts every text that the expression accepts.
     fn agree<F: Form>() {
         let strings = string_regex(F::PATTERN.trim_matches(['^', '$'])).unwrap();
         let mut runner = TestRunner::deterministic();

@@ -1,24 +1,25 @@
-//! Subjects: who owns a token, who is a member of an Instance or a policy. A subject is a name, as it is in RBAC:
-//! whoever bears it later is meant as well.
+//! Subjects: the owners of tokens, and the members of an Instance or a policy. A subject is a name, as in RBAC. A later
+//! bearer of the same name is the same subject.
 
 use std::fmt;
 
 use super::text::{Form, Text, is_word};
 
-/// `user:NAME`, `group:NAME` (the identity provider's), `team:NAME` (named on an Instance),
-/// `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a ServiceAccount of tokenry.dev): who
-/// can own a token or hold a role.
+/// A subject that can own a token or hold a role: `user:NAME`, `group:NAME` (the identity provider's), `team:NAME`
+/// (named on an Instance), `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a
+/// ServiceAccount of tokenry.dev).
 pub type Subject = Text<SubjectForm>;
 
-/// Whom a policy is about: a [`Subject`], where a user, a group or a team means the tokens it owns; a token itself, as
-/// `token:NAMESPACE/NAME`; or all tokens or accounts of a namespace, as `token:NAMESPACE/*` and `account:NAMESPACE/*`.
+/// A member of a policy. It can be a [`Subject`], where a user, a group or a team means the tokens that it owns. It can
+/// be a token, as `token:NAMESPACE/NAME`. It can be all tokens or accounts of a namespace, as `token:NAMESPACE/*` and
+/// `account:NAMESPACE/*`. `user:*` means the tokens of all users.
 pub type PolicyMember = Text<PolicyMemberForm>;
 
-/// The name of a team, as an Instance names it.
+/// The name of a team, as in an Instance.
 pub type TeamName = Text<TeamNameForm>;
 
-/// The name of a user, as the API server gives it: 1 to 253 bytes of UTF-8 without control characters, nothing escaped.
-/// Spaces and letters beyond ASCII are part of it.
+/// The name of a user, as the API server gives it: 1 to 253 bytes of UTF-8 without control characters, and without
+/// escapes. It can contain spaces and letters beyond ASCII.
 pub type UserName = Text<UserNameForm>;
 
 listed! {
@@ -41,7 +42,7 @@ listed! {
 }
 
 impl SubjectKind {
-    /// As it is written.
+    /// The kind as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -54,24 +55,24 @@ impl SubjectKind {
     }
 }
 
-/// A subject taken apart.
+/// A subject, split into kind and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who<'a> {
-    /// What it is.
+    /// The kind.
     pub kind: SubjectKind,
-    /// Its name; with its namespace before a `/` where the kind has one.
+    /// The name. It has the form `NAMESPACE/NAME` if the kind has a namespace.
     pub name: &'a str,
 }
 
 impl<'a> Who<'a> {
-    /// Takes a subject apart; nothing where it is none.
+    /// Splits a subject. `None` if the text is no subject.
     pub fn of(text: &'a str) -> Option<Self> {
         let (kind, name) = text.split_once(':')?;
         let kind = SubjectKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
         Some(Self { kind, name })
     }
 
-    /// Its namespace and its name, where its kind has a namespace.
+    /// The namespace and the name. `None` if the kind has no namespace.
     pub fn namespaced(&self) -> Option<(&'a str, &'a str)> {
         match self.kind {
             SubjectKind::ServiceAccount | SubjectKind::Account | SubjectKind::Token => self.name.split_once('/'),
@@ -86,7 +87,8 @@ impl fmt::Display for Who<'_> {
     }
 }
 
-/// A user name of the cluster as a subject. That of a core ServiceAccount is written as one.
+/// A user name of the cluster as a subject. The user name of a core ServiceAccount becomes
+/// `serviceaccount:NAMESPACE/NAME`.
 pub fn of_username(name: &str) -> String {
     match name.strip_prefix(CORE_ACCOUNT).and_then(|rest| rest.split_once(':')) {
         Some((namespace, name)) => format!("serviceaccount:{namespace}/{name}"),
@@ -94,13 +96,13 @@ pub fn of_username(name: &str) -> String {
     }
 }
 
-/// How the user name of a core ServiceAccount begins.
+/// The prefix of the user name of a core ServiceAccount.
 const CORE_ACCOUNT: &str = "system:serviceaccount:";
 /// The longest name of a user or group, in bytes.
 const NAME: usize = 253;
 /// The longest namespaced subject.
 const LONGEST: usize = "serviceaccount:".len() + 63 + 1 + NAME;
-/// That the name of a user or group in `self` is no longer than [`NAME`], in CEL.
+/// A CEL expression that is true if the name of a user or group in `self` has at most [`NAME`] bytes.
 const NAME_FITS: &str = "(!self.startsWith('user:') || size(bytes(self)) <= 258) && (!self.startsWith('group:') || size(bytes(self)) <= 259)";
 
 fn name_fits(text: &str) -> bool {
@@ -113,7 +115,8 @@ pub enum UserNameForm {}
 
 impl Form for UserNameForm {
     const MAX: usize = NAME;
-    // Short, as there may be many thousands of them, and the API server counts what a rule could cost.
+    // The expression is short, because there may be many thousands of users, and the API server limits the cost of
+    // rules.
     const PATTERN: &'static str = r"^[^\p{Cc}]+$";
     const RULE: &'static str = "must be the name of a user as the API server gives it, up to 253 bytes without control characters, such as alice@example.com";
     const FITS: &'static str = "self != '*' && size(bytes(self)) <= 253";
@@ -153,7 +156,7 @@ pub enum PolicyMemberForm {}
 impl Form for PolicyMemberForm {
     const MAX: usize = LONGEST;
     const PATTERN: &'static str = r"^(user:[^\p{Cc}]{1,253}|group:([^*\p{Cc}]|[^\p{Cc}]{2,253})|team:[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+|(account|token):[-a-z0-9]+/([-a-z0-9.]+|[*]))$";
-    const RULE: &'static str = "must be token:NAMESPACE/NAME, account:NAMESPACE/NAME or either with * for the name, user:NAME, user:* for every user, group:NAME, team:NAME or serviceaccount:NAMESPACE/NAME, where the name of a user or group is as the API server gives it, up to 253 bytes without control characters";
+    const RULE: &'static str = "must be token:NAMESPACE/NAME, token:NAMESPACE/*, account:NAMESPACE/NAME, account:NAMESPACE/*, user:NAME, user:* for every user, group:NAME, team:NAME or serviceaccount:NAMESPACE/NAME, where the name of a user or group is as the API server gives it, up to 253 bytes without control characters";
     const FITS: &'static str = NAME_FITS;
 
     fn fits(text: &str) -> bool {
@@ -165,12 +168,12 @@ impl Form for PolicyMemberForm {
     }
 }
 
-/// Whether `text` can be the name of a user or a group. `*` alone would be taken for everybody.
+/// True if `text` is a valid name of a user or a group. `*` alone is invalid, because it looks like everybody.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text != "*" && !text.chars().any(char::is_control)
 }
 
-/// Whether a subject has a name that its kind can have.
+/// True if the name of the subject is valid for its kind.
 fn is_named(who: Who<'_>, wildcard: bool) -> bool {
     match (who.kind, who.namespaced()) {
         (SubjectKind::User, _) if wildcard && who.name == "*" => true,

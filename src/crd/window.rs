@@ -1,4 +1,4 @@
-//! Maintenance windows: when rotations are welcome.
+//! Maintenance windows: the times at which rotations may take place.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,22 +9,23 @@ use super::{
 };
 use crate::token::{Window, duration::Duration};
 
-/// Time in which rotations are welcome.
+/// A maintenance window: a time in which rotations may take place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceWindow {
-    /// When it opens: minute, hour, day of month, month and day of week as in crontab(5), for example `0 3 * * SUN`.
+    /// The times at which the window opens: minute, hour, day of month, month and day of week as in crontab(5), for
+    /// example `0 3 * * SUN`.
     #[schemars(length(max = 100))]
     pub cron: String,
     /// How long it stays open, for example `4h`.
     pub duration: Duration,
-    /// Time zone of `cron` in the IANA database, for example `Europe/Berlin`. Left out: UTC.
+    /// The time zone of `cron`, by its name in the IANA database, for example `Europe/Berlin`. Default: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub time_zone: Option<String>,
 }
 
-/// Those of these windows that are ones, with a fault at `path` for each of the others.
+/// The valid ones of these windows. Each invalid window adds a fault at `path` with its index.
 pub fn windows(given: &[MaintenanceWindow], path: &str, faults: &mut Vec<Fault>) -> Vec<Window> {
     let window = |(index, given): (usize, &MaintenanceWindow)| {
         let path = format!("{path}[{index}]");

@@ -1,4 +1,4 @@
-//! Workloads that are restarted with a new value.
+//! Workloads that are restarted when a new value is published.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::ObjectName;
 
-/// The most workloads that a token can have restarted.
+/// The most workloads that a token may restart.
 pub const MAX_RESTARTED: usize = 8;
 
-/// What begins the annotation on a Pod template that has it restarted; the uid of the token follows. So several tokens
-/// can have one workload restarted and none undoes what another wrote.
+/// The prefix of the annotation on a Pod template that triggers a restart. The uid of the token follows it. So several
+/// tokens can restart one workload, and none overwrites the annotation of another.
 pub const RESTART: &str = "restart.tokenry.dev/";
 
-/// What can be restarted. Its name is the kind's.
+/// A kind of workload that can be restarted. A variant has the name of the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
     /// `apps/v1` Deployment.
@@ -26,12 +26,12 @@ pub enum WorkloadKind {
     DaemonSet,
 }
 
-/// Names a workload that is restarted once for each generation.
+/// A workload that is restarted once for each generation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RestartTarget {
-    /// Its kind, of `apps/v1`.
+    /// The kind of the workload, in `apps/v1`.
     pub kind: WorkloadKind,
-    /// Its name, in the token's namespace.
+    /// The name of the workload, in the token's namespace.
     pub name: ObjectName,
 }
 
@@ -41,14 +41,16 @@ impl fmt::Display for RestartTarget {
     }
 }
 
-/// How the restart for a generation stands.
+/// The state of the restart for a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Restart {
-    /// The published generation that it is for.
+    /// The published generation that the workloads restart for.
     pub generation: i64,
-    /// When the workloads were told to restart; they never are again for this generation. Left out: not yet.
-    // Written as null where it is none: a status is merged, and what is left out of a nested object stays.
+    /// The time at which the restart was triggered. For this generation it is not triggered again. If omitted or null,
+    /// it was not triggered yet.
+    // `None` is written as null, because a status is merged: a key that is left out of a nested object would keep its
+    // old value.
     #[serde(default)]
     pub at: Option<Time>,
 }

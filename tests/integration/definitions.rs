@@ -501,7 +501,7 @@ async fn a_policy_stays_with_its_instance() {
 #[tokio::test]
 async fn an_immutable_token_can_only_be_revoked() {
     let world = World::new("immutable").await;
-    let sentence = "immutable is true: nothing but revoked may change; make another ApiToken";
+    let sentence = "immutable is true: only revoked, revocationReason and, if the Instance allows it, regenerate may change; make another ApiToken";
     let before = token(json!({"immutable": true}));
     for patch in [json!({"immutable": false}), json!({"description": "a"}), json!({"active": false})] {
         keeps(&world, "ApiToken", (before.clone(), patch), sentence).await;
@@ -553,7 +553,7 @@ async fn a_rotation_has_exactly_one_schedule() {
     ] {
         refuses(&world, "ApiToken", of(bad), "spec.rotation.schedule", sentence).await;
     }
-    let zone = "timeZone has a meaning with cron only";
+    let zone = "timeZone is allowed with cron only; remove timeZone";
     refuses(&world, "ApiToken", of(json!({"every": "1d", "timeZone": "UTC"})), "spec.rotation.schedule", zone).await;
     for good in [
         json!({"every": "1d"}),
@@ -593,7 +593,7 @@ async fn an_expiry_has_one_meaning() {
     }
     let before = json!({"schedule": {"beforeExpiry": "1d"}});
     let endless = token(json!({"expiry": {"never": true}, "rotation": before}));
-    let sentence = "rotation.schedule.beforeExpiry has no meaning where expiry.never is true";
+    let sentence = "rotation.schedule.beforeExpiry is not allowed with expiry.never: true; give every or cron";
     refuses(&world, "ApiToken", endless, "spec", sentence).await;
 }
 
@@ -601,7 +601,7 @@ async fn an_expiry_has_one_meaning() {
 async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
     let world = World::new("meaning").await;
     let once = |secret: Value| token(json!({ "secret": secret }));
-    let sentence = "claimWithin has a meaning with delivery: Once only";
+    let sentence = "claimWithin is allowed with delivery: Once only; remove it, or set delivery: Once";
     for bad in [json!({"claimWithin": "1h"}), json!({"delivery": "Retain", "claimWithin": "1h"})] {
         refuses(&world, "ApiToken", once(bad), "spec.secret", sentence).await;
     }
@@ -610,11 +610,11 @@ async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
     refuses(&world, "ApiToken", once(json!({"onRevoke": "Burn"})), "spec.secret.onRevoke", "Unsupported value").await;
     let targets = json!([{"kind": "Deployment", "name": "a"}]);
     let both = token(json!({"secret": {"delivery": "Once"}, "restart": targets}));
-    let sentence = "restart has no meaning with secret.delivery: Once: a workload that starts later finds no Secret";
+    let sentence = "restart is not allowed with secret.delivery: Once: a workload that starts later finds no Secret; remove one of the two";
     refuses(&world, "ApiToken", both, "spec", sentence).await;
     accepts(&world, "ApiToken", token(json!({"secret": {"delivery": "Once"}, "restart": []}))).await;
     accepts(&world, "ApiToken", token(json!({"secret": {"delivery": "Retain"}, "restart": targets}))).await;
-    let sentence = "revocationReason has a meaning with revoked: true only";
+    let sentence = "revocationReason is allowed with revoked: true only; remove it, or set revoked: true";
     for bad in [json!({"revocationReason": "Compromised"}), json!({"revocationReason": "Manual", "revoked": false})] {
         refuses(&world, "ApiToken", token(bad), "spec", sentence).await;
     }
@@ -654,8 +654,8 @@ async fn a_regenerate_has_an_id_and_one_ending_at_most() {
 async fn a_rotation_fits_into_the_lifetime() {
     let world = World::new("rotation").await;
     let of = |rotation: Value| token(json!({"expiry": {"after": "1d"}, "rotation": rotation}));
-    let overlap = "rotation.overlap must not be longer than half of expiry.after: a value is replaced so long before its end, and its \
-        own predecessor is valid for as long";
+    let overlap =
+        "rotation.overlap must not be longer than half of expiry.after, so that two overlaps fit into a lifetime";
     let every = "rotation.schedule.every must be shorter than expiry.after, or the token expires before it is replaced";
     let before = "rotation.schedule.beforeExpiry must be shorter than expiry.after";
     for (bad, sentence) in [
@@ -840,7 +840,7 @@ async fn a_prefix_is_short_and_lower_case() {
 async fn namespaces_are_selected_exactly_when_they_are_asked_for_by_selector() {
     let world = World::new("namespaces").await;
     let of = |namespaces: Value| json!({"tokens": {"namespaces": namespaces}});
-    let sentence = "selector is needed when from is Selector, and has no meaning otherwise";
+    let sentence = "selector is required if from is Selector, and not allowed otherwise";
     for bad in [
         json!({"from": "Selector"}),
         json!({"from": "Selector", "selector": null}),
@@ -945,7 +945,7 @@ async fn a_place_for_credentials_is_named_once() {
     let world = World::new("places").await;
     let of = |places: Value| json!({"api": {"credentials": places}});
     let path = "spec.api.credentials";
-    let twice = "names a place twice; a header without a scheme is one place with any scheme";
+    let twice = "gives a header and scheme twice; a header without a scheme includes all its schemes";
     for bad in [
         json!([{"header": "X-Key"}, {"header": "x-key"}]),
         json!([{"header": "Authorization", "scheme": "Bearer"}, {"header": "authorization", "scheme": "BEARER"}]),
