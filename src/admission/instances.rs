@@ -6,11 +6,11 @@ use super::{
 };
 use crate::crd::instance::WayIn;
 
-/// Whether what is exposed is asked for anew, or otherwise than before.
+/// A CEL expression that is true if `spec.manager` is new or has changed.
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
 
-/// The operator makes Services, and what leads to them, for an Instance: whoever names those has to be allowed to make
-/// them.
+/// The admission policy on Instances. The operator creates Services, and the ways in to them, for an Instance. So a
+/// user who asks for them must have the permission to create them.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([
@@ -29,7 +29,7 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
-/// Whether an endpoint asks for this way in, and whether the requester may make one.
+/// Two variables: an endpoint asks for this way in, and the requester may create its object.
 fn leading(way: WayIn) -> Vec<(String, String)> {
     let (field, (group, resource)) = (way.field(), way.resource());
     let asks = format!(
@@ -40,7 +40,7 @@ fn leading(way: WayIn) -> Vec<(String, String)> {
     vec![(format!("leads_{field}"), asks), (format!("may_{field}"), may)]
 }
 
-/// The rule on that.
+/// The rule that rejects a way in that the requester may not create.
 fn led(way: WayIn) -> Rule {
     let (group, resource) = way.resource();
     Rule::new(format!("variables.may_{}", way.field()), lacks("spec.manager.endpoints", &format!("{resource}.{group}")))
@@ -67,7 +67,7 @@ mod tests {
         let free = ["name", "type", "host"];
         let judged = fields::<Manager>().into_iter().chain(fields::<Endpoint>());
         for field in judged.filter(|field| !free.contains(&&**field)) {
-            assert!(mentions(&policy(), &field), "{field}: who may ask for it?");
+            assert!(mentions(&policy(), &field), "{field}: no rule checks this field");
         }
     }
 }

@@ -8,44 +8,45 @@ use super::{
     reason::{Mended, Sense},
 };
 
-/// What the spec asks for is reached (kstatus): also that a token is suspended, revoked, or ended at its time.
+/// The state that the spec asks for is reached (kstatus). A token that was suspended, revoked or ended as asked for is
+/// ready too.
 pub const READY: &str = "Ready";
-/// Some request with the served value would be answered 200 by a verifier of the token's own Instance. Its reason is
-/// that of [`READY`].
+/// A verifier of the token's own Instance would answer some request with the served value with 200. It has the reason
+/// of [`READY`].
 pub const VALID: &str = "Valid";
-/// The spec is valid and what it refers to exists.
+/// The spec is valid, and all objects that it refers to exist.
 pub const ACCEPTED: &str = "Accepted";
-/// The Secret holds the value that the records name, or has shown it to whom it was for.
+/// The Secret holds the value that the records name, or has shown it to a user with `delivery: Once`.
 pub const PUBLISHED: &str = "Published";
-/// The objects of the endpoints are there.
+/// The objects of the endpoints exist.
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
-/// The served generation is about to expire, and nothing will renew it. It is there only while that is so.
+/// The served generation is about to expire, and nothing will renew it. It is present only while it is true.
 pub const EXPIRING_SOON: &str = "ExpiringSoon";
-/// The workloads were restarted for the published value; only where any is to be.
+/// The workloads were restarted for the published value. It is present only if the spec names workloads.
 pub const RESTARTED: &str = "Restarted";
-/// Something is permitted to the token; only where its Instance judges by roles or owners.
+/// The token has some permission. It is present only if the Instance checks roles or owners.
 pub const PERMITTED: &str = "Permitted";
-/// Another field manager has set fields of the token's own account to less than the token says: it is held to that. It
-/// is there only while that is so. What was set to more is brought down.
+/// Another field manager has set fields of the token's own account to fewer rights than the token asks for. These
+/// fields limit the token. Fields that were set to more rights are reset. It is present only while it is true.
 pub const LIMITED_BY_ACCOUNT: &str = "LimitedByAccount";
-/// The groups of the owner were stamped too long ago. It is there only while that is so.
+/// The groups of the owner were stamped too long ago. It is present only while it is true.
 pub const OWNER_STALE: &str = "OwnerStale";
-/// A member of a policy matches nothing. It is there only while that is so.
+/// A member of a policy matches nothing. It is present only while it is true.
 pub const DANGLING_MEMBER: &str = "DanglingMember";
-/// Nothing stamps who makes a token, and the Instance judges by owners. It is there only while that is so.
+/// The API server does not stamp the creators of tokens, but the Instance checks owners. It is present only while it is
+/// true.
 pub const STAMPS_MISSING: &str = "StampsMissing";
-/// The operator is at work on it (kstatus). It is there only while that is so.
+/// The operator is working on the object (kstatus). It is present only while it is true.
 pub const RECONCILING: &str = "Reconciling";
-/// Nothing more will happen until a user acts (kstatus). It is there only while that is so.
+/// The object cannot make progress until a user acts (kstatus). It is present only while it is true.
 pub const STALLED: &str = "Stalled";
 
 /// The longest message that the schema of a condition allows.
 const MAX_MESSAGE: usize = 32_768;
 
-/// The conditions of one object, written anew from those that stand.
+/// The conditions of one object, updated from the existing ones.
 ///
-/// A `lastTransitionTime` changes with the condition's status and at no other time. Conditions of other writers are
-/// kept.
+/// A `lastTransitionTime` changes only if the condition's status changes. Conditions of other writers are kept.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     before: Vec<Condition>,
@@ -55,7 +56,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Starts from what stands in status, for an object of `generation`.
+    /// Starts from the existing conditions in the status, for an object of `generation`.
     pub fn from(standing: Option<&[Condition]>, generation: Option<i64>, now: Timestamp) -> Self {
         let before = standing.unwrap_or_default().to_vec();
         Self { standing: before.clone(), before, now, generation }
@@ -84,14 +85,14 @@ impl Conditions {
         }
     }
 
-    /// Removes one condition: what it says has no meaning now.
+    /// Removes one condition, because it has no meaning now.
     pub fn remove(&mut self, type_: &str) {
         self.standing.retain(|condition| condition.type_ != type_);
     }
 
-    /// Sets `Ready`, and with it what kstatus reads: an object that is not ready is either being worked on or, until a
-    /// user acts, stalled. `Reconciling` and `Stalled` are abnormal where they are true, and are there at no other
-    /// time.
+    /// Sets `Ready` and the conditions that kstatus reads. An object that is not ready is either in progress, or
+    /// stalled until a user acts. `Reconciling` and `Stalled` report an abnormal state, so they are present only while
+    /// they are true.
     pub fn conclude(&mut self, conclusion: Conclusion, reason: Reason, message: impl Into<String>) {
         let message = message.into();
         self.set(READY, conclusion == Conclusion::Ready, reason, &*message);
@@ -103,16 +104,17 @@ impl Conditions {
         }
     }
 
-    /// When to come back to an object that a condition calls failing: after half the time that it has failed for,
-    /// within two seconds and five minutes. A function of status alone, so a restart does not reset it.
+    /// The time of the next try for an object with a failing condition. The wait is half the time since the condition
+    /// began to fail, but at least two seconds and at most five minutes. It depends only on the status, so a restart
+    /// does not reset it.
     pub fn retry(&self, failing: &str) -> Timestamp {
         let since = self.get(failing).map_or(self.now, |condition| condition.last_transition_time.0);
         let half = SignedDuration::from_secs(self.now.duration_since(since).as_secs() / 2);
         crate::token::duration::after(self.now, half.clamp(SignedDuration::from_secs(2), SignedDuration::from_mins(5)))
     }
 
-    /// The text for a condition that fails. While it fails for the same reason and in the same `way`, what was said
-    /// first stands: a text that differs at each try would be written each time, and each write brings on the next try.
+    /// The text for a failing condition. While it fails for the same reason and in the same `way`, the first text is
+    /// kept. Otherwise each try could write another text, and each write would trigger the next try.
     pub fn failing(&self, type_: &str, reason: Reason, way: &str, text: String) -> String {
         let stands = self.get(type_).filter(|condition| {
             let same = condition.reason == reason.to_string() && condition.message.contains(way);
@@ -121,7 +123,7 @@ impl Conditions {
         stands.map_or(text, |condition| condition.message.clone())
     }
 
-    /// Whether one of them says something else than before.
+    /// True if one condition has another status, reason or message than before.
     pub fn changed(&self, type_: &str) -> bool {
         let said = |conditions: &[Condition]| {
             let condition = conditions.iter().find(|condition| condition.type_ == type_);
@@ -130,31 +132,31 @@ impl Conditions {
         said(&self.before) != said(&self.standing)
     }
 
-    /// One of them.
+    /// The condition of one type.
     pub fn get(&self, type_: &str) -> Option<&Condition> {
         self.standing.iter().find(|condition| condition.type_ == type_)
     }
 
-    /// Hands them back, for status.
+    /// The conditions, for the status.
     pub fn into_vec(self) -> Vec<Condition> {
         self.standing
     }
 }
 
-/// What an object's conditions come to.
+/// The summary of an object's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
-    /// What the spec asks for is reached.
+    /// The state that the spec asks for is reached.
     Ready,
-    /// Not yet, and the operator is at it.
+    /// It is not reached yet, and the operator is working on it.
     Working,
-    /// Not until a user acts.
+    /// It is not reached until a user acts.
     Stalled,
 }
 
 impl Conclusion {
-    /// What a fault comes to. Something that does not exist may be about to be created, as when many objects are
-    /// applied together: it is waited for. Anything else needs a user.
+    /// The summary for an object with a fault. A missing object may be created soon, for example if many objects are
+    /// applied together, so the operator waits for it. Any other fault needs a user.
     pub fn of(fault: Reason) -> Self {
         match fault.sense() {
             Sense::Fault(Mended::Awaited) => Self::Working,

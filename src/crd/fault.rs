@@ -1,4 +1,4 @@
-//! What is wrong with what was asked for, and where.
+//! Faults of a spec, each with the field that it is about.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,25 +7,25 @@ use jiff::SignedDuration;
 use super::{Reason, reason::Sense};
 use crate::token::{Calendar, calendar::CalendarError, duration::Duration};
 
-/// Something that a user has to mend.
+/// A mistake that a user has to correct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The word for it.
+    /// The reason, for conditions, logs and metrics.
     pub reason: Reason,
-    /// Where it is: a field path, such as `spec.rotation.overlap`.
+    /// The path of the field, such as `spec.rotation.overlap`.
     pub path: Cow<'static, str>,
-    /// What is wrong and what to do.
+    /// The message: the mistake, and how to correct it.
     pub message: String,
 }
 
 impl Fault {
-    /// A fault at `path`. Its reason is one of those that are declared as faults.
+    /// A fault at `path`. Its reason must be declared as the reason of a fault.
     pub fn new(reason: Reason, path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         debug_assert!(matches!(reason.sense(), Sense::Fault(_)), "{reason} is not declared as the reason of a fault");
         Self { reason, path: path.into(), message: message.into() }
     }
 
-    /// A field that breaks a rule.
+    /// A fault for a field that breaks a rule.
     pub fn invalid(path: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(Reason::Invalid, path, message)
     }
@@ -37,17 +37,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All of them in words.
+/// All faults in one text.
 pub fn told(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The word for all of them: that of the first.
+/// The reason to report for all faults: the reason of the first one.
 pub fn first(faults: &[Fault]) -> Reason {
     faults.first().map_or(Reason::Invalid, |fault| fault.reason)
 }
 
-/// A duration that was given and is one; a fault where it is none.
+/// The given duration, parsed. An invalid duration adds a fault at `path`.
 pub fn parsed(
     given: Option<&Duration>,
     path: impl Into<Cow<'static, str>>,
@@ -56,7 +56,7 @@ pub fn parsed(
     given?.parse().map_err(|rule| faults.push(Fault::invalid(path, rule))).ok()
 }
 
-/// The calendar of the fields `cron` and `timeZone` below `path`; a fault where one of them is none.
+/// The calendar of the fields `cron` and `timeZone` below `path`. An invalid field adds a fault.
 pub fn calendar(cron: &str, zone: Option<&str>, path: &str, faults: &mut Vec<Fault>) -> Option<Calendar> {
     let told = |error| match error {
         CalendarError::Cron(message) => Fault::invalid(format!("{path}.cron"), message),

@@ -1,8 +1,8 @@
-//! The kinds of `tokenry.dev/v1alpha1`, and what they are made of.
+//! The kinds of `tokenry.dev/v1alpha1`, and their parts.
 #![allow(unreachable_pub, reason = "kube's derives copy these types into functions")]
 #![allow(clippy::duplicated_attributes, reason = "printer columns of a kind are alike in all but their names")]
 
-/// Declares an enum and the list of all that it has, so that no variant can be missing from the list.
+/// Declares an enum together with the list of its variants, so that no variant is missing from the list.
 macro_rules! listed {
     ($(#[$about:meta])* $seen:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident),* $(,)? }) => {
         $(#[$about])*
@@ -12,7 +12,7 @@ macro_rules! listed {
         )*}
 
         impl $name {
-            /// All of them, in the order in which they are declared.
+            /// All variants, in the order of their declaration.
             $seen const ALL: [Self; [$(stringify!($variant)),*].len()] = [$(Self::$variant),*];
         }
     };
@@ -62,28 +62,28 @@ pub use workload::{RestartTarget, WorkloadKind};
 /// The API group of every kind.
 pub const GROUP: &str = "tokenry.dev";
 
-/// The field of a status that names those which cannot be read. The API server knows no such field: it is set while an
-/// object is read.
+/// The field of a status that lists the unreadable fields. The CRDs do not have this field: it is set while an object
+/// is read.
 pub const UNREADABLE: &str = "unreadable";
 
-/// Names an Instance.
+/// A reference to an Instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRef {
     /// Name of the Instance.
     pub name: ObjectName,
-    /// Namespace of the Instance. Left out: the namespace of the object that refers to it.
+    /// Namespace of the Instance. If omitted, the namespace of the object that refers to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<ObjectName>,
 }
 
 impl InstanceRef {
-    /// The namespace meant, for a referrer that lives in `own`.
+    /// The namespace of the Instance, for a referrer in the namespace `own`.
     pub fn namespace_or<'a>(&'a self, own: &'a str) -> &'a str {
         self.namespace.as_ref().map_or(own, ObjectName::as_str)
     }
 
-    /// Whether it means `instance`, for a referrer that lives in `own`.
+    /// True if the reference means `instance`, for a referrer in the namespace `own`.
     pub fn means(&self, instance: &Instance, own: &str) -> bool {
         let meta = &instance.metadata;
         meta.name.as_deref() == Some(self.name.as_str()) && meta.namespace.as_deref() == Some(self.namespace_or(own))
@@ -94,12 +94,13 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Says of a field that it is read and never written.
+/// True for every value: the field is read, but never written.
 fn never_written<T: ?Sized>(_: &T) -> bool {
     true
 }
 
-/// Makes `object` the property of `owner`: in its namespace, by owner reference, with the labels of all that we make.
+/// Makes `owner` the owner of `object`: sets the namespace, the owner reference, and the labels of all objects that
+/// Tokenry creates.
 pub fn give(object: &mut impl Resource, owner: &impl Resource<DynamicType = ()>) {
     let (uid, meta) = (owner.meta().uid.clone().unwrap_or_default(), object.meta_mut());
     meta.namespace = owner.meta().namespace.clone();
@@ -107,22 +108,23 @@ pub fn give(object: &mut impl Resource, owner: &impl Resource<DynamicType = ()>)
     meta.owner_references = owner.controller_owner_ref(&()).map(|owner| vec![owner]);
 }
 
-/// Whether `object` belongs to the owner of this uid.
+/// True if the object with this uid, of a kind of `tokenry.dev`, is the controller of `object`.
 pub fn belongs(object: &impl Resource, uid: &str) -> bool {
     let ours = |version: &str| version.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
     let mut owners = object.meta().owner_references.iter().flatten();
     owners.any(|owner| owner.uid == uid && owner.controller == Some(true) && ours(&owner.api_version))
 }
 
-/// The definitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.
+/// The CustomResourceDefinitions of all kinds, as `tokenry crds` prints them and `crds/` holds them.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     [AccessPolicy::crd(), Account::crd(), ApiToken::crd(), Instance::crd()].map(finished).into()
 }
 
-/// A definition whose descriptions are one line a paragraph, and in which `null` means the same as leaving a field out.
+/// The definition with one line for each paragraph of a description, and without `nullable`, so that `null` means the
+/// same as an omitted field.
 ///
-/// The API server drops a `null` from a field that is not nullable. Where it is kept, a rule that asks `has()` can be
-/// dodged by writing it.
+/// The API server drops a `null` from a field that is not nullable. If a `null` were kept, a user could use it to evade
+/// a rule with `has()`.
 fn finished(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     fn strip(value: &mut Value) {
         match value {

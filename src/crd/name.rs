@@ -1,55 +1,54 @@
-//! Names that users give, and names, labels and annotations that we give.
+//! Names that users choose, and names, labels and annotations that Tokenry chooses.
 
 use super::text::{Form, Text, is_subdomain};
 use crate::token::Digest;
 
 /// The field manager of every write, and the value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tokenry";
-/// The field manager of the verifier, for the little that it writes.
+/// The field manager of the verifier, for the few fields that it writes.
 pub const VERIFIER: &str = "tokenry-verifier";
-/// Label on every object that Tokenry makes (recommended Kubernetes labels).
+/// Label on every object that Tokenry creates (recommended Kubernetes labels).
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Label that holds the uid of the owner: its name can be longer than a label's value.
+/// Label with the uid of the owner. It has the uid because a name can be longer than a label's value.
 pub const OWNER_UID: &str = "tokenry.dev/owner-uid";
-/// Annotation on the Secret: the generation that it holds.
+/// Annotation on the Secret: the generation of its value.
 pub const GENERATION: &str = "tokenry.dev/generation";
-/// Annotation on the Secret: the id of the generation that it holds.
+/// Annotation on the Secret: the id of its value.
 pub const TOKEN_ID: &str = "tokenry.dev/token-id";
-/// Annotation that a user puts on a Secret whose value is shown once: the id of the generation that was claimed.
+/// Annotation that a user sets on a Secret whose value is shown once: the id of the claimed value.
 pub const CLAIMED: &str = "tokenry.dev/claimed";
-/// Annotation on the Secret: the labels, annotations and further keys that it was given, so that one that is asked for
-/// no more can be told from one of somebody else.
+/// Annotation on the Secret: the labels, annotations and further keys that Tokenry has set. When the spec no longer
+/// asks for one of these, it is removed. Labels, annotations and keys of others are kept.
 pub const GIVEN: &str = "tokenry.dev/given";
-/// Annotation on a token: who made it, as a subject. Stamped by the API server once.
+/// Annotation on a token: its creator, as a subject. The API server stamps it once.
 pub const CREATED_BY: &str = "tokenry.dev/created-by";
-/// Annotation on a token: the groups of its owner, when the owner last changed it. Stamped by the API server: the
-/// resourceVersion that the token had, then a line for each group.
+/// Annotation on a token: the owner's groups at the owner's last change of the token. The API server stamps it. The
+/// first line is the previous resourceVersion of the token. One line for each group follows.
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
-/// Annotation on a token that is about to be deleted, where its Instance asks for that: its description, once more.
+/// Annotation that confirms the deletion of a token, if the Instance requires this. It repeats the token's description.
 pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
-/// Annotation that an owner changes to say that it still is who it was, so that its groups are stamped anew. Its value
-/// is free.
+/// Annotation that an owner changes so that the owner's groups are stamped again. It can have any value.
 pub const CONFIRMED: &str = "tokenry.dev/confirmed";
-/// The annotations of ours that users and stamps put on what they make: a change of one of them is judged as a change
-/// of the spec is. They are asked for by name, as a rule that looks at each annotation takes time by the square of
-/// their number.
+/// The annotations of Tokenry that users and stamps set. Admission checks a change of one of them like a change of the
+/// spec. A rule names each of them, because a rule that loops over all annotations takes time by the square of their
+/// number.
 pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
-/// The most annotations, and the most labels, that a token, an account or a policy may be given: beside them a status
-/// always fits.
+/// The most annotations of a token, an account or a policy. Also the most labels. With this limit a status always fits
+/// into the object.
 pub const MOST_MARKS: usize = 256;
-/// How the names of accounts begin that the operator tries to make, without any effect, to learn whether tokens are
-/// stamped.
+/// The prefix of the names of accounts that the operator creates by dry run, to find out if tokens are stamped.
 pub const REHEARSAL: &str = "rehearsal-";
-/// Annotation that the API server puts on such an account where the policies that stamp are installed.
+/// Annotation that the API server sets on such an account if the stamping policies are installed.
 pub const REHEARSED: &str = "tokenry.dev/rehearsed";
-/// Annotation on what an Instance makes: the digest of what was applied, so that a removed key shows as a change.
+/// Annotation on the objects of an Instance: the digest of the applied object. A key that is removed from the wanted
+/// object changes the digest.
 pub const APPLIED: &str = "tokenry.dev/applied";
 
 /// The longest name of an object (RFC 1123 subdomain).
 const SUBDOMAIN: usize = 253;
 /// The longest name of a Service (RFC 1035 label).
 const LABEL: usize = 63;
-/// Characters of a digest that tell two shortened names apart.
+/// The number of characters of a digest that distinguish two shortened names.
 const TAIL: usize = 10;
 
 /// The name of a Kubernetes object: an RFC 1123 subdomain of at most 253 characters.
@@ -71,8 +70,8 @@ impl Form for ObjectNameForm {
 
 /// The name of the Service or Ingress for an endpoint of an Instance: `<instance>-<endpoint>`.
 ///
-/// A Service's name is an RFC 1035 label, an Instance's may be longer, hold dots or begin with a digit. Then the name
-/// is cut and ends in a digest, so that two Instances never mean the same one.
+/// The name of a Service is an RFC 1035 label. The name of an Instance can be longer, contain dots, or begin with a
+/// digit. The name is then cut and ends in a digest, so that two Instances never have the same name here.
 pub fn exposed(instance: &str, endpoint: &str) -> String {
     let plain = format!("{instance}-{endpoint}");
     let is_label = plain.len() <= LABEL && plain.starts_with(|c: char| c.is_ascii_lowercase()) && !plain.contains('.');

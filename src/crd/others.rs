@@ -1,4 +1,4 @@
-//! The part of a status that is not the operator's.
+//! The fields of a status that the operator does not write.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::{Map, Value};
 
 /// The fields of a status that the operator does not write: those of another writer, and those that this release does
-/// not know. The operator sends them back as it read them.
+/// not know. The operator sends them back unchanged.
 ///
-/// Fields inside objects that the operator writes are not among them: a later release is to add its fields at the top
-/// of a status. They are kept as JSON text, as a map costs ten times the memory.
+/// Only fields at the top of a status are kept, not fields inside objects that the operator writes. So a later release
+/// must add its fields at the top. They are kept as JSON text, because a map needs ten times the memory.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Others(Option<Box<str>>);
 
 impl Others {
-    /// The fields by name; none where there are none.
+    /// The fields by name. Empty if there are none.
     fn fields(&self) -> Map<String, Value> {
         self.0.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// The fields of `T`, as far as all of them can be read; else none.
+    /// The fields of `T`. The default of `T` if one of them cannot be read.
     pub fn read<T: DeserializeOwned + Default>(&self) -> T {
         self.0.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 }
 
-/// Prints the names of the fields alone: nobody knows what a later release keeps in them.
+/// Prints only the names of the fields, because the values of a later release may be confidential.
 impl fmt::Debug for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.fields().keys()).finish()

@@ -1,29 +1,29 @@
-//! The reasons that conditions, events, logs and metrics share, one word each.
+//! The reasons of conditions, events, logs and metrics, one word each.
 
 use std::fmt;
 
-/// What a reason is the word for. A reason is declared below its sense, and what follows from that holds for a new one
-/// as well.
+/// The kind of a reason. Each reason is declared below its sense, so code that depends on the sense covers new reasons
+/// too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sense {
-    /// The object, or all around it, is going away: nothing is to be done or told any more.
+    /// The object, or its namespace, is being deleted. Nothing is done or reported any more.
     Going,
-    /// How an object is.
+    /// The state of an object.
     State,
     /// A fault of an object.
     Fault(Mended),
-    /// A value is lost or damaged: another takes its place, with a warning.
+    /// A value is lost or damaged. It is replaced, with a warning.
     Damage,
-    /// Why something else is done, or could not be done.
+    /// The cause of an action, or of a failure.
     Deed,
 }
 
-/// Where a fault is mended.
+/// The place where a fault is corrected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mended {
-    /// In the spec of the object that has it.
+    /// In the spec of the object with the fault.
     Here,
-    /// By an object that does not exist, and may be about to be created: it is waited for.
+    /// By creating a missing object. The operator waits for it, because it may be created soon.
     Awaited,
     /// In another object, by a user.
     Elsewhere,
@@ -31,7 +31,7 @@ pub enum Mended {
 
 macro_rules! reasons {
     ($($sense:expr => { $($(#[$doc:meta])* $reason:ident,)* })*) => {
-        /// Why an object is as it is. Its name is what conditions, events, logs and metrics say.
+        /// The reason for the state of an object. Conditions, events, logs and metrics show its name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {$($(
             $(#[$doc])*
@@ -39,7 +39,7 @@ macro_rules! reasons {
         )*)*}
 
         impl Reason {
-            /// What it is the word for.
+            /// The sense of the reason.
             pub fn sense(self) -> Sense {
                 match self {
                     $($(Self::$reason)|* => $sense,)*
@@ -50,171 +50,173 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // What goes away.
+    // Objects that are being deleted.
     Sense::Going => {
         /// The object is being deleted.
         Deleting,
-        /// The namespace is being deleted: nothing can be written there any more.
+        /// The namespace is being deleted, so nothing can be written there.
         NamespaceTerminating,
     }
 
-    // How an object is.
+    // The state of an object.
     Sense::State => {
-        /// The Secret holds a valid value and nothing is to be done.
+        /// The Secret holds a valid value, and there is nothing to do.
         Active,
         /// As [`Reason::Active`], and a predecessor is in its overlap.
         Rotating,
-        /// `active` is false: refused until it is true again.
+        /// `active` is false. The token is rejected until it is true again.
         Suspended,
-        /// The account's `active` is false: refused until it is true again.
+        /// The account's `active` is false. The token is rejected until it is true again.
         AccountSuspended,
-        /// `revoked` is true: refused for ever.
+        /// `revoked` is true. The token is rejected forever.
         Revoked,
-        /// The account that the token was bound to is gone: refused for ever.
+        /// The account that the token was bound to was deleted. The token is rejected forever.
         AccountDeleted,
-        /// The groups of its owner were stamped too long ago to be relied on.
+        /// The owner's groups were stamped too long ago to count.
         OwnerStale,
-        /// It is valid, and has neither a role nor a policy that permits anything.
+        /// The token is valid, but neither a role nor a policy permits anything.
         NoPermissions,
-        /// Its owner is another now.
+        /// The owner of the token has changed.
         OwnerChanged,
-        /// Its effective role is another now.
+        /// The effective role of the token has changed.
         RoleChanged,
-        /// Out of time, and nothing renews it.
+        /// The token has expired, and nothing renews it.
         Expired,
-        /// It ended so long ago that its Instance wants it deleted.
+        /// The token ended so long ago that its Instance requires its deletion.
         Forgotten,
         /// The served generation is about to expire, and nothing will renew it.
         ExpiringSoon,
-        /// Another field manager has set fields of the token's own account, which hold the token to less.
+        /// Another field manager has set fields of the token's own account, and these fields limit the token.
         LimitedByAccount,
-        /// Something is permitted.
+        /// The token has some permission.
         Permitted,
-        /// A member that matches nothing.
+        /// A member of a policy matches nothing.
         DanglingMember,
-        /// A listed name means this token or account from now on.
+        /// A listed name of a policy means this token or account from now on.
         MemberBound,
-        /// All is as asked for.
+        /// The spec is accepted.
         Accepted,
-        /// No endpoint is asked for.
+        /// The spec asks for no endpoint.
         NoEndpoints,
-        /// An endpoint of the Instance is disabled: every token is refused.
+        /// An endpoint of the Instance is disabled, so every token is rejected.
         EndpointDisabled,
-        /// Nothing stamps who makes a token.
+        /// The API server does not stamp the creators of tokens.
         StampsMissing,
     }
 
-    // What is wrong, and mended in the spec of the object that has the fault.
+    // Faults that are corrected in the spec of the object with the fault.
     Sense::Fault(Mended::Here) => {
         /// A field of the spec breaks a rule.
         Invalid,
-        /// It is to be valid for longer than the Instance allows.
+        /// The requested lifetime is longer than the Instance allows.
         LifetimeExceeded,
-        /// Its predecessors are to stay valid for longer than the Instance allows.
+        /// The requested overlap is longer than the Instance allows.
         OverlapExceeded,
-        /// Its values are to be renewed more often than the Instance allows.
+        /// The values would rotate more often than the Instance allows.
         RotationTooFrequent,
-        /// No rotation meets a maintenance window.
+        /// No rotation falls into a maintenance window.
         WindowsUnmet,
-        /// It does not say what it is for, and the Instance wants that.
+        /// The token has no description, and the Instance requires one.
         DescriptionMissing,
-        /// It names no owner, and the Instance's ceiling is what its owner holds.
+        /// The token has no owner, and the Instance has `ceiling: Members`.
         OwnerMissing,
         /// The Instance has no such role.
         RoleMissing,
     }
 
-    // What is wrong, and may be about to be mended: something is not there yet.
+    // Faults that may be corrected soon: an object does not exist yet.
     Sense::Fault(Mended::Awaited) => {
-        /// The Instance that is referred to does not exist.
+        /// The Instance in `spec.instanceRef` or `spec.audiences` does not exist, or is being deleted.
         InstanceMissing,
-        /// The `tokenry.dev` ServiceAccount that is referred to does not exist.
+        /// The `tokenry.dev` ServiceAccount in `spec.serviceAccountRef` does not exist, or is being deleted.
         AccountMissing,
-        /// A key of the Secret is made of the endpoint, and the Instance has none that stands yet.
+        /// A key of the Secret contains the endpoint, and the endpoint of the Instance does not exist yet.
         EndpointAwaited,
-        /// A workload that is to be restarted does not exist.
+        /// A workload in `spec.restart` does not exist.
         WorkloadMissing,
         /// The Service that serves the Admin API does not exist.
         ServiceMissing,
     }
 
-    // What is wrong, and mended in another object.
+    // Faults that are corrected in another object.
     Sense::Fault(Mended::Elsewhere) => {
-        /// The status is there and cannot be read: nothing is done by it.
+        /// The status exists and cannot be read. The operator does nothing that depends on it.
         StatusUnreadable,
         /// The operator lacks the permission to write the status.
         StatusForbidden,
-        /// Its owner is gone or holds too little in the Instance, which wants the token revoked or suspended.
+        /// The owner was removed, or holds too weak a role in the Instance. The Instance requires that the token is
+        /// revoked or suspended.
         OwnerRemoved,
-        /// Its owner has more tokens than the Instance allows.
+        /// The owner has more tokens than the Instance allows.
         TooManyTokens,
-        /// The Instance that is referred to has a faulty token policy.
+        /// An Instance that should accept the token has faults.
         InstanceInvalid,
-        /// The Instance does not admit tokens of this namespace.
+        /// The Instance does not allow tokens of this namespace.
         NamespaceNotAdmitted,
-        /// An account of the token's name exists and belongs to someone else.
+        /// An account with the token's name exists and does not belong to the token.
         AccountForeign,
         /// The account belongs to another Instance than the token.
         AccountMismatch,
-        /// A Secret of that name exists and belongs to someone else.
+        /// A Secret with the requested name exists and does not belong to the token.
         SecretForeign,
-        /// The Secret was made immutable: nothing can be delivered in it any more.
+        /// The Secret is immutable, so no further value can be written to it.
         SecretImmutable,
-        /// The operator may not read a workload that is to be restarted.
+        /// The operator lacks the permission to read a workload in `spec.restart`.
         WorkloadForbidden,
-        /// The Service that serves the Admin API cannot be fronted: no such port, or no selector.
+        /// The Service that serves the Admin API has no such port, or no selector, so Tokenry cannot expose it.
         ServiceUnusable,
     }
 
-    // Why a value is replaced that is lost or damaged.
+    // Causes for replacing a value that is lost or damaged.
     Sense::Damage => {
-        /// The Secret holds a value of which there is no record: status was lost, as by a restore from a backup.
+        /// The Secret holds a value without a record, because the status was lost, for example in a restore from a
+        /// backup.
         RecordsLost,
-        /// The Secret is gone.
+        /// The Secret does not exist any more.
         SecretMissing,
-        /// The Secret holds something else than the generation on record.
+        /// The Secret does not hold the value on record.
         SecretAltered,
     }
 
-    // Why something else is done, or could not be done.
+    // The cause of an action, or of a failure.
     Sense::Deed => {
         /// No generation was ever published.
         FirstIssue,
-        /// A generation is on record and it is not known whether the Secret holds it.
+        /// A generation is on record, but the Secret may or may not hold it.
         PublishIncomplete,
-        /// Another name is asked for than that of the Secret which holds the value.
+        /// The spec asks for another name than that of the Secret with the value.
         SecretRenamed,
-        /// The Secret of the old name is still there.
+        /// The Secret with the old name still exists.
         SecretLeftOver,
-        /// What the keys that hold the value are made of has changed.
+        /// A template of a key that contains the value has changed, or another value in it.
         TemplateChanged,
-        /// The Secret's other keys, labels or annotations are not as they should be.
+        /// The Secret's other keys, labels or annotations differ from the spec.
         SecretOutdated,
         /// `regenerate.id` asks for a new generation.
         RegenerateAsked,
-        /// The value was to be shown once, and was.
+        /// The value was shown once, or the time for claiming it is over.
         Claimed,
-        /// The Instance allows a shorter lifetime than a generation was given, or the token ends earlier.
+        /// The Instance allows a shorter lifetime than a generation has, or the token ends earlier.
         LifetimeShortened,
         /// The served generation is due to be replaced, or has expired.
         RotationDue,
-        /// The workloads wait to be restarted for the published generation.
+        /// The workloads are not yet restarted for the published generation.
         RestartDue,
         /// The workloads were restarted for the published generation.
         Restarted,
-        /// A workload could not be restarted.
+        /// The restart of a workload failed.
         RestartFailed,
-        /// A generation ran out of time, or less is allowed than before: its records are to say so.
+        /// A generation has expired, or less is allowed than before. The records do not say so yet.
         RecordsOutdated,
-        /// The Secret could not be written.
+        /// A write of the Secret failed.
         PublishFailed,
-        /// The account could not be made, or changed.
+        /// A write of the account failed.
         AccountFailed,
-        /// An object of the name that an endpoint needs exists and belongs to someone else.
+        /// An object with the name that an endpoint needs exists and does not belong to the Instance.
         EndpointForeign,
         /// The cluster does not serve a kind of object that an endpoint needs.
         EndpointUnserved,
-        /// An object of an endpoint could not be written.
+        /// A write of an object of an endpoint failed.
         EndpointFailed,
     }
 }
@@ -235,12 +237,12 @@ impl Reason {
         )
     }
 
-    /// Whether the object, or all around it, is going away, so that nothing is to be done or told any more.
+    /// True if the object, or its namespace, is being deleted. Nothing is then done or reported any more.
     pub fn is_going(self) -> bool {
         self.sense() == Sense::Going
     }
 
-    /// Whether a value is lost or damaged, so that another takes its place.
+    /// True if a value is lost or damaged, so that it is replaced.
     pub fn is_damage(self) -> bool {
         self.sense() == Sense::Damage
     }

@@ -1,7 +1,6 @@
-//! How the definitions describe values of the domain: their schemas, and rules of CEL about them.
+//! Schemas of the domain's values in the CRDs, and CEL rules about them.
 //!
-//! A rule takes the place of a pattern where users read its message: that of a pattern is the expression, which says
-//! nothing to them.
+//! A CEL rule is used instead of a `pattern`, because the error for a pattern shows only the expression.
 
 use std::borrow::Cow;
 
@@ -19,7 +18,7 @@ const DAYS: &str = "[1-9][0-9]{0,4}d";
 /// An RE2 expression for hours, minutes and seconds. CEL parses these texts as durations.
 const CLOCK: &str = "([0-9]{1,5}[hms]){1,4}";
 
-/// Gives a type a schema of its own, which stands where the type is used.
+/// Implements `JsonSchema` for a type. The schema is inlined at each use of the type.
 macro_rules! schema {
     ($type:ident, $schema:expr) => {
         impl JsonSchema for $type {
@@ -47,7 +46,7 @@ schema!(Moment, {
     schema
 });
 
-/// A text of at most so many characters that has to obey a rule of CEL.
+/// A text of at most `longest` characters with a CEL rule.
 fn ruled(longest: usize, rule: &str, message: &str) -> Schema {
     json_schema!({
         "type": "string",

@@ -1,4 +1,4 @@
-//! The Secret that delivers a token, and its form in the operator's memory: every value replaced by its digest.
+//! The Secret that delivers a token. In the operator's memory each value is replaced by its digest.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,20 +10,20 @@ use zeroize::Zeroizing;
 
 use crate::token::Digest;
 
-/// The type of every Secret that Tokenry writes. A type of our own can never be a
+/// The type of every Secret that Tokenry writes. A Secret with this type can never be a
 /// `kubernetes.io/service-account-token`.
 pub const TYPE: &str = "tokenry.dev/api-token";
 /// Key of the plaintext.
 pub const TOKEN: &str = "token";
 /// Key of the public id of the plaintext.
 pub const TOKEN_ID: &str = "token-id";
-/// Key of the URI of the Admin API; empty where the Instance has no endpoint.
+/// Key of the URI of the Admin API. The value is empty if the Instance has no endpoint.
 pub const ENDPOINT: &str = "endpoint";
 /// Key of the organization that API requests name.
 pub const ORGANIZATION: &str = "organization";
-/// Key of the kind of service, for a service binding.
+/// Key of the type of the service, for a service binding.
 pub const TYPE_KEY: &str = "type";
-/// Key of who provides the service, for a service binding.
+/// Key of the provider of the service, for a service binding.
 pub const PROVIDER: &str = "provider";
 /// Key of the host of the Admin API, for a service binding.
 pub const HOST: &str = "host";
@@ -32,37 +32,37 @@ pub const PORT: &str = "port";
 /// Key of the URI of the Admin API, for a service binding.
 pub const URI: &str = "uri";
 
-/// A Secret whose values were turned into digests while it was read: no value of any Secret stays in memory. It is
-/// listed, watched and read as core's Secret.
+/// A Secret whose values are turned into digests while it is read, so no value of any Secret stays in memory. It is
+/// listed, watched and read like core's Secret.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Resource)]
 #[resource(inherit = "Secret")]
 pub struct SealedSecret {
-    /// As of any object.
+    /// The metadata.
     #[serde(default)]
     pub metadata: ObjectMeta,
     /// The type of the Secret.
     #[serde(default, rename = "type")]
     pub type_: Option<String>,
-    /// Whether its data can be changed no more.
+    /// True: the data of the Secret cannot change any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
-    /// The digest of each value; a value that is not base64 has none.
+    /// The digest of each value. A value that is not base64 has no digest.
     #[serde(default)]
     pub data: BTreeMap<String, Sealed>,
 }
 
 /// The digest of one value of a Secret.
 ///
-/// It is written as `sha256:` and the digest, or as null where there is none. Base64 has no colon, so what is written
-/// so can be told from a value and read again.
+/// It is serialized as `sha256:` and the digest, or as null without a digest. Base64 has no colon, so the serialized
+/// form can be distinguished from a value and read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed(Option<Digest>);
 
-/// How a digest is told from a value.
+/// The prefix that distinguishes a digest from a value.
 const SEAL: &str = "sha256:";
 
 impl Sealed {
-    /// Seals a value that is known.
+    /// Seals a known value.
     pub fn of(value: impl AsRef<[u8]>) -> Self {
         Self(Some(Digest::of(value)))
     }
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Sealed {
     }
 }
 
-/// Reads whatever stands there and repeats none of it, not in an error either.
+/// Reads a value of any type, and repeats none of it, not even in an error.
 struct Seal;
 
 impl<'de> de::Visitor<'de> for Seal {

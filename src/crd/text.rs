@@ -1,57 +1,58 @@
-//! Texts of a form: one home for the schema, the parser and the message of each.
+//! Texts with a required form. The schema, the parser and the message of each form have one home here.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// What a text has to look like.
+/// The required form of a text.
 pub trait Form: 'static {
-    /// The longest there is, in characters.
+    /// The most characters of a text.
     const MAX: usize;
     /// An RE2 expression, anchored at both ends.
     const PATTERN: &'static str;
-    /// An expression of CEL for [`Form::fits`], about `self`.
+    /// A CEL expression about `self` that gives the same answer as [`Form::fits`].
     const FITS: &'static str = "true";
-    /// What a user reads when a text is not of this form.
+    /// The message for a text that does not have the form.
     const RULE: &'static str;
 
-    /// Whether `text` is short enough, where something else counts than its characters.
+    /// True if `text` is short enough, for forms that limit something other than characters.
     fn fits(_text: &str) -> bool {
         true
     }
 
-    /// Whether `text`, which is neither empty nor too long, is of this form. It says the same as the expression.
+    /// True if `text` has the form. `text` is neither empty nor too long. The answer is the same as that of
+    /// [`Form::PATTERN`].
     fn holds(text: &str) -> bool;
 }
 
-/// A text as written, which is to be of a form. It is kept whatever it is, so that an object that slipped past the
-/// schema is read all the same and its fault can be told.
+/// A text that should have a form. An invalid text is kept as well, so that an object that evaded the schema can be
+/// read and its fault reported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<F>(String, #[serde(skip)] PhantomData<F>);
 
 impl<F: Form> Text<F> {
-    /// As it is written.
+    /// The text as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, or what is wrong with it.
+    /// The text, if it has its form.
     ///
     /// # Errors
-    /// It is not of its form; the rule that it breaks.
+    /// The text does not have its form. The error is the message of the form.
     pub fn checked(&self) -> Result<&str, &'static str> {
         if is::<F>(&self.0) { Ok(&self.0) } else { Err(F::RULE) }
     }
 }
 
-/// Whether a text is of a form.
+/// True if the text has the form.
 pub fn is<F: Form>(text: &str) -> bool {
     !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::fits(text) && F::holds(text)
 }
 
-/// The rule of CEL that the text which `expression` gives is of a form.
+/// A CEL rule that is true if the text that `expression` gives has the form.
 pub fn rule<F: Form>(expression: &str) -> String {
     let also = if F::FITS == "true" { String::new() } else { format!(" && {}", F::FITS) };
     format!("self.matches(r'{}'){also}", F::PATTERN).replace("self", expression)
@@ -79,7 +80,7 @@ impl<F: Form> JsonSchema for Text<F> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // A rule instead of a pattern: a pattern's message is the expression, which says nothing to a user.
+        // A rule instead of a `pattern`, because the error for a pattern shows only the expression.
         json_schema!({
             "type": "string",
             "minLength": 1,
@@ -89,7 +90,7 @@ impl<F: Form> JsonSchema for Text<F> {
     }
 }
 
-/// Whether `text` is a name of an object: an RFC 1123 subdomain, whatever its length.
+/// True if `text` is an RFC 1123 subdomain of any length.
 pub fn is_subdomain(text: &str) -> bool {
     text.split('.').all(|label| {
         let all = label.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
@@ -97,7 +98,7 @@ pub fn is_subdomain(text: &str) -> bool {
     })
 }
 
-/// Whether `text` is letters, digits, '.', '_' and '-', with a letter or digit first and last.
+/// True if `text` consists of letters, digits, '.', '_' and '-', and begins and ends with a letter or digit.
 pub fn is_word(text: &str) -> bool {
     let all = text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
     let ends = [text.bytes().next(), text.bytes().last()];

@@ -26,58 +26,59 @@ const KEPT_ENDED: usize = 2;
 /// The shortest and the longest wait after a refused publish, before another generation is minted.
 const RETRY: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(5));
 
-/// Where a generation stands in its life.
+/// The state of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
-    /// Its digest is on record; whether the Secret holds it is not known yet.
+    /// The digest is on record. The Secret may or may not hold the value.
     Recorded,
-    /// The Secret holds it.
+    /// The Secret holds the value.
     Active,
-    /// A newer generation was published; it is valid until its overlap is over.
+    /// A newer generation was published. This one stays valid until its overlap is over.
     Superseded,
-    /// Out of time.
+    /// The generation has expired.
     Expired,
-    /// Withdrawn, for ever.
+    /// The generation was revoked. This is final.
     Revoked,
 }
 
-/// What is kept of one generation: never the plaintext.
+/// The record of one generation. It never contains the plaintext.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// Number of the generation: 1, 2, 3 …; a number is never given twice.
+    /// Number of the generation: 1, 2, 3 … A number is never used again.
     pub generation: i64,
-    /// Public id: the second part of the plaintext, by which a verifier finds this record.
+    /// Public id of the value: the second part of the plaintext. A verifier finds the record by this id.
     pub id: String,
     /// SHA-256 of the whole plaintext, in lower-case hexadecimal.
     pub sha256: Digest,
-    /// Where the generation stands in its life.
+    /// The state of the generation.
     pub state: State,
-    /// When it was minted.
+    /// The time at which the value was created.
     pub created_at: Time,
-    /// When the Secret was first known to hold it. Left out: not published yet.
+    /// The first time at which the Secret was known to hold the value. If omitted, the value is not published yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Time>,
-    /// From when on it is refused. Never moved to a later time. Left out: it never runs out of time.
+    /// The expiry: from this time on the value is rejected. It never moves to a later time. If omitted, the generation
+    /// never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// The `regenerate.id` that asked for it. Left out: none did.
+    /// The `regenerate.id` that asked for the generation. If omitted, it was not created on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
-    /// The further keys of the Secret that were made of the value. Left out: none were.
+    /// The further keys of the Secret that contain the value. If omitted, there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub rendered: Vec<Rendered>,
 }
 
-/// A key of the Secret that was made of the value, which is not read back: digests tell whether it is as it should be.
+/// A key of the Secret that contains the value. The value is never read back, so digests show if the key is up to date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rendered {
-    /// The key.
+    /// The key of the Secret.
     pub key: String,
-    /// SHA-256 of what the template makes with placeholders for the value and its id, in lower-case hexadecimal.
+    /// SHA-256 of the template's result with placeholders for the value and its id, in lower-case hexadecimal.
     pub source: Digest,
-    /// SHA-256 of what stands in the Secret, in lower-case hexadecimal.
+    /// SHA-256 of the key's value in the Secret, in lower-case hexadecimal.
     pub sha256: Digest,
 }
 
