@@ -330,7 +330,7 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         form(&place.header, format!("{path}.header"), &mut faults);
         place.scheme.iter().for_each(|scheme| form(scheme, format!("{path}.scheme"), &mut faults));
         if api.credentials[..index].iter().any(|other| other.meets(place)) {
-            let message = "names a place twice; a header without a scheme is one place with any scheme";
+            let message = "gives a header and scheme twice; a header without a scheme includes all its schemes";
             faults.push(Fault::invalid(path, message));
         }
     }
@@ -407,7 +407,7 @@ mod tests {
             ),
             (
                 json!({"api": {"credentials": [{"header": "a"}, {"header": "A", "scheme": "b"}]}}),
-                "spec.api.credentials[1]: names a place twice",
+                "spec.api.credentials[1]: gives a header and scheme twice",
             ),
             (json!({"members": [{"subject": "user:a", "role": "b"}]}), "spec.members[0].role: there is no role b"),
             (json!({"teams": [{"name": "t", "users": ["a\r"]}]}), "spec.teams[0].users[0]: must be the name of a user"),

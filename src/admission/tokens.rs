@@ -203,12 +203,12 @@ fn kept() -> Vec<Rule> {
                 "request.operation != 'UPDATE' || !variables.immutable || ({})",
                 same_but(&["revoked", "revocationReason", "regenerate"])
             ),
-            "'spec: the token is immutable: nothing but revoked may change; make another ApiToken'",
+            "'spec: the token is immutable: only revoked, revocationReason and, if the Instance allows it, regenerate may change; make another ApiToken'",
         ),
         Rule::new(
             "request.operation != 'UPDATE' || !variables.immutable || object.spec.?regenerate == oldObject.spec.?regenerate || \
              oldObject.?status.?policy.?regenerate.orValue(false)",
-            "'spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)'",
+            "'spec.regenerate: the token is immutable, and its Instance does not permit it to be regenerated (tokens.immutable.regenerate)'",
         ),
         made_by(),
         Rule::new(

@@ -158,8 +158,8 @@ impl Caches {
     /// Logs once that every kind has been listed, with the number of objects.
     pub async fn say_synced(&self) {
         self.synced().await;
-        let (instances, accounts) = (self.instances.all().len(), self.accounts.all().len());
-        let (tokens, policies) = (self.tokens.all().len(), self.policies.all().len());
+        let (instances, accounts) = (self.instances.count(), self.accounts.count());
+        let (tokens, policies) = (self.tokens.count(), self.policies.count());
         tracing::info!(instances, accounts, tokens, policies, "synced: every object was read once, and work begins");
     }
 

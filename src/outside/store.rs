@@ -140,6 +140,11 @@ impl<K: Object> Store<K> {
         self.by(key).any(|object| is(&object))
     }
 
+    /// The number of objects.
+    pub fn count(&self) -> usize {
+        self.read().objects.len()
+    }
+
     /// The names of all objects.
     pub fn all_names(&self) -> Vec<ObjectRef<K>> {
         let shelf = self.read();

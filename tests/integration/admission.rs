@@ -587,10 +587,10 @@ async fn an_immutable_token_is_revoked_and_regenerated_where_its_instance_says_s
         policy.filter(|policy| policy.immutable && policy.regenerate == regenerate)
     };
     judged.world.eventually("status says so", async || mirrored(false).await).await;
-    let told = "spec: the token is immutable: nothing but revoked may change; make another ApiToken";
+    let told = "spec: the token is immutable: only revoked, revocationReason and, if the Instance allows it, regenerate may change; make another ApiToken";
     refused(alice.change("ApiToken", "a", json!({"description": "y"})).await, told);
     let regenerate = json!({"regenerate": {"id": "leak"}});
-    let forbidden = "spec.regenerate: the token is immutable, and its Instance does not allow to regenerate such (tokens.immutable.regenerate)";
+    let forbidden = "spec.regenerate: the token is immutable, and its Instance does not permit it to be regenerated (tokens.immutable.regenerate)";
     refused(alice.change("ApiToken", "a", regenerate.clone()).await, forbidden);
     judged.world.change("Instance", "eem", json!({"tokens": {"immutable": {"regenerate": "Allow"}}})).await.unwrap();
     judged.world.eventually("status says so", async || mirrored(true).await).await;

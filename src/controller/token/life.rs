@@ -145,7 +145,7 @@ fn schedule(
             Schedule::Never
         }
         None if matches!(schedule, Schedule::BeforeExpiry(_)) => {
-            faults.push(Fault::invalid(at(field), "has no meaning where expiry.never is true; give every or cron"));
+            faults.push(Fault::invalid(at(field), "is not allowed with expiry.never: true; give every or cron"));
             Schedule::Never
         }
         Some(_) | None => schedule,

@@ -96,7 +96,7 @@ pub(crate) fn is_unseen(world: &World) -> bool {
 pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
     if !targets.is_empty() && world.token.is_shown_once() {
-        let message = "has no meaning with secret.delivery: Once, as a workload that starts later finds no Secret; \
+        let message = "is not allowed with secret.delivery: Once, as a workload that starts later finds no Secret; \
             remove one of the two";
         faults.push(Fault::invalid("spec.restart", message));
     }
@@ -412,7 +412,7 @@ mod tests {
         let once = new().with_spec(&exporter()).with_spec(&json!({"secret": {"delivery": "Once"}}));
         assert_eq!(
             told(&once),
-            ["Invalid spec.restart: has no meaning with secret.delivery: Once, as a workload that starts later \
+            ["Invalid spec.restart: is not allowed with secret.delivery: Once, as a workload that starts later \
                  finds no Secret; remove one of the two"]
         );
         let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
