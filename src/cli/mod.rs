@@ -16,7 +16,7 @@ use crate::outside::{
     Address, Extent, Taken,
     telemetry::{self, Format},
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use error::Error;
 pub use output::complain;
@@ -95,6 +95,11 @@ impl FromStr for Probes {
         }
         text.parse().map(|address| Self(Some(address))).map_err(|error: String| format!("{error}, or off"))
     }
+}
+
+/// The command line: its commands, flags, environment variables and defaults.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs its command.

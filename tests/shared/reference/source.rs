@@ -1,0 +1,59 @@
+//! Names and their comments, as the source says them.
+
+use std::{fs, path::Path};
+
+/// Something that is named in the source.
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// What the source gives it, such as the value of a constant; may be empty.
+    pub value: String,
+    /// Its comment.
+    pub about: String,
+    /// The plain comment (`// …`) above the group that it is in; may be empty.
+    pub group: String,
+}
+
+/// The variants of an enum.
+pub fn variants(root: &Path, file: &str, name: &str) -> Vec<Named> {
+    let text = read(root, file);
+    let (_, body) = text.split_once(&format!("pub enum {name} {{\n")).unwrap_or_else(|| panic!("no {name} in {file}"));
+    let (body, _) = body.split_once("\n}").expect("an enum ends");
+    named(body, |line| {
+        let name: String = line.chars().take_while(|c| c.is_alphanumeric()).collect();
+        Some((name, String::new()))
+    })
+}
+
+/// The public text constants of a file.
+pub fn constants(root: &Path, file: &str) -> Vec<Named> {
+    named(&read(root, file), |line| {
+        let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+        Some((name.to_owned(), value.trim_end_matches("\";").to_owned()))
+    })
+}
+
+fn read(root: &Path, file: &str) -> String {
+    let path = root.join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What `find` finds in the lines, each with the comment right above it.
+fn named(text: &str, find: impl Fn(&str) -> Option<(String, String)>) -> Vec<Named> {
+    let (mut about, mut group, mut found) = (String::new(), String::new(), Vec::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(comment) = line.strip_prefix("///") {
+            about.push_str(comment);
+            about.push('\n');
+        } else if let Some(comment) = line.strip_prefix("// ") {
+            group = comment.to_owned();
+        } else {
+            if !line.is_empty() && !line.starts_with('#') {
+                let of = |(name, value)| Named { name, value, about: about.clone(), group: group.clone() };
+                found.extend(find(line).map(of));
+            }
+            about.clear();
+        }
+    }
+    found
+}

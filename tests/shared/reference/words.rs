@@ -1,0 +1,96 @@
+//! Conditions, reasons, metrics, annotations and labels: the words that other programs read.
+
+use std::{path::Path, time::Duration};
+
+use tokenry::{crd::name, outside::metrics::Metrics};
+
+use super::{
+    page::{begin, cell, code, section, table},
+    source::{Named, constants, variants},
+};
+
+pub fn conditions(root: &Path) -> String {
+    let about = "Each condition carries `observedGeneration`, a reason and a message. A condition that is there only \
+                 while it is true is absent otherwise.";
+    let mut page = begin("Conditions", "`src/crd/condition.rs`", about);
+    page.push('\n');
+    let rows = constants(root, "src/crd/condition.rs").into_iter().map(|one| [code(&one.value), cell(&one.about)]);
+    table(&mut page, ["condition", "meaning"], rows);
+    page
+}
+
+pub fn reasons(root: &Path) -> String {
+    let about = "A reason is one word. Conditions, logs and metrics of the operator share the first lists; metrics and \
+                 the audit log of the verifier share the last two. [Troubleshooting](../troubleshooting.md) says \
+                 which steps help.";
+    let mut page = begin("Reasons and events", "`src/crd/reason.rs` and the verifier's causes", about);
+    let all = variants(root, "src/crd/reason.rs", "Reason");
+    let mut groups: Vec<&str> = all.iter().map(|one| &*one.group).collect();
+    groups.dedup();
+    for group in groups {
+        section(&mut page, group.trim_end_matches('.'), "");
+        table(&mut page, ["reason", "meaning"], rows(all.iter().filter(|one| one.group == group)));
+    }
+    section(&mut page, "Causes of the verifier", "");
+    let causes = variants(root, "src/verifier/cause.rs", "Cause");
+    table(&mut page, ["reason", "meaning"], rows(causes.iter().filter(|one| one.name != "Refused")));
+    section(&mut page, "Causes for a valid token", "");
+    table(&mut page, ["reason", "meaning"], rows(variants(root, "src/access/judge.rs", "Ground").iter()));
+    page
+}
+
+fn rows<'a>(named: impl Iterator<Item = &'a Named>) -> impl Iterator<Item = [String; 2]> {
+    named.map(|one| [code(&one.name), cell(&one.about)])
+}
+
+pub fn annotations_and_labels(root: &Path) -> String {
+    let about = "Tokenry reads or writes these annotations and labels, and no others.";
+    let mut page = begin("Annotations and labels", "`src/crd/name.rs`", about);
+    page.push('\n');
+    let ours = |one: &Named| one.value.contains('/');
+    let all = constants(root, "src/crd/name.rs");
+    table(
+        &mut page,
+        ["key", "meaning"],
+        all.iter().filter(|one| ours(one)).map(|one| [code(&one.value), cell(&one.about)]),
+    );
+    let managers = [name::MANAGER, name::VERIFIER];
+    section(&mut page, "Field managers", "");
+    let managers = all.iter().filter(|one| managers.contains(&&*one.value));
+    table(&mut page, ["field manager", "meaning"], managers.map(|one| [code(&one.value), cell(&one.about)]));
+    page
+}
+
+pub fn metrics() -> String {
+    let about = "Operator and verifier serve these metrics at `/metrics` of port 8081, in the OpenMetrics text format. \
+                 No label holds the name of a user's object.";
+    let mut page = begin("Metrics", "`src/outside/metrics.rs`", about);
+    page.push('\n');
+    let text = sampled().text();
+    let described = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let rows = described.map(|(name, help)| {
+        let of = |line: &&str| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with('{') || rest.starts_with("_total{")
+        };
+        let sample = text.lines().find(of).unwrap_or_else(|| panic!("nothing is counted by {name}"));
+        let (full, labels) = sample.split_once('{').expect("a sample has labels");
+        let labels = labels.split('}').next().expect("labels end").split(',');
+        let labels: Vec<_> = labels.filter_map(|label| label.split_once('=')).map(|(key, _)| code(key)).collect();
+        [code(full), labels.join(", "), cell(help)]
+    });
+    table(&mut page, ["metric", "labels", "meaning"], rows);
+    page
+}
+
+/// Something of everything that is counted.
+fn sampled() -> Metrics {
+    let metrics = Metrics::default();
+    metrics.pass("ApiToken", &Ok::<_, ()>(()));
+    metrics.decision("ApiToken", "Active");
+    metrics.write("Secret", "apply", Ok(()));
+    metrics.verdict(200, "Allowed");
+    metrics.stamped(true);
+    metrics.heard("ApiToken".into(), Duration::ZERO);
+    metrics
+}
