@@ -83,7 +83,7 @@ impl Default for Metrics {
             decisions: told(
                 all,
                 "tokenry_decisions",
-                "What a pass decided, by the reason that its object's conditions say",
+                "Decisions of passes, by the reason in the conditions of the object",
             ),
             writes: told(
                 all,
@@ -94,7 +94,7 @@ impl Default for Metrics {
             stamped: told(
                 all,
                 "tokenry_stamped",
-                "Whether the API server stamps who makes a token: 1, or 0 where nothing does",
+                "1 if the API server stamps the requester of a token, 0 if nothing does",
             ),
             registry,
         }

@@ -3,9 +3,9 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "the test reads the real clock")]
 
+#[path = "../shared/caddy.rs"]
+mod caddy;
 mod calls;
-#[path = "../shared/readme.rs"]
-mod readme;
 mod site;
 
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -78,7 +78,7 @@ fn ready(site: &Site, which: &[&str]) -> Told {
 
 /// Starts the API and the proxy. When they and the tokens are ready, starts the callers.
 fn workload_starts(site: &Site, sync: Duration) -> Told {
-    let proxy = readme::caddyfile(&[(readme::SITE, &format!("http://{}:8080", readme::SITE))]);
+    let proxy = caddy::caddyfile(&[(caddy::SITE, &format!("http://{}:8080", caddy::SITE))]);
     for (name, caddyfile) in [("shop-manager", API), ("shop-proxy", &*proxy)] {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
             "data": {"Caddyfile": caddyfile}});
@@ -91,7 +91,7 @@ fn workload_starts(site: &Site, sync: Duration) -> Told {
     site.rolled_out(SHOP, "shop-proxy")?;
     for token in [ROTATING, EXPORTER] {
         let caller = include_str!("caller.yaml").replace("$NAME", &caller(token)).replace("$SECRET", token);
-        site.apply(SHOP, &caller.replace("$SITE", readme::SITE))?;
+        site.apply(SHOP, &caller.replace("$SITE", caddy::SITE))?;
     }
     site.rolled_out(SHOP, &caller(ROTATING))?;
     site.rolled_out(SHOP, &caller(EXPORTER))

@@ -1,18 +1,15 @@
-//! What users copy: the examples, and the manifests of the README.
+//! The examples, which users copy.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{World, clock::Held, root},
-    readme,
-};
+use crate::harness::{World, clock::Held, root};
 
 #[tokio::test]
 async fn everything_in_examples_becomes_ready_in_one_namespace() {
     let examples = root().join("examples").display().to_string();
-    let ready = ready_after(&["-f", &examples], "").await;
+    let ready = ready_after(&["-f", &examples]).await;
     let kinds = ["ApiToken", "Instance", "ServiceAccount"];
     assert!(kinds.iter().all(|kind| ready.iter().any(|object| object.starts_with(kind))), "{ready:?}");
 }
@@ -32,14 +29,6 @@ async fn the_workloads_of_the_examples_can_start() {
         let checked = Command::new("sh").args(["-n", "-c", script]).output().unwrap();
         assert!(checked.status.success(), "{script}: {checked:?}");
     }
-}
-
-#[tokio::test]
-async fn the_manifests_of_the_readme_become_ready() {
-    let mut manifests = readme::blocks("yaml");
-    manifests.retain(|block| block.starts_with("apiVersion"));
-    assert_eq!(manifests.len(), 1);
-    assert_eq!(ready_after(&["-f", "-"], &manifests[0]).await, ["ApiToken exporter", "Instance shop"]);
 }
 
 #[tokio::test]
@@ -80,12 +69,12 @@ fn ours(list: &Value) -> Vec<&Value> {
 }
 
 /// Applies what `source` names and waits until each of our objects in it is ready.
-async fn ready_after(source: &[&str], input: &str) -> Vec<String> {
+async fn ready_after(source: &[&str]) -> Vec<String> {
     let world = World::new("examples").await;
     let _operator = world.operator(&Held::default()).await;
     let kubectl = |args: &[&str]| {
         let args = [args, source, &["--namespace", &world.namespace]].concat();
-        world.plane.kubectl_with_input(&args, input).unwrap()
+        world.plane.kubectl(&args).unwrap()
     };
     kubectl(&["apply"]);
     let mut ready =
@@ -178,10 +167,4 @@ fn each_test_that_holds_a_promise_is_one() {
             assert!(tests.contains(name.trim_matches('`')), "there is no test {name}");
         }
     }
-}
-
-#[test]
-fn the_readme_names_the_rust_that_is_needed() {
-    let text = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(text.contains(concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or newer")));
 }

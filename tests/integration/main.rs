@@ -11,6 +11,9 @@
 
 mod access;
 mod admission;
+mod book;
+#[path = "../shared/caddy.rs"]
+mod caddy;
 mod chart;
 mod continuity;
 mod crash;
@@ -32,8 +35,8 @@ mod owners;
 mod preconditions;
 mod products;
 mod proxy;
-#[path = "../shared/readme.rs"]
-mod readme;
+#[path = "../shared/reference/mod.rs"]
+mod reference;
 mod release;
 mod requests;
 mod rest;

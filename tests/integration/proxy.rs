@@ -1,4 +1,4 @@
-//! A real proxy in front of an API, set up as the README says: what is let in, and what the API is told about it.
+//! A real proxy in front of an API, set up as the documentation says: what is let in, and what the API is told about it.
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,11 @@ use tokio::{
 };
 
 use crate::{
-    harness::{World, clock::Held, run::Running},
-    readme,
+    caddy,
+    harness::{World, clock::Held, root, run::Running},
 };
 
-/// Names that the README uses.
+/// Names that the documentation uses.
 const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:80";
 const INSTANCE: &str = "/events/shop/";
 const API: &str = "shop-manager.events.svc:8080";
@@ -63,7 +63,7 @@ async fn echo(State(asked): State<Arc<AtomicUsize>>, headers: HeaderMap) -> Stri
     serde_json::to_string(&echoed).unwrap()
 }
 
-/// Caddy, with the README's own configuration.
+/// Caddy, with the configuration of the documentation.
 struct Edge {
     address: SocketAddr,
     _caddy: Process,
@@ -72,10 +72,15 @@ struct Edge {
 impl Edge {
     /// `verifier` is the addresses at which it asks, with a space between two.
     async fn start(world: &World, verifier: &str, api: &Api) -> Self {
+        Self::start_with(world, verifier, api, |configuration| configuration).await
+    }
+
+    /// The same, with another configuration made of it.
+    async fn start_with(world: &World, verifier: &str, api: &Api, change: impl Fn(String) -> String) -> Self {
         // Another process may take the port before Caddy does.
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            let mut caddy = caddy(world, free, &configuration(world, free, verifier, api.address));
+            let mut caddy = caddy(world, free, &change(configuration(world, free, verifier, api.address)));
             if serves(&mut caddy).await {
                 return Self { address: free, _caddy: caddy };
             }
@@ -137,14 +142,23 @@ fn length(head: &str) -> usize {
     length.map_or(0, |(_, length)| length.parse().unwrap())
 }
 
-/// The README's configuration, with the addresses of this test in it.
+/// The configuration of the documentation, with the addresses of this test in it.
 fn configuration(world: &World, site: SocketAddr, verifier: &str, api: SocketAddr) -> String {
-    readme::caddyfile(&[
-        (readme::SITE, &format!("http://{site}")),
+    caddy::caddyfile(&[
+        (caddy::SITE, &format!("http://{site}")),
         (VERIFIER, verifier),
         (INSTANCE, &format!("/{}/shop/", world.namespace)),
         (API, &api.to_string()),
     ])
+}
+
+/// The same with the answer to preflight requests, as the documentation adds it.
+fn with_preflight(configuration: String) -> String {
+    let page = fs::read_to_string(root().join("docs/how-to/cors-and-methods.md")).unwrap();
+    let block = page.split("```caddyfile\n").nth(1).unwrap().split("```").next().unwrap();
+    let route = "\troute {\n";
+    assert_eq!(configuration.matches(route).count(), 1);
+    configuration.replace(route, &format!("{route}{block}"))
 }
 
 fn caddy(world: &World, site: SocketAddr, configuration: &str) -> Process {
@@ -223,6 +237,20 @@ async fn a_valid_token_is_let_in_and_the_api_is_told_whose_it_is() {
         assert_eq!((status, told(&seen)), (200, setting.identity().await), "{}", place.0);
     }
     assert_eq!(setting.api.asked(), places.len());
+}
+
+#[tokio::test]
+async fn a_preflight_request_is_answered_by_the_proxy_and_any_other_needs_a_token() {
+    let Setting { world, verifier, api, bearer, .. } = &setting("preflight").await;
+    let edge = Edge::start_with(world, &verifier.address.to_string(), api, with_preflight).await;
+    let origin = ("origin", "https://console.shop.example.com");
+    let asked = ("access-control-request-method", "DELETE");
+    let (status, headers, _) = edge.ask(Method::OPTIONS, "/orders", &[origin, asked]).await;
+    assert_eq!((status, api.asked()), (204, 0));
+    assert_eq!(headers["access-control-allow-origin"], origin.1);
+    assert_eq!(edge.ask(Method::OPTIONS, "/orders", &[origin]).await.0, 401);
+    assert_eq!(edge.ask(Method::GET, "/orders", &[origin, asked]).await.0, 401);
+    assert_eq!(edge.ask(Method::GET, "/orders", &[origin, ("authorization", bearer)]).await.0, 200);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the verifier is asked and answers over HTTP.
+//! Requests to the verifier, and its answers, over HTTP.
 
 use std::path::Path;
 
@@ -64,16 +64,18 @@ const PERMITTING: [Ground; 3] = [Ground::Authenticated, Ground::ByRole, Ground::
 pub fn page(root: &Path) -> String {
     let about = "The verifier serves `ANY /v1/instances/<namespace>/<instance>/authorize`, with any path behind it. \
                  The proxy names the request of its caller in `X-Forwarded-Method` and `X-Forwarded-Uri`, or appends \
-                 the path as Envoy does. Operator and verifier serve `/healthz`, `/readyz` and `/metrics`.";
+                 the path as Envoy does. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
+                 at port 8081 (`--probes`), which a flood of requests does not reach. Port 8080 has the first two \
+                 as well.";
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
     section(&mut page, "Answers", "A caller sees the status. The reason is in the audit log and in the metrics.");
-    let told = variants(root, "src/verifier/cause.rs", "Cause");
+    let told = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into()]));
     answers(&mut page, &told, &CAUSES);
     section(&mut page, "Answers to a valid token", "`error_description` of the body says the sentence.");
-    let told = variants(root, "src/access/judge.rs", "Ground");
+    let told = variants(root, "src/access/judge.rs", "pub enum Ground");
     same(&told, GROUNDS.iter().chain(&PERMITTING).map(|ground| ground.as_str().to_owned()));
     answers(&mut page, &told, &GROUNDS.map(Cause::Refused));
     page

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 pub struct Named {
     /// Its name.
     pub name: String,
-    /// What the source gives it, such as the value of a constant; may be empty.
+    /// Its value, such as that of a constant; may be empty.
     pub value: String,
     /// Its comment.
     pub about: String,
@@ -14,15 +14,16 @@ pub struct Named {
     pub group: String,
 }
 
-/// The variants of an enum.
-pub fn variants(root: &Path, file: &str, name: &str) -> Vec<Named> {
+/// The variants with a comment that are declared behind `opening`, such as `pub enum Cause`.
+pub fn variants(root: &Path, file: &str, opening: &str) -> Vec<Named> {
     let text = read(root, file);
-    let (_, body) = text.split_once(&format!("pub enum {name} {{\n")).unwrap_or_else(|| panic!("no {name} in {file}"));
-    let (body, _) = body.split_once("\n}").expect("an enum ends");
-    named(body, |line| {
+    let (_, body) = text.split_once(&format!("\n{opening} {{\n")).unwrap_or_else(|| panic!("no {opening} in {file}"));
+    let (body, _) = body.split_once("\n}").expect("the declaration ends");
+    let all = named(body, |line| {
         let name: String = line.chars().take_while(|c| c.is_alphanumeric()).collect();
         Some((name, String::new()))
-    })
+    });
+    all.into_iter().filter(|one| !one.about.is_empty()).collect()
 }
 
 /// The public text constants of a file.
@@ -38,7 +39,7 @@ fn read(root: &Path, file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What `find` finds in the lines, each with the comment right above it.
+/// The results of `find` in the lines, each with the comment right above it.
 fn named(text: &str, find: impl Fn(&str) -> Option<(String, String)>) -> Vec<Named> {
     let (mut about, mut group, mut found) = (String::new(), String::new(), Vec::new());
     for line in text.lines().map(str::trim) {

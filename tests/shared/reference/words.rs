@@ -22,9 +22,9 @@ pub fn conditions(root: &Path) -> String {
 pub fn reasons(root: &Path) -> String {
     let about = "A reason is one word. Conditions, logs and metrics of the operator share the first lists; metrics and \
                  the audit log of the verifier share the last two. [Troubleshooting](../troubleshooting.md) says \
-                 which steps help.";
+                 which steps help. Events of one reason about one object within ten minutes are one Event with a count.";
     let mut page = begin("Reasons and events", "`src/crd/reason.rs` and the verifier's causes", about);
-    let all = variants(root, "src/crd/reason.rs", "Reason");
+    let all = variants(root, "src/crd/reason.rs", "reasons!");
     let mut groups: Vec<&str> = all.iter().map(|one| &*one.group).collect();
     groups.dedup();
     for group in groups {
@@ -32,10 +32,10 @@ pub fn reasons(root: &Path) -> String {
         table(&mut page, ["reason", "meaning"], rows(all.iter().filter(|one| one.group == group)));
     }
     section(&mut page, "Causes of the verifier", "");
-    let causes = variants(root, "src/verifier/cause.rs", "Cause");
+    let causes = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     table(&mut page, ["reason", "meaning"], rows(causes.iter().filter(|one| one.name != "Refused")));
     section(&mut page, "Causes for a valid token", "");
-    table(&mut page, ["reason", "meaning"], rows(variants(root, "src/access/judge.rs", "Ground").iter()));
+    table(&mut page, ["reason", "meaning"], rows(variants(root, "src/access/judge.rs", "pub enum Ground").iter()));
     page
 }
 
