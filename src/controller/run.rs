@@ -27,7 +27,7 @@ use crate::{
         Conditions, EventName, GROUP, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Clock, Refusal, Store, Verb, Why, events, metrics::PassEnd, reference},
+    outside::{Clock, Refusal, Store, Why, events, metrics::PassEnd, reference},
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -294,11 +294,11 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
 /// Publishes an event about a forbidden write of the status, because the status itself cannot report it.
 fn say_forbidden<K: Kind>(object: &K, obstacle: &Obstacle, rooms: &Rooms) {
     let Obstacle::Refused(refusal @ Refusal { why: Why::Forbidden(_), verb, .. }) = obstacle else { return };
-    if verb.subresource != Verb::UPDATE.status().subresource {
+    if !verb.is_status {
         return;
     }
     rooms.rights.doubt();
-    let (plural, verb) = (K::plural(&()), verb.name);
+    let (plural, verb) = (K::plural(&()), verb.name());
     let text = format!(
         "the operator may not write the status: {refusal}; grant it the verb {verb} on {plural}/status of {GROUP}, as \
          the roles of the chart do"

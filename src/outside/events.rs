@@ -347,7 +347,7 @@ impl Told {
 fn told(metrics: &Metrics, verb: Verb, answer: &Result<(), Why>, event: &str) {
     metrics.write("Event", verb, answer.as_ref().copied());
     if let Err(why) = answer {
-        tracing::debug!(verb = verb.name, %why, event, "could not write an event");
+        tracing::debug!(verb = verb.name(), %why, event, "could not write an event");
     }
 }
 

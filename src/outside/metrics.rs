@@ -134,7 +134,7 @@ impl Metrics {
             Err(Why::Gone) => "gone",
             Err(Why::Unavailable(_)) => "unavailable",
         };
-        let Verb { name: verb, subresource } = verb;
+        let (verb, subresource) = (verb.name(), verb.subresource());
         self.writes.get_or_create(&Write { kind: kind.into(), subresource, verb, result }).inc();
     }
 

@@ -151,7 +151,7 @@ mod tests {
     async fn a_loop_that_never_comes_back_from_its_work_is_not_alive() {
         let pulse = Pulse::default();
         let hangs = pulse.clone().of("hangs", async { thread::sleep(Duration::from_secs(2)) });
-        let hangs = tokio::spawn(async move { hangs.await });
+        let hangs = tokio::spawn(hangs);
         let mut told = Ok(());
         while told.is_ok() && !hangs.is_finished() {
             sleep(Duration::from_millis(50)).await;

@@ -27,36 +27,62 @@ pub struct Refusal {
     pub why: Why,
 }
 
-/// The verb and the subresource of a request, as in the rules of a Role.
+/// The verb and the subresource of a request, as in the rules of a Role. It is small, because every error has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verb {
-    /// The verb, such as `patch`.
-    pub name: &'static str,
-    /// The subresource, such as `status`; empty: the object itself.
-    pub subresource: &'static str,
+    act: VerbName,
+    /// True for the subresource `status`; false: the object itself.
+    pub is_status: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VerbName {
+    Get,
+    List,
+    Create,
+    Update,
+    Patch,
+    Delete,
 }
 
 impl Verb {
     /// Reads one object.
-    pub const GET: Self = Self::of("get");
+    pub const GET: Self = Self::of(VerbName::Get);
     /// Reads all objects of a kind.
-    pub const LIST: Self = Self::of("list");
+    pub const LIST: Self = Self::of(VerbName::List);
     /// Creates an object.
-    pub const CREATE: Self = Self::of("create");
+    pub const CREATE: Self = Self::of(VerbName::Create);
     /// Replaces an object.
-    pub const UPDATE: Self = Self::of("update");
+    pub const UPDATE: Self = Self::of(VerbName::Update);
     /// Changes parts of an object.
-    pub const PATCH: Self = Self::of("patch");
+    pub const PATCH: Self = Self::of(VerbName::Patch);
     /// Deletes an object.
-    pub const DELETE: Self = Self::of("delete");
+    pub const DELETE: Self = Self::of(VerbName::Delete);
 
-    const fn of(name: &'static str) -> Self {
-        Self { name, subresource: "" }
+    const fn of(act: VerbName) -> Self {
+        Self { act, is_status: false }
     }
 
     /// The same verb for the subresource `status`.
     pub const fn status(self) -> Self {
-        Self { subresource: "status", ..self }
+        Self { is_status: true, ..self }
+    }
+
+    /// The verb, such as `patch`.
+    pub const fn name(self) -> &'static str {
+        match self.act {
+            VerbName::Get => "get",
+            VerbName::List => "list",
+            VerbName::Create => "create",
+            VerbName::Update => "update",
+            VerbName::Patch => "patch",
+            VerbName::Delete => "delete",
+        }
+    }
+
+    /// The subresource, `status`; empty: the object itself.
+    pub const fn subresource(self) -> &'static str {
+        if self.is_status { "status" } else { "" }
     }
 }
 
@@ -104,8 +130,9 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb: Verb { name: verb, subresource }, kind, namespace, name, why } = self;
-        let kind = if subresource.is_empty() { kind.clone() } else { format!("{kind}/{subresource}") };
+        let Self { verb, kind, namespace, name, why } = self;
+        let (is_status, verb) = (verb.is_status, verb.name());
+        let kind = if is_status { format!("{kind}/status") } else { kind.clone() };
         match (&**namespace, &**name) {
             ("", "") => write!(f, "{verb} {kind}: {why}"),
             ("", name) => write!(f, "{verb} {kind} {name}: {why}"),

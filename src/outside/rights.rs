@@ -40,7 +40,7 @@ impl Right {
 
     /// Asks the API server for the permission in `namespace`; `None`: in all namespaces.
     async fn is_held(self, client: Client, namespace: Option<String>) -> Result<(Self, bool), Why> {
-        let Verb { name, subresource } = self.verb;
+        let (name, subresource) = (self.verb.name(), self.verb.subresource());
         let attributes = ResourceAttributes {
             verb: Some(name.into()),
             group: Some(self.group.into()),
@@ -59,7 +59,8 @@ impl Right {
 
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb: Verb { name, subresource }, group, resource } = self;
+        let Self { verb, group, resource } = self;
+        let (name, subresource) = (verb.name(), verb.subresource());
         let dot = if group.is_empty() { "" } else { "." };
         let slash = if subresource.is_empty() { "" } else { "/" };
         write!(f, "{name} {resource}{dot}{group}{slash}{subresource}")
