@@ -2,7 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use tokenry::{crd::name, outside::metrics::Metrics};
+use tokenry::{
+    crd::name,
+    outside::{
+        Verb,
+        metrics::{Metrics, PassEnd},
+    },
+};
 
 use super::{
     page::{begin, cell, code, section, table},
@@ -22,7 +28,7 @@ pub fn conditions(root: &Path) -> String {
 pub fn reasons(root: &Path) -> String {
     let about = "A reason is one word. Conditions, logs and metrics of the operator share the first lists; metrics and \
                  the audit log of the verifier share the last two. [Troubleshooting](../troubleshooting.md) says \
-                 which steps help. Events of one reason about one object within ten minutes are one Event with a count.";
+                 which steps help. Events of one name and reason about one object within ten minutes are one Event with a count.";
     let mut page = begin("Reasons and events", "`src/crd/reason.rs` and the verifier's causes", about);
     let all = variants(root, "src/crd/reason.rs", "reasons!");
     let mut groups: Vec<&str> = all.iter().map(|one| &*one.group).collect();
@@ -31,6 +37,8 @@ pub fn reasons(root: &Path) -> String {
         section(&mut page, group.trim_end_matches('.'), "");
         table(&mut page, ["reason", "meaning"], rows(all.iter().filter(|one| one.group == group)));
     }
+    section(&mut page, "Events", "An Event is named for its deed. Its text has the reason.");
+    table(&mut page, ["event", "meaning"], rows(variants(root, "src/crd/event_name.rs", "pub enum EventName").iter()));
     section(&mut page, "Causes of the verifier", "");
     let causes = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     table(&mut page, ["reason", "meaning"], rows(causes.iter().filter(|one| one.name != "Refused")));
@@ -86,9 +94,9 @@ pub fn metrics() -> String {
 /// Something of everything that is counted.
 fn sampled() -> Metrics {
     let metrics = Metrics::default();
-    metrics.pass("ApiToken", &Ok::<_, ()>(()));
+    metrics.pass("ApiToken", PassEnd::Success);
     metrics.decision("ApiToken", "Active");
-    metrics.write("Secret", "apply", Ok(()));
+    metrics.write("Secret", Verb::PATCH, Ok(()));
     metrics.verdict(200, "Allowed");
     metrics.stamped(true);
     metrics.heard("ApiToken".into(), Duration::ZERO);
