@@ -70,7 +70,7 @@ impl Actions {
     }
 }
 
-/// True if `pattern` matches `action`, word by word. A `*` stands for one or more words.
+/// True if `pattern` matches `action`, word by word. A `*` means one or more words.
 fn means(pattern: &str, action: &str) -> bool {
     let (pattern, action): (Vec<_>, Vec<_>) = (pattern.split(':').collect(), action.split(':').collect());
     words(&pattern, &action)

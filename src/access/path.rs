@@ -1,8 +1,8 @@
 //! Reads paths in one way, before anything is matched.
 //!
 //! * The query is removed, and a fragment is rejected. Of an absolute URI, only the path is read.
-//! * Percent-encoding is decoded once. A path is rejected if it then has `/`, `\`, `%`, `?`, `#`, `;`, a control
-//!   character, an invisible character or invalid UTF-8 in a segment. Servers read such a path differently.
+//! * Percent-encoding is decoded once. No segment may then have `/`, `\`, `%`, `?`, `#`, `;`, a control character,
+//!   an invisible character or invalid UTF-8. Servers read such a path differently, so it is rejected.
 //! * The segments `.` and `..` are rejected in every spelling, because clients resolve them before they send a path.
 //! * `//` is read as `/`, and a slash at the end is ignored.
 //! * Case does not matter when a path is matched, because it does not matter to some servers.
@@ -93,7 +93,7 @@ impl Reading {
         self.0.get(number.checked_sub(1)?).map(String::as_str)
     }
 
-    /// True if `pattern` matches this reading. In a pattern, `*` stands for one segment, and `**` at the end for any
+    /// True if `pattern` matches this reading. In a pattern, `*` means one segment, and `**` at the end means any
     /// number of segments.
     pub fn is_of(&self, pattern: &str) -> bool {
         let mut segments = self.0.iter();

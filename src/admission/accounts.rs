@@ -62,7 +62,7 @@ fn used(name: &str) -> Grant<'_> {
     Grant { verb: "use", resource: "serviceaccounts", name, namespace: "request.namespace" }
 }
 
-/// Whether the owner references are as they were.
+/// CEL: true if the owner references are unchanged.
 const SAME_REFERENCES: &str =
     "object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([])";
 
@@ -168,8 +168,8 @@ pub(crate) fn made_by() -> Rule {
     )
 }
 
-/// Whose an object is, and who may do something to it; or `unless` it is that. `unowned` is the right that is asked for
-/// where nobody owns it.
+/// The rules on the owner of an object, and on changes by other users. They do not apply where `unless` is true.
+/// `unowned` is the right that an object without an owner requires.
 pub(crate) fn ownership(kind: &str, unless: &str, unowned: Grant<'_>) -> Vec<Rule> {
     let (verb, resource, name) = (unowned.verb, unowned.resource, unowned.name);
     let holder = Grant { verb: "assign", resource: "owners", name: "variables.holder", namespace: "request.namespace" };

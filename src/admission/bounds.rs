@@ -91,6 +91,6 @@ impl Bound {
 /// characters.
 const SAME_MANAGED: &str = "object.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1) \
     == oldObject.metadata.?managedFields.orValue([]).map(m, m.?fieldsV1)";
-/// CEL: the number of characters by which the managed fields may grow when a token is revoked. The user who revokes the
-/// token may be a new field manager.
+/// CEL: the number of characters by which the managed fields may grow when a token is revoked. The revocation can
+/// come from a new field manager.
 const REVOKING: &str = "(object.spec.?revoked.orValue(false) && !oldObject.spec.?revoked.orValue(false) ? 1024 : 0)";

@@ -108,7 +108,7 @@ pub(crate) fn may(verb: &str, resource: &str, namespace: &str, name: &str) -> St
 
 /// The variables for the requester, for the old and the new owner, and for the permission to act for each owner.
 /// Members of a group may change the objects that the group owns. But they need a permission to make the group an
-/// owner, because that changes the person who is answerable.
+/// owner, because that makes other people answerable.
 ///
 /// A token without `spec.owner` has the owner of its account, which the operator reports in the token's status. Old
 /// objects may have no owner at all. For these, the CEL expression `unless_owned` decides.

@@ -10,7 +10,7 @@ use crate::crd::instance::WayIn;
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
 
 /// The admission policy on Instances. The operator creates Services, and the ways in to them, for an Instance. So a
-/// user who asks for them must have the permission to create them.
+/// user must have the permission to create them.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([

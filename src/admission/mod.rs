@@ -170,7 +170,7 @@ pub(crate) mod tests {
         schema["properties"].as_object().unwrap().keys().cloned().collect()
     }
 
-    /// Whether an expression of the policy names a field.
+    /// True if an expression of the policy names the field.
     pub(crate) fn mentions(policy: &AdmissionPolicy, field: &str) -> bool {
         let rules = policy.rules.iter().map(|rule| &rule.expression);
         let mut all = policy.variables.iter().map(|(_, expression)| expression).chain(rules);
@@ -186,7 +186,7 @@ pub(crate) mod tests {
     #[test]
     fn every_field_that_gives_a_token_or_an_account_something_is_asked_about() {
         let told = ["displayName", "description"];
-        // What only ends, shortens or keeps what is given, and says nothing of who has it.
+        // Fields that only end, shorten or keep a token, and do not name its owner.
         let narrowing = ["active", "immutable", "expiry", "rotation", "regenerate", "revocationReason"];
         let free = |field: &String| told.iter().chain(&narrowing).any(|free| free == field);
         for (policy, fields) in

@@ -1,4 +1,4 @@
-//! The admission policies on writes of a status. A user who can write a digest into a status can mint tokens. So these
+//! The admission policies on writes of a status. With the right to write a digest into a status, a user can mint tokens. So these
 //! policies bind administrators too.
 
 use serde_json::{Value, json};

@@ -146,13 +146,13 @@ fn restart(index: usize) -> (String, String) {
     (format!("restart{index}"), format!("{none} || {stood} || {right}"))
 }
 
-/// Whose it is, and who may do something to it.
+/// The rules on the owner of a token, and on changes by other users.
 fn ownership() -> Vec<Rule> {
     let maker = Grant { verb: "assign", resource: "owners", name: "variables.maker", namespace: "request.namespace" };
     super::accounts::ownership("ApiToken", "variables.revokes", maker)
 }
 
-/// The rules on what a token asks for. Each audience and each workload has its own rule, because a message expression
+/// The rules on fields of the spec that need a permission. Each audience and each workload has its own rule, because a message expression
 /// cannot check permissions.
 fn granted() -> Vec<Rule> {
     let account =

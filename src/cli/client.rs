@@ -18,7 +18,7 @@ pub(crate) async fn client() -> Result<Client, Error> {
     Ok(connect::client().await?)
 }
 
-/// Runs a program until it ends. The token that the program is given is cancelled when this process is told to stop.
+/// Runs a program until it ends. A stop signal of this process cancels the token that the program gets.
 pub(crate) fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
     let unheard = |error| Error::local("cannot listen for signals", error);
     block_on(async { connect::until_stopped(program).await.map_err(unheard)? })

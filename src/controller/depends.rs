@@ -42,7 +42,7 @@ pub enum Depends<'a> {
     Exposed(&'a str, &'a str),
 }
 
-/// The keys of a token, and what is counted of it.
+/// The keys of a token, and the gist that counts use.
 pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     let home = home(token);
     keys.add(&Depends::Home(home));

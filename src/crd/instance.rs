@@ -332,7 +332,7 @@ impl WayIn {
         }
     }
 
-    /// The API group and the resource of the object. A user who sets the field must have the permission to create such
+    /// The API group and the resource of the object. To set the field, a user must have the permission to create such
     /// objects.
     pub fn resource(self) -> (&'static str, &'static str) {
         match self {

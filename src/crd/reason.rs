@@ -82,7 +82,7 @@ reasons! {
         RoleChanged,
         /// The token has expired, and nothing renews it.
         Expired,
-        /// The token ended so long ago that its Instance requires its deletion.
+        /// The token ended, and the time after which its Instance requires the deletion is over.
         Forgotten,
         /// The served generation is about to expire, and nothing will renew it.
         ExpiringSoon,

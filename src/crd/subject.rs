@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::text::{Form, Text, is_word};
 
-/// A subject that can own a token or hold a role: `user:NAME`, `group:NAME` (the identity provider's), `team:NAME`
+/// A subject that can own a token or hold a role. Its form is `user:NAME`, `group:NAME` (the identity provider's), `team:NAME`
 /// (named on an Instance), `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a
 /// ServiceAccount of tokenry.dev).
 pub type Subject = Text<SubjectForm>;

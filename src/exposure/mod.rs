@@ -45,8 +45,8 @@ pub fn build(exposed: &Exposed) -> Vec<Piece> {
     PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
-/// Collects everything that `endpoint` of an Instance needs, from the existing Service `manager`. An error says what is
-/// missing or unusable.
+/// Collects everything that `endpoint` of an Instance needs, from the existing Service `manager`. An error names the
+/// missing or unusable field.
 pub fn exposed(
     instance: &str,
     endpoint: &Endpoint,

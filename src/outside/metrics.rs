@@ -138,7 +138,7 @@ impl Metrics {
         self.writes.get_or_create(&Write { kind: kind.into(), subresource, verb, result }).inc();
     }
 
-    /// Says whether the API server stamps who makes a token.
+    /// Sets the metric of stamps: true if the API server stamps the requester on new tokens.
     pub fn stamped(&self, stamped: bool) {
         self.stamped.get_or_create(&[]).set(stamped.into());
     }

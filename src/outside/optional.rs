@@ -77,7 +77,7 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
     }
 
     /// The state of the kind: `None` until discovery has answered and the cache is synced, `Some(None)` for a kind that
-    /// is not served, otherwise the cache.
+    /// is not served. Otherwise the cache.
     fn known(&self) -> Option<Option<&Cache<K>>> {
         let served = (*self.served.borrow())?;
         (!served || self.cache.is_synced()).then(|| served.then_some(&self.cache))

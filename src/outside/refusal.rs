@@ -211,8 +211,8 @@ impl From<request::Error> for Why {
     }
 }
 
-/// The text of an error, followed by its causes. A cause that the text already contains is left out, and so are the
-/// names of the client library's errors and the error numbers of the operating system.
+/// The text of an error, followed by its causes. A cause that the text already contains is left out. The
+/// names of the client library's errors and the error numbers of the operating system are left out too.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let told = all_causes(error);
     let is_wrapper = |part: &str| ["ServiceError", "HyperError"].contains(&part) || part.starts_with("client error (");

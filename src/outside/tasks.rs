@@ -23,7 +23,7 @@ impl Tasks {
         Self { stop, pulse: Pulse::default(), finishing: Set::new(), endless: Set::new() }
     }
 
-    /// Whether they all still run.
+    /// True while all of them run.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }

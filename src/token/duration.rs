@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A duration as written: a whole number of days (24 hours) such as `90d`, or hours, minutes and seconds such as `24h`,
 /// `1h30m` or `2160h0m0s`, as in GEP-2257 but without milliseconds. It is above zero.
 ///
-/// At most five digits a number. It is kept as text, so that an object that slipped past the schema is read all the
-/// same and its fault can be told; [`Duration::parse`] gives the value.
+/// A number has at most five digits. The duration is kept as text, so that an object that the schema did not check can
+/// still be read, and its fault is reported. [`Duration::parse`] gives the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Duration(String);
@@ -20,7 +20,7 @@ pub const LONGEST: usize = 32;
 const DIGITS: usize = 5;
 /// The most numbers of a duration.
 const NUMBERS: usize = 4;
-/// What a user reads when a duration is not one.
+/// The message for a text that is not a duration.
 pub const RULE: &str = "must be whole days such as 90d, or hours, minutes and seconds such as 24h, 1h30m or 2160h0m0s; above zero, \
     with at most five digits a number";
 
@@ -31,7 +31,7 @@ impl Duration {
     }
 }
 
-/// The seconds that a text stands for, zero among them; nothing where it is no duration.
+/// The seconds of a duration, which can be zero. `None` if the text is not a duration.
 fn seconds(text: &str) -> Option<i64> {
     days(text).or_else(|| clock(text))
 }
@@ -84,7 +84,7 @@ impl fmt::Display for Duration {
 #[serde(transparent)]
 pub struct Delay(String);
 
-/// What a user reads when a delay is none.
+/// The message for a text that is not a delay.
 pub const DELAY_RULE: &str = "must be whole days such as 7d, or hours, minutes and seconds such as 30m or 1h30m, or 0s for at once; \
     with at most five digits a number";
 

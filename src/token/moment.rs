@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Moment(String);
 
-/// What a user reads when a moment is not one.
+/// The message for a text that is not a time.
 pub const RULE: &str = "must be a time as in RFC 3339, before the year 9999, such as 2027-06-30T00:00:00Z";
 /// The first moment that is none.
 pub const END: &str = "9999-01-01T00:00:00Z";

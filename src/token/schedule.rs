@@ -10,7 +10,7 @@ use super::{
     terms::third,
 };
 
-/// The longest jitter after a moment of a calendar. A user who names a time of day expects a rotation soon after it.
+/// The longest jitter after a moment of a calendar. A time of day in a schedule means that the user expects a rotation soon after it.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
 /// The number of rotations in a row that may miss every window before the windows count as a mistake.
 const ROTATIONS: usize = 50;
@@ -68,7 +68,7 @@ fn wanted(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
 fn latest(served: &Record, terms: &Terms, uid: &str) -> Option<Timestamp> {
     let interval = served.lifetime().filter(|_| terms.asks_overlap)? - terms.overlap;
     let spread = match terms.schedule {
-        // A user who names a time of day does not want a rotation before it.
+        // A time of day in a schedule means that the user does not want a rotation before it.
         Schedule::Cron(_) => SignedDuration::ZERO,
         Schedule::Every(_) | Schedule::BeforeExpiry(_) | Schedule::LastThird | Schedule::Never => {
             most(interval.max(SignedDuration::ZERO))

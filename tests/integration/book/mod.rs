@@ -33,7 +33,7 @@ impl Page {
 
 /// The pages of the book, without its table of contents.
 fn book() -> Vec<Page> {
-    let pages = markdown(&root().join("docs")).into_iter();
+    let pages = files(&root().join("docs"), "md").into_iter();
     pages.map(|path| Page::read(&path)).filter(|page| page.path != SUMMARY).collect()
 }
 
@@ -48,12 +48,13 @@ fn all() -> Vec<Page> {
     ROOT.iter().map(|name| Page::read(&root().join(name))).chain(book()).collect()
 }
 
-fn markdown(folder: &Path) -> Vec<PathBuf> {
+/// The files below `folder` with this ending, in the order of their paths.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
-            found.extend(markdown(&entry));
-        } else if entry.extension().is_some_and(|ending| ending == "md") {
+            found.extend(files(&entry, ending));
+        } else if entry.extension().is_some_and(|its| its == ending) {
             found.push(entry);
         }
     }
