@@ -246,9 +246,12 @@ mod tests {
             "serviceaccounts" => names.map(|name| object("ServiceAccount", &name, json!({ "spec": refers }))).collect(),
             "apitokens" => names
                 .map(|name| {
-                    let owner = json!({"subject": format!("user:{name}")});
+                    // Every second token has ended, and all of these have one owner.
+                    let revoked = name.ends_with(['1', '3', '5', '7', '9']);
+                    let subject = if revoked { "user:many".to_owned() } else { format!("user:{name}") };
+                    let owner = json!({ "subject": subject });
                     let account = json!({"name": name, "uid": format!("ServiceAccount-{name}")});
-                    let spec = json!({"instanceRef": {"name": "eem"}, "owner": format!("user:{name}")});
+                    let spec = json!({"instanceRef": {"name": "eem"}, "owner": subject, "revoked": revoked});
                     object("ApiToken", &name, json!({"spec": spec, "status": {"owner": owner, "account": account}}))
                 })
                 .collect(),

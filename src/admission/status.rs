@@ -1,5 +1,5 @@
-//! The admission policies on writes of a status. With the right to write a digest into a status, a user can mint tokens. So these
-//! policies bind administrators too.
+//! The admission policies on writes of a status. With the right to write a digest into a status, a user can mint
+//! tokens. So these policies bind administrators too.
 
 use serde_json::{Value, json};
 

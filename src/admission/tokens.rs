@@ -152,8 +152,8 @@ fn ownership() -> Vec<Rule> {
     super::accounts::ownership("ApiToken", "variables.revokes", maker)
 }
 
-/// The rules on fields of the spec that need a permission. Each audience and each workload has its own rule, because a message expression
-/// cannot check permissions.
+/// The rules on fields of the spec that need a permission. Each audience and each workload has its own rule, because a
+/// message expression cannot check permissions.
 fn granted() -> Vec<Rule> {
     let account =
         Grant { verb: "use", resource: "serviceaccounts", name: "variables.account", namespace: "request.namespace" };

@@ -14,7 +14,8 @@ use crate::{
     outside::store::Keys,
 };
 
-/// Something that an object depends on or belongs to. Where a variant has two texts, they are a namespace and a name.
+/// Something that an object depends on or belongs to. Where a variant ends with two texts, they are a namespace and a
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depends<'a> {
     /// The namespace of the object.
@@ -33,6 +34,9 @@ pub enum Depends<'a> {
     Bound(&'a str),
     /// A subject that owns the token, or that is a member of the policy.
     Subject(&'a str),
+    /// A subject that owns the token, with the namespace and the name of an Instance that the token opens. Only tokens
+    /// that have not ended have this key, because only they count for `tokens.maxPerOwner`.
+    Counted(&'a str, &'a str, &'a str),
     /// The namespace of an account that is a member of the policy. A member can also mean all accounts of that
     /// namespace.
     AccountsOf(&'a str),
@@ -65,6 +69,7 @@ pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     if let Some(owner) = &token.spec.owner {
         keys.add(&Depends::Subject(owner.as_str()));
     }
+    counted(token, home, keys);
     let Some(status) = &token.status else { return };
     if let Some(seen) = status.owner.as_ref().and_then(|owner| owner.subject.as_deref()) {
         keys.add(&Depends::Subject(seen));
@@ -72,6 +77,27 @@ pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     if let Some(account) = &status.account {
         keys.add(&Depends::Bound(&account.uid));
     }
+}
+
+/// The keys for `tokens.maxPerOwner`.
+fn counted(token: &ApiToken, home: &str, keys: &mut Keys<'_>) {
+    let Some(owner) = owner(token).filter(|_| lives(token)) else { return };
+    for instance in token.instances() {
+        keys.add(&Depends::Counted(owner, instance.namespace_or(home), instance.name.as_str()));
+    }
+}
+
+/// The owner of a token, by its spec or else by the owner noted in its status.
+pub fn owner(token: &ApiToken) -> Option<&str> {
+    let status = token.status.as_ref();
+    let noted = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
+    token.spec.owner.as_ref().map(|owner| owner.as_str()).or(noted)
+}
+
+/// True if a token has not ended and is not being deleted.
+pub fn lives(token: &ApiToken) -> bool {
+    let ended = token.spec.revoked || token.status.as_ref().is_some_and(|status| status.revocation.is_some());
+    !ended && token.metadata.deletion_timestamp.is_none()
 }
 
 /// The keys of an account.
@@ -107,6 +133,11 @@ pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
 /// The key by which other objects depend on this Instance.
 pub fn instance(instance: &Instance) -> Depends<'_> {
     Depends::Instance(home(instance), instance.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The key of the tokens of `owner` that count for this Instance's `tokens.maxPerOwner`.
+pub fn counted_by<'a>(instance: &'a Instance, owner: &'a str) -> Depends<'a> {
+    Depends::Counted(owner, home(instance), instance.metadata.name.as_deref().unwrap_or_default())
 }
 
 fn home(object: &impl Resource) -> &str {

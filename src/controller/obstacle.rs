@@ -53,6 +53,18 @@ impl Obstacle {
         }
     }
 
+    /// True if the obstacle can end without a change of any object: the API server is away or slow.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::TookTooLong(_) => true,
+            Self::Refused(refusal) => match refusal.why {
+                Why::Unavailable(_) => true,
+                Why::Stale | Why::Gone | Why::Invalid(_) | Why::Forbidden(_) => false,
+            },
+            Self::Changed | Self::NoRandomness(_) | Self::TooLong(_) => false,
+        }
+    }
+
     /// True if the pass acted on an outdated view. Then another pass, with fresh reads, is enough.
     pub fn is_old_view(&self) -> bool {
         match self {

@@ -43,6 +43,8 @@ const LATEST: Duration = Duration::from_secs(60 * 60);
 /// The wait after the first failed pass over an object, and the longest wait. Each wait is twice the one before.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
+/// The longest wait while the API server is away. Work that is due must not wait long after its return.
+const OUTAGE_RETRY: Duration = Duration::from_secs(15);
 /// The pause after a pass that acted on an outdated view.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -224,11 +226,11 @@ impl<K: Kind> Queues<K> {
                 wait
             }
             Next::Again => STALE,
-            Next::Retry => {
+            Next::Retry(longest) => {
                 let failures = self.failures.entry(name.clone()).or_default();
                 let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(*failures));
                 *failures = failures.saturating_add(1);
-                wait.min(LAST_RETRY)
+                wait.min(longest)
             }
         }
     }
@@ -250,8 +252,8 @@ enum Next {
     In(Duration),
     /// As soon as the watch reports the newer version.
     Again,
-    /// After a wait that doubles with each failure.
-    Retry,
+    /// After a wait that doubles with each failure, up to this longest wait.
+    Retry(Duration),
 }
 
 /// The end of a pass: the object's name and the time of its next pass.
@@ -284,7 +286,8 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
         Err(obstacle) => {
             tracing::warn!(%obstacle, "the pass failed and will be retried");
             say_forbidden(&*object, &obstacle, &rooms);
-            (Next::Retry, PassEnd::Error)
+            let longest = if obstacle.is_outage() { OUTAGE_RETRY } else { LAST_RETRY };
+            (Next::Retry(longest), PassEnd::Error)
         }
     };
     rooms.metrics.pass(&K::kind(&()), end);
@@ -397,13 +400,14 @@ mod tests {
         let mut queues = Queues::<ApiToken>::new();
         let (one, other) = (ObjectRef::new("ci").within("events"), ObjectRef::new("cd").within("events"));
         let mut waits = |name, next| queues.wait(name, next).as_secs();
-        let first: Vec<_> = (0..10).map(|_| waits(&one, Next::Retry)).collect();
+        let first: Vec<_> = (0..10).map(|_| waits(&one, Next::Retry(LAST_RETRY))).collect();
         assert_eq!(first, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(waits(&other, Next::Retry), 2, "each object by itself");
+        assert_eq!(waits(&other, Next::Retry(LAST_RETRY)), 2, "each object by itself");
         assert_eq!(waits(&one, Next::Again), 1, "an old view is no failure, and no success");
-        assert_eq!(waits(&one, Next::Retry), 300);
+        assert_eq!(waits(&one, Next::Retry(LAST_RETRY)), 300);
+        assert_eq!(waits(&one, Next::Retry(OUTAGE_RETRY)), 15, "an outage ends for all objects at once");
         assert_eq!(waits(&one, Next::In(LATEST)), 3_600);
-        assert_eq!(waits(&one, Next::Retry), 2);
+        assert_eq!(waits(&one, Next::Retry(LAST_RETRY)), 2);
         assert_eq!(queues.failures.len(), 2);
         for name in [one, other] {
             queues.usual.add(name);

@@ -48,9 +48,9 @@ pub struct AccessPolicySpec {
     /// owns. `user:*` means every token that a user owns. If omitted or empty, the policy is about no token.
     ///
     /// In a statement that permits, the name of a token or account means one object. It is the one with that name when
-    /// the policy is written, or else the first one created later. `status.members` lists it. If the object is deleted and
-    /// created again, change the spec of the policy to mean the new object. In a statement that denies, the name means
-    /// every object with that name, now and later.
+    /// the policy is written, or else the first one created later. `status.members` lists it. If the object is deleted
+    /// and created again, change the spec of the policy to mean the new object. In a statement that denies, the name
+    /// means every object with that name, now and later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_MEMBERS))]
     #[x_kube(merge_strategy = ListMerge::Set)]

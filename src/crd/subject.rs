@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::text::{Form, Text, is_word};
 
-/// A subject that can own a token or hold a role. Its form is `user:NAME`, `group:NAME` (the identity provider's), `team:NAME`
-/// (named on an Instance), `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a
+/// A subject that can own a token or hold a role. Its form is `user:NAME`, `group:NAME` (the identity provider's),
+/// `team:NAME` (named on an Instance), `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a
 /// ServiceAccount of tokenry.dev).
 pub type Subject = Text<SubjectForm>;
 

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    kept::Kept,
     store::{KeysOf, Store},
+    stored::Stored,
     watch::{Heard, Object},
 };
 
@@ -34,7 +34,7 @@ type IsNews<K> = fn(&K, &K) -> bool;
 
 /// A listener, and the changes that it is notified of.
 struct Listener<K> {
-    tell: mpsc::UnboundedSender<Kept<K>>,
+    tell: mpsc::UnboundedSender<Stored<K>>,
     is_news: IsNews<K>,
 }
 
@@ -89,7 +89,7 @@ impl<K: Object> Cache<K> {
     pub fn touched_in(&self, is_news: IsNews<K>) -> impl Stream<Item = Arc<K>> + Send + use<K> {
         let (tell, mut hear) = mpsc::unbounded_channel();
         self.listeners.lock().expect("no listener panics").push(Listener { tell, is_news });
-        futures::stream::poll_fn(move |context| hear.poll_recv(context)).map(|kept| kept.open())
+        futures::stream::poll_fn(move |context| hear.poll_recv(context)).map(|stored| stored.open())
     }
 
     /// Fills the cache until the stream of events ends. A list replaces the objects once the list is complete.
@@ -132,31 +132,31 @@ impl<K: Object> Cache<K> {
         let before = before.as_deref();
         if before.is_none_or(|before| (self.is_news)(before, &object)) {
             let wanted = |is_news: IsNews<K>| before.is_none_or(|before| is_news(before, &object));
-            self.tell(wanted, &[Kept::Whole(object.clone())]);
+            self.tell(wanted, &[Stored::Whole(object.clone())]);
         }
     }
 
     fn delete(&self, object: K) {
         self.store.take(&object);
-        self.tell(|_| true, &[Kept::Whole(Arc::new(object))]);
+        self.tell(|_| true, &[Stored::Whole(Arc::new(object))]);
     }
 
     /// Replaces all objects by those of a list. An object that is not on the list was deleted while the watch was
     /// broken.
     fn list(&self, listed: Store<K>) {
-        let objects = listed.kept();
+        let objects = listed.stored();
         let before = self.store.replace(listed);
-        let uids: HashSet<_> = objects.iter().map(Kept::uid).collect();
-        let unheard = before.into_iter().filter(|kept| !uids.contains(kept.uid()));
+        let uids: HashSet<_> = objects.iter().map(Stored::uid).collect();
+        let unheard = before.into_iter().filter(|stored| !uids.contains(stored.uid()));
         // The objects come in the order of the list. The order of a hash table would differ in each run.
         let touched: Vec<_> = unheard.chain(objects.iter().cloned()).collect();
         self.synced.send_replace(true);
         self.tell(|_| true, &touched);
     }
 
-    fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Kept<K>]) {
+    fn tell(&self, wanted: impl Fn(IsNews<K>) -> bool, touched: &[Stored<K>]) {
         let mut listeners = self.listeners.lock().expect("no listener panics");
-        let send = |listener: &Listener<K>| touched.iter().all(|kept| listener.tell.send(kept.clone()).is_ok());
+        let send = |listener: &Listener<K>| touched.iter().all(|stored| listener.tell.send(stored.clone()).is_ok());
         listeners.retain(|listener| !wanted(listener.is_news) || send(listener));
     }
 

@@ -14,8 +14,8 @@ use serde::Serialize;
 use slab::Slab;
 
 use super::{
-    kept::{Kept, Pack, Packed},
     location::Location,
+    stored::{Pack, Packed, Stored},
     watch::Object,
 };
 
@@ -86,7 +86,7 @@ struct Shelf<K> {
 }
 
 struct Item<K> {
-    kept: Kept<K>,
+    stored: Stored<K>,
     gist: Gist,
 }
 
@@ -111,23 +111,23 @@ impl<K: Object> Store<K> {
 
     /// The object of a name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let kept = {
+        let stored = {
             let shelf = self.read();
             let place = shelf.place(&Location { namespace, name })?;
-            shelf.objects.get(place)?.kept.clone()
+            shelf.objects.get(place)?.stored.clone()
         };
-        Some(kept.open())
+        Some(stored.open())
     }
 
     /// The objects that have a key. Each is parsed when the iterator reaches it.
     pub fn by(&self, key: &impl Hash) -> Found<K> {
-        let found: Vec<_> = self.read().under(key).map(|item| item.kept.clone()).collect();
+        let found: Vec<_> = self.read().under(key).map(|item| item.stored.clone()).collect();
         Found(found.into_iter())
     }
 
     /// The names of the objects that have a key.
     pub fn names(&self, key: &impl Hash) -> Vec<ObjectRef<K>> {
-        self.read().under(key).map(|item| item.kept.reference()).collect()
+        self.read().under(key).map(|item| item.stored.reference()).collect()
     }
 
     /// The gists of the objects that have a key.
@@ -148,7 +148,7 @@ impl<K: Object> Store<K> {
     /// The names of all objects.
     pub fn all_names(&self) -> Vec<ObjectRef<K>> {
         let shelf = self.read();
-        shelf.objects.iter().map(|(_, item)| shelf.seen(item).kept.reference()).collect()
+        shelf.objects.iter().map(|(_, item)| shelf.seen(item).stored.reference()).collect()
     }
 
     /// Stores an object. Returns the earlier object of the same name.
@@ -168,14 +168,14 @@ impl<K: Object> Store<K> {
     }
 
     /// Takes over the objects of `other`. Returns the objects that it had before.
-    pub(super) fn replace(&self, other: Self) -> Vec<Kept<K>> {
+    pub(super) fn replace(&self, other: Self) -> Vec<Stored<K>> {
         let shelf = mem::take(&mut *other.write());
         mem::replace(&mut *self.write(), shelf).into_kept().collect()
     }
 
     /// All objects, as the store keeps them.
-    pub(super) fn kept(&self) -> Vec<Kept<K>> {
-        self.read().objects.iter().map(|(_, item)| item.kept.clone()).collect()
+    pub(super) fn stored(&self) -> Vec<Stored<K>> {
+        self.read().objects.iter().map(|(_, item)| item.stored.clone()).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shelf<K>> {
@@ -188,13 +188,13 @@ impl<K: Object> Store<K> {
 }
 
 /// The objects that a look-up found. Each is parsed when the iterator reaches it.
-pub struct Found<K>(vec::IntoIter<Kept<K>>);
+pub struct Found<K>(vec::IntoIter<Stored<K>>);
 
 impl<K: Object> Iterator for Found<K> {
     type Item = Arc<K>;
 
     fn next(&mut self) -> Option<Arc<K>> {
-        self.0.next().map(|kept| kept.open())
+        self.0.next().map(|stored| stored.open())
     }
 }
 
@@ -222,12 +222,12 @@ impl<K: Object> Shelf<K> {
     fn place(&self, location: &Location<'_>) -> Option<usize> {
         let hash = self.hasher.hash_one(location);
         let mut places = self.places.range((hash, 0)..=(hash, u32::MAX)).map(|&(_, place)| place as usize);
-        places.find(|&place| self.seen(&self.objects[place]).kept.location() == *location)
+        places.find(|&place| self.seen(&self.objects[place]).stored.location() == *location)
     }
 
     fn add(&mut self, object: Arc<K>, keys_of: KeysOf<K>) -> u32 {
         let (hashes, gist) = self.keys(&object, keys_of);
-        let item = Item { kept: Kept::Whole(object), gist };
+        let item = Item { stored: Stored::Whole(object), gist };
         let place = u32::try_from(self.objects.insert(item)).expect("there are fewer objects than that");
         self.places.extend(hashes.into_iter().map(|hash| (hash, place)));
         place
@@ -239,16 +239,16 @@ impl<K: Object> Shelf<K> {
         self.fresh.push_back(place);
         let old = (self.fresh.len() > FRESH).then(|| self.fresh.pop_front()).flatten();
         let Some(item) = old.and_then(|place| self.objects.get_mut(place as usize)) else { return };
-        if let Kept::Whole(object) = &item.kept
+        if let Stored::Whole(object) = &item.stored
             && let Some(packed) = pack(object)
         {
-            item.kept = Kept::Packed(packed);
+            item.stored = Stored::Packed(packed);
         }
     }
 
     fn take(&mut self, object: &K, keys_of: KeysOf<K>) -> Option<Arc<K>> {
         let place = self.place(&Location::of(object))?;
-        let object = self.objects.remove(place).kept.open();
+        let object = self.objects.remove(place).stored.open();
         for hash in self.keys(&object, keys_of).0 {
             self.places.remove(&(hash, place as u32));
         }
@@ -262,8 +262,8 @@ impl<K: Object> Shelf<K> {
         (keys.hashes, keys.gist)
     }
 
-    fn into_kept(self) -> impl Iterator<Item = Kept<K>> {
-        self.objects.into_iter().map(|(_, item)| item.kept)
+    fn into_kept(self) -> impl Iterator<Item = Stored<K>> {
+        self.objects.into_iter().map(|(_, item)| item.stored)
     }
 
     #[cfg(not(test))]
@@ -340,7 +340,7 @@ mod tests {
         store.take(&object("x", &[]));
         assert!(store.get("a", "x").is_none() && names(&store, "blue").is_empty());
         let before = store.replace(only(&store, object("z", &["red"])));
-        assert_eq!(before.iter().map(Kept::open).collect::<Vec<_>>(), [object("y", &["red"])]);
+        assert_eq!(before.iter().map(Stored::open).collect::<Vec<_>>(), [object("y", &["red"])]);
         assert_eq!(names(&store, "red"), ["z"]);
     }
 
@@ -364,8 +364,9 @@ mod tests {
             keys.gist(Gist { used_at: used_at.map(|at| Timestamp::from_second(at).unwrap()), ..Gist::default() });
         });
         let store = store.packing();
-        let packed =
-            |store: &Store<ConfigMap>| store.kept().iter().filter(|kept| matches!(kept, Kept::Packed(_))).count();
+        let packed = |store: &Store<ConfigMap>| {
+            store.stored().iter().filter(|stored| matches!(stored, Stored::Packed(_))).count()
+        };
         (0..100).for_each(|nth| drop(store.put(object(&nth.to_string(), &["red"]))));
         assert_eq!(packed(&store), 100 - FRESH);
         for nth in [0, 99] {

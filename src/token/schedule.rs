@@ -10,7 +10,8 @@ use super::{
     terms::third,
 };
 
-/// The longest jitter after a moment of a calendar. A time of day in a schedule means that the user expects a rotation soon after it.
+/// The longest jitter after a moment of a calendar. A time of day in a schedule means that the user expects a rotation
+/// soon after it.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
 /// The number of rotations in a row that may miss every window before the windows count as a mistake.
 const ROTATIONS: usize = 50;

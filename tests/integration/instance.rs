@@ -528,7 +528,7 @@ async fn what_the_cluster_refuses_of_an_endpoint_is_told_and_tried_again() {
     let (status, _, message) = condition(&instance, "EndpointsReady").unwrap();
     assert_eq!(status, "False");
     assert!(
-        message.starts_with(&format!("apply Ingress {}/eem-admin: refused as invalid: ", world.namespace))
+        message.starts_with(&format!("patch Ingress {}/eem-admin: refused as invalid: ", world.namespace))
             && message.ends_with("; trying again"),
         "{message}"
     );

@@ -359,7 +359,7 @@ async fn explain_prints_the_chain_of_reasons_that_the_verifier_goes_by() {
     assert!(!allowed && told.ends_with("refused: 403 NotPermitted, effective role viewer\n"), "{told}");
     assert!(told.contains(&format!("× {objects}: effective role viewer does not permit api:write")), "{told}");
     let (_, told) = explained(&stage.world, &["--path", "/topics", "--project", "blue"]);
-    assert!(told.contains("the Instance takes no project from a header"), "{told}");
+    assert!(told.contains("the Instance reads no project from a header"), "{told}");
     stage.world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
     let (_, told) = explained(&stage.world, &["--path", "/topics"]);
     assert!(told.contains(&format!("× ApiToken {home}/ci: generation 1: Suspended")), "{told}");

@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     access::Policy,
-    controller::{Rooms, book::Ruled, depends::Depends},
+    controller::{
+        Rooms,
+        book::Ruled,
+        depends::{self, Depends},
+    },
     crd::{
         Account, ApiToken, Instance, InstanceRef, SealedSecret,
         api_token::ApiTokenStatus,
@@ -224,13 +228,14 @@ fn surplus(read: &Observed, rooms: &Rooms) -> Option<Ruled> {
     let owner = read.owner()?.as_str();
     let own = age(&read.token);
     let counts = |other: &ApiToken, instance: &Instance| {
-        is_owned(other, owner) && stands(other) && other.opens(instance) && age(other) < own
+        depends::owner(other) == Some(owner) && depends::lives(other) && other.opens(instance) && age(other) < own
     };
-    // Stops early, as each token is parsed.
     let has = |instance: &Instance, most: i64| {
-        let owned = rooms.caches.tokens.by(&Depends::Subject(owner));
         let most = usize::try_from(most).unwrap_or_default();
-        owned.filter(|other| counts(other, instance)).take(most).count() == most
+        let key = depends::counted_by(instance, owner);
+        // Each token is parsed. So names are counted first, and the count of tokens stops early.
+        let may_be_full = rooms.caches.tokens.names(&key).len() >= most;
+        may_be_full && rooms.caches.tokens.by(&key).filter(|other| counts(other, instance)).take(most).count() == most
     };
     let is_full = |instance: &&Ruled| instance.spec.tokens.max_per_owner.is_some_and(|most| has(instance, most));
     read.instance.iter().chain(read.audiences.iter().flatten()).find(is_full).cloned()
@@ -243,17 +248,4 @@ fn age(token: &ApiToken) -> impl PartialOrd + use<> {
     let issued = token.status.as_ref().is_some_and(issued);
     let made = token.metadata.creation_timestamp.as_ref().map(|at| at.0);
     (!issued, made, token.uid().unwrap_or_default())
-}
-
-/// True if `owner` owns a token, by its spec or else by the owner noted in its status.
-fn is_owned(token: &ApiToken, owner: &str) -> bool {
-    let status = token.status.as_ref();
-    let seen = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
-    token.spec.owner.as_ref().map(|owner| owner.as_str()).or(seen) == Some(owner)
-}
-
-/// True if a token has not ended and is not being deleted.
-fn stands(token: &ApiToken) -> bool {
-    let ended = token.spec.revoked || token.status.as_ref().is_some_and(|status| status.revocation.is_some());
-    !ended && stays(token)
 }

@@ -50,8 +50,7 @@ const WORDS: [&str; 31] = [
 pub(super) type Pack<K> = fn(&K) -> Option<Packed<K>>;
 
 /// An object in a store.
-#[derive(Debug)]
-pub(super) enum Kept<K> {
+pub(super) enum Stored<K> {
     /// The object itself.
     Whole(Arc<K>),
     /// The object as text.
@@ -60,7 +59,6 @@ pub(super) enum Kept<K> {
 
 /// An object as JSON, in which [`WORDS`] are replaced by bytes. It is parsed at each use. The namespace, the name and
 /// the uid come before the JSON, so they need no parsing.
-#[derive(Debug)]
 pub(super) struct Packed<K>(Arc<[u8]>, PhantomData<fn() -> K>);
 
 impl<K> Clone for Packed<K> {
@@ -69,7 +67,7 @@ impl<K> Clone for Packed<K> {
     }
 }
 
-impl<K> Clone for Kept<K> {
+impl<K> Clone for Stored<K> {
     fn clone(&self) -> Self {
         match self {
             Self::Whole(object) => Self::Whole(object.clone()),
@@ -78,7 +76,7 @@ impl<K> Clone for Kept<K> {
     }
 }
 
-impl<K: Resource + DeserializeOwned> Kept<K> {
+impl<K: Resource + DeserializeOwned> Stored<K> {
     /// The object.
     pub(super) fn open(&self) -> Arc<K> {
         match self {
@@ -104,7 +102,7 @@ impl<K: Resource + DeserializeOwned> Kept<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()> + DeserializeOwned> Kept<K> {
+impl<K: Resource<DynamicType = ()> + DeserializeOwned> Stored<K> {
     /// A reference to the object.
     pub(super) fn reference(&self) -> ObjectRef<K> {
         self.location().reference()
@@ -194,10 +192,10 @@ mod tests {
     {
         let whole = Arc::new(serde_json::from_value::<K>(object).unwrap());
         let packed = Packed::of(&*whole).unwrap();
-        let (whole, kept) = (Kept::Whole(whole), Kept::Packed(packed.clone()));
-        assert_eq!(kept.open(), whole.open());
-        assert_eq!((kept.location(), kept.uid()), (whole.location(), whole.uid()));
-        assert_eq!(kept.reference(), whole.reference());
+        let (whole, stored) = (Stored::Whole(whole), Stored::Packed(packed.clone()));
+        assert_eq!(stored.open(), whole.open());
+        assert_eq!((stored.location(), stored.uid()), (whole.location(), whole.uid()));
+        assert_eq!(stored.reference(), whole.reference());
         packed
     }
 
