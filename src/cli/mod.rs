@@ -59,7 +59,7 @@ struct Common {
     /// Log level: off, error, warn, info, debug or trace; or a list with levels of modules, such as info,tokenry=debug
     #[arg(long, env = "TOKENRY_LOG_LEVEL", default_value = "info")]
     log_level: String,
-    /// Format of log lines
+    /// Format of log lines: json or text
     #[arg(long, env = "TOKENRY_LOG_FORMAT", default_value = "json")]
     log_format: Format,
 }

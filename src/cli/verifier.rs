@@ -14,11 +14,10 @@ use crate::{
 pub(crate) struct Verifier {
     #[command(flatten)]
     common: Common,
-    /// Time without any report of a watch after which the verifier is not ready, though the API server answers; at
-    /// least 10s
+    /// Longest silence of a watch while the API server answers; after it the verifier is not ready; at least 10s
     #[arg(long, env = "TOKENRY_STALE_AFTER", default_value = "5m")]
     stale_after: StaleAfter,
-    /// Behavior after this time if the API server does not answer
+    /// Answers after --stale-after without the API server; serve: judge by the last known objects; refuse: answer 503
     #[arg(long, env = "TOKENRY_STALE_ANSWERS", default_value = "serve")]
     stale_answers: StaleAnswers,
     /// Probe address of the other verifiers, HOST:PORT; a host name may resolve to several addresses; may be given

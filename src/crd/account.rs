@@ -23,7 +23,7 @@ use super::{
     derive = "PartialEq",
     shortname = "tsa",
     category = "tokenry",
-    doc = "A non-interactive account that API tokens act as. It is not the core kind of the same name. Its short name is tsa.",
+    doc = "A non-interactive account that API tokens act as. It is not the core kind of the same name.",
     selectable = ".spec.instanceRef.name",
     selectable = ".spec.owner",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -77,7 +77,7 @@ pub struct AccountSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub projects: Vec<ScopeName>,
-    /// True: the account's tokens are accepted. False: all of them are rejected until this field is true again.
+    /// True: the account's tokens are accepted. False: all of them are refused until this field is true again.
     /// Default: true.
     #[serde(default = "yes")]
     pub active: bool,

@@ -135,10 +135,10 @@ pub struct ApiTokenSpec {
     /// Instance's `tokens.immutable.regenerate` allows it. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub immutable: bool,
-    /// True: the token is accepted. False: it is rejected until this field is true again. Default: true.
+    /// True: the token is accepted. False: it is refused until this field is true again. Default: true.
     #[serde(default = "yes")]
     pub active: bool,
-    /// True: every generation is rejected, at once and forever. The Secret is deleted, or emptied if `secret.onRevoke`
+    /// True: every generation is refused, at once and forever. The Secret is deleted, or emptied if `secret.onRevoke`
     /// is Keep. Default: false.
     #[serde(default)]
     pub revoked: bool,
@@ -162,7 +162,8 @@ pub struct ApiTokenSpec {
     pub secret: Option<SecretTemplate>,
     /// Workloads to restart each time a new value is published, because they read the Secret only when they start.
     /// While one of them does not exist, no value is created. An entry that is added later takes effect with the next
-    /// value. If omitted, no workload is restarted. A workload that reads the mounted file needs no restart.
+    /// value. If omitted, no workload is restarted. A workload that reads the mounted file needs no restart. It is not
+    /// allowed with `secret.delivery: Once`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
@@ -234,13 +235,12 @@ pub struct Expiry {
     /// maximum. A change applies to the next generation. Existing generations keep their expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
-    /// The end of the token as a whole, as in RFC 3339. From then on no generation is valid, and no further one is
-    /// created.
+    /// The end of the token as a whole. From then on no generation is valid, and no further one is created.
     ///
-    /// Until then each generation has the Instance's default lifetime. It has the maximum lifetime if nothing replaces
-    /// it: `rotation.schedule` is `never`, or is omitted with `secret.delivery: Once`. An earlier time shortens
-    /// existing generations. A later time applies to the next generation. A time that is already in the past when the
-    /// operator first sees it is a fault.
+    /// Until then each generation has the Instance's default lifetime. If nothing renews the value, it has the maximum
+    /// lifetime instead: `rotation.schedule` is `never`, or is omitted with `secret.delivery: Once`. An earlier time
+    /// shortens existing generations. A later time applies to the next generation. A time that is already in the past
+    /// when the operator first sees it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
     /// True: generations never expire. The Instance must allow this. Nothing renews them then, unless
@@ -330,9 +330,9 @@ pub struct Previous {
     /// most is the Instance's maximum overlap. A generation that expires earlier keeps its expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Delay>,
-    /// The time at which older generations end, as in RFC 3339. A time in the past means as soon as the new value is
-    /// published. A time after the expiry of the served generation is a fault. So is a time further away than the
-    /// Instance's maximum overlap.
+    /// The time at which older generations end. A time in the past means as soon as the new value is published. A time
+    /// after the expiry of the served generation is a fault. So is a time further away than the Instance's maximum
+    /// overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
 }
@@ -488,8 +488,8 @@ pub struct ApiTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
     /// The Instances of `spec.audiences` that the operator has accepted. The operator decides on each one when it is
-    /// added. Only these, and the token's own Instance, accept the token. If omitted, an operator of an earlier release
-    /// wrote the status, and all of `spec.audiences` count.
+    /// added. Only these, and the token's own Instance, accept the token. If omitted, all of `spec.audiences`
+    /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_AUDIENCES))]
     pub audiences: Option<Vec<AcceptedAudience>>,
@@ -672,11 +672,12 @@ pub struct Regeneration {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Claim {
-    /// The generation.
+    /// The generation that was claimed or lost.
     pub generation: i64,
-    /// How the Secret was removed.
+    /// How the Secret was removed. Claimed: a user claimed the value. Unclaimed: the time for claiming it was over.
+    /// Removed: somebody else deleted or changed the Secret.
     pub outcome: ClaimOutcome,
-    /// The time at which the operator saw it.
+    /// The time at which the operator noticed the claim, the end of the time for it, or the removal.
     pub at: Time,
 }
 
@@ -695,9 +696,9 @@ pub enum ClaimOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Revocation {
-    /// The reason.
+    /// The reason for the end of the token.
     pub reason: RevocationReason,
-    /// The time at which the operator saw it.
+    /// The time at which the operator noticed the end of the token.
     pub at: Time,
     /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -719,7 +720,7 @@ pub enum RevocationReason {
     OwnerRemoved,
 }
 
-/// The reasons for a revocation that a user can give.
+/// The reason for `revoked`: Manual or Compromised. If omitted, Manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StatedReason {
     /// The token is no longer needed, or any other reason.

@@ -12,7 +12,7 @@ use super::{
 /// ready too.
 pub const READY: &str = "Ready";
 /// A verifier of the token's own Instance would answer some request with the served value with 200. It has the reason
-/// of [`READY`].
+/// of `Ready`.
 pub const VALID: &str = "Valid";
 /// The spec is valid, and all objects that it refers to exist.
 pub const ACCEPTED: &str = "Accepted";

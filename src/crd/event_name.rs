@@ -1,4 +1,4 @@
-//! The names of events. The name is that of the deed, and the text has the reason.
+//! The names of events. The name is that of the action, and the text has the reason.
 
 use std::fmt;
 

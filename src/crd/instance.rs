@@ -1,4 +1,4 @@
-//! `Instance`: one deployment of the product whose Admin API accepts the tokens.
+//! `Instance`: describes one API: its callers, their permissions, and the lifetime of their tokens.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::token::duration::Duration;
     derive = "PartialEq",
     shortname = "inst",
     category = "tokenry",
-    doc = "One deployment of the product whose Admin API accepts the tokens.",
+    doc = "Describes one API: its callers, their permissions, and the lifetime of their tokens.",
     selectable = ".spec.organization",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -49,13 +49,13 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')")
-        .message("must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem"))]
+        .message("must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as shop"))]
     pub organization: Option<String>,
     /// The Service of the Admin API, and its endpoint. If omitted, Tokenry exposes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
     /// The meaning of requests to the Admin API, and the rules for permitting them. If omitted, every valid token may
-    /// make every request.
+    /// make every request, within the limits of `ceiling` and of policies that deny.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
     /// The roles, weakest first. Each role includes the roles before it. If omitted: `viewer` with `*:read`,
@@ -92,7 +92,7 @@ pub struct Api {
     /// Authenticated.
     #[serde(default)]
     pub authorization: Authorization,
-    /// The places where a request may carry its token. A request with a credential in two of these places is rejected,
+    /// The places where a request may carry its token. A request with a credential in two of these places is refused,
     /// because proxy and API could read different ones. If omitted: `Authorization` with the scheme `Bearer`, `Token`
     /// or `Api-Key`, and `api-token`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,11 +112,11 @@ pub struct Api {
     #[schemars(length(max = 64))]
     pub excluded: Vec<Exclusion>,
     /// The place where a request names its organization. If omitted, requests name none. Requests with a token that may
-    /// act only for some organizations are then rejected.
+    /// act only for some organizations are then refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_from: Option<NamedBy>,
     /// The place where a request names its project. If omitted, requests name none. Requests with a token that may act
-    /// only in some projects are then rejected.
+    /// only in some projects are then refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_from: Option<NamedBy>,
 }
@@ -155,7 +155,7 @@ pub enum Authorization {
 /// A team: a name for several users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Team {
-    /// The name.
+    /// Name of the team.
     pub name: TeamName,
     /// The names of the users, as the API server knows them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -204,7 +204,7 @@ pub struct Manager {
 /// The Service that serves the Admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManagerService {
-    /// The name.
+    /// Name of the Service.
     pub name: ObjectName,
     /// The port of the Service that serves the API. Default: 443.
     #[serde(default = "https_port")]
@@ -259,10 +259,10 @@ impl Scheme {
         .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
 )]
 pub struct Endpoint {
-    /// The name.
+    /// Name of the endpoint.
     pub name: EndpointName,
-    /// The reach of the endpoint. external: from outside and inside the cluster. internal: from inside only. disabled:
-    /// from nowhere, and every token is rejected. If omitted, external.
+    /// The reach of the endpoint. external: by Service and Ingress, from outside and inside the cluster. internal: by
+    /// Service, from inside only. disabled: no objects, and every token is refused. If omitted, external.
     // The schema gives no default within a list. Otherwise each server-side apply of the list would be a change.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<EndpointType>,
@@ -360,7 +360,8 @@ impl EndpointName {
     }
 }
 
-/// The reach of an endpoint.
+/// The reach of an endpoint. external: by Service and Ingress, from outside and inside the cluster. internal: by
+/// Service, from inside only. disabled: no objects, and every token is refused. If omitted, external.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointType {
@@ -369,7 +370,7 @@ pub enum EndpointType {
     External,
     /// Reached from inside the cluster only, by a Service.
     Internal,
-    /// Not reached at all. There is neither a Service nor an Ingress, and every token is rejected.
+    /// Not reached at all. There is neither a Service nor an Ingress, and every token is refused.
     Disabled,
 }
 
@@ -419,13 +420,13 @@ pub struct TokenPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_role: Option<RoleName>,
     /// The most tokens that one owner can have, in all namespaces. Tokens with this Instance in `audiences` count too.
-    /// Tokens that have ended do not count. Tokens with a value come first, then older ones. The others are rejected.
-    /// If omitted, there is no limit.
+    /// Tokens that have ended do not count. Tokens with a value come first, then older ones. The others get no new
+    /// value, and have the fault TooManyTokens. If omitted, there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_per_owner: Option<i64>,
     /// The effect on a token when its owner is removed, or holds no role that may own tokens. Revoke: the token is
-    /// revoked forever. Suspend: the token is rejected until the owner is back. Keep: the token stays, with the owner's
+    /// revoked forever. Suspend: the token is refused until the owner is back. Keep: the token stays, with the owner's
     /// remaining rights. Default: Revoke.
     #[serde(default)]
     pub on_owner_removed: OnOwnerRemoved,
@@ -458,7 +459,7 @@ pub struct TokenPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9]*$')")
-        .message("must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem"))]
+        .message("must be a lower-case letter, then up to 15 lower-case letters or digits, such as shop"))]
     pub prefix: Option<String>,
 }
 
@@ -479,7 +480,7 @@ pub enum OnOwnerRemoved {
     /// The token is revoked forever.
     #[default]
     Revoke,
-    /// The token is rejected until the owner is back.
+    /// The token is refused until the owner is back.
     Suspend,
     /// The token stays.
     Keep,
@@ -527,9 +528,10 @@ pub struct Overlap {
 /// The limit for how often values are renewed. Each renewal costs the API server three writes for a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RotationFloor {
-    /// The shortest time from one rotation to the next, for example `10m`. Jitter can shorten it by up to a twentieth.
-    /// It applies to `every`, `cron` and `beforeExpiry`. For a token without a schedule it applies to two thirds of the
-    /// lifetime. A token that would rotate more often has the fault RotationTooFrequent. If omitted, 1m.
+    /// The shortest time from one rotation to the next, for example `10m`. The random spread of rotations can shorten
+    /// it by up to a twentieth. It applies to `every`, `cron` and `beforeExpiry`. For a token without a schedule it
+    /// applies to two thirds of the lifetime. A token that would rotate more often has the fault RotationTooFrequent.
+    /// If omitted, 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<Duration>,
 }
@@ -603,9 +605,9 @@ pub struct InstanceStatus {
 /// An endpoint that exists, or is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointStatus {
-    /// The name.
+    /// Name of the endpoint.
     pub name: EndpointName,
-    /// The reach of the endpoint.
+    /// The reach of the endpoint: external, internal or disabled.
     #[serde(rename = "type")]
     pub type_: EndpointType,
     /// The URI that a client uses. Empty: the endpoint is disabled.
@@ -641,7 +643,7 @@ impl Instance {
         self.all_endpoints().filter(|endpoint| endpoint.reach() != EndpointType::Disabled)
     }
 
-    /// True if an endpoint is disabled, so that every token is rejected.
+    /// True if an endpoint is disabled, so that every token is refused.
     pub fn is_disabled(&self) -> bool {
         self.all_endpoints().any(|endpoint| endpoint.reach() == EndpointType::Disabled)
     }

@@ -3,13 +3,13 @@
 use super::text::{Form, Text, is_subdomain};
 use crate::token::Digest;
 
-/// The field manager of every write, and the value of [`MANAGED_BY`].
+/// The field manager of the operator's writes.
 pub const MANAGER: &str = "tokenry";
 /// The field manager of the verifier, for the few fields that it writes.
 pub const VERIFIER: &str = "tokenry-verifier";
-/// Label on every object that Tokenry creates (recommended Kubernetes labels).
+/// Label with the value `tokenry` on every object that Tokenry creates.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Label with the uid of the owner. It has the uid because a name can be longer than a label's value.
+/// Label with the uid of the token or Instance that the object belongs to.
 pub const OWNER_UID: &str = "tokenry.dev/owner-uid";
 /// Annotation on the Secret: the generation of its value.
 pub const GENERATION: &str = "tokenry.dev/generation";
@@ -20,12 +20,13 @@ pub const CLAIMED: &str = "tokenry.dev/claimed";
 /// Annotation on the Secret: the labels, annotations and further keys that Tokenry has set. When the spec no longer
 /// asks for one of these, it is removed. Labels, annotations and keys of others are kept.
 pub const GIVEN: &str = "tokenry.dev/given";
-/// Annotation on a token: its creator, as a subject. The API server stamps it once.
+/// Annotation on a token or account: its creator, as a subject. The API server stamps it once.
 pub const CREATED_BY: &str = "tokenry.dev/created-by";
 /// Annotation on a token: the owner's groups at the owner's last change of the token. The API server stamps it. The
 /// first line is the previous resourceVersion of the token. One line for each group follows.
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
-/// Annotation that confirms the deletion of a token, if the Instance requires this. It repeats the token's description.
+/// Annotation that confirms the deletion of a token or account, if the Instance requires this. It repeats the
+/// description of the object, or its name if it has no description.
 pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
 /// Annotation that an owner changes so that the owner's groups are stamped again. It can have any value.
 pub const CONFIRMED: &str = "tokenry.dev/confirmed";
@@ -38,7 +39,7 @@ pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRM
 pub const MOST_MARKS: usize = 256;
 /// The prefix of the names of accounts that the operator creates by dry run, to find out if tokens are stamped.
 pub const REHEARSAL: &str = "rehearsal-";
-/// Annotation that the API server sets on such an account if the stamping policies are installed.
+/// Annotation that the API server sets on the operator's trial account if it stamps tokens.
 pub const REHEARSED: &str = "tokenry.dev/rehearsed";
 /// Annotation on the objects of an Instance: the digest of the applied object. A key that is removed from the wanted
 /// object changes the digest.
@@ -61,7 +62,7 @@ pub enum ObjectNameForm {}
 impl Form for ObjectNameForm {
     const MAX: usize = SUBDOMAIN;
     const PATTERN: &'static str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-    const RULE: &'static str = "must be a name of lower-case letters, digits, '-' and '.', such as eem or ci.example";
+    const RULE: &'static str = "must be a name of lower-case letters, digits, '-' and '.', such as shop or ci.example";
 
     fn holds(text: &str) -> bool {
         is_subdomain(text)

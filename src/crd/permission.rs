@@ -28,7 +28,7 @@ pub type AuthScheme = Text<AuthSchemeForm>;
 #[x_kube(validation = Rule::new("(has(self.all) && self.all) != has(self.listed)")
     .message("give exactly one of all: true and listed"))]
 pub struct Scope {
-    /// True: all that the owner or the account has, present and future ones. Default: false.
+    /// True: all organizations, present and future ones. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub all: bool,
     /// Only the listed ones. `[]` means none.
@@ -43,7 +43,7 @@ pub struct Scope {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Role {
-    /// The name.
+    /// Name of the role.
     pub name: RoleName,
     /// The actions that the role permits in addition to the roles before it. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -155,7 +155,7 @@ forms! {
     ScopeNameForm(
         128,
         "^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$",
-        "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem",
+        "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as shop",
         is_word
     );
     /// The form of a [`Method`].

@@ -64,13 +64,13 @@ reasons! {
         Active,
         /// As [`Reason::Active`], and a predecessor is in its overlap.
         Rotating,
-        /// `active` is false. The token is rejected until it is true again.
+        /// `active` is false. The token is refused until it is true again.
         Suspended,
-        /// The account's `active` is false. The token is rejected until it is true again.
+        /// The account's `active` is false. The token is refused until it is true again.
         AccountSuspended,
-        /// `revoked` is true. The token is rejected forever.
+        /// `revoked` is true. The token is refused forever.
         Revoked,
-        /// The account that the token was bound to was deleted. The token is rejected forever.
+        /// The account that the token was bound to was deleted. The token is refused forever.
         AccountDeleted,
         /// The owner's groups were stamped too long ago to count.
         OwnerStale,
@@ -98,7 +98,7 @@ reasons! {
         Accepted,
         /// The spec asks for no endpoint.
         NoEndpoints,
-        /// An endpoint of the Instance is disabled, so every token is rejected.
+        /// An endpoint of the Instance is disabled, so every token is refused.
         EndpointDisabled,
         /// The API server does not stamp the creators of tokens.
         StampsMissing,

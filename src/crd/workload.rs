@@ -11,8 +11,8 @@ use super::ObjectName;
 /// The most workloads that a token may restart.
 pub const MAX_RESTARTED: usize = 8;
 
-/// The prefix of the annotation on a Pod template that triggers a restart. The uid of the token follows it. So several
-/// tokens can restart one workload, and none overwrites the annotation of another.
+/// Annotation on a Pod template that triggers a restart. The uid of the token follows the slash. So several tokens can
+/// restart one workload, and none overwrites the annotation of another.
 pub const RESTART: &str = "restart.tokenry.dev/";
 
 /// A kind of workload that can be restarted. A variant has the name of the kind.

@@ -1,4 +1,4 @@
-//! Events (`events.k8s.io/v1`) about the deeds of the operator on an object.
+//! Events (`events.k8s.io/v1`) about the actions of the operator on an object.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_secs(30);
 pub struct Note {
     /// True for an event of type Warning.
     pub warning: bool,
-    /// The name of the event, which is that of the deed.
+    /// The name of the event, which is that of the action.
     pub event: EventName,
     /// The reason. Conditions, logs and metrics use the same word.
     pub reason: Reason,

@@ -77,7 +77,7 @@ impl Default for Metrics {
             heard: told(
                 all,
                 "tokenry_heard_age_seconds",
-                "How long ago something was heard of a kind: an event, a list, or that there is nothing new; a minute is usual",
+                "Seconds since the API server last reported on a kind, even if nothing changed; usual: under 60",
             ),
             passes: told(all, "controller_runtime_reconcile", "Passes over objects, by how they ended"),
             decisions: told(

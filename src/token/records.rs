@@ -51,14 +51,15 @@ pub struct Record {
     pub id: String,
     /// SHA-256 of the whole plaintext, in lower-case hexadecimal.
     pub sha256: Digest,
-    /// The state of the generation.
+    /// The state of the generation. Recorded: not published. Active: in the Secret. Superseded: in its overlap. Expired
+    /// and Revoked: refused.
     pub state: State,
     /// The time at which the value was created.
     pub created_at: Time,
     /// The first time at which the Secret was known to hold the value. If omitted, the value is not published yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Time>,
-    /// The expiry: from this time on the value is rejected. It never moves to a later time. If omitted, the generation
+    /// The expiry: from this time on the value is refused. It never moves to a later time. If omitted, the generation
     /// never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,

@@ -67,7 +67,7 @@ const FORMS: [Form; 17] = [
     (PREFIX, &["eem", "t2"], &["2a", "A", "a-b", "a_b", "é", "a "]),
 ];
 
-const PREFIX: &str = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem";
+const PREFIX: &str = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as shop";
 
 /// Rules on keys of maps: their messages are constants, by which a test names them.
 const OF_KEYS: [(&str, &str); 6] = [
@@ -825,7 +825,7 @@ async fn a_prefix_is_short_and_lower_case() {
     let world = World::new("prefix").await;
     let of = |prefix: &str| json!({"tokens": {"prefix": prefix}});
     let path = "spec.tokens.prefix";
-    let sentence = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem";
+    let sentence = "must be a lower-case letter, then up to 15 lower-case letters or digits, such as shop";
     for bad in ["2a", "A", "a-b", "a_b", "é", "a "] {
         refuses(&world, "Instance", of(bad), path, sentence).await;
     }
@@ -929,7 +929,7 @@ async fn an_organization_can_stand_in_a_path_and_in_a_header() {
     let world = World::new("organization").await;
     let of = |organization: &str| json!({ "organization": organization });
     let path = "spec.organization";
-    let sentence = "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as eem";
+    let sentence = "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as shop";
     for bad in ["a b", "-a", "a-", ".", "a/b", "é", "a\n", "_"] {
         refuses(&world, "Instance", of(bad), path, sentence).await;
     }

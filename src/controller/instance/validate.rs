@@ -139,7 +139,7 @@ pub fn policy(spec: &InstanceSpec) -> Checked<TermsPolicy> {
     if !format::is_prefix(&prefix) {
         faults.push(Fault::invalid(
             "spec.tokens.prefix",
-            "must be a lower-case letter, then up to 15 lower-case letters or digits, such as eem",
+            "must be a lower-case letter, then up to 15 lower-case letters or digits, such as shop",
         ));
     }
     let windows = windows(&tokens.windows, "spec.tokens.windows", &mut faults);

@@ -65,8 +65,8 @@ pub fn page(root: &Path) -> String {
     let about = "The verifier serves `ANY /v1/instances/<namespace>/<instance>/authorize`, with any path behind it. \
                  The proxy names the request of its caller in `X-Forwarded-Method` and `X-Forwarded-Uri`, or appends \
                  the path as Envoy does. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
-                 at port 8081 (`--probes`), which a flood of requests does not reach. Port 8080 has the first two \
-                 as well.";
+                 at port 8081 (`--probes`). Port 8081 stays reachable during a flood of requests at port 8080. \
+                 Port 8080 has the first two as well.";
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
@@ -74,7 +74,8 @@ pub fn page(root: &Path) -> String {
     let told = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into()]));
     answers(&mut page, &told, &CAUSES);
-    section(&mut page, "Answers to a valid token", "`error_description` of the body says the sentence.");
+    let about = "The body of every 403 has the sentence as `error_description`; an exclusion has its own `message`.";
+    section(&mut page, "Answers to a valid token", about);
     let told = variants(root, "src/access/judge.rs", "pub enum Ground");
     same(&told, GROUNDS.iter().chain(&PERMITTING).map(|ground| ground.as_str().to_owned()));
     answers(&mut page, &told, &GROUNDS.map(Cause::Refused));

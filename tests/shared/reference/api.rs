@@ -5,13 +5,17 @@ use tokenry::crd;
 
 use super::page::{begin, cell, code, section, table};
 
+/// The kinds in the order of the page: the ones that a reader needs first.
+const ORDER: [&str; 4] = ["Instance", "ApiToken", "ServiceAccount", "AccessPolicy"];
+
 pub fn page() -> String {
     let about = "Each kind belongs to the group `tokenry.dev`, version `v1alpha1`, and lives in a namespace. A field \
                  with a star is required. `kubectl explain` prints the same text.";
     let mut page = begin("API", "the CustomResourceDefinitions", about);
-    for definition in crd::definitions() {
-        kind(&mut page, &serde_json::to_value(definition).expect("a definition is JSON"));
-    }
+    let to_json = |definition| serde_json::to_value(definition).expect("a definition is JSON");
+    let mut definitions: Vec<Value> = crd::definitions().into_iter().map(to_json).collect();
+    definitions.sort_by_key(|one| ORDER.iter().position(|kind| one["spec"]["names"]["kind"] == *kind));
+    definitions.iter().for_each(|definition| kind(&mut page, definition));
     page
 }
 
@@ -47,16 +51,25 @@ fn fields(path: &str, schema: &Value, rows: &mut Vec<[String; 3]>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         let star = if required.iter().any(|one| *one == name) { " \\*" } else { "" };
-        let mut about = cell(field["description"].as_str().unwrap_or_default());
-        if let Some(default) = field.get("default") {
-            about += &format!(" *Schema default:* {}.", code(&default.to_string()));
-        }
-        rows.push([code(&path) + star, form(field), about]);
+        rows.push([code(&path) + star, form(field), about(field)]);
         // The fields of a condition are those of every Kubernetes API.
         if name != "conditions" {
             below(&path, field, rows);
         }
     }
+}
+
+/// The description of a field, with a break between paragraphs. The default of the schema follows, unless the
+/// description has it already.
+fn about(field: &Value) -> String {
+    let described = field["description"].as_str().unwrap_or_default();
+    let text = described.split("\n\n").map(cell).collect::<Vec<_>>().join(" <br> ");
+    let Some(default) = field.get("default") else { return text };
+    let plain = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+    if described.contains(&format!("Default: {plain}.")) {
+        return text;
+    }
+    format!("{text} *Schema default:* {}.", code(&default.to_string()))
 }
 
 fn below(path: &str, field: &Value, rows: &mut Vec<[String; 3]>) {

@@ -8,7 +8,7 @@ pub fn page() -> String {
     let about = "A flag wins over its environment variable. Every command finds its cluster as kubectl does: by \
                  `KUBECONFIG`, by `~/.kube/config`, or by the account of its Pod. `HTTPS_PROXY` and `NO_PROXY` name \
                  the proxy to the API server, `http://` or `socks5://`. In a cluster, set them by `extraEnv` of the \
-                 chart.";
+                 chart. A flag with a star is required.";
     let mut page = begin("Commands, flags and environment", "the command line", about);
     let command = tokenry::cli::command();
     for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
@@ -22,7 +22,8 @@ pub fn page() -> String {
                 (Some(long), None) => code(&format!("--{long}")),
                 (None, _) => code(&argument.get_id().as_str().to_uppercase()),
             };
-            [name, code(&env), code(&defaults.join(" ")), sentence(argument.get_help())]
+            let star = if argument.is_required_set() { " \\*" } else { "" };
+            [name + star, code(&env), code(&defaults.join(" ")), sentence(argument.get_help())]
         });
         table(&mut page, ["flag", "environment", "default", "meaning"], rows);
     }

@@ -16,8 +16,8 @@ use super::{
 };
 
 pub fn conditions(root: &Path) -> String {
-    let about = "Each condition carries `observedGeneration`, a reason and a message. A condition that is there only \
-                 while it is true is absent otherwise.";
+    let about = "Each condition carries `observedGeneration`, a reason and a message. Some conditions are present only \
+                 while they are true.";
     let mut page = begin("Conditions", "`src/crd/condition.rs`", about);
     page.push('\n');
     let rows = constants(root, "src/crd/condition.rs").into_iter().map(|one| [code(&one.value), cell(&one.about)]);
@@ -26,8 +26,8 @@ pub fn conditions(root: &Path) -> String {
 }
 
 pub fn reasons(root: &Path) -> String {
-    let about = "A reason is one word. Conditions, logs and metrics of the operator share the first lists; metrics and \
-                 the audit log of the verifier share the last two. [Troubleshooting](../troubleshooting.md) says \
+    let about = "A reason is one word. The lists up to Events belong to the operator, those after it to the verifier. \
+                 Conditions, logs and metrics show them. [Troubleshooting](../troubleshooting.md) says \
                  which steps help. Events of one name and reason about one object within ten minutes are one Event with a count.";
     let mut page = begin("Reasons and events", "`src/crd/reason.rs` and the verifier's causes", about);
     let all = variants(root, "src/crd/reason.rs", "reasons!");
@@ -37,7 +37,7 @@ pub fn reasons(root: &Path) -> String {
         section(&mut page, group.trim_end_matches('.'), "");
         table(&mut page, ["reason", "meaning"], rows(all.iter().filter(|one| one.group == group)));
     }
-    section(&mut page, "Events", "An Event is named for its deed. Its text has the reason.");
+    section(&mut page, "Events", "An Event is named for its action. Its text has the reason.");
     table(&mut page, ["event", "meaning"], rows(variants(root, "src/crd/event_name.rs", "pub enum EventName").iter()));
     section(&mut page, "Causes of the verifier", "");
     let causes = variants(root, "src/verifier/cause.rs", "pub enum Cause");
@@ -53,15 +53,15 @@ fn rows<'a>(named: impl Iterator<Item = &'a Named>) -> impl Iterator<Item = [Str
 
 pub fn annotations_and_labels(root: &Path) -> String {
     let about = "Tokenry reads or writes these annotations and labels, and no others.";
-    let mut page = begin("Annotations and labels", "`src/crd/name.rs`", about);
+    let mut page = begin("Annotations and labels", "`src/crd/name.rs` and `src/crd/workload.rs`", about);
     page.push('\n');
     let ours = |one: &Named| one.value.contains('/');
     let all = constants(root, "src/crd/name.rs");
-    table(
-        &mut page,
-        ["key", "meaning"],
-        all.iter().filter(|one| ours(one)).map(|one| [code(&one.value), cell(&one.about)]),
-    );
+    let restart = constants(root, "src/crd/workload.rs");
+    let keys = all.iter().filter(|one| ours(one)).map(|one| [code(&one.value), cell(&one.about)]);
+    // The key of a restart ends in the uid of the token.
+    let restart = restart.iter().map(|one| [code(&format!("{}<uid>", one.value)), cell(&one.about)]);
+    table(&mut page, ["key", "meaning"], keys.chain(restart));
     let managers = [name::MANAGER, name::VERIFIER];
     section(&mut page, "Field managers", "");
     let managers = all.iter().filter(|one| managers.contains(&&*one.value));
