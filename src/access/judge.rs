@@ -78,8 +78,8 @@ impl Ground {
     pub fn hint(self) -> &'static str {
         match self {
             Self::PathRefused => {
-                "the path of the request is unknown or ambiguous; send it without encoded slashes, ;, //, .., dots or \
-                 spaces at the end of a segment, and look-alikes of ASCII letters"
+                "the path of the request is unknown or ambiguous; leave out encoded slashes, ;, //, .., trailing dots or \
+                 spaces, and look-alikes of ASCII letters"
             }
             Self::MethodRefused => {
                 "the request asks for another method than its own; send it with that method, and without \

@@ -5,8 +5,8 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A duration as written: a whole number of days (24 hours) such as `90d`, or hours, minutes and seconds. The latter are
-/// as in GEP-2257 without milliseconds, such as `24h`, `1h30m` or `2160h0m0s`. A duration is above zero.
+/// A duration as written: a whole number of days (24 hours) such as `90d`, or hours, minutes and seconds. The latter
+/// are as in GEP-2257 without milliseconds, such as `24h`, `1h30m` or `2160h0m0s`. A duration is above zero.
 ///
 /// A number has at most five digits. The duration is kept as text, so that an object that the schema did not check can
 /// still be read, and its fault is reported. [`Duration::parse`] gives the value.

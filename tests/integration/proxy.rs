@@ -1,4 +1,4 @@
-//! A real proxy in front of an API, set up as the documentation says: what is let in, and what the API is told about it.
+//! A real proxy in front of an API, set up as the documentation says: what is let in, and what the API is told of it.
 
 use std::{
     collections::BTreeMap,
