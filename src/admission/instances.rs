@@ -58,8 +58,11 @@ fn lacks(path: &str, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        admission::tests::{fields, mentions},
-        crd::instance::{Endpoint, Manager},
+        admission::tests::mentions,
+        crd::{
+            instance::{Endpoint, Manager},
+            schema::tests::fields,
+        },
     };
 
     #[test]

@@ -160,15 +160,7 @@ fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], actio
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::crd::{account::AccountSpec, api_token::ApiTokenSpec};
-    use schemars::JsonSchema;
-    use std::collections::BTreeSet;
-
-    /// The fields of a type, as users write them.
-    pub(crate) fn fields<T: JsonSchema>() -> BTreeSet<String> {
-        let schema = serde_json::to_value(schemars::schema_for!(T)).unwrap();
-        schema["properties"].as_object().unwrap().keys().cloned().collect()
-    }
+    use crate::crd::{account::AccountSpec, api_token::ApiTokenSpec, schema::tests::fields};
 
     /// True if an expression of the policy names the field.
     pub(crate) fn mentions(policy: &AdmissionPolicy, field: &str) -> bool {

@@ -11,13 +11,13 @@ use super::{
     Caches, Obstacle, Rooms,
     book::Ruled,
     census,
-    depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version, Wake, is_news_of_instance, version},
-    run::{each, every, mapped, together},
+    depends::Depends,
+    kind::{Checked, Kind, Settled, Unreadable, Version, Wake, version},
+    run::{each, every, mapped, referring, together},
 };
 use crate::{
     crd::{
-        Account, ApiToken, Conditions, EventName, Fault, Instance, Reason,
+        Account, ApiToken, Conditions, EventName, Fault, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
         api_token::BoundAccount,
         condition::{ACCEPTED, Conclusion},
@@ -193,12 +193,10 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         ingresses: _,
         namespaces: _,
     } = &*rooms.caches;
-    let (of_instances, of_tokens) = (rooms.clone(), rooms.clone());
+    let of_tokens = rooms.clone();
     futures::stream::select_all([
         each(accounts.touched()),
-        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            of_instances.caches.accounts.names(&depends::instance(instance))
-        }),
+        referring(instances, accounts.store()),
         together(mapped(tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             let namespace = &*token.namespace().unwrap_or_default();

@@ -71,8 +71,8 @@ pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     }
     counted(token, home, keys);
     let Some(status) = &token.status else { return };
-    if let Some(seen) = status.owner.as_ref().and_then(|owner| owner.subject.as_deref()) {
-        keys.add(&Depends::Subject(seen));
+    if let Some(noted) = token.noted_owner() {
+        keys.add(&Depends::Subject(noted));
     }
     if let Some(account) = &status.account {
         keys.add(&Depends::Bound(&account.uid));
@@ -89,9 +89,7 @@ fn counted(token: &ApiToken, home: &str, keys: &mut Keys<'_>) {
 
 /// The owner of a token, by its spec or else by the owner noted in its status.
 pub fn owner(token: &ApiToken) -> Option<&str> {
-    let status = token.status.as_ref();
-    let noted = status.and_then(|status| status.owner.as_ref()).and_then(|owner| owner.subject.as_deref());
-    token.spec.owner.as_ref().map(|owner| owner.as_str()).or(noted)
+    token.spec.owner.as_ref().map(|owner| owner.as_str()).or_else(|| token.noted_owner())
 }
 
 /// True if a token has not ended and is not being deleted.

@@ -13,9 +13,9 @@ use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 use super::{
     Caches, Obstacle, Rooms,
     book::Ruled,
-    depends::{self, Depends},
-    kind::{Checked, Kind, Settled, Unreadable, Version, is_news_of_instance, version},
-    run::{each, every, mapped, names, together},
+    depends::Depends,
+    kind::{Checked, Kind, Settled, Unreadable, Version, version},
+    run::{each, every, mapped, names, referring, together},
 };
 use crate::{
     access,
@@ -253,7 +253,7 @@ fn dangling(rooms: &Rooms, policy: &AccessPolicy, instance: Option<&Instance>) -
     let caches = &rooms.caches;
     let opens = |token: &ApiToken| token.opens(instance);
     let owns = |who: &Who<'_>| {
-        let is = |token: &ApiToken| seen_owner(token) == Some(&who.to_string()) && token.opens(instance);
+        let is = |token: &ApiToken| token.noted_owner() == Some(&*who.to_string()) && token.opens(instance);
         caches.tokens.any(&Depends::Subject(&who.to_string()), is)
     };
     let is_of = |who: &Who<'_>| {
@@ -291,12 +291,10 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         ingresses: _,
         namespaces: _,
     } = &*rooms.caches;
-    let [tidied, of_instances, of_tokens, of_accounts] = std::array::from_fn(|_| rooms.clone());
+    let [tidied, of_tokens, of_accounts] = std::array::from_fn(|_| rooms.clone());
     futures::stream::select_all([
         each(policies.touched().inspect(move |policy| tidied.policies.tidy(&tidied.caches.policies, policy))),
-        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            of(&of_instances, &depends::instance(instance))
-        }),
+        referring(instances, policies.store()),
         together(mapped(tokens.touched(), move |token: &ApiToken| {
             let home = token.namespace().unwrap_or_default();
             let itself = Who { kind: SubjectKind::Token, name: &format!("{home}/{}", token.name_any()) }.to_string();
@@ -316,10 +314,6 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
 
 fn of(rooms: &Rooms, key: &Depends<'_>) -> Vec<ObjectRef<AccessPolicy>> {
     rooms.caches.policies.names(key)
-}
-
-fn seen_owner(token: &ApiToken) -> Option<&String> {
-    token.status.as_ref()?.owner.as_ref()?.subject.as_ref()
 }
 
 #[cfg(test)]

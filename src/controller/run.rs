@@ -18,16 +18,16 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use super::{
-    Obstacle, Rooms,
-    kind::{Kind, Unreadable, Wake, version},
+    Obstacle, Rooms, depends,
+    kind::{Kind, Unreadable, Wake, is_news_of_instance, version},
     queue::Queue,
 };
 use crate::{
     crd::{
-        Conditions, EventName, GROUP, Reason,
+        Conditions, EventName, GROUP, Instance, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Clock, Refusal, Store, Why, events, metrics::PassEnd, reference},
+    outside::{Cache, Clock, Refusal, Store, Why, events, metrics::PassEnd, reference},
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -351,6 +351,11 @@ pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> str
         Some((stream::iter(order), names))
     });
     batches.flatten().boxed()
+}
+
+/// The names of the objects in `store` that refer to an Instance whose change concerns them.
+pub fn referring<K: Kind>(instances: &Cache<Instance>, store: Store<K>) -> stream::BoxStream<'static, ObjectRef<K>> {
+    mapped(instances.touched_in(is_news_of_instance), move |instance| store.names(&depends::instance(instance)))
 }
 
 /// The names of objects.

@@ -112,3 +112,16 @@ fn form(schema: &Map<String, Value>) -> Option<&'static str> {
         Some(_) | None => None,
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The fields of a type, as users write them.
+    pub(crate) fn fields<T: JsonSchema>() -> BTreeSet<String> {
+        let schema = schemars::schema_for!(T).to_value();
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+}

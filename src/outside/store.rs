@@ -170,7 +170,7 @@ impl<K: Object> Store<K> {
     /// Takes over the objects of `other`. Returns the objects that it had before.
     pub(super) fn replace(&self, other: Self) -> Vec<Stored<K>> {
         let shelf = mem::take(&mut *other.write());
-        mem::replace(&mut *self.write(), shelf).into_kept().collect()
+        mem::replace(&mut *self.write(), shelf).into_stored().collect()
     }
 
     /// All objects, as the store keeps them.
@@ -262,7 +262,7 @@ impl<K: Object> Shelf<K> {
         (keys.hashes, keys.gist)
     }
 
-    fn into_kept(self) -> impl Iterator<Item = Stored<K>> {
+    fn into_stored(self) -> impl Iterator<Item = Stored<K>> {
         self.objects.into_iter().map(|(_, item)| item.stored)
     }
 
@@ -385,7 +385,10 @@ mod tests {
 
         /// After any sequence of changes, a look-up finds the same objects as a scan of all objects.
         #[test]
-        fn it_finds_what_a_walk_finds(steps in vec((0..6usize, vec(0..4usize, 0..3), 0..10usize), 0..200), packs: bool) {
+        fn it_finds_what_a_walk_finds(
+            steps in vec((0..6usize, vec(0..4usize, 0..3), 0..10usize), 0..200),
+            packs: bool,
+        ) {
             const KEYS: [&str; 4] = ["a", "b", "c", "d"];
             let store = if packs { store().packing() } else { store() };
             let mut model = std::collections::BTreeMap::new();

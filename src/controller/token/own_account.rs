@@ -170,18 +170,17 @@ mod tests {
     };
     use super::*;
     use crate::{
-        crd::condition::{self, PUBLISHED, READY, VALID},
+        crd::{
+            condition::{self, PUBLISHED, READY, VALID},
+            schema::tests::fields,
+        },
         outside::{Refusal, Why},
     };
     use serde_json::json;
 
     #[test]
     fn a_field_that_both_have_is_followed_or_known_to_be_its_own() {
-        let fields = |schema: schemars::Schema| -> BTreeSet<String> {
-            schema.get("properties").unwrap().as_object().unwrap().keys().cloned().collect()
-        };
-        let (account, token) = (schemars::schema_for!(AccountSpec), schemars::schema_for!(ApiTokenSpec));
-        let both: BTreeSet<_> = fields(account).intersection(&fields(token)).cloned().collect();
+        let both: BTreeSet<_> = fields::<AccountSpec>().intersection(&fields::<ApiTokenSpec>()).cloned().collect();
         let own = ["instanceRef", "displayName", "description", "active"];
         let known = Followed::ALL.map(Followed::as_str).into_iter().chain(own).map(str::to_owned);
         assert_eq!(both, known.collect());

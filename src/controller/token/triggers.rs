@@ -8,12 +8,11 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use crate::{
     controller::{
         Caches, Rooms,
-        depends::{self, Depends},
-        kind::is_news_of_instance,
-        run::{each, every, mapped},
+        depends::Depends,
+        run::{each, every, mapped, referring},
     },
     crd::{
-        AccessPolicy, Account, ApiToken, Instance, SealedSecret,
+        AccessPolicy, Account, ApiToken, SealedSecret,
         subject::{SubjectKind, Who},
     },
     outside::{
@@ -28,8 +27,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
     // Each cache is named here, so that a new cache does not compile before it is considered here.
     let Caches { instances, accounts, policies, users, tokens, secrets, services: _, ingresses: _, namespaces } =
         &*rooms.caches;
-    let [of_secrets, of_accounts, of_instances, of_policies, of_users, of_namespaces] =
-        std::array::from_fn(|_| rooms.clone());
+    let [of_secrets, of_accounts, of_policies, of_users, of_namespaces] = std::array::from_fn(|_| rooms.clone());
     select_all([
         each(tokens.touched()),
         mapped(secrets.touched(), move |secret: &SealedSecret| {
@@ -41,9 +39,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
             let owned = by(&of_accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
             [by(&of_accounts, &Depends::Account(&home, &name)), owned].concat()
         }),
-        mapped(instances.touched_in(is_news_of_instance), move |instance: &Instance| {
-            by(&of_instances, &depends::instance(instance))
-        }),
+        referring(instances, tokens.store()),
         mapped(policies.touched(), move |policy: &AccessPolicy| {
             let home = policy.namespace().unwrap_or_default();
             by(&of_policies, &Depends::Instance(&home, policy.spec.instance_ref.name.as_str()))
