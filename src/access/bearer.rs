@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::core::ObjectMeta;
 
 use crate::crd::{
-    Account, ApiToken, Subject, name,
+    Account, ApiToken, ObjectName, Subject, name,
     permission::{RoleName, Scope, ScopeName},
     subject::Who,
 };
@@ -86,6 +86,8 @@ pub struct Claims {
     pub organizations: Reach,
     /// Its projects.
     pub projects: Reach,
+    /// The policies that it names.
+    pub policies: Vec<String>,
     /// True for a token that names no account. An account was then made for it.
     pub own_account: bool,
 }
@@ -95,13 +97,15 @@ impl Claims {
     pub fn of_token(token: &ApiToken) -> Self {
         let spec = &token.spec;
         let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
-        Self { groups: groups(token), own_account: spec.service_account_ref.is_none(), ..said }
+        let (groups, policies) = (groups(token), names(&spec.policies));
+        Self { groups, policies, own_account: spec.service_account_ref.is_none(), ..said }
     }
 
     /// The claims of an account.
     pub fn of_account(account: &Account) -> Self {
         let spec = &account.spec;
-        Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects))
+        let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
+        Self { policies: names(&spec.policies), ..said }
     }
 
     /// The claims that tokens and accounts have in common.
@@ -112,6 +116,7 @@ impl Claims {
         Self {
             owner: owner.as_ref().map(ToString::to_string),
             groups: Vec::new(),
+            policies: Vec::new(),
             role: role.as_ref().map(ToString::to_string),
             organizations: Reach::of(organizations.as_ref()),
             projects: Reach::projects(projects),
@@ -175,6 +180,10 @@ pub struct Bearer {
     pub projects: Reach,
     /// True if the account allows fewer organizations or projects than the token asks for.
     pub narrowed: bool,
+    /// The policies that the token names. They are policies of the Instance in its `instanceRef`.
+    pub policies: Vec<String>,
+    /// The policies that the account names.
+    pub account_policies: Vec<String>,
 }
 
 impl Bearer {
@@ -203,13 +212,25 @@ impl Bearer {
             narrowed: organizations != asked.organizations || projects != asked.projects,
             organizations,
             projects,
+            policies: asked.policies.clone(),
+            account_policies: held.policies.clone(),
         }
+    }
+
+    /// The same bearer before a further Instance. The policies that token and account name are not those of a further
+    /// Instance, even if they have the same names.
+    pub fn abroad(self) -> Self {
+        Self { policies: Vec::new(), account_policies: Vec::new(), ..self }
     }
 
     /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
     }
+}
+
+fn names(named: &[ObjectName]) -> Vec<String> {
+    named.iter().map(ToString::to_string).collect()
 }
 
 /// The version of the token over which its owner's groups were stamped. Each stamp has a different version. `None` if

@@ -654,6 +654,33 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_about_the_tokens_that_name_it() {
+        let policy = |name: &str, statement: Value| json!({"name": name, "members": [], "statements": [statement]});
+        let readers = policy("readers", json!({"effect": "Allow", "actions": ["*:read"]}));
+        let frozen = policy("frozen", json!({"effect": "Deny", "actions": ["*"]}));
+        let both = json!([readers, frozen]);
+        let named = |names: Value| json!({"policies": names});
+        let (none, reads) = (json!({}), named(json!(["readers"])));
+        let ground = |token: &Value, account: &Value| grounds(&roles(), &both, token, account, ("GET", "/x"));
+        assert_eq!(ground(&none, &none), Ground::NoPermissions);
+        assert_eq!(ground(&reads, &none), Ground::ByPolicy);
+        assert_eq!(ground(&none, &reads), Ground::ByPolicy, "its account names the policy");
+        assert_eq!(ground(&named(json!(["writers"])), &none), Ground::NoPermissions, "a policy that does not exist");
+        assert_eq!(ground(&reads, &named(json!(["frozen"]))), Ground::Denied);
+        let own = json!({"serviceAccountRef": null});
+        assert_eq!(ground(&own, &reads), Ground::NoPermissions, "its own account can only narrow it");
+        assert_eq!(ground(&json!({"serviceAccountRef": null, "policies": ["readers"]}), &none), Ground::ByPolicy);
+        let held = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": [{"subject": "user:a", "role": "viewer"}]});
+        let writers = policy("writers", json!({"effect": "Allow", "actions": ["*:write"]}));
+        let token = json!({"owner": "user:a", "policies": ["writers"]});
+        assert_eq!(
+            grounds(&held, &json!([writers]), &token, &none, ("POST", "/x")),
+            Ground::NotPermitted,
+            "the ceiling"
+        );
+    }
+
+    #[test]
     fn a_token_that_names_no_account_has_its_own_role_or_none() {
         let own = |role: Value| json!({"serviceAccountRef": null, "role": role});
         let (admin, none) = (json!({"role": "admin"}), json!({}));

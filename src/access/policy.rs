@@ -72,13 +72,13 @@ impl Policy {
         if self.statements(effect).next().is_none() {
             return false;
         }
-        let (others, bound) = match effect {
-            Effect::Deny => (&names.denying, None),
-            Effect::Allow => (&names.permitting, self.bound.as_ref()),
+        let (others, joined, bound) = match effect {
+            Effect::Deny => (&names.denying, &names.joined_to_deny, None),
+            Effect::Allow => (&names.permitting, &names.joined, self.bound.as_ref()),
         };
         let listed = |name: &String| self.members.contains(name);
         let meant = |object: &(String, String)| listed(&object.0) && bound.is_none_or(|bound| bound.contains(object));
-        others.iter().any(listed) || names.objects.iter().any(meant)
+        joined.contains(&self.name) || others.iter().any(listed) || names.objects.iter().any(meant)
     }
 
     /// The members, split into kind and name, in no order. A member that is no subject is left out.
@@ -101,6 +101,10 @@ pub(super) struct Names {
     pub permitting: Vec<String>,
     /// All other names that count in a statement that denies.
     pub denying: Vec<String>,
+    /// The policies that the bearer names itself, and whose statements that permit count.
+    pub joined: Vec<String>,
+    /// The policies that the bearer names itself, and whose statements that deny count.
+    pub joined_to_deny: Vec<String>,
 }
 
 /// The member names, with the uids that the operator bound them to. If the operator has not bound the names yet, no

@@ -264,8 +264,17 @@ impl Rules {
             objects: [(token, bearer.token_uid.clone()), (account, bearer.account_uid.clone())],
             permitting,
             denying: owners(&bearer.groups),
+            joined: joined(bearer, !bearer.own_account),
+            joined_to_deny: joined(bearer, true),
         }
     }
+}
+
+/// The policies that the bearer names. The account that was made for a token only narrows the token, so its policies
+/// permit nothing.
+fn joined(bearer: &Bearer, with_account: bool) -> Vec<String> {
+    let of_account = bearer.account_policies.iter().filter(|_| with_account);
+    bearer.policies.iter().chain(of_account).cloned().collect()
 }
 
 fn can_name(from: Option<&NamedBy>, reach: &Reach) -> bool {

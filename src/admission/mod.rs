@@ -12,6 +12,7 @@ mod accounts;
 mod bounds;
 mod cel;
 mod instances;
+mod membership;
 mod policies;
 mod stamps;
 mod status;
@@ -71,7 +72,13 @@ pub struct AdmissionPolicy {
 /// All validating policies and their bindings, as Kubernetes objects.
 pub fn validating(options: &Options) -> Vec<Value> {
     let required = cel::quoted(&options.require_owner);
-    let judged = [tokens::policy(&required), accounts::policy(&required), policies::policy(), instances::policy()];
+    let judged = [
+        tokens::policy(&required),
+        accounts::policy(&required),
+        membership::policy(),
+        policies::policy(),
+        instances::policy(),
+    ];
     let mut all: Vec<Value> = judged
         .into_iter()
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
@@ -180,7 +187,10 @@ pub(crate) mod tests {
         let told = ["displayName", "description"];
         // Fields that only end, shorten or keep a token, and do not name its owner.
         let narrowing = ["active", "immutable", "expiry", "rotation", "regenerate", "revocationReason"];
-        let free = |field: &String| told.iter().chain(&narrowing).any(|free| free == field);
+        // The policy on membership asks about this field of both kinds.
+        let elsewhere = ["policies"];
+        assert!(elsewhere.iter().all(|field| mentions(&membership::policy(), field)));
+        let free = |field: &String| told.iter().chain(&narrowing).chain(&elsewhere).any(|free| free == field);
         for (policy, fields) in
             [(tokens::policy("true"), fields::<ApiTokenSpec>()), (accounts::policy("true"), fields::<AccountSpec>())]
         {

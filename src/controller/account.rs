@@ -1,6 +1,6 @@
 //! The controller of `ServiceAccount` of tokenry.dev. It reports if tokens can act as the account.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
@@ -13,11 +13,12 @@ use super::{
     census,
     depends::Depends,
     kind::{Checked, Kind, Settled, Unreadable, Version, Wake, version},
-    run::{each, every, mapped, referring, together},
+    policy::missing_policies,
+    run::{each, every, mapped, names, referring, together},
 };
 use crate::{
     crd::{
-        Account, ApiToken, Conditions, EventName, Fault, Reason,
+        AccessPolicy, Account, ApiToken, Conditions, EventName, Fault, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
         api_token::BoundAccount,
         condition::{ACCEPTED, Conclusion},
@@ -31,6 +32,8 @@ pub struct World {
     now: Timestamp,
     account: Arc<Account>,
     instance: Option<Ruled>,
+    /// The names of the Instance's policies.
+    policies: BTreeSet<String>,
     /// The counted facts of the tokens that act as the account.
     tokens: Vec<Gist>,
 }
@@ -48,12 +51,14 @@ impl Kind for Account {
         let wanted = &self.spec.instance_ref;
         let instance = rooms.instance(wanted.namespace_or(&namespace), wanted.name.as_str());
         let tokens = rooms.caches.tokens.gists(&Depends::Bound(&self.uid().unwrap_or_default()));
-        Ok(World { now, account: self, instance, tokens })
+        let of = Depends::Instance(wanted.namespace_or(&namespace), wanted.name.as_str());
+        let policies = rooms.caches.policies.by(&of).map(|policy| policy.name_any()).collect();
+        Ok(World { now, account: self, instance, policies, tokens })
     }
 
     fn validate(world: &World) -> Checked<()> {
         if let Some(instance) = &world.instance {
-            return rights(&world.account, instance);
+            return rights(world, instance);
         }
         let wanted = &world.account.spec.instance_ref;
         let namespace = world.account.namespace().unwrap_or_default();
@@ -133,9 +138,9 @@ fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
     world.instance.as_ref().map(asks).or(said)
 }
 
-/// Checks the account's role and owner.
-fn rights(account: &Account, instance: &Ruled) -> Checked<()> {
-    let (spec, mut faults) = (&account.spec, Vec::new());
+/// Checks the account's role, owner and policies.
+fn rights(world: &World, instance: &Ruled) -> Checked<()> {
+    let (spec, mut faults) = (&world.account.spec, Vec::new());
     let unknown = |role: &str| instance.rules().is_some_and(|rules| !rules.has_role(role));
     if let Some(role) = spec.role.as_ref().filter(|role| unknown(role.as_str())) {
         faults.push(Fault::new(Reason::RoleMissing, "spec.role", format!("the Instance has no role {role}")));
@@ -143,6 +148,7 @@ fn rights(account: &Account, instance: &Ruled) -> Checked<()> {
     if let Some(rule) = spec.owner.as_ref().and_then(|owner| owner.checked().err()) {
         faults.push(Fault::invalid("spec.owner", rule));
     }
+    faults.extend(missing_policies(instance, &spec.policies, |name| world.policies.contains(name.as_str())));
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -186,17 +192,25 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         accounts,
         instances,
         tokens,
-        policies: _,
+        policies,
         users: _,
         secrets: _,
         services: _,
         ingresses: _,
         namespaces: _,
     } = &*rooms.caches;
-    let of_tokens = rooms.clone();
+    let [of_tokens, of_policies] = std::array::from_fn(|_| rooms.clone());
     futures::stream::select_all([
         each(accounts.touched()),
         referring(instances, accounts.store()),
+        mapped(policies.touched(), move |policy: &AccessPolicy| {
+            let home = policy.namespace().unwrap_or_default();
+            let of = Depends::Instance(&home, policy.spec.instance_ref.name.as_str());
+            // A policy changes only accounts that name it.
+            let name = policy.name_any();
+            let names_it = |account: &Arc<Account>| account.spec.policies.iter().any(|named| named.as_str() == name);
+            names(of_policies.caches.accounts.by(&of).filter(names_it))
+        }),
         together(mapped(tokens.touched(), move |token: &ApiToken| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             let namespace = &*token.namespace().unwrap_or_default();
@@ -224,6 +238,7 @@ mod tests {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             account: Arc::new(serde_json::from_value(account).unwrap()),
             instance: Some(Ruled::new(Arc::new(serde_json::from_value(object("Instance", json!({}))).unwrap()))),
+            policies: BTreeSet::new(),
             tokens: Vec::new(),
         }
     }

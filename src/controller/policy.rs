@@ -20,8 +20,8 @@ use super::{
 use crate::{
     access,
     crd::{
-        AccessPolicy, Account, ApiToken, Conditions, EventName, Fault, Instance, InstanceRef, Reason,
-        access_policy::{AccessPolicyStatus, BoundMember},
+        AccessPolicy, Account, ApiToken, Conditions, EventName, Fault, Instance, InstanceRef, ObjectName, Reason,
+        access_policy::{AccessPolicyStatus, BoundMember, MemberCounts},
         condition::{ACCEPTED, Conclusion, DANGLING_MEMBER},
         fault::{first, told},
         name,
@@ -136,6 +136,11 @@ impl Kind for AccessPolicy {
         let (members, bound) = members(world);
         notes.extend(bound);
         let dangling = world.dangling(&members);
+        let counts = MemberCounts {
+            members: of_length(&policy.spec.members),
+            statements: of_length(&policy.spec.statements),
+            dangling: of_length(&dangling),
+        };
         if dangling.is_empty() {
             conditions.remove(DANGLING_MEMBER);
         } else {
@@ -149,6 +154,7 @@ impl Kind for AccessPolicy {
             unreadable: Vec::new(),
             observed_generation: policy.metadata.generation,
             conditions: conditions.into_vec(),
+            counts: Some(counts),
             members: Some(members),
             others: policy.status.as_ref().map(|stands| stands.others.clone()).unwrap_or_default(),
         };
@@ -193,6 +199,26 @@ fn members(world: &World) -> (Vec<BoundMember>, Vec<Note>) {
         .filter(|news| !news.is_empty())
         .map(|news| Note::normal(EventName::MemberBound, Reason::MemberBound, news));
     (members, news.into_iter().collect())
+}
+
+/// A fault for each of the policies in the `spec.policies` of a token or an account that its Instance does not have.
+/// The object waits for them, because they may be created soon.
+pub fn missing_policies<'a>(
+    instance: &'a Instance,
+    named: &'a [ObjectName],
+    exists: impl Fn(&ObjectName) -> bool + 'a,
+) -> impl Iterator<Item = Fault> + 'a {
+    let missing = named.iter().enumerate().filter(move |(_, name)| !exists(name));
+    missing.map(|(index, name)| {
+        let (home, of) = (instance.namespace().unwrap_or_default(), instance.name_any());
+        let message =
+            format!("there is no AccessPolicy {name} of Instance {home}/{of}; create it, or remove the entry");
+        Fault::new(Reason::PolicyMissing, format!("spec.policies[{index}]"), message)
+    })
+}
+
+fn of_length<T>(list: &[T]) -> i64 {
+    i64::try_from(list.len()).unwrap_or(i64::MAX)
 }
 
 /// True if a member is the name of one token or account.

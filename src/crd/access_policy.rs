@@ -29,6 +29,9 @@ use super::{
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name"),
+    printcolumn(name = "Members", type_ = "integer", json_path = ".status.counts.members"),
+    printcolumn(name = "Statements", type_ = "integer", json_path = ".status.counts.statements"),
+    printcolumn(name = "Dangling", type_ = "integer", json_path = ".status.counts.dangling"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
@@ -44,8 +47,9 @@ use super::{
 pub struct AccessPolicySpec {
     /// The Instance whose requests the policy is about, in the same namespace. It cannot change.
     pub instance_ref: LocalInstanceRef,
-    /// The members: the subjects whose tokens the policy is about. A user, a group or a team means the tokens that it
-    /// owns. `user:*` means every token that a user owns. If omitted or empty, the policy is about no token.
+    /// The members: the subjects whose tokens the policy is about. A token or an account can also name the policy
+    /// itself, in its `spec.policies`. A user, a group or a team means the tokens that it
+    /// owns. `user:*` means every token that a user owns. If omitted or empty, the policy is about no other token.
     ///
     /// In a statement that permits, the name of a token or account means one object. It is the one with that name when
     /// the policy is written, or else the first one created later. `status.members` lists it. If the object is deleted
@@ -116,6 +120,9 @@ pub struct AccessPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// The numbers of members and statements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<MemberCounts>,
     /// The token or account that each listed name means in a statement that permits. There is one entry for each name
     /// that an object has had since the policy was written. An entry stays when its object is deleted, so a new object
     /// with the same name gets no permissions.
@@ -127,6 +134,18 @@ pub struct AccessPolicyStatus {
     #[serde(flatten)]
     #[schemars(skip)]
     pub others: Others,
+}
+
+/// The numbers of a policy's members and statements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct MemberCounts {
+    /// The entries of `spec.members`. Tokens and accounts that name the policy themselves do not count.
+    pub members: i64,
+    /// The entries of `spec.statements`.
+    pub statements: i64,
+    /// The members that match no object. The condition `DanglingMember` names them.
+    pub dangling: i64,
 }
 
 /// The token or account that a listed name means.

@@ -6,7 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InstanceRef, Others, Subject,
+    InstanceRef, ObjectName, Others, Subject,
+    api_token::MAX_POLICIES,
     permission::{RoleName, Scope, ScopeName},
 };
 
@@ -77,6 +78,13 @@ pub struct AccountSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub projects: Vec<ScopeName>,
+    /// AccessPolicies of which the account's tokens are members, by name, in addition to those that list it. They are
+    /// policies of the Instance in `instanceRef`. To add or remove a name, a user needs the permission to `assign`
+    /// `policies.tokenry.dev/INSTANCE:POLICY` in the Instance's namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_POLICIES))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub policies: Vec<ObjectName>,
     /// True: the account's tokens are accepted. False: all of them are refused until this field is true again.
     /// Default: true.
     #[serde(default = "yes")]

@@ -131,6 +131,13 @@ pub struct ApiTokenSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub projects: Vec<ScopeName>,
+    /// AccessPolicies of which the token is a member, by name, in addition to those that list it. They are policies of
+    /// the Instance in `instanceRef`. To add or remove a name, a user needs the permission to `assign`
+    /// `policies.tokenry.dev/INSTANCE:POLICY` in the Instance's namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_POLICIES))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub policies: Vec<ObjectName>,
     /// True: the spec cannot change any more, except `revoked` and `revocationReason`. `regenerate` can change if the
     /// Instance's `tokens.immutable.regenerate` allows it. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -170,12 +177,14 @@ pub struct ApiTokenSpec {
     pub restart: Vec<RestartTarget>,
 }
 
+/// The most policies that a token or an account can name.
+pub const MAX_POLICIES: usize = 8;
 /// The most further Instances that can accept a token.
 pub const MAX_AUDIENCES: usize = 8;
 
 /// The fields of an immutable token that cannot change: all but `revoked`, `revocationReason` and `regenerate`.
 /// Admission rejects a change of `regenerate` unless the Instance allows it.
-const IMMUTABLE: [&str; 15] = [
+const IMMUTABLE: [&str; 16] = [
     "instanceRef",
     "serviceAccountRef",
     "audiences",
@@ -185,6 +194,7 @@ const IMMUTABLE: [&str; 15] = [
     "role",
     "organizations",
     "projects",
+    "policies",
     "immutable",
     "active",
     "expiry",

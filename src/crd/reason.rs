@@ -132,6 +132,8 @@ reasons! {
         AccountMissing,
         /// A key of the Secret contains the endpoint, and the endpoint of the Instance does not exist yet.
         EndpointAwaited,
+        /// An AccessPolicy in `spec.policies` does not exist, or belongs to another Instance.
+        PolicyMissing,
         /// A workload in `spec.restart` does not exist.
         WorkloadMissing,
         /// The Service that serves the Admin API does not exist.

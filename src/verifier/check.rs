@@ -188,6 +188,11 @@ impl<'a> Presented<'a> {
         self.token.instances.iter().any(is_it)
     }
 
+    /// True if the Instance is the one that the token's `instanceRef` names.
+    fn is_home(&self) -> bool {
+        self.token.instances.first().is_some_and(|own| own.key == *self.instance)
+    }
+
     /// True if the generation is older than an Instance of the token allows, even if its record says otherwise. So an
     /// operator that is away, or cannot write the record, extends nothing.
     fn has_outlived(&self, now: Timestamp) -> bool {
@@ -240,7 +245,7 @@ impl Authentic<'_> {
         // A stamp is not trusted until an operator has recorded its time.
         let until = self.rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
         bearer.fresh = until.is_none_or(|until| now < until);
-        bearer
+        if self.presented.is_home() { bearer } else { bearer.abroad() }
     }
 }
 

@@ -62,6 +62,44 @@ impl World {
 }
 
 #[tokio::test]
+async fn a_token_that_names_a_policy_is_a_member_until_it_leaves() {
+    let world = World::new("joins").await;
+    let clock = Held::default();
+    let _operator = world.operator(&clock).await;
+    let verifier = world.verifier(&clock).await;
+    world.accepts("Instance", "eem", json!({"api": {"authorization": "Roles"}})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "policies": ["readers"]});
+    world.accepts("ApiToken", "ci", spec.clone()).await;
+    world.accepts("ServiceAccount", "shared", spec).await;
+    world.await_reason("ci", "PolicyMissing").await;
+    let missing = async || {
+        let account = world.api::<Account>().get("shared").await.unwrap();
+        account.status?.conditions.into_iter().find(|said| said.type_ == "Ready" && said.reason == "PolicyMissing")
+    };
+    let said = world.eventually("the account waits for its policy", missing).await.message;
+    let wanted = format!("there is no AccessPolicy readers of Instance {}/eem; create it", world.namespace);
+    assert!(said.contains(&wanted), "{said}");
+    let statement = json!({"effect": "Allow", "actions": ["*:read"]});
+    let policy = json!({"instanceRef": {"name": "eem"}, "members": ["team:none"], "statements": [statement]});
+    let policy = world.accepts("AccessPolicy", "readers", policy).await;
+    world.await_reason("ci", "Active").await;
+    world.await_effective(None, &["*:read"], &[]).await;
+    let value = world.value("ci").await.unwrap();
+    world.await_answer(&verifier, &value, 200).await;
+    let account = async || {
+        world.api::<Account>().get("shared").await.unwrap().status.filter(|said| said.conditions[1].reason == "Active")
+    };
+    world.eventually("the account has its policy", account).await;
+    let counts = async || {
+        let status = world.api::<AccessPolicy>().get(&policy.name_any()).await.unwrap().status?;
+        Some(serde_json::to_value(status.counts?).unwrap())
+    };
+    assert_eq!(world.eventually("it counts", counts).await, json!({"members": 1, "statements": 1, "dangling": 1}));
+    world.change("ApiToken", "ci", json!({"policies": null})).await.unwrap();
+    world.await_answer(&verifier, &value, 403).await;
+}
+
+#[tokio::test]
 async fn a_token_says_what_it_may_do_and_what_limits_it_at_once_and_without_a_new_value() {
     let (world, _, _operator) = owned("effective", "Keep").await;
     world.await_effective(Some("contributor"), &["*:read", "*:write"], &["Owner"]).await;

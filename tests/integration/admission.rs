@@ -119,6 +119,39 @@ async fn a_policy_gives_actions_and_roles_by_who_may() {
 }
 
 #[tokio::test]
+async fn a_token_or_an_account_joins_and_leaves_a_policy_by_who_may_assign_it() {
+    let judged = Judged::new("joining").await;
+    let alice = judged.user("alice", &[]).await;
+    let joined = |names: &[&str]| json!({"policies": names});
+    let lacks = |policy: &str| {
+        let home = alice.home();
+        format!("spec.policies: user:alice may not assign policies.tokenry.dev/eem:{policy} in namespace {home}")
+    };
+    alice.may_on("assign", "policies", "eem").await;
+    for kind in ["ApiToken", "ServiceAccount"] {
+        refused(alice.create(kind, "a", token(joined(&["readers"]))).await, &lacks("readers"));
+        alice.create(kind, "a", token(json!({}))).await.unwrap();
+        refused(alice.change(kind, "a", joined(&["readers"])).await, &lacks("readers"));
+    }
+    let eight = ["readers", "b", "c", "d", "e", "f", "g", "h"];
+    for policy in &eight[..7] {
+        alice.may_on("assign", "policies", &format!("eem:{policy}")).await;
+    }
+    refused(alice.change("ApiToken", "a", joined(&eight)).await, &lacks("h"));
+    let none = json!({"policies": null});
+    for kind in ["ApiToken", "ServiceAccount"] {
+        alice.change(kind, "a", joined(&eight[..7])).await.unwrap();
+        // All of them are replaced in one request: fourteen checks.
+        alice.change(kind, "a", joined(&["readers"])).await.unwrap();
+        alice.change(kind, "a", none.clone()).await.unwrap();
+    }
+    // A policy can deny, so leaving it needs the same right.
+    judged.world.change("ApiToken", "a", joined(&["frozen"])).await.unwrap();
+    alice.change("ApiToken", "a", json!({"description": "it stays a member"})).await.unwrap();
+    refused(alice.change("ApiToken", "a", none).await, &lacks("frozen"));
+}
+
+#[tokio::test]
 async fn a_token_of_another_is_changed_and_deleted_by_who_may_only() {
     let judged = Judged::new("owners").await;
     let (alice, bob) = (judged.user("alice", &["devs"]).await, judged.user("bob", &["ops"]).await);

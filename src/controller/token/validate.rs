@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     access,
-    controller::{book::Ruled, instance::policy, kind::Checked},
-    crd::{Fault, Instance, InstanceRef, Reason, belongs, fault::told, secret},
+    controller::{book::Ruled, instance::policy, kind::Checked, policy::missing_policies},
+    crd::{Fault, Instance, InstanceRef, ObjectName, Reason, belongs, fault::told, secret},
     token::TermsPolicy,
 };
 
@@ -31,6 +31,7 @@ pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
         owner::faults(world, instance, &mut faults);
     });
     account(world, &mut faults);
+    policies(world, &mut faults);
     secret(world, &mut faults);
     restart::faults(world, &mut faults);
     once::faults(world, &mut faults);
@@ -191,6 +192,13 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
     }
 }
 
+/// Checks that the policies in `spec.policies` exist. Without its Instance, a token has that fault alone.
+fn policies(world: &World, faults: &mut Vec<Fault>) {
+    let Some(instance) = &world.instance else { return };
+    let exists = |name: &ObjectName| world.policies.iter().any(|policy| policy.name == name.as_str());
+    faults.extend(missing_policies(instance, &world.token.spec.policies, exists));
+}
+
 fn secret(world: &World, faults: &mut Vec<Fault>) {
     let Slot { name, held } = world.secrets.next();
     if held.ours().is_some_and(|secret| secret.immutable == Some(true)) {
@@ -319,6 +327,24 @@ mod tests {
         for (fault, wrong) in cases {
             assert_eq!(faults(&wrong(new())), [fault]);
         }
+    }
+
+    #[test]
+    fn a_policy_that_a_token_names_exists() {
+        let world = new().with_spec(&json!({"policies": ["readers", "writers"]}));
+        let told: Vec<_> = validate(&world).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "spec.policies[0]: there is no AccessPolicy readers of Instance events/eem; create it, or remove the entry",
+                "spec.policies[1]: there is no AccessPolicy writers of Instance events/eem; create it, or remove the entry",
+            ]
+        );
+        let readers = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "readers"},
+            "spec": {"instanceRef": {"name": "eem"}, "statements": [{"effect": "Allow", "actions": ["*:read"]}]}});
+        let readers = access::Policy::of(&serde_json::from_value(readers).unwrap());
+        let world = world.and(|world| world.policies = vec![Arc::new(readers)]);
+        assert_eq!(faults(&world), ["PolicyMissing spec.policies[1]"]);
     }
 
     #[test]
