@@ -27,7 +27,7 @@ use crate::{
         Conditions, EventName, GROUP, Instance, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Cache, Clock, Refusal, Store, Why, events, metrics::PassEnd, reference},
+    outside::{Cache, Clock, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference},
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -240,6 +240,11 @@ fn object<K: Kind>(store: &Store<K>, name: &ObjectRef<K>) -> Option<Arc<K>> {
     store.get(name.namespace.as_deref().unwrap_or_default(), &name.name)
 }
 
+/// Registers a pass as a heartbeat. Everybody can read `/healthz`, so its text has the kind alone.
+fn beating<K: Kind>(pulse: &Pulse, name: &ObjectRef<K>) -> Beating {
+    pulse.begin(format!("a pass over {}", K::kind(&())), told(name))
+}
+
 /// The name of a pass, for logs and errors.
 fn told<K: Kind>(name: &ObjectRef<K>) -> String {
     format!("the pass over {} {}/{}", K::kind(&()), name.namespace.as_deref().unwrap_or_default(), name.name)
@@ -264,7 +269,7 @@ fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>, id: u64
     let (kind, namespace) = (K::kind(&()), name.namespace.as_deref().unwrap_or_default());
     // A span of the level ERROR is on at every log level, so each line has its fields.
     let span = tracing::error_span!("pass", %kind, namespace, name = name.name, reconcileID = id);
-    let beating = rooms.pulse.begin(told(&name));
+    let beating = beating(&rooms.pulse, &name);
     let work = async move {
         let _beating = beating;
         work(object, rooms).await
@@ -398,6 +403,14 @@ mod tests {
         let told = queues.conclude((name, panicked)).unwrap_err().to_string();
         assert!(told.starts_with("the pass over ApiToken events/ci ended early: "), "{told}");
         assert!(told.contains("panicked"), "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_hangs_is_told_at_healthz_by_its_kind_alone() {
+        let pulse = Pulse::default();
+        let _beating = beating(&pulse, &ObjectRef::<ApiToken>::new("ci").within("events"));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(pulse.check(), Err("a pass over ApiToken has not run for 61 s".into()));
     }
 
     #[tokio::test]

@@ -39,7 +39,10 @@ struct Beats {
 }
 
 struct Beat {
+    /// The name for `/healthz`.
     name: String,
+    /// The name for the log, with the object.
+    object: String,
     /// The time of the last run, in milliseconds since the start of the process.
     at: AtomicU64,
 }
@@ -53,7 +56,7 @@ impl Default for Pulse {
 impl Pulse {
     /// Runs a loop until it ends, with a heartbeat at each run.
     pub async fn of<T>(self, name: &str, run: impl Future<Output = T>) -> T {
-        let (beating, mut run, mut ticks) = (self.begin(name), pin!(run), interval(EVERY));
+        let (beating, mut run, mut ticks) = (self.begin(name, name), pin!(run), interval(EVERY));
         let ended = poll_fn(|context| {
             beating.beat();
             if let Poll::Ready(ended) = run.as_mut().poll(context) {
@@ -65,9 +68,11 @@ impl Pulse {
         ended.await
     }
 
-    /// Registers work that takes less than a minute. The work ends when the returned value is dropped.
-    pub fn begin(&self, name: impl Into<String>) -> Beating {
-        let beat = Arc::new(Beat { name: name.into(), at: AtomicU64::new(self.now()) });
+    /// Registers work that takes less than a minute. The work ends when the returned value is dropped. `/healthz` shows
+    /// `name`, and the log shows `object`. Everybody can read `/healthz`, so `name` never contains an object's name.
+    pub fn begin(&self, name: impl Into<String>, object: impl Into<String>) -> Beating {
+        let at = AtomicU64::new(self.now());
+        let beat = Arc::new(Beat { name: name.into(), object: object.into(), at });
         let mut beats = self.lock();
         let number = beats.next;
         beats.next += 1;
@@ -89,7 +94,10 @@ impl Pulse {
         let silence = |beat: &Beat| Duration::from_millis(now.saturating_sub(beat.at.load(Ordering::Relaxed)));
         let beats = self.lock();
         let hangs = beats.all.values().find(|beat| silence(beat) > limit);
-        hangs.map_or(Ok(()), |beat| Err(format!("{} has not run for {} s", beat.name, silence(beat).as_secs())))
+        let Some(beat) = hangs else { return Ok(()) };
+        let seconds = silence(beat).as_secs();
+        tracing::error!("{} has not run for {seconds} s", beat.object);
+        Err(format!("{} has not run for {seconds} s", beat.name))
     }
 
     fn now(&self) -> u64 {
@@ -139,7 +147,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_does_not_end_within_a_minute_is_named() {
         let pulse = Pulse::default();
-        let (_short, _long) = (pulse.begin("ends soon"), pulse.begin("hangs"));
+        let (_short, _long) = (pulse.begin("ends soon", "a"), pulse.begin("hangs", "b"));
         drop(_short);
         sleep(Duration::from_secs(60)).await;
         assert_eq!(pulse.check(), Ok(()));
