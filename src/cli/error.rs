@@ -103,7 +103,7 @@ impl From<Unexplained> for Error {
             Unexplained::Refused(refusal) => match refusal.why {
                 Why::Gone => Self::Missing(told),
                 Why::Unavailable(_) => Self::Unreachable(told),
-                Why::Stale | Why::Invalid(_) | Why::Forbidden(_) => Self::Refused(told),
+                Why::Stale | Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_) => Self::Refused(told),
             },
         }
     }
@@ -147,6 +147,7 @@ mod tests {
         let code = |why| Error::from(Unexplained::from(Refusal::because(why))).code();
         assert_eq!(code(Why::Unavailable("m".into())), 3);
         assert_eq!(code(Why::Forbidden("m".into())), 4);
+        assert_eq!(code(Why::Unauthenticated("m".into())), 4);
         assert_eq!(code(Why::Gone), 5);
     }
 }

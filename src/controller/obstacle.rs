@@ -53,12 +53,13 @@ impl Obstacle {
         }
     }
 
-    /// True if the obstacle can end without a change of any object: the API server is away or slow.
+    /// True if the obstacle can end without a change of any object. The API server is away or slow, or does not accept
+    /// the operator's credentials.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::TookTooLong(_) => true,
             Self::Refused(refusal) => match refusal.why {
-                Why::Unavailable(_) => true,
+                Why::Unavailable(_) | Why::Unauthenticated(_) => true,
                 Why::Stale | Why::Gone | Why::Invalid(_) | Why::Forbidden(_) => false,
             },
             Self::Changed | Self::NoRandomness(_) | Self::TooLong(_) => false,
@@ -71,7 +72,7 @@ impl Obstacle {
             Self::Changed => true,
             Self::Refused(refusal) => match refusal.why {
                 Why::Stale | Why::Gone => true,
-                Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_) => false,
+                Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_) | Why::Unavailable(_) => false,
             },
             Self::NoRandomness(_) | Self::TooLong(_) | Self::TookTooLong(_) => false,
         }
@@ -90,6 +91,7 @@ mod tests {
             refused(Why::Gone),
             refused(Why::Invalid("m".into())),
             refused(Why::Forbidden("m".into())),
+            refused(Why::Unauthenticated("m".into())),
             refused(Why::Unavailable("m".into())),
             Obstacle::NoRandomness(NoRandomness("m".into())),
             Obstacle::TooLong("spec.secret.data[a]: m".into()),
@@ -107,15 +109,17 @@ mod tests {
     #[test]
     fn only_what_the_api_server_answers_speaks_of_it() {
         let speaks: Vec<_> = all().iter().map(|obstacle| obstacle.to_string().contains("API server")).collect();
-        assert_eq!(speaks, [false, false, false, false, false, true, false, false, false]);
-        assert!(all()[7].to_string().starts_with("spec.secret.data[a]: "));
+        assert_eq!(speaks, [false, false, false, false, false, true, true, false, false, false]);
+        assert!(all()[8].to_string().starts_with("spec.secret.data[a]: "));
     }
 
     #[test]
     fn what_is_of_the_past_is_looked_at_again_and_what_may_have_been_done_is_not_certain() {
         let old: Vec<_> = all().iter().map(Obstacle::is_old_view).collect();
-        assert_eq!(old, [true, true, true, false, false, false, false, false, false]);
+        assert_eq!(old, [true, true, true, false, false, false, false, false, false, false]);
         let definite: Vec<_> = all().iter().map(Obstacle::is_definite).collect();
-        assert_eq!(definite, [true, true, true, true, true, false, true, true, false]);
+        assert_eq!(definite, [true, true, true, true, true, true, false, true, true, false]);
+        let outage: Vec<_> = all().iter().map(Obstacle::is_outage).collect();
+        assert_eq!(outage, [false, false, false, false, false, true, true, false, false, true]);
     }
 }

@@ -46,7 +46,7 @@ impl Stamping {
     /// Succeeds once users can create tokens.
     ///
     /// # Errors
-    /// The API server cannot stamp yet. The text has the API server's answer.
+    /// The API server cannot stamp yet. The text has the class of the API server's answer.
     pub fn missing(&self) -> Result<(), String> {
         self.answered.lock().expect("nobody panics here").clone()
     }
@@ -69,7 +69,9 @@ impl Stamping {
         let (mut seen, mut said) = (None, None);
         loop {
             let pause = match writer.rehearse(namespace).await {
-                Err(Refusal { why: Why::Unavailable(why), .. }) => self.unanswered(&why),
+                Err(Refusal { why: why @ (Why::Unavailable(_) | Why::Unauthenticated(_)), .. }) => {
+                    self.unanswered(&why)
+                }
                 answer => {
                     *self.answered.lock().expect("nobody panics here") = Ok(());
                     let before = std::mem::replace(&mut seen, answer.ok());
@@ -81,14 +83,20 @@ impl Stamping {
         }
     }
 
-    /// Handles a check without an answer: the API server cannot stamp yet, or is away. A ready operator stays ready.
-    fn unanswered(&self, why: &str) -> Duration {
-        tracing::debug!(%why, "the API server cannot stamp tokens now");
-        let mut answered = self.answered.lock().expect("nobody panics here");
+    /// Handles a check without an answer: the API server cannot stamp yet, is away, or does not accept the credentials.
+    /// A ready operator stays ready. The text for `/readyz` leaves out the API server's message, because it can name
+    /// objects.
+    fn unanswered(&self, why: &Why) -> Duration {
+        let (mut answered, now) = (self.answered.lock().expect("nobody panics here"), Err(held_up(why.way())));
+        if *answered == now || answered.is_ok() {
+            tracing::debug!(%why, "the API server cannot stamp tokens now");
+        } else {
+            tracing::info!(%why, "the API server cannot stamp tokens yet; waiting");
+        }
         if answered.is_ok() {
             return MISSING;
         }
-        *answered = Err(held_up(why));
+        *answered = now;
         SOON
     }
 

@@ -131,6 +131,7 @@ impl Metrics {
             Err(Why::Stale) => "stale",
             Err(Why::Invalid(_)) => "invalid",
             Err(Why::Forbidden(_)) => "forbidden",
+            Err(Why::Unauthenticated(_)) => "unauthenticated",
             Err(Why::Gone) => "gone",
             Err(Why::Unavailable(_)) => "unavailable",
         };
@@ -174,6 +175,7 @@ mod tests {
         }
         metrics.write("Secret", Verb::PATCH, Err(&Why::Stale));
         metrics.write("ApiToken", Verb::UPDATE.status(), Ok(()));
+        metrics.write("ApiToken", Verb::UPDATE.status(), Err(&Why::Unauthenticated("m".into())));
         metrics.verdict(401, "Expired");
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
@@ -186,6 +188,7 @@ mod tests {
             r#"controller_runtime_reconcile_total{controller="apitoken",result="error"} 1"#,
             r#"tokenry_writes_total{kind="Secret",subresource="",verb="patch",result="stale"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="done"} 1"#,
+            r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="unauthenticated"} 1"#,
             r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,

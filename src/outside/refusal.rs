@@ -39,6 +39,7 @@ pub struct Verb {
 enum VerbName {
     Get,
     List,
+    Watch,
     Create,
     Update,
     Patch,
@@ -50,6 +51,8 @@ impl Verb {
     pub const GET: Self = Self::of(VerbName::Get);
     /// Reads all objects of a kind.
     pub const LIST: Self = Self::of(VerbName::List);
+    /// Reads all objects of a kind and their changes.
+    pub const WATCH: Self = Self::of(VerbName::Watch);
     /// Creates an object.
     pub const CREATE: Self = Self::of(VerbName::Create);
     /// Replaces an object.
@@ -73,6 +76,7 @@ impl Verb {
         match self.act {
             VerbName::Get => "get",
             VerbName::List => "list",
+            VerbName::Watch => "watch",
             VerbName::Create => "create",
             VerbName::Update => "update",
             VerbName::Patch => "patch",
@@ -95,9 +99,14 @@ pub enum Why {
     /// The object breaks a rule of the API server or of an admission policy, or the request cannot be built.
     #[error("refused as invalid: {0}")]
     Invalid(String),
-    /// The process lacks a permission, or an admission policy denies the request.
+    /// The process lacks a permission, or an admission policy denies the request. [`Forbidder`](super::Forbidder) finds
+    /// out which of them.
     #[error("forbidden: {0}")]
     Forbidden(String),
+    /// The API server does not accept the credentials of this process, so it does not know the requester. No permission
+    /// helps.
+    #[error("unauthenticated: {0}; the API server does not accept the credentials of this process; {advice}", advice = CREDENTIALS)]
+    Unauthenticated(String),
     /// The object, or its kind, does not exist.
     #[error("not found")]
     Gone,
@@ -105,6 +114,10 @@ pub enum Why {
     #[error("the API server is not available: {0}")]
     Unavailable(String),
 }
+
+/// The advice about credentials that the API server does not accept.
+pub(super) const CREDENTIALS: &str =
+    "look at its ServiceAccount and at the token that is mounted for it, or at the user of its kubeconfig";
 
 impl Refusal {
     /// A function that turns the error of a request into a refusal. The arguments name the request: its verb, and the
@@ -152,6 +165,7 @@ impl Why {
             Self::Stale => "the object changed",
             Self::Invalid(_) => "refused as invalid",
             Self::Forbidden(_) => "forbidden",
+            Self::Unauthenticated(_) => "unauthenticated",
             Self::Gone => "not found",
             Self::Unavailable(_) => "the API server is not available",
         }
@@ -160,7 +174,7 @@ impl Why {
     /// True if a write with this answer certainly was not done.
     pub fn is_definite(&self) -> bool {
         match self {
-            Self::Stale | Self::Invalid(_) | Self::Forbidden(_) | Self::Gone => true,
+            Self::Stale | Self::Invalid(_) | Self::Forbidden(_) | Self::Unauthenticated(_) | Self::Gone => true,
             Self::Unavailable(_) => false,
         }
     }
@@ -180,7 +194,8 @@ impl Why {
         match status.code {
             404 | 410 => Self::Gone,
             409 => Self::Stale,
-            401 | 403 => Self::Forbidden(message()),
+            401 => Self::Unauthenticated(message()),
+            403 => Self::Forbidden(message()),
             400 | 405 | 413 | 415 | 422 => Self::Invalid(message()),
             _ => Self::Unavailable(message()),
         }
@@ -258,6 +273,8 @@ mod tests {
         assert_eq!(of(409), Why::Stale);
         assert_eq!(of(404), Why::Gone);
         assert_eq!(of(403), Why::Forbidden("m".into()));
+        assert_eq!(of(401), Why::Unauthenticated("m".into()));
+        assert!(of(401).is_definite(), "a request without a requester does nothing");
         assert_eq!(of(422), Why::Invalid("m".into()));
         for code in [429, 500, 503, 504] {
             assert!(!of(code).is_definite(), "{code} does not say whether it was done");
@@ -267,9 +284,19 @@ mod tests {
     #[test]
     fn every_text_begins_with_its_way() {
         let text = || "m".to_owned();
-        for why in [Why::Stale, Why::Invalid(text()), Why::Forbidden(text()), Why::Gone, Why::Unavailable(text())] {
+        let refused = [Why::Invalid(text()), Why::Forbidden(text()), Why::Unauthenticated(text())];
+        for why in refused.into_iter().chain([Why::Stale, Why::Gone, Why::Unavailable(text())]) {
             assert!(why.to_string().starts_with(why.way()), "{why}");
         }
+    }
+
+    #[test]
+    fn credentials_that_are_not_accepted_are_no_missing_permission_and_the_text_says_where_to_look() {
+        let told =
+            Why::of_status(&Status { code: 401, message: "Unauthorized".into(), ..Status::default() }).to_string();
+        let said = "unauthenticated: Unauthorized; the API server does not accept the credentials of this process; look \
+                    at its ServiceAccount and at the token that is mounted for it, or at the user of its kubeconfig";
+        assert_eq!(told, said);
     }
 
     #[test]

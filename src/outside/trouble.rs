@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use kube::Resource;
 
-use super::refusal::with_causes;
+use super::refusal::{CREDENTIALS, with_causes};
 use crate::token::format;
 
 /// The current failure of a kind's watch. It is logged only when it changes.
@@ -47,6 +47,9 @@ impl<K: Resource<DynamicType = ()>> Trouble<K> {
             }
             kube::Error::Api(status) if status.code == 403 => {
                 format!("not allowed to watch {kind}; grant the roles of the chart; waiting")
+            }
+            kube::Error::Api(status) if status.code == 401 => {
+                format!("not authenticated to watch {kind}: the credentials are not accepted; {CREDENTIALS}; waiting")
             }
             // An expired resource version is the normal end of a watch.
             kube::Error::Api(status) if status.code == 410 => return None,
@@ -96,6 +99,9 @@ mod tests {
         );
         assert_eq!(trouble.news(&refused(410, "")), None);
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
+        let unknown = trouble.news(&refused(401, "Unauthorized")).unwrap();
+        assert!(unknown.starts_with("not authenticated to watch apitokens.tokenry.dev: "), "{unknown}");
+        assert!(unknown.contains("ServiceAccount"), "{unknown}");
         trouble.is_over();
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
     }

@@ -47,7 +47,7 @@ fn verdict(answer: Result<(), Why>) -> Option<bool> {
     match answer {
         Ok(()) => Some(false),
         Err(Why::Forbidden(_) | Why::Invalid(_)) => Some(true),
-        Err(Why::Stale | Why::Gone | Why::Unavailable(_)) => None,
+        Err(Why::Stale | Why::Gone | Why::Unauthenticated(_) | Why::Unavailable(_)) => None,
     }
 }
 
@@ -60,6 +60,7 @@ mod tests {
         assert_eq!(verdict(Ok(())), Some(false));
         assert_eq!(verdict(Err(Why::Forbidden(String::new()))), Some(true));
         assert_eq!(verdict(Err(Why::Gone)), None);
+        assert_eq!(verdict(Err(Why::Unauthenticated(String::new()))), None, "no policy has judged the write");
         assert_eq!(verdict(Err(Why::Unavailable(String::new()))), None);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn roll(rooms: &Rooms, world: &World, done: Progress) -> Result
         match refusal.why {
             Why::Gone => rolled.missing.push(target.clone()),
             Why::Stale => return Err(refusal.into()),
-            Why::Invalid(_) | Why::Forbidden(_) | Why::Unavailable(_) => {
+            Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_) | Why::Unavailable(_) => {
                 rolled.failure.get_or_insert((target.clone(), refusal));
             }
         }
