@@ -5,16 +5,16 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use futures::future::try_join_all;
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{Extent, Verb, Why, telemetry};
@@ -22,7 +22,9 @@ use super::{Extent, Verb, Why, telemetry};
 /// The wait between two checks, while a permission is missing or in doubt.
 const SOON: Duration = Duration::from_secs(5);
 /// The longest wait for the answers of one check.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(5);
+/// The number of requests at a time. Each can need a connection of its own.
+const TOGETHER: usize = 8;
 
 /// A permission on the objects of a kind, as in the rules of a Role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +41,26 @@ impl Right {
     }
 
     /// Asks the API server for the permission in `namespace`; `None`: in all namespaces.
-    async fn is_held(self, client: Client, namespace: Option<String>) -> Result<(Self, bool), Why> {
+    async fn is_held(self, client: Client, namespace: Option<String>) -> Result<bool, Why> {
         let (name, subresource) = (self.verb.name(), self.verb.subresource());
         let attributes = ResourceAttributes {
             verb: Some(name.into()),
             group: Some(self.group.into()),
             resource: Some(self.resource.into()),
             subresource: Some(subresource.into()),
-            namespace,
+            namespace: namespace.filter(|_| self.is_namespaced()),
             ..ResourceAttributes::default()
         };
         let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
         let review = SelfSubjectAccessReview { spec, ..Default::default() };
         let api = Api::<SelfSubjectAccessReview>::all(client);
         let answer = api.create(&PostParams::default(), &review).await.map_err(Why::from)?;
-        Ok((self, answer.status.ok_or_else(Why::unreadable)?.allowed))
+        Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
+    }
+
+    /// False for the only kind without a namespace that a program reads.
+    fn is_namespaced(self) -> bool {
+        (self.group, self.resource) != ("", "namespaces")
     }
 }
 
@@ -67,7 +74,7 @@ impl fmt::Display for Right {
     }
 }
 
-/// The permissions that a program uses.
+/// The permissions that a program uses. Together they are the rules of its roles in the chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// The name of the program, for the log.
@@ -78,14 +85,54 @@ pub struct Wanted {
     pub useful: &'static [Right],
 }
 
+/// The knowledge about a needed permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    /// No answer has come yet, for the reason in [`Why::way`], if there was a failure.
+    Unanswered(Option<&'static str>),
+    /// The API server refuses to say. The program works and notices by itself if it lacks the permission.
+    Unsaid,
+    /// The permission is granted.
+    Granted,
+    /// The permission is missing.
+    Missing,
+}
+
+impl Knowledge {
+    /// The knowledge after an answer. A review that fails says nothing about the permission, so earlier knowledge
+    /// stays.
+    fn after(self, answer: &Result<bool, Why>) -> Self {
+        match answer {
+            Ok(true) => Self::Granted,
+            Ok(false) => Self::Missing,
+            Err(why) => match self {
+                Self::Granted | Self::Missing | Self::Unsaid => self,
+                Self::Unanswered(_) if comes_again(why) => Self::Unanswered(Some(why.way())),
+                Self::Unanswered(_) => Self::Unsaid,
+            },
+        }
+    }
+}
+
+/// True if another review can be answered without any change of permissions.
+fn comes_again(why: &Why) -> bool {
+    match why {
+        Why::Stale | Why::Unauthenticated(_) | Why::Unavailable(_) => true,
+        Why::Forbidden(_) | Why::Invalid(_) | Why::Gone => false,
+    }
+}
+
+/// A permission and the answer to its review: true if it is granted.
+type Reviewed = (Right, Result<bool, Why>);
+
 /// The check of the permissions of this process.
 #[derive(Clone)]
 pub struct Rights(Arc<RightsState>);
 
 struct RightsState {
     wanted: Wanted,
-    /// The missing permissions, in words. Before the first answer, that nothing is known.
-    missing: Mutex<Result<(), String>>,
+    /// The needed permissions.
+    known: Mutex<Vec<(Right, Knowledge)>>,
     doubted: Notify,
     /// True once the start of the program was logged.
     started: watch::Sender<bool>,
@@ -94,16 +141,32 @@ struct RightsState {
 impl Rights {
     /// A check of these permissions, before its first answer.
     pub fn new(wanted: Wanted) -> Self {
-        let missing = Mutex::new(Err("waiting for the permissions from the API server".to_owned()));
-        Self(Arc::new(RightsState { wanted, missing, doubted: Notify::new(), started: watch::Sender::default() }))
+        let known = wanted.needed.iter().map(|right| (*right, Knowledge::Unanswered(None))).collect();
+        let (doubted, started) = (Notify::new(), watch::Sender::default());
+        Self(Arc::new(RightsState { wanted, known: Mutex::new(known), doubted, started }))
     }
 
-    /// Succeeds if this process has all needed permissions.
+    /// Succeeds if no needed permission is known to be missing, and a review of each was answered.
     ///
     /// # Errors
     /// Some are missing, or nothing is known yet; in words.
     pub fn missing(&self) -> Result<(), String> {
-        self.0.missing.lock().expect("nobody panics here").clone()
+        let known = self.known();
+        let all = |wanted| known.iter().filter(move |(_, known)| *known == wanted).map(|(right, _)| *right);
+        let missing: Vec<_> = all(Knowledge::Missing).collect();
+        if !missing.is_empty() {
+            return Err(format!("missing permissions: {}; grant the roles of the chart; waiting", list(&missing)));
+        }
+        let waits = known.iter().find_map(|(_, known)| match known {
+            Knowledge::Unanswered(way) => Some(*way),
+            Knowledge::Unsaid | Knowledge::Granted | Knowledge::Missing => None,
+        });
+        let waiting = "waiting for the permissions from the API server";
+        match waits {
+            Some(Some(way)) => Err(format!("{waiting}: {way}")),
+            Some(None) => Err(waiting.to_owned()),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the start of the program was logged.
@@ -120,75 +183,85 @@ impl Rights {
     /// Checks until no needed permission is missing, and again after each [`Rights::doubt`], for ever. The first answer
     /// is part of the log line about the start of the program.
     pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
-        let first = self.look(&client, &scope).await;
-        let told = first.as_ref().map_or_else(|why| format!("not known: {why}"), Lacking::told);
-        telemetry::starts(self.0.wanted.program, &scope, &told, &waits_for);
+        let Wanted { program, needed, useful } = self.0.wanted;
+        let (first, others) = tokio::join!(look(&client, &scope, needed), look(&client, &scope, useful));
+        telemetry::starts(program, &scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
-        let mut certain = self.conclude(first, None);
+        let mut open = self.learn(&first);
         loop {
-            if certain {
-                self.0.doubted.notified().await;
+            let doubted = self.0.doubted.notified();
+            let doubts = if open.is_empty() { doubted.map(|()| true).await } else { doubted.now_or_never().is_some() };
+            if doubts {
+                open = needed.to_vec();
             }
             tokio::time::sleep(SOON).await;
             let before = self.missing();
-            certain = self.conclude(self.look(&client, &scope).await, Some(before));
+            open = self.learn(&look(&client, &scope, &open).await);
+            self.say_news(before);
         }
     }
 
-    /// The permissions that are missing now.
-    async fn look(&self, client: &Client, scope: &Extent) -> Result<Lacking, Why> {
-        let Wanted { needed, useful, .. } = self.0.wanted;
-        let namespace = scope.namespace().map(str::to_owned);
-        let all = needed.iter().chain(useful).map(|right| right.is_held(client.clone(), namespace.clone()));
-        let late = |_| Err(Why::Unavailable("no answer in time".into()));
-        let answers = timeout(LIMIT, try_join_all(all)).await.unwrap_or_else(late)?;
-        let lacks =
-            |rights: &[(Right, bool)]| rights.iter().filter(|(_, held)| !held).map(|(right, _)| *right).collect();
-        let (of_needed, of_useful) = answers.split_at(needed.len());
-        Ok(Lacking { needed: lacks(of_needed), useful: lacks(of_useful) })
+    /// Keeps the answers of a check. Returns the permissions that have to be checked again.
+    fn learn(&self, answers: &[Reviewed]) -> Vec<Right> {
+        let mut known = self.known();
+        let mut open = Vec::new();
+        for (right, knowledge) in known.iter_mut() {
+            let Some((_, answer)) = answers.iter().find(|(asked, _)| asked == right) else { continue };
+            *knowledge = knowledge.after(answer);
+            let is_open = matches!(knowledge, Knowledge::Missing) || answer.as_ref().is_err_and(comes_again);
+            open.extend(is_open.then_some(*right));
+        }
+        open
     }
 
-    /// Stores the result of a check, and logs a change since `before`. Returns true if nothing is missing.
-    fn conclude(&self, found: Result<Lacking, Why>, before: Option<Result<(), String>>) -> bool {
-        let now = match found {
-            Ok(lacking) => lacking.missing(),
-            // The check itself is forbidden, so the permissions stay unknown.
-            Err(Why::Forbidden(_) | Why::Invalid(_) | Why::Gone) => Ok(()),
-            Err(Why::Stale | Why::Unavailable(_)) => return false,
-        };
-        if before.is_some_and(|before| before != now) {
-            match &now {
-                Ok(()) => tracing::info!("all needed permissions are granted"),
-                Err(missing) => tracing::warn!("{missing}"),
-            }
+    /// Logs a change since `before`.
+    fn say_news(&self, before: Result<(), String>) {
+        let now = self.missing();
+        if before == now {
+            return;
         }
-        let certain = now.is_ok();
-        *self.0.missing.lock().expect("nobody panics here") = now;
-        certain
+        let unsaid = self.known().iter().any(|(_, known)| *known == Knowledge::Unsaid);
+        match now {
+            Ok(()) if unsaid => tracing::warn!("the permissions are not known: the API server refuses their review"),
+            Ok(()) => tracing::info!("all needed permissions are granted"),
+            Err(missing) => tracing::warn!("{missing}"),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<(Right, Knowledge)>> {
+        self.0.known.lock().expect("nobody panics here")
     }
 }
 
-/// The missing permissions of a program.
-struct Lacking {
-    needed: Vec<Right>,
-    useful: Vec<Right>,
+/// Asks for each permission. An answer that does not come in time counts as an absence of the API server.
+async fn look(client: &Client, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
+    let until = Instant::now() + LIMIT;
+    let asked = rights.iter().map(|&right| {
+        let held = right.is_held(client.clone(), scope.namespace().map(str::to_owned));
+        async move {
+            let late = |_| Err(Why::Unavailable("no answer in time".into()));
+            (right, timeout_at(until, held).await.unwrap_or_else(late))
+        }
+    });
+    stream::iter(Vec::from_iter(asked)).buffered(TOGETHER).collect().await
 }
 
-impl Lacking {
-    /// The result of a check, for the log.
-    fn told(&self) -> String {
-        match (&*self.needed, &*self.useful) {
-            ([], []) => "all".into(),
-            ([], useful) => format!("all that are needed; missing and optional: {}", list(useful)),
-            (needed, useful) => format!("needed and missing: {}", list(&[needed, useful].concat())),
+/// The result of the first check, for the log.
+fn told(needed: &[Reviewed], useful: &[Reviewed]) -> String {
+    let missing = |answers: &[Reviewed]| -> Vec<Right> {
+        answers.iter().filter(|(_, answer)| *answer == Ok(false)).map(|(right, _)| *right).collect()
+    };
+    let unknown = needed.iter().chain(useful).find_map(|(_, answer)| answer.as_ref().err());
+    let unknown = unknown.map(|why| format!("not known: {why}"));
+    match (&*missing(needed), &*missing(useful), unknown) {
+        ([], [], None) => "all".into(),
+        ([], [], Some(unknown)) => unknown,
+        ([], useful, None) => format!("all that are needed; missing and optional: {}", list(useful)),
+        ([], useful, Some(unknown)) => format!("missing and optional: {}; others {unknown}", list(useful)),
+        (needed, useful, None) => format!("needed and missing: {}", list(&[needed, useful].concat())),
+        (needed, useful, Some(unknown)) => {
+            format!("needed and missing: {}; others {unknown}", list(&[needed, useful].concat()))
         }
-    }
-
-    fn missing(&self) -> Result<(), String> {
-        if self.needed.is_empty() {
-            return Ok(());
-        }
-        Err(format!("missing permissions: {}; grant the roles of the chart; waiting", list(&self.needed)))
     }
 }
 
@@ -202,7 +275,11 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
-    use std::{collections::BTreeSet, convert::Infallible};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        convert::Infallible,
+    };
+    use tokio_util::task::AbortOnDropHandle;
 
     const WANTED: Wanted = Wanted {
         program: "test",
@@ -213,37 +290,65 @@ mod tests {
         useful: &[Right::new(Verb::PATCH, "apps", "deployments")],
     };
 
-    /// A server that denies these verbs in the namespace `a`.
-    fn denying(denied: &Arc<Mutex<BTreeSet<&'static str>>>) -> Client {
-        let denied = denied.clone();
+    /// The answers of a server.
+    #[derive(Default)]
+    struct Said {
+        /// These verbs are denied, in the namespace `a`.
+        denied: BTreeSet<&'static str>,
+        /// Reviews of these verbs fail with this status code.
+        failing: BTreeMap<&'static str, u16>,
+        /// The number of reviews.
+        asked: usize,
+    }
+
+    fn server(said: &Arc<Mutex<Said>>) -> Client {
+        let said = said.clone();
         let serve = move |request: Request<Body>| {
-            let denied = denied.lock().unwrap().clone();
+            let said = said.clone();
             async move {
                 let body = request.into_body().collect_bytes().await.unwrap();
                 let asked: Value = serde_json::from_slice(&body).unwrap();
                 let asked = &asked["spec"]["resourceAttributes"];
                 assert_eq!(asked["namespace"], "a");
-                let allowed = !denied.contains(asked["verb"].as_str().unwrap());
-                let answer = json!({"spec": {}, "status": {"allowed": allowed}});
-                Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes())))
+                let mut said = said.lock().unwrap();
+                said.asked += 1;
+                let verb = asked["verb"].as_str().unwrap();
+                let (status, answer) = match said.failing.get(verb) {
+                    Some(code) => (*code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "m"})),
+                    None => (200, json!({"spec": {}, "status": {"allowed": !said.denied.contains(verb)}})),
+                };
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
             }
         };
         Client::new(tower::service_fn(serve), "a")
     }
 
+    const MISSING: &str =
+        "missing permissions: update apitokens.tokenry.dev/status; grant the roles of the chart; waiting";
+
+    /// A check that has got its first answers from a server that denies these verbs and fails for those.
+    async fn asking(
+        denied: &[&'static str],
+        failing: &[(&'static str, u16)],
+    ) -> (Rights, Arc<Mutex<Said>>, AbortOnDropHandle<()>) {
+        let (denied, failing) = (denied.iter().copied().collect(), failing.iter().copied().collect());
+        let (rights, said) = (Rights::new(WANTED), Arc::new(Mutex::new(Said { denied, failing, asked: 0 })));
+        let asking = rights.clone().ask(server(&said), Extent::Namespace("a".into()), String::new());
+        let asking = AbortOnDropHandle::new(tokio::spawn(asking));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (rights, said, asking)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_right_that_is_missing_is_named_until_it_is_granted_and_looked_for_again_when_in_doubt() {
-        let (rights, denied) = (Rights::new(WANTED), Arc::new(Mutex::new(BTreeSet::from(["update", "patch"]))));
-        assert!(rights.missing().unwrap_err().starts_with("waiting for the permissions"));
-        let asking = rights.clone().ask(denying(&denied), Extent::Namespace("a".into()), String::new());
-        let _asking = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(asking));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let told = "missing permissions: update apitokens.tokenry.dev/status; grant the roles of the chart; waiting";
-        assert_eq!(rights.missing(), Err(told.into()), "an optional permission is not waited for");
-        denied.lock().unwrap().clear();
+        assert!(Rights::new(WANTED).missing().unwrap_err().starts_with("waiting for the permissions"));
+        let (rights, said, _asking) = asking(&["update", "patch"], &[]).await;
+        assert_eq!(rights.missing(), Err(MISSING.into()), "an optional permission is not waited for");
+        said.lock().unwrap().denied.clear();
         tokio::time::sleep(SOON).await;
         assert_eq!(rights.missing(), Ok(()));
-        denied.lock().unwrap().insert("create");
+        said.lock().unwrap().denied.insert("create");
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(rights.missing(), Ok(()), "nobody asks while nothing is in doubt");
         rights.doubt();
@@ -251,14 +356,79 @@ mod tests {
         assert!(rights.missing().unwrap_err().contains("create secrets;"));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_is_missing_stays_so_until_a_review_grants_it_whatever_fails_in_between() {
+        let (rights, said, _asking) = asking(&["update"], &[]).await;
+        for code in [403, 401, 404, 422, 500, 503] {
+            said.lock().unwrap().failing = BTreeMap::from([("update", code), ("create", code)]);
+            tokio::time::sleep(3 * SOON).await;
+            assert_eq!(rights.missing(), Err(MISSING.into()), "{code}");
+            rights.doubt();
+            tokio::time::sleep(3 * SOON).await;
+            assert_eq!(rights.missing(), Err(MISSING.into()), "{code}, in doubt");
+        }
+        *said.lock().unwrap() = Said::default();
+        tokio::time::sleep(2 * SOON).await;
+        assert_eq!(rights.missing(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_review_that_fails_hides_no_other_permission_that_is_missing() {
+        let (rights, _said, _asking) = asking(&["update"], &[("create", 503)]).await;
+        assert_eq!(rights.missing(), Err(MISSING.into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_no_review_is_answered_the_program_waits_and_says_the_class_of_the_failure_alone() {
+        for (code, way) in [(401, "unauthenticated"), (503, "the API server is not available")] {
+            let (rights, said, _asking) = asking(&[], &[("update", code), ("create", code)]).await;
+            let waiting = format!("waiting for the permissions from the API server: {way}");
+            assert_eq!(rights.missing(), Err(waiting));
+            said.lock().unwrap().failing.clear();
+            tokio::time::sleep(2 * SOON).await;
+            assert_eq!(rights.missing(), Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_refuses_reviews_leaves_the_permissions_unknown_and_is_asked_no_more() {
+        let (rights, said, _asking) = asking(&[], &[("update", 403), ("create", 403)]).await;
+        assert_eq!(rights.missing(), Ok(()), "a request that is forbidden will say so");
+        let asked = said.lock().unwrap().asked;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(said.lock().unwrap().asked, asked);
+    }
+
     #[test]
     fn what_a_program_has_is_said_in_one_sentence() {
         let [update, create, patch] = [WANTED.needed[0], WANTED.needed[1], WANTED.useful[0]];
-        let told =
-            |needed: &[Right], useful: &[Right]| Lacking { needed: needed.to_vec(), useful: useful.to_vec() }.told();
-        assert_eq!(told(&[], &[]), "all");
-        assert_eq!(told(&[], &[patch]), "all that are needed; missing and optional: patch deployments.apps");
+        let late = || Err(Why::Unavailable("late".into()));
+        let told = |update_is, create_is, patch_is| {
+            super::told(&[(update, update_is), (create, create_is)], &[(patch, patch_is)])
+        };
+        assert_eq!(told(Ok(true), Ok(true), Ok(true)), "all");
+        let optional = "missing and optional: patch deployments.apps";
+        assert_eq!(told(Ok(true), Ok(true), Ok(false)), format!("all that are needed; {optional}"));
         let all = "needed and missing: update apitokens.tokenry.dev/status, create secrets, patch deployments.apps";
-        assert_eq!(told(&[update, create], &[patch]), all);
+        assert_eq!(told(Ok(false), Ok(false), Ok(false)), all);
+        let unknown = "not known: the API server is not available: late";
+        assert_eq!(told(late(), Ok(true), late()), unknown);
+        assert_eq!(told(late(), Ok(true), Ok(false)), format!("{optional}; others {unknown}"));
+        let some = "needed and missing: update apitokens.tokenry.dev/status";
+        assert_eq!(told(Ok(false), late(), Ok(true)), format!("{some}; others {unknown}"));
+    }
+
+    #[tokio::test]
+    async fn namespaces_are_asked_for_in_no_namespace() {
+        let serve = |request: Request<Body>| async {
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let asked: Value = serde_json::from_slice(&body).unwrap();
+            let allowed = asked["spec"]["resourceAttributes"]["namespace"].is_null();
+            let answer = json!({"spec": {}, "status": {"allowed": allowed}});
+            Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes())))
+        };
+        let client = Client::new(tower::service_fn(serve), "a");
+        let held = |resource| Right::new(Verb::LIST, "", resource).is_held(client.clone(), Some("a".into()));
+        assert_eq!((held("namespaces").await, held("secrets").await), (Ok(true), Ok(false)));
     }
 }
