@@ -79,6 +79,11 @@ pub trait Kind:
         decision: Self::Decision,
     ) -> impl Future<Output = Result<(Version, Self::Progress), Obstacle>> + Send;
 
+    /// The requests of `execute` that the API server refused, if the pass goes on without them. Default: none.
+    fn refusals(_: &Self::Progress) -> Vec<&Refusal> {
+        Vec::new()
+    }
+
     /// Computes the new status from the progress. Pure.
     fn settle(world: &Self::World, terms: &Checked<Self::Terms>, progress: &Self::Progress) -> Settled<Self::Status>;
 

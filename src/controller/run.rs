@@ -24,10 +24,12 @@ use super::{
 };
 use crate::{
     crd::{
-        Conditions, EventName, GROUP, Instance, Reason,
+        Conditions, EventName, Instance, Reason,
         condition::{Conclusion, READY, VALID},
     },
-    outside::{Cache, Clock, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference},
+    outside::{
+        Cache, Clock, Forbidder, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference,
+    },
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
@@ -67,17 +69,24 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>
     rooms.metrics.decision(&K::kind(&()), K::reason(&decision));
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
     let settled = K::settle(&world, &terms, &progress); // pure
+    let forbidden = K::refusals(&progress).into_iter().find_map(|refusal| forbidden(refusal, || rooms.rights.doubt()));
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
         rooms.write_status(&*object, &version, &settled.status, &settled.notes).await?; // writes
+        // Only with a new status: another try that fails in the same way is no news.
+        publish(&*object, forbidden, rooms);
     }
     tell(&*object, settled.notes, rooms);
     Ok(settled.wake)
 }
 
-/// Writes the new events, and the events of earlier passes that were cut off. A namespace that is being deleted gets
-/// none, because no Event can be created there.
+/// Writes the new events, and the events of earlier passes that were cut off.
 fn tell<K: Kind>(object: &K, notes: Vec<events::Note>, rooms: &Rooms) {
-    let notes = rooms.untold.with(object.meta().uid.as_deref().unwrap_or_default(), notes);
+    publish(object, rooms.untold.with(object.meta().uid.as_deref().unwrap_or_default(), notes), rooms);
+}
+
+/// Logs notes and writes them as events. A namespace that is being deleted gets none, because no Event can be created
+/// there.
+fn publish<K: Kind>(object: &K, notes: impl IntoIterator<Item = events::Note>, rooms: &Rooms) {
     let home = rooms.caches.namespaces.get("", &object.namespace().unwrap_or_default());
     if home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()) {
         return;
@@ -290,7 +299,9 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
         }
         Err(obstacle) => {
             tracing::warn!(%obstacle, "the pass failed and will be retried");
-            say_forbidden(&*object, &obstacle, &rooms);
+            if let Obstacle::Refused(refusal) = &obstacle {
+                publish(&*object, forbidden(refusal, || rooms.rights.doubt()), &rooms);
+            }
             let longest = if obstacle.is_outage() { OUTAGE_RETRY } else { LAST_RETRY };
             (Next::Retry(longest), PassEnd::Error)
         }
@@ -299,20 +310,16 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
     next
 }
 
-/// Publishes an event about a forbidden write of the status, because the status itself cannot report it.
-fn say_forbidden<K: Kind>(object: &K, obstacle: &Obstacle, rooms: &Rooms) {
-    let Obstacle::Refused(refusal @ Refusal { why: Why::Forbidden(_), verb, .. }) = obstacle else { return };
-    if !verb.is_status {
-        return;
+/// The note about a forbidden request: the forbidder, the next step and the request. None for any other refusal. Calls
+/// `doubt` if the operator lacks a permission, so that its permissions are checked again.
+fn forbidden(refusal: &Refusal, doubt: impl FnOnce()) -> Option<events::Note> {
+    let Why::Forbidden(message) = &refusal.why else { return None };
+    let forbidder = Forbidder::of(message);
+    if matches!(forbidder, Forbidder::Authorizer(_)) {
+        doubt();
     }
-    rooms.rights.doubt();
-    let (plural, verb) = (K::plural(&()), verb.name());
-    let text = format!(
-        "the operator may not write the status: {refusal}; grant it the verb {verb} on {plural}/status of {GROUP}, as \
-         the roles of the chart do"
-    );
-    let note = events::Note::warning(EventName::StatusForbidden, Reason::StatusForbidden, text);
-    rooms.events.publish(&note, &events::reference(object));
+    let text = format!("{}; {refusal}", forbidder.advice(&refusal.namespace));
+    Some(events::Note::warning(EventName::RequestForbidden, Reason::RequestForbidden, text))
 }
 
 /// The time until `wake`, within the limits.
@@ -385,6 +392,7 @@ mod tests {
     use super::*;
     use crate::crd::ApiToken;
     use jiff::{SignedDuration, Timestamp};
+    use std::cell::Cell;
 
     struct FixedClock(Timestamp);
 
@@ -411,6 +419,31 @@ mod tests {
         let _beating = beating(&pulse, &ObjectRef::<ApiToken>::new("ci").within("events"));
         tokio::time::sleep(Duration::from_secs(61)).await;
         assert_eq!(pulse.check(), Err("a pass over ApiToken has not run for 61 s".into()));
+    }
+
+    #[test]
+    fn a_forbidden_request_is_told_with_the_forbidder_and_a_lacking_permission_is_looked_for() {
+        let doubted = Cell::new(false);
+        let told = |message: &str| {
+            let refusal = Refusal::because(Why::Forbidden(message.into()));
+            forbidden(&refusal, || doubted.set(true)).map(|note| (note.event, note.reason, note.text))
+        };
+        let (event, reason, text) = told(r#"secrets "ci" is forbidden: exceeded quota: few, requested: a=1"#).unwrap();
+        assert_eq!((event, reason), (EventName::RequestForbidden, Reason::RequestForbidden));
+        assert!(text.starts_with("ResourceQuota few forbids it: "), "{text}");
+        assert!(!doubted.get(), "a tenant can exceed a quota as often as it likes");
+        let message =
+            r#"secrets is forbidden: User "o" cannot create resource "secrets" in API group "" in the namespace "a""#;
+        let (_, _, text) = told(message).unwrap();
+        assert!(
+            text.contains("grant it the verb create on secrets in namespace a; ") && text.ends_with(message),
+            "{text}"
+        );
+        assert!(doubted.get());
+        assert_eq!(
+            forbidden(&Refusal::because(Why::Unauthenticated("m".into())), || panic!("no permission helps")),
+            None
+        );
     }
 
     #[tokio::test]

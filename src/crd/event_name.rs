@@ -66,8 +66,8 @@ pub enum EventName {
     EndpointFailed,
     /// The status cannot be read.
     StatusUnreadable,
-    /// The operator lacks the permission to write the status.
-    StatusForbidden,
+    /// The API server forbids a request of the operator.
+    RequestForbidden,
 }
 
 impl EventName {

@@ -144,8 +144,6 @@ reasons! {
     Sense::Fault(Mended::Elsewhere) => {
         /// The status exists and cannot be read. The operator does nothing that depends on it.
         StatusUnreadable,
-        /// The operator lacks the permission to write the status.
-        StatusForbidden,
         /// The owner was removed, or holds too weak a role in the Instance. The Instance requires that the token is
         /// revoked or suspended.
         OwnerRemoved,
@@ -210,6 +208,9 @@ reasons! {
         RestartFailed,
         /// A generation has expired, or less is allowed than before. The records do not say so yet.
         RecordsOutdated,
+        /// The API server forbids a request of the operator. The operator lacks a permission, or an admission policy
+        /// or another admission plugin denies the request.
+        RequestForbidden,
         /// A write of the Secret failed.
         PublishFailed,
         /// A write of the account failed.
@@ -233,7 +234,7 @@ impl Reason {
                 | Self::AccountFailed
                 | Self::RestartFailed
                 | Self::EndpointFailed
-                | Self::StatusForbidden
+                | Self::RequestForbidden
                 | Self::StatusUnreadable
                 | Self::RecordsLost
         )

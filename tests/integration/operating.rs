@@ -1,7 +1,10 @@
 //! What those who run it see: its log, its probes and its metrics.
 
+use std::{cell::Cell, time::Duration};
+
 use http::StatusCode;
-use kube::Client;
+use k8s_openapi::api::events::v1::Event;
+use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::harness::{World, clock::Held, run::Running};
@@ -46,8 +49,8 @@ async fn each_line_of_the_log_is_one_object_from_the_start_on() {
 }
 
 impl World {
-    /// A client of a user who has the operator's rights in this namespace, but for one rule that `without` takes out.
-    fn user_without(&self, without: impl Fn(&Value) -> bool) -> Client {
+    /// A client of a user who has the operator's rights as `change` leaves them.
+    fn user_with(&self, change: impl Fn(&mut Vec<Value>)) -> Client {
         let user = format!("{}-lacking", self.namespace);
         let of = |name: &str| {
             let text = self.plane.kubectl(&["get", "clusterrole", name, "-o", "json"]).unwrap();
@@ -56,7 +59,7 @@ impl World {
         };
         let mut rules = of("tokenry-operator");
         rules.extend(of("tokenry-operator-namespaces"));
-        rules.retain(|rule| !without(rule));
+        change(&mut rules);
         self.grant(&user, &rules);
         let mut config = self.plane.config(self.plane.admin_token());
         config.auth_info.impersonate = Some(user);
@@ -78,6 +81,34 @@ impl World {
         self.plane.kubectl_with_input(&["apply", "-f", "-"], &objects.to_string()).unwrap();
     }
 
+    /// Waits until an event `RequestForbidden` about a token has this text.
+    async fn awaits_forbidden(&self, name: &str, text: &str) {
+        let told = async || {
+            let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
+            let about = |event: &Event| event.regarding.as_ref().is_some_and(|it| it.name.as_deref() == Some(name));
+            let forbidden = |event: &Event| event.reason.as_deref() == Some("RequestForbidden") && about(event);
+            let said = |event: &Event| event.note.as_ref().is_some_and(|note| note.contains(text));
+            events.iter().any(|event| forbidden(event) && said(event)).then_some(())
+        };
+        self.eventually(&format!("an event says {text}"), told).await;
+    }
+
+    /// Forbids Secrets in this namespace by an admission policy of this name.
+    fn forbid_secrets(&self, name: &str) {
+        let version = "admissionregistration.k8s.io/v1";
+        let here = json!({"matchLabels": {"kubernetes.io/metadata.name": self.namespace}});
+        let secrets =
+            json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]});
+        let never = json!({"expression": "false", "message": "no secrets here", "reason": "Forbidden"});
+        let policy = json!({"matchConstraints": {"namespaceSelector": here, "resourceRules": [secrets]}, "validations": [never]});
+        let binding = json!({"policyName": name, "validationActions": ["Deny"]});
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy},
+            {"apiVersion": version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": binding},
+        ]});
+        self.plane.kubectl_with_input(&["apply", "-f", "-"], &objects.to_string()).unwrap();
+    }
+
     /// Waits until an operator says at `/readyz` that this is missing.
     async fn awaits_not_ready(&self, operator: &Running, text: &str) {
         let told = async || {
@@ -91,23 +122,70 @@ impl World {
 #[tokio::test]
 async fn an_operator_that_may_write_no_status_says_which_right_it_lacks() {
     let world = World::new("lacking").await;
-    let is_status = |rule: &Value| rule["resources"].to_string().contains("apitokens/status");
-    let operator = world.operator_by(world.user_without(is_status), &Held::default()).await;
+    let no_status =
+        |rules: &mut Vec<Value>| rules.retain(|rule| !rule["resources"].to_string().contains("apitokens/status"));
+    let operator = world.operator_by(world.user_with(no_status), &Held::default()).await;
     world.awaits_not_ready(&operator, "update apitokens.tokenry.dev/status").await;
     world.smallest().await;
-    let told = async || world.events("ApiToken", "ci").await.contains(&"StatusForbidden".to_owned()).then_some(());
-    world.eventually("an event says that the status is forbidden", told).await;
-    let told = world.plane.kubectl(&["get", "events", "-n", &world.namespace, "-o", "json"]).unwrap();
-    assert!(told.contains("grant it the verb update on apitokens/status of tokenry.dev"), "{told}");
+    let namespace = &world.namespace;
+    let text = format!("grant it the verb update on apitokens/status of tokenry.dev in namespace {namespace}; ");
+    world.awaits_forbidden("ci", &text).await;
     let (_, metrics) = operator.get("/metrics").await;
     let written = r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="forbidden"}"#;
     assert!(metrics.contains(written), "{metrics}");
     let user = format!("{}-lacking", world.namespace);
     world.plane.kubectl(&["delete", "clusterrolebinding,clusterrole", &user]).unwrap();
-    world.user_without(|_| false);
+    world.user_with(|_| ());
     world.ready(&operator).await;
     world.await_reason("ci", "Active").await;
     world.plane.kubectl(&["delete", "clusterrolebinding,clusterrole", &user]).unwrap();
+}
+
+#[tokio::test]
+async fn a_forbidden_secret_is_told_with_the_role_or_the_policy_to_look_at() {
+    let world = World::new("forbidden").await;
+    let (user, namespace) = (format!("{}-lacking", world.namespace), &world.namespace);
+    let no_create = |rules: &mut Vec<Value>| {
+        for rule in rules.iter_mut().filter(|rule| rule["resources"] == json!(["secrets"])) {
+            rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "create");
+        }
+    };
+    let operator = world.operator_by(world.user_with(no_create), &Held::default()).await;
+    world.awaits_not_ready(&operator, "missing permissions: create secrets; ").await;
+    world.smallest().await;
+    let text = format!("grant it the verb create on secrets in namespace {namespace}; look at its ClusterRole");
+    world.awaits_forbidden("ci", &text).await;
+    assert!(world.events("ApiToken", "ci").await.contains(&"PublishFailed".to_owned()), "and its consequence");
+    world.forbid_secrets(&user);
+    world.user_with(|_| ());
+    world.ready(&operator).await;
+    let policy = format!("ValidatingAdmissionPolicy {user} forbids it");
+    let tries = Cell::new(0);
+    let told = async || {
+        // A policy is in force some moments after it is made, and the first token may come before.
+        let last = tries.replace(tries.get() + 1);
+        let name = |nth| format!("late-{nth}");
+        world.accepts("ApiToken", &name(last), json!({"instanceRef": {"name": "eem"}})).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for name in (0..=last).map(name) {
+            if world.events("ApiToken", &name).await.contains(&"RequestForbidden".to_owned()) {
+                return Some(name);
+            }
+        }
+        None
+    };
+    let name = world.eventually("a token meets the policy", told).await;
+    world.awaits_forbidden(&name, &policy).await;
+    world.plane.kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &user]).unwrap();
+    world.plane.kubectl(&["delete", "clusterrolebinding,clusterrole", &user]).unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_whose_credentials_are_not_accepted_says_so_and_names_no_permission() {
+    let world = World::new("unknown").await;
+    let operator = world.operator_by(world.plane.client_for("no.token.ofours"), &Held::default()).await;
+    world.awaits_not_ready(&operator, "waiting for the permissions from the API server: unauthenticated").await;
+    assert_eq!(operator.get("/healthz").await.0, StatusCode::OK, "a restart would not help");
 }
 
 #[tokio::test]

@@ -65,6 +65,10 @@ impl Kind for Instance {
         Ok((version(&*world.instance), execute::execute(rooms, decision).await?))
     }
 
+    fn refusals(progress: &execute::Progress) -> Vec<&Refusal> {
+        progress.failure.iter().collect()
+    }
+
     fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &execute::Progress) -> Settled<InstanceStatus> {
         settle::settle(world, terms, progress)
     }

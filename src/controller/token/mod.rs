@@ -96,6 +96,10 @@ impl Kind for ApiToken {
         execute::execute(rooms, world, terms, decision).await
     }
 
+    fn refusals(progress: &Progress) -> Vec<&Refusal> {
+        progress.refusals()
+    }
+
     fn settle(world: &World, terms: &Checked<Arc<TokenTerms>>, progress: &Progress) -> Settled<ApiTokenStatus> {
         settle::settle(world, terms, progress)
     }

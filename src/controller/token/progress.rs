@@ -63,6 +63,16 @@ impl Progress {
         if let Act::End(reason) = self.decision.act { Some(reason) } else { None }
     }
 
+    /// The requests that the API server refused.
+    pub fn refusals(&self) -> Vec<&Refusal> {
+        let failure = self.failure.as_ref().and_then(|failure| match &failure.obstacle {
+            Obstacle::Refused(refusal) => Some(refusal),
+            Obstacle::Changed | Obstacle::NoRandomness(_) | Obstacle::TooLong(_) | Obstacle::TookTooLong(_) => None,
+        });
+        let rolled = self.rolled.as_ref().and_then(|rolled| rolled.failure.as_ref()).map(|(_, refusal)| refusal);
+        failure.into_iter().chain(rolled).chain(&self.unfollowed).collect()
+    }
+
     /// True if the action concerns neither the value nor its Secret.
     pub fn is_aside(&self) -> bool {
         matches!(self.decision.act, Act::Discard)
