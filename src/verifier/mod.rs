@@ -56,14 +56,21 @@ pub use check::{Identity, Verdict};
 pub use door::{Answer, Asking, Door};
 pub use requested::Requested;
 
-/// The permissions that the verifier uses. Without the last one it records no uses.
-const RIGHTS: Wanted = Wanted {
+/// The permissions that the verifier uses: the rules of its roles in the chart. Without the useful one it records no
+/// uses.
+pub const RIGHTS: Wanted = Wanted {
     program: "verifier",
     needed: &[
         Right::new(Verb::LIST, GROUP, "apitokens"),
+        Right::new(Verb::WATCH, GROUP, "apitokens"),
         Right::new(Verb::LIST, GROUP, "instances"),
+        Right::new(Verb::WATCH, GROUP, "instances"),
         Right::new(Verb::LIST, GROUP, "serviceaccounts"),
+        Right::new(Verb::WATCH, GROUP, "serviceaccounts"),
         Right::new(Verb::LIST, GROUP, "accesspolicies"),
+        Right::new(Verb::WATCH, GROUP, "accesspolicies"),
+        Right::new(Verb::LIST, "", "namespaces"),
+        Right::new(Verb::WATCH, "", "namespaces"),
     ],
     useful: &[Right::new(Verb::PATCH.status(), GROUP, "apitokens")],
 };

@@ -19,9 +19,11 @@ use kube::{
     core::Request,
 };
 use serde_json::{Map, Value, json};
+use tokenry::{operator, outside::rights::Wanted, verifier};
 
 use crate::harness::{
     OPERATOR, World,
+    evidence::Right,
     grants::{CHART, Grants, name, of_kind, read, rendered, template},
     message, root,
 };
@@ -285,6 +287,27 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
         // A namespace's labels lie in no namespace.
         let (outside, inside) = rights.into_iter().partition(|right| right.resource == "namespaces");
         assert_eq!(scoped.to(account), BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
+    }
+}
+
+#[test]
+fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants() {
+    let grants = Grants::of(&rendered(&[]));
+    // As a check names it: `update apitokens.tokenry.dev/status`.
+    let told = |right: Right| {
+        let (resource, part) = right.resource.split_once('/').map_or((&*right.resource, ""), |(of, part)| (of, part));
+        let (dot, slash) = (if right.group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
+        format!("{} {resource}{dot}{}{slash}{part}", right.verb, right.group)
+    };
+    for Wanted { program, needed, useful } in [operator::RIGHTS, verifier::RIGHTS] {
+        let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
+        let granted: BTreeSet<_> = granted.map(told).collect();
+        let checked: Vec<_> = [needed, useful].concat().iter().map(ToString::to_string).collect();
+        let checked_once: BTreeSet<_> = checked.iter().cloned().collect();
+        assert_eq!(checked.len(), checked_once.len(), "{program}: a right is listed twice");
+        let (unchecked, ungranted) = (&granted - &checked_once, &checked_once - &granted);
+        assert!(unchecked.is_empty(), "{program}: RIGHTS lacks rights that the chart grants: {unchecked:?}");
+        assert!(ungranted.is_empty(), "{program}: the chart lacks rights of RIGHTS: {ungranted:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The harness of all tests: one shared control plane, and a namespace for each test.
 
 pub mod clock;
-mod evidence;
+pub mod evidence;
 pub mod fault;
 pub mod grants;
 pub mod judged;
