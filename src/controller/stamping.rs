@@ -128,3 +128,23 @@ impl Stamping {
 fn held_up(why: &str) -> String {
     format!("waiting until the API server can stamp tokens: {why}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_answer_nobody_is_ready_and_readyz_quotes_no_message() {
+        let stamping = Stamping::default();
+        for (why, way) in [
+            (Why::Unavailable("webhook of events/ci".into()), "the API server is not available"),
+            (Why::Unauthenticated("Unauthorized".into()), "unauthenticated"),
+        ] {
+            assert_eq!(stamping.unanswered(&why), SOON);
+            assert_eq!(stamping.missing(), Err(format!("waiting until the API server can stamp tokens: {way}")));
+        }
+        *stamping.answered.lock().unwrap() = Ok(());
+        assert_eq!(stamping.unanswered(&Why::Unauthenticated("Unauthorized".into())), MISSING);
+        assert_eq!(stamping.missing(), Ok(()), "an operator that is ready stays ready");
+    }
+}
