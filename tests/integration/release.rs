@@ -205,6 +205,30 @@ async fn an_upgrade_brings_the_definitions_up_to_date_and_leaves_tokens_as_they_
 }
 
 #[tokio::test]
+async fn definitions_that_were_applied_by_hand_are_handed_over_and_then_upgraded() {
+    let release = Release::new();
+    let definitions = Path::new(&older(release.plane.directory())).join("files/crds");
+    // The way of those who had no chart: kubectl keeps the fields that it has applied.
+    release.kubectl(&["apply", "--filename", &definitions.display().to_string()]);
+    let named = |definition: &Value| definition.pointer(SPEC).unwrap().get("displayName").is_some();
+    assert!(!named(&release.get("crd", "apitokens.tokenry.dev")), "the older definition does not know it");
+    let install = ["install", "tokenry", &release.chart, "--create-namespace"];
+    let told = release.helm(&install).unwrap_err();
+    let commands: Vec<_> = told.lines().filter_map(|line| line.trim().strip_prefix("kubectl ")).collect();
+    assert_eq!(commands.len(), 2, "{told}");
+    for command in commands {
+        release.kubectl(&command.split_whitespace().collect::<Vec<_>>());
+    }
+    assert!(told.contains("run helm again with --force-conflicts"), "{told}");
+    release.install(&release.chart, &["--force-conflicts"]);
+    assert!(named(&release.get("crd", "apitokens.tokenry.dev")), "the release upgrades them");
+    assert_eq!(release.definitions().lines().count(), 4);
+    // From now on they are the release's, like any others.
+    release.upgrade(&["--reset-then-reuse-values", "--set", "commonLabels.team=a"]);
+    assert_eq!(release.get("crd", "instances.tokenry.dev")["metadata"]["labels"]["team"], "a");
+}
+
+#[tokio::test]
 async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes_over() {
     let release = Release::new();
     release.install(&release.chart, &[]);
