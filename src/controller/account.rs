@@ -108,7 +108,7 @@ impl Kind for Account {
         conditions.conclude(conclusion, *reason, message);
         let news = terms.as_ref().err().filter(|_| conditions.changed(ACCEPTED));
         let notes =
-            news.map(|faults| Note::warning(EventName::of_fault(*reason), *reason, told(faults))).into_iter().collect();
+            news.map(|faults| Note::warning(EventName::of(*reason), *reason, told(faults))).into_iter().collect();
         let (Count { tokens, last_used_at }, wake) = counted(world);
         let status = AccountStatus {
             unreadable: Vec::new(),

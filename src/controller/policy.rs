@@ -130,7 +130,7 @@ impl Kind for AccessPolicy {
             .as_ref()
             .err()
             .filter(|_| conditions.changed(ACCEPTED))
-            .map(|faults| Note::warning(EventName::of_fault(*reason), *reason, told(faults)))
+            .map(|faults| Note::warning(EventName::of(*reason), *reason, told(faults)))
             .into_iter()
             .collect();
         let (members, bound) = members(world);

@@ -114,7 +114,7 @@ async fn say_unreadable<K: Kind>(object: &K, odd: Unreadable<'_>, rooms: &Rooms)
     }
     let news = conditions
         .changed(READY)
-        .then(|| events::Note::warning(EventName::StatusUnreadable, Reason::StatusUnreadable, message));
+        .then(|| events::Note::warning(EventName::of(Reason::StatusUnreadable), Reason::StatusUnreadable, message));
     let (notes, conditions) = (Vec::from_iter(news), conditions.into_vec());
     if conditions != odd.conditions {
         let version = version(object);
@@ -319,7 +319,7 @@ fn forbidden(refusal: &Refusal, doubt: impl FnOnce()) -> Option<events::Note> {
         doubt();
     }
     let text = format!("{}; {refusal}", forbidder.advice(&refusal.namespace));
-    Some(events::Note::warning(EventName::RequestForbidden, Reason::RequestForbidden, text))
+    Some(events::Note::warning(EventName::of(Reason::RequestForbidden), Reason::RequestForbidden, text))
 }
 
 /// The time until `wake`, within the limits.

@@ -14,16 +14,24 @@ pub enum EventName {
     Rotated,
     /// The value that `regenerate.id` asked for was published.
     Regenerated,
+    /// The status was lost, and a new value was published.
+    Reissued,
     /// The Secret was missing or altered, and a new value was published.
     SecretRestored,
     /// Other keys, labels or annotations of the Secret were updated.
     SecretUpdated,
     /// The Secret with the old name was deleted.
     SecretRemoved,
-    /// A write of the Secret or of the account failed.
+    /// A write of the Secret failed.
     PublishFailed,
+    /// A Secret that has to go could not be removed or emptied.
+    RemovalFailed,
+    /// A write of the account failed.
+    AccountFailed,
     /// The restart of the workloads was triggered.
     Restarted,
+    /// Nothing was restarted, because no workload exists.
+    RestartSkipped,
     /// The restart of a workload failed.
     RestartFailed,
     /// A value with `delivery: Once` was claimed.
@@ -62,6 +70,10 @@ pub enum EventName {
     Rejected,
     /// An object that the spec names does not exist yet.
     Waiting,
+    /// The endpoint of the Instance was disabled, and every token is refused.
+    EndpointDisabled,
+    /// An object of an endpoint cannot be written. Its name is taken, or the cluster does not serve its kind.
+    EndpointBlocked,
     /// A write of an object of an endpoint failed.
     EndpointFailed,
     /// The status cannot be read.
@@ -70,13 +82,29 @@ pub enum EventName {
     RequestForbidden,
 }
 
+/// The reasons of states and failures whose events have names of their own. Every other reason that an object is not
+/// ready is a fault of its spec.
+const NAMED: [(Reason, EventName); 9] = [
+    (Reason::Accepted, EventName::Accepted),
+    (Reason::PublishFailed, EventName::PublishFailed),
+    (Reason::AccountFailed, EventName::AccountFailed),
+    (Reason::EndpointDisabled, EventName::EndpointDisabled),
+    (Reason::EndpointForeign, EventName::EndpointBlocked),
+    (Reason::EndpointUnserved, EventName::EndpointBlocked),
+    (Reason::EndpointFailed, EventName::EndpointFailed),
+    (Reason::StatusUnreadable, EventName::StatusUnreadable),
+    (Reason::RequestForbidden, EventName::RequestForbidden),
+];
+
 impl EventName {
-    /// The name of the event about a fault with this reason.
-    pub fn of_fault(reason: Reason) -> Self {
-        match Conclusion::of(reason) {
+    /// The name of the event about a state, a failure or a fault with this reason. An event about another action of the
+    /// operator is named for that action.
+    pub fn of(reason: Reason) -> Self {
+        let named = NAMED.iter().find(|(named, _)| *named == reason).map(|(_, event)| *event);
+        named.unwrap_or(match Conclusion::of(reason) {
             Conclusion::Working => Self::Waiting,
             Conclusion::Ready | Conclusion::Stalled => Self::Rejected,
-        }
+        })
     }
 }
 
@@ -84,5 +112,28 @@ impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A variant's name is its public name.
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_about_a_state_or_a_failure_says_which_and_about_a_fault_who_mends_it() {
+        for (reason, event) in [
+            (Reason::EndpointDisabled, EventName::EndpointDisabled),
+            (Reason::EndpointForeign, EventName::EndpointBlocked),
+            (Reason::EndpointUnserved, EventName::EndpointBlocked),
+            (Reason::EndpointFailed, EventName::EndpointFailed),
+            (Reason::AccountFailed, EventName::AccountFailed),
+            (Reason::PublishFailed, EventName::PublishFailed),
+            (Reason::Accepted, EventName::Accepted),
+            (Reason::InstanceMissing, EventName::Waiting),
+            (Reason::Invalid, EventName::Rejected),
+            (Reason::SecretForeign, EventName::Rejected),
+        ] {
+            assert_eq!(EventName::of(reason), event, "{reason}");
+        }
     }
 }

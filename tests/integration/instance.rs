@@ -229,6 +229,9 @@ async fn a_disabled_endpoint_has_neither_service_nor_ingress_and_refuses_every_t
         .unwrap();
     await_gone::<Service>(&world, "eem-admin").await;
     world.await_verdict(&verifier, &value, 403).await;
+    world.await_events("Instance", "eem", &["Accepted", "EndpointDisabled"]).await;
+    // Its Secret no longer holds the endpoint.
+    world.await_events("ApiToken", "ci", &["EndpointDisabled", "Issued", "SecretUpdated"]).await;
     world.change("Instance", "eem", internal()).await.unwrap();
     world.await_verdict(&verifier, &value, 200).await;
     world.eventually("the Service is back", async || get::<Service>(&world, "eem-admin").await).await;
@@ -289,7 +292,7 @@ async fn respects<K: Object + PartialEq>(name: &str, spec: Value, theirs: Value)
         assert_eq!(ours.meta().owner_references.as_ref().unwrap()[0].uid, uid);
     }
     let told = world.events("Instance", "eem").await;
-    assert!(told.iter().any(|event| event == "Rejected"), "{told:?}");
+    assert!(told.iter().any(|event| event == "EndpointBlocked"), "{told:?}");
 }
 
 #[tokio::test]

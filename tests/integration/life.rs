@@ -451,7 +451,7 @@ async fn a_token_restored_without_its_status_is_issued_anew_under_a_new_number()
     let _operator = world.operator(&clock).await;
     let second = world.await_generation("ci", 2).await;
     assert_eq!((verifier.present(&world, &first).await, verifier.present(&world, &second).await), (401, 200));
-    let told = async || world.events("ApiToken", "ci").await.contains(&"SecretRestored".to_owned()).then_some(());
+    let told = async || world.events("ApiToken", "ci").await.contains(&"Reissued".to_owned()).then_some(());
     world.eventually("there is an event", told).await;
 }
 

@@ -53,12 +53,9 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let retry = (!ready && !reason.is_going()).then(|| Wake { at: conditions.retry(READY), why: "another try" });
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let wake = retry.into_iter().chain(recount).min();
-    let notes = match conditions.changed(READY) && !reason.is_going() {
-        true if ready => vec![Note::normal(EventName::Accepted, word, message)],
-        true if word == Reason::EndpointFailed => vec![Note::warning(EventName::EndpointFailed, word, message)],
-        true => vec![Note::warning(EventName::of_fault(word), word, message)],
-        false => Vec::new(),
-    };
+    let changed = conditions.changed(READY) && !reason.is_going();
+    let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
+    let notes = note.into_iter().collect();
     let standing = standing(world, terms, ready, reason, old.endpoints);
     let status = InstanceStatus {
         unreadable: Vec::new(),

@@ -27,19 +27,17 @@ impl Outcome<'_> {
     pub fn notes(&self, conditions: &Conditions) -> Vec<Note> {
         let mut notes = Vec::new();
         if let (Err(faults), true) = (self.terms, conditions.changed(ACCEPTED)) {
-            notes.push(Note::warning(
-                EventName::of_fault(first(faults)),
-                first(faults),
-                owner::told(self.world, faults),
-            ));
+            let reason = first(faults);
+            notes.push(Note::warning(EventName::of(reason), reason, owner::told(self.world, faults)));
         }
         if let Some(failure) = self.progress.failure.as_ref().filter(|_| conditions.changed(PUBLISHED)) {
-            notes.push(Note::warning(EventName::PublishFailed, failure.reason, failure.obstacle.to_string()));
+            notes.push(Note::warning(self.failed(failure.reason), failure.reason, failure.obstacle.to_string()));
         }
         notes.extend(self.done(conditions.changed(READY)));
         notes.extend(restart::note(self.world, self.progress, conditions));
         notes.extend(owner::changed(self.world));
         notes.extend(self.kept(conditions));
+        notes.extend(disabled(conditions));
         notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(EventName::ExpiringSoon, Reason::ExpiringSoon, &*soon.message)));
@@ -52,7 +50,7 @@ impl Outcome<'_> {
         let Decision { reason, act } = self.progress.decision;
         let (name, failed) = (self.served_in(), self.progress.failure.is_some());
         if let Some(text) = self.issued(name) {
-            return Some(Note { warning: reason.is_damage(), event: self.publication(), reason, text });
+            return Some(Note { warning: reason.is_damage(), event: self.publication()?, reason, text });
         }
         match act {
             Act::End(_) => self.ended(name),
@@ -77,19 +75,29 @@ impl Outcome<'_> {
         }
     }
 
-    /// The name of the event about a publish.
-    fn publication(&self) -> EventName {
+    /// The name of the event about the publish of this pass. The record says if it was asked for, because a pass that
+    /// completes an earlier publish has another reason.
+    fn publication(&self) -> Option<EventName> {
+        let (generation, _) = self.progress.published?;
         let reason = self.progress.decision.reason;
-        let first = !self.world.records.ever_published();
-        if matches!(reason, Reason::SecretMissing | Reason::SecretAltered | Reason::RecordsLost) {
+        let is_asked = || self.records.get(generation).is_some_and(|record| record.asked_by.is_some());
+        Some(if reason == Reason::RecordsLost {
+            EventName::Reissued
+        } else if reason.is_damage() {
             EventName::SecretRestored
-        } else if reason == Reason::RegenerateAsked {
-            EventName::Regenerated
-        } else if first {
+        } else if !self.world.records.ever_published() {
             EventName::Issued
+        } else if is_asked() {
+            EventName::Regenerated
         } else {
             EventName::Rotated
-        }
+        })
+    }
+
+    /// The name of the event about a failure with this reason.
+    fn failed(&self, reason: Reason) -> EventName {
+        let removes = matches!(self.progress.decision.act, Act::End(_) | Act::Conceal(_) | Act::Discard);
+        if removes && reason == Reason::PublishFailed { EventName::RemovalFailed } else { EventName::of(reason) }
     }
 
     /// The event about the end of the token, once.
@@ -179,4 +187,11 @@ impl Outcome<'_> {
         });
         asked.into_iter().chain(limited).collect()
     }
+}
+
+/// The event that the Instance refuses every token, because its endpoint is disabled.
+fn disabled(conditions: &Conditions) -> Option<Note> {
+    let reason = Reason::EndpointDisabled;
+    let ready = conditions.get(READY).filter(|_| conditions.changed(READY))?;
+    (ready.reason == reason.to_string()).then(|| Note::normal(EventName::of(reason), reason, &*ready.message))
 }

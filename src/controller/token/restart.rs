@@ -224,15 +224,16 @@ pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) 
     let (missing, told): (Vec<_>, Vec<_>) =
         world.token.spec.restart.iter().partition(|target| rolled.missing.contains(target));
     let list = |targets: &[&RestartTarget]| targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = format!("told to restart for generation {generation}: {}", list(&told));
+    let text = format!("told to restart for generation {generation}: {}", list(&told));
     if missing.is_empty() {
         return Some(Note::normal(EventName::Restarted, Reason::Restarted, text));
     }
+    let absent = list(&missing);
     if told.is_empty() {
-        text = format!("nothing was there to restart for generation {generation}");
+        let text = format!("nothing was there to restart for generation {generation}; there is no {absent}");
+        return Some(Note::warning(EventName::RestartSkipped, Reason::WorkloadMissing, text));
     }
-    let text = format!("{text}; there is no {}", list(&missing));
-    Some(Note::warning(EventName::Restarted, Reason::Restarted, text))
+    Some(Note::warning(EventName::Restarted, Reason::Restarted, format!("{text}; there is no {absent}")))
 }
 
 #[cfg(test)]
@@ -560,6 +561,7 @@ mod tests {
         let done = due.settle(&rolled(&due, vec![target("exporter")], None));
         assert_eq!(done.status.restart.as_ref().unwrap().at, Some(time(5)));
         let told = "nothing was there to restart for generation 1; there is no Deployment exporter";
-        assert_eq!(notes(&done), [(true, Reason::Restarted, told)]);
+        assert_eq!(notes(&done), [(true, Reason::WorkloadMissing, told)]);
+        assert_eq!(done.notes[0].event, EventName::RestartSkipped);
     }
 }

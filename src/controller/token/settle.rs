@@ -263,6 +263,8 @@ mod tests {
         assert_eq!(named(asked), (EventName::Regenerated, Reason::RegenerateAsked, false));
         let missing = served().later(60).serving(Held::Absent);
         assert_eq!(named(missing), (EventName::SecretRestored, Reason::SecretMissing, true));
+        let lost = served().with_status(|status| status.records.clear());
+        assert_eq!(named(lost), (EventName::Reissued, Reason::RecordsLost, true));
         let revoked = served().with_spec(&json!({"revoked": true}));
         assert_eq!(revoked.rested().notes[0].event, EventName::Revoked);
         let wrong = served().with_spec(&json!({"expiry": {"after": "400d"}}));
@@ -271,6 +273,54 @@ mod tests {
         assert_eq!(alone.rested().notes[0].event, EventName::Waiting);
         let suspended = served().with_spec(&json!({"active": false}));
         assert_eq!(suspended.rested().notes[0].event, EventName::Suspended);
+    }
+
+    #[test]
+    fn a_publish_that_a_later_pass_completes_is_named_for_the_record() {
+        let named = |world: World, generation: i64| {
+            assert_eq!(world.decision().reason, Reason::PublishIncomplete);
+            let published = Some((generation, world.now));
+            let settled = world.settle(&Progress { published, ..Progress::none(world.decision()) });
+            settled.notes.iter().map(|note| note.event).collect::<Vec<_>>()
+        };
+        let recorded = |world: World| {
+            let progress = world.minted(3);
+            let record = progress.recorded.clone().unwrap();
+            (world.settled(&progress).holding(&record, 3), record.generation)
+        };
+        let (first, generation) = recorded(started());
+        assert_eq!(named(first, generation), [EventName::Issued]);
+        let (due, generation) = recorded(served().later(60 * DAY));
+        assert_eq!(named(due, generation), [EventName::Rotated]);
+        let (asked, generation) = recorded(served().with_spec(&json!({"regenerate": {"id": "leak"}})));
+        assert_eq!(named(asked, generation), [EventName::Regenerated]);
+    }
+
+    #[test]
+    fn the_event_about_a_failure_is_named_for_the_action_that_failed() {
+        let named = |world: World, reason: Reason| {
+            let failure = Some(Failure { reason, obstacle: forbidden().into() });
+            let notes = world.settle(&Progress { failure, ..Progress::none(world.decision()) }).notes;
+            let failed = notes.into_iter().find(|note| note.reason == reason).unwrap();
+            (failed.warning, failed.event)
+        };
+        assert_eq!(named(started(), Reason::PublishFailed), (true, EventName::PublishFailed));
+        assert_eq!(named(started(), Reason::AccountFailed), (true, EventName::AccountFailed));
+        let revoked = served().with_spec(&json!({"revoked": true}));
+        assert_eq!(named(revoked, Reason::PublishFailed), (true, EventName::RemovalFailed));
+    }
+
+    #[test]
+    fn a_disabled_endpoint_is_told_to_each_token_once_by_that_name() {
+        let endpoints = json!([{"name": "admin", "type": "disabled"}]);
+        let disabled = json!({"manager": {"service": {"name": "m"}, "endpoints": endpoints}});
+        let world = served().with_instance(disabled);
+        let told: Vec<_> =
+            world.rested().notes.into_iter().map(|note| (note.warning, note.event, note.reason)).collect();
+        assert_eq!(told, [(false, EventName::EndpointDisabled, Reason::EndpointDisabled)]);
+        assert_rests(&world.clone().settled(&Progress::none(world.decision())));
+        let suspended = world.with_spec(&json!({"active": false}));
+        assert_eq!(suspended.rested().notes[0].event, EventName::Suspended, "it is refused for another reason");
     }
 
     /// The end of the predecessor, the event and the answer, for a requested generation that is published two seconds
