@@ -34,7 +34,9 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
         ),
     ]));
     variables.extend(confirmation());
-    let mut rules = ownership("ServiceAccount of tokenry.dev", "false", used("variables.name"));
+    let foreign = foreign("ServiceAccount of tokenry.dev", used("variables.name"));
+    let mut rules = vec![Rule::new("oldObject == null || variables.actsForHolder", foreign)];
+    rules.extend(handed_over());
     rules.extend(owned(require_owner));
     rules.push(made_by());
     rules.push(assigned());
@@ -168,27 +170,28 @@ pub(crate) fn made_by() -> Rule {
     )
 }
 
-/// The rules on the owner of an object, and on changes by other users. They do not apply where `unless` is true.
-/// `unowned` is the right that an object without an owner requires.
-pub(crate) fn ownership(kind: &str, unless: &str, unowned: Grant<'_>) -> Vec<Rule> {
-    let (verb, resource, name) = (unowned.verb, unowned.resource, unowned.name);
-    let holder = Grant { verb: "assign", resource: "owners", name: "variables.holder", namespace: "request.namespace" };
-    let owner = Grant { name: "variables.owner", ..holder };
+/// The permission to act for the owner of this name.
+fn owner(name: &str) -> Grant<'_> {
+    Grant { verb: "assign", resource: "owners", name, namespace: "request.namespace" }
+}
+
+/// The message to a user that changes an object of another owner. `unowned` is the permission that an object without an
+/// owner requires.
+pub(crate) fn foreign(kind: &str, unowned: Grant<'_>) -> String {
+    format!(
+        "variables.holder == '' ? 'spec.owner: nobody owns this {kind}: ' + {} \
+         : 'spec.owner: this {kind} is owned by ' + variables.holder + ': ' + {}",
+        unowned.missing(),
+        owner("variables.holder").missing()
+    )
+}
+
+/// The rules on a new owner of an object.
+pub(crate) fn handed_over() -> Vec<Rule> {
     vec![
         Rule::new(
-            format!("oldObject == null || variables.actsForHolder || {unless}"),
-            format!(
-                "variables.holder == '' ? 'spec.owner: nobody owns this {kind}: ' + variables.me + ' may not {verb} \
-                 {resource}.tokenry.dev/' + {name} + ' in namespace ' + request.namespace + {} \
-                 : 'spec.owner: this {kind} is owned by ' + variables.holder + ': ' + variables.me + \
-                 ' may not assign owners.tokenry.dev/' + variables.holder + ' in namespace ' + request.namespace + {}",
-                unowned.role(),
-                holder.role()
-            ),
-        ),
-        Rule::new(
             "object == null || variables.owner == variables.before || variables.actsForOwner",
-            owner.lacks("spec.owner"),
+            owner("variables.owner").lacks("spec.owner"),
         ),
         Rule::new(
             "object == null || variables.before == '' || variables.owner != ''",

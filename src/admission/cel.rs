@@ -155,17 +155,21 @@ impl Grant<'_> {
     /// A CEL expression for the message to a requester without this permission. It begins with the `field` that needs
     /// the permission.
     pub(crate) fn lacks(self, field: &str) -> String {
+        format!("'{field}: ' + {}", self.missing())
+    }
+
+    /// A CEL expression for the end of such a message: the requester, the permission and the Role.
+    pub(crate) fn missing(self) -> String {
         let Self { verb, resource, name, namespace } = self;
         format!(
-            "'{field}: ' + variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + \
-             {namespace} + {}",
+            "variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace} + {}",
             self.role()
         )
     }
 
     /// A CEL expression for the advice to apply a Role with this permission. The advice contains the Role in JSON,
     /// because `kubectl create role` refuses these verbs and resources.
-    pub(crate) fn role(self) -> String {
+    fn role(self) -> String {
         let Self { verb, resource, name, namespace } = self;
         // The API server refuses a slash or a percent sign in the name of a Role.
         let called = format!("{name}.replace('/', ':').replace('%', ':')");

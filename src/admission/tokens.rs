@@ -2,7 +2,7 @@
 
 use super::{
     AdmissionPolicy, Rule,
-    accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, made_by, owned},
+    accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, foreign, handed_over, made_by, owned},
     cel::{Grant, changes, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
@@ -43,6 +43,10 @@ const ORGANIZATIONS: &str = "oldObject != null && oldObject.spec.?organizations.
      ? oldObject.spec.organizations.listed \
      : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]";
 
+/// CEL: for an update that only revokes the token, the first organization in which the requester may be permitted to do
+/// so. Otherwise, and before the operator has written an organization into the status, the empty text.
+const REVOCABLE: &str = "variables.onlyRevokes && size(variables.organizations) > 0 ? variables.organizations[0] : ''";
+
 /// CEL: true if the request gives the Secret another name than the token's, or new labels, annotations or keys.
 /// Settings that the old token already has do not count.
 const CUSTOM: &str = "object != null && has(object.spec.secret) && \
@@ -51,14 +55,20 @@ const CUSTOM: &str = "object != null && has(object.spec.secret) && \
      ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
      oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))";
 
+/// CEL: true if the update does nothing but revoke the token.
+fn only_revokes() -> String {
+    format!(
+        "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({})",
+        same_but(&["revoked", "revocationReason"]),
+        relabelled(&[])
+    )
+}
+
 /// CEL: true if the update only revokes the token, and the requester has permission to revoke in one of the token's
 /// organizations.
 fn revokes() -> String {
     format!(
-        "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({}) && \
-         {:?}.exists(i, i < size(variables.organizations) && {})",
-        same_but(&["revoked", "revocationReason"]),
-        relabelled(&[]),
+        "variables.onlyRevokes && {:?}.exists(i, i < size(variables.organizations) && {})",
         (0..MOST_ORGANIZATIONS).collect::<Vec<_>>(),
         may("revoke", "organizations", "variables.home", "variables.organizations[i]")
     )
@@ -96,7 +106,9 @@ fn rights() -> Vec<(String, String)> {
         ),
         ("reached", "oldObject == null ? null : oldObject.?status.?effective.?organizations.orValue(null)".into()),
         ("organizations", ORGANIZATIONS.into()),
+        ("onlyRevokes", only_revokes()),
         ("revokes", revokes()),
+        ("revocable", REVOCABLE.into()),
         ("custom", CUSTOM.into()),
         (
             "mayMakeSecrets",
@@ -146,10 +158,21 @@ fn restart(index: usize) -> (String, String) {
     (format!("restart{index}"), format!("{none} || {stood} || {right}"))
 }
 
-/// The rules on the owner of a token, and on changes by other users.
+/// The rules on the owner of a token, and on changes by other users. If an update only revokes the token, the message
+/// asks for the permission to revoke. The permission to act for the owner would permit more.
 fn ownership() -> Vec<Rule> {
     let maker = Grant { verb: "assign", resource: "owners", name: "variables.maker", namespace: "request.namespace" };
-    super::accounts::ownership("ApiToken", "variables.revokes", maker)
+    let revoke =
+        Grant { verb: "revoke", resource: "organizations", name: "variables.revocable", namespace: "variables.home" };
+    let told = format!(
+        "variables.revocable != '' ? 'spec.revoked: this ApiToken ' + (variables.holder == '' ? 'has no owner' \
+         : 'is owned by ' + variables.holder) + ': ' + {} : {}",
+        revoke.missing(),
+        foreign("ApiToken", maker)
+    );
+    let mut rules = vec![Rule::new("oldObject == null || variables.actsForHolder || variables.revokes", told)];
+    rules.extend(handed_over());
+    rules
 }
 
 /// The rules on fields of the spec that need a permission. Each audience and each workload has its own rule, because a

@@ -230,7 +230,11 @@ async fn a_token_that_names_no_owner_is_that_of_the_owner_of_its_account() {
         .eventually("it is judged", async || bob.change("ApiToken", "a", json!({"description": "x"})).await.err())
         .await;
     refused(bob.change("ApiToken", "a", json!({"owner": "user:bob"})).await, &told);
-    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &told);
+    let revoked = format!(
+        "spec.revoked: this ApiToken is owned by user:alice: user:bob may not revoke organizations.tokenry.dev/eem in namespace {}",
+        bob.home()
+    );
+    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &revoked);
     refused(bob.delete("ApiToken", "a").await, &told);
     let alice = judged.user("alice", &[]).await;
     alice.change("ApiToken", "a", json!({"description": "mine"})).await.unwrap();
@@ -361,7 +365,11 @@ async fn a_token_of_another_is_revoked_by_who_may_and_nothing_else_is_done_to_it
         "spec.owner: this ApiToken is owned by user:alice: user:bob may not assign owners.tokenry.dev/user:alice in namespace {}",
         bob.home()
     );
-    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &told);
+    let revoked = format!(
+        "spec.revoked: this ApiToken is owned by user:alice: user:bob may not revoke organizations.tokenry.dev/eem in namespace {}",
+        bob.home()
+    );
+    refused(bob.change("ApiToken", "a", json!({"revoked": true})).await, &revoked);
     bob.may_on("revoke", "organizations", "eem").await;
     refused(bob.change("ApiToken", "a", json!({"revoked": true, "description": "x"})).await, &told);
     bob.change("ApiToken", "a", json!({"revoked": true, "revocationReason": "Compromised"})).await.unwrap();
@@ -446,13 +454,47 @@ async fn a_refusal_shows_the_role_that_allows_it() {
     let alice = judged.user("alice", &[]).await;
     let owner = "user:o'neil \"the\\boss\"/50%";
     for spec in [json!({"role": "viewer"}), json!({"owner": "serviceaccount:ci/bot"}), json!({"owner": owner})] {
-        let told = alice.create("ApiToken", "a", token(spec.clone())).await.unwrap_err();
-        let mut role = role(&told).unwrap_or_else(|| panic!("{told}"));
-        assert_eq!(role["metadata"]["namespace"], alice.home());
-        judged.world.plane.kubectl_with_input(&["apply", "-f", "-"], &role.to_string()).unwrap();
-        alice.may(role["rules"].take()).await;
+        let (rules, _) = shown(&judged.world, alice.create("ApiToken", "a", token(spec.clone())).await);
+        alice.may(rules).await;
         alice.create("ApiToken", "a", token(spec)).await.unwrap();
         alice.delete("ApiToken", "a").await.unwrap();
+    }
+}
+
+/// The rules of the Role that a refusal shows, after it was applied.
+fn shown<T>(world: &World, answer: Result<T, String>) -> (Value, String) {
+    let told = answer.err().expect("it is refused");
+    let mut role = role(&told).unwrap_or_else(|| panic!("{told}"));
+    assert_eq!(role["metadata"]["namespace"], world.namespace.as_str());
+    world.plane.kubectl_with_input(&["apply", "-f", "-"], &role.to_string()).unwrap();
+    (role["rules"].take(), told)
+}
+
+#[tokio::test]
+async fn who_may_only_revoke_is_shown_the_role_to_revoke() {
+    let judged = Judged::new("shown-revoke").await;
+    let keepers = judged.world.beside("shown-keepers", json!({"admission": "judged"})).await;
+    let _operator = judged.world.operator(&Held::default()).await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    // The organization of one is in its spec, and its Instance elsewhere. That of the other is in its status.
+    let instance = json!({"name": "eem", "namespace": keepers.namespace});
+    let spec = json!({"instanceRef": instance, "organizations": {"listed": ["shop", "eem"]}});
+    alice.create("ApiToken", "a", spec).await.unwrap();
+    alice.create("ApiToken", "b", token(json!({}))).await.unwrap();
+    judged.world.await_reason("b", "Active").await;
+    let ends = json!({"revoked": true, "revocationReason": "Compromised"});
+    for (name, home, right) in [("a", &keepers, "shop"), ("b", &judged.world, "eem")] {
+        let (rules, told) = shown(home, bob.change("ApiToken", name, ends.clone()).await);
+        let wanted = json!([{
+            "apiGroups": ["tokenry.dev"], "resources": ["organizations"], "resourceNames": [right], "verbs": ["revoke"],
+        }]);
+        assert_eq!(rules, wanted, "{told}");
+        bob.may_in(home, rules).await;
+        // Whatever else is asked for takes the right to act for the owner.
+        let more = json!({"revoked": true, "description": "x"});
+        let told = bob.change("ApiToken", name, more).await.unwrap_err();
+        assert_eq!(role(&told).unwrap()["rules"][0]["verbs"], json!(["assign"]), "{told}");
+        bob.change("ApiToken", name, ends.clone()).await.unwrap();
     }
 }
 

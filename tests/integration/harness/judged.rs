@@ -165,14 +165,18 @@ pub fn token(more: Value) -> Value {
     spec
 }
 
-/// That a request was refused, by this sentence. Where it names a right of our group, the Role that grants it follows.
+/// That a request was refused, by this sentence. Where it names a right of our group, the Role that grants it, and
+/// nothing else, follows.
 pub fn refused<T>(answer: Result<T, String>, sentence: &str) {
     let told = answer.err().unwrap_or_else(|| panic!("let in, and not refused by: {sentence}"));
     let said = told.split(ADVICE).next().unwrap();
     assert!(said.ends_with(&format!("denied request: {sentence}")), "{told}");
-    let named = ["may not assign ", "may not use "].iter().find_map(|lacks| sentence.split_once(lacks));
-    let right = named.map(|(_, right)| right.split_once(" in namespace ").unwrap().0.split(", ").next().unwrap());
-    assert_eq!(role(&told).map(|role| granted(&role)).as_deref(), right, "{told}");
+    let right = ["assign ", "use ", "revoke "].iter().find_map(|verb| {
+        let (_, right) = sentence.split_once(&format!("may not {verb}"))?;
+        let (object, namespace) = right.split_once(" in namespace ").unwrap();
+        Some(format!("{verb}{object} in {namespace}"))
+    });
+    assert_eq!(role(&told).map(|role| granted(&role)), right, "{told}");
 }
 
 /// How the advice begins that ends a refusal for want of a right.
@@ -183,11 +187,16 @@ pub fn role(told: &str) -> Option<Value> {
     told.split_once(ADVICE).map(|(_, role)| serde_json::from_str(role).unwrap())
 }
 
-/// The object that a Role is about, as a refusal names it.
+/// The only right that a Role grants, as a refusal names it.
 fn granted(role: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let rule = &role["rules"][0];
-    format!("{}.{}/{}", text(&rule["resources"][0]), text(&rule["apiGroups"][0]), text(&rule["resourceNames"][0]))
+    let only = |values: &Value| {
+        let [value] = values.as_array().unwrap().as_slice() else { panic!("it grants more than one right: {role}") };
+        value.clone()
+    };
+    let rule = only(&role["rules"]);
+    let [verb, resource, group, name] =
+        ["verbs", "resources", "apiGroups", "resourceNames"].map(|part| only(&rule[part]).as_str().unwrap().to_owned());
+    format!("{verb} {resource}.{group}/{name} in {}", role["metadata"]["namespace"].as_str().unwrap())
 }
 
 /// Sets labels of the world's namespace.
