@@ -21,11 +21,14 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokenry::{operator, outside::rights::Wanted, verifier};
 
-use crate::harness::{
-    OPERATOR, World,
-    evidence::Right,
-    grants::{CHART, Grants, name, of_kind, read, rendered, template},
-    message, root,
+use crate::{
+    harness::{
+        OPERATOR, World,
+        evidence::Right,
+        grants::{CHART, Grants, name, of_kind, read, rendered, template},
+        message, root,
+    },
+    levels,
 };
 
 /// Our kinds, and what they are called in rules.
@@ -505,9 +508,8 @@ fn a_level_of_the_log_is_refused_by_the_chart_where_the_program_refuses_it() {
         assert!(by_level || done.status.code() == Some(3), "{level}: {told}");
         by_level
     };
-    let levels = ["off", "warn", "info,tokenry=debug", "tokenry::verifier=trace,warn"];
-    let none = ["warning", "loud", "INFO", "tokenry", "info,loud", "tokenry=loud", "info,", "", "="];
-    for (level, is_none) in levels.map(|level| (level, false)).into_iter().chain(none.map(|level| (level, true))) {
+    let (good, bad) = (levels::GOOD.map(|level| (level, false)), levels::BAD.map(|level| (level, true)));
+    for (level, is_none) in good.into_iter().chain(bad) {
         assert_eq!(refused(level), is_none, "{level}");
         let rendered = template(&["--set-json", &format!("log.level={}", Value::from(level))]);
         assert_eq!(rendered.is_err(), is_none, "{level}");

@@ -26,6 +26,8 @@ mod gitops;
 mod harness;
 mod hearing;
 mod instance;
+#[path = "../shared/levels.rs"]
+mod levels;
 mod life;
 mod neighbours;
 mod once;
