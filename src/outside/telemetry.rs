@@ -8,6 +8,7 @@ use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
 };
+use tracing_log::NormalizeEvent;
 use tracing_subscriber::{
     EnvFilter, Layer, filter,
     fmt::{
@@ -84,7 +85,11 @@ fn names_a_module(of: &str) -> bool {
     path.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | ':' | '_'))
 }
 
-/// Writes one flat JSON object per line. It has the fields of the event and of the spans around it.
+/// The names that a line has by itself. A library's field of such a name is written as `field.NAME`.
+const OWN: [&str; 3] = ["timestamp", "level", "target"];
+
+/// Writes one flat JSON object per line. It has the fields of the event and of the spans around it. A record of the
+/// `log` crate has the target of its library, like any event.
 struct Flat;
 
 impl<S, N> FormatEvent<S, N> for Flat
@@ -93,7 +98,8 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let (mut time, meta) = (String::new(), event.metadata());
+        let (mut time, logged) = (String::new(), event.normalized_metadata());
+        let meta = logged.as_ref().unwrap_or_else(|| event.metadata());
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Map::new();
         for span in context.event_scope().into_iter().flatten() {
@@ -103,15 +109,23 @@ where
             said.into_iter().for_each(|(name, value)| _ = fields.entry(name).or_insert(value));
         }
         event.record(&mut Fields(&mut fields));
+        // These name the library again, and a path on the machine that built it.
+        fields.retain(|name, _| logged.is_none() || !name.starts_with("log."));
         let message = fields.remove("message").unwrap_or_default();
         let level = meta.level().as_str();
         let head = [("timestamp", time.into()), ("level", level.into()), ("message", message)];
         let rest = [("target", Value::from(meta.target()))];
         let head = head.into_iter().map(|(name, value)| (name.to_owned(), value));
         let rest = rest.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let fields = fields.into_iter().map(|(name, value)| (apart(name), value));
         let all: Vec<_> = head.chain(fields).chain(rest).map(written).collect();
         writeln!(writer, "{{{}}}", all.join(","))
     }
+}
+
+/// The name under which a field is written.
+fn apart(name: String) -> String {
+    if OWN.contains(&&*name) { format!("field.{name}") } else { name }
 }
 
 /// A field in JSON.
@@ -186,18 +200,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_is_one_flat_object_with_what_the_spans_around_it_say() {
+    /// The line that `act` logs, and its fields without the time.
+    fn logged(act: impl FnOnce()) -> (String, Value) {
         let lines = Lines::default();
         let to = lines.clone();
         let layer = tracing_subscriber::fmt::layer().with_writer(move || to.clone());
         let layer = layer.fmt_fields(JsonFields::new()).event_format(Flat);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let outer = tracing::info_span!("outer", name = "outer", reconcileID = 7);
-            let _in_outer = outer.enter();
-            let _in_inner = tracing::info_span!("inner", name = "ci").entered();
-            tracing::warn!(count = 2, ready = false, less = -1, shown = %"a \"b\"", "done");
-        });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(
             text.starts_with("{\"timestamp\":\"20") && text.ends_with("}\n") && text.lines().count() == 1,
@@ -205,6 +214,48 @@ mod tests {
         );
         let mut said: Value = serde_json::from_str(&text).unwrap();
         said.as_object_mut().unwrap().remove("timestamp");
+        (text, said)
+    }
+
+    #[test]
+    fn a_record_of_the_log_crate_is_of_its_library_and_of_the_object_of_the_pass() {
+        use tracing_log::log::{Level, Record};
+        let (_, said) = logged(|| {
+            let pass = tracing::error_span!("pass", kind = "ApiToken", namespace = "a", name = "ci", reconcileID = 7);
+            let _in_pass = pass.enter();
+            let mut record = Record::builder();
+            record.target("rustls::conn").level(Level::Warn).module_path(Some("rustls::conn"));
+            record.file(Some("/build/rustls/src/conn.rs")).line(Some(12));
+            tracing_log::format_trace(&record.args(format_args!("no room")).build()).unwrap();
+        });
+        let wanted = serde_json::json!({
+            "level": "WARN", "message": "no room", "target": "rustls::conn",
+            "kind": "ApiToken", "namespace": "a", "name": "ci", "reconcileID": 7,
+        });
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn no_field_takes_the_name_of_what_a_line_has_by_itself() {
+        let (text, said) = logged(|| tracing::info!(level = 3, target = "door", timestamp = "then", "done"));
+        for name in OWN {
+            assert_eq!(text.matches(&format!("\"{name}\":")).count(), 1, "{text}");
+        }
+        let wanted = serde_json::json!({
+            "level": "INFO", "message": "done", "target": "tokenry::outside::telemetry::tests",
+            "field.level": 3, "field.target": "door", "field.timestamp": "then",
+        });
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_line_is_one_flat_object_with_what_the_spans_around_it_say() {
+        let (_, said) = logged(|| {
+            let outer = tracing::info_span!("outer", name = "outer", reconcileID = 7);
+            let _in_outer = outer.enter();
+            let _in_inner = tracing::info_span!("inner", name = "ci").entered();
+            tracing::warn!(count = 2, ready = false, less = -1, shown = %"a \"b\"", "done");
+        });
         let wanted = serde_json::json!({
             "level": "WARN", "message": "done", "target": "tokenry::outside::telemetry::tests", "name": "ci",
             "reconcileID": 7, "count": 2, "ready": false, "less": -1, "shown": "a \"b\"",
