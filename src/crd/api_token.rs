@@ -712,6 +712,10 @@ pub struct Revocation {
     pub at: Time,
     /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The requester that set `spec.revoked`, as a subject. If omitted, the token ended for another reason, or the API
+    /// server does not stamp requesters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     pub generations: Vec<i64>,
 }
 

@@ -220,7 +220,8 @@ mod tests {
         }),
         (Reason::NamespaceTerminating, Act::Rest, |world| world.and(|world| world.terminating = true)),
         (Reason::Forgotten, Act::Forget, |world| {
-            let revocation = Revocation { reason: RevocationReason::Manual, at: fixture::time(0), generations: vec![] };
+            let (reason, at) = (RevocationReason::Manual, fixture::time(0));
+            let revocation = Revocation { reason, at, by: None, generations: vec![] };
             let world = world.with_instance(json!({"tokens": {"forgetAfter": "30d"}}));
             world.with_status(|status| status.revocation = Some(revocation))
         }),

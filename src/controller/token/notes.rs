@@ -2,7 +2,7 @@
 
 use super::{
     act::{Act, Decision},
-    ending::over,
+    ending::{over, revoker},
     once::shown,
     outcome::Outcome,
     owner,
@@ -110,7 +110,9 @@ impl Outcome<'_> {
             None => format!(", and Secret {name} is {}", self.withdrawn()),
             Some(_) => String::new(),
         };
-        let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
+        let removed = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved);
+        let by = self.progress.ends().and_then(|end| revoker(world, end)).map(|by| format!("revoked by {by}: "));
+        let why = removed.or(by).unwrap_or_default();
         let event = if reason == Reason::Expired { EventName::Expired } else { EventName::Revoked };
         Some(Note::warning(event, reason, format!("{why}all generations are refused from now on{so}")))
     }
