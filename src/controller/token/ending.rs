@@ -17,7 +17,7 @@ use crate::{
         Reason,
         api_token::{Revocation, RevocationReason},
         condition::Conclusion,
-        instance::OnOwnerRemoved,
+        instance::{OnAccountDeleted, OnOwnerRemoved},
         name,
         subject::SubjectForm,
         text::is,
@@ -48,6 +48,14 @@ pub(crate) fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclu
 /// The check `Forgotten`: the token ended longer ago than the Instance's `tokens.forgetAfter`.
 pub(crate) fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
+}
+
+/// The check `AccountDeleted` for a deletion: the token ended with its account, and the Instance has
+/// `onAccountDeleted: Delete`.
+pub(crate) fn gone_with_account(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    let ended = world.before().revocation.as_ref()?;
+    let then = world.instance.as_ref()?.spec.tokens.on_account_deleted;
+    (ended.reason == RevocationReason::AccountDeleted && then == OnAccountDeleted::Delete).then_some(Act::Forget)
 }
 
 /// The check `Revoked`: the spec has `revoked: true`, or the status has a revocation. Either is final, also with a
