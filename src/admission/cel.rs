@@ -72,6 +72,10 @@ pub(crate) fn relabelled(free: &[&str]) -> String {
     all.join(" || ")
 }
 
+/// CEL: true if a creation or an update revokes the token: `spec.revoked` is true, and was not true before.
+pub(crate) const BECOMES_REVOKED: &str = "(object.spec.?revoked.orValue(false) && \
+    !(oldObject != null && oldObject.spec.?revoked.orValue(false)))";
+
 /// CEL: the requester as a subject. The user of a core ServiceAccount becomes `serviceaccount:NAMESPACE/NAME`.
 const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 \
     ? 'serviceaccount:' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] \

@@ -11,6 +11,7 @@
 mod accounts;
 mod bounds;
 mod cel;
+mod endings;
 mod instances;
 mod membership;
 mod policies;
@@ -84,7 +85,9 @@ pub fn validating(options: &Options) -> Vec<Value> {
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
         .collect();
     all.extend(bound(options, bounds::policy(), &conditions(options)[..1], "Deny"));
-    all.extend(bound(options, tokens::warnings(), &conditions(options), "Warn"));
+    for warnings in [tokens::warnings(), endings::of_account(), endings::of_token()] {
+        all.extend(bound(options, warnings, &conditions(options), "Warn"));
+    }
     all.extend(bound(options, status::policy(options), &[], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };
     all.extend(bound(&everywhere, status::verifier(options), &status::of_verifier(options), "Deny"));

@@ -1,11 +1,11 @@
-//! The stamps that the API server sets. A token gets its owner, its creator and the groups of its owner. An account
-//! gets its owner and its creator.
+//! The stamps that the API server sets. A token gets its owner, its creator, the groups of its owner, and the requester
+//! that revoked it. An account gets its owner and its creator.
 
 use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{can_own, me, relabelled, stamp},
+    cel::{BECOMES_REVOKED, can_own, me, relabelled, stamp},
 };
 use crate::crd::name;
 
@@ -52,12 +52,26 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
         "resources": ["apitokens", "serviceaccounts"],
     });
-    let mutations = [owner, by, stamped, gone].map(|expression| patch(&expression));
+    let mutations = [owner, by, revoked(), stamped, gone].map(|expression| patch(&expression));
     let spec = json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule]},
         "matchConditions": conditions, "variables": variables, "mutations": mutations,
     });
     bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
+}
+
+/// CEL: JSON patches for the requester that revokes the token. Later updates that lack the stamp keep it.
+fn revoked() -> String {
+    let (key, by) =
+        (name::REVOKED_BY, |object: &str| format!("{object}.metadata.?annotations[?'{}']", name::REVOKED_BY));
+    let (new, old) = (by("object"), by("oldObject"));
+    format!(
+        "{TOKEN} && {BECOMES_REVOKED} && {} ? {} \
+         : ({TOKEN} && oldObject != null && {old}.hasValue() && !{new}.hasValue()) ? {} : []",
+        can_own(),
+        annotated(key, "variables.me"),
+        annotated(key, &format!("{old}.orValue('')"))
+    )
 }
 
 /// The policy that marks rehearsals, and its binding. A rehearsal is the creation of an account as a dry run, by the

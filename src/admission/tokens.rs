@@ -3,7 +3,7 @@
 use super::{
     AdmissionPolicy, Rule,
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, foreign, handed_over, made_by, owned},
-    cel::{Grant, changes, may, named, owners, relabelled, same_but, stamp, widened},
+    cel::{BECOMES_REVOKED, Grant, changes, may, named, owners, relabelled, same_but, stamp, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
@@ -55,12 +55,13 @@ const CUSTOM: &str = "object != null && has(object.spec.secret) && \
      ['labels', 'annotations', 'data'].exists(k, k in object.spec.secret && object.spec.secret[k].exists(x, \
      oldObject == null || oldObject.spec.?secret[?k][?x] != optional.of(object.spec.secret[k][x]))))";
 
-/// CEL: true if the update does nothing but revoke the token.
+/// CEL: true if the update does nothing but revoke the token. The stamp of the requester belongs to the revocation, and
+/// [`revoked_by`] checks it.
 fn only_revokes() -> String {
     format!(
         "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({})",
         same_but(&["revoked", "revocationReason"]),
-        relabelled(&[])
+        relabelled(&[name::REVOKED_BY])
     )
 }
 
@@ -234,6 +235,7 @@ fn kept() -> Vec<Rule> {
             "'spec.regenerate: the token is immutable, and its Instance does not permit it to be regenerated (tokens.immutable.regenerate)'",
         ),
         made_by(),
+        revoked_by(),
         Rule::new(
             format!(
                 "object == null || ({stamp} == (oldObject == null ? '' : {old}) && \
@@ -247,6 +249,24 @@ fn kept() -> Vec<Rule> {
         ),
     ]);
     rules
+}
+
+/// The rule on the annotation for the requester that revoked the token. A request that revokes the token may name only
+/// its requester. No other request changes the annotation.
+fn revoked_by() -> Rule {
+    let by = |object: &str| format!("{object}.metadata.?annotations[?'{}'].orValue('')", name::REVOKED_BY);
+    Rule::new(
+        format!(
+            "object == null || ({BECOMES_REVOKED} ? {new} in ['', variables.me] \
+             : {new} == (oldObject == null ? '' : {old}))",
+            new = by("object"),
+            old = by("oldObject")
+        ),
+        format!(
+            "'metadata.annotations[{}]: names the requester that revokes the token, in that request, and is not changed'",
+            name::REVOKED_BY
+        ),
+    )
 }
 
 /// The warnings for requests that are permitted, but may be mistakes.

@@ -35,6 +35,7 @@ use crate::token::{
     doc = "An API access token. Tokenry creates its values, delivers them in a Secret, rotates them on schedule and revokes them.",
     selectable = ".spec.instanceRef.name",
     selectable = ".spec.owner",
+    selectable = ".spec.serviceAccountRef.name",
     selectable = ".status.secretName",
     selectable = ".status.organization",
     printcolumn(name = "Valid", type_ = "string", json_path = ".status.conditions[?(@.type==\"Valid\")].status"),
@@ -97,7 +98,8 @@ pub struct ApiTokenSpec {
     /// The Instance whose Admin API accepts the token. It cannot change.
     pub instance_ref: InstanceRef,
     /// The account that the token acts as: a ServiceAccount of tokenry.dev in the same namespace. It cannot change. If
-    /// omitted, Tokenry creates an account with the name of the token, and deletes it together with the token.
+    /// omitted, Tokenry creates an account with the name of the token, and deletes it together with the token. List the
+    /// tokens of an account by `kubectl get apitok --field-selector spec.serviceAccountRef.name=ci`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<AccountRef>,
     /// Further Instances that accept the token. The token must satisfy the token policy, the members and the exclusions
@@ -710,6 +712,10 @@ pub struct Revocation {
     pub reason: RevocationReason,
     /// The time at which the operator noticed the end of the token.
     pub at: Time,
+    /// The requester that set `spec.revoked`, as a subject. If omitted, the token ended for another reason, or the API
+    /// server does not stamp requesters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<i64>,

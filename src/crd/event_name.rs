@@ -54,7 +54,9 @@ pub enum EventName {
     OwnerChanged,
     /// The role changed.
     RoleChanged,
-    /// The token was deleted, because it ended long ago.
+    /// The actions, organizations or projects changed, and the role did not.
+    PermissionsChanged,
+    /// The token was deleted, because it ended long ago, or together with its account.
     Deleted,
 
     // About a policy.

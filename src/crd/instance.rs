@@ -430,6 +430,11 @@ pub struct TokenPolicy {
     /// remaining rights. Default: Revoke.
     #[serde(default)]
     pub on_owner_removed: OnOwnerRemoved,
+    /// The effect on the tokens of an account that is deleted. They end with it in any case, and the verifier refuses
+    /// them at once. Keep: an ended token stays listed. Delete: it is deleted. This also applies to tokens that ended
+    /// with their account earlier. If a Git repository still holds a deleted token, it is created again. Default: Keep.
+    #[serde(default)]
+    pub on_account_deleted: OnAccountDeleted,
     /// The time for which the owner's groups count after they are stamped on a token. After that, the owner has to
     /// change the token, or its annotation `tokenry.dev/confirmed`. If omitted, they count forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -484,6 +489,16 @@ pub enum OnOwnerRemoved {
     Suspend,
     /// The token stays.
     Keep,
+}
+
+/// The effect on the tokens of an account that is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnAccountDeleted {
+    /// The ended tokens stay listed.
+    #[default]
+    Keep,
+    /// The tokens are deleted.
+    Delete,
 }
 
 /// The lifetime of a generation.

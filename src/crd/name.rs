@@ -22,6 +22,9 @@ pub const CLAIMED: &str = "tokenry.dev/claimed";
 pub const GIVEN: &str = "tokenry.dev/given";
 /// Annotation on a token or account: its creator, as a subject. The API server stamps it once.
 pub const CREATED_BY: &str = "tokenry.dev/created-by";
+/// Annotation on a token: the requester that revoked it, as a subject. The API server stamps it when `spec.revoked`
+/// becomes true. It never changes.
+pub const REVOKED_BY: &str = "tokenry.dev/revoked-by";
 /// Annotation on a token: the owner's groups at the owner's last change of the token. The API server stamps it. The
 /// first line is the previous resourceVersion of the token. One line for each group follows.
 pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
@@ -33,7 +36,7 @@ pub const CONFIRMED: &str = "tokenry.dev/confirmed";
 /// The annotations of Tokenry that users and stamps set. Admission checks a change of one of them like a change of the
 /// spec. A rule names each of them, because a rule that loops over all annotations takes time by the square of their
 /// number.
-pub const JUDGED: [&str; 4] = [CREATED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
+pub const JUDGED: [&str; 5] = [CREATED_BY, REVOKED_BY, OWNER_GROUPS, CONFIRM_DELETE, CONFIRMED];
 /// The most annotations of a token, an account or a policy. Also the most labels. With this limit a status always fits
 /// into the object.
 pub const MOST_MARKS: usize = 256;

@@ -80,6 +80,8 @@ reasons! {
         OwnerChanged,
         /// The effective role of the token has changed.
         RoleChanged,
+        /// The token may do something else than before, with the same role.
+        PermissionsChanged,
         /// The token has expired, and nothing renews it.
         Expired,
         /// The token ended, and the time after which its Instance requires the deletion is over.

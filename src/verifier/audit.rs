@@ -11,6 +11,8 @@ const MAX_PATH: usize = 1024;
 const MAX_METHOD: usize = 32;
 /// The longest namespace or object name in an audit line, in bytes.
 const MAX_NAME: usize = 253;
+/// The longest owner in an audit line, in bytes.
+const MAX_OWNER: usize = 512;
 
 /// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets.
 fn path(uri: &str) -> String {
@@ -22,12 +24,14 @@ fn path(uri: &str) -> String {
 pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
     let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
     let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));
+    let owner = identity.and_then(|identity| identity.owner.as_deref());
     let (method, target) = request.map_or((None, None), |wanted| (wanted.method.as_deref(), wanted.target.as_deref()));
     tracing::info!(
         target: "tokenry::audit",
         account = identity.map_or("", |identity| &identity.subject),
         token = identity.map_or_else(String::new, |identity| pair(&identity.token)),
         token_id = identity.map_or("", |identity| &identity.id),
+        owner = written(owner.unwrap_or_default(), MAX_OWNER),
         role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default(),
         instance = pair(&asking.instance),
         method = written(method.unwrap_or_default(), MAX_METHOD),

@@ -25,6 +25,8 @@ pub struct Identity {
     pub id: Arc<str>,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
+    /// The owner of the token, or else of its account, as a subject. `None` if there is none.
+    pub owner: Option<String>,
     /// The effective role. `None` if there is none, or if no request was judged.
     pub role: Option<String>,
     /// The organization of the Instance. Empty if the Instance is not known.
@@ -210,7 +212,9 @@ impl<'a> Presented<'a> {
 
     fn identity(&self, role: Option<String>) -> Identity {
         let organization = self.index.instance(self.instance).map_or("", |entry| &entry.organization);
+        let of_account = || self.account().and_then(|account| account.claims.owner.as_ref());
         Identity {
+            owner: self.token.claims.owner.as_ref().or_else(of_account).cloned(),
             token: self.key.clone(),
             generation: self.generation.number,
             id: self.generation.id.clone(),

@@ -239,19 +239,20 @@ mod tests {
             object
         };
         let refers = json!({"instanceRef": {"name": "eem"}});
+        let owned = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
         let record = json!({
             "generation": 1, "id": format::id(value).unwrap(), "sha256": Digest::of(value), "state": "Recorded",
             "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
         });
         let token = with(
-            with(of("ApiToken", "x"), "spec", refers.clone()),
+            with(of("ApiToken", "x"), "spec", refers),
             "status",
             json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
         );
         door.known.learn(|index| {
             index.apply::<Instance>(serde_json::from_value(with(of("Instance", "eem"), "spec", json!({}))).unwrap())
                 | index
-                    .apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", refers)).unwrap())
+                    .apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
                 | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
         });
     }
@@ -357,6 +358,7 @@ mod tests {
         let answer = door.ask(&Asking { instance: eem(), credential: Ok(&value), request: None }).await;
         let identity = answer.verdict().identity.as_ref().unwrap();
         assert_eq!((answer.verdict().cause, &*identity.subject), (Cause::Allowed, "account:a/x"));
+        assert_eq!(identity.owner.as_deref(), Some("user:alice"), "the token names none, and its account does");
         door.ask(&Asking { instance: eem(), credential: Err(Cause::Missing), request: None }).await;
         let uses: Vec<_> =
             std::iter::from_fn(|| news.try_recv().ok()).map(|(key, generation, _)| (key, generation)).collect();
@@ -367,6 +369,7 @@ mod tests {
             assert!(metrics.text().contains(&counted), "{counted}");
             assert!(text.contains(&format!("status={status} reason=\"{reason}\"")), "{text}");
         }
+        assert!(text.contains(r#"token="a/x" token_id="iiiiiiiiiiiiiiii" owner="user:alice" "#), "{text}");
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains(&value));
     }

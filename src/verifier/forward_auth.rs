@@ -72,6 +72,7 @@ mod tests {
             generation: 1,
             id: "7Hq0x".into(),
             subject: "account:a/x".into(),
+            owner: Some("user:alice".into()),
             role: Some("viewer".into()),
             organization: "acme".into(),
         };

@@ -130,6 +130,7 @@ mod tests {
             generation,
             id: format!("{name}-{generation}").into(),
             subject: String::new(),
+            owner: None,
             role: None,
             organization: String::new(),
         }

@@ -26,6 +26,7 @@ mod gitops;
 mod harness;
 mod hearing;
 mod instance;
+mod irrevocable;
 #[path = "../shared/levels.rs"]
 mod levels;
 mod life;

@@ -69,7 +69,7 @@ async fn where_nothing_stamps_an_owner_is_named() {
 }
 
 /// Policies that judge the namespaces of this label, and stamp nothing.
-fn unstamped(world: &World, label: &str, required: bool) {
+pub fn unstamped(world: &World, label: &str, required: bool) {
     let options = Options {
         name: label.to_owned(),
         operator: OPERATOR.into(),

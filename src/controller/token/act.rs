@@ -34,7 +34,7 @@ pub enum Act<T = ()> {
     Conceal(ClaimOutcome),
     /// Restarts the workloads that `spec.restart` names.
     Restart,
-    /// Deletes the token, which ended long ago.
+    /// Deletes the token, which ended long ago or with its account.
     Forget,
 }
 

@@ -70,11 +70,12 @@ enum Holds {
 
 /// The checks in their order. The first check that holds decides. This list is the specification. The doc comment of
 /// each function says when its check holds. The function beside it gives the text for users.
-pub const CHAIN: [Check; 26] = [
+pub const CHAIN: [Check; 27] = [
     check(Reason::Deleting, Fate::Ends, ending::deleting).saying(ending::says_deleting),
     check(Reason::NamespaceTerminating, Fate::Goes, ending::namespace_terminating)
         .saying(ending::says_namespace_terminating),
     check(Reason::Forgotten, Fate::Ends, ending::forgotten),
+    check(Reason::AccountDeleted, Fate::Ends, ending::gone_with_account),
     check(Reason::Revoked, Fate::Ends, ending::revoked).saying(ending::says_ended),
     check(Reason::AccountDeleted, Fate::Ends, ending::account_deleted).saying(ending::says_ended),
     check(Reason::OwnerRemoved, Fate::Ends, ending::owner_removed).saying(ending::says_ended),
@@ -183,6 +184,7 @@ mod tests {
                 Reason::Deleting,
                 Reason::NamespaceTerminating,
                 Reason::Forgotten,
+                Reason::AccountDeleted,
                 Reason::Revoked,
                 Reason::AccountDeleted,
                 Reason::OwnerRemoved,
@@ -220,9 +222,12 @@ mod tests {
         }),
         (Reason::NamespaceTerminating, Act::Rest, |world| world.and(|world| world.terminating = true)),
         (Reason::Forgotten, Act::Forget, |world| {
-            let revocation = Revocation { reason: RevocationReason::Manual, at: fixture::time(0), generations: vec![] };
             let world = world.with_instance(json!({"tokens": {"forgetAfter": "30d"}}));
-            world.with_status(|status| status.revocation = Some(revocation))
+            ended_by(world, RevocationReason::Manual)
+        }),
+        (Reason::AccountDeleted, Act::Forget, |world| {
+            let world = world.with_instance(json!({"tokens": {"onAccountDeleted": "Delete"}}));
+            ended_by(world, RevocationReason::AccountDeleted)
         }),
         (Reason::Revoked, Act::End(RevocationReason::Manual), |world| world.with_spec(&json!({"revoked": true}))),
         (Reason::AccountDeleted, Act::End(RevocationReason::AccountDeleted), |world| {
@@ -288,6 +293,12 @@ mod tests {
         }),
         (Reason::RecordsOutdated, Act::Rest, |world| world.later(25 * HOUR)),
     ];
+
+    /// The world, with a token that ended at the start.
+    fn ended_by(world: World, reason: RevocationReason) -> World {
+        let revocation = Revocation { reason, at: fixture::time(0), by: None, generations: vec![] };
+        world.with_status(|status| status.revocation = Some(revocation))
+    }
 
     /// The world, with the Secret annotated as claimed.
     fn claimed(world: World) -> World {

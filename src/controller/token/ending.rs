@@ -17,7 +17,10 @@ use crate::{
         Reason,
         api_token::{Revocation, RevocationReason},
         condition::Conclusion,
-        instance::OnOwnerRemoved,
+        instance::{OnAccountDeleted, OnOwnerRemoved},
+        name,
+        subject::SubjectForm,
+        text::is,
     },
     token::{Record, Schedule, duration::after},
 };
@@ -45,6 +48,14 @@ pub(crate) fn says_namespace_terminating(_: &Outcome<'_>, _: Act) -> Said<Conclu
 /// The check `Forgotten`: the token ended longer ago than the Instance's `tokens.forgetAfter`.
 pub(crate) fn forgotten(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     forget_at(world, terms).is_some_and(|at| at <= world.now).then_some(Act::Forget)
+}
+
+/// The check `AccountDeleted` for a deletion: the token ended with its account, and the Instance has
+/// `onAccountDeleted: Delete`.
+pub(crate) fn gone_with_account(world: &World, _: &CheckedTerms) -> Option<Act<Never>> {
+    let ended = world.before().revocation.as_ref()?;
+    let then = world.instance.as_ref()?.spec.tokens.on_account_deleted;
+    (ended.reason == RevocationReason::AccountDeleted && then == OnAccountDeleted::Delete).then_some(Act::Forget)
 }
 
 /// The check `Revoked`: the spec has `revoked: true`, or the status has a revocation. Either is final, also with a
@@ -127,8 +138,23 @@ pub(crate) fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp
 
 /// The revocation after `progress`. An earlier one is kept.
 pub(crate) fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
-    let now = |reason| Revocation { reason, at: Time(world.now), generations: withdrawn(world, reason) };
+    let now = |reason| {
+        let by = revoker(world, reason).map(str::to_owned);
+        Revocation { reason, at: Time(world.now), by, generations: withdrawn(world, reason) }
+    };
     world.before().revocation.clone().or_else(|| progress.ends().map(now))
+}
+
+/// The requester that revoked the token, by the stamp. None for an end that nobody asked for. None also for a text that
+/// is no subject, because a token of an older release may have any text there.
+pub(crate) fn revoker(world: &World, reason: RevocationReason) -> Option<&str> {
+    match reason {
+        RevocationReason::Manual | RevocationReason::Compromised => {
+            let by = world.token.metadata.annotations.as_ref()?.get(name::REVOKED_BY)?;
+            Some(&**by).filter(|by| is::<SubjectForm>(by))
+        }
+        RevocationReason::Expired | RevocationReason::AccountDeleted | RevocationReason::OwnerRemoved => None,
+    }
 }
 
 /// The generations that were valid until now. For a token that expired, also those that ended at `expiry.at`.
@@ -191,6 +217,27 @@ mod tests {
         let asked = over.with_spec(&json!({"regenerate": {"id": "late"}}));
         assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
         assert_eq!(asked.issued(2).decision().act, Act::Rest);
+    }
+
+    #[test]
+    fn a_revocation_names_its_requester_and_another_end_names_nobody() {
+        let stamped = |by: &str| {
+            let marks = [(name::REVOKED_BY.into(), by.into())].into();
+            served().with_token(|token| token.metadata.annotations = Some(marks))
+        };
+        let by = |world: World| world.rested().status.revocation.unwrap().by;
+        let revoked = json!({"revoked": true});
+        assert_eq!(by(stamped("user:alice").with_spec(&revoked)).as_deref(), Some("user:alice"));
+        let leaked = json!({"revoked": true, "revocationReason": "Compromised"});
+        let ended = stamped("serviceaccount:ci/bot").with_spec(&leaked);
+        let note = &ended.rested().notes[0].text;
+        assert!(note.starts_with("revoked by serviceaccount:ci/bot: all generations are refused"), "{note}");
+        let later = ended.clone().settled(&Progress::none(ended.decision()));
+        let later = later.with_token(|token| token.metadata.annotations = None);
+        assert_eq!(by(later).as_deref(), Some("serviceaccount:ci/bot"), "it is kept");
+        assert_eq!(by(stamped("alice").with_spec(&revoked)), None, "this is no subject");
+        assert_eq!(by(served().with_spec(&revoked)), None, "nothing stamps");
+        assert_eq!(by(stamped("user:alice").and(|world| world.account = None)), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod outcome;
 mod own_account;
 mod owner;
 mod pause;
+mod permissions;
 mod progress;
 mod repair;
 mod restart;

@@ -2,12 +2,12 @@
 
 use super::{
     act::{Act, Decision},
-    ending::over,
+    ending::{over, revoker},
     once::shown,
     outcome::Outcome,
     owner,
     pause::Pause,
-    restart,
+    permissions, restart,
     world::ends_before,
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Outcome<'_> {
         notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(EventName::ExpiringSoon, Reason::ExpiringSoon, &*soon.message)));
-        notes.extend(owner::promoted(self.world));
+        notes.extend(permissions::changed(self.world));
         notes
     }
 
@@ -110,7 +110,9 @@ impl Outcome<'_> {
             None => format!(", and Secret {name} is {}", self.withdrawn()),
             Some(_) => String::new(),
         };
-        let why = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved).unwrap_or_default();
+        let removed = owner::acted_on(world).filter(|_| reason == Reason::OwnerRemoved);
+        let by = self.progress.ends().and_then(|end| revoker(world, end)).map(|by| format!("revoked by {by}: "));
+        let why = removed.or(by).unwrap_or_default();
         let event = if reason == Reason::Expired { EventName::Expired } else { EventName::Revoked };
         Some(Note::warning(event, reason, format!("{why}all generations are refused from now on{so}")))
     }

@@ -173,15 +173,6 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
     (*before != now).then(|| Note::normal(EventName::OwnerChanged, Reason::OwnerChanged, text))
 }
 
-/// The event that the effective role has changed. The first role counts as a change, too.
-pub(crate) fn promoted(world: &World) -> Option<Note> {
-    let before = world.before().effective.as_ref().and_then(|effective| effective.role.as_ref());
-    let now = world.owner.effective.as_ref()?.role.as_ref();
-    let named = |role: Option<&String>| role.cloned().unwrap_or_else(|| "none".into());
-    let text = format!("its effective role was {} and is {} now", named(before), named(now));
-    (before != now).then(|| Note::normal(EventName::RoleChanged, Reason::RoleChanged, text))
-}
-
 /// Adds the faults of the token's owner and role.
 pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>) {
     let Some(rules) = world.rules() else { return };

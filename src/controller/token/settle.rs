@@ -19,7 +19,7 @@ use super::{
 use crate::{
     controller::kind::Settled,
     crd::{
-        EventName,
+        EventName, Reason,
         api_token::{ApiTokenStatus, Binding, Regeneration},
         workload::Restart,
     },
@@ -34,8 +34,12 @@ use crate::{
 /// The complete status after `progress`, with the events and the next wake-up.
 pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -> Settled<ApiTokenStatus> {
     if progress.decision.act == Act::Forget {
-        let text = "deleted, as its Instance wants no token listed that ended so long ago";
-        let notes = vec![Note::normal(EventName::Deleted, progress.decision.reason, text)];
+        let reason = progress.decision.reason;
+        let text = match reason == Reason::AccountDeleted {
+            true => "deleted together with its account, as its Instance asks for (tokens.onAccountDeleted: Delete)",
+            false => "deleted, as its Instance wants no token listed that ended so long ago",
+        };
+        let notes = vec![Note::normal(EventName::Deleted, reason, text)];
         return Settled { status: world.before().clone(), notes, wake: None };
     }
     let records = records(world, terms, progress);
@@ -182,7 +186,6 @@ mod tests {
     use super::*;
     use crate::{
         crd::{
-            Reason,
             api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
             condition::{ACCEPTED, EXPIRING_SOON, PUBLISHED, READY, RECONCILING, VALID},
         },
@@ -575,7 +578,7 @@ mod tests {
             assert_eq!(states(status), [(1, State::Revoked), (2, State::Revoked)]);
             assert_eq!(
                 status.revocation,
-                Some(Revocation { reason: why, at: time(60 * DAY), generations: vec![1, 2] })
+                Some(Revocation { reason: why, at: time(60 * DAY), by: None, generations: vec![1, 2] })
             );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
             assert_eq!((&status.expires_at, &status.rotates_at, settled.wakes_at()), (&None, &None, None));

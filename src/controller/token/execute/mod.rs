@@ -53,7 +53,7 @@ pub(crate) async fn execute(
     Ok((version(&*world.token), progress))
 }
 
-/// Deletes the token, if it is unchanged. If it is gone already, the pass ends without another event.
+/// Deletes the token, which has ended, if it is unchanged. If it is gone already, the pass ends without another event.
 async fn forget(rooms: &Rooms, world: &World, done: Progress) -> Result<Progress, Obstacle> {
     tokio::try_join!(still::forgets(rooms, world), still::as_seen(rooms, world))?;
     rooms.writer.delete(&*world.token).await?;

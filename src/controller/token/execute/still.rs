@@ -19,10 +19,11 @@ pub(crate) async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle
     so(live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen)))
 }
 
-/// Checks that the live Instance still has the same `forgetAfter`, so that it wants the token deleted.
+/// Checks that the live Instance still has the same `forgetAfter` and `onAccountDeleted`, so that it wants the token
+/// deleted.
 pub(crate) async fn forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
-    let wait = |instance: &Instance| instance::forget_after(&instance.spec);
-    so(instance_says(rooms, world, |live, seen| wait(live) == wait(seen)).await?)
+    let wants = |instance: &Instance| (instance::forget_after(&instance.spec), instance.spec.tokens.on_account_deleted);
+    so(instance_says(rooms, world, |live, seen| wants(live) == wants(seen)).await?)
 }
 
 /// Checks that the spec of the live Instance is unchanged, so that it still ends the token without its owner. If the
