@@ -12,6 +12,7 @@ mod accounts;
 mod bounds;
 mod cel;
 mod instances;
+mod marks;
 mod policies;
 mod stamps;
 mod status;
@@ -77,6 +78,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
         .collect();
     all.extend(bound(options, bounds::policy(), &conditions(options)[..1], "Deny"));
+    all.extend(bound(options, marks::policy(), &conditions(options)[..1], "Deny"));
     all.extend(bound(options, tokens::warnings(), &conditions(options), "Warn"));
     all.extend(bound(options, status::policy(options), &[], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };
