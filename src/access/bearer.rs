@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kube::core::ObjectMeta;
 
 use crate::crd::{
-    Account, ApiToken, ObjectName, Subject, name,
-    permission::{RoleName, Scope, ScopeName},
+    Account, ApiToken, Instance, ObjectName, Subject, name,
+    permission::{ANY, RoleName, Scope, ScopeName},
     subject::Who,
 };
 
@@ -32,6 +32,16 @@ impl Reach {
     /// The reach for projects. All if no project is named.
     pub fn projects(named: &[ScopeName]) -> Self {
         if named.is_empty() { Self::All } else { Self::listed(named) }
+    }
+
+    /// The organizations that requests to an Instance may name.
+    pub(super) fn of_instance(instance: &Instance) -> Self {
+        let listed = &instance.spec.organizations;
+        if listed.iter().any(|name| name.as_str() == ANY) {
+            return Self::All;
+        }
+        let own = listed.is_empty().then(|| instance.organization().to_owned());
+        Self::Listed(own.into_iter().chain(listed.iter().map(ToString::to_string)).collect())
     }
 
     fn listed(names: &[ScopeName]) -> Self {

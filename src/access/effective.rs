@@ -39,7 +39,7 @@ pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effect
     Effective {
         role: role.map(|rank| roles.name(rank).to_owned()),
         actions: actions(rules, policies, bearer),
-        organizations: organizations.names(),
+        organizations: organizations.and(&rules.organizations).names(),
         projects: bearer.projects.names(),
         limited_by: limits.into_iter().filter_map(|(holds, by)| holds.then_some(by)).collect(),
     }
@@ -113,15 +113,33 @@ mod tests {
         let none = json!({});
         assert_eq!(
             told(&none, &json!([]), &none, &none),
-            json!({"role": null, "actions": ["*"], "organizations": null, "projects": null, "limitedBy": []})
+            json!({"role": null, "actions": ["*"], "organizations": ["eem"], "projects": null, "limitedBy": []})
         );
+        let any = json!({"organizations": ["*"]});
+        assert_eq!(told(&any, &json!([]), &none, &none)["organizations"], Value::Null);
         let roles = json!({"api": {"authorization": "Roles"}});
         assert_eq!(told(&roles, &json!([]), &none, &none)["actions"], json!([]));
         let token = json!({"projects": ["p", "q"], "organizations": {"listed": ["b", "a"]}});
+        let roles = json!({"api": {"authorization": "Roles"}, "organizations": ["c", "b", "a"]});
         assert_eq!(
             told(&roles, &json!([]), &token, &json!({"role": "contributor"})),
             json!({"role": "contributor", "actions": ["*:read", "*:write"], "organizations": ["a", "b"], "projects": ["p", "q"], "limitedBy": []})
         );
+    }
+
+    #[test]
+    fn all_organizations_are_those_of_the_instance_that_the_owner_has() {
+        let of = |listed: Value, held: Value| {
+            let members = json!([{"subject": "user:a", "role": "viewer", "organizations": held}]);
+            let instance = json!({"ceiling": "Members", "members": members, "organizations": listed});
+            let told =
+                told(&instance, &json!([]), &json!({"owner": "user:a", "organizations": {"all": true}}), &json!({}));
+            (told["organizations"].clone(), told["limitedBy"].clone())
+        };
+        let all = json!({"all": true});
+        assert_eq!(of(json!(["b", "a"]), all.clone()), (json!(["a", "b"]), json!([])));
+        assert_eq!(of(json!(["b", "a"]), json!({"listed": ["b"]})), (json!(["b"]), json!(["Owner"])));
+        assert_eq!(of(json!(["*"]), all), (Value::Null, json!([])));
     }
 
     #[test]
@@ -149,7 +167,7 @@ mod tests {
         let admin = json!({"role": "admin"});
         assert_eq!(told(&roles, &json!([]), &admin, &json!({"role": "viewer"}))["limitedBy"], json!(["Account"]));
         let members = json!({
-            "api": {"authorization": "Roles"}, "ceiling": "Members",
+            "api": {"authorization": "Roles"}, "ceiling": "Members", "organizations": ["x", "y"],
             "members": [{"subject": "user:a", "role": "viewer", "organizations": {"listed": ["x"]}}],
         });
         let owned = told(&members, &json!([]), &json!({"owner": "user:a"}), &admin);

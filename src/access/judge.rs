@@ -30,6 +30,8 @@ pub enum Ground {
     OwnerRemoved,
     /// The request names no organization although one is needed, or the organization is not clear.
     OrganizationMissing,
+    /// The request names an organization that the Instance does not list.
+    OrganizationUnknown,
     /// The request names an organization that the token may not act for.
     OrganizationOutside,
     /// The request names no project although one is needed, or the project is not clear.
@@ -62,6 +64,7 @@ impl Ground {
             Self::OwnerStale => "OwnerStale",
             Self::OwnerRemoved => "OwnerRemoved",
             Self::OrganizationMissing => "OrganizationMissing",
+            Self::OrganizationUnknown => "OrganizationUnknown",
             Self::OrganizationOutside => "OrganizationOutside",
             Self::ProjectMissing => "ProjectMissing",
             Self::ProjectOutside => "ProjectOutside",
@@ -97,6 +100,7 @@ impl Ground {
             }
             Self::OwnerRemoved => "the owner of the token holds no role in this Instance that may own tokens",
             Self::OrganizationMissing => "the request has to name one organization",
+            Self::OrganizationUnknown => "spec.organizations of the Instance does not list this organization",
             Self::OrganizationOutside => "the token may not act for this organization",
             Self::ProjectMissing => "the request has to name one project",
             Self::ProjectOutside => "the token may not act in this project",
@@ -288,9 +292,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The reason why the organization of the request is refused: the token or its owner may not act for it.
+    /// The reason why the organization of the request is refused. The Instance does not list it, or the token or its
+    /// owner may not act for it.
     fn organization(&self, trail: &mut impl Trail) -> Option<Ground> {
         let named = self.organization.one();
+        if let Some(name) = named.filter(|_| !self.rules.organizations.covers(named)) {
+            trail.add(|| self.instance(false, format!("spec.organizations does not list {name}")));
+            return Some(Ground::OrganizationUnknown);
+        }
         let within = self.bearer.organizations.covers(named) && self.here().is_none_or(|held| !held.is_empty());
         let ground = within_of(self.organization, within, [Ground::OrganizationMissing, Ground::OrganizationOutside]);
         trail.add(|| self.token(ground.is_none(), place("organization", named, ground.is_none())));
@@ -565,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_path_whose_segments_are_counted_names_the_same_to_all() {
-        let instance = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
+        let instance = json!({"organizations": ["acme"], "api": {"organizationFrom": {"pathSegment": 2}}});
         let token = json!({"organizations": {"listed": ["acme"]}});
         let ground = |path| grounds(&instance, &json!([]), &token, &json!({}), ("GET", path));
         assert_eq!(["/a/acme", "/a/acme//x", "/a/acme/x."].map(ground), [Ground::Authenticated; 3]);
@@ -598,7 +607,7 @@ mod tests {
 
     #[test]
     fn a_header_that_some_server_takes_for_one_that_is_read_is_refused() {
-        let instance = json!({"api": {"organizationFrom": {"header": "X-Organization"}}});
+        let instance = json!({"organizations": ["acme"], "api": {"organizationFrom": {"header": "X-Organization"}}});
         let ground = |headers: &[(&'static str, &str)]| asked(&instance, &json!([]), "", headers);
         for name in ["x_organization", "x_tokenry_role", "x-tokenry_subject", "x_forwarded_user"] {
             assert_eq!(ground(&[(name, "a"), ("x-organization", "acme")]), Ground::HeaderRefused, "{name}");
@@ -820,8 +829,8 @@ mod tests {
 
     #[test]
     fn a_request_has_to_stay_within_organizations_and_projects() {
-        let instance =
-            json!({"api": {"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}}});
+        let api = json!({"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}});
+        let instance = json!({"organizations": ["acme", "other"], "api": api});
         let token = json!({"organizations": {"listed": ["acme"]}, "projects": ["p"]});
         let both = [("x-organization", "acme"), ("x-project", "p")];
         assert_eq!(with_headers(&instance, &token, &both), Ground::Authenticated);
@@ -842,8 +851,38 @@ mod tests {
             Ground::OrganizationMissing,
             "the Instance does not say where a request names it"
         );
-        let segment = json!({"api": {"organizationFrom": {"pathSegment": 2}}});
+        let segment = json!({"organization": "acme", "api": {"organizationFrom": {"pathSegment": 2}}});
         assert_eq!(with_headers(&segment, &listed, &[]), Ground::Authenticated);
+    }
+
+    #[test]
+    fn a_request_names_only_an_organization_that_its_instance_lists() {
+        let ground = |more: Value, token: Value, named: &[&str]| {
+            let mut instance = json!({"api": {"organizationFrom": {"header": "X-Organization"}}});
+            instance.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let headers: Vec<_> = named.iter().map(|name| ("x-organization", *name)).collect();
+            with_headers(&instance, &token, &headers)
+        };
+        let (own, named) = (json!({}), json!({"organization": "acme"}));
+        let (two, any) = (json!({"organizations": ["north", "south"]}), json!({"organizations": ["*"]}));
+        for token in [json!({}), json!({"organizations": {"all": true}})] {
+            let ground = |more: &Value, named: &[&str]| ground(more.clone(), token.clone(), named);
+            assert_eq!(ground(&own, &["eem"]), Ground::Authenticated, "left out, it is the name of the Instance");
+            assert_eq!(ground(&own, &["acme"]), Ground::OrganizationUnknown);
+            assert_eq!(ground(&named, &["acme"]), Ground::Authenticated);
+            assert_eq!(ground(&named, &["eem"]), Ground::OrganizationUnknown);
+            assert_eq!([&["north"], &["south"]].map(|named| ground(&two, named)), [Ground::Authenticated; 2]);
+            assert_eq!(ground(&two, &["eem"]), Ground::OrganizationUnknown, "not even its own");
+            assert_eq!(ground(&two, &["North"]), Ground::OrganizationUnknown, "case matters");
+            assert_eq!(ground(&any, &["east"]), Ground::Authenticated);
+            assert_eq!(ground(&two, &[]), Ground::Authenticated, "it names none");
+        }
+        let north = json!({"organizations": {"listed": ["north"]}});
+        assert_eq!(ground(two.clone(), north.clone(), &["north"]), Ground::Authenticated);
+        assert_eq!(ground(two.clone(), north.clone(), &["south"]), Ground::OrganizationOutside);
+        assert_eq!(ground(two, north.clone(), &["east"]), Ground::OrganizationUnknown);
+        assert_eq!(ground(own, north, &["north"]), Ground::OrganizationUnknown);
+        assert!(Ground::OrganizationUnknown.hint().contains("spec.organizations"));
     }
 
     #[test]
@@ -884,6 +923,7 @@ mod tests {
     fn an_owner_that_holds_a_role_in_one_organization_lends_it_there_only() {
         let instance = json!({
             "api": {"authorization": "Roles", "organizationFrom": {"pathSegment": 1}}, "ceiling": "Members",
+            "organizations": ["acme", "other"],
             "members": [
                 {"subject": "user:a", "role": "viewer"},
                 {"subject": "user:a", "role": "admin", "organizations": {"listed": ["acme"]}},

@@ -40,3 +40,22 @@ pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(
     let nothing = super::effective::actions(rules, policies, bearer).is_empty();
     if reached && !shut && !nothing { Ok(()) } else { Err(Closed::NoPermissions) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::properties::world;
+    use serde_json::json;
+
+    #[test]
+    fn a_token_that_lists_only_organizations_that_the_instance_does_not_opens_nothing() {
+        let instance = json!({"organizations": ["north"], "api": {"organizationFrom": {"header": "X-Organization"}}});
+        let opened = |listed: &[&str]| {
+            let token = json!({"organizations": {"listed": listed}});
+            let world = world(&instance, &json!([]), &token, &json!({}));
+            opening(&world.rules, &[], &world.bearer)
+        };
+        assert_eq!(opened(&["south", "north"]), Ok(()));
+        assert_eq!([opened(&["south"]), opened(&[])], [Err(Closed::NoPermissions); 2]);
+    }
+}

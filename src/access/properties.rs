@@ -134,9 +134,12 @@ fn draw() -> impl Strategy<Value = Draw> {
         select(&["None", "Members"][..]),
         vec(member(), 0..5),
         given("minimumRole", &ROLES),
+        // Each list has all organizations that members list, so that no member is a fault.
+        select(vec![json!(["acme", "eem"]), json!(["acme", "eem", "x"]), json!(["*"])]),
     );
-    let instance = instance.prop_map(|(authorization, ceiling, members, tokens)| {
+    let instance = instance.prop_map(|(authorization, ceiling, members, tokens, organizations)| {
         json!({
+            "organizations": organizations,
             "api": {
                 "authorization": authorization,
                 "organizationFrom": {"header": "X-Organization"},
@@ -223,6 +226,7 @@ proptest! {
             draw.with(|draw| draw.instance["api"]["authorization"] = json!("Roles")),
             draw.with(|draw| draw.instance["tokens"] = json!({"minimumRole": "admin"})),
             draw.with(|draw| draw.account["organizations"] = json!({"listed": []})),
+            draw.with(|draw| draw.instance["organizations"] = json!(["acme", "eem"])),
             draw.with(|draw| draw.token["organizations"] = json!({"listed": []})),
             draw.with(|draw| draw.policies.retain(|policy| policy["statements"].as_array().unwrap().iter().any(|said| said["effect"] == "Deny"))),
         ];
@@ -253,6 +257,18 @@ proptest! {
         let world = world(&draw.instance, &Value::Array(draw.policies.clone()), &draw.token, &draw.account);
         let closed = opening(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
         prop_assert!(closed.is_ok() || !draw.ground().allows(), "{closed:?}");
+    }
+
+    #[test]
+    fn the_list_of_organizations_refuses_all_others_and_changes_nothing_else(draw in draw()) {
+        let any = draw.with(|draw| draw.instance["organizations"] = json!(["*"])).ruling();
+        let listed = draw.instance["organizations"].as_array().unwrap();
+        let is_listed = draw.organization.is_none_or(|name| listed.contains(&json!(name)) || *listed == [json!("*")]);
+        if is_listed {
+            prop_assert_eq!(draw.ruling(), any);
+        } else {
+            prop_assert!(!draw.ground().allows());
+        }
     }
 
     #[test]

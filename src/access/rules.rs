@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     crd::{
-        Fault, Instance,
+        Fault, Instance, Reason,
         fault::parsed,
-        instance::{Authorization, Ceiling, OnOwnerRemoved},
-        permission::{NamedBy, ScopeNameForm},
+        instance::{ANY_ALONE_RULE, Authorization, Ceiling, OnOwnerRemoved},
+        permission::{ANY, NamedBy, Scope, ScopeName, ScopeNameForm},
         subject::{SubjectKind, Who},
         text::{Form, Text, is},
     },
@@ -73,6 +73,8 @@ pub struct Rules {
     /// The reaction to tokens without a living owner.
     pub on_owner_removed: OnOwnerRemoved,
     pub(super) roles: Roles,
+    /// The organizations that requests may name.
+    pub(super) organizations: Reach,
     excluded: Vec<(Target, String)>,
     actions: Vec<(Target, String)>,
     organization_from: Option<NamedBy>,
@@ -112,6 +114,7 @@ impl Rules {
             name: instance.metadata.name.clone().unwrap_or_default(),
             authorization: api.authorization,
             on_owner_removed: spec.tokens.on_owner_removed,
+            organizations: Reach::of_instance(instance),
             excluded: excluded.collect(),
             actions: actions.collect(),
             organization_from: api.organization_from,
@@ -185,7 +188,8 @@ impl Rules {
 
     /// True if a request can name an organization within `reach`, or need not name one.
     pub(super) fn can_name_organization(&self, reach: &Reach) -> bool {
-        can_name(self.organization_from.as_ref(), reach)
+        let listed = matches!(reach, Reach::Listed(_)).then(|| reach.and(&self.organizations));
+        can_name(self.organization_from.as_ref(), listed.as_ref().unwrap_or(reach))
     }
 
     /// True if a request can name a project within `reach`, or need not name one.
@@ -206,6 +210,11 @@ impl Rules {
     /// The end of the time in which groups stamped at `at` count. `None`: they count forever.
     pub fn groups_hold_until(&self, at: Timestamp) -> Option<Timestamp> {
         Some(after(at, self.groups_max_age?))
+    }
+
+    /// The organizations in a scope that the Instance does not list.
+    pub fn unlisted<'a>(&self, scope: Option<&'a Scope>) -> Vec<&'a str> {
+        unlisted(&self.organizations, scope)
     }
 
     /// True if the Instance has a role with this name.
@@ -277,6 +286,12 @@ fn joined(bearer: &Bearer, with_account: bool) -> Vec<String> {
     bearer.policies.iter().chain(of_account).cloned().collect()
 }
 
+/// The organizations in a scope that are not among `known`.
+fn unlisted<'a>(known: &Reach, scope: Option<&'a Scope>) -> Vec<&'a str> {
+    let listed = scope.and_then(|scope| scope.listed.as_deref()).unwrap_or_default();
+    listed.iter().map(ScopeName::as_str).filter(|name| !known.covers(Some(name))).collect()
+}
+
 fn can_name(from: Option<&NamedBy>, reach: &Reach) -> bool {
     match reach {
         Reach::All => true,
@@ -311,6 +326,7 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     let spec = &instance.spec;
     let api = spec.api.clone().unwrap_or_default();
     let mut faults = Vec::new();
+    organizations(instance, &mut faults);
     let mut seen = std::collections::BTreeSet::new();
     for (index, role) in spec.roles.iter().enumerate() {
         let path = format!("spec.roles[{index}]");
@@ -368,6 +384,28 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     faults
 }
 
+/// Adds the faults of the list of organizations, and of members that list others.
+fn organizations(instance: &Instance, faults: &mut Vec<Fault>) {
+    const PATH: &str = "spec.organizations";
+    let spec = &instance.spec;
+    forms(&spec.organizations, PATH, faults);
+    if spec.organizations.len() > 1 && spec.organizations.iter().any(|name| name.as_str() == ANY) {
+        faults.push(Fault::invalid(PATH, ANY_ALONE_RULE));
+    }
+    let known = Reach::of_instance(instance);
+    for (index, member) in spec.members.iter().enumerate() {
+        let names = unlisted(&known, member.organizations.as_ref());
+        if !names.is_empty() {
+            let path = format!("spec.members[{index}].organizations.listed");
+            let message = format!(
+                "lists {}, but {PATH} of the Instance does not; add each of them there, or remove it here",
+                names.join(", ")
+            );
+            faults.push(Fault::new(Reason::OrganizationUnknown, path, message));
+        }
+    }
+}
+
 fn form<F: Form>(text: &Text<F>, path: String, faults: &mut Vec<Fault>) {
     if let Err(rule) = text.checked() {
         faults.push(Fault::invalid(path, rule));
@@ -382,7 +420,7 @@ fn known(roles: &Roles, role: &str, path: String, faults: &mut Vec<Fault>) {
     if roles.rank(role).is_none() {
         let names: Vec<_> = roles.names().collect();
         let message = format!("there is no role {role}; give one of {}, or add it to spec.roles", names.join(", "));
-        faults.push(Fault::new(crate::crd::Reason::RoleMissing, path, message));
+        faults.push(Fault::new(Reason::RoleMissing, path, message));
     }
 }
 
@@ -400,6 +438,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_field() {
+        let of = |listed: &[&str]| json!({"subject": "user:a", "role": "viewer", "organizations": {"listed": listed}});
         for (spec, fault) in [
             (
                 json!({"roles": [{"name": "a"}, {"name": "a"}]}),
@@ -419,12 +458,23 @@ mod tests {
                 "spec.api.credentials[1]: gives a header and scheme twice",
             ),
             (json!({"members": [{"subject": "user:a", "role": "b"}]}), "spec.members[0].role: there is no role b"),
+            (json!({"organizations": ["a b"]}), "spec.organizations[0]: must be * or a name"),
+            (json!({"organizations": ["a", "*"]}), "spec.organizations: * means any organization"),
+            (
+                json!({"organizations": ["a", "b"], "members": [of(&["a"]), of(&["c", "a", "d"])]}),
+                "spec.members[1].organizations.listed: lists c, d, but spec.organizations of the Instance does not",
+            ),
+            (json!({"members": [of(&["eem"]), of(&["c"])]}), "spec.members[1].organizations.listed: lists c, but"),
             (json!({"teams": [{"name": "t", "users": ["a\r"]}]}), "spec.teams[0].users[0]: must be the name of a user"),
             (json!({"tokens": {"minimumRole": "b"}}), "spec.tokens.minimumRole: there is no role b"),
         ] {
             let told = told(spec.clone());
             assert!(matches!(&told[..], [only] if only.starts_with(fault)), "{spec}: {told:?}");
         }
-        assert_eq!(told(json!({})), Vec::<String>::new());
+        let any = json!({"organizations": ["*"], "members": [of(&["a"])]});
+        let all = json!({"members": [{"subject": "user:a", "role": "viewer", "organizations": {"all": true}}]});
+        for good in [json!({}), json!({"organization": "c", "members": [of(&["c"])]}), any, all] {
+            assert_eq!(told(good.clone()), Vec::<String>::new(), "{good}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     AdmissionPolicy, Rule,
     cel::{FINALIZERS, named, quoted},
+    marks,
 };
 use crate::crd::name;
 
@@ -58,7 +59,8 @@ fn marks(object: &str, field: &str) -> String {
     let all = format!("{object}.metadata.?{field}");
     let ours: &[&str] = if field == "annotations" { &name::JUDGED } else { &[name::OWNER_UID] };
     let ours = ours.iter().map(|key| format!(" - ({all}[?{}].hasValue() ? 1 : 0)", quoted(key)));
-    format!("size({all}.orValue({{}})){}", ours.collect::<String>())
+    let organizations = (field == "labels").then(|| format!(" - {}", marks::count(object, &all)));
+    format!("size({all}.orValue({{}})){}", ours.chain(organizations).collect::<String>())
 }
 
 /// CEL: the number of entries of a list.

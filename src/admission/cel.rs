@@ -6,18 +6,24 @@ use crate::crd::{
     text::rule,
 };
 
+/// CEL: true for a token. Only tokens get a stamp of groups, because only tokens use the roles of groups. Only tokens
+/// get labels for their organizations.
+pub(crate) const TOKEN: &str = "request.resource.resource == 'apitokens'";
+
 /// CEL: true if the policies judge a request. They judge all requests except updates that change only free metadata.
 /// A change of one of these parts is judged:
 ///
 /// * the spec
 /// * owner references, because the garbage collector deletes an object whose owner does not exist
 /// * the labels and annotations by which Tokenry makes decisions
+/// * the labels of a token's organizations, if they are taken away
 /// * finalizers of an AccessPolicy, because they delay its deletion
 /// * the field managers of an account's spec
 pub(crate) fn judged() -> String {
     format!(
-        "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {}",
+        "request.operation != 'UPDATE' || object.spec != oldObject.spec || {} || {} || {} || {}",
         relabelled(&[]),
+        unmarked(),
         held_up(),
         claimed()
     )
@@ -75,6 +81,16 @@ pub(crate) fn relabelled(free: &[&str]) -> String {
 /// CEL: true if a creation or an update revokes the token: `spec.revoked` is true, and was not true before.
 pub(crate) const BECOMES_REVOKED: &str = "(object.spec.?revoked.orValue(false) && \
     !(oldObject != null && oldObject.spec.?revoked.orValue(false)))";
+
+/// CEL: true if an update takes away or changes the label of an organization that the token lists. A missing label may
+/// be added by everybody with permission to change the token, because it says nothing new.
+///
+/// A server-side apply takes a stamped label away, and the stamp adds it again. So this is no change for other stamps.
+pub(crate) fn unmarked() -> String {
+    let label = |object: &str| format!("{object}.metadata.?labels[?'{}' + o]", name::ORGANIZATION);
+    let (new, old) = (label("object"), label("oldObject"));
+    format!("({TOKEN} && object.spec.?organizations.?listed.orValue([]).exists(o, {old}.hasValue() && {new} != {old}))")
+}
 
 /// CEL: the requester as a subject. The user of a core ServiceAccount becomes `serviceaccount:NAMESPACE/NAME`.
 const ME: &str = "request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 \

@@ -13,6 +13,7 @@ mod bounds;
 mod cel;
 mod endings;
 mod instances;
+mod marks;
 mod membership;
 mod policies;
 mod stamps;
@@ -85,6 +86,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
         .flat_map(|policy| bound(options, policy.unless_going(), &conditions(options), "Deny"))
         .collect();
     all.extend(bound(options, bounds::policy(), &conditions(options)[..1], "Deny"));
+    all.extend(bound(options, marks::policy(), &conditions(options)[..1], "Deny"));
     for warnings in [tokens::warnings(), endings::of_account(), endings::of_token()] {
         all.extend(bound(options, warnings, &conditions(options), "Warn"));
     }

@@ -1,16 +1,14 @@
-//! The stamps that the API server sets. A token gets its owner, its creator, the groups of its owner, and the requester
-//! that revoked it. An account gets its owner and its creator.
+//! The stamps that the API server sets. A token gets its owner, its creator, the groups of its owner, labels for its
+//! organizations, and the requester that revoked it. An account gets its owner and its creator.
 
 use serde_json::{Value, json};
 
 use super::{
     Options,
-    cel::{BECOMES_REVOKED, can_own, me, relabelled, stamp},
+    cel::{BECOMES_REVOKED, TOKEN, can_own, me, relabelled, stamp},
+    marks,
 };
 use crate::crd::name;
-
-/// CEL: true for a token. Only tokens get a stamp of groups, because only tokens use the roles of groups.
-const TOKEN: &str = "request.resource.resource == 'apitokens'";
 
 /// The stamping policy and its binding.
 pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
@@ -46,13 +44,15 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
          ? [JSONPatch{{op: 'remove', path: '/metadata/annotations/' + jsonpatch.escapeKey('{groups}')}}] : []",
         annotation("object", groups)
     );
+    let variables = me().into_iter().chain(marks::variables());
     let variables: Vec<_> =
-        me().into_iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
+        variables.map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
     let rule = json!({
         "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
         "resources": ["apitokens", "serviceaccounts"],
     });
-    let mutations = [owner, by, revoked(), stamped, gone].map(|expression| patch(&expression));
+    let mutations = [owner, by, revoked(), stamped, gone].into_iter().chain(marks::mutations());
+    let mutations: Vec<_> = mutations.map(|expression| patch(&expression)).collect();
     let spec = json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule]},
         "matchConditions": conditions, "variables": variables, "mutations": mutations,

@@ -3,7 +3,7 @@
 use super::{
     AdmissionPolicy, Rule,
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, foreign, handed_over, made_by, owned},
-    cel::{BECOMES_REVOKED, Grant, changes, may, named, owners, relabelled, same_but, stamp, widened},
+    cel::{BECOMES_REVOKED, Grant, changes, may, named, owners, relabelled, same_but, stamp, unmarked, widened},
 };
 use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
 
@@ -22,6 +22,8 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
         owners(&format!("{known} == variables.me || {}", may("assign", "owners", "request.namespace", &maker)));
     variables.push(("maker".into(), maker));
     variables.extend(rights());
+    variables.extend((0..MOST_ORGANIZATIONS).map(revoke));
+    variables.push(("revokes".into(), revokes()));
     variables.extend(confirmation());
     variables.extend((0..MAX_AUDIENCES).map(audience));
     variables.extend((0..MAX_RESTARTED).map(restart));
@@ -38,10 +40,11 @@ pub(crate) fn policy(require_owner: &str) -> AdmissionPolicy {
     }
 }
 
-/// CEL: the organizations of the token before the change. Without a list in its spec, they come from its status.
+/// CEL: the organizations of the token before the change: the listed ones. Without a list in its spec, they are the
+/// organization of its Instance, and then those in its status.
 const ORGANIZATIONS: &str = "oldObject != null && oldObject.spec.?organizations.?listed.hasValue() \
      ? oldObject.spec.organizations.listed \
-     : (variables.reached == null ? [] : variables.reached) + [oldObject.?status.?organization.orValue('')]";
+     : [oldObject.?status.?organization.orValue('')] + (variables.reached == null ? [] : variables.reached)";
 
 /// CEL: for an update that only revokes the token, the first organization in which the requester may be permitted to do
 /// so. Otherwise, and before the operator has written an organization into the status, the empty text.
@@ -59,20 +62,24 @@ const CUSTOM: &str = "object != null && has(object.spec.secret) && \
 /// [`revoked_by`] checks it.
 fn only_revokes() -> String {
     format!(
-        "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({})",
+        "request.operation == 'UPDATE' && object.spec.?revoked.orValue(false) && {} && !({} || {})",
         same_but(&["revoked", "revocationReason"]),
-        relabelled(&[name::REVOKED_BY])
+        relabelled(&[name::REVOKED_BY]),
+        unmarked()
     )
 }
 
 /// CEL: true if the update only revokes the token, and the requester has permission to revoke in one of the token's
 /// organizations.
 fn revokes() -> String {
-    format!(
-        "variables.onlyRevokes && {:?}.exists(i, i < size(variables.organizations) && {})",
-        (0..MOST_ORGANIZATIONS).collect::<Vec<_>>(),
-        may("revoke", "organizations", "variables.home", "variables.organizations[i]")
-    )
+    let any: Vec<_> = (0..MOST_ORGANIZATIONS).map(|index| format!("variables.revoke{index}")).collect();
+    format!("variables.onlyRevokes && ({})", any.join(" || "))
+}
+
+/// A variable that is true if the requester may revoke in the organization at this index.
+fn revoke(index: usize) -> (String, String) {
+    let right = may("revoke", "organizations", "variables.home", &format!("variables.organizations[{index}]"));
+    (format!("revoke{index}"), format!("size(variables.organizations) > {index} && {right}"))
 }
 
 fn rights() -> Vec<(String, String)> {
@@ -108,7 +115,6 @@ fn rights() -> Vec<(String, String)> {
         ("reached", "oldObject == null ? null : oldObject.?status.?effective.?organizations.orValue(null)".into()),
         ("organizations", ORGANIZATIONS.into()),
         ("onlyRevokes", only_revokes()),
-        ("revokes", revokes()),
         ("revocable", REVOCABLE.into()),
         ("custom", CUSTOM.into()),
         (
@@ -127,8 +133,9 @@ fn rights() -> Vec<(String, String)> {
     ])
 }
 
-/// Maximum number of a token's organizations for which the permission to revoke is checked. Each needs its own check.
-const MOST_ORGANIZATIONS: usize = 16;
+/// Maximum number of a token's organizations for which the permission to revoke is checked. A token lists fewer. Each
+/// check costs a part of the budget of a policy, which is enough for 28.
+const MOST_ORGANIZATIONS: usize = 25;
 
 /// A variable that is true if the requester may use the audience at this index. An audience of the old token, with the
 /// same permissions, needs no check.

@@ -138,7 +138,7 @@ fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
     world.instance.as_ref().map(asks).or(said)
 }
 
-/// Checks the account's role, owner and policies.
+/// Checks the account's role, owner, organizations and policies.
 fn rights(world: &World, instance: &Ruled) -> Checked<()> {
     let (spec, mut faults) = (&world.account.spec, Vec::new());
     let unknown = |role: &str| instance.rules().is_some_and(|rules| !rules.has_role(role));
@@ -149,6 +149,7 @@ fn rights(world: &World, instance: &Ruled) -> Checked<()> {
         faults.push(Fault::invalid("spec.owner", rule));
     }
     faults.extend(missing_policies(instance, &spec.policies, |name| world.policies.contains(name.as_str())));
+    faults.extend(instance.organization_fault(spec.organizations.as_ref()));
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -277,6 +278,22 @@ mod tests {
             message.contains("spec.instanceRef") && message.contains("Instance eem in namespace events"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn an_account_lists_organizations_of_its_instance() {
+        let of = |listed: &[&str]| {
+            with(|world| {
+                let scope = serde_json::from_value(json!({ "listed": listed })).unwrap();
+                Arc::make_mut(&mut world.account).spec.organizations = Some(scope);
+            })
+        };
+        assert_eq!(said(&of(&["eem"])), ["Accepted=True/Accepted", "Ready=True/Active"]);
+        let unknown = of(&["eem", "north"]);
+        assert_eq!(said(&unknown)[0], "Accepted=False/OrganizationUnknown");
+        let message = &settled(&unknown).status.conditions[0].message;
+        let both = "spec.organizations.listed: lists north, but spec.organizations of Instance events/eem does not";
+        assert!(message.starts_with(both), "{message}");
     }
 
     #[test]

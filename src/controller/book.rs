@@ -10,7 +10,7 @@ use std::{
 use super::kind::Checked;
 use crate::{
     access::{Policy, Rules},
-    crd::{AccessPolicy, Fault, Instance},
+    crd::{AccessPolicy, Fault, Instance, Reason, permission::Scope},
     outside::{Cache, watch::Object},
 };
 
@@ -54,6 +54,25 @@ impl Ruled {
         self.made.rules.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
+    /// The fault of a token or an account that lists organizations which the Instance does not list. The fault names
+    /// both fields.
+    pub fn organization_fault(&self, scope: Option<&Scope>) -> Option<Fault> {
+        let message = format!("{}, or remove it here", self.unlisted(scope)?);
+        Some(Fault::new(Reason::OrganizationUnknown, "spec.organizations.listed", message))
+    }
+
+    /// The text about the organizations in a scope that the Instance does not list. `None` if it lists all of them.
+    pub fn unlisted(&self, scope: Option<&Scope>) -> Option<String> {
+        let names = self.rules()?.unlisted(scope);
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let told = || {
+            let of = format!("{}/{}", text(&self.metadata.namespace), text(&self.metadata.name));
+            let names = names.join(", ");
+            format!("lists {names}, but spec.organizations of Instance {of} does not; add each of them there")
+        };
+        (!names.is_empty()).then(told)
+    }
+
     /// True if the Instance has so many entries that a pass which uses its rules takes long.
     pub fn is_large(&self) -> bool {
         self.made.is_large
@@ -78,7 +97,7 @@ fn listed(instance: &Instance) -> usize {
     });
     let roles = spec.roles.iter().map(|role| role.actions.len());
     let teams = spec.teams.iter().map(|team| team.users.len());
-    paths.chain(roles).chain(teams).sum::<usize>() + spec.members.len()
+    paths.chain(roles).chain(teams).sum::<usize>() + spec.members.len() + spec.organizations.len()
 }
 
 /// The value computed from the newest version of each object of a kind, by uid.

@@ -67,8 +67,8 @@ pub struct AccountSpec {
     /// new value is needed. If omitted, the tokens have no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// The organizations that the account may act for. If omitted, all that the owner may act for. Server-side apply
-    /// treats this field as one value.
+    /// The organizations that the account may act for, among those that the Instance lists. If omitted, all that the
+    /// owner may act for. Server-side apply treats this field as one value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub organizations: Option<Scope>,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Instance, InstanceRef, MaintenanceWindow, ObjectName, Others, Reason, RestartTarget, Subject,
@@ -54,6 +55,7 @@ use crate::token::{
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
     printcolumn(name = "Role", type_ = "string", json_path = ".status.effective.role", priority = 1),
+    printcolumn(name = "Organizations", type_ = "string", json_path = ".status.effective.organizations", priority = 1),
     printcolumn(name = "Last used", type_ = "date", json_path = ".status.use[-1:].lastUsedAt", priority = 1),
     printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName", priority = 1),
     printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = 1),
@@ -125,8 +127,11 @@ pub struct ApiTokenSpec {
     /// the role of its account. If `serviceAccountRef` is omitted too, the token has no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// The organizations that the token may act for, among those of its account. If omitted, all of the account's.
+    /// The organizations that the token may act for, among those of its account. At most 16 can be listed. Each of them
+    /// must be one that `spec.organizations` of every Instance of the token lists. If omitted, all of the account's.
+    /// List the tokens of an organization by `kubectl get apitok -A -l organization.tokenry.dev/shop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "organizations_schema")]
     pub organizations: Option<Scope>,
     /// The projects that the token may act in, among those of its account. If omitted or empty, all of the account's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -183,6 +188,16 @@ pub struct ApiTokenSpec {
 pub const MAX_POLICIES: usize = 8;
 /// The most further Instances that can accept a token.
 pub const MAX_AUDIENCES: usize = 8;
+/// The most organizations that a token can list. Admission checks the permission to revoke for each of them.
+pub const MAX_ORGANIZATIONS: usize = 16;
+
+/// The schema of a token's organizations: a [`Scope`] with a shorter list.
+fn organizations_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut scope = Scope::json_schema(generator);
+    let listed = scope.pointer_mut("/properties/listed").and_then(Value::as_object_mut);
+    listed.expect("a scope has a list").insert("maxItems".into(), MAX_ORGANIZATIONS.into());
+    scope
+}
 
 /// The fields of an immutable token that cannot change: all but `revoked`, `revocationReason` and `regenerate`.
 /// Admission rejects a change of `regenerate` unless the Instance allows it.
@@ -496,7 +511,7 @@ pub struct ApiTokenStatus {
     /// The Secret, for a Service Binding (servicebinding.io, Provisioned Service).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
-    /// The organization of the Instance, which every API request names.
+    /// The own organization of the token's Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
     /// The Instances of `spec.audiences` that the operator has accepted. The operator decides on each one when it is
@@ -605,7 +620,7 @@ pub struct Effective {
     /// excluded. At most 64 are listed.
     #[serde(default)]
     pub actions: Vec<String>,
-    /// The organizations that the token may act for. Null: all.
+    /// The organizations that the token may act for, among those that its own Instance lists. Null: any.
     #[serde(default)]
     pub organizations: Option<Vec<String>>,
     /// The projects that the token may act in. Null: all.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     MaintenanceWindow, ObjectName, Others, Subject,
     account::TokenCount,
-    permission::{ActionRule, AuthScheme, Exclusion, HeaderName, NamedBy, Role, RoleName, Scope},
+    permission::{ActionRule, AuthScheme, Exclusion, HeaderName, ListedOrganization, NamedBy, Role, RoleName, Scope},
     schema::compared,
     subject::{TeamName, UserName},
 };
@@ -44,13 +44,24 @@ use crate::token::duration::Duration;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceSpec {
-    /// The organization that API requests name. Letters, digits, '.', '_' and '-'. If omitted, the name of the
-    /// Instance.
+    /// The Instance's own organization, which Secrets and identity headers name. Letters, digits, '.', '_' and '-'. If
+    /// omitted, the name of the Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')")
         .message("must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as shop"))]
     pub organization: Option<String>,
+    /// All organizations that requests may name. Requests that name another one are refused. The single entry `*`
+    /// means any organization. `all` of a token, an account or a member means all of these. A member, token or account
+    /// that lists another organization has the fault OrganizationUnknown. If omitted, the Instance's own organization
+    /// alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("size(self) <= 1 || !('*' in self)").message(ANY_ALONE_RULE),
+    )]
+    pub organizations: Vec<ListedOrganization>,
     /// The Service of the Admin API, and its endpoint. If omitted, Tokenry exposes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
@@ -83,6 +94,9 @@ pub struct InstanceSpec {
     pub tokens: TokenPolicy,
 }
 
+/// The message for a list of organizations in which `*` is not alone.
+pub const ANY_ALONE_RULE: &str = "* means any organization; give it alone, or give names";
+
 /// The meaning of requests to the Admin API, and the rules for permitting them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -111,8 +125,8 @@ pub struct Api {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub excluded: Vec<Exclusion>,
-    /// The place where a request names its organization. If omitted, requests name none. Requests with a token that may
-    /// act only for some organizations are then refused.
+    /// The place where a request names its organization, one of `organizations`. If omitted, requests name none.
+    /// Requests with a token that lists organizations are then refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_from: Option<NamedBy>,
     /// The place where a request names its project. If omitted, requests name none. Requests with a token that may act
@@ -181,7 +195,7 @@ pub struct Member {
     pub subject: Subject,
     /// The role, one of the Instance's.
     pub role: RoleName,
-    /// The organizations in which the subject holds the role. If omitted, all.
+    /// The organizations in which the subject holds the role. If omitted, all that the Instance lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organizations: Option<Scope>,
 }
@@ -637,7 +651,7 @@ impl InstanceStatus {
 }
 
 impl Instance {
-    /// The organization that API requests name.
+    /// The Instance's own organization.
     pub fn organization(&self) -> &str {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         self.spec.organization.as_deref().unwrap_or(name)

@@ -33,6 +33,10 @@ pub const OWNER_GROUPS: &str = "tokenry.dev/owner-groups";
 pub const CONFIRM_DELETE: &str = "tokenry.dev/confirm-delete";
 /// Annotation that an owner changes so that the owner's groups are stamped again. It can have any value.
 pub const CONFIRMED: &str = "tokenry.dev/confirmed";
+/// Prefix of the labels on a token, one for each organization in `spec.organizations.listed`. The organization follows
+/// the slash, and the value is empty. The API server stamps them. An organization with more than 63 characters gets no
+/// label.
+pub const ORGANIZATION: &str = "organization.tokenry.dev/";
 /// The annotations of Tokenry that users and stamps set. Admission checks a change of one of them like a change of the
 /// spec. A rule names each of them, because a rule that loops over all annotations takes time by the square of their
 /// number.

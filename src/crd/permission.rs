@@ -16,6 +16,8 @@ pub type PathPattern = Text<PathPatternForm>;
 pub type RoleName = Text<RoleNameForm>;
 /// The name of an organization or a project, as a request gives it.
 pub type ScopeName = Text<ScopeNameForm>;
+/// An entry of an Instance's list of organizations: a name, or [`ANY`].
+pub type ListedOrganization = Text<ListedOrganizationForm>;
 /// A method of a request (RFC 9110, 9.1), in capital letters.
 pub type Method = Text<MethodForm>;
 /// The name of a header of a request.
@@ -23,12 +25,15 @@ pub type HeaderName = Text<HeaderNameForm>;
 /// An authentication scheme (RFC 9110, 11.1), such as `Bearer`.
 pub type AuthScheme = Text<AuthSchemeForm>;
 
+/// The entry of an Instance's list of organizations that means any organization.
+pub const ANY: &str = "*";
+
 /// A set of organizations or projects: all present and future ones, or the listed ones. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[x_kube(validation = Rule::new("(has(self.all) && self.all) != has(self.listed)")
     .message("give exactly one of all: true and listed"))]
 pub struct Scope {
-    /// True: all organizations, present and future ones. Default: false.
+    /// True: all organizations that the Instance lists, present and future ones. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub all: bool,
     /// Only the listed ones. `[]` means none.
@@ -158,6 +163,13 @@ forms! {
         "must be letters, digits, '.', '_' and '-', with a letter or digit first and last, such as shop",
         is_word
     );
+    /// The form of a [`ListedOrganization`].
+    ListedOrganizationForm(
+        128,
+        "^([*]|[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?)$",
+        "must be * or a name of letters, digits, '.', '_' and '-', such as shop",
+        |text| text == ANY || is_word(text)
+    );
     /// The form of a [`Method`].
     MethodForm(
         32,
@@ -225,6 +237,7 @@ mod tests {
         agree::<PathPatternForm>();
         agree::<RoleNameForm>();
         agree::<ScopeNameForm>();
+        agree::<ListedOrganizationForm>();
         agree::<MethodForm>();
         agree::<HeaderNameForm>();
         agree::<AuthSchemeForm>();

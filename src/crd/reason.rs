@@ -124,6 +124,8 @@ reasons! {
         OwnerMissing,
         /// The Instance has no such role.
         RoleMissing,
+        /// The token, account or member lists an organization that the Instance does not list.
+        OrganizationUnknown,
     }
 
     // Faults that may be corrected soon: an object does not exist yet.

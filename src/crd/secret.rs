@@ -19,7 +19,7 @@ pub const TOKEN: &str = "token";
 pub const TOKEN_ID: &str = "token-id";
 /// Key of the URI of the Admin API. The value is empty if the Instance has no endpoint.
 pub const ENDPOINT: &str = "endpoint";
-/// Key of the organization that API requests name.
+/// Key of the Instance's own organization.
 pub const ORGANIZATION: &str = "organization";
 /// Key of the type of the service, for a service binding.
 pub const TYPE_KEY: &str = "type";

@@ -40,7 +40,7 @@ const WORDS: [&str; 31] = [
     r#""createdAt":"20"#,
     r#""publishedAt":"20"#,
     r#""expiresAt":"20"#,
-    r#""effective":{"role":null,"actions":["*"],"organizations":null,"projects":null,"limitedBy":[]"#,
+    r#""effective":{"role":null,"actions":["*"],"organizations":["#,
     r#""policy":{"confirmDelete":false,"immutable":false,"regenerate":false}"#,
     r#""type":"tokenry.dev/api-token","data":{"#,
     r#"":"sha256:"#,

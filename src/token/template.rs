@@ -61,7 +61,7 @@ pub struct Values<'a> {
 pub struct Around {
     /// `endpoint`: URI of the Admin API. Empty if there is none.
     pub endpoint: String,
-    /// `organization`: the organization that API requests name.
+    /// `organization`: the Instance's own organization.
     pub organization: String,
     /// `account`: name of the account that the token acts as.
     pub account: String,

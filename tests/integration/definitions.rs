@@ -19,8 +19,8 @@ use tokenry::{
         ApiToken, keys,
         name::ObjectNameForm,
         permission::{
-            ActionForm, ActionPatternForm, AuthSchemeForm, HeaderNameForm, MethodForm, PathPatternForm, RoleNameForm,
-            ScopeNameForm,
+            ActionForm, ActionPatternForm, AuthSchemeForm, HeaderNameForm, ListedOrganizationForm, MethodForm,
+            PathPatternForm, RoleNameForm, ScopeNameForm,
         },
         subject::{PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm},
         text::Form as _,
@@ -39,7 +39,7 @@ const NAME: &str = ObjectNameForm::RULE;
 type Form = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Every rule on a text that the definitions have.
-const FORMS: [Form; 17] = [
+const FORMS: [Form; 18] = [
     (
         duration::RULE,
         &["45s", "30m", "24h", "365d", "99999d"],
@@ -58,6 +58,7 @@ const FORMS: [Form; 17] = [
     (TeamNameForm::RULE, &["platform", "A.b_c-1"], &["-a", "a b", "é"]),
     (RoleNameForm::RULE, &["contributor", "1-a"], &["Admin", "a_b", "-a", "a b"]),
     (ScopeNameForm::RULE, &["eem", "Acme_Corp.EU-1", "7"], &["a b", "-a", "a-", ".", "a/b", "é", "a\n", "_"]),
+    (ListedOrganizationForm::RULE, &["eem", "Acme_Corp.EU-1", "*"], &["**", "a*", "a b", "-a", "a/b", "é", "a\n"]),
     (ActionForm::RULE, &["clusters:create", "a:b:c:d"], &["read", "a:", ":a", "A:b", "a:*", "a:b:c:d:e"]),
     (ActionPatternForm::RULE, &["clusters:*", "*:read", "*"], &["**", "a*:b", "read", "*:", "A:*"]),
     (MethodForm::RULE, &["POST"], &["post", "PO ST"]),
@@ -94,6 +95,7 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
         ("ServiceAccount", "organizations", listed.clone()),
         ("ServiceAccount", "projects", json!(["a"])),
         ("ServiceAccount", "policies", json!(["a"])),
+        ("Instance", "organizations", json!(["a"])),
         ("Instance", "api.actions", json!([{"action": "a:b", "methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.excluded", json!([{"methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.credentials", json!([{"header": "X-A", "scheme": "B"}])),
@@ -927,6 +929,34 @@ async fn an_endpoint_needs_the_service_that_it_fronts() {
 }
 
 #[tokio::test]
+async fn an_instance_lists_organizations_by_name_or_means_any() {
+    let world = World::new("organizations").await;
+    let of = |names: &[&str]| json!({ "organizations": names });
+    let many: Vec<_> = (0..65).map(|n| format!("o{n}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let path = "spec.organizations";
+    for good in [of(&["*"]), of(&["eem", "acme"]), of(&many[..64])] {
+        accepts(&world, "Instance", good).await;
+    }
+    let alone = "* means any organization; give it alone, or give names";
+    refuses(&world, "Instance", of(&["acme", "*"]), path, alone).await;
+    refuses(&world, "Instance", of(&many), path, "must have at most 64 items").await;
+    refuses(&world, "Instance", of(&[]), path, "should have at least 1 items").await;
+    refuses(&world, "Instance", of(&["a", "a"]), "spec.organizations[1]", "Duplicate value").await;
+    // A token lists fewer than an account or a member.
+    let listed = |count: usize| json!({"listed": many[..count]});
+    let members = "members.0.organizations";
+    for (kind, path, most) in
+        [("ApiToken", "organizations", 16), ("ServiceAccount", "organizations", 64), ("Instance", members, 64)]
+    {
+        accepts(&world, kind, holding(kind, path, listed(most))).await;
+        let sentence = format!("must have at most {most} items");
+        let field = written(&format!("{path}.listed"));
+        refuses(&world, kind, holding(kind, path, listed(most + 1)), &field, &sentence).await;
+    }
+}
+
+#[tokio::test]
 async fn an_organization_can_stand_in_a_path_and_in_a_header() {
     let world = World::new("organization").await;
     let of = |organization: &str| json!({ "organization": organization });
@@ -1107,9 +1137,10 @@ async fn kubectl_shows_how_things_are() {
     let patch = Patch::Merge(json!({"status": {"use": used}}));
     world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &patch).await.unwrap();
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
-    let more = ["READY", "ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "LAST", "USED", "DISPLAY", "NAME"];
-    assert_eq!(wide[0][6..16], more);
-    assert_eq!(wide[0][16..], ["DESCRIPTION", "MESSAGE"]);
+    let more = ["READY", "ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "ORGANIZATIONS", "LAST", "USED"];
+    assert_eq!(wide[0][6..15], more);
+    assert_eq!(wide[0][15..], ["DISPLAY", "NAME", "DESCRIPTION", "MESSAGE"]);
+    assert!(wide[1].iter().any(|word| word == r#"["eem"]"#), "{wide:?}");
     let said = world.condition("ci", "Ready").await.unwrap().message;
     assert!(!said.is_empty() && wide[1].join(" ").ends_with(&said), "{wide:?}");
     let years = |word: &String| word.split_once('y')?.0.parse::<i64>().ok();

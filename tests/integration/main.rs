@@ -33,6 +33,7 @@ mod life;
 mod neighbours;
 mod once;
 mod operating;
+mod organizations;
 mod outward;
 mod owners;
 mod preconditions;

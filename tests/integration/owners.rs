@@ -21,21 +21,7 @@ async fn where_nothing_stamps_an_owner_is_named() {
     let judged = Judged::new("unstamped").await;
     let alice = judged.user("alice", &[]).await;
     for (label, required) in [("required", true), ("free", false)] {
-        unstamped(&judged.world, label, required);
-        relabel(&judged.world, json!({"admission": label})).await;
-        // Made and refused: the policies hold, and nothing stamps.
-        let holds = async || {
-            let stamps = json!({"name": "probe", "annotations": {"tokenry.dev/created-by": "user:root"}});
-            let forged = alice.create_with("ApiToken", stamps, token(json!({"owner": "user:alice"}))).await;
-            forged.err().filter(|told| told.contains(&format!("{label}-")))
-        };
-        judged.world.eventually("other policies hold", holds).await;
-        let left = async || {
-            let stamped = alice.create("ApiToken", "left", token(json!({"owner": "user:alice"}))).await.ok()?;
-            alice.delete("ApiToken", "left").await.unwrap();
-            stamped.metadata.annotations.is_none().then_some(())
-        };
-        judged.world.eventually("nothing stamps", left).await;
+        await_unstamped(&alice, label, required).await;
         for kind in ["ApiToken", ACCOUNT] {
             let told = "spec.owner: is needed, and nothing stamps it here: name yourself, user:alice";
             if required {
@@ -66,6 +52,55 @@ async fn where_nothing_stamps_an_owner_is_named() {
         answer.err().filter(|said| said.ends_with(told))
     };
     judged.world.eventually("the policies hold again", asked).await;
+}
+
+#[tokio::test]
+async fn where_nothing_stamps_a_manifest_may_name_the_labels_of_organizations_or_lack_them() {
+    let judged = Judged::new("unmarked").await;
+    let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    await_unstamped(&alice, "unmarked", true).await;
+    let key = |name: &str| format!("organization.tokenry.dev/{name}");
+    let of = |listed: &[&str]| token(json!({"owner": "user:alice", "organizations": {"listed": listed}}));
+    let labelled = |labels: serde_json::Value| json!({"metadata": {"labels": labels}});
+    let with = |name: &str, label: &str| json!({"name": name, "labels": {key(label): ""}});
+    let holds = async || alice.create_with("ApiToken", with("probe", "west"), of(&["north"])).await.err();
+    let told = judged.world.eventually("the policy holds", holds).await;
+    assert!(told.contains(&format!("metadata.labels: remove {}; ", key("west"))), "{told}");
+    let bare = alice.create("ApiToken", "bare", of(&["north"])).await.unwrap();
+    assert_eq!(bare.metadata.labels, None);
+    alice.create_with("ApiToken", with("marked", "north"), of(&["north", "south"])).await.unwrap();
+    let odd = alice.patch("ApiToken", "marked", labelled(json!({key("north"): "x"}))).await.unwrap_err();
+    assert!(odd.contains("such a label has an empty value"), "{odd}");
+    // Nobody else takes it away; to name an organization of the token is free.
+    let taken = bob.patch("ApiToken", "marked", labelled(json!({key("north"): null}))).await.unwrap_err();
+    assert!(taken.contains("is owned by user:alice"), "{taken}");
+    bob.patch("ApiToken", "bare", labelled(json!({key("north"): ""}))).await.unwrap();
+    // It goes with the organization.
+    let left = json!({"organizations": {"listed": ["south"]}});
+    let told = alice.change("ApiToken", "marked", left.clone()).await.unwrap_err();
+    assert!(told.contains(&format!("metadata.labels: remove {}; ", key("north"))), "{told}");
+    let both = json!({"metadata": {"labels": {key("north"): null, key("south"): ""}}, "spec": left});
+    alice.patch("ApiToken", "marked", both).await.unwrap();
+}
+
+/// Installs policies that stamp nothing, for the namespaces of this label, and waits until they and no others hold.
+async fn await_unstamped(alice: &User<'_>, label: &str, required: bool) {
+    let world = &alice.judged.world;
+    unstamped(world, label, required);
+    relabel(world, json!({"admission": label})).await;
+    // Made and refused: the policies hold, and nothing stamps.
+    let holds = async || {
+        let stamps = json!({"name": "probe", "annotations": {"tokenry.dev/created-by": "user:root"}});
+        let forged = alice.create_with("ApiToken", stamps, token(json!({"owner": "user:alice"}))).await;
+        forged.err().filter(|told| told.contains(&format!("{label}-")))
+    };
+    world.eventually("other policies hold", holds).await;
+    let left = async || {
+        let stamped = alice.create("ApiToken", "left", token(json!({"owner": "user:alice"}))).await.ok()?;
+        alice.delete("ApiToken", "left").await.unwrap();
+        stamped.metadata.annotations.is_none().then_some(())
+    };
+    world.eventually("nothing stamps", left).await;
 }
 
 /// Policies that judge the namespaces of this label, and stamp nothing.

@@ -248,7 +248,8 @@ async fn a_request_that_the_proxy_does_not_tell_of_clearly_is_refused_where_that
 
 #[tokio::test]
 async fn a_request_stays_within_the_organizations_and_projects_of_the_token() {
-    let spec = json!({"api": {"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"pathSegment": 2}}});
+    let api = json!({"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"pathSegment": 2}});
+    let spec = json!({"api": api, "organizations": ["acme", "other", "third"]});
     let account = json!({"organizations": {"listed": ["acme", "other"]}});
     let token = json!({"organizations": {"listed": ["acme", "third"]}, "projects": ["blue"]});
     let stage = Stage::new("scopes", spec, account, token).await;
@@ -269,6 +270,39 @@ async fn a_request_stays_within_the_organizations_and_projects_of_the_token() {
     stage.account(json!({"organizations": {"listed": ["acme", "third"]}})).await;
     let granted = async || (ask("/p/blue/topics", &["third"]).await == 200).then_some(());
     stage.world.eventually("the account may act for third", granted).await;
+}
+
+#[tokio::test]
+async fn a_request_names_an_organization_that_its_instance_lists() {
+    let spec = json!({"api": {"organizationFrom": {"header": "X-Organization"}}});
+    let stage = Stage::new("listed", spec, json!({}), json!({})).await;
+    let ask = async |name: &str| stage.ask("GET", "/topics", &[("x-organization", name)]).await;
+    let await_answer = async |name: &str, status: u16| {
+        let look = async || (ask(name).await.0 == status).then_some(());
+        stage.world.eventually(&format!("{name} is answered with {status}"), look).await;
+    };
+    let effective = async |wanted: Value| {
+        let look = async || {
+            let said = stage.world.token("ci").await.status?.effective?.organizations;
+            (json!(said) == wanted).then_some(())
+        };
+        stage.world.eventually(&format!("the token may act for {wanted}"), look).await;
+    };
+    // Left out, it is the Instance's own alone.
+    assert_eq!([ask("eem").await.0, ask("acme").await.0, stage.status("GET", "/topics").await], [200, 403, 200]);
+    let (_, _, body) = ask("acme").await;
+    assert!(body.contains("spec.organizations of the Instance does not list this organization"), "{body}");
+    assert!(stage.said("OrganizationUnknown").await);
+    effective(json!(["eem"])).await;
+    // All means those that are listed, now and later.
+    stage.world.change("Instance", "eem", json!({"organizations": ["acme", "other"]})).await.unwrap();
+    await_answer("acme", 200).await;
+    assert_eq!([ask("other").await.0, ask("eem").await.0, ask("third").await.0], [200, 403, 403]);
+    effective(json!(["acme", "other"])).await;
+    stage.world.change("Instance", "eem", json!({"organizations": ["*"]})).await.unwrap();
+    await_answer("third", 200).await;
+    effective(Value::Null).await;
+    stage.is_still_the_first().await;
 }
 
 #[tokio::test]
@@ -337,7 +371,8 @@ fn explained(world: &World, args: &[&str]) -> (bool, String) {
 
 #[tokio::test]
 async fn explain_prints_the_chain_of_reasons_that_the_verifier_goes_by() {
-    let spec = roles(json!({"api": {"authorization": "Roles", "organizationFrom": {"header": "X-Organization"}}}));
+    let api = json!({"authorization": "Roles", "organizationFrom": {"header": "X-Organization"}});
+    let spec = json!({"api": api, "organizations": ["acme"]});
     let stage =
         Stage::new("explain", spec, json!({"role": "viewer"}), json!({"organizations": {"listed": ["acme"]}})).await;
     let home = &stage.world.namespace;
@@ -358,6 +393,8 @@ async fn explain_prints_the_chain_of_reasons_that_the_verifier_goes_by() {
     let (allowed, told) = explained(&stage.world, &["--method", "POST", "--path", "/topics", "--organization", "acme"]);
     assert!(!allowed && told.ends_with("refused: 403 NotPermitted, effective role viewer\n"), "{told}");
     assert!(told.contains(&format!("× {objects}: effective role viewer does not permit api:write")), "{told}");
+    let (_, told) = explained(&stage.world, &["--path", "/topics", "--organization", "other"]);
+    assert!(told.contains("× Instance eem: spec.organizations does not list other"), "{told}");
     let (_, told) = explained(&stage.world, &["--path", "/topics", "--project", "blue"]);
     assert!(told.contains("the Instance reads no project from a header"), "{told}");
     stage.world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();

@@ -67,7 +67,9 @@ impl Rulebook {
             "authorization": "Roles",
             "organizationFrom": {"header": "x-organization"}, "projectFrom": {"header": "x-project"},
         });
-        let instance = object("Instance", json!({"api": api, "ceiling": ceiling, "members": members}));
+        let organizations = json!(["acme", "other", "x"]);
+        let spec = json!({"api": api, "ceiling": ceiling, "members": members, "organizations": organizations});
+        let instance = object("Instance", spec);
         let statements = json!([{"effect": "Allow", "role": "admin"}]);
         let policy = json!({"instanceRef": {"name": "eem"}, "members": ["user:bob"], "statements": statements});
         let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", policy)).unwrap();
@@ -300,17 +302,25 @@ async fn a_token_is_revoked_by_who_may_for_any_of_its_organizations() {
     let judged = Judged::new("revokers").await;
     let _operator = judged.world.operator(&Held::default()).await;
     let (alice, bob) = (judged.user("alice", &[]).await, judged.user("bob", &[]).await);
+    judged.world.change("Instance", "eem", json!({"organizations": ["acme", "other"]})).await.unwrap();
     let listed = |names: &[&str]| token(json!({"organizations": {"listed": names}}));
     alice.create("ApiToken", "acme", listed(&["acme", "other"])).await.unwrap();
     alice.create("ApiToken", "other", listed(&["other"])).await.unwrap();
     alice.create("ApiToken", "all", token(json!({}))).await.unwrap();
-    judged.world.await_reason("all", "Active").await;
-    bob.may_on("revoke", "organizations", "acme").await;
+    alice.create("ApiToken", "all-too", token(json!({"organizations": {"all": true}}))).await.unwrap();
+    for name in ["all", "all-too"] {
+        judged.world.await_reason(name, "Active").await;
+    }
     let revoked = json!({"revoked": true});
-    bob.change("ApiToken", "acme", revoked.clone()).await.unwrap();
-    for name in ["other", "all"] {
+    for name in ["acme", "other", "all"] {
         assert!(bob.change("ApiToken", name, revoked.clone()).await.unwrap_err().contains("is owned by user:alice"));
     }
+    bob.may_on("revoke", "organizations", "acme").await;
+    bob.change("ApiToken", "acme", revoked.clone()).await.unwrap();
+    // One of all organizations is one of each that its Instance lists.
+    assert!(bob.change("ApiToken", "all-too", json!({"revoked": true, "description": "x"})).await.is_err());
+    bob.change("ApiToken", "all-too", revoked.clone()).await.unwrap();
+    assert!(bob.change("ApiToken", "other", revoked.clone()).await.unwrap_err().contains("is owned by user:alice"));
     // The Instance's own, for one that is of all.
     bob.may_on("revoke", "organizations", "eem").await;
     bob.change("ApiToken", "all", revoked.clone()).await.unwrap();

@@ -16,6 +16,7 @@ mod notes;
 mod observe;
 mod observed;
 mod once;
+mod organizations;
 mod outcome;
 mod own_account;
 mod owner;

@@ -20,7 +20,7 @@ pub struct TokenTerms {
     pub life: Terms,
     /// A new generation that `spec.regenerate` asks for and that is not published yet.
     pub regenerate: Option<Asked>,
-    /// The organization that API requests name.
+    /// The Instance's own organization.
     pub organization: String,
     /// The URI of the Admin API; empty while the Instance has no such endpoint in its status.
     pub endpoint: String,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     life::{life, regenerate},
-    once, owner, restart,
+    once, organizations, owner, restart,
     secrets::{Held, Slot},
     shape::shape,
     terms::TokenTerms,
@@ -30,6 +30,7 @@ pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
         admission(world, instance, &mut faults);
         owner::faults(world, instance, &mut faults);
     });
+    organizations::faults(world, &mut faults);
     account(world, &mut faults);
     policies(world, &mut faults);
     secret(world, &mut faults);

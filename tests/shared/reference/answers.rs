@@ -42,7 +42,7 @@ const CAUSES: [Cause; 25] = [
 ];
 
 /// Every ground that a valid token is refused for.
-const GROUNDS: [Ground; 14] = [
+const GROUNDS: [Ground; 15] = [
     Ground::PathRefused,
     Ground::MethodRefused,
     Ground::HeaderRefused,
@@ -51,6 +51,7 @@ const GROUNDS: [Ground; 14] = [
     Ground::OwnerStale,
     Ground::OwnerRemoved,
     Ground::OrganizationMissing,
+    Ground::OrganizationUnknown,
     Ground::OrganizationOutside,
     Ground::ProjectMissing,
     Ground::ProjectOutside,

@@ -58,7 +58,9 @@ pub fn annotations_and_labels(root: &Path) -> String {
     let ours = |one: &Named| one.value.contains('/');
     let all = constants(root, "src/crd/name.rs");
     let restart = constants(root, "src/crd/workload.rs");
-    let keys = all.iter().filter(|one| ours(one)).map(|one| [code(&one.value), cell(&one.about)]);
+    // A prefix is followed by the name of an organization.
+    let whole = |one: &Named| one.value.clone() + if one.value.ends_with('/') { "<organization>" } else { "" };
+    let keys = all.iter().filter(|one| ours(one)).map(|one| [code(&whole(one)), cell(&one.about)]);
     // The key of a restart ends in the uid of the token.
     let restart = restart.iter().map(|one| [code(&format!("{}<uid>", one.value)), cell(&one.about)]);
     table(&mut page, ["key", "meaning"], keys.chain(restart));
