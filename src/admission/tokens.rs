@@ -226,7 +226,14 @@ fn kept() -> Vec<Rule> {
     rules
 }
 
-/// The warnings for requests that are permitted, but may be mistakes.
+/// CEL: the warning that the values of a new token expire. The default of the Instance is not known here. `string` reads
+/// a time also where the API server has parsed it.
+const EXPIRES: &str = "'spec.expiry: each value of this token expires ' + \
+     (object.spec.?expiry.?after.hasValue() ? string(object.spec.expiry.after) + ' after its creation' : \
+     (object.spec.?expiry.?at.hasValue() ? 'at the latest at ' + string(object.spec.expiry.at) : \
+     'by the default of its Instance, see status.expiresAt'))";
+
+/// The warnings for requests that are permitted, but may be mistakes, and the warning that values expire.
 pub(crate) fn warnings() -> AdmissionPolicy {
     AdmissionPolicy {
         name: "apitokens-warn",
@@ -248,6 +255,7 @@ pub(crate) fn warnings() -> AdmissionPolicy {
                  (oldObject != null && oldObject.spec.?expiry.?never.orValue(false))",
                 "'spec.expiry.never: the values of this token never run out of time'",
             ),
+            Rule::new("oldObject != null || object.spec.?expiry.?never.orValue(false)", EXPIRES),
         ],
     }
 }
