@@ -226,8 +226,8 @@ fn kept() -> Vec<Rule> {
     rules
 }
 
-/// CEL: the warning that the values of a new token expire. The default of the Instance is not known here. `string` reads
-/// a time also where the API server has parsed it.
+/// CEL: the warning that the values of a new token expire. The default of the Instance is not known here. `string` also
+/// reads a time that the API server has parsed.
 const EXPIRES: &str = "'spec.expiry: each value of this token expires ' + \
      (object.spec.?expiry.?after.hasValue() ? string(object.spec.expiry.after) + ' after its creation' : \
      (object.spec.?expiry.?at.hasValue() ? 'at the latest at ' + string(object.spec.expiry.at) : \
