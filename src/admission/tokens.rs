@@ -276,7 +276,14 @@ fn revoked_by() -> Rule {
     )
 }
 
-/// The warnings for requests that are permitted, but may be mistakes.
+/// CEL: the warning that the values of a new token expire. The default of the Instance is not known here. `string` also
+/// reads a time that the API server has parsed.
+const EXPIRES: &str = "'spec.expiry: each value of this token expires ' + \
+     (object.spec.?expiry.?after.hasValue() ? string(object.spec.expiry.after) + ' after its creation' : \
+     (object.spec.?expiry.?at.hasValue() ? 'at the latest at ' + string(object.spec.expiry.at) : \
+     'by the default of its Instance, see status.expiresAt'))";
+
+/// The warnings for requests that are permitted, but may be mistakes, and the warning that values expire.
 pub(crate) fn warnings() -> AdmissionPolicy {
     AdmissionPolicy {
         name: "apitokens-warn",
@@ -298,6 +305,7 @@ pub(crate) fn warnings() -> AdmissionPolicy {
                  (oldObject != null && oldObject.spec.?expiry.?never.orValue(false))",
                 "'spec.expiry.never: the values of this token never run out of time'",
             ),
+            Rule::new("oldObject != null || object.spec.?expiry.?never.orValue(false)", EXPIRES),
         ],
     }
 }

@@ -51,6 +51,7 @@ use crate::token::{
         priority = 1
     ),
     printcolumn(name = "Rotates", type_ = "string", json_path = ".status.rotatesAt", priority = 1),
+    printcolumn(name = "Ends", type_ = "string", json_path = ".spec.expiry.at", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName", priority = 1),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceRef.name", priority = 1),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner", priority = 1),
@@ -177,7 +178,7 @@ pub struct ApiTokenSpec {
     /// Workloads to restart each time a new value is published, because they read the Secret only when they start.
     /// While one of them does not exist, no value is created. An entry that is added later takes effect with the next
     /// value. If omitted, no workload is restarted. A workload that reads the mounted file needs no restart. It is not
-    /// allowed with `secret.delivery: Once`.
+    /// allowed if values are shown once: with `secret.delivery: Once`, or if an Instance has `tokens.delivery: Once`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
@@ -264,10 +265,12 @@ pub struct Expiry {
     pub after: Option<Duration>,
     /// The end of the token as a whole. From then on no generation is valid, and no further one is created.
     ///
-    /// Until then each generation has the Instance's default lifetime. If nothing renews the value, it has the maximum
-    /// lifetime instead: `rotation.schedule` is `never`, or is omitted with `secret.delivery: Once`. An earlier time
-    /// shortens existing generations. A later time applies to the next generation. A time that is already in the past
-    /// when the operator first sees it is a fault.
+    /// Without a `rotation.schedule`, a value lives until this time, and nothing replaces it. That holds from the
+    /// Instance's maximum lifetime before this time on. Values that are created earlier have the default lifetime, and
+    /// are renewed. If nothing renews them, the time is a fault. With a schedule, each value has the default lifetime.
+    ///
+    /// An earlier time shortens existing generations. A later time applies to the next generation. A time that is
+    /// already in the past when the operator first sees it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
     /// True: generations never expire. The Instance must allow this. Nothing renews them then, unless
@@ -280,8 +283,9 @@ pub struct Expiry {
 /// `overlap` apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rotation {
-    /// The time at which the next generation is due. If omitted, it is due when a third of the lifetime is left. With
-    /// `secret.delivery: Once` it is never due.
+    /// The time at which the next generation is due. If omitted, it is due when a third of the lifetime is left. It is
+    /// never due if values are shown once, or if the Instance has `tokens.rotation.default: Never`. A value that lives
+    /// until `expiry.at` is not replaced either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<RotationSchedule>,
     /// Maintenance windows of the token. A due rotation waits for one of them, and for one of the Instance's windows if
@@ -370,6 +374,8 @@ pub struct Previous {
 #[x_kube(
     validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
         .message("claimWithin is allowed with delivery: Once only; remove it, or set delivery: Once"),
+    validation = Rule::new("!has(self.claimedBy) || (has(self.delivery) && self.delivery == 'Once')")
+        .message("claimedBy is allowed with delivery: Once only; remove it, or set delivery: Once"),
     validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
 )]
 pub struct SecretTemplate {
@@ -406,19 +412,27 @@ pub struct SecretTemplate {
     /// omitted, the Secret has no such keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_binding: Option<ServiceBinding>,
-    /// How long the Secret exists. Default: Retain.
+    /// How long the Secret exists. If omitted, Once if an Instance of the token has `tokens.delivery: Once`, and Retain
+    /// otherwise.
     ///
     /// Retain: it exists as long as the token. If it is deleted or damaged, it is restored.
     ///
     /// Once: each value is shown once. The Secret is deleted when it is annotated with `tokenry.dev/claimed` and the id
     /// of the value, when it is changed, or when `claimWithin` is over. A deleted Secret is not restored. If you change
-    /// this field to Once and `claimWithin` is already over for the value, the Secret is deleted at once.
-    #[serde(default)]
-    pub delivery: DeliveryMode,
+    /// this field to Once and `claimWithin` is already over for the value, the Secret is deleted at once. If you remove
+    /// this field, the published value keeps its delivery (`status.delivery`), and the change takes effect with the
+    /// next value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryMode>,
     /// How long a value can wait to be claimed, counted from its publish, for example `15m`. It is allowed with
     /// `delivery: Once` only. If omitted, 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_within: Option<Duration>,
+    /// The event that claims a value, besides the end of `claimWithin`. Annotation: somebody annotates the Secret.
+    /// FirstUse: the verifier notes the first request with the value, or somebody annotates the Secret. It is allowed
+    /// with `delivery: Once` only. If omitted, Annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<ClaimedBy>,
     /// The effect on the Secret when the token is revoked or ends. Delete: the Secret is deleted. Keep: the Secret
     /// stays, for workloads that cannot start without it, and its values are emptied. Default: Delete.
     #[serde(default)]
@@ -444,13 +458,21 @@ pub struct ServiceBinding {
 }
 
 /// The time for which the Secret exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeliveryMode {
     /// The Secret exists as long as the token.
-    #[default]
     Retain,
     /// The Secret exists until its value is claimed.
     Once,
+}
+
+/// The event that claims a value which is shown once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimedBy {
+    /// The annotation `tokenry.dev/claimed` on the Secret.
+    Annotation,
+    /// The first request with the value, or the annotation.
+    FirstUse,
 }
 
 /// The effect of the end of a token on its Secret.
@@ -543,7 +565,11 @@ pub struct ApiTokenStatus {
     /// workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// With `secret.delivery: Once`: how the served value was claimed or lost. If omitted, the value waits to be
+    /// Once: the served value is shown once, whatever the Instance demands later. If omitted, its Secret exists as long
+    /// as the token, or there is no value yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryMode>,
+    /// For a value that is shown once: how the served value was claimed or lost. If omitted, the value waits to be
     /// claimed, or no value is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
@@ -701,8 +727,8 @@ pub struct Regeneration {
 pub struct Claim {
     /// The generation that was claimed or lost.
     pub generation: i64,
-    /// How the Secret was removed. Claimed: a user claimed the value. Unclaimed: the time for claiming it was over.
-    /// Removed: somebody else deleted or changed the Secret.
+    /// How the Secret was removed. Claimed: a user claimed the value, or used it with `claimedBy: FirstUse`. Unclaimed:
+    /// the time for claiming it was over. Removed: somebody else deleted or changed the Secret.
     pub outcome: ClaimOutcome,
     /// The time at which the operator noticed the claim, the end of the time for it, or the removal.
     pub at: Time,
@@ -711,7 +737,7 @@ pub struct Claim {
 /// How the Secret of a value that is shown once was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimOutcome {
-    /// A user claimed the value.
+    /// A user claimed the value, or used it with `claimedBy: FirstUse`.
     Claimed,
     /// The time for claiming the value was over.
     Unclaimed,
@@ -785,11 +811,6 @@ impl ApiToken {
     pub fn secret_name(&self) -> &str {
         let given = self.spec.secret.as_ref().and_then(|secret| secret.name.as_ref());
         given.map_or_else(|| self.metadata.name.as_deref().unwrap_or_default(), ObjectName::as_str)
-    }
-
-    /// True if each value is shown once.
-    pub fn is_shown_once(&self) -> bool {
-        self.spec.secret.as_ref().is_some_and(|secret| secret.delivery == DeliveryMode::Once)
     }
 
     /// All Instances that should accept the token: its own, and further ones.

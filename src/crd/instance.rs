@@ -423,9 +423,14 @@ pub struct TokenPolicy {
     /// How long a predecessor stays valid after its successor is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
-    /// The limit for how often values are renewed.
+    /// The rules for renewing values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotation: Option<RotationFloor>,
+    pub rotation: Option<RotationPolicy>,
+    /// Once: every value is shown once. A token without `secret.delivery` is then delivered once. A token with
+    /// `Retain` has the fault DeliveryNotAllowed. So has a token whose Secret was published to stay: its Secret is
+    /// kept, and it gets no new value. If omitted, `secret.delivery` of each token decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DemandedDelivery>,
     /// True: each token must have a `spec.description`. Default: false.
     #[serde(default)]
     pub require_description: bool,
@@ -554,15 +559,37 @@ pub struct Overlap {
     pub max: Option<Duration>,
 }
 
-/// The limit for how often values are renewed. Each renewal costs the API server three writes for a token.
+/// The rules for renewing values. Each renewal costs the API server three writes for a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RotationFloor {
+pub struct RotationPolicy {
     /// The shortest time from one rotation to the next, for example `10m`. The random spread of rotations can shorten
     /// it by up to a twentieth. It applies to `every`, `cron` and `beforeExpiry`. For a token without a schedule it
     /// applies to two thirds of the lifetime. A token that would rotate more often has the fault RotationTooFrequent.
     /// If omitted, 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<Duration>,
+    /// The renewal of values if the token gives no `rotation.schedule`. Renew: a value is replaced when a third of its
+    /// lifetime is left. Never: a new value is created only on request, by `regenerate`, and the old one expires. A
+    /// change applies to existing tokens at once. Default: Renew.
+    #[serde(default)]
+    pub default: RotationDefault,
+}
+
+/// The renewal of values if the token gives no schedule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RotationDefault {
+    /// A value is replaced when a third of its lifetime is left.
+    #[default]
+    Renew,
+    /// A new value is created only on request.
+    Never,
+}
+
+/// A delivery that an Instance demands of every token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DemandedDelivery {
+    /// Every value is shown once.
+    Once,
 }
 
 fn default_within_max() -> String {

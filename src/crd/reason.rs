@@ -120,6 +120,8 @@ reasons! {
         WindowsUnmet,
         /// The token has no description, and the Instance requires one.
         DescriptionMissing,
+        /// The Secret of the token is to stay, and the Instance demands that every value is shown once.
+        DeliveryNotAllowed,
         /// The token has no owner, and the Instance has `ceiling: Members`.
         OwnerMissing,
         /// The Instance has no such role.

@@ -772,6 +772,23 @@ async fn what_may_be_a_slip_is_let_in_with_a_warning() {
     ] {
         assert!(told.contains(warning), "{told}");
     }
+    assert!(!told.contains("each value of this token expires"), "{told}");
+    let end = "2037-06-30T00:00:00Z";
+    for (expiry, warning) in [
+        (
+            json!({}),
+            "spec.expiry: each value of this token expires by the default of its Instance, see status.expiresAt",
+        ),
+        (json!({"after": "30d"}), "spec.expiry: each value of this token expires 30d after its creation"),
+        (json!({"at": end}), "spec.expiry: each value of this token expires at the latest at 2037-06-30T00:00:00Z"),
+    ] {
+        let object = json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "b"},
+            "spec": token(json!({ "expiry": expiry })),
+        });
+        let told = judged.world.plane.kubectl_with_input(&args, &object.to_string()).unwrap_err();
+        assert!(told.contains(warning), "{told}");
+    }
     // Told once, of the change that earns it.
     let (namespace, plane) = (judged.world.namespace.as_str(), judged.world.plane);
     let create = ["create", "--namespace", namespace, "-f", "-"];
@@ -783,6 +800,8 @@ async fn what_may_be_a_slip_is_let_in_with_a_warning() {
         plane.kubectl(&[&args[..], &[&patch]].concat())
     };
     patch(json!({"description": "x"})).unwrap();
+    patch(json!({"expiry": {"never": null, "after": "30d"}})).unwrap();
+    patch(json!({"expiry": null})).unwrap();
     let told = patch(json!({"audiences": [{"name": "strict"}, {"name": "second"}]})).unwrap_err();
     assert!(told.contains("spec.audiences: ") && !told.contains("spec.expiry.never: "), "{told}");
 }

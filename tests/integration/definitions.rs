@@ -610,6 +610,15 @@ async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
         refuses(&world, "ApiToken", once(bad), "spec.secret", sentence).await;
     }
     accepts(&world, "ApiToken", once(json!({"delivery": "Once", "claimWithin": "15m"}))).await;
+    let sentence = "claimedBy is allowed with delivery: Once only; remove it, or set delivery: Once";
+    for bad in [json!({"claimedBy": "FirstUse"}), json!({"delivery": "Retain", "claimedBy": "Annotation"})] {
+        refuses(&world, "ApiToken", once(bad), "spec.secret", sentence).await;
+    }
+    for by in ["Annotation", "FirstUse"] {
+        accepts(&world, "ApiToken", once(json!({"delivery": "Once", "claimedBy": by}))).await;
+    }
+    let odd = once(json!({"delivery": "Once", "claimedBy": "Chance"}));
+    refuses(&world, "ApiToken", odd, "spec.secret.claimedBy", "Unsupported value").await;
     refuses(&world, "ApiToken", once(json!({"delivery": "Twice"})), "spec.secret.delivery", "Unsupported value").await;
     refuses(&world, "ApiToken", once(json!({"onRevoke": "Burn"})), "spec.secret.onRevoke", "Unsupported value").await;
     let targets = json!([{"kind": "Deployment", "name": "a"}]);
@@ -627,6 +636,11 @@ async fn what_has_a_meaning_with_something_else_only_is_refused_without_it() {
     refuses(&world, "ApiToken", expired, "spec.revocationReason", "Unsupported value").await;
     let never = json!({"tokens": {"lifetime": {"never": "Maybe"}}});
     refuses(&world, "Instance", never, "spec.tokens.lifetime.never", "Unsupported value").await;
+    for (field, bad, good) in [("delivery", "Retain", "Once"), ("rotation.default", "Always", "Never")] {
+        let tokens = |value: &str| with(json!({}), &format!("tokens.{field}"), json!(value));
+        refuses(&world, "Instance", tokens(bad), &format!("spec.tokens.{field}"), "Unsupported value").await;
+        accepts(&world, "Instance", tokens(good)).await;
+    }
 }
 
 #[tokio::test]
@@ -1137,10 +1151,15 @@ async fn kubectl_shows_how_things_are() {
     let patch = Patch::Merge(json!({"status": {"use": used}}));
     world.api::<ApiToken>().patch_status("ci", &PatchParams::default(), &patch).await.unwrap();
     let wide = shown(&world, &["apitok", "--output", "wide"]).await;
-    let more = ["READY", "ROTATES", "SECRET", "INSTANCE", "OWNER", "ROLE", "ORGANIZATIONS", "LAST", "USED"];
-    assert_eq!(wide[0][6..15], more);
-    assert_eq!(wide[0][15..], ["DISPLAY", "NAME", "DESCRIPTION", "MESSAGE"]);
+    let more = ["READY", "ROTATES", "ENDS", "SECRET", "INSTANCE", "OWNER", "ROLE", "ORGANIZATIONS", "LAST", "USED"];
+    assert_eq!(wide[0][6..16], more);
+    assert_eq!(wide[0][16..], ["DISPLAY", "NAME", "DESCRIPTION", "MESSAGE"]);
     assert!(wide[1].iter().any(|word| word == r#"["eem"]"#), "{wide:?}");
+    let end = "2037-06-30T00:00:00Z";
+    world.accepts("ApiToken", "ends", json!({"instanceRef": {"name": "eem"}, "expiry": {"at": end}})).await;
+    let ending = shown(&world, &["apitok", "ends", "--output", "wide"]).await;
+    assert!(ending[1].contains(&end.to_owned()), "{ending:?}");
+    world.delete("ApiToken", "ends").await;
     let said = world.condition("ci", "Ready").await.unwrap().message;
     assert!(!said.is_empty() && wide[1].join(" ").ends_with(&said), "{wide:?}");
     let years = |word: &String| word.split_once('y')?.0.parse::<i64>().ok();

@@ -125,6 +125,41 @@ async fn what_nothing_renews_says_so_runs_out_and_can_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn an_instance_leaves_values_alone_unless_a_token_asks_for_another() {
+    let policy = json!({"rotation": {"default": "Never"}});
+    let (world, clock, _operator, verifier, value) = issued("left-alone", policy, |_| json!({})).await;
+    let scheduled = json!({"instanceRef": {"name": "eem"}, "rotation": {"schedule": {"every": "30d"}}});
+    world.accepts("ApiToken", "scheduled", scheduled).await;
+    world.await_generation("scheduled", 1).await;
+    world.await_reason("scheduled", "Active").await;
+    assert_eq!(world.status().await.rotates_at, None);
+    clock.move_by(hours(80 * 24));
+    world.await_generation("scheduled", 2).await;
+    world.await_events("ApiToken", "ci", &["ExpiringSoon", "Issued"]).await;
+    assert_eq!((world.value("ci").await.as_ref(), world.status().await.last_generation), (Some(&value), Some(1)));
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    world.change("ApiToken", "ci", json!({"regenerate": {"id": "asked"}})).await.unwrap();
+    let second = world.await_generation("ci", 2).await;
+    assert_eq!(verifier.present(&world, &second).await, 200);
+}
+
+#[tokio::test]
+async fn a_value_lives_until_the_date_of_its_token_and_nothing_replaces_it() {
+    let end = Held::default().now() + hours(300 * 24);
+    let spec = |_: &Held| json!({"expiry": {"at": end.to_string()}});
+    let (world, clock, _operator, verifier, value) = issued("to-its-date", json!({}), spec).await;
+    let status = world.status().await;
+    assert_eq!((status.expires_at.map(|at| at.0), status.rotates_at), (Some(end), None));
+    clock.move_by(hours(200 * 24));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!((world.value("ci").await.as_ref(), world.status().await.last_generation), (Some(&value), Some(1)));
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    clock.move_to(end);
+    world.await_reason("ci", "Expired").await;
+    assert_eq!(verifier.present(&world, &value).await, 401);
+}
+
+#[tokio::test]
 async fn what_never_expires_does_once_the_instance_forbids_it() {
     let never = |_: &Held| json!({"expiry": {"never": true}});
     let allows = json!({"lifetime": {"never": "Allow", "max": "300d"}});

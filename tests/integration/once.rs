@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tokenry::crd::api_token::{ApiTokenStatus, Claim, ClaimOutcome};
+use tokenry::crd::api_token::{ApiTokenStatus, Claim, ClaimOutcome, DeliveryMode};
 
 use crate::harness::{
     World,
@@ -13,17 +13,28 @@ use crate::harness::{
 
 /// A token whose value is shown once, with an operator and a verifier at work.
 async fn shown(name: &str, secret: Value) -> (World, Held, Running, Running, String) {
+    issued(name, json!({}), json!({ "secret": secret })).await
+}
+
+/// A token of an Instance with this policy, with an operator and a verifier at work.
+async fn issued(name: &str, policy: Value, mut spec: Value) -> (World, Held, Running, Running, String) {
     let world = World::new(name).await;
     let clock = Held::default();
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
-    world.accepts("Instance", "eem", json!({})).await;
-    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "secret": secret})).await;
+    world.accepts("Instance", "eem", json!({ "tokens": policy })).await;
+    spec["instanceRef"] = json!({"name": "eem"});
+    world.accepts("ApiToken", "ci", spec).await;
     let value = world.await_generation("ci", 1).await;
     world.await_reason("ci", "Active").await;
     (world, clock, operator, verifier, value)
 }
 
 impl World {
+    /// Changes the token policy of the Instance.
+    async fn demands(&self, policy: Value) {
+        self.change("Instance", "eem", json!({ "tokens": policy })).await.unwrap();
+    }
+
     async fn once(&self) -> ApiTokenStatus {
         self.token("ci").await.status.unwrap()
     }
@@ -104,4 +115,76 @@ async fn a_secret_that_was_shown_once_and_comes_back_is_removed_again() {
     world.eventually("it is removed again", async || world.value("ci").await.is_none().then_some(())).await;
     let status = world.once().await;
     assert_eq!((status.claim, status.last_generation), (Some(claim), Some(1)));
+}
+
+#[tokio::test]
+async fn the_first_use_claims_a_value_where_that_is_asked_for() {
+    let by_use = json!({"delivery": "Once", "claimedBy": "FirstUse"});
+    let (world, _clock, _operator, verifier, value) = shown("by-use", by_use).await;
+    assert_eq!(world.value("ci").await.as_ref(), Some(&value), "it waits for its first use");
+    assert_eq!(verifier.present(&world, &value).await, 200);
+    let claim = world.await_claim().await;
+    assert_eq!((claim.generation, claim.outcome), (1, ClaimOutcome::Claimed));
+    world.await_events("ApiToken", "ci", &["Claimed", "Issued"]).await;
+    assert_eq!(verifier.present(&world, &value).await, 200);
+
+    // The annotation claims the next one, which nobody has used.
+    world.change("ApiToken", "ci", json!({"regenerate": {"id": "again"}})).await.unwrap();
+    world.await_generation("ci", 2).await;
+    world.eventually("it waits to be claimed", async || world.once().await.claim.is_none().then_some(())).await;
+    assert_eq!(verifier.present(&world, &value).await, 200, "a use of the first one claims nothing");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(world.value("ci").await.is_some());
+    let id = world.once().await.records.last().unwrap().id.clone();
+    world.claims(&id).await;
+    assert_eq!(world.await_claim().await.generation, 2);
+}
+
+#[tokio::test]
+async fn an_instance_demands_that_every_value_is_shown_once() {
+    let (world, clock, _operator, verifier, value) = issued("demanded", json!({"delivery": "Once"}), json!({})).await;
+    let status = world.once().await;
+    assert_eq!((status.delivery, status.rotates_at), (Some(DeliveryMode::Once), None));
+    let retains = json!({"instanceRef": {"name": "eem"}, "secret": {"delivery": "Retain"}});
+    world.accepts("ApiToken", "retains", retains).await;
+    world.await_reason("retains", "DeliveryNotAllowed").await;
+    let told = world.condition("retains", "Accepted").await.unwrap().message;
+    assert!(told.starts_with("spec.secret.delivery: ") && told.contains("tokens.delivery of Instance eem"), "{told}");
+    assert_eq!(world.value("retains").await, None);
+
+    world.claims(&status.records[0].id).await;
+    let claim = world.await_claim().await;
+    // A person has the value. The Instance mints no other one when it demands nothing any more.
+    world.demands(json!({"delivery": null})).await;
+    world.await_reason("retains", "Active").await;
+    clock.move_by(hours(24));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let status = world.once().await;
+    assert_eq!(
+        (status.claim, status.last_generation, status.delivery),
+        (Some(claim), Some(1), Some(DeliveryMode::Once))
+    );
+    assert_eq!((verifier.present(&world, &value).await, world.value("ci").await), (200, None));
+}
+
+#[tokio::test]
+async fn a_demand_that_comes_later_takes_no_secret_from_a_workload() {
+    let (world, clock, _operator, verifier, value) = issued("demanded-later", json!({}), json!({})).await;
+    clock.move_by(hours(24));
+    world.demands(json!({"delivery": "Once"})).await;
+    world.await_reason("ci", "DeliveryNotAllowed").await;
+    let told = world.condition("ci", "Accepted").await.unwrap().message;
+    assert!(told.contains("Secret ci was published to stay"), "{told}");
+    clock.move_by(hours(24));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(world.value("ci").await.as_ref(), Some(&value), "the Secret stays, although an hour is over");
+    assert_eq!(verifier.present(&world, &value).await, 200);
+
+    // Its user agrees, and asks for a value to be shown.
+    let agreed = json!({"secret": {"delivery": "Once"}, "regenerate": {"id": "once"}});
+    world.change("ApiToken", "ci", agreed).await.unwrap();
+    let second = world.await_generation("ci", 2).await;
+    world.await_reason("ci", "Rotating").await;
+    assert_eq!(world.once().await.delivery, Some(DeliveryMode::Once));
+    assert_eq!((verifier.present(&world, &value).await, verifier.present(&world, &second).await), (200, 200));
 }

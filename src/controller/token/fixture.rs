@@ -252,8 +252,9 @@ impl World {
         let progress = self.minted(draw);
         let record = progress.recorded.clone().unwrap();
         let published = Some((record.generation, self.now));
-        // The progress comes first, because the reason for the mint is gone once the Secret has changed.
-        self.holding(&record, draw).settled(&Progress { published, ..progress })
+        // The status comes from the world before the Secret has changed, as in a pass.
+        let status = self.settle(&Progress { published, ..progress }).status;
+        self.holding(&record, draw).with_token(|token| token.status = Some(status))
     }
 }
 

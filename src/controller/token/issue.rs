@@ -70,14 +70,14 @@ pub(crate) fn rotation_due(world: &World, terms: &TokenTerms) -> Option<Act> {
 /// The check `SecretRenamed`: the spec gives another name for the Secret. The operator never reads a value back, so it
 /// mints a new one. A value that is shown once stays in its Secret.
 pub(crate) fn secret_renamed(world: &World, _: &TokenTerms) -> Option<Act> {
-    (is_renamed(world) && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
+    (is_renamed(world) && !world.shown_once.served && is_free(world)).then_some(Act::Mint(()))
 }
 
 /// The check `TemplateChanged`: a key that contains the value has another template now. It can only be rendered with a
 /// new value. A value that is shown once keeps its old keys.
 pub(crate) fn template_changed(world: &World, terms: &TokenTerms) -> Option<Act> {
     let changed = terms.shape.has_changed_since(world.records.served()?);
-    (changed && !world.token.is_shown_once() && is_free(world)).then_some(Act::Mint(()))
+    (changed && !world.shown_once.served && is_free(world)).then_some(Act::Mint(()))
 }
 
 /// True if the served value, which is in its Secret, is about to be replaced. This is the case if the first check that

@@ -9,6 +9,7 @@ use crate::{
         Fault, Reason,
         api_token::{Expiry, Previous, RotationSchedule},
         fault::{calendar, parsed},
+        instance::RotationDefault,
         window::windows,
     },
     token::{
@@ -77,8 +78,9 @@ fn lifetime(world: &World, policy: &TermsPolicy, faults: &mut Vec<Fault>) -> Opt
     Some(lifetime)
 }
 
-/// The lifetime of a generation of a token that ends `at`. Default: the Instance's default lifetime. A generation that
-/// nothing replaces gets the maximum lifetime instead, because it has to last until `at`.
+/// The lifetime of a generation of a token that ends `at`. A generation that nothing replaces gets the maximum
+/// lifetime, because it has to last until `at`. Without a schedule, a generation that can last until `at` gets it too.
+/// All others get the Instance's default lifetime.
 fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fault>) -> SignedDuration {
     const PATH: &str = "spec.expiry.at";
     // A published token ends at this time. So a time in the past is a fault only while the token has not ended.
@@ -86,10 +88,12 @@ fn until(world: &World, policy: &TermsPolicy, at: Timestamp, faults: &mut Vec<Fa
         let message = format!("{at} is in the past; give a later time, or set revoked: true to end the token now");
         faults.push(Fault::invalid(PATH, message));
     }
+    let is_within = at <= after(world.now, policy.max_lifetime);
     if !is_never_replaced(world) {
-        return policy.default_lifetime;
+        let lasts = is_within && schedule_of(world).is_none();
+        return if lasts { policy.max_lifetime } else { policy.default_lifetime };
     }
-    if !world.records.ever_published() && at > after(world.now, policy.max_lifetime) {
+    if !world.records.ever_published() && !is_within {
         let max = written(policy.max_lifetime);
         let message = format!(
             "is further away than the Instance's maximum lifetime, {max}, and no rotation is scheduled; give an \
@@ -107,10 +111,17 @@ fn has_ended(world: &World) -> bool {
     stated || (records.ever_published() && records.valid().next().is_none())
 }
 
-/// True if a new generation is minted only on request. This is the default for values that are shown once.
+/// True if a new generation is minted only on request. This is the default for values that are shown once, and if the
+/// Instance has `tokens.rotation.default: Never`.
 pub(crate) fn is_never_replaced(world: &World) -> bool {
-    let given = world.token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
-    given.map_or(world.token.is_shown_once(), |schedule| schedule.never)
+    let policy = world.instance.as_ref().and_then(|instance| instance.spec.tokens.rotation.as_ref());
+    let by_default = policy.is_some_and(|rotation| rotation.default == RotationDefault::Never);
+    schedule_of(world).map_or(world.shown_once.served || by_default, |schedule| schedule.never)
+}
+
+/// The schedule in the spec.
+fn schedule_of(world: &World) -> Option<&RotationSchedule> {
+    world.token.spec.rotation.as_ref()?.schedule.as_ref()
 }
 
 fn schedule(

@@ -28,6 +28,7 @@ mod restart;
 mod secrets;
 mod settle;
 mod shape;
+mod shown;
 #[cfg(test)]
 mod simulation;
 mod terms;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  published ──▶ waits for the claim ──▶ status.claim is written ──▶ the Secret is removed
-//!               (annotation, or time)   (reason Claimed)            (no new mint; a restored Secret is removed again)
+//!               (annotation, use, time) (reason Claimed)            (no new mint; a restored Secret is removed again)
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     crd::{
         Fault,
-        api_token::{Claim, ClaimOutcome},
+        api_token::{Claim, ClaimOutcome, ClaimedBy},
         fault::parsed,
         name::CLAIMED,
     },
@@ -29,28 +29,38 @@ use crate::{
 /// The default of `secret.claimWithin`.
 const WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Adds the faults of `secret.claimWithin`.
+/// Adds the faults of `secret.claimWithin` and `secret.claimedBy`.
 pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
-    const PATH: &str = "spec.secret.claimWithin";
-    let given = world.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
-    parsed(given, PATH, faults);
-    if given.is_some() && !world.token.is_shown_once() {
-        faults.push(Fault::invalid(PATH, "is allowed with delivery: Once only; remove it, or set delivery: Once"));
-    }
+    const WITHIN_PATH: &str = "spec.secret.claimWithin";
+    let Some(asked) = &world.token.spec.secret else { return };
+    parsed(asked.claim_within.as_ref(), WITHIN_PATH, faults);
+    let within = asked.claim_within.as_ref().map(|_| WITHIN_PATH);
+    let by = asked.claimed_by.map(|_| "spec.secret.claimedBy");
+    let given = within.into_iter().chain(by).filter(|_| !world.shown_once.next);
+    let rule = "is allowed with delivery: Once only; remove it, or set delivery: Once";
+    faults.extend(given.map(|path| Fault::invalid(path, rule)));
 }
 
 impl World {
-    /// The time until which `served` can be claimed; none unless each value is shown once. An invalid `claimWithin`
-    /// counts as the default, so no fault keeps a value beyond its time.
+    /// The time until which `served` can be claimed; none unless it is shown once. An invalid `claimWithin` counts as
+    /// the default, so no fault keeps a value beyond its time.
     pub fn claim_by(&self, served: &Record) -> Option<Timestamp> {
-        let secret = self.token.spec.secret.as_ref().filter(|_| self.token.is_shown_once())?;
-        let within = secret.claim_within.as_ref().and_then(|given| given.parse().ok()).unwrap_or(WITHIN);
-        Some(after(served.published_at.as_ref().unwrap_or(&served.created_at).0, within))
+        let given = self.token.spec.secret.as_ref().and_then(|secret| secret.claim_within.as_ref());
+        let within = given.and_then(|given| given.parse().ok()).unwrap_or(WITHIN);
+        let published = served.published_at.as_ref().unwrap_or(&served.created_at).0;
+        self.shown_once.served.then(|| after(published, within))
+    }
+
+    /// True if the first use of `served` claims it, and the verifier has noted one.
+    fn is_claimed_by_use(&self, served: &Record) -> bool {
+        let claimed_by = self.token.spec.secret.as_ref().and_then(|secret| secret.claimed_by);
+        let is_used = || self.before().used().iter().any(|used| used.generation == served.generation);
+        claimed_by == Some(ClaimedBy::FirstUse) && is_used()
     }
 }
 
-/// The check `Claimed` for values that are shown once. It holds if the value was claimed, removed or altered, or if its
-/// time is over. It also holds if the Secret came back after a claim. Faults of the spec do not keep the Secret.
+/// The check `Claimed` for values that are shown once. It holds if the value was claimed, used, removed or altered, or
+/// if its time is over. It also holds if the Secret came back after a claim. Faults of the spec do not keep the Secret.
 pub(crate) fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>> {
     let (served, held) = (world.records.served()?, &world.secrets.served.held);
     let until = world.claim_by(served)?;
@@ -69,7 +79,8 @@ pub(crate) fn claimed(world: &World, terms: &CheckedTerms) -> Option<Act<Never>>
             return Some(Act::Conceal(ClaimOutcome::Removed));
         }
     };
-    let outcome = match (note == Some(&served.id), until <= world.now) {
+    let is_claimed = note == Some(&served.id) || world.is_claimed_by_use(served);
+    let outcome = match (is_claimed, until <= world.now) {
         (true, _) => ClaimOutcome::Claimed,
         (false, true) => ClaimOutcome::Unclaimed,
         (false, false) => return None,
@@ -147,6 +158,25 @@ mod tests {
         assert_eq!(paused.decision(), conceal(ClaimOutcome::Claimed), "a suspension does not keep the Secret");
     }
 
+    #[test]
+    fn the_first_use_claims_a_value_where_that_is_asked_for() {
+        let used = |world: World, generation: i64| {
+            world.with_status(|status| {
+                let uses = json!([{"generation": generation, "firstUsedAt": at(60), "lastUsedAt": at(60)}]);
+                status.others = serde_json::from_value(json!({ "use": uses })).unwrap();
+            })
+        };
+        let by_use = once().with_spec(&json!({"secret": {"claimedBy": "FirstUse"}}));
+        assert_eq!(by_use.decision().act, Act::Rest);
+        assert_eq!(used(by_use.clone(), 1).decision().act, Act::Conceal(ClaimOutcome::Claimed));
+        assert_eq!(used(by_use.clone(), 2).decision().act, Act::Rest, "another generation");
+        assert_eq!(used(once(), 1).decision().act, Act::Rest, "the default is the annotation");
+        assert_eq!(with_claim(by_use.clone()).decision().act, Act::Conceal(ClaimOutcome::Claimed));
+        assert_eq!(by_use.clone().later(900).decision().act, Act::Conceal(ClaimOutcome::Unclaimed));
+        let faulty = used(by_use, 1).with_spec(&json!({"rotation": {"overlap": "0d"}}));
+        assert_eq!(faulty.decision().act, Act::Conceal(ClaimOutcome::Claimed), "a fault keeps nothing");
+    }
+
     /// The world after its Secret was removed.
     fn concealed(world: World) -> World {
         let Act::Conceal(outcome) = world.decision().act else { panic!("{:?}", world.decision()) };
@@ -167,8 +197,11 @@ mod tests {
         assert_eq!(asked.decision(), Decision { reason: Reason::RegenerateAsked, act: Act::Mint(()) });
         let again = asked.issued(2);
         assert_eq!((again.status().claim, again.decision().act), (None, Act::Rest));
-        let retained = concealed(with_claim(once())).with_spec(&json!({"secret": null})).later(5);
+        let retains = json!({"secret": {"delivery": "Retain", "claimWithin": null}});
+        let retained = concealed(with_claim(once())).with_spec(&retains).later(5);
         assert_eq!(retained.decision(), Decision { reason: Reason::SecretMissing, act: Act::Mint(()) });
+        let removed = concealed(with_claim(once())).with_spec(&json!({"secret": null})).later(5);
+        assert_eq!(removed.decision().act, Act::Rest, "the value in use keeps its delivery");
     }
 
     #[test]

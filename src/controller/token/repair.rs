@@ -6,12 +6,12 @@ use crate::token::Record;
 
 /// The check `SecretMissing`: the Secret does not exist.
 pub(crate) fn secret_missing(world: &World, _: &TokenTerms) -> Option<Act> {
-    (!world.token.is_shown_once() && world.secrets.served.held == Held::Absent).then(|| mended(world))
+    (!world.shown_once.served && world.secrets.served.held == Held::Absent).then(|| mended(world))
 }
 
 /// The check `SecretAltered`: the Secret holds another value, or another text in a key made from the value.
 pub(crate) fn secret_altered(world: &World, terms: &TokenTerms) -> Option<Act> {
-    (!world.token.is_shown_once() && is_altered(world, Some(terms))).then(|| mended(world))
+    (!world.shown_once.served && is_altered(world, Some(terms))).then(|| mended(world))
 }
 
 /// The check `SecretOutdated`: the Secret differs in something other than the value. An immutable Secret is skipped
@@ -40,7 +40,7 @@ pub(crate) fn records_outdated(world: &World, _: &TokenTerms) -> Option<Act> {
 pub(crate) fn is_damaged(world: &World, served: &Record) -> bool {
     let asked = |key: &str| world.token.spec.secret.as_ref().is_some_and(|asked| asked.data.contains_key(key));
     let stands = world.secrets.served.held.holds_keys(served, asked);
-    !world.token.is_shown_once() && !stands && !is_recent(world)
+    !world.shown_once.served && !stands && !is_recent(world)
 }
 
 fn mended(world: &World) -> Act {

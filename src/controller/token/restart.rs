@@ -95,9 +95,14 @@ pub(crate) fn is_unseen(world: &World) -> bool {
 /// Adds the faults of `spec.restart`.
 pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let targets = &world.token.spec.restart;
-    if !targets.is_empty() && world.token.is_shown_once() {
-        let message = "is not allowed with secret.delivery: Once, as a workload that starts later finds no Secret; \
-            remove one of the two";
+    if !targets.is_empty() && world.shown_once.next {
+        let asked = world.token.spec.secret.as_ref().is_some_and(|secret| secret.delivery.is_some());
+        let (by, advice) = if asked {
+            ("secret.delivery: Once", "remove one of the two")
+        } else {
+            ("tokens.delivery: Once of the Instance", "remove it")
+        };
+        let message = format!("is not allowed with {by}, as a workload that starts later finds no Secret; {advice}");
         faults.push(Fault::invalid("spec.restart", message));
     }
     if targets.len() > MAX_RESTARTED {

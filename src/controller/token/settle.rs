@@ -11,7 +11,7 @@ use super::{
     outcome::{Outcome, published_in},
     owner,
     progress::Progress,
-    restart,
+    restart, shown,
     terms::{CheckedTerms, TokenTerms},
     wakes::{self, Dates},
     world::World,
@@ -82,6 +82,7 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
         policy: owner::mirrored(world).or_else(|| old.policy.clone()),
         regeneration: regeneration(progress, records).or_else(|| old.regeneration.clone()),
         restart,
+        delivery: shown::settled(world, progress, records),
         claim: claim.cloned(),
         revocation: revocation(world, progress),
         unreadable: Vec::new(),
@@ -110,7 +111,7 @@ fn next(outcome: &Outcome<'_>, terms: &TokenTerms) -> Option<Timestamp> {
     let scheduled = rotates_at(records, &terms.life, world.uid(), world.now);
     let changed = records.served().is_some_and(|served| terms.shape.has_changed_since(served));
     let published = || records.served()?.published_at.as_ref().map(|at| at.0);
-    let free = free_from(records).or_else(published).filter(|_| (changed || renamed) && !world.token.is_shown_once());
+    let free = free_from(records).or_else(published).filter(|_| (changed || renamed) && !world.shown_once.served);
     scheduled.into_iter().chain(free).min()
 }
 

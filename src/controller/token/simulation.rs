@@ -103,7 +103,7 @@ enum Damage {
 
 /// The specs of the simulation. Their time margins are wider than the duration of [`LUCKLESS`] passes. The last spec is
 /// not valid.
-fn specs() -> [Value; 9] {
+fn specs() -> [Value; 10] {
     let spec = |expiry: Value, schedule: Value, overlap: Value, delivery: &str| {
         let rotation = json!({"schedule": schedule, "overlap": overlap});
         json!({"expiry": expiry, "rotation": rotation, "secret": {"delivery": delivery}, "restart": null})
@@ -121,17 +121,24 @@ fn specs() -> [Value; 9] {
             "expiry": {"after": "2h", "never": false}, "rotation": null, "secret": null,
             "restart": [{"kind": "Deployment", "name": "exporter"}],
         }),
+        json!({
+            "expiry": after("1h"), "rotation": {"schedule": {"every": "40m", "never": false}, "overlap": "15m"},
+            "secret": null, "restart": null,
+        }),
         spec(after("1h"), json!({"every": "2h", "beforeExpiry": null, "never": false}), Value::Null, "Retain"),
     ]
 }
 
-/// The Instance's policies. The last one allows less than some specs ask for.
-fn policies() -> [Value; 3] {
+/// The Instance's policies. The third one allows less than some specs ask for. The last one demands that values are
+/// shown once.
+fn policies() -> [Value; 4] {
     let policy = |never: &str, max: &str| {
         let lifetime = json!({"default": "2h", "max": max, "never": never});
         json!({"tokens": {"lifetime": lifetime, "overlap": {"default": "20m"}}})
     };
-    [policy("Allow", "365d"), policy("Forbid", "365d"), policy("Allow", "3h")]
+    let mut once = policy("Allow", "365d");
+    once["tokens"]["delivery"] = json!("Once");
+    [policy("Allow", "365d"), policy("Forbid", "365d"), policy("Allow", "3h"), once]
 }
 
 /// The possible texts of `regenerate.previous`.
@@ -417,9 +424,10 @@ impl Sim {
         }
     }
 
-    /// True if the terms renew the value for ever.
+    /// True if the terms renew the value for ever, and its Secret exists as long as the token.
     fn is_renewed(&self) -> bool {
-        self.world.terms().is_ok_and(|terms| terms.life.schedule != Schedule::Never)
+        let renews = self.world.terms().is_ok_and(|terms| terms.life.schedule != Schedule::Never);
+        renews && !self.world.shown_once.served
     }
 
     /// Asserts that a workload which reads the Secret now gets a value that is on record and valid.
@@ -569,7 +577,7 @@ impl Sim {
         let asked = self.world.token.spec.regenerate.as_ref().map(|asked| &asked.id);
         assert!(!ready || asked.is_none_or(|id| status.regeneration.is_some_and(|answer| answer.id == *id)));
         assert!(status.revocation.is_none() || self.world.is_withdrawn());
-        let lasts = ready && !self.world.token.is_shown_once();
+        let lasts = ready && !self.world.shown_once.served;
         let names = (status.secret_name.as_deref(), status.other_secret_name);
         assert!(!lasts || names == (Some(self.world.token.secret_name()), None), "{names:?}");
     }

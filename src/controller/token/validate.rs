@@ -7,6 +7,7 @@ use super::{
     once, organizations, owner, restart,
     secrets::{Held, Slot},
     shape::shape,
+    shown,
     terms::TokenTerms,
     world::{Bond, World},
 };
@@ -35,6 +36,7 @@ pub(crate) fn validate(world: &World) -> Checked<TokenTerms> {
     policies(world, &mut faults);
     secret(world, &mut faults);
     restart::faults(world, &mut faults);
+    shown::faults(world, &mut faults);
     once::faults(world, &mut faults);
     policy.as_ref().inspect(|policy| description(world, policy, &mut faults));
     let organization = instance.map_or_else(String::new, |instance| instance.organization().to_owned());
@@ -412,6 +414,7 @@ mod tests {
             ),
             (json!({"secret": {"claimWithin": "1h"}}), "Invalid spec.secret.claimWithin"),
             (json!({"secret": {"delivery": "Once", "claimWithin": "x"}}), "Invalid spec.secret.claimWithin"),
+            (json!({"secret": {"claimedBy": "FirstUse"}}), "Invalid spec.secret.claimedBy"),
             (json!({"expiry": {"after": "soon"}}), LIFETIME),
             (overlap("8d"), "OverlapExceeded spec.rotation.overlap"),
             (overlap("0d"), OVERLAP),
@@ -453,7 +456,7 @@ mod tests {
             json!({"expiry": {"at": time(900 * DAY)}}),
             json!({"expiry": {"at": time(365 * DAY)}, "rotation": {"schedule": {"never": true}}}),
             json!({"expiry": {"never": false}}),
-            json!({"secret": {"delivery": "Once", "claimWithin": "15m"}}),
+            json!({"secret": {"delivery": "Once", "claimWithin": "15m", "claimedBy": "FirstUse"}}),
             json!({"rotation": {"schedule": {"every": "2159h"}}}),
             json!({"rotation": {"schedule": {"beforeExpiry": "2159h"}}}),
             json!({"rotation": {"schedule": {"cron": "0 3 1 * *", "timeZone": "Europe/Berlin"}}}),
@@ -540,12 +543,60 @@ mod tests {
             let world = new().with_spec(&spec).later(days * DAY);
             validate(&world).unwrap().record(1, "id", Digest::of(""), world.now).end()
         };
-        let at = json!({"expiry": {"at": time(200 * DAY)}});
-        assert_eq!(end(at.clone(), 0), Some(time(90 * DAY).0), "the Instance's default");
-        assert_eq!(end(at.clone(), 150), Some(time(200 * DAY).0));
-        let mut only = at;
-        only["rotation"] = json!({"schedule": {"never": true}});
-        assert_eq!(end(only, 0), Some(time(200 * DAY).0), "the only generation has to last");
+        let at = |days: i64, schedule: Value| {
+            let rotation = json!({ "schedule": schedule });
+            json!({"expiry": {"at": time(days * DAY)}, "rotation": rotation})
+        };
+        let never = json!({"never": true});
+        assert_eq!(end(at(200, never), 0), Some(time(200 * DAY).0), "the only generation has to last");
+        assert_eq!(end(at(200, Value::Null), 0), Some(time(200 * DAY).0), "within the maximum it lasts until then");
+        assert_eq!(end(at(365, Value::Null), 0), Some(time(365 * DAY).0));
+        assert_eq!(end(at(500, Value::Null), 0), Some(time(90 * DAY).0), "beyond, the Instance's default");
+        assert_eq!(end(at(500, Value::Null), 150), Some(time(500 * DAY).0), "the last one lasts until then");
+        let every = json!({"every": "30d"});
+        assert_eq!(end(at(200, every.clone()), 0), Some(time(90 * DAY).0), "a schedule replaces it");
+        assert_eq!(end(at(200, every), 150), Some(time(200 * DAY).0));
+    }
+
+    #[test]
+    fn a_value_that_lives_until_its_token_ends_is_not_replaced() {
+        let end = time(200 * DAY);
+        let token = || new().and(|world| world.account = Some(Arc::new(own_account("u"))));
+        let world = token().with_spec(&json!({"expiry": {"at": end}})).issued(1);
+        assert_eq!((world.status().expires_at, world.status().rotates_at), (Some(end.clone()), None));
+        assert_eq!(world.later(199 * DAY).decision().reason, Reason::Active);
+        // A value from before `expiry.at` expires earlier, so it is replaced by one that lasts.
+        let changed = token().issued(1).with_spec(&json!({"expiry": {"at": end}}));
+        assert_eq!(changed.records.served().unwrap().end(), Some(time(90 * DAY).0));
+        let rotated = changed.later(60 * DAY);
+        assert_eq!(rotated.decision().reason, Reason::RotationDue);
+        let rotated = rotated.issued(2).status();
+        assert_eq!((rotated.expires_at, rotated.rotates_at), (Some(end), None));
+    }
+
+    #[test]
+    fn an_instance_says_the_schedule_of_tokens_that_give_none() {
+        let world = |default: &str, rotation: Value| {
+            let tokens = json!({"tokens": {"rotation": {"default": default}}});
+            new().with_instance(tokens).with_spec(&json!({ "rotation": rotation }))
+        };
+        let schedule = |world: &World| validate(world).unwrap().life.schedule;
+        assert_eq!(schedule(&world("Renew", Value::Null)), Schedule::LastThird);
+        assert_eq!(schedule(&world("Never", Value::Null)), Schedule::Never);
+        assert_eq!(schedule(&world("Never", json!({"overlap": "1h"}))), Schedule::Never);
+        let every = json!({"schedule": {"every": "30d"}});
+        assert_eq!(schedule(&world("Never", every)), Schedule::Every(SignedDuration::from_hours(720)));
+        let beyond = world("Never", Value::Null).with_spec(&json!({"expiry": {"at": time(366 * DAY)}}));
+        assert_eq!(faults(&beyond), ["LifetimeExceeded spec.expiry.at"]);
+        let lax = new().with_spec(&json!({"audiences": [{"name": "never"}]}));
+        let never = Arc::new(fixture::instance(json!({"tokens": {"rotation": {"default": "Never"}}})));
+        let lax = lax.and(|world| world.audiences = vec![Some(Ruled::new(never))]);
+        assert_eq!(schedule(&lax), Schedule::LastThird, "the token's own Instance gives defaults");
+        // Nothing replaces a served value any more; it runs out.
+        let tokens = json!({"tokens": {"rotation": {"default": "Never"}}});
+        let kept = served().with_instance(tokens).later(80 * DAY);
+        assert_eq!((kept.decision().reason, kept.rested().status.rotates_at), (Reason::Active, None));
+        assert_eq!(kept.later(10 * DAY).decision().reason, Reason::Expired);
     }
 
     #[test]

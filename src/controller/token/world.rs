@@ -11,6 +11,7 @@ use super::{
     owner::Ownership,
     pause::Pause,
     secrets::{Held, SecretNames, Secrets},
+    shown::ShownOnce,
 };
 use crate::{
     access,
@@ -27,7 +28,9 @@ pub struct World {
     pub records: Records,
     /// The token's Secrets.
     pub secrets: Secrets,
-    /// The claim of the served value, if each value is shown once.
+    /// The values that are shown once.
+    pub shown_once: ShownOnce,
+    /// The claim of the served value, if it is shown once.
     pub claim: Option<Claim>,
     /// The relation between the token and its account.
     pub bond: Bond,
@@ -65,9 +68,11 @@ impl World {
         derivations::note("world");
         let records = records(&read);
         let owner = Ownership::of(&read);
+        let shown_once = ShownOnce::of(&read, &records);
         Self {
             secrets: Secrets::of(&read, &records),
-            claim: claim(&read, &records),
+            claim: claim(&read, &records).filter(|_| shown_once.served),
+            shown_once,
             bond: bond(&read),
             own_account: OwnAccount::of(&read),
             pause: Pause::of(&read, owner.removed),
@@ -170,7 +175,7 @@ pub(crate) fn ends_before(token: &ApiToken) -> Option<(i64, Timestamp)> {
 fn claim(read: &Observed, records: &Records) -> Option<Claim> {
     let claim = read.before().claim.as_ref()?;
     let served = records.served().map(|served| served.generation);
-    (read.token.is_shown_once() && served == Some(claim.generation)).then(|| claim.clone())
+    (served == Some(claim.generation)).then(|| claim.clone())
 }
 
 /// The relation to the account. An account that is being deleted counts as gone, because a deletion cannot be undone.
