@@ -7,7 +7,7 @@ use kube::core::ObjectMeta;
 use crate::crd::{
     Account, ApiToken, Subject, name,
     permission::{RoleName, Scope, ScopeName},
-    subject::Who,
+    subject::{SubjectKind, Who},
 };
 
 /// A set of organizations or projects.
@@ -88,6 +88,8 @@ pub struct Claims {
     pub projects: Reach,
     /// True for a token that names no account. An account was then made for it.
     pub own_account: bool,
+    /// True for a token whose maker is its owner, by the annotation `tokenry.dev/created-by`.
+    pub made_by_owner: bool,
 }
 
 impl Claims {
@@ -95,7 +97,12 @@ impl Claims {
     pub fn of_token(token: &ApiToken) -> Self {
         let spec = &token.spec;
         let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
-        Self { groups: groups(token), own_account: spec.service_account_ref.is_none(), ..said }
+        Self {
+            groups: groups(token),
+            own_account: spec.service_account_ref.is_none(),
+            made_by_owner: is_made_by_owner(token),
+            ..said
+        }
     }
 
     /// The claims of an account.
@@ -116,6 +123,7 @@ impl Claims {
             organizations: Reach::of(organizations.as_ref()),
             projects: Reach::projects(projects),
             own_account: false,
+            made_by_owner: false,
         }
     }
 }
@@ -160,6 +168,13 @@ pub struct Bearer {
     pub own_account: bool,
     /// The owner of the token, or the owner of the account if the token names none.
     pub owner: Option<String>,
+    /// The owners of accounts behind the token: of the account that it acts as, and of the account that owns it. An
+    /// account that was made for the token follows the token's owner with a delay, so its owner does not count.
+    pub behind: Vec<String>,
+    /// True if the annotation `tokenry.dev/created-by` of the token names its owner.
+    pub made_by_owner: bool,
+    /// True if the Instance is the token's own. False: the Instance is an audience, which gives no default role.
+    pub at_home: bool,
     /// The groups of the owner, as the API server stamped them on the token.
     pub groups: Vec<String>,
     /// True if the groups were stamped recently enough to count.
@@ -167,7 +182,7 @@ pub struct Bearer {
     /// The role of the account.
     pub account_role: Option<String>,
     /// The role that the token names. `None`: the token has the account's role if it names an account. Otherwise it has
-    /// no role.
+    /// the Instance's default role, or none.
     pub token_role: Option<String>,
     /// The organizations that both token and account allow.
     pub organizations: Reach,
@@ -178,7 +193,8 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// The bearer of `token`, which acts as `account`. The groups count as stamped recently.
+    /// The bearer of `token`, which acts as `account`. The groups count as stamped recently, and the Instance as the
+    /// token's own.
     pub fn of(token: &ApiToken, account: &Account) -> Self {
         let (said, held) = (Claims::of_token(token), Claims::of_account(account));
         Self::joined(Party::of(&token.metadata, &said), Party::of(&account.metadata, &held))
@@ -196,6 +212,9 @@ impl Bearer {
             account_uid: account.uid.to_owned(),
             own_account: asked.own_account,
             owner: asked.owner.as_ref().or(held.owner.as_ref()).cloned(),
+            behind: held.owner.iter().filter(|_| !asked.own_account && asked.owner != held.owner).cloned().collect(),
+            made_by_owner: asked.made_by_owner,
+            at_home: true,
             groups: asked.groups.clone(),
             fresh: true,
             account_role: held.role.clone(),
@@ -206,10 +225,27 @@ impl Bearer {
         }
     }
 
+    /// The bearer, if an account with this owner owns the token.
+    pub fn behind(mut self, owner: Option<&str>) -> Self {
+        self.behind.extend(owner.map(str::to_owned));
+        self
+    }
+
+    /// The namespace and the name of the account that owns the token. `None` if the owner is no account of tokenry.dev.
+    pub fn owning_account(&self) -> Option<(&str, &str)> {
+        self.owner().filter(|owner| owner.kind == SubjectKind::Account)?.namespaced()
+    }
+
     /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
     }
+}
+
+/// True if the annotation for the maker of a token names the token's owner. The owner of the account does not count.
+fn is_made_by_owner(token: &ApiToken) -> bool {
+    let maker = token.metadata.annotations.as_ref().and_then(|all| all.get(name::CREATED_BY));
+    token.spec.owner.as_ref().zip(maker).is_some_and(|(owner, maker)| owner.as_str() == maker)
 }
 
 /// The version of the token over which its owner's groups were stamped. Each stamp has a different version. `None` if
