@@ -7,7 +7,7 @@ use kube::core::ObjectMeta;
 use crate::crd::{
     Account, ApiToken, Instance, ObjectName, Subject, name,
     permission::{ANY, RoleName, Scope, ScopeName},
-    subject::Who,
+    subject::{SubjectKind, Who},
 };
 
 /// A set of organizations or projects.
@@ -100,6 +100,8 @@ pub struct Claims {
     pub policies: Vec<String>,
     /// True for a token that names no account. An account was then made for it.
     pub own_account: bool,
+    /// True for a token whose maker is its owner, by the annotation `tokenry.dev/created-by`.
+    pub made_by_owner: bool,
 }
 
 impl Claims {
@@ -107,8 +109,13 @@ impl Claims {
     pub fn of_token(token: &ApiToken) -> Self {
         let spec = &token.spec;
         let said = Self::said((&spec.owner, &spec.role), (&spec.organizations, &spec.projects));
-        let (groups, policies) = (groups(token), names(&spec.policies));
-        Self { groups, policies, own_account: spec.service_account_ref.is_none(), ..said }
+        Self {
+            groups: groups(token),
+            policies: names(&spec.policies),
+            own_account: spec.service_account_ref.is_none(),
+            made_by_owner: is_made_by_owner(token),
+            ..said
+        }
     }
 
     /// The claims of an account.
@@ -131,6 +138,7 @@ impl Claims {
             organizations: Reach::of(organizations.as_ref()),
             projects: Reach::projects(projects),
             own_account: false,
+            made_by_owner: false,
         }
     }
 }
@@ -175,6 +183,14 @@ pub struct Bearer {
     pub own_account: bool,
     /// The owner of the token, or the owner of the account if the token names none.
     pub owner: Option<String>,
+    /// The owners of accounts behind the token: of the account that it acts as, and of the account that owns it. An
+    /// account that was made for the token follows the token's owner with a delay, so its owner does not count.
+    pub behind: Vec<String>,
+    /// True if the annotation `tokenry.dev/created-by` of the token names its owner.
+    pub made_by_owner: bool,
+    /// True if the Instance is the token's own. False: the Instance is an audience. An audience gives no default role,
+    /// and the policies that token and account name are not policies of it.
+    pub at_home: bool,
     /// The groups of the owner, as the API server stamped them on the token.
     pub groups: Vec<String>,
     /// True if the groups were stamped recently enough to count.
@@ -182,7 +198,7 @@ pub struct Bearer {
     /// The role of the account.
     pub account_role: Option<String>,
     /// The role that the token names. `None`: the token has the account's role if it names an account. Otherwise it has
-    /// no role.
+    /// the Instance's default role, or none.
     pub token_role: Option<String>,
     /// The organizations that both token and account allow.
     pub organizations: Reach,
@@ -197,7 +213,8 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// The bearer of `token`, which acts as `account`. The groups count as stamped recently.
+    /// The bearer of `token`, which acts as `account`. The groups count as stamped recently, and the Instance as the
+    /// token's own.
     pub fn of(token: &ApiToken, account: &Account) -> Self {
         let (said, held) = (Claims::of_token(token), Claims::of_account(account));
         Self::joined(Party::of(&token.metadata, &said), Party::of(&account.metadata, &held))
@@ -215,6 +232,9 @@ impl Bearer {
             account_uid: account.uid.to_owned(),
             own_account: asked.own_account,
             owner: asked.owner.as_ref().or(held.owner.as_ref()).cloned(),
+            behind: held.owner.iter().filter(|_| !asked.own_account && asked.owner != held.owner).cloned().collect(),
+            made_by_owner: asked.made_by_owner,
+            at_home: true,
             groups: asked.groups.clone(),
             fresh: true,
             account_role: held.role.clone(),
@@ -227,10 +247,15 @@ impl Bearer {
         }
     }
 
-    /// The same bearer before a further Instance. The policies that token and account name are not those of a further
-    /// Instance, even if they have the same names.
-    pub fn abroad(self) -> Self {
-        Self { policies: Vec::new(), account_policies: Vec::new(), ..self }
+    /// The bearer, if an account with this owner owns the token.
+    pub fn behind(mut self, owner: Option<&str>) -> Self {
+        self.behind.extend(owner.map(str::to_owned));
+        self
+    }
+
+    /// The namespace and the name of the account that owns the token. `None` if the owner is no account of tokenry.dev.
+    pub fn owning_account(&self) -> Option<(&str, &str)> {
+        self.owner().filter(|owner| owner.kind == SubjectKind::Account)?.namespaced()
     }
 
     /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
@@ -241,6 +266,12 @@ impl Bearer {
 
 fn names(named: &[ObjectName]) -> Vec<String> {
     named.iter().map(ToString::to_string).collect()
+}
+
+/// True if the annotation for the maker of a token names the token's owner. The owner of the account does not count.
+fn is_made_by_owner(token: &ApiToken) -> bool {
+    let maker = token.metadata.annotations.as_ref().and_then(|all| all.get(name::CREATED_BY));
+    token.spec.owner.as_ref().zip(maker).is_some_and(|(owner, maker)| owner.as_str() == maker)
 }
 
 /// The version of the token over which its owner's groups were stamped. Each stamp has a different version. `None` if

@@ -2,6 +2,7 @@
 
 use super::{
     bearer::{Bearer, Reach},
+    default_role::{WITHHELD, default_role, withholds},
     header,
     policy::{Names, Policy},
     roles::{Holding, Rank, Standing},
@@ -278,7 +279,9 @@ impl<'a> Case<'a> {
             }
             Standing::Holds(held) if held.is_empty() => {
                 trail.add(|| {
-                    self.instance(false, format!("owner {owner} holds no role in spec.members that may own tokens"))
+                    let former = self.rules.former_owner(self.bearer);
+                    let lacks = || format!("owner {owner} holds no role in spec.members that may own tokens");
+                    self.instance(false, former.map_or_else(lacks, |former| format!("spec.formerOwners has {former}")))
                 });
                 Some(Ground::OwnerRemoved)
             }
@@ -339,6 +342,9 @@ impl<'a> Case<'a> {
             let role = self.role().map_or("none", |rank| self.rules.roles.name(rank));
             self.token(false, format!("effective role {role} does not permit {}", self.asked()))
         });
+        if withholds(self.rules, self.bearer) {
+            trail.add(|| self.instance(false, format!("tokens.defaultRole gives no role: {WITHHELD}")));
+        }
         let policy = self.policy(Effect::Allow)?;
         let held = self.here();
         let lent =
@@ -382,7 +388,7 @@ impl<'a> Case<'a> {
     /// The effective role: the weakest of three. They are the account's role, the token's role, and the strongest role
     /// that the owner holds in the organization of the request.
     fn role(&self) -> Option<Rank> {
-        let asked = asked_role(self.rules, self.bearer)?;
+        let asked = asked_role(self.rules, self.bearer, &self.standing)?;
         match (&self.standing, self.here()) {
             (Standing::Free, _) => Some(asked),
             (_, Some(held)) => held.iter().map(|held| held.rank).max().map(|held| held.min(asked)),
@@ -403,16 +409,19 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The role that token and account ask for: the weaker of both. A token that names no account has its own role or none.
-/// A role that the Instance does not have counts as none.
-pub(super) fn asked_role(rules: &Rules, bearer: &Bearer) -> Option<Rank> {
-    let account = rules.roles.rank(bearer.account_role.as_deref()?)?;
+/// The role that token and account ask for: the weaker of both. A token that names no account has its own role, the
+/// default role of the Instance, or none. A role that the Instance does not have counts as none.
+pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
+    let account = || rules.roles.rank(bearer.account_role.as_deref()?);
     match &bearer.token_role {
         // An account that was made for the token follows the token's role with a delay. So it must not give a role that
-        // the token does not name.
-        None if bearer.own_account => None,
-        None => Some(account),
-        Some(role) => Some(rules.roles.rank(role)?.min(account)),
+        // the token does not name. It can only narrow the default role.
+        None if bearer.own_account => {
+            let role = default_role(rules, bearer, standing)?;
+            if bearer.account_role.is_none() { Some(role) } else { Some(role.min(account()?)) }
+        }
+        None => account(),
+        Some(role) => Some(rules.roles.rank(role)?.min(account()?)),
     }
 }
 

@@ -10,7 +10,9 @@
 
 mod action;
 mod bearer;
+mod default_role;
 mod effective;
+mod former;
 pub mod header;
 mod judge;
 mod limit;
@@ -25,6 +27,7 @@ mod rules;
 
 pub use action::{Actions, Target};
 pub use bearer::{Bearer, Claims, Party, Reach, groups, stamp};
+pub use default_role::{WITHHELD, withholds};
 pub use effective::effective;
 pub use judge::{Ground, Ruling, Step, Trail, judge};
 pub use limit::{MAX_LIFETIME, MAX_OVERLAP, limit};

@@ -4,8 +4,8 @@ use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, judge, opening};
-use crate::crd::{AccessPolicy, Account, ApiToken, Instance};
+use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, effective, judge, opening};
+use crate::crd::{AccessPolicy, Account, ApiToken, Instance, name};
 
 /// An Instance, policies, a token and its account.
 pub(crate) struct Drawn {
@@ -14,12 +14,21 @@ pub(crate) struct Drawn {
     pub bearer: Bearer,
 }
 
+impl Drawn {
+    /// The decision on a request with this method and the path `/x`.
+    pub(crate) fn ground(&self, method: &str) -> Ground {
+        let headers = HeaderMap::new();
+        let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
+        judge(&self.rules, &self.policies.iter().collect::<Vec<_>>(), &self.bearer, &request, &mut ()).ground
+    }
+}
+
 /// The uid of the token, and that of the account.
 const UIDS: [&str; 2] = ["token-uid", "account-uid"];
 
 /// Builds a world from specs: an Instance `eem`, policies with their names, and a token and an account `ci` in the
 /// namespace `events`. Every policy that lists the token or the account has bound it. The token names the account,
-/// unless its spec has `serviceAccountRef: null`.
+/// unless its spec has `serviceAccountRef: null`. A field `createdBy` of its spec is the stamp of its maker.
 pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: &Value) -> Drawn {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "events"});
@@ -35,7 +44,9 @@ pub(crate) fn world(instance: &Value, policies: &Value, token: &Value, account: 
     if named.get("serviceAccountRef").is_none() {
         named["serviceAccountRef"] = json!({"name": "ci"});
     }
+    let maker = named["createdBy"].as_str().map(str::to_owned);
     let mut token: ApiToken = serde_json::from_value(object("ApiToken", "ci", named)).unwrap();
+    token.metadata.annotations = maker.map(|maker| [(name::CREATED_BY.to_owned(), maker)].into());
     let mut account: Account = serde_json::from_value(object("ServiceAccount", "ci", referring(account))).unwrap();
     (token.metadata.uid, account.metadata.uid) = (Some(UIDS[0].into()), Some(UIDS[1].into()));
     let bound = ["token:events/ci", "account:events/ci"].into_iter().zip(UIDS);
@@ -63,7 +74,7 @@ struct Draw {
 
 impl Draw {
     fn ruling(&self) -> Ruling {
-        let world = world(&self.instance, &Value::Array(self.policies.clone()), &self.token, &self.account);
+        let world = self.drawn();
         let mut headers = HeaderMap::new();
         if let Some(name) = self.organization {
             headers.append("x-organization", name.parse().unwrap());
@@ -77,6 +88,14 @@ impl Draw {
         self.ruling().ground
     }
 
+    fn drawn(&self) -> Drawn {
+        world(&self.instance, &Value::Array(self.policies.clone()), &self.token, &self.account)
+    }
+
+    fn has_default(&self) -> bool {
+        self.instance["tokens"].get("defaultRole").is_some()
+    }
+
     fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut draw = self.clone();
         change(&mut draw);
@@ -86,6 +105,9 @@ impl Draw {
 
 const ROLES: [&str; 3] = ["viewer", "contributor", "admin"];
 const ACTIONS: [&str; 5] = ["*", "*:read", "topics:*", "topics:write", "clusters:read"];
+const DEFAULTS: [&str; 4] = ["viewer", "contributor", "admin", "Owner"];
+const REMOVED: [&str; 3] = ["Revoke", "Suspend", "Keep"];
+const FORMER: [&str; 3] = ["user:a", "user:b", "serviceaccount:events/x"];
 const OWNERS: [&str; 4] = ["user:a", "user:b", "team:t", "serviceaccount:events/x"];
 const MEMBERS: [&str; 7] =
     ["user:a", "user:b", "team:t", "token:events/ci", "account:events/*", "token:other/*", "group:g"];
@@ -133,11 +155,16 @@ fn draw() -> impl Strategy<Value = Draw> {
         select(&["Roles", "Roles", "Roles", "Authenticated"][..]),
         select(&["None", "Members"][..]),
         vec(member(), 0..5),
-        given("minimumRole", &ROLES),
         // Each list has all organizations that members list, so that no member is a fault.
         select(vec![json!(["acme", "eem"]), json!(["acme", "eem", "x"]), json!(["*"])]),
+        (given("minimumRole", &ROLES), given("defaultRole", &DEFAULTS), given("onOwnerRemoved", &REMOVED)),
+        option::weighted(0.2, select(&FORMER[..])),
     );
-    let instance = instance.prop_map(|(authorization, ceiling, members, tokens, organizations)| {
+    let instance = instance.prop_map(|(authorization, ceiling, members, organizations, tokens, former)| {
+        let mut tokens = merged([tokens.0, tokens.1, tokens.2]);
+        if ceiling == "None" && tokens["defaultRole"] == "Owner" {
+            tokens.as_object_mut().unwrap().remove("defaultRole");
+        }
         json!({
             "organizations": organizations,
             "api": {
@@ -151,7 +178,7 @@ fn draw() -> impl Strategy<Value = Draw> {
                 "excluded": [{"paths": ["/secret/**"]}],
             },
             "teams": [{"name": "t", "users": ["b"]}],
-            "ceiling": ceiling, "members": members, "tokens": tokens,
+            "ceiling": ceiling, "members": members, "tokens": tokens, "formerOwners": Vec::from_iter(former),
         })
     });
     let policies = vec(policy(), 0..4).prop_map(|policies| {
@@ -163,9 +190,14 @@ fn draw() -> impl Strategy<Value = Draw> {
         given("role", &ROLES),
         organizations(),
         any::<bool>().prop_map(|own| if own { json!({"serviceAccountRef": null}) } else { json!({}) }),
+        any::<bool>(),
     );
-    let token = token.prop_map(|(a, b, c, d)| merged([a, b, c, d]));
-    let account = (given("role", &ROLES), organizations()).prop_map(|(a, b)| merged([a, b]));
+    let token = token.prop_map(|(a, b, c, d, is_made)| {
+        let maker = if is_made { a["owner"].clone() } else { json!("user:maker") };
+        merged([a, b, c, d, json!({ "createdBy": maker })])
+    });
+    let account = (given("role", &ROLES), organizations(), given("owner", &OWNERS));
+    let account = account.prop_map(|(a, b, c)| merged([a, b, c]));
     let asked = (select(&["GET", "POST"][..]), select(&PATHS[..]), option::of(select(&["acme", "eem", "x"][..])));
     (instance, policies, token, account, asked).prop_map(|(instance, policies, token, account, asked)| Draw {
         instance,
@@ -210,13 +242,18 @@ proptest! {
     fn to_narrow_anything_never_allows_more(draw in draw(), at in any::<prop::sample::Index>()) {
         let gone = |list: &mut Vec<Value>| if !list.is_empty() { drop(list.remove(at.index(list.len()))) };
         let narrowed = [
-            draw.with(|draw| weaker(&mut draw.account)),
+            // The account that was made for a token without a role says nothing about the default role.
+            draw.with(|draw| if draw.account["role"] != json!("viewer") || !draw.has_default() { weaker(&mut draw.account) }),
             // A token that names an account but no role has the account's role. Any other token without a role has
-            // none.
-            draw.with(|draw| if draw.token["role"] != json!("viewer") || is_own(&draw.token) { weaker(&mut draw.token) }),
+            // the default role, or none.
+            draw.with(|draw| if draw.token["role"] != json!("viewer") || (is_own(&draw.token) && !draw.has_default()) {
+                weaker(&mut draw.token)
+            }),
             draw.with(|draw| if draw.token.get("role").is_none() { draw.token["role"] = json!("viewer") })
                 .with(|narrowed| if is_own(&draw.token) { narrowed.token = draw.token.clone() }),
-            draw.with(|draw| draw.token["serviceAccountRef"] = Value::Null),
+            draw.with(|draw| if !draw.has_default() && draw.instance["formerOwners"] == json!([]) {
+                draw.token["serviceAccountRef"] = Value::Null
+            }),
             draw.with(|draw| gone(draw.instance["members"].as_array_mut().unwrap())),
             draw.with(|draw| draw.instance["members"].as_array_mut().unwrap().iter_mut().for_each(|member| {
                 if member["role"] != json!("viewer") { weaker(member) }
@@ -228,6 +265,9 @@ proptest! {
             draw.with(|draw| draw.account["organizations"] = json!({"listed": []})),
             draw.with(|draw| draw.instance["organizations"] = json!(["acme", "eem"])),
             draw.with(|draw| draw.token["organizations"] = json!({"listed": []})),
+            draw.with(|draw| draw.instance["formerOwners"] = json!(FORMER)),
+            draw.with(|draw| draw.token["createdBy"] = Value::Null),
+            draw.with(|draw| drop(draw.instance["tokens"].as_object_mut().unwrap().remove("defaultRole"))),
             draw.with(|draw| draw.policies.retain(|policy| policy["statements"].as_array().unwrap().iter().any(|said| said["effect"] == "Deny"))),
         ];
         for (index, narrowed) in narrowed.iter().enumerate() {
@@ -246,15 +286,16 @@ proptest! {
         // The most that a token of this owner could do, with the strongest role and without policies.
         let own = draw.with(|draw| {
             draw.policies.clear();
-            draw.account = json!({"role": "admin"});
-            draw.token = json!({"owner": draw.token["owner"], "role": "admin"});
+            draw.account = json!({"owner": draw.account["owner"], "role": "admin"});
+            let own = if is_own(&draw.token) { json!({"serviceAccountRef": null}) } else { json!({}) };
+            draw.token = merged([json!({"owner": draw.token["owner"], "role": "admin"}), own]);
         });
         prop_assert!(!draw.ground().allows() || own.ground() == Ground::ByRole);
     }
 
     #[test]
     fn what_opens_nothing_is_permitted_nothing(draw in draw()) {
-        let world = world(&draw.instance, &Value::Array(draw.policies.clone()), &draw.token, &draw.account);
+        let world = draw.drawn();
         let closed = opening(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
         prop_assert!(closed.is_ok() || !draw.ground().allows(), "{closed:?}");
     }
@@ -269,6 +310,33 @@ proptest! {
         } else {
             prop_assert!(!draw.ground().allows());
         }
+    }
+
+    #[test]
+    fn a_default_role_is_given_at_home_and_the_role_of_the_owner_to_the_token_that_it_made(draw in draw()) {
+        let mut world = draw.drawn();
+        let unnamed = draw.token.get("role").is_none() && is_own(&draw.token);
+        let role = |world: &Drawn| effective(&world.rules, &[], &world.bearer).role;
+        let made = world.bearer.owner.is_some() && draw.token["createdBy"] == draw.token["owner"];
+        let lent = draw.has_default() && (made || draw.instance["tokens"]["defaultRole"] != "Owner");
+        prop_assert!(!unnamed || lent || role(&world).is_none());
+        world.bearer.at_home = false;
+        prop_assert!(!unnamed || role(&world).is_none());
+    }
+
+    #[test]
+    fn a_token_behind_which_somebody_has_left_is_permitted_nothing(draw in draw()) {
+        let world = draw.drawn();
+        let keeps = draw.instance["ceiling"] == "None" && draw.instance["tokens"]["onOwnerRemoved"] == "Keep";
+        prop_assert!(world.rules.former_owner(&world.bearer).is_none() || keeps || !draw.ground().allows());
+    }
+
+    #[test]
+    fn what_permits_a_request_is_told(draw in draw()) {
+        let world = draw.drawn();
+        let told = effective(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
+        prop_assert!(draw.ground() != Ground::ByRole || told.role.is_some());
+        prop_assert!(draw.ground() != Ground::ByPolicy || !told.policies.is_empty());
     }
 
     #[test]

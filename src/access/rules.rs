@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     action::{Target, by_method},
     bearer::{Bearer, Reach},
+    default_role::{self, DefaultRole},
+    former::FormerOwners,
     header::{self, IDENTITY},
     path::{Path, Reading},
     policy::Names,
@@ -82,6 +84,8 @@ pub struct Rules {
     groups_max_age: Option<SignedDuration>,
     ceiling: Ceiling,
     members: Members,
+    pub(super) default_role: Option<DefaultRole>,
+    former: FormerOwners,
 }
 
 /// The member of a policy that means every token with a user as owner.
@@ -122,6 +126,8 @@ impl Rules {
             groups_max_age: spec.tokens.groups_max_age.as_ref().and_then(|age| age.parse().ok()),
             ceiling: spec.ceiling,
             members: Members::of(&roles, &spec.members, &spec.teams, minimum),
+            default_role: spec.tokens.default_role.as_ref().and_then(|named| DefaultRole::of(named, &roles)),
+            former: FormerOwners::of(&spec.former_owners),
             roles,
         })
     }
@@ -232,12 +238,27 @@ impl Rules {
         self.roles.names()
     }
 
-    /// The roles that the owner of a token holds in the Instance.
+    /// True if `spec.formerOwners` lists this owner.
+    pub fn has_left(&self, owner: &str) -> bool {
+        self.former.has(owner)
+    }
+
+    /// The owner of a bearer that `spec.formerOwners` lists, or such an owner of an account behind it. `None`: nobody
+    /// behind the bearer has left.
+    pub fn former_owner<'a>(&self, bearer: &'a Bearer) -> Option<&'a str> {
+        self.former.of_bearer(bearer)
+    }
+
+    /// The roles that the owner of a token holds in the Instance. An owner that has left holds none. Without
+    /// `ceiling: Members` its token needs no role of its owner, but is refused unless the Instance keeps such tokens.
     pub fn standing(&self, bearer: &Bearer) -> Standing {
         let groups = if bearer.fresh { &bearer.groups[..] } else { &[] };
+        let left = self.former_owner(bearer).is_some();
         match (self.ceiling, bearer.owner()) {
+            (Ceiling::None, _) if left && self.on_owner_removed != OnOwnerRemoved::Keep => Standing::Holds(Vec::new()),
             (Ceiling::None, _) => Standing::Free,
             (Ceiling::Members, None) => Standing::Nobody,
+            (Ceiling::Members, Some(_)) if left => Standing::Holds(Vec::new()),
             (Ceiling::Members, Some(owner)) => {
                 Standing::Holds(self.members.holdings(&self.members.names(owner, groups)))
             }
@@ -253,7 +274,8 @@ impl Rules {
     /// All names by which a policy can mean a token: those of the token, of its account, and of its owner.
     ///
     /// Groups that were stamped too long ago count only in statements that deny. If the owner is an account, its name
-    /// also counts only in statements that deny, because the uid of that account is not known.
+    /// also counts only in statements that deny, because the uid of that account is not known. So do all names of an
+    /// owner that has left.
     pub(super) fn names(&self, bearer: &Bearer) -> Names {
         let full = |kind, name: &str| Who { kind, name }.to_string();
         let every = |kind, name: &str| full(kind, &format!("{}/*", name.split_once('/').map_or("", |(home, _)| home)));
@@ -264,7 +286,10 @@ impl Rules {
             let all = bearer.owner().filter(|owner| owner.kind == SubjectKind::User).map(|_| EVERY_USER.to_owned());
             homes.iter().cloned().chain(names).chain(all).collect::<Vec<_>>()
         };
-        let mut permitting = owners(if bearer.fresh { &bearer.groups } else { &[] });
+        let mut permitting = match self.former_owner(bearer) {
+            Some(_) => homes.to_vec(),
+            None => owners(if bearer.fresh { &bearer.groups } else { &[] }),
+        };
         permitting.retain(|name| {
             !bearer.owner().is_some_and(|who| who.kind == SubjectKind::Account && who.to_string() == *name)
         });
@@ -279,9 +304,12 @@ impl Rules {
     }
 }
 
-/// The policies that the bearer names. The account that was made for a token only narrows the token, so its policies
-/// permit nothing.
+/// The policies that the bearer names. They are policies of its own Instance, and not of a further one, even if they have
+/// the same names. The account that was made for a token only narrows the token, so its policies permit nothing.
 fn joined(bearer: &Bearer, with_account: bool) -> Vec<String> {
+    if !bearer.at_home {
+        return Vec::new();
+    }
     let of_account = bearer.account_policies.iter().filter(|_| with_account);
     bearer.policies.iter().chain(of_account).cloned().collect()
 }
@@ -381,6 +409,8 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     spec.tokens.minimum_role.iter().for_each(|role| {
         known(roles, role.as_str(), "spec.tokens.minimumRole".into(), &mut faults);
     });
+    default_role::faults(spec, roles, &mut faults);
+    forms(&spec.former_owners, "spec.formerOwners", &mut faults);
     faults
 }
 
@@ -416,7 +446,7 @@ fn forms<F: Form>(texts: &[Text<F>], path: &str, faults: &mut Vec<Fault>) {
     texts.iter().enumerate().for_each(|(index, text)| form(text, format!("{path}[{index}]"), faults));
 }
 
-fn known(roles: &Roles, role: &str, path: String, faults: &mut Vec<Fault>) {
+pub(super) fn known(roles: &Roles, role: &str, path: String, faults: &mut Vec<Fault>) {
     if roles.rank(role).is_none() {
         let names: Vec<_> = roles.names().collect();
         let message = format!("there is no role {role}; give one of {}, or add it to spec.roles", names.join(", "));
@@ -467,13 +497,19 @@ mod tests {
             (json!({"members": [of(&["eem"]), of(&["c"])]}), "spec.members[1].organizations.listed: lists c, but"),
             (json!({"teams": [{"name": "t", "users": ["a\r"]}]}), "spec.teams[0].users[0]: must be the name of a user"),
             (json!({"tokens": {"minimumRole": "b"}}), "spec.tokens.minimumRole: there is no role b"),
+            (json!({"tokens": {"defaultRole": "b"}}), "spec.tokens.defaultRole: there is no role b"),
+            (json!({"tokens": {"defaultRole": "B"}}), "spec.tokens.defaultRole: must be Owner, or the name of a role"),
+            (json!({"tokens": {"defaultRole": "Owner"}}), "spec.tokens.defaultRole: Owner needs ceiling: Members"),
+            (json!({"formerOwners": ["user:a", "group:b"]}), "spec.formerOwners[1]: must be user:NAME or"),
         ] {
             let told = told(spec.clone());
             assert!(matches!(&told[..], [only] if only.starts_with(fault)), "{spec}: {told:?}");
         }
         let any = json!({"organizations": ["*"], "members": [of(&["a"])]});
         let all = json!({"members": [{"subject": "user:a", "role": "viewer", "organizations": {"all": true}}]});
-        for good in [json!({}), json!({"organization": "c", "members": [of(&["c"])]}), any, all] {
+        let owner = json!({"ceiling": "Members", "tokens": {"defaultRole": "Owner"}});
+        let viewer = json!({"tokens": {"defaultRole": "viewer"}, "formerOwners": ["user:a", "serviceaccount:ci/b"]});
+        for good in [json!({}), json!({"organization": "c", "members": [of(&["c"])]}), any, all, owner, viewer] {
             assert_eq!(told(good.clone()), Vec::<String>::new(), "{good}");
         }
     }

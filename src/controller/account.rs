@@ -17,12 +17,14 @@ use super::{
     run::{each, every, mapped, names, referring, together},
 };
 use crate::{
+    access::Rules,
     crd::{
         AccessPolicy, Account, ApiToken, Conditions, EventName, Fault, Reason,
         account::{AccountStatus, MirroredAccountPolicy, TokenCount},
         api_token::BoundAccount,
         condition::{ACCEPTED, Conclusion},
         fault::{first, told},
+        instance::OnOwnerRemoved,
     },
     outside::{Location, Refusal, clock::jumps, events::Note, store::Gist},
 };
@@ -150,6 +152,12 @@ fn rights(world: &World, instance: &Ruled) -> Checked<()> {
     }
     faults.extend(missing_policies(instance, &spec.policies, |name| world.policies.contains(name.as_str())));
     faults.extend(instance.organization_fault(spec.organizations.as_ref()));
+    let removes = |rules: &&Rules| rules.on_owner_removed != OnOwnerRemoved::Keep;
+    let has_left = |owner: &str| instance.rules().filter(removes).is_some_and(|rules| rules.has_left(owner));
+    if let Some(owner) = spec.owner.as_ref().filter(|owner| has_left(owner.as_str())) {
+        let message = format!("{owner} is in spec.formerOwners of the Instance; name another owner");
+        faults.push(Fault::new(Reason::OwnerRemoved, "spec.owner", message));
+    }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -294,6 +302,25 @@ mod tests {
         let message = &settled(&unknown).status.conditions[0].message;
         let both = "spec.organizations.listed: lists north, but spec.organizations of Instance events/eem does not";
         assert!(message.starts_with(both), "{message}");
+    }
+
+    #[test]
+    fn an_account_of_a_former_owner_is_told_of() {
+        let owned = |then: &str| {
+            with(|world| {
+                Arc::make_mut(&mut world.account).spec.owner = Some("user:carl".into());
+                let instance = world.instance.as_mut().unwrap();
+                instance.change(|instance| {
+                    instance.spec.former_owners = vec!["user:carl".into()];
+                    instance.spec.tokens = serde_json::from_value(json!({ "onOwnerRemoved": then })).unwrap();
+                });
+            })
+        };
+        for then in ["Revoke", "Suspend"] {
+            let told = ["Accepted=False/OwnerRemoved", "Ready=False/OwnerRemoved", "Stalled=True/OwnerRemoved"];
+            assert_eq!(said(&owned(then)), told, "{then}");
+        }
+        assert_eq!(said(&owned("Keep")), ["Accepted=True/Accepted", "Ready=True/Active"]);
     }
 
     #[test]

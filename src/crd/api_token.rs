@@ -125,7 +125,8 @@ pub struct ApiTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
     /// The strongest role of the token. The token never has a stronger role than its account. If omitted, the token has
-    /// the role of its account. If `serviceAccountRef` is omitted too, the token has no role.
+    /// the role of its account. If `serviceAccountRef` is omitted too, the token has the role of the Instance's
+    /// `tokens.defaultRole`, or no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
     /// The organizations that the token may act for, among those of its account. At most 16 can be listed. Each of them
@@ -638,7 +639,8 @@ pub struct Use {
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Effective {
     /// The effective role: the weakest of the account's role, the token's role, and the owner's role if the Instance
-    /// has `ceiling: Members`. Null: the token has no role.
+    /// has `ceiling: Members`. For a token that names no role, the Instance's `tokens.defaultRole` can take its place.
+    /// Null: the token has no role. Policies can still permit actions.
     // `None` is written as null here, as in all fields of this type, because a status is merged.
     #[serde(default)]
     pub role: Option<String>,
@@ -646,6 +648,10 @@ pub struct Effective {
     /// excluded. At most 64 are listed.
     #[serde(default)]
     pub actions: Vec<String>,
+    /// The policies that permit some of these actions, by name. At most 32 are listed. Empty: no policy permits any.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub policies: Vec<String>,
     /// The organizations that the token may act for, among those that its own Instance lists. Null: any.
     #[serde(default)]
     pub organizations: Option<Vec<String>>,

@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     MaintenanceWindow, ObjectName, Others, Subject,
     account::TokenCount,
-    permission::{ActionRule, AuthScheme, Exclusion, HeaderName, ListedOrganization, NamedBy, Role, RoleName, Scope},
+    permission::{
+        ActionRule, AuthScheme, DefaultRoleName, Exclusion, HeaderName, ListedOrganization, NamedBy, Role, RoleName,
+        Scope,
+    },
     schema::compared,
-    subject::{TeamName, UserName},
+    subject::{FormerOwner, TeamName, UserName},
 };
 use crate::token::duration::Duration;
 
@@ -43,6 +46,10 @@ use crate::token::duration::Duration;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tokens) || !has(self.tokens.defaultRole) || \
+    self.tokens.defaultRole != 'Owner' || (has(self.ceiling) && self.ceiling == 'Members')")
+    .message("tokens.defaultRole: Owner needs ceiling: Members, as members say which roles an owner holds; name a role, or set ceiling")
+    .field_path(".tokens.defaultRole"))]
 pub struct InstanceSpec {
     /// The Instance's own organization, which Secrets and identity headers name. Letters, digits, '.', '_' and '-'. If
     /// omitted, the name of the Instance.
@@ -89,6 +96,14 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub members: Vec<Member>,
+    /// The users and core ServiceAccounts that have left: `user:NAME` or `serviceaccount:NAMESPACE/NAME`. Each of them
+    /// counts as a removed owner at once. It does not matter if `members`, a team or a group gives it a role. Without
+    /// `ceiling: Members` it counts too. A token also loses its owner if an account that it acts as, or that owns it,
+    /// belongs to one of them. `tokens.onOwnerRemoved` decides about these tokens. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub former_owners: Vec<FormerOwner>,
     /// The rules for every token of this Instance.
     #[serde(default)]
     pub tokens: TokenPolicy,
@@ -434,6 +449,12 @@ pub struct TokenPolicy {
     /// True: each token must have a `spec.description`. Default: false.
     #[serde(default)]
     pub require_description: bool,
+    /// The role of a token that names neither a role nor an account: `Owner`, or one of the Instance's roles. Owner:
+    /// the best role that its owner holds in `members` now, if the annotation `tokenry.dev/created-by` of the token
+    /// names its owner. Otherwise the token has no role. Owner needs `ceiling: Members`. An Instance gives no default
+    /// role to tokens that only list it in `audiences`. If omitted, such a token has no role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_role: Option<DefaultRoleName>,
     /// The weakest role in `members` that lets its holder own tokens. It has an effect with `ceiling: Members` only. If
     /// omitted, any role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -444,9 +465,9 @@ pub struct TokenPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_per_owner: Option<i64>,
-    /// The effect on a token when its owner is removed, or holds no role that may own tokens. Revoke: the token is
-    /// revoked forever. Suspend: the token is refused until the owner is back. Keep: the token stays, with the owner's
-    /// remaining rights. Default: Revoke.
+    /// The effect on a token when its owner is removed, is in `formerOwners`, or holds no role that may own tokens.
+    /// Revoke: the token is revoked forever. Suspend: the token is refused until the owner is back. Keep: the token
+    /// stays, with the owner's remaining rights. With `ceiling: Members` a former owner has none. Default: Revoke.
     #[serde(default)]
     pub on_owner_removed: OnOwnerRemoved,
     /// The effect on the tokens of an account that is deleted. They end with it in any case, and the verifier refuses

@@ -14,6 +14,8 @@ pub type ActionPattern = Text<ActionPatternForm>;
 pub type PathPattern = Text<PathPatternForm>;
 /// The name of a role.
 pub type RoleName = Text<RoleNameForm>;
+/// The role of tokens that name none: the name of a role, or [`OWNERS_ROLE`].
+pub type DefaultRoleName = Text<DefaultRoleForm>;
 /// The name of an organization or a project, as a request gives it.
 pub type ScopeName = Text<ScopeNameForm>;
 /// An entry of an Instance's list of organizations: a name, or [`ANY`].
@@ -27,6 +29,9 @@ pub type AuthScheme = Text<AuthSchemeForm>;
 
 /// The entry of an Instance's list of organizations that means any organization.
 pub const ANY: &str = "*";
+/// The [`DefaultRoleName`] that means the best role that the owner holds. No role has this name, because the name of a
+/// role has lower-case letters only.
+pub const OWNERS_ROLE: &str = "Owner";
 
 /// A set of organizations or projects: all present and future ones, or the listed ones. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
@@ -156,6 +161,13 @@ forms! {
         "must be lower-case letters, digits and '-', with a letter or digit first and last, such as contributor",
         is_action_word
     );
+    /// The form of a [`DefaultRoleName`].
+    DefaultRoleForm(
+        63,
+        "^(Owner|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$",
+        "must be Owner, or the name of a role in lower-case letters, digits and '-', such as contributor",
+        |text| text == OWNERS_ROLE || is_action_word(text)
+    );
     /// The form of a [`ScopeName`].
     ScopeNameForm(
         128,
@@ -215,7 +227,7 @@ fn are_segments(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::subject::{PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm};
+    use crate::crd::subject::{FormerOwnerForm, PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm};
     use crate::crd::text::is;
     use proptest::{prelude::*, string::string_regex, test_runner::TestRunner};
 
@@ -236,12 +248,14 @@ mod tests {
         agree::<ActionPatternForm>();
         agree::<PathPatternForm>();
         agree::<RoleNameForm>();
+        agree::<DefaultRoleForm>();
         agree::<ScopeNameForm>();
         agree::<ListedOrganizationForm>();
         agree::<MethodForm>();
         agree::<HeaderNameForm>();
         agree::<AuthSchemeForm>();
         agree::<SubjectForm>();
+        agree::<FormerOwnerForm>();
         agree::<PolicyMemberForm>();
         agree::<TeamNameForm>();
         agree::<UserNameForm>();
@@ -296,6 +310,16 @@ mod tests {
             "team:-a",
         ] {
             assert!(!is::<SubjectForm>(bad), "{bad}");
+        }
+        for bad in ["owner", "Admin", "OWNER", "Owner2", "", "-a"] {
+            assert_eq!(is::<DefaultRoleForm>(bad), bad == "owner", "{bad}");
+        }
+        assert!(is::<DefaultRoleForm>("Owner") && !is::<RoleNameForm>("Owner"));
+        for bad in ["alice", "user:", "user:*", "group:ops", "team:a", "account:a/b", "token:a/b", "serviceaccount:a"] {
+            assert!(!is::<FormerOwnerForm>(bad), "{bad}");
+        }
+        for good in ["user:Alice Smith", "serviceaccount:a/b.c", "user:system:serviceaccount:a:b"] {
+            assert!(is::<FormerOwnerForm>(good), "{good}");
         }
         for good in ["token:a/b", "token:a/*", "account:ci/*", "user:*", "team:platform", "serviceaccount:a/b.c"] {
             assert!(is::<PolicyMemberForm>(good), "{good}");

@@ -1,7 +1,7 @@
 //! Subjects: the owners of tokens, and the members of an Instance or a policy. A subject is a name, as in RBAC. A later
 //! bearer of the same name is the same subject.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use super::text::{Form, Text, is_word};
 
@@ -9,6 +9,10 @@ use super::text::{Form, Text, is_word};
 /// `team:NAME` (named on an Instance), `serviceaccount:NAMESPACE/NAME` (core Kubernetes) or `account:NAMESPACE/NAME` (a
 /// ServiceAccount of tokenry.dev).
 pub type Subject = Text<SubjectForm>;
+
+/// A subject that has left: a user or a core ServiceAccount. Its form is `user:NAME` or
+/// `serviceaccount:NAMESPACE/NAME`.
+pub type FormerOwner = Text<FormerOwnerForm>;
 
 /// A member of a policy. It can be a [`Subject`], where a user, a group or a team means the tokens that it owns. It can
 /// be a token, as `token:NAMESPACE/NAME`. It can be all tokens or accounts of a namespace, as `token:NAMESPACE/*` and
@@ -96,6 +100,13 @@ pub fn of_username(name: &str) -> String {
     }
 }
 
+/// A subject in its usual form. `user:` with the user name of a core ServiceAccount becomes
+/// `serviceaccount:NAMESPACE/NAME`. Every other text stays as it is.
+pub fn canonical(subject: &str) -> Cow<'_, str> {
+    let user = Who::of(subject).filter(|who| who.kind == SubjectKind::User && who.name.starts_with(CORE_ACCOUNT));
+    user.map_or(Cow::Borrowed(subject), |who| Cow::Owned(of_username(who.name)))
+}
+
 /// The prefix of the user name of a core ServiceAccount.
 const CORE_ACCOUNT: &str = "system:serviceaccount:";
 /// The longest name of a user or group, in bytes.
@@ -146,6 +157,26 @@ impl Form for SubjectForm {
 
     fn holds(text: &str) -> bool {
         Who::of(text).is_some_and(|who| who.kind != SubjectKind::Token && is_named(who, false))
+    }
+}
+
+/// The form of a [`FormerOwner`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FormerOwnerForm {}
+
+impl Form for FormerOwnerForm {
+    const MAX: usize = LONGEST;
+    const PATTERN: &'static str = r"^(user:([^*\p{Cc}]|[^\p{Cc}]{2,253})|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+)$";
+    const RULE: &'static str = "must be user:NAME or serviceaccount:NAMESPACE/NAME, where the name of a user is as the API server gives it, up to 253 bytes without control characters, and not *";
+    const FITS: &'static str = "!self.startsWith('user:') || size(bytes(self)) <= 258";
+
+    fn fits(text: &str) -> bool {
+        name_fits(text)
+    }
+
+    fn holds(text: &str) -> bool {
+        let leaves = |who: &Who<'_>| matches!(who.kind, SubjectKind::User | SubjectKind::ServiceAccount);
+        Who::of(text).filter(leaves).is_some_and(|who| is_named(who, false))
     }
 }
 

@@ -107,13 +107,13 @@ struct Presented<'a> {
 struct Authentic<'a> {
     presented: &'a Presented<'a>,
     rules: &'a Rules,
-    account: &'a AccountEntry,
+    bearer: Bearer,
 }
 
 impl<'a> Presented<'a> {
     fn judge(&self, request: Option<&Request<'_>>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
         let ruling = self.authenticate(now, trail).map(|authentic| {
-            let authorize = |request| authentic.authorize(request, now, trail);
+            let authorize = |request| authentic.authorize(request, trail);
             request.map(authorize)
         });
         let (cause, role, message) = match ruling {
@@ -134,11 +134,15 @@ impl<'a> Presented<'a> {
         });
         let (instance, account) = valid?;
         let rules = instance.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
-        if self.token.owner_gone && rules.on_owner_removed != OnOwnerRemoved::Keep {
-            trail.add(|| self.step(false, "its owner is an account that does not exist".into()));
+        let bearer = self.bearer(rules, account, now);
+        let gone = self.token.owner_gone.then(|| "its owner is an account that does not exist".to_owned());
+        let left =
+            || rules.former_owner(&bearer).map(|former| format!("its Instance lists {former} in spec.formerOwners"));
+        if let Some(found) = gone.or_else(left).filter(|_| rules.on_owner_removed != OnOwnerRemoved::Keep) {
+            trail.add(|| self.step(false, found));
             return Err(Cause::Refused(Ground::OwnerRemoved));
         }
-        Ok(Authentic { presented: self, rules, account })
+        Ok(Authentic { presented: self, rules, bearer })
     }
 
     /// Returns the Instance and the account of a valid generation. Otherwise returns the first cause that holds. This
@@ -224,6 +228,26 @@ impl<'a> Presented<'a> {
         }
     }
 
+    /// The token, joined with the account that it acts as.
+    fn bearer(&self, rules: &Rules, account: &AccountEntry, now: Timestamp) -> Bearer {
+        let Self { key, token, .. } = self;
+        let (namespace, name) = (&*key.namespace, &*key.name);
+        let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
+        let (name, uid) = (self.account_name(), &*account.uid);
+        let bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &account.claims });
+        let owning =
+            bearer.owning_account().and_then(|(namespace, name)| self.index.account(&Key::new(namespace, name)));
+        let mut bearer = match owning {
+            Some(owning) => bearer.behind(owning.claims.owner.as_deref()),
+            None => bearer,
+        };
+        bearer.at_home = self.is_home();
+        // A stamp is not trusted until an operator has recorded its time.
+        let until = rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
+        bearer.fresh = until.is_none_or(|until| now < until);
+        bearer
+    }
+
     fn account_name(&self) -> &str {
         self.token.account.as_ref().map_or("", |account| &account.key.name)
     }
@@ -235,21 +259,9 @@ impl<'a> Presented<'a> {
 
 impl Authentic<'_> {
     /// Returns the ruling of the `access` module on the request.
-    fn authorize(&self, request: &Request<'_>, now: Timestamp, trail: &mut impl Trail) -> Ruling {
+    fn authorize(&self, request: &Request<'_>, trail: &mut impl Trail) -> Ruling {
         let policies: Vec<_> = self.presented.index.policies(self.presented.instance).collect();
-        access::judge(self.rules, &policies, &self.bearer(now), request, trail)
-    }
-
-    fn bearer(&self, now: Timestamp) -> Bearer {
-        let Presented { key, token, .. } = self.presented;
-        let (namespace, name) = (&*key.namespace, &*key.name);
-        let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
-        let (name, uid) = (self.presented.account_name(), &*self.account.uid);
-        let mut bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &self.account.claims });
-        // A stamp is not trusted until an operator has recorded its time.
-        let until = self.rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
-        bearer.fresh = until.is_none_or(|until| now < until);
-        if self.presented.is_home() { bearer } else { bearer.abroad() }
+        access::judge(self.rules, &policies, &self.bearer, request, trail)
     }
 }
 
@@ -567,6 +579,52 @@ mod tests {
         };
         let refused = Cause::Refused(Ground::OwnerRemoved);
         assert_eq!([gone("Suspend"), gone("Revoke"), gone("Keep")], [refused, refused, Cause::Allowed]);
+    }
+
+    fn account(name: &str, owner: &str) -> Account {
+        let spec = json!({"spec": {"instanceRef": {"name": "eem"}, "owner": owner}});
+        serde_json::from_value(object("ServiceAccount", name, spec)).unwrap()
+    }
+
+    #[test]
+    fn a_former_owner_is_refused_at_once_also_behind_an_account() {
+        let causes = |then: &str| {
+            let former = json!({"formerOwners": ["user:carl"], "tokens": {"onOwnerRemoved": then}});
+            let mut index = with_instance(former);
+            index.apply(account("bot", "user:carl"));
+            let mut of = |spec: Value, owner: &str| {
+                index.apply(account("x", owner));
+                index.apply(token(json!({ "spec": spec })));
+                let asked = check(&index, &eem(), &value(), None, NOW.parse().unwrap());
+                assert_eq!(asked.cause, cause(&index, &value()), "also without a request");
+                asked.cause
+            };
+            [
+                of(json!({"owner": "user:carl"}), "user:carl"),
+                of(json!({"owner": "user:alice", "serviceAccountRef": {"name": "x"}}), "user:carl"),
+                of(json!({"owner": "account:a/bot"}), "user:alice"),
+                of(json!({"owner": "user:alice"}), "user:carl"),
+                of(json!({"owner": "user:alice"}), "user:alice"),
+            ]
+        };
+        let refused = Cause::Refused(Ground::OwnerRemoved);
+        for then in ["Revoke", "Suspend"] {
+            assert_eq!(causes(then), [refused, refused, refused, Cause::Allowed, Cause::Allowed], "{then}");
+        }
+        assert_eq!(causes("Keep"), [Cause::Allowed; 5]);
+    }
+
+    #[test]
+    fn a_further_instance_gives_no_default_role() {
+        let lends = json!({"api": {"authorization": "Roles"}, "tokens": {"defaultRole": "viewer"}});
+        let mut index = with_instance(lends.clone());
+        let strict = object("Instance", "strict", json!({ "spec": lends }));
+        index.apply::<Instance>(serde_json::from_value(strict).unwrap());
+        index.apply(token(json!({"spec": {"audiences": [{"name": "strict"}]}})));
+        let strict = Key { namespace: "a".into(), name: "strict".into() };
+        let own = verdict(&index, &eem(), &value());
+        assert_eq!((own.cause, own.identity.unwrap().role.as_deref()), (Cause::Allowed, Some("viewer")));
+        assert_eq!(verdict(&index, &strict, &value()).cause, Cause::Refused(Ground::NoPermissions));
     }
 
     #[test]

@@ -12,7 +12,12 @@ use super::{
 };
 use crate::{
     access::Step,
-    crd::{AccessPolicy, Account, ApiToken, Instance, instance::Api, permission::NamedBy},
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance,
+        instance::Api,
+        permission::NamedBy,
+        subject::{SubjectKind, Who},
+    },
     outside::{Reader, Refusal, reader::Read},
 };
 
@@ -53,7 +58,7 @@ pub enum Unexplained {
 /// Explains the verdict on a question at the time `now`.
 ///
 /// The permissions of `client` must allow reading the token, its account and its namespace, the Instance, and the
-/// policies in the Instance's namespace.
+/// policies in the Instance's namespace. An account that owns the token is read if the Instance lists former owners.
 ///
 /// # Errors
 /// An object could not be read or does not exist, or the token has no value yet. Another cause: the Instance does not
@@ -67,11 +72,7 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     let own = Key::new(reference.namespace_or(home), reference.name.as_str());
     let key = question.instance.clone().unwrap_or(own);
     let instance: Instance = needed(&reader, &key).await?;
-    let account = token.status.as_ref().and_then(|status| status.account.as_ref()).map(|bound| bound.name.clone());
-    if let Some(name) = account {
-        let account = reader.live::<Account>(home, &name).await?;
-        account.into_iter().for_each(|account| _ = index.apply(account));
-    }
+    accounts(&reader, &token, &instance, &mut index).await?;
     let policies = reader.all::<AccessPolicy>(&key.namespace).await?;
     policies.into_iter().for_each(|policy| _ = index.apply(policy));
     reader.namespace(home).await?.into_iter().for_each(|namespace| _ = index.apply(namespace));
@@ -83,6 +84,26 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     let told = explain(&index, &key, &question.token, &wanted.request(), now);
     let unserved = || format!("ApiToken {home}/{} has no value yet; see its status", question.token.name);
     told.ok_or_else(|| Unexplained::Missing(unserved()))
+}
+
+/// Reads the account that the token acts as. If the Instance lists former owners, the account that owns the token is
+/// read too.
+async fn accounts(reader: &Reader, token: &ApiToken, instance: &Instance, index: &mut Index) -> Result<(), Refusal> {
+    let home = token.metadata.namespace.as_deref().unwrap_or_default();
+    let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
+    let account = match bound {
+        Some(bound) => reader.live::<Account>(home, &bound.name).await?,
+        None => None,
+    };
+    let of_account = account.as_ref().and_then(|account| account.spec.owner.as_ref());
+    let owner = token.spec.owner.as_ref().or(of_account).filter(|_| !instance.spec.former_owners.is_empty());
+    let owning = owner.and_then(|owner| Who::of(owner.as_str())).filter(|who| who.kind == SubjectKind::Account);
+    let owning = match owning.and_then(|who| who.namespaced()) {
+        Some((namespace, name)) => reader.live::<Account>(namespace, name).await?,
+        None => None,
+    };
+    [account, owning].into_iter().flatten().for_each(|account| _ = index.apply(account));
+    Ok(())
 }
 
 async fn needed<K: Read + Indexed>(reader: &Reader, key: &Key) -> Result<K, Unexplained> {

@@ -19,10 +19,10 @@ use tokenry::{
         ApiToken, keys,
         name::ObjectNameForm,
         permission::{
-            ActionForm, ActionPatternForm, AuthSchemeForm, HeaderNameForm, ListedOrganizationForm, MethodForm,
-            PathPatternForm, RoleNameForm, ScopeNameForm,
+            ActionForm, ActionPatternForm, AuthSchemeForm, DefaultRoleForm, HeaderNameForm, ListedOrganizationForm,
+            MethodForm, PathPatternForm, RoleNameForm, ScopeNameForm,
         },
-        subject::{PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm},
+        subject::{FormerOwnerForm, PolicyMemberForm, SubjectForm, TeamNameForm, UserNameForm},
         text::Form as _,
     },
     token::{duration, moment},
@@ -39,7 +39,7 @@ const NAME: &str = ObjectNameForm::RULE;
 type Form = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Every rule on a text that the definitions have.
-const FORMS: [Form; 18] = [
+const FORMS: [Form; 20] = [
     (
         duration::RULE,
         &["45s", "30m", "24h", "365d", "99999d"],
@@ -57,6 +57,12 @@ const FORMS: [Form; 18] = [
     (UserNameForm::RULE, &["alice@example.com", "José Núñez"], &["*", "a\r"]),
     (TeamNameForm::RULE, &["platform", "A.b_c-1"], &["-a", "a b", "é"]),
     (RoleNameForm::RULE, &["contributor", "1-a"], &["Admin", "a_b", "-a", "a b"]),
+    (DefaultRoleForm::RULE, &["Owner", "contributor", "1-a"], &["owners_", "Admin", "Owner2", "-a", "a b"]),
+    (
+        FormerOwnerForm::RULE,
+        &["user:Alice Smith", "serviceaccount:ci/bot"],
+        &["alice", "user:*", "group:ops", "team:a", "account:ci/a", "token:a/b", "serviceaccount:a"],
+    ),
     (ScopeNameForm::RULE, &["eem", "Acme_Corp.EU-1", "7"], &["a b", "-a", "a-", ".", "a/b", "é", "a\n", "_"]),
     (ListedOrganizationForm::RULE, &["eem", "Acme_Corp.EU-1", "*"], &["**", "a*", "a b", "-a", "a/b", "é", "a\n"]),
     (ActionForm::RULE, &["clusters:create", "a:b:c:d"], &["read", "a:", ":a", "A:b", "a:*", "a:b:c:d:e"]),
@@ -99,6 +105,7 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
         ("Instance", "api.actions", json!([{"action": "a:b", "methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.excluded", json!([{"methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.credentials", json!([{"header": "X-A", "scheme": "B"}])),
+        ("Instance", "formerOwners", json!(["user:a"])),
         ("Instance", "members", json!([{"subject": "user:a", "role": "admin", "organizations": listed}])),
         ("Instance", "roles", json!([{"name": "viewer", "actions": ["*"]}])),
         ("Instance", "teams", json!([{"name": "platform", "users": ["a"]}])),
@@ -113,6 +120,9 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
 fn holding(kind: &str, path: &str, value: Value) -> Value {
     let around = parents().into_iter().filter(|(of, begins, _)| *of == kind && path.starts_with(begins));
     let mut spec = around.fold(smallest(kind), |spec, (_, begins, value)| with(spec, begins, value));
+    if path == "tokens.defaultRole" {
+        spec["ceiling"] = "Members".into();
+    }
     if path == "secret.claimWithin" {
         spec["secret"]["delivery"] = "Once".into();
     }
@@ -491,6 +501,34 @@ async fn a_choice_is_made_once() {
         let spec = holding("AccessPolicy", "statements.0", bad);
         refuses(&world, "AccessPolicy", spec, "spec.statements[0]", statement).await;
     }
+}
+
+#[tokio::test]
+async fn the_role_of_the_owner_is_the_default_only_where_members_say_which_it_holds() {
+    let world = World::new("default-role").await;
+    let sentence = "tokens.defaultRole: Owner needs ceiling: Members, as members say which roles an owner holds; name a role, or set ceiling";
+    let of = |role: &str, ceiling: &str| json!({"ceiling": ceiling, "tokens": {"defaultRole": role}});
+    let left_out = json!({"tokens": {"defaultRole": "Owner"}});
+    for spec in [of("Owner", "None"), left_out] {
+        refuses(&world, "Instance", spec, "spec.tokens.defaultRole", sentence).await;
+    }
+    keeps(&world, "Instance", (of("Owner", "Members"), json!({"ceiling": "None"})), sentence).await;
+    for spec in [of("Owner", "Members"), of("viewer", "Members"), of("viewer", "None")] {
+        accepts(&world, "Instance", spec).await;
+    }
+}
+
+#[tokio::test]
+async fn owners_that_have_left_are_a_set_of_at_most_1024() {
+    let world = World::new("former").await;
+    let listed = |count: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("user:{n:0>253}")).collect();
+        json!({ "formerOwners": names })
+    };
+    accepts(&world, "Instance", listed(1024)).await;
+    refuses(&world, "Instance", listed(1025), "spec.formerOwners", "must have at most 1024 items").await;
+    let twice = json!({"formerOwners": ["user:a", "user:a"]});
+    refuses(&world, "Instance", twice, "spec.formerOwners[1]", "Duplicate value").await;
 }
 
 #[tokio::test]

@@ -17,11 +17,13 @@ mod caddy;
 mod chart;
 mod continuity;
 mod crash;
+mod default_role;
 mod definitions;
 #[path = "../shared/durations.rs"]
 mod durations;
 mod ending;
 mod examples;
+mod former;
 mod gitops;
 mod harness;
 mod hearing;

@@ -22,8 +22,9 @@ use crate::{
 
 /// The message of the condition `StampsMissing`.
 const UNSTAMPED: &str = "nothing stamps the requester on tokens and accounts: each must name its owner (spec.owner), \
-    an owner's groups give no role, and tokens.defaultRole: Owner gives no role; install the chart with \
-    admission.stamps=auto or always on Kubernetes 1.36 or newer";
+    an owner's groups give no role, and tokens.defaultRole: Owner gives a role only to a token whose annotation \
+    tokenry.dev/created-by names its owner; install the chart with admission.stamps=auto or always on Kubernetes 1.36 \
+    or newer";
 
 /// The complete status after `progress`, with the events and the next wake-up.
 pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {

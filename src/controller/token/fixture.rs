@@ -88,6 +88,7 @@ pub(crate) fn new() -> World {
         audiences: Vec::new(),
         policies: Vec::new(),
         owner_gone: false,
+        owning: None,
         surplus: None,
         account: None,
         stored: BTreeMap::new(),

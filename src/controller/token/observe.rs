@@ -27,6 +27,7 @@ use crate::{
     crd::{
         Account, ApiToken, Instance, InstanceRef, SealedSecret,
         api_token::ApiTokenStatus,
+        instance::OnOwnerRemoved,
         subject::{SubjectKind, Who},
         workload::MAX_RESTARTED,
     },
@@ -39,6 +40,7 @@ pub(crate) async fn observe(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp)
     let world = doubted(world, rooms).await?;
     let world = taken(world, rooms).await?;
     let world = owner_gone(world, rooms).await?;
+    let world = former_owner(world, rooms).await?;
     workloads(world, rooms).await
 }
 
@@ -56,6 +58,7 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
         audiences: token.spec.audiences.iter().map(|wanted| instance(rooms, wanted, &namespace)).collect(),
         policies: policies(rooms, wanted.namespace_or(&namespace), wanted.name.as_str()),
         owner_gone: false,
+        owning: None,
         surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
         stored: SecretNames::of(&token).all().map(held).collect(),
@@ -70,12 +73,19 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
 
 /// Adds the facts about the owner from the caches.
 fn owned(read: Observed, rooms: &Rooms) -> Observed {
-    let owner_gone = owning_account(&read).is_some_and(|(kind, namespace, name)| match kind {
-        OwningKind::Core => !rooms.caches.users.get(namespace, name).is_some_and(|user| stays(&*user)),
-        OwningKind::Ours => !rooms.caches.accounts.get(namespace, name).is_some_and(|account| stays(&*account)),
-    });
+    let caches = &rooms.caches;
+    let (owner_gone, owning) = match owning_account(&read) {
+        Some((OwningKind::Core, namespace, name)) => {
+            (!caches.users.get(namespace, name).is_some_and(|user| stays(&*user)), None)
+        }
+        Some((OwningKind::Ours, namespace, name)) => {
+            let account = caches.accounts.get(namespace, name);
+            (!account.as_ref().is_some_and(|account| stays(&**account)), account)
+        }
+        None => (false, None),
+    };
     let surplus = surplus(&read, rooms);
-    Observed { owner_gone, surplus, ..read }
+    Observed { owner_gone, owning, surplus, ..read }
 }
 
 /// Reads the account and the Secrets live, if the cache cannot be trusted for them.
@@ -136,6 +146,29 @@ async fn owner_gone(world: World, rooms: &Rooms) -> Result<World, Refusal> {
         }
         Err(refusal) => Err(refusal),
     }
+}
+
+/// Reads the accounts behind the token live, if one of them belongs to a former owner. The cache alone is not enough,
+/// because the token may end for this reason, and the account may have another owner by now. An account that the
+/// operator has no permission to read keeps its cached owner.
+async fn former_owner(world: World, rooms: &Rooms) -> Result<World, Refusal> {
+    let own = world.token.spec.owner.as_ref().map(|owner| owner.as_str());
+    let ends = world.owner.removed == Some(OnOwnerRemoved::Revoke) && world.before().revocation.is_none();
+    // The write of an end fails if the token itself has another owner by now.
+    if !ends || world.owner.former.as_deref().is_none_or(|former| Some(former) == own) {
+        return Ok(world);
+    }
+    let live = async |account: &Option<Arc<Account>>| {
+        let Some(cached) = account else { return Ok(None) };
+        let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+        match rooms.reader.live::<Account>(&namespace, &name).await {
+            Ok(found) => Ok(found.map(Arc::new)),
+            Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(Some(cached.clone())),
+            Err(refusal) => Err(refusal),
+        }
+    };
+    let (account, owning) = tokio::try_join!(live(&world.account), live(&world.owning))?;
+    Ok(World::new(Observed { account, owning, ..world.into_read() }))
 }
 
 /// Reads the workloads, if the pass needs them.

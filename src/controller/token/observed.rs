@@ -42,6 +42,8 @@ pub struct Observed {
     pub policies: Vec<Arc<Policy>>,
     /// True if the token's owner is an account that does not exist or is being deleted.
     pub owner_gone: bool,
+    /// The account of tokenry.dev that owns the token; none if the owner is no such account, or if it does not exist.
+    pub owning: Option<Arc<Account>>,
     /// The first Instance of the token, audiences included, whose `tokens.maxPerOwner` is reached. Only older tokens of
     /// the same owner count.
     pub surplus: Option<Ruled>,

@@ -24,6 +24,9 @@ use crate::{
 pub struct Ownership {
     /// The consequence for the token if its owner is gone or holds too little; otherwise none.
     pub removed: Option<OnOwnerRemoved>,
+    /// The owner in the Instance's `formerOwners`: of the token, of its account, or of the account that owns it. None
+    /// if all of them are still there.
+    pub former: Option<String>,
     /// The current owner, with the time at which the stamp of its groups was first seen.
     pub seen: Option<SeenOwner>,
     /// The time from which the owner's groups no longer count.
@@ -62,6 +65,7 @@ impl Ownership {
         let nothing = shut.as_ref().is_some_and(|shut| shut.permits_nothing);
         Self {
             removed: judged.as_ref().and_then(|judged| judged.removed),
+            former: judged.as_ref().and_then(Judged::former),
             permitted: effective.as_ref().filter(|_| judges_rights(read)).map(|_| !nothing),
             effective,
             shut,
@@ -86,16 +90,23 @@ impl<'a> Judged<'a> {
         #[cfg(test)]
         super::world::derivations::note("bearer");
         let made = || Arc::new(own_account(&read.token));
+        let behind = read.owning.as_ref().and_then(|account| account.spec.owner.as_ref());
         let bearer = Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made));
+        let bearer = bearer.behind(behind.map(|owner| owner.as_str()));
         // Old groups permit nothing, but they do not prove that the owner has left them. So they do not count as a
         // removal of the owner.
         let lent = match rules.standing(&bearer) {
             access::Standing::Free | access::Standing::Nobody => true,
             access::Standing::Holds(held) => !held.is_empty(),
         };
-        let removed = (read.owner_gone || !lent).then_some(rules.on_owner_removed);
+        let left = rules.former_owner(&bearer).is_some();
+        let removed = (read.owner_gone || left || !lent).then_some(rules.on_owner_removed);
         let policies = read.policies.iter().map(|policy| &**policy).collect();
         Self { rules, policies, bearer: Bearer { fresh, ..bearer }, removed }
+    }
+
+    fn former(&self) -> Option<String> {
+        self.rules.former_owner(&self.bearer).map(str::to_owned)
     }
 
     fn effective(&self) -> Effective {
@@ -144,13 +155,18 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
     let Some(judged) = judged else {
         return says(Reason::InstanceInvalid, "its Instance has faults");
     };
+    let removed = || permits_nothing(Reason::OwnerRemoved, &why_removed(read, judged.former().as_deref(), "the owner"));
     if read.owner_gone && judged.rules.on_owner_removed != OnOwnerRemoved::Keep {
-        return permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner"));
+        return removed();
     }
     match access::opening(judged.rules, &judged.policies, &judged.bearer).err()? {
         access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "the token has no owner"),
-        access::Closed::OwnerRemoved => permits_nothing(Reason::OwnerRemoved, &why_removed(read, "the owner")),
+        access::Closed::OwnerRemoved => removed(),
         access::Closed::OwnerStale => permits_nothing(Reason::OwnerStale, STALE),
+        access::Closed::NoPermissions if access::withholds(judged.rules, &judged.bearer) => {
+            let message = format!("nothing is permitted, and tokens.defaultRole gives no role: {}", access::WITHHELD);
+            permits_nothing(Reason::NoPermissions, &message)
+        }
         access::Closed::NoPermissions => permits_nothing(Reason::NoPermissions, NOTHING),
     }
 }
@@ -195,7 +211,8 @@ pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>
         Some(owner) if world.owner.removed.is_some() && !world.records.ever_published() => {
             // A token that was never published gets a fault instead, whatever onOwnerRemoved says. The owner may be a
             // typing error.
-            faults.push(Fault::new(Reason::OwnerRemoved, OWNER, why_removed(world, &owner.to_string())));
+            let message = why_removed(world, world.owner.former.as_deref(), &owner.to_string());
+            faults.push(Fault::new(Reason::OwnerRemoved, OWNER, message));
         }
         None | Some(_) => {}
     }
@@ -209,11 +226,17 @@ pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>
     }
 }
 
-/// The text about a removed owner.
-pub(crate) fn why_removed(read: &Observed, owner: &str) -> String {
-    match read.owner_gone {
-        true => format!("{owner} does not exist; name another owner"),
-        false => format!("{owner} holds no role in the Instance's members that may own tokens"),
+/// The text about a removed owner. `former` is the owner in the Instance's `formerOwners`.
+pub(crate) fn why_removed(read: &Observed, former: Option<&str>, owner: &str) -> String {
+    match (former, read.owner_gone) {
+        (Some(former), _) if read.owner().is_some_and(|owner| owner.as_str() == former) => {
+            format!("{former} is in spec.formerOwners of the Instance; name another owner")
+        }
+        (Some(former), _) => {
+            format!("{former} owns an account of the token, and is in spec.formerOwners of the Instance")
+        }
+        (None, true) => format!("{owner} does not exist; name another owner"),
+        (None, false) => format!("{owner} holds no role in the Instance's members that may own tokens"),
     }
 }
 
@@ -225,7 +248,7 @@ pub(crate) fn acted_on(world: &World) -> Option<String> {
         OnOwnerRemoved::Keep => ("keeps", "Keep"),
     };
     let owner = world.owner().map_or_else(|| "the owner".into(), ToString::to_string);
-    let why = why_removed(world, &owner);
+    let why = why_removed(world, world.owner.former.as_deref(), &owner);
     Some(format!("{why}; the Instance {does} such tokens (tokens.onOwnerRemoved: {then}): "))
 }
 
@@ -356,5 +379,81 @@ mod tests {
         assert_eq!(permitted(by_group("Keep")), ("True".into(), "Permitted".into()));
         let unowned = served().with_instance(json!({"ceiling": "Members"}));
         assert_eq!(permitted(unowned), ("False".into(), "OwnerMissing".into()));
+    }
+
+    /// A served token of carl, by an Instance that carl has left.
+    fn left(ceiling: &str, then: &str) -> World {
+        let members = json!([{"subject": "user:carl", "role": "viewer"}, {"subject": "user:alice", "role": "viewer"}]);
+        let world = served().with_spec(&json!({"owner": "user:carl"}));
+        let world = world.with_account(|account| account.spec.owner = Some("user:carl".into()));
+        let tokens = json!({"onOwnerRemoved": then});
+        let former = json!(["user:carl", "user:dora"]);
+        world.with_instance(json!({"ceiling": ceiling, "members": members, "tokens": tokens, "formerOwners": former}))
+    }
+
+    fn ready(world: &World) -> (String, String) {
+        let said = fixture::said(&world.rested().status, condition::READY).clone();
+        (said.reason, said.message)
+    }
+
+    const ENDED: Decision =
+        Decision { reason: Reason::OwnerRemoved, act: Act::End(crate::crd::api_token::RevocationReason::OwnerRemoved) };
+
+    #[test]
+    fn a_former_owner_counts_as_removed_with_and_without_a_ceiling_and_is_named() {
+        let removed = |message: &str| ("OwnerRemoved".to_owned(), message.to_owned());
+        let in_list = "user:carl is in spec.formerOwners of the Instance";
+        for ceiling in ["None", "Members"] {
+            let revoked = left(ceiling, "Revoke");
+            assert_eq!(revoked.decision(), ENDED, "{ceiling}");
+            let message = format!("its owner {in_list}: refused for ever; make another ApiToken");
+            assert_eq!(ready(&revoked), removed(&message));
+            let message = format!("refused until its owner is back: {in_list}; name another owner");
+            assert_eq!(ready(&left(ceiling, "Suspend")), removed(&message));
+            let fault = fixture::new().with_spec(&json!({"owner": "user:carl"}));
+            let fault = fault.and(|world| world.instance = left(ceiling, "Keep").instance.clone());
+            assert_eq!(ready(&fault), removed(&format!("spec.owner: {in_list}; name another owner")));
+        }
+        let kept = left("Members", "Keep");
+        assert_eq!((kept.decision().act, ready(&kept).0), (Act::Rest, "OwnerRemoved".into()));
+        assert_eq!(ready(&left("None", "Keep")).0, "Active", "the Instance keeps it, and no rights are the owner's");
+        let handed = left("Members", "Revoke").with_spec(&json!({"owner": "user:alice"}));
+        assert_eq!(handed.decision().act, Act::Rest, "its own account follows later");
+    }
+
+    #[test]
+    fn a_token_behind_an_account_of_a_former_owner_counts_as_removed_too() {
+        let acting =
+            left("None", "Revoke").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
+        assert_eq!(acting.decision(), ENDED);
+        let told = "user:carl owns an account of the token, and is in spec.formerOwners of the Instance";
+        let suspended =
+            left("None", "Suspend").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
+        assert!(ready(&suspended).1.ends_with(told), "{}", ready(&suspended).1);
+        let mut bot = fixture::account();
+        bot.spec.owner = Some("user:dora".into());
+        let owned = left("None", "Revoke").with_spec(&json!({"owner": "account:events/bot"}));
+        assert_eq!(owned.decision().act, Act::Rest);
+        assert_eq!(owned.and(|world| world.owning = Some(Arc::new(bot))).decision(), ENDED);
+    }
+
+    #[test]
+    fn a_token_that_another_made_for_its_owner_is_told_to_name_a_role() {
+        let spec = json!({
+            "api": {"authorization": "Roles"}, "ceiling": "Members", "tokens": {"defaultRole": "Owner"},
+            "members": [{"subject": "user:alice", "role": "viewer"}],
+        });
+        let made = |maker: &str| {
+            let world = served().with_instance(spec.clone()).with_spec(&json!({"owner": "user:alice"}));
+            world.with_account(|account| account.spec.owner = Some("user:alice".into())).with_token(|token| {
+                token.metadata.annotations = Some([(name::CREATED_BY.into(), maker.into())].into());
+            })
+        };
+        let (reason, message) = ready(&made("user:bob"));
+        assert_eq!(reason, "NoPermissions");
+        assert!(message.ends_with("does not name its owner; name a role in spec.role"), "{message}");
+        let own = made("user:alice");
+        assert_eq!(ready(&own).0, "Active");
+        assert_eq!(own.owner.effective.unwrap().role.as_deref(), Some("viewer"));
     }
 }

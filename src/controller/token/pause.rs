@@ -72,7 +72,8 @@ pub(crate) fn owner_removed(world: &World, _: &CheckedTerms) -> Option<Act<Never
 
 /// The content of `Ready` for a token without its owner. It is not ready, because the spec does not ask for this.
 pub(crate) fn says_owner_removed(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
-    let why = why_removed(outcome.world, "the owner");
+    let former = outcome.world.owner.former.as_deref();
+    let why = why_removed(outcome.world, former, "the owner");
     (Conclusion::Stalled, Reason::OwnerRemoved, format!("refused until its owner is back: {why}"))
 }
 

@@ -29,8 +29,9 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
 
 /// The permissions other than the role that differ, in words.
 fn differences(before: &Effective, now: &Effective) -> Vec<String> {
-    // Each field is named here, so that a new field does not compile before it is considered here.
-    let Effective { role: _, actions, organizations, projects, limited_by: _ } = now;
+    // Each field is named here, so that a new field does not compile before it is considered here. The policies are the
+    // cause of some actions, and the actions tell of their changes.
+    let Effective { role: _, actions, policies: _, organizations, projects, limited_by: _ } = now;
     let all = [
         ("actions", Some(&before.actions), Some(actions)),
         ("organizations", before.organizations.as_ref(), organizations.as_ref()),
@@ -77,7 +78,7 @@ mod tests {
     fn each_change_of_what_a_token_may_do_is_told_with_before_and_after() {
         let by_roles = |actions: &[&str]| {
             let roles = json!([{"name": "viewer", "actions": actions}, {"name": "admin", "actions": ["*"]}]);
-            json!({"api": {"authorization": "Roles"}, "roles": roles})
+            json!({"api": {"authorization": "Roles"}, "roles": roles, "organizations": ["*"]})
         };
         let acts = |role: &'static str| {
             move |world: World| {
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn nothing_is_told_at_the_first_issue_but_the_role_nor_of_a_token_that_has_ended() {
         let within = json!({"organizations": {"listed": ["a"]}});
-        let first = served().with_status(|status| status.effective = None).with_spec(&within);
+        let first = served().with_instance(json!({"organizations": ["*"]}));
+        let first = first.with_status(|status| status.effective = None).with_spec(&within);
         assert_eq!(told(&first), []);
         let role = first.with_account(|account| account.spec.role = Some("viewer".into()));
         let role = role.with_spec(&json!({"role": "viewer"}));
