@@ -46,5 +46,6 @@ mod restart;
 mod secrecy;
 mod secret;
 mod structure;
+mod unguarded;
 mod verdicts;
 mod widening;
