@@ -37,11 +37,19 @@ impl Target {
     /// True if a request is in the set. Case does not matter, because it does not matter to some servers. GET also
     /// covers HEAD, because servers answer HEAD as they answer GET.
     pub fn covers(&self, method: &str, path: &Reading) -> bool {
-        let is = |wanted: &Method, method: &str| wanted.as_str().eq_ignore_ascii_case(method);
-        let is_head = method.eq_ignore_ascii_case("HEAD");
-        let names = |wanted: &Method| is(wanted, method) || is_head && is(wanted, "GET");
-        let named = self.methods.is_empty() || self.methods.iter().any(names);
-        named && self.paths.iter().any(|pattern| path.is_of(pattern.as_str()))
+        self.names(method, str::eq_ignore_ascii_case) && self.paths.iter().any(|pattern| path.is_of(pattern.as_str()))
+    }
+
+    /// Like [`Target::covers`], but case matters. So servers that heed case read the same request.
+    pub fn covers_exactly(&self, method: &str, path: &Reading) -> bool {
+        self.names(method, |one, other| one == other)
+            && self.paths.iter().any(|pattern| path.is_exactly_of(pattern.as_str()))
+    }
+
+    fn names(&self, method: &str, same: fn(&str, &str) -> bool) -> bool {
+        let is = |wanted: &Method, method: &str| same(wanted.as_str(), method);
+        let names = |wanted: &Method| is(wanted, method) || same(method, "HEAD") && is(wanted, "GET");
+        self.methods.is_empty() || self.methods.iter().any(names)
     }
 }
 
@@ -184,5 +192,11 @@ mod tests {
         assert!(target(&["GET"]).covers("get", path) && !target(&["GET"]).covers("POST", path));
         assert!(target(&["GET"]).covers("HEAD", path) && !target(&["HEAD"]).covers("GET", path));
         assert_eq!(["GET", "HEAD", "POST", "get"].map(by_method), [READ, READ, WRITE, WRITE]);
+        let exactly = |methods: &[&str], method, path: &str| {
+            target(methods).covers_exactly(method, Path::parse(path).unwrap().read())
+        };
+        assert!(exactly(&["GET"], "HEAD", "/eem/x") && exactly(&[], "odd", "/x"));
+        assert!(!exactly(&["GET"], "get", "/eem/x") && !exactly(&["GET"], "head", "/eem/x"));
+        assert!(!exactly(&[], "GET", "/EEM/x") && !exactly(&["HEAD"], "GET", "/x"));
     }
 }

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName};
 
+use super::path::Path;
+
 /// The account that makes the request.
 pub const SUBJECT: HeaderName = HeaderName::from_static("x-tokenry-subject");
 /// The public id of the presented value.
@@ -20,6 +22,8 @@ pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, US
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// The query parameter that some servers obey instead of the method.
 const OVERRIDE: &str = "_method";
+/// Headers that some servers obey instead of the target of the request.
+const REWRITES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
 /// `_`, so `X_Organization` and `X-Organization` look the same to an API.
@@ -30,12 +34,30 @@ pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// The header or query parameter that asks for another method than `method`, the method of the request.
 pub fn overriding<'a>(headers: &'a HeaderMap, query: &str, method: &str) -> Option<&'a str> {
     let differs = |value: &str| !value.is_empty() && !value.eq_ignore_ascii_case(method);
-    let header = headers.iter().find(|(name, value)| {
-        let overrides = OVERRIDES.iter().any(|wanted| folds_to(name.as_str(), wanted));
-        overrides && value.to_str().map_or(true, |value| differs(value.trim()))
-    });
+    let header = headers
+        .iter()
+        .find(|(name, value)| overrides(name) && value.to_str().map_or(true, |value| differs(value.trim())));
     let parameter = || parameters(query, OVERRIDE).any(|value| differs(value.trim()));
     header.map(|(name, _)| name.as_str()).or_else(|| parameter().then_some(OVERRIDE))
+}
+
+/// True if a header or the query can ask for another method, even if its value is the method of the request.
+pub fn can_override(headers: &HeaderMap, query: &str) -> bool {
+    headers.keys().any(overrides) || parameters(query, OVERRIDE).next().is_some()
+}
+
+/// True if a header asks for another target than that of the request. Some proxies name the caller's own target there.
+pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
+    let is_own = |target: &str| {
+        let asked = target.split_once('?').map_or("", |(_, query)| query);
+        asked == query && Path::parse(target).is_ok_and(|other| other == *path)
+    };
+    let named = headers.iter().filter(|(name, _)| REWRITES.iter().any(|wanted| folds_to(name.as_str(), wanted)));
+    { named }.any(|(_, value)| !value.is_empty() && !value.to_str().is_ok_and(is_own))
+}
+
+fn overrides(name: &HeaderName) -> bool {
+    OVERRIDES.iter().any(|wanted| folds_to(name.as_str(), wanted))
 }
 
 /// True if two names differ only in case, and in characters that are neither letters nor digits.
@@ -106,6 +128,31 @@ mod tests {
         for query in ["", "_method", "_method=get", "method=DELETE", "a=_method=DELETE", "_methods=PUT"] {
             assert_eq!(by(&[], query), None, "{query}");
         }
+    }
+
+    #[test]
+    fn what_can_ask_for_another_method_counts_whatever_it_says() {
+        for name in ["X-HTTP-Method-Override", "x_http_method", "x-method.override"] {
+            assert!(["DELETE", "GET", ""].iter().all(|value| can_override(&map(&[(name, value)]), "")), "{name}");
+        }
+        assert!(["_method=", "a=b&_METHOD=get", ".method=PUT"].iter().all(|query| can_override(&map(&[]), query)));
+        assert!(!can_override(&map(&[("x-http-methods", "PUT"), ("accept", "a")]), "method=PUT&_method"));
+    }
+
+    #[test]
+    fn a_header_that_asks_for_another_target_is_found() {
+        let path = Path::parse("/login").unwrap();
+        let found = |headers: &[(&str, &str)]| rewrites(&map(headers), &path, "a=b");
+        for name in ["X-Original-URL", "x_rewrite_url"] {
+            for other in ["/admin", "/login", "/login?a=c", "/login?a=b&c", "/login/x?a=b", "*", "/login%2Fx?a=b"] {
+                assert!(found(&[(name, other)]), "{name} {other}");
+            }
+            // Some proxies name the target of the request there.
+            let own = ["/login?a=b", "/login/?a=b", "https://shop.example.com/login?a=b", ""];
+            assert!(own.iter().all(|own| !found(&[(name, own)])), "{name}");
+        }
+        assert!(found(&[("x-original-url", "/login?a=b"), ("x-rewrite-url", "/admin")]));
+        assert!(!found(&[("x-original-uri", "/admin"), ("accept", "a")]));
     }
 
     proptest! {

@@ -166,6 +166,8 @@ pub fn judge(
     request: &Request<'_>,
     trail: &mut impl Trail,
 ) -> Ruling {
+    let read = rules.read(request);
+    let request = &*read;
     let case = Case::of(rules, policies, bearer, request);
     let (mut ground, message) = case.decide(request, trail);
     if !ground.allows() && ground != Ground::OwnerStale && case.was_permitted(request) {
@@ -179,6 +181,7 @@ pub fn judge(
 }
 
 /// A request, and everything that the decision on it depends on.
+#[derive(Clone)]
 struct Case<'a> {
     rules: &'a Rules,
     policies: &'a [&'a Policy],
@@ -234,7 +237,23 @@ impl<'a> Case<'a> {
         trail.add(|| self.instance(true, "not excluded".into()));
         let refused = self.owner(trail).or_else(|| self.organization(trail)).or_else(|| self.project(trail));
         let refused = refused.or_else(|| self.denied(trail));
-        (refused.or_else(|| self.permitted(trail)).unwrap_or_else(|| self.nothing(trail)), None)
+        let ground = refused.or_else(|| self.permitted(trail)).unwrap_or_else(|| self.nothing(trail));
+        let split = if ground.allows() { self.split(request, trail) } else { None };
+        (split.unwrap_or(ground), None)
+    }
+
+    /// The refusal of a path with an encoded slash that some servers read as another action, if that one is refused.
+    fn split(&self, request: &Request<'_>, trail: &mut impl Trail) -> Option<Ground> {
+        let others = self.rules.split_actions(request).filter(|other| Some(*other) != self.action);
+        let is_refused = |other: &&str| {
+            let case = Case { action: Some(*other), ..self.clone() };
+            case.denied(&mut ()).is_some() || case.permitted(&mut ()).is_none()
+        };
+        let other = { others }.find(is_refused)?;
+        trail.add(|| {
+            self.instance(false, format!("some servers split its path at an encoded slash, and {other} is refused"))
+        });
+        Some(Ground::PathRefused)
     }
 
     /// The reason why servers may read the request differently, and the result of the check. `None` if the request is
@@ -579,6 +598,67 @@ mod tests {
         {
             assert_eq!(ground(path), Ground::ByRole, "{path}");
         }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_part_of_its_segment_where_the_instance_says_so() {
+        let api = |slash: &str| {
+            json!({
+                "authorization": "Roles", "encodedSlash": slash, "excluded": [{"paths": ["/projects/*/keys/**"]}],
+                "projectFrom": {"pathSegment": 4}, "actions": [
+                    {"action": "projects:read", "paths": ["/projects/*"]},
+                    {"action": "issues:read", "paths": ["/projects/*/issues"]},
+                    {"action": "admin:write", "paths": ["/projects/*/admin"]},
+                ],
+            })
+        };
+        let roles = json!([{"name": "reader", "actions": ["*:read"]}]);
+        let ground = |slash, path| {
+            let instance = json!({"api": api(slash), "roles": roles});
+            grounds(&instance, &json!([]), &json!({}), &json!({"role": "reader"}), ("GET", path))
+        };
+        for path in ["/projects/group%2Fname", "/projects/a%2fb", "/projects/a%2Fissues"] {
+            assert_eq!(ground("Keep", path), Ground::ByRole, "{path}");
+            assert_eq!(ground("Refuse", path), Ground::PathRefused, "{path}");
+        }
+        for (path, why) in [
+            ("/projects/a%2Fkeys", Ground::Excluded),
+            ("/projects%2Fa%2Fkeys/x", Ground::Excluded),
+            ("/projects/a%2Fadmin", Ground::PathRefused),
+            ("/projects/a%2F..%2Fadmin", Ground::PathRefused),
+            ("/projects/a%2F", Ground::PathRefused),
+            ("/projects/a%252Fb", Ground::PathRefused),
+            ("/projects/a%5Cb", Ground::PathRefused),
+            // Servers would count other segments.
+            ("/projects/a%2Fb/issues", Ground::PathRefused),
+            ("/projects/a%2Fb%2Fc", Ground::PathRefused),
+            ("/projects/a%2Fb/other", Ground::PathRefused),
+            ("/other/a%2Fb", Ground::NotPermitted),
+        ] {
+            assert_eq!(ground("Keep", path), why, "{path}");
+        }
+        assert_eq!(ground("Keep", "/projects/a/issues"), Ground::ByRole);
+    }
+
+    #[test]
+    fn a_path_with_an_encoded_slash_is_permitted_only_if_the_action_of_its_parts_is_permitted_too() {
+        let api = json!({"authorization": "Roles", "encodedSlash": "Keep", "actions": [
+            {"action": "names:read", "paths": ["/names/*"]}, {"action": "all:write", "paths": ["/**"]},
+        ]});
+        let roles = json!([{"name": "reader", "actions": ["*:read"]}, {"name": "writer", "actions": ["*:write"]}]);
+        let deny = json!([{"name": "d", "members": ["token:events/*"], "statements": [
+            {"effect": "Deny", "actions": ["all:*"]},
+        ]}]);
+        let ground = |policies: &Value, role| {
+            let instance = json!({"api": api, "roles": roles});
+            grounds(&instance, policies, &json!({}), &json!({"role": role}), ("GET", "/names/a%2Fb"))
+        };
+        let none = json!([]);
+        assert_eq!([ground(&none, "reader"), ground(&none, "writer")], [Ground::PathRefused, Ground::ByRole]);
+        assert_eq!(ground(&deny, "writer"), Ground::PathRefused);
+        let every = json!({"api": {"encodedSlash": "Keep"}});
+        let token = json!({});
+        assert_eq!(grounds(&every, &none, &token, &token, ("GET", "/names/a%2Fb")), Ground::Authenticated);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod policy;
 mod properties;
 mod roles;
 mod rules;
+mod unguarded;
 
 pub use action::{Actions, Target};
 pub use bearer::{Bearer, Claims, Party, Reach, groups, stamp};
@@ -37,3 +38,4 @@ pub use path::{Path, PathFault};
 pub use policy::Policy;
 pub use roles::{Holding, Standing};
 pub use rules::{Named, Request, Rules};
+pub use unguarded::Guarded;

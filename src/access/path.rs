@@ -1,8 +1,10 @@
 //! Reads paths in one way, before anything is matched.
 //!
 //! * The query is removed, and a fragment is rejected. Of an absolute URI, only the path is read.
-//! * Percent-encoding is decoded once. No segment may then have `/`, `\`, `%`, `?`, `#`, `;`, a control character,
-//!   an invisible character or invalid UTF-8. Servers read such a path differently, so it is rejected.
+//! * Percent-encoding is decoded once. No segment may then have `\`, `%`, `?`, `#`, `;`, a control character, an
+//!   invisible character or invalid UTF-8. Servers read such a path differently, so it is rejected.
+//! * An encoded slash is kept in its segment. An Instance rejects such a path, unless it has `encodedSlash: Keep`. No
+//!   part around such a slash may be empty, `.` or `..`.
 //! * The segments `.` and `..` are rejected in every spelling, because clients resolve them before they send a path.
 //! * `//` is read as `/`, and a slash at the end is ignored.
 //! * Case does not matter when a path is matched, because it does not matter to some servers.
@@ -11,7 +13,7 @@
 //! a dot or a space at the end of a segment, or read `ｃ` as `c`.
 //!
 //! A [`Path`] keeps all of these readings, and an exclusion is matched against each of them. Otherwise a caller could
-//! avoid an exclusion with another spelling.
+//! avoid an exclusion with another spelling. Servers that separate segments at an encoded slash have readings too.
 
 use icu_normalizer::ComposingNormalizer;
 use percent_encoding::percent_decode_str;
@@ -30,6 +32,8 @@ pub struct Path {
     read: Reading,
     /// The readings of servers that read the path differently. Most paths have none.
     others: Vec<Reading>,
+    /// The readings of servers that separate segments at an encoded slash. Empty: the path has no encoded slash.
+    split: Vec<Reading>,
 }
 
 /// The reason why a path cannot be normalised.
@@ -44,8 +48,9 @@ pub enum PathFault {
     /// A `%` is not followed by two hexadecimal digits.
     #[error("a % is not followed by two hexadecimal digits")]
     Escape,
-    /// The path has a character that servers read differently, such as an encoded slash, a backslash or `;`.
-    #[error("it holds a character that servers read differently, such as an encoded slash")]
+    /// The path has a character that servers read differently, such as a backslash or `;`, or an encoded slash without
+    /// text on both sides.
+    #[error("it holds a character that servers read differently, such as a backslash")]
     Ambiguous,
     /// The path is a whole URI without a host, or with a host that servers end at different places.
     #[error("it is a whole URI, and the part before its path is not a plain host")]
@@ -68,7 +73,8 @@ impl Path {
         let path = path.strip_prefix('/').ok_or(PathFault::Relative)?;
         let written = path.strip_suffix('/').unwrap_or(path).split('/').map(segment).collect::<Result<_, _>>()?;
         let (read, others) = readings(written)?;
-        Ok(Self { read, others })
+        let split = [&read].into_iter().chain(&others).filter_map(Reading::split).collect();
+        Ok(Self { read, others, split })
     }
 
     /// The reading that decides.
@@ -78,7 +84,17 @@ impl Path {
 
     /// The readings of servers that read the path differently.
     pub fn others(&self) -> impl Iterator<Item = &Reading> {
-        self.others.iter()
+        self.others.iter().chain(&self.split)
+    }
+
+    /// The other readings of servers that keep an encoded slash in its segment.
+    pub fn keeping(&self) -> &[Reading] {
+        &self.others
+    }
+
+    /// The readings of servers that separate segments at an encoded slash. Empty: the path has no encoded slash.
+    pub fn splitting(&self) -> &[Reading] {
+        &self.split
     }
 
     /// The segment with this number. The first is 1. `None` if there is no such segment.
@@ -96,23 +112,39 @@ impl Reading {
     /// True if `pattern` matches this reading. In a pattern, `*` means one segment, and `**` at the end means any
     /// number of segments.
     pub fn is_of(&self, pattern: &str) -> bool {
+        self.fits(pattern, str::eq_ignore_ascii_case)
+    }
+
+    /// Like [`Reading::is_of`], but the case of letters matters. So servers that heed case read the same path.
+    pub fn is_exactly_of(&self, pattern: &str) -> bool {
+        self.fits(pattern, |one, other| one == other)
+    }
+
+    fn fits(&self, pattern: &str, same: fn(&str, &str) -> bool) -> bool {
         let mut segments = self.0.iter();
         for wanted in pattern.split('/').filter(|wanted| !wanted.is_empty()) {
             if wanted == "**" {
                 return true;
             }
-            let fits = segments.next().is_some_and(|segment| wanted == "*" || segment.eq_ignore_ascii_case(wanted));
+            let fits = segments.next().is_some_and(|segment| wanted == "*" || same(segment, wanted));
             if !fits {
                 return false;
             }
         }
         segments.next().is_none()
     }
+
+    /// The reading that separates segments at each encoded slash. `None` if there is no such slash.
+    fn split(&self) -> Option<Self> {
+        let parts = || self.0.iter().flat_map(|segment| segment.split('/')).map(str::to_owned);
+        self.0.iter().any(|segment| segment.contains('/')).then(|| Self(parts().collect()))
+    }
 }
 
 impl std::fmt::Display for Path {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "/{}", self.read.0.join("/"))
+        let segments: Vec<_> = self.read.0.iter().map(|segment| segment.replace('/', "%2F")).collect();
+        write!(f, "/{}", segments.join("/"))
     }
 }
 
@@ -156,7 +188,9 @@ fn segment(written: &str) -> Result<String, PathFault> {
         return Err(PathFault::Escape);
     }
     let text = percent_decode_str(written).decode_utf8().map_err(|_| PathFault::Ambiguous)?;
-    if text.chars().any(|c| c.is_control() || is_invisible(c) || r"/\%?#;".contains(c)) {
+    // A slash in the text was encoded. Without text on both sides, some servers drop it.
+    let bare = text.contains('/') && text.split('/').any(str::is_empty);
+    if bare || text.chars().any(|c| c.is_control() || is_invisible(c) || r"\%?#;".contains(c)) {
         return Err(PathFault::Ambiguous);
     }
     Ok(text.into_owned())
@@ -168,20 +202,25 @@ const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// True if some servers may read a segment as a different one, because of its letters, or of its first or last
-/// character.
+/// True if some servers may read a segment as a different one. The causes are its letters, and spaces or dots around a
+/// part between encoded slashes.
 fn folds(segment: &str) -> bool {
-    !segment.is_ascii() || segment.ends_with(['.', ' ']) || segment.starts_with(' ')
+    !segment.is_ascii() || segment.split('/').any(|part| part.ends_with(['.', ' ']) || part.starts_with(' '))
 }
 
-/// The segment as read by servers that fold letters to ASCII, and drop spaces around it and dots at its end.
+/// The segment as read by servers that fold letters to ASCII, and drop spaces around a part and dots at its end.
 fn folded_segment(segment: &str) -> Result<String, PathFault> {
-    let text = ascii(segment);
+    let parts = segment.split('/').map(folded_part).collect::<Result<Vec<_>, _>>()?;
+    Ok(parts.join("/"))
+}
+
+fn folded_part(part: &str) -> Result<String, PathFault> {
+    let text = ascii(part);
     if text.contains(['/', '\\']) {
         return Err(PathFault::Ambiguous);
     }
     let bare = text.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).trim_start();
-    // Some servers may read a segment of dots and spaces as `..`.
+    // Some servers may read a part of dots and spaces as `..`.
     if bare.is_empty() && !text.is_empty() {
         return Err(PathFault::Dots);
     }
@@ -238,8 +277,17 @@ mod tests {
     #[test]
     fn what_servers_read_differently_is_refused() {
         let cases = [
-            ("/a/..%2fb", PathFault::Ambiguous),
-            ("/a%2Fb", PathFault::Ambiguous),
+            ("/a/..%2fb", PathFault::Dots),
+            ("/a%2F..%2Fb", PathFault::Dots),
+            ("/a%2f%2e%2E", PathFault::Dots),
+            ("/a%2F.%20/b", PathFault::Dots),
+            ("/a%2F%E2%80%A5%2Fb", PathFault::Dots),
+            ("/a%2F%2Fb", PathFault::Ambiguous),
+            ("/a%2F", PathFault::Ambiguous),
+            ("/%2fa", PathFault::Ambiguous),
+            ("/%2F", PathFault::Ambiguous),
+            ("/a%2Fb%5Cc", PathFault::Ambiguous),
+            ("/a%2F%EF%BC%8Fb", PathFault::Ambiguous),
             ("/a%5cb", PathFault::Ambiguous),
             ("/a\\b", PathFault::Ambiguous),
             ("/a%252fb", PathFault::Ambiguous),
@@ -289,6 +337,29 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_slash_is_kept_in_its_segment_and_read_by_some_servers_as_any_other() {
+        let path = Path::parse("/projects/group%2Fname%2fx/Issues").unwrap();
+        assert_eq!([2, 3].map(|number| path.segment(number)), [Some("group/name/x"), Some("Issues")]);
+        assert_eq!(path.to_string(), "/projects/group%2Fname%2Fx/Issues");
+        assert!(path.read().is_of("/projects/*/issues") && !path.read().is_of("/projects/group/name/x/issues"));
+        let split = Path::parse("/projects/group/name/x/Issues").unwrap();
+        assert_eq!(path.splitting(), [split.read().clone()]);
+        assert_eq!(path.others().collect::<Vec<_>>(), [split.read()]);
+        assert!(path.keeping().is_empty() && split.splitting().is_empty());
+        // Each further reading is split too.
+        let shown = |reading: &Reading| reading.0.join("|");
+        let path = Path::parse("/a//b%2Fc.").unwrap();
+        assert_eq!(path.splitting().iter().map(shown).collect::<Vec<_>>(), ["a|b|c.", "a||b|c.", "a|b|c", "a||b|c"]);
+    }
+
+    #[test]
+    fn a_pattern_can_heed_the_case_of_letters() {
+        let is = |path: &str, pattern| Path::parse(path).unwrap().read().is_exactly_of(pattern);
+        assert!(is("/eem/X/y", "/eem/*/y") && is("/eem/a/b/", "/eem/**") && is("/", "/"));
+        assert!(!is("/EEM/x", "/eem/*") && !is("/eem/x", "/eem/X") && !is("/eem", "/eem/*"));
+    }
+
+    #[test]
     fn a_segment_is_found_by_its_number() {
         let path = Path::parse("/api//Acme/x").unwrap();
         assert_eq!([0, 1, 2, 4].map(|number| path.segment(number)), [None, Some("api"), Some("Acme"), None]);
@@ -329,9 +400,27 @@ mod tests {
         fn no_path_panics_and_what_is_normal_stays_so(target in "(/|%2[fFeE5]|[.]{1,3}|[a-cA-C%;?# \\\\éſｃ．]|//){0,12}|.{0,40}") {
             let Ok(path) = Path::parse(&target) else { return Ok(()) };
             let written = path.to_string();
-            prop_assert!(written.split('/').all(|segment| segment != ".." && segment != "."), "{written}");
-            prop_assert!(!written.contains(['\\', '%', '?', '#', ';']), "{written}");
+            let decoded = written.replace("%2F", "/");
+            prop_assert!(decoded.split('/').all(|segment| segment != ".." && segment != "."), "{written}");
+            prop_assert!(!decoded.contains(['\\', '%', '?', '#', ';']), "{written}");
             prop_assert_eq!(Path::parse(&written).map(|path| path.read), Ok(path.read));
+        }
+
+        #[test]
+        fn an_encoded_slash_changes_one_reading_only_and_never_hides_a_part(
+            parts in proptest::collection::vec("[a-c]{1,2}|[.]{1,2}|[a. ]{1,2}|é|", 1..6), slashes in any::<u8>(),
+        ) {
+            let slash = |at: usize| ["/", "%2F"][usize::from(slashes >> at & 1)];
+            let written: String = parts.iter().enumerate().map(|(at, part)| slash(at).to_owned() + part).collect();
+            let encoded = format!("/x{written}");
+            let plain = Path::parse(&encoded.replace("%2F", "/"));
+            let Ok(path) = Path::parse(&encoded) else { return Ok(()) };
+            let plain = plain.expect("no encoded slash makes a path plain that is not");
+            let is_encoded = encoded.contains("%2F");
+            prop_assert_eq!(path.splitting().contains(plain.read()), is_encoded, "{} {:?}", encoded, path);
+            // Each reading of the plain path is a reading of the encoded one, so no exclusion is avoided.
+            let all: Vec<_> = path.others().chain([path.read()]).collect();
+            prop_assert!(plain.others().all(|other| all.contains(&other)), "{} {:?}", encoded, path);
         }
 
         #[test]

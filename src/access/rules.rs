@@ -1,5 +1,7 @@
 //! The rules of an Instance for requests and tokens, in a form for quick look-ups.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName};
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,12 +14,13 @@ use super::{
     path::{Path, Reading},
     policy::Names,
     roles::{Members, Roles, Standing},
+    unguarded,
 };
 use crate::{
     crd::{
         Fault, Instance, Reason,
         fault::parsed,
-        instance::{ANY_ALONE_RULE, Authorization, Ceiling, OnOwnerRemoved},
+        instance::{ANY_ALONE_RULE, Authorization, Ceiling, EncodedSlash, OnOwnerRemoved},
         permission::{ANY, NamedBy, Scope, ScopeName, ScopeNameForm},
         subject::{SubjectKind, Who},
         text::{Form, Text, is},
@@ -78,6 +81,8 @@ pub struct Rules {
     /// The organizations that requests may name.
     pub(super) organizations: Reach,
     excluded: Vec<(Target, String)>,
+    pub(super) unguarded: Vec<Target>,
+    encoded_slash: EncodedSlash,
     actions: Vec<(Target, String)>,
     organization_from: Option<NamedBy>,
     project_from: Option<NamedBy>,
@@ -112,6 +117,7 @@ impl Rules {
             let message = excluded.message.clone().unwrap_or_else(|| EXCLUDED.into());
             (Target::new(&excluded.methods, &excluded.paths), message)
         });
+        let unguarded = api.unguarded.iter().map(|open| Target::new(&open.methods, &open.paths));
         let actions = api.actions.iter().map(|rule| (Target::new(&rule.methods, &rule.paths), rule.action.to_string()));
         let minimum = spec.tokens.minimum_role.as_ref().and_then(|role| roles.rank(role.as_str()));
         Ok(Self {
@@ -120,6 +126,8 @@ impl Rules {
             on_owner_removed: spec.tokens.on_owner_removed,
             organizations: Reach::of_instance(instance),
             excluded: excluded.collect(),
+            unguarded: unguarded.collect(),
+            encoded_slash: api.encoded_slash,
             actions: actions.collect(),
             organization_from: api.organization_from,
             project_from: api.project_from,
@@ -130,6 +138,17 @@ impl Rules {
             former: FormerOwners::of(&spec.former_owners),
             roles,
         })
+    }
+
+    /// The request as the Instance reads it. A path with an encoded slash is not known, unless the Instance keeps such
+    /// slashes.
+    pub(super) fn read<'a>(&self, request: &'a Request<'_>) -> Cow<'a, Request<'a>> {
+        let Request { method, ref path, query, headers } = *request;
+        let has_slash = path.as_ref().is_some_and(|path| !path.splitting().is_empty());
+        match self.encoded_slash {
+            EncodedSlash::Refuse if has_slash => Cow::Owned(Request { method, path: None, query, headers }),
+            EncodedSlash::Refuse | EncodedSlash::Keep => Cow::Borrowed(request),
+        }
     }
 
     /// The message of the exclusion that covers a request. `None` if there is no such exclusion. Every reading of the
@@ -156,16 +175,25 @@ impl Rules {
             .map(|(_, action)| &**action)
     }
 
+    /// The further actions of a request, by servers that separate segments at an encoded slash.
+    pub(super) fn split_actions<'a>(&'a self, request: &'a Request<'_>) -> impl Iterator<Item = &'a str> {
+        let readings = request.path.iter().flat_map(Path::splitting);
+        readings.filter_map(|reading| self.action_of(request.method, Some(reading)))
+    }
+
     /// True if some servers read the path of a request as a different action, organization or project. The action
-    /// counts only if `by_action` is true.
+    /// counts only if `by_action` is true. For the actions by servers that separate segments at an encoded slash, see
+    /// [`Rules::split_actions`].
     pub(super) fn is_ambiguous(&self, request: &Request<'_>, by_action: bool) -> bool {
         let Some(path) = &request.path else { return false };
         let counted = [&self.organization_from, &self.project_from].map(|from| from.as_ref()?.path_segment);
-        path.others().any(|other| {
-            let action = || self.action_of(request.method, Some(other)) != self.action(request.method, Some(path));
-            let names = counted.iter().flatten().map(|number| usize::try_from(*number).unwrap_or_default());
-            by_action && action() || { names }.any(|number| other.segment(number) != path.segment(number))
-        })
+        let other_action =
+            |other: &Reading| self.action_of(request.method, Some(other)) != self.action(request.method, Some(path));
+        let other_name = |other: &Reading| {
+            let numbers = counted.iter().flatten().map(|number| usize::try_from(*number).unwrap_or_default());
+            { numbers }.any(|number| other.segment(number) != path.segment(number))
+        };
+        by_action && path.keeping().iter().any(other_action) || path.others().any(other_name)
     }
 
     /// The header of a request that some servers confuse with another one. Only two kinds of headers count: those that
@@ -378,6 +406,7 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         forms(&rule.methods, &format!("{path}.methods"), &mut faults);
         forms(&rule.paths, &format!("{path}.paths"), &mut faults);
     }
+    unguarded::check(&api.unguarded, &mut faults);
     for (index, place) in api.credentials.iter().enumerate() {
         let path = format!("spec.api.credentials[{index}]");
         form(&place.header, format!("{path}.header"), &mut faults);
@@ -442,7 +471,7 @@ fn form<F: Form>(text: &Text<F>, path: String, faults: &mut Vec<Fault>) {
     }
 }
 
-fn forms<F: Form>(texts: &[Text<F>], path: &str, faults: &mut Vec<Fault>) {
+pub(super) fn forms<F: Form>(texts: &[Text<F>], path: &str, faults: &mut Vec<Fault>) {
     texts.iter().enumerate().for_each(|(index, text)| form(text, format!("{path}[{index}]"), faults));
 }
 
@@ -476,6 +505,19 @@ mod tests {
             ),
             (json!({"roles": [{"name": "a", "actions": ["read"]}]}), "spec.roles[0].actions[0]: must be an action"),
             (json!({"api": {"excluded": [{"paths": ["eem"]}]}}), "spec.api.excluded[0].paths[0]: must be a path"),
+            (
+                json!({"api": {"unguarded": [{"paths": ["/a"]}, {"paths": ["/a", "/**"]}]}}),
+                "spec.api.unguarded[1]: has a path of wildcards that ends with **, such as /**, and no methods",
+            ),
+            (
+                json!({"api": {"unguarded": [{"methods": [], "paths": ["/*/*/**"]}]}}),
+                "spec.api.unguarded[0]: has a path of wildcards",
+            ),
+            (json!({"api": {"unguarded": [{"paths": ["login"]}]}}), "spec.api.unguarded[0].paths[0]: must be a path"),
+            (
+                json!({"api": {"unguarded": [{"methods": ["get"], "paths": ["/**"]}]}}),
+                "spec.api.unguarded[0].methods[0]: must be a method",
+            ),
             (json!({"api": {"actions": [{"action": "a", "paths": ["/"]}]}}), "spec.api.actions[0].action: must be"),
             (json!({"api": {"organizationFrom": {}}}), "spec.api.organizationFrom: give exactly one of"),
             (json!({"api": {"credentials": [{"header": "a b"}]}}), "spec.api.credentials[0].header: must be the name"),
@@ -512,5 +554,7 @@ mod tests {
         for good in [json!({}), json!({"organization": "c", "members": [of(&["c"])]}), any, all, owner, viewer] {
             assert_eq!(told(good.clone()), Vec::<String>::new(), "{good}");
         }
+        let open = json!([{"methods": ["OPTIONS"], "paths": ["/**"]}, {"paths": ["/", "/*", "/a/**"]}]);
+        assert_eq!(told(json!({"api": {"unguarded": open}})), Vec::<String>::new());
     }
 }

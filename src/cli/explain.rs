@@ -6,7 +6,7 @@ use super::{Error, client, output};
 use crate::{
     outside::{Clock, SystemClock},
     verifier::{
-        Cause, Verdict,
+        Category, Verdict,
         explain::{Explanation, Question, ask},
         index::Key,
     },
@@ -14,8 +14,9 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Explain {
-    /// Name of the ApiToken
-    token: String,
+    /// Name of the ApiToken; if omitted, the request carries no token
+    #[arg(required_unless_present = "instance")]
+    token: Option<String>,
     /// Namespace of the ApiToken; default: the namespace of the current context
     #[arg(long, short)]
     namespace: Option<String>,
@@ -45,7 +46,7 @@ impl Explain {
             output::line(&line);
         }
         output::line(&conclusion(&verdict));
-        if verdict.cause == Cause::Allowed { Ok(()) } else { Err(Error::NotAllowed) }
+        if is_allowed(&verdict) { Ok(()) } else { Err(Error::NotAllowed) }
     }
 
     async fn ask(self) -> Result<Explanation, Error> {
@@ -56,7 +57,8 @@ impl Explain {
             None => Key::new(&*namespace, given),
         });
         let Self { token, method, path, organization, project, .. } = self;
-        let question = Question { token: Key::new(namespace, token), instance, method, path, organization, project };
+        let token = token.map(|token| Key::new(namespace, token));
+        let question = Question { token, instance, method, path, organization, project };
         Ok(ask(&client, &question, SystemClock.now()).await?)
     }
 }
@@ -64,6 +66,10 @@ impl Explain {
 fn conclusion(verdict: &Verdict) -> String {
     let role = verdict.identity.as_ref().and_then(|identity| identity.role.as_deref());
     let by = role.map_or(String::new(), |role| format!(", effective role {role}"));
-    let word = if verdict.cause == Cause::Allowed { "allowed" } else { "refused" };
+    let word = if is_allowed(verdict) { "allowed" } else { "refused" };
     format!("{word}: {} {}{by}", verdict.cause.category().code(), verdict.cause)
+}
+
+fn is_allowed(verdict: &Verdict) -> bool {
+    verdict.cause.category() == Category::Allowed
 }

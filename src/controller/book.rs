@@ -93,7 +93,8 @@ fn listed(instance: &Instance) -> usize {
     let api = spec.api.iter();
     let paths = api.flat_map(|api| {
         let actions = api.actions.iter().map(|rule| rule.paths.len());
-        actions.chain(api.excluded.iter().map(|excluded| excluded.paths.len()))
+        let unguarded = api.unguarded.iter().map(|unguarded| unguarded.paths.len());
+        actions.chain(api.excluded.iter().map(|excluded| excluded.paths.len())).chain(unguarded)
     });
     let roles = spec.roles.iter().map(|role| role.actions.len());
     let teams = spec.teams.iter().map(|team| team.users.len());

@@ -12,7 +12,7 @@ use super::{
     account::TokenCount,
     permission::{
         ActionRule, AuthScheme, DefaultRoleName, Exclusion, HeaderName, ListedOrganization, NamedBy, Role, RoleName,
-        Scope,
+        Scope, Unguarded,
     },
     schema::compared,
     subject::{FormerOwner, TeamName, UserName},
@@ -140,6 +140,18 @@ pub struct Api {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub excluded: Vec<Exclusion>,
+    /// Requests that are let through unjudged, with every identity header empty, such as the API's own login. An entry
+    /// counts only where every server reads the request alike. A request with a token is judged all the same, so
+    /// `excluded` still refuses it. A request without a token is let through even if `excluded` covers it. Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub unguarded: Vec<Unguarded>,
+    /// The reading of an encoded slash (`%2F`) in a path. Refuse: servers read it differently, so the path is
+    /// ambiguous. Keep: it is part of its segment, for an API that reads it so. Text must be on both sides of it, but
+    /// neither `.` nor `..`. Default: Refuse.
+    #[serde(default)]
+    pub encoded_slash: EncodedSlash,
     /// The place where a request names its organization, one of `organizations`. If omitted, requests name none.
     /// Requests with a token that lists organizations are then refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +168,8 @@ pub struct CredentialPlace {
     /// The name of the header.
     pub header: HeaderName,
     /// The authentication scheme before the token and a space (RFC 9110, 11.4). Capital and small letters are the same.
-    /// If omitted, the header holds only the token.
+    /// With `Basic`, the token is the password (RFC 7617), and any user name is accepted. If omitted, the header holds
+    /// only the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<AuthScheme>,
 }
@@ -169,6 +182,16 @@ impl CredentialPlace {
         same(self.header.as_str(), other.header.as_str())
             && schemes.is_none_or(|(one, other)| same(one.as_str(), other.as_str()))
     }
+}
+
+/// The reading of an encoded slash in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EncodedSlash {
+    /// Servers read it differently, so the path is ambiguous.
+    #[default]
+    Refuse,
+    /// It is part of its segment.
+    Keep,
 }
 
 /// The rule for permitting requests.

@@ -96,6 +96,35 @@ pub struct Exclusion {
     pub message: Option<String>,
 }
 
+/// Requests that are let through unjudged, unless they carry a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
+#[x_kube(validation = Rule::new("(has(self.methods) && size(self.methods) > 0) || \
+    self.paths.all(p, !p.matches('^(/[*])*/[*][*]$'))").message(Unguarded::RULE))]
+pub struct Unguarded {
+    /// The methods of the requests. GET also means HEAD. If omitted, any method.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub methods: Vec<Method>,
+    /// The paths of the requests, as patterns of normalised paths. Capital and small letters differ here. `*` matches
+    /// one segment. `**` at the end matches any number of segments.
+    #[schemars(length(min = 1, max = 32))]
+    pub paths: Vec<PathPattern>,
+}
+
+impl Unguarded {
+    /// The message for an entry that would cover every request.
+    pub const RULE: &str = "has a path of wildcards that ends with **, such as /**, and no methods: name the methods, \
+        or the first segment of the paths";
+
+    /// True if the entry names no methods, and a path that covers every path of some length.
+    pub fn is_everything(&self) -> bool {
+        let wild = |path: &PathPattern| {
+            path.as_str().ends_with("/**") && path.as_str().split('/').all(|segment| ["", "*", "**"].contains(&segment))
+        };
+        self.methods.is_empty() && self.paths.iter().any(wild)
+    }
+}
+
 /// The place where a request names its organization or project. Give exactly one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]

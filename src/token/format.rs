@@ -84,6 +84,12 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
     if formed { Ok(id) } else { Err(Malformed) }
 }
 
+/// True if `text` has a token in it, plain or in base64. Also true if it has so much base64 that the search is too
+/// costly.
+pub fn carries(text: &str) -> bool {
+    !tokens(text.as_bytes(), &mut Effort::for_text(text)).is_empty()
+}
+
 /// `text` with every token in it replaced, plain or in base64, for logs and messages.
 ///
 /// A caller may have put a token where it does not belong, such as into a path. An API server or an admission webhook
@@ -284,6 +290,25 @@ mod tests {
         assert_eq!(redact(&format!("/{token}/{token}")), "/[token]/[token]");
         assert!(!redact(&format!("/ids_{token}_v1")).contains(&token));
         assert_eq!(redact("/eem/topics_all/x"), "/eem/topics_all/x");
+    }
+
+    #[test]
+    fn a_text_carries_a_token_plain_or_in_base64() {
+        use base64::engine::general_purpose::STANDARD;
+        let token = sample();
+        for text in [
+            &*token,
+            &format!("Bearer {token}"),
+            &format!("x,{token};"),
+            &format!("Basic {}", STANDARD.encode(format!("ci:{token}"))),
+        ] {
+            assert!(carries(text), "{text}");
+        }
+        let jwt = "Bearer eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZUBleGFtcGxlLmNvbSIsImF1ZCI6InNob3AiLCJ0Ijoi\
+                   ZXlKaGJHY2lPaUpTVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5In0.c2lnbmF0dXJlLXdpdGgtbWFueS1jaGFyYWN0ZXJzLWFuZC1ub25l";
+        for text in ["", "Basic dTpw", jwt, &token[1..], &token[..token.len() - 1]] {
+            assert!(!carries(text), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::access;
 pub enum Cause {
     /// The token is valid, and the request is permitted.
     Allowed,
+    /// The Instance lets the request through unjudged, without any identity.
+    Unguarded,
     /// No place of the Instance holds a credential.
     Missing,
     /// A header that can hold a credential is longer than 8 KiB.
@@ -93,7 +95,7 @@ impl Cause {
     /// The outcome that the caller sees.
     pub fn category(self) -> Category {
         match self {
-            Self::Allowed => Category::Allowed,
+            Self::Allowed | Self::Unguarded => Category::Allowed,
             Self::InstanceDeleting
             | Self::NamespaceNotAdmitted
             | Self::InstanceInvalid
@@ -129,6 +131,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "Allowed",
+            Self::Unguarded => "Unguarded",
             Self::Missing => "Missing",
             Self::Oversized => "Oversized",
             Self::NotAscii => "NotAscii",
@@ -170,6 +173,7 @@ impl Cause {
                 Some("the Instance has faults, and lets nobody in until they are corrected; its status lists them")
             }
             Self::Allowed
+            | Self::Unguarded
             | Self::Missing
             | Self::Oversized
             | Self::NotAscii

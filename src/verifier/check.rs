@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     Cause,
     index::{AccountEntry, Generation, Index, InstanceEntry, Key, Opened, TokenEntry},
+    unguarded,
 };
 use crate::{
     access::{self, Bearer, Ground, Namespace, Party, Request, Rules, Ruling, Step, Trail},
@@ -88,7 +89,7 @@ pub fn explain(
     let candidates = token.generations.iter().filter(|known| known.life.state != State::Recorded);
     // A generation that was never published may be newer than the served one: it expires in its place.
     let generation = candidates.max_by_key(|known| (known.life.state == State::Active, known.number))?;
-    let mut trail = Vec::new();
+    let mut trail: Vec<_> = unguarded::step(index, instance, request).into_iter().collect();
     let presented = Presented { index, instance, key, token, generation };
     let verdict = presented.judge(Some(request), now, &mut trail);
     Some((verdict, trail))

@@ -15,10 +15,11 @@ use tokio::time::sleep;
 use super::{
     Cause, Requested, StaleAnswers, audit,
     check::{Verdict, check},
-    credential::{self, Places},
+    credential::{self, Credential, Places},
     guard::MISSING,
     index::Key,
     known::Known,
+    unguarded::unguarded,
 };
 use crate::{
     access::Request,
@@ -38,19 +39,27 @@ pub struct Asking<'a> {
     /// The Instance that receives the request.
     pub instance: Key,
     /// The presented credential, or the reason why there is none to check.
-    pub credential: Result<&'a str, Cause>,
+    pub credential: Result<Credential<'a>, Cause>,
     /// The request to authorize. `None`: the door only checks the credential, and finds the token that it belongs to.
     pub request: Option<Requested<'a>>,
 }
 
 /// An answer, independent of the protocol. Only [`Door::ask`] creates answers.
 #[derive(Debug)]
-pub struct Answer(Verdict);
+pub struct Answer {
+    verdict: Verdict,
+    schemes: Arc<[String]>,
+}
 
 impl Answer {
     /// The verdict.
     pub fn verdict(&self) -> &Verdict {
-        &self.0
+        &self.verdict
+    }
+
+    /// The authentication schemes that a challenge names, at least one.
+    pub fn schemes(&self) -> &[String] {
+        &self.schemes
     }
 }
 
@@ -86,6 +95,9 @@ impl Door {
     /// A credential with a right checksum and an unknown id may be newer than the index. Its request waits up to a
     /// second for the index to change. The same applies if the account or the Instance is missing. If the index may be
     /// out of date, the answer is a temporary error, so that the caller tries again.
+    ///
+    /// A request that the Instance does not guard is let through without a look at its credential, unless that may be a
+    /// token.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
         let cause = verdict.cause;
@@ -94,17 +106,21 @@ impl Door {
             self.known.usage().note(identity, self.clock.now());
         }
         audit::write(asking, &verdict);
-        Answer(verdict)
+        Answer { verdict, schemes: self.at_places(&asking.instance, Places::schemes) }
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
     ///
     /// # Errors
     /// The headers do not hold exactly one clear credential.
-    pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<&'a str, Cause> {
+    pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
+        self.at_places(instance, |places| credential::find(headers, places))
+    }
+
+    /// The result of `look` at the places for credentials that an Instance names.
+    fn at_places<T>(&self, instance: &Key, look: impl FnOnce(&Places) -> T) -> T {
         let index = self.known.index();
-        let places = index.instance(instance).map_or(&self.usual, |entry| &entry.places);
-        credential::find(headers, places)
+        look(index.instance(instance).map_or(&self.usual, |entry| &entry.places))
     }
 
     /// Checks that every kind was read, that the watches work if the API server answers, and that this verifier cannot
@@ -146,9 +162,13 @@ impl Door {
             return Cause::OutOfTouch.into();
         }
         let request = asking.request.as_ref().map(Requested::request);
-        match asking.credential {
-            Ok(credential) => self.patiently(&asking.instance, credential, request.as_ref()).await,
-            Err(cause) => cause.into(),
+        let is_open = |request| unguarded(&self.known.index(), &asking.instance, request, &asking.credential).is_ok();
+        if request.as_ref().is_some_and(is_open) {
+            return Cause::Unguarded.into();
+        }
+        match &asking.credential {
+            Ok(credential) => self.patiently(&asking.instance, credential.text(), request.as_ref()).await,
+            Err(cause) => (*cause).into(),
         }
     }
 
@@ -184,7 +204,7 @@ impl Door {
 #[cfg(test)]
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
-        Self(verdict)
+        Self { verdict, schemes: Places::default().schemes() }
     }
 }
 
@@ -230,6 +250,11 @@ mod tests {
     }
 
     fn teach(door: &Door, value: &str) {
+        teach_of(door, value, &json!({}));
+    }
+
+    /// The same with an Instance of this spec.
+    fn teach_of(door: &Door, value: &str, instance: &serde_json::Value) {
         let of = |kind: &str, name: &str| {
             let metadata = json!({"namespace": "a", "name": name, "uid": name});
             json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata})
@@ -250,9 +275,9 @@ mod tests {
             json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
         );
         door.known.learn(|index| {
-            index.apply::<Instance>(serde_json::from_value(with(of("Instance", "eem"), "spec", json!({}))).unwrap())
-                | index
-                    .apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
+            index.apply::<Instance>(
+                serde_json::from_value(with(of("Instance", "eem"), "spec", instance.clone())).unwrap(),
+            ) | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
                 | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
         });
     }
@@ -329,6 +354,126 @@ mod tests {
         assert!(door.ready().is_err());
     }
 
+    async fn asked(door: &Door, (method, target): (&str, &str), headers: &HeaderMap) -> Cause {
+        let request = Some(Requested { method: Some(method.into()), target: Some(target.into()), headers });
+        let credential = door.credential(&eem(), headers);
+        door.ask(&Asking { instance: eem(), credential, request }).await.verdict().cause
+    }
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()));
+        headers.collect()
+    }
+
+    #[tokio::test]
+    async fn a_login_is_let_through_without_a_token_and_judged_with_one() {
+        let door = door();
+        let api = json!({"unguarded": [{"paths": ["/login"]}], "excluded": [{"paths": ["/login"]}]});
+        teach_of(&door, &value(), &json!({ "api": api }));
+        let login = async |headers: &[(&str, &str)]| asked(&door, ("POST", "/login"), &map(headers)).await;
+        for (name, text) in
+            [("accept", "a"), ("authorization", "Basic dTpw"), ("authorization", "Bearer a.b.c"), ("api-token", "x")]
+        {
+            assert_eq!(login(&[(name, text)]).await, Cause::Unguarded, "{text}");
+        }
+        let excluded = Cause::Refused(crate::access::Ground::Excluded);
+        assert_eq!(login(&[("api-token", &value())]).await, excluded);
+        assert_eq!(login(&[("api-token", &value()), ("authorization", "Basic dTpw")]).await, excluded);
+        assert_eq!(login(&[("authorization", &format!("Basic {}", value()))]).await, Cause::Missing);
+        assert_eq!(asked(&door, ("POST", "/orders"), &map(&[])).await, Cause::Missing);
+        assert_eq!(Cause::Unguarded.category().code(), 200);
+        // Without a request, the question is about the credential alone.
+        let nothing = Asking { instance: eem(), credential: Err(Cause::Missing), request: None };
+        assert_eq!(door.ask(&nothing).await.verdict().cause, Cause::Missing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unguarded_request_is_no_exception_where_nothing_can_be_decided() {
+        let spec = json!({"api": {"unguarded": [{"paths": ["/login"]}]}});
+        let login = async |door: &Door| {
+            teach_of(door, &value(), &spec);
+            asked(door, ("POST", "/login"), &HeaderMap::new()).await
+        };
+        let unread = waiting_for(&["instances"], Hearing::default(), StaleAnswers::default());
+        assert_eq!(login(&unread).await, Cause::NotSynced);
+        let hearing = Hearing::default();
+        let _ear = hearing.ear::<ApiToken>();
+        let strict = waiting_for(&[], hearing, StaleAnswers::Refuse);
+        tokio::time::advance(Duration::from_mins(6)).await;
+        assert_eq!(login(&strict).await, Cause::OutOfTouch);
+    }
+
+    #[tokio::test]
+    async fn the_password_of_a_basic_credential_is_judged_and_the_answer_names_the_schemes() {
+        let door = door();
+        let places =
+            json!([{"header": "Authorization", "scheme": "Bearer"}, {"header": "Authorization", "scheme": "Basic"}]);
+        let api = json!({"credentials": places, "unguarded": [{"paths": ["/login"]}]});
+        teach_of(&door, &value(), &json!({ "api": api }));
+        let basic = |credentials: &str| {
+            use base64::{Engine, engine::general_purpose::STANDARD};
+            map(&[("authorization", &format!("Basic {}", STANDARD.encode(credentials)))])
+        };
+        let ci = basic(&format!("ci:{}", value()));
+        assert_eq!(asked(&door, ("GET", "/orders"), &ci).await, Cause::Allowed);
+        assert_eq!(asked(&door, ("GET", "/login"), &ci).await, Cause::Allowed);
+        assert_eq!(asked(&door, ("GET", "/orders"), &basic("alice:secret")).await, Cause::Malformed);
+        assert_eq!(asked(&door, ("GET", "/login"), &basic("alice:secret")).await, Cause::Unguarded);
+        let nothing = Asking { instance: eem(), credential: Err(Cause::Missing), request: None };
+        assert_eq!(door.ask(&nothing).await.schemes(), ["Bearer", "Basic"]);
+        let other = Asking { instance: Key::new("a", "none"), credential: Err(Cause::Missing), request: None };
+        assert_eq!(door.ask(&other).await.schemes(), ["Bearer"]);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
+        #[test]
+        fn only_a_plain_request_without_a_token_is_let_through_and_any_other_is_judged_as_ever(
+            method in "GET|HEAD|POST", target in "(/login|/LOGIN|//|/a|%2[fe]|[.]{1,2}|/b|[?]_method=GET){1,4}",
+            places in proptest::collection::vec(
+                ("authorization|api-token|api_token|x-http-method|x_tokenry_role|accept", "(Bearer |Basic |Token |x)?", 0usize..4), 0..3,
+            ),
+        ) {
+            use base64::{Engine, engine::general_purpose::STANDARD};
+            let secret = value();
+            let mut headers = HeaderMap::new();
+            for (name, scheme, at) in &places {
+                let text = match at {
+                    0 => secret.clone(),
+                    1 => STANDARD.encode(format!("ci:{secret}")),
+                    2 => STANDARD.encode("alice:secret"),
+                    _ => "a.b.c".to_owned(),
+                };
+                headers.append(name.parse::<http::HeaderName>().unwrap(), format!("{scheme}{text}").parse().unwrap());
+            }
+            let of = |spec: &serde_json::Value| {
+                let door = door();
+                teach_of(&door, &secret, spec);
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+                runtime.block_on(asked(&door, (&*method, &*target), &headers))
+            };
+            let excluded = json!([{"paths": ["/login/b"]}]);
+            let open = json!([{"paths": ["/login/**"]}, {"methods": ["GET"], "paths": ["/a/*"]}]);
+            let cause = of(&json!({"api": {"excluded": excluded, "unguarded": open}}));
+            if cause != Cause::Unguarded {
+                proptest::prop_assert_eq!(cause, of(&json!({"api": {"excluded": excluded}})));
+                return Ok(());
+            }
+            let path = crate::access::Path::parse(&target).unwrap();
+            proptest::prop_assert!(path.others().next().is_none() && !target.contains("_method"), "{}", target);
+            let shown = path.to_string();
+            let is_open = shown == "/login" || shown.starts_with("/login/") || shown.starts_with("/a/") && method != "POST";
+            proptest::prop_assert!(is_open, "{} {}", method, target);
+            for (name, _, at) in &places {
+                let place = ["authorization", "api-token"].contains(&&**name);
+                proptest::prop_assert!(name == "accept" || place && *at > 1, "{} {}", name, at);
+            }
+        }
+    }
+
     /// Collects the lines of the audit log.
     #[derive(Clone, Default)]
     struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
@@ -355,7 +500,8 @@ mod tests {
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
         let _log = tracing::subscriber::set_default(log);
         let value = value();
-        let answer = door.ask(&Asking { instance: eem(), credential: Ok(&value), request: None }).await;
+        let answer =
+            door.ask(&Asking { instance: eem(), credential: Ok(Credential::Written(&value)), request: None }).await;
         let identity = answer.verdict().identity.as_ref().unwrap();
         assert_eq!((answer.verdict().cause, &*identity.subject), (Cause::Allowed, "account:a/x"));
         assert_eq!(identity.owner.as_deref(), Some("user:alice"), "the token names none, and its account does");

@@ -9,6 +9,7 @@ use super::{
     Requested, Verdict,
     check::explain,
     index::{Index, Indexed, Key},
+    unguarded,
 };
 use crate::{
     access::Step,
@@ -21,12 +22,12 @@ use crate::{
     outside::{Reader, Refusal, reader::Read},
 };
 
-/// A question: a token, and a request that it would make.
+/// A question: a request, and the token that would make it.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The token.
-    pub token: Key,
-    /// The Instance that receives the request. `None`: the token's own Instance.
+    /// The token. `None`: the request carries no token.
+    pub token: Option<Key>,
+    /// The Instance that receives the request. `None`: the token's own Instance. It is required without a token.
     pub instance: Option<Key>,
     /// The method of the request.
     pub method: String,
@@ -59,6 +60,7 @@ pub enum Unexplained {
 ///
 /// The permissions of `client` must allow reading the token, its account and its namespace, the Instance, and the
 /// policies in the Instance's namespace. An account that owns the token is read if the Instance lists former owners.
+/// Without a token, the Instance is enough.
 ///
 /// # Errors
 /// An object could not be read or does not exist, or the token has no value yet. Another cause: the Instance does not
@@ -66,23 +68,33 @@ pub enum Unexplained {
 pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result<Explanation, Unexplained> {
     let reader = Reader::new(client.clone());
     let mut index = Index::default();
-    let token: ApiToken = needed(&reader, &question.token).await?;
-    let reference = &token.spec.instance_ref;
-    let home = &*question.token.namespace;
-    let own = Key::new(reference.namespace_or(home), reference.name.as_str());
-    let key = question.instance.clone().unwrap_or(own);
+    let token: Option<ApiToken> = match &question.token {
+        Some(key) => Some(needed(&reader, key).await?),
+        None => None,
+    };
+    let own = token.as_ref().zip(question.token.as_ref()).map(|(token, key)| {
+        let reference = &token.spec.instance_ref;
+        Key::new(reference.namespace_or(&key.namespace), reference.name.as_str())
+    });
+    let nobody = || Unexplained::Unasked("name a token, or the Instance of a request without a token".into());
+    let key = question.instance.clone().or(own).ok_or_else(nobody)?;
     let instance: Instance = needed(&reader, &key).await?;
-    accounts(&reader, &token, &instance, &mut index).await?;
-    let policies = reader.all::<AccessPolicy>(&key.namespace).await?;
+    let mut policies = Vec::new();
+    if let Some(token) = token {
+        accounts(&reader, &token, &instance, &mut index).await?;
+        let home = reader.namespace(token.metadata.namespace.as_deref().unwrap_or_default()).await?;
+        home.into_iter().for_each(|home| _ = index.apply(home));
+        policies = reader.all::<AccessPolicy>(&key.namespace).await?;
+        index.apply(token);
+    }
     policies.into_iter().for_each(|policy| _ = index.apply(policy));
-    reader.namespace(home).await?.into_iter().for_each(|namespace| _ = index.apply(namespace));
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;
     index.apply(instance);
-    index.apply(token);
     let (method, target) = (Some(question.method.clone()), Some(question.path.clone()));
     let wanted = Requested { method, target, headers: &headers };
-    let told = explain(&index, &key, &question.token, &wanted.request(), now);
-    let unserved = || format!("ApiToken {home}/{} has no value yet; see its status", question.token.name);
+    let Some(token) = &question.token else { return Ok(unguarded::explain(&index, &key, &wanted.request())) };
+    let told = explain(&index, &key, token, &wanted.request(), now);
+    let unserved = || format!("ApiToken {}/{} has no value yet; see its status", token.namespace, token.name);
     told.ok_or_else(|| Unexplained::Missing(unserved()))
 }
 

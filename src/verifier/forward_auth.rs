@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{Router, extract::State, response::IntoResponse, response::Response, routing::any};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::{Answer, Asking, Category, Cause, Door, Verdict, proxied};
@@ -24,28 +24,27 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
     told(&door.ask(&Asking { instance, credential, request }).await)
 }
 
-/// The answer as an HTTP response. A 401 or 403 has a challenge with the error code of RFC 6750, section 3. The
-/// challenge has no error code if the credential is missing.
+/// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
+/// the error code of RFC 6750, section 3, except if the credential is missing.
 fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
+    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer.schemes(), code));
     match cause.category() {
         Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
         Category::NotAuthenticated if *cause == Cause::Missing => {
-            (StatusCode::UNAUTHORIZED, UNCACHED, [(WWW_AUTHENTICATE, r#"Bearer realm="tokenry""#)]).into_response()
+            (StatusCode::UNAUTHORIZED, UNCACHED, [challenge(None)]).into_response()
         }
         Category::NotAuthenticated => {
-            let challenge = r#"Bearer realm="tokenry", error="invalid_token""#;
-            refused(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, challenge), &error("invalid_token"))
+            refused(StatusCode::UNAUTHORIZED, challenge(Some("invalid_token")), &error("invalid_token"))
         }
         Category::NotPermitted => {
-            let challenge = r#"Bearer realm="tokenry", error="insufficient_scope""#;
             let mut body = error("insufficient_scope");
             body["error_description"] = json!(message.as_deref().or(cause.hint()));
-            refused(StatusCode::FORBIDDEN, (WWW_AUTHENTICATE, challenge), &body)
+            refused(StatusCode::FORBIDDEN, challenge(Some("insufficient_scope")), &body)
         }
         Category::Unavailable => {
-            refused(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "1"), &error("temporarily_unavailable"))
+            refused(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, 1u16.into()), &error("temporarily_unavailable"))
         }
     }
 }
@@ -53,8 +52,9 @@ fn told(answer: &Answer) -> Response {
 /// Forbids caching: an answer holds for one request only.
 const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
-fn refused(status: StatusCode, header: (HeaderName, &'static str), body: &Value) -> Response {
-    (status, UNCACHED, [header, (CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+fn refused(status: StatusCode, header: (HeaderName, HeaderValue), body: &Value) -> Response {
+    let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    (status, UNCACHED, [header, json], format!("{body}\n")).into_response()
 }
 
 #[cfg(test)]
@@ -81,6 +81,12 @@ mod tests {
         let said = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER]
             .map(|name| answer.headers()[name].to_str().unwrap().to_owned());
         assert_eq!(said, ["account:a/x", "7Hq0x", "viewer", "acme", "account:a/x"]);
+        let answer = told(&Verdict::from(Cause::Unguarded).into());
+        assert_eq!(answer.status(), StatusCode::OK);
+        for name in [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER] {
+            let values: Vec<_> = answer.headers().get_all(&name).iter().collect();
+            assert_eq!(values, [""], "{name}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod index;
 mod known;
 mod proxied;
 mod requested;
+mod unguarded;
 mod usage;
 
 use std::{io, sync::Arc};
@@ -53,6 +54,7 @@ use usage::Usage;
 
 pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
+pub use credential::Credential;
 pub use door::{Answer, Asking, Door};
 pub use requested::Requested;
 

@@ -1,5 +1,5 @@
-//! Reads the caller's request from the request of a proxy, and builds the identity headers that the proxy passes on to
-//! the API.
+//! Reads the caller's request from the request of a proxy, and builds the headers that the proxy passes on. These are
+//! the identity headers, for the API, and the challenge, for the caller.
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -59,6 +59,18 @@ pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     .collect()
 }
 
+/// A challenge for each scheme, all in one header, because nginx passes on only one. That of `Bearer` has the error
+/// code, if there is one.
+pub(crate) fn challenge(schemes: &[String], error: Option<&str>) -> HeaderValue {
+    let of = |scheme: &String| {
+        let error = error.filter(|_| scheme.eq_ignore_ascii_case("Bearer"));
+        let error = error.map(|code| format!(r#", error="{code}""#)).unwrap_or_default();
+        format!(r#"{scheme} realm="tokenry"{error}"#)
+    };
+    let all: Vec<_> = schemes.iter().map(of).collect();
+    HeaderValue::from_str(&all.join(", ")).unwrap_or(HeaderValue::from_static(r#"Bearer realm="tokenry""#))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +101,18 @@ mod tests {
     fn what_is_said_twice_is_not_known() {
         let twice = [("x-forwarded-uri", "/a"), ("x-forwarded-uri", "/b"), ("x-forwarded-method", "GET")];
         assert_eq!(asked(&twice, None), (Some("GET".into()), None));
+    }
+
+    #[test]
+    fn each_scheme_has_a_challenge_and_that_of_bearer_says_the_error() {
+        let of = |schemes: &[&str], error| {
+            let schemes: Vec<_> = schemes.iter().map(|&scheme| scheme.to_owned()).collect();
+            challenge(&schemes, error).to_str().unwrap().to_owned()
+        };
+        assert_eq!(of(&["Bearer"], Some("invalid_token")), r#"Bearer realm="tokenry", error="invalid_token""#);
+        assert_eq!(of(&["Bearer", "Basic"], None), r#"Bearer realm="tokenry", Basic realm="tokenry""#);
+        assert_eq!(of(&["Basic"], Some("invalid_token")), r#"Basic realm="tokenry""#);
+        assert_eq!(of(&["odd\r\n"], None), r#"Bearer realm="tokenry""#);
     }
 
     #[test]

@@ -104,6 +104,7 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
         ("Instance", "organizations", json!(["a"])),
         ("Instance", "api.actions", json!([{"action": "a:b", "methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.excluded", json!([{"methods": ["GET"], "paths": ["/a"]}])),
+        ("Instance", "api.unguarded", json!([{"methods": ["GET"], "paths": ["/a"]}])),
         ("Instance", "api.credentials", json!([{"header": "X-A", "scheme": "B"}])),
         ("Instance", "formerOwners", json!(["user:a"])),
         ("Instance", "members", json!([{"subject": "user:a", "role": "admin", "organizations": listed}])),
@@ -1051,6 +1052,37 @@ async fn a_place_for_credentials_is_named_once() {
     refuses(&world, "Instance", of(many(9)), path, "must have at most 8 items").await;
     accepts(&world, "Instance", of(many(8))).await;
     accepts(&world, "Instance", of(json!([]))).await;
+}
+
+#[tokio::test]
+async fn no_entry_leaves_every_request_unguarded() {
+    let world = World::new("unguarded").await;
+    let of = |entries: Value| json!({"api": {"unguarded": entries}});
+    let path = "spec.api.unguarded";
+    let sentence = "has a path of wildcards that ends with **, such as /**, and no methods: name the methods, or the \
+                    first segment of the paths";
+    for bad in [
+        json!([{"paths": ["/**"]}]),
+        json!([{"paths": ["/login", "/*/**"]}]),
+        json!([{"methods": [], "paths": ["/*/*/**"]}]),
+    ] {
+        refuses(&world, "Instance", of(bad), &format!("{path}[0]"), sentence).await;
+    }
+    for good in [
+        json!([{"methods": ["OPTIONS"], "paths": ["/**"]}]),
+        json!([{"paths": ["/", "/*", "/login/**", "/*/photo"]}]),
+        json!([]),
+    ] {
+        accepts(&world, "Instance", of(good)).await;
+    }
+    let many = |count: usize| -> Value { (0..count).map(|nth| json!({"paths": [format!("/{nth}")]})).collect() };
+    refuses(&world, "Instance", of(many(65)), path, "must have at most 64 items").await;
+    accepts(&world, "Instance", of(many(64))).await;
+    let pathless = of(json!([{"paths": []}]));
+    refuses(&world, "Instance", pathless, &format!("{path}[0].paths"), "should have at least 1 items").await;
+    let odd = json!({"api": {"encodedSlash": "Decode"}});
+    refuses(&world, "Instance", odd, "spec.api.encodedSlash", "Unsupported value").await;
+    accepts(&world, "Instance", json!({"api": {"encodedSlash": "Keep"}})).await;
 }
 
 #[tokio::test]

@@ -50,5 +50,6 @@ mod restart;
 mod secrecy;
 mod secret;
 mod structure;
+mod unguarded;
 mod verdicts;
 mod widening;

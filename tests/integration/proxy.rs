@@ -254,6 +254,40 @@ async fn a_preflight_request_is_answered_by_the_proxy_and_any_other_needs_a_toke
 }
 
 #[tokio::test]
+async fn a_login_without_a_token_reaches_the_api_and_names_nobody() {
+    let Setting { world, api, edge, bearer, _operator, verifier: _verifier } = setting("login").await;
+    let unguarded = json!([{"methods": ["GET", "POST"], "paths": ["/login/**"]}]);
+    let excluded = json!([{"paths": ["/login/**"], "message": "sign in without a token"}]);
+    world.change("Instance", "shop", json!({"api": {"unguarded": unguarded, "excluded": excluded}})).await.unwrap();
+    let opened = async || (edge.ask(Method::POST, "/login", &[]).await.0 == 200).then_some(());
+    world.eventually("the login is unguarded", opened).await;
+    let nobody = IDENTITY.map(|_| vec![String::new()]);
+    let forged = IDENTITY.map(|name| (name, "forged"));
+    for own in [("authorization", "Basic dTpw"), ("authorization", "Bearer a.b.c"), ("accept", "*/*")] {
+        let (status, _, seen) =
+            edge.ask(Method::POST, "/login/form?next=/orders", &[&forged[..], &[own]].concat()).await;
+        assert_eq!((status, told(&seen)), (200, nobody.clone()), "{own:?}");
+        assert_eq!(seen[own.0], [own.1], "the API reads the credential itself");
+    }
+    let asked = api.asked();
+    for (method, path, headers, status) in [
+        (Method::GET, "/login", vec![("authorization", &*bearer)], 403),
+        (Method::GET, "/login", vec![("authorization", "Basic dTpw"), ("authorization", &bearer)], 401),
+        (Method::DELETE, "/login", vec![], 401),
+        (Method::GET, "/orders", vec![("authorization", "Basic dTpw")], 401),
+        (Method::GET, "/Login", vec![], 401),
+        (Method::GET, "//login", vec![], 401),
+        (Method::GET, "/login/..%2forders", vec![], 401),
+        (Method::GET, "/login%2Fform", vec![], 401),
+        (Method::GET, "/login", vec![("x-http-method-override", "DELETE")], 401),
+        (Method::GET, "/login?_method=DELETE", vec![], 401),
+    ] {
+        assert_eq!(edge.ask(method.clone(), path, &headers).await.0, status, "{method} {path} {headers:?}");
+    }
+    assert_eq!(api.asked(), asked);
+}
+
+#[tokio::test]
 async fn what_a_caller_says_of_itself_is_not_passed_on() {
     let setting = setting("forged").await;
     let mut headers = IDENTITY.map(|name| (name, "forged")).to_vec();

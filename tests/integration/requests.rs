@@ -405,6 +405,29 @@ async fn explain_prints_the_chain_of_reasons_that_the_verifier_goes_by() {
     assert!(!allowed && told.contains(&format!("there is no ApiToken ci in namespace {home}")), "{told}");
 }
 
+#[tokio::test]
+async fn explain_names_a_request_that_is_let_through_unjudged() {
+    let api = json!({"api": {"unguarded": [{"paths": ["/login"]}], "excluded": [{"paths": ["/login"]}]}});
+    let stage = Stage::new("explain-open", api, json!({}), json!({})).await;
+    let home = &stage.world.namespace;
+    let (allowed, told) = explained(&stage.world, &["--path", "/login"]);
+    let note = "lets such a request through unjudged without a token (spec.api.unguarded), and judges one with a token";
+    assert!(!allowed && told.starts_with(&format!("√ Instance eem: {note}\n")), "{told}");
+    assert!(told.ends_with("refused: 403 Excluded\n"), "{told}");
+    let kubeconfig = stage.world.plane.kubeconfig_for(home, stage.world.plane.admin_token()).unwrap();
+    let without = |path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["explain", "--instance", "eem", "--namespace", home, "--path", path]);
+        let done = command.env("KUBECONFIG", &kubeconfig).output().unwrap();
+        (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+    };
+    let told = "√ Instance eem: lets the request through unjudged, by spec.api.unguarded\nallowed: 200 Unguarded\n";
+    assert_eq!(without("/login"), (Some(0), told.into()));
+    let told = "× Instance eem: judges the request, because no entry of spec.api.unguarded covers it, letter for letter\n\
+                refused: 401 Missing\n";
+    assert_eq!(without("/orders"), (Some(1), told.into()));
+}
+
 /// The exit code of the program, run without a cluster unless `kubeconfig` names one, and what it says went wrong.
 fn exits(kubeconfig: &Path, args: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));

@@ -13,8 +13,9 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 25] = [
+const CAUSES: [Cause; 26] = [
     Cause::Allowed,
+    Cause::Unguarded,
     Cause::Missing,
     Cause::Oversized,
     Cause::NotAscii,
