@@ -76,6 +76,7 @@ mod tests {
     fn instance(default_role: &str, ceiling: &str) -> Value {
         json!({
             "api": {"authorization": "Roles"}, "ceiling": ceiling, "tokens": {"defaultRole": default_role},
+            "organizations": ["acme", "eem"],
             "roles": [
                 {"name": "viewer", "actions": ["*:read"]}, {"name": "contributor", "actions": ["*:write"]},
                 {"name": "auditor", "ownsTokens": false}, {"name": "admin", "actions": ["*"]},
