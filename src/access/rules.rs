@@ -20,7 +20,7 @@ use crate::{
     crd::{
         Fault, Instance, Reason,
         fault::parsed,
-        instance::{ANY_ALONE_RULE, Authorization, Ceiling, EncodedSlash, OnOwnerRemoved},
+        instance::{ANY_ALONE_RULE, Api, Authorization, Ceiling, EncodedSlash, OnOwnerRemoved},
         permission::{ANY, NamedBy, Scope, ScopeName, ScopeNameForm},
         subject::{SubjectKind, Who},
         text::{Form, Text, is},
@@ -380,7 +380,6 @@ fn named<'a>(from: Option<&NamedBy>, request: &'a Request<'_>) -> Named<'a> {
 /// All faults of an Instance: fields without their required form, duplicates, and roles that do not exist.
 fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     let spec = &instance.spec;
-    let api = spec.api.clone().unwrap_or_default();
     let mut faults = Vec::new();
     organizations(instance, &mut faults);
     let mut seen = std::collections::BTreeSet::new();
@@ -395,36 +394,7 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
         }
         forms(&role.actions, &format!("{path}.actions"), &mut faults);
     }
-    for (index, rule) in api.actions.iter().enumerate() {
-        let path = format!("spec.api.actions[{index}]");
-        form(&rule.action, format!("{path}.action"), &mut faults);
-        forms(&rule.methods, &format!("{path}.methods"), &mut faults);
-        forms(&rule.paths, &format!("{path}.paths"), &mut faults);
-    }
-    for (index, rule) in api.excluded.iter().enumerate() {
-        let path = format!("spec.api.excluded[{index}]");
-        forms(&rule.methods, &format!("{path}.methods"), &mut faults);
-        forms(&rule.paths, &format!("{path}.paths"), &mut faults);
-    }
-    unguarded::check(&api.unguarded, &mut faults);
-    for (index, place) in api.credentials.iter().enumerate() {
-        let path = format!("spec.api.credentials[{index}]");
-        form(&place.header, format!("{path}.header"), &mut faults);
-        place.scheme.iter().for_each(|scheme| form(scheme, format!("{path}.scheme"), &mut faults));
-        if api.credentials[..index].iter().any(|other| other.meets(place)) {
-            let message = "gives a header and scheme twice; a header without a scheme includes all its schemes";
-            faults.push(Fault::invalid(path, message));
-        }
-    }
-    for (from, path) in [(&api.organization_from, "organizationFrom"), (&api.project_from, "projectFrom")] {
-        let unclear = from.as_ref().is_some_and(|from| from.header.is_some() == from.path_segment.is_some());
-        if unclear {
-            faults.push(Fault::invalid(format!("spec.api.{path}"), "give exactly one of header and pathSegment"));
-        }
-        from.iter()
-            .flat_map(|from| &from.header)
-            .for_each(|header| form(header, format!("spec.api.{path}.header"), &mut faults));
-    }
+    api_faults(&spec.api.clone().unwrap_or_default(), &mut faults);
     for (index, member) in spec.members.iter().enumerate() {
         let path = format!("spec.members[{index}]");
         form(&member.subject, format!("{path}.subject"), &mut faults);
@@ -441,6 +411,40 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     default_role::faults(spec, roles, &mut faults);
     forms(&spec.former_owners, "spec.formerOwners", &mut faults);
     faults
+}
+
+/// Adds the faults of the rules for requests.
+fn api_faults(api: &Api, faults: &mut Vec<Fault>) {
+    for (index, rule) in api.actions.iter().enumerate() {
+        let path = format!("spec.api.actions[{index}]");
+        form(&rule.action, format!("{path}.action"), faults);
+        forms(&rule.methods, &format!("{path}.methods"), faults);
+        forms(&rule.paths, &format!("{path}.paths"), faults);
+    }
+    for (index, rule) in api.excluded.iter().enumerate() {
+        let path = format!("spec.api.excluded[{index}]");
+        forms(&rule.methods, &format!("{path}.methods"), faults);
+        forms(&rule.paths, &format!("{path}.paths"), faults);
+    }
+    unguarded::check(&api.unguarded, faults);
+    for (index, place) in api.credentials.iter().enumerate() {
+        let path = format!("spec.api.credentials[{index}]");
+        form(&place.header, format!("{path}.header"), faults);
+        place.scheme.iter().for_each(|scheme| form(scheme, format!("{path}.scheme"), faults));
+        if api.credentials[..index].iter().any(|other| other.meets(place)) {
+            let message = "gives a header and scheme twice; a header without a scheme includes all its schemes";
+            faults.push(Fault::invalid(path, message));
+        }
+    }
+    for (from, path) in [(&api.organization_from, "organizationFrom"), (&api.project_from, "projectFrom")] {
+        let unclear = from.as_ref().is_some_and(|from| from.header.is_some() == from.path_segment.is_some());
+        if unclear {
+            faults.push(Fault::invalid(format!("spec.api.{path}"), "give exactly one of header and pathSegment"));
+        }
+        from.iter()
+            .flat_map(|from| &from.header)
+            .for_each(|header| form(header, format!("spec.api.{path}.header"), faults));
+    }
 }
 
 /// Adds the faults of the list of organizations, and of members that list others.
