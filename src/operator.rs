@@ -3,7 +3,9 @@
 
 use std::{io, sync::Arc};
 
-use kube::Client;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         run::run as control,
         token,
     },
-    crd::{ApiToken, GROUP, secret},
+    crd::{ApiToken, GROUP, name, secret},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Pulse, Reader, Rights, Taken, Tasks, Verb, Writer,
         events::{Events, Scribe, Untold},
@@ -24,6 +26,7 @@ use crate::{
         probes,
         rights::{Right, Wanted},
         server::{self, Port},
+        watch::Object,
     },
 };
 
@@ -88,6 +91,27 @@ pub const RIGHTS: Wanted = Wanted {
     ],
 };
 
+/// The further permissions of an operator with grants. RBAC lets it grant only rights that it has itself.
+pub const GRANTING: [Right; 14] = [
+    Right::new(Verb::GET, RBAC, "roles"),
+    Right::new(Verb::LIST, RBAC, "roles"),
+    Right::new(Verb::WATCH, RBAC, "roles"),
+    Right::new(Verb::CREATE, RBAC, "roles"),
+    Right::new(Verb::PATCH, RBAC, "roles"),
+    Right::new(Verb::DELETE, RBAC, "roles"),
+    Right::new(Verb::GET, RBAC, "rolebindings"),
+    Right::new(Verb::LIST, RBAC, "rolebindings"),
+    Right::new(Verb::WATCH, RBAC, "rolebindings"),
+    Right::new(Verb::CREATE, RBAC, "rolebindings"),
+    Right::new(Verb::PATCH, RBAC, "rolebindings"),
+    Right::new(Verb::DELETE, RBAC, "rolebindings"),
+    Right::new(Verb::ASSIGN, GROUP, "roles"),
+    Right::new(Verb::USE, GROUP, "serviceaccounts"),
+];
+
+/// The API group of Roles and RoleBindings.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// The options of the operator.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -97,6 +121,9 @@ pub struct Options {
     pub serving: Option<Taken>,
     /// The address of `/healthz`, `/readyz` and `/metrics`. `None`: they are not served at a probe port.
     pub probes: Option<Taken>,
+    /// True: the operator keeps the Roles and RoleBindings that follow from Instances with `grants: Members`. Default:
+    /// false.
+    pub grants: bool,
     /// The name of this process in events: the name of its Pod.
     pub instance: Option<String>,
     /// When this token is cancelled, the operator finishes the passes in progress and returns.
@@ -187,6 +214,8 @@ fn rooms(
         services: Cache::by_name(scope.watch(client, hearing)),
         ingresses: Optional::new(scope, client, hearing),
         namespaces: Cache::by_name(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
+        roles: granted(options, client, hearing),
+        bindings: granted(options, client, hearing),
     };
     let (events, scribe) = Events::new(client.clone(), options.instance.clone(), metrics.clone());
     let reader = Reader::new(client.clone());
@@ -197,7 +226,7 @@ fn rooms(
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
         stamping: Arc::default(),
-        rights: Rights::new(RIGHTS),
+        rights: Rights::new(RIGHTS).needing(if options.grants { &GRANTING } else { &[] }),
         pulse,
         untold: Untold::default(),
         rules: Book::default(),
@@ -206,8 +235,21 @@ fn rooms(
         clock,
         entropy,
         metrics,
+        grants: options.grants,
     };
     (rooms, scribe)
+}
+
+/// The cache of Roles or RoleBindings with our label. Without grants the operator has no permission to watch them.
+fn granted<K>(options: &Options, client: &Client, hearing: &Hearing) -> Cache<K>
+where
+    K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + PartialEq,
+{
+    if !options.grants {
+        return Cache::unwatched();
+    }
+    let ours = options.scope.watch_label(client, (name::MANAGED_BY, name::MANAGER), hearing);
+    Cache::new(ours, depends::of_granted).packing()
 }
 
 /// Fills each cache in a separate task, so that a slow cache does not delay the others.
@@ -222,7 +264,7 @@ fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
             })*
         };
     }
-    feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces);
+    feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces, roles, bindings);
 }
 
 #[cfg(test)]
@@ -327,8 +369,19 @@ mod tests {
         policy.observe(&rooms, rooms.clock.now()).await.unwrap();
         let instance: Arc<crate::crd::Instance> = caches.instances.get("a", "eem").unwrap();
         Kind::observe(instance, &rooms, rooms.clock.now()).await.unwrap();
-        let Caches { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } =
-            &**caches;
+        let Caches {
+            instances,
+            accounts,
+            policies,
+            users,
+            tokens,
+            secrets,
+            services,
+            ingresses: _,
+            namespaces,
+            roles: _,
+            bindings: _,
+        } = &**caches;
         let ours = [instances.looked_at(), accounts.looked_at(), policies.looked_at(), tokens.looked_at()];
         let others = [users.looked_at(), secrets.looked_at(), services.looked_at(), namespaces.looked_at()];
         ours.into_iter().chain(others).sum()

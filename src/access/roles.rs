@@ -150,6 +150,13 @@ impl Members {
         [owner.to_string()].into_iter().chain(teams.into_iter().flatten().cloned()).chain(groups).collect()
     }
 
+    /// The strongest role that each subject can lend to a token by its own name. A subject that lends none is left out.
+    pub(crate) fn strongest(&self) -> impl Iterator<Item = (&str, Rank)> {
+        let strongest = |held: &[Holding]| held.iter().map(|holding| holding.rank).max();
+        let all = self.held.iter().filter_map(move |(subject, held)| Some((&**subject, strongest(held)?)));
+        all.filter(|(_, rank)| self.minimum.is_none_or(|minimum| *rank >= minimum))
+    }
+
     /// The roles that an owner with these names can lend to a token. Empty if all of them are weaker than the minimum
     /// role.
     pub(crate) fn holdings(&self, names: &[String]) -> Vec<Holding> {

@@ -88,7 +88,7 @@ pub struct Rules {
     project_from: Option<NamedBy>,
     groups_max_age: Option<SignedDuration>,
     ceiling: Ceiling,
-    members: Members,
+    pub(super) members: Members,
     pub(super) default_role: Option<DefaultRole>,
     former: FormerOwners,
 }

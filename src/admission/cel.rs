@@ -182,9 +182,19 @@ impl Grant<'_> {
     pub(crate) fn missing(self) -> String {
         let Self { verb, resource, name, namespace } = self;
         format!(
-            "variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace} + {}",
+            "variables.me + ' may not {verb} {resource}.tokenry.dev/' + {name} + ' in namespace ' + {namespace} + '{}' + {}",
+            self.soon(),
             self.role()
         )
+    }
+
+    /// The hint that the permission may come by itself: the operator grants it some moments after its cause.
+    fn soon(self) -> &'static str {
+        match self.resource {
+            "roles" => "; if you were made a member just now, try again in some seconds",
+            "serviceaccounts" => "; if you were made its owner just now, try again in some seconds",
+            _ => "",
+        }
     }
 
     /// A CEL expression for the advice to apply a Role with this permission. The advice contains the Role in JSON,

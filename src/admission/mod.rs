@@ -12,6 +12,7 @@ mod accounts;
 mod bounds;
 mod cel;
 mod endings;
+mod grants;
 mod instances;
 mod marks;
 mod membership;
@@ -93,6 +94,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
     all.extend(bound(options, status::policy(options), &[], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };
     all.extend(bound(&everywhere, status::verifier(options), &status::of_verifier(options), "Deny"));
+    all.extend(bound_in(grants::GROUP, &everywhere, grants::policy(), &grants::of_operator(options), "Deny"));
     all
 }
 
@@ -133,8 +135,13 @@ fn conditions(options: &Options) -> Vec<Value> {
     ]
 }
 
-/// A policy and its binding.
+/// A policy on kinds of tokenry.dev, and its binding.
 fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], action: &str) -> [Value; 2] {
+    bound_in(crate::crd::GROUP, options, policy, conditions, action)
+}
+
+/// A policy on kinds of an API group, and its binding.
+fn bound_in(group: &str, options: &Options, policy: AdmissionPolicy, conditions: &[Value], action: &str) -> [Value; 2] {
     let name = format!("{}-{}", options.name, policy.name);
     let variables: Vec<_> = policy
         .variables
@@ -146,7 +153,7 @@ fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], actio
         .into_iter()
         .map(|rule| json!({"expression": rule.expression, "messageExpression": rule.message, "reason": "Forbidden"}));
     let rule = json!({
-        "apiGroups": [crate::crd::GROUP], "apiVersions": ["*"],
+        "apiGroups": [group], "apiVersions": ["*"],
         "operations": policy.operations, "resources": policy.resources,
     });
     [
@@ -222,8 +229,9 @@ pub(crate) mod tests {
                 let message = rule["messageExpression"].as_str().unwrap();
                 let texts: Vec<_> = message.split('\'').skip(1).step_by(2).filter(|text| text.contains(": ")).collect();
                 let first = texts.first().unwrap_or_else(|| panic!("{message}"));
-                let named =
-                    ["spec: ", "spec.", "status: ", "status.", "metadata."].iter().any(|at| first.starts_with(at));
+                let named = ["spec: ", "spec.", "status: ", "status.", "metadata.", "rules: ", "roleRef: "]
+                    .iter()
+                    .any(|at| first.starts_with(at));
                 assert!(named, "{message}");
                 seen += 1;
             }

@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the operator, which issues, delivers, rotates and revokes tokens
-    Operator(Common),
+    Operator(operator::Operator),
     /// Run the verifier, which judges the tokens that callers present
     Verifier(verifier::Verifier),
     /// Print the CustomResourceDefinitions, or write one file per kind into a directory
@@ -108,7 +108,7 @@ pub fn command() -> clap::Command {
 /// The command failed.
 pub fn main() -> Result<(), Error> {
     match Cli::parse().command {
-        Command::Operator(common) => operator::main(&common),
+        Command::Operator(operator) => operator.main(),
         Command::Verifier(verifier) => verifier.main(),
         Command::Crds(crds) => crds.main(),
         Command::Admission(admission) => admission.main(),

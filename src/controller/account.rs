@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::stream::{BoxStream, SelectAll};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     book::Ruled,
     census,
     depends::Depends,
+    grants::{self, Granted, granting},
     kind::{Checked, Kind, Settled, Unreadable, Version, Wake, version},
     policy::missing_policies,
     run::{each, every, mapped, names, referring, together},
@@ -124,6 +125,17 @@ impl Kind for Account {
         Settled { status, notes, wake }
     }
 
+    fn grants(world: &World) -> Option<Vec<Granted>> {
+        let Some(instance) = world.instance.as_ref().filter(|instance| instance.grants_rights()) else {
+            return Some(Vec::new());
+        };
+        Some(grants::of_account(&world.account, instance, instance.rules()?).into_iter().collect())
+    }
+
+    fn conditions(status: &mut AccountStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
     fn status(&self) -> Option<&AccountStatus> {
         self.status.as_ref()
     }
@@ -207,6 +219,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         services: _,
         ingresses: _,
         namespaces: _,
+        roles,
+        bindings,
     } = &*rooms.caches;
     let [of_tokens, of_policies] = std::array::from_fn(|_| rooms.clone());
     futures::stream::select_all([
@@ -227,6 +241,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
             let named = |bound: &BoundAccount| accounts.names(&Location { namespace, name: &bound.name });
             bound.map(named).unwrap_or_default()
         })),
+        granting(roles, accounts.store()),
+        granting(bindings, accounts.store()),
         every(jumps(rooms.clock.clone()), accounts.store()),
     ])
 }

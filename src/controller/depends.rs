@@ -9,6 +9,7 @@ use crate::{
     crd::{
         AccessPolicy, Account, ApiToken, Instance, RestartTarget,
         instance::EndpointName,
+        name,
         subject::{SubjectKind, Who},
     },
     outside::store::Keys,
@@ -18,6 +19,10 @@ use crate::{
 /// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depends<'a> {
+    /// The uid of the object.
+    Uid(&'a str),
+    /// The uid of the object from which the Role or RoleBinding follows.
+    Granted(&'a str),
     /// The namespace of the object.
     Home(&'a str),
     /// An Instance to which the object refers.
@@ -49,6 +54,7 @@ pub enum Depends<'a> {
 /// The keys of a token, and the gist that counts use.
 pub fn of_token(token: &ApiToken, keys: &mut Keys<'_>) {
     let home = home(token);
+    keys.add(&Depends::Uid(uid(token)));
     keys.add(&Depends::Home(home));
     keys.add(&Depends::Account(home, token.account_name().0));
     let own = &token.spec.instance_ref;
@@ -101,6 +107,7 @@ pub fn lives(token: &ApiToken) -> bool {
 /// The keys of an account.
 pub fn of_account(account: &Account, keys: &mut Keys<'_>) {
     let (home, instance) = (home(account), &account.spec.instance_ref);
+    keys.add(&Depends::Uid(uid(account)));
     keys.add(&Depends::Home(home));
     keys.add(&Depends::Instance(instance.namespace_or(home), instance.name.as_str()));
 }
@@ -120,11 +127,20 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 /// The keys of an Instance.
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
+    keys.add(&Depends::Uid(uid(instance)));
     for endpoint in EndpointName::ALL {
         keys.add(&Depends::Exposed(home, &instance.exposed_name(endpoint)));
     }
     if let Some(manager) = instance.manager_service() {
         keys.add(&Depends::Exposed(home, manager.name.as_str()));
+    }
+}
+
+/// The keys of a Role or a RoleBinding.
+pub fn of_granted(granted: &impl Resource, keys: &mut Keys<'_>) {
+    let labels = granted.meta().labels.as_ref();
+    if let Some(uid) = labels.and_then(|labels| labels.get(name::OWNER_UID)) {
+        keys.add(&Depends::Granted(uid));
     }
 }
 
@@ -140,4 +156,8 @@ pub fn counted_by<'a>(instance: &'a Instance, owner: &'a str) -> Depends<'a> {
 
 fn home(object: &impl Resource) -> &str {
     object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+fn uid(object: &impl Resource) -> &str {
+    object.meta().uid.as_deref().unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Obstacle, Rooms};
+use super::{Obstacle, Rooms, grants::Granted};
 use crate::{
     crd::{Fault, Instance, Reason, name},
     outside::{Refusal, events::Note},
@@ -50,6 +50,9 @@ pub trait Kind:
     /// True if objects of this kind have the condition `Valid`. Default: false.
     const HAS_VALID: bool = false;
 
+    /// True if the status says that the operator runs without grants. Default: false.
+    const SAYS_GRANTS_OFF: bool = false;
+
     /// Reads the world. A missing object is data and no error.
     fn observe(
         self: Arc<Self>,
@@ -86,6 +89,14 @@ pub trait Kind:
 
     /// Computes the new status from the progress. Pure.
     fn settle(world: &Self::World, terms: &Checked<Self::Terms>, progress: &Self::Progress) -> Settled<Self::Status>;
+
+    /// The rights of RBAC that follow from the object. Default: `None`, so nothing is granted or removed. Pure.
+    fn grants(_: &Self::World) -> Option<Vec<Granted>> {
+        None
+    }
+
+    /// The conditions of a status, so that each kind reports missing grants alike.
+    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
 
     /// The current status.
     fn status(&self) -> Option<&Self::Status>;

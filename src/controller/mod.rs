@@ -11,6 +11,7 @@ pub mod account;
 pub mod book;
 mod census;
 pub mod depends;
+pub mod grants;
 pub mod instance;
 pub mod kind;
 mod obstacle;
@@ -22,7 +23,11 @@ pub mod token;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+use k8s_openapi::api::{
+    core::v1::Service,
+    networking::v1::Ingress,
+    rbac::v1::{Role, RoleBinding},
+};
 
 use book::{Book, Made, Ruled};
 use kind::{Kind, Version};
@@ -72,6 +77,8 @@ pub struct Rooms {
     pub untold: Untold,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// True if the operator keeps the Roles and RoleBindings that follow from Instances, accounts and tokens.
+    pub grants: bool,
 }
 
 impl Rooms {
@@ -136,13 +143,29 @@ pub struct Caches {
     pub ingresses: Optional<Ingress>,
     /// Namespaces.
     pub namespaces: Cache<NamespaceMeta>,
+    /// Roles with our label. Empty if the operator grants nothing.
+    pub roles: Cache<Role>,
+    /// RoleBindings with our label. Empty if the operator grants nothing.
+    pub bindings: Cache<RoleBinding>,
 }
 
 impl Caches {
     /// Waits until all kinds that every cluster serves have been listed. Before that, an object that exists can be
     /// missing in a cache.
     pub async fn synced(&self) {
-        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
+        let Self {
+            instances,
+            accounts,
+            policies,
+            users,
+            tokens,
+            secrets,
+            services,
+            ingresses: _,
+            namespaces,
+            roles,
+            bindings,
+        } = self;
         tokio::join!(
             instances.synced(),
             accounts.synced(),
@@ -152,6 +175,8 @@ impl Caches {
             secrets.synced(),
             services.synced(),
             namespaces.synced(),
+            roles.synced(),
+            bindings.synced(),
         );
     }
 
@@ -165,7 +190,19 @@ impl Caches {
 
     /// Succeeds once all kinds have been listed. The error names the kinds that are missing.
     pub fn missing(&self) -> Result<(), String> {
-        let Self { instances, accounts, policies, users, tokens, secrets, services, ingresses: _, namespaces } = self;
+        let Self {
+            instances,
+            accounts,
+            policies,
+            users,
+            tokens,
+            secrets,
+            services,
+            ingresses: _,
+            namespaces,
+            roles,
+            bindings,
+        } = self;
         let synced = [
             ("Instance", instances.is_synced()),
             ("ServiceAccount of tokenry.dev", accounts.is_synced()),
@@ -175,6 +212,8 @@ impl Caches {
             ("Secret", secrets.is_synced()),
             ("Service", services.is_synced()),
             ("Namespace", namespaces.is_synced()),
+            ("Role", roles.is_synced()),
+            ("RoleBinding", bindings.is_synced()),
         ];
         let missing: Vec<_> = synced.iter().filter(|(_, synced)| !synced).map(|(kind, _)| *kind).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("waiting for the first list of: {}", missing.join(", "))) }

@@ -8,6 +8,7 @@ use futures::{
     stream::{BoxStream, SelectAll},
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{ResourceExt, core::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
@@ -159,6 +160,10 @@ impl Kind for AccessPolicy {
             others: policy.status.as_ref().map(|stands| stands.others.clone()).unwrap_or_default(),
         };
         Settled { status, notes, wake: None }
+    }
+
+    fn conditions(status: &mut AccessPolicyStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
     }
 
     fn status(&self) -> Option<&AccessPolicyStatus> {
@@ -316,6 +321,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         services: _,
         ingresses: _,
         namespaces: _,
+        roles: _,
+        bindings: _,
     } = &*rooms.caches;
     let [tidied, of_tokens, of_accounts] = std::array::from_fn(|_| rooms.clone());
     futures::stream::select_all([

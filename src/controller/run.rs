@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use super::{
-    Obstacle, Rooms, depends,
+    Obstacle, Rooms, depends, grants,
     kind::{Kind, Unreadable, Wake, is_news_of_instance, version},
     queue::Queue,
 };
@@ -63,13 +63,16 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>
     if let Some(odd) = object.status().map(K::unreadable).filter(|status| !status.fields.is_empty()) {
         return Ok(say_unreadable(&*object, odd, rooms).await?);
     }
-    let world = object.clone().observe(rooms, rooms.clock.now()).await?; // reads
+    let now = rooms.clock.now();
+    let world = object.clone().observe(rooms, now).await?; // reads
     let terms = K::validate(&world); // pure
     let decision = K::decide(&world, &terms); // pure
     rooms.metrics.decision(&K::kind(&()), K::reason(&decision));
     let (version, progress) = K::execute(rooms, &world, &terms, decision).await?; // writes
-    let settled = K::settle(&world, &terms, &progress); // pure
-    let forbidden = K::refusals(&progress).into_iter().find_map(|refusal| forbidden(refusal, || rooms.rights.doubt()));
+    let upkeep = grants::keep(rooms, &*object, K::grants(&world)).await; // reads and writes, if a grant differs
+    let settled = grants::told(&*object, &upkeep, now, K::settle(&world, &terms, &progress)); // pure
+    let mut refusals = K::refusals(&progress).into_iter().chain(upkeep.refusal());
+    let forbidden = refusals.find_map(|refusal| forbidden(refusal, || rooms.rights.doubt()));
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
         rooms.write_status(&*object, &version, &settled.status, &settled.notes).await?; // writes
         // Only with a new status: another try that fails in the same way is no news.

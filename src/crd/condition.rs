@@ -36,6 +36,8 @@ pub const DANGLING_MEMBER: &str = "DanglingMember";
 /// The API server does not stamp the creators of tokens, but the Instance checks owners. It is present only while it is
 /// true.
 pub const STAMPS_MISSING: &str = "StampsMissing";
+/// A right that follows from the object is not granted. It is present only while it is true.
+pub const GRANTS_MISSING: &str = "GrantsMissing";
 /// The operator is working on the object (kstatus). It is present only while it is true.
 pub const RECONCILING: &str = "Reconciling";
 /// The object cannot make progress until a user acts (kstatus). It is present only while it is true.
@@ -118,7 +120,7 @@ impl Conditions {
     pub fn failing(&self, type_: &str, reason: Reason, way: &str, text: String) -> String {
         let stands = self.get(type_).filter(|condition| {
             let same = condition.reason == reason.to_string() && condition.message.contains(way);
-            same && condition.status == "False" && condition.observed_generation == self.generation
+            same && condition.observed_generation == self.generation
         });
         stands.map_or(text, |condition| condition.message.clone())
     }

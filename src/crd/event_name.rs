@@ -78,6 +78,10 @@ pub enum EventName {
     EndpointBlocked,
     /// A write of an object of an endpoint failed.
     EndpointFailed,
+    /// A right that follows from the object cannot be granted. The name of the Role or RoleBinding is taken.
+    GrantBlocked,
+    /// A read or write of the Role or RoleBinding of a grant failed.
+    GrantFailed,
     /// The status cannot be read.
     StatusUnreadable,
     /// The API server forbids a request of the operator.
@@ -86,7 +90,7 @@ pub enum EventName {
 
 /// The reasons of states and failures whose events have names of their own. Every other reason that an object is not
 /// ready is a fault of its spec.
-const NAMED: [(Reason, EventName); 9] = [
+const NAMED: [(Reason, EventName); 11] = [
     (Reason::Accepted, EventName::Accepted),
     (Reason::PublishFailed, EventName::PublishFailed),
     (Reason::AccountFailed, EventName::AccountFailed),
@@ -94,6 +98,8 @@ const NAMED: [(Reason, EventName); 9] = [
     (Reason::EndpointForeign, EventName::EndpointBlocked),
     (Reason::EndpointUnserved, EventName::EndpointBlocked),
     (Reason::EndpointFailed, EventName::EndpointFailed),
+    (Reason::GrantForeign, EventName::GrantBlocked),
+    (Reason::GrantFailed, EventName::GrantFailed),
     (Reason::StatusUnreadable, EventName::StatusUnreadable),
     (Reason::RequestForbidden, EventName::RequestForbidden),
 ];

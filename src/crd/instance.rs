@@ -46,10 +46,16 @@ use crate::token::duration::Duration;
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.tokens) || !has(self.tokens.defaultRole) || \
+#[x_kube(
+    validation = Rule::new("!has(self.tokens) || !has(self.tokens.defaultRole) || \
     self.tokens.defaultRole != 'Owner' || (has(self.ceiling) && self.ceiling == 'Members')")
     .message("tokens.defaultRole: Owner needs ceiling: Members, as members say which roles an owner holds; name a role, or set ceiling")
-    .field_path(".tokens.defaultRole"))]
+    .field_path(".tokens.defaultRole"),
+    validation = Rule::new(
+        "!has(self.grants) || self.grants != 'Members' || (has(self.ceiling) && self.ceiling == 'Members')")
+        .message("grants: Members is allowed with ceiling: Members only; set the ceiling, or leave grants out")
+        .field_path(".grants"),
+)]
 pub struct InstanceSpec {
     /// The Instance's own organization, which Secrets and identity headers name. Letters, digits, '.', '_' and '-'. If
     /// omitted, the name of the Instance.
@@ -104,6 +110,11 @@ pub struct InstanceSpec {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub former_owners: Vec<FormerOwner>,
+    /// The rights of RBAC that follow from `members`. Members: a member may give its role and the weaker ones to tokens
+    /// and accounts. The owner of an account may use it, and a user may read the Secrets of its tokens. None: no rights
+    /// follow. Members is allowed with `ceiling: Members` only. If omitted: Members with `ceiling: Members`, else None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Grants>,
     /// The rules for every token of this Instance.
     #[serde(default)]
     pub tokens: TokenPolicy,
@@ -224,6 +235,17 @@ pub enum Ceiling {
     None,
     /// In addition, the roles that the owner holds in `members`.
     Members,
+}
+
+/// The rights of RBAC that follow from `members`. Members: a member may give its role and the weaker ones to tokens and
+/// accounts. The owner of an account may use it, and a user may read the Secrets of its tokens. None: no rights follow.
+/// Members is allowed with `ceiling: Members` only. If omitted: Members with `ceiling: Members`, else None.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Grants {
+    /// Members may give their roles, and owners may use their accounts and read their Secrets.
+    Members,
+    /// No rights follow from members.
+    None,
 }
 
 /// A member: a subject that holds a role.
@@ -681,7 +703,7 @@ pub struct InstanceStatus {
     pub observed_generation: Option<i64>,
     /// `Accepted`, `EndpointsReady` and `Ready` are always present. `Reconciling` and `Stalled` (see kstatus) are
     /// present only while they are true. The same holds for `StampsMissing`, which says that the API server does not
-    /// stamp the creators of tokens.
+    /// stamp the creators of tokens, and for `GrantsMissing`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -726,6 +748,12 @@ impl Instance {
     pub fn organization(&self) -> &str {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         self.spec.organization.as_deref().unwrap_or(name)
+    }
+
+    /// True if rights of RBAC follow from the members. Nothing follows from an Instance that is being deleted.
+    pub fn grants_rights(&self) -> bool {
+        let stays = self.metadata.deletion_timestamp.is_none();
+        stays && self.spec.ceiling == Ceiling::Members && self.spec.grants != Some(Grants::None)
     }
 
     /// The name of the objects that Tokenry creates for an endpoint.

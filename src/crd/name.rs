@@ -52,6 +52,9 @@ pub const REHEARSED: &str = "tokenry.dev/rehearsed";
 /// object changes the digest.
 pub const APPLIED: &str = "tokenry.dev/applied";
 
+/// The prefix of the names of all Roles and RoleBindings that Tokenry creates.
+pub const GRANTED: &str = "tokenry:";
+
 /// The longest name of an object (RFC 1123 subdomain).
 const SUBDOMAIN: usize = 253;
 /// The longest name of a Service (RFC 1035 label).
@@ -92,6 +95,18 @@ pub fn exposed(instance: &str, endpoint: &str) -> String {
     format!("i-{}-{}", start.trim_end_matches('-'), &digest[..TAIL])
 }
 
+/// The name of the Role and of the RoleBinding for an object: `tokenry:<kind>:<name>`, or
+/// `tokenry:instance:<name>:<role>`. A longer name is cut and ends in a digest.
+pub fn granted(kind: &str, parts: &[&str]) -> String {
+    let plain = format!("{GRANTED}{kind}:{}", parts.join(":"));
+    if plain.len() <= SUBDOMAIN {
+        return plain;
+    }
+    let digest = Digest::of(&plain).to_string();
+    let start: String = plain.chars().take(SUBDOMAIN - ":".len() - TAIL).collect();
+    format!("{start}:{}", &digest[..TAIL])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +114,18 @@ mod tests {
     #[test]
     fn a_short_name_stays_readable() {
         assert_eq!(exposed("eem", "admin"), "eem-admin");
+    }
+
+    #[test]
+    fn the_name_of_a_right_is_readable_and_bounded() {
+        assert_eq!(granted("instance", &["eem", "viewer"]), "tokenry:instance:eem:viewer");
+        let long = "a".repeat(253);
+        let names = ["viewer", "admin"].map(|role| granted("instance", &[&long, role]));
+        assert!(
+            names.iter().all(|name| name.len() == SUBDOMAIN && name.starts_with("tokenry:instance:aaa")),
+            "{names:?}"
+        );
+        assert_ne!(names[0], names[1]);
     }
 
     #[test]

@@ -104,6 +104,8 @@ reasons! {
         EndpointDisabled,
         /// The API server does not stamp the creators of tokens.
         StampsMissing,
+        /// The Instance asks for grants, and this operator runs without them.
+        GrantsOff,
     }
 
     // Faults that are corrected in the spec of the object with the fault.
@@ -227,6 +229,10 @@ reasons! {
         EndpointUnserved,
         /// A write of an object of an endpoint failed.
         EndpointFailed,
+        /// A Role or RoleBinding with the name that a grant needs exists and does not belong to the object.
+        GrantForeign,
+        /// A read or write of the Role or RoleBinding of a grant failed.
+        GrantFailed,
     }
 }
 
@@ -241,6 +247,7 @@ impl Reason {
                 | Self::RestartFailed
                 | Self::EndpointFailed
                 | Self::RequestForbidden
+                | Self::GrantFailed
                 | Self::StatusUnreadable
                 | Self::RecordsLost
         )

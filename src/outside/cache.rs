@@ -64,6 +64,12 @@ impl<K: Object> Cache<K> {
         }
     }
 
+    /// A cache of a kind that this process does not watch. It is synced and stays empty.
+    pub fn unwatched() -> Self {
+        let nothing = [Event::Init, Event::InitDone].map(Heard::Event);
+        Self::by_name(futures::stream::iter(nothing).chain(futures::stream::pending()))
+    }
+
     /// The same cache, but it packs its objects. Use it for a kind with many objects.
     pub fn packing(self) -> Self
     where
@@ -195,6 +201,14 @@ mod tests {
         let mut names: Vec<_> = touched.map(|object| object.name_any()).collect().await;
         names.sort();
         (cache, names)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_of_a_kind_that_is_not_watched_is_synced_and_empty() {
+        let cache = Cache::<ConfigMap>::unwatched();
+        let filled = tokio::time::timeout(std::time::Duration::from_secs(60), cache.run()).await;
+        assert!(filled.is_err(), "its task does not end");
+        assert_eq!((cache.is_synced(), cache.count()), (true, 0));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource};
 
 use super::{
     hearing::Hearing,
-    watch::{Heard, NamespaceMeta, Object, watch},
+    watch::{Heard, NamespaceMeta, Object, Selection, watch},
 };
 
 /// The namespaces that a process watches.
@@ -61,7 +61,7 @@ impl Extent {
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        watch(self.api(client), None, hearing)
+        watch(self.api(client), Selection::All, hearing)
     }
 
     /// Watches the Secrets of one type in this scope.
@@ -74,7 +74,20 @@ impl Extent {
     where
         K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        watch(self.api(client), Some(format!("type={type_}")), hearing)
+        watch(self.api(client), Selection::Fields(format!("type={type_}")), hearing)
+    }
+
+    /// Watches the objects with one label in this scope.
+    pub fn watch_label<K>(
+        &self,
+        client: &Client,
+        (key, value): (&str, &str),
+        hearing: &Hearing,
+    ) -> impl Stream<Item = Heard<K>> + Send + use<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        watch(self.api(client), Selection::Labels(format!("{key}={value}")), hearing)
     }
 
     /// Watches the namespaces of this scope.
@@ -84,8 +97,8 @@ impl Extent {
         hearing: &Hearing,
     ) -> impl Stream<Item = Heard<NamespaceMeta>> + Send + use<> {
         let which = match self {
-            Self::Cluster => None,
-            Self::Namespace(name) => Some(format!("metadata.name={name}")),
+            Self::Cluster => Selection::All,
+            Self::Namespace(name) => Selection::Fields(format!("metadata.name={name}")),
         };
         watch(Api::all(client.clone()), which, hearing)
     }

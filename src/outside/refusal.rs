@@ -44,6 +44,8 @@ enum VerbName {
     Update,
     Patch,
     Delete,
+    Assign,
+    Use,
 }
 
 impl Verb {
@@ -61,6 +63,10 @@ impl Verb {
     pub const PATCH: Self = Self::of(VerbName::Patch);
     /// Deletes an object.
     pub const DELETE: Self = Self::of(VerbName::Delete);
+    /// Gives a role. No request has this verb: admission policies ask for it.
+    pub const ASSIGN: Self = Self::of(VerbName::Assign);
+    /// Uses an account. No request has this verb: admission policies ask for it.
+    pub const USE: Self = Self::of(VerbName::Use);
 
     const fn of(act: VerbName) -> Self {
         Self { act, is_status: false }
@@ -81,6 +87,8 @@ impl Verb {
             VerbName::Update => "update",
             VerbName::Patch => "patch",
             VerbName::Delete => "delete",
+            VerbName::Assign => "assign",
+            VerbName::Use => "use",
         }
     }
 

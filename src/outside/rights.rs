@@ -146,6 +146,12 @@ impl Rights {
         Self(Arc::new(RightsState { wanted, known: Mutex::new(known), doubted, started }))
     }
 
+    /// The same check, with further needed permissions.
+    pub fn needing(self, further: &[Right]) -> Self {
+        self.known().extend(further.iter().map(|right| (*right, Knowledge::Unanswered(None))));
+        self
+    }
+
     /// Succeeds if no needed permission is known to be missing, and a review of each was answered.
     ///
     /// # Errors
@@ -183,8 +189,9 @@ impl Rights {
     /// Checks until no needed permission is missing, and again after each [`Rights::doubt`], for ever. The first answer
     /// is part of the log line about the start of the program.
     pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
-        let Wanted { program, needed, useful } = self.0.wanted;
-        let (first, others) = tokio::join!(look(&client, &scope, needed), look(&client, &scope, useful));
+        let Wanted { program, useful, .. } = self.0.wanted;
+        let needed: Vec<_> = self.known().iter().map(|(right, _)| *right).collect();
+        let (first, others) = tokio::join!(look(&client, &scope, &needed), look(&client, &scope, useful));
         telemetry::starts(program, &scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
         let mut open = self.learn(&first);
@@ -192,7 +199,7 @@ impl Rights {
             let doubted = self.0.doubted.notified();
             let doubts = if open.is_empty() { doubted.map(|()| true).await } else { doubted.now_or_never().is_some() };
             if doubts {
-                open = needed.to_vec();
+                open.clone_from(&needed);
             }
             tokio::time::sleep(SOON).await;
             let before = self.missing();

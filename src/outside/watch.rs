@@ -60,16 +60,44 @@ pub enum Heard<K> {
     Gone(String, String),
 }
 
-/// Watches the objects that the field selector `fields` selects, by default all objects. Failures are logged and
-/// retried with a growing delay. The stream never ends.
+/// A selection of the objects of a kind.
+#[derive(Clone, Debug)]
+pub(super) enum Selection {
+    /// All objects.
+    All,
+    /// The objects that a field selector selects.
+    Fields(String),
+    /// The objects that a label selector selects.
+    Labels(String),
+}
+
+impl Selection {
+    fn list(&self) -> ListParams {
+        match self {
+            Self::All => ListParams::default(),
+            Self::Fields(fields) => ListParams::default().fields(fields),
+            Self::Labels(labels) => ListParams::default().labels(labels),
+        }
+    }
+
+    fn watch(&self) -> WatchParams {
+        match self {
+            Self::All => WatchParams::default(),
+            Self::Fields(fields) => WatchParams::default().fields(fields),
+            Self::Labels(labels) => WatchParams::default().labels(labels),
+        }
+    }
+}
+
+/// Watches the objects of a selection. Failures are logged and retried with a growing delay. The stream never ends.
 pub(super) fn watch<K: Object>(
     api: Api<Readable<K>>,
-    fields: Option<String>,
+    selection: Selection,
     hearing: &Hearing,
 ) -> impl Stream<Item = Heard<K>> + Send + use<K> {
     let watch = Watch {
         api,
-        fields,
+        selection,
         ear: hearing.ear::<K>(),
         patience: Patience::default(),
         trouble: Trouble::default(),
@@ -84,8 +112,7 @@ pub(super) fn watch<K: Object>(
 /// A watch and its state.
 struct Watch<K: Object> {
     api: Api<Readable<K>>,
-    /// The field selector. `None` selects all objects.
-    fields: Option<String>,
+    selection: Selection,
     ear: Ear,
     patience: Patience,
     trouble: Trouble<K>,
@@ -143,12 +170,11 @@ impl<K: Object> Watch<K> {
     /// Starts a watch from the last version. Without a version, starts a list.
     async fn begin(&mut self) -> Option<Heard<K>> {
         let Some(version) = self.version.clone() else {
-            let page = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(PAGE);
+            let page = self.selection.list().limit(PAGE);
             self.state = Phase::Listing(Listing { page: Some(page), read: VecDeque::new(), version: String::new() });
             return Some(Heard::Event(Event::Init));
         };
-        let params = WatchParams { field_selector: self.fields.clone(), ..WatchParams::default() };
-        let params = params.timeout(self.ear.lasts().as_secs().try_into().unwrap_or(u32::MAX));
+        let params = self.selection.watch().timeout(self.ear.lasts().as_secs().try_into().unwrap_or(u32::MAX));
         let since = Instant::now();
         match in_time(self.ear.silent(), self.api.watch(&params, &version)).await {
             Ok(stream) => self.open(Incoming { stream: stream.boxed(), since }).await,
@@ -354,7 +380,7 @@ mod tests {
     async fn a_silent_watch_that_is_cut_again_and_again_is_begun_again_soon() {
         let (client, watches) = cutting();
         let hearing = Hearing::default();
-        let events = watch::<ApiToken>(Api::all(client), None, &hearing);
+        let events = watch::<ApiToken>(Api::all(client), Selection::All, &hearing);
         assert!(timeout(Duration::from_secs(600), events.for_each(|_| future::ready(()))).await.is_err());
         let watches = watches.load(Ordering::SeqCst);
         assert!((28..=30).contains(&watches), "{watches} in ten minutes");
@@ -363,7 +389,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_list_that_hangs_is_given_up_when_a_new_history_begins() {
         let hearing = Hearing::default();
-        let events = watch::<ApiToken>(Api::all(hanging()), None, &hearing);
+        let events = watch::<ApiToken>(Api::all(hanging()), Selection::All, &hearing);
         pin_mut!(events);
         let begun = Instant::now();
         let (heard, ()) = future::join(events.take(3).collect::<Vec<_>>(), async {

@@ -127,6 +127,8 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("crds.nosuch=1", "'/crds'", "additional properties 'nosuch' not allowed"),
         ("rbac.nosuch=1", "'/rbac'", "additional properties 'nosuch' not allowed"),
         ("restart.nosuch=1", "'/restart'", "additional properties 'nosuch' not allowed"),
+        ("grants.nosuch=1", "'/grants'", "additional properties 'nosuch' not allowed"),
+        ("grants.enabled=yes", "'/grants/enabled'", "must be one of 'auto', true, false"),
         ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
         ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
         ("verifier.replicas=1", "'/verifier'", "additional properties 'replicas' not allowed"),
@@ -264,6 +266,33 @@ fn workloads_may_be_restarted_only_where_that_is_wanted() {
 }
 
 #[test]
+fn rights_are_granted_by_a_new_release_and_where_that_is_wanted() {
+    let grants = |args: &[&str]| {
+        let objects = rendered(args);
+        let roles = of_kind(&objects, "ClusterRole").into_iter();
+        let role = { roles }.find(|role| name(role) == "tokenry-operator");
+        let groups = |rule: &Value| rule["apiGroups"] == json!(["rbac.authorization.k8s.io"]);
+        let granted = role.is_some_and(|role| role["rules"].as_array().unwrap().iter().any(groups));
+        let deployments = of_kind(&objects, "Deployment").into_iter();
+        let deployment = { deployments }.find(|deployment| name(deployment) == "tokenry-operator").unwrap();
+        let args: Vec<String> = read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
+        (granted, args.contains(&"--grants".to_owned()))
+    };
+    for (args, wanted) in [
+        (&[][..], (true, true)),
+        (&["--set", "grants.enabled=true"], (true, true)),
+        (&["--set", "grants.enabled=false"], (false, false)),
+        // Nobody can be asked about the release before.
+        (&["--is-upgrade"], (false, false)),
+        (&["--is-upgrade", "--set", "grants.enabled=true"], (true, true)),
+        (&["--set", "rbac.create=false"], (false, false)),
+        (&["--set", "rbac.create=false,grants.enabled=true"], (false, true)),
+    ] {
+        assert_eq!(grants(args), wanted, "{args:?}");
+    }
+}
+
+#[test]
 fn the_verifier_can_read_no_secret_and_write_statuses_only_where_admission_holds_it_to_its_part() {
     for file in values() {
         let file = file.to_str().unwrap();
@@ -302,10 +331,12 @@ fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants()
         let (dot, slash) = (if right.group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
         format!("{} {resource}{dot}{}{slash}{part}", right.verb, right.group)
     };
-    for Wanted { program, needed, useful } in [operator::RIGHTS, verifier::RIGHTS] {
+    for (Wanted { program, needed, useful }, further) in
+        [(operator::RIGHTS, &operator::GRANTING[..]), (verifier::RIGHTS, &[])]
+    {
         let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
         let granted: BTreeSet<_> = granted.map(told).collect();
-        let checked: Vec<_> = [needed, useful].concat().iter().map(ToString::to_string).collect();
+        let checked: Vec<_> = [needed, useful, further].concat().iter().map(ToString::to_string).collect();
         let checked_once: BTreeSet<_> = checked.iter().cloned().collect();
         assert_eq!(checked.len(), checked_once.len(), "{program}: a right is listed twice");
         let (unchecked, ungranted) = (&granted - &checked_once, &checked_once - &granted);
@@ -328,8 +359,20 @@ fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
         }
         let roles: Vec<_> = roles.into_iter().collect();
         let names: Vec<_> = roles.iter().map(|(name, _)| *name).collect();
-        let [admin, edit, view] = names[..] else { panic!("{file}: {names:?}") };
+        let [admin, edit, keeper, giver, view] = names[..] else { panic!("{file}: {names:?}") };
         assert!(admin.ends_with("-admin") && edit.ends_with("-edit") && view.ends_with("-view"), "{file}: {names:?}");
+        assert!(keeper.ends_with("-keeper") && giver.ends_with("-role-giver"), "{file}: {names:?}");
+        let (asked_for, roles): (Vec<_>, Vec<_>) =
+            roles.into_iter().partition(|(name, _)| [keeper, giver].contains(name));
+        let asked_for = asked_for.iter().map(|(_, rights)| rights.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(asked_for.eq([
+            vec![
+                "revoke organizations of tokenry.dev".to_owned(),
+                "assign owners of tokenry.dev".into(),
+                "assign policies of tokenry.dev".into()
+            ],
+            vec!["assign roles of tokenry.dev".into()],
+        ]));
         let granted = roles
             .iter()
             .map(|(_, rights)| rights.iter().map(|right| (&*right.group, &*right.resource)).collect::<BTreeSet<_>>());

@@ -533,6 +533,19 @@ async fn owners_that_have_left_are_a_set_of_at_most_1024() {
 }
 
 #[tokio::test]
+async fn grants_follow_from_members_only_under_their_ceiling() {
+    let world = World::new("granting").await;
+    let sentence = "grants: Members is allowed with ceiling: Members only; set the ceiling, or leave grants out";
+    for bad in [json!({"grants": "Members"}), json!({"ceiling": "None", "grants": "Members"})] {
+        refuses(&world, "Instance", bad, "spec.grants", sentence).await;
+    }
+    for good in [json!({"ceiling": "Members", "grants": "Members"}), json!({"grants": "None"})] {
+        accepts(&world, "Instance", good).await;
+    }
+    refuses(&world, "Instance", json!({"grants": "Owners"}), "spec.grants", "Unsupported value").await;
+}
+
+#[tokio::test]
 async fn a_policy_stays_with_its_instance() {
     let world = World::new("policy").await;
     let sentence = "instanceRef is fixed for life: make another AccessPolicy for another Instance";

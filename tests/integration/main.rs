@@ -25,6 +25,7 @@ mod ending;
 mod examples;
 mod former;
 mod gitops;
+mod grants;
 mod harness;
 mod hearing;
 mod instance;

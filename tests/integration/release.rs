@@ -229,6 +229,31 @@ async fn definitions_that_were_applied_by_hand_are_handed_over_and_then_upgraded
 }
 
 #[tokio::test]
+async fn an_upgrade_grants_rights_only_where_the_release_does_so_or_is_asked_to() {
+    let release = Release::new();
+    // As a release of a chart that knew no grants.
+    release.install(&release.chart, &["--set", "grants.enabled=false"]);
+    let grants = || {
+        let deployment = release.get("deployment", "tokenry-operator");
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let role = release.get("clusterrole", "tokenry-operator")["rules"].to_string();
+        (args.to_string().contains("--grants"), role.contains("rolebindings"))
+    };
+    let notes = || release.helm(&["get", "notes", "tokenry"]).unwrap();
+    assert_eq!(grants(), (false, false));
+    release.upgrade(&["--reset-values"]);
+    assert_eq!(grants(), (false, false));
+    assert!(notes().contains("An upgrade begins it only with --set grants.enabled=true."), "{}", notes());
+    release.upgrade(&["--set", "grants.enabled=true"]);
+    assert_eq!(grants(), (true, true));
+    release.upgrade(&["--reset-values"]);
+    assert_eq!(grants(), (true, true), "it stays as it is");
+    assert!(notes().contains("Members of an Instance with ceiling: Members may give their roles"), "{}", notes());
+    release.upgrade(&["--set", "grants.enabled=false"]);
+    assert_eq!(grants(), (false, false));
+}
+
+#[tokio::test]
 async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes_over() {
     let release = Release::new();
     release.install(&release.chart, &[]);
@@ -239,7 +264,7 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     world.first_use(&verifier).await;
     let value = world.value("ci").await.unwrap();
     let (before, parts, definitions) = (world.stored(), release.parts(), release.definitions());
-    assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 18, 4), "{parts}{definitions}");
+    assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 20, 4), "{parts}{definitions}");
     operator.stop().await;
     verifier.stop().await;
 

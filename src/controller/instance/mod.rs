@@ -13,11 +13,13 @@ use futures::{
     stream::{BoxStream, SelectAll},
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Caches, Obstacle, Rooms,
     depends::Depends,
+    grants::{self, Granted, granting},
     kind::{Checked, Kind, Settled, Unreadable, Version, version},
     run::{each, every, mapped, names, together},
 };
@@ -40,6 +42,8 @@ impl Kind for Instance {
 
     const WHEN_UNREADABLE: &'static str =
         "the objects of its endpoints are not changed, and its tokens are judged as before";
+    const SAYS_GRANTS_OFF: bool = true;
+
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
         Ok(observe::observe(self, rooms, now).await)
     }
@@ -73,6 +77,16 @@ impl Kind for Instance {
         settle::settle(world, terms, progress)
     }
 
+    /// Faulty rules let nobody in, so no right follows from them.
+    fn grants(world: &World) -> Option<Vec<Granted>> {
+        let rules = world.instance.rules().filter(|_| world.instance.grants_rights());
+        Some(rules.map(|rules| grants::of_instance(&world.instance, rules)).unwrap_or_default())
+    }
+
+    fn conditions(status: &mut InstanceStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
     fn status(&self) -> Option<&InstanceStatus> {
         self.status.as_ref()
     }
@@ -96,6 +110,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         users: _,
         secrets: _,
         namespaces: _,
+        roles,
+        bindings,
     } = &*rooms.caches;
     let (tidied, counted) = (rooms.clone(), rooms.clone());
     let own = [
@@ -106,6 +122,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         })),
         every(jumps(rooms.clock.clone()), instances.store()),
         every(rooms.stamping.changes(), instances.store()),
+        granting(roles, instances.store()),
+        granting(bindings, instances.store()),
     ];
     let exposing = PieceKind::ALL.into_iter().flat_map(|kind| exposing(kind, rooms.clone()));
     futures::stream::select_all(own.into_iter().chain(exposing))

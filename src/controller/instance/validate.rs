@@ -13,8 +13,8 @@ use crate::{
         Fault,
         fault::parsed,
         instance::{
-            Endpoint, EndpointName, EndpointType, InstanceSpec, Lifetime, ManagerService, NamespacesFrom, Permission,
-            WayIn,
+            Ceiling, Endpoint, EndpointName, EndpointType, Grants, InstanceSpec, Lifetime, ManagerService,
+            NamespacesFrom, Permission, WayIn,
         },
         window::windows,
     },
@@ -52,6 +52,7 @@ impl InstanceTerms {
 pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     let mut faults = policy(&world.instance.spec).err().unwrap_or_default();
     faults.extend_from_slice(world.instance.faults());
+    granting(&world.instance.spec, &mut faults);
     let manager = world.instance.manager_service();
     for endpoint in world.instance.endpoints() {
         reached(endpoint, &mut faults);
@@ -66,6 +67,14 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
         Some((endpoint.name, exposed))
     };
     Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
+}
+
+/// Checks that grants follow from members only where members limit tokens.
+fn granting(spec: &InstanceSpec, faults: &mut Vec<Fault>) {
+    if spec.grants == Some(Grants::Members) && spec.ceiling != Ceiling::Members {
+        let message = "Members is allowed with ceiling: Members only; set the ceiling, or leave grants out";
+        faults.push(Fault::invalid("spec.grants", message));
+    }
 }
 
 /// Checks that an external endpoint has a host and an Ingress, and that an internal one has neither.
@@ -232,6 +241,19 @@ mod tests {
         assert_eq!(faults(json!({"name": "admin"})), [format!("{path}.host"), format!("{path}.ingress")]);
         assert_eq!(faults(json!({"name": "admin", "type": "internal", "host": "a"})), [path]);
         assert!(faults(json!({"name": "admin", "host": "a", "ingress": {}})).is_empty());
+    }
+
+    #[test]
+    fn grants_follow_from_members_only_under_their_ceiling() {
+        let faults = |spec: Value| {
+            let mut faults = Vec::new();
+            granting(&serde_json::from_value(spec).unwrap(), &mut faults);
+            faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(json!({"grants": "Members"})), ["spec.grants"]);
+        for good in [json!({}), json!({"grants": "None"}), json!({"ceiling": "Members", "grants": "Members"})] {
+            assert!(faults(good).is_empty());
+        }
     }
 
     #[test]

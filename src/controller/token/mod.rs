@@ -9,6 +9,7 @@ mod ending;
 mod execute;
 #[cfg(test)]
 mod fixture;
+mod granted;
 mod issue;
 mod life;
 mod mints;
@@ -41,9 +42,11 @@ mod world;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     Obstacle, Rooms,
+    grants::Granted,
     kind::{Checked, Kind, Settled, Unreadable, Version},
 };
 use crate::{
@@ -105,6 +108,14 @@ impl Kind for ApiToken {
 
     fn settle(world: &World, terms: &Checked<Arc<TokenTerms>>, progress: &Progress) -> Settled<ApiTokenStatus> {
         settle::settle(world, terms, progress)
+    }
+
+    fn grants(world: &World) -> Option<Vec<Granted>> {
+        granted::granted(world)
+    }
+
+    fn conditions(status: &mut ApiTokenStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
     }
 
     fn status(&self) -> Option<&ApiTokenStatus> {

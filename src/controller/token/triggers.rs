@@ -9,6 +9,7 @@ use crate::{
     controller::{
         Caches, Rooms,
         depends::Depends,
+        grants::granting,
         run::{each, every, mapped, referring},
     },
     crd::{
@@ -25,8 +26,19 @@ use crate::{
 /// can use one account, and several can wait for the name of one Secret.
 pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<ApiToken>>> {
     // Each cache is named here, so that a new cache does not compile before it is considered here.
-    let Caches { instances, accounts, policies, users, tokens, secrets, services: _, ingresses: _, namespaces } =
-        &*rooms.caches;
+    let Caches {
+        instances,
+        accounts,
+        policies,
+        users,
+        tokens,
+        secrets,
+        services: _,
+        ingresses: _,
+        namespaces,
+        roles,
+        bindings,
+    } = &*rooms.caches;
     let [of_secrets, of_accounts, of_policies, of_users, of_namespaces] = std::array::from_fn(|_| rooms.clone());
     select_all([
         each(tokens.touched()),
@@ -50,6 +62,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         mapped(namespaces.touched(), move |namespace: &NamespaceMeta| {
             by(&of_namespaces, &Depends::Home(&namespace.name_any()))
         }),
+        granting(roles, tokens.store()),
+        granting(bindings, tokens.store()),
         every(jumps(rooms.clock.clone()), tokens.store()),
     ])
 }

@@ -306,7 +306,7 @@ impl World {
 
     /// All objects of Tokenry in the namespace, for the message of a failure.
     pub fn dump(&self) -> String {
-        let kinds = "apitokens,instances,accesspolicies,serviceaccounts.tokenry.dev,secrets,services,ingresses,events.events.k8s.io";
+        let kinds = "apitokens,instances,accesspolicies,serviceaccounts.tokenry.dev,secrets,services,ingresses,roles,rolebindings,events.events.k8s.io";
         let args = ["get", kinds, "--namespace", &self.namespace, "-o", "yaml"];
         self.plane.kubectl(&args).unwrap_or_else(|error| error)
     }

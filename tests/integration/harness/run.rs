@@ -108,7 +108,7 @@ impl World {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.operator).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
         command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"]);
-        command.args(["--namespace", &self.namespace]);
+        command.args(["--grants", "--namespace", &self.namespace]);
         command.env("KUBECONFIG", kubeconfig);
         let log = self.plane.directory().join(format!("operator-{}-{nth}.log", self.namespace));
         Process::start("operator", command, &log).unwrap()
@@ -116,15 +116,27 @@ impl World {
 
     /// An operator of this namespace that uses `client`.
     pub async fn operator_by(&self, client: Client, clock: &Held) -> Running {
+        self.operator_with(client, clock, |_| ()).await
+    }
+
+    /// An operator of this namespace that uses `client`, with default options that `choose` may change.
+    pub async fn operator_with(
+        &self,
+        client: Client,
+        clock: &Held,
+        choose: impl FnOnce(&mut operator::Options),
+    ) -> Running {
         let (serving, probes, stop) = (taken(), taken(), CancellationToken::new());
         let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
-        let options = operator::Options {
+        let mut options = operator::Options {
             scope: self.scope.clone(),
             serving: Some(serving),
             probes: Some(probes),
+            grants: true,
             instance: Some("test".into()),
             stop: stop.clone(),
         };
+        choose(&mut options);
         let task = tokio::spawn(operator::run(client, Arc::new(clock.clone()), Arc::new(SystemEntropy), options));
         Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }

@@ -1,0 +1,88 @@
+//! The admission policy on the operator's own writes of Roles and RoleBindings. RBAC lets the operator grant each right
+//! that it holds itself. This policy leaves the rights that follow from members and owners.
+
+use serde_json::{Value, json};
+
+use super::{
+    AdmissionPolicy, Options, Rule,
+    cel::{named, quoted},
+};
+use crate::crd::name;
+
+/// The API group of Roles and RoleBindings.
+pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The match condition for writes of the operator.
+pub(crate) fn of_operator(options: &Options) -> Vec<Value> {
+    let operator = quoted(&options.operator);
+    vec![json!({"name": "operator", "expression": format!("request.userInfo.username == {operator}")})]
+}
+
+/// The policy that the operator writes no other Roles and RoleBindings than those that follow from objects of Tokenry.
+pub(crate) fn policy() -> AdmissionPolicy {
+    AdmissionPolicy {
+        name: "grants",
+        resources: &["roles", "rolebindings"],
+        operations: &["CREATE", "UPDATE", "DELETE"],
+        variables: named([("ours", ours("object")), ("wasOurs", ours("oldObject")), ("rules", rules())]),
+        rules: vec![
+            Rule::new(
+                "variables.wasOurs",
+                "'metadata.labels: the operator of Tokenry changes and deletes only objects that it has made'",
+            ),
+            Rule::new(
+                format!("variables.ours && {OWNED}"),
+                "'metadata.labels: the operator of Tokenry labels its objects and names their owner'",
+            ),
+            Rule::new(
+                "request.resource.resource != 'roles' || variables.rules",
+                "'rules: the operator of Tokenry grants assign on roles and use on serviceaccounts of tokenry.dev, and get on \
+                 secrets, each by name, and nothing else'",
+            ),
+            Rule::new(
+                format!("request.resource.resource != 'rolebindings' || object == null || {BOUND}"),
+                "'roleRef: the operator of Tokenry binds the Role of the same name, and nothing else'",
+            ),
+        ],
+    }
+}
+
+/// CEL: true if there is no such object, or if it has the name and the labels of an object that the operator creates.
+fn ours(object: &str) -> String {
+    let label = |key: &str| format!("{object}.metadata.?labels[?{}].orValue('')", quoted(key));
+    format!(
+        "{object} == null || ({object}.metadata.name.startsWith({}) && {} == {} && {} != '')",
+        quoted(name::GRANTED),
+        label(name::MANAGED_BY),
+        quoted(name::MANAGER),
+        label(name::OWNER_UID)
+    )
+}
+
+/// CEL: true if a new or changed object has an owner of tokenry.dev, by whose uid it is labelled. The label does not
+/// change.
+const OWNED: &str = "(object == null || (object.metadata.?ownerReferences.orValue([]).exists(o, \
+    o.apiVersion.startsWith('tokenry.dev/') && o.uid == object.metadata.labels['tokenry.dev/owner-uid']) && \
+    (oldObject == null || \
+    object.metadata.labels['tokenry.dev/owner-uid'] == oldObject.metadata.?labels[?'tokenry.dev/owner-uid'].orValue(''))))";
+
+/// CEL: true if a RoleBinding leads to the Role of its own name.
+const BOUND: &str = "(object.roleRef.apiGroup == 'rbac.authorization.k8s.io' && object.roleRef.kind == 'Role' && \
+    object.roleRef.name == object.metadata.name)";
+
+/// CEL: true if each rule of a Role is one of those that follow from members and owners. Each rule lists names: without
+/// names it would grant the verb on all objects.
+fn rules() -> String {
+    let rule = |(group, resource, verb): (&str, &str, &str)| {
+        format!(
+            "(r.?apiGroups.orValue([]) == ['{group}'] && r.?resources.orValue([]) == ['{resource}'] && r.verbs == ['{verb}'])"
+        )
+    };
+    let granted =
+        [("tokenry.dev", "roles", "assign"), ("tokenry.dev", "serviceaccounts", "use"), ("", "secrets", "get")];
+    format!(
+        "request.resource.resource != 'roles' || object == null || object.?rules.orValue([]).all(r, \
+         size(r.?resourceNames.orValue([])) > 0 && r.resourceNames.all(n, n != '') && ({}))",
+        granted.map(rule).join(" || ")
+    )
+}

@@ -1,0 +1,250 @@
+//! Decides on the writes that bring Roles and RoleBindings to the wanted state.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::rbac::v1::{Role, RoleBinding},
+};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+
+use super::wanted::Granted;
+use crate::{
+    crd::{belongs, name},
+    outside::{Expected, watch::Object},
+};
+
+/// A Role or a RoleBinding.
+pub(super) trait Part: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize {
+    /// The name of the kind.
+    const CALLED: &'static str;
+
+    /// True if both objects grant the same, apart from their metadata.
+    fn grants_like(&self, other: &Self) -> bool;
+
+    /// True if an update can turn the object into `wanted`.
+    fn can_become(&self, wanted: &Self) -> bool;
+}
+
+impl Part for Role {
+    const CALLED: &'static str = "Role";
+
+    fn grants_like(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+
+    fn can_become(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Part for RoleBinding {
+    const CALLED: &'static str = "RoleBinding";
+
+    fn grants_like(&self, other: &Self) -> bool {
+        self.role_ref == other.role_ref && self.subjects == other.subjects
+    }
+
+    // The API server refuses a change of `roleRef`.
+    fn can_become(&self, wanted: &Self) -> bool {
+        self.role_ref == wanted.role_ref
+    }
+}
+
+/// The object under a name.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sight<K> {
+    /// No object has this name.
+    Absent,
+    /// The object belongs to the owner.
+    Ours(Arc<K>),
+    /// The object belongs to somebody else.
+    Foreign,
+}
+
+/// The objects by name: those that belong to the owner, and those under a wanted name.
+pub(super) type Sights<K> = BTreeMap<String, Sight<K>>;
+
+/// The write for an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Move<K> {
+    /// No write.
+    Keep,
+    /// Creates the object, or changes it if it is still as it was read.
+    Write(K, Expected),
+    /// Deletes the object.
+    Remove(Arc<K>),
+    /// No write is possible: the name is taken.
+    Bar(String),
+}
+
+/// All writes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// The RoleBindings that are not wanted any more.
+    pub(super) unwanted_bindings: Vec<Arc<RoleBinding>>,
+    /// The Roles that are not wanted any more.
+    pub(super) unwanted_roles: Vec<Arc<Role>>,
+    /// The writes for each wanted right.
+    pub(super) pairs: Vec<(Move<Role>, Move<RoleBinding>)>,
+}
+
+/// The plan that brings the objects in `roles` and `bindings` to the `wanted` ones.
+pub(super) fn plan(wanted: &[Granted], roles: &Sights<Role>, bindings: &Sights<RoleBinding>) -> Plan {
+    let pairs = wanted.iter().map(|granted| {
+        let (role, binding) = (roles.get(granted.name()), bindings.get(granted.name()));
+        let of_role = moved(role, &granted.role);
+        let of_binding = match (&of_role, binding) {
+            (Move::Bar(_), Some(Sight::Ours(binding))) => Move::Remove(binding.clone()),
+            (Move::Bar(_), Some(Sight::Absent | Sight::Foreign) | None) => Move::Keep,
+            (Move::Keep | Move::Write(..) | Move::Remove(_), _) => moved(binding, &granted.binding),
+        };
+        (of_role, of_binding)
+    });
+    Plan {
+        unwanted_bindings: unwanted(wanted, bindings),
+        unwanted_roles: unwanted(wanted, roles),
+        pairs: pairs.collect(),
+    }
+}
+
+fn unwanted<K>(wanted: &[Granted], sights: &Sights<K>) -> Vec<Arc<K>> {
+    let others = sights.iter().filter(|(name, _)| wanted.iter().all(|granted| granted.name() != *name));
+    let ours = others.filter_map(|(_, sight)| match sight {
+        Sight::Ours(object) => Some(object.clone()),
+        Sight::Absent | Sight::Foreign => None,
+    });
+    ours.collect()
+}
+
+fn moved<K: Part>(sight: Option<&Sight<K>>, wanted: &K) -> Move<K> {
+    match sight {
+        None | Some(Sight::Absent) => Move::Write(wanted.clone(), Expected::Absent),
+        Some(Sight::Foreign) => Move::Bar(wanted.name_any()),
+        Some(Sight::Ours(object)) if !object.can_become(wanted) => Move::Remove(object.clone()),
+        Some(Sight::Ours(object)) if object.grants_like(wanted) && is_held(&**object, wanted) => Move::Keep,
+        Some(Sight::Ours(object)) => Move::Write(wanted.clone(), Expected::seen(&**object)),
+    }
+}
+
+/// True if `object` has the labels and the owner of `wanted`. It may have more of them.
+fn is_held(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+    let has = |(key, value): (&String, &String)| object.labels().get(key) == Some(value);
+    let uid = wanted.labels().get(name::OWNER_UID).map_or("", String::as_str);
+    wanted.labels().iter().all(has) && belongs(object, uid)
+}
+
+/// True if Tokenry created `object` for the owner with this uid, in its namespace: by its name and labels. Another
+/// controller must not own it.
+pub(super) fn is_ours(object: &impl ResourceExt, namespace: &str, uid: &str) -> bool {
+    let label = |key: &str| object.labels().get(key).map(String::as_str);
+    let mut controllers = object.owner_references().iter().filter(|owner| owner.controller == Some(true));
+    object.namespace().as_deref() == Some(namespace)
+        && object.name_any().starts_with(name::GRANTED)
+        && label(name::MANAGED_BY) == Some(name::MANAGER)
+        && label(name::OWNER_UID) == Some(uid)
+        && controllers.all(|owner| owner.uid == uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::wanted::{of_account, tests::instance},
+        *,
+    };
+    use crate::access::Rules;
+    use serde_json::json;
+
+    /// The right to use the account `ci` of the Instance with the uid `u`.
+    fn wanted() -> Granted {
+        let metadata = json!({"name": "ci", "namespace": "a", "uid": "u"});
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
+        let account =
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount", "metadata": metadata, "spec": spec});
+        let instance = instance(json!({"members": [{"subject": "user:alice", "role": "viewer"}]}));
+        of_account(&serde_json::from_value(account).unwrap(), &instance, &Rules::of(&instance).unwrap()).unwrap()
+    }
+
+    fn sights<K: Part>(sight: Sight<K>) -> Sights<K> {
+        [(wanted().name().to_owned(), sight)].into()
+    }
+
+    fn ours<K: Part>(object: K) -> Sight<K> {
+        assert!(is_ours(&object, "a", "u") || object.labels().is_empty());
+        Sight::Ours(Arc::new(object))
+    }
+
+    fn pair(role: Sight<Role>, binding: Sight<RoleBinding>) -> (Move<Role>, Move<RoleBinding>) {
+        plan(&[wanted()], &sights(role), &sights(binding)).pairs.remove(0)
+    }
+
+    #[test]
+    fn what_is_as_wanted_is_kept_and_what_is_missing_is_written() {
+        let Granted { role, binding } = wanted();
+        assert_eq!(pair(ours(role.clone()), ours(binding.clone())), (Move::Keep, Move::Keep));
+        let new = (Move::Write(role, Expected::Absent), Move::Write(binding, Expected::Absent));
+        assert_eq!(pair(Sight::Absent, Sight::Absent), new);
+    }
+
+    #[test]
+    fn whatever_someone_changed_is_mended() {
+        let Granted { role, binding } = wanted();
+        let changes: [fn(&mut Role); 4] = [
+            |role| role.rules.as_mut().unwrap()[0].verbs.push("delete".into()),
+            |role| role.rules.as_mut().unwrap().push(Default::default()),
+            |role| role.rules = None,
+            |role| role.metadata.owner_references = None,
+        ];
+        for change in changes {
+            let mut changed = role.clone();
+            change(&mut changed);
+            let (mended, _) = pair(ours(changed), ours(binding.clone()));
+            assert!(matches!(mended, Move::Write(wanted, Expected::Seen { .. }) if wanted == role));
+        }
+        let mut others = binding.clone();
+        others.subjects.as_mut().unwrap()[0].name = "bob".into();
+        assert!(matches!(pair(ours(role.clone()), ours(others)).1, Move::Write(wanted, _) if wanted == binding));
+        let mut marked = role;
+        marked.metadata.annotations = Some([("note".to_owned(), "a".to_owned())].into());
+        marked.metadata.labels.as_mut().unwrap().insert("team".into(), "a".into());
+        assert_eq!(pair(ours(marked), ours(binding)), (Move::Keep, Move::Keep), "other metadata is free");
+    }
+
+    #[test]
+    fn a_binding_to_another_role_is_made_anew() {
+        let Granted { role, mut binding } = wanted();
+        binding.role_ref.name = "cluster-admin".into();
+        assert!(matches!(pair(ours(role), ours(binding)).1, Move::Remove(_)));
+    }
+
+    #[test]
+    fn what_belongs_to_someone_else_is_never_touched_and_bound_to_by_nothing() {
+        let Granted { role, binding } = wanted();
+        let name = wanted().name().to_owned();
+        assert_eq!(pair(Sight::Foreign, Sight::Foreign), (Move::Bar(name.clone()), Move::Keep));
+        assert!(matches!(pair(Sight::Foreign, ours(binding.clone())), (Move::Bar(_), Move::Remove(_))));
+        assert_eq!(pair(ours(role.clone()), Sight::Foreign), (Move::Keep, Move::Bar(name)));
+        let change = |change: fn(&mut Role)| {
+            let mut other = role.clone();
+            change(&mut other);
+            is_ours(&other, "a", "u")
+        };
+        assert!(change(|_| ()) && change(|role| role.metadata.owner_references = None));
+        assert!(!change(|role| role.metadata.name = Some("viewer".into())));
+        assert!(!change(|role| role.metadata.labels = None));
+        assert!(!change(|role| _ = role.labels_mut().insert(name::OWNER_UID.into(), "v".into())));
+        assert!(!change(|role| _ = role.labels_mut().insert(name::MANAGED_BY.into(), "Helm".into())));
+        assert!(!change(|role| role.metadata.owner_references.as_mut().unwrap()[0].uid = "v".into()));
+        assert!(!is_ours(&role, "b", "u"), "another namespace");
+    }
+
+    #[test]
+    fn what_is_wanted_no_more_is_removed() {
+        let Granted { role, binding } = wanted();
+        let plan = plan(&[], &sights(ours(role.clone())), &sights(ours(binding.clone())));
+        assert_eq!(plan.unwanted_roles, [Arc::new(role)]);
+        assert_eq!(plan.unwanted_bindings, [Arc::new(binding)]);
+        assert!(plan.pairs.is_empty());
+    }
+}

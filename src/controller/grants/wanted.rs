@@ -1,0 +1,219 @@
+//! Builds the Roles and RoleBindings that follow from an object. Every rule names its objects.
+
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject as RbacSubject};
+use kube::Resource;
+
+use crate::{
+    access::{Grantee, Rules, givers, grantees, may_lend},
+    crd::{Account, ApiToken, GROUP, Instance, give, name, subject::SubjectKind},
+};
+
+/// The API group of Roles and RoleBindings.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A right: a Role, and the RoleBinding of the same name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Granted {
+    /// The Role.
+    pub role: Role,
+    /// The RoleBinding.
+    pub binding: RoleBinding,
+}
+
+impl Granted {
+    /// The name of both objects.
+    pub fn name(&self) -> &str {
+        self.role.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Grants `rule` to the grantees, by objects in the namespace of `owner`.
+    fn new(owner: &impl Resource<DynamicType = ()>, name: String, rule: PolicyRule, grantees: Vec<Grantee>) -> Self {
+        let role_ref = RoleRef { api_group: RBAC.into(), kind: "Role".into(), name: name.clone() };
+        let subjects = grantees.into_iter().map(subject).collect();
+        let mut role = Role { rules: Some(vec![rule]), ..Role::default() };
+        let mut binding = RoleBinding { role_ref, subjects: Some(subjects), ..RoleBinding::default() };
+        give(&mut role, owner);
+        give(&mut binding, owner);
+        role.metadata.name = Some(name.clone());
+        binding.metadata.name = Some(name);
+        Self { role, binding }
+    }
+}
+
+fn subject(grantee: Grantee) -> RbacSubject {
+    let known =
+        |kind: &str, name| RbacSubject { api_group: Some(RBAC.into()), kind: kind.into(), name, namespace: None };
+    match grantee {
+        Grantee::User(name) => known("User", name),
+        Grantee::Group(name) => known("Group", name),
+        Grantee::ServiceAccount(namespace, name) => {
+            RbacSubject { api_group: None, namespace: Some(namespace), ..known("ServiceAccount", name) }
+        }
+    }
+}
+
+/// A rule about the objects of these names.
+fn rule(verb: &str, group: &str, resource: &str, names: Vec<String>) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.into()]),
+        resource_names: Some(names),
+        resources: Some(vec![resource.into()]),
+        verbs: vec![verb.into()],
+        ..PolicyRule::default()
+    }
+}
+
+/// The rights of the members of an Instance: a member may give its role and the weaker ones.
+pub fn of_instance(instance: &Instance, rules: &Rules) -> Vec<Granted> {
+    let own = instance.metadata.name.as_deref().unwrap_or_default();
+    let granted = givers(instance, rules).into_iter().map(|givers| {
+        let roles = givers.gives.iter().map(|role| format!("{own}:{role}")).collect();
+        let called = name::granted("instance", &[own, &givers.role]);
+        Granted::new(instance, called, rule("assign", GROUP, "roles", roles), givers.grantees)
+    });
+    granted.collect()
+}
+
+/// The right of the owner of an account of `instance` to use it. The account of one token alone gives no right: the
+/// owner of that token changes the token instead.
+pub fn of_account(account: &Account, instance: &Instance, rules: &Rules) -> Option<Granted> {
+    let owner = account.spec.owner.as_ref().filter(|owner| may_lend(rules, owner.as_str()))?;
+    let grantees = grantees(instance, rules, owner.as_str());
+    if grantees.is_empty() || belongs_to_a_token(account) {
+        return None;
+    }
+    let own = account.metadata.name.clone().unwrap_or_default();
+    let called = name::granted("account", &[&own]);
+    Some(Granted::new(account, called, rule("use", GROUP, "serviceaccounts", vec![own]), grantees))
+}
+
+fn belongs_to_a_token(account: &Account) -> bool {
+    let kind = ApiToken::kind(&());
+    account.metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && owner.kind == kind)
+}
+
+/// The right of `owner`, a user, to read these Secrets of a token. Another owner gets none: neither a team nor a group
+/// answers for one value.
+pub fn of_token(
+    token: &ApiToken,
+    owner: &str,
+    secrets: Vec<String>,
+    instance: &Instance,
+    rules: &Rules,
+) -> Option<Granted> {
+    let is_user = owner.starts_with(&format!("{}:", SubjectKind::User.as_str()));
+    let grantees = grantees(instance, rules, owner);
+    if !is_user || secrets.is_empty() || grantees.is_empty() {
+        return None;
+    }
+    let called = name::granted("token", &[token.metadata.name.as_deref().unwrap_or_default()]);
+    Some(Granted::new(token, called, rule("get", "", "secrets", secrets), grantees))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    fn object<T: DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
+        let metadata = json!({"name": name, "namespace": "a", "uid": "u"});
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// The Instance `eem`.
+    pub(crate) fn instance(spec: Value) -> Instance {
+        object("Instance", "eem", spec)
+    }
+
+    /// A right without its metadata: the rule, and the subjects.
+    fn content(granted: &Granted) -> Value {
+        json!([granted.role.rules, granted.binding.subjects])
+    }
+
+    #[test]
+    fn a_member_may_give_its_role_by_objects_of_its_instance() {
+        let members = json!([
+            {"subject": "user:alice", "role": "contributor"}, {"subject": "group:ops", "role": "contributor"},
+            {"subject": "serviceaccount:ci/builder", "role": "contributor"},
+        ]);
+        let instance = instance(json!({"ceiling": "Members", "members": members}));
+        let all = of_instance(&instance, &Rules::of(&instance).unwrap());
+        let [granted] = &all[..] else { panic!("{all:?}") };
+        let role = serde_json::to_value(&granted.role).unwrap();
+        let owner = json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "name": "eem", "uid": "u", "controller": true,
+        });
+        assert_eq!(role["metadata"]["ownerReferences"], json!([owner]));
+        assert_eq!(
+            (&role["metadata"]["name"], &role["metadata"]["namespace"], &role["metadata"]["labels"]),
+            (
+                &json!("tokenry:instance:eem:contributor"),
+                &json!("a"),
+                &json!({"app.kubernetes.io/managed-by": "tokenry", "tokenry.dev/owner-uid": "u"})
+            )
+        );
+        assert_eq!(granted.binding.metadata, granted.role.metadata);
+        let role_ref = json!({"apiGroup": RBAC, "kind": "Role", "name": "tokenry:instance:eem:contributor"});
+        assert_eq!(serde_json::to_value(&granted.binding.role_ref).unwrap(), role_ref);
+        assert_eq!(
+            content(granted),
+            json!([
+                [{
+                    "apiGroups": ["tokenry.dev"], "resources": ["roles"], "verbs": ["assign"],
+                    "resourceNames": ["eem:viewer", "eem:contributor"],
+                }],
+                [
+                    {"apiGroup": RBAC, "kind": "User", "name": "alice"},
+                    {"apiGroup": RBAC, "kind": "Group", "name": "ops"},
+                    {"kind": "ServiceAccount", "namespace": "ci", "name": "builder"},
+                ],
+            ])
+        );
+    }
+
+    #[test]
+    fn an_owner_may_use_its_account_and_a_team_by_its_users() {
+        let members = json!([{"subject": "team:t", "role": "viewer"}]);
+        let instance = instance(json!({"teams": [{"name": "t", "users": ["bob"]}], "members": members}));
+        let rules = Rules::of(&instance).unwrap();
+        let granted = |owner: Value| {
+            let mut account: Account = object("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}}));
+            account.spec.owner = serde_json::from_value(owner).unwrap();
+            of_account(&account, &instance, &rules)
+        };
+        let rule = json!([{
+            "apiGroups": ["tokenry.dev"], "resources": ["serviceaccounts"], "verbs": ["use"], "resourceNames": ["ci"],
+        }]);
+        let bob = json!([{"apiGroup": RBAC, "kind": "User", "name": "bob"}]);
+        assert_eq!(content(&granted(json!("team:t")).unwrap()), json!([rule, bob]));
+        assert_eq!(granted(json!("user:bob")).unwrap().name(), "tokenry:account:ci");
+        for none in [json!(null), json!("team:none"), json!("account:a/b"), json!("user:carol")] {
+            assert_eq!(granted(none), None);
+        }
+        let mut own: Account =
+            object("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:bob"}));
+        let token: ApiToken = object("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}}));
+        own.metadata.owner_references = token.controller_owner_ref(&()).map(|owner| vec![owner]);
+        assert_eq!(of_account(&own, &instance, &rules), None, "the account of one token");
+    }
+
+    #[test]
+    fn a_user_may_read_the_secrets_of_its_token_and_nobody_else_may() {
+        let (instance, token) =
+            (instance(json!({})), object::<ApiToken>("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})));
+        let rules = Rules::of(&instance).unwrap();
+        let granted = |owner: &str, secrets: &[&str]| {
+            of_token(&token, owner, secrets.iter().map(|name| (*name).to_owned()).collect(), &instance, &rules)
+        };
+        let rule =
+            json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["ci", "new"]}]);
+        let alice = json!([{"apiGroup": RBAC, "kind": "User", "name": "alice"}]);
+        assert_eq!(content(&granted("user:alice", &["ci", "new"]).unwrap()), json!([rule, alice]));
+        assert_eq!(granted("user:alice", &[]), None, "a rule without names would be about all Secrets");
+        for other in ["group:ops", "team:t", "serviceaccount:a/b", "account:a/b", "user:system:serviceaccount:a:b"] {
+            assert_eq!(granted(other, &["ci"]), None, "{other}");
+        }
+    }
+}
