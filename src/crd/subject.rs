@@ -168,7 +168,7 @@ impl Form for FormerOwnerForm {
     const MAX: usize = LONGEST;
     const PATTERN: &'static str = r"^(user:([^*\p{Cc}]|[^\p{Cc}]{2,253})|serviceaccount:[-a-z0-9]+/[-a-z0-9.]+)$";
     const RULE: &'static str = "must be user:NAME or serviceaccount:NAMESPACE/NAME, where the name of a user is as the API server gives it, up to 253 bytes without control characters, and not *";
-    const FITS: &'static str = "!self.startsWith('user:') || size(bytes(self)) <= 258";
+    const FITS: &'static str = "(!self.startsWith('user:') || size(bytes(self)) <= 258)";
 
     fn fits(text: &str) -> bool {
         name_fits(text)
