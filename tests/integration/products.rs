@@ -1,143 +1,393 @@
-//! The rules of four products, as `examples/products` writes them down: each applied and put to use.
+//! The token pages of four products, played from top to bottom by their users. Each product is an Instance of
+//! `examples/products`. Its administrator applies it, and everybody else acts with the rights that follow from it.
 
 use http::{HeaderMap, HeaderName};
-use serde_json::json;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use serde_json::{Value, json};
+use tokenry::{
+    crd::{Account, ApiToken},
+    token::Digest,
+};
 
-use crate::harness::{World, clock::Held, root, run::Running};
+use crate::harness::{
+    World,
+    clock::{Held, hours},
+    judged::{Judged, User},
+    root,
+    run::Running,
+};
 
-/// An example, applied, with an operator and a verifier at work.
+const DAY: i64 = 24;
+
+/// A product, applied by its administrator, with an operator and a verifier at work.
 struct Product {
-    world: World,
+    judged: Judged,
+    clock: Held,
     _operator: Running,
     verifier: Running,
     instance: &'static str,
+    /// The header that carries a value, and the scheme before the value.
+    place: (&'static str, &'static str),
 }
 
 impl Product {
-    /// Applies an example of which `token` is one, and waits until the verifier knows the token.
-    async fn of(file: &str, instance: &'static str, token: &str) -> Self {
-        let world = World::new(file).await;
+    async fn of(file: &str, instance: &'static str, place: (&'static str, &'static str)) -> Self {
+        let judged = Judged::new(file).await;
         let clock = Held::default();
-        let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
-        let path = root().join(format!("examples/products/{file}.yaml")).display().to_string();
-        world.plane.kubectl(&["apply", "--namespace", &world.namespace, "-f", &path]).unwrap();
-        let product = Self { world, _operator: operator, verifier, instance };
-        product.world.await_generation(token, 1).await;
-        let known = async || (product.ask(token, "GET", "/", &[]).await.0 != 401).then_some(());
-        product.world.eventually("the verifier knows the token", known).await;
+        let (operator, verifier) = (judged.world.operator(&clock).await, judged.world.verifier(&clock).await);
+        let product = Self { judged, clock, _operator: operator, verifier, instance, place };
+        for object in objects_of(file).iter().filter(|object| is_rule(object)) {
+            let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+            product.world().accepts(kind, name, object["spec"].clone()).await;
+        }
         product
     }
 
-    /// The answer to a request by whoever mounts the Secret of `token`: its status and its body.
-    async fn ask(&self, token: &str, method: &str, path: &str, more: &[(&str, &str)]) -> (u16, String) {
-        let value = self.world.value(token).await.unwrap();
-        let said = [("x-forwarded-method", method), ("x-forwarded-uri", path), ("api-token", &value)];
-        let pairs = said.iter().chain(more);
-        let headers: HeaderMap = pairs
+    fn world(&self) -> &World {
+        &self.judged.world
+    }
+
+    /// The spec of a token of this product.
+    fn token(&self, more: Value) -> Value {
+        let mut spec = json!({"instanceRef": {"name": self.instance}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    }
+
+    /// The answer to a request with these headers: its status, the subject that the API is told, and its body.
+    async fn asked(&self, method: &str, path: &str, more: &[(&str, &str)]) -> (u16, Option<String>, String) {
+        let said = [("x-forwarded-method", method), ("x-forwarded-uri", path)];
+        let headers: HeaderMap = said
+            .iter()
+            .chain(more)
             .map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap()))
             .collect();
-        let authorize = format!("/v1/instances/{}/{}/authorize", self.world.namespace, self.instance);
-        let (status, _, body) = self.verifier.ask(&authorize, headers).await;
-        (status.as_u16(), body)
+        let authorize = format!("/v1/instances/{}/{}/authorize", self.world().namespace, self.instance);
+        let (status, headers, body) = self.verifier.ask(&authorize, headers).await;
+        let subject = headers.get("x-tokenry-subject").map(|subject| subject.to_str().unwrap().to_owned());
+        (status.as_u16(), subject, body)
     }
 
-    async fn status(&self, token: &str, method: &str, path: &str, more: &[(&str, &str)]) -> u16 {
-        self.ask(token, method, path, more).await.0
+    /// The status of the answer to a request with this value.
+    async fn status(&self, value: &str, method: &str, path: &str, more: &[(&str, &str)]) -> u16 {
+        let (header, scheme) = self.place;
+        let credential = format!("{scheme}{value}");
+        let headers = [&[(header, &*credential)], more].concat();
+        self.asked(method, path, &headers).await.0
     }
 
-    async fn await_status(&self, token: &str, method: &str, path: &str, more: &[(&str, &str)], status: u16) {
+    async fn await_status(&self, value: &str, method: &str, path: &str, more: &[(&str, &str)], status: u16) {
         let what = format!("{method} {path} is answered with {status}");
-        let look = async || (self.status(token, method, path, more).await == status).then_some(());
-        self.world.eventually(&what, look).await;
+        let look = async || (self.status(value, method, path, more).await == status).then_some(());
+        self.world().eventually(&what, look).await;
+    }
+
+    /// Creates a token as a user whose right may still be on its way. Returns its value, read with the user's rights.
+    async fn makes(&self, user: &User<'_>, name: &str, spec: Value) -> String {
+        let made = async || user.create("ApiToken", name, self.token(spec.clone())).await.ok();
+        self.world().eventually(&format!("{} makes {name}", user.name), made).await;
+        self.world().await_generation(name, 1).await;
+        self.reads(user, name).await
+    }
+
+    /// The value of a token, once its owner may read the Secret.
+    async fn reads(&self, user: &User<'_>, name: &str) -> String {
+        let secrets: Api<Secret> = Api::namespaced(user.client.clone(), &self.world().namespace);
+        let read = async || Some(secrets.get(name).await.ok()?.data?.remove("token")?.0);
+        let value = self.world().eventually(&format!("{} reads the Secret of {name}", user.name), read).await;
+        String::from_utf8(value).unwrap()
+    }
+
+    /// True if a user reads the Secret of a token.
+    async fn may_read(&self, user: &User<'_>, name: &str) -> bool {
+        Api::<Secret>::namespaced(user.client.clone(), &self.world().namespace).get(name).await.is_ok()
+    }
+
+    /// The lines of `kubectl get`, as an administrator.
+    fn listed(&self, args: &[&str]) -> String {
+        let args = [&["get"], args, &["--namespace", &self.world().namespace]].concat();
+        self.world().plane.kubectl(&args).unwrap()
+    }
+
+    async fn confirms(&self, user: &User<'_>, kind: &str, name: &str, word: &str) {
+        let confirmed = json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": word}}});
+        user.patch(kind, name, confirmed).await.unwrap();
+        user.delete(kind, name).await.unwrap();
+    }
+}
+
+/// The objects of an example.
+fn objects_of(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join(format!("examples/products/{file}.yaml"))).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+/// True for the objects that an administrator applies.
+fn is_rule(object: &Value) -> bool {
+    ["Instance", "AccessPolicy"].contains(&object["kind"].as_str().unwrap())
+}
+
+/// Checks that a request was refused with this text.
+fn refused<T>(answer: Result<T, String>, text: &str) {
+    let told = answer.err().unwrap_or_else(|| panic!("let in, and not refused by: {text}"));
+    assert!(told.contains(text), "{told}");
+}
+
+#[tokio::test]
+async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_value_once() {
+    let product = Product::of("self-service", "event-gateway", ("authorization", "Bearer ")).await;
+    let judged = &product.judged;
+    let alice = judged.user("alice@example.com", &[]).await;
+    let (bob, vera) = (judged.user("bob", &["event-authors"]).await, judged.user("vera", &["event-viewers"]).await);
+    // Nobody comes in without a token.
+    assert_eq!(product.asked("GET", "/eem/clusters", &[]).await.0, 401);
+    // The maker names nothing but the purpose, and has the role that it is mapped to.
+    refused(alice.create("ApiToken", "bare", product.token(json!({"role": "admin", "description": "x"}))).await, "eem");
+    let value = product.makes(&alice, "exporter", json!({"description": "nightly export"})).await;
+    let token = product.world().token("exporter").await;
+    assert_eq!(token.spec.owner.as_ref().unwrap().as_str(), "user:alice@example.com");
+    assert_eq!(token.status.as_ref().unwrap().effective.as_ref().unwrap().role.as_deref(), Some("author"));
+    assert_eq!(token.status.unwrap().organization.as_deref(), Some("eem"));
+    assert!(product.listed(&["apitokens"]).contains("exporter"));
+    product.await_status(&value, "POST", "/eem/eventsources", &[], 200).await;
+    assert_eq!(product.status(&value, "POST", "/eem/clusters", &[]).await, 403, "authors change no clusters");
+    assert_eq!(product.status(&value, "POST", "/eem/tokens", &[]).await, 403);
+    // Each user has its own tokens: a group gives a role, and viewers own none.
+    let of_bob = product.makes(&bob, "of-bob", json!({"description": "topics"})).await;
+    product.await_status(&of_bob, "POST", "/eem/eventsources", &[], 200).await;
+    assert!(!product.may_read(&bob, "exporter").await && !product.may_read(&alice, "of-bob").await);
+    refused(bob.change("ApiToken", "exporter", json!({"description": "mine"})).await, "is owned by user:alice");
+    refused(vera.create("ApiToken", "of-vera", product.token(json!({"role": "viewer", "description": "x"}))).await, "");
+    // Ninety days are the most, and a description is needed.
+    product
+        .makes_faulty(&alice, "long", json!({"description": "x", "expiry": {"after": "91d"}}), "LifetimeExceeded")
+        .await;
+    product.makes_faulty(&alice, "nameless", json!({}), "DescriptionMissing").await;
+    // The value is shown for an hour, and nothing shows it again.
+    product.clock.move_by(hours(2));
+    let gone = async || (!product.may_read(&alice, "exporter").await).then_some(());
+    product.world().eventually("the Secret is gone", gone).await;
+    assert_eq!(product.status(&value, "GET", "/eem/clusters/a", &[]).await, 200);
+    // Whoever lost it deletes the token and makes another. The description confirms that.
+    refused(alice.delete("ApiToken", "exporter").await, "annotate it first");
+    product.confirms(&alice, "ApiToken", "exporter", "nightly export").await;
+    product.await_status(&value, "GET", "/eem/clusters/a", &[], 401).await;
+    // Without a login in all that time, the value of bob lives to its end. Then it is refused, and stays listed.
+    product.clock.move_by(hours(88 * DAY));
+    product.await_status(&of_bob, "GET", "/eem/clusters/a", &[], 200).await;
+    product.clock.move_by(hours(2 * DAY));
+    product.await_status(&of_bob, "GET", "/eem/clusters/a", &[], 401).await;
+    product.world().await_reason("of-bob", "Expired").await;
+    assert!(product.listed(&["apitokens"]).contains("Expired"));
+    product.confirms(&bob, "ApiToken", "of-bob", "topics").await;
+    // Alice leaves.
+    let last = product.makes(&alice, "last", json!({"description": "x"})).await;
+    product.await_status(&last, "GET", "/eem/clusters/a", &[], 200).await;
+    let left = json!({"formerOwners": ["user:alice@example.com"]});
+    product.world().change("Instance", "event-gateway", left).await.unwrap();
+    product.await_status(&last, "GET", "/eem/clusters/a", &[], 403).await;
+    product.world().await_reason("last", "OwnerRemoved").await;
+}
+
+impl Product {
+    /// Creates a token that gets a fault and no value.
+    async fn makes_faulty(&self, user: &User<'_>, name: &str, spec: Value, reason: &str) {
+        user.create("ApiToken", name, self.token(spec)).await.unwrap();
+        self.world().await_reason(name, reason).await;
+        assert_eq!(self.world().value(name).await, None);
     }
 }
 
 #[tokio::test]
-async fn self_service_within_ninety_days_and_what_groups_are_mapped_to() {
-    let product = Product::of("self-service", "event-gateway", "topic-exporter").await;
-    let status = async |method, path| product.status("topic-exporter", method, path, &[]).await;
-    assert_eq!(status("GET", "/eem/clusters/a").await, 200);
-    assert_eq!(status("POST", "/eem/eventsources").await, 200);
-    assert_eq!(status("POST", "/eem/clusters").await, 403, "authors change no clusters");
-    let (code, body) = product.ask("topic-exporter", "POST", "/eem/tokens", &[]).await;
-    assert_eq!(code, 403);
-    assert!(body.contains("tokens are made by applying an ApiToken"), "{body}");
-    let long = json!({"instanceRef": {"name": "event-gateway"}, "description": "x", "owner": "user:alice@example.com", "expiry": {"after": "91d"}});
-    product.world.accepts("ApiToken", "long", long).await;
-    product.world.await_reason("long", "LifetimeExceeded").await;
-    // The owner loses the role, and has it again.
-    let members = |list| json!({"members": list});
-    let viewers = json!([{"subject": "user:alice@example.com", "role": "viewer"}]);
-    product.world.change("Instance", "event-gateway", members(viewers)).await.unwrap();
-    product.await_status("topic-exporter", "GET", "/eem/clusters/a", &[], 403).await;
-    let authors = json!([{"subject": "user:alice@example.com", "role": "author"}]);
-    product.world.change("Instance", "event-gateway", members(authors)).await.unwrap();
-    product.await_status("topic-exporter", "GET", "/eem/clusters/a", &[], 200).await;
-}
-
-#[tokio::test]
-async fn policies_permit_in_projects_and_one_token_may_do_everything() {
-    let product = Product::of("policies-and-projects", "automate", "ingest").await;
-    let blue = [("projects", "blue")];
+async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_may_do_everything() {
+    let product = Product::of("policies-and-projects", "automate", ("api-token", "")).await;
+    let judged = &product.judged;
+    let (root, maker) = (judged.user("root@example.com", &[]).await, judged.user("ingest@example.com", &[]).await);
+    root.may_on("assign", "policies", "automate:administrator").await;
+    root.may_on("assign", "policies", "automate").await;
     let nodes = "/api/v0/cfgmgmt/nodes/a";
-    assert_eq!(product.status("ingest", "POST", nodes, &blue).await, 200);
-    assert_eq!(product.status("ingest", "POST", nodes, &[("projects", "red")]).await, 403);
-    assert_eq!(product.status("ingest", "POST", nodes, &[]).await, 403);
-    assert_eq!(product.status("ingest", "GET", "/apis/iam/v2/policies", &blue).await, 403);
-    product.world.await_generation("break-glass", 1).await;
-    product.await_status("break-glass", "GET", "/apis/iam/v2/policies", &[], 200).await;
-    assert_eq!(product.status("break-glass", "DELETE", "/anything", &[]).await, 200);
-    // A policy is withdrawn, and no value was minted for any of it.
-    product.world.delete("AccessPolicy", "blue-ingest").await;
-    product.await_status("ingest", "POST", nodes, &blue, 403).await;
-    assert_eq!(product.world.token("ingest").await.status.unwrap().last_generation, Some(1));
+    let blue = [("projects", "blue")];
+    // A token without a policy has no permission.
+    let spec = json!({"displayName": "Node ingest", "projects": ["blue"]});
+    maker.create("ApiToken", "ingest", product.token(spec)).await.unwrap();
+    let value = product.world().await_generation("ingest", 1).await;
+    product.world().await_reason("ingest", "NoPermissions").await;
+    product.await_status(&value, "POST", nodes, &blue, 403).await;
+    // A policy is joined by whoever may assign it, at once and without a new value.
+    let joins = json!({"policies": ["blue-ingest"]});
+    refused(
+        maker.change("ApiToken", "ingest", joins.clone()).await,
+        "may not assign policies.tokenry.dev/automate:blue-ingest",
+    );
+    maker.may_on("assign", "policies", "automate:blue-ingest").await;
+    maker.change("ApiToken", "ingest", joins).await.unwrap();
+    product.await_status(&value, "POST", nodes, &blue, 200).await;
+    assert_eq!(product.status(&value, "POST", nodes, &[("projects", "red")]).await, 403);
+    assert_eq!(product.status(&value, "POST", nodes, &[]).await, 403);
+    assert_eq!(product.status(&value, "GET", "/apis/iam/v2/policies", &blue).await, 403);
+    let bearer = format!("Bearer {value}");
+    assert_eq!(product.asked("POST", nodes, &[("authorization", &bearer), blue[0]]).await.0, 401, "no such place");
+    // Only an administrator makes a token that may do everything.
+    let all = json!({"policies": ["administrator"], "expiry": {"never": true}});
+    refused(maker.create("ApiToken", "admin", product.token(all.clone())).await, "automate:administrator");
+    root.create("ApiToken", "admin", product.token(all)).await.unwrap();
+    let admin = product.world().await_generation("admin", 1).await;
+    product.await_status(&admin, "GET", "/apis/iam/v2/policies", &[], 200).await;
+    assert_eq!(product.status(&admin, "DELETE", "/anything", &[]).await, 200);
+    // A policy can list a token too, by the keeper of policies.
+    let home = &product.world().namespace;
+    let members = json!({"members": [format!("token:{home}/ingest")]});
+    refused(maker.change("AccessPolicy", "node-readers", members.clone()).await, "may not assign policies");
+    root.change("AccessPolicy", "node-readers", members).await.unwrap();
+    maker.change("ApiToken", "ingest", json!({"policies": null})).await.unwrap();
+    product.await_status(&value, "POST", nodes, &blue, 403).await;
+    product.await_status(&value, "GET", nodes, &blue, 200).await;
+    // Name, projects and status are changed; the value stays, and can be fetched again.
+    let renamed = json!({"displayName": "Nodes", "projects": ["blue"], "active": false});
+    maker.change("ApiToken", "ingest", renamed).await.unwrap();
+    product.await_status(&value, "GET", nodes, &blue, 401).await;
+    maker.change("ApiToken", "ingest", json!({"active": true})).await.unwrap();
+    product.await_status(&value, "GET", nodes, &blue, 200).await;
+    assert_eq!(product.world().value("ingest").await.as_deref(), Some(&*value));
+    assert!(product.listed(&["apitokens", "-o", "wide"]).contains("Nodes"));
+    // A deleted token is a member of nothing, and neither is another one of its name.
+    maker.delete("ApiToken", "ingest").await.unwrap();
+    product.await_status(&value, "GET", nodes, &blue, 401).await;
+    let again = async || maker.create("ApiToken", "ingest", product.token(json!({}))).await.ok();
+    product.world().eventually("the name is free", again).await;
+    product.world().await_reason("ingest", "NoPermissions").await;
 }
 
 #[tokio::test]
-async fn tokens_are_bounded_by_who_makes_them_and_end_with_them() {
-    let product = Product::of("bounded-by-creator", "performance", "path-monitor").await;
-    let status = async |method, path, organization| {
-        product.status("path-monitor", method, path, &[("x-organization", organization)]).await
+async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them() {
+    let product = Product::of("bounded-by-creator", "performance", ("authorization", "Token ")).await;
+    let judged = &product.judged;
+    let bob = judged.user("bob@example.com", &[]).await;
+    let carol = judged.user("carol@example.com", &[]).await;
+    let (dave, norah) = (judged.user("dave@example.com", &[]).await, judged.user("norah", &[]).await);
+    norah.may_on("revoke", "organizations", "north").await;
+    let organization = |name: &'static str| [("x-organization", name)];
+    let path = "/api/v3/path";
+    // A role up to that of the maker, in chosen organizations; whoever has a custom role makes none.
+    let north = json!({"listed": ["north"]});
+    let spec = |role: &str, more: Value| {
+        let mut spec = json!({"description": "reads paths", "role": role, "organizations": north});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
     };
-    assert_eq!(status("GET", "/api/v3/path", "north").await, 200);
-    assert_eq!(status("GET", "/api/v3/path", "south").await, 403);
-    assert_eq!(status("POST", "/api/v3/path", "north").await, 403);
-    let (_, body) = product.ask("path-monitor", "GET", "/api/v3/observer/keys", &[("x-organization", "north")]).await;
-    assert!(body.contains("sign in to the console instead"), "{body}");
-    // Bob leaves the team, and the token ends for ever.
-    product.world.change("Instance", "performance", json!({"teams": []})).await.unwrap();
-    product.world.await_reason("path-monitor", "OwnerRemoved").await;
-    product
-        .world
-        .change("Instance", "performance", json!({"teams": [{"name": "network", "users": ["bob@example.com"]}]}))
+    let value = product.makes(&bob, "monitor", spec("advanced", json!({}))).await;
+    let admin = product.token(spec("organization-admin", json!({})));
+    refused(bob.create("ApiToken", "too-strong", admin).await, "performance:organization-admin");
+    refused(dave.create("ApiToken", "custom", product.token(spec("custom", json!({})))).await, "performance:custom");
+    product.await_status(&value, "POST", path, &organization("north"), 200).await;
+    assert_eq!(product.status(&value, "POST", path, &organization("south")).await, 403, "not chosen");
+    assert_eq!(product.status(&value, "POST", path, &organization("west")).await, 403, "there is none");
+    // Dynamic access: all organizations of the owner, now and later.
+    let dynamic =
+        json!({"description": "all", "role": "viewer", "organizations": {"all": true}, "expiry": {"never": true}});
+    let all = product.makes(&carol, "everywhere", dynamic).await;
+    product.await_status(&all, "GET", path, &organization("south"), 200).await;
+    let more = json!({"organizations": ["north", "south", "west"]});
+    product.world().change("Instance", "performance", more).await.unwrap();
+    product.await_status(&all, "GET", path, &organization("west"), 200).await;
+    assert_eq!(product.status(&value, "GET", path, &organization("west")).await, 403, "a static choice stays");
+    // No token opens the observer; the API's own basic authentication does, and tells nobody.
+    let observer = "/api/v3/observer/keys";
+    let credential = format!("Token {value}");
+    let (code, _, body) = product.asked("GET", observer, &[("authorization", &credential)]).await;
+    assert!(code == 403 && body.contains("sign in to the console instead"), "{code} {body}");
+    let basic = [("authorization", "Basic Ym9iOnNlY3JldA==")];
+    let (code, subject, _) = product.asked("POST", observer, &basic).await;
+    assert_eq!((code, subject.as_deref()), (200, Some("")));
+    assert_eq!(product.asked("POST", path, &basic).await.0, 401);
+    // A token does not change. Its value is shown for an hour.
+    refused(bob.change("ApiToken", "monitor", json!({"description": "other"})).await, "the token is immutable");
+    product.clock.move_by(hours(2));
+    let gone = async || (!product.may_read(&bob, "monitor").await).then_some(());
+    product.world().eventually("the Secret is gone", gone).await;
+    // An administrator of an organization sees its tokens, and revokes them and does nothing else.
+    let selector = ["apitokens", "--selector", "organization.tokenry.dev/north", "--output", "name"];
+    assert_eq!(product.listed(&selector).trim(), "apitoken.tokenry.dev/monitor");
+    refused(norah.change("ApiToken", "monitor", json!({"active": false})).await, "is owned by user:bob");
+    norah.change("ApiToken", "monitor", json!({"revoked": true})).await.unwrap();
+    product.await_status(&value, "POST", path, &organization("north"), 401).await;
+    let revoked = product.world().await_reason("monitor", "Revoked").await.status.unwrap().revocation.unwrap();
+    assert_eq!(revoked.by.as_deref(), Some("user:norah"));
+    assert!(product.listed(&["apitokens"]).contains("Revoked"));
+    // A date ends a token, and so does its owner's leaving.
+    let at = (tokenry::outside::Clock::now(&product.clock) + hours(10 * DAY)).to_string();
+    let at = format!("{}Z", at.split(['.', 'Z']).next().unwrap());
+    let dated = product.makes(&bob, "dated", spec("viewer", json!({"expiry": {"at": at}}))).await;
+    product.await_status(&dated, "GET", path, &organization("north"), 200).await;
+    let leaving = product.makes(&bob, "leaving", spec("viewer", json!({"expiry": {"never": true}}))).await;
+    product.await_status(&leaving, "GET", path, &organization("north"), 200).await;
+    product.clock.move_by(hours(11 * DAY));
+    product.await_status(&dated, "GET", path, &organization("north"), 401).await;
+    product.world().await_reason("dated", "Expired").await;
+    product.world().change("Instance", "performance", json!({"teams": [{"name": "network"}]})).await.unwrap();
+    product.world().await_reason("leaving", "OwnerRemoved").await;
+    product.await_status(&leaving, "GET", path, &organization("north"), 401).await;
+}
+
+#[tokio::test]
+async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_one_when_asked() {
+    let product = Product::of("account-owned", "truth", ("authorization", "Api-Key ")).await;
+    let judged = &product.judged;
+    let (dora, eve) = (judged.user("dora@example.com", &[]).await, judged.user("eve@example.com", &[]).await);
+    let frank = judged.user("frank@example.com", &[]).await;
+    frank.may_on("assign", "owners", "user:dora@example.com").await;
+    frank.may_on("assign", "owners", "user:frank@example.com").await;
+    let (home, web) = (product.world().namespace.clone(), "/api/v1/projects/web");
+    let spec = |role: &str| json!({"role": role, "description": "the pipeline", "expiry": {"never": true}});
+    // Contributors and stronger members make tokens, of roles up to their own.
+    refused(eve.create("ApiToken", "pipeline", product.token(spec("viewer"))).await, "truth:viewer");
+    let value = product.makes(&dora, "pipeline", spec("contributor")).await;
+    refused(dora.create("ApiToken", "strong", product.token(spec("admin"))).await, "truth:admin");
+    // The token acts as an account of its own, which has an owner.
+    let account = product.world().api::<Account>().get("pipeline").await.unwrap();
+    assert_eq!(account.spec.owner.as_ref().unwrap().as_str(), "user:dora@example.com");
+    product.await_status(&value, "POST", web, &[], 200).await;
+    let credential = format!("Api-Key {value}");
+    let (_, subject, _) = product.asked("POST", web, &[("authorization", &credential)]).await;
+    assert_eq!(subject, Some(format!("account:{home}/pipeline")));
+    let used = async || product.world().token("pipeline").await.status?.used().first().map(|_| ());
+    product.world().eventually("the last use is noted", used).await;
+    // Administrators see all tokens and change their description, owner and role; the name stays.
+    assert!(product.listed(&["apitokens", "--output", "wide"]).contains("user:dora@example.com"));
+    frank.change("ApiToken", "pipeline", json!({"description": "the new pipeline", "role": "viewer"})).await.unwrap();
+    product.await_status(&value, "POST", web, &[], 403).await;
+    product.await_status(&value, "GET", web, &[], 200).await;
+    frank
+        .change("ApiToken", "pipeline", json!({"owner": "user:frank@example.com", "role": "contributor"}))
         .await
         .unwrap();
-    let token = product.world.await_reason("path-monitor", "OwnerRemoved").await;
-    assert!(token.status.unwrap().revocation.is_some());
-}
-
-#[tokio::test]
-async fn tokens_of_an_account_share_its_role_and_are_regenerated() {
-    let product = Product::of("account-owned", "truth", "pipeline-main").await;
-    assert_eq!(product.status("pipeline-main", "POST", "/api/v1/projects/billing", &[]).await, 200);
-    assert_eq!(product.status("pipeline-main", "POST", "/api/v1/projects/other", &[]).await, 403);
-    product.world.await_generation("pipeline-preview", 1).await;
-    product.await_status("pipeline-preview", "GET", "/api/v1/projects/web", &[], 200).await;
-    assert_eq!(product.status("pipeline-preview", "POST", "/api/v1/projects/web", &[]).await, 403);
-    assert_eq!(product.status("pipeline-preview", "GET", "/api/v1/projects/billing", &[]).await, 403);
-    // The account loses its role, and both do.
-    product.world.change("ServiceAccount", "pipeline", json!({"role": "viewer"})).await.unwrap();
-    product.await_status("pipeline-main", "POST", "/api/v1/projects/billing", &[], 403).await;
-    assert_eq!(product.status("pipeline-main", "GET", "/api/v1/projects/billing", &[]).await, 200);
-    let before = product.world.value("pipeline-main").await.unwrap();
-    let again = json!({"regenerate": {"id": "second", "previous": {"after": "0s"}}});
-    product.world.change("ApiToken", "pipeline-main", again).await.unwrap();
-    product.world.await_generation("pipeline-main", 2).await;
-    assert_ne!(product.world.value("pipeline-main").await.unwrap(), before);
-    let path = format!("/v1/instances/{}/truth/authorize", product.world.namespace);
-    let refused = async || {
-        let headers = [("api-token".parse().unwrap(), before.parse().unwrap())].into_iter().collect();
-        (product.verifier.ask(&path, headers).await.0.as_u16() == 401).then_some(())
-    };
-    product.world.eventually("the value before is refused at once", refused).await;
+    product.await_status(&value, "POST", web, &[], 200).await;
+    // Nothing changes a copied value unasked.
+    product.clock.move_by(hours(400 * DAY));
+    product.await_status(&value, "POST", web, &[], 200).await;
+    assert_eq!(product.world().token("pipeline").await.status.unwrap().last_generation, Some(1));
+    // A new value, and the old one until a time.
+    let until = json!({"id": "second", "previous": {"after": "1h"}});
+    frank.change("ApiToken", "pipeline", json!({"regenerate": until})).await.unwrap();
+    let second = product.world().await_generation("pipeline", 2).await;
+    assert_eq!(product.reads(&frank, "pipeline").await, second);
+    assert_ne!(Digest::of(&second), Digest::of(&value));
+    product.await_status(&second, "POST", web, &[], 200).await;
+    assert_eq!(product.status(&value, "POST", web, &[]).await, 200);
+    product.clock.move_by(SignedDuration::from_mins(61));
+    product.await_status(&value, "POST", web, &[], 401).await;
+    // A new value, and the old one ends at once.
+    let at_once = json!({"id": "third", "previous": {"after": "0s"}});
+    frank.change("ApiToken", "pipeline", json!({"regenerate": at_once})).await.unwrap();
+    let third = product.world().await_generation("pipeline", 3).await;
+    product.await_status(&third, "POST", web, &[], 200).await;
+    product.await_status(&second, "POST", web, &[], 401).await;
+    // The account is deleted after confirmation, and its tokens with it.
+    refused(frank.delete("ServiceAccount", "pipeline").await, "annotate it first");
+    product.confirms(&frank, "ServiceAccount", "pipeline", "pipeline").await;
+    product.await_status(&third, "GET", web, &[], 401).await;
+    let gone = async || product.world().api::<ApiToken>().get_opt("pipeline").await.unwrap().is_none().then_some(());
+    product.world().eventually("its token is deleted", gone).await;
 }
