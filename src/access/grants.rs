@@ -134,6 +134,7 @@ mod tests {
     #[test]
     fn each_grantee_gives_its_strongest_role_and_the_weaker_ones() {
         let spec = json!({
+            "organizations": ["a"],
             "teams": [{"name": "platform", "users": ["bob", "carl", "alice"]}, {"name": "other", "users": ["carol"]}],
             "members": [
                 {"subject": "user:alice", "role": "admin", "organizations": {"listed": ["a"]}},

@@ -27,7 +27,7 @@ pub enum Ground {
     OwnerMissing,
     /// Only groups of the owner would permit the request, and they were stamped too long ago.
     OwnerStale,
-    /// The owner holds no role in the Instance that may own tokens.
+    /// The owner has left, or holds no role in the Instance that may own tokens.
     OwnerRemoved,
     /// The request names no organization although one is needed, or the organization is not clear.
     OrganizationMissing,
@@ -99,7 +99,9 @@ impl Ground {
                 "the groups of the token's owner were stamped too long ago; the owner must change the token, for \
                  example its annotation tokenry.dev/confirmed"
             }
-            Self::OwnerRemoved => "the owner of the token holds no role in this Instance that may own tokens",
+            Self::OwnerRemoved => {
+                "the owner of the token has left, or holds no role in this Instance that may own tokens"
+            }
             Self::OrganizationMissing => "the request has to name one organization",
             Self::OrganizationUnknown => "spec.organizations of the Instance does not list this organization",
             Self::OrganizationOutside => "the token may not act for this organization",

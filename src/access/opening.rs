@@ -8,7 +8,7 @@ use crate::crd::access_policy::Effect;
 pub enum Closed {
     /// The token names no owner, but the Instance has `ceiling: Members`.
     OwnerMissing,
-    /// The owner holds no role in the Instance that may own tokens.
+    /// The owner has left, or holds no role in the Instance that may own tokens.
     OwnerRemoved,
     /// The owner holds roles only through groups, and the groups were stamped too long ago.
     OwnerStale,

@@ -1,5 +1,7 @@
 //! Owners that have left.
 
+use std::process::Command;
+
 use serde_json::json;
 use tokenry::crd::{ApiToken, api_token::RevocationReason};
 
@@ -14,6 +16,15 @@ impl World {
     async fn readiness(&self, name: &str) -> (String, String) {
         let ready = self.condition(name, "Ready").await.unwrap();
         (ready.reason, ready.message)
+    }
+
+    /// The output of `tokenry explain` for a GET request with a token.
+    fn explained_by_cli(&self, name: &str) -> String {
+        let kubeconfig = self.plane.kubeconfig_for(&self.namespace, self.plane.admin_token()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["explain", name, "--namespace", &self.namespace, "--path", "/topics"]);
+        let done = command.env("KUBECONFIG", kubeconfig).output().unwrap();
+        String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
     }
 
     async fn is_revoked(&self, name: &str) -> bool {
@@ -50,6 +61,8 @@ async fn whoever_has_left_owns_nothing_from_then_on_without_a_ceiling_too() {
         world.await_reason(name, "OwnerRemoved").await;
         let (_, message) = world.readiness(name).await;
         assert!(message.contains("user:carl") && message.contains("spec.formerOwners"), "{name}: {message}");
+        let told = world.explained_by_cli(name);
+        assert!(told.contains("its Instance lists user:carl in spec.formerOwners"), "{name}: {told}");
     }
     world.change("Instance", "eem", json!({"formerOwners": null})).await.unwrap();
     await_all(200).await;
