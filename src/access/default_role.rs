@@ -119,6 +119,16 @@ mod tests {
         assert_eq!(role(&lent, own(json!({})), json!("admin")).as_deref(), Some("contributor"));
         assert_eq!(role(&lent, own(json!({})), json!("root")), None);
         assert_eq!(role(&lent, own(json!({"role": "viewer"})), json!("viewer")).as_deref(), Some("viewer"));
+        assert_eq!(
+            role(&lent, own(json!({"role": "viewer"})), Value::Null).as_deref(),
+            Some("viewer"),
+            "named just now"
+        );
+        assert_eq!(
+            role(&lent, own(json!({"role": "admin"})), Value::Null).as_deref(),
+            Some("contributor"),
+            "as before"
+        );
         assert_eq!(role(&lent, json!({}), Value::Null), None, "it names an account, which has no role");
         assert_eq!(role(&lent, json!({}), json!("viewer")).as_deref(), Some("viewer"));
         let world = world(&lent, &json!([]), &own(json!({})), &json!({}));

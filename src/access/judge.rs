@@ -432,6 +432,9 @@ impl<'a> Case<'a> {
 
 /// The role that token and account ask for: the weaker of both. A token that names no account has its own role, the
 /// default role of the Instance, or none. A role that the Instance does not have counts as none.
+///
+/// The account that was made for a token follows the token's role with a delay. Until it has a role, the token has the
+/// weaker of its new role and the default role, which it had before.
 pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
     let account = || rules.roles.rank(bearer.account_role.as_deref()?);
     match &bearer.token_role {
@@ -442,7 +445,12 @@ pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing) ->
             if bearer.account_role.is_none() { Some(role) } else { Some(role.min(account()?)) }
         }
         None => account(),
-        Some(role) => Some(rules.roles.rank(role)?.min(account()?)),
+        Some(role) => {
+            let named = rules.roles.rank(role)?;
+            let unfollowed = bearer.own_account && bearer.account_role.is_none();
+            let held = if unfollowed { default_role(rules, bearer, standing) } else { account() };
+            Some(named.min(held?))
+        }
     }
 }
 

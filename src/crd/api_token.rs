@@ -373,9 +373,9 @@ pub struct Previous {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.claimWithin) || (has(self.delivery) && self.delivery == 'Once')")
+    validation = Rule::new("!has(self.claimWithin) || !has(self.delivery) || self.delivery == 'Once'")
         .message("claimWithin is allowed with delivery: Once only; remove it, or set delivery: Once"),
-    validation = Rule::new("!has(self.claimedBy) || (has(self.delivery) && self.delivery == 'Once')")
+    validation = Rule::new("!has(self.claimedBy) || !has(self.delivery) || self.delivery == 'Once'")
         .message("claimedBy is allowed with delivery: Once only; remove it, or set delivery: Once"),
     validation = Rule::new(no_binding_key()).message(keys::BINDING_RULE),
 )]

@@ -136,10 +136,14 @@ impl<'a> Presented<'a> {
         let (instance, account) = valid?;
         let rules = instance.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
         let bearer = self.bearer(rules, account, now);
-        let gone = self.token.owner_gone.then(|| "its owner is an account that does not exist".to_owned());
+        let keeps = rules.on_owner_removed == OnOwnerRemoved::Keep;
+        let gone = self.token.owner_gone && !keeps;
+        let gone = gone.then(|| "its owner is an account that does not exist".to_owned());
+        // A former owner holds no role. Under `ceiling: Members` its token is refused, also with `Keep`.
+        let holds = || rules.standing(&bearer).held().is_some();
         let left =
             || rules.former_owner(&bearer).map(|former| format!("its Instance lists {former} in spec.formerOwners"));
-        if let Some(found) = gone.or_else(left).filter(|_| rules.on_owner_removed != OnOwnerRemoved::Keep) {
+        if let Some(found) = gone.or_else(|| left().filter(|_| !keeps || holds())) {
             trail.add(|| self.step(false, found));
             return Err(Cause::Refused(Ground::OwnerRemoved));
         }
@@ -613,6 +617,11 @@ mod tests {
             assert_eq!(causes(then), [refused, refused, refused, Cause::Allowed, Cause::Allowed], "{then}");
         }
         assert_eq!(causes("Keep"), [Cause::Allowed; 5]);
+        let held = json!({"formerOwners": ["user:carl"], "tokens": {"onOwnerRemoved": "Keep"}, "ceiling": "Members"});
+        let mut index = with_instance(held);
+        index.apply(token(json!({"spec": {"owner": "user:carl"}})));
+        let asked = check(&index, &eem(), &value(), None, NOW.parse().unwrap());
+        assert_eq!(asked.cause, refused, "without a role, also where tokens are kept and no request is judged");
     }
 
     #[test]

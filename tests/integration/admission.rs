@@ -1175,6 +1175,11 @@ async fn the_rules_of_each_product_are_applied_by_its_keeper_and_the_rest_by_the
                 assert!(told.contains(&format!("may not assign roles.tokenry.dev/{instance}:{role}")), "{told}");
                 user.may_on("assign", "roles", &format!("{instance}:{role}")).await;
             }
+            for policy in spec["policies"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let told = apply(user, &object).await.unwrap_err();
+                assert!(told.contains(&format!("may not assign policies.tokenry.dev/{instance}:{policy}")), "{told}");
+                user.may_on("assign", "policies", &format!("{instance}:{policy}")).await;
+            }
             if let Some(account) = spec["serviceAccountRef"]["name"].as_str() {
                 let told = apply(user, &object).await;
                 if let Err(told) = told {

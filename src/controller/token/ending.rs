@@ -104,8 +104,8 @@ pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
             (Conclusion::Stalled, format!("account {name} is gone: refused for ever; make another ApiToken"))
         }
         RevocationReason::OwnerRemoved => {
-            let former = outcome.world.owner.former.as_ref();
-            let why = former.map(|former| format!("its owner {former} is in spec.formerOwners of the Instance"));
+            let former = outcome.world.owner.former.as_deref();
+            let why = former.map(|former| super::owner::why_left(outcome.world, former));
             let why = why.unwrap_or_else(|| "its owner is gone or holds too little".into());
             (Conclusion::Stalled, format!("{why}: refused for ever; make another ApiToken"))
         }

@@ -62,8 +62,8 @@ impl Followed {
         match self {
             Self::Owner => held.owner != wanted.owner,
             Self::Role => match (&held.role, &wanted.role) {
-                (None, _) => false,
-                (Some(_), None) => true,
+                // Without a role, the token has the default role or none. An account with a role can only narrow that.
+                (None, _) | (Some(_), None) => false,
                 (Some(held), Some(wanted)) => {
                     read.rules().is_some_and(|rules| rules.is_stronger(held.as_str(), wanted.as_str()))
                 }
@@ -186,6 +186,14 @@ mod tests {
         let own = ["instanceRef", "displayName", "description", "policies", "active"];
         let known = Followed::ALL.map(Followed::as_str).into_iter().chain(own).map(str::to_owned);
         assert_eq!(both, known.collect());
+    }
+
+    #[test]
+    fn a_role_that_another_sets_for_a_token_without_one_is_left_and_told() {
+        let world = served().with_account(|account| account.spec.role = Some("viewer".into()));
+        let world = world.and(|world| world.taken = BTreeSet::from(["role".to_owned()]));
+        assert!(!world.own_account.is_outdated(), "no pass writes it again");
+        assert_eq!(world.own_account.held_to(), ["role"]);
     }
 
     #[test]

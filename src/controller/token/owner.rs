@@ -229,15 +229,26 @@ pub(crate) fn faults(world: &World, instance: &Instance, faults: &mut Vec<Fault>
 /// The text about a removed owner. `former` is the owner in the Instance's `formerOwners`.
 pub(crate) fn why_removed(read: &Observed, former: Option<&str>, owner: &str) -> String {
     match (former, read.owner_gone) {
-        (Some(former), _) if read.owner().is_some_and(|owner| owner.as_str() == former) => {
+        (Some(former), _) if is_owner(read, former) => {
             format!("{former} is in spec.formerOwners of the Instance; name another owner")
         }
-        (Some(former), _) => {
-            format!("{former} owns an account of the token, and is in spec.formerOwners of the Instance")
-        }
+        (Some(former), _) => why_left(read, former),
         (None, true) => format!("{owner} does not exist; name another owner"),
         (None, false) => format!("{owner} holds no role in the Instance's members that may own tokens"),
     }
+}
+
+/// The reason why a token has lost its owner, if the Instance lists `former` in `spec.formerOwners`.
+pub(crate) fn why_left(read: &Observed, former: &str) -> String {
+    if is_owner(read, former) {
+        format!("its owner {former} is in spec.formerOwners of the Instance")
+    } else {
+        format!("{former} owns an account of the token, and is in spec.formerOwners of the Instance")
+    }
+}
+
+fn is_owner(read: &Observed, subject: &str) -> bool {
+    read.owner().is_some_and(|owner| owner.as_str() == subject)
 }
 
 /// The start of an event about a removed owner, with the Instance's reaction.

@@ -2,7 +2,10 @@
 
 use super::world::World;
 use crate::{
-    crd::{EventName, Reason, api_token::Effective},
+    crd::{
+        EventName, Reason,
+        api_token::{Effective, LimitedBy},
+    },
     outside::events::Note,
 };
 
@@ -31,11 +34,15 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
 fn differences(before: &Effective, now: &Effective) -> Vec<String> {
     // Each field is named here, so that a new field does not compile before it is considered here. The policies are the
     // cause of some actions, and the actions tell of their changes.
-    let Effective { role: _, actions, policies: _, organizations, projects, limited_by: _ } = now;
+    let Effective { role: _, actions, policies: _, organizations, projects, limited_by } = now;
+    let causes = |of: &[LimitedBy]| of.iter().map(|by| format!("{by:?}")).collect::<Vec<_>>();
+    let limits = (causes(&before.limited_by), causes(limited_by));
     let all = [
         ("actions", Some(&before.actions), Some(actions)),
         ("organizations", before.organizations.as_ref(), organizations.as_ref()),
         ("projects", before.projects.as_ref(), projects.as_ref()),
+        // A policy that denies changes no action of the status, but it limits the token.
+        ("limited by", Some(&limits.0), Some(&limits.1)),
     ];
     let differing = all.into_iter().filter(|(_, before, now)| before != now);
     differing.map(|(field, before, now)| format!("{field}: {} → {}", listed(before), listed(now))).collect()
@@ -59,7 +66,9 @@ mod tests {
         progress::Progress,
     };
     use super::*;
+    use crate::access::Policy;
     use serde_json::json;
+    use std::sync::Arc;
 
     /// The events of these names at the next pass, with their texts.
     fn told(world: &World) -> Vec<(EventName, String)> {
@@ -97,6 +106,20 @@ mod tests {
         let within = json!({"organizations": {"listed": ["b", "a"]}, "projects": ["p"]});
         let text = "organizations: all → a, b; projects: all → p";
         assert_eq!(told(&viewer.with_spec(&within)), [(EventName::PermissionsChanged, text.into())]);
+    }
+
+    #[test]
+    fn a_policy_that_denies_is_told_when_it_comes_and_goes() {
+        let deny = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "frozen"},
+            "spec": {"instanceRef": {"name": "eem"}, "members": ["token:events/ci"],
+                "statements": [{"effect": "Deny", "actions": ["*"]}]}});
+        let deny = Arc::new(Policy::of(&serde_json::from_value(deny).unwrap()));
+        let free = rested(served());
+        let frozen = free.and(|world| world.policies = vec![deny.clone()]);
+        let text = "limited by: none → Policy";
+        assert!(told(&frozen).iter().any(|(_, told)| told.ends_with(text)), "{:?}", told(&frozen));
+        let freed = rested(frozen).and(|world| world.policies = Vec::new());
+        assert!(told(&freed).iter().any(|(_, told)| told.ends_with("limited by: Policy → none")), "{:?}", told(&freed));
     }
 
     #[test]

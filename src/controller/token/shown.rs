@@ -64,7 +64,7 @@ pub(crate) fn demanding(read: &Observed) -> Option<&Ruled> {
 /// a record, as after a restore, counts as `Retain` too, because a workload may mount it.
 fn noted(read: &Observed, records: &Records) -> Option<DeliveryMode> {
     let is_stored = || read.stored.values().any(|held| held.ours().is_some());
-    let exists = records.ever_published() || records.recorded().next().is_some() || is_stored();
+    let exists = records.ever_published() || is_stored();
     read.before().delivery.or(exists.then_some(Retain))
 }
 
@@ -73,7 +73,9 @@ pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
     let Some(instance) = demanding(world).filter(|_| world.shown_once.is_refused) else { return };
     let demand =
         format!("tokens.delivery of Instance {} is Once", instance.metadata.name.as_deref().unwrap_or_default());
-    let message = if noted(world, &world.records) == Some(Retain) {
+    let message = if is_immutable(world) {
+        format!("the token is immutable and stays as it is, but {demand}; make another ApiToken, or remove the demand")
+    } else if noted(world, &world.records) == Some(Retain) {
         let name = &world.secrets.served.name;
         format!(
             "Secret {name} was published to stay, but {demand}; set delivery: Once, which removes the Secret once the \
@@ -83,6 +85,12 @@ pub(crate) fn faults(world: &World, faults: &mut Vec<Fault>) {
         format!("Retain is not allowed, as {demand}; remove it, or set it to Once")
     };
     faults.push(Fault::new(Reason::DeliveryNotAllowed, "spec.secret.delivery", message));
+}
+
+/// True if `spec.secret` cannot change any more.
+fn is_immutable(world: &World) -> bool {
+    let mirrored = world.before().policy.as_ref().is_some_and(|policy| policy.immutable);
+    world.token.spec.immutable || mirrored
 }
 
 /// The delivery to note in status after `progress`: that of the served value, or of the first one that is recorded.
@@ -158,6 +166,26 @@ mod tests {
         let freed = world.settled(&recorded).with_instance(json!({}));
         let published = Progress { published: Some((1, freed.now)), ..Progress::none(freed.decision()) };
         assert_eq!(freed.settle(&published).status.delivery, None, "the publish decides");
+    }
+
+    #[test]
+    fn a_demand_after_the_first_record_and_before_its_publish_is_met_by_the_next_value() {
+        let world = new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))));
+        let progress = world.minted(1);
+        let recorded = world.settled(&progress).with_instance(demand());
+        assert_eq!(faults_of(&recorded), [] as [&str; 0], "nothing was published to stay");
+        let next = recorded.later(10);
+        assert!(matches!(next.decision().act, Act::Mint(())), "{:?}", next.decision());
+        assert_eq!(next.issued(2).status().delivery, Some(Once));
+    }
+
+    #[test]
+    fn an_immutable_token_is_told_the_ways_out_that_it_has() {
+        let world = served().with_spec(&json!({"immutable": true})).with_instance(demand());
+        let told = validate(&world).unwrap_err()[0].to_string();
+        let rule = "spec.secret.delivery: the token is immutable and stays as it is, but tokens.delivery of Instance eem \
+            is Once; make another ApiToken, or remove the demand";
+        assert_eq!(told, rule);
     }
 
     #[test]

@@ -195,9 +195,10 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Checks that the policies in `spec.policies` exist. Without its Instance, a token has that fault alone.
+/// Checks before the first publish that the policies in `spec.policies` exist. Later, a policy that is gone permits and
+/// denies nothing, but it must not keep a token from being renewed. Without its Instance, a token has that fault alone.
 fn policies(world: &World, faults: &mut Vec<Fault>) {
-    let Some(instance) = &world.instance else { return };
+    let Some(instance) = world.instance.as_ref().filter(|_| !world.records.ever_published()) else { return };
     let exists = |name: &ObjectName| world.policies.iter().any(|policy| policy.name == name.as_str());
     faults.extend(missing_policies(instance, &world.token.spec.policies, exists));
 }
@@ -348,6 +349,8 @@ mod tests {
         let readers = access::Policy::of(&serde_json::from_value(readers).unwrap());
         let world = world.and(|world| world.policies = vec![Arc::new(readers)]);
         assert_eq!(faults(&world), ["PolicyMissing spec.policies[1]"]);
+        let published = served().with_spec(&json!({"policies": ["readers"]}));
+        assert!(validate(&published).is_ok(), "a policy that is deleted ends no renewal");
     }
 
     #[test]
