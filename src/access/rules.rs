@@ -332,8 +332,8 @@ impl Rules {
     }
 }
 
-/// The policies that the bearer names. They are policies of its own Instance, and not of a further one, even if they have
-/// the same names. The account that was made for a token only narrows the token, so its policies permit nothing.
+/// The policies that the bearer names. They are policies of its own Instance, and not of a further one, even if they
+/// have the same names. The account that was made for a token only narrows the token, so its policies permit nothing.
 fn joined(bearer: &Bearer, with_account: bool) -> Vec<String> {
     if !bearer.at_home {
         return Vec::new();
