@@ -268,7 +268,10 @@ pub struct Expiry {
     ///
     /// Without a `rotation.schedule`, a value lives until this time, and nothing replaces it. That holds from the
     /// Instance's maximum lifetime before this time on. Values that are created earlier have the default lifetime, and
-    /// are renewed. If nothing renews them, the time is a fault. With a schedule, each value has the default lifetime.
+    /// are renewed. With a schedule, each value has the default lifetime.
+    ///
+    /// If nothing renews a token, a time further away than the maximum lifetime is a fault before the first value.
+    /// Later it is no fault, and the published value ends at its own expiry. Ask for another value by `regenerate`.
     ///
     /// An earlier time shortens existing generations. A later time applies to the next generation. A time that is
     /// already in the past when the operator first sees it is a fault.
@@ -430,8 +433,8 @@ pub struct SecretTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_within: Option<Duration>,
     /// The event that claims a value, besides the end of `claimWithin`. Annotation: somebody annotates the Secret.
-    /// FirstUse: the verifier notes the first request with the value, or somebody annotates the Secret. It is allowed
-    /// with `delivery: Once` only. If omitted, Annotation.
+    /// FirstUse: the verifier notes the first request with the value that it lets in, or somebody annotates the Secret.
+    /// A refused request claims nothing. It is allowed with `delivery: Once` only. If omitted, Annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<ClaimedBy>,
     /// The effect on the Secret when the token is revoked or ends. Delete: the Secret is deleted. Keep: the Secret
@@ -472,7 +475,7 @@ pub enum DeliveryMode {
 pub enum ClaimedBy {
     /// The annotation `tokenry.dev/claimed` on the Secret.
     Annotation,
-    /// The first request with the value, or the annotation.
+    /// The first request with the value that the verifier lets in, or the annotation.
     FirstUse,
 }
 
@@ -733,8 +736,9 @@ pub struct Regeneration {
 pub struct Claim {
     /// The generation that was claimed or lost.
     pub generation: i64,
-    /// How the Secret was removed. Claimed: a user claimed the value, or used it with `claimedBy: FirstUse`. Unclaimed:
-    /// the time for claiming it was over. Removed: somebody else deleted or changed the Secret.
+    /// How the Secret was removed. Claimed: a user claimed the value, or the verifier let in a request with it under
+    /// `claimedBy: FirstUse`. Unclaimed: the time for claiming it was over. Removed: somebody else deleted or changed
+    /// the Secret.
     pub outcome: ClaimOutcome,
     /// The time at which the operator noticed the claim, the end of the time for it, or the removal.
     pub at: Time,
@@ -743,7 +747,7 @@ pub struct Claim {
 /// How the Secret of a value that is shown once was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimOutcome {
-    /// A user claimed the value, or used it with `claimedBy: FirstUse`.
+    /// A user claimed the value, or the verifier let in a request with it under `claimedBy: FirstUse`.
     Claimed,
     /// The time for claiming the value was over.
     Unclaimed,

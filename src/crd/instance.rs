@@ -636,7 +636,8 @@ pub struct RotationPolicy {
     pub min: Option<Duration>,
     /// The renewal of values if the token gives no `rotation.schedule`. Renew: a value is replaced when a third of its
     /// lifetime is left. Never: a new value is created only on request, by `regenerate`, and the old one expires. A
-    /// change applies to existing tokens at once. Default: Renew.
+    /// change applies to existing tokens at once. A published value keeps its own expiry, even if `expiry.at` of the
+    /// token is later. Default: Renew.
     #[serde(default)]
     pub default: RotationDefault,
 }
@@ -647,7 +648,7 @@ pub enum RotationDefault {
     /// A value is replaced when a third of its lifetime is left.
     #[default]
     Renew,
-    /// A new value is created only on request.
+    /// A new value is created only on request. The published value keeps its own expiry, even if `expiry.at` is later.
     Never,
 }
 
