@@ -109,8 +109,12 @@ impl Life {
 
     /// The expiry under `limit`: the generation's own expiry, or an earlier one that `limit` demands. `None`: it may be
     /// valid forever.
+    ///
+    /// A generation that never expires gets an end when it is superseded: the end of its overlap. The longest lifetime
+    /// must not end that overlap early. So it bounds no superseded generation where generations may never expire.
     pub fn end_within(&self, limit: &Limit) -> Option<Timestamp> {
-        let bounded = limit.lifetime.filter(|_| self.end.is_some() || !limit.never);
+        let may_last = limit.never && (self.end.is_none() || self.state == State::Superseded);
+        let bounded = limit.lifetime.filter(|_| !may_last);
         let longest = bounded.map(|max| duration::after(self.created_at, max));
         [self.end, longest, limit.until].into_iter().flatten().min()
     }
@@ -477,6 +481,22 @@ mod tests {
             records.as_slice()[0].end()
         };
         assert_eq!((end(true), end(false)), (None, Some(at(1))));
+    }
+
+    #[test]
+    fn what_never_ran_out_of_time_keeps_its_overlap_after_the_longest_lifetime() {
+        let mut records = Records::default();
+        records.record(Record::new(1, "1".into(), Digest::of("1"), at(0), None), at(0));
+        records.publish(1, at(0), HOUR);
+        records.record(Record::new(2, "2".into(), Digest::of("2"), at(1000), None), at(1000));
+        records.publish(2, at(1000), HOUR * 2);
+        let ends = |never| {
+            let mut records = records.clone();
+            records.limit(&Limit { lifetime: Some(HOUR * 100), overlap: None, never, until: None }, at(1001));
+            states(&records)
+        };
+        assert_eq!(ends(true), [(1, State::Superseded), (2, State::Active)]);
+        assert_eq!(ends(false)[0], (1, State::Expired), "once that is forbidden");
     }
 
     #[test]
