@@ -144,7 +144,10 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     // Nobody comes in without a token.
     assert_eq!(product.asked("GET", "/eem/clusters", &[]).await.0, 401);
     // The maker names nothing but the purpose, and has the role that it is mapped to.
-    refused(alice.create("ApiToken", "bare", product.token(json!({"role": "admin", "description": "x"}))).await, "eem");
+    refused(
+        alice.create("ApiToken", "bare", product.token(json!({"role": "admin", "description": "x"}))).await,
+        ":admin",
+    );
     let value = product.makes(&alice, "exporter", json!({"description": "nightly export"})).await;
     let token = product.world().token("exporter").await;
     assert_eq!(token.spec.owner.as_ref().unwrap().as_str(), "user:alice@example.com");
