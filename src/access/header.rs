@@ -1,6 +1,6 @@
 //! Headers that identify the caller to an API, and headers that some servers confuse with others.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::path::Path;
 
@@ -22,8 +22,10 @@ pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, US
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// The query parameter that some servers obey instead of the method.
 const OVERRIDE: &str = "_method";
-/// Headers that some servers obey instead of the target of the request.
-const REWRITES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+/// Headers that some servers obey instead of the target of the request, or in which some proxies name that target.
+const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
+/// Headers in which some proxies name the method of the request.
+const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
 
 /// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
 /// `_`, so `X_Organization` and `X-Organization` look the same to an API.
@@ -46,14 +48,26 @@ pub fn can_override(headers: &HeaderMap, query: &str) -> bool {
     headers.keys().any(overrides) || parameters(query, OVERRIDE).next().is_some()
 }
 
-/// True if a header asks for another target than that of the request. Some proxies name the caller's own target there.
+/// True if a header names another method than `method`, the method of the request. A caller may have sent the header
+/// that the verifier reads, while the proxy names the method in another one.
+pub fn names_another_method(headers: &HeaderMap, method: &str) -> bool {
+    named(headers, &METHODS).any(|value| value != method)
+}
+
+/// True if a header names another target than that of the request. A caller may have sent the header that the verifier
+/// reads, while the proxy names the target in another one.
 pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
     let is_own = |target: &str| {
         let asked = target.split_once('?').map_or("", |(_, query)| query);
         asked == query && Path::parse(target).is_ok_and(|other| other == *path)
     };
-    let named = headers.iter().filter(|(name, _)| REWRITES.iter().any(|wanted| folds_to(name.as_str(), wanted)));
-    { named }.any(|(_, value)| !value.is_empty() && !value.to_str().is_ok_and(is_own))
+    named(headers, &REWRITES).any(|value| !value.to_str().is_ok_and(is_own))
+}
+
+/// The values of all headers that some servers confuse with one of `wanted`. An empty value names nothing.
+fn named<'a>(headers: &'a HeaderMap, wanted: &'a [&str]) -> impl Iterator<Item = &'a HeaderValue> {
+    let is_it = |name: &HeaderName| wanted.iter().any(|wanted| folds_to(name.as_str(), wanted));
+    headers.iter().filter(move |(name, value)| is_it(name) && !value.is_empty()).map(|(_, value)| value)
 }
 
 fn overrides(name: &HeaderName) -> bool {
@@ -68,10 +82,10 @@ fn folds_to(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
-/// The decoded values of a query parameter. Some servers separate parameters by `;`. PHP replaces a dot or a space in a
-/// name by `_`.
+/// The decoded values of a query parameter. Without a `=`, the value is empty. Some servers separate parameters by `;`.
+/// PHP replaces a dot or a space in a name by `_`.
 fn parameters(query: &str, wanted: &str) -> impl Iterator<Item = String> {
-    let named = query.split(['&', ';']).filter_map(|parameter| parameter.split_once('='));
+    let named = query.split(['&', ';']).map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
     // Decoding makes no name longer, so a shorter name cannot match.
     let named = named.filter(|(name, _)| name.len() >= wanted.len());
     // PHP ends a name at a NUL. Some servers read a second question mark as part of the name.
@@ -135,15 +149,19 @@ mod tests {
         for name in ["X-HTTP-Method-Override", "x_http_method", "x-method.override"] {
             assert!(["DELETE", "GET", ""].iter().all(|value| can_override(&map(&[(name, value)]), "")), "{name}");
         }
-        assert!(["_method=", "a=b&_METHOD=get", ".method=PUT"].iter().all(|query| can_override(&map(&[]), query)));
-        assert!(!can_override(&map(&[("x-http-methods", "PUT"), ("accept", "a")]), "method=PUT&_method"));
+        for query in ["_method", "a&_METHOD", "%5Fmethod&a=b", "_method=", "a=b&_METHOD=get", ".method=PUT"] {
+            assert!(can_override(&map(&[]), query), "{query}");
+        }
+        for query in ["", "method=PUT", "method", "_methods", "a=_method"] {
+            assert!(!can_override(&map(&[("x-http-methods", "PUT"), ("accept", "a")]), query), "{query}");
+        }
     }
 
     #[test]
     fn a_header_that_asks_for_another_target_is_found() {
         let path = Path::parse("/login").unwrap();
         let found = |headers: &[(&str, &str)]| rewrites(&map(headers), &path, "a=b");
-        for name in ["X-Original-URL", "x_rewrite_url"] {
+        for name in ["X-Original-URL", "x_rewrite_url", "X-Original-URI", "x_original_uri", "X-Forwarded-Uri"] {
             for other in ["/admin", "/login", "/login?a=c", "/login?a=b&c", "/login/x?a=b", "*", "/login%2Fx?a=b"] {
                 assert!(found(&[(name, other)]), "{name} {other}");
             }
@@ -152,7 +170,25 @@ mod tests {
             assert!(own.iter().all(|own| !found(&[(name, own)])), "{name}");
         }
         assert!(found(&[("x-original-url", "/login?a=b"), ("x-rewrite-url", "/admin")]));
-        assert!(!found(&[("x-original-uri", "/admin"), ("accept", "a")]));
+        assert!(
+            found(&[("x-forwarded-uri", "/login?a=b"), ("x-original-uri", "/admin")]),
+            "the proxy names another one"
+        );
+        assert!(!found(&[("x-original-path", "/admin"), ("accept", "a")]));
+    }
+
+    #[test]
+    fn a_header_that_names_another_method_is_found() {
+        let found = |headers: &[(&str, &str)]| names_another_method(&map(headers), "GET");
+        for name in ["X-Original-Method", "x_original_method", "X-Forwarded-Method", "x-forwarded_method"] {
+            assert!(["DELETE", "HEAD", "get", "GET, DELETE"].iter().all(|other| found(&[(name, other)])), "{name}");
+            assert!(!["GET", ""].iter().any(|own| found(&[(name, own)])), "{name}");
+        }
+        assert!(
+            found(&[("x-forwarded-method", "GET"), ("x-original-method", "DELETE")]),
+            "the proxy names another one"
+        );
+        assert!(!found(&[("x-original-methods", "DELETE"), ("accept", "a")]));
     }
 
     proptest! {

@@ -45,8 +45,9 @@ impl Rules {
         if path.others().any(|other| other != path.read()) {
             return Err(Guarded::Ambiguous);
         }
-        let query = request.query;
-        if header::can_override(request.headers, query) || header::rewrites(request.headers, path, query) {
+        let (headers, query) = (request.headers, request.query);
+        let renamed = header::names_another_method(headers, request.method) || header::rewrites(headers, path, query);
+        if renamed || header::can_override(headers, query) {
             return Err(Guarded::Overriding);
         }
         if self.look_alike(request).is_some() { Err(Guarded::LookAlike) } else { Ok(()) }
@@ -120,6 +121,7 @@ mod tests {
             ("GET", "/login/adm%C4%B1n", Guarded::Ambiguous),
             ("GET", "/users/a%2Fb/photo", Guarded::Ambiguous),
             ("GET", "/login?_method=GET", Guarded::Overriding),
+            ("POST", "/login?_method", Guarded::Overriding),
         ] {
             assert_eq!(ground(method, target), Err(why), "{method} {target}");
         }
@@ -133,6 +135,10 @@ mod tests {
             ("x-http-method-override", "GET", Guarded::Overriding),
             ("x_http_method", "", Guarded::Overriding),
             ("x-original-url", "/orders", Guarded::Overriding),
+            ("x-original-uri", "/orders", Guarded::Overriding),
+            ("x_forwarded_uri", "/orders", Guarded::Overriding),
+            ("x-original-method", "DELETE", Guarded::Overriding),
+            ("x_forwarded_method", "DELETE", Guarded::Overriding),
             ("x_tokenry_subject", "a", Guarded::LookAlike),
             ("x-forwarded_user", "a", Guarded::LookAlike),
             ("x_organization", "a", Guarded::LookAlike),
@@ -141,6 +147,8 @@ mod tests {
         }
         let harmless = [("x-tokenry-subject", "a"), ("x-organization", "a"), ("x-original-url", "https://a.b/login")];
         assert_eq!(asked(&rules, "GET", "/login", &harmless), Ok(()), "the proxy overwrites identity headers");
+        let usual = [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/login?a=b"), ("x-original-method", "GET")];
+        assert_eq!(asked(&rules, "GET", "/login?a=b", &usual), Ok(()), "the proxy names the request itself");
     }
 
     #[test]
@@ -158,7 +166,8 @@ mod tests {
         #[test]
         fn what_is_let_through_has_one_reading_that_an_entry_covers(
             target in "(/|%2[fFeE5]|[.]{1,2}|[a-bA-B%; é．]|//|login){0,8}", method in "GET|HEAD|POST|get",
-            name in "x[-_]http[-_]method|x-original-url|x[-_]tokenry[-_]role|accept", value in "GET|/a|",
+            name in "x[-_]http[-_]method|x-original-ur[li]|x-(original|forwarded)-method|x[-_]tokenry[-_]role|accept",
+            value in "GET|/a|",
         ) {
             let rules = rules(json!({"unguarded": [{"methods": ["GET"], "paths": ["/a/**", "/login/*"]}]}));
             if asked(&rules, &method, &target, &[(&name, &value)]).is_err() {
@@ -169,8 +178,11 @@ mod tests {
             let written = path.to_string();
             prop_assert!(written == "/a" || written.starts_with("/a/") || written.starts_with("/login/"), "{}", target);
             prop_assert!(["GET", "HEAD"].contains(&&*method), "{}", method);
-            let harmless = name == "accept" || name == "x-tokenry-role" || name == "x-original-url" && value.is_empty();
-            prop_assert!(harmless || value == "/a" && written == "/a", "{} {}", name, value);
+            let is_target = name.starts_with("x-original-ur");
+            let is_method = ["x-original-method", "x-forwarded-method"].contains(&&*name);
+            let harmless = name == "accept" || name == "x-tokenry-role" || (is_target || is_method) && value.is_empty();
+            let own = is_target && value == "/a" && written == "/a" || is_method && value == method;
+            prop_assert!(harmless || own, "{} {}", name, value);
         }
     }
 }

@@ -14,8 +14,8 @@ const URI: &str = "x-forwarded-uri";
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 /// The request that the caller wants to make. Some proxies, such as Envoy, append the caller's path and query to their
-/// own path, and send the caller's method. `appended` is that path and query. The headers are then ignored, because the
-/// caller may have sent them.
+/// own path, and send the caller's method. `appended` is that path and query. The headers then do not name the request,
+/// because the caller may have sent them.
 pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
     match appended {
         Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },

@@ -61,20 +61,25 @@ pub(crate) fn step(index: &Index, instance: &Key, request: &Request<'_>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{access::Path, crd::Instance};
-    use http::HeaderMap;
+    use crate::{access::Path, crd::Instance, verifier::proxied};
+    use http::{HeaderMap, Method, Uri};
     use serde_json::{Value, json};
 
-    fn asked(spec: Value, metadata: Value) -> Result<(), WhyJudged> {
+    /// An index of an Instance `a/eem`.
+    fn with(spec: Value, metadata: Value) -> Index {
         let mut object =
             json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": metadata, "spec": spec});
         object["metadata"]["namespace"] = json!("a");
         object["metadata"]["name"] = json!("eem");
         let mut index = Index::default();
         index.apply::<Instance>(serde_json::from_value(object).unwrap());
+        index
+    }
+
+    fn asked(spec: Value, metadata: Value) -> Result<(), WhyJudged> {
         let headers = HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/login").ok(), query: "", headers: &headers };
-        unguarded(&index, &Key::new("a", "eem"), &request, &Err(Cause::Missing))
+        unguarded(&with(spec, metadata), &Key::new("a", "eem"), &request, &Err(Cause::Missing))
     }
 
     #[test]
@@ -97,13 +102,43 @@ mod tests {
     fn an_instance_that_is_not_known_and_a_credential_from_elsewhere_mean_that_it_is_judged() {
         let headers = HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/login").ok(), query: "", headers: &headers };
-        let (mut index, eem) = (Index::default(), Key::new("a", "eem"));
-        assert_eq!(unguarded(&index, &eem, &request, &Err(Cause::Missing)), Err(WhyJudged::Closed));
-        let spec = json!({"api": {"unguarded": [{"paths": ["/login"]}]}});
-        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"namespace": "a", "name": "eem"}, "spec": spec});
-        index.apply::<Instance>(serde_json::from_value(object).unwrap());
+        let eem = Key::new("a", "eem");
+        assert_eq!(unguarded(&Index::default(), &eem, &request, &Err(Cause::Missing)), Err(WhyJudged::Closed));
+        let index = with(json!({"api": {"unguarded": [{"paths": ["/login"]}]}}), json!({}));
         let value = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
         let presents = |text: &str| unguarded(&index, &eem, &request, &Ok::<_, Cause>(Credential::Written(text)));
         assert_eq!([presents(value.expose()), presents("made up")], [Err(WhyJudged::Token), Ok(())]);
+    }
+
+    #[test]
+    fn a_slash_behind_authorize_opens_no_other_request_of_a_proxy_that_names_it_in_headers() {
+        let asked = |api: Value, target: &'static str, headers: &[(&'static str, &'static str)]| {
+            let index = with(json!({ "api": api }), json!({}));
+            let mut map = HeaderMap::new();
+            headers.iter().for_each(|&(name, value)| {
+                map.append(name, value.parse().unwrap());
+            });
+            let (instance, appended) = proxied::target(&Uri::from_static(target));
+            // The proxy asks with a method of its own.
+            let wanted = proxied::requested(&map, &Method::GET, appended);
+            unguarded(&index, &instance, &wanted.request(), &Err(Cause::Missing))
+        };
+        let judged = Err(WhyJudged::Guarded(Guarded::Overriding));
+        for api in
+            [json!({"unguarded": [{"paths": ["/"]}]}), json!({"unguarded": [{"methods": ["GET"], "paths": ["/**"]}]})]
+        {
+            for headers in [
+                [("x-forwarded-method", "DELETE"), ("x-forwarded-uri", "/orders")],
+                [("x-forwarded-method", "DELETE"), ("x-forwarded-uri", "/")],
+                [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/orders")],
+                [("x-original-method", "DELETE"), ("x-original-url", "https://shop.example.com/orders")],
+            ] {
+                let slash = "/v1/instances/a/eem/authorize/";
+                assert_eq!(asked(api.clone(), slash, &headers), judged, "{api} {headers:?}");
+            }
+            let usual = [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/?a=b")];
+            assert_eq!(asked(api.clone(), "/v1/instances/a/eem/authorize?a=b", &usual), Ok(()), "{api}");
+            assert_eq!(asked(api.clone(), "/v1/instances/a/eem/authorize/?a=b", &[]), Ok(()), "{api}: it is appended");
+        }
     }
 }

@@ -76,6 +76,31 @@ async fn the_api_s_own_authentication_works_beside_tokens_that_are_excluded_ther
 }
 
 #[tokio::test]
+async fn a_caller_that_forges_the_headers_of_a_proxy_reaches_no_other_request() {
+    let open = json!([{"paths": ["/", "/login"]}, {"methods": ["GET"], "paths": ["/**"]}]);
+    let stage = Stage::new("forging", json!({ "unguarded": open })).await;
+    let post = ("POST", "/login?a=b");
+    stage.await_status(post, &[], 200).await;
+    // These proxies name the request in other headers, and pass on those that the caller forges.
+    let nginx = [("x-original-uri", "/orders")];
+    let ingress = [("x-original-url", "https://shop.example.com/orders"), ("x-original-method", "DELETE")];
+    for true_one in [&nginx[..], &ingress, &[("x-original-method", "DELETE")], &[("x_forwarded_uri", "/orders")]] {
+        assert_eq!(stage.ask(post.0, post.1, true_one).await.0, 401, "{true_one:?}");
+    }
+    let own = [("x-original-url", "https://shop.example.com/login?a=b"), ("x-original-method", "POST")];
+    assert_eq!(stage.ask(post.0, post.1, &own).await.0, 200);
+    assert_eq!(stage.ask("POST", "/login?_method", &[]).await.0, 401);
+    let slash = format!("/v1/instances/{}/eem/authorize/", stage.world.namespace);
+    for (method, path, status) in [("DELETE", "/orders", 401), ("DELETE", "/", 401), ("GET", "/", 200)] {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-method", method.parse().unwrap());
+        headers.append("x-forwarded-uri", path.parse().unwrap());
+        assert_eq!(stage.verifier.ask(&slash, headers).await.0, status, "{method} {path}");
+    }
+    stage.operator.stop().await;
+}
+
+#[tokio::test]
 async fn an_instance_that_lets_nobody_in_lets_no_login_through() {
     let api = json!({"unguarded": [{"paths": ["/login"]}]});
     let stage = Stage::new("closed", api.clone()).await;
