@@ -12,7 +12,7 @@ use crate::{
     controller::{
         Caches, Rooms, account,
         book::Book,
-        depends, instance,
+        depends, grants, instance,
         kind::{is_news, is_news_of_meta},
         policy,
         run::run as control,
@@ -156,6 +156,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         .endless("the check of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()));
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
+    if rooms.grants {
+        tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
+    }
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));

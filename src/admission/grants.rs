@@ -1,5 +1,7 @@
-//! The admission policy on the operator's own writes of Roles and RoleBindings. RBAC lets the operator grant each right
-//! that it holds itself. This policy leaves the rights that follow from members and owners.
+//! The admission policies on Roles and RoleBindings.
+//!
+//! RBAC lets the operator grant each right that it holds itself. The first policy leaves the rights that follow from
+//! members and owners. The second keeps the names of the operator's Roles from other users.
 
 use serde_json::{Value, json};
 
@@ -24,7 +26,12 @@ pub(crate) fn policy() -> AdmissionPolicy {
         name: "grants",
         resources: &["roles", "rolebindings"],
         operations: &["CREATE", "UPDATE", "DELETE"],
-        variables: named([("ours", ours("object")), ("wasOurs", ours("oldObject")), ("rules", rules())]),
+        variables: named([
+            ("ours", ours("object")),
+            ("wasOurs", ours("oldObject")),
+            ("rules", rules()),
+            ("owners", OWNERS.to_owned()),
+        ]),
         rules: vec![
             Rule::new(
                 "variables.wasOurs",
@@ -40,8 +47,47 @@ pub(crate) fn policy() -> AdmissionPolicy {
                  secrets, each by name, and nothing else'",
             ),
             Rule::new(
+                format!("request.resource.resource != 'roles' || object == null || {FOLLOWING}"),
+                "'rules: the operator of Tokenry grants only rights on the owner that metadata.ownerReferences names'",
+            ),
+            Rule::new(
                 format!("request.resource.resource != 'rolebindings' || object == null || {BOUND}"),
                 "'roleRef: the operator of Tokenry binds the Role of the same name, and nothing else'",
+            ),
+        ],
+    }
+}
+
+/// The policy that only the operator creates Roles with its names, and RoleBindings to them. A RoleBinding that somebody
+/// prepares would get the rights of the Role that the operator writes later.
+pub(crate) fn reserved() -> AdmissionPolicy {
+    let prefix = quoted(name::GRANTED);
+    AdmissionPolicy {
+        name: "granted",
+        resources: &["roles", "rolebindings"],
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![
+            Rule::new(
+                format!(
+                    "request.resource.resource != 'roles' || oldObject != null || !object.metadata.name.startsWith({prefix})"
+                ),
+                format!(
+                    "'metadata.name: only the operator of Tokenry creates Roles whose names begin with {}; use another name'",
+                    name::GRANTED
+                ),
+            ),
+            // An update of the metadata alone gives no right. The API server lets nobody change `roleRef`.
+            Rule::new(
+                format!(
+                    "request.resource.resource != 'rolebindings' || object.roleRef.kind != 'Role' || \
+                     !object.roleRef.name.startsWith({prefix}) || \
+                     (oldObject != null && object.?subjects.orValue([]) == oldObject.?subjects.orValue([]))"
+                ),
+                format!(
+                    "'roleRef: only the operator of Tokenry binds Roles whose names begin with {}; bind another Role'",
+                    name::GRANTED
+                ),
             ),
         ],
     }
@@ -59,12 +105,21 @@ fn ours(object: &str) -> String {
     )
 }
 
+/// CEL: the owner references of tokenry.dev by whose uid the object is labelled.
+const OWNERS: &str = "object == null ? [] : object.metadata.?ownerReferences.orValue([]).filter(o, \
+    o.apiVersion.startsWith('tokenry.dev/') && \
+    o.uid == object.metadata.?labels[?'tokenry.dev/owner-uid'].orValue(''))";
+
 /// CEL: true if a new or changed object has an owner of tokenry.dev, by whose uid it is labelled. The label does not
 /// change.
-const OWNED: &str = "(object == null || (object.metadata.?ownerReferences.orValue([]).exists(o, \
-    o.apiVersion.startsWith('tokenry.dev/') && o.uid == object.metadata.labels['tokenry.dev/owner-uid']) && \
-    (oldObject == null || \
+const OWNED: &str = "(object == null || (size(variables.owners) > 0 && (oldObject == null || \
     object.metadata.labels['tokenry.dev/owner-uid'] == oldObject.metadata.?labels[?'tokenry.dev/owner-uid'].orValue(''))))";
+
+/// CEL: true if each rule of a Role is about its owner: the roles of an Instance, an account, or Secrets of a token.
+const FOLLOWING: &str = "variables.owners.exists(o, object.?rules.orValue([]).all(r, \
+    o.kind == 'Instance' ? r.verbs == ['assign'] && r.?resourceNames.orValue([]).all(n, n.startsWith(o.name + ':')) : \
+    o.kind == 'ServiceAccount' ? r.verbs == ['use'] && r.?resourceNames.orValue([]) == [o.name] : \
+    o.kind == 'ApiToken' && r.verbs == ['get']))";
 
 /// CEL: true if a RoleBinding leads to the Role of its own name.
 const BOUND: &str = "(object.roleRef.apiGroup == 'rbac.authorization.k8s.io' && object.roleRef.kind == 'Role' && \

@@ -92,6 +92,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
         all.extend(bound(options, warnings, &conditions(options), "Warn"));
     }
     all.extend(bound(options, status::policy(options), &[], "Deny"));
+    all.extend(bound_in(grants::GROUP, options, grants::reserved(), &conditions(options)[..1], "Deny"));
     let everywhere = Options { namespaces: json!({}), ..options.clone() };
     all.extend(bound(&everywhere, status::verifier(options), &status::of_verifier(options), "Deny"));
     all.extend(bound_in(grants::GROUP, &everywhere, grants::policy(), &grants::of_operator(options), "Deny"));

@@ -287,6 +287,9 @@ fn rights_are_granted_by_a_new_release_and_where_that_is_wanted() {
         (&["--is-upgrade", "--set", "grants.enabled=true"], (true, true)),
         (&["--set", "rbac.create=false"], (false, false)),
         (&["--set", "rbac.create=false,grants.enabled=true"], (false, true)),
+        // Without the policies nothing holds the operator to its own Roles.
+        (&["--set", "admission.enabled=false"], (false, false)),
+        (&["--set", "admission.enabled=false,grants.enabled=true"], (true, true)),
     ] {
         assert_eq!(grants(args), wanted, "{args:?}");
     }

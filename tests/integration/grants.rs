@@ -311,9 +311,129 @@ async fn an_operator_without_grants_reports_it_of_each_instance_that_asks_for_th
     assert_eq!(world.granted().await, [""; 0]);
 }
 
-/// A Role or RoleBinding as the operator makes it.
-fn made(kind: &str, name: &str, uid: &str, content: Value) -> Value {
-    let owner = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "name": "shop", "uid": uid, "controller": true});
+/// The content of a RoleBinding that grants `user` the right of this Role.
+fn bound_to(role: &str, user: &str) -> Value {
+    json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    })
+}
+
+#[tokio::test]
+async fn a_binding_of_that_name_of_somebody_else_gets_no_role() {
+    let world = World::new("prepared").await;
+    let (roles, bindings) = (world.api::<Role>(), world.api::<RoleBinding>());
+    let prepare = async || {
+        let mut binding = bound_to(CONTRIBUTORS, "mallory");
+        binding["metadata"] = json!({"name": CONTRIBUTORS});
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.ok()
+    };
+    prepare().await.unwrap();
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "shop", of_members(json!([{"subject": "user:alice", "role": "contributor"}]))).await;
+    let told = async || world.missing_grant::<Instance>("shop").await.filter(|reason| reason == "GrantForeign");
+    world.eventually("the Instance reports it", told).await;
+    assert!(roles.get_opt(CONTRIBUTORS).await.unwrap().is_none(), "it binds nothing");
+    bindings.delete(CONTRIBUTORS, &DeleteParams::default()).await.unwrap();
+    world.await_granted(&[CONTRIBUTORS]).await;
+    // One that takes the place of ours.
+    let taken = async || {
+        bindings.delete(CONTRIBUTORS, &DeleteParams::default()).await.ok()?;
+        prepare().await
+    };
+    world.eventually("the name is taken", taken).await;
+    world.await_right(false, &asking("mallory", &[]), "assign", ROLES, "shop:contributor").await;
+    let gone = async || roles.get_opt(CONTRIBUTORS).await.unwrap().is_none().then_some(());
+    world.eventually("the Role is withdrawn", gone).await;
+}
+
+#[tokio::test]
+async fn nobody_but_the_operator_creates_and_binds_its_roles() {
+    let judged = Judged::new("reserved").await;
+    let world = &judged.world;
+    let _operator = world.operator(&Held::default()).await;
+    let (roles, bindings) = (world.api::<Role>(), world.api::<RoleBinding>());
+    let bind = async |name: &str, role: &str| {
+        let mut binding = bound_to(role, "mallory");
+        binding["metadata"] = json!({"name": name});
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.map(drop).map_err(message)
+    };
+    let create = async |name: &str| {
+        let role = serde_json::from_value(json!({"metadata": {"name": name}, "rules": []})).unwrap();
+        roles.create(&PostParams::default(), &role).await.map(drop).map_err(message)
+    };
+    let named =
+        "metadata.name: only the operator of Tokenry creates Roles whose names begin with tokenry:; use another name";
+    let led = "roleRef: only the operator of Tokenry binds Roles whose names begin with tokenry:; bind another Role";
+    // A policy takes effect some moments after its creation.
+    world.eventually("the policy holds", async || create("tokenry:token:probe").await.err()).await;
+    let told = create("tokenry:token:ci").await.unwrap_err();
+    assert!(told.contains(named), "{told}");
+    for name in ["mine", "tokenry:token:ci"] {
+        let told = bind(name, "tokenry:token:ci").await.unwrap_err();
+        assert!(told.contains(led), "{told}");
+    }
+    create("theirs").await.unwrap();
+    bind("theirs", "theirs").await.unwrap();
+    world.accepts("Instance", "shop", of_members(json!([{"subject": "user:alice", "role": "contributor"}]))).await;
+    world.await_granted(&[CONTRIBUTORS]).await;
+    let params = PatchParams::default();
+    let joined = Patch::Merge(json!({"subjects": bound_to(CONTRIBUTORS, "mallory")["subjects"]}));
+    let told = bindings.patch(CONTRIBUTORS, &params, &joined).await.map(drop).map_err(message).unwrap_err();
+    assert!(told.contains(led), "{told}");
+    let noted = Patch::Merge(json!({"metadata": {"annotations": {"note": "a"}}}));
+    bindings.patch(CONTRIBUTORS, &params, &noted).await.unwrap();
+    bindings.delete("theirs", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_grant_that_outlived_its_owner_is_deleted_or_made_anew() {
+    const GONE: &str = "tokenry:instance:gone:contributor";
+    let world = World::new("abandoned").await;
+    let operator = world.operator(&Held::default()).await;
+    let members = |user: &str| of_members(json!([{"subject": user, "role": "contributor"}]));
+    for name in ["shop", "gone"] {
+        world.accepts("Instance", name, members("user:alice")).await;
+    }
+    world.await_granted(&[GONE, CONTRIBUTORS]).await;
+    operator.stop().await;
+    for name in ["shop", "gone"] {
+        let delete = ["delete", "instances.tokenry.dev", name, "--cascade=orphan", "--wait=false"];
+        world.plane.kubectl(&[&delete[..], &["--namespace", &world.namespace]].concat()).unwrap();
+    }
+    let (roles, instances) = (world.api::<Role>(), world.api::<Instance>());
+    let gone = async || instances.list(&ListParams::default()).await.unwrap().items.is_empty().then_some(());
+    world.eventually("the owners are gone", gone).await;
+    for name in [GONE, CONTRIBUTORS] {
+        assert!(roles.get(name).await.unwrap().owner_references().is_empty(), "the garbage collector leaves it");
+    }
+    // An object with our labels alone is not ours.
+    let mut theirs = made("Role", "theirs", ("Instance", "gone", "none"), json!({}));
+    theirs["metadata"]["ownerReferences"] = json!([]);
+    roles.create(&PostParams::default(), &serde_json::from_value(theirs.clone()).unwrap()).await.unwrap();
+    world.accepts("Instance", "shop", members("user:bob")).await;
+
+    let operator = world.operator(&Held::default()).await;
+    world.await_right(true, &asking("bob", &[]), "assign", ROLES, "shop:contributor").await;
+    world.await_right(false, &asking("alice", &[]), "assign", ROLES, "shop:contributor").await;
+    theirs["metadata"]["name"] = "tokenry:token:late".into();
+    roles.create(&PostParams::default(), &serde_json::from_value(theirs).unwrap()).await.unwrap();
+    world.await_right(false, &asking("alice", &[]), "assign", ROLES, "gone:contributor").await;
+    let swept = async || {
+        let left: Vec<_> =
+            roles.list(&ListParams::default()).await.unwrap().iter().map(|role| role.name_any()).collect();
+        (left == ["theirs", CONTRIBUTORS]).then_some(())
+    };
+    world.eventually("the abandoned Roles are deleted", swept).await;
+    world.await_granted(&[CONTRIBUTORS]).await;
+    operator.stop().await;
+}
+
+/// A Role or RoleBinding as the operator makes it for this owner: its kind, its name and its uid.
+fn made(kind: &str, name: &str, (of, owner, uid): (&str, &str, &str), content: Value) -> Value {
+    let owner =
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": of, "name": owner, "uid": uid, "controller": true});
     let labels = json!({"app.kubernetes.io/managed-by": "tokenry", "tokenry.dev/owner-uid": uid});
     let mut object = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -330,8 +450,12 @@ async fn the_operator_writes_no_other_roles_and_bindings_than_those_that_follow_
     let (roles, bindings): (Api<Role>, Api<RoleBinding>) =
         (Api::namespaced(operator.clone(), &world.namespace), Api::namespaced(operator, &world.namespace));
     let uid = world.accepts("Instance", "shop", json!({})).await.uid().unwrap();
+    let account = world.accepts("ServiceAccount", "ci", spec(json!({}))).await.uid().unwrap();
+    let token = world.accepts("ApiToken", "ci", spec(json!({}))).await.uid().unwrap();
+    let (shop, account, token) =
+        (("Instance", "shop", &*uid), ("ServiceAccount", "ci", &*account), ("ApiToken", "ci", &*token));
     let rule = |group: &str, resource: &str, verb: &str, names: Value| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb], "resourceNames": names});
-    let role = |name: &str, rule: Value| made("Role", name, &uid, json!({"rules": [rule]}));
+    let role = |name: &str, rule: Value| made("Role", name, shop, json!({"rules": [rule]}));
     let assign = || rule("tokenry.dev", "roles", "assign", json!(["shop:viewer"]));
     let create = async |object: Value| {
         roles.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.map(drop).map_err(message)
@@ -339,12 +463,25 @@ async fn the_operator_writes_no_other_roles_and_bindings_than_those_that_follow_
     // A policy takes effect some moments after its creation.
     let probe = async || create(role("tokenry:probe", rule("", "secrets", "list", json!(["a"])))).await.err();
     world.eventually("the policy holds", probe).await;
-    for (name, good) in [
-        ("tokenry:a", assign()),
-        ("tokenry:b", rule("tokenry.dev", "serviceaccounts", "use", json!(["ci"]))),
-        ("tokenry:c", rule("", "secrets", "get", json!(["ci", "new"]))),
+    let using = || rule("tokenry.dev", "serviceaccounts", "use", json!(["ci"]));
+    let reading = || rule("", "secrets", "get", json!(["ci", "new"]));
+    for (name, owner, good) in
+        [("tokenry:a", shop, assign()), ("tokenry:b", account, using()), ("tokenry:c", token, reading())]
+    {
+        create(made("Role", name, owner, json!({"rules": [good]}))).await.unwrap();
+    }
+    // The right of another owner.
+    let others = "rules: the operator of Tokenry grants only rights on the owner that metadata.ownerReferences names";
+    for (owner, bad) in [
+        (shop, rule("tokenry.dev", "roles", "assign", json!(["shop:viewer", "other:viewer"]))),
+        (shop, using()),
+        (shop, reading()),
+        (account, rule("tokenry.dev", "serviceaccounts", "use", json!(["ci", "other"]))),
+        (account, assign()),
+        (token, using()),
     ] {
-        create(role(name, good)).await.unwrap();
+        let told = create(made("Role", "tokenry:bad", owner, json!({"rules": [bad]}))).await.unwrap_err();
+        assert!(told.contains(others), "{owner:?}: {bad}: {told}");
     }
     let rules = "rules: the operator of Tokenry grants assign on roles and use on serviceaccounts of tokenry.dev, and get on secrets, \
         each by name, and nothing else";
@@ -384,7 +521,7 @@ async fn the_operator_writes_no_other_roles_and_bindings_than_those_that_follow_
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
         });
-        let object = serde_json::from_value(made("RoleBinding", name, &uid, content)).unwrap();
+        let object = serde_json::from_value(made("RoleBinding", name, shop, content)).unwrap();
         bindings.create(&PostParams::default(), &object).await.map(drop).map_err(message)
     };
     bind("tokenry:a", "Role", "tokenry:a").await.unwrap();
@@ -434,7 +571,7 @@ fn policy(statement: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_keeper_keeps_the_tokens_of_others_and_gives_no_role() {
+async fn a_keeper_keeps_the_tokens_of_others_and_gives_what_policies_give_and_no_role() {
     let judged = Judged::new("keeper").await;
     of_alice(&judged.world).await;
     let keeper = with_edit(&judged, "tokenry-keeper").await;
@@ -443,6 +580,11 @@ async fn a_keeper_keeps_the_tokens_of_others_and_gives_no_role() {
         keeper.change(kind, "hers", json!({"owner": "user:bob"})).await.unwrap();
     }
     keeper.create("AccessPolicy", "p", policy(json!({"effect": "Allow", "actions": ["*"]}))).await.unwrap();
+    // It gives what policies give, also what a policy gives by a role.
+    judged.world.accepts("AccessPolicy", "viewers", policy(json!({"effect": "Allow", "role": "viewer"}))).await;
+    for kind in ["ServiceAccount", "ApiToken"] {
+        keeper.change(kind, "hers", json!({"policies": ["p", "viewers"]})).await.unwrap();
+    }
     let home = keeper.home();
     let lacks = |field: &str, name: &str| {
         format!("{field}: user:role:tokenry-keeper may not assign roles.tokenry.dev/{name} in namespace {home}")

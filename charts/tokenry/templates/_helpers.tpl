@@ -68,15 +68,17 @@ was asked: helm's assumed API versions contain no kinds.
 
 {{/*
 Tells if the operator grants rights by Roles and RoleBindings. "auto" depends on the release. A new release does so. An
-upgrade does so if the Deployment of the operator has the flag. So an upgrade never begins it by itself.
+upgrade does so if the Deployment of the operator has the flag. So an upgrade never begins it by itself. "auto" never
+means yes without the admission policies, because they limit the operator's writes of Roles and RoleBindings.
 */}}
 {{- define "tokenry.grants" -}}
 {{- $grants := .Values.grants | default dict }}
 {{- $said := hasKey $grants "enabled" | ternary (toString (get $grants "enabled")) "auto" }}
 {{- $on := eq $said "true" }}
 {{- if not (has $said (list "true" "false")) }}
-{{- $on = and .Release.IsInstall (include "tokenry.on" (list .Values.rbac "create" true)) }}
-{{- if and .Release.IsUpgrade (include "tokenry.on" (list .Values.rbac "create" true)) }}
+{{- $able := and (include "tokenry.on" (list .Values.rbac "create" true)) (include "tokenry.on" (list .Values.admission "enabled" true)) }}
+{{- $on = and .Release.IsInstall $able }}
+{{- if and .Release.IsUpgrade $able }}
 {{- $deployment := lookup "apps/v1" "Deployment" (include "tokenry.namespace" .) (printf "%s-operator" (include "tokenry.fullname" .)) }}
 {{- range dig "spec" "template" "spec" "containers" list ($deployment | default dict) }}
 {{- $on = or $on (has "--grants" (.args | default list)) }}

@@ -6,12 +6,14 @@
 //! ```
 
 mod plan;
+mod sweep;
 mod wanted;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
@@ -22,15 +24,17 @@ use super::{
 };
 use crate::{
     crd::{Conditions, EventName, Reason, condition::GRANTS_MISSING, name},
-    outside::{Cache, Reader, Refusal, Store, Why, events::Note, watch::Object},
+    outside::{Cache, Refusal, Store, Why, events::Note, watch::Object},
 };
-use plan::{Move, Part, Plan, Sight, Sights, is_ours, plan};
+use plan::{Move, Part, Plan, Sight, Sights, is_ours, made_for, plan};
+use sweep::is_known;
 
+pub use sweep::sweep;
 pub use wanted::{Granted, of_account, of_instance, of_token};
 
 /// The message of the condition `GrantsMissing` while the operator grants nothing.
-const OFF: &str = "grants are off: no right follows from members; install the chart with grants.enabled=true, or apply \
-    Roles with the verb assign";
+const OFF: &str = "grants are off: the operator neither grants nor withdraws rights; earlier Roles stay until they are \
+    deleted";
 
 /// The result of the work on the rights that follow from an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +77,9 @@ pub async fn keep<K: Kind>(rooms: &Rooms, object: &K, wanted: Option<Vec<Granted
     let wanted = if object.meta().deletion_timestamp.is_some() { Vec::new() } else { wanted };
     let names: Vec<_> = wanted.iter().map(Granted::name).collect();
     let owner = Owner { namespace: &namespace, uid: object.meta().uid.as_deref().unwrap_or_default() };
-    let (caches, reader) = (&rooms.caches, &rooms.reader);
+    let caches = &rooms.caches;
     let read =
-        tokio::try_join!(owner.sights(&caches.roles, reader, &names), owner.sights(&caches.bindings, reader, &names));
+        tokio::try_join!(owner.sights(rooms, &caches.roles, &names), owner.sights(rooms, &caches.bindings, &names));
     match read {
         Ok((roles, bindings)) => write(rooms, plan(&wanted, &roles, &bindings)).await,
         Err(refusal) => of_refusal(refusal),
@@ -91,7 +95,7 @@ struct Owner<'a> {
 impl Owner<'_> {
     /// The objects that belong to the owner, and the objects under these names. A name that the cache does not know is
     /// read past the cache: an object without our label may have it.
-    async fn sights<K: Part>(&self, cache: &Cache<K>, reader: &Reader, names: &[&str]) -> Result<Sights<K>, Refusal> {
+    async fn sights<K: Part>(&self, rooms: &Rooms, cache: &Cache<K>, names: &[&str]) -> Result<Sights<K>, Refusal> {
         let ours = |object: &K| is_ours(object, self.namespace, self.uid);
         let known = cache.by(&Depends::Granted(self.uid)).filter(|object| ours(object));
         let mut sights: BTreeMap<_, _> = known.map(|object| (object.name_any(), Sight::Ours(object))).collect();
@@ -99,9 +103,11 @@ impl Owner<'_> {
             if sights.contains_key(*name) {
                 continue;
             }
-            let sight = match reader.recent::<K>(self.namespace, name).await? {
+            let is_abandoned = |object: &K| made_for(object).is_some_and(|uid| !is_known(&rooms.caches, uid));
+            let sight = match rooms.reader.recent::<K>(self.namespace, name).await? {
                 None => Sight::Absent,
                 Some(object) if ours(&object) => Sight::Ours(Arc::new(object)),
+                Some(object) if is_abandoned(&object) => Sight::Abandoned(Arc::new(object)),
                 Some(_) => Sight::Foreign,
             };
             sights.insert((*name).to_owned(), sight);
@@ -121,20 +127,28 @@ async fn write(rooms: &Rooms, plan: Plan) -> Upkeep {
         all.push(removed(rooms, &**role).await);
     }
     for (role, binding) in &plan.pairs {
-        let role = taken(rooms, role).await;
-        if role == Upkeep::Done {
-            all.push(taken(rooms, binding).await);
-        } else {
-            all.push(role);
-            // A RoleBinding of ours must not lead to a Role of somebody else.
-            if let Move::Remove(binding) = binding {
-                all.push(removed(rooms, &**binding).await);
-            }
-        }
+        all.extend(paired(rooms, role, binding).await);
     }
     let failed = |upkeep: &Upkeep| !matches!(upkeep, Upkeep::Done | Upkeep::Changed);
     let first = all.iter().position(failed).or_else(|| all.iter().position(|upkeep| *upkeep == Upkeep::Changed));
     first.map_or(Upkeep::Done, |first| all.swap_remove(first))
+}
+
+/// Carries out the writes for one right. The Role gives nothing to a RoleBinding that is not ours: such a RoleBinding is
+/// looked at first, and then no Role is written.
+async fn paired(rooms: &Rooms, role: &Move<Role>, binding: &Move<RoleBinding>) -> [Upkeep; 2] {
+    let bound = match binding {
+        Move::Keep | Move::Write(..) => Upkeep::Done,
+        Move::Remove(_) | Move::Bar(_) => taken(rooms, binding).await,
+    };
+    let role = match role {
+        Move::Write(..) if bound != Upkeep::Done => Upkeep::Changed,
+        Move::Keep | Move::Write(..) | Move::Remove(_) | Move::Bar(_) => taken(rooms, role).await,
+    };
+    match (bound, role) {
+        (Upkeep::Done, Upkeep::Done) => [Upkeep::Done, taken(rooms, binding).await],
+        both => both.into(),
+    }
 }
 
 async fn taken<K: Part>(rooms: &Rooms, planned: &Move<K>) -> Upkeep {

@@ -59,6 +59,8 @@ pub(super) enum Sight<K> {
     Absent,
     /// The object belongs to the owner.
     Ours(Arc<K>),
+    /// Tokenry created the object for an owner that is gone.
+    Abandoned(Arc<K>),
     /// The object belongs to somebody else.
     Foreign,
 }
@@ -94,13 +96,17 @@ pub(super) struct Plan {
 pub(super) fn plan(wanted: &[Granted], roles: &Sights<Role>, bindings: &Sights<RoleBinding>) -> Plan {
     let pairs = wanted.iter().map(|granted| {
         let (role, binding) = (roles.get(granted.name()), bindings.get(granted.name()));
-        let of_role = moved(role, &granted.role);
-        let of_binding = match (&of_role, binding) {
-            (Move::Bar(_), Some(Sight::Ours(binding))) => Move::Remove(binding.clone()),
-            (Move::Bar(_), Some(Sight::Absent | Sight::Foreign) | None) => Move::Keep,
-            (Move::Keep | Move::Write(..) | Move::Remove(_), _) => moved(binding, &granted.binding),
-        };
-        (of_role, of_binding)
+        match (role, binding) {
+            (Some(Sight::Foreign), Some(Sight::Ours(other) | Sight::Abandoned(other))) => {
+                (Move::Bar(granted.name().to_owned()), Move::Remove(other.clone()))
+            }
+            (Some(Sight::Foreign), Some(Sight::Absent | Sight::Foreign) | None) => {
+                (Move::Bar(granted.name().to_owned()), Move::Keep)
+            }
+            // With a Role, a RoleBinding of somebody else would give the right to its own subjects.
+            (role, Some(Sight::Foreign)) => (unarmed(role), Move::Bar(granted.name().to_owned())),
+            (role, binding) => (moved(role, &granted.role), moved(binding, &granted.binding)),
+        }
     });
     Plan {
         unwanted_bindings: unwanted(wanted, bindings),
@@ -113,15 +119,24 @@ fn unwanted<K>(wanted: &[Granted], sights: &Sights<K>) -> Vec<Arc<K>> {
     let others = sights.iter().filter(|(name, _)| wanted.iter().all(|granted| granted.name() != *name));
     let ours = others.filter_map(|(_, sight)| match sight {
         Sight::Ours(object) => Some(object.clone()),
-        Sight::Absent | Sight::Foreign => None,
+        Sight::Absent | Sight::Foreign | Sight::Abandoned(_) => None,
     });
     ours.collect()
+}
+
+/// The removal of a Role that must not be bound.
+fn unarmed(role: Option<&Sight<Role>>) -> Move<Role> {
+    match role {
+        Some(Sight::Ours(role) | Sight::Abandoned(role)) => Move::Remove(role.clone()),
+        Some(Sight::Absent | Sight::Foreign) | None => Move::Keep,
+    }
 }
 
 fn moved<K: Part>(sight: Option<&Sight<K>>, wanted: &K) -> Move<K> {
     match sight {
         None | Some(Sight::Absent) => Move::Write(wanted.clone(), Expected::Absent),
         Some(Sight::Foreign) => Move::Bar(wanted.name_any()),
+        Some(Sight::Abandoned(object)) => Move::Remove(object.clone()),
         Some(Sight::Ours(object)) if !object.can_become(wanted) => Move::Remove(object.clone()),
         Some(Sight::Ours(object)) if object.grants_like(wanted) && is_held(&**object, wanted) => Move::Keep,
         Some(Sight::Ours(object)) => Move::Write(wanted.clone(), Expected::seen(&**object)),
@@ -135,36 +150,25 @@ fn is_held(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
     wanted.labels().iter().all(has) && belongs(object, uid)
 }
 
-/// True if Tokenry created `object` for the owner with this uid, in its namespace: by its name and labels. Another
-/// controller must not own it.
+/// True if Tokenry created `object` for the owner with this uid, in its namespace.
 pub(super) fn is_ours(object: &impl ResourceExt, namespace: &str, uid: &str) -> bool {
+    object.namespace().as_deref() == Some(namespace) && made_for(object) == Some(uid)
+}
+
+/// The uid of the owner for which Tokenry created `object`: by its name and labels. Another controller must not own it.
+pub(super) fn made_for(object: &impl ResourceExt) -> Option<&str> {
     let label = |key: &str| object.labels().get(key).map(String::as_str);
+    let uid = label(name::OWNER_UID).filter(|uid| !uid.is_empty())?;
     let mut controllers = object.owner_references().iter().filter(|owner| owner.controller == Some(true));
-    object.namespace().as_deref() == Some(namespace)
-        && object.name_any().starts_with(name::GRANTED)
+    let is_ours = object.name_any().starts_with(name::GRANTED)
         && label(name::MANAGED_BY) == Some(name::MANAGER)
-        && label(name::OWNER_UID) == Some(uid)
-        && controllers.all(|owner| owner.uid == uid)
+        && controllers.all(|owner| owner.uid == uid);
+    is_ours.then_some(uid)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::wanted::{of_account, tests::instance},
-        *,
-    };
-    use crate::access::Rules;
-    use serde_json::json;
-
-    /// The right to use the account `ci` of the Instance with the uid `u`.
-    fn wanted() -> Granted {
-        let metadata = json!({"name": "ci", "namespace": "a", "uid": "u"});
-        let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
-        let account =
-            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ServiceAccount", "metadata": metadata, "spec": spec});
-        let instance = instance(json!({"members": [{"subject": "user:alice", "role": "viewer"}]}));
-        of_account(&serde_json::from_value(account).unwrap(), &instance, &Rules::of(&instance).unwrap()).unwrap()
-    }
+    use super::{super::wanted::tests::granted as wanted, *};
 
     fn sights<K: Part>(sight: Sight<K>) -> Sights<K> {
         [(wanted().name().to_owned(), sight)].into()
@@ -224,7 +228,9 @@ mod tests {
         let name = wanted().name().to_owned();
         assert_eq!(pair(Sight::Foreign, Sight::Foreign), (Move::Bar(name.clone()), Move::Keep));
         assert!(matches!(pair(Sight::Foreign, ours(binding.clone())), (Move::Bar(_), Move::Remove(_))));
-        assert_eq!(pair(ours(role.clone()), Sight::Foreign), (Move::Keep, Move::Bar(name)));
+        assert_eq!(pair(Sight::Absent, Sight::Foreign), (Move::Keep, Move::Bar(name.clone())));
+        let unarmed = (Move::Remove(Arc::new(role.clone())), Move::Bar(name));
+        assert_eq!(pair(ours(role.clone()), Sight::Foreign), unarmed, "no Role gives a right to subjects of others");
         let change = |change: fn(&mut Role)| {
             let mut other = role.clone();
             change(&mut other);
@@ -237,6 +243,20 @@ mod tests {
         assert!(!change(|role| _ = role.labels_mut().insert(name::MANAGED_BY.into(), "Helm".into())));
         assert!(!change(|role| role.metadata.owner_references.as_mut().unwrap()[0].uid = "v".into()));
         assert!(!is_ours(&role, "b", "u"), "another namespace");
+    }
+
+    #[test]
+    fn what_an_owner_that_is_gone_left_behind_is_made_anew() {
+        let Granted { role, binding } = wanted();
+        let left = (Sight::Abandoned(Arc::new(role.clone())), Sight::Abandoned(Arc::new(binding.clone())));
+        let removed = (Move::Remove(Arc::new(role.clone())), Move::Remove(Arc::new(binding.clone())));
+        assert_eq!(pair(left.0, left.1), removed);
+        let left = Sight::Abandoned(Arc::new(role.clone()));
+        assert!(matches!(pair(left, Sight::Foreign), (Move::Remove(_), Move::Bar(_))));
+        let left = Sight::Abandoned(Arc::new(binding));
+        assert!(matches!(pair(Sight::Foreign, left), (Move::Bar(_), Move::Remove(_))));
+        let other = sights(Sight::Abandoned(Arc::new(role)));
+        assert!(plan(&[], &other, &BTreeMap::new()).unwanted_roles.is_empty(), "the sweep deletes it");
     }
 
     #[test]

@@ -127,6 +127,13 @@ pub(crate) mod tests {
         object("Instance", "eem", spec)
     }
 
+    /// The right to use the account `ci` of the Instance with the uid `u`.
+    pub(crate) fn granted() -> Granted {
+        let account = object("ServiceAccount", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"}));
+        let instance = instance(json!({"members": [{"subject": "user:alice", "role": "viewer"}]}));
+        of_account(&account, &instance, &Rules::of(&instance).unwrap()).unwrap()
+    }
+
     /// A right without its metadata: the rule, and the subjects.
     fn content(granted: &Granted) -> Value {
         json!([granted.role.rules, granted.binding.subjects])
