@@ -58,8 +58,8 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
-/// The policy that only the operator creates Roles with its names, and RoleBindings to them. A RoleBinding that somebody
-/// prepares would get the rights of the Role that the operator writes later.
+/// The policy that only the operator creates Roles with its names, and RoleBindings to them. A RoleBinding that
+/// somebody prepares would get the rights of the Role that the operator writes later.
 pub(crate) fn reserved() -> AdmissionPolicy {
     let prefix = quoted(name::GRANTED);
     AdmissionPolicy {

@@ -134,8 +134,8 @@ async fn write(rooms: &Rooms, plan: Plan) -> Upkeep {
     first.map_or(Upkeep::Done, |first| all.swap_remove(first))
 }
 
-/// Carries out the writes for one right. The Role gives nothing to a RoleBinding that is not ours: such a RoleBinding is
-/// looked at first, and then no Role is written.
+/// Carries out the writes for one right. A RoleBinding that is removed or not ours comes first, and then no Role is
+/// written: with that Role, it would give the right to its own subjects.
 async fn paired(rooms: &Rooms, role: &Move<Role>, binding: &Move<RoleBinding>) -> [Upkeep; 2] {
     let bound = match binding {
         Move::Keep | Move::Write(..) => Upkeep::Done,

@@ -12,11 +12,7 @@ use futures::{
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Upkeep,
-    plan::{Part, made_for},
-    removed,
-};
+use super::plan::{Part, made_for};
 use crate::{
     controller::{Caches, Rooms, depends::Depends},
     crd::belongs,
@@ -107,12 +103,11 @@ async fn all_deleted<K: Part>(rooms: &Rooms, cache: &Cache<K>, uid: &str) -> boo
     let mut all = true;
     for object in cache.by(&Depends::Granted(uid)).filter(|object| orphan(&**object) == Some(uid)) {
         let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-        match removed(rooms, &*object).await {
-            Upkeep::Done => tracing::info!("deleted the {} {name}: its owner is gone", K::CALLED),
-            upkeep => {
+        match rooms.writer.delete(&*object).await {
+            Ok(()) => tracing::info!("deleted the {} {name}: its owner is gone", K::CALLED),
+            Err(refusal) => {
+                tracing::warn!("the owner of the {} {name} is gone: {refusal}; trying again", K::CALLED);
                 all = false;
-                let why = upkeep.refusal().map_or_else(|| "it has changed".to_owned(), ToString::to_string);
-                tracing::warn!("the {} {name} of an owner that is gone stays for now: {why}", K::CALLED);
             }
         }
     }
