@@ -135,7 +135,7 @@ async fn write(rooms: &Rooms, plan: Plan) -> Upkeep {
 }
 
 /// Carries out the writes for one right. A RoleBinding that is removed or not ours comes first, and then no Role is
-/// written: with that Role, it would give the right to its own subjects.
+/// written. With that Role, it would give the right to its own subjects.
 async fn paired(rooms: &Rooms, role: &Move<Role>, binding: &Move<RoleBinding>) -> [Upkeep; 2] {
     let bound = match binding {
         Move::Keep | Move::Write(..) => Upkeep::Done,
@@ -145,16 +145,22 @@ async fn paired(rooms: &Rooms, role: &Move<Role>, binding: &Move<RoleBinding>) -
         Move::Write(..) if bound != Upkeep::Done => Upkeep::Changed,
         Move::Keep | Move::Write(..) | Move::Remove(_) | Move::Bar(_) => taken(rooms, role).await,
     };
-    match (bound, role) {
+    let both = match (bound, role) {
         (Upkeep::Done, Upkeep::Done) => [Upkeep::Done, taken(rooms, binding).await],
         both => both.into(),
+    };
+    // A right may come late, but it must not stay with a subject that has lost it.
+    let refused = both.iter().any(|upkeep| upkeep.refusal().is_some());
+    if let Some(object) = plan::outdated(binding).filter(|_| refused) {
+        removed(rooms, object).await;
     }
+    both
 }
 
 async fn taken<K: Part>(rooms: &Rooms, planned: &Move<K>) -> Upkeep {
     match planned {
         Move::Keep => Upkeep::Done,
-        Move::Write(wanted, standing) => match rooms.writer.apply(wanted, standing).await {
+        Move::Write(wanted, standing, _) => match rooms.writer.apply(wanted, standing).await {
             Ok(_) => Upkeep::Done,
             Err(refusal) => of_refusal(refusal),
         },

@@ -73,8 +73,8 @@ pub(super) type Sights<K> = BTreeMap<String, Sight<K>>;
 pub(super) enum Move<K> {
     /// No write.
     Keep,
-    /// Creates the object, or changes it if it is still as it was read.
-    Write(K, Expected),
+    /// Creates the object, or changes it if it is still as it was read. The last field is the object as it was read.
+    Write(K, Expected, Option<Arc<K>>),
     /// Deletes the object.
     Remove(Arc<K>),
     /// No write is possible: the name is taken.
@@ -115,6 +115,14 @@ pub(super) fn plan(wanted: &[Granted], roles: &Sights<Role>, bindings: &Sights<R
     }
 }
 
+/// The RoleBinding that must go if its right cannot be written: it has subjects that are not wanted any more.
+pub(super) fn outdated(planned: &Move<RoleBinding>) -> Option<&RoleBinding> {
+    let Move::Write(wanted, _, Some(object)) = planned else { return None };
+    let keeps = |subject| wanted.subjects.iter().flatten().any(|wanted| wanted == subject);
+    let goes = object.subjects.iter().flatten().any(|subject| !keeps(subject));
+    goes.then_some(&**object)
+}
+
 fn unwanted<K>(wanted: &[Granted], sights: &Sights<K>) -> Vec<Arc<K>> {
     let others = sights.iter().filter(|(name, _)| wanted.iter().all(|granted| granted.name() != *name));
     let ours = others.filter_map(|(_, sight)| match sight {
@@ -134,12 +142,12 @@ fn unarmed(role: Option<&Sight<Role>>) -> Move<Role> {
 
 fn moved<K: Part>(sight: Option<&Sight<K>>, wanted: &K) -> Move<K> {
     match sight {
-        None | Some(Sight::Absent) => Move::Write(wanted.clone(), Expected::Absent),
+        None | Some(Sight::Absent) => Move::Write(wanted.clone(), Expected::Absent, None),
         Some(Sight::Foreign) => Move::Bar(wanted.name_any()),
         Some(Sight::Abandoned(object)) => Move::Remove(object.clone()),
         Some(Sight::Ours(object)) if !object.can_become(wanted) => Move::Remove(object.clone()),
         Some(Sight::Ours(object)) if object.grants_like(wanted) && is_held(&**object, wanted) => Move::Keep,
-        Some(Sight::Ours(object)) => Move::Write(wanted.clone(), Expected::seen(&**object)),
+        Some(Sight::Ours(object)) => Move::Write(wanted.clone(), Expected::seen(&**object), Some(object.clone())),
     }
 }
 
@@ -169,6 +177,7 @@ pub(super) fn made_for(object: &impl ResourceExt) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::{super::wanted::tests::granted as wanted, *};
+    use k8s_openapi::api::rbac::v1::Subject as RbacSubject;
 
     fn sights<K: Part>(sight: Sight<K>) -> Sights<K> {
         [(wanted().name().to_owned(), sight)].into()
@@ -187,7 +196,7 @@ mod tests {
     fn what_is_as_wanted_is_kept_and_what_is_missing_is_written() {
         let Granted { role, binding } = wanted();
         assert_eq!(pair(ours(role.clone()), ours(binding.clone())), (Move::Keep, Move::Keep));
-        let new = (Move::Write(role, Expected::Absent), Move::Write(binding, Expected::Absent));
+        let new = (Move::Write(role, Expected::Absent, None), Move::Write(binding, Expected::Absent, None));
         assert_eq!(pair(Sight::Absent, Sight::Absent), new);
     }
 
@@ -204,15 +213,29 @@ mod tests {
             let mut changed = role.clone();
             change(&mut changed);
             let (mended, _) = pair(ours(changed), ours(binding.clone()));
-            assert!(matches!(mended, Move::Write(wanted, Expected::Seen { .. }) if wanted == role));
+            assert!(matches!(mended, Move::Write(wanted, Expected::Seen { .. }, _) if wanted == role));
         }
         let mut others = binding.clone();
         others.subjects.as_mut().unwrap()[0].name = "bob".into();
-        assert!(matches!(pair(ours(role.clone()), ours(others)).1, Move::Write(wanted, _) if wanted == binding));
+        assert!(matches!(pair(ours(role.clone()), ours(others)).1, Move::Write(wanted, ..) if wanted == binding));
         let mut marked = role;
         marked.metadata.annotations = Some([("note".to_owned(), "a".to_owned())].into());
         marked.metadata.labels.as_mut().unwrap().insert("team".into(), "a".into());
         assert_eq!(pair(ours(marked), ours(binding)), (Move::Keep, Move::Keep), "other metadata is free");
+    }
+
+    #[test]
+    fn a_binding_with_a_subject_that_lost_the_right_must_go_if_the_right_cannot_be_written() {
+        let Granted { role, binding } = wanted();
+        let subjects = |change: fn(&mut Vec<RbacSubject>)| {
+            let mut other = binding.clone();
+            change(other.subjects.as_mut().unwrap());
+            outdated(&pair(ours(role.clone()), ours(other)).1).is_some()
+        };
+        assert!(subjects(|subjects| subjects.push(RbacSubject { name: "bob".into(), ..subjects[0].clone() })));
+        assert!(!subjects(|subjects| subjects.clear()), "a subject that comes is no reason");
+        assert!(!subjects(|_| ()));
+        assert_eq!(outdated(&pair(Sight::Absent, Sight::Absent).1), None);
     }
 
     #[test]

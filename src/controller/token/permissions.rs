@@ -35,13 +35,16 @@ fn differences(before: &Effective, now: &Effective) -> Vec<String> {
     // Each field is named here, so that a new field does not compile before it is considered here. The policies are the
     // cause of some actions, and the actions tell of their changes.
     let Effective { role: _, actions, policies: _, organizations, projects, limited_by } = now;
-    let causes = |of: &[LimitedBy]| of.iter().map(|by| format!("{by:?}")).collect::<Vec<_>>();
-    let limits = (causes(&before.limited_by), causes(limited_by));
+    let denying = |of: &[LimitedBy]| {
+        of.iter().filter(|by| **by == LimitedBy::Policy).map(|by| format!("{by:?}")).collect::<Vec<_>>()
+    };
+    let limits = (denying(&before.limited_by), denying(limited_by));
     let all = [
         ("actions", Some(&before.actions), Some(actions)),
         ("organizations", before.organizations.as_ref(), organizations.as_ref()),
         ("projects", before.projects.as_ref(), projects.as_ref()),
-        // A policy that denies changes no action of the status, but it limits the token.
+        // A policy that denies changes no action of the status, but it limits the token. The limits of owner and
+        // account show in the other fields.
         ("limited by", Some(&limits.0), Some(&limits.1)),
     ];
     let differing = all.into_iter().filter(|(_, before, now)| before != now);
