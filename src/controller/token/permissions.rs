@@ -35,9 +35,7 @@ fn differences(before: &Effective, now: &Effective) -> Vec<String> {
     // Each field is named here, so that a new field does not compile before it is considered here. The policies are the
     // cause of some actions, and the actions tell of their changes.
     let Effective { role: _, actions, policies: _, organizations, projects, limited_by } = now;
-    let denying = |of: &[LimitedBy]| {
-        of.iter().filter(|by| **by == LimitedBy::Policy).map(|by| format!("{by:?}")).collect::<Vec<_>>()
-    };
+    let denying = |of: &[LimitedBy]| Vec::from_iter(of.contains(&LimitedBy::Policy).then(|| "Policy".to_owned()));
     let limits = (denying(&before.limited_by), denying(limited_by));
     let all = [
         ("actions", Some(&before.actions), Some(actions)),
