@@ -12,13 +12,16 @@ use crate::{
     controller::{
         Caches, Rooms, account,
         book::Book,
-        depends, grants, instance,
+        depends,
+        exposing::Exposing,
+        grants, instance,
         kind::{is_news, is_news_of_meta},
         policy,
         run::run as control,
         token,
     },
     crd::{ApiToken, GROUP, name, secret},
+    exposure::{ExposureConfig, PieceKind},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Pulse, Reader, Rights, Taken, Tasks, Verb, Writer,
         events::{Events, Scribe, Untold},
@@ -75,11 +78,6 @@ pub const RIGHTS: Wanted = Wanted {
         Right::new(Verb::CREATE, "", "services"),
         Right::new(Verb::PATCH, "", "services"),
         Right::new(Verb::DELETE, "", "services"),
-        Right::new(Verb::LIST, "networking.k8s.io", "ingresses"),
-        Right::new(Verb::WATCH, "networking.k8s.io", "ingresses"),
-        Right::new(Verb::CREATE, "networking.k8s.io", "ingresses"),
-        Right::new(Verb::PATCH, "networking.k8s.io", "ingresses"),
-        Right::new(Verb::DELETE, "networking.k8s.io", "ingresses"),
         Right::new(Verb::GET, "apps", "deployments"),
         Right::new(Verb::PATCH, "apps", "deployments"),
         Right::new(Verb::GET, "apps", "statefulsets"),
@@ -109,6 +107,12 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::USE, GROUP, "serviceaccounts"),
 ];
 
+/// The further permissions of an operator that creates objects of this kind.
+pub fn exposing_rights(kind: PieceKind) -> [Right; 5] {
+    let (group, resource) = kind.resource();
+    [Verb::LIST, Verb::WATCH, Verb::CREATE, Verb::PATCH, Verb::DELETE].map(|verb| Right::new(verb, group, resource))
+}
+
 /// The API group of Roles and RoleBindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -124,6 +128,8 @@ pub struct Options {
     /// True: the operator keeps the Roles and RoleBindings that follow from Instances with `grants: Members`. Default:
     /// false.
     pub grants: bool,
+    /// The settings of the cluster for exposing endpoints. Default: Services alone.
+    pub exposure: Arc<ExposureConfig>,
     /// The name of this process in events: the name of its Pod.
     pub instance: Option<String>,
     /// When this token is cancelled, the operator finishes the passes in progress and returns.
@@ -215,7 +221,7 @@ fn rooms(
         tokens: Cache::new(scope.watch(client, hearing), depends::of_token).packing().telling(is_news),
         secrets: Cache::by_name(scope.watch_type(client, secret::TYPE, hearing)).packing(),
         services: Cache::by_name(scope.watch(client, hearing)),
-        ingresses: Optional::new(scope, client, hearing),
+        exposing: exposing(options, client, hearing),
         namespaces: Cache::by_name(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
         roles: granted(options, client, hearing),
         bindings: granted(options, client, hearing),
@@ -239,6 +245,7 @@ fn rooms(
         entropy,
         metrics,
         grants: options.grants,
+        exposure: options.exposure.clone(),
     };
     (rooms, scribe)
 }
@@ -255,6 +262,25 @@ where
     Cache::new(ours, depends::of_granted).packing()
 }
 
+/// The caches of the objects that expose endpoints. A kind that is switched off is not watched.
+fn exposing(options: &Options, client: &Client, hearing: &Hearing) -> Exposing {
+    fn optional<K>(kind: PieceKind, options: &Options, client: &Client, hearing: &Hearing) -> Optional<K>
+    where
+        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Optional::new(&options.scope, client, hearing).switched(options.exposure.kinds.contains(&kind))
+    }
+    Exposing {
+        network_policies: optional(PieceKind::NetworkPolicy, options, client, hearing),
+        middlewares: optional(PieceKind::Middleware, options, client, hearing),
+        security_policies: optional(PieceKind::SecurityPolicy, options, client, hearing),
+        authorization_policies: optional(PieceKind::AuthorizationPolicy, options, client, hearing),
+        http_routes: optional(PieceKind::HttpRoute, options, client, hearing),
+        ingresses: optional(PieceKind::Ingress, options, client, hearing),
+        routes: optional(PieceKind::Route, options, client, hearing),
+    }
+}
+
 /// Fills each cache in a separate task, so that a slow cache does not delay the others.
 fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
     macro_rules! feed {
@@ -267,7 +293,7 @@ fn feed(caches: &Arc<Caches>, tasks: &mut Tasks) {
             })*
         };
     }
-    feed!(instances, accounts, policies, users, tokens, secrets, services, ingresses, namespaces, roles, bindings);
+    feed!(instances, accounts, policies, users, tokens, secrets, services, exposing, namespaces, roles, bindings);
 }
 
 #[cfg(test)]
@@ -380,7 +406,7 @@ mod tests {
             tokens,
             secrets,
             services,
-            ingresses: _,
+            exposing: _,
             namespaces,
             roles: _,
             bindings: _,

@@ -4,7 +4,7 @@ use super::{
     AdmissionPolicy, Rule,
     cel::{me, named},
 };
-use crate::crd::instance::WayIn;
+use crate::{crd::instance::WayIn, exposure::PieceKind};
 
 /// A CEL expression that is true if `spec.manager` is new or has changed.
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
@@ -31,7 +31,7 @@ pub(crate) fn policy() -> AdmissionPolicy {
 
 /// Two variables: an endpoint asks for this way in, and the requester may create its object.
 fn leading(way: WayIn) -> Vec<(String, String)> {
-    let (field, (group, resource)) = (way.field(), way.resource());
+    let (field, (group, resource)) = (way.field(), PieceKind::from(way).resource());
     let asks = format!(
         "{CHANGED} && has(object.spec.manager) && \
          object.spec.manager.?endpoints.orValue([]).exists(e, has(e.{field}))"
@@ -42,7 +42,7 @@ fn leading(way: WayIn) -> Vec<(String, String)> {
 
 /// The rule that rejects a way in that the requester may not create.
 fn led(way: WayIn) -> Rule {
-    let (group, resource) = way.resource();
+    let (group, resource) = PieceKind::from(way).resource();
     Rule::new(format!("variables.may_{}", way.field()), lacks("spec.manager.endpoints", &format!("{resource}.{group}")))
 }
 

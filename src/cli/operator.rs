@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Common, Error, client};
 use crate::{
+    exposure::ExposureConfig,
     operator::{self, Options},
     outside::{SystemClock, SystemEntropy, connect},
 };
@@ -18,19 +19,29 @@ pub(crate) struct Operator {
     /// permit with grants.enabled=true; default: grant nothing
     #[arg(long)]
     grants: bool,
+    /// The settings of the cluster for exposing endpoints, as JSON: the kinds that the operator may create, the Service
+    /// of the verifier, and the defaults of the chart's values in exposure; default: Services alone
+    #[arg(long, value_name = "JSON", value_parser = exposure)]
+    exposure: Option<Arc<ExposureConfig>>,
 }
 
 impl Operator {
     pub(crate) fn main(&self) -> Result<(), Error> {
-        let Self { common, grants } = self;
+        let Self { common, grants, exposure } = self;
         common.log()?;
         client::run(async |stop| {
             let (serving, probes) = common.take()?;
             let (scope, instance, grants) = (common.scope(), connect::pod(), *grants);
-            let options = Options { scope, serving: Some(serving), probes, grants, instance, stop };
+            let exposure = exposure.clone().unwrap_or_default();
+            let options = Options { scope, serving: Some(serving), probes, grants, exposure, instance, stop };
             let ended =
                 operator::run(client::client().await?, Arc::new(SystemClock), Arc::new(SystemEntropy), options).await;
             ended.map_err(Error::Ended)
         })
     }
+}
+
+/// Reads the settings for exposing endpoints.
+fn exposure(text: &str) -> Result<Arc<ExposureConfig>, String> {
+    serde_json::from_str(text).map(Arc::new).map_err(|error| error.to_string())
 }

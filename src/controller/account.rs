@@ -217,7 +217,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ac
         users: _,
         secrets: _,
         services: _,
-        ingresses: _,
+        exposing: _,
         namespaces: _,
         roles,
         bindings,

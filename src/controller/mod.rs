@@ -11,6 +11,7 @@ pub mod account;
 pub mod book;
 mod census;
 pub mod depends;
+pub mod exposing;
 pub mod grants;
 pub mod instance;
 pub mod kind;
@@ -25,11 +26,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::Service,
-    networking::v1::Ingress,
     rbac::v1::{Role, RoleBinding},
 };
 
 use book::{Book, Made, Ruled};
+use exposing::Exposing;
 use kind::{Kind, Version};
 
 pub use obstacle::Obstacle;
@@ -37,8 +38,9 @@ pub use obstacle::Obstacle;
 use crate::{
     access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
+    exposure::ExposureConfig,
     outside::{
-        Cache, Clock, Entropy, Joint, Optional, Pulse, Reader, Receipt, Refusal, Rights, Writer,
+        Cache, Clock, Entropy, Joint, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -79,6 +81,8 @@ pub struct Rooms {
     pub metrics: Arc<Metrics>,
     /// True if the operator keeps the Roles and RoleBindings that follow from Instances, accounts and tokens.
     pub grants: bool,
+    /// The settings of the cluster for exposing endpoints.
+    pub exposure: Arc<ExposureConfig>,
 }
 
 impl Rooms {
@@ -139,8 +143,8 @@ pub struct Caches {
     pub secrets: Cache<SealedSecret>,
     /// Services.
     pub services: Cache<Service>,
-    /// Ingresses, where the cluster serves them.
-    pub ingresses: Optional<Ingress>,
+    /// Objects that expose endpoints, of kinds that a cluster may not serve.
+    pub exposing: Exposing,
     /// Namespaces.
     pub namespaces: Cache<NamespaceMeta>,
     /// Roles with our label. Empty if the operator grants nothing.
@@ -161,7 +165,7 @@ impl Caches {
             tokens,
             secrets,
             services,
-            ingresses: _,
+            exposing: _,
             namespaces,
             roles,
             bindings,
@@ -198,7 +202,7 @@ impl Caches {
             tokens,
             secrets,
             services,
-            ingresses: _,
+            exposing: _,
             namespaces,
             roles,
             bindings,

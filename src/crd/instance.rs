@@ -1,7 +1,5 @@
 //! `Instance`: describes one API: its callers, their permissions, and the lifetime of their tokens.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -18,6 +16,8 @@ use super::{
     subject::{FormerOwner, TeamName, UserName},
 };
 use crate::token::duration::Duration;
+
+pub use super::endpoint::{Endpoint, EndpointName, EndpointType, Guard, NetworkPolicyTemplate, WayIn};
 
 /// The spec of an Instance: the Admin API, its endpoint, and the rules for its tokens. All fields are optional.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -262,12 +262,16 @@ pub struct Member {
 
 /// The Service of the Admin API, and its endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.endpoints) || size(self.endpoints) == 0 || has(self.service)")
     .message("manager.service is needed: name the Service that serves the Admin API, or leave endpoints out"))]
 pub struct Manager {
     /// The Service that serves the Admin API, in the Instance's namespace. It is required if `endpoints` has an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ManagerService>,
+    /// The NetworkPolicy in front of the Pods of the Admin API. If omitted, as the defaults of its fields say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicyTemplate>,
     /// The endpoints of the Admin API, by name. The only name is `admin`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -320,157 +324,6 @@ impl Scheme {
             Self::Https => 443,
         }
     }
-}
-
-/// An endpoint of the Admin API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    validation = Rule::new("(has(self.type) && self.type != 'external') || has(self.host)")
-        .message("host is needed: the DNS name that an external endpoint is reached by"),
-    validation = Rule::new(led_to_if_external())
-        .message("ingress is needed for an external endpoint; {} takes the cluster's default class"),
-    validation = Rule::new(not_led_to_if_internal())
-        .message("an internal endpoint has neither host nor ingress: remove them, or make it external"),
-)]
-pub struct Endpoint {
-    /// Name of the endpoint.
-    pub name: EndpointName,
-    /// The reach of the endpoint. external: by Service and Ingress, from outside and inside the cluster. internal: by
-    /// Service, from inside only. disabled: no objects, and every token is refused. If omitted, external.
-    // The schema gives no default within a list. Otherwise each server-side apply of the list would be a change.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_: Option<EndpointType>,
-    /// The DNS name of an external endpoint. It is required for such an endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<ObjectName>,
-    /// The Ingress of an external endpoint. `{}` uses the cluster's default class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ingress: Option<IngressTemplate>,
-}
-
-/// A rule: an external endpoint has a way in.
-fn led_to_if_external() -> String {
-    let has = WayIn::ALL.map(|way| format!("has(self.{})", way.field()));
-    format!("(has(self.type) && self.type != 'external') || {}", has.join(" || "))
-}
-
-/// A rule: an internal endpoint has neither a host nor a way in.
-fn not_led_to_if_internal() -> String {
-    let lacks = ["host"].into_iter().chain(WayIn::ALL.map(WayIn::field)).map(|field| format!("!has(self.{field})"));
-    format!("!has(self.type) || self.type != 'internal' || ({})", lacks.collect::<Vec<_>>().join(" && "))
-}
-
-impl Endpoint {
-    /// The reach of the endpoint.
-    pub fn reach(&self) -> EndpointType {
-        self.type_.unwrap_or_default()
-    }
-
-    /// The way in from outside the cluster. `None` if the endpoint is not external, or asks for no way in.
-    pub fn way_in(&self) -> Option<WayIn> {
-        let is_external = self.reach() == EndpointType::External;
-        WayIn::ALL.into_iter().find(|way| is_external && self.asks_for(*way))
-    }
-
-    /// True if the endpoint has the field for this way in.
-    pub fn asks_for(&self, way: WayIn) -> bool {
-        match way {
-            WayIn::Ingress => self.ingress.is_some(),
-        }
-    }
-
-    /// True if callers reach the way in by TLS.
-    pub fn is_tls(&self) -> bool {
-        match self.way_in() {
-            Some(WayIn::Ingress) => self.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some()),
-            None => false,
-        }
-    }
-}
-
-listed! {
-    /// A way in to an endpoint from outside the cluster. Each one is a field of [`Endpoint`], and an object that
-    /// Tokenry creates.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum WayIn {
-        /// An Ingress.
-        Ingress,
-    }
-}
-
-impl WayIn {
-    /// The field of an endpoint for this way in.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-        }
-    }
-
-    /// The API group and the resource of the object. To set the field, a user must have the permission to create such
-    /// objects.
-    pub fn resource(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Ingress => ("networking.k8s.io", "ingresses"),
-        }
-    }
-}
-
-listed! {
-    /// The names of endpoints.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "lowercase")]
-    pub enum EndpointName {
-        /// The Admin API.
-        Admin,
-    }
-}
-
-impl EndpointName {
-    /// The name as text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// The reach of an endpoint. external: by Service and Ingress, from outside and inside the cluster. internal: by
-/// Service, from inside only. disabled: no objects, and every token is refused. If omitted, external.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EndpointType {
-    /// Reached from outside and inside the cluster, by a Service and an Ingress.
-    #[default]
-    External,
-    /// Reached from inside the cluster only, by a Service.
-    Internal,
-    /// Not reached at all. There is neither a Service nor an Ingress, and every token is refused.
-    Disabled,
-}
-
-/// The Ingress of an external endpoint. `{}` uses the cluster's default class.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IngressTemplate {
-    /// The class of the Ingress. If omitted, the cluster's default class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class_name: Option<ObjectName>,
-    /// Annotations of the Ingress, such as settings of its controller. Default: none.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// TLS between callers and the Ingress. If omitted, the endpoint uses plain HTTP, and its URI begins with http.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<IngressTls>,
-}
-
-/// TLS between callers and the Ingress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IngressTls {
-    /// The Secret with the certificate, of type kubernetes.io/tls. If omitted, the Ingress controller's default
-    /// certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_name: Option<ObjectName>,
 }
 
 /// The rules for every token of an Instance.

@@ -51,6 +51,10 @@ pub const REHEARSED: &str = "tokenry.dev/rehearsed";
 /// Annotation on the objects of an Instance: the digest of the applied object. A key that is removed from the wanted
 /// object changes the digest.
 pub const APPLIED: &str = "tokenry.dev/applied";
+/// Annotation on a way in: its guard.
+pub const GUARDED_BY: &str = "tokenry.dev/guarded-by";
+/// Annotation on an object of an endpoint that is about to be deleted: the time since which it leaves.
+pub const LEAVING_SINCE: &str = "tokenry.dev/leaving-since";
 
 /// The prefix of the names of all Roles and RoleBindings that Tokenry creates.
 pub const GRANTED: &str = "tokenry:";

@@ -76,6 +76,8 @@ reasons! {
         OwnerStale,
         /// The token is valid, but neither a role nor a policy permits anything.
         NoPermissions,
+        /// A way in waits for its guard.
+        GuardAwaited,
         /// The owner of the token has changed.
         OwnerChanged,
         /// The effective role of the token has changed.
@@ -227,6 +229,8 @@ reasons! {
         EndpointForeign,
         /// The cluster does not serve a kind of object that an endpoint needs.
         EndpointUnserved,
+        /// The chart has not switched on a kind that an endpoint needs.
+        EndpointKindOff,
         /// A write of an object of an endpoint failed.
         EndpointFailed,
         /// A Role or RoleBinding with the name that a grant needs exists and does not belong to the object.

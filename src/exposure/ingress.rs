@@ -6,15 +6,12 @@ use k8s_openapi::api::networking::v1::{
 };
 
 use super::Exposed;
-use crate::crd::{ObjectName, instance::EndpointType};
+use crate::crd::{ObjectName, endpoint::WayIn};
 
 /// The Ingress of `exposed`. `None` unless the endpoint is external and has a host and an `ingress`.
 pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
-    let (EndpointType::External, Some(host), Some(wanted)) =
-        (exposed.endpoint.reach(), &exposed.endpoint.host, &exposed.endpoint.ingress)
-    else {
-        return None;
-    };
+    let host = exposed.endpoint.host.as_ref().filter(|_| exposed.way == Some(WayIn::Ingress))?;
+    let wanted = exposed.endpoint.ingress.clone().or_else(|| exposed.config.ingress.clone()).unwrap_or_default();
     let backend = IngressBackend {
         service: Some(IngressServiceBackend {
             name: exposed.name.clone(),
@@ -22,7 +19,11 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
         }),
         resource: None,
     };
-    let path = HTTPIngressPath { path: Some("/".into()), path_type: "Prefix".into(), backend };
+    let path = HTTPIngressPath {
+        path: Some("/".into()),
+        path_type: wanted.path_type.unwrap_or_default().as_str().into(),
+        backend,
+    };
     let tls = wanted.tls.as_ref().map(|tls| {
         let secret_name = tls.secret_name.as_ref().map(ObjectName::to_string);
         vec![IngressTLS { hosts: Some(vec![host.to_string()]), secret_name }]

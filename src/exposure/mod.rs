@@ -1,7 +1,17 @@
 //! The objects that an endpoint of an Instance needs, with one builder per kind. Pure functions.
 
+mod acceptance;
+mod authorization_policy;
+pub mod config;
+pub mod gate;
+mod http_route;
 mod ingress;
+pub mod loose;
+mod middleware;
+mod network_policy;
 mod piece;
+mod route;
+mod security_policy;
 mod service;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,10 +23,13 @@ use k8s_openapi::{
 
 use crate::crd::{
     Fault, Instance, Reason,
-    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService, Scheme},
+    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService, NetworkPolicyTemplate, Scheme, WayIn},
     name,
 };
 
+pub use acceptance::{Acceptance, acceptance};
+pub use config::ExposureConfig;
+pub(crate) use piece::with_object;
 pub use piece::{Piece, PieceKind, Stage};
 
 /// One endpoint with everything that its objects need.
@@ -24,7 +37,9 @@ pub use piece::{Piece, PieceKind, Stage};
 pub struct Exposed {
     /// The endpoint in the spec.
     pub endpoint: Endpoint,
-    /// Name of the endpoint's Service, and of its Ingress.
+    /// The namespace and the name of the Instance.
+    pub instance: (String, String),
+    /// Name of all objects of the endpoint.
     pub name: String,
     /// Port of the endpoint's Service.
     pub port: i32,
@@ -34,25 +49,60 @@ pub struct Exposed {
     pub selector: BTreeMap<String, String>,
     /// Protocol of the Pods' port.
     pub scheme: Scheme,
+    /// The way in from outside. `None` for an endpoint that is not external.
+    pub way: Option<WayIn>,
+    /// The headers of a request that the verifier needs for its verdict: those that carry a token, and those that name
+    /// the organization and the project. In lower case.
+    pub asked_headers: Vec<String>,
+    /// The NetworkPolicy in the spec.
+    pub network: NetworkPolicyTemplate,
+    /// The settings of the cluster.
+    pub config: Arc<ExposureConfig>,
 }
 
-/// All objects that `exposed` needs, in the order of their stages.
-pub fn build(exposed: &Exposed) -> Vec<Piece> {
+/// The form of a way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It leads to the Service.
+    Open,
+    /// It stands without a backend, so that its guard can be accepted for it.
+    Shut,
+}
+
+/// All objects that `exposed` needs, in the order of their stages. The way in has this `form`. `None` in place of a way
+/// in that cannot have the form.
+pub fn build(exposed: &Exposed, form: Form) -> Vec<Piece> {
     let build = |kind| match kind {
-        PieceKind::Service => Some(Piece::Service(Arc::new(service::build(exposed)))),
-        PieceKind::Ingress => ingress::build(exposed).map(|ingress| Piece::Ingress(Arc::new(ingress))),
+        PieceKind::Service => Some(service::build(exposed).into()),
+        PieceKind::NetworkPolicy => network_policy::build(exposed).map(Piece::from),
+        PieceKind::Middleware => middleware::build(exposed).map(Piece::from),
+        PieceKind::SecurityPolicy => security_policy::build(exposed).map(Piece::from),
+        PieceKind::AuthorizationPolicy => authorization_policy::build(exposed).map(Piece::from),
+        PieceKind::HttpRoute => http_route::build(exposed, form).map(Piece::from),
+        PieceKind::Ingress => ingress::build(exposed).filter(|_| form == Form::Open).map(Piece::from),
+        PieceKind::Route => route::build(exposed).filter(|_| form == Form::Open).map(Piece::from),
     };
     PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
-/// Collects everything that `endpoint` of an Instance needs, from the existing Service `manager`. An error names the
-/// missing or unusable field.
-pub fn exposed(
-    instance: &str,
-    endpoint: &Endpoint,
-    wanted: &ManagerService,
-    manager: Option<&Service>,
-) -> Result<Exposed, Fault> {
+/// The way in of `endpoint`: the one that the spec gives, else a Route if the cluster serves that kind, else the default
+/// of the cluster. `None` for an endpoint that is not external, and for one without any of these.
+pub fn way(endpoint: &Endpoint, serves_routes: bool, config: &ExposureConfig) -> Option<WayIn> {
+    if endpoint.reach() != EndpointType::External {
+        return None;
+    }
+    let default = || match (serves_routes, config.gateway.is_empty(), &config.ingress) {
+        (true, _, _) => Some(WayIn::Route),
+        (false, false, _) => Some(WayIn::Gateway),
+        (false, true, Some(_)) => Some(WayIn::Ingress),
+        (false, true, None) => None,
+    };
+    endpoint.way_in().or_else(default)
+}
+
+/// The Service in front of the Pods: its port, the Pods' port and their selector. An error names the missing or
+/// unusable field.
+pub fn fronted(wanted: &ManagerService, manager: Option<&Service>) -> Result<Fronted, Fault> {
     let fault = |reason, message| Err(Fault::new(reason, "spec.manager.service", message));
     let Some(manager) = manager else {
         return fault(
@@ -73,14 +123,58 @@ pub fn exposed(
             format!("Service {} selects no Pods; name one that has a selector", wanted.name),
         );
     };
+    Ok(Fronted { port: port.port, target_port: target(port), selector })
+}
+
+/// The port and the Pods of the Service that serves the Admin API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fronted {
+    /// Port of the Service.
+    pub port: i32,
+    /// Port of the Pods.
+    pub target_port: IntOrString,
+    /// Selector of the Pods.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// Collects everything that `endpoint` of `instance` needs, from the existing Service `manager`. An error names the
+/// missing or unusable field.
+pub fn exposed(
+    instance: &Instance,
+    endpoint: &Endpoint,
+    wanted: &ManagerService,
+    manager: Option<&Service>,
+    (way, config): (Option<WayIn>, &Arc<ExposureConfig>),
+) -> Result<Exposed, Fault> {
+    let Fronted { port, target_port, selector } = fronted(wanted, manager)?;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(Exposed {
         endpoint: endpoint.clone(),
-        name: name::exposed(instance, endpoint.name.as_str()),
-        port: port.port,
-        target_port: target(port),
+        instance: (text(&instance.metadata.namespace), text(&instance.metadata.name)),
+        name: instance.exposed_name(endpoint.name),
+        port,
+        target_port,
         selector,
         scheme: wanted.scheme,
+        way,
+        asked_headers: asked_headers(instance),
+        network: instance.spec.manager.as_ref().and_then(|it| it.network_policy.clone()).unwrap_or_default(),
+        config: config.clone(),
     })
+}
+
+/// The headers that the verifier needs for its verdict, in lower case and sorted.
+fn asked_headers(instance: &Instance) -> Vec<String> {
+    let api = instance.spec.api.clone().unwrap_or_default();
+    let default = ["authorization", "api-token"].map(str::to_owned).into_iter();
+    let default = default.filter(|_| api.credentials.is_empty());
+    let given = api.credentials.iter().map(|place| &place.header);
+    let named = [&api.organization_from, &api.project_from].into_iter().flatten();
+    let given = given.chain(named.filter_map(|by| by.header.as_ref()));
+    let mut all: Vec<_> = default.chain(given.map(|header| header.as_str().to_ascii_lowercase())).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Metadata with the object's name alone. The controller adds the namespace and the owner when it writes the object.
@@ -92,9 +186,9 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, each with the URI for clients. The URI of a disabled endpoint is empty. URIs depend on
-/// the spec alone, so they are the same before the objects exist.
-pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
+/// The endpoints of an Instance, each with the URI for clients, and with `way` as the way in of an endpoint. The URI of
+/// a disabled endpoint is empty, and so is that of a Route whose host is not known.
+pub fn endpoints(instance: &Instance, way: impl Fn(&Endpoint) -> Option<WayIn>) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();
     };
@@ -103,19 +197,16 @@ pub fn endpoints(instance: &Instance) -> Vec<EndpointStatus> {
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
             type_: endpoint.reach(),
-            uri: uri(instance, endpoint, service),
+            uri: uri(instance, endpoint, service, way(endpoint)),
         })
         .collect()
 }
 
-fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> String {
+fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService, way: Option<WayIn>) -> String {
     match (endpoint.reach(), &endpoint.host) {
-        (EndpointType::Disabled, _) => String::new(),
-        (EndpointType::External, Some(host)) => {
-            let scheme = if endpoint.is_tls() { Scheme::Https } else { Scheme::Http };
-            format!("{}://{host}", scheme.as_str())
-        }
-        (EndpointType::External, None) | (EndpointType::Internal, _) => {
+        (EndpointType::Disabled, _) | (EndpointType::External, None) => String::new(),
+        (EndpointType::External, Some(host)) => format!("{}://{host}", outside_scheme(endpoint, way).as_str()),
+        (EndpointType::Internal, _) => {
             let own = instance.metadata.name.as_deref().unwrap_or_default();
             let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
             let host = format!("{}.{namespace}.svc", name::exposed(own, endpoint.name.as_str()));
@@ -126,6 +217,16 @@ fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService) -> St
             };
             format!("{}://{host}{port}", service.scheme.as_str())
         }
+    }
+}
+
+/// The scheme that callers outside the cluster use.
+fn outside_scheme(endpoint: &Endpoint, way: Option<WayIn>) -> Scheme {
+    let https = |is_tls: bool| if is_tls { Scheme::Https } else { Scheme::Http };
+    match way {
+        Some(WayIn::Ingress) => https(endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some())),
+        Some(WayIn::Gateway) => endpoint.gateway.as_ref().and_then(|it| it.scheme).unwrap_or(Scheme::Https),
+        Some(WayIn::Route) | None => Scheme::Https,
     }
 }
 
@@ -142,6 +243,13 @@ pub(crate) mod tests {
         .unwrap()
     }
 
+    /// The settings of a cluster in which each kind is switched on, and that has no default way in.
+    pub(crate) fn config() -> ExposureConfig {
+        let verifier = json!({"name": "tokenry-verifier", "namespace": "tokenry", "port": 80});
+        let kinds: Vec<_> = PieceKind::ALL.map(PieceKind::name).to_vec();
+        serde_json::from_value(json!({ "kinds": kinds, "verifier": verifier })).unwrap()
+    }
+
     pub(crate) fn manager_service() -> Service {
         serde_json::from_value(
             json!({"spec": {"selector": {"app": "eem"}, "ports": [{"port": 443, "targetPort": "api"}]}}),
@@ -150,12 +258,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn exposed_of(instance: &Instance) -> Exposed {
-        let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
-        exposed("eem", instance.endpoints().next().unwrap(), wanted, Some(&manager_service())).unwrap()
+        let wanted = instance.manager_service().unwrap();
+        let (endpoint, config) = (instance.endpoints().next().unwrap(), Arc::new(config()));
+        let way = way(endpoint, false, &config);
+        exposed(instance, endpoint, wanted, Some(&manager_service()), (way, &config)).unwrap()
     }
 
     fn uris(manager: Value) -> Vec<String> {
-        endpoints(&instance(manager)).into_iter().map(|endpoint| endpoint.uri).collect()
+        endpoints(&instance(manager), Endpoint::way_in).into_iter().map(|endpoint| endpoint.uri).collect()
     }
 
     #[test]
@@ -178,18 +288,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_built_is_what_an_endpoint_of_its_type_needs_in_the_order_of_stages() {
-        for endpoint in [
-            json!({"name": "admin", "type": "internal"}),
-            json!({"name": "admin", "host": "a.example.com", "ingress": {}}),
-        ] {
-            let instance = instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]}));
-            let exposed = exposed_of(&instance);
-            let built: Vec<_> = build(&exposed).iter().map(Piece::kind).collect();
-            let needed = PieceKind::ALL.into_iter().filter(|kind| kind.is_needed_by(&exposed.endpoint));
-            assert!(needed.eq(built.iter().copied()), "{built:?}");
-            assert!(built.is_sorted_by_key(|kind| kind.stage()));
-        }
+    fn an_endpoint_without_a_way_in_has_the_default_of_the_cluster() {
+        let endpoint = |value: Value| serde_json::from_value::<Endpoint>(value).unwrap();
+        let (bare, given) = (endpoint(json!({"name": "admin"})), endpoint(json!({"name": "admin", "ingress": {}})));
+        let mut config = config();
+        assert_eq!(way(&bare, false, &config), None);
+        config.ingress = Some(Default::default());
+        assert_eq!(way(&bare, false, &config), Some(WayIn::Ingress));
+        config.gateway = serde_json::from_value(json!([{"name": "g"}])).unwrap();
+        assert_eq!(way(&bare, false, &config), Some(WayIn::Gateway));
+        assert_eq!(way(&bare, true, &config), Some(WayIn::Route));
+        assert_eq!(way(&given, true, &config), Some(WayIn::Ingress));
+        assert_eq!(way(&endpoint(json!({"name": "admin", "type": "internal"})), true, &config), None);
     }
 
     #[test]
@@ -202,10 +312,10 @@ pub(crate) mod tests {
     fn a_manager_service_that_cannot_be_fronted_is_told() {
         let instance =
             instance(json!({"service": {"name": "m"}, "endpoints": [{"name": "admin", "type": "internal"}]}));
-        let wanted = instance.spec.manager.as_ref().unwrap().service.as_ref().unwrap();
+        let wanted = instance.manager_service().unwrap();
         let reason = |service: Option<Value>| {
             let service = service.map(|spec| serde_json::from_value(json!({"spec": spec})).unwrap());
-            exposed("eem", instance.endpoints().next().unwrap(), wanted, service.as_ref()).unwrap_err().reason
+            fronted(wanted, service.as_ref()).unwrap_err().reason
         };
         assert_eq!(reason(None), Reason::ServiceMissing);
         assert_eq!(reason(Some(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}))), Reason::ServiceUnusable);

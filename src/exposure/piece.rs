@@ -1,133 +1,165 @@
 //! The kinds of object that expose an endpoint, and the order in which they are created and deleted.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::{
-    api::{core::v1::Service, networking::v1::Ingress},
+    api::{
+        core::v1::Service,
+        networking::v1::{Ingress, NetworkPolicy},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use kube::Resource;
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::crd::{
-    self, Instance,
-    instance::{Endpoint, EndpointType, WayIn},
-    listed,
-};
+use super::loose::{AuthorizationPolicy, HttpRoute, Middleware, Route, SecurityPolicy};
+use crate::crd::{self, Instance, endpoint::WayIn, listed};
 
 /// The stage in which an object is created. A stage begins once the objects of all earlier stages exist. Objects are
 /// deleted in the reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Objects that are reached from inside the cluster.
+    /// Objects that are reached from inside the cluster, and those that limit this.
     Inside,
+    /// Objects that make the edge ask the verifier.
+    Guard,
     /// Objects that lead there from outside the cluster.
     WayIn,
 }
 
-listed! {
-    /// A kind of object that exposes an endpoint, in the order of their stages.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum PieceKind {
-        /// A Service.
-        Service,
-        /// An Ingress.
-        Ingress,
+/// Calls the macro `$then` with all kinds of object: the name, the type of its objects, and its stage.
+macro_rules! each_kind {
+    ($then:ident) => {
+        $then! {
+            /// A Service.
+            Service: Service, Inside ("", "services"),
+            /// A NetworkPolicy.
+            NetworkPolicy: NetworkPolicy, Inside ("networking.k8s.io", "networkpolicies"),
+            /// A Middleware of Traefik.
+            Middleware: Middleware, Guard ("traefik.io", "middlewares"),
+            /// A SecurityPolicy of Envoy Gateway.
+            SecurityPolicy: SecurityPolicy, Guard ("gateway.envoyproxy.io", "securitypolicies"),
+            /// An AuthorizationPolicy of Istio.
+            AuthorizationPolicy: AuthorizationPolicy, Guard ("security.istio.io", "authorizationpolicies"),
+            /// An HTTPRoute of the Gateway API.
+            HttpRoute: HttpRoute, WayIn ("gateway.networking.k8s.io", "httproutes"),
+            /// An Ingress.
+            Ingress: Ingress, WayIn ("networking.k8s.io", "ingresses"),
+            /// A Route of OpenShift.
+            Route: Route, WayIn ("route.openshift.io", "routes"),
+        }
+    };
+}
+
+macro_rules! pieces {
+    ($($(#[$doc:meta])* $kind:ident: $object:ty, $stage:ident ($group:literal, $plural:literal),)*) => {
+        listed! {
+            /// A kind of object that exposes an endpoint, in the order of their stages.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+            #[serde(try_from = "String")]
+            pub enum PieceKind {
+                $($(#[$doc])* $kind,)*
+            }
+        }
+
+        /// An object that exposes an endpoint.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Piece {
+            $($(#[$doc])* $kind(Arc<$object>),)*
+        }
+
+        $(impl From<$object> for Piece {
+            fn from(object: $object) -> Self {
+                Self::$kind(Arc::new(object))
+            }
+        })*
+
+        impl PieceKind {
+            /// The stage in which objects of this kind are created.
+            pub fn stage(self) -> Stage {
+                match self { $(Self::$kind => Stage::$stage,)* }
+            }
+
+            /// The name of the kind.
+            pub fn name(self) -> Cow<'static, str> {
+                match self { $(Self::$kind => <$object>::kind(&()),)* }
+            }
+
+            /// The API group and the resource of the kind.
+            pub fn resource(self) -> (&'static str, &'static str) {
+                match self { $(Self::$kind => ($group, $plural),)* }
+            }
+        }
+
+        impl Piece {
+            /// The kind of the object.
+            pub fn kind(&self) -> PieceKind {
+                match self { $(Self::$kind(_) => PieceKind::$kind,)* }
+            }
+
+            /// The metadata of the object.
+            pub fn meta(&self) -> &ObjectMeta {
+                match self { $(Self::$kind(object) => object.meta(),)* }
+            }
+
+            /// The metadata of the object.
+            pub fn meta_mut(&mut self) -> &mut ObjectMeta {
+                match self { $(Self::$kind(object) => Arc::make_mut(object).meta_mut(),)* }
+            }
+
+            /// Sets the namespace of `instance`, Tokenry's labels and the owner reference.
+            pub fn give(&mut self, instance: &Instance) {
+                match self { $(Self::$kind(object) => crd::give(Arc::make_mut(object), instance),)* }
+            }
+
+            /// The object as a JSON value.
+            pub fn value(&self) -> Value {
+                match self { $(Self::$kind(object) => serde_json::to_value(&**object).unwrap_or_default(),)* }
+            }
+        }
+    };
+}
+
+each_kind!(pieces);
+
+/// Evaluates an expression with the object of a piece, whose type differs by kind.
+macro_rules! with_object {
+    ($piece:expr, $it:ident => $do:expr) => {
+        match $piece {
+            $crate::exposure::Piece::Service($it) => $do,
+            $crate::exposure::Piece::NetworkPolicy($it) => $do,
+            $crate::exposure::Piece::Middleware($it) => $do,
+            $crate::exposure::Piece::SecurityPolicy($it) => $do,
+            $crate::exposure::Piece::AuthorizationPolicy($it) => $do,
+            $crate::exposure::Piece::HttpRoute($it) => $do,
+            $crate::exposure::Piece::Ingress($it) => $do,
+            $crate::exposure::Piece::Route($it) => $do,
+        }
+    };
+}
+pub(crate) use with_object;
+
+impl Piece {
+    /// The object as JSON. The same object always gives the same bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.value().to_string().into_bytes()
     }
 }
 
 impl From<WayIn> for PieceKind {
     fn from(way: WayIn) -> Self {
         match way {
+            WayIn::Gateway => Self::HttpRoute,
             WayIn::Ingress => Self::Ingress,
+            WayIn::Route => Self::Route,
         }
-    }
-}
-
-impl PieceKind {
-    /// The stage in which objects of this kind are created.
-    pub fn stage(self) -> Stage {
-        match self {
-            Self::Service => Stage::Inside,
-            Self::Ingress => Stage::WayIn,
-        }
-    }
-
-    /// The name of the kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "Service",
-            Self::Ingress => "Ingress",
-        }
-    }
-
-    /// True if `endpoint` needs an object of this kind. The answer depends on the spec alone, even while something
-    /// missing prevents the object.
-    pub fn is_needed_by(self, endpoint: &Endpoint) -> bool {
-        match self.stage() {
-            Stage::Inside => endpoint.reach() != EndpointType::Disabled,
-            Stage::WayIn => endpoint.way_in().is_some_and(|way| Self::from(way) == self),
-        }
-    }
-}
-
-/// An object that exposes an endpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
-    /// A Service.
-    Service(Arc<Service>),
-    /// An Ingress.
-    Ingress(Arc<Ingress>),
-}
-
-impl Piece {
-    /// The kind of the object.
-    pub fn kind(&self) -> PieceKind {
-        match self {
-            Self::Service(_) => PieceKind::Service,
-            Self::Ingress(_) => PieceKind::Ingress,
-        }
-    }
-
-    /// The metadata of the object.
-    pub fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match self {
-            Self::Service(service) => &mut Arc::make_mut(service).metadata,
-            Self::Ingress(ingress) => &mut Arc::make_mut(ingress).metadata,
-        }
-    }
-
-    /// Sets the namespace of `instance`, Tokenry's labels and the owner reference.
-    pub fn give(&mut self, instance: &Instance) {
-        match self {
-            Self::Service(service) => crd::give(Arc::make_mut(service), instance),
-            Self::Ingress(ingress) => crd::give(Arc::make_mut(ingress), instance),
-        }
-    }
-
-    /// The object as JSON. The same object always gives the same bytes.
-    pub fn bytes(&self) -> Vec<u8> {
-        let bytes = match self {
-            Self::Service(service) => serde_json::to_vec(&**service),
-            Self::Ingress(ingress) => serde_json::to_vec(&**ingress),
-        };
-        bytes.unwrap_or_default()
-    }
-
-    /// The object as a JSON value.
-    pub fn value(&self) -> Value {
-        let value = match self {
-            Self::Service(service) => serde_json::to_value(&**service),
-            Self::Ingress(ingress) => serde_json::to_value(&**ingress),
-        };
-        value.unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::Resource;
-    use std::borrow::Cow;
 
     #[test]
     fn kinds_are_listed_in_the_order_of_their_stages() {
@@ -140,19 +172,16 @@ mod tests {
         assert!(last.eq(WayIn::ALL.map(PieceKind::from)));
     }
 
-    /// The API group and the resource of a kind.
-    fn resource(kind: PieceKind) -> (Cow<'static, str>, Cow<'static, str>) {
-        match kind {
-            PieceKind::Service => (Service::group(&()), Service::plural(&())),
-            PieceKind::Ingress => (Ingress::group(&()), Ingress::plural(&())),
-        }
+    macro_rules! named {
+        ($($(#[$doc:meta])* $kind:ident: $object:ty, $stage:ident ($group:literal, $plural:literal),)*) => {
+            #[test]
+            fn the_resource_of_a_kind_is_that_of_its_objects() {
+                $({
+                    let resource = (<$object>::group(&()), <$object>::plural(&()));
+                    assert_eq!((&*resource.0, &*resource.1), PieceKind::$kind.resource());
+                })*
+            }
+        };
     }
-
-    #[test]
-    fn admission_asks_for_the_right_to_make_what_is_made() {
-        for way in WayIn::ALL {
-            let (group, plural) = resource(way.into());
-            assert_eq!(way.resource(), (&*group, &*plural), "{way:?}");
-        }
-    }
+    each_kind!(named);
 }

@@ -25,6 +25,8 @@ pub struct Optional<K: Object> {
     cache: Cache<K>,
     /// True if the cluster serves the kind. `None` until discovery has answered.
     served: watch::Sender<Option<bool>>,
+    /// False if the operator may not use the kind.
+    is_on: bool,
     client: Client,
     scope: Extent,
     hearing: Hearing,
@@ -36,14 +38,30 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
         Self {
             cache: Cache::by_name(stream::empty()),
             served: watch::Sender::default(),
+            is_on: true,
             client: client.clone(),
             scope: scope.clone(),
             hearing: hearing.clone(),
         }
     }
 
+    /// The same cache. If `is_on` is false, the kind counts as one that the cluster does not serve, and nothing is
+    /// requested.
+    pub fn switched(self, is_on: bool) -> Self {
+        Self { is_on, ..self }
+    }
+
+    /// False if the operator may not use the kind.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Fills the cache while the cluster serves the kind, and empties it when the kind disappears. Never returns.
     pub async fn run(&self) {
+        if !self.is_on {
+            self.served.send_replace(Some(false));
+            std::future::pending::<()>().await;
+        }
         loop {
             self.becomes(true).await;
             tokio::select! {

@@ -51,7 +51,11 @@ pub enum Expected {
 impl Expected {
     /// The object as it was read.
     pub fn seen(object: &impl Resource) -> Self {
-        let meta = object.meta();
+        Self::of_meta(object.meta())
+    }
+
+    /// The object with this metadata, as it was read.
+    pub fn of_meta(meta: &ObjectMeta) -> Self {
         Self::Seen {
             uid: meta.uid.clone().unwrap_or_default(),
             version: meta.resource_version.clone().unwrap_or_default(),

@@ -1,15 +1,17 @@
 //! Decides on the actions for the objects of an Instance's endpoints.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    observe::{Observed, Place, World, is_needed},
+    observe::{Place, World},
+    steps::Steps,
     validate::InstanceTerms,
 };
 use crate::{
     controller::kind::Checked,
-    crd::{Fault, Instance, Reason, fault::first, instance::EndpointName, name},
-    exposure::{self, Exposed, Piece},
+    crd::{Instance, Reason, fault::first, instance::EndpointName, name},
+    exposure::{Piece, PieceKind},
     outside::{Expected, writer::holds},
     token::Digest,
 };
@@ -21,6 +23,10 @@ pub struct Decision {
     pub reason: Reason,
     /// The action for each object, in the order of stages.
     pub plan: Vec<Planned>,
+    /// The obstacles that keep a way in shut, in words.
+    pub waits: Vec<String>,
+    /// The time of the next step of a removal.
+    pub next: Option<Timestamp>,
 }
 
 /// The planned action for one object.
@@ -43,18 +49,36 @@ pub enum Deed {
     Delete(Piece),
     /// Merges this patch into the object.
     Amend(Piece, Value),
-    /// No action is possible: the name is taken.
-    Blocked,
-    /// No action is possible: the cluster does not serve the kind.
+    /// No action is possible.
+    Barred(Bar),
+}
+
+/// The obstacle of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// The name is taken.
+    Taken,
+    /// The cluster does not serve the kind.
     Unserved,
+    /// The chart has not switched the kind on.
+    Off,
+}
+
+impl Bar {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Taken => Reason::EndpointForeign,
+            Self::Unserved => Reason::EndpointUnserved,
+            Self::Off => Reason::EndpointKindOff,
+        }
+    }
 }
 
 impl Deed {
-    /// The reason why no action is possible; none if an action is possible or none is needed.
-    fn barred(&self) -> Option<Reason> {
+    /// The obstacle; none if an action is possible or none is needed.
+    fn bar(&self) -> Option<Bar> {
         match self {
-            Self::Blocked => Some(Reason::EndpointForeign),
-            Self::Unserved => Some(Reason::EndpointUnserved),
+            Self::Barred(bar) => Some(*bar),
             Self::Keep | Self::Apply(..) | Self::Delete(_) | Self::Amend(..) => None,
         }
     }
@@ -63,82 +87,68 @@ impl Deed {
 impl Decision {
     /// The places where no action is possible, for the reason of this decision.
     pub fn barred(&self) -> impl Iterator<Item = Place> {
-        self.plan.iter().filter(|planned| planned.deed.barred() == Some(self.reason)).map(|planned| planned.place)
+        let is_reason = |bar: Bar| bar.reason() == self.reason;
+        self.plan.iter().filter(move |planned| planned.deed.bar().is_some_and(is_reason)).map(|planned| planned.place)
+    }
+
+    fn keep(reason: Reason) -> Self {
+        Self { reason, plan: Vec::new(), waits: Vec::new(), next: None }
     }
 }
 
 /// Decides on all actions. Deletions do not depend on anything that is only needed to create objects.
 pub(crate) fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision {
-    let keep = |reason| Decision { reason, plan: Vec::new() };
     let terms = match terms {
-        _ if world.instance.metadata.deletion_timestamp.is_some() => return keep(Reason::Deleting),
-        _ if world.terminating => return keep(Reason::NamespaceTerminating),
-        Err(faults) => return keep(first(faults)),
+        _ if world.instance.metadata.deletion_timestamp.is_some() => return Decision::keep(Reason::Deleting),
+        _ if world.terminating => return Decision::keep(Reason::NamespaceTerminating),
+        Err(faults) => return Decision::keep(first(faults)),
         Ok(terms) => terms,
     };
-    let mut plan: Vec<_> = EndpointName::ALL.into_iter().flat_map(|endpoint| planned(world, terms, endpoint)).collect();
-    plan.sort_by_key(|planned| planned.place);
-    Decision { reason: reason(world, terms, &plan), plan }
+    let mut decision = Decision::keep(Reason::Accepted);
+    for endpoint in EndpointName::ALL {
+        let steps = Steps::of(world, terms.endpoints.get(&endpoint), endpoint);
+        steps.plan(&mut decision);
+    }
+    decision.plan.sort_by_key(|planned| planned.place);
+    decision.reason = reason(world, terms, &decision);
+    decision
 }
 
-/// The reason of a plan: a missing object first, then an impossible action, then the kind of endpoint in the spec.
-fn reason(world: &World, terms: &InstanceTerms, plan: &[Planned]) -> Reason {
+/// The reason of a decision: a missing object first, then an impossible action, then a way in that waits, then the kind
+/// of endpoint in the spec.
+fn reason(world: &World, terms: &InstanceTerms, decision: &Decision) -> Reason {
     let missing = terms.missing().map(|missing| missing.reason);
-    let barred = plan.iter().filter_map(|planned| planned.deed.barred());
+    let barred = decision.plan.iter().filter_map(|planned| planned.deed.bar()).map(Bar::reason);
+    let waiting = decision.waits.first().map(|_| Reason::GuardAwaited);
     let asked = match terms.endpoints.is_empty() {
         false => Reason::Accepted,
         true if world.instance.is_disabled() => Reason::EndpointDisabled,
         true => Reason::NoEndpoints,
     };
-    missing.chain(barred).next().unwrap_or(asked)
-}
-
-/// The actions for the objects of one endpoint. If no action is possible for one object, the later stages are removed.
-/// So an Ingress never leads to a Service of someone else.
-fn planned(world: &World, terms: &InstanceTerms, endpoint: EndpointName) -> Vec<Planned> {
-    let (asked, mut barred) = (terms.endpoints.get(&endpoint), false);
-    let places = Place::all().filter(|place| place.endpoint == endpoint);
-    let plan = places.map(|place| {
-        let deed = deed(world, place, asked.filter(|_| !barred));
-        barred |= deed.barred().is_some();
-        Planned { place, deed }
-    });
-    plan.collect()
-}
-
-/// The action that brings the object at `place` to the state that the endpoint in `asked` needs.
-fn deed(world: &World, place: Place, asked: Option<&Result<Exposed, Fault>>) -> Deed {
-    let wanted = match asked {
-        Some(Ok(exposed)) => exposure::build(exposed).into_iter().find(|piece| piece.kind() == place.kind),
-        Some(Err(_)) if is_needed(&world.instance, place) => return Deed::Keep,
-        Some(Err(_)) | None => None,
-    };
-    let wanted = wanted.map(|piece| owned(piece, &world.instance));
-    match (world.pieces.get(&place).unwrap_or(&Observed::Absent), wanted) {
-        (Observed::Absent | Observed::Foreign | Observed::Unserved, None) => Deed::Keep,
-        (Observed::Absent, Some(wanted)) => Deed::Apply(wanted, Expected::Absent),
-        (Observed::Ours(piece), None) => Deed::Delete(piece.clone()),
-        (Observed::Ours(piece), Some(wanted)) => mended(piece, wanted),
-        (Observed::Foreign, Some(_)) => Deed::Blocked,
-        (Observed::Unserved, Some(_)) => Deed::Unserved,
-    }
+    missing.chain(barred).chain(waiting).next().unwrap_or(asked)
 }
 
 /// The action that brings the existing `piece` to the state `wanted`.
-fn mended(piece: &Piece, wanted: Piece) -> Deed {
+pub(super) fn mended(piece: &Piece, wanted: Piece) -> Deed {
     let (standing, mut changes) = (piece.value(), wanted.value());
     let strange = strange_keys(&standing, &changes);
     if strange.is_empty() && holds(&standing, &changes) {
         return Deed::Keep;
     }
-    match piece {
+    match piece.kind() {
         // An apply would merge the ports by number. If someone has changed the number of our port, the Service would
         // get two ports of the same name, and the apply would be refused.
-        Piece::Service(_) => {
+        PieceKind::Service => {
             strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
             Deed::Amend(piece.clone(), changes)
         }
-        Piece::Ingress(ingress) => Deed::Apply(wanted, Expected::seen(&**ingress)),
+        PieceKind::NetworkPolicy
+        | PieceKind::Middleware
+        | PieceKind::SecurityPolicy
+        | PieceKind::AuthorizationPolicy
+        | PieceKind::HttpRoute
+        | PieceKind::Ingress
+        | PieceKind::Route => Deed::Apply(wanted, Expected::of_meta(piece.meta())),
     }
 }
 
@@ -150,7 +160,7 @@ fn strange_keys(standing: &Value, wanted: &Value) -> Vec<String> {
 }
 
 /// `piece` with an owner reference to the Instance, in its namespace, and with the digest of the applied object.
-fn owned(mut piece: Piece, instance: &Instance) -> Piece {
+pub(super) fn owned(mut piece: Piece, instance: &Instance) -> Piece {
     let digest = Digest::of(piece.bytes()).to_string();
     piece.give(instance);
     piece.meta_mut().annotations.get_or_insert_default().insert(name::APPLIED.into(), digest);
@@ -160,9 +170,10 @@ fn owned(mut piece: Piece, instance: &Instance) -> Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        controller::{book::Ruled, instance::validate::validate, kind::Checked},
-        exposure::PieceKind,
+    use crate::controller::{
+        book::Ruled,
+        instance::{observe::Observed, validate::validate},
+        kind::Checked,
     };
     use serde_json::{Value, json};
     use std::{collections::BTreeMap, sync::Arc};
@@ -182,13 +193,15 @@ mod tests {
             manager: Some(Arc::new(manager.unwrap())),
             terminating: false,
             pieces: BTreeMap::new(),
+            config: Arc::new(crate::exposure::tests::config()),
+            serves_routes: false,
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
             stamped: None,
         }
     }
 
     fn external() -> World {
-        world(json!([{"name": "admin", "host": "a.example.com", "ingress": {}}]))
+        world(json!([{"name": "admin", "host": "a.example.com", "ingress": {}, "allowUnguarded": true}]))
     }
 
     fn internal() -> World {
@@ -247,10 +260,10 @@ mod tests {
     #[test]
     fn what_belongs_to_someone_else_is_never_touched() {
         let taken = |world| with(world, Observed::Foreign, Observed::Foreign);
-        assert_eq!(deeds(&taken(external())), [Deed::Blocked, Deed::Keep]);
+        assert_eq!(deeds(&taken(external())), [Deed::Barred(Bar::Taken), Deed::Keep]);
         assert!(decided(&taken(external())).barred().eq([SERVICE]));
         let half = with(external(), Observed::Absent, Observed::Foreign);
-        assert!(matches!(deeds(&half), [Deed::Apply(..), Deed::Blocked]));
+        assert!(matches!(deeds(&half), [Deed::Apply(..), Deed::Barred(Bar::Taken)]));
         let mut led = done(external());
         led.pieces.insert(SERVICE, Observed::Foreign);
         assert!(matches!(deeds(&led), [_, Deed::Delete(_)]), "no way in leads to someone else's Service");
@@ -264,7 +277,10 @@ mod tests {
         let decision = decided(&unserved(external()));
         assert_eq!(decision.reason, Reason::EndpointUnserved);
         assert!(decision.barred().eq([INGRESS]));
-        assert!(matches!(deeds(&unserved(external())), [Deed::Apply(..), Deed::Unserved]), "a Service is created");
+        assert!(
+            matches!(deeds(&unserved(external())), [Deed::Apply(..), Deed::Barred(Bar::Unserved)]),
+            "a Service is created"
+        );
     }
 
     #[test]
@@ -302,7 +318,9 @@ mod tests {
     #[test]
     fn a_key_that_is_no_longer_wanted_is_a_change() {
         let with = |annotations: Value| {
-            world(json!([{"name": "admin", "host": "a.example.com", "ingress": {"annotations": annotations}}]))
+            world(
+                json!([{"name": "admin", "host": "a.example.com", "ingress": {"annotations": annotations}, "allowUnguarded": true}]),
+            )
         };
         let World { pieces, .. } = done(with(json!({"a": "b"})));
         let changed = World { pieces, ..with(json!({})) };

@@ -1,5 +1,7 @@
 //! Carries out a decision: deletions first, then all other writes.
 
+use jiff::Timestamp;
+
 use super::{
     decide::{Decision, Deed},
     observe::Place,
@@ -7,7 +9,7 @@ use super::{
 use crate::{
     controller::{Obstacle, Rooms},
     crd::Reason,
-    exposure::Piece,
+    exposure::with_object,
     outside::{Refusal, Why},
 };
 
@@ -18,6 +20,10 @@ pub struct Progress {
     pub reason: Reason,
     /// The places where no action is possible, because of `reason`.
     pub barred: Vec<Place>,
+    /// The obstacles that keep a way in shut, in words.
+    pub waits: Vec<String>,
+    /// The time of the next step of a removal.
+    pub next: Option<Timestamp>,
     /// The first write that failed.
     pub failure: Option<Refusal>,
 }
@@ -26,7 +32,7 @@ pub struct Progress {
 /// again.
 pub(crate) async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progress, Obstacle> {
     let barred = decision.barred().collect();
-    let Decision { reason, plan } = decision;
+    let Decision { reason, plan, waits, next } = decision;
     let done = async {
         for planned in plan.iter().rev() {
             take_away(rooms, &planned.deed).await?;
@@ -37,28 +43,25 @@ pub(crate) async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progres
         Ok(())
     };
     match done.await {
-        Ok(()) => Ok(Progress { reason, barred, failure: None }),
+        Ok(()) => Ok(Progress { reason, barred, waits, next, failure: None }),
         Err(Refusal { why: Why::Stale, .. }) => Err(Obstacle::Changed),
-        Err(refusal) => Ok(Progress { reason, barred, failure: Some(refusal) }),
+        Err(refusal) => Ok(Progress { reason, barred, waits, next, failure: Some(refusal) }),
     }
 }
 
 async fn take_away(rooms: &Rooms, deed: &Deed) -> Result<(), Refusal> {
     match deed {
-        Deed::Delete(Piece::Service(service)) => rooms.writer.delete(&**service).await,
-        Deed::Delete(Piece::Ingress(ingress)) => rooms.writer.delete(&**ingress).await,
-        Deed::Keep | Deed::Apply(..) | Deed::Amend(..) | Deed::Blocked | Deed::Unserved => Ok(()),
+        Deed::Delete(piece) => with_object!(piece, object => rooms.writer.delete(&**object).await),
+        Deed::Keep | Deed::Apply(..) | Deed::Amend(..) | Deed::Barred(_) => Ok(()),
     }
 }
 
 async fn bring_about(rooms: &Rooms, deed: &Deed) -> Result<(), Refusal> {
     let writer = &rooms.writer;
     let receipt = match deed {
-        Deed::Apply(Piece::Service(service), standing) => writer.apply(&**service, standing).await,
-        Deed::Apply(Piece::Ingress(ingress), standing) => writer.apply(&**ingress, standing).await,
-        Deed::Amend(Piece::Service(service), changes) => writer.amend(&**service, changes.clone()).await,
-        Deed::Amend(Piece::Ingress(ingress), changes) => writer.amend(&**ingress, changes.clone()).await,
-        Deed::Keep | Deed::Delete(_) | Deed::Blocked | Deed::Unserved => return Ok(()),
+        Deed::Apply(piece, standing) => with_object!(piece, object => writer.apply(&**object, standing).await),
+        Deed::Amend(piece, changes) => with_object!(piece, object => writer.amend(&**object, changes.clone()).await),
+        Deed::Keep | Deed::Delete(_) | Deed::Barred(_) => return Ok(()),
     };
     receipt.map(|_| ())
 }

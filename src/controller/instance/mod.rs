@@ -4,6 +4,7 @@ mod decide;
 mod execute;
 mod observe;
 mod settle;
+mod steps;
 mod validate;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use futures::{
     stream::{BoxStream, SelectAll},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
@@ -25,11 +26,10 @@ use super::{
 };
 use crate::{
     crd::{ApiToken, Instance, Reason, instance::InstanceStatus},
-    exposure::PieceKind,
     outside::{Refusal, clock::jumps},
 };
 
-pub use decide::{Decision, Deed, Planned};
+pub use decide::{Bar, Decision, Deed, Planned};
 pub use observe::{Observed, Place, World};
 pub use validate::{InstanceTerms, forget_after, policy};
 
@@ -103,8 +103,8 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
     let Caches {
         instances,
         tokens,
-        services: _,
-        ingresses: _,
+        services,
+        exposing,
         accounts: _,
         policies: _,
         users: _,
@@ -125,23 +125,15 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         granting(roles, instances.store()),
         granting(bindings, instances.store()),
     ];
-    let exposing = PieceKind::ALL.into_iter().flat_map(|kind| exposing(kind, rooms.clone()));
-    futures::stream::select_all(own.into_iter().chain(exposing))
+    let (served, led) = (rooms.clone(), rooms.clone());
+    let services = mapped(services.touched(), move |service| using(&served, service.meta()));
+    let exposing = exposing.triggers(&instances.store(), move |meta| using(&led, meta));
+    futures::stream::select_all(own.into_iter().chain([services]).chain(exposing))
 }
 
-/// The names of Instances that made or refer to an object of `kind`, when the object changes.
-fn exposing(kind: PieceKind, rooms: Arc<Rooms>) -> Vec<BoxStream<'static, ObjectRef<Instance>>> {
-    let caches = rooms.caches.clone();
-    match kind {
-        PieceKind::Service => vec![mapped(caches.services.touched(), move |service| using(&rooms, service))],
-        PieceKind::Ingress => vec![
-            mapped(caches.ingresses.touched(), move |ingress| using(&rooms, ingress)),
-            every(caches.ingresses.changes(), caches.instances.store()),
-        ],
-    }
-}
-
-fn using(rooms: &Rooms, object: &impl Resource) -> Vec<ObjectRef<Instance>> {
-    let (home, name) = (object.namespace().unwrap_or_default(), object.name_any());
+/// The names of Instances that made or refer to the object with this metadata.
+fn using(rooms: &Rooms, meta: &ObjectMeta) -> Vec<ObjectRef<Instance>> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (home, name) = (text(&meta.namespace), text(&meta.name));
     rooms.caches.instances.names(&Depends::Exposed(&home, &name))
 }

@@ -4,14 +4,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service};
+use kube::{Resource, ResourceExt};
 
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
     crd::{Instance, account::TokenCount, belongs, instance::EndpointName},
-    exposure::{Piece, PieceKind},
-    outside::watch::Object,
+    exposure::{
+        ExposureConfig, Piece, PieceKind, Stage,
+        gate::{self, Heard},
+    },
+    outside::{Optional, watch::Object},
 };
 
 /// Everything a pass over an Instance knows.
@@ -27,10 +30,31 @@ pub struct World {
     pub manager: Option<Arc<Service>>,
     /// The object under each name that an endpoint's object can have.
     pub pieces: BTreeMap<Place, Observed>,
+    /// The settings of the cluster for exposing endpoints.
+    pub config: Arc<ExposureConfig>,
+    /// True if the cluster serves OpenShift Routes.
+    pub serves_routes: bool,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
+}
+
+impl World {
+    /// The answer of the endpoint's Service to a request without a token.
+    pub fn heard_inside(&self, _endpoint: EndpointName) -> Heard {
+        Heard::Unknown
+    }
+
+    /// The answer of the published URI to a request without a token. `None` if nothing is probed.
+    pub fn heard_outside(&self, _endpoint: EndpointName) -> Option<Heard> {
+        None
+    }
+
+    /// True if a probe after `since` did not reach the edge of the endpoint.
+    pub fn is_unreached(&self, _endpoint: EndpointName, _since: Timestamp) -> bool {
+        false
+    }
 }
 
 /// The place of an endpoint's object. The object's name follows from the endpoint. Places are ordered by stage.
@@ -60,6 +84,18 @@ pub enum Observed {
     Foreign,
     /// The cluster does not serve the kind.
     Unserved,
+    /// The operator may not use the kind: the chart has not switched it on.
+    Off,
+}
+
+impl Observed {
+    /// True if the cluster serves the kind and the operator may use it.
+    pub fn is_served(&self) -> bool {
+        match self {
+            Self::Absent | Self::Ours(_) | Self::Foreign => true,
+            Self::Unserved | Self::Off => false,
+        }
+    }
 }
 
 /// Reads the caches. If a needed kind is optional in a cluster, this waits until its cache is synced. Otherwise
@@ -76,6 +112,8 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
+        serves_routes: pieces.iter().any(|(place, observed)| place.kind == PieceKind::Route && observed.is_served()),
+        config: rooms.exposure.clone(),
         pieces,
         tokens: count(&instance, rooms, now),
         stamped: rooms.stamping.seen(),
@@ -90,28 +128,78 @@ fn count(instance: &Instance, rooms: &Rooms, now: Timestamp) -> TokenCount {
 }
 
 async fn observed(instance: &Instance, place: Place, rooms: &Rooms) -> Observed {
-    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.exposed_name(place.endpoint));
+    let at = At { instance, place };
+    let exposing = &rooms.caches.exposing;
     match place.kind {
-        PieceKind::Service => held(instance, rooms.caches.services.get(&namespace, &name), Piece::Service),
-        // An Ingress that the spec does not need is not waited for. If one of ours exists, a later pass removes it.
-        PieceKind::Ingress if !is_needed(instance, place) && !rooms.caches.ingresses.is_known() => Observed::Absent,
-        PieceKind::Ingress => match rooms.caches.ingresses.read().await {
-            Some(ingresses) => held(instance, ingresses.get(&namespace, &name), Piece::Ingress),
-            None => Observed::Unserved,
-        },
+        PieceKind::Service => {
+            let (namespace, name) = at.name();
+            at.held(rooms.caches.services.get(&namespace, &name), Piece::Service)
+        }
+        PieceKind::NetworkPolicy => at.optional(&exposing.network_policies, Piece::NetworkPolicy).await,
+        PieceKind::Middleware => at.optional(&exposing.middlewares, Piece::Middleware).await,
+        PieceKind::SecurityPolicy => at.optional(&exposing.security_policies, Piece::SecurityPolicy).await,
+        PieceKind::AuthorizationPolicy => {
+            at.optional(&exposing.authorization_policies, Piece::AuthorizationPolicy).await
+        }
+        PieceKind::HttpRoute => at.optional(&exposing.http_routes, Piece::HttpRoute).await,
+        PieceKind::Ingress => at.optional(&exposing.ingresses, Piece::Ingress).await,
+        PieceKind::Route => at.optional(&exposing.routes, Piece::Route).await,
     }
 }
 
-/// True if the spec needs an object at `place`.
+/// A place of an Instance.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    instance: &'a Instance,
+    place: Place,
+}
+
+impl At<'_> {
+    /// The namespace and the name of the object.
+    fn name(self) -> (String, String) {
+        (self.instance.namespace().unwrap_or_default(), self.instance.exposed_name(self.place.endpoint))
+    }
+
+    /// The object in a cache of a kind that the cluster may not serve. An object that the spec does not need is not
+    /// waited for. If one of ours exists, a later pass removes it.
+    async fn optional<K>(self, cache: &Optional<K>, piece: fn(Arc<K>) -> Piece) -> Observed
+    where
+        K: Object + Resource<Scope = NamespaceResourceScope>,
+    {
+        let (namespace, name) = self.name();
+        if !cache.is_on() {
+            return Observed::Off;
+        }
+        if !is_needed(self.instance, self.place) && !cache.is_known() {
+            return Observed::Absent;
+        }
+        match cache.read().await {
+            Some(cache) => self.held(cache.get(&namespace, &name), piece),
+            None => Observed::Unserved,
+        }
+    }
+
+    fn held<K: Object>(self, object: Option<Arc<K>>, piece: fn(Arc<K>) -> Piece) -> Observed {
+        match object {
+            None => Observed::Absent,
+            Some(object) if belongs(&*object, &self.instance.uid().unwrap_or_default()) => {
+                Observed::Ours(piece(object))
+            }
+            Some(_) => Observed::Foreign,
+        }
+    }
+}
+
+/// True if the spec needs an object at `place`, as far as the spec alone says. For an endpoint that names no way in,
+/// each way in may be needed.
 pub(crate) fn is_needed(instance: &Instance, place: Place) -> bool {
     let mut endpoints = instance.endpoints().filter(|endpoint| endpoint.name == place.endpoint);
-    endpoints.any(|endpoint| place.kind.is_needed_by(endpoint))
-}
-
-fn held<K: Object>(instance: &Instance, object: Option<Arc<K>>, piece: fn(Arc<K>) -> Piece) -> Observed {
-    match object {
-        None => Observed::Absent,
-        Some(object) if belongs(&*object, &instance.uid().unwrap_or_default()) => Observed::Ours(piece(object)),
-        Some(_) => Observed::Foreign,
-    }
+    endpoints.any(|endpoint| match place.kind.stage() {
+        Stage::Inside => true,
+        Stage::Guard => endpoint.guarding().and_then(gate::kind) == Some(place.kind),
+        Stage::WayIn => match endpoint.way_in() {
+            Some(way) => PieceKind::from(way) == place.kind,
+            None => endpoint.guarding().is_some(),
+        },
+    })
 }

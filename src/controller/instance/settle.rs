@@ -14,9 +14,9 @@ use crate::{
         Conditions, EventName, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY, STAMPS_MISSING},
         fault::told,
-        instance::{Ceiling, EndpointStatus, InstanceStatus},
+        instance::{Ceiling, Endpoint, EndpointStatus, InstanceStatus},
     },
-    exposure::{self, PieceKind},
+    exposure,
     outside::events::Note,
 };
 
@@ -53,7 +53,8 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     }
     let retry = (!ready && !reason.is_going()).then(|| Wake { at: conditions.retry(READY), why: "another try" });
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
-    let wake = retry.into_iter().chain(recount).min();
+    let step = progress.next.map(|at| Wake { at, why: "the next step of a removal" });
+    let wake = retry.into_iter().chain(recount).chain(step).min();
     let changed = conditions.changed(READY) && !reason.is_going();
     let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
     let notes = note.into_iter().collect();
@@ -79,10 +80,11 @@ fn standing(
     reason: Reason,
     mut before: Vec<EndpointStatus>,
 ) -> Vec<EndpointStatus> {
-    let asked = exposure::endpoints(&world.instance);
+    let way = |endpoint: &Endpoint| exposure::way(endpoint, world.serves_routes, &world.config);
+    let asked = exposure::endpoints(&world.instance, way);
     match (reason, terms) {
         _ if ready => asked,
-        (Reason::EndpointForeign | Reason::EndpointUnserved, _) => Vec::new(),
+        (Reason::EndpointForeign | Reason::EndpointUnserved | Reason::EndpointKindOff, _) => Vec::new(),
         (_, Ok(_)) => {
             before.retain(|endpoint| asked.contains(endpoint));
             before
@@ -111,11 +113,14 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
     if let Some(place) = progress.barred.first() {
         return (Conclusion::Stalled, reason, barred(world, *place, reason));
     }
+    if !progress.waits.is_empty() {
+        return (Conclusion::Working, reason, progress.waits.join("; "));
+    }
     let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
     let message = if !names.is_empty() {
         format!("{} is up to date", names.join(", "))
     } else if reason == Reason::EndpointDisabled {
-        "the endpoint is disabled: it has no Service and no Ingress, and every token is refused".into()
+        "the endpoint is disabled: it has no objects, and every token is refused".into()
     } else {
         "the spec has no endpoint".into()
     };
@@ -124,14 +129,19 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
 
 /// The reason why no action is possible at `place`, and the remedy.
 fn barred(world: &World, place: Place, reason: Reason) -> String {
+    let (kind, endpoint) = (place.kind.name(), place.endpoint.as_str());
+    if reason == Reason::EndpointKindOff {
+        return format!(
+            "endpoint {endpoint} needs {kind}, which this operator may not create; switch it on in the chart's values \
+             (exposure.kinds), or expose the endpoint another way"
+        );
+    }
     if reason == Reason::EndpointUnserved {
-        let (kind, endpoint) = (place.kind.as_str(), place.endpoint.as_str());
         return format!(
             "the cluster does not serve {kind}, which endpoint {endpoint} needs; make the endpoint internal, or \
              install the API of this kind"
         );
     }
-    let kinds = PieceKind::ALL.map(PieceKind::as_str).join(" or ");
     let name = world.instance.exposed_name(place.endpoint);
-    format!("a {kinds} {name} exists and is not this Instance's; delete it, or rename the Instance")
+    format!("a {kind} {name} exists and is not this Instance's; delete it, or rename the Instance")
 }

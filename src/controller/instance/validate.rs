@@ -13,7 +13,7 @@ use crate::{
         Fault,
         fault::parsed,
         instance::{
-            Ceiling, Endpoint, EndpointName, EndpointType, Grants, InstanceSpec, Lifetime, ManagerService,
+            Ceiling, Endpoint, EndpointName, EndpointType, Grants, Guard, InstanceSpec, Lifetime, ManagerService,
             NamespacesFrom, Permission, WayIn,
         },
         window::windows,
@@ -55,15 +55,16 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     granting(&world.instance.spec, &mut faults);
     let manager = world.instance.manager_service();
     for endpoint in world.instance.endpoints() {
-        reached(endpoint, &mut faults);
+        reached(endpoint, world, &mut faults);
         served(manager, &world.instance.exposed_name(endpoint.name), &mut faults);
     }
     if !faults.is_empty() {
         return Err(faults);
     }
-    let name = world.instance.metadata.name.as_deref().unwrap_or_default();
     let exposed = |endpoint: &Endpoint| {
-        let exposed = exposure::exposed(name, endpoint, manager?, world.manager.as_deref());
+        let way = exposure::way(endpoint, world.serves_routes, &world.config);
+        let exposed =
+            exposure::exposed(&world.instance, endpoint, manager?, world.manager.as_deref(), (way, &world.config));
         Some((endpoint.name, exposed))
     };
     Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
@@ -77,27 +78,47 @@ fn granting(spec: &InstanceSpec, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Checks that an external endpoint has a host and an Ingress, and that an internal one has neither.
-fn reached(endpoint: &Endpoint, faults: &mut Vec<Fault>) {
-    let path = format!("spec.manager.endpoints[{}]", endpoint.name.as_str());
-    let mut fault = |field: &str, message| faults.push(Fault::invalid(format!("{path}{field}"), message));
+/// Checks that an external endpoint has a way in with a host and a guard, and that an internal one has none of them.
+fn reached(endpoint: &Endpoint, world: &World, faults: &mut Vec<Fault>) {
     match endpoint.reach() {
-        EndpointType::External => {
-            if endpoint.host.is_none() {
-                fault(".host", "is needed: the DNS name that an external endpoint is reached by");
-            }
-            if endpoint.way_in().is_none() {
-                fault(".ingress", "is needed for an external endpoint; {} takes the default class");
-            }
-        }
+        EndpointType::External => led_to(endpoint, exposure::way(endpoint, world.serves_routes, &world.config), faults),
         EndpointType::Internal => {
             let is_led_to = WayIn::ALL.into_iter().any(|way| endpoint.asks_for(way));
             if endpoint.host.is_some() || is_led_to {
-                fault("", "an internal endpoint has neither host nor ingress: remove them");
+                let message = "an internal endpoint has neither host, gateway, ingress nor route: remove them";
+                faults.push(Fault::invalid(path(endpoint, ""), message));
             }
         }
         EndpointType::Disabled => {}
     }
+}
+
+/// Checks the way in, the host and the guard of an external endpoint.
+fn led_to(endpoint: &Endpoint, way: Option<WayIn>, faults: &mut Vec<Fault>) {
+    let mut fault = |field: &str, message: String| faults.push(Fault::invalid(path(endpoint, field), message));
+    let Some(way) = way else {
+        let message = "is needed for an external endpoint: give gateway, ingress or route; or set exposure.gateway or \
+            exposure.ingress in the chart";
+        return fault(".gateway", message.into());
+    };
+    if endpoint.host.is_none() && way != WayIn::Route {
+        fault(".host", "is needed: the DNS name that an external endpoint is reached by".into());
+    }
+    match endpoint.guard {
+        None | Some(Guard::None) if !endpoint.allow_unguarded => fault(
+            ".guard",
+            "is needed: the part of the edge that asks the verifier; or set allowUnguarded: true".into(),
+        ),
+        Some(guard) if !guard.fits(way) => {
+            fault(".guard", format!("{} cannot guard the way in {}", guard.as_str(), way.field()));
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// The path of a field of an endpoint.
+fn path(endpoint: &Endpoint, field: &str) -> String {
+    format!("spec.manager.endpoints[{}]{field}", endpoint.name.as_str())
 }
 
 /// Checks that the spec names a Service for the Admin API, and that its name differs from `exposed`, the endpoint's
@@ -233,14 +254,24 @@ mod tests {
     #[test]
     fn an_endpoint_that_slipped_past_the_schema_is_told() {
         let faults = |endpoint: Value| {
-            let mut faults = Vec::new();
-            reached(&serde_json::from_value(endpoint).unwrap(), &mut faults);
-            faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
+            let (mut faults, endpoint) = (Vec::new(), serde_json::from_value::<Endpoint>(endpoint).unwrap());
+            led_to(&endpoint, endpoint.way_in(), &mut faults);
+            faults.into_iter().map(|fault| fault.path.into_owned()).collect::<Vec<_>>()
         };
         let path = "spec.manager.endpoints[admin]";
-        assert_eq!(faults(json!({"name": "admin"})), [format!("{path}.host"), format!("{path}.ingress")]);
-        assert_eq!(faults(json!({"name": "admin", "type": "internal", "host": "a"})), [path]);
-        assert!(faults(json!({"name": "admin", "host": "a", "ingress": {}})).is_empty());
+        assert_eq!(faults(json!({"name": "admin"})), [format!("{path}.gateway")]);
+        let (host, guard) = (format!("{path}.host"), format!("{path}.guard"));
+        assert_eq!(faults(json!({"name": "admin", "ingress": {}})), [host, guard.clone()]);
+        for bad in ["ExternalAuth", "None"] {
+            assert_eq!(faults(json!({"name": "admin", "host": "a", "ingress": {}, "guard": bad})), [&*guard]);
+        }
+        for good in [
+            json!({"name": "admin", "host": "a", "ingress": {}, "guard": "Traefik"}),
+            json!({"name": "admin", "host": "a", "ingress": {}, "allowUnguarded": true}),
+            json!({"name": "admin", "route": {}, "guard": "Backend"}),
+        ] {
+            assert!(faults(good).is_empty());
+        }
     }
 
     #[test]

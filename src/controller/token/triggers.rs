@@ -34,7 +34,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         tokens,
         secrets,
         services: _,
-        ingresses: _,
+        exposing: _,
         namespaces,
         roles,
         bindings,

@@ -9,8 +9,9 @@ use kube::{
     Client,
     api::{Patch, PatchParams},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokenry::{
+    exposure::{ExposureConfig, PieceKind},
     operator,
     outside::{Address, SystemEntropy, Taken, hearing::StaleAfter},
     verifier::{self, StaleAnswers},
@@ -133,6 +134,7 @@ impl World {
             serving: Some(serving),
             probes: Some(probes),
             grants: true,
+            exposure: Arc::new(exposure()),
             instance: Some("test".into()),
             stop: stop.clone(),
         };
@@ -198,4 +200,11 @@ impl World {
 /// A free local port, which is bound already.
 fn taken() -> Taken {
     "127.0.0.1:0".parse::<Address>().unwrap().take("--listen").unwrap()
+}
+
+/// The settings for exposing endpoints: every kind may be created.
+pub fn exposure() -> ExposureConfig {
+    let verifier = json!({"name": "tokenry-verifier", "namespace": "tokenry", "port": 80});
+    let kinds: Vec<_> = PieceKind::ALL.map(PieceKind::name).to_vec();
+    serde_json::from_value(json!({ "kinds": kinds, "verifier": verifier })).unwrap()
 }

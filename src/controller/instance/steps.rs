@@ -1,0 +1,245 @@
+//! The next steps of one endpoint. The guard comes before the way in, and leaves after it. So no request reaches the API
+//! unjudged, however often the operator is stopped in between: each step follows from the objects as they are.
+//!
+//! ```text
+//! appearing    Service ─▶ guard ─▶ way in (shut, if the guard has to be accepted for it) ─▶ way in (open)
+//! another way  new way in, as above ─▶ accepted ─▶ old way in leaves
+//! leaving      way in (shut, where it can be) ─▶ 30 s ─▶ way in deleted ─▶ guard marked ─▶ 30 s ─▶ guard deleted
+//! ```
+//!
+//! The 30 seconds apply to guards that leave the way in open when they disappear. A probe that no longer reaches the
+//! edge ends the first wait early.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{
+    decide::{Bar, Decision, Deed, Planned, mended, owned},
+    observe::{Observed, Place, World, is_needed},
+};
+use crate::{
+    crd::{
+        Fault,
+        endpoint::{EndpointName, Guard},
+        name,
+    },
+    exposure::{
+        self, Acceptance, Exposed, Form, Piece, PieceKind, Stage, acceptance,
+        gate::{self, Gate, Standing},
+    },
+    outside::Expected,
+    token::duration::after,
+};
+
+/// The time for which an edge may still use an object that has changed or is gone.
+const LINGER: SignedDuration = SignedDuration::from_secs(30);
+
+/// One endpoint, as it is and as the spec wants it.
+pub(super) struct Steps<'a> {
+    world: &'a World,
+    endpoint: EndpointName,
+    asked: Option<&'a Result<Exposed, Fault>>,
+    gate: Gate,
+    waits: Option<String>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn of(world: &'a World, asked: Option<&'a Result<Exposed, Fault>>, endpoint: EndpointName) -> Self {
+        let mut steps = Self { world, endpoint, asked, gate: Gate::Absent, waits: None };
+        if let Some(exposed) = steps.exposed().filter(|exposed| exposed.way.is_some()) {
+            (steps.gate, steps.waits) = gate::gate(exposed, &steps.standing(exposed));
+        }
+        steps
+    }
+
+    /// Adds the actions for all objects. If no action is possible for one object, the objects of later stages are
+    /// removed. So a way in never leads to a Service of someone else.
+    pub(super) fn plan(self, decision: &mut Decision) {
+        let mut barred = false;
+        for place in Place::all().filter(|place| place.endpoint == self.endpoint) {
+            let deed = self.deed(place, barred, &mut decision.next);
+            barred |= matches!(deed, Deed::Barred(_));
+            decision.plan.push(Planned { place, deed });
+        }
+        decision.waits.extend(self.waits.filter(|_| !barred));
+    }
+
+    fn exposed(&self) -> Option<&'a Exposed> {
+        self.asked.and_then(|asked| asked.as_ref().ok())
+    }
+
+    fn place(&self, kind: PieceKind) -> Place {
+        Place { kind, endpoint: self.endpoint }
+    }
+
+    /// The object of this kind that belongs to the Instance.
+    fn ours(&self, kind: PieceKind) -> Option<&'a Piece> {
+        match self.world.pieces.get(&self.place(kind)) {
+            Some(Observed::Ours(piece)) => Some(piece),
+            Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => None,
+        }
+    }
+
+    /// The object of this kind that the spec wants, in this form.
+    fn wanted(&self, exposed: &Exposed, kind: PieceKind, form: Form) -> Option<Piece> {
+        let built = exposure::build(exposed, form).into_iter().find(|piece| piece.kind() == kind);
+        built.map(|piece| {
+            let (is_way, mut piece) = (kind.stage() == Stage::WayIn, owned(piece, &self.world.instance));
+            let guard = exposed.endpoint.guarding().filter(|_| is_way);
+            let marks = guard.map(|guard| (name::GUARDED_BY.to_owned(), guard.as_str().to_owned()));
+            piece.meta_mut().annotations.get_or_insert_default().extend(marks);
+            piece
+        })
+    }
+
+    /// True if the object of this kind is as the spec wants it, in this form.
+    fn is_current(&self, exposed: &Exposed, kind: PieceKind, form: Form) -> bool {
+        let wanted = self.wanted(exposed, kind, form);
+        self.ours(kind).zip(wanted).is_some_and(|(piece, wanted)| mended(piece, wanted) == Deed::Keep)
+    }
+
+    fn standing(&self, exposed: &Exposed) -> Standing<'a> {
+        let guard = gate::kind(exposed.endpoint.guarding().unwrap_or(Guard::None));
+        let way = exposed.way.and_then(|way| self.ours(way.into()));
+        let marked = way.and_then(|way| way.meta().annotations.as_ref()?.get(name::GUARDED_BY).cloned());
+        Standing {
+            guard: guard.and_then(|kind| self.ours(kind)),
+            is_current: guard.is_some_and(|kind| self.is_current(exposed, kind, Form::Open)),
+            is_open: way.is_some_and(leads) && marked.as_deref() == exposed.endpoint.guarding().map(Guard::as_str),
+            inside: self.world.heard_inside(self.endpoint),
+            route: self.ours(PieceKind::HttpRoute),
+            outside: self.world.heard_outside(self.endpoint),
+        }
+    }
+
+    /// The action for the object at `place`. `barred`: an object of an earlier place cannot be created.
+    fn deed(&self, place: Place, barred: bool, next: &mut Option<Timestamp>) -> Deed {
+        let exposed = match self.asked {
+            Some(Err(_)) if is_needed(&self.world.instance, place) => return Deed::Keep,
+            Some(Ok(exposed)) if !barred => Some(exposed),
+            Some(_) | None => None,
+        };
+        let is_way = place.kind.stage() == Stage::WayIn;
+        let form = if is_way { self.gate.form() } else { Some(Form::Open) };
+        let is_asked = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
+        if is_asked && is_way && self.gate == Gate::Hold {
+            return self.held(place);
+        }
+        let wanted = exposed.zip(form).and_then(|(exposed, form)| self.wanted(exposed, place.kind, form));
+        match (self.world.pieces.get(&place).unwrap_or(&Observed::Absent), wanted) {
+            (Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off, None) => Deed::Keep,
+            (Observed::Absent, Some(wanted)) => Deed::Apply(wanted, Expected::Absent),
+            (Observed::Ours(piece), Some(wanted)) => stays(piece).unwrap_or_else(|| mended(piece, wanted)),
+            (Observed::Ours(piece), None) => self.leaving(piece, exposed, is_asked, next),
+            (Observed::Foreign, Some(_)) => Deed::Barred(Bar::Taken),
+            (Observed::Unserved, Some(_)) => Deed::Barred(Bar::Unserved),
+            (Observed::Off, Some(_)) => Deed::Barred(Bar::Off),
+        }
+    }
+
+    /// A way in whose guard gives no answer now: it stays as it is, and none is made.
+    fn held(&self, place: Place) -> Deed {
+        match self.world.pieces.get(&place).unwrap_or(&Observed::Absent) {
+            Observed::Absent | Observed::Ours(_) => Deed::Keep,
+            Observed::Foreign => Deed::Barred(Bar::Taken),
+            Observed::Unserved => Deed::Barred(Bar::Unserved),
+            Observed::Off => Deed::Barred(Bar::Off),
+        }
+    }
+
+    /// The next step of an object that leaves. `is_asked`: the spec wants it, and its gate does not.
+    fn leaving(&self, piece: &Piece, exposed: Option<&Exposed>, is_asked: bool, next: &mut Option<Timestamp>) -> Deed {
+        match piece.kind().stage() {
+            Stage::Inside => Deed::Delete(piece.clone()),
+            Stage::WayIn if is_asked => Deed::Delete(piece.clone()),
+            Stage::WayIn if exposed.is_some_and(|exposed| self.is_awaited(exposed)) => Deed::Keep,
+            Stage::WayIn if self.is_guarded_apart() && can_shut(piece) => self.lingers(piece, shut(piece), next),
+            Stage::WayIn => Deed::Delete(piece.clone()),
+            Stage::Guard if self.is_used() => Deed::Keep,
+            Stage::Guard if gate::leaves_open(piece.kind()) => self.lingers(piece, json!({"metadata": {}}), next),
+            Stage::Guard => Deed::Delete(piece.clone()),
+        }
+    }
+
+    /// True while the new way in is not in effect, so that the old one stays.
+    fn is_awaited(&self, exposed: &Exposed) -> bool {
+        let Some(kind) = exposed.way.map(PieceKind::from) else { return false };
+        let is_current = self.is_current(exposed, kind, Form::Open);
+        !(is_current && self.ours(kind).map(acceptance) == Some(Acceptance::Accepted))
+    }
+
+    /// True if an object of a guard exists that leaves the way in open when it disappears.
+    fn is_guarded_apart(&self) -> bool {
+        PieceKind::ALL.into_iter().any(|kind| gate::leaves_open(kind) && self.ours(kind).is_some())
+    }
+
+    /// True while a way in exists that may still need the guard: one that the spec does not want, or one that is not in
+    /// effect in the wanted form.
+    fn is_used(&self) -> bool {
+        let mut ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
+        ways.any(|kind| {
+            let Some(piece) = self.ours(kind) else { return false };
+            let wanted = self.exposed().is_some_and(|exposed| self.is_current(exposed, kind, Form::Open));
+            !wanted || acceptance(piece) == Acceptance::Awaited
+        })
+    }
+
+    /// Marks an object that leaves, with these changes. Deletes it once the edge had time to notice.
+    fn lingers(&self, piece: &Piece, mut changes: Value, next: &mut Option<Timestamp>) -> Deed {
+        let Some(since) = since(piece) else {
+            changes["metadata"]["annotations"] = json!({ name::LEAVING_SINCE: self.world.now.to_string() });
+            return Deed::Amend(piece.clone(), changes);
+        };
+        let end = after(since, LINGER);
+        if end <= self.world.now
+            || (piece.kind().stage() == Stage::WayIn && self.world.is_unreached(self.endpoint, since))
+        {
+            return Deed::Delete(piece.clone());
+        }
+        *next = (*next).into_iter().chain([end]).min();
+        Deed::Keep
+    }
+}
+
+/// Takes the mark of a leaving object off, if there is one: the object is wanted again.
+fn stays(piece: &Piece) -> Option<Deed> {
+    since(piece)?;
+    let changes = json!({ "metadata": { "annotations": { name::LEAVING_SINCE: null } } });
+    Some(Deed::Amend(piece.clone(), changes))
+}
+
+/// The time since which an object leaves.
+fn since(piece: &Piece) -> Option<Timestamp> {
+    piece.meta().annotations.as_ref()?.get(name::LEAVING_SINCE)?.parse().ok()
+}
+
+/// True if the way in leads to a Service.
+fn leads(piece: &Piece) -> bool {
+    match piece {
+        Piece::HttpRoute(route) => {
+            let mut rules = route.spec["rules"].as_array().into_iter().flatten();
+            rules.any(|rule| rule["backendRefs"].as_array().is_some_and(|refs| !refs.is_empty()))
+        }
+        Piece::Ingress(_) | Piece::Route(_) => true,
+        Piece::Service(_)
+        | Piece::NetworkPolicy(_)
+        | Piece::Middleware(_)
+        | Piece::SecurityPolicy(_)
+        | Piece::AuthorizationPolicy(_) => false,
+    }
+}
+
+/// True if the way in can exist without a backend.
+fn can_shut(piece: &Piece) -> bool {
+    piece.kind() == PieceKind::HttpRoute
+}
+
+/// The changes that take the backends off a way in.
+fn shut(piece: &Piece) -> Value {
+    let value = piece.value();
+    let mut rules = value["spec"]["rules"].clone();
+    for rule in rules.as_array_mut().into_iter().flatten() {
+        rule["backendRefs"] = json!([]);
+    }
+    json!({ "metadata": {}, "spec": { "rules": rules } })
+}

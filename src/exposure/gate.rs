@@ -1,0 +1,252 @@
+//! The gate of a way in: if it may lead to the API, as its guard is now.
+
+use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance};
+use crate::crd::endpoint::Guard;
+
+/// The answer of a Service to a request without a token, from inside the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The challenge of the verifier, for this Instance.
+    Challenge,
+    /// Another answer.
+    Other,
+    /// No answer.
+    Silence,
+    /// Nothing was asked yet.
+    Unknown,
+}
+
+/// The gate of a way in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The way in leads to the Service.
+    Open,
+    /// The way in has no backend.
+    Shut,
+    /// The way in does not exist.
+    Absent,
+    /// A way in that exists stays as it is. None is made.
+    Hold,
+}
+
+/// The gate, and the obstacle in words if it is not open.
+pub type Verdict = (Gate, Option<String>);
+
+/// What exists of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// The object of the guard, if it is another object than the way in and exists.
+    pub guard: Option<&'a Piece>,
+    /// True if this object is as the spec wants it.
+    pub is_current: bool,
+    /// True if the way in leads to the Service now, with this guard.
+    pub is_open: bool,
+    /// The answer of the Service.
+    pub inside: Heard,
+    /// The HTTPRoute, if it exists.
+    pub route: Option<&'a Piece>,
+    /// The answer of the published URI. `None` if nothing is probed.
+    pub outside: Option<Heard>,
+}
+
+/// The kind of the object of a guard, if it is another object than the way in.
+pub fn kind(guard: Guard) -> Option<PieceKind> {
+    match guard {
+        Guard::Traefik => Some(PieceKind::Middleware),
+        Guard::EnvoyGateway => Some(PieceKind::SecurityPolicy),
+        Guard::Istio => Some(PieceKind::AuthorizationPolicy),
+        Guard::ExternalAuth | Guard::Nginx | Guard::Backend | Guard::None => None,
+    }
+}
+
+/// True if the API is reached unjudged when an object of this kind disappears before the way in. A router of Traefik
+/// that names a missing Middleware refuses all requests.
+pub fn leaves_open(kind: PieceKind) -> bool {
+    matches!(kind, PieceKind::SecurityPolicy | PieceKind::AuthorizationPolicy)
+}
+
+/// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open, as the edge replaces the
+/// old guard by the new one in one step.
+pub fn gate(exposed: &Exposed, standing: &Standing<'_>) -> Verdict {
+    let name = &exposed.name;
+    match exposed.endpoint.guarding().unwrap_or(Guard::None) {
+        Guard::Nginx | Guard::None => (Gate::Open, None),
+        Guard::ExternalAuth => filtered(name, standing),
+        Guard::Traefik => match standing.guard {
+            Some(_) if standing.is_current || standing.is_open => (Gate::Open, None),
+            Some(_) | None => (Gate::Absent, Some(format!("waiting for Middleware {name}"))),
+        },
+        Guard::EnvoyGateway => match standing.guard.map(acceptance) {
+            Some(Acceptance::Accepted) if standing.is_current || standing.is_open => (Gate::Open, None),
+            Some(Acceptance::Awaited) if standing.is_open => (Gate::Open, None),
+            Some(Acceptance::Refused(why)) => (Gate::Shut, Some(format!("SecurityPolicy {name} is refused: {why}"))),
+            Some(Acceptance::Accepted | Acceptance::Awaited) | None => {
+                (Gate::Shut, Some(format!("waiting until the edge accepts SecurityPolicy {name}")))
+            }
+        },
+        Guard::Istio if standing.guard.is_none() => {
+            (Gate::Absent, Some(format!("waiting for AuthorizationPolicy {name}")))
+        }
+        Guard::Istio | Guard::Backend => asked(exposed, standing.inside),
+    }
+}
+
+/// The gate of a filter in the HTTPRoute. An edge that does not know the filter must refuse the route. The probe finds
+/// one that ignores the filter: without a backend, it answers with another status than the challenge.
+fn filtered(name: &str, standing: &Standing<'_>) -> Verdict {
+    let told = match (standing.route.map(acceptance), standing.outside) {
+        (Some(Acceptance::Accepted), None | Some(Heard::Challenge | Heard::Silence)) => return (Gate::Open, None),
+        (Some(Acceptance::Awaited), None | Some(Heard::Challenge)) if standing.is_open => return (Gate::Open, None),
+        (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),
+        (Some(Acceptance::Accepted), Some(Heard::Other)) => format!(
+            "the edge does not answer a request without a token with the challenge of the verifier; use a Gateway that \
+             supports the filter ExternalAuth of HTTPRoute {name}"
+        ),
+        (Some(Acceptance::Accepted), Some(Heard::Unknown)) => "waiting for the first probe of the edge".into(),
+        (Some(Acceptance::Awaited) | None, _) => format!("waiting until the edge accepts HTTPRoute {name}"),
+    };
+    (Gate::Shut, Some(told))
+}
+
+/// The gate of a guard at the Pods, by the answer of the Service.
+fn asked(exposed: &Exposed, heard: Heard) -> Verdict {
+    let (namespace, name) = &exposed.instance;
+    let service = &exposed.name;
+    match heard {
+        Heard::Challenge => (Gate::Open, None),
+        Heard::Other => {
+            let told = format!(
+                "Service {service} does not answer a request without a token with the challenge of the verifier \
+                 (401, realm tokenry/{namespace}/{name}); let the Pods ask the verifier"
+            );
+            (Gate::Absent, Some(told))
+        }
+        Heard::Silence => (Gate::Hold, Some(format!("Service {service} does not answer the probe"))),
+        Heard::Unknown => (Gate::Hold, Some(format!("waiting for the first probe of Service {service}"))),
+    }
+}
+
+impl Gate {
+    /// The form of the way in. `None` if it does not exist, or stays as it is.
+    pub fn form(&self) -> Option<Form> {
+        match self {
+            Self::Open => Some(Form::Open),
+            Self::Shut => Some(Form::Shut),
+            Self::Absent | Self::Hold => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposure::{
+        loose::{HttpRoute, Middleware, SecurityPolicy},
+        tests::{exposed_of, instance},
+    };
+    use serde_json::{Value, json};
+
+    fn guarded(guard: &str) -> Exposed {
+        let mut endpoint = json!({"name": "admin", "host": "a.example.com", "gateway": {}, "guard": guard});
+        if guard == "Istio" {
+            endpoint["istio"] = json!({"provider": "p"});
+        }
+        exposed_of(&instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]})))
+    }
+
+    fn policy(status: &str) -> Piece {
+        let mut policy = SecurityPolicy::new(Default::default(), Value::Null);
+        policy.status = json!({"ancestors": [{"conditions": [{"type": "Accepted", "status": status}]}]});
+        policy.into()
+    }
+
+    fn of(guard: &str, standing: Standing<'_>) -> Gate {
+        let (gate, told) = gate(&guarded(guard), &standing);
+        assert_eq!(told.is_none(), gate == Gate::Open, "{told:?}");
+        gate
+    }
+
+    const NOTHING: Standing<'_> = Standing {
+        guard: None,
+        is_current: false,
+        is_open: false,
+        inside: Heard::Unknown,
+        route: None,
+        outside: Some(Heard::Unknown),
+    };
+
+    #[test]
+    fn a_guard_in_the_way_in_itself_needs_no_waiting() {
+        for guard in ["Nginx", "None"] {
+            assert_eq!(of(guard, NOTHING), Gate::Open);
+        }
+    }
+
+    #[test]
+    fn a_middleware_has_to_exist_before_the_way_in() {
+        let middleware = Middleware::new(Default::default(), Value::Null).into();
+        assert_eq!(of("Traefik", NOTHING), Gate::Absent);
+        let there = Standing { guard: Some(&middleware), ..NOTHING };
+        assert_eq!(of("Traefik", there), Gate::Absent, "an older one is changed first");
+        assert_eq!(of("Traefik", Standing { is_current: true, ..there }), Gate::Open);
+        assert_eq!(of("Traefik", Standing { is_open: true, ..there }), Gate::Open);
+    }
+
+    #[test]
+    fn a_way_in_has_no_backend_until_its_policy_is_accepted() {
+        assert_eq!(of("EnvoyGateway", NOTHING), Gate::Shut);
+        for (status, is_current, is_open, gate) in [
+            ("True", true, false, Gate::Open),
+            ("True", false, false, Gate::Shut),
+            ("True", false, true, Gate::Open),
+            ("Unknown", true, false, Gate::Shut),
+            ("Unknown", true, true, Gate::Open),
+            ("False", true, true, Gate::Shut),
+        ] {
+            let policy = policy(status);
+            let standing = Standing { guard: Some(&policy), is_current, is_open, ..NOTHING };
+            assert_eq!(of("EnvoyGateway", standing), gate, "{status} {is_current} {is_open}");
+        }
+    }
+
+    #[test]
+    fn a_filter_opens_once_its_route_is_accepted_and_the_edge_asks() {
+        let route = |status: &str| {
+            let mut route = HttpRoute::new(Default::default(), json!({"parentRefs": [{"name": "g"}]}));
+            route.status = json!({"parents": [{"conditions": [{"type": "Accepted", "status": status}]}]});
+            Piece::from(route)
+        };
+        assert_eq!(of("ExternalAuth", NOTHING), Gate::Shut);
+        for (status, outside, is_open, gate) in [
+            ("True", Some(Heard::Unknown), false, Gate::Shut),
+            ("True", Some(Heard::Other), true, Gate::Shut),
+            ("True", Some(Heard::Challenge), false, Gate::Open),
+            ("True", Some(Heard::Silence), false, Gate::Open),
+            ("True", None, false, Gate::Open),
+            ("Unknown", Some(Heard::Challenge), false, Gate::Shut),
+            ("Unknown", Some(Heard::Challenge), true, Gate::Open),
+            ("False", Some(Heard::Challenge), true, Gate::Shut),
+        ] {
+            let route = route(status);
+            let standing = Standing { route: Some(&route), outside, is_open, ..NOTHING };
+            assert_eq!(of("ExternalAuth", standing), gate, "{status} {outside:?} {is_open}");
+        }
+    }
+
+    #[test]
+    fn a_guard_at_the_pods_opens_by_the_challenge_and_closes_by_another_answer() {
+        for (inside, gate) in [
+            (Heard::Challenge, Gate::Open),
+            (Heard::Other, Gate::Absent),
+            (Heard::Silence, Gate::Hold),
+            (Heard::Unknown, Gate::Hold),
+        ] {
+            assert_eq!(of("Backend", Standing { inside, ..NOTHING }), gate);
+        }
+        assert_eq!(
+            of("Istio", Standing { inside: Heard::Challenge, ..NOTHING }),
+            Gate::Absent,
+            "the policy comes first"
+        );
+    }
+}
