@@ -4,22 +4,36 @@ use super::{
     AdmissionPolicy, Rule,
     cel::{me, named},
 };
-use crate::{crd::instance::WayIn, exposure::PieceKind};
+use crate::{
+    crd::endpoint::{Guard, WayIn},
+    exposure::{PieceKind, gate},
+};
 
 /// A CEL expression that is true if `spec.manager` is new or has changed.
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
 
-/// The admission policy on Instances. The operator creates Services, and the ways in to them, for an Instance. So a
-/// user must have the permission to create them.
+/// The admission policy on Instances. The operator creates objects for the endpoints of an Instance. So a user must
+/// have the permission to create each of them.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([
-        ("exposes", format!("{CHANGED} && has(object.spec.manager) && has(object.spec.manager.service)")),
-        ("mayExpose", format!("!variables.exposes || {}", may_create("", "services"))),
+        ("manager", format!("{CHANGED} ? object.spec.?manager.orValue({{}}) : {{}}")),
+        ("endpoints", "variables.manager.?endpoints.orValue([])".into()),
+        ("external", "variables.endpoints.filter(e, e.?type.orValue('external') == 'external')".into()),
     ]));
-    variables.extend(WayIn::ALL.into_iter().flat_map(leading));
-    let mut rules = vec![Rule::new("variables.mayExpose", lacks("spec.manager.service", "services"))];
-    rules.extend(WayIn::ALL.map(led));
+    let mut rules = Vec::new();
+    for kind in PieceKind::ALL {
+        let (group, resource) = kind.resource();
+        let (path, asks) = asked(kind);
+        let may = format!("!({asks}) || {}", may_create(group, resource));
+        let dot = if group.is_empty() { "" } else { "." };
+        variables.push((format!("may_{resource}"), may));
+        rules.push(Rule::new(format!("variables.may_{resource}"), lacks(path, &format!("{resource}{dot}{group}"))));
+    }
+    let host = "!variables.external.exists(e, has(e.route) && has(e.host))";
+    let custom = may_create("route.openshift.io", "routes").replace(".check(", ".subresource('custom-host').check(");
+    variables.push(("may_host".into(), format!("{host} || {custom}")));
+    rules.push(Rule::new("variables.may_host", lacks("spec.manager.endpoints", "routes/custom-host.route.openshift.io")));
     AdmissionPolicy {
         name: "instances",
         resources: &["instances"],
@@ -29,21 +43,29 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
-/// Two variables: an endpoint asks for this way in, and the requester may create its object.
-fn leading(way: WayIn) -> Vec<(String, String)> {
-    let (field, (group, resource)) = (way.field(), PieceKind::from(way).resource());
-    let asks = format!(
-        "{CHANGED} && has(object.spec.manager) && \
-         object.spec.manager.?endpoints.orValue([]).exists(e, has(e.{field}))"
-    );
-    let may = format!("!variables.leads_{field} || {}", may_create(group, resource));
-    vec![(format!("leads_{field}"), asks), (format!("may_{field}"), may)]
-}
-
-/// The rule that rejects a way in that the requester may not create.
-fn led(way: WayIn) -> Rule {
-    let (group, resource) = PieceKind::from(way).resource();
-    Rule::new(format!("variables.may_{}", way.field()), lacks("spec.manager.endpoints", &format!("{resource}.{group}")))
+/// The field that asks for an object of `kind`, and a CEL expression that is true if it does. An endpoint that names no
+/// way in may get each of them, as the cluster decides.
+fn asked(kind: PieceKind) -> (&'static str, String) {
+    const ENDPOINTS: &str = "spec.manager.endpoints";
+    let guards: Vec<_> = Guard::ALL.into_iter().filter(|guard| gate::kind(*guard) == Some(kind)).collect();
+    let way = WayIn::ALL.into_iter().find(|way| PieceKind::from(*way) == kind);
+    match (kind, way, guards.first()) {
+        (_, Some(way), _) => {
+            let others = WayIn::ALL.into_iter().filter(|other| *other != way);
+            let lacks: Vec<_> = others.map(|other| format!("!has(e.{})", other.field())).collect();
+            let field = way.field();
+            (ENDPOINTS, format!("variables.external.exists(e, has(e.{field}) || ({}))", lacks.join(" && ")))
+        }
+        (_, None, Some(guard)) => {
+            (ENDPOINTS, format!("variables.external.exists(e, e.?guard.orValue('None') == '{}')", guard.as_str()))
+        }
+        (PieceKind::NetworkPolicy, None, None) => {
+            let default = "variables.endpoints.exists(e, e.?type.orValue('external') == 'internal') ? 'Cluster' : 'None'";
+            let asks = format!("variables.manager.?networkPolicy.from.orValue({default}) != 'None'");
+            ("spec.manager.networkPolicy", asks)
+        }
+        (_, None, None) => ("spec.manager.service", "has(variables.manager.service)".into()),
+    }
 }
 
 fn may_create(group: &str, resource: &str) -> String {
@@ -67,7 +89,8 @@ mod tests {
 
     #[test]
     fn every_field_that_has_something_made_is_asked_about() {
-        let free = ["name", "type", "host"];
+        // These make no object, and limit or describe those that are asked for.
+        let free = ["name", "istio", "allowUnguarded", "probe"];
         let judged = fields::<Manager>().into_iter().chain(fields::<Endpoint>());
         for field in judged.filter(|field| !free.contains(&&**field)) {
             assert!(mentions(&policy(), &field), "{field}: no rule checks this field");

@@ -449,3 +449,17 @@ pub enum EndpointType {
     /// Not reached at all. There are no objects, and every token is refused.
     Disabled,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::schema::tests::fields;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_field_of_an_endpoint_is_a_way_in_or_leads_nowhere() {
+        let others = ["name", "type", "host", "guard", "istio", "allowUnguarded", "probe"];
+        let known = WayIn::ALL.map(WayIn::field).into_iter().chain(others).map(str::to_owned);
+        assert_eq!(known.collect::<BTreeSet<_>>(), fields::<Endpoint>());
+    }
+}
