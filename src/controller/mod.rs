@@ -38,7 +38,7 @@ use crate::{
     access::Policy,
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     outside::{
-        Cache, Clock, Entropy, Joint, Optional, Pulse, Reader, Receipt, Refusal, Rights, Writer,
+        Cache, Clock, Entropy, Joint, Optional, Prober, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -75,6 +75,8 @@ pub struct Rooms {
     pub events: Events,
     /// The events that are not written yet.
     pub untold: Untold,
+    /// The probes of endpoints.
+    pub prober: Arc<Prober>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// True if the operator keeps the Roles and RoleBindings that follow from Instances, accounts and tokens.

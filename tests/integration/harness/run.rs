@@ -133,6 +133,7 @@ impl World {
             serving: Some(serving),
             probes: Some(probes),
             grants: true,
+            probe_local: false,
             instance: Some("test".into()),
             stop: stop.clone(),
         };
