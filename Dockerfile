@@ -1,4 +1,5 @@
-# The image of the operator and the verifier. It has only the program and its shared libraries.
+# The image of the operator and the verifier. It has only the program, its shared libraries and the root certificates
+# by which the operator verifies the certificates of published endpoints.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /tokenry
 COPY . .
@@ -7,6 +8,7 @@ RUN cargo build --release --locked --bin tokenry
 # further files.
 RUN set -e; install -D target/release/tokenry /image/tokenry; \
     for library in $(ldd target/release/tokenry | grep -o '/[^ ]*'); do install -D "$library" "/image$library"; done; \
+    install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt; \
     chroot /image /tokenry --version
 
 FROM scratch

@@ -23,7 +23,8 @@ use crate::{
     crd::{ApiToken, GROUP, name, secret},
     exposure::{ExposureConfig, PieceKind},
     outside::{
-        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Pulse, Reader, Rights, Taken, Tasks, Verb, Writer,
+        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks, Verb,
+        Writer,
         events::{Events, Scribe, Untold},
         metrics::Metrics,
         probes,
@@ -130,6 +131,8 @@ pub struct Options {
     pub grants: bool,
     /// The settings of the cluster for exposing endpoints. Default: Services alone.
     pub exposure: Arc<ExposureConfig>,
+    /// True: probes may ask loopback and link-local addresses. Default: false.
+    pub probe_local: bool,
     /// The name of this process in events: the name of its Pod.
     pub instance: Option<String>,
     /// When this token is cancelled, the operator finishes the passes in progress and returns.
@@ -162,6 +165,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         .endless("the check of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()));
     let triggers =
         (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
+    let prober = rooms.prober.clone();
+    tasks.endless("the prober", async move { prober.run().await });
     if rooms.grants {
         tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
     }
@@ -241,6 +246,7 @@ fn rooms(
         rules: Book::default(),
         policies: Book::default(),
         events,
+        prober: Arc::new(Prober::new(clock.clone(), options.probe_local)),
         clock,
         entropy,
         metrics,

@@ -33,7 +33,10 @@ pub(crate) fn policy() -> AdmissionPolicy {
     let host = "!variables.external.exists(e, has(e.route) && has(e.host))";
     let custom = may_create("route.openshift.io", "routes").replace(".check(", ".subresource('custom-host').check(");
     variables.push(("may_host".into(), format!("{host} || {custom}")));
-    rules.push(Rule::new("variables.may_host", lacks("spec.manager.endpoints", "routes/custom-host.route.openshift.io")));
+    rules.push(Rule::new(
+        "variables.may_host",
+        lacks("spec.manager.endpoints", "routes/custom-host.route.openshift.io"),
+    ));
     AdmissionPolicy {
         name: "instances",
         resources: &["instances"],
@@ -60,7 +63,8 @@ fn asked(kind: PieceKind) -> (&'static str, String) {
             (ENDPOINTS, format!("variables.external.exists(e, e.?guard.orValue('None') == '{}')", guard.as_str()))
         }
         (PieceKind::NetworkPolicy, None, None) => {
-            let default = "variables.endpoints.exists(e, e.?type.orValue('external') == 'internal') ? 'Cluster' : 'None'";
+            let default =
+                "variables.endpoints.exists(e, e.?type.orValue('external') == 'internal') ? 'Cluster' : 'None'";
             let asks = format!("variables.manager.?networkPolicy.from.orValue({default}) != 'None'");
             ("spec.manager.networkPolicy", asks)
         }

@@ -23,17 +23,28 @@ pub(crate) struct Operator {
     /// of the verifier, and the defaults of the chart's values in exposure; default: Services alone
     #[arg(long, value_name = "JSON", value_parser = exposure)]
     exposure: Option<Arc<ExposureConfig>>,
+    /// Allow probes of endpoints at loopback and link-local addresses; addresses of cloud metadata are never asked;
+    /// default: refuse them
+    #[arg(long)]
+    probe_local: bool,
 }
 
 impl Operator {
     pub(crate) fn main(&self) -> Result<(), Error> {
-        let Self { common, grants, exposure } = self;
+        let Self { common, grants, exposure, probe_local } = self;
         common.log()?;
         client::run(async |stop| {
             let (serving, probes) = common.take()?;
-            let (scope, instance, grants) = (common.scope(), connect::pod(), *grants);
-            let exposure = exposure.clone().unwrap_or_default();
-            let options = Options { scope, serving: Some(serving), probes, grants, exposure, instance, stop };
+            let options = Options {
+                scope: common.scope(),
+                serving: Some(serving),
+                probes,
+                grants: *grants,
+                exposure: exposure.clone().unwrap_or_default(),
+                probe_local: *probe_local,
+                instance: connect::pod(),
+                stop,
+            };
             let ended =
                 operator::run(client::client().await?, Arc::new(SystemClock), Arc::new(SystemEntropy), options).await;
             ended.map_err(Error::Ended)

@@ -40,7 +40,7 @@ use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     exposure::ExposureConfig,
     outside::{
-        Cache, Clock, Entropy, Joint, Pulse, Reader, Receipt, Refusal, Rights, Writer,
+        Cache, Clock, Entropy, Joint, Prober, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -77,6 +77,8 @@ pub struct Rooms {
     pub events: Events,
     /// The events that are not written yet.
     pub untold: Untold,
+    /// The probes of endpoints.
+    pub prober: Arc<Prober>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// True if the operator keeps the Roles and RoleBindings that follow from Instances, accounts and tokens.

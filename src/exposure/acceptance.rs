@@ -11,7 +11,7 @@ pub enum Acceptance {
     Accepted,
     /// There is no answer yet about the object as it is now.
     Awaited,
-    /// The object is refused. The text has the reason and the message of the other controller.
+    /// The object is refused. The text has the reason and the message of the other controller, as it wrote them.
     Refused(String),
 }
 

@@ -221,7 +221,7 @@ fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService, way: 
 }
 
 /// The scheme that callers outside the cluster use.
-fn outside_scheme(endpoint: &Endpoint, way: Option<WayIn>) -> Scheme {
+pub fn outside_scheme(endpoint: &Endpoint, way: Option<WayIn>) -> Scheme {
     let https = |is_tls: bool| if is_tls { Scheme::Https } else { Scheme::Http };
     match way {
         Some(WayIn::Ingress) => https(endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some())),

@@ -13,13 +13,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("token", &[]),
     ("crd", &["token"]),
     ("access", &["crd", "token"]),
-    ("admission", &["crd"]),
+    ("admission", &["crd", "exposure"]),
     ("exposure", &["crd"]),
     ("outside", &["crd", "token"]),
     ("controller", &["access", "crd", "exposure", "outside", "token"]),
     ("verifier", &["access", "crd", "outside", "token"]),
-    ("operator", &["controller", "crd", "outside"]),
-    ("cli", &["admission", "crd", "operator", "outside", "verifier"]),
+    ("operator", &["controller", "crd", "exposure", "outside"]),
+    ("cli", &["admission", "crd", "exposure", "operator", "outside", "verifier"]),
     ("main", &["cli"]),
 ];
 

@@ -195,6 +195,7 @@ mod tests {
             pieces: BTreeMap::new(),
             config: Arc::new(crate::exposure::tests::config()),
             serves_routes: false,
+            answers: BTreeMap::new(),
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
             stamped: None,
         }

@@ -1,10 +1,11 @@
 //! Carries out a decision: deletions first, then all other writes.
 
 use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
 
 use super::{
     decide::{Decision, Deed},
-    observe::Place,
+    observe::{Place, World},
 };
 use crate::{
     controller::{Obstacle, Rooms},
@@ -47,6 +48,13 @@ pub(crate) async fn execute(rooms: &Rooms, decision: Decision) -> Result<Progres
         Err(Refusal { why: Why::Stale, .. }) => Err(Obstacle::Changed),
         Err(refusal) => Ok(Progress { reason, barred, waits, next, failure: Some(refusal) }),
     }
+}
+
+/// Keeps the probes of the Instance as the spec wants them.
+pub(crate) fn probe(rooms: &Rooms, world: &World) {
+    let is_going = world.instance.metadata.deletion_timestamp.is_some();
+    let all = world.answers.values().filter(|_| !is_going).flat_map(|answers| answers.probes.all());
+    rooms.prober.keep(&ObjectRef::from_obj(&*world.instance), all.collect());
 }
 
 async fn take_away(rooms: &Rooms, deed: &Deed) -> Result<(), Refusal> {

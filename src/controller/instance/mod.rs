@@ -3,6 +3,7 @@
 mod decide;
 mod execute;
 mod observe;
+mod probes;
 mod settle;
 mod steps;
 mod validate;
@@ -66,6 +67,7 @@ impl Kind for Instance {
         _: &Checked<InstanceTerms>,
         decision: Decision,
     ) -> Result<(Version, execute::Progress), Obstacle> {
+        execute::probe(rooms, world);
         Ok((version(&*world.instance), execute::execute(rooms, decision).await?))
     }
 
@@ -122,6 +124,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         })),
         every(jumps(rooms.clock.clone()), instances.store()),
         every(rooms.stamping.changes(), instances.store()),
+        rooms.prober.changes().boxed(),
         granting(roles, instances.store()),
         granting(bindings, instances.store()),
     ];

@@ -7,14 +7,24 @@ use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service};
 use kube::{Resource, ResourceExt};
 
+use super::probes::{self, Probes, heard};
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
-    crd::{Instance, account::TokenCount, belongs, instance::EndpointName},
+    crd::{
+        Instance,
+        account::TokenCount,
+        belongs,
+        endpoint::{Endpoint, EndpointName, WayIn},
+    },
     exposure::{
-        ExposureConfig, Piece, PieceKind, Stage,
+        self, ExposureConfig, Piece, PieceKind, Stage,
         gate::{self, Heard},
     },
-    outside::{Optional, watch::Object},
+    outside::{
+        Optional,
+        prober::{ProbeAnswer, ProbeTarget, Probed},
+        watch::Object,
+    },
 };
 
 /// Everything a pass over an Instance knows.
@@ -34,26 +44,46 @@ pub struct World {
     pub config: Arc<ExposureConfig>,
     /// True if the cluster serves OpenShift Routes.
     pub serves_routes: bool,
+    /// The probes of each endpoint, and their last answers.
+    pub answers: BTreeMap<EndpointName, Answers>,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
 
+/// The probes of an endpoint, and their last answers.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// The targets.
+    pub probes: Probes,
+    /// The last answer of the Service.
+    pub inside: Option<Probed>,
+    /// The last answer of the published URI.
+    pub outside: Option<Probed>,
+}
+
 impl World {
     /// The answer of the endpoint's Service to a request without a token.
-    pub fn heard_inside(&self, _endpoint: EndpointName) -> Heard {
-        Heard::Unknown
+    pub fn heard_inside(&self, endpoint: EndpointName) -> Heard {
+        heard(self.answers.get(&endpoint).and_then(|answers| answers.inside.as_ref()))
     }
 
     /// The answer of the published URI to a request without a token. `None` if nothing is probed.
-    pub fn heard_outside(&self, _endpoint: EndpointName) -> Option<Heard> {
-        None
+    pub fn heard_outside(&self, endpoint: EndpointName) -> Option<Heard> {
+        let answers = self.answers.get(&endpoint)?;
+        answers.probes.outside.as_ref().map(|_| heard(answers.outside.as_ref()))
     }
 
     /// True if a probe after `since` did not reach the edge of the endpoint.
-    pub fn is_unreached(&self, _endpoint: EndpointName, _since: Timestamp) -> bool {
-        false
+    pub fn is_unreached(&self, endpoint: EndpointName, since: Timestamp) -> bool {
+        let last = self.answers.get(&endpoint).and_then(|answers| answers.outside.as_ref());
+        last.is_some_and(|probed| probed.at > since && probed.answer != ProbeAnswer::Challenge)
+    }
+
+    /// The way in of an endpoint.
+    pub fn way(&self, endpoint: &Endpoint) -> Option<WayIn> {
+        exposure::way(endpoint, self.serves_routes, &self.config)
     }
 }
 
@@ -108,11 +138,20 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     }
     let wanted = instance.manager_service();
     let home = rooms.caches.namespaces.get("", &namespace);
+    let serves_routes = pieces.iter().any(|(place, it)| place.kind == PieceKind::Route && it.is_served());
+    let answers = instance.endpoints().map(|endpoint| {
+        let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
+        let host = endpoint.host.as_ref().map(|host| host.as_str());
+        let probes = probes::targets(&instance, endpoint, way, host);
+        let seen = |target: &Option<ProbeTarget>| target.as_ref().and_then(|target| rooms.prober.seen(target));
+        (endpoint.name, Answers { inside: seen(&probes.inside), outside: seen(&probes.outside), probes })
+    });
     World {
+        answers: answers.collect(),
+        serves_routes,
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
-        serves_routes: pieces.iter().any(|(place, observed)| place.kind == PieceKind::Route && observed.is_served()),
         config: rooms.exposure.clone(),
         pieces,
         tokens: count(&instance, rooms, now),

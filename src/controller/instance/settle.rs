@@ -14,7 +14,7 @@ use crate::{
         Conditions, EventName, Reason,
         condition::{ACCEPTED, Conclusion, ENDPOINTS_READY, READY, STAMPS_MISSING},
         fault::told,
-        instance::{Ceiling, Endpoint, EndpointStatus, InstanceStatus},
+        instance::{Ceiling, EndpointStatus, InstanceStatus},
     },
     exposure,
     outside::events::Note,
@@ -80,8 +80,7 @@ fn standing(
     reason: Reason,
     mut before: Vec<EndpointStatus>,
 ) -> Vec<EndpointStatus> {
-    let way = |endpoint: &Endpoint| exposure::way(endpoint, world.serves_routes, &world.config);
-    let asked = exposure::endpoints(&world.instance, way);
+    let asked = exposure::endpoints(&world.instance, |endpoint| world.way(endpoint));
     match (reason, terms) {
         _ if ready => asked,
         (Reason::EndpointForeign | Reason::EndpointUnserved | Reason::EndpointKindOff, _) => Vec::new(),

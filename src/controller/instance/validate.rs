@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use kube::core::Selector;
 
-use super::observe::World;
+use super::{observe::World, probes};
 use crate::{
     access::{MAX_LIFETIME, MAX_OVERLAP},
     controller::kind::Checked,
@@ -62,9 +62,9 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
         return Err(faults);
     }
     let exposed = |endpoint: &Endpoint| {
-        let way = exposure::way(endpoint, world.serves_routes, &world.config);
+        let (manager, service) = (manager?, world.manager.as_deref());
         let exposed =
-            exposure::exposed(&world.instance, endpoint, manager?, world.manager.as_deref(), (way, &world.config));
+            exposure::exposed(&world.instance, endpoint, manager, service, (world.way(endpoint), &world.config));
         Some((endpoint.name, exposed))
     };
     Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
@@ -80,8 +80,9 @@ fn granting(spec: &InstanceSpec, faults: &mut Vec<Fault>) {
 
 /// Checks that an external endpoint has a way in with a host and a guard, and that an internal one has none of them.
 fn reached(endpoint: &Endpoint, world: &World, faults: &mut Vec<Fault>) {
+    probes::timing(endpoint, faults);
     match endpoint.reach() {
-        EndpointType::External => led_to(endpoint, exposure::way(endpoint, world.serves_routes, &world.config), faults),
+        EndpointType::External => led_to(endpoint, world.way(endpoint), faults),
         EndpointType::Internal => {
             let is_led_to = WayIn::ALL.into_iter().any(|way| endpoint.asks_for(way));
             if endpoint.host.is_some() || is_led_to {

@@ -135,6 +135,7 @@ impl World {
             probes: Some(probes),
             grants: true,
             exposure: Arc::new(exposure()),
+            probe_local: false,
             instance: Some("test".into()),
             stop: stop.clone(),
         };
