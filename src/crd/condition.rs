@@ -20,6 +20,17 @@ pub const ACCEPTED: &str = "Accepted";
 pub const PUBLISHED: &str = "Published";
 /// The objects of the endpoints exist.
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
+/// The way in of an external endpoint leads to its Service. It is present only for an external endpoint.
+pub const EXPOSED: &str = "Exposed";
+/// The edge of an external endpoint asks the verifier about each request. It is present only for an external endpoint.
+pub const GUARDED: &str = "Guarded";
+/// The published URI, or the Service of an internal endpoint, answers a request without a token with the challenge of
+/// the verifier. It is present only if the endpoint is probed.
+pub const REACHABLE: &str = "Reachable";
+/// The network does not enforce the NetworkPolicy of the Instance. It is present only while it is true.
+pub const POLICY_NOT_ENFORCED: &str = "PolicyNotEnforced";
+/// The endpoint is external because its type is left out. It is present only while it is true.
+pub const EXTERNALLY_EXPOSED: &str = "ExternallyExposed";
 /// The served generation is about to expire, and nothing will renew it. It is present only while it is true.
 pub const EXPIRING_SOON: &str = "ExpiringSoon";
 /// The workloads were restarted for the published value. It is present only if the spec names workloads.

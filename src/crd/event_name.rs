@@ -90,13 +90,15 @@ pub enum EventName {
 
 /// The reasons of states and failures whose events have names of their own. Every other reason that an object is not
 /// ready is a fault of its spec.
-const NAMED: [(Reason, EventName); 11] = [
+const NAMED: [(Reason, EventName); 13] = [
     (Reason::Accepted, EventName::Accepted),
     (Reason::PublishFailed, EventName::PublishFailed),
     (Reason::AccountFailed, EventName::AccountFailed),
     (Reason::EndpointDisabled, EventName::EndpointDisabled),
     (Reason::EndpointForeign, EventName::EndpointBlocked),
     (Reason::EndpointUnserved, EventName::EndpointBlocked),
+    (Reason::EndpointKindOff, EventName::EndpointBlocked),
+    (Reason::WayInRefused, EventName::EndpointBlocked),
     (Reason::EndpointFailed, EventName::EndpointFailed),
     (Reason::GrantForeign, EventName::GrantBlocked),
     (Reason::GrantFailed, EventName::GrantFailed),

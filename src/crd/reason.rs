@@ -76,8 +76,16 @@ reasons! {
         OwnerStale,
         /// The token is valid, but neither a role nor a policy permits anything.
         NoPermissions,
-        /// A way in waits for its guard.
-        GuardAwaited,
+        /// The way in leads to the Service.
+        Exposed,
+        /// The edge asks the verifier about each request.
+        Guarded,
+        /// Nothing asks the verifier, as the spec allows.
+        Unguarded,
+        /// A probe without a token got the challenge of the verifier.
+        Reached,
+        /// The endpoint is external because its type is left out.
+        ExternallyExposed,
         /// The owner of the token has changed.
         OwnerChanged,
         /// The effective role of the token has changed.
@@ -136,6 +144,10 @@ reasons! {
 
     // Faults that may be corrected soon: an object does not exist yet.
     Sense::Fault(Mended::Awaited) => {
+        /// A way in waits for its guard.
+        GuardAwaited,
+        /// The edge has not accepted a way in yet.
+        WayInAwaited,
         /// The Instance in `spec.instanceRef` or `spec.audiences` does not exist, or is being deleted.
         InstanceMissing,
         /// The `tokenry.dev` ServiceAccount in `spec.serviceAccountRef` does not exist, or is being deleted.
@@ -175,6 +187,16 @@ reasons! {
         WorkloadForbidden,
         /// The Service that serves the Admin API has no such port, or no selector, so Tokenry cannot expose it.
         ServiceUnusable,
+        /// The edge refuses a way in. The message has its reason.
+        WayInRefused,
+        /// Another object leads to the API past the guard.
+        Bypassed,
+        /// A probe got another answer than the challenge of the verifier.
+        NoChallenge,
+        /// A probe got no answer.
+        Unreachable,
+        /// The network does not enforce the NetworkPolicy of an endpoint.
+        PolicyNotEnforced,
     }
 
     // Causes for replacing a value that is lost or damaged.

@@ -4,6 +4,7 @@ mod decide;
 mod execute;
 mod observe;
 mod probes;
+mod proofs;
 mod settle;
 mod steps;
 mod validate;

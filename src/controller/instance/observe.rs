@@ -46,6 +46,8 @@ pub struct World {
     pub serves_routes: bool,
     /// The probes of each endpoint, and their last answers.
     pub answers: BTreeMap<EndpointName, Answers>,
+    /// Objects of others that lead to the API past the guard, in words.
+    pub bypasses: Vec<String>,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
@@ -148,6 +150,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     });
     World {
         answers: answers.collect(),
+        bypasses: Vec::new(),
         serves_routes,
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),

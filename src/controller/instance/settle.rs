@@ -3,6 +3,7 @@
 use super::{
     execute::Progress,
     observe::{Place, World},
+    proofs,
     validate::InstanceTerms,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         instance::{Ceiling, EndpointStatus, InstanceStatus},
     },
     exposure,
-    outside::events::Note,
+    outside::{events::Note, foreign::written},
 };
 
 /// The message of the condition `StampsMissing`.
@@ -25,6 +26,9 @@ const UNSTAMPED: &str = "nothing stamps the requester on tokens and accounts: ea
     an owner's groups give no role, and tokens.defaultRole: Owner gives a role only to a token whose annotation \
     tokenry.dev/created-by names its owner; install the chart with admission.stamps=auto or always on Kubernetes 1.36 \
     or newer";
+
+/// The most bytes of the texts about guards that are awaited. They can hold texts of other controllers.
+const MAX_WAITS: usize = 1024;
 
 /// The complete status after `progress`, with the events and the next wake-up.
 pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress) -> Settled<InstanceStatus> {
@@ -43,6 +47,9 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     };
     let ready = conclusion == Conclusion::Ready;
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
+    if faults.is_none() && !reason.is_going() {
+        proofs::prove(&mut conditions, world, &progress.waits, (ready, reason, &message));
+    }
     let word = if ready && reason != Reason::EndpointDisabled { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
     match (world.stamped, instance.spec.ceiling == Ceiling::Members) {
@@ -113,7 +120,10 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
         return (Conclusion::Stalled, reason, barred(world, *place, reason));
     }
     if !progress.waits.is_empty() {
-        return (Conclusion::Working, reason, progress.waits.join("; "));
+        return (Conclusion::Working, reason, written(&progress.waits.join("; "), MAX_WAITS));
+    }
+    if let Some((reason, message)) = proofs::awaited(world) {
+        return (Conclusion::of(reason), reason, message);
     }
     let names: Vec<_> = terms.endpoints.keys().map(|name| world.instance.exposed_name(*name)).collect();
     let message = if !names.is_empty() {

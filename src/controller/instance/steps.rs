@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crd::{
         Fault,
-        endpoint::{EndpointName, Guard},
+        endpoint::{Endpoint, EndpointName, Guard},
         name,
     },
     exposure::{
@@ -242,4 +242,18 @@ fn shut(piece: &Piece) -> Value {
         rule["backendRefs"] = json!([]);
     }
     json!({ "metadata": {}, "spec": { "rules": rules } })
+}
+
+/// The answer of another controller about the way in of an external endpoint. `None` if the endpoint is not external. A
+/// way in of a kind that nobody reports on counts as accepted before it exists.
+pub(super) fn in_effect(world: &World, endpoint: &Endpoint) -> Option<Acceptance> {
+    let kind = PieceKind::from(world.way(endpoint)?);
+    let place = Place { kind, endpoint: endpoint.name };
+    match world.pieces.get(&place) {
+        Some(Observed::Ours(piece)) => Some(acceptance(piece)),
+        _ if kind == PieceKind::Ingress => Some(Acceptance::Accepted),
+        Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => {
+            Some(Acceptance::Awaited)
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! The conditions that prove an endpoint: its way in, its guard, and the answers of its probes.
+
+use super::{
+    observe::{Answers, World},
+    steps::in_effect,
+};
+use crate::{
+    crd::{
+        Conditions, Reason,
+        condition::{EXPOSED, EXTERNALLY_EXPOSED, GUARDED, POLICY_NOT_ENFORCED, REACHABLE},
+        endpoint::{AdmittedFrom, Endpoint, EndpointType, Guard},
+    },
+    exposure::{Acceptance, gate::Heard},
+    outside::{foreign::written, prober::ProbeAnswer},
+};
+
+/// The most bytes of a text of another controller.
+const MAX_FOREIGN: usize = 512;
+
+/// One condition: its status, its reason and its message.
+type Proof = (bool, Reason, String);
+
+/// The reason and the message of a way in that another controller has not accepted. `None` if nothing is awaited.
+pub(super) fn awaited(world: &World) -> Option<(Reason, String)> {
+    world.instance.endpoints().find_map(|endpoint| {
+        let name = world.instance.exposed_name(endpoint.name);
+        let kind = world.way(endpoint).map(crate::exposure::PieceKind::from)?.name();
+        match in_effect(world, endpoint)? {
+            Acceptance::Accepted => None,
+            Acceptance::Awaited => {
+                Some((Reason::WayInAwaited, format!("waiting until the edge accepts {kind} {name}")))
+            }
+            Acceptance::Refused(why) => {
+                Some((Reason::WayInRefused, format!("{kind} {name} is refused: {}", written(&why, MAX_FOREIGN))))
+            }
+        }
+    })
+}
+
+/// Sets the conditions about the endpoints. `ready`: the objects are as the spec wants them. `waits`: the obstacles of a
+/// guard. `reason` and `message` say why the endpoints are not ready.
+pub(super) fn prove(
+    conditions: &mut Conditions,
+    world: &World,
+    waits: &[String],
+    (ready, reason, message): (bool, Reason, &str),
+) {
+    let endpoint = world.instance.endpoints().next();
+    let external = endpoint.filter(|endpoint| endpoint.reach() == EndpointType::External);
+    let answers = endpoint.and_then(|endpoint| world.answers.get(&endpoint.name));
+    let exposed = external.map(|_| match ready {
+        true => (true, Reason::Exposed, "the way in leads to the Service".to_owned()),
+        false => (false, reason, message.to_owned()),
+    });
+    put(conditions, EXPOSED, exposed);
+    put(conditions, GUARDED, external.map(|endpoint| guarded(endpoint, world, waits, ready)));
+    match (endpoint.zip(answers), &endpoint) {
+        (Some((endpoint, answers)), _) => reachable(conditions, endpoint, answers),
+        (None, _) => conditions.remove(REACHABLE),
+    }
+    put(conditions, POLICY_NOT_ENFORCED, unenforced(world, answers));
+    let silent = external.filter(|endpoint| endpoint.type_.is_none());
+    let told = silent.map(|_| {
+        let text = "the endpoint is external, as its type is left out; write type: external, or type: internal to have \
+            a Service alone";
+        (true, Reason::ExternallyExposed, text.to_owned())
+    });
+    put(conditions, EXTERNALLY_EXPOSED, told);
+}
+
+/// Sets a condition, or removes it.
+fn put(conditions: &mut Conditions, type_: &str, proof: Option<Proof>) {
+    match proof {
+        Some((status, reason, message)) => conditions.set(type_, status, reason, message),
+        None => conditions.remove(type_),
+    }
+}
+
+/// The state of the guard. The challenge of the verifier at the published URI proves it. Another answer disproves it.
+fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) -> Proof {
+    let guard = endpoint.guarding().unwrap_or(Guard::None);
+    if let Some(around) = world.bypasses.first() {
+        return (
+            false,
+            Reason::Bypassed,
+            format!("{around} leads to the API past the guard; remove it, or guard it too"),
+        );
+    }
+    if guard == Guard::None {
+        let text = "allowUnguarded is true: every request reaches the API without a verdict";
+        return (false, Reason::Unguarded, text.into());
+    }
+    if let Some(wait) = waits.first() {
+        return (false, Reason::GuardAwaited, written(wait, MAX_FOREIGN));
+    }
+    let name = guard.as_str();
+    match world.heard_outside(endpoint.name) {
+        _ if !ready => (false, Reason::GuardAwaited, format!("the objects of the guard {name} are not in effect yet")),
+        Some(Heard::Challenge) => {
+            (true, Reason::Guarded, format!("{name} asks the verifier: the probe got its challenge"))
+        }
+        Some(Heard::Other) => {
+            let text = "the published URI does not answer a request without a token with the challenge of the verifier";
+            (false, Reason::NoChallenge, text.into())
+        }
+        Some(Heard::Silence | Heard::Unknown) | None => {
+            (true, Reason::Guarded, format!("the objects of the guard {name} are in effect; no probe has proved it"))
+        }
+    }
+}
+
+/// Sets the condition about the probe of the published URI, or of the Service of an internal endpoint. Before the first
+/// answer the condition stays as it is.
+fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers) {
+    let external = endpoint.reach() == EndpointType::External;
+    let (target, probed) = match external {
+        true => (&answers.probes.outside, answers.outside),
+        false => (&answers.probes.inside, answers.inside),
+    };
+    let Some(target) = target else { return conditions.remove(REACHABLE) };
+    let Some(probed) = probed else { return };
+    let at = format!("{}://{}", target.scheme.as_str(), target.host);
+    let unreached = |why: &str| (false, Reason::Unreachable, format!("{at}: {why}"));
+    let (status, reason, message) = match probed.answer {
+        ProbeAnswer::Challenge => (true, Reason::Reached, format!("{at} answers with the challenge of the verifier")),
+        ProbeAnswer::Status(code) => {
+            (false, Reason::NoChallenge, format!("{at} answers {code}, without the challenge of the verifier"))
+        }
+        ProbeAnswer::Dns => unreached("the name has no address (DNS)"),
+        ProbeAnswer::Barred => unreached("the name leads to an address that is not probed (loopback, link-local)"),
+        ProbeAnswer::Connect => unreached("no connection (connect)"),
+        ProbeAnswer::Tls => unreached("no trusted TLS connection (TLS)"),
+        ProbeAnswer::Silent => unreached("no answer in HTTP in time"),
+    };
+    conditions.set(REACHABLE, status, reason, message);
+}
+
+/// The proof that the network does not enforce the NetworkPolicy: the operator is not among the proxies, and the
+/// Service answers it.
+fn unenforced(world: &World, answers: Option<&Answers>) -> Option<Proof> {
+    let manager = world.instance.spec.manager.as_ref()?;
+    let from = manager.network_policy.as_ref()?.from?;
+    let answer = answers?.inside?.answer;
+    let answered = matches!(answer, ProbeAnswer::Challenge | ProbeAnswer::Status(_) | ProbeAnswer::Tls);
+    (from == AdmittedFrom::Proxies && answered).then(|| {
+        let text = "the Service answers the operator, which networkPolicy.from: Proxies shuts out; use a network that \
+            enforces NetworkPolicies";
+        (true, Reason::PolicyNotEnforced, text.to_owned())
+    })
+}
