@@ -50,8 +50,8 @@ struct Scheduled {
     begun: Option<Instant>,
     /// True if something changed while a probe ran.
     hurried: bool,
-    /// The number of probes with the same answer in a row.
-    in_a_row: u32,
+    /// The number of probes since the last challenge.
+    missed: u32,
     /// The number of all probes.
     count: i64,
 }
@@ -105,7 +105,7 @@ impl Agenda {
             due: Some(now),
             begun: None,
             hurried: false,
-            in_a_row: 0,
+            missed: 0,
             count: 0,
         };
         self.queue.insert((now, target.clone()));
@@ -196,9 +196,9 @@ impl Agenda {
         let Some(line) = self.lines.get_mut(target).filter(|_| known) else { return Vec::new() };
         let same = line.seen.filter(|seen| seen.answer == answer);
         line.seen = Some(Probed { answer, at, since: same.map_or(at, |seen| seen.since) });
-        line.in_a_row = if same.is_some() { line.in_a_row.saturating_add(1) } else { 1 };
+        line.missed = if answer == ProbeAnswer::Challenge { 0 } else { line.missed.saturating_add(1) };
         line.count = line.count.saturating_add(1);
-        let pause = if line.hurried { SHORTEST } else { pause(target, answer, line.in_a_row, line.count) };
+        let pause = if line.hurried { SHORTEST } else { pause(target, line.missed, line.count) };
         let due = now.max(line.begun.unwrap_or(now) + pause);
         line.due = Some(due);
         self.queue.insert((due, target.clone()));
@@ -206,19 +206,17 @@ impl Agenda {
     }
 }
 
-/// The time from the start of a probe to the start of the next one. After an answer without our challenge it begins
-/// with [`SHORTEST`] and doubles up to the interval, as proxies need some moments for a new route.
-fn pause(target: &ProbeTarget, answer: ProbeAnswer, in_a_row: u32, count: i64) -> Duration {
+/// The time from the start of a probe to the start of the next one. While the challenge is missed, it begins with
+/// [`SHORTEST`] and doubles up to the interval, as proxies need some moments for a new route. A server that changes
+/// its answer all the time cannot keep it short.
+fn pause(target: &ProbeTarget, missed: u32, count: i64) -> Duration {
     let interval = target.interval.unsigned_abs().clamp(SHORTEST, LONGEST);
     let most = (interval / JITTER).as_millis().try_into().unwrap_or(i64::MAX);
     let key = format!("{}:{} {}", target.host, target.port, target.realm);
     // The jitter is drawn in whole seconds. Here each of them means a millisecond.
     let less = jitter(&key, count, SignedDuration::from_secs(most)).as_secs();
     let spread = interval - Duration::from_millis(less.unsigned_abs());
-    if answer == ProbeAnswer::Challenge {
-        return spread;
-    }
-    spread.min(SHORTEST * 2u32.saturating_pow(in_a_row.saturating_sub(1).min(16)))
+    missed.checked_sub(1).map_or(spread, |doubled| spread.min(SHORTEST * 2u32.pow(doubled.min(16))))
 }
 
 #[cfg(test)]
@@ -268,28 +266,29 @@ mod tests {
     #[test]
     fn intervals_differ_so_that_probes_do_not_stay_together() {
         let target = target("a.example.com");
-        let pauses: BTreeSet<_> = (0..100).map(|count| pause(&target, Challenge, 1, count)).collect();
+        let pauses: BTreeSet<_> = (0..100).map(|count| pause(&target, 0, count)).collect();
         assert!(pauses.len() > 90, "{pauses:?}");
         let short = ProbeTarget { interval: SignedDuration::ZERO, ..target.clone() };
-        assert!(pause(&short, Challenge, 1, 7) > SHORTEST - SHORTEST / JITTER);
+        assert!(pause(&short, 0, 7) > SHORTEST - SHORTEST / JITTER);
         let long = ProbeTarget { interval: SignedDuration::MAX, ..target };
-        assert!(pause(&long, Challenge, u32::MAX, i64::MAX) <= LONGEST);
-        assert!(pause(&long, Silent, u32::MAX, i64::MAX) <= LONGEST);
+        assert!(pause(&long, 0, i64::MAX) <= LONGEST);
+        assert!(pause(&long, u32::MAX, i64::MAX) <= LONGEST);
     }
 
     #[test]
     fn a_missing_challenge_is_looked_for_less_and_less_often() {
         let (mut agenda, _, mut now) = one();
         let mut pauses = Vec::new();
-        for answer in [Connect, Connect, Connect, Connect, Connect, Connect, Connect, Silent, Status(503), Challenge] {
+        let missed = [Connect, Status(503), Connect, Silent, Status(404), Connect, Status(503), Connect];
+        for answer in missed.into_iter().chain([Challenge, Challenge, Connect]) {
             run(&mut agenda, now, answer, 1);
             let next = agenda.wakes().unwrap();
             pauses.push((next - now).as_secs());
             now = next;
         }
         assert_eq!(pauses[..5], [2, 4, 8, 16, 32]);
-        assert!(pauses[5] >= 54 && pauses[6] >= 54 && pauses[9] >= 54, "{pauses:?}");
-        assert_eq!(pauses[7..9], [2, 2], "a new answer begins anew");
+        assert!(pauses[5..10].iter().all(|pause| *pause >= 54), "{pauses:?}");
+        assert_eq!(pauses[10], 2, "missed anew");
     }
 
     #[test]

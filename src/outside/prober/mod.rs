@@ -1,4 +1,4 @@
-//! The probes of endpoints. Each asks for `/.tokenry/probe` without a credential, and wants the verifier's own challenge.
+//! The probes of endpoints. Each asks for `/.tokenry/probe` without a credential, and wants the verifier's challenge.
 //!
 //! A user gives the host, so a probe must not become a way into the network. It asks no loopback, link-local or
 //! metadata address, and follows no redirect. A status reports only the class of the answer.
