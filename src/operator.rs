@@ -21,7 +21,7 @@ use crate::{
         token,
     },
     crd::{ApiToken, GROUP, name, secret},
-    exposure::{ExposureConfig, PieceKind},
+    exposure::{ExposureConfig, PieceKind, backends::Backends},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks, Verb,
         Writer,
@@ -225,7 +225,7 @@ fn rooms(
         users: Cache::by_name(scope.watch(client, hearing)).telling(is_news_of_meta),
         tokens: Cache::new(scope.watch(client, hearing), depends::of_token).packing().telling(is_news),
         secrets: Cache::by_name(scope.watch_type(client, secret::TYPE, hearing)).packing(),
-        services: Cache::by_name(scope.watch(client, hearing)),
+        services: Cache::new(scope.watch(client, hearing), depends::of_service),
         exposing: exposing(options, client, hearing),
         namespaces: Cache::by_name(scope.watch_namespaces(client, hearing)).telling(is_news_of_meta),
         roles: granted(options, client, hearing),
@@ -272,9 +272,10 @@ where
 fn exposing(options: &Options, client: &Client, hearing: &Hearing) -> Exposing {
     fn optional<K>(kind: PieceKind, options: &Options, client: &Client, hearing: &Hearing) -> Optional<K>
     where
-        K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Object + Backends + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        Optional::new(&options.scope, client, hearing).switched(options.exposure.kinds.contains(&kind))
+        Optional::new(&options.scope, client, hearing, depends::of_leading)
+            .switched(options.exposure.kinds.contains(&kind))
     }
     Exposing {
         network_policies: optional(PieceKind::NetworkPolicy, options, client, hearing),

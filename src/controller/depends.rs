@@ -1,17 +1,17 @@
 //! The index keys of each kind. A key names something that the object depends on or belongs to. Caches find objects by
 //! these keys when it changes, and count objects by them.
 
+use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 
 use super::census;
 use crate::{
     access::groups,
     crd::{
-        AccessPolicy, Account, ApiToken, Instance, RestartTarget,
-        instance::EndpointName,
-        name,
+        AccessPolicy, Account, ApiToken, Instance, RestartTarget, name,
         subject::{SubjectKind, Who},
     },
+    exposure::backends::Backends,
     outside::store::Keys,
 };
 
@@ -47,8 +47,10 @@ pub enum Depends<'a> {
     AccountsOf(&'a str),
     /// A workload that the token's `spec.restart` names, in the token's namespace.
     Restarted(&'a str, &'a RestartTarget),
-    /// The name of a Service or Ingress that the Instance makes or refers to.
-    Exposed(&'a str, &'a str),
+    /// A label in the selector of the Service, in the Service's namespace.
+    Selecting(&'a str, &'a str, &'a str),
+    /// A Service to which the object leads.
+    Backend(&'a str, &'a str),
 }
 
 /// The keys of a token, and the gist that counts use.
@@ -128,11 +130,23 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
-    for endpoint in EndpointName::ALL {
-        keys.add(&Depends::Exposed(home, &instance.exposed_name(endpoint)));
+    if instance.manager_service().is_some() {
+        keys.add(&Depends::Home(home));
     }
-    if let Some(manager) = instance.manager_service() {
-        keys.add(&Depends::Exposed(home, manager.name.as_str()));
+}
+
+/// The keys of a Service.
+pub fn of_service(service: &Service, keys: &mut Keys<'_>) {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    for (key, value) in selector.into_iter().flatten() {
+        keys.add(&Depends::Selecting(home(service), key, value));
+    }
+}
+
+/// The keys of an object that may lead to Services.
+pub fn of_leading(object: &impl Backends, keys: &mut Keys<'_>) {
+    for (namespace, name) in object.backends() {
+        keys.add(&Depends::Backend(&namespace, &name));
     }
 }
 

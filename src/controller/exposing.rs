@@ -1,16 +1,18 @@
 //! The cached objects that expose endpoints, of kinds that a cluster may not serve.
 
+use std::collections::BTreeSet;
+
 use futures::stream::BoxStream;
-use k8s_openapi::{
-    api::networking::v1::{Ingress, NetworkPolicy},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::{Resource, runtime::reflector::ObjectRef};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::run::{every, mapped};
 use crate::{
     crd::Instance,
-    exposure::loose::{AuthorizationPolicy, HttpRoute, Middleware, Route, SecurityPolicy},
+    exposure::{
+        backends::Backends,
+        loose::{AuthorizationPolicy, HttpRoute, Middleware, Route, SecurityPolicy},
+    },
     outside::{Optional, Store},
 };
 
@@ -69,17 +71,21 @@ impl Exposing {
         tokio::join!(a, b, c, d, e, f, g);
     }
 
-    /// The names of Instances that `using` finds for an object, when the object changes. All Instances when the cluster
-    /// begins or ends to serve a kind.
+    /// The names of Instances that `using` finds in the namespace of an object or of its backends, when the object
+    /// changes. All Instances when the cluster begins or ends to serve a kind.
     pub fn triggers(
         &self,
         instances: &Store<Instance>,
-        using: impl Fn(&ObjectMeta) -> Vec<ObjectRef<Instance>> + Clone + Send + Sync + 'static,
+        using: impl Fn(&str) -> Vec<ObjectRef<Instance>> + Clone + Send + Sync + 'static,
     ) -> Vec<BoxStream<'static, ObjectRef<Instance>>> {
         let mut all = Vec::new();
         let _ = each_cache!(self, cache => {
             let using = using.clone();
-            all.push(mapped(cache.touched(), move |object| using(object.meta())));
+            all.push(mapped(cache.touched(), move |object| {
+                let of_backends = object.backends().into_iter().map(|(namespace, _)| namespace);
+                let homes: BTreeSet<_> = object.namespace().into_iter().chain(of_backends).collect();
+                homes.iter().flat_map(|home| using(home)).collect()
+            }));
             all.push(every(cache.changes(), instances.clone()));
         });
         all

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod authorization_policy;
+pub mod backends;
 pub mod config;
 pub mod gate;
 mod http_route;

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
+use super::{Cache, Extent, Hearing, patience::Patience, store::KeysOf, watch::Object};
 
 /// Interval between two discovery requests.
 const EVERY: Duration = Duration::from_secs(30);
@@ -33,10 +33,11 @@ pub struct Optional<K: Object> {
 }
 
 impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
-    /// An empty cache of the objects in `scope`. [`Optional::run`] fills it through `client`.
-    pub fn new(scope: &Extent, client: &Client, hearing: &Hearing) -> Self {
+    /// An empty cache of the objects in `scope`. [`Optional::run`] fills it through `client`. Its objects are looked up
+    /// by name, and by the keys that `keys_of` adds.
+    pub fn new(scope: &Extent, client: &Client, hearing: &Hearing, keys_of: KeysOf<K>) -> Self {
         Self {
-            cache: Cache::by_name(stream::empty()),
+            cache: Cache::new(stream::empty(), keys_of),
             served: watch::Sender::default(),
             is_on: true,
             client: client.clone(),
@@ -87,6 +88,11 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
                 () = self.cache.synced(), if seen == Some(true) => {}
             }
         }
+    }
+
+    /// The cache, if it is synced now.
+    pub fn synced(&self) -> Option<&Cache<K>> {
+        self.known().flatten()
     }
 
     /// True once the cache is synced, or the cluster does not serve the kind.
@@ -211,7 +217,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_cache_begins_and_ends_as_the_cluster_serves_its_kind() {
         let serves = Arc::new(AtomicBool::new(false));
-        let optional = Arc::new(Optional::<Ingress>::new(&Extent::Cluster, &server(&serves), &Hearing::default()));
+        let optional =
+            Arc::new(Optional::<Ingress>::new(&Extent::Cluster, &server(&serves), &Hearing::default(), |_, _| {}));
         let (mut changes, mut touched) = (Box::pin(optional.changes()), Box::pin(optional.touched()));
         assert!(optional.read().now_or_never().is_none(), "it is not known yet");
         let ours = optional.clone();

@@ -1,5 +1,6 @@
 //! The `Instance` controller: the policy for its tokens, and the objects for its endpoints.
 
+mod bypass;
 mod decide;
 mod execute;
 mod observe;
@@ -16,8 +17,8 @@ use futures::{
     stream::{BoxStream, SelectAll},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Caches, Obstacle, Rooms,
@@ -130,14 +131,13 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         granting(bindings, instances.store()),
     ];
     let (served, led) = (rooms.clone(), rooms.clone());
-    let services = mapped(services.touched(), move |service| using(&served, service.meta()));
-    let exposing = exposing.triggers(&instances.store(), move |meta| using(&led, meta));
+    let services =
+        mapped(services.touched(), move |service| exposed_in(&served, &service.namespace().unwrap_or_default()));
+    let exposing = exposing.triggers(&instances.store(), move |home| exposed_in(&led, home));
     futures::stream::select_all(own.into_iter().chain([services]).chain(exposing))
 }
 
-/// The names of Instances that made or refer to the object with this metadata.
-fn using(rooms: &Rooms, meta: &ObjectMeta) -> Vec<ObjectRef<Instance>> {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (home, name) = (text(&meta.namespace), text(&meta.name));
-    rooms.caches.instances.names(&Depends::Exposed(&home, &name))
+/// The names of Instances with an endpoint in a namespace.
+fn exposed_in(rooms: &Rooms, home: &str) -> Vec<ObjectRef<Instance>> {
+    rooms.caches.instances.names(&Depends::Home(home))
 }

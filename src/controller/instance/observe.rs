@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service};
 use kube::{Resource, ResourceExt};
 
-use super::probes::{self, Probes, heard};
+use super::{
+    bypass::bypasses,
+    probes::{self, Probes, heard},
+};
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
     crd::{
@@ -140,6 +143,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     }
     let wanted = instance.manager_service();
     let home = rooms.caches.namespaces.get("", &namespace);
+    let manager = wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str()));
     let serves_routes = pieces.iter().any(|(place, it)| place.kind == PieceKind::Route && it.is_served());
     let answers = instance.endpoints().map(|endpoint| {
         let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
@@ -150,11 +154,11 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     });
     World {
         answers: answers.collect(),
-        bypasses: Vec::new(),
+        bypasses: manager.as_deref().map(|manager| bypasses(&instance, manager, rooms)).unwrap_or_default(),
         serves_routes,
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
-        manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
+        manager,
         config: rooms.exposure.clone(),
         pieces,
         tokens: count(&instance, rooms, now),

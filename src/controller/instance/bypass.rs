@@ -1,0 +1,66 @@
+//! Objects of others that lead to the same Pods as an endpoint. A request on such a way meets no guard of the Instance.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    controller::{Rooms, depends::Depends},
+    crd::{Instance, belongs},
+    exposure::{
+        backends::{Backends, is_outward},
+        loose::HttpRoute,
+    },
+    outside::{Optional, watch::Object},
+};
+
+/// The most objects that are named.
+const MOST: usize = 4;
+
+/// The objects of others that lead to the Pods of `manager`, in words. The Instance's own objects do not count.
+pub(super) fn bypasses(instance: &Instance, manager: &Service, rooms: &Rooms) -> Vec<String> {
+    let home = instance.namespace().unwrap_or_default();
+    let uid = instance.uid().unwrap_or_default();
+    let services = same_pods(&home, manager, rooms);
+    let mut found = BTreeSet::new();
+    for service in &services {
+        if is_outward(service) && !belongs(&**service, &uid) {
+            let type_ = service.spec.as_ref().and_then(|spec| spec.type_.clone()).unwrap_or_default();
+            found.insert(format!("Service {} of type {type_}", service.name_any()));
+        }
+        let name = service.name_any();
+        let exposing = &rooms.caches.exposing;
+        found.extend(leading(&exposing.ingresses, (&home, &name), &uid));
+        found.extend(leading::<HttpRoute>(&exposing.http_routes, (&home, &name), &uid));
+        found.extend(leading(&exposing.routes, (&home, &name), &uid));
+    }
+    found.into_iter().take(MOST).collect()
+}
+
+/// The Services that select at least the Pods that `manager` selects, `manager` among them.
+fn same_pods(home: &str, manager: &Service, rooms: &Rooms) -> Vec<Arc<Service>> {
+    let wanted = manager.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+    let by_label =
+        wanted.iter().flat_map(|(key, value)| rooms.caches.services.by(&Depends::Selecting(home, key, value)));
+    let selects = |service: &Arc<Service>| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+        !selector.is_empty() && selector.iter().all(|(key, value)| wanted.get(key) == Some(value))
+    };
+    by_label.filter(|service| service.namespace().as_deref() == Some(home)).filter(selects).collect()
+}
+
+/// The objects of others of one kind that lead to a Service, in words.
+fn leading<K>(cache: &Optional<K>, service: (&str, &str), uid: &str) -> Vec<String>
+where
+    K: Object + Backends + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    let Some(cache) = cache.synced() else { return Vec::new() };
+    let leads = |object: &Arc<K>| {
+        object.backends().iter().any(|(namespace, name)| (&**namespace, &**name) == service) && !belongs(&**object, uid)
+    };
+    let found = cache.by(&Depends::Backend(service.0, service.1)).filter(leads);
+    found
+        .map(|object| format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any()))
+        .collect()
+}

@@ -1,0 +1,111 @@
+//! The Services that an object leads to.
+
+use k8s_openapi::api::{
+    core::v1::Service,
+    networking::v1::{Ingress, IngressBackend, NetworkPolicy},
+};
+use kube::Resource;
+use serde_json::Value;
+
+use super::loose::{AuthorizationPolicy, HttpRoute, Middleware, Route, SecurityPolicy};
+
+/// An object that may lead requests to Services.
+pub trait Backends: Resource {
+    /// The namespaces and names of the Services.
+    fn backends(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+impl Backends for NetworkPolicy {}
+impl Backends for Middleware {}
+impl Backends for SecurityPolicy {}
+impl Backends for AuthorizationPolicy {}
+
+impl Backends for Ingress {
+    fn backends(&self) -> Vec<(String, String)> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let rules = spec.rules.iter().flatten().filter_map(|rule| rule.http.as_ref());
+        let paths = rules.flat_map(|http| &http.paths).map(|path| &path.backend);
+        let service = |backend: &IngressBackend| Some((home(self), backend.service.as_ref()?.name.clone()));
+        paths.chain(&spec.default_backend).filter_map(service).collect()
+    }
+}
+
+impl Backends for HttpRoute {
+    fn backends(&self) -> Vec<(String, String)> {
+        let rules = self.spec["rules"].as_array().into_iter().flatten();
+        let refs = rules.flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten());
+        let services = refs.filter(|to| to["kind"].as_str().is_none_or(|kind| kind == "Service"));
+        services
+            .filter_map(|to| Some((text(&to["namespace"]).unwrap_or_else(|| home(self)), text(&to["name"])?)))
+            .collect()
+    }
+}
+
+impl Backends for Route {
+    fn backends(&self) -> Vec<(String, String)> {
+        let alternate = self.spec["alternateBackends"].as_array().into_iter().flatten();
+        let all = [&self.spec["to"]].into_iter().chain(alternate);
+        all.filter_map(|to| Some((home(self), text(&to["name"])?))).collect()
+    }
+}
+
+/// True if a Service leads to Pods from outside the cluster by itself.
+pub fn is_outward(service: &Service) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    let by_type = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
+    by_type || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty())
+}
+
+fn home(object: &impl Resource) -> String {
+    object.meta().namespace.clone().unwrap_or_default()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn named(name: &str) -> (String, String) {
+        ("a".into(), name.into())
+    }
+
+    #[test]
+    fn every_backend_of_a_way_in_is_found() {
+        let to =
+            |name: &str| json!({"backend": {"service": {"name": name, "port": {"number": 80}}}, "pathType": "Prefix"});
+        let ingress: Ingress = serde_json::from_value(json!({
+            "metadata": {"namespace": "a"},
+            "spec": {"rules": [{"http": {"paths": [to("x"), to("y")]}}], "defaultBackend": to("z")["backend"]},
+        }))
+        .unwrap();
+        assert_eq!(ingress.backends(), [named("x"), named("y"), named("z")]);
+        let route: HttpRoute = serde_json::from_value(json!({
+            "metadata": {"namespace": "b"},
+            "spec": {"rules": [{"backendRefs": [{"name": "x", "namespace": "a"}, {"name": "o", "kind": "Other"}]}]},
+        }))
+        .unwrap();
+        assert_eq!(route.backends(), [named("x")]);
+        let route: Route = serde_json::from_value(json!({
+            "metadata": {"namespace": "a"}, "spec": {"to": {"name": "x"}, "alternateBackends": [{"name": "y"}]},
+        }))
+        .unwrap();
+        assert_eq!(route.backends(), [named("x"), named("y")]);
+    }
+
+    #[test]
+    fn a_service_leads_inward_unless_it_says_otherwise() {
+        let service = |spec| serde_json::from_value::<Service>(json!({ "spec": spec })).unwrap();
+        assert!(!is_outward(&service(json!({"type": "ClusterIP"}))));
+        for outward in
+            [json!({"type": "NodePort"}), json!({"type": "LoadBalancer"}), json!({"externalIPs": ["192.0.2.1"]})]
+        {
+            assert!(is_outward(&service(outward)));
+        }
+    }
+}
