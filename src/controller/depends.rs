@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 
-use super::census;
+use super::{census, instance};
 use crate::{
     access::groups,
     crd::{
@@ -49,6 +49,8 @@ pub enum Depends<'a> {
     Restarted(&'a str, &'a RestartTarget),
     /// A label in the selector of the Service, in the Service's namespace.
     Selecting(&'a str, &'a str, &'a str),
+    /// The DNS name of the endpoint of the Instance.
+    Host(&'a str),
     /// A Service to which the object leads.
     Backend(&'a str, &'a str),
 }
@@ -130,6 +132,9 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
+    if let Some(host) = instance::host(instance) {
+        keys.add(&Depends::Host(host));
+    }
     if instance.manager_service().is_some() {
         keys.add(&Depends::Home(home));
     }

@@ -187,6 +187,8 @@ reasons! {
         WorkloadForbidden,
         /// The Service that serves the Admin API has no such port, or no selector, so Tokenry cannot expose it.
         ServiceUnusable,
+        /// Another Instance holds the host of an endpoint.
+        HostTaken,
         /// The edge refuses a way in. The message has its reason.
         WayInRefused,
         /// Another object leads to the API past the guard.

@@ -196,6 +196,7 @@ mod tests {
             config: Arc::new(crate::exposure::tests::config()),
             serves_routes: false,
             answers: BTreeMap::new(),
+            holder: None,
             bypasses: Vec::new(),
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
             stamped: None,

@@ -3,6 +3,7 @@
 mod bypass;
 mod decide;
 mod execute;
+mod hosts;
 mod observe;
 mod probes;
 mod proofs;
@@ -31,6 +32,8 @@ use crate::{
     crd::{ApiToken, Instance, Reason, instance::InstanceStatus},
     outside::{Refusal, clock::jumps},
 };
+
+pub(super) use hosts::host;
 
 pub use decide::{Bar, Decision, Deed, Planned};
 pub use observe::{Observed, Place, World};

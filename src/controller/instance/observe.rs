@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{
     bypass::bypasses,
+    hosts,
     probes::{self, Probes, heard},
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct World {
     pub serves_routes: bool,
     /// The probes of each endpoint, and their last answers.
     pub answers: BTreeMap<EndpointName, Answers>,
+    /// The other Instance that holds the DNS name of the endpoint.
+    pub holder: Option<String>,
     /// Objects of others that lead to the API past the guard, in words.
     pub bypasses: Vec<String>,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
@@ -154,6 +157,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     });
     World {
         answers: answers.collect(),
+        holder: hosts::holder(&instance, rooms),
         bypasses: manager.as_deref().map(|manager| bypasses(&instance, manager, rooms)).unwrap_or_default(),
         serves_routes,
         now,

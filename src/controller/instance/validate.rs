@@ -10,7 +10,7 @@ use crate::{
     access::{MAX_LIFETIME, MAX_OVERLAP},
     controller::kind::Checked,
     crd::{
-        Fault,
+        Fault, Reason,
         fault::parsed,
         instance::{
             Ceiling, Endpoint, EndpointName, EndpointType, Grants, Guard, InstanceSpec, Lifetime, ManagerService,
@@ -81,6 +81,10 @@ fn granting(spec: &InstanceSpec, faults: &mut Vec<Fault>) {
 /// Checks that an external endpoint has a way in with a host and a guard, and that an internal one has none of them.
 fn reached(endpoint: &Endpoint, world: &World, faults: &mut Vec<Fault>) {
     probes::timing(endpoint, faults);
+    if let Some(holder) = &world.holder {
+        let message = format!("is the host of Instance {holder}; give another one, or remove it there");
+        faults.push(Fault::new(Reason::HostTaken, path(endpoint, ".host"), message));
+    }
     match endpoint.reach() {
         EndpointType::External => led_to(endpoint, world.way(endpoint), faults),
         EndpointType::Internal => {
