@@ -35,6 +35,10 @@ pub const MANAGER: &str = "eem-manager";
 /// The node of all Pods. Without one, the controller of EndpointSlices ignores a Pod.
 const NODE: &str = "edge";
 
+/// What the control plane of the edge serves.
+const DEFINITIONS: [Definitions; 4] =
+    [Definitions::GatewayApiExperimental, Definitions::Traefik, Definitions::EnvoyGateway, Definitions::Istio];
+
 /// A control plane of its own with Traefik. It serves the kinds of Gateway API, Traefik, Envoy Gateway and Istio.
 /// It does not serve Route, which would be the default way in of each endpoint.
 pub struct Edge {
@@ -60,15 +64,11 @@ impl Edge {
     pub fn shared() -> &'static Self {
         static EDGE: OnceLock<Edge> = OnceLock::new();
         EDGE.get_or_init(|| {
-            let plane = installed(Box::leak(Box::new(ControlPlane::start().unwrap())));
-            let definitions = [
-                Definitions::GatewayApiExperimental,
-                Definitions::Traefik,
-                Definitions::EnvoyGateway,
-                Definitions::Istio,
-            ];
-            plane.plane.install_definitions(&definitions).unwrap();
-            Self::start(plane)
+            let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+            let definitions = thread::spawn(|| plane.install_definitions(&DEFINITIONS).unwrap());
+            let installed = installed(plane);
+            definitions.join().unwrap();
+            Self::start(installed)
         })
     }
 
@@ -225,6 +225,8 @@ fn traefik(plane: &ControlPlane, http: SocketAddr, https: SocketAddr) -> Process
     command.env_clear().env("KUBECONFIG", plane.kubeconfig()).current_dir(plane.directory());
     command.arg(format!("--entrypoints.web.address={http}")).arg(format!("--entrypoints.websecure.address={https}"));
     command.args([
+        // As in the chart of Traefik. Else no router of an Ingress serves HTTPS without an annotation.
+        "--entrypoints.websecure.http.tls",
         "--providers.kubernetesingress.ingressclass=traefik",
         "--providers.kubernetesingress.ingressendpoint.ip=127.0.0.1",
         "--providers.kubernetescrd",
