@@ -21,6 +21,7 @@ mod default_role;
 mod definitions;
 #[path = "../shared/durations.rs"]
 mod durations;
+mod edges;
 mod ending;
 mod examples;
 mod former;

@@ -1,9 +1,8 @@
 //! A real proxy in front of an API, set up as the documentation says: what is let in, and what the API is told of it.
 
 use std::{
-    collections::BTreeMap,
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::Command,
     sync::{
         Arc,
@@ -12,56 +11,26 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State};
 use controlplane::Process;
 use http::{HeaderMap, Method};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     caddy,
-    harness::{World, clock::Held, root, run::Running},
+    harness::{
+        World,
+        api::{self, Api, IDENTITY, Seen, told},
+        clock::Held,
+        root,
+        run::Running,
+    },
 };
 
 /// Names that the documentation uses.
 const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:80";
 const INSTANCE: &str = "/events/shop/";
 const API: &str = "shop-manager.events.svc:8080";
-
-const IDENTITY: [&str; 5] =
-    ["x-tokenry-subject", "x-tokenry-token-id", "x-tokenry-role", "x-tokenry-organization", "x-forwarded-user"];
-
-/// An API that answers with the headers it was sent, and counts how often it was asked.
-struct Api {
-    address: SocketAddr,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Api {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
-        let router = Router::new().fallback(echo).with_state(asked.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-async fn echo(State(asked): State<Arc<AtomicUsize>>, headers: HeaderMap) -> String {
-    asked.fetch_add(1, Ordering::SeqCst);
-    let mut echoed = BTreeMap::<_, Vec<_>>::new();
-    for (name, value) in &headers {
-        echoed.entry(name.to_string()).or_default().push(value.to_str().unwrap().to_owned());
-    }
-    serde_json::to_string(&echoed).unwrap()
-}
 
 /// Caddy, with the configuration of the documentation.
 struct Edge {
@@ -90,17 +59,12 @@ impl Edge {
     }
 
     /// What a caller gets who sends these headers: the status, the answer's headers, and what the API saw.
-    async fn get(&self, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, BTreeMap<String, Vec<String>>) {
+    async fn get(&self, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, Seen) {
         self.ask(Method::GET, "/orders?page=2", headers).await
     }
 
     /// The same for another request.
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&'static str, &str)],
-    ) -> (u16, HeaderMap, BTreeMap<String, Vec<String>>) {
+    async fn ask(&self, method: Method, path: &str, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, Seen) {
         let mut map = HeaderMap::new();
         headers.iter().for_each(|&(name, value)| {
             map.append(name, value.parse().unwrap());
@@ -116,30 +80,11 @@ impl Edge {
     }
 
     /// The same for a request with these very lines behind its host, which a library would not send.
-    async fn raw(&self, lines: &str) -> (u16, BTreeMap<String, Vec<String>>) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET /orders HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", self.address);
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        loop {
-            if let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|(head, body)| length(head) == body.len())
-            {
-                let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-                return (status, serde_json::from_str(body).unwrap_or_default());
-            }
-            let mut piece = [0; 4096];
-            let read = stream.read(&mut piece).await.unwrap();
-            assert!(read > 0, "{lines:?} was answered by {answer:?}");
-            answer += std::str::from_utf8(&piece[..read]).unwrap();
-        }
+    async fn raw(&self, lines: &str) -> (u16, Seen) {
+        let head = format!("GET /orders HTTP/1.1\r\nHost: {}\r\n{lines}", self.address);
+        let (status, body) = api::raw(self.address, &head).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
     }
-}
-
-/// The length of the body behind these headers.
-fn length(head: &str) -> usize {
-    let lines = head.lines().filter_map(|line| line.split_once(": "));
-    let length = { lines }.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    length.map_or(0, |(_, length)| length.parse().unwrap())
 }
 
 /// The configuration of the documentation, with the addresses of this test in it.
@@ -202,7 +147,7 @@ async fn setting(name: &str) -> Setting {
     world.accepts("Instance", "shop", json!({"organization": "acme"})).await;
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "shop"}})).await;
     let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
-    let api = Api::start().await;
+    let api = Api::start(Ipv4Addr::LOCALHOST).await;
     let edge = Edge::start(&world, &verifier.address.to_string(), &api).await;
     Setting { world, _operator, verifier, api, edge, bearer }
 }
@@ -214,11 +159,6 @@ impl Setting {
         let subject = format!("account:{}/ci", self.world.namespace);
         [subject.clone(), id, String::new(), "acme".to_owned(), subject].map(|value| vec![value])
     }
-}
-
-/// What the API was told, for each identity header.
-fn told(seen: &BTreeMap<String, Vec<String>>) -> [Vec<String>; 5] {
-    IDENTITY.map(|name| seen.get(name).cloned().unwrap_or_default())
 }
 
 #[tokio::test]

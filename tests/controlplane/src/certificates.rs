@@ -26,7 +26,8 @@ impl Certificates {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
-        let names = ["localhost", "127.0.0.1", "kubernetes.default.svc"].map(String::from);
+        // Proxies of tests serve hosts of the domain with this certificate too.
+        let names = ["localhost", "127.0.0.1", "kubernetes.default.svc", "*.example.com"].map(String::from);
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

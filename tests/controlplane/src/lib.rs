@@ -17,6 +17,7 @@
 mod audit;
 mod certificates;
 mod command;
+mod definitions;
 mod directory;
 mod error;
 mod install;
@@ -42,6 +43,7 @@ use serde_json::json;
 
 pub use audit::{AuditEvent, audit_from};
 pub use command::{Cluster, helm};
+pub use definitions::Definitions;
 pub use error::Error;
 pub use install::{Identities, NAMESPACE};
 pub use process::Process;
@@ -62,7 +64,7 @@ const ATTEMPTS: usize = 5;
 const PORT_TAKEN: &str = "address already in use";
 
 /// The controllers that tests need. Controllers for nodes, scheduling and scaling are left out.
-const CONTROLLERS: &str = "clusterrole-aggregation-controller,garbage-collector-controller,\
+const CONTROLLERS: &str = "clusterrole-aggregation-controller,endpointslice-controller,garbage-collector-controller,\
     namespace-controller,root-ca-certificate-publisher-controller,serviceaccount-controller,\
     serviceaccount-token-controller";
 
@@ -115,6 +117,12 @@ impl ControlPlane {
     /// The certificate of the authority that signed the API server's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// A certificate for the API server and for each host directly below `example.com`, and its key, as PEM.
+    pub fn server_certificate(&self) -> io::Result<(String, String)> {
+        let read = |name| std::fs::read_to_string(self.path(name));
+        Ok((read("server.crt")?, read("server.key")?))
     }
 
     /// The bearer token of the user `admin`, who is in the group `system:masters`.

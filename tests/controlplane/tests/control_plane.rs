@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane::{ControlPlane, helm, kubernetes_version};
+use controlplane::{ControlPlane, Definitions, helm, kubernetes_version};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{Api, api::PostParams};
 
@@ -90,6 +90,29 @@ fn controllers_run() {
     });
 
     kubectl(&["delete", "namespace", "controllers"]).unwrap();
+}
+
+#[test]
+fn definitions_of_other_products_are_served() {
+    let plane = ControlPlane::shared();
+    plane.install_definitions(&[Definitions::GatewayApi, Definitions::OpenShiftRoute, Definitions::Traefik]).unwrap();
+    let filters = || plane.kubectl(&["explain", "httproutes.spec.rules.filters"]).unwrap();
+    assert!(!filters().contains("externalAuth"), "the standard channel has no such filter");
+    let others = [Definitions::EnvoyGateway, Definitions::Istio, Definitions::GatewayApiExperimental];
+    plane.install_definitions(&others).unwrap();
+    eventually("the experimental channel replaced it", || filters().contains("externalAuth"));
+    for (kind, field) in [
+        ("routes.route.openshift.io", "spec.tls.termination"),
+        ("middlewares.traefik.io", "spec.forwardAuth.authResponseHeaders"),
+        ("securitypolicies.gateway.envoyproxy.io", "spec.extAuth.failOpen"),
+        ("authorizationpolicies.security.istio.io", "spec.provider.name"),
+        ("referencegrants.gateway.networking.k8s.io", "spec.from"),
+    ] {
+        plane.kubectl(&["get", kind, "--all-namespaces"]).unwrap();
+        let (resource, group) = kind.split_once('.').unwrap();
+        let explained = || plane.kubectl(&["explain", &format!("{resource}.{field}")]);
+        eventually(&format!("{field} of {resource} in {group}"), || explained().is_ok());
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The harness of all tests: one shared control plane, and a namespace for each test.
 
+pub mod api;
 pub mod clock;
+pub mod edge;
 pub mod evidence;
 pub mod fault;
 pub mod grants;
@@ -55,12 +57,14 @@ pub fn root() -> &'static Path {
 /// client stops working when the runtime of its test ends.
 pub fn plane() -> &'static Plane {
     static PLANE: OnceLock<Plane> = OnceLock::new();
-    PLANE.get_or_init(|| {
-        let plane = ControlPlane::shared();
-        log();
-        plane.install_crds(root()).unwrap();
-        Plane { plane, identities: plane.install_rights(root()).unwrap() }
-    })
+    PLANE.get_or_init(|| installed(ControlPlane::shared()))
+}
+
+/// A control plane with Tokenry's CRDs, roles, core ServiceAccounts and admission policies.
+fn installed(plane: &'static ControlPlane) -> Plane {
+    log();
+    plane.install_crds(root()).unwrap();
+    Plane { plane, identities: plane.install_rights(root()).unwrap() }
 }
 
 /// Starts logging. `RUST_LOG=debug` shows the actions of the operators and verifiers of the tests.
