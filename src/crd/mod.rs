@@ -25,6 +25,7 @@ pub mod api_token;
 pub mod condition;
 pub mod event_name;
 pub mod fault;
+pub mod guarding;
 pub mod instance;
 pub mod keys;
 pub mod name;

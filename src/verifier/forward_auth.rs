@@ -25,14 +25,14 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
 }
 
 /// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
-/// the error code of RFC 6750, section 3, except if the credential is missing.
-fn told(answer: &Answer) -> Response {
+/// the error code of RFC 6750, section 3, except if the credential is missing or the guard is tested.
+pub(crate) fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
-    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer.schemes(), code));
+    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer, code));
     match cause.category() {
         Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
-        Category::NotAuthenticated if *cause == Cause::Missing => {
+        Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => {
             (StatusCode::UNAUTHORIZED, UNCACHED, [challenge(None)]).into_response()
         }
         Category::NotAuthenticated => {
@@ -101,11 +101,12 @@ mod tests {
             let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), challenge.unwrap_or_default())
         };
-        assert_eq!(told(Cause::Missing), (401, r#"Bearer realm="tokenry""#.into()));
-        assert_eq!(told(Cause::Expired), (401, r#"Bearer realm="tokenry", error="invalid_token""#.into()));
+        assert_eq!(told(Cause::Missing), (401, r#"Bearer realm="tokenry/a/eem""#.into()));
+        assert_eq!(told(Cause::Probe), told(Cause::Missing));
+        assert_eq!(told(Cause::Expired), (401, r#"Bearer realm="tokenry/a/eem", error="invalid_token""#.into()));
         assert_eq!(
             told(Cause::NamespaceNotAdmitted),
-            (403, r#"Bearer realm="tokenry", error="insufficient_scope""#.into())
+            (403, r#"Bearer realm="tokenry/a/eem", error="insufficient_scope""#.into())
         );
         assert_eq!(told(Cause::NotSynced), (503, String::new()));
     }

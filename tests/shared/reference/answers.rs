@@ -13,9 +13,10 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 26] = [
+const CAUSES: [Cause; 27] = [
     Cause::Allowed,
     Cause::Unguarded,
+    Cause::Probe,
     Cause::Missing,
     Cause::Oversized,
     Cause::NotAscii,
