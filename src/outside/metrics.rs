@@ -92,11 +92,7 @@ impl Default for Metrics {
                 "Writes to the API server, by their verb and by how they were answered",
             ),
             verdicts: told(all, "tokenry_verifier_verdicts", "Answers of the verifier, by status code and cause"),
-            probes: told(
-                all,
-                "tokenry_verifier_probes",
-                "Requests for `/.tokenry/probe`, which are no verdicts",
-            ),
+            probes: told(all, "tokenry_verifier_probes", "Requests for `/.tokenry/probe`, which are no verdicts"),
             stamped: told(
                 all,
                 "tokenry_stamped",

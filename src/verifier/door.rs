@@ -426,7 +426,11 @@ mod tests {
             for (method, query) in [("GET", ""), ("POST", "?"), ("ODD", "?_method=GET&/login"), ("OPTIONS", "?a=?")] {
                 for headers in callers {
                     let target = format!("{PROBE}{query}");
-                    assert_eq!(asked(&door, (method, &target), headers).await, Cause::Probe, "{spec} {method} {headers:?}");
+                    assert_eq!(
+                        asked(&door, (method, &target), headers).await,
+                        Cause::Probe,
+                        "{spec} {method} {headers:?}"
+                    );
                 }
             }
             let whole = format!("https://shop.example.com{PROBE}?a");

@@ -56,9 +56,8 @@ pub(crate) fn teach_of(door: &Door, value: &str, instance: &Value) {
         json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
     );
     door.known().learn(|index| {
-        index.apply::<Instance>(
-            serde_json::from_value(with(of("Instance", "eem"), "spec", instance.clone())).unwrap(),
-        ) | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
+        index.apply::<Instance>(serde_json::from_value(with(of("Instance", "eem"), "spec", instance.clone())).unwrap())
+            | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
             | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
     });
 }
@@ -67,4 +66,3 @@ pub(crate) fn teach_of(door: &Door, value: &str, instance: &Value) {
 pub(crate) fn value() -> String {
     format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned()
 }
-

@@ -103,7 +103,8 @@ pub(crate) mod tests {
         let of = |name: &str| ("x-organization", name.to_owned());
         let asked = async |method, target, headers: &[(&'a str, String)]| {
             let (answer, body) = answer(routes, ask(method, target, headers.to_vec())).await;
-            let challenge = answer.headers().get(WWW_AUTHENTICATE).map_or("", |value| value.to_str().unwrap()).to_owned();
+            let challenge =
+                answer.headers().get(WWW_AUTHENTICATE).map_or("", |value| value.to_str().unwrap()).to_owned();
             (answer.status().as_u16(), challenge, body, answer.headers().clone())
         };
         let (status, _, _, headers) = asked("GET", "/orders?a=b", &[bearer.clone(), of("acme")]).await;
@@ -160,10 +161,7 @@ pub(crate) mod tests {
     async fn envoy_gateway_appends_the_request_to_the_path_of_its_policy() {
         names_the_request(router, |method, target, headers| {
             let (method, path, mut headers) = appended(method, target, headers);
-            headers.extend([
-                ("x-envoy-internal", "true".into()),
-                ("x-envoy-expected-rq-timeout-ms", "2000".into()),
-            ]);
+            headers.extend([("x-envoy-internal", "true".into()), ("x-envoy-expected-rq-timeout-ms", "2000".into())]);
             (method, path, headers)
         })
         .await;

@@ -152,9 +152,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
             return Ok(());
         }
         tracing::info!("synced: every object was read once, and callers are answered");
-        let router = probes::health(ready, pulse)
-            .merge(forward_auth::router(door.clone()))
-            .merge(ingress_nginx::router(door));
+        let router =
+            probes::health(ready, pulse).merge(forward_auth::router(door.clone())).merge(ingress_nginx::router(door));
         server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await
