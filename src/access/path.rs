@@ -66,7 +66,7 @@ impl Path {
     /// # Errors
     /// The path cannot be normalised. Rules that depend on the path must then refuse the request.
     pub fn parse(target: &str) -> Result<Self, PathFault> {
-        let path = written(target)?;
+        let path = bare_path(target)?;
         if path.len() > MAX {
             return Err(PathFault::Long);
         }
@@ -152,7 +152,7 @@ impl std::fmt::Display for Path {
 ///
 /// # Errors
 /// The target is neither a path nor a whole URI with a plain host.
-pub fn written(target: &str) -> Result<&str, PathFault> {
+pub fn bare_path(target: &str) -> Result<&str, PathFault> {
     Ok(origin(target)?.split('?').next().unwrap_or_default())
 }
 

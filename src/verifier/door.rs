@@ -65,8 +65,8 @@ impl Answer {
         &self.schemes
     }
 
-    /// The realm of a challenge. It names the Instance only if that exists. So a test of a guard fails if the guard asks
-    /// for another Instance, or asks a verifier that does not watch it.
+    /// The realm of a challenge. It names the Instance only if that exists. So a test of a guard fails if the guard
+    /// names a wrong Instance, or asks a verifier that does not watch the Instance.
     pub fn realm(&self) -> String {
         self.instance.as_ref().map_or_else(|| "tokenry".to_owned(), |key| realm(&key.namespace, &key.name))
     }
@@ -108,8 +108,8 @@ impl Door {
     /// A request that the Instance does not guard is let through without a look at its credential, unless that may be a
     /// token.
     ///
-    /// A request for the path that tests a guard is refused with a plain challenge, if the Instance exists. Nothing else
-    /// matters: neither the credential, nor the rules, faults or endpoint of the Instance.
+    /// A request for the path that tests a guard is refused with a plain challenge, if the Instance exists. Nothing
+    /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
         let cause = verdict.cause;

@@ -93,8 +93,8 @@ pub(crate) mod tests {
         (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// Checks that a proxy names the request of its caller, and hears of the credential and the organization. `ask` makes
-    /// the request of the proxy about the caller's method, target and headers.
+    /// Checks that a proxy names the request of its caller, and passes on the credential and the organization. `ask`
+    /// makes the request of the proxy from the caller's method, target and headers.
     pub(crate) async fn names_the_request<'a>(
         routes: fn(Arc<Door>) -> Router,
         ask: impl Fn(&'a str, &'a str, Vec<(&'a str, String)>) -> Asked<'a>,

@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::{Asking, Door, forward_auth::told, proxied};
 
-/// The route `ANY /v1/instances/{namespace}/{name}/ingress-nginx`. It is a path of its own, because any caller can write
-/// into a query.
+/// The route `ANY /v1/instances/{namespace}/{name}/ingress-nginx`. It is a path of its own, because a caller can write
+/// anything into a query.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     Router::new().route("/v1/instances/{namespace}/{name}/ingress-nginx", any(authorize)).with_state(door)
 }

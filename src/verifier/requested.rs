@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use crate::{
-    access::{Path, Request, written},
+    access::{Path, Request, bare_path},
     crd::guarding::PROBE,
 };
 
@@ -18,10 +18,10 @@ pub struct Requested<'a> {
 }
 
 impl Requested<'_> {
-    /// True if the request is for the path that tests a guard, with or without a query. Every letter of the path counts.
-    /// The method may be any, but the proxy has to name it: a guard that does not is not in order.
+    /// True if the request is for the path that tests a guard, with or without a query. Each letter of the path counts.
+    /// The method may be any, but the proxy has to name it. Otherwise the guard is not in order.
     pub fn is_probe(&self) -> bool {
-        self.method.is_some() && self.target.as_deref().is_some_and(|target| written(target) == Ok(PROBE))
+        self.method.is_some() && self.target.as_deref().is_some_and(|target| bare_path(target) == Ok(PROBE))
     }
 
     /// The request in the form that the `access` module judges.
