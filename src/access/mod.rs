@@ -36,7 +36,7 @@ pub use judge::{Ground, Ruling, Step, Trail, judge};
 pub use limit::{MAX_LIFETIME, MAX_OVERLAP, limit};
 pub use namespaces::{Homes, Namespace, admits};
 pub use opening::{Closed, opening};
-pub use path::{Path, PathFault};
+pub use path::{Path, PathFault, bare_path};
 pub use policy::Policy;
 pub use roles::{Holding, Standing};
 pub use rules::{Named, Request, Rules};

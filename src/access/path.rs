@@ -66,7 +66,7 @@ impl Path {
     /// # Errors
     /// The path cannot be normalised. Rules that depend on the path must then refuse the request.
     pub fn parse(target: &str) -> Result<Self, PathFault> {
-        let path = origin(target)?.split('?').next().unwrap_or_default();
+        let path = bare_path(target)?;
         if path.len() > MAX {
             return Err(PathFault::Long);
         }
@@ -146,6 +146,14 @@ impl std::fmt::Display for Path {
         let segments: Vec<_> = self.read.0.iter().map(|segment| segment.replace('/', "%2F")).collect();
         write!(f, "/{}", segments.join("/"))
     }
+}
+
+/// The path of a request target, letter for letter: without scheme, authority and query.
+///
+/// # Errors
+/// The target is neither a path nor a whole URI with a plain host.
+pub fn bare_path(target: &str) -> Result<&str, PathFault> {
+    Ok(origin(target)?.split('?').next().unwrap_or_default())
 }
 
 /// The target without scheme and authority.

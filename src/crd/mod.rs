@@ -26,6 +26,7 @@ pub mod condition;
 pub mod endpoint;
 pub mod event_name;
 pub mod fault;
+pub mod guarding;
 pub mod instance;
 pub mod keys;
 pub mod name;

@@ -66,6 +66,7 @@ pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     writes: Family<Write, Counter>,
     verdicts: Family<JudgedLabels, Counter>,
+    probes: Family<Unlabelled, Counter>,
     stamped: Family<Unlabelled, Gauge>,
 }
 
@@ -91,6 +92,7 @@ impl Default for Metrics {
                 "Writes to the API server, by their verb and by how they were answered",
             ),
             verdicts: told(all, "tokenry_verifier_verdicts", "Answers of the verifier, by status code and cause"),
+            probes: told(all, "tokenry_verifier_probes", "Requests for `/.tokenry/probe`, which are no verdicts"),
             stamped: told(
                 all,
                 "tokenry_stamped",
@@ -149,6 +151,11 @@ impl Metrics {
         self.verdicts.get_or_create(&JudgedLabels { status, reason }).inc();
     }
 
+    /// Counts a request that tests a guard.
+    pub fn probe(&self) {
+        self.probes.get_or_create(&[]).inc();
+    }
+
     /// Sets how long ago something was heard of a kind.
     pub fn heard(&self, kind: String, age: Duration) {
         self.heard.get_or_create(&HeardLabels { kind }).set(age.as_secs_f64());
@@ -177,6 +184,7 @@ mod tests {
         metrics.write("ApiToken", Verb::UPDATE.status(), Ok(()));
         metrics.write("ApiToken", Verb::UPDATE.status(), Err(&Why::Unauthenticated("m".into())));
         metrics.verdict(401, "Expired");
+        metrics.probe();
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
@@ -190,6 +198,7 @@ mod tests {
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="done"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="unauthenticated"} 1"#,
             r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
+            "tokenry_verifier_probes_total{} 1",
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
             "tokenry_stamped{} 0",

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{Asking, Verdict, index::Key};
+use super::{Asking, Cause, Verdict, index::Key};
 use crate::outside::foreign::written;
 
 /// The longest path in an audit line, in bytes. A longer path is cut.
@@ -20,10 +20,19 @@ fn path(uri: &str) -> String {
     whole.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Writes the audit line of one decision.
+fn pair(key: &Key) -> String {
+    format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME))
+}
+
+/// Writes the audit line of one decision. A request that tests a guard is no decision about a caller, and comes again
+/// and again, so its line has the level `debug`.
 pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
+    if verdict.cause == Cause::Probe {
+        let (instance, reason) = (&asking.instance, verdict.cause.as_str());
+        tracing::debug!(target: "tokenry::audit", instance = pair(instance), status = 401, reason, "decided");
+        return;
+    }
     let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
-    let pair = |key: &Key| format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME));
     let owner = identity.and_then(|identity| identity.owner.as_deref());
     let (method, target) = request.map_or((None, None), |wanted| (wanted.method.as_deref(), wanted.target.as_deref()));
     tracing::info!(

@@ -14,6 +14,8 @@ pub enum Cause {
     Allowed,
     /// The Instance lets the request through unjudged, without any identity.
     Unguarded,
+    /// The request tests the guard of the Instance, at `/.tokenry/probe`. Nobody is let in there.
+    Probe,
     /// No place of the Instance holds a credential.
     Missing,
     /// A header that can hold a credential is longer than 8 KiB.
@@ -102,7 +104,8 @@ impl Cause {
             | Self::EndpointDisabled
             | Self::Refused(_) => Category::NotPermitted,
             Self::NotSynced | Self::OutOfTouch | Self::Crowded => Category::Unavailable,
-            Self::Missing
+            Self::Probe
+            | Self::Missing
             | Self::Oversized
             | Self::NotAscii
             | Self::Repeated
@@ -132,6 +135,7 @@ impl Cause {
         match self {
             Self::Allowed => "Allowed",
             Self::Unguarded => "Unguarded",
+            Self::Probe => "Probe",
             Self::Missing => "Missing",
             Self::Oversized => "Oversized",
             Self::NotAscii => "NotAscii",
@@ -174,6 +178,7 @@ impl Cause {
             }
             Self::Allowed
             | Self::Unguarded
+            | Self::Probe
             | Self::Missing
             | Self::Oversized
             | Self::NotAscii

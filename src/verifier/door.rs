@@ -17,12 +17,13 @@ use super::{
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
-    index::Key,
+    index::{InstanceEntry, Key},
     known::Known,
     unguarded::unguarded,
 };
 use crate::{
     access::Request,
+    crd::guarding::realm,
     outside::{Clock, Hearing, crowd::Crowd, metrics::Metrics},
 };
 
@@ -49,6 +50,8 @@ pub struct Asking<'a> {
 pub struct Answer {
     verdict: Verdict,
     schemes: Arc<[String]>,
+    /// The Instance, if it exists.
+    instance: Option<Key>,
 }
 
 impl Answer {
@@ -60,6 +63,12 @@ impl Answer {
     /// The authentication schemes that a challenge names, at least one.
     pub fn schemes(&self) -> &[String] {
         &self.schemes
+    }
+
+    /// The realm of a challenge. It names the Instance only if that exists. So a test of a guard fails if the guard
+    /// names a wrong Instance, or asks a verifier that does not watch the Instance.
+    pub fn realm(&self) -> String {
+        self.instance.as_ref().map_or_else(|| "tokenry".to_owned(), |key| realm(&key.namespace, &key.name))
     }
 }
 
@@ -98,15 +107,25 @@ impl Door {
     ///
     /// A request that the Instance does not guard is let through without a look at its credential, unless that may be a
     /// token.
+    ///
+    /// A request for the path that tests a guard is refused with a plain challenge, if the Instance exists. Nothing
+    /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
         let cause = verdict.cause;
-        self.metrics.verdict(cause.category().code(), cause.as_str());
+        if cause == Cause::Probe {
+            self.metrics.probe();
+        } else {
+            self.metrics.verdict(cause.category().code(), cause.as_str());
+        }
         if let (Cause::Allowed, Some(identity)) = (cause, &verdict.identity) {
             self.known.usage().note(identity, self.clock.now());
         }
         audit::write(asking, &verdict);
-        Answer { verdict, schemes: self.at_places(&asking.instance, Places::schemes) }
+        let index = self.known.index();
+        let entry = index.instance(&asking.instance);
+        let instance = entry.map(|_| asking.instance.clone());
+        Answer { verdict, schemes: self.places(entry).schemes(), instance }
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
@@ -114,13 +133,13 @@ impl Door {
     /// # Errors
     /// The headers do not hold exactly one clear credential.
     pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
-        self.at_places(instance, |places| credential::find(headers, places))
+        let index = self.known.index();
+        credential::find(headers, self.places(index.instance(instance)))
     }
 
-    /// The result of `look` at the places for credentials that an Instance names.
-    fn at_places<T>(&self, instance: &Key, look: impl FnOnce(&Places) -> T) -> T {
-        let index = self.known.index();
-        look(index.instance(instance).map_or(&self.usual, |entry| &entry.places))
+    /// The places for credentials that an Instance names. An unknown Instance has the default places.
+    fn places<'a>(&'a self, instance: Option<&'a InstanceEntry>) -> &'a Places {
+        instance.map_or(&self.usual, |entry| &entry.places)
     }
 
     /// Checks that every kind was read, that the watches work if the API server answers, and that this verifier cannot
@@ -160,6 +179,10 @@ impl Door {
         }
         if self.refuses_all() {
             return Cause::OutOfTouch.into();
+        }
+        let is_probe = asking.request.as_ref().is_some_and(Requested::is_probe);
+        if is_probe && self.standing(&asking.instance).is_some() {
+            return Cause::Probe.into();
         }
         let request = asking.request.as_ref().map(Requested::request);
         let is_open = |request| unguarded(&self.known.index(), &asking.instance, request, &asking.credential).is_ok();
@@ -202,9 +225,16 @@ impl Door {
 }
 
 #[cfg(test)]
+impl Door {
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+}
+
+#[cfg(test)]
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, schemes: Places::default().schemes() }
+        Self { verdict, schemes: Places::default().schemes(), instance: Some(Key::new("a", "eem")) }
     }
 }
 
@@ -214,29 +244,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        crd::{Account, ApiToken, Instance},
+        crd::{ApiToken, Instance, guarding::PROBE},
         outside::SystemClock,
-        token::{Digest, format},
-        verifier::usage::Usage,
+        token::format,
+        verifier::{
+            fixture::{door, eem, teach, teach_of, value, waiting_for},
+            usage::Usage,
+        },
     };
     use serde_json::json;
     use std::collections::BTreeSet;
     use tokio::time::Instant;
-
-    /// A door that waits for the first list of these kinds.
-    fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
-        let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
-        let known = Arc::new(Known::new(kinds, Usage::new().0));
-        Door::new(known, Arc::new(SystemClock), Arc::default(), hearing, stale_answers)
-    }
-
-    fn door() -> Arc<Door> {
-        Arc::new(waiting_for(&[], Hearing::default(), StaleAnswers::default()))
-    }
-
-    fn eem() -> Key {
-        Key { namespace: "a".into(), name: "eem".into() }
-    }
 
     async fn cause(door: &Door, headers: &HeaderMap) -> Cause {
         let (method, target) = (Some("GET".into()), Some("/".into()));
@@ -247,43 +265,6 @@ mod tests {
 
     fn presenting(value: &str) -> HeaderMap {
         [("api-token".parse().unwrap(), value.parse().unwrap())].into_iter().collect()
-    }
-
-    fn teach(door: &Door, value: &str) {
-        teach_of(door, value, &json!({}));
-    }
-
-    /// The same with an Instance of this spec.
-    fn teach_of(door: &Door, value: &str, instance: &serde_json::Value) {
-        let of = |kind: &str, name: &str| {
-            let metadata = json!({"namespace": "a", "name": name, "uid": name});
-            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata})
-        };
-        let with = |mut object: serde_json::Value, key: &str, value| {
-            object[key] = value;
-            object
-        };
-        let refers = json!({"instanceRef": {"name": "eem"}});
-        let owned = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
-        let record = json!({
-            "generation": 1, "id": format::id(value).unwrap(), "sha256": Digest::of(value), "state": "Recorded",
-            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
-        });
-        let token = with(
-            with(of("ApiToken", "x"), "spec", refers),
-            "status",
-            json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
-        );
-        door.known.learn(|index| {
-            index.apply::<Instance>(
-                serde_json::from_value(with(of("Instance", "eem"), "spec", instance.clone())).unwrap(),
-            ) | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
-                | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
-        });
-    }
-
-    fn value() -> String {
-        format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned()
     }
 
     #[tokio::test(start_paused = true)]
@@ -426,8 +407,114 @@ mod tests {
         assert_eq!(door.ask(&other).await.schemes(), ["Bearer"]);
     }
 
+    #[tokio::test]
+    async fn a_test_of_the_guard_gets_a_plain_challenge_whatever_holds_for_the_instance_and_whoever_asks() {
+        let (token, own) = (map(&[("api-token", &value())]), format!("Bearer {}", value()));
+        let several = map(&[("api-token", &value()), ("authorization", &own)]);
+        let callers = [&map(&[]), &token, &several, &map(&[("authorization", "Bearer made-up"), ("api_token", "x")])];
+        let disabled = json!({"service": {"name": "x"}, "endpoints": [{"name": "admin", "type": "disabled"}]});
+        for spec in [
+            json!({}),
+            json!({"api": {"unguarded": [{"paths": ["/.tokenry/**"]}, {"methods": ["GET"], "paths": ["/**"]}]}}),
+            json!({"api": {"excluded": [{"paths": ["/**"], "message": "no"}]}}),
+            json!({"api": {"authorization": "Roles"}}),
+            json!({"manager": disabled}),
+            json!({"members": [{"subject": "alice", "role": "admin"}]}),
+        ] {
+            let door = door();
+            teach_of(&door, &value(), &spec);
+            for (method, query) in [("GET", ""), ("POST", "?"), ("ODD", "?_method=GET&/login"), ("OPTIONS", "?a=?")] {
+                for headers in callers {
+                    let target = format!("{PROBE}{query}");
+                    assert_eq!(
+                        asked(&door, (method, &target), headers).await,
+                        Cause::Probe,
+                        "{spec} {method} {headers:?}"
+                    );
+                }
+            }
+            let whole = format!("https://shop.example.com{PROBE}?a");
+            assert_eq!(asked(&door, ("GET", &whole), &token).await, Cause::Probe, "{spec}");
+            let text = door.metrics.text();
+            assert!(text.contains("tokenry_verifier_probes_total{} 17") && !text.contains("verdicts_total{"), "{text}");
+        }
+        assert_eq!((Cause::Probe.category().code(), Cause::Probe.hint()), (401, None));
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_is_being_deleted_answers_a_test_of_the_guard_and_one_that_does_not_exist_has_no_realm() {
+        let (door, nothing) = (door(), HeaderMap::new());
+        let ask = async || {
+            let (method, target) = (Some("GET".into()), Some(PROBE.into()));
+            let request = Some(Requested { method, target, headers: &nothing });
+            let answer = door.ask(&Asking { instance: eem(), credential: Err(Cause::Missing), request }).await;
+            (answer.verdict().cause, answer.realm())
+        };
+        assert_eq!(ask().await, (Cause::Missing, "tokenry".to_owned()));
+        let metadata = json!({"namespace": "a", "name": "eem", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let going = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": metadata, "spec": {}});
+        door.known.learn(|index| index.apply::<Instance>(serde_json::from_value(going).unwrap()));
+        assert_eq!(ask().await, (Cause::Probe, "tokenry/a/eem".to_owned()));
+        let unread = waiting_for(&["instances"], Hearing::default(), StaleAnswers::default());
+        teach(&unread, &value());
+        assert_eq!(asked(&unread, ("GET", PROBE), &nothing).await, Cause::NotSynced);
+    }
+
+    #[tokio::test]
+    async fn only_these_letters_are_the_path_that_tests_the_guard_and_any_other_is_judged() {
+        let (door, token) = (door(), map(&[("api-token", &value())]));
+        teach_of(&door, &value(), &json!({"api": {"unguarded": [{"paths": ["/.tokenry/**"]}]}}));
+        for target in [
+            "/.tokenry/probe/",
+            "//.tokenry/probe",
+            "/.tokenry//probe",
+            "/.tokenry/./probe",
+            "/a/../.tokenry/probe",
+            "/.tokenry/prob%65",
+            "/%2etokenry/probe",
+            "/.tokenry%2Fprobe",
+            "/.TOKENRY/probe",
+            "/.tokenry/probe;a",
+            "/.tokenry/probe#a",
+            "/.tokenry/probe.",
+            "/.tokenry/probes",
+            "/.tokenry",
+            ".tokenry/probe",
+            "https:///.tokenry/probe",
+            "https://a@b/.tokenry/probe",
+            "https://a?/.tokenry/probe",
+            "/a?/.tokenry/probe",
+        ] {
+            for headers in [&HeaderMap::new(), &token] {
+                let cause = asked(&door, ("GET", target), headers).await;
+                assert!(![Cause::Probe, Cause::NotSynced].contains(&cause), "{target}");
+                let is_token = headers == &token;
+                assert!(is_token || [Cause::Missing, Cause::Unguarded].contains(&cause), "{target}: {cause}");
+            }
+        }
+        let unnamed = Requested { method: None, target: Some(PROBE.into()), headers: &token };
+        assert!(!unnamed.is_probe(), "the guard does not name the method");
+    }
+
     proptest::proptest! {
         #![proptest_config(crate::token::cases::usual())]
+
+        #[test]
+        fn no_request_for_the_path_that_tests_the_guard_is_let_in_and_no_other_path_is_it(
+            target in "(https?://[a?@/]{0,2})?(/|%2[fe]|[.]|[.]tokenry|/probe|/[.]tokenry/probe|;|#){1,4}([?].{0,5})?",
+            open in proptest::bool::ANY,
+        ) {
+            let door = door();
+            let unguarded = if open { json!([{"methods": ["GET"], "paths": ["/**"]}]) } else { json!([]) };
+            teach_of(&door, &value(), &json!({"api": {"unguarded": unguarded, "encodedSlash": "Keep"}}));
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            let cause = runtime.block_on(asked(&door, ("GET", &*target), &presenting(&value())));
+            let behind = target.split_once("://").map_or(Some(&*target), |(_, rest)| rest.find('/').map(|at| &rest[at..]));
+            let is_it = behind.and_then(|path| path.split('?').next()) == Some(PROBE);
+            proptest::prop_assert!(cause != Cause::Probe || is_it, "{}", target);
+            proptest::prop_assert!(target.contains("://") || (cause == Cause::Probe) == is_it, "{}", target);
+        }
 
         #[test]
         fn only_a_plain_request_without_a_token_is_let_through_and_any_other_is_judged_as_ever(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use super::{
-    Requested, Verdict,
+    Cause, Requested, Verdict,
     check::explain,
     index::{Index, Indexed, Key},
     unguarded,
@@ -15,6 +15,7 @@ use crate::{
     access::Step,
     crd::{
         AccessPolicy, Account, ApiToken, Instance,
+        guarding::PROBE,
         instance::Api,
         permission::NamedBy,
         subject::{SubjectKind, Who},
@@ -92,10 +93,19 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     index.apply(instance);
     let (method, target) = (Some(question.method.clone()), Some(question.path.clone()));
     let wanted = Requested { method, target, headers: &headers };
+    if wanted.is_probe() {
+        return Ok(probe(&key));
+    }
     let Some(token) = &question.token else { return Ok(unguarded::explain(&index, &key, &wanted.request())) };
     let told = explain(&index, &key, token, &wanted.request(), now);
     let unserved = || format!("ApiToken {}/{} has no value yet; see its status", token.namespace, token.name);
     told.ok_or_else(|| Unexplained::Missing(unserved()))
+}
+
+/// Explains a request that tests the guard of the Instance.
+fn probe(instance: &Key) -> Explanation {
+    let text = format!("lets nobody in at {PROBE}, which tests the guard of its endpoint");
+    (Cause::Probe.into(), vec![Step { passed: false, text, object: format!("Instance {}", instance.name) }])
 }
 
 /// Reads the account that the token acts as. If the Instance lists former owners, the account that owns the token is

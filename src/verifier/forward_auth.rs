@@ -25,14 +25,14 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
 }
 
 /// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
-/// the error code of RFC 6750, section 3, except if the credential is missing.
-fn told(answer: &Answer) -> Response {
+/// the error code of RFC 6750, section 3, except if the credential is missing or the guard is tested.
+pub(crate) fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
-    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer.schemes(), code));
+    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer, code));
     match cause.category() {
         Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
-        Category::NotAuthenticated if *cause == Cause::Missing => {
+        Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => {
             (StatusCode::UNAUTHORIZED, UNCACHED, [challenge(None)]).into_response()
         }
         Category::NotAuthenticated => {
@@ -58,12 +58,154 @@ fn refused(status: StatusCode, header: (HeaderName, HeaderValue), body: &Value) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
-        access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER},
-        verifier::{Identity, index::Key},
+        access::header::{IDENTITY, ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER},
+        crd::guarding::PROBE,
+        verifier::{
+            Identity,
+            fixture::{door, teach_of, value},
+            index::Key,
+        },
     };
+    use axum::body::{Body, to_bytes};
+    use http::Request;
+    use tower::ServiceExt;
+
+    /// The request of a proxy: its method and path, and its headers.
+    pub(crate) type Asked<'a> = (&'a str, String, Vec<(&'a str, String)>);
+
+    async fn answer(routes: fn(Arc<Door>) -> Router, (method, path, headers): Asked<'_>) -> (Response<()>, String) {
+        let door = door();
+        let excluded = json!([{"methods": ["DELETE"], "paths": ["/orders"], "message": "judged"}]);
+        let unguarded = json!([{"paths": ["/login"]}, {"paths": ["/.tokenry/**"]}]);
+        let from = json!({"header": "X-Organization"});
+        let api = json!({"excluded": excluded, "unguarded": unguarded, "organizationFrom": from});
+        teach_of(&door, &value(), &json!({"api": api, "organizations": ["acme"]}));
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = routes(door).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = to_bytes(body, 4096).await.unwrap();
+        (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Checks that a proxy names the request of its caller, and passes on the credential and the organization. `ask`
+    /// makes the request of the proxy from the caller's method, target and headers.
+    pub(crate) async fn names_the_request<'a>(
+        routes: fn(Arc<Door>) -> Router,
+        ask: impl Fn(&'a str, &'a str, Vec<(&'a str, String)>) -> Asked<'a>,
+    ) {
+        let bearer = ("authorization", format!("Bearer {}", value()));
+        let of = |name: &str| ("x-organization", name.to_owned());
+        let asked = async |method, target, headers: &[(&'a str, String)]| {
+            let (answer, body) = answer(routes, ask(method, target, headers.to_vec())).await;
+            let challenge =
+                answer.headers().get(WWW_AUTHENTICATE).map_or("", |value| value.to_str().unwrap()).to_owned();
+            (answer.status().as_u16(), challenge, body, answer.headers().clone())
+        };
+        let (status, _, _, headers) = asked("GET", "/orders?a=b", &[bearer.clone(), of("acme")]).await;
+        assert_eq!((status, &headers[SUBJECT], &headers[USER]), (200, &headers[USER], &headers[SUBJECT]));
+        assert_eq!(IDENTITY.map(|name| headers.get_all(name).iter().count()), [1; 5]);
+        let (status, _, body, _) = asked("DELETE", "/orders?a=b", &[bearer.clone(), of("acme")]).await;
+        assert!(status == 403 && body.contains("judged"), "{status} {body}");
+        let (status, _, body, _) = asked("GET", "/orders", &[bearer.clone(), of("other")]).await;
+        assert!(status == 403 && body.contains("organization"), "{status} {body}");
+        let (status, _, body, _) = asked("GET", "/orders/../login", &[bearer.clone(), of("acme")]).await;
+        assert!(status == 403 && body.contains("path"), "{status} {body}");
+        let (status, _, _, headers) = asked("POST", "/login", &[]).await;
+        assert_eq!((status, IDENTITY.map(|name| headers[name].clone())), (200, [""; 5].map(HeaderValue::from_static)));
+        let plain = r#"Bearer realm="tokenry/a/eem""#;
+        let refused = async |method, target, headers: &[(&'a str, String)]| {
+            let (status, challenge, ..) = asked(method, target, headers).await;
+            (status, challenge)
+        };
+        assert_eq!(refused("GET", "/orders", &[]).await, (401, plain.to_owned()));
+        let odd = ("authorization", "Bearer good,Bearer bad".to_owned());
+        assert_eq!(refused("GET", "/orders", &[odd]).await, (401, format!(r#"{plain}, error="invalid_token""#)));
+        for method in ["GET", "DELETE"] {
+            assert_eq!(refused(method, PROBE, &[]).await, (401, plain.to_owned()));
+            assert_eq!(refused(method, PROBE, &[bearer.clone(), of("acme")]).await, (401, plain.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn traefik_names_the_request_in_headers_of_its_own_and_passes_all_others_on() {
+        names_the_request(router, |method, target, mut headers| {
+            headers.extend([
+                ("host", "tokenry-verifier.tokenry-system.svc".into()),
+                ("user-agent", "curl/7.88.1".into()),
+                ("x-forwarded-for", "10.0.0.1".into()),
+                ("x-forwarded-host", "shop.example.com".into()),
+                ("x-forwarded-method", method.into()),
+                ("x-forwarded-port", "443".into()),
+                ("x-forwarded-proto", "https".into()),
+                ("x-forwarded-uri", target.into()),
+                ("accept-encoding", "gzip".into()),
+            ]);
+            ("GET", "/v1/instances/a/eem/authorize".into(), headers)
+        })
+        .await;
+    }
+
+    /// The request of an Envoy, which appends the target to its path.
+    fn appended<'a>(method: &'a str, target: &str, mut headers: Vec<(&'a str, String)>) -> Asked<'a> {
+        headers.extend([("host", "shop.example.com".into()), ("content-length", "0".into())]);
+        (method, format!("/v1/instances/a/eem/authorize{target}"), headers)
+    }
+
+    #[tokio::test]
+    async fn envoy_gateway_appends_the_request_to_the_path_of_its_policy() {
+        names_the_request(router, |method, target, headers| {
+            let (method, path, mut headers) = appended(method, target, headers);
+            headers.extend([("x-envoy-internal", "true".into()), ("x-envoy-expected-rq-timeout-ms", "2000".into())]);
+            (method, path, headers)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_gateway_with_external_auth_appends_the_request_to_the_path_of_its_filter() {
+        names_the_request(router, appended).await;
+        // The caller can send any header that the filter allows.
+        names_the_request(router, |method, target, headers| {
+            let (method, path, mut headers) = appended(method, target, headers);
+            headers.extend([("x-forwarded-method", method.into()), ("x-forwarded-uri", target.into())]);
+            (method, path, headers)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn istio_appends_the_request_to_the_prefix_of_its_provider_and_passes_headers_on_by_their_beginning() {
+        names_the_request(router, |method, target, headers| {
+            let (method, path, mut headers) = appended(method, target, headers);
+            headers.extend([
+                ("x-forwarded-proto", "https".into()),
+                ("x-forwarded-for", "10.0.0.1".into()),
+                ("x-request-id", "443df6f7-d8e1-4bb9-81e2-9bb7946ffd85".into()),
+                ("x-envoy-attempt-count", "1".into()),
+                ("x-envoy-internal", "true".into()),
+                ("x-b3-sampled", "0".into()),
+            ]);
+            (method, path, headers)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn where_a_proxy_appends_the_request_a_caller_cannot_name_another_in_headers() {
+        let forged = [("x-forwarded-method", "POST".to_owned()), ("x-forwarded-uri", "/login".to_owned())];
+        let (first, _) = answer(router, appended("GET", "/orders", forged.to_vec())).await;
+        assert_eq!(first.status(), 401);
+        let token = [("authorization", format!("Bearer {}", value())), ("x-organization", "acme".into())];
+        let both = [&forged[..], &token].concat();
+        let (answer, body) = self::answer(router, appended("DELETE", "/orders", both)).await;
+        assert!(answer.status() == 403 && body.contains("judged"), "{body}");
+    }
 
     #[test]
     fn every_identity_header_is_there_also_without_a_value() {
@@ -101,11 +243,12 @@ mod tests {
             let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), challenge.unwrap_or_default())
         };
-        assert_eq!(told(Cause::Missing), (401, r#"Bearer realm="tokenry""#.into()));
-        assert_eq!(told(Cause::Expired), (401, r#"Bearer realm="tokenry", error="invalid_token""#.into()));
+        assert_eq!(told(Cause::Missing), (401, r#"Bearer realm="tokenry/a/eem""#.into()));
+        assert_eq!(told(Cause::Probe), told(Cause::Missing));
+        assert_eq!(told(Cause::Expired), (401, r#"Bearer realm="tokenry/a/eem", error="invalid_token""#.into()));
         assert_eq!(
             told(Cause::NamespaceNotAdmitted),
-            (403, r#"Bearer realm="tokenry", error="insufficient_scope""#.into())
+            (403, r#"Bearer realm="tokenry/a/eem", error="insufficient_scope""#.into())
         );
         assert_eq!(told(Cause::NotSynced), (503, String::new()));
     }

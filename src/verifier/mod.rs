@@ -22,9 +22,12 @@ mod credential;
 mod door;
 pub mod explain;
 mod feed;
+#[cfg(test)]
+mod fixture;
 mod forward_auth;
 mod guard;
 pub mod index;
+mod ingress_nginx;
 mod known;
 mod proxied;
 mod requested;
@@ -149,7 +152,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
             return Ok(());
         }
         tracing::info!("synced: every object was read once, and callers are answered");
-        let router = probes::health(ready, pulse).merge(forward_auth::router(door));
+        let router =
+            probes::health(ready, pulse).merge(forward_auth::router(door.clone())).merge(ingress_nginx::router(door));
         server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await

@@ -3,13 +3,16 @@
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Identity, Requested, index::Key};
+use super::{Answer, Identity, Requested, index::Key};
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.
 const METHOD: &str = "x-forwarded-method";
 const URI: &str = "x-forwarded-uri";
+/// The headers in which ingress-nginx names the caller's method and URL. It always overwrites both.
+const ORIGINAL_METHOD: &str = "x-original-method";
+const ORIGINAL_URL: &str = "x-original-url";
 /// The value of an identity header that has no value.
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
@@ -21,6 +24,14 @@ pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: O
         Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },
         None => Requested { method: only(headers, METHOD), target: only(headers, URI), headers },
     }
+}
+
+/// The request that the caller of ingress-nginx wants to make. Only a whole URL counts, because ingress-nginx sends no
+/// other. Of the URL only path and query are judged: the caller may have sent any host.
+pub(crate) fn original(headers: &HeaderMap) -> Requested<'_> {
+    let is_whole = |url: &String| ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    let target = only(headers, ORIGINAL_URL).filter(is_whole);
+    Requested { method: only(headers, ORIGINAL_METHOD), target, headers }
 }
 
 /// The Instance that a path names, and the path and query that a proxy has appended, if any.
@@ -61,11 +72,16 @@ pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
 
 /// A challenge for each scheme, all in one header, because nginx passes on only one. That of `Bearer` has the error
 /// code, if there is one.
-pub(crate) fn challenge(schemes: &[String], error: Option<&str>) -> HeaderValue {
+pub(crate) fn challenge(answer: &Answer, error: Option<&str>) -> HeaderValue {
+    challenges(answer.schemes(), &answer.realm(), error)
+}
+
+fn challenges(schemes: &[String], realm: &str, error: Option<&str>) -> HeaderValue {
+    let realm = realm.replace('\\', r"\\").replace('"', r#"\""#);
     let of = |scheme: &String| {
         let error = error.filter(|_| scheme.eq_ignore_ascii_case("Bearer"));
         let error = error.map(|code| format!(r#", error="{code}""#)).unwrap_or_default();
-        format!(r#"{scheme} realm="tokenry"{error}"#)
+        format!(r#"{scheme} realm="{realm}"{error}"#)
     };
     let all: Vec<_> = schemes.iter().map(of).collect();
     HeaderValue::from_str(&all.join(", ")).unwrap_or(HeaderValue::from_static(r#"Bearer realm="tokenry""#))
@@ -107,12 +123,14 @@ mod tests {
     fn each_scheme_has_a_challenge_and_that_of_bearer_says_the_error() {
         let of = |schemes: &[&str], error| {
             let schemes: Vec<_> = schemes.iter().map(|&scheme| scheme.to_owned()).collect();
-            challenge(&schemes, error).to_str().unwrap().to_owned()
+            challenges(&schemes, "tokenry/a/b", error).to_str().unwrap().to_owned()
         };
-        assert_eq!(of(&["Bearer"], Some("invalid_token")), r#"Bearer realm="tokenry", error="invalid_token""#);
-        assert_eq!(of(&["Bearer", "Basic"], None), r#"Bearer realm="tokenry", Basic realm="tokenry""#);
-        assert_eq!(of(&["Basic"], Some("invalid_token")), r#"Basic realm="tokenry""#);
+        assert_eq!(of(&["Bearer"], Some("invalid_token")), r#"Bearer realm="tokenry/a/b", error="invalid_token""#);
+        assert_eq!(of(&["Bearer", "Basic"], None), r#"Bearer realm="tokenry/a/b", Basic realm="tokenry/a/b""#);
+        assert_eq!(of(&["Basic"], Some("invalid_token")), r#"Basic realm="tokenry/a/b""#);
         assert_eq!(of(&["odd\r\n"], None), r#"Bearer realm="tokenry""#);
+        let quoted = challenges(&["Bearer".into()], r#"a"b\"#, None);
+        assert_eq!(quoted, r#"Bearer realm="a\"b\\""#);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use http::HeaderMap;
 
-use crate::access::{Path, Request};
+use crate::{
+    access::{Path, Request, bare_path},
+    crd::guarding::PROBE,
+};
 
 /// The request that a caller wants to make. A part that the proxy does not name clearly is `None`.
 pub struct Requested<'a> {
@@ -15,6 +18,12 @@ pub struct Requested<'a> {
 }
 
 impl Requested<'_> {
+    /// True if the request is for the path that tests a guard, with or without a query. Each letter of the path counts.
+    /// The method may be any, but the proxy has to name it. Otherwise the guard is not in order.
+    pub fn is_probe(&self) -> bool {
+        self.method.is_some() && self.target.as_deref().is_some_and(|target| bare_path(target) == Ok(PROBE))
+    }
+
     /// The request in the form that the `access` module judges.
     pub fn request(&self) -> Request<'_> {
         let known = self.method.as_deref().zip(self.target.as_deref());

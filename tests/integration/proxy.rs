@@ -269,10 +269,16 @@ async fn every_identity_header_reaches_the_api_whatever_a_caller_names_in_connec
 async fn nobody_else_is_let_in() {
     let Setting { world, _operator, verifier: _verifier, api, edge, bearer } = setting("refused").await;
     let (status, headers, _) = edge.get(&[]).await;
-    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, r#"Bearer realm="tokenry""#));
+    let plain = format!(r#"Bearer realm="tokenry/{}/shop""#, world.namespace);
+    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, &*plain));
     let (status, headers, _) = edge.get(&[("authorization", "Bearer tkn_guessed")]).await;
-    let challenge = r#"Bearer realm="tokenry", error="invalid_token""#;
-    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, challenge));
+    let challenge = format!(r#"{plain}, error="invalid_token""#);
+    assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, &*challenge));
+    // The test of the guard, also with a token.
+    for headers in [&[][..], &[("authorization", &*bearer)]] {
+        let (status, headers, _) = edge.ask(Method::POST, "/.tokenry/probe?a", headers).await;
+        assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, &*plain));
+    }
     let value = bearer.strip_prefix("Bearer ").unwrap();
     assert_eq!(edge.status(&[("authorization", &bearer), ("api-token", value)]).await, 401, "in two places");
     assert_eq!(edge.status(&[("authorization", &bearer), ("authorization", &bearer)]).await, 401, "twice");

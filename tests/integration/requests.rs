@@ -427,6 +427,10 @@ async fn explain_names_a_request_that_is_let_through_unjudged() {
     let told = "× Instance eem: judges the request, because no entry of spec.api.unguarded covers it, letter for letter\n\
                 refused: 401 Missing\n";
     assert_eq!(without("/orders"), (Some(1), told.into()));
+    let told = "× Instance eem: lets nobody in at /.tokenry/probe, which tests the guard of its endpoint\n\
+                refused: 401 Probe\n";
+    assert_eq!(without("/.tokenry/probe?a"), (Some(1), told.into()));
+    assert_eq!(explained(&stage.world, &["--path", "/.tokenry/probe"]), (false, told.into()));
 }
 
 /// The exit code of the program, run without a cluster unless `kubeconfig` names one, and what it says went wrong.

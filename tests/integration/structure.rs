@@ -160,7 +160,7 @@ fn only_rooms_that_touch_the_world_name_what_does() {
 }
 
 /// The files of the verifier that speak a protocol.
-const ADAPTERS: [&str; 1] = ["forward_auth.rs"];
+const ADAPTERS: [&str; 2] = ["forward_auth.rs", "ingress_nginx.rs"];
 
 /// How code looks that speaks a protocol: the crates and types of a server.
 const SPOKEN: [&str; 5] = ["axum::", "tonic::", "hyper::", "StatusCode", "Response"];

@@ -137,11 +137,12 @@ async fn a_token_is_the_password_of_any_user_where_the_instance_takes_basic_cred
     assert_eq!(asked("/orders", &basic(format!("{}:x", stage.value))).await.0, 401, "it is no user name");
     assert_eq!(asked("/orders", ci.trim_end_matches('=')).await.0 == 200, !ci.ends_with('='), "canonical base64 only");
     let (status, answer) = asked("/orders", &basic("alice:secret".into())).await;
-    let challenge = r#"Bearer realm="tokenry", error="invalid_token", Basic realm="tokenry""#;
-    assert_eq!((status, answer["www-authenticate"].to_str().unwrap()), (401, challenge));
+    let realm = format!(r#"realm="tokenry/{}/eem""#, stage.world.namespace);
+    let challenge = format!(r#"Bearer {realm}, error="invalid_token", Basic {realm}"#);
+    assert_eq!((status, answer["www-authenticate"].to_str().unwrap()), (401, &*challenge));
     let (status, answer) = stage.ask("GET", "/orders", &[]).await;
-    let challenge = r#"Bearer realm="tokenry", Basic realm="tokenry""#;
-    assert_eq!((status, answer["www-authenticate"].to_str().unwrap()), (401, challenge));
+    let challenge = format!("Bearer {realm}, Basic {realm}");
+    assert_eq!((status, answer["www-authenticate"].to_str().unwrap()), (401, &*challenge));
     let (status, answer) = asked("/login", &basic("alice:secret".into())).await;
     assert_eq!((status, &answer["x-tokenry-subject"]), (200, &"".parse().unwrap()), "the API's own user");
     let (_, metrics) = stage.verifier.get("/metrics").await;

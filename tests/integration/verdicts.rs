@@ -85,7 +85,7 @@ async fn an_instance_says_where_it_takes_credentials_and_no_other_place_counts()
 
 #[tokio::test]
 async fn bad_credentials_look_the_same_to_callers_and_differ_in_metrics() {
-    let (_world, verifier, value, path) = served("bad").await;
+    let (world, verifier, value, path) = served("bad").await;
     let bearer = |text: &str| format!("Bearer {text}").into_bytes();
     let forged = format::assemble("tkn", format::id(&value).unwrap(), &"A".repeat(43));
     let (good, long) = (bearer(&value), vec![b'a'; 9 * 1024]);
@@ -102,20 +102,57 @@ async fn bad_credentials_look_the_same_to_callers_and_differ_in_metrics() {
         ("Repeated", vec![("authorization", good.as_slice()), ("authorization", &good)]),
         ("Several", vec![("authorization", good.as_slice()), ("api-token", value.as_bytes())]),
     ];
+    let plain = format!(r#"Bearer realm="tokenry/{}/eem""#, world.namespace);
     for (cause, asked) in cases {
         let (status, answer, body) = verifier.ask(&path, headers(&asked)).await;
         assert_eq!(status, 401, "{cause}");
-        assert_eq!(answer["www-authenticate"], r#"Bearer realm="tokenry", error="invalid_token""#, "{cause}");
+        assert_eq!(answer["www-authenticate"], format!(r#"{plain}, error="invalid_token""#), "{cause}");
         assert_eq!(body, "{\"error\":\"invalid_token\"}\n", "{cause}");
         let (_, metrics) = verifier.get("/metrics").await;
         let line = format!("tokenry_verifier_verdicts_total{{status=\"401\",reason=\"{cause}\"}}");
         assert!(metrics.contains(&line), "{line} is missing from\n{metrics}");
     }
     let (status, answer, _) = verifier.ask(&path, HeaderMap::new()).await;
-    assert_eq!(
-        (status.as_u16(), &answer["www-authenticate"]),
-        (401, &HeaderValue::from_static("Bearer realm=\"tokenry\""))
-    );
+    assert_eq!((status.as_u16(), answer["www-authenticate"].to_str().unwrap()), (401, &*plain));
+}
+
+#[tokio::test]
+async fn a_test_of_the_guard_gets_the_challenge_of_its_instance_by_each_way_to_ask_and_whatever_the_endpoint_is() {
+    let (world, verifier, value, path) = served("probed").await;
+    let nginx = format!("/v1/instances/{}/eem/ingress-nginx", world.namespace);
+    let ask = async |target: &str, token: &[u8]| {
+        let (url, token) = (format!("https://shop.example.com{target}"), ("api-token", token));
+        let forwarded = [("x-forwarded-method", b"GET".as_slice()), ("x-forwarded-uri", target.as_bytes()), token];
+        let original = [("x-original-method", b"GET".as_slice()), ("x-original-url", url.as_bytes()), token];
+        let mut told = Vec::new();
+        for (path, asked) in [(&path, &forwarded[..]), (&nginx, &original), (&format!("{path}{target}"), &[token])] {
+            let (status, answer, _) = verifier.ask(path, headers(asked)).await;
+            let challenge = answer.get("www-authenticate").map_or("", |value| value.to_str().unwrap());
+            told.push((status.as_u16(), challenge.to_owned()));
+        }
+        told
+    };
+    let plain = format!(r#"Bearer realm="tokenry/{}/eem""#, world.namespace);
+    let (probed, refused) = ((401, plain.clone()), (401, format!(r#"{plain}, error="invalid_token""#)));
+    assert_eq!(ask("/orders", value.as_bytes()).await, vec![(200, String::new()); 3]);
+    assert_eq!(ask("/orders", b"made-up").await, vec![refused.clone(); 3]);
+    for token in [value.as_bytes(), b"made-up"] {
+        assert_eq!(ask("/.tokenry/probe?a", token).await, vec![probed.clone(); 3]);
+        assert_ne!(ask("/.tokenry//probe", token).await, vec![probed.clone(); 3]);
+    }
+    let disabled =
+        json!({"service": {"name": "shop", "port": 80}, "endpoints": [{"name": "admin", "type": "disabled"}]});
+    let open = json!({"unguarded": [{"paths": ["/.tokenry/**"]}], "excluded": [{"paths": ["/.tokenry/**"]}]});
+    world.change("Instance", "eem", json!({"manager": disabled, "api": open})).await.unwrap();
+    let forbidden = (403, format!(r#"{plain}, error="insufficient_scope""#));
+    let heard = async || (ask("/orders", value.as_bytes()).await == vec![forbidden.clone(); 3]).then_some(());
+    world.eventually("it is disabled", heard).await;
+    for token in [value.as_bytes(), b"made-up"] {
+        assert_eq!(ask("/.tokenry/probe", token).await, vec![probed.clone(); 3]);
+    }
+    let (_, metrics) = verifier.get("/metrics").await;
+    assert!(metrics.contains("tokenry_verifier_probes_total{} 12\n"), "{metrics}");
+    assert!(!metrics.contains(r#"reason="Probe""#), "{metrics}");
 }
 
 #[tokio::test]

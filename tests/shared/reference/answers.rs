@@ -13,9 +13,10 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 26] = [
+const CAUSES: [Cause; 27] = [
     Cause::Allowed,
     Cause::Unguarded,
+    Cause::Probe,
     Cause::Missing,
     Cause::Oversized,
     Cause::NotAscii,
@@ -66,13 +67,19 @@ const PERMITTING: [Ground; 3] = [Ground::Authenticated, Ground::ByRole, Ground::
 pub fn page(root: &Path) -> String {
     let about = "The verifier serves `ANY /v1/instances/<namespace>/<instance>/authorize`, with any path behind it. \
                  The proxy names the request of its caller in `X-Forwarded-Method` and `X-Forwarded-Uri`, or appends \
-                 the path as Envoy does. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
+                 the path as Envoy does. For ingress-nginx it serves \
+                 `ANY /v1/instances/<namespace>/<instance>/ingress-nginx`, which reads `X-Original-Method` and \
+                 `X-Original-URL`. The realm of each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the \
+                 verifier does not know the Instance. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
                  at port 8081 (`--probes`). Port 8081 stays reachable during a flood of requests at port 8080. \
                  Port 8080 has the first two as well.";
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
-    section(&mut page, "Answers", "A caller sees the status. The reason is in the audit log and in the metrics.");
+    let about = "A caller sees the status. The reason is in the audit log and in the metrics. Through ingress-nginx a \
+                 status of 503 becomes 403. `Probe` has its own metric, `tokenry_verifier_probes_total`, and its audit \
+                 lines have the level `debug`.";
+    section(&mut page, "Answers", about);
     let told = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into()]));
     answers(&mut page, &told, &CAUSES);

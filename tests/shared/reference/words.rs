@@ -100,6 +100,7 @@ fn sampled() -> Metrics {
     metrics.decision("ApiToken", "Active");
     metrics.write("Secret", Verb::PATCH, Ok(()));
     metrics.verdict(200, "Allowed");
+    metrics.probe();
     metrics.stamped(true);
     metrics.heard("ApiToken".into(), Duration::ZERO);
     metrics

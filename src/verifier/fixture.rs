@@ -1,0 +1,68 @@
+//! A door with an Instance `a/eem` and a token, for tests.
+#![allow(clippy::unwrap_used, reason = "this is for tests only")]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{Door, StaleAnswers, index::Key, known::Known, usage::Usage};
+use crate::{
+    crd::{Account, ApiToken, Instance},
+    outside::{Hearing, SystemClock},
+    token::{Digest, format},
+};
+
+/// A door that waits for the first list of these kinds.
+pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
+    let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
+    let known = Arc::new(Known::new(kinds, Usage::new().0));
+    Door::new(known, Arc::new(SystemClock), Arc::default(), hearing, stale_answers)
+}
+
+/// A door that has read everything.
+pub(crate) fn door() -> Arc<Door> {
+    Arc::new(waiting_for(&[], Hearing::default(), StaleAnswers::default()))
+}
+
+/// The name of the Instance.
+pub(crate) fn eem() -> Key {
+    Key { namespace: "a".into(), name: "eem".into() }
+}
+
+/// Teaches the Instance, and a token with this value.
+pub(crate) fn teach(door: &Door, value: &str) {
+    teach_of(door, value, &json!({}));
+}
+
+/// The same with an Instance of this spec.
+pub(crate) fn teach_of(door: &Door, value: &str, instance: &Value) {
+    let of = |kind: &str, name: &str| {
+        let metadata = json!({"namespace": "a", "name": name, "uid": name});
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata})
+    };
+    let with = |mut object: Value, key: &str, value| {
+        object[key] = value;
+        object
+    };
+    let refers = json!({"instanceRef": {"name": "eem"}});
+    let owned = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"});
+    let record = json!({
+        "generation": 1, "id": format::id(value).unwrap(), "sha256": Digest::of(value), "state": "Recorded",
+        "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
+    });
+    let token = with(
+        with(of("ApiToken", "x"), "spec", refers),
+        "status",
+        json!({"account": {"name": "x", "uid": "x"}, "records": [record]}),
+    );
+    door.known().learn(|index| {
+        index.apply::<Instance>(serde_json::from_value(with(of("Instance", "eem"), "spec", instance.clone())).unwrap())
+            | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
+            | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
+    });
+}
+
+/// The value of a token.
+pub(crate) fn value() -> String {
+    format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned()
+}
