@@ -1,7 +1,5 @@
 //! Computes the new status from the progress of a pass: once for the record, and once at the end.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -21,7 +19,7 @@ use super::{
 use crate::{
     controller::kind::Settled,
     crd::{
-        Account, EventName, Reason,
+        EventName, Reason,
         api_token::{ApiTokenStatus, Binding, BoundAccount, Regeneration},
         workload::Restart,
     },
@@ -98,8 +96,8 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
 /// that name may belong to somebody else.
 fn named_account(world: &World) -> Option<BoundAccount> {
     let (name, implied) = world.token.account_name();
-    let stays = |account: &&Arc<Account>| !implied && account.metadata.deletion_timestamp.is_none();
-    let uid = world.account.as_ref().filter(stays)?.metadata.uid.clone()?;
+    let account = world.account.as_ref().filter(|account| !implied && !world.is_namesake(account))?;
+    let uid = account.metadata.uid.clone().filter(|_| account.metadata.deletion_timestamp.is_none())?;
     Some(BoundAccount { name: name.to_owned(), uid })
 }
 
@@ -205,6 +203,7 @@ mod tests {
         token::State,
     };
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     fn started() -> World {
         new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))))
@@ -575,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_token_that_waits_is_bound_to_the_account_that_it_names() {
-        let waiting = |account: Option<Account>| {
+        let waiting = |account: Option<crate::crd::Account>| {
             let faulty = json!({"serviceAccountRef": {"name": "ci"}, "expiry": {"after": "400d"}});
             new().with_spec(&faulty).and(|world| world.account = account.map(Arc::new))
         };
