@@ -57,8 +57,8 @@ pub fn names_another_method(headers: &HeaderMap, method: &str) -> bool {
     named(headers, &METHODS).any(|value| value != method)
 }
 
-/// True if a header names another target than that of the request, or takes a part off its path. A caller may have sent the header that the verifier
-/// reads, while the proxy names the target in another one.
+/// True if a header names another target than that of the request, or takes a part off its path. A caller may have
+/// sent the header that the verifier reads, while the proxy names the target in another one.
 pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
     let is_own = |target: &str| {
         let asked = target.split_once('?').map_or("", |(_, query)| query);

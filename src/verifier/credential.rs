@@ -266,7 +266,7 @@ mod tests {
             basic(format!("ci:{token}").as_bytes()),
             basic(format!("ci:{token}").as_bytes()).trim_end_matches('=').to_owned(),
             token.clone(),
-            // Some servers skip what is no digit of base64.
+            // Some servers skip characters that are no digits of base64.
             basic(format!("ci:{token}").as_bytes()).replace('n', "n ").replace('d', "d.!"),
         ];
         for text in &within {

@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn each_thing_around_it_that_is_wrong_is_one_fault() {
-        let cases: [(&str, Change); 11] = [
+        let cases: [(&str, Change); 12] = [
             ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
             ("StatusUnreadable spec.instanceRef", |world| {
                 world.and(|world| {

@@ -115,8 +115,9 @@ impl World {
         self.records.recorded().next().is_none() && self.records.served().is_some_and(|served| held.holds(served))
     }
 
-    /// True if the account that the token names may be another one than its maker was permitted to use: the maker owns
-    /// the token, and the account is younger and has another owner. A grant to use an account outlives it for a moment.
+    /// True if the maker of the token may have had no permission to use the account that the token names now. The maker
+    /// owns the token, and the account is younger and has another owner. A grant to use an account outlives it for a
+    /// moment.
     pub fn is_namesake(&self, account: &Account) -> bool {
         let made = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|at| at.0);
         let is_younger = made(&account.metadata) > made(&self.token.metadata);
