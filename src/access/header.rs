@@ -24,6 +24,9 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 const OVERRIDE: &str = "_method";
 /// Headers that some servers obey instead of the target of the request, or in which some proxies name that target.
 const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
+/// Headers by which some servers take a part off the path, or replace it. `Script-Name` looks like the variable
+/// `SCRIPT_NAME` of CGI and WSGI.
+const MOUNTS: [&str; 3] = ["script-name", "x-script-name", "path-info"];
 /// Headers in which some proxies name the method of the request.
 const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
 
@@ -54,14 +57,15 @@ pub fn names_another_method(headers: &HeaderMap, method: &str) -> bool {
     named(headers, &METHODS).any(|value| value != method)
 }
 
-/// True if a header names another target than that of the request. A caller may have sent the header that the verifier
-/// reads, while the proxy names the target in another one.
+/// True if a header names another target than that of the request, or takes a part off its path. A caller may have
+/// sent the header that the verifier reads, while the proxy names the target in another one.
 pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
     let is_own = |target: &str| {
         let asked = target.split_once('?').map_or("", |(_, query)| query);
         asked == query && Path::parse(target).is_ok_and(|other| other == *path)
     };
-    named(headers, &REWRITES).any(|value| !value.to_str().is_ok_and(is_own))
+    let mounted = named(headers, &MOUNTS).next().is_some();
+    mounted || named(headers, &REWRITES).any(|value| !value.to_str().is_ok_and(is_own))
 }
 
 /// The values of all headers that some servers confuse with one of `wanted`. An empty value names nothing.
@@ -175,6 +179,10 @@ mod tests {
             "the proxy names another one"
         );
         assert!(!found(&[("x-original-path", "/admin"), ("accept", "a")]));
+        for name in ["Script-Name", "SCRIPT_NAME", "X-Script-Name", "path_info"] {
+            assert!(found(&[(name, "/login")]), "{name} takes a part off the path");
+            assert!(!found(&[(name, "")]), "{name}");
+        }
     }
 
     #[test]

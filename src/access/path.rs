@@ -25,8 +25,8 @@ const MAX: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading(Vec<String>);
 
-/// A normalised path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A normalised path. Two paths are equal if servers that undo percent-encoding read them alike.
+#[derive(Clone, Debug)]
 pub struct Path {
     /// The reading that decides.
     read: Reading,
@@ -34,7 +34,17 @@ pub struct Path {
     others: Vec<Reading>,
     /// The readings of servers that separate segments at an encoded slash. Empty: the path has no encoded slash.
     split: Vec<Reading>,
+    /// The segments with their percent-encoding.
+    written: Reading,
 }
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        [&self.others, &self.split] == [&other.others, &other.split] && self.read == other.read
+    }
+}
+
+impl Eq for Path {}
 
 /// The reason why a path cannot be normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,15 +81,21 @@ impl Path {
             return Err(PathFault::Long);
         }
         let path = path.strip_prefix('/').ok_or(PathFault::Relative)?;
-        let written = path.strip_suffix('/').unwrap_or(path).split('/').map(segment).collect::<Result<_, _>>()?;
-        let (read, others) = readings(written)?;
+        let segments = path.strip_suffix('/').unwrap_or(path).split('/');
+        let written = segments.clone().filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+        let (read, others) = readings(segments.map(segment).collect::<Result<_, _>>()?)?;
         let split = [&read].into_iter().chain(&others).filter_map(Reading::split).collect();
-        Ok(Self { read, others, split })
+        Ok(Self { read, others, split, written: Reading(written) })
     }
 
     /// The reading that decides.
     pub fn read(&self) -> &Reading {
         &self.read
+    }
+
+    /// The segments with their percent-encoding, as servers read them that do not undo it.
+    pub fn written(&self) -> &Reading {
+        &self.written
     }
 
     /// The readings of servers that read the path differently.

@@ -524,7 +524,8 @@ pub struct ApiTokenStatus {
     /// The highest generation number so far. A number is never used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_generation: Option<i64>,
-    /// The account that the token is bound to. It never changes.
+    /// The account that the token is bound to. It never changes. A token that waits is bound to the account that it
+    /// names, as soon as that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<BoundAccount>,
     /// Name of the Secret that delivers the value.

@@ -175,7 +175,8 @@ reasons! {
         InstanceInvalid,
         /// The Instance does not allow tokens of this namespace.
         NamespaceNotAdmitted,
-        /// An account with the token's name exists and does not belong to the token.
+        /// An account with the token's name exists and does not belong to the token. Or the account that it names is
+        /// younger than the token, and has another owner.
         AccountForeign,
         /// The account belongs to another Instance than the token.
         AccountMismatch,

@@ -200,6 +200,26 @@ async fn an_owner_uses_its_account_and_reads_its_secret_while_it_is_the_owner() 
 }
 
 #[tokio::test]
+async fn a_token_that_waits_becomes_no_later_account_of_the_same_name() {
+    let world = World::new("namesake").await;
+    let _operator = world.operator(&Held::default()).await;
+    let members = json!([{"subject": "user:alice", "role": "viewer"}, {"subject": "user:bob", "role": "admin"}]);
+    world.accepts("Instance", "shop", of_members(members)).await;
+    world.accepts("ServiceAccount", "bot", spec(json!({"owner": "user:alice"}))).await;
+    world.await_right(true, &asking("alice", &[]), "use", ACCOUNTS, "bot").await;
+    let faulty = json!({
+        "owner": "user:alice", "serviceAccountRef": {"name": "bot"}, "organizations": {"listed": ["nowhere"]},
+    });
+    world.accepts("ApiToken", "ci", spec(faulty)).await;
+    world.await_reason("ci", "OrganizationUnknown").await;
+    world.delete("ServiceAccount", "bot").await;
+    world.accepts("ServiceAccount", "bot", spec(json!({"owner": "user:bob", "role": "admin"}))).await;
+    world.await_right(true, &asking("bob", &[]), "use", ACCOUNTS, "bot").await;
+    world.change("ApiToken", "ci", json!({"organizations": null})).await.unwrap();
+    world.await_reason("ci", "AccountDeleted").await;
+}
+
+#[tokio::test]
 async fn a_token_of_the_name_of_anothers_secret_grants_nothing_on_it() {
     let world = World::new("secretive").await;
     let _operator = world.operator(&Held::default()).await;

@@ -20,7 +20,7 @@ use crate::{
     controller::kind::Settled,
     crd::{
         EventName, Reason,
-        api_token::{ApiTokenStatus, Binding, Regeneration},
+        api_token::{ApiTokenStatus, Binding, BoundAccount, Regeneration},
         workload::Restart,
     },
     outside::events::Note,
@@ -69,7 +69,7 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
     ApiTokenStatus {
         observed_generation: world.token.metadata.generation,
         last_generation: old.last_generation.max(Some(records.last_generation())).filter(|&number| number > 0),
-        account: progress.bound.clone().or_else(|| old.account.clone()),
+        account: progress.bound.clone().or_else(|| old.account.clone()).or_else(|| named_account(world)),
         binding: secret_name.clone().filter(|_| served.is_some()).map(|name| Binding { name }),
         secret_name,
         other_secret_name,
@@ -90,6 +90,15 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
         conditions: Vec::new(),
         rotates_at: None,
     }
+}
+
+/// The account that the token names in `serviceAccountRef`. A token that waits is bound to it too: a later account of
+/// that name may belong to somebody else.
+fn named_account(world: &World) -> Option<BoundAccount> {
+    let (name, implied) = world.token.account_name();
+    let account = world.account.as_ref().filter(|account| !implied && !world.is_namesake(account))?;
+    let uid = account.metadata.uid.clone().filter(|_| account.metadata.deletion_timestamp.is_none())?;
+    Some(BoundAccount { name: name.to_owned(), uid })
 }
 
 /// The time at which the served generation is replaced. If nothing replaces it, the time from which its expiry is
@@ -187,7 +196,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{
-            api_token::{BoundAccount, Claim, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
+            api_token::{Claim, ClaimOutcome, OnRevoke, Revocation, RevocationReason},
             condition::{ACCEPTED, EXPIRING_SOON, PUBLISHED, READY, RECONCILING, VALID},
         },
         outside::{Refusal, Why},
@@ -561,6 +570,32 @@ mod tests {
         let again = world.settled(&progress);
         assert_eq!(again.settle(&progress).status, again.status());
         assert_eq!(notes(&again.settle(&progress)), []);
+    }
+
+    #[test]
+    fn a_token_that_waits_is_bound_to_the_account_that_it_names() {
+        let waiting = |account: Option<crate::crd::Account>| {
+            let faulty = json!({"serviceAccountRef": {"name": "ci"}, "expiry": {"after": "400d"}});
+            new().with_spec(&faulty).and(|world| world.account = account.map(Arc::new))
+        };
+        let bound = |world: &World| world.rested().status.account.map(|account| account.uid);
+        assert_eq!(bound(&waiting(None)), None);
+        let seen = waiting(Some(fixture::account()));
+        assert_eq!(bound(&seen), Some(ACCOUNT_UID.into()));
+        let resting = seen.clone().settled(&Progress::none(seen.decision()));
+        assert_rests(&resting);
+        let another = resting.with_account(|account| account.metadata.uid = Some("another".into()));
+        assert_eq!(another.decision().reason, Reason::AccountDeleted, "an account of that name is another one");
+        assert_eq!(bound(&another), Some(ACCOUNT_UID.into()));
+        let going = waiting(Some(fixture::account())).with_account(|account| {
+            account.metadata.deletion_timestamp = Some(time(0));
+        });
+        assert_eq!(bound(&going), None, "the token would end with it");
+        assert_eq!(
+            bound(&new().and(|world| world.account = Some(Arc::new(fixture::account())))),
+            None,
+            "a foreign one"
+        );
     }
 
     #[test]

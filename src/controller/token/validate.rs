@@ -181,6 +181,13 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
         );
         return fault(Reason::AccountForeign, message);
     }
+    if !implied && world.is_namesake(account) {
+        let message = format!(
+            "serviceaccount.tokenry.dev {name} was made after this token, and for another owner; create the token again, \
+             so that its right to use the account is checked"
+        );
+        return fault(Reason::AccountForeign, message);
+    }
     let (wanted, held) = (&world.token.spec.instance_ref, &account.spec.instance_ref);
     let of = |reference: &InstanceRef| format!("{}/{}", reference.namespace_or(world.namespace()), reference.name);
     if of(wanted) != of(held) {
@@ -290,7 +297,7 @@ mod tests {
 
     #[test]
     fn each_thing_around_it_that_is_wrong_is_one_fault() {
-        let cases: [(&str, Change); 11] = [
+        let cases: [(&str, Change); 12] = [
             ("InstanceMissing spec.instanceRef", |world| world.and(|world| world.instance = None)),
             ("StatusUnreadable spec.instanceRef", |world| {
                 world.and(|world| {
@@ -323,6 +330,14 @@ mod tests {
                 named(world).and(|world| world.account = Some(Arc::new(account()))).with_account(|account| {
                     account.metadata.deletion_timestamp = Some(time(0));
                 })
+            }),
+            ("AccountForeign spec.serviceAccountRef", |world| {
+                let mine = json!({"serviceAccountRef": {"name": "ci"}, "owner": "user:alice"});
+                let world = world.with_spec(&mine).and(|world| world.account = Some(Arc::new(account())));
+                let made = json!({"tokenry.dev/created-by": "user:alice"});
+                world
+                    .with_token(|token| token.metadata.annotations = serde_json::from_value(made).unwrap())
+                    .with_account(|account| account.metadata.creation_timestamp = Some(time(1)))
             }),
             ("SecretForeign spec.secret.name", |world| world.serving(Held::Foreign)),
             ("SecretForeign spec.secret.name", |world| world.serving(Held::Retyped("Opaque".into()))),
@@ -377,6 +392,32 @@ mod tests {
         let world = named(new()).and(|world| world.account = Some(Arc::new(account())));
         let world = world.with_account(|account| account.spec.instance_ref.namespace = Some("events".into()));
         assert!(validate(&world).is_ok());
+    }
+
+    #[test]
+    fn an_account_that_is_younger_than_the_token_is_its_maker_s_own_or_that_of_a_token_made_for_others() {
+        let found = |created_by: Value, owner: &str, account_made: i64| {
+            let mine = json!({"serviceAccountRef": {"name": "ci"}, "owner": "user:alice"});
+            let world = new().with_spec(&mine).and(|world| world.account = Some(Arc::new(account())));
+            let world = world
+                .with_token(|token| {
+                    token.metadata.creation_timestamp = Some(time(5));
+                    token.metadata.annotations = serde_json::from_value(created_by).unwrap();
+                })
+                .with_account(|account| {
+                    account.metadata.creation_timestamp = Some(time(account_made));
+                    account.spec.owner = Some(owner.into());
+                });
+            let bound = world.rested().status.account.is_some();
+            assert_eq!(bound, validate(&world).is_ok());
+            bound
+        };
+        let by = |maker: &str| json!({"tokenry.dev/created-by": maker});
+        assert!(!found(by("user:alice"), "user:bob", 6), "nobody checked that she may use it");
+        assert!(found(by("user:alice"), "user:bob", 5), "both were applied together");
+        assert!(found(by("user:alice"), "user:alice", 6));
+        assert!(found(by("serviceaccount:ci/deployer"), "user:bob", 6));
+        assert!(found(json!({}), "user:bob", 6), "nothing stamps the maker");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::ops::Deref;
 
 use jiff::Timestamp;
+use kube::core::ObjectMeta;
 
 use super::{
     observed::Observed,
@@ -14,7 +15,7 @@ use super::{
     shown::ShownOnce,
 };
 use crate::{
-    access,
+    access::{self, Claims},
     controller::book::Ruled,
     crd::{Account, ApiToken, api_token::Claim},
     token::{Limit, Records, duration::after},
@@ -112,6 +113,18 @@ impl World {
             return *held == Held::Absent;
         }
         self.records.recorded().next().is_none() && self.records.served().is_some_and(|served| held.holds(served))
+    }
+
+    /// True if the maker of the token may have had no permission to use the account that the token names now. The maker
+    /// owns the token, and the account is younger and has another owner. A grant to use an account outlives it for a
+    /// moment.
+    pub fn is_namesake(&self, account: &Account) -> bool {
+        let made = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|at| at.0);
+        let is_younger = made(&account.metadata) > made(&self.token.metadata);
+        self.bond == Bond::Free
+            && is_younger
+            && account.spec.owner != self.token.spec.owner
+            && Claims::of_token(&self.token).made_by_owner
     }
 
     /// True if the account must be read live, past the cache. A token is bound for life, and the loss of its account is
