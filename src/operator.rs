@@ -271,7 +271,8 @@ fn exposing(options: &Options, client: &Client, hearing: &Hearing) -> Exposing {
         Optional::new(&options.scope, client, hearing).switched(options.exposure.kinds.contains(&kind))
     }
     Exposing {
-        network_policies: optional(PieceKind::NetworkPolicy, options, client, hearing),
+        network_policies: optional(PieceKind::NetworkPolicy, options, client, hearing)
+            .keyed(depends::of_network_policy),
         middlewares: optional(PieceKind::Middleware, options, client, hearing),
         security_policies: optional(PieceKind::SecurityPolicy, options, client, hearing),
         authorization_policies: optional(PieceKind::AuthorizationPolicy, options, client, hearing),

@@ -1,6 +1,7 @@
 //! The index keys of each kind. A key names something that the object depends on or belongs to. Caches find objects by
 //! these keys when it changes, and count objects by them.
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
 
 use super::census;
@@ -47,7 +48,7 @@ pub enum Depends<'a> {
     AccountsOf(&'a str),
     /// A workload that the token's `spec.restart` names, in the token's namespace.
     Restarted(&'a str, &'a RestartTarget),
-    /// The name of a Service or Ingress that the Instance makes or refers to.
+    /// The name of an object that the Instance makes or refers to, to expose an endpoint.
     Exposed(&'a str, &'a str),
 }
 
@@ -128,12 +129,19 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
+    keys.add(&Depends::Home(home));
     for endpoint in EndpointName::ALL {
         keys.add(&Depends::Exposed(home, &instance.exposed_name(endpoint)));
+        keys.add(&Depends::Exposed(home, &instance.unguessable_name(endpoint)));
     }
     if let Some(manager) = instance.manager_service() {
         keys.add(&Depends::Exposed(home, manager.name.as_str()));
     }
+}
+
+/// The key of a NetworkPolicy.
+pub fn of_network_policy(policy: &NetworkPolicy, keys: &mut Keys<'_>) {
+    keys.add(&Depends::Home(home(policy)));
 }
 
 /// The keys of a Role or a RoleBinding.

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Cache, Extent, Hearing, patience::Patience, watch::Object};
+use super::{Cache, Extent, Hearing, patience::Patience, store::KeysOf, watch::Object};
 
 /// Interval between two discovery requests.
 const EVERY: Duration = Duration::from_secs(30);
@@ -43,6 +43,11 @@ impl<K: Object + Resource<Scope = NamespaceResourceScope>> Optional<K> {
             scope: scope.clone(),
             hearing: hearing.clone(),
         }
+    }
+
+    /// The same cache, whose objects are also looked up by the keys that `keys_of` adds.
+    pub fn keyed(self, keys_of: KeysOf<K>) -> Self {
+        Self { cache: Cache::new(stream::empty(), keys_of), ..self }
     }
 
     /// The same cache. If `is_on` is false, the kind counts as one that the cluster does not serve, and nothing is

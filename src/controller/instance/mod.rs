@@ -2,6 +2,8 @@
 
 mod decide;
 mod execute;
+#[cfg(test)]
+mod matrix;
 mod observe;
 mod settle;
 mod steps;
@@ -127,8 +129,12 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
     ];
     let (served, led) = (rooms.clone(), rooms.clone());
     let services = mapped(services.touched(), move |service| using(&served, service.meta()));
+    let limited = rooms.clone();
+    let limits = mapped(exposing.network_policies.touched(), move |policy| {
+        limited.caches.instances.names(&Depends::Home(&policy.namespace().unwrap_or_default()))
+    });
     let exposing = exposing.triggers(&instances.store(), move |meta| using(&led, meta));
-    futures::stream::select_all(own.into_iter().chain([services]).chain(exposing))
+    futures::stream::select_all(own.into_iter().chain([services, limits]).chain(exposing))
 }
 
 /// The names of Instances that made or refer to the object with this metadata.
