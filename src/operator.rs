@@ -274,7 +274,7 @@ fn exposing(options: &Options, client: &Client, hearing: &Hearing) -> Exposing {
     where
         K: Object + Backends + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        Optional::new(&options.scope, client, hearing, depends::of_leading)
+        Optional::new(&options.scope, client, hearing, depends::of_exposing)
             .switched(options.exposure.kinds.contains(&kind))
     }
     Exposing {

@@ -19,16 +19,16 @@ pub const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER];
 
 /// Headers that some servers obey instead of the method.
-const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+pub(crate) const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// The query parameter that some servers obey instead of the method.
 const OVERRIDE: &str = "_method";
 /// Headers that some servers obey instead of the target of the request, or in which some proxies name that target.
-const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
+pub(crate) const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
 /// Headers by which some servers take a part off the path, or replace it. `Script-Name` looks like the variable
 /// `SCRIPT_NAME` of CGI and WSGI.
 const MOUNTS: [&str; 3] = ["script-name", "x-script-name", "path-info"];
 /// Headers in which some proxies name the method of the request.
-const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
+pub(crate) const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
 
 /// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
 /// `_`, so `X_Organization` and `X-Organization` look the same to an API.
@@ -79,7 +79,7 @@ fn overrides(name: &HeaderName) -> bool {
 }
 
 /// True if two names differ only in case, and in characters that are neither letters nor digits.
-fn folds_to(one: &str, other: &str) -> bool {
+pub(crate) fn folds_to(one: &str, other: &str) -> bool {
     let same = |(one, other): (u8, u8)| {
         one.eq_ignore_ascii_case(&other) || !one.is_ascii_alphanumeric() && !other.is_ascii_alphanumeric()
     };

@@ -148,8 +148,9 @@ pub fn of_service(service: &Service, keys: &mut Keys<'_>) {
     }
 }
 
-/// The keys of an object that may lead to Services.
-pub fn of_leading(object: &impl Backends, keys: &mut Keys<'_>) {
+/// The keys of an object that exposes an endpoint, or may do so.
+pub fn of_exposing(object: &impl Backends, keys: &mut Keys<'_>) {
+    keys.add(&Depends::Home(home(object)));
     for (namespace, name) in object.backends() {
         keys.add(&Depends::Backend(&namespace, &name));
     }

@@ -204,10 +204,11 @@ pub struct GatewayTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub hostnames: Vec<ObjectName>,
-    /// Changes to the headers of requests and responses. They cannot change the identity headers, `Connection`, or a
-    /// header that carries a token. Default: none.
+    /// Changes to the headers of requests and responses, in one filter for each side. They cannot change the identity
+    /// headers, `Connection`, or a header that counts in the verdict, such as one that carries a token. Behind a guard,
+    /// `X-Original-URL` and `X-Rewrite-URL` of callers are always removed. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
+    #[schemars(length(max = 2))]
     pub filters: Vec<HeaderFilter>,
     /// The scheme of the published URI: http or https, as the listener of the Gateway serves it. Default: https.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,8 +249,9 @@ pub struct HeaderFilter {
     #[schemars(extend("maxProperties" = 16))]
     pub add: BTreeMap<String, String>,
     /// Names of headers that are removed. Default: none.
+    // Gateway API admits 16, and two are ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 14))]
     pub remove: Vec<String>,
 }
 
@@ -368,7 +370,7 @@ pub struct ProbeSettings {
 pub struct NetworkPolicyTemplate {
     /// The callers that reach the port of the API. Cluster: Pods of the cluster, and the operator. Proxies: the
     /// proxies in `proxies`, or else those that the chart names in `exposure.proxies`. None: there is no NetworkPolicy.
-    /// If omitted, Cluster for an internal endpoint, else None.
+    /// If omitted, Cluster for an internal endpoint if the operator may create NetworkPolicies, else None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<AdmittedFrom>,
     /// The namespaces whose Pods count for Cluster. If omitted, all namespaces.
@@ -379,8 +381,9 @@ pub struct NetworkPolicyTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub proxies: Vec<PodPeer>,
-    /// The other ports of the Pods. Open: as before. Closed: nothing reaches them. It is required if the Service has
-    /// more ports, or another NetworkPolicy selects the Pods.
+    /// The other ports of the Pods. Open: as before; this needs a `targetPort` of the Service that is a number. Closed:
+    /// nothing reaches them. It is required if the Service has more ports, or another NetworkPolicy selects the Pods.
+    /// If omitted otherwise, Closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ports: Option<OtherPorts>,
 }

@@ -615,6 +615,11 @@ impl Instance {
         super::name::exposed(self.metadata.name.as_deref().unwrap_or_default(), endpoint.as_str())
     }
 
+    /// The name of the objects for an endpoint that other namespaces must not be able to guess.
+    pub fn unguessable_name(&self, endpoint: EndpointName) -> String {
+        super::name::unguessable(&self.exposed_name(endpoint), self.metadata.uid.as_deref().unwrap_or_default())
+    }
+
     /// The Service that serves the Admin API. `None` if the spec names none.
     pub fn manager_service(&self) -> Option<&ManagerService> {
         self.spec.manager.as_ref()?.service.as_ref()

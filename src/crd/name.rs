@@ -99,6 +99,12 @@ pub fn exposed(instance: &str, endpoint: &str) -> String {
     format!("i-{}-{}", start.trim_end_matches('-'), &digest[..TAIL])
 }
 
+/// A name that other namespaces must not be able to guess: the name of the endpoint, and a digest of the Instance's uid.
+pub fn unguessable(exposed: &str, uid: &str) -> String {
+    let digest = Digest::of(uid).to_string();
+    format!("{exposed}-{}", &digest[..TAIL + TAIL])
+}
+
 /// The name of the Role and of the RoleBinding for an object: `tokenry:<kind>:<name>`, or
 /// `tokenry:instance:<name>:<role>`. A longer name is cut and ends in a digest.
 pub fn granted(kind: &str, parts: &[&str]) -> String {

@@ -140,6 +140,8 @@ reasons! {
         RoleMissing,
         /// The token, account or member lists an organization that the Instance does not list.
         OrganizationUnknown,
+        /// A NetworkPolicy for proxies alone is wanted, and neither the Instance nor the chart names the proxies.
+        ProxiesUnknown,
     }
 
     // Faults that may be corrected soon: an object does not exist yet.

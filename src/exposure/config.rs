@@ -19,6 +19,9 @@ pub struct ExposureConfig {
     pub gateway: Vec<ParentRef>,
     /// The Ingress of an endpoint that names no way in, and the class of an Ingress that names none.
     pub ingress: Option<IngressTemplate>,
+    /// True if Traefik's provider of Middlewares runs with `safeNaming`. It changes the name by which an Ingress refers
+    /// to a Middleware.
+    pub traefik_safe_naming: bool,
     /// The Pods of the proxies, for a NetworkPolicy that names none.
     pub proxies: Vec<PodPeer>,
     /// The Pods of the operator, which a NetworkPolicy for the cluster admits.
@@ -45,6 +48,12 @@ impl VerifierService {
     pub fn authority(&self) -> String {
         let Self { name, namespace, port, address } = self;
         address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc:{port}"))
+    }
+
+    /// The host and port for a URL of a proxy that completes no names, such as nginx.
+    pub fn whole_authority(&self) -> String {
+        let Self { name, namespace, port, address } = self;
+        address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc.cluster.local:{port}"))
     }
 }
 
@@ -76,7 +85,8 @@ mod tests {
     fn the_address_of_the_verifier_follows_from_its_service() {
         let mut verifier = VerifierService { name: "v".into(), namespace: "t".into(), port: 80, address: None };
         assert_eq!(verifier.authority(), "v.t.svc:80");
+        assert_eq!(verifier.whole_authority(), "v.t.svc.cluster.local:80");
         verifier.address = Some("10.0.0.1:8080".into());
-        assert_eq!(verifier.authority(), "10.0.0.1:8080");
+        assert_eq!([verifier.authority(), verifier.whole_authority()], ["10.0.0.1:8080", "10.0.0.1:8080"]);
     }
 }

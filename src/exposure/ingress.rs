@@ -5,13 +5,24 @@ use k8s_openapi::api::networking::v1::{
     IngressTLS, ServiceBackendPort,
 };
 
-use super::Exposed;
-use crate::crd::{ObjectName, endpoint::WayIn};
+use super::{Exposed, ExposureConfig, annotations};
+use crate::crd::{
+    ObjectName,
+    endpoint::{Endpoint, IngressTemplate, WayIn},
+};
 
-/// The Ingress of `exposed`. `None` unless the endpoint is external and has a host and an `ingress`.
+/// The Ingress of an endpoint: the one in its spec, or else that of the cluster. The class of the cluster replaces a
+/// missing one.
+pub(crate) fn template(endpoint: &Endpoint, config: &ExposureConfig) -> IngressTemplate {
+    let usual = config.ingress.clone().unwrap_or_default();
+    let Some(given) = endpoint.ingress.clone() else { return usual };
+    IngressTemplate { class_name: given.class_name.or(usual.class_name), ..given }
+}
+
+/// The Ingress of `exposed`. `None` unless the endpoint is external, has a host, and an Ingress is its way in.
 pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
-    let host = exposed.endpoint.host.as_ref().filter(|_| exposed.way == Some(WayIn::Ingress))?;
-    let wanted = exposed.endpoint.ingress.clone().or_else(|| exposed.config.ingress.clone()).unwrap_or_default();
+    let host = exposed.endpoint.host.as_ref().filter(|_| exposed.is_led_by(WayIn::Ingress))?;
+    let wanted = template(&exposed.endpoint, &exposed.config);
     let backend = IngressBackend {
         service: Some(IngressServiceBackend {
             name: exposed.name.clone(),
@@ -29,7 +40,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
         vec![IngressTLS { hosts: Some(vec![host.to_string()]), secret_name }]
     });
     let mut metadata = super::named(exposed);
-    metadata.annotations = Some(wanted.annotations.clone());
+    metadata.annotations = Some(annotations::all(exposed, &wanted));
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {

@@ -1,13 +1,17 @@
 //! The objects that an endpoint of an Instance needs, with one builder per kind. Pure functions.
 
 mod acceptance;
+mod annotations;
 mod authorization_policy;
 pub mod backends;
+pub mod checks;
 pub mod config;
 pub mod gate;
 mod http_route;
 mod ingress;
 pub mod loose;
+#[cfg(test)]
+mod matrix;
 mod middleware;
 mod network_policy;
 mod piece;
@@ -17,21 +21,28 @@ mod service;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use http::HeaderName;
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use crate::crd::{
-    Fault, Instance, Reason,
-    instance::{Endpoint, EndpointStatus, EndpointType, ManagerService, NetworkPolicyTemplate, Scheme, WayIn},
-    name,
+use crate::{
+    access::header::{self, IDENTITY},
+    crd::{
+        Fault, Instance, Reason,
+        instance::{
+            Endpoint, EndpointStatus, EndpointType, Guard, ManagerService, NetworkPolicyTemplate, Scheme, WayIn,
+        },
+        name,
+    },
 };
 
 pub use acceptance::{Acceptance, acceptance};
-pub use config::ExposureConfig;
+pub use config::{ExposureConfig, VerifierService};
 pub(crate) use piece::with_object;
 pub use piece::{Piece, PieceKind, Stage};
+pub use route::published_host;
 
 /// One endpoint with everything that its objects need.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +53,8 @@ pub struct Exposed {
     pub instance: (String, String),
     /// Name of all objects of the endpoint.
     pub name: String,
+    /// Name of the endpoint's Middleware.
+    pub middleware: String,
     /// Port of the endpoint's Service.
     pub port: i32,
     /// Port of the Pods behind the Service.
@@ -52,13 +65,44 @@ pub struct Exposed {
     pub scheme: Scheme,
     /// The way in from outside. `None` for an endpoint that is not external.
     pub way: Option<WayIn>,
-    /// The headers of a request that the verifier needs for its verdict: those that carry a token, and those that name
-    /// the organization and the project. In lower case.
+    /// The headers of a request that the verifier needs for its verdict. In lower case.
     pub asked_headers: Vec<String>,
     /// The NetworkPolicy in the spec.
     pub network: NetworkPolicyTemplate,
     /// The settings of the cluster.
     pub config: Arc<ExposureConfig>,
+}
+
+impl Exposed {
+    /// The guard. `None` in the spec, and an endpoint that is not external, have no guard.
+    fn guard(&self) -> Guard {
+        self.endpoint.guarding().unwrap_or(Guard::None)
+    }
+
+    /// True if `way` is the way in, and its guard can be built for it.
+    fn is_led_by(&self, way: WayIn) -> bool {
+        self.way == Some(way) && self.guard().fits(way) && (!asks(self.guard()) || self.config.verifier.is_some())
+    }
+
+    /// The verifier, if this guard is the one of the endpoint, and can be built for its way in.
+    fn verifier_of(&self, guard: Guard) -> Option<&VerifierService> {
+        let is_it = self.guard() == guard && self.way.is_some_and(|way| self.is_led_by(way));
+        self.config.verifier.as_ref().filter(|_| is_it)
+    }
+
+    /// The path of the verifier for this Instance, in the protocol of an adapter. It has no slash at its end.
+    fn asked_at(&self, adapter: &str) -> String {
+        let (namespace, name) = &self.instance;
+        format!("/v1/instances/{namespace}/{name}/{adapter}")
+    }
+}
+
+/// True if the object of this guard names the verifier.
+fn asks(guard: Guard) -> bool {
+    match guard {
+        Guard::Traefik | Guard::EnvoyGateway | Guard::ExternalAuth | Guard::Nginx => true,
+        Guard::Istio | Guard::Backend | Guard::None => false,
+    }
 }
 
 /// The form of a way in.
@@ -153,6 +197,7 @@ pub fn exposed(
         endpoint: endpoint.clone(),
         instance: (text(&instance.metadata.namespace), text(&instance.metadata.name)),
         name: instance.exposed_name(endpoint.name),
+        middleware: PieceKind::Middleware.object_name(instance, endpoint.name),
         port,
         target_port,
         selector,
@@ -164,18 +209,31 @@ pub fn exposed(
     })
 }
 
-/// The headers that the verifier needs for its verdict, in lower case and sorted.
-fn asked_headers(instance: &Instance) -> Vec<String> {
+/// The headers that the verifier needs for its verdict, in lower case, each once. They carry a token, name the
+/// organization or the project, or replace the method or the target for some servers. After them come the headers that
+/// some servers confuse with one of these, or with an identity header.
+pub fn asked_headers(instance: &Instance) -> Vec<String> {
     let api = instance.spec.api.clone().unwrap_or_default();
-    let default = ["authorization", "api-token"].map(str::to_owned).into_iter();
-    let default = default.filter(|_| api.credentials.is_empty());
-    let given = api.credentials.iter().map(|place| &place.header);
-    let named = [&api.organization_from, &api.project_from].into_iter().flatten();
-    let given = given.chain(named.filter_map(|by| by.header.as_ref()));
-    let mut all: Vec<_> = default.chain(given.map(|header| header.as_str().to_ascii_lowercase())).collect();
-    all.sort();
-    all.dedup();
+    let default = ["authorization", "api-token"].into_iter().filter(|_| api.credentials.is_empty());
+    let given = api.credentials.iter().map(|place| place.header.as_str());
+    let by = [&api.organization_from, &api.project_from].into_iter().flatten();
+    let by = by.filter_map(|by| by.header.as_ref()).map(|header| header.as_str());
+    let obeyed = header::OVERRIDES.into_iter().chain(header::REWRITES).chain(header::METHODS);
+    let read: Vec<_> = default.chain(given).chain(by).chain(obeyed).map(str::to_ascii_lowercase).collect();
+    let confused = read.iter().cloned().chain(identity()).filter(|name| name.contains('-'));
+    let confused: Vec<_> = confused.map(|name| name.replace('-', "_")).collect();
+    let mut all = Vec::new();
+    for name in read.into_iter().chain(confused) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
     all
+}
+
+/// The names of the identity headers.
+fn identity() -> Vec<String> {
+    IDENTITY.iter().map(HeaderName::to_string).collect()
 }
 
 /// Metadata with the object's name alone. The controller adds the namespace and the owner when it writes the object.
@@ -301,6 +359,25 @@ pub(crate) mod tests {
         assert_eq!(way(&bare, true, &config), Some(WayIn::Route));
         assert_eq!(way(&given, true, &config), Some(WayIn::Ingress));
         assert_eq!(way(&endpoint(json!({"name": "admin", "type": "internal"})), true, &config), None);
+    }
+
+    #[test]
+    fn the_verifier_asks_for_all_headers_that_count_and_for_those_that_look_like_them() {
+        let mut instance = instance(json!({}));
+        let asked = asked_headers(&instance);
+        assert_eq!(asked[..3], ["authorization", "api-token", "x-http-method-override"]);
+        for name in ["x-original-url", "x-forwarded-method", "api_token", "x_original_url", "x_tokenry_role"] {
+            assert!(asked.iter().any(|one| one == name), "{name}");
+        }
+        assert!(!asked.iter().any(|one| one == "x-tokenry-role"), "only the verifier gives it");
+        let credentials: Vec<_> = (0..8).map(|number| json!({"header": format!("X-Token-{number}")})).collect();
+        let by = |header: &str| json!({ "header": header });
+        let api = json!({"credentials": credentials, "organizationFrom": by("X-Org"), "projectFrom": by("x-org")});
+        instance.spec.api = Some(serde_json::from_value(api).unwrap());
+        let asked = asked_headers(&instance);
+        assert_eq!((&*asked[0], &*asked[8], &*asked[9]), ("x-token-0", "x-org", "x-http-method-override"));
+        let distinct: std::collections::BTreeSet<_> = asked.iter().collect();
+        assert!(distinct.len() == asked.len() && asked.len() <= 64, "Gateway API admits 64, each once");
     }
 
     #[test]

@@ -14,7 +14,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::loose::{AuthorizationPolicy, HttpRoute, Middleware, Route, SecurityPolicy};
-use crate::crd::{self, Instance, endpoint::WayIn, listed};
+use crate::crd::{
+    self, Instance,
+    endpoint::{EndpointName, WayIn},
+    listed,
+};
 
 /// The stage in which an object is created. A stage begins once the objects of all earlier stages exist. Objects are
 /// deleted in the reverse order.
@@ -144,6 +148,16 @@ impl Piece {
     /// The object as JSON. The same object always gives the same bytes.
     pub fn bytes(&self) -> Vec<u8> {
         self.value().to_string().into_bytes()
+    }
+}
+
+impl PieceKind {
+    /// The name of the object of this kind for an endpoint.
+    ///
+    /// Traefik joins namespace and name of a Middleware by `-`. An object of another namespace can get the same joined
+    /// name, and then replaces ours. So the name of a Middleware cannot be guessed.
+    pub fn object_name(self, instance: &Instance, endpoint: EndpointName) -> String {
+        if self == Self::Middleware { instance.unguessable_name(endpoint) } else { instance.exposed_name(endpoint) }
     }
 }
 

@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("crd", &["token"]),
     ("access", &["crd", "token"]),
     ("admission", &["crd", "exposure"]),
-    ("exposure", &["crd"]),
+    ("exposure", &["access", "crd"]),
     ("outside", &["crd", "token"]),
     ("controller", &["access", "crd", "exposure", "outside", "token"]),
     ("verifier", &["access", "crd", "outside", "token"]),

@@ -193,6 +193,7 @@ mod tests {
             manager: Some(Arc::new(manager.unwrap())),
             terminating: false,
             pieces: BTreeMap::new(),
+            network_policies: Vec::new(),
             config: Arc::new(crate::exposure::tests::config()),
             serves_routes: false,
             answers: BTreeMap::new(),

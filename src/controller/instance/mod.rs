@@ -1,9 +1,13 @@
 //! The `Instance` controller: the policy for its tokens, and the objects for its endpoints.
 
 mod bypass;
+#[cfg(test)]
+mod continuity;
 mod decide;
 mod execute;
 mod hosts;
+#[cfg(test)]
+mod matrix;
 mod observe;
 mod probes;
 mod proofs;

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{core::v1::Service, networking::v1::NetworkPolicy},
+};
 use kube::{Resource, ResourceExt};
 
 use super::{
@@ -44,6 +47,8 @@ pub struct World {
     pub manager: Option<Arc<Service>>,
     /// The object under each name that an endpoint's object can have.
     pub pieces: BTreeMap<Place, Observed>,
+    /// The NetworkPolicies of others in the namespace. None if the operator may not use the kind.
+    pub network_policies: Vec<Arc<NetworkPolicy>>,
     /// The settings of the cluster for exposing endpoints.
     pub config: Arc<ExposureConfig>,
     /// True if the cluster serves OpenShift Routes.
@@ -163,12 +168,24 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         manager,
+        network_policies: network_policies(&instance, rooms).await,
         config: rooms.exposure.clone(),
         pieces,
         tokens: count(&instance, rooms, now),
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),
     }
+}
+
+/// The NetworkPolicies of others in the namespace of an Instance that has an endpoint.
+async fn network_policies(instance: &Instance, rooms: &Rooms) -> Vec<Arc<NetworkPolicy>> {
+    let cache = &rooms.caches.exposing.network_policies;
+    let has_endpoint = instance.endpoints().next().is_some();
+    let Some(cache) = (if cache.is_on() && has_endpoint { cache.read().await } else { None }) else {
+        return Vec::new();
+    };
+    let (namespace, uid) = (instance.namespace().unwrap_or_default(), instance.uid().unwrap_or_default());
+    cache.by(&Depends::Home(&namespace)).filter(|policy| !belongs(&**policy, &uid)).collect()
 }
 
 /// Counts the Instance's own tokens. Tokens that name it as an audience do not count.
@@ -207,7 +224,8 @@ struct At<'a> {
 impl At<'_> {
     /// The namespace and the name of the object.
     fn name(self) -> (String, String) {
-        (self.instance.namespace().unwrap_or_default(), self.instance.exposed_name(self.place.endpoint))
+        let Place { kind, endpoint } = self.place;
+        (self.instance.namespace().unwrap_or_default(), kind.object_name(self.instance, endpoint))
     }
 
     /// The object in a cache of a kind that the cluster may not serve. An object that the spec does not need is not

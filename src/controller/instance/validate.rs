@@ -18,7 +18,7 @@ use crate::{
         },
         window::windows,
     },
-    exposure::{self, Exposed},
+    exposure::{self, Exposed, checks},
     token::{
         TermsPolicy,
         duration::{Duration, written},
@@ -56,6 +56,8 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     let manager = world.instance.manager_service();
     for endpoint in world.instance.endpoints() {
         reached(endpoint, world, &mut faults);
+        let way = exposure::way(endpoint, world.serves_routes, &world.config);
+        faults.extend(checks::faults(&world.instance, endpoint, way, &world.config, &path(endpoint, "")));
         served(manager, &world.instance.exposed_name(endpoint.name), &mut faults);
     }
     if !faults.is_empty() {
@@ -65,7 +67,11 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
         let (manager, service) = (manager?, world.manager.as_deref());
         let exposed =
             exposure::exposed(&world.instance, endpoint, manager, service, (world.way(endpoint), &world.config));
-        Some((endpoint.name, exposed))
+        let fitting = |exposed| match service {
+            Some(service) => checks::fitting(exposed, service, &world.network_policies),
+            None => Ok(exposed),
+        };
+        Some((endpoint.name, exposed.and_then(fitting)))
     };
     Ok(InstanceTerms { endpoints: world.instance.endpoints().filter_map(exposed).collect() })
 }
