@@ -245,9 +245,12 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, each with the URI for clients, and with `way` as the way in of an endpoint. The URI of
-/// a disabled endpoint is empty, and so is that of a Route whose host is not known.
-pub fn endpoints(instance: &Instance, way: impl Fn(&Endpoint) -> Option<WayIn>) -> Vec<EndpointStatus> {
+/// The endpoints of an Instance, each with the URI for clients. `led` gives the way in and the published host of an
+/// endpoint. The URI of a disabled endpoint is empty, and so is that of a Route whose host is not known.
+pub fn endpoints(
+    instance: &Instance,
+    led: impl Fn(&Endpoint) -> (Option<WayIn>, Option<String>),
+) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();
     };
@@ -256,13 +259,18 @@ pub fn endpoints(instance: &Instance, way: impl Fn(&Endpoint) -> Option<WayIn>) 
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
             type_: endpoint.reach(),
-            uri: uri(instance, endpoint, service, way(endpoint)),
+            uri: uri(instance, endpoint, service, led(endpoint)),
         })
         .collect()
 }
 
-fn uri(instance: &Instance, endpoint: &Endpoint, service: &ManagerService, way: Option<WayIn>) -> String {
-    match (endpoint.reach(), &endpoint.host) {
+fn uri(
+    instance: &Instance,
+    endpoint: &Endpoint,
+    service: &ManagerService,
+    (way, host): (Option<WayIn>, Option<String>),
+) -> String {
+    match (endpoint.reach(), host) {
         (EndpointType::Disabled, _) | (EndpointType::External, None) => String::new(),
         (EndpointType::External, Some(host)) => format!("{}://{host}", outside_scheme(endpoint, way).as_str()),
         (EndpointType::Internal, _) => {
@@ -323,8 +331,12 @@ pub(crate) mod tests {
         exposed(instance, endpoint, wanted, Some(&manager_service()), (way, &config)).unwrap()
     }
 
+    fn led(endpoint: &Endpoint) -> (Option<WayIn>, Option<String>) {
+        (endpoint.way_in(), endpoint.host.as_ref().map(|host| host.to_string()))
+    }
+
     fn uris(manager: Value) -> Vec<String> {
-        endpoints(&instance(manager), Endpoint::way_in).into_iter().map(|endpoint| endpoint.uri).collect()
+        endpoints(&instance(manager), led).into_iter().map(|endpoint| endpoint.uri).collect()
     }
 
     #[test]

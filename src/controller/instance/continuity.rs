@@ -150,7 +150,9 @@ fn merged(piece: &Piece, changes: &Value) -> Piece {
         PieceKind::SecurityPolicy => Piece::SecurityPolicy(Arc::new(serde_json::from_value(value).unwrap())),
         PieceKind::AuthorizationPolicy => Piece::AuthorizationPolicy(Arc::new(serde_json::from_value(value).unwrap())),
         PieceKind::HttpRoute => Piece::HttpRoute(Arc::new(serde_json::from_value(value).unwrap())),
-        kind => panic!("{kind:?} is never merged"),
+        PieceKind::NetworkPolicy | PieceKind::Middleware | PieceKind::Ingress | PieceKind::Route => {
+            panic!("{value} is never merged")
+        }
     }
 }
 

@@ -80,7 +80,11 @@ pub(super) fn accepted(piece: Piece) -> Piece {
             Arc::make_mut(&mut route).status = json!({ "ingress": [admitted] });
             Piece::Route(route)
         }
-        other => other,
+        other @ (Piece::Service(_)
+        | Piece::NetworkPolicy(_)
+        | Piece::Middleware(_)
+        | Piece::AuthorizationPolicy(_)
+        | Piece::Ingress(_)) => other,
     }
 }
 

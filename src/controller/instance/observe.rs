@@ -94,10 +94,25 @@ impl World {
         last.is_some_and(|probed| probed.at > since && probed.answer != ProbeAnswer::Challenge)
     }
 
+    /// The DNS name of an endpoint: that of the spec, or else the one that the cluster has assigned to its Route.
+    pub fn host(&self, endpoint: &Endpoint) -> Option<String> {
+        host(endpoint, &self.pieces)
+    }
+
     /// The way in of an endpoint.
     pub fn way(&self, endpoint: &Endpoint) -> Option<WayIn> {
         exposure::way(endpoint, self.serves_routes, &self.config)
     }
+}
+
+/// The DNS name of an endpoint: that of the spec, or else the one that the cluster has assigned to its Route.
+fn host(endpoint: &Endpoint, pieces: &BTreeMap<Place, Observed>) -> Option<String> {
+    let given = endpoint.host.as_ref().map(|host| host.to_string());
+    let place = Place { kind: PieceKind::Route, endpoint: endpoint.name };
+    given.or_else(|| match pieces.get(&place)? {
+        Observed::Ours(Piece::Route(route)) => exposure::published_host(route),
+        Observed::Ours(_) | Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off => None,
+    })
 }
 
 /// The place of an endpoint's object. The object's name follows from the endpoint. Places are ordered by stage.
@@ -155,8 +170,8 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     let serves_routes = pieces.iter().any(|(place, it)| place.kind == PieceKind::Route && it.is_served());
     let answers = instance.endpoints().map(|endpoint| {
         let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
-        let host = endpoint.host.as_ref().map(|host| host.as_str());
-        let probes = probes::targets(&instance, endpoint, way, host);
+        let host = host(endpoint, &pieces);
+        let probes = probes::targets(&instance, endpoint, way, host.as_deref());
         let seen = |target: &Option<ProbeTarget>| target.as_ref().and_then(|target| rooms.prober.seen(target));
         (endpoint.name, Answers { inside: seen(&probes.inside), outside: seen(&probes.outside), probes })
     });

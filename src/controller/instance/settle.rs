@@ -87,7 +87,7 @@ fn standing(
     reason: Reason,
     mut before: Vec<EndpointStatus>,
 ) -> Vec<EndpointStatus> {
-    let asked = exposure::endpoints(&world.instance, |endpoint| world.way(endpoint));
+    let asked = exposure::endpoints(&world.instance, |endpoint| (world.way(endpoint), world.host(endpoint)));
     match (reason, terms) {
         _ if ready => asked,
         (Reason::EndpointForeign | Reason::EndpointUnserved | Reason::EndpointKindOff, _) => Vec::new(),
