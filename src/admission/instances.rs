@@ -46,6 +46,24 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
+/// The warning that an endpoint without a type is external. It appears with the change that causes it.
+pub(crate) fn warnings() -> AdmissionPolicy {
+    let endpoints = |object: &str| format!("{object}.spec.?manager.?endpoints.orValue([])");
+    let (new, old) = (endpoints("object"), endpoints("oldObject"));
+    AdmissionPolicy {
+        name: "instances-warn",
+        resources: &["instances"],
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![Rule::new(
+            format!(
+                "{new}.all(e, has(e.type) || (oldObject != null && {old}.exists(o, o.name == e.name && !has(o.type))))"
+            ),
+            "'spec.manager.endpoints: an endpoint without type is external, and reached from outside the cluster'",
+        )],
+    }
+}
+
 /// The field that asks for an object of `kind`, and a CEL expression that is true if it does. An endpoint that names no
 /// way in may get each of them, as the cluster decides.
 fn asked(kind: PieceKind) -> (&'static str, String) {

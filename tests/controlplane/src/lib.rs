@@ -43,7 +43,7 @@ use serde_json::json;
 pub use audit::{AuditEvent, audit_from};
 pub use command::{Cluster, helm};
 pub use error::Error;
-pub use install::{Identities, NAMESPACE};
+pub use install::{EXPOSING, Identities, NAMESPACE};
 pub use process::Process;
 pub use programs::{kubernetes_version, program};
 
