@@ -383,6 +383,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_further_useful_right_is_reviewed_by_its_subresource_and_not_waited_for() {
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let asked = seen.clone();
+        let serve = move |request: Request<Body>| {
+            let asked = asked.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let about = &body["spec"]["resourceAttributes"];
+                let is_host = about["subresource"] == "custom-host";
+                asked.lock().unwrap().insert(format!("{} {}", about["verb"], about["resource"]));
+                let answer = json!({"spec": {}, "status": {"allowed": !is_host}}).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
+            }
+        };
+        let hosts = Right::new(Verb::CREATE, "route.openshift.io", "routes/custom-host");
+        assert_eq!(hosts.to_string(), "create routes.route.openshift.io/custom-host");
+        let rights = Rights::new(WANTED).using([hosts]);
+        let asking = rights.clone().ask(
+            Client::new(tower::service_fn(serve), "a"),
+            Extent::Namespace("a".into()),
+            String::new(),
+        );
+        let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
+        rights.started().await;
+        assert!(seen.lock().unwrap().contains(r#""create" "routes""#), "{seen:?}");
+        tokio::time::sleep(SOON).await;
+        assert_eq!(rights.missing(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_right_that_is_missing_stays_so_until_a_review_grants_it_whatever_fails_in_between() {
         let (rights, said, _asking) = asking(&["update"], &[]).await;
         for code in [403, 401, 404, 422, 500, 503] {
