@@ -404,7 +404,8 @@ fn guards_refer_to_the_verifier_from_the_namespaces_that_are_listed_alone() {
     let to = json!([{"group": "", "kind": "Service", "name": "tokenry-verifier"}]);
     assert_eq!(two.len(), 1);
     assert_eq!(two[0]["metadata"]["namespace"], NAMESPACE);
-    assert_eq!(two[0]["spec"], json!({"from": [both(0), both(1)].concat(), "to": to}));
+    let of_both = [both(0), both(1)].concat();
+    assert_eq!(two[0]["spec"], json!({"from": of_both, "to": to}));
     // Gateway API admits 16 entries in each of them.
     let many = grants(9);
     assert_eq!(many.iter().map(name).collect::<Vec<_>>(), ["tokenry-verifier", "tokenry-verifier-1"]);
