@@ -498,11 +498,13 @@ async fn who_may_only_revoke_is_shown_the_role_to_revoke() {
     }
 }
 
-/// An external endpoint with these fields, and without a guard where it names none.
+/// An external endpoint with these fields. It is unguarded if it names no guard. Null takes a field away.
 fn external(more: Value) -> Value {
     let mut endpoint = json!({"name": "admin", "type": "external", "host": "a.example.com"});
     endpoint["allowUnguarded"] = (more.get("guard").is_none()).into();
-    endpoint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let fields = endpoint.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    fields.retain(|_, value| !value.is_null());
     endpoint
 }
 
