@@ -108,10 +108,14 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::USE, GROUP, "serviceaccounts"),
 ];
 
-/// The further permissions of an operator that creates objects of this kind.
-pub fn exposing_rights(kind: PieceKind) -> [Right; 5] {
+/// The further permissions of an operator that creates objects of this kind. OpenShift asks for two more where a Route
+/// has a host: at its creation, and at a change of the host.
+pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     let (group, resource) = kind.resource();
-    [Verb::LIST, Verb::WATCH, Verb::CREATE, Verb::PATCH, Verb::DELETE].map(|verb| Right::new(verb, group, resource))
+    let verbs = [Verb::LIST, Verb::WATCH, Verb::CREATE, Verb::PATCH, Verb::DELETE];
+    let hosts = (kind == PieceKind::Route).then_some([Verb::CREATE, Verb::UPDATE]).into_iter().flatten();
+    let hosts = hosts.map(|verb| Right::new(verb, group, "routes/custom-host"));
+    verbs.map(|verb| Right::new(verb, group, resource)).into_iter().chain(hosts).collect()
 }
 
 /// The API group of Roles and RoleBindings.
@@ -240,7 +244,7 @@ fn rooms(
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
         stamping: Arc::default(),
-        rights: Rights::new(RIGHTS).needing(if options.grants { &GRANTING } else { &[] }),
+        rights: asking(options),
         pulse,
         untold: Untold::default(),
         rules: Book::default(),
@@ -254,6 +258,14 @@ fn rooms(
         exposure: options.exposure.clone(),
     };
     (rooms, scribe)
+}
+
+/// The check of the permissions that an operator with these options uses. Without those for the kinds that expose
+/// endpoints, it works, and the Instances that need them have a fault.
+fn asking(options: &Options) -> Rights {
+    let exposed = options.exposure.kinds.iter().filter(|kind| **kind != PieceKind::Service);
+    let granting: &[Right] = if options.grants { &GRANTING } else { &[] };
+    Rights::new(RIGHTS).needing(granting).using(exposed.flat_map(|kind| exposing_rights(*kind)))
 }
 
 /// The cache of Roles or RoleBindings with our label. Without grants the operator has no permission to watch them.

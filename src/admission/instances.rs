@@ -30,7 +30,7 @@ pub(crate) fn policy() -> AdmissionPolicy {
         variables.push((format!("may_{resource}"), may));
         rules.push(Rule::new(format!("variables.may_{resource}"), lacks(path, &format!("{resource}{dot}{group}"))));
     }
-    let host = "!variables.external.exists(e, has(e.route) && has(e.host))";
+    let host = format!("!variables.external.exists(e, has(e.host) && ({}))", gets(WayIn::Route));
     let custom = may_create("route.openshift.io", "routes").replace(".check(", ".subresource('custom-host').check(");
     variables.push(("may_host".into(), format!("{host} || {custom}")));
     rules.push(Rule::new(
@@ -46,6 +46,24 @@ pub(crate) fn policy() -> AdmissionPolicy {
     }
 }
 
+/// The warning that an endpoint without a type is external. It appears with the change that causes it.
+pub(crate) fn warnings() -> AdmissionPolicy {
+    let endpoints = |object: &str| format!("{object}.spec.?manager.?endpoints.orValue([])");
+    let (new, old) = (endpoints("object"), endpoints("oldObject"));
+    AdmissionPolicy {
+        name: "instances-warn",
+        resources: &["instances"],
+        operations: &["CREATE", "UPDATE"],
+        variables: Vec::new(),
+        rules: vec![Rule::new(
+            format!(
+                "{new}.all(e, has(e.type) || (oldObject != null && {old}.exists(o, o.name == e.name && !has(o.type))))"
+            ),
+            "'spec.manager.endpoints: an endpoint without type is external, and reached from outside the cluster'",
+        )],
+    }
+}
+
 /// The field that asks for an object of `kind`, and a CEL expression that is true if it does. An endpoint that names no
 /// way in may get each of them, as the cluster decides.
 fn asked(kind: PieceKind) -> (&'static str, String) {
@@ -53,12 +71,7 @@ fn asked(kind: PieceKind) -> (&'static str, String) {
     let guards: Vec<_> = Guard::ALL.into_iter().filter(|guard| gate::kind(*guard) == Some(kind)).collect();
     let way = WayIn::ALL.into_iter().find(|way| PieceKind::from(*way) == kind);
     match (kind, way, guards.first()) {
-        (_, Some(way), _) => {
-            let others = WayIn::ALL.into_iter().filter(|other| *other != way);
-            let lacks: Vec<_> = others.map(|other| format!("!has(e.{})", other.field())).collect();
-            let field = way.field();
-            (ENDPOINTS, format!("variables.external.exists(e, has(e.{field}) || ({}))", lacks.join(" && ")))
-        }
+        (_, Some(way), _) => (ENDPOINTS, format!("variables.external.exists(e, {})", gets(way))),
         (_, None, Some(guard)) => {
             (ENDPOINTS, format!("variables.external.exists(e, e.?guard.orValue('None') == '{}')", guard.as_str()))
         }
@@ -70,6 +83,13 @@ fn asked(kind: PieceKind) -> (&'static str, String) {
         }
         (_, None, None) => ("spec.manager.service", "has(variables.manager.service)".into()),
     }
+}
+
+/// A CEL expression that is true if the external endpoint `e` may get this way in.
+fn gets(way: WayIn) -> String {
+    let others = WayIn::ALL.into_iter().filter(|other| *other != way);
+    let lacks: Vec<_> = others.map(|other| format!("!has(e.{})", other.field())).collect();
+    format!("has(e.{}) || ({})", way.field(), lacks.join(" && "))
 }
 
 fn may_create(group: &str, resource: &str) -> String {

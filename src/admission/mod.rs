@@ -88,7 +88,7 @@ pub fn validating(options: &Options) -> Vec<Value> {
         .collect();
     all.extend(bound(options, bounds::policy(), &conditions(options)[..1], "Deny"));
     all.extend(bound(options, marks::policy(), &conditions(options)[..1], "Deny"));
-    for warnings in [tokens::warnings(), endings::of_account(), endings::of_token()] {
+    for warnings in [instances::warnings(), tokens::warnings(), endings::of_account(), endings::of_token()] {
         all.extend(bound(options, warnings, &conditions(options), "Warn"));
     }
     all.extend(bound(options, status::policy(options), &[], "Deny"));

@@ -31,6 +31,7 @@ const TOGETHER: usize = 8;
 pub struct Right {
     verb: Verb,
     group: &'static str,
+    /// The resource, with its subresource if the verb names none, as in `routes/custom-host`.
     resource: &'static str,
 }
 
@@ -40,13 +41,18 @@ impl Right {
         Self { verb, group, resource }
     }
 
+    /// The resource and the subresource, which is empty for the object itself.
+    fn parts(self) -> (&'static str, &'static str) {
+        self.resource.split_once('/').unwrap_or((self.resource, self.verb.subresource()))
+    }
+
     /// Asks the API server for the permission in `namespace`; `None`: in all namespaces.
     async fn is_held(self, client: Client, namespace: Option<String>) -> Result<bool, Why> {
-        let (name, subresource) = (self.verb.name(), self.verb.subresource());
+        let (resource, subresource) = self.parts();
         let attributes = ResourceAttributes {
-            verb: Some(name.into()),
+            verb: Some(self.verb.name().into()),
             group: Some(self.group.into()),
-            resource: Some(self.resource.into()),
+            resource: Some(resource.into()),
             subresource: Some(subresource.into()),
             namespace: namespace.filter(|_| self.is_namespaced()),
             ..ResourceAttributes::default()
@@ -66,8 +72,7 @@ impl Right {
 
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, group, resource } = self;
-        let (name, subresource) = (verb.name(), verb.subresource());
+        let (name, group, (resource, subresource)) = (self.verb.name(), self.group, self.parts());
         let dot = if group.is_empty() { "" } else { "." };
         let slash = if subresource.is_empty() { "" } else { "/" };
         write!(f, "{name} {resource}{dot}{group}{slash}{subresource}")
@@ -130,9 +135,12 @@ type Reviewed = (Right, Result<bool, Why>);
 pub struct Rights(Arc<RightsState>);
 
 struct RightsState {
-    wanted: Wanted,
+    /// The name of the program, for the log.
+    program: &'static str,
     /// The needed permissions.
     known: Mutex<Vec<(Right, Knowledge)>>,
+    /// The useful permissions.
+    useful: Mutex<Vec<Right>>,
     doubted: Notify,
     /// True once the start of the program was logged.
     started: watch::Sender<bool>,
@@ -142,13 +150,20 @@ impl Rights {
     /// A check of these permissions, before its first answer.
     pub fn new(wanted: Wanted) -> Self {
         let known = wanted.needed.iter().map(|right| (*right, Knowledge::Unanswered(None))).collect();
-        let (doubted, started) = (Notify::new(), watch::Sender::default());
-        Self(Arc::new(RightsState { wanted, known: Mutex::new(known), doubted, started }))
+        let (doubted, started, useful) = (Notify::new(), watch::Sender::default(), wanted.useful.to_vec());
+        let (program, known, useful) = (wanted.program, Mutex::new(known), Mutex::new(useful));
+        Self(Arc::new(RightsState { program, known, useful, doubted, started }))
     }
 
     /// The same check, with further needed permissions.
     pub fn needing(self, further: &[Right]) -> Self {
         self.known().extend(further.iter().map(|right| (*right, Knowledge::Unanswered(None))));
+        self
+    }
+
+    /// The same check, with further useful permissions.
+    pub fn using(self, further: impl IntoIterator<Item = Right>) -> Self {
+        self.useful().extend(further);
         self
     }
 
@@ -189,10 +204,10 @@ impl Rights {
     /// Checks until no needed permission is missing, and again after each [`Rights::doubt`], for ever. The first answer
     /// is part of the log line about the start of the program.
     pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
-        let Wanted { program, useful, .. } = self.0.wanted;
         let needed: Vec<_> = self.known().iter().map(|(right, _)| *right).collect();
-        let (first, others) = tokio::join!(look(&client, &scope, &needed), look(&client, &scope, useful));
-        telemetry::starts(program, &scope, &told(&first, &others), &waits_for);
+        let useful = self.useful().clone();
+        let (first, others) = tokio::join!(look(&client, &scope, &needed), look(&client, &scope, &useful));
+        telemetry::starts(self.0.program, &scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
         let mut open = self.learn(&first);
         loop {
@@ -233,6 +248,10 @@ impl Rights {
             Ok(()) => tracing::info!("all needed permissions are granted"),
             Err(missing) => tracing::warn!("{missing}"),
         }
+    }
+
+    fn useful(&self) -> MutexGuard<'_, Vec<Right>> {
+        self.0.useful.lock().expect("nobody panics here")
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<(Right, Knowledge)>> {
@@ -361,6 +380,37 @@ mod tests {
         rights.doubt();
         tokio::time::sleep(2 * SOON).await;
         assert!(rights.missing().unwrap_err().contains("create secrets;"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_further_useful_right_is_reviewed_by_its_subresource_and_not_waited_for() {
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let asked = seen.clone();
+        let serve = move |request: Request<Body>| {
+            let asked = asked.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let about = &body["spec"]["resourceAttributes"];
+                let is_host = about["subresource"] == "custom-host";
+                asked.lock().unwrap().insert(format!("{} {}", about["verb"], about["resource"]));
+                let answer = json!({"spec": {}, "status": {"allowed": !is_host}}).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
+            }
+        };
+        let hosts = Right::new(Verb::CREATE, "route.openshift.io", "routes/custom-host");
+        assert_eq!(hosts.to_string(), "create routes.route.openshift.io/custom-host");
+        let rights = Rights::new(WANTED).using([hosts]);
+        let asking = rights.clone().ask(
+            Client::new(tower::service_fn(serve), "a"),
+            Extent::Namespace("a".into()),
+            String::new(),
+        );
+        let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
+        rights.started().await;
+        assert!(seen.lock().unwrap().contains(r#""create" "routes""#), "{seen:?}");
+        tokio::time::sleep(SOON).await;
+        assert_eq!(rights.missing(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

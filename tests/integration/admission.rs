@@ -498,22 +498,180 @@ async fn who_may_only_revoke_is_shown_the_role_to_revoke() {
     }
 }
 
+/// An external endpoint with these fields. It is unguarded if it names no guard. Null takes a field away.
+fn external(more: Value) -> Value {
+    let mut endpoint = json!({"name": "admin", "type": "external", "host": "a.example.com"});
+    endpoint["allowUnguarded"] = (more.get("guard").is_none()).into();
+    let fields = endpoint.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    fields.retain(|_, value| !value.is_null());
+    endpoint
+}
+
 #[tokio::test]
 async fn an_instance_exposes_what_its_keeper_could_expose() {
     let judged = Judged::new("expose").await;
-    let alice = judged.user("alice", &[]).await;
+    let names = ["none", "alice"];
+    let [none, alice] = [judged.user(names[0], &[]).await, judged.user(names[1], &[]).await];
     let service = json!({"manager": {"service": {"name": "database"}}});
-    let told =
-        |path: &str, what: &str| format!("{path}: user:alice may not create {what} in namespace {}", alice.home());
-    refused(alice.create("Instance", "a", service.clone()).await, &told("spec.manager.service", "services"));
-    refused(alice.change("Instance", "eem", service.clone()).await, &told("spec.manager.service", "services"));
+    let told = |name: &str, path: &str, what: &str| {
+        format!("{path}: user:{name} may not create {what} in namespace {}", alice.home())
+    };
+    let services = told("none", "spec.manager.service", "services");
+    refused(none.create("Instance", "a", service.clone()).await, &services);
+    refused(none.change("Instance", "eem", service.clone()).await, &services);
     alice.may(json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["create"]}])).await;
     alice.create("Instance", "a", service).await.unwrap();
-    let endpoint = json!({"manager": {"service": {"name": "database"}, "endpoints": [{"name": "admin", "host": "a.example.com", "ingress": {}}]}});
-    let ingress = told("spec.manager.endpoints", "ingresses.networking.k8s.io");
-    refused(alice.change("Instance", "a", endpoint.clone()).await, &ingress);
-    alice.may(json!([{"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["create"]}])).await;
-    alice.change("Instance", "a", endpoint).await.unwrap();
+
+    let at = "spec.manager.endpoints";
+    let of = |endpoint: &Value| json!({"manager": {"service": {"name": "database"}, "endpoints": [endpoint]}});
+    let mut granted = Vec::new();
+    // Each is granted once, in this order. An endpoint needs the last one, and those before it.
+    for (endpoint, group, resource) in [
+        (external(json!({"host": null, "ingress": {}})), "networking.k8s.io", "ingresses"),
+        (external(json!({"gateway": {}})), "gateway.networking.k8s.io", "httproutes"),
+        (external(json!({"host": null, "route": {}})), "route.openshift.io", "routes"),
+        (external(json!({"route": {}})), "route.openshift.io", "routes/custom-host"),
+        (external(json!({"ingress": {}, "guard": "Traefik"})), "traefik.io", "middlewares"),
+        (external(json!({"gateway": {}, "guard": "EnvoyGateway"})), "gateway.envoyproxy.io", "securitypolicies"),
+        (
+            external(json!({"gateway": {}, "guard": "Istio", "istio": {"provider": "p"}})),
+            "security.istio.io",
+            "authorizationpolicies",
+        ),
+    ] {
+        let what = format!("{resource}.{group}");
+        refused(alice.change("Instance", "a", of(&endpoint)).await, &told("alice", at, &what));
+        alice.may(json!([{"apiGroups": [group], "resources": [resource], "verbs": ["create"]}])).await;
+        granted.push(endpoint.clone());
+        alice.change("Instance", "a", of(&endpoint)).await.unwrap();
+    }
+    for endpoint in granted {
+        alice.change("Instance", "a", of(&endpoint)).await.unwrap();
+    }
+    for free in ["ExternalAuth", "Backend"] {
+        alice.change("Instance", "a", of(&external(json!({"gateway": {}, "guard": free})))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_way_in_may_get_any_of_them() {
+    let judged = Judged::new("any-way").await;
+    let alice = judged.user("alice", &[]).await;
+    let spec =
+        json!({"manager": {"service": {"name": "database"}, "endpoints": [external(json!({"guard": "Backend"}))]}});
+    let mut rights = vec![("", "services", "spec.manager.service")];
+    for (group, resource) in [
+        ("gateway.networking.k8s.io", "httproutes"),
+        ("networking.k8s.io", "ingresses"),
+        ("route.openshift.io", "routes"),
+        ("route.openshift.io", "routes/custom-host"),
+    ] {
+        rights.push((group, resource, "spec.manager.endpoints"));
+    }
+    for (group, resource, path) in rights {
+        let dot = if group.is_empty() { "" } else { "." };
+        let home = alice.home();
+        let told = format!("{path}: user:alice may not create {resource}{dot}{group} in namespace {home}");
+        refused(alice.create("Instance", "a", spec.clone()).await, &told);
+        alice.may(json!([{"apiGroups": [group], "resources": [resource], "verbs": ["create"]}])).await;
+    }
+    alice.create("Instance", "a", spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_network_policy_is_made_for_who_may_make_it_also_by_default() {
+    let judged = Judged::new("network").await;
+    let alice = judged.user("alice", &[]).await;
+    alice.may(json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["create"]}])).await;
+    let of = |from: Value, type_: &str| {
+        let endpoint = json!({"name": "admin", "type": type_});
+        json!({"manager": {"service": {"name": "database"}, "networkPolicy": {"from": from}, "endpoints": [endpoint]}})
+    };
+    let mut bare = of(json!(null), "internal");
+    bare["manager"].as_object_mut().unwrap().remove("networkPolicy");
+    let told = format!(
+        "spec.manager.networkPolicy: user:alice may not create networkpolicies.networking.k8s.io in namespace {}",
+        alice.home()
+    );
+    let asking =
+        [bare, of(json!(null), "internal"), of(json!("Cluster"), "disabled"), of(json!("Proxies"), "internal")];
+    for (nth, spec) in asking.iter().enumerate() {
+        refused(alice.create("Instance", &format!("a-{nth}"), spec.clone()).await, &told);
+    }
+    for (name, spec) in [("none", of(json!("None"), "internal")), ("disabled", of(json!(null), "disabled"))] {
+        alice.create("Instance", name, spec).await.unwrap();
+    }
+    let right = json!([{"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create"]}]);
+    alice.may(right).await;
+    for (nth, spec) in asking.into_iter().enumerate() {
+        alice.create("Instance", &format!("a-{nth}"), spec).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_change_elsewhere_in_an_exposed_instance_takes_no_right_of_exposure() {
+    let judged = Judged::new("elsewhere").await;
+    let alice = judged.user("alice", &[]).await;
+    // As large as the schema lets it be.
+    let annotations: serde_json::Map<_, _> =
+        (0..64).map(|nth| (format!("example.com/{nth}"), json!("x".repeat(1000)))).collect();
+    let ingress = json!({"className": "traefik", "annotations": annotations, "tls": {"secretName": "t"}});
+    let endpoint = external(json!({"ingress": ingress, "guard": "Traefik"}));
+    let manager =
+        json!({"service": {"name": "database"}, "networkPolicy": {"from": "Cluster"}, "endpoints": [endpoint]});
+    judged.world.accepts("Instance", "a", json!({ "manager": manager })).await;
+    alice.change("Instance", "a", json!({"tokens": {"prefix": "eem"}})).await.unwrap();
+    let label = json!({"metadata": {"labels": {"x": "y"}}});
+    alice.patch("Instance", "a", label).await.unwrap();
+    // All of it is judged again with a change in it.
+    let port = json!({"manager": {"service": {"name": "database", "port": 8443}}});
+    let told = format!("spec.manager.service: user:alice may not create services in namespace {}", alice.home());
+    refused(alice.change("Instance", "a", port).await, &told);
+    alice.change("Instance", "a", json!({"manager": null})).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_type_is_left_out_is_let_in_with_a_warning() {
+    let judged = Judged::new("silent").await;
+    let warned = |verb: &str, args: &[&str], input: &str| {
+        let always = [verb, "--namespace", &judged.world.namespace, "--warnings-as-errors"];
+        judged.world.plane.kubectl_with_input(&[&always[..], args].concat(), input)
+    };
+    let of = |endpoint: Value| {
+        let spec = json!({"manager": {"service": {"name": "database"}, "endpoints": [endpoint]}});
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "a"}, "spec": spec})
+            .to_string()
+    };
+    let mut silent = external(json!({"ingress": {}}));
+    silent.as_object_mut().unwrap().remove("type");
+    let dry = ["--dry-run=server", "-f", "-"];
+    let warning = "spec.manager.endpoints: an endpoint without type is external, and reached from outside the cluster";
+    let told = judged
+        .world
+        .eventually("kubectl knows the kind", async || {
+            let told = warned("create", &dry, &of(silent.clone())).unwrap_err();
+            (!told.contains("no matches for kind")).then_some(told)
+        })
+        .await;
+    assert!(told.contains(warning), "{told}");
+    for written in [external(json!({"ingress": {}})), json!({"name": "admin", "type": "internal"})] {
+        warned("create", &dry, &of(written)).unwrap();
+    }
+    // Told once, of the change that earns it.
+    judged.world.create("Instance", "a", read_spec(&of(silent))).await.unwrap();
+    let patch = |spec: Value| {
+        let patch = json!({ "spec": spec }).to_string();
+        warned("patch", &["instance", "a", "--type", "merge", "-p", &patch], "")
+    };
+    patch(json!({"tokens": {"prefix": "eem"}})).unwrap();
+    patch(json!({"manager": {"service": {"name": "database", "port": 8443}}})).unwrap();
+    patch(json!({"manager": {"endpoints": [external(json!({"ingress": {}}))]}})).unwrap();
+}
+
+/// The spec of an object in JSON.
+fn read_spec(object: &str) -> Value {
+    serde_json::from_str::<Value>(object).unwrap()["spec"].take()
 }
 
 #[tokio::test]

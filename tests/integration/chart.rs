@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use controlplane::{NAMESPACE, helm};
+use controlplane::{EXPOSING, NAMESPACE, helm};
 use http::StatusCode;
 use k8s_openapi::{
     api::core::v1::{Pod, ServiceAccount},
@@ -19,7 +19,13 @@ use kube::{
     core::Request,
 };
 use serde_json::{Map, Value, json};
-use tokenry::{operator, outside::rights::Wanted, verifier};
+use tokenry::{
+    crd::endpoint::{IngressTemplate, PodPeer},
+    exposure::{ExposureConfig, PieceKind},
+    operator,
+    outside::rights::Wanted,
+    verifier,
+};
 
 use crate::{
     harness::{
@@ -79,7 +85,10 @@ fn it_is_clean_and_renders_with_every_kind_of_values() {
 async fn the_api_server_takes_what_it_renders() {
     let world = World::new("chart").await;
     for file in values() {
-        let objects = json!({"apiVersion": "v1", "kind": "List", "items": rendered_within(&world.namespace, &file)});
+        let mut objects = rendered_within(&world.namespace, &file);
+        // The control plane does not have the definition of this kind.
+        objects.retain(|object| object["kind"] != "ReferenceGrant");
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let apply = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "-f", "-"];
         let done = world.plane.kubectl_with_input(&apply, &objects.to_string());
         assert!(done.is_ok(), "{}: {}", file.display(), done.unwrap_err());
@@ -129,6 +138,19 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("restart.nosuch=1", "'/restart'", "additional properties 'nosuch' not allowed"),
         ("grants.nosuch=1", "'/grants'", "additional properties 'nosuch' not allowed"),
         ("grants.enabled=yes", "'/grants/enabled'", "must be one of 'auto', true, false"),
+        ("exposure.nosuch=1", "'/exposure'", "additional properties 'nosuch' not allowed"),
+        ("exposure.kinds={Pod}", "'/exposure/kinds/0'", "must be one of 'HTTPRoute', 'Ingress', 'Route'"),
+        ("exposure.kinds={Ingress,Ingress}", "'/exposure/kinds'", "items at 0 and 1 are equal"),
+        ("exposure.gateway[0].namespace=a", "'/exposure/gateway/0'", "missing property 'name'"),
+        ("exposure.ingress.nosuch=1", "'/exposure/ingress'", "additional properties 'nosuch' not allowed"),
+        ("exposure.proxies[0].labels=1", "'/exposure/proxies/0'", "additional properties 'labels' not allowed"),
+        ("exposure.referenceGrants.nosuch=1", "'/exposure/referenceGrants'", "additional properties 'nosuch'"),
+        (
+            "exposure.referenceGrants.namespaces={A}",
+            "'/exposure/referenceGrants/namespaces/0'",
+            "does not match pattern",
+        ),
+        ("exposure.probeLocal=1", "'/exposure/probeLocal'", "got number, want boolean"),
         ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
         ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
         ("verifier.replicas=1", "'/verifier'", "additional properties 'replicas' not allowed"),
@@ -295,6 +317,102 @@ fn rights_are_granted_by_a_new_release_and_where_that_is_wanted() {
     }
 }
 
+/// The arguments of the operator.
+fn operator_args(objects: &[Value]) -> Vec<String> {
+    let deployments = of_kind(objects, "Deployment").into_iter();
+    let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-operator")).unwrap();
+    read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+}
+
+/// The settings for exposing endpoints that the operator gets.
+fn exposure(objects: &[Value]) -> ExposureConfig {
+    let args = operator_args(objects);
+    let json = args.iter().find_map(|arg| arg.strip_prefix("--exposure=")).unwrap();
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_kind_that_exposes_endpoints_may_be_made_only_where_it_is_switched_on() {
+    let on = |kinds: &[PieceKind]| {
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        let set = format!("exposure.kinds={}", json!(names));
+        let (all, scoped) = (rendered(&["--set-json", &set]), "scopedNamespace=team-a");
+        let scoped = rendered(&["--set-json", &set, "--set", scoped]);
+        let wanted = BTreeSet::from_iter(kinds.iter().copied());
+        assert_eq!((exposure(&all).kinds, exposure(&scoped).kinds), (wanted.clone(), wanted));
+        (Grants::of(&all).to("tokenry-operator"), Grants::of(&scoped).to("tokenry-operator"))
+    };
+    let none = on(&[]);
+    let added = |all: &BTreeSet<Right>, none: &BTreeSet<Right>| all.difference(none).map(told).collect::<BTreeSet<_>>();
+    for kind in PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service) {
+        let (all, scoped) = on(&[kind]);
+        let wanted: BTreeSet<_> = operator::exposing_rights(kind).iter().map(ToString::to_string).collect();
+        let rights = wanted.iter().filter(|right| right.contains("/custom-host")).count();
+        assert_eq!(rights, if kind == PieceKind::Route { 2 } else { 0 });
+        assert_eq!(added(&all[&None], &none.0[&None]), wanted);
+        let team = Some("team-a".to_owned());
+        assert_eq!(added(&scoped[&team], &none.1[&team]), wanted);
+        assert_eq!(scoped[&None], none.1[&None], "{}: rights outside the namespace", kind.name());
+    }
+    let by_default = [PieceKind::NetworkPolicy, PieceKind::HttpRoute, PieceKind::Ingress];
+    assert_eq!(exposure(&rendered(&[])).kinds, BTreeSet::from(by_default));
+    assert_eq!(Grants::of(&rendered(&[])).to("tokenry-operator"), on(&by_default).0);
+}
+
+#[test]
+fn the_defaults_for_endpoints_reach_the_operator() {
+    let full = root().join("charts/tokenry/ci/full-values.yaml");
+    let objects = rendered(&["--values", full.to_str().unwrap()]);
+    let config = exposure(&objects);
+    let verifier = config.verifier.unwrap();
+    let service = of_kind(&objects, "Service").into_iter().find(|service| name(service) == verifier.name).unwrap();
+    assert_eq!(service["metadata"]["namespace"], *verifier.namespace);
+    assert_eq!(service["spec"]["ports"][0]["port"], verifier.port);
+    let peer = |value: Value| Some(read::<PodPeer>(&value));
+    let deployments = of_kind(&objects, "Deployment").into_iter();
+    let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-operator")).unwrap();
+    let home = json!({"matchLabels": {"kubernetes.io/metadata.name": deployment["metadata"]["namespace"]}});
+    let pods = &deployment["spec"]["selector"];
+    assert_eq!(config.operator, peer(json!({"namespaceSelector": home, "podSelector": pods})));
+    let values = &values_of(&full)["exposure"];
+    assert_eq!(config.proxies.into_iter().next(), peer(values["proxies"][0].clone()));
+    assert_eq!(json!(config.gateway), values["gateway"]);
+    assert_eq!(json!(config.ingress), values["ingress"]);
+    assert!(operator_args(&objects).contains(&"--probe-local".to_owned()));
+    let plain = rendered(&[]);
+    assert!(!operator_args(&plain).contains(&"--probe-local".to_owned()));
+    assert_eq!(exposure(&plain).ingress, None);
+    let cluster_class = rendered(&["--set-json", "exposure.ingress={}"]);
+    assert_eq!(exposure(&cluster_class).ingress, Some(IngressTemplate::default()));
+}
+
+#[test]
+fn guards_refer_to_the_verifier_from_the_namespaces_that_are_listed_alone() {
+    let grants = |count: usize| -> Vec<Value> {
+        let names: Vec<_> = (0..count).map(|nth| format!("team-{nth}")).collect();
+        let objects = rendered(&["--set-json", &format!("exposure.referenceGrants.namespaces={}", json!(names))]);
+        of_kind(&objects, "ReferenceGrant").into_iter().cloned().collect()
+    };
+    assert!(grants(0).is_empty());
+    let two = grants(2);
+    let from =
+        |kind: &str, group: &str, nth: usize| json!({"group": group, "kind": kind, "namespace": format!("team-{nth}")});
+    let both = |nth| {
+        let route = from("HTTPRoute", "gateway.networking.k8s.io", nth);
+        [route, from("SecurityPolicy", "gateway.envoyproxy.io", nth)]
+    };
+    let to = json!([{"group": "", "kind": "Service", "name": "tokenry-verifier"}]);
+    assert_eq!(two.len(), 1);
+    assert_eq!(two[0]["metadata"]["namespace"], NAMESPACE);
+    let of_both = [both(0), both(1)].concat();
+    assert_eq!(two[0]["spec"], json!({"from": of_both, "to": to}));
+    // Gateway API admits 16 entries in each of them.
+    let many = grants(9);
+    assert_eq!(many.iter().map(name).collect::<Vec<_>>(), ["tokenry-verifier", "tokenry-verifier-1"]);
+    let sizes: Vec<_> = many.iter().map(|grant| grant["spec"]["from"].as_array().unwrap().len()).collect();
+    assert_eq!(sizes, [16, 2]);
+}
+
 #[test]
 fn the_verifier_can_read_no_secret_and_write_statuses_only_where_admission_holds_it_to_its_part() {
     for file in values() {
@@ -325,20 +443,22 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
     }
 }
 
+/// A right as a check names it: `update apitokens.tokenry.dev/status`.
+fn told(right: &Right) -> String {
+    let (resource, part) = right.resource.split_once('/').map_or((&*right.resource, ""), |(of, part)| (of, part));
+    let (dot, slash) = (if right.group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
+    format!("{} {resource}{dot}{}{slash}{part}", right.verb, right.group)
+}
+
 #[test]
 fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants() {
-    let grants = Grants::of(&rendered(&[]));
-    // As a check names it: `update apitokens.tokenry.dev/status`.
-    let told = |right: Right| {
-        let (resource, part) = right.resource.split_once('/').map_or((&*right.resource, ""), |(of, part)| (of, part));
-        let (dot, slash) = (if right.group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
-        format!("{} {resource}{dot}{}{slash}{part}", right.verb, right.group)
-    };
-    for (Wanted { program, needed, useful }, further) in
-        [(operator::RIGHTS, &operator::GRANTING[..]), (verifier::RIGHTS, &[])]
-    {
+    let grants = Grants::of(&rendered(&["--set", EXPOSING]));
+    let exposing = PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service);
+    let exposing = exposing.flat_map(operator::exposing_rights).collect();
+    let further = [operator::GRANTING.to_vec(), exposing].concat();
+    for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &[])] {
         let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
-        let granted: BTreeSet<_> = granted.map(told).collect();
+        let granted: BTreeSet<_> = granted.map(|right| told(&right)).collect();
         let checked: Vec<_> = [needed, useful, further].concat().iter().map(ToString::to_string).collect();
         let checked_once: BTreeSet<_> = checked.iter().cloned().collect();
         assert_eq!(checked.len(), checked_once.len(), "{program}: a right is listed twice");

@@ -191,7 +191,7 @@ fn smallest(kind: &str) -> Value {
     match kind {
         "Instance" => json!({"manager": {
             "service": {"name": "eem"},
-            "endpoints": [{"name": "admin", "host": "admin.example.com", "ingress": {}}],
+            "endpoints": [{"name": "admin", "host": "admin.example.com", "ingress": {}, "allowUnguarded": true}],
         }}),
         "AccessPolicy" => json!({
             "instanceRef": {"name": "eem"}, "statements": [{"effect": "Allow", "role": "viewer"}],
@@ -939,35 +939,73 @@ async fn an_endpoint_has_what_its_type_needs_and_nothing_else() {
     let world = World::new("endpoints").await;
     let of = |endpoints: Value| json!({"manager": {"service": {"name": "eem"}, "endpoints": endpoints}});
     let one = |endpoint: Value| of(json!([endpoint]));
-    let host = "host is needed: the DNS name that an external endpoint is reached by";
-    let ingress = "ingress is needed for an external endpoint; {} takes the cluster's default class";
-    let neither = "an internal endpoint has neither host nor ingress: remove them, or make it external";
+    let external = |more: Value| {
+        let mut endpoint = json!({"name": "admin", "host": "a.example.com"});
+        endpoint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        endpoint
+    };
+    let guard = "an external endpoint needs a guard, which asks the verifier about each request: set guard, or \
+                 allowUnguarded: true to let every request reach the API unjudged";
+    let none = "guard: None lets every request reach the API unjudged: set allowUnguarded: true, or name a guard";
+    let one_way = "give one of gateway, ingress and route";
+    let route = "a Route has no guard of its own: set guard to Backend or Istio, or use gateway or ingress";
+    let istio = "guard: Istio and istio.provider belong together: set both, or neither";
+    let neither = "an internal endpoint has neither host, gateway, ingress nor route: remove them, or make it external";
+    let internal = |more: Value| {
+        let mut endpoint = json!({"name": "admin", "type": "internal"});
+        endpoint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        endpoint
+    };
     let path = "spec.manager.endpoints[0]";
     for (bad, sentence) in [
-        (json!({"name": "admin", "ingress": {}}), host),
-        (json!({"name": "admin", "type": "external", "ingress": {}}), host),
-        (json!({"name": "admin", "host": null, "ingress": {}}), host),
-        (json!({"name": "admin", "host": "a.example.com"}), ingress),
-        (json!({"name": "admin", "type": "external", "host": "a.example.com", "ingress": null}), ingress),
-        (json!({"name": "admin", "type": "internal", "host": "a.example.com"}), neither),
-        (json!({"name": "admin", "type": "internal", "ingress": {}}), neither),
+        (external(json!({"ingress": {}})), guard),
+        (external(json!({"type": "external", "gateway": {}})), guard),
+        (external(json!({"gateway": {}, "guard": null})), guard),
+        (external(json!({"allowUnguarded": false})), guard),
+        (external(json!({"guard": "None"})), none),
+        (external(json!({"guard": "None", "allowUnguarded": false})), none),
+        (external(json!({"gateway": {}, "ingress": {}, "guard": "Traefik"})), one_way),
+        (external(json!({"route": {}, "ingress": {}, "guard": "Backend"})), one_way),
+        (external(json!({"route": {}, "guard": "Traefik"})), route),
+        (external(json!({"route": {}, "guard": "ExternalAuth"})), route),
+        (external(json!({"gateway": {}, "guard": "Istio"})), istio),
+        (external(json!({"gateway": {}, "guard": "Traefik", "istio": {"provider": "tokenry"}})), istio),
+        (internal(json!({"host": "a.example.com"})), neither),
+        (internal(json!({"gateway": {}})), neither),
+        (internal(json!({"ingress": {}})), neither),
+        (internal(json!({"route": {}})), neither),
     ] {
         refuses(&world, "Instance", one(bad), path, sentence).await;
     }
+    let unknown = one(external(json!({"gateway": {}, "guard": "Kong"})));
+    let sentence = r#"Unsupported value: "Kong": supported values: "Traefik", "EnvoyGateway""#;
+    refuses(&world, "Instance", unknown, "spec.manager.endpoints[0].guard", sentence).await;
+    let nameless = one(external(json!({"gateway": {}, "guard": "Istio", "istio": {}})));
+    refuses(&world, "Instance", nameless, "spec.manager.endpoints[0].istio.provider", "Required value").await;
     let named = one(json!({"name": "other", "type": "internal"}));
     let sentence = r#"Unsupported value: "other": supported values: "admin""#;
     refuses(&world, "Instance", named, "spec.manager.endpoints[0].name", sentence).await;
     let typed = one(json!({"name": "admin", "type": "public"}));
     let sentence = r#"Unsupported value: "public": supported values: "external", "internal""#;
     refuses(&world, "Instance", typed, "spec.manager.endpoints[0].type", sentence).await;
-    let internal = json!({"name": "admin", "type": "internal"});
-    let two = of(json!([internal, internal]));
+    let two = of(json!([internal(json!({})), internal(json!({}))]));
     refuses(&world, "Instance", two, "spec.manager.endpoints", "must have at most 1 item").await;
 
     let full = json!({"className": "traefik", "annotations": {"a": "b"}, "tls": {"secretName": "t"}});
-    accepts(&world, "Instance", one(json!({"name": "admin", "host": "a.example.com", "ingress": full}))).await;
-    accepts(&world, "Instance", one(json!({"name": "admin", "host": "a.example.com", "ingress": {"tls": {}}}))).await;
-    accepts(&world, "Instance", one(internal)).await;
+    for good in [
+        external(json!({"ingress": full, "guard": "Traefik"})),
+        external(json!({"ingress": {"tls": {}}, "allowUnguarded": true})),
+        external(json!({"gateway": {}, "guard": "EnvoyGateway"})),
+        external(json!({"gateway": {}, "guard": "None", "allowUnguarded": true})),
+        external(json!({"gateway": {}, "guard": "Istio", "istio": {"provider": "tokenry"}})),
+        external(json!({"route": {}, "guard": "Backend"})),
+        json!({"name": "admin", "route": {}, "guard": "Istio", "istio": {"provider": "tokenry"}}),
+        internal(json!({})),
+        internal(json!({"guard": "Traefik"})),
+        json!({"name": "admin", "type": "disabled", "host": "a.example.com", "ingress": {}}),
+    ] {
+        accepts(&world, "Instance", one(good)).await;
+    }
     accepts(&world, "Instance", of(json!([]))).await;
 }
 
@@ -1154,7 +1192,7 @@ async fn a_field_that_does_not_exist_is_refused() {
         ("ApiToken", "secret.type"),
         ("ServiceAccount", "secret"),
         ("Instance", "tokens.maxPerTeam"),
-        ("Instance", "manager.endpoints.0.gateway"),
+        ("Instance", "manager.endpoints.0.loadBalancer"),
     ] {
         let mut spec = smallest(kind);
         if path.starts_with("rotation.schedule.") {

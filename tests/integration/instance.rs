@@ -62,7 +62,9 @@ fn internal() -> Value {
 }
 
 fn external(ingress: Value) -> Value {
-    let endpoint = json!({"name": "admin", "type": "external", "host": "admin.example.com", "ingress": ingress});
+    let endpoint = json!({
+        "name": "admin", "type": "external", "host": "admin.example.com", "ingress": ingress, "allowUnguarded": true,
+    });
     json!({"manager": {"service": {"name": "eem-manager"}, "endpoints": [endpoint]}})
 }
 

@@ -63,7 +63,8 @@ async fn one_of_each(world: &World) {
         json!({"spec": {"selector": {"app": "manager"}, "ports": [{"port": 443}]}, "metadata": {"name": "manager"}});
     let services = world.api::<k8s_openapi::api::core::v1::Service>();
     services.create(&Default::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
-    let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {"annotations": {"a": "b"}, "tls": {}}});
+    let ingress = json!({"annotations": {"a": "b"}, "tls": {}});
+    let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": ingress, "allowUnguarded": true});
     world
         .accepts("Instance", "eem", json!({"manager": {"service": {"name": "manager"}, "endpoints": [endpoint]}}))
         .await;

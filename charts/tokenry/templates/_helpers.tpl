@@ -88,6 +88,44 @@ means yes without the admission policies, because they limit the operator's writ
 {{- if $on }}yes{{ end }}
 {{- end }}
 
+{{/* Kinds that the operator may create for endpoints, as JSON. `helm upgrade --reuse-values` may lack the value. */}}
+{{- define "tokenry.exposedKinds" -}}
+{{- $exposure := .Values.exposure | default dict }}
+{{- hasKey $exposure "kinds" | ternary (get $exposure "kinds" | default list) (list "HTTPRoute" "Ingress" "NetworkPolicy") | toJson }}
+{{- end }}
+
+{{/* API group and resource of a kind that exposes endpoints. */}}
+{{- define "tokenry.exposedResource" -}}
+{{- get (dict
+  "HTTPRoute" "gateway.networking.k8s.io httproutes"
+  "Ingress" "networking.k8s.io ingresses"
+  "Route" "route.openshift.io routes"
+  "NetworkPolicy" "networking.k8s.io networkpolicies"
+  "Middleware" "traefik.io middlewares"
+  "SecurityPolicy" "gateway.envoyproxy.io securitypolicies"
+  "AuthorizationPolicy" "security.istio.io authorizationpolicies"
+) . }}
+{{- end }}
+
+{{/* Settings for exposing endpoints, as JSON for the operator. */}}
+{{- define "tokenry.exposure" -}}
+{{- $exposure := .Values.exposure | default dict }}
+{{- $namespace := include "tokenry.namespace" . }}
+{{- $all := dict "kinds" (include "tokenry.exposedKinds" . | fromJsonArray) }}
+{{- $_ := set $all "verifier" (dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace "port" 80) }}
+{{- $_ := set $all "gateway" ($exposure.gateway | default list) }}
+{{- if kindIs "map" $exposure.ingress }}
+{{- $_ := set $all "ingress" $exposure.ingress }}
+{{- end }}
+{{- $_ := set $all "proxies" ($exposure.proxies | default list) }}
+{{- $pods := include "tokenry.selectorLabels" (list . "operator") | fromYaml }}
+{{- $_ := set $all "operator" (dict
+  "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" $namespace))
+  "podSelector" (dict "matchLabels" $pods)
+) }}
+{{- toJson $all }}
+{{- end }}
+
 {{/* Name of the core ServiceAccount of a component: (list $ "operator"). */}}
 {{- define "tokenry.serviceAccountName" -}}
 {{- $ := index . 0 }}

@@ -26,6 +26,10 @@ const RIGHTS: [&str; 5] = [
     "templates/admission.yaml",
 ];
 
+/// The value of the chart by which the operator may create every kind of object that exposes an endpoint.
+pub const EXPOSING: &str = "exposure.kinds={HTTPRoute,Ingress,Route,NetworkPolicy,Middleware,SecurityPolicy,\
+    AuthorizationPolicy}";
+
 impl ControlPlane {
     /// Applies the CRDs in `root`'s `crds/` and waits until they are served.
     ///
@@ -48,7 +52,7 @@ impl ControlPlane {
         // permissions, also to write a status.
         let judged = "admission.namespaceSelector.matchLabels.admission=judged";
         let mut args = vec!["template", "tokenry", &chart, "--namespace", NAMESPACE, "--set", judged];
-        args.extend(["--set", "admission.stamps=always"]);
+        args.extend(["--set", "admission.stamps=always", "--set", EXPOSING]);
         RIGHTS.iter().for_each(|part| args.extend(["--show-only", part]));
         let rights = helm(&args)?;
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n---\n");

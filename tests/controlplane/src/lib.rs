@@ -45,7 +45,7 @@ pub use audit::{AuditEvent, audit_from};
 pub use command::{Cluster, helm};
 pub use definitions::Definitions;
 pub use error::Error;
-pub use install::{Identities, NAMESPACE};
+pub use install::{EXPOSING, Identities, NAMESPACE};
 pub use process::Process;
 pub use programs::{kubernetes_version, program};
 

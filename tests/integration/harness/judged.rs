@@ -101,9 +101,11 @@ impl<'a> User<'a> {
         // A permission is in force some moments after the creation of the binding.
         let rule = &rules[0];
         let first = |key: &str| rule[key][0].as_str().unwrap_or_default();
+        let resource = first("resources");
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let attributes = json!({
-            "namespace": world.namespace, "group": first("apiGroups"), "resource": first("resources"),
-            "verb": first("verbs"), "name": first("resourceNames"),
+            "namespace": world.namespace, "group": first("apiGroups"), "resource": resource,
+            "subresource": subresource, "verb": first("verbs"), "name": first("resourceNames"),
         });
         let review = json!({"metadata": {}, "spec": {"user": self.name, "resourceAttributes": attributes}});
         let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
