@@ -9,8 +9,20 @@ use crate::crd::instance::WayIn;
 /// A CEL expression that is true if `spec.manager` is new or has changed.
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
 
+/// A CEL expression for the Secrets that endpoints name in `ca`.
+const AUTHORITIES: &str = "object.spec.manager.?endpoints.orValue([]).filter(e, has(e.ca)).map(e, e.ca.secretName)";
+
+/// A CEL expression that is true if the requester may get each of these Secrets.
+const MAY_TRUST: &str = "variables.authorities.all(name, authorizer.group('').resource('secrets')\
+    .namespace(request.namespace).name(name).check('get').allowed())";
+
+/// A CEL expression for the message to a requester that may not.
+const TRUSTS_TOO_MUCH: &str = "'spec.manager.endpoints: ' + variables.me + ' may not get Secret ' + \
+    variables.authorities.join(', ') + ' in namespace ' + request.namespace";
+
 /// The admission policy on Instances. The operator creates Services, and the ways in to them, for an Instance. So a
-/// user must have the permission to create them.
+/// user must have the permission to create them. It also copies certificates from a Secret to everybody with a token, so
+/// a user must have the permission to get that Secret.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([
@@ -18,8 +30,13 @@ pub(crate) fn policy() -> AdmissionPolicy {
         ("mayExpose", format!("!variables.exposes || {}", may_create("", "services"))),
     ]));
     variables.extend(WayIn::ALL.into_iter().flat_map(leading));
+    variables.extend(named([
+        ("authorities", format!("{CHANGED} && has(object.spec.manager) ? {AUTHORITIES} : []")),
+        ("mayTrust", MAY_TRUST.into()),
+    ]));
     let mut rules = vec![Rule::new("variables.mayExpose", lacks("spec.manager.service", "services"))];
     rules.extend(WayIn::ALL.map(led));
+    rules.push(Rule::new("variables.mayTrust", TRUSTS_TOO_MUCH));
     AdmissionPolicy {
         name: "instances",
         resources: &["instances"],

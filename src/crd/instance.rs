@@ -346,6 +346,20 @@ pub struct Endpoint {
     /// The Ingress of an external endpoint. `{}` uses the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressTemplate>,
+    /// The certificates by which clients verify the endpoint. Secrets of tokens get them as the key `ca.crt`, unless
+    /// `secret.data` of the token has that key. If omitted, Tokenry adds no such key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+}
+
+/// The source of the certificates by which clients verify an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSource {
+    /// A Secret of type kubernetes.io/tls in the Instance's namespace. Tokenry reads its key `ca.crt` only, with at most
+    /// 64 KiB of certificates in PEM form. To name it, you need the permission to get it. A change of the Secret arrives
+    /// within six minutes.
+    pub secret_name: ObjectName,
 }
 
 /// A rule: an external endpoint has a way in.
@@ -715,6 +729,10 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<EndpointStatus>,
+    /// The certificates by which clients verify the endpoints, as last read. Entries exist for endpoints with `ca`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub trust: Vec<Trust>,
     /// The number of tokens with this Instance in `instanceRef`. Tokens with this Instance only in `audiences` do not
     /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -737,7 +755,24 @@ pub struct EndpointStatus {
     pub uri: String,
 }
 
+/// The certificates by which clients verify an endpoint. They stay while their Secret is missing or unusable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trust {
+    /// Name of the endpoint.
+    pub name: EndpointName,
+    /// The Secret that they were read from.
+    pub secret_name: ObjectName,
+    /// The certificates in PEM form.
+    pub ca_bundle: String,
+}
+
 impl InstanceStatus {
+    /// The certificates by which clients verify an endpoint. `None` if they were never read.
+    pub fn trust(&self, name: EndpointName) -> Option<&Trust> {
+        self.trust.iter().find(|trust| trust.name == name)
+    }
+
     /// The status of an endpoint. `None` if the endpoint does not exist.
     pub fn endpoint(&self, name: EndpointName) -> Option<&EndpointStatus> {
         self.endpoints.iter().find(|endpoint| endpoint.name == name)
@@ -791,7 +826,7 @@ mod tests {
 
     #[test]
     fn every_field_of_an_endpoint_is_a_way_in_or_leads_nowhere() {
-        let others = ["name", "type", "host"];
+        let others = ["name", "type", "host", "ca"];
         let known = WayIn::ALL.map(WayIn::field).into_iter().chain(others).map(str::to_owned);
         assert_eq!(known.collect::<BTreeSet<_>>(), fields::<Endpoint>());
     }

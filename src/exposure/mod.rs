@@ -1,5 +1,6 @@
 //! The objects that an endpoint of an Instance needs, with one builder per kind. Pure functions.
 
+mod authority;
 mod ingress;
 mod piece;
 mod service;
@@ -17,6 +18,7 @@ use crate::crd::{
     name,
 };
 
+pub use authority::{trust, unreadable};
 pub use piece::{Piece, PieceKind, Stage};
 
 /// One endpoint with everything that its objects need.

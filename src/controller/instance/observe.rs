@@ -1,4 +1,4 @@
-//! Reads all objects that an Instance depends on, from the caches. Each write requires the resourceVersion that was
+//! Reads all objects that an Instance depends on, from the caches. The Secrets with certificates are read live. Each write requires the resourceVersion that was
 //! read, so an outdated view ends in a conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,9 +9,14 @@ use kube::ResourceExt;
 
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
-    crd::{Instance, account::TokenCount, belongs, instance::EndpointName},
-    exposure::{Piece, PieceKind},
-    outside::watch::Object,
+    crd::{
+        Fault, Instance,
+        account::TokenCount,
+        belongs,
+        instance::{EndpointName, Trust},
+    },
+    exposure::{self, Piece, PieceKind},
+    outside::{Refusal, Why, watch::Object},
 };
 
 /// Everything a pass over an Instance knows.
@@ -29,6 +34,8 @@ pub struct World {
     pub pieces: BTreeMap<Place, Observed>,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
+    /// The certificates in `ca` of each endpoint, or the fault that keeps them from being used.
+    pub authorities: BTreeMap<EndpointName, Result<Trust, Fault>>,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
@@ -64,7 +71,7 @@ pub enum Observed {
 
 /// Reads the caches. If a needed kind is optional in a cluster, this waits until its cache is synced. Otherwise
 /// existing objects would seem absent.
-pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
+pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
     let namespace = instance.namespace().unwrap_or_default();
     let mut pieces = BTreeMap::new();
     for place in Place::all() {
@@ -72,15 +79,39 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     }
     let wanted = instance.manager_service();
     let home = rooms.caches.namespaces.get("", &namespace);
-    World {
+    Ok(World {
         now,
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         manager: wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str())),
         pieces,
         tokens: count(&instance, rooms, now),
+        authorities: authorities(&instance, rooms).await?,
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),
+    })
+}
+
+/// Reads the certificates of the endpoints live. The operator watches only Secrets of its own type.
+async fn authorities(
+    instance: &Instance,
+    rooms: &Rooms,
+) -> Result<BTreeMap<EndpointName, Result<Trust, Fault>>, Refusal> {
+    let mut read = BTreeMap::new();
+    if instance.metadata.deletion_timestamp.is_some() {
+        return Ok(read);
     }
+    for endpoint in instance.endpoints() {
+        let Some(source) = &endpoint.ca else { continue };
+        let found =
+            rooms.reader.authority(&instance.namespace().unwrap_or_default(), source.secret_name.as_str()).await;
+        let trust = match found {
+            Ok(found) => exposure::trust(endpoint.name, source, found.as_ref()),
+            Err(Refusal { why: Why::Forbidden(_), .. }) => Err(exposure::unreadable(endpoint.name, source)),
+            Err(refusal) => return Err(refusal),
+        };
+        read.insert(endpoint.name, trust);
+    }
+    Ok(read)
 }
 
 /// Counts the Instance's own tokens. Tokens that name it as an audience do not count.
