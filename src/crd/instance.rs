@@ -761,8 +761,8 @@ pub struct EndpointStatus {
 pub struct Trust {
     /// Name of the endpoint.
     pub name: EndpointName,
-    /// The Secret that they were read from.
-    pub secret_name: ObjectName,
+    /// Name of the Secret that they were read from.
+    pub secret_name: String,
     /// The certificates in PEM form.
     pub ca_bundle: String,
 }

@@ -37,7 +37,7 @@ pub fn trust(name: EndpointName, source: &CaSource, found: Option<&CaSecret>) ->
         return unusable("ca.crt is longer than 64 KiB; shorten it");
     }
     match certificates(&bytes) {
-        Some(ca_bundle) => Ok(Trust { name, secret_name: secret.clone(), ca_bundle }),
+        Some(ca_bundle) => Ok(Trust { name, secret_name: secret.to_string(), ca_bundle }),
         None => unusable("ca.crt does not hold certificates alone, in PEM form; correct it"),
     }
 }

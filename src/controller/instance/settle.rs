@@ -93,8 +93,9 @@ fn trusted(world: &World, before: Vec<Trust>) -> Vec<Trust> {
     }
     let asked = world.instance.endpoints().filter_map(|endpoint| Some((endpoint.name, endpoint.ca.as_ref()?)));
     let trusted = asked.filter_map(|(name, source)| {
-        let kept =
-            || before.iter().find(|trust| trust.name == name && trust.secret_name == source.secret_name).cloned();
+        let kept = || {
+            before.iter().find(|trust| trust.name == name && trust.secret_name == source.secret_name.as_str()).cloned()
+        };
         world.authorities.get(&name).and_then(|read| read.as_ref().ok().cloned()).or_else(kept)
     });
     trusted.collect()

@@ -204,7 +204,7 @@ impl World {
         });
         asking.with_instance_status(|status| {
             let ca_bundle = ca_bundle.to_owned();
-            status.trust = vec![Trust { name: EndpointName::Admin, secret_name: source().secret_name, ca_bundle }];
+            status.trust = vec![Trust { name: EndpointName::Admin, secret_name: "admin-tls".into(), ca_bundle }];
         })
     }
 
