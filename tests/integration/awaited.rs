@@ -116,7 +116,8 @@ async fn no_reader_sees_a_secret_without_its_endpoint_where_all_is_applied_at_on
 #[tokio::test]
 async fn a_token_waits_for_an_endpoint_that_cannot_exist_yet_and_says_where_to_look() {
     let world = World::new("waits").await;
-    let _operator = world.operator(&Held::default()).await;
+    let clock = Held::default();
+    let _operator = world.operator(&clock).await;
     world.apply(&[
         ours("Instance", "eem", exposed("a.example.com")),
         ours("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})),
@@ -145,6 +146,7 @@ async fn a_token_waits_for_an_endpoint_that_cannot_exist_yet_and_says_where_to_l
     assert_eq!(world.value("ci").await, None);
 
     world.apply(&[tls("admin-tls", ONE)]);
+    clock.move_by(LOOK);
     world.await_generation("ci", 1).await;
     assert_eq!(world.key("ci", "ca.crt").await.as_deref(), Some(ONE));
     assert_eq!(world.key("own", "ca.crt").await.as_deref(), Some(OTHER));

@@ -223,6 +223,9 @@ async fn a_disabled_endpoint_has_neither_service_nor_ingress_and_refuses_every_t
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
     let value = world.await_generation("ci", 1).await;
     world.await_verdict(&verifier, &value, 200).await;
+    // Otherwise the note of the use could come between, and the update would be told by no event.
+    let used = async || (!world.token("ci").await.status?.used().is_empty()).then_some(());
+    world.eventually("its use is noted", used).await;
     world
         .change("Instance", "eem", json!({"manager": {"endpoints": [{"name": "admin", "type": "disabled"}]}}))
         .await
