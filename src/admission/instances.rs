@@ -21,8 +21,8 @@ const TRUSTS_TOO_MUCH: &str = "'spec.manager.endpoints: ' + variables.me + ' may
     variables.authorities.join(', ') + ' in namespace ' + request.namespace";
 
 /// The admission policy on Instances. The operator creates Services, and the ways in to them, for an Instance. So a
-/// user must have the permission to create them. It also copies certificates from a Secret to everybody with a token, so
-/// a user must have the permission to get that Secret.
+/// user must have the permission to create them. The operator also copies certificates from a Secret to the Secrets of
+/// tokens. So a user must have the permission to get that Secret.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([

@@ -356,9 +356,9 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaSource {
-    /// A Secret of type kubernetes.io/tls in the Instance's namespace. Tokenry reads its key `ca.crt` only, with at most
-    /// 64 KiB of certificates in PEM form. To name it, you need the permission to get it. A change of the Secret arrives
-    /// within six minutes.
+    /// A Secret of type kubernetes.io/tls in the Instance's namespace. Tokenry keeps only its key `ca.crt`: at most 64
+    /// KiB of certificates in PEM form. To name the Secret, you need the permission to get it. A change of the Secret
+    /// arrives within six minutes.
     pub secret_name: ObjectName,
 }
 

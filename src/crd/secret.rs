@@ -55,8 +55,8 @@ pub struct SealedSecret {
     pub data: BTreeMap<String, Sealed>,
 }
 
-/// A Secret of which only the type and the key `ca.crt` are kept while it is read. So a private key in it never stays in
-/// memory, and neither do annotations, which can repeat it.
+/// A Secret of which only the type and the key `ca.crt` are kept while it is read. So a private key in it never stays
+/// in memory, and neither do annotations, which can repeat it.
 #[derive(Clone, Default, Deserialize, Resource)]
 #[resource(inherit = "Secret")]
 pub struct CaSecret {

@@ -1,5 +1,5 @@
-//! Reads all objects that an Instance depends on, from the caches. The Secrets with certificates are read live. Each write requires the resourceVersion that was
-//! read, so an outdated view ends in a conflict.
+//! Reads all objects that an Instance depends on, from the caches. Secrets with certificates are read live. Each write
+//! requires the resourceVersion that was read, so an outdated view ends in a conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
 

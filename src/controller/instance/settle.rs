@@ -86,7 +86,8 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     Settled { status, notes, wake }
 }
 
-/// The certificates for the status. While they cannot be read, those that were read before from the same Secret are kept.
+/// The certificates for the status. While they cannot be read, those that were read before from the same Secret are
+/// kept.
 fn trusted(world: &World, before: Vec<Trust>) -> Vec<Trust> {
     if world.instance.metadata.deletion_timestamp.is_some() {
         return before;

@@ -32,8 +32,8 @@ pub(crate) fn endpoint_awaited(world: &World, _: &TokenTerms) -> Option<Act> {
     awaits_endpoint(world).then_some(Act::Rest)
 }
 
-/// The content of `Ready` while the endpoint is awaited. The operator works on the endpoint, or reports its fault at the
-/// Instance.
+/// The content of `Ready` while the endpoint is awaited. The operator works on the endpoint, or reports its fault at
+/// the Instance.
 pub(crate) fn says_endpoint_awaited(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     let (world, wanted) = (outcome.world, &outcome.world.token.spec.instance_ref);
     let message = format!(

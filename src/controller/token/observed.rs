@@ -107,8 +107,8 @@ impl Observed {
         self.token.spec.regenerate.as_ref().is_some_and(|asked| Some(&asked.id) != answered)
     }
 
-    /// The URI of the Admin API; empty if the Instance asks for no endpoint, or disables it. While the endpoint does not
-    /// exist, this is the URI that the token knew last.
+    /// The URI of the Admin API; empty if the Instance asks for no endpoint, or disables it. While the endpoint does
+    /// not exist, this is the URI that the token knew last.
     pub fn endpoint(&self) -> &str {
         let last = || self.before().endpoint.as_deref().unwrap_or_default();
         self.asked().map_or("", |(instance, asked)| uri(instance, asked.name).unwrap_or_else(last))

@@ -19,8 +19,8 @@ pub(crate) async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle
     so(live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen)))
 }
 
-/// Checks that the spec of the live Instance is the one that was read. Its endpoint is written with the first value, and
-/// nobody has to see an older one there.
+/// Checks that the spec of the live Instance is the one that was read. Its endpoint is written with the first value,
+/// and nobody has to see an older one there.
 pub(crate) async fn exposes(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
     so(instance_says(rooms, world, |live, seen| live.metadata.generation == seen.metadata.generation).await?)
 }
