@@ -12,14 +12,27 @@ use crate::{
 /// A CEL expression that is true if `spec.manager` is new or has changed.
 const CHANGED: &str = "(oldObject == null || object.spec.?manager != oldObject.spec.?manager)";
 
+/// A CEL expression that is true if the requester may get each of these Secrets.
+const MAY_TRUST: &str = "variables.authorities.all(name, authorizer.group('').resource('secrets')\
+    .namespace(request.namespace).name(name).check('get').allowed())";
+
+/// A CEL expression for the message to a requester that may not.
+const TRUSTS_TOO_MUCH: &str = "'spec.manager.endpoints: ' + variables.me + ' may not get Secret ' + \
+    variables.authorities.join(', ') + ' in namespace ' + request.namespace";
+
 /// The admission policy on Instances. The operator creates objects for the endpoints of an Instance. So a user must
-/// have the permission to create each of them.
+/// have the permission to create each of them. The operator also copies certificates from a Secret to the Secrets of
+/// tokens. So a user must have the permission to get that Secret.
 pub(crate) fn policy() -> AdmissionPolicy {
     let mut variables = me();
     variables.extend(named([
         ("manager", format!("{CHANGED} ? object.spec.?manager.orValue({{}}) : {{}}")),
         ("endpoints", "variables.manager.?endpoints.orValue([])".into()),
         ("external", "variables.endpoints.filter(e, e.?type.orValue('external') == 'external')".into()),
+    ]));
+    variables.extend(named([
+        ("authorities", "variables.endpoints.filter(e, has(e.ca)).map(e, e.ca.secretName)".into()),
+        ("mayTrust", MAY_TRUST.into()),
     ]));
     let mut rules = Vec::new();
     for kind in PieceKind::ALL {
@@ -37,6 +50,7 @@ pub(crate) fn policy() -> AdmissionPolicy {
         "variables.may_host",
         lacks("spec.manager.endpoints", "routes/custom-host.route.openshift.io"),
     ));
+    rules.push(Rule::new("variables.mayTrust", TRUSTS_TOO_MUCH));
     AdmissionPolicy {
         name: "instances",
         resources: &["instances"],

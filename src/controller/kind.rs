@@ -146,10 +146,12 @@ pub fn is_news<K: Kind>(before: &K, after: &K) -> bool {
 }
 
 /// True if a change of an Instance matters to other objects. Its token counts do not matter: they change with each
-/// token.
+/// token. The generation that its status describes does: a first value waits for that status.
 pub fn is_news_of_instance(before: &Instance, after: &Instance) -> bool {
-    let said =
-        |instance: &Instance| instance.status.as_ref().map(|said| (said.endpoints.clone(), said.unreadable.clone()));
+    fn said(instance: &Instance) -> impl PartialEq {
+        let status = instance.status.as_ref();
+        status.map(|said| (&said.observed_generation, &said.endpoints, &said.trust, &said.unreadable))
+    }
     read(before.meta()) != read(after.meta()) || said(before) != said(after)
 }
 

@@ -541,6 +541,10 @@ pub struct ApiTokenStatus {
     /// The own organization of the token's Instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
+    /// The URI of the Admin API, as the token last knew it. While the Instance has no such endpoint, a new value is
+    /// published with this URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// The Instances of `spec.audiences` that the operator has accepted. The operator decides on each one when it is
     /// added. Only these, and the token's own Instance, accept the token. If omitted, all of `spec.audiences`
     /// count.
@@ -566,8 +570,8 @@ pub struct ApiTokenStatus {
     /// The last request by `regenerate.id` that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regeneration: Option<Regeneration>,
-    /// The restart of the workloads in `spec.restart` for the last published generation. If omitted, there are no such
-    /// workloads.
+    /// The restart of the workloads in `spec.restart` for the last published generation, or for a later change of
+    /// `endpoint` or `ca.crt`. If omitted, there are no such workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
     /// Once: the served value is shown once, whatever the Instance demands later. If omitted, its Secret exists as long

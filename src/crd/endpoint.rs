@@ -65,9 +65,23 @@ pub struct Endpoint {
     /// True: the endpoint may be external without a guard. Every request then reaches the API unjudged. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub allow_unguarded: bool,
+    /// The certificates by which clients verify the endpoint. Secrets of tokens get them as the key `ca.crt`, unless
+    /// `secret.data` of the token has that key. If omitted, Tokenry adds no such key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
     /// The probe of the published URI and of the Service. If omitted, as the defaults of its fields say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSettings>,
+}
+
+/// The source of the certificates by which clients verify an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSource {
+    /// A Secret of type kubernetes.io/tls in the Instance's namespace. Tokenry keeps only its key `ca.crt`: at most 64
+    /// KiB of certificates in PEM form. To name the Secret, you need the permission to get it. A change of the Secret
+    /// arrives within six minutes.
+    pub secret_name: ObjectName,
 }
 
 /// A CEL expression that is true if the endpoint is not external.
@@ -461,7 +475,7 @@ mod tests {
 
     #[test]
     fn every_field_of_an_endpoint_is_a_way_in_or_leads_nowhere() {
-        let others = ["name", "type", "host", "guard", "istio", "allowUnguarded", "probe"];
+        let others = ["name", "type", "host", "guard", "istio", "allowUnguarded", "probe", "ca"];
         let known = WayIn::ALL.map(WayIn::field).into_iter().chain(others).map(str::to_owned);
         assert_eq!(known.collect::<BTreeSet<_>>(), fields::<Endpoint>());
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::token::duration::Duration;
 
-pub use super::endpoint::{Endpoint, EndpointName, EndpointType, Guard, NetworkPolicyTemplate, WayIn};
+pub use super::endpoint::{CaSource, Endpoint, EndpointName, EndpointType, Guard, NetworkPolicyTemplate, WayIn};
 
 /// The spec of an Instance: the Admin API, its endpoint, and the rules for its tokens. All fields are optional.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -568,6 +568,10 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<EndpointStatus>,
+    /// The certificates by which clients verify the endpoints, as last read. Entries exist for endpoints with `ca`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub trust: Vec<Trust>,
     /// The number of tokens with this Instance in `instanceRef`. Tokens with this Instance only in `audiences` do not
     /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -590,7 +594,24 @@ pub struct EndpointStatus {
     pub uri: String,
 }
 
+/// The certificates by which clients verify an endpoint. They stay while their Secret is missing or unusable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trust {
+    /// Name of the endpoint.
+    pub name: EndpointName,
+    /// Name of the Secret that they were read from.
+    pub secret_name: String,
+    /// The certificates in PEM form.
+    pub ca_bundle: String,
+}
+
 impl InstanceStatus {
+    /// The certificates by which clients verify an endpoint. `None` if they were never read.
+    pub fn trust(&self, name: EndpointName) -> Option<&Trust> {
+        self.trust.iter().find(|trust| trust.name == name)
+    }
+
     /// The status of an endpoint. `None` if the endpoint does not exist.
     pub fn endpoint(&self, name: EndpointName) -> Option<&EndpointStatus> {
         self.endpoints.iter().find(|endpoint| endpoint.name == name)

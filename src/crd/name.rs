@@ -99,7 +99,8 @@ pub fn exposed(instance: &str, endpoint: &str) -> String {
     format!("i-{}-{}", start.trim_end_matches('-'), &digest[..TAIL])
 }
 
-/// A name that other namespaces must not be able to guess: the name of the endpoint, and a digest of the Instance's uid.
+/// A name that other namespaces must not be able to guess: the name of the endpoint, and a digest of the uid of the
+/// Instance.
 pub fn unguessable(exposed: &str, uid: &str) -> String {
     let digest = Digest::of(uid).to_string();
     format!("{exposed}-{}", &digest[..TAIL + TAIL])

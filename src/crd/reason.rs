@@ -74,6 +74,8 @@ reasons! {
         AccountDeleted,
         /// The owner's groups were stamped too long ago to count.
         OwnerStale,
+        /// The token has no value yet, because its Instance has not published its endpoint yet.
+        EndpointAwaited,
         /// The token is valid, but neither a role nor a policy permits anything.
         NoPermissions,
         /// The way in leads to the Service.
@@ -154,14 +156,14 @@ reasons! {
         InstanceMissing,
         /// The `tokenry.dev` ServiceAccount in `spec.serviceAccountRef` does not exist, or is being deleted.
         AccountMissing,
-        /// A key of the Secret contains the endpoint, and the endpoint of the Instance does not exist yet.
-        EndpointAwaited,
         /// An AccessPolicy in `spec.policies` does not exist, or belongs to another Instance.
         PolicyMissing,
         /// A workload in `spec.restart` does not exist.
         WorkloadMissing,
         /// The Service that serves the Admin API does not exist.
         ServiceMissing,
+        /// The Secret in `ca` of an endpoint does not exist.
+        CaMissing,
     }
 
     // Faults that are corrected in another object.
@@ -202,6 +204,8 @@ reasons! {
         Unreachable,
         /// The network does not enforce the NetworkPolicy of an endpoint.
         PolicyNotEnforced,
+        /// The Secret in `ca` of an endpoint has another type, or no usable `ca.crt`. Or the operator may not read it.
+        CaUnusable,
     }
 
     // Causes for replacing a value that is lost or damaged.

@@ -19,6 +19,10 @@ pub const TOKEN: &str = "token";
 pub const TOKEN_ID: &str = "token-id";
 /// Key of the URI of the Admin API. The value is empty if the Instance has no endpoint.
 pub const ENDPOINT: &str = "endpoint";
+/// Key of the certificates by which clients verify the endpoint.
+pub const CA: &str = "ca.crt";
+/// The type of a Secret with a certificate and its private key.
+pub const TLS: &str = "kubernetes.io/tls";
 /// Key of the Instance's own organization.
 pub const ORGANIZATION: &str = "organization";
 /// Key of the type of the service, for a service binding.
@@ -49,6 +53,42 @@ pub struct SealedSecret {
     /// The digest of each value. A value that is not base64 has no digest.
     #[serde(default)]
     pub data: BTreeMap<String, Sealed>,
+}
+
+/// A Secret of which only the type and the key `ca.crt` are kept while it is read. So a private key in it never stays
+/// in memory, and neither do annotations, which can repeat it.
+#[derive(Clone, Default, Deserialize, Resource)]
+#[resource(inherit = "Secret")]
+pub struct CaSecret {
+    #[serde(skip)]
+    metadata: ObjectMeta,
+    /// The type of the Secret.
+    #[serde(default, rename = "type")]
+    pub type_: Option<String>,
+    #[serde(default)]
+    data: Option<CaData>,
+}
+
+/// The only key that is kept, in base64.
+#[derive(Clone, Default, Deserialize)]
+struct CaData {
+    #[serde(default, rename = "ca.crt")]
+    ca: Option<String>,
+}
+
+impl CaSecret {
+    /// The bytes of `ca.crt`. `None` if there are none.
+    pub fn ca(&self) -> Option<Vec<u8>> {
+        let encoded = self.data.as_ref()?.ca.as_ref()?;
+        STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// The text of a key is not printed, because somebody can have put something else there.
+impl fmt::Debug for CaSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaSecret").field("type", &self.type_).finish_non_exhaustive()
+    }
 }
 
 /// The digest of one value of a Secret.
@@ -149,6 +189,22 @@ mod tests {
         let sealed = serde_json::to_value(&secret).unwrap();
         assert_eq!(sealed["data"][TOKEN], format!("sha256:{}", Digest::of("abc")));
         assert_eq!(serde_json::from_value::<SealedSecret>(sealed).unwrap(), secret, "and is read again as it was");
+    }
+
+    #[test]
+    fn nothing_of_a_tls_secret_is_kept_but_its_type_and_its_certificates() {
+        let note = json!({"note": "a2V5"});
+        let secret: CaSecret = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": TLS, "metadata": {"name": "a", "annotations": note},
+            "data": {"ca.crt": "YWJj", "tls.crt": "ZGVm", "tls.key": "a2V5"},
+        }))
+        .unwrap();
+        assert_eq!((secret.type_.as_deref(), secret.ca().as_deref()), (Some(TLS), Some(&b"abc"[..])));
+        assert_eq!(secret.metadata, ObjectMeta::default());
+        assert_eq!(format!("{secret:?}"), r#"CaSecret { type: Some("kubernetes.io/tls"), .. }"#);
+        for without in [json!({}), json!({"data": null}), json!({"data": {}}), json!({"data": {"ca.crt": ""}})] {
+            assert_eq!(serde_json::from_value::<CaSecret>(without).unwrap().ca(), None);
+        }
     }
 
     #[test]

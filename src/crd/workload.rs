@@ -41,18 +41,43 @@ impl fmt::Display for RestartTarget {
     }
 }
 
-/// The state of the restart for a generation.
+/// The state of the restart for a generation, or for a later change of the keys `endpoint` and `ca.crt`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Restart {
     /// The published generation that the workloads restart for.
     pub generation: i64,
-    /// The time at which the restart was triggered. For this generation it is not triggered again. If omitted or null,
-    /// it was not triggered yet.
+    /// A digest of the keys `endpoint` and `ca.crt` that the workloads restart for. If omitted or null, an earlier
+    /// release wrote this status.
     // `None` is written as null, because a status is merged: a key that is left out of a nested object would keep its
     // old value.
     #[serde(default)]
+    pub endpoint_digest: Option<String>,
+    /// The time at which the operator noticed a change of these keys in the Secret. If omitted or null, they are
+    /// unchanged since the generation was published.
+    #[serde(default)]
+    pub changed_at: Option<Time>,
+    /// The time at which the restart was triggered. It is not triggered again for this generation and these keys. If
+    /// omitted or null, it was not triggered yet.
+    #[serde(default)]
     pub at: Option<Time>,
+}
+
+impl Restart {
+    /// The restart for a generation that was just published.
+    pub fn published(generation: i64, endpoint_digest: Option<String>) -> Self {
+        Self { generation, endpoint_digest, changed_at: None, at: None }
+    }
+
+    /// The cause of the restart, in words.
+    pub fn cause(&self) -> String {
+        let generation = self.generation;
+        match self.changed_at {
+            None => format!("generation {generation}"),
+            Some(_) => format!("the changed endpoint or ca.crt of generation {generation}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,8 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pending_restart_takes_the_time_of_the_one_before_away() {
-        let pending = serde_json::to_value(Restart { generation: 2, at: None }).unwrap();
-        assert_eq!(pending, serde_json::json!({"generation": 2, "at": null}));
+    fn a_pending_restart_takes_the_times_of_the_one_before_away() {
+        let pending = serde_json::to_value(Restart::published(2, None)).unwrap();
+        let nothing = serde_json::Value::Null;
+        let expected =
+            serde_json::json!({"generation": 2, "endpointDigest": nothing, "changedAt": nothing, "at": nothing});
+        assert_eq!(pending, expected);
     }
 }

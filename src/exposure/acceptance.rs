@@ -66,10 +66,7 @@ fn condition(report: &Value, type_: &str, is_required: bool, generation: Option<
         Some("True") => Acceptance::Accepted,
         Some("False") => {
             let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
-            Acceptance::Refused(crate::outside::foreign::written(
-                &format!("{}: {}", text("reason"), text("message")),
-                512,
-            ))
+            Acceptance::Refused(format!("{}: {}", text("reason"), text("message")))
         }
         _ => Acceptance::Awaited,
     }

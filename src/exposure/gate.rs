@@ -5,7 +5,7 @@ use crate::crd::endpoint::Guard;
 
 /// The answer of a Service to a request without a token, from inside the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Reply {
     /// The challenge of the verifier, for this Instance.
     Challenge,
     /// Another answer.
@@ -30,11 +30,11 @@ pub enum Gate {
 }
 
 /// The gate, and the obstacle in words if it is not open.
-pub type Verdict = (Gate, Option<String>);
+pub type Passage = (Gate, Option<String>);
 
 /// What exists of an endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct Existing<'a> {
     /// The object of the guard, if it is another object than the way in and exists.
     pub guard: Option<&'a Piece>,
     /// True if this object is as the spec wants it.
@@ -42,11 +42,11 @@ pub struct Standing<'a> {
     /// True if the way in leads to the Service now, with this guard.
     pub is_open: bool,
     /// The answer of the Service.
-    pub inside: Heard,
+    pub inside: Reply,
     /// The HTTPRoute, if it exists.
     pub route: Option<&'a Piece>,
     /// The answer of the published URI. `None` if nothing is probed.
-    pub outside: Option<Heard>,
+    pub outside: Option<Reply>,
 }
 
 /// The kind of the object of a guard, if it is another object than the way in.
@@ -67,14 +67,14 @@ pub fn leaves_open(kind: PieceKind) -> bool {
 
 /// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open, as the edge replaces the
 /// old guard by the new one in one step.
-pub fn gate(exposed: &Exposed, standing: &Standing<'_>) -> Verdict {
+pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     let name = &exposed.name;
     match exposed.endpoint.guarding().unwrap_or(Guard::None) {
         Guard::Nginx | Guard::None => (Gate::Open, None),
         Guard::ExternalAuth => filtered(name, standing),
         Guard::Traefik => match standing.guard {
             Some(_) if standing.is_current || standing.is_open => (Gate::Open, None),
-            Some(_) | None => (Gate::Absent, Some(format!("waiting for Middleware {name}"))),
+            Some(_) | None => (Gate::Absent, Some(format!("waiting for Middleware {}", exposed.middleware))),
         },
         Guard::EnvoyGateway => match standing.guard.map(acceptance) {
             Some(Acceptance::Accepted) if standing.is_current || standing.is_open => (Gate::Open, None),
@@ -93,36 +93,36 @@ pub fn gate(exposed: &Exposed, standing: &Standing<'_>) -> Verdict {
 
 /// The gate of a filter in the HTTPRoute. An edge that does not know the filter must refuse the route. The probe finds
 /// one that ignores the filter: without a backend, it answers with another status than the challenge.
-fn filtered(name: &str, standing: &Standing<'_>) -> Verdict {
+fn filtered(name: &str, standing: &Existing<'_>) -> Passage {
     let told = match (standing.route.map(acceptance), standing.outside) {
-        (Some(Acceptance::Accepted), None | Some(Heard::Challenge | Heard::Silence)) => return (Gate::Open, None),
-        (Some(Acceptance::Awaited), None | Some(Heard::Challenge)) if standing.is_open => return (Gate::Open, None),
+        (Some(Acceptance::Accepted), None | Some(Reply::Challenge | Reply::Silence)) => return (Gate::Open, None),
+        (Some(Acceptance::Awaited), None | Some(Reply::Challenge)) if standing.is_open => return (Gate::Open, None),
         (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),
-        (Some(Acceptance::Accepted), Some(Heard::Other)) => format!(
+        (Some(Acceptance::Accepted), Some(Reply::Other)) => format!(
             "the edge does not answer a request without a token with the challenge of the verifier; use a Gateway that \
              supports the filter ExternalAuth of HTTPRoute {name}"
         ),
-        (Some(Acceptance::Accepted), Some(Heard::Unknown)) => "waiting for the first probe of the edge".into(),
+        (Some(Acceptance::Accepted), Some(Reply::Unknown)) => "waiting for the first probe of the edge".into(),
         (Some(Acceptance::Awaited) | None, _) => format!("waiting until the edge accepts HTTPRoute {name}"),
     };
     (Gate::Shut, Some(told))
 }
 
 /// The gate of a guard at the Pods, by the answer of the Service.
-fn asked(exposed: &Exposed, heard: Heard) -> Verdict {
+fn asked(exposed: &Exposed, heard: Reply) -> Passage {
     let (namespace, name) = &exposed.instance;
     let service = &exposed.name;
     match heard {
-        Heard::Challenge => (Gate::Open, None),
-        Heard::Other => {
+        Reply::Challenge => (Gate::Open, None),
+        Reply::Other => {
             let told = format!(
                 "Service {service} does not answer a request without a token with the challenge of the verifier \
                  (401, realm tokenry/{namespace}/{name}); let the Pods ask the verifier"
             );
             (Gate::Absent, Some(told))
         }
-        Heard::Silence => (Gate::Hold, Some(format!("Service {service} does not answer the probe"))),
-        Heard::Unknown => (Gate::Hold, Some(format!("waiting for the first probe of Service {service}"))),
+        Reply::Silence => (Gate::Hold, Some(format!("Service {service} does not answer the probe"))),
+        Reply::Unknown => (Gate::Hold, Some(format!("waiting for the first probe of Service {service}"))),
     }
 }
 
@@ -160,19 +160,19 @@ mod tests {
         policy.into()
     }
 
-    fn of(guard: &str, standing: Standing<'_>) -> Gate {
+    fn of(guard: &str, standing: Existing<'_>) -> Gate {
         let (gate, told) = gate(&guarded(guard), &standing);
         assert_eq!(told.is_none(), gate == Gate::Open, "{told:?}");
         gate
     }
 
-    const NOTHING: Standing<'_> = Standing {
+    const NOTHING: Existing<'_> = Existing {
         guard: None,
         is_current: false,
         is_open: false,
-        inside: Heard::Unknown,
+        inside: Reply::Unknown,
         route: None,
-        outside: Some(Heard::Unknown),
+        outside: Some(Reply::Unknown),
     };
 
     #[test]
@@ -186,10 +186,10 @@ mod tests {
     fn a_middleware_has_to_exist_before_the_way_in() {
         let middleware = Middleware::new(Default::default(), Value::Null).into();
         assert_eq!(of("Traefik", NOTHING), Gate::Absent);
-        let there = Standing { guard: Some(&middleware), ..NOTHING };
+        let there = Existing { guard: Some(&middleware), ..NOTHING };
         assert_eq!(of("Traefik", there), Gate::Absent, "an older one is changed first");
-        assert_eq!(of("Traefik", Standing { is_current: true, ..there }), Gate::Open);
-        assert_eq!(of("Traefik", Standing { is_open: true, ..there }), Gate::Open);
+        assert_eq!(of("Traefik", Existing { is_current: true, ..there }), Gate::Open);
+        assert_eq!(of("Traefik", Existing { is_open: true, ..there }), Gate::Open);
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             ("False", true, true, Gate::Shut),
         ] {
             let policy = policy(status);
-            let standing = Standing { guard: Some(&policy), is_current, is_open, ..NOTHING };
+            let standing = Existing { guard: Some(&policy), is_current, is_open, ..NOTHING };
             assert_eq!(of("EnvoyGateway", standing), gate, "{status} {is_current} {is_open}");
         }
     }
@@ -218,17 +218,17 @@ mod tests {
         };
         assert_eq!(of("ExternalAuth", NOTHING), Gate::Shut);
         for (status, outside, is_open, gate) in [
-            ("True", Some(Heard::Unknown), false, Gate::Shut),
-            ("True", Some(Heard::Other), true, Gate::Shut),
-            ("True", Some(Heard::Challenge), false, Gate::Open),
-            ("True", Some(Heard::Silence), false, Gate::Open),
+            ("True", Some(Reply::Unknown), false, Gate::Shut),
+            ("True", Some(Reply::Other), true, Gate::Shut),
+            ("True", Some(Reply::Challenge), false, Gate::Open),
+            ("True", Some(Reply::Silence), false, Gate::Open),
             ("True", None, false, Gate::Open),
-            ("Unknown", Some(Heard::Challenge), false, Gate::Shut),
-            ("Unknown", Some(Heard::Challenge), true, Gate::Open),
-            ("False", Some(Heard::Challenge), true, Gate::Shut),
+            ("Unknown", Some(Reply::Challenge), false, Gate::Shut),
+            ("Unknown", Some(Reply::Challenge), true, Gate::Open),
+            ("False", Some(Reply::Challenge), true, Gate::Shut),
         ] {
             let route = route(status);
-            let standing = Standing { route: Some(&route), outside, is_open, ..NOTHING };
+            let standing = Existing { route: Some(&route), outside, is_open, ..NOTHING };
             assert_eq!(of("ExternalAuth", standing), gate, "{status} {outside:?} {is_open}");
         }
     }
@@ -236,15 +236,15 @@ mod tests {
     #[test]
     fn a_guard_at_the_pods_opens_by_the_challenge_and_closes_by_another_answer() {
         for (inside, gate) in [
-            (Heard::Challenge, Gate::Open),
-            (Heard::Other, Gate::Absent),
-            (Heard::Silence, Gate::Hold),
-            (Heard::Unknown, Gate::Hold),
+            (Reply::Challenge, Gate::Open),
+            (Reply::Other, Gate::Absent),
+            (Reply::Silence, Gate::Hold),
+            (Reply::Unknown, Gate::Hold),
         ] {
-            assert_eq!(of("Backend", Standing { inside, ..NOTHING }), gate);
+            assert_eq!(of("Backend", Existing { inside, ..NOTHING }), gate);
         }
         assert_eq!(
-            of("Istio", Standing { inside: Heard::Challenge, ..NOTHING }),
+            of("Istio", Existing { inside: Reply::Challenge, ..NOTHING }),
             Gate::Absent,
             "the policy comes first"
         );

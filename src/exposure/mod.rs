@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod annotations;
+mod authority;
 mod authorization_policy;
 pub mod backends;
 pub mod checks;
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use acceptance::{Acceptance, acceptance};
+pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
 pub(crate) use piece::with_object;
 pub use piece::{Piece, PieceKind, Stage};
@@ -245,11 +247,11 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, each with the URI for clients. `led` gives the way in and the published host of an
+/// The endpoints of an Instance, each with the URI for clients. `published` gives the scheme and the host of an external
 /// endpoint. The URI of a disabled endpoint is empty, and so is that of a Route whose host is not known.
 pub fn endpoints(
     instance: &Instance,
-    led: impl Fn(&Endpoint) -> (Option<WayIn>, Option<String>),
+    published: impl Fn(&Endpoint) -> Option<(Scheme, String)>,
 ) -> Vec<EndpointStatus> {
     let Some(service) = instance.manager_service() else {
         return Vec::new();
@@ -259,7 +261,7 @@ pub fn endpoints(
         .map(|endpoint| EndpointStatus {
             name: endpoint.name,
             type_: endpoint.reach(),
-            uri: uri(instance, endpoint, service, led(endpoint)),
+            uri: uri(instance, endpoint, service, published(endpoint)),
         })
         .collect()
 }
@@ -268,11 +270,11 @@ fn uri(
     instance: &Instance,
     endpoint: &Endpoint,
     service: &ManagerService,
-    (way, host): (Option<WayIn>, Option<String>),
+    published: Option<(Scheme, String)>,
 ) -> String {
-    match (endpoint.reach(), host) {
+    match (endpoint.reach(), published) {
         (EndpointType::Disabled, _) | (EndpointType::External, None) => String::new(),
-        (EndpointType::External, Some(host)) => format!("{}://{host}", outside_scheme(endpoint, way).as_str()),
+        (EndpointType::External, Some((scheme, host))) => format!("{}://{host}", scheme.as_str()),
         (EndpointType::Internal, _) => {
             let own = instance.metadata.name.as_deref().unwrap_or_default();
             let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
@@ -288,10 +290,13 @@ fn uri(
 }
 
 /// The scheme that callers outside the cluster use.
-pub fn outside_scheme(endpoint: &Endpoint, way: Option<WayIn>) -> Scheme {
+pub fn outside_scheme(endpoint: &Endpoint, way: Option<WayIn>, config: &ExposureConfig) -> Scheme {
     let https = |is_tls: bool| if is_tls { Scheme::Https } else { Scheme::Http };
     match way {
-        Some(WayIn::Ingress) => https(endpoint.ingress.as_ref().is_some_and(|ingress| ingress.tls.is_some())),
+        Some(WayIn::Ingress) => {
+            let ingress = endpoint.ingress.as_ref().or(config.ingress.as_ref());
+            https(ingress.is_some_and(|ingress| ingress.tls.is_some()))
+        }
         Some(WayIn::Gateway) => endpoint.gateway.as_ref().and_then(|it| it.scheme).unwrap_or(Scheme::Https),
         Some(WayIn::Route) | None => Scheme::Https,
     }
@@ -331,12 +336,13 @@ pub(crate) mod tests {
         exposed(instance, endpoint, wanted, Some(&manager_service()), (way, &config)).unwrap()
     }
 
-    fn led(endpoint: &Endpoint) -> (Option<WayIn>, Option<String>) {
-        (endpoint.way_in(), endpoint.host.as_ref().map(|host| host.to_string()))
+    fn published(endpoint: &Endpoint) -> Option<(Scheme, String)> {
+        let host = endpoint.host.as_ref()?.to_string();
+        Some((outside_scheme(endpoint, endpoint.way_in(), &config()), host))
     }
 
     fn uris(manager: Value) -> Vec<String> {
-        endpoints(&instance(manager), led).into_iter().map(|endpoint| endpoint.uri).collect()
+        endpoints(&instance(manager), published).into_iter().map(|endpoint| endpoint.uri).collect()
     }
 
     #[test]

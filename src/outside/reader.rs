@@ -9,6 +9,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::crd::secret::CaSecret;
+
 use super::{Refusal, Verb, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
 
 /// A kind that can be read.
@@ -48,6 +50,15 @@ impl Reader {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let read = api.get_with(name, params).await.map_err(Why::from);
         found::<K, _>(read.and_then(|read| read.object.ok_or_else(Why::unreadable)), namespace, name)
+    }
+
+    /// The type and the key `ca.crt` of a Secret. Nothing else of the Secret is kept. `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    pub async fn authority(&self, namespace: &str, name: &str) -> Result<Option<CaSecret>, Refusal> {
+        let api: Api<CaSecret> = Api::namespaced(self.client.clone(), namespace);
+        found::<CaSecret, _>(api.get(name).await.map_err(Why::from), namespace, name)
     }
 
     /// All current objects of a kind in a namespace, without those that cannot be parsed.

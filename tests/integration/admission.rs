@@ -675,6 +675,31 @@ fn read_spec(object: &str) -> Value {
 }
 
 #[tokio::test]
+async fn certificates_are_taken_from_a_secret_by_whoever_may_get_it() {
+    let judged = Judged::new("trust").await;
+    let alice = judged.user("alice", &[]).await;
+    alice.may(json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["create"]}])).await;
+    let trusting = |secret: &str| {
+        let endpoint = json!({"name": "admin", "type": "internal", "ca": {"secretName": secret}});
+        json!({"manager": {"service": {"name": "shop"}, "endpoints": [endpoint]}})
+    };
+    let told = |secret: &str| {
+        format!("spec.manager.endpoints: user:alice may not get Secret {secret} in namespace {}", alice.home())
+    };
+    refused(alice.create("Instance", "a", trusting("admin-tls")).await, &told("admin-tls"));
+    refused(alice.change("Instance", "eem", trusting("admin-tls")).await, &told("admin-tls"));
+    let named = json!(["admin-tls"]);
+    alice.may(json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": named, "verbs": ["list"]}])).await;
+    refused(alice.create("Instance", "a", trusting("admin-tls")).await, &told("admin-tls"));
+    alice.may(json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": named, "verbs": ["get"]}])).await;
+    alice.create("Instance", "a", trusting("admin-tls")).await.unwrap();
+    refused(alice.change("Instance", "a", trusting("other-tls")).await, &told("other-tls"));
+    // Bob may change everything else of an Instance that reads a Secret.
+    let bob = judged.user("bob", &[]).await;
+    bob.change("Instance", "a", json!({"organization": "acme"})).await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_writes_a_digest_but_the_operator() {
     let judged = Judged::new("digests").await;
     let _operator = judged.world.operator(&Held::default()).await;

@@ -225,6 +225,9 @@ async fn a_disabled_endpoint_has_neither_service_nor_ingress_and_refuses_every_t
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
     let value = world.await_generation("ci", 1).await;
     world.await_verdict(&verifier, &value, 200).await;
+    // Otherwise the note of the use could come between, and the update would be told by no event.
+    let used = async || (!world.token("ci").await.status?.used().is_empty()).then_some(());
+    world.eventually("its use is noted", used).await;
     world
         .change("Instance", "eem", json!({"manager": {"endpoints": [{"name": "admin", "type": "disabled"}]}}))
         .await
@@ -282,8 +285,8 @@ async fn respects<K: Object + PartialEq>(name: &str, spec: Value, theirs: Value)
         assert_eq!(holding(&instance), ["Accepted", "Stalled"]);
         let (status, reason, message) = condition(&instance, "EndpointsReady").unwrap();
         assert_eq!((status.as_str(), reason.as_str()), ("False", "EndpointForeign"));
-        let told =
-            "a Service or Ingress eem-admin exists and is not this Instance's; delete it, or rename the Instance";
+        let kind = K::kind(&());
+        let told = format!("{kind} eem-admin exists and is not this Instance's; delete it, or rename the Instance");
         assert_eq!(message, told);
         assert_eq!(get::<K>(&world, "eem-admin").await.unwrap(), before);
         assert!(uris(&instance).is_empty(), "no way in is promised that does not stand");

@@ -11,6 +11,7 @@
 
 mod access;
 mod admission;
+mod awaited;
 mod book;
 #[path = "../shared/caddy.rs"]
 mod caddy;

@@ -250,6 +250,45 @@ async fn a_workload_that_is_missing_is_waited_for_before_anything_is_minted_and_
 }
 
 #[tokio::test]
+async fn a_changed_endpoint_restarts_the_workload_once_and_mints_nothing() {
+    let world = World::new("restart-endpoint").await;
+    let clock = Held::default();
+    let operator = world.operator(&clock).await;
+    let service = json!({"metadata": {"name": "m"}, "spec": {"selector": {"app": "m"}, "ports": [{"port": 443}]}});
+    let services = world.api::<k8s_openapi::api::core::v1::Service>();
+    services.create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
+    world.workload::<Deployment>("a").await;
+    let at = |host: &str| {
+        let endpoint = json!({"name": "admin", "host": host, "ingress": {"tls": {}}});
+        json!({"manager": {"service": {"name": "m"}, "endpoints": [endpoint]}})
+    };
+    world.accepts("Instance", "eem", at("a.example.com")).await;
+    world.restarting("ci", &[("Deployment", "a")]).await;
+    let value = world.await_generation("ci", 1).await;
+    clock.move_by(QUIET);
+    world.await_restart("ci", 1).await;
+    assert_eq!(world.changes::<Deployment>("a").await, 2);
+
+    world.change("Instance", "eem", at("b.example.com")).await.unwrap();
+    let noticed = async || world.token("ci").await.status?.restart.filter(|restart| restart.at.is_none());
+    let restart = world.eventually("the change is noticed", noticed).await;
+    assert_eq!(world.key("ci", "endpoint").await.as_deref(), Some("https://b.example.com"));
+    assert_eq!(world.condition("ci", "Restarted").await.unwrap().reason, "RestartDue");
+    assert_eq!(world.changes::<Deployment>("a").await, 2);
+    operator.stop().await;
+    clock.move_by(QUIET);
+    let _operator = world.operator(&clock).await;
+    let token = world.await_restart("ci", 1).await;
+    let text = format!("{}.{}", served_id(&token).unwrap(), restart.endpoint_digest.unwrap());
+    assert_eq!(world.annotation::<Deployment>("a", &token).await, Some(text));
+    assert_eq!((world.changes::<Deployment>("a").await, world.value("ci").await), (3, Some(value)));
+    clock.move_by(hours(1));
+    world.change("ApiToken", "ci", json!({"description": "looked at"})).await.unwrap();
+    world.await_reason("ci", "Active").await;
+    assert_eq!(world.changes::<Deployment>("a").await, 3, "and not again");
+}
+
+#[tokio::test]
 async fn whoever_dies_after_the_restart_leaves_it_to_be_noted_and_not_to_be_done_again() {
     let world = World::new("restart-dies").await;
     let clock = Held::default();

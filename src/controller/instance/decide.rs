@@ -168,7 +168,7 @@ pub(super) fn owned(mut piece: Piece, instance: &Instance) -> Piece {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::controller::{
         book::Ruled,
@@ -181,7 +181,7 @@ mod tests {
     const SERVICE: Place = Place { kind: PieceKind::Service, endpoint: EndpointName::Admin };
     const INGRESS: Place = Place { kind: PieceKind::Ingress, endpoint: EndpointName::Admin };
 
-    fn world(endpoints: Value) -> World {
+    pub(crate) fn world(endpoints: Value) -> World {
         let instance = serde_json::from_value(json!({
             "apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {"name": "eem", "namespace": "a", "uid": "u"},
             "spec": {"manager": {"service": {"name": "m"}, "endpoints": endpoints}},
@@ -200,6 +200,7 @@ mod tests {
             holder: None,
             bypasses: Vec::new(),
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
+            authorities: BTreeMap::new(),
             stamped: None,
         }
     }
@@ -212,7 +213,7 @@ mod tests {
         world(json!([{"name": "admin", "type": "internal"}]))
     }
 
-    fn decided(world: &World) -> Decision {
+    pub(crate) fn decided(world: &World) -> Decision {
         let terms: Checked<InstanceTerms> = validate(world);
         decide(world, &terms)
     }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     /// A world in which all decided objects exist.
-    fn done(mut world: World) -> World {
+    pub(crate) fn done(mut world: World) -> World {
         for Planned { place, deed } in decided(&world).plan {
             if let Deed::Apply(piece, _) = deed {
                 world.pieces.insert(place, Observed::Ours(piece));

@@ -40,6 +40,7 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
         network_policies: Vec::new(),
         config: Arc::new(config),
         serves_routes: false,
+        authorities: BTreeMap::new(),
         answers: BTreeMap::new(),
         holder: None,
         bypasses: Vec::new(),

@@ -55,7 +55,7 @@ impl Kind for Instance {
     const SAYS_GRANTS_OFF: bool = true;
 
     async fn observe(self: Arc<Self>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
-        Ok(observe::observe(self, rooms, now).await)
+        observe::observe(self, rooms, now).await
     }
 
     fn validate(world: &World) -> Checked<InstanceTerms> {

@@ -1,5 +1,5 @@
-//! Reads all objects that an Instance depends on, from the caches. Each write requires the resourceVersion that was
-//! read, so an outdated view ends in a conflict.
+//! Reads all objects that an Instance depends on, from the caches. Secrets with certificates are read live. Each write
+//! requires the resourceVersion that was read, so an outdated view ends in a conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,22 +13,23 @@ use kube::{Resource, ResourceExt};
 use super::{
     bypass::bypasses,
     hosts,
-    probes::{self, Probes, heard},
+    probes::{self, Targets, heard},
 };
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
     crd::{
-        Instance,
+        Fault, Instance,
         account::TokenCount,
         belongs,
         endpoint::{Endpoint, EndpointName, WayIn},
+        instance::{Scheme, Trust},
     },
     exposure::{
         self, ExposureConfig, Piece, PieceKind, Stage,
-        gate::{self, Heard},
+        gate::{self, Reply},
     },
     outside::{
-        Optional,
+        Optional, Refusal, Why,
         prober::{ProbeAnswer, ProbeTarget, Probed},
         watch::Object,
     },
@@ -61,6 +62,8 @@ pub struct World {
     pub bypasses: Vec<String>,
     /// The number of the Instance's own tokens. Tokens that name it as an audience do not count.
     pub tokens: TokenCount,
+    /// The certificates in `ca` of each endpoint, or the fault that keeps them from being used.
+    pub authorities: BTreeMap<EndpointName, Result<Trust, Fault>>,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
@@ -69,7 +72,7 @@ pub struct World {
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// The targets.
-    pub probes: Probes,
+    pub probes: Targets,
     /// The last answer of the Service.
     pub inside: Option<Probed>,
     /// The last answer of the published URI.
@@ -78,12 +81,12 @@ pub struct Answers {
 
 impl World {
     /// The answer of the endpoint's Service to a request without a token.
-    pub fn heard_inside(&self, endpoint: EndpointName) -> Heard {
+    pub fn heard_inside(&self, endpoint: EndpointName) -> Reply {
         heard(self.answers.get(&endpoint).and_then(|answers| answers.inside.as_ref()))
     }
 
     /// The answer of the published URI to a request without a token. `None` if nothing is probed.
-    pub fn heard_outside(&self, endpoint: EndpointName) -> Option<Heard> {
+    pub fn heard_outside(&self, endpoint: EndpointName) -> Option<Reply> {
         let answers = self.answers.get(&endpoint)?;
         answers.probes.outside.as_ref().map(|_| heard(answers.outside.as_ref()))
     }
@@ -94,9 +97,11 @@ impl World {
         last.is_some_and(|probed| probed.at > since && probed.answer != ProbeAnswer::Challenge)
     }
 
-    /// The DNS name of an endpoint: that of the spec, or else the one that the cluster has assigned to its Route.
-    pub fn host(&self, endpoint: &Endpoint) -> Option<String> {
-        host(endpoint, &self.pieces)
+    /// The scheme and the DNS name of an external endpoint. The name is that of the spec, or else the one that the
+    /// cluster has assigned to its Route.
+    pub fn published(&self, endpoint: &Endpoint) -> Option<(Scheme, String)> {
+        let host = host(endpoint, &self.pieces)?;
+        Some((exposure::outside_scheme(endpoint, self.way(endpoint), &self.config), host))
     }
 
     /// The way in of an endpoint.
@@ -158,7 +163,7 @@ impl Observed {
 
 /// Reads the caches. If a needed kind is optional in a cluster, this waits until its cache is synced. Otherwise
 /// existing objects would seem absent.
-pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> World {
+pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timestamp) -> Result<World, Refusal> {
     let namespace = instance.namespace().unwrap_or_default();
     let mut pieces = BTreeMap::new();
     for place in Place::all() {
@@ -170,12 +175,13 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     let serves_routes = pieces.iter().any(|(place, it)| place.kind == PieceKind::Route && it.is_served());
     let answers = instance.endpoints().map(|endpoint| {
         let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
-        let host = host(endpoint, &pieces);
-        let probes = probes::targets(&instance, endpoint, way, host.as_deref());
+        let scheme = exposure::outside_scheme(endpoint, way, &rooms.exposure);
+        let published = host(endpoint, &pieces).map(|host| (scheme, host));
+        let probes = probes::targets(&instance, endpoint, published);
         let seen = |target: &Option<ProbeTarget>| target.as_ref().and_then(|target| rooms.prober.seen(target));
         (endpoint.name, Answers { inside: seen(&probes.inside), outside: seen(&probes.outside), probes })
     });
-    World {
+    Ok(World {
         answers: answers.collect(),
         holder: hosts::holder(&instance, rooms),
         bypasses: manager.as_deref().map(|manager| bypasses(&instance, manager, rooms)).unwrap_or_default(),
@@ -187,9 +193,33 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         config: rooms.exposure.clone(),
         pieces,
         tokens: count(&instance, rooms, now),
+        authorities: authorities(&instance, rooms).await?,
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),
+    })
+}
+
+/// Reads the certificates of the endpoints live. The operator watches only Secrets of its own type.
+async fn authorities(
+    instance: &Instance,
+    rooms: &Rooms,
+) -> Result<BTreeMap<EndpointName, Result<Trust, Fault>>, Refusal> {
+    let mut read = BTreeMap::new();
+    if instance.metadata.deletion_timestamp.is_some() {
+        return Ok(read);
     }
+    for endpoint in instance.endpoints() {
+        let Some(source) = &endpoint.ca else { continue };
+        let found =
+            rooms.reader.authority(&instance.namespace().unwrap_or_default(), source.secret_name.as_str()).await;
+        let trust = match found {
+            Ok(found) => exposure::trust(endpoint.name, source, found.as_ref()),
+            Err(Refusal { why: Why::Forbidden(_), .. }) => Err(exposure::unreadable(endpoint.name, source)),
+            Err(refusal) => return Err(refusal),
+        };
+        read.insert(endpoint.name, trust);
+    }
+    Ok(read)
 }
 
 /// The NetworkPolicies of others in the namespace of an Instance that has an endpoint.

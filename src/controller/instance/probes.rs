@@ -7,10 +7,11 @@ use jiff::SignedDuration;
 use crate::{
     crd::{
         Fault, Instance,
-        endpoint::{Endpoint, EndpointType, WayIn},
+        endpoint::{Endpoint, EndpointType},
         fault::parsed,
+        instance::Scheme,
     },
-    exposure::{gate::Heard, outside_scheme},
+    exposure::gate::Reply,
     outside::prober::{ProbeAnswer, ProbeReach, ProbeTarget, Probed},
 };
 
@@ -25,31 +26,33 @@ const MAX_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
 /// The targets of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Probes {
+pub struct Targets {
     /// The Service.
     pub inside: Option<ProbeTarget>,
     /// The published URI.
     pub outside: Option<ProbeTarget>,
 }
 
-impl Probes {
+impl Targets {
     /// All targets.
     pub fn all(&self) -> Vec<ProbeTarget> {
         [&self.inside, &self.outside].into_iter().flatten().cloned().collect()
     }
 }
 
-/// The targets of `endpoint`. `way` is its way in, and `host` its published DNS name. None if the spec switches the
-/// probe off.
-pub(super) fn targets(instance: &Instance, endpoint: &Endpoint, way: Option<WayIn>, host: Option<&str>) -> Probes {
+/// The targets of `endpoint`. `published` is the scheme and the DNS name for clients outside the cluster. None if the
+/// spec switches the probe off.
+pub(super) fn targets(instance: &Instance, endpoint: &Endpoint, published: Option<(Scheme, String)>) -> Targets {
     let settings = endpoint.probe.clone().unwrap_or_default();
     let manager = instance.manager_service().filter(|_| settings.enabled != Some(false));
     let (Some(manager), true) = (manager, endpoint.reach() != EndpointType::Disabled) else {
-        return Probes::default();
+        return Targets::default();
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (namespace, name) = (text(&instance.metadata.namespace), text(&instance.metadata.name));
     let (interval, timeout) = timing(endpoint, &mut Vec::new());
+    let trust = instance.status.as_ref().and_then(|status| status.trust(endpoint.name));
+    let ca: Option<Arc<str>> = trust.map(|trust| trust.ca_bundle.as_str().into());
     let target = |reach, scheme, host: String, port| ProbeTarget {
         reach,
         scheme,
@@ -58,16 +61,15 @@ pub(super) fn targets(instance: &Instance, endpoint: &Endpoint, way: Option<WayI
         realm: format!("tokenry/{namespace}/{name}"),
         interval,
         timeout,
-        ca: None::<Arc<str>>,
+        ca: ca.clone(),
     };
     let port = |port: i32| u16::try_from(port).unwrap_or_default();
     let service = format!("{}.{namespace}.svc", instance.exposed_name(endpoint.name));
     let inside = target(ProbeReach::Inside, manager.scheme, service, port(manager.port));
-    let outside = host.filter(|_| endpoint.reach() == EndpointType::External).map(|host| {
-        let scheme = outside_scheme(endpoint, way);
-        target(ProbeReach::Published, scheme, host.to_owned(), port(scheme.default_port()))
-    });
-    Probes { inside: Some(inside), outside }
+    let published = published.filter(|_| endpoint.reach() == EndpointType::External);
+    let outside =
+        published.map(|(scheme, host)| target(ProbeReach::Published, scheme, host, port(scheme.default_port())));
+    Targets { inside: Some(inside), outside }
 }
 
 /// The interval and the timeout of the probes of `endpoint`.
@@ -86,14 +88,14 @@ pub(super) fn timing(endpoint: &Endpoint, faults: &mut Vec<Fault>) -> (SignedDur
 }
 
 /// The meaning of the last answer of a target.
-pub(super) fn heard(probed: Option<&Probed>) -> Heard {
+pub(super) fn heard(probed: Option<&Probed>) -> Reply {
     match probed.map(|probed| probed.answer) {
-        None => Heard::Unknown,
-        Some(ProbeAnswer::Challenge) => Heard::Challenge,
-        Some(ProbeAnswer::Status(_)) => Heard::Other,
+        None => Reply::Unknown,
+        Some(ProbeAnswer::Challenge) => Reply::Challenge,
+        Some(ProbeAnswer::Status(_)) => Reply::Other,
         Some(
             ProbeAnswer::Dns | ProbeAnswer::Barred | ProbeAnswer::Connect | ProbeAnswer::Tls | ProbeAnswer::Silent,
-        ) => Heard::Silence,
+        ) => Reply::Silence,
     }
 }
 
@@ -106,8 +108,8 @@ mod tests {
     fn of(endpoint: Value) -> Vec<String> {
         let instance = instance(json!({"service": {"name": "m", "port": 8443}, "endpoints": [endpoint]}));
         let endpoint = instance.all_endpoints().next().unwrap();
-        let host = endpoint.host.as_ref().map(|host| host.as_str());
-        let all = targets(&instance, endpoint, endpoint.way_in(), host).all().into_iter();
+        let published = endpoint.host.as_ref().map(|host| (Scheme::Https, host.to_string()));
+        let all = targets(&instance, endpoint, published).all().into_iter();
         all.map(|target| format!("{}://{}:{} {}", target.scheme.as_str(), target.host, target.port, target.realm))
             .collect()
     }

@@ -10,7 +10,7 @@ use crate::{
         condition::{EXPOSED, EXTERNALLY_EXPOSED, GUARDED, POLICY_NOT_ENFORCED, REACHABLE},
         endpoint::{AdmittedFrom, Endpoint, EndpointType, Guard},
     },
-    exposure::{Acceptance, gate::Heard},
+    exposure::{Acceptance, gate::Reply},
     outside::{foreign::written, prober::ProbeAnswer},
 };
 
@@ -96,14 +96,14 @@ fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) ->
     let name = guard.as_str();
     match world.heard_outside(endpoint.name) {
         _ if !ready => (false, Reason::GuardAwaited, format!("the objects of the guard {name} are not in effect yet")),
-        Some(Heard::Challenge) => {
+        Some(Reply::Challenge) => {
             (true, Reason::Guarded, format!("{name} asks the verifier: the probe got its challenge"))
         }
-        Some(Heard::Other) => {
+        Some(Reply::Other) => {
             let text = "the published URI does not answer a request without a token with the challenge of the verifier";
             (false, Reason::NoChallenge, text.into())
         }
-        Some(Heard::Silence | Heard::Unknown) | None => {
+        Some(Reply::Silence | Reply::Unknown) | None => {
             (true, Reason::Guarded, format!("the objects of the guard {name} are in effect; no probe has proved it"))
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     },
     exposure::{
         self, Acceptance, Exposed, Form, Piece, PieceKind, Stage, acceptance,
-        gate::{self, Gate, Standing},
+        gate::{self, Existing, Gate},
     },
     outside::Expected,
     token::duration::after,
@@ -98,11 +98,11 @@ impl<'a> Steps<'a> {
         self.ours(kind).zip(wanted).is_some_and(|(piece, wanted)| mended(piece, wanted) == Deed::Keep)
     }
 
-    fn standing(&self, exposed: &Exposed) -> Standing<'a> {
+    fn standing(&self, exposed: &Exposed) -> Existing<'a> {
         let guard = gate::kind(exposed.endpoint.guarding().unwrap_or(Guard::None));
         let way = exposed.way.and_then(|way| self.ours(way.into()));
         let marked = way.and_then(|way| way.meta().annotations.as_ref()?.get(name::GUARDED_BY).cloned());
-        Standing {
+        Existing {
             guard: guard.and_then(|kind| self.ours(kind)),
             is_current: guard.is_some_and(|kind| self.is_current(exposed, kind, Form::Open)),
             is_open: way.is_some_and(leads) && marked.as_deref() == exposed.endpoint.guarding().map(Guard::as_str),

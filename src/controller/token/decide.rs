@@ -70,7 +70,7 @@ enum Holds {
 
 /// The checks in their order. The first check that holds decides. This list is the specification. The doc comment of
 /// each function says when its check holds. The function beside it gives the text for users.
-pub const CHAIN: [Check; 27] = [
+pub const CHAIN: [Check; 28] = [
     check(Reason::Deleting, Fate::Ends, ending::deleting).saying(ending::says_deleting),
     check(Reason::NamespaceTerminating, Fate::Goes, ending::namespace_terminating)
         .saying(ending::says_namespace_terminating),
@@ -86,6 +86,7 @@ pub const CHAIN: [Check; 27] = [
     check(Reason::Suspended, Fate::Pauses, pause::suspended).saying(pause::says_suspended),
     check(Reason::AccountSuspended, Fate::Pauses, pause::account_suspended).saying(pause::says_account_suspended),
     check(Reason::OwnerRemoved, Fate::Pauses, pause::owner_removed).saying(pause::says_owner_removed),
+    valid(Reason::EndpointAwaited, issue::endpoint_awaited).saying(issue::says_endpoint_awaited),
     valid(Reason::PublishIncomplete, issue::publish_incomplete),
     valid(Reason::PublishFailed, issue::publish_failed),
     valid(Reason::RecordsLost, issue::records_lost),
@@ -195,6 +196,7 @@ mod tests {
                 Reason::Suspended,
                 Reason::AccountSuspended,
                 Reason::OwnerRemoved,
+                Reason::EndpointAwaited,
                 Reason::PublishIncomplete,
                 Reason::PublishFailed,
                 Reason::RecordsLost,
@@ -253,7 +255,7 @@ mod tests {
             let generation = records.last().unwrap().generation;
             let world = world.with_status(|status| {
                 status.records = records;
-                status.restart = Some(Restart { generation, at: None });
+                status.restart = Some(Restart::published(generation, None));
             });
             let spec = json!({"active": true, "restart": [{"kind": "Deployment", "name": "exporter"}]});
             let world = world.with_account(|account| account.spec.active = true).and(|world| world.owner_gone = false);
@@ -265,6 +267,10 @@ mod tests {
         (Reason::OwnerRemoved, Act::Rest, |world| {
             let suspends = json!({"tokens": {"onOwnerRemoved": "Suspend"}});
             world.with_instance(suspends).and(|world| world.owner_gone = true)
+        }),
+        (Reason::EndpointAwaited, Act::Rest, |world| {
+            let world = world.with_status(|status| status.records.retain(|record| record.published_at.is_none()));
+            world.serving(Held::Absent).with_instance(fixture::exposed(json!({})))
         }),
         (Reason::PublishIncomplete, Act::Mint(()), |world| unpublished(world, 8, State::Recorded)),
         (Reason::PublishFailed, Act::Rest, |world| unpublished(world, 7, State::Expired)),

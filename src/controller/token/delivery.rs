@@ -96,7 +96,7 @@ impl Details {
         let (shape, mut given) = (&terms.shape, Given::of(terms, record));
         let stood = if let Held::Ours(secret) = held { Given::noted(secret) } else { Given::default() };
         // A key whose new template contains the value keeps its old text until the next value is minted.
-        given.data.extend(stood.data.iter().filter(|key| shape.is_of_value(key)).cloned());
+        given.data.extend(stood.data.iter().filter(|key| shape.keeps(key)).cloned());
         let labels = [(name::MANAGED_BY, name::MANAGER.to_owned()), (name::OWNER_UID, world.uid().to_owned())];
         let annotations = [(name::GENERATION, record.generation.to_string()), (name::TOKEN_ID, record.id.clone())];
         let note = given.note().map(|note| (name::GIVEN, note));

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     act::Decision,
     decide::decide,
-    delivery::Delivery,
+    delivery::{Delivery, Details},
     observed::Observed,
     progress::Progress,
     secrets::{Held, Slot},
@@ -28,7 +28,7 @@ use crate::{
     crd::{
         Account, ApiToken, Instance, SealedSecret,
         api_token::{ApiTokenStatus, BoundAccount},
-        instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
+        instance::{CaSource, EndpointName, EndpointStatus, EndpointType, InstanceSpec, InstanceStatus, Trust},
     },
     outside::writer::SecretBody,
     token::{Plaintext, Record, format},
@@ -57,6 +57,13 @@ pub(crate) fn token(spec: Value) -> ApiToken {
 
 pub(crate) fn instance(spec: Value) -> Instance {
     object("Instance", "eem", "1457", spec)
+}
+
+/// The spec of an Instance with an internal endpoint, which has these further fields.
+pub(crate) fn exposed(further: Value) -> Value {
+    let mut endpoint = json!({"name": "admin", "type": "internal"});
+    merge(&mut endpoint, &further);
+    json!({"manager": {"service": {"name": "eem-manager"}, "endpoints": [endpoint]}})
 }
 
 /// An account of the token's name that a user created.
@@ -174,12 +181,51 @@ impl World {
         self.and(|world| world.instance = Some(Ruled::new(Arc::new(instance(spec)))))
     }
 
-    /// The world in which the Admin API has this URI.
+    /// The world in which the Instance asks for an endpoint without certificates, and has this URI.
     pub fn at_endpoint(self, uri: &str) -> Self {
-        self.and(|world| {
+        let asking = self.and(|world| {
+            let asks: InstanceSpec = serde_json::from_value(exposed(json!({}))).unwrap();
+            world.instance.as_mut().unwrap().change(|instance| instance.spec.manager = asks.manager);
+        });
+        asking.with_instance_status(|status| {
             let endpoint = EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri: uri.into() };
-            let status = InstanceStatus { endpoints: vec![endpoint], ..InstanceStatus::default() };
-            world.instance.as_mut().unwrap().change(|instance| instance.status = Some(status));
+            status.endpoints = vec![endpoint];
+        })
+    }
+
+    /// The world in which the endpoint of the Instance has these certificates.
+    pub fn trusting(self, ca_bundle: &str) -> Self {
+        let source = || -> CaSource { serde_json::from_value(json!({"secretName": "admin-tls"})).unwrap() };
+        let asking = self.and(|world| {
+            world.instance.as_mut().unwrap().change(|instance| {
+                let manager = instance.spec.manager.as_mut().unwrap();
+                manager.endpoints[0].ca = Some(source());
+            });
+        });
+        asking.with_instance_status(|status| {
+            let ca_bundle = ca_bundle.to_owned();
+            status.trust = vec![Trust { name: EndpointName::Admin, secret_name: "admin-tls".into(), ca_bundle }];
+        })
+    }
+
+    /// The world in which the served Secret has all details but another value.
+    pub fn amended(self) -> Self {
+        let (terms, served) = (self.terms().unwrap(), self.records.served().unwrap().clone());
+        let Held::Ours(secret) = &self.secrets.served.held else { panic!("there is no Secret of ours") };
+        let details = Details::of(&self, &terms, &served, &self.secrets.served.held);
+        let secret = changed(secret, &details.changes());
+        self.serving(Held::Ours(Arc::new(secret)))
+    }
+
+    /// The world with a change of the status of its Instance, which describes the current spec.
+    pub fn with_instance_status(self, change: impl FnOnce(&mut InstanceStatus)) -> Self {
+        self.and(|world| {
+            world.instance.as_mut().unwrap().change(|instance| {
+                let generation = instance.metadata.generation;
+                let status = instance.status.get_or_insert_default();
+                status.observed_generation = generation;
+                change(status);
+            });
         })
     }
 

@@ -26,6 +26,30 @@ pub(crate) fn says_invalid(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
     (Conclusion::of(first(faults)), first(faults), owner::told(outcome.world, faults))
 }
 
+/// The check `EndpointAwaited`: no published generation is on record, and the endpoint of the token's Instance is not
+/// known yet. A recorded value that is already in its Secret waits for nothing: the endpoint was written with it.
+pub(crate) fn endpoint_awaited(world: &World, _: &TokenTerms) -> Option<Act> {
+    awaits_endpoint(world).then_some(Act::Rest)
+}
+
+/// The content of `Ready` while the endpoint is awaited. The operator works on the endpoint, or reports its fault at
+/// the Instance.
+pub(crate) fn says_endpoint_awaited(outcome: &Outcome<'_>, _: Act) -> Said<Conclusion> {
+    let (world, wanted) = (outcome.world, &outcome.world.token.spec.instance_ref);
+    let message = format!(
+        "no value is published before the endpoint of Instance {}/{} is known; see its condition EndpointsReady",
+        wanted.namespace_or(world.namespace()),
+        wanted.name
+    );
+    (Conclusion::Working, Reason::EndpointAwaited, message)
+}
+
+/// True if the first value waits for the endpoint.
+fn awaits_endpoint(world: &World) -> bool {
+    let landed = || world.records.recorded().any(|record| world.secrets.holding(record).is_some());
+    !world.records.ever_published() && world.lacks_endpoint() && !landed()
+}
+
 /// The check `PublishIncomplete`: a generation is on record, and its publish is unknown.
 pub(crate) fn publish_incomplete(world: &World, _: &TokenTerms) -> Option<Act> {
     let records = &world.records;
@@ -92,7 +116,7 @@ pub(crate) fn is_about_to_replace(world: &World, terms: &TokenTerms) -> bool {
 /// next pass answers true. So the answer is late by one pass at most.
 pub(crate) fn may_mint(world: &World) -> bool {
     let records = &world.records;
-    if ending::is_over(world) || world.pause.is_some() {
+    if ending::is_over(world) || world.pause.is_some() || awaits_endpoint(world) {
         return false;
     }
     if records.recorded().next().is_some() {
@@ -128,4 +152,181 @@ fn is_renamed(world: &World) -> bool {
 /// True if no overlap is running for which a changed spec has to wait. Windows do not matter here.
 fn is_free(world: &World) -> bool {
     free_from(&world.records).is_none_or(|free| free <= world.now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        act::{Act, Decision},
+        fixture::{self, ACCOUNT_UID, DAY, exposed, incomplete, new, own_account, served},
+        progress::Progress,
+        secrets::Held,
+        world::World,
+    };
+    use crate::{
+        controller::book::Ruled,
+        crd::{
+            Reason, SealedSecret,
+            condition::{ACCEPTED, PUBLISHED, READY, RECONCILING, VALID},
+            secret::{self, Sealed},
+        },
+    };
+    use serde_json::json;
+    use std::sync::Arc;
+
+    const AWAITED: Decision = Decision { reason: Reason::EndpointAwaited, act: Act::Rest };
+    const FIRST: Decision = Decision { reason: Reason::FirstIssue, act: Act::Mint(()) };
+    const URI: &str = "https://eem-admin.events.svc";
+
+    /// A new token, whose own account exists already.
+    fn started() -> World {
+        new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))))
+    }
+
+    /// Generation 1 is served with this endpoint.
+    fn at_home() -> World {
+        started().at_endpoint(URI).issued(1)
+    }
+
+    /// The same world, in which the endpoint of the Instance does not exist any more.
+    fn gone(world: World) -> World {
+        world.with_instance_status(|status| status.endpoints.clear())
+    }
+
+    #[test]
+    fn a_first_value_waits_for_the_endpoint_and_says_where_to_look() {
+        let world = started().with_instance(exposed(json!({})));
+        assert_eq!(world.decision(), AWAITED);
+        let rested = world.rested();
+        let said = |type_| fixture::judged(&rested.status, type_);
+        assert_eq!(
+            [ACCEPTED, PUBLISHED, READY, RECONCILING, VALID].map(said),
+            [
+                "Accepted=True/Accepted",
+                "Published=False/EndpointAwaited",
+                "Ready=False/EndpointAwaited",
+                "Reconciling=True/EndpointAwaited",
+                "Valid=False/EndpointAwaited",
+            ]
+        );
+        let message = "no value is published before the endpoint of Instance events/eem is known; see its condition \
+            EndpointsReady";
+        assert_eq!(fixture::said(&rested.status, READY).message, message);
+        assert_eq!((rested.status.records.len(), rested.status.endpoint, rested.wake), (0, None, None));
+        assert_eq!(world.clone().at_endpoint(URI).decision(), FIRST);
+        let elsewhere = new()
+            .with_instance(exposed(json!({})))
+            .with_spec(&json!({"instanceRef": {"namespace": "apis"}}))
+            .rested()
+            .status;
+        assert!(fixture::said(&elsewhere, READY).message.contains("Instance apis/eem "));
+    }
+
+    #[test]
+    fn a_status_that_does_not_describe_the_endpoint_of_now_counts_as_none() {
+        let older = started().at_endpoint(URI).and(|world| {
+            world.instance.as_mut().unwrap().change(|instance| instance.metadata.generation = Some(2));
+        });
+        assert_eq!(older.decision(), AWAITED);
+        assert_eq!(started().at_endpoint("").decision(), AWAITED, "it was disabled until now");
+        assert_eq!(gone(started().at_endpoint(URI)).decision(), AWAITED);
+    }
+
+    #[test]
+    fn a_token_waits_for_no_endpoint_that_its_own_instance_does_not_ask_for() {
+        assert_eq!(started().decision(), FIRST);
+        let disabled = started().with_instance(exposed(json!({"type": "disabled"})));
+        assert_eq!((disabled.decision(), disabled.endpoint()), (FIRST, ""));
+        let left = started().at_endpoint(URI).and(|world| {
+            world.instance.as_mut().unwrap().change(|instance| instance.spec.manager = None);
+        });
+        assert_eq!((left.decision(), left.endpoint()), (FIRST, ""), "the status is about to follow");
+        let mut other = fixture::instance(exposed(json!({})));
+        other.metadata.name = Some("other".into());
+        let further = started().with_spec(&json!({"audiences": [{"name": "other"}]}));
+        let further = further.and(|world| world.audiences = vec![Some(Ruled::new(Arc::new(other)))]);
+        assert_eq!(further.decision(), FIRST);
+    }
+
+    #[test]
+    fn what_is_on_record_without_a_publish_waits_too_unless_it_has_landed() {
+        let world = started().at_endpoint(URI);
+        let (recorded, record) = (world.minted(1), world.minted(1).recorded.unwrap());
+        let lost = gone(world.settled(&recorded)).later(5);
+        assert_eq!(lost.decision(), AWAITED);
+        let landed = gone(lost.at_endpoint(URI).holding(&record, 1));
+        assert_eq!(landed.decision(), Decision { reason: Reason::PublishIncomplete, act: Act::Acknowledge(1) });
+        let restored = gone(at_home()).with_token(|token| token.status = None);
+        assert_eq!(restored.decision(), AWAITED, "a restored Secret keeps its endpoint until the next is known");
+        assert_eq!(restored.at_endpoint(URI).decision().reason, Reason::RecordsLost);
+    }
+
+    #[test]
+    fn a_renewal_waits_for_nothing_and_keeps_the_last_endpoint() {
+        let data = json!({"secret": {"data": {"client.env": "{{ token }} at {{ endpoint }}"}}});
+        let world = gone(started().at_endpoint(URI).with_spec(&data).issued(1));
+        assert_eq!(world.decision(), Decision { reason: Reason::Active, act: Act::Rest });
+        assert_eq!(world.clone().settled(&Progress::none(world.decision())).endpoint(), URI);
+        let due = world.later(60 * DAY);
+        assert_eq!(due.decision(), Decision { reason: Reason::RotationDue, act: Act::Mint(()) });
+        let renamed = due.clone().with_spec(&json!({"secret": {"name": "new"}}));
+        for (case, world) in [("same", due.clone()), ("renamed", renamed), ("lost", due.serving(Held::Absent))] {
+            let record = world.minted(2).recorded.unwrap();
+            let made = world.delivered(&record, 2);
+            assert_eq!(made.data[secret::ENDPOINT], Sealed::of(URI), "{case}");
+            assert_eq!(made.data["client.env"].digest(), Some(record.rendered[0].sha256), "{case}");
+        }
+        assert_eq!(incomplete().with_instance(exposed(json!({}))).later(5).decision().act, Act::Mint(()));
+        let bare = served().with_instance(exposed(json!({})));
+        assert_eq!(bare.decision().act, Act::Rest, "it had no endpoint until now");
+    }
+
+    #[test]
+    fn an_endpoint_that_moves_is_followed_without_a_new_value() {
+        let moved = at_home().at_endpoint("https://admin.example.com");
+        assert_eq!(moved.decision(), Decision { reason: Reason::SecretOutdated, act: Act::Amend(()) });
+        let done = moved.clone().settled(&Progress::none(moved.decision()));
+        assert_eq!((done.status().records, done.endpoint()), (moved.status().records, "https://admin.example.com"));
+        let none = at_home().with_instance(json!({}));
+        assert_eq!((none.decision().act, none.endpoint()), (Act::Amend(()), ""));
+        let none = none.clone().settled(&Progress::none(none.decision()));
+        assert_eq!(none.status().endpoint, None, "a later endpoint is not the one of before");
+    }
+
+    #[test]
+    fn the_certificates_are_waited_for_at_first_unless_the_user_gives_them() {
+        let world = started().at_endpoint(URI).trusting("PEM").with_instance_status(|status| status.trust.clear());
+        assert_eq!(world.decision(), AWAITED);
+        assert_eq!(world.clone().trusting("PEM").decision(), FIRST);
+        let own = world.with_spec(&json!({"secret": {"data": {"ca.crt": "mine"}}}));
+        assert_eq!(own.decision(), FIRST);
+        let Held::Ours(secret) = own.trusting("PEM").issued(1).secrets.served.held else { panic!("it is ours") };
+        assert_eq!(secret.data[secret::CA], Sealed::of("mine"));
+    }
+
+    #[test]
+    fn the_certificates_follow_the_instance_and_stay_while_they_are_not_known() {
+        let amend = Decision { reason: Reason::SecretOutdated, act: Act::Amend(()) };
+        let of = |world: &World| -> Arc<SealedSecret> {
+            let Held::Ours(secret) = &world.secrets.served.held else { panic!("it is ours") };
+            secret.clone()
+        };
+        let world = started().at_endpoint(URI).trusting("one").issued(1);
+        assert_eq!(of(&world).data[secret::CA], Sealed::of("one"));
+        assert_eq!(world.decision(), Decision { reason: Reason::Active, act: Act::Rest });
+
+        let next = world.clone().trusting("two");
+        assert_eq!(next.decision(), amend);
+        let amended = next.amended();
+        assert_eq!((of(&amended).data[secret::CA], amended.decision().act), (Sealed::of("two"), Act::Rest));
+
+        let unknown = amended.with_instance_status(|status| status.trust.clear());
+        assert_eq!((unknown.decision().act, unknown.clone().amended().decision().act), (Act::Rest, Act::Rest));
+        let kept = unknown.later(60 * DAY).issued(2);
+        assert_eq!(of(&kept).data[secret::CA], Sealed::of("two"), "it is not known, so it stays");
+
+        let without = kept.at_endpoint(URI);
+        assert_eq!(without.decision(), amend);
+        assert_eq!(of(&without.amended()).data.get(secret::CA), None, "the Instance names none any more");
+    }
 }

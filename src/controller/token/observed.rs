@@ -18,7 +18,8 @@ use crate::{
     crd::{
         Account, ApiToken, Instance,
         api_token::ApiTokenStatus,
-        instance::{EndpointName, EndpointType},
+        instance::{Endpoint, EndpointName},
+        secret,
         subject::Subject,
     },
 };
@@ -106,18 +107,55 @@ impl Observed {
         self.token.spec.regenerate.as_ref().is_some_and(|asked| Some(&asked.id) != answered)
     }
 
-    /// The URI of the Admin API; empty while the Instance has no such endpoint in its status.
+    /// The URI of the Admin API; empty if the Instance asks for no endpoint, or disables it. While the endpoint does
+    /// not exist, this is the URI that the token knew last.
     pub fn endpoint(&self) -> &str {
-        let status = self.instance.as_deref().and_then(|instance| instance.status.as_ref());
-        status.and_then(|status| status.endpoint(EndpointName::Admin)).map_or("", |endpoint| &endpoint.uri)
+        let last = || self.before().endpoint.as_deref().unwrap_or_default();
+        self.asked().map_or("", |(instance, asked)| uri(instance, asked.name).unwrap_or_else(last))
     }
 
-    /// True if the Instance's spec asks for an endpoint, but its status has none yet. Then the URI is unknown.
-    pub fn awaits_endpoint(&self) -> bool {
-        let stands = |instance: &Instance| {
-            let endpoints = instance.status.iter().flat_map(|status| &status.endpoints);
-            endpoints.into_iter().any(|endpoint| endpoint.type_ != EndpointType::Disabled)
+    /// The certificates by which clients verify the endpoint.
+    pub fn ca(&self) -> Ca<'_> {
+        let has_own = self.token.spec.secret.as_ref().is_some_and(|secret| secret.data.contains_key(secret::CA));
+        let Some((instance, asked)) = self.asked().filter(|(_, asked)| asked.ca.is_some() && !has_own) else {
+            return Ca::None;
         };
-        self.instance.as_deref().is_some_and(|instance| instance.endpoints().next().is_some() && !stands(instance))
+        let trust = instance.status.as_ref().and_then(|status| status.trust(asked.name));
+        trust.map_or(Ca::Unknown, |trust| Ca::Known(&trust.ca_bundle))
     }
+
+    /// True if the Instance asks for an endpoint, and its status does not describe that endpoint completely yet.
+    pub fn lacks_endpoint(&self) -> bool {
+        let is_settled = |instance: &Instance| {
+            let status = instance.status.as_ref();
+            status.is_some_and(|status| status.observed_generation == instance.metadata.generation)
+        };
+        let is_known = |(instance, asked): (&Instance, &Endpoint)| {
+            is_settled(instance) && uri(instance, asked.name).is_some() && self.ca() != Ca::Unknown
+        };
+        self.asked().is_some_and(|asked| !is_known(asked))
+    }
+
+    /// The endpoint in the Instance's spec, with the Instance; none if there is none, or if it is disabled.
+    fn asked(&self) -> Option<(&Instance, &Endpoint)> {
+        let instance = self.instance.as_deref()?;
+        Some((instance, instance.endpoints().next()?))
+    }
+}
+
+/// The URI of an endpoint, by the Instance's status.
+fn uri(instance: &Instance, endpoint: EndpointName) -> Option<&str> {
+    let standing = instance.status.as_ref()?.endpoint(endpoint)?;
+    Some(&*standing.uri).filter(|uri| !uri.is_empty())
+}
+
+/// The certificates by which clients verify an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ca<'a> {
+    /// The Instance gives none, or the token has a key `ca.crt` of its own.
+    None,
+    /// The Instance names a Secret, and has not read it yet.
+    Unknown,
+    /// The certificates in PEM form.
+    Known(&'a str),
 }

@@ -1,9 +1,13 @@
-//! Restarts of the workloads in `spec.restart`, once for each generation.
+//! Restarts of the workloads in `spec.restart`, once for each generation. They are also restarted once for each later
+//! change of the keys `endpoint` and `ca.crt`.
 //!
 //! ```text
 //!  published ──▶ pending ── quiet for 5 s, at most 30 s ──▶ each Pod template is annotated ──▶ noted in status
 //!                status.restart: {generation}                with the generation's id           status.restart.at
 //! ```
+//!
+//! A change of the keys begins at *pending*, once the Secret has it. The annotation then has a suffix: the digest of
+//! both keys. The status keeps that digest, so a change is found after a crash, too.
 //!
 //! A noted restart is never repeated, even if a user removes the annotations. After a crash before the note, the next
 //! pass finds the annotation, or sets the same annotation again.
@@ -15,9 +19,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     act::{Act, Never},
     ending, issue,
+    observed::Ca,
     outcome::Outcome,
     progress::Progress,
-    terms::CheckedTerms,
+    terms::{CheckedTerms, TokenTerms},
     workloads::{Pending, Seen, Workloads},
     world::World,
 };
@@ -26,9 +31,11 @@ use crate::{
     crd::{
         Conditions, EventName, Fault, Reason, RestartTarget,
         condition::{ACCEPTED, RESTARTED},
+        secret,
         workload::{MAX_RESTARTED, RESTART, Restart},
     },
     outside::{Workload, events::Note},
+    token::Digest,
 };
 
 /// The pending restart of this token.
@@ -172,35 +179,58 @@ pub(crate) fn annotations(
 }
 
 /// The restart to note in status after `progress`.
-pub(crate) fn noted(world: &World, progress: &Progress) -> Option<Restart> {
+pub(crate) fn noted(world: &World, terms: &CheckedTerms, progress: &Progress) -> Option<Restart> {
     if world.token.spec.restart.is_empty() {
         return None;
     }
+    let terms = terms.as_ref().ok();
     if let Some((generation, _)) = progress.published {
-        return Some(Restart { generation, at: None });
+        return Some(Restart::published(generation, terms.map(|terms| terms.endpoint_digest())));
     }
-    let done = progress.rolled.as_ref().filter(|rolled| rolled.failure.is_none());
-    let done = done.map(|rolled| Restart { generation: rolled.generation, at: Some(Time(world.now)) });
-    done.or_else(|| world.before().restart.clone())
+    let mut restart = world.before().restart.clone()?;
+    if progress.rolled.as_ref().is_some_and(|rolled| rolled.failure.is_none()) {
+        restart.at = Some(Time(world.now));
+    }
+    let Some(digest) = terms.filter(|terms| has_endpoint(world, terms)).map(|terms| terms.endpoint_digest()) else {
+        return Some(restart);
+    };
+    // The status of an earlier release has no digest. Its workloads count as restarted for the keys of now.
+    let has_changed = restart.endpoint_digest.as_ref().is_some_and(|noted| *noted != digest);
+    if has_changed {
+        (restart.changed_at, restart.at) = (Some(Time(world.now)), None);
+    }
+    Some(Restart { endpoint_digest: Some(digest), ..restart })
+}
+
+/// True if the Secret has the keys `endpoint` and `ca.crt` that it should have, and both are known. The empty endpoint
+/// of a disabled one is no reason for a restart.
+fn has_endpoint(world: &World, terms: &TokenTerms) -> bool {
+    let held = &world.secrets.served.held;
+    let holds =
+        |key: &str, text: Option<&String>| text.is_none_or(|text| held.digest_of(key) == Some(Digest::of(text)));
+    let is_disabled = world.instance.as_ref().is_some_and(|instance| instance.is_disabled());
+    let is_known = !is_disabled && world.ca() != Ca::Unknown;
+    is_known && holds(secret::ENDPOINT, Some(&terms.endpoint)) && holds(secret::CA, terms.shape.plain.get(secret::CA))
 }
 
 /// Sets the condition `Restarted`. A failed restart does not affect `Ready`, because the value is in the Secret and
 /// valid.
 pub(crate) fn conclude(conditions: &mut Conditions, restart: Option<&Restart>, progress: &Progress) {
-    let Some(Restart { generation, at }) = restart else { return conditions.remove(RESTARTED) };
+    let Some(restart) = restart else { return conditions.remove(RESTARTED) };
+    let cause = restart.cause();
     let failure = progress.rolled.as_ref().and_then(|rolled| rolled.failure.as_ref());
-    match (at, failure) {
+    match (&restart.at, failure) {
         (Some(_), _) => {
-            let message = format!("the restart of the workloads for generation {generation} was started");
+            let message = format!("the restart of the workloads for {cause} was started");
             conditions.set(RESTARTED, true, Reason::Restarted, message);
         }
         (None, Some((target, refusal))) => {
-            let text = format!("generation {generation}: {target}: {}; trying again", refusal.why);
+            let text = format!("{cause}: {target}: {}; trying again", refusal.why);
             let text = conditions.failing(RESTARTED, Reason::RestartFailed, refusal.why.way(), text);
             conditions.set(RESTARTED, false, Reason::RestartFailed, text);
         }
         (None, None) => {
-            let message = format!("generation {generation} is published; the workloads are about to be restarted");
+            let message = format!("{cause} is published; the workloads are about to be restarted");
             conditions.set(RESTARTED, false, Reason::RestartDue, message);
         }
     }
@@ -219,9 +249,9 @@ pub(crate) fn wake(outcome: &Outcome<'_>, restart: Option<&Restart>, conditions:
 /// The event of a restart, written once.
 pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) -> Option<Note> {
     let rolled = progress.rolled.as_ref()?;
-    let generation = rolled.generation;
+    let cause = world.before().restart.as_ref()?.cause();
     if let Some((target, refusal)) = &rolled.failure {
-        let text = format!("generation {generation}: {target}: {}; trying again", refusal.why);
+        let text = format!("{cause}: {target}: {}; trying again", refusal.why);
         return conditions
             .changed(RESTARTED)
             .then(|| Note::warning(EventName::RestartFailed, Reason::RestartFailed, text));
@@ -229,13 +259,13 @@ pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) 
     let (missing, told): (Vec<_>, Vec<_>) =
         world.token.spec.restart.iter().partition(|target| rolled.missing.contains(target));
     let list = |targets: &[&RestartTarget]| targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let text = format!("told to restart for generation {generation}: {}", list(&told));
+    let text = format!("told to restart for {cause}: {}", list(&told));
     if missing.is_empty() {
         return Some(Note::normal(EventName::Restarted, Reason::Restarted, text));
     }
     let absent = list(&missing);
     if told.is_empty() {
-        let text = format!("nothing was there to restart for generation {generation}; there is no {absent}");
+        let text = format!("nothing was there to restart for {cause}; there is no {absent}");
         return Some(Note::warning(EventName::RestartSkipped, Reason::WorkloadMissing, text));
     }
     Some(Note::warning(EventName::Restarted, Reason::Restarted, format!("{text}; there is no {absent}")))
@@ -243,7 +273,7 @@ pub(crate) fn note(world: &World, progress: &Progress, conditions: &Conditions) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{ACCOUNT_UID, DAY, UID, at, conditions, new, own_account, time};
+    use super::super::fixture::{ACCOUNT_UID, DAY, UID, at, conditions, exposed, new, own_account, time};
     use super::super::{act::Decision, progress::Rolled, workloads::Fellow};
     use super::*;
     use crate::controller::kind::Settled;
@@ -258,6 +288,12 @@ mod tests {
 
     fn target(name: &str) -> RestartTarget {
         serde_json::from_value(json!({"kind": "Deployment", "name": name})).unwrap()
+    }
+
+    /// The restart for generation 1, of an Instance without an endpoint.
+    fn noted_at(at: Option<Time>) -> Restart {
+        let digest = new().terms().unwrap().endpoint_digest();
+        Restart { at, ..Restart::published(1, Some(digest)) }
     }
 
     /// Generation 1 was published just now, and the restart of the Deployment is pending.
@@ -279,7 +315,7 @@ mod tests {
     }
 
     fn fellow(uid: &str, published_at: Option<i64>) -> Fellow {
-        let pending = |published_at| Pending { generation: 7, id: format!("id-{uid}"), published_at: at(published_at) };
+        let pending = |published_at| Pending { generation: 7, id: format!("id-{uid}"), since: at(published_at) };
         Fellow { uid: uid.into(), targets: vec![target("exporter")], pending: published_at.map(pending) }
     }
 
@@ -507,7 +543,7 @@ mod tests {
     fn a_restart_is_pending_then_noted_and_then_never_told_again() {
         let world = published();
         let pending = world.rested();
-        assert_eq!(pending.status.restart, Some(Restart { generation: 1, at: None }));
+        assert_eq!(pending.status.restart, Some(noted_at(None)));
         assert_eq!(pending.wakes_at(), Some(at(5)));
         let waits = "generation 1 is published; the workloads are about to be restarted";
         assert_eq!(condition(&pending), ("Restarted=False/RestartDue".into(), waits.into()));
@@ -515,7 +551,7 @@ mod tests {
 
         let due = world.later(5);
         let done = due.settle(&rolled(&due, vec![], None));
-        assert_eq!(done.status.restart, Some(Restart { generation: 1, at: Some(time(5)) }));
+        assert_eq!(done.status.restart, Some(noted_at(Some(time(5)))));
         let said = "the restart of the workloads for generation 1 was started";
         assert_eq!(condition(&done), ("Restarted=True/Restarted".into(), said.into()));
         let told = "told to restart for generation 1: Deployment exporter";
@@ -547,7 +583,7 @@ mod tests {
         let due = published().later(5);
         let refused = |said: &str| Some(Refusal::because(Why::Forbidden(said.into())));
         let first = due.settle(&rolled(&due, vec![], refused("no, 1")));
-        assert_eq!(first.status.restart, Some(Restart { generation: 1, at: None }));
+        assert_eq!(first.status.restart, Some(noted_at(None)));
         let said = "generation 1: Deployment exporter: forbidden: no, 1; trying again";
         assert_eq!(condition(&first), ("Restarted=False/RestartFailed".into(), said.into()));
         assert!(conditions(&first.status).contains(&"Ready=True/Active".to_owned()));
@@ -568,5 +604,78 @@ mod tests {
         let told = "nothing was there to restart for generation 1; there is no Deployment exporter";
         assert_eq!(notes(&done), [(true, Reason::WorkloadMissing, told)]);
         assert_eq!(done.notes[0].event, EventName::RestartSkipped);
+    }
+
+    /// A world with an endpoint, in which the restart for generation 1 was done after 5 seconds.
+    fn restarted() -> World {
+        let world = new().and(|world| world.account = Some(Arc::new(own_account(ACCOUNT_UID))));
+        let due = world.with_spec(&exporter()).at_endpoint("https://a").trusting("one").issued(1).later(5);
+        assert_eq!(due.decision().act, Act::Restart);
+        let done = rolled(&due, vec![], None);
+        due.settled(&done)
+    }
+
+    /// The world after a pass that only writes the status.
+    fn looked(world: World) -> World {
+        let decision = world.decision();
+        world.settled(&Progress::none(decision))
+    }
+
+    #[test]
+    fn a_changed_endpoint_restarts_once_when_the_secret_has_it() {
+        let world = restarted().later(DAY);
+        assert_eq!(looked(world.clone()).status(), world.status(), "nothing has changed");
+        for changed in [world.clone().at_endpoint("https://b").trusting("one"), world.clone().trusting("two")] {
+            assert_eq!(changed.decision().act, Act::Amend(()));
+            let early = looked(changed.clone());
+            assert_eq!(early.status().restart, world.status().restart, "the Secret does not have it yet");
+            let noticed = looked(changed.amended());
+            let restart = noticed.status().restart.unwrap();
+            assert_eq!((restart.generation, restart.changed_at, restart.at), (1, Some(time(DAY + 5)), None));
+            let told = "the changed endpoint or ca.crt of generation 1 is published; the workloads are about to be \
+                restarted";
+            assert_eq!(condition(&noticed.rested()), ("Restarted=False/RestartDue".into(), told.into()));
+            assert_eq!(noticed.rested().wakes_at(), Some(at(DAY + 10)));
+            assert_eq!(noticed.clone().later(4).decision().act, Act::Rest);
+
+            let due = noticed.later(5);
+            assert_eq!(due.decision().act, Act::Restart);
+            let (own, id) = (key(UID), due.records.served().unwrap().id.clone());
+            let before = there(&[(&own, &id)]);
+            let (pending, target) = (pending(&due).unwrap(), target("exporter"));
+            assert_eq!(pending.id, format!("{id}.{}", restart.endpoint_digest.unwrap()));
+            let changes = annotations(&due, &pending, &target, &before).unwrap();
+            assert_eq!(changes, [(own.clone(), Some(pending.id.clone()))].into());
+            assert_eq!(annotations(&due, &pending, &target, &there(&[(&own, &pending.id)])), None);
+            let done = due.settle(&rolled(&due, vec![], None));
+            let told = "told to restart for the changed endpoint or ca.crt of generation 1: Deployment exporter";
+            assert_eq!(notes(&done), [(false, Reason::Restarted, told)]);
+            let done = due.clone().settled(&rolled(&due, vec![], None)).later(DAY);
+            assert_eq!((done.decision().act, looked(done.clone()).status()), (Act::Rest, done.status()));
+            let next = done.later(60 * DAY).issued(2).status().restart.unwrap();
+            assert_eq!((next.generation, next.changed_at, next.at), (2, None, None), "the next value restarts as ever");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_away_or_disabled_restarts_nothing() {
+        let world = restarted().later(DAY);
+        let away = world.clone().with_instance_status(|status| {
+            status.endpoints.clear();
+            status.trust.clear();
+        });
+        let disabled = world.clone().with_instance(exposed(json!({"type": "disabled"}))).amended();
+        for world in [away, disabled] {
+            let looked = looked(world);
+            assert_eq!(looked.status().restart, restarted().status().restart);
+        }
+    }
+
+    #[test]
+    fn the_status_of_an_earlier_release_restarts_nothing() {
+        let world = restarted().with_status(|status| status.restart.as_mut().unwrap().endpoint_digest = None);
+        let looked = looked(world.later(DAY));
+        assert_eq!(looked.status().restart, restarted().status().restart);
+        assert_eq!(looked.decision().act, Act::Rest);
     }
 }

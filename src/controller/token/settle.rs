@@ -44,7 +44,7 @@ pub(crate) fn settle(world: &World, terms: &CheckedTerms, progress: &Progress) -
     }
     let records = records(world, terms, progress);
     let claim = once::settled(world, progress, &records);
-    let restart = restart::noted(world, progress);
+    let restart = restart::noted(world, terms, progress);
     let outcome = Outcome { world, terms, progress, records: &records, claim: claim.as_ref() };
     let dates = dates(&outcome);
     let soon = outcome.served().filter(|_| dates.expires_soon.is_some_and(|soon| soon <= world.now));
@@ -74,6 +74,7 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
         secret_name,
         other_secret_name,
         organization: organization.or_else(|| old.organization.clone()),
+        endpoint: endpoint(outcome),
         expires_at: served.and_then(|record| record.expires_at.clone()),
         others: old.others.clone(),
         audiences: Some(audience::accepted(world, terms)),
@@ -99,6 +100,14 @@ fn named_account(world: &World) -> Option<BoundAccount> {
     let account = world.account.as_ref().filter(|account| !implied && !world.is_namesake(account))?;
     let uid = account.metadata.uid.clone().filter(|_| account.metadata.deletion_timestamp.is_none())?;
     Some(BoundAccount { name: name.to_owned(), uid })
+}
+
+/// The URI that the token knows from now on. It is noted once a value was published. Faulty terms keep the old one.
+fn endpoint(Outcome { world, terms, records, .. }: &Outcome<'_>) -> Option<String> {
+    match terms.as_ref().ok().filter(|_| records.ever_published()) {
+        Some(terms) => Some(terms.endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),
+        None => world.before().endpoint.clone(),
+    }
 }
 
 /// The time at which the served generation is replaced. If nothing replaces it, the time from which its expiry is

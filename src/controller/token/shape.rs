@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use http::Uri;
 use zeroize::Zeroizing;
 
-use super::world::World;
+use super::{observed::Ca, world::World};
 use crate::{
     crd::{
-        ApiToken, Fault, Reason,
+        ApiToken, Fault,
         api_token::{SecretTemplate, ServiceBinding},
         keys, secret,
     },
@@ -45,6 +45,8 @@ pub struct Shape {
     pub plain: BTreeMap<String, String>,
     of_value: BTreeMap<String, Recipe>,
     around: Around,
+    /// True if the Secret keeps a `ca.crt` that it has, because the certificates are not known.
+    keeps_ca: bool,
 }
 
 /// The template of a key that contains the value.
@@ -70,6 +72,11 @@ impl Shape {
     /// True if the text of `key` contains the value.
     pub fn is_of_value(&self, key: &str) -> bool {
         self.of_value.contains_key(key)
+    }
+
+    /// True if the Secret keeps the text that `key` has, because the next text is not known yet.
+    pub fn keeps(&self, key: &str) -> bool {
+        self.is_of_value(key) || (self.keeps_ca && key == secret::CA)
     }
 
     /// True if a key, rendered with placeholders, differs from its text at the mint of `record`.
@@ -114,20 +121,21 @@ pub(crate) fn shape(world: &World, organization: &str, endpoint: &str, faults: &
         name: world.token.metadata.name.clone().unwrap_or_default(),
         namespace: world.namespace().to_owned(),
     };
-    let Some(asked) = &world.token.spec.secret else { return Shape { around, ..Shape::default() } };
+    let mut plain = BTreeMap::new();
+    if let Ca::Known(ca) = world.ca() {
+        plain.insert(secret::CA.to_owned(), ca.to_owned());
+    }
+    let keeps_ca = world.ca() == Ca::Unknown;
+    let Some(asked) = &world.token.spec.secret else { return Shape { around, plain, keeps_ca, ..Shape::default() } };
     marks(&asked.labels, "spec.secret.labels", keys::is_label, keys::LABEL_RULE, faults);
     let rule = format!("must not be longer than {} characters", keys::ANNOTATION);
     let is_short = |text: &str| text.chars().count() <= keys::ANNOTATION;
     marks(&asked.annotations, "spec.secret.annotations", is_short, &rule, faults);
     bounded(&asked.annotations, "spec.secret.annotations", (keys::ANNOTATIONS, "fit beside Tokenry's own"), faults);
-    let mut shape = Shape {
-        labels: asked.labels.clone(),
-        annotations: asked.annotations.clone(),
-        plain: asked.service_binding.as_ref().map(|asked| binding(asked, endpoint)).unwrap_or_default(),
-        of_value: BTreeMap::new(),
-        around,
-    };
-    data(asked, world.awaits_endpoint(), &mut shape, faults);
+    plain.extend(asked.service_binding.iter().flat_map(|asked| binding(asked, endpoint)));
+    let (labels, annotations) = (asked.labels.clone(), asked.annotations.clone());
+    let mut shape = Shape { labels, annotations, plain, of_value: BTreeMap::new(), around, keeps_ca };
+    data(asked, &mut shape, faults);
     shape
 }
 
@@ -186,9 +194,8 @@ fn binding(asked: &ServiceBinding, endpoint: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// Adds the keys of `data` to `shape`. While the endpoint is `awaited`, a key with both the endpoint and the value is a
-/// fault. Such a key can only be rendered again with the next value.
-fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut Vec<Fault>) {
+/// Adds the keys of `data` to `shape`.
+fn data(asked: &SecretTemplate, shape: &mut Shape, faults: &mut Vec<Fault>) {
     const PATH: &str = "spec.secret.data";
     many(&asked.data, PATH, faults);
     let around = shape.around.clone();
@@ -214,10 +221,6 @@ fn data(asked: &SecretTemplate, awaited: bool, shape: &mut Shape, faults: &mut V
             room = None;
             continue;
         };
-        if template.is_of_value() && template.is_of_endpoint() && awaited {
-            let message = "uses the endpoint, but the Instance has no endpoint yet; the token waits for it";
-            faults.push(Fault::new(Reason::EndpointAwaited, format!("{PATH}[{key}]"), message));
-        }
         if template.is_of_value() {
             shape.of_value.insert(key.clone(), Recipe { template, source: Digest::of(&*text) });
         } else {
@@ -275,24 +278,6 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(faults[0].reason, Reason::Invalid);
         faults[0].to_string()
-    }
-
-    #[test]
-    fn nothing_is_made_of_an_endpoint_that_does_not_stand_yet() {
-        let endpoints = json!([{"name": "admin", "type": "internal"}]);
-        let manager = json!({"service": {"name": "eem-manager"}, "endpoints": endpoints});
-        let of = |template: &str| {
-            let world = new().with_instance(json!({ "manager": manager }));
-            world.with_spec(&json!({"secret": {"data": {"client.env": template}}}))
-        };
-        let both = of("{{ token }}@{{ endpoint }}");
-        let faults = validate(&both).unwrap_err();
-        assert_eq!(faults[0].reason, Reason::EndpointAwaited);
-        assert_eq!(faults[0].path, "spec.secret.data[client.env]");
-        assert!(validate(&both.at_endpoint("https://eem-admin")).is_ok());
-        assert!(validate(&of("{{ token }}")).is_ok() && validate(&of("{{ endpoint }}")).is_ok());
-        let none = new().with_spec(&json!({"secret": {"data": {"a": "{{ token }}{{ endpoint }}"}}}));
-        assert!(validate(&none).is_ok(), "the Instance has no endpoint in its spec");
     }
 
     #[test]

@@ -247,7 +247,7 @@ mod tests {
     use super::super::fixture::{self, DAY, HOUR, account, new, own_account, served, time};
     use super::*;
     use crate::{
-        crd::instance::{EndpointName, EndpointStatus, EndpointType, InstanceStatus},
+        crd::instance::InstanceStatus,
         token::{Digest, Schedule, Terms, duration::RULE},
     };
     use jiff::SignedDuration;
@@ -267,12 +267,8 @@ mod tests {
 
     #[test]
     fn what_is_valid_becomes_terms() {
-        let world = new().with_instance(json!({"organization": "acme", "tokens": {"prefix": "acme"}})).and(|world| {
-            let uri = "https://eem-admin.events.svc".into();
-            let endpoints = vec![EndpointStatus { name: EndpointName::Admin, type_: EndpointType::Internal, uri }];
-            let status = InstanceStatus { endpoints, ..InstanceStatus::default() };
-            world.instance.as_mut().unwrap().change(|instance| instance.status = Some(status));
-        });
+        let world = new().with_instance(json!({"organization": "acme", "tokens": {"prefix": "acme"}}));
+        let world = world.at_endpoint("https://eem-admin.events.svc");
         let hours = SignedDuration::from_hours;
         let life = Terms {
             prefix: "acme".into(),

@@ -50,15 +50,15 @@ pub struct Fellow {
     pub pending: Option<Pending>,
 }
 
-/// A published generation whose restart of the workloads is still pending.
+/// A restart of the workloads that is still pending, for a published generation or for a later change of its endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The generation's number.
     pub generation: i64,
-    /// The generation's public id.
+    /// The text of the annotation: the generation's public id, with the digest of a later change.
     pub id: String,
-    /// The time of its publish.
-    pub published_at: Timestamp,
+    /// The time of its publish, or of the change.
+    pub since: Timestamp,
 }
 
 impl Pending {
@@ -67,18 +67,22 @@ impl Pending {
         let restart = restart.filter(|restart| restart.at.is_none())?;
         let record = records.get(restart.generation).filter(|record| record.state == State::Active)?;
         let published_at = record.published_at.as_ref()?.0;
-        Some(Self { generation: restart.generation, id: record.id.clone(), published_at })
+        let (id, since) = match (&restart.changed_at, &restart.endpoint_digest) {
+            (Some(changed), Some(digest)) => (format!("{}.{digest}", record.id), changed.0),
+            (None, _) | (_, None) => (record.id.clone(), published_at),
+        };
+        Some(Self { generation: restart.generation, id, since })
     }
 
     /// The time at which the restart is due. It depends on persistent facts only, so all tokens that share a workload
-    /// compute the same time. A publish time in the future, as after a clock was set back, delays no restart.
+    /// compute the same time. A time in the future, as after a clock was set back, delays no restart.
     pub fn due_at(&self, fellows: &[Fellow], now: Timestamp) -> Timestamp {
-        if self.published_at > now {
+        if self.since > now {
             return now;
         }
-        let others = fellows.iter().filter_map(|fellow| fellow.pending.as_ref()).map(|pending| pending.published_at);
-        let last = others.filter(|&at| at <= now).fold(self.published_at, Timestamp::max);
-        after(last, QUIET).min(after(self.published_at, LATEST))
+        let others = fellows.iter().filter_map(|fellow| fellow.pending.as_ref()).map(|pending| pending.since);
+        let last = others.filter(|&at| at <= now).fold(self.since, Timestamp::max);
+        after(last, QUIET).min(after(self.since, LATEST))
     }
 }
 

@@ -328,6 +328,7 @@ followed! {
     rotate: "docs/how-to/rotate.md",
     mount: "docs/how-to/mount.md",
     shape_the_secret: "docs/how-to/shape-the-secret.md",
+    endpoint: "docs/how-to/endpoint.md",
     show_a_value_once: "docs/how-to/show-a-value-once.md",
     answer_a_leak: "docs/how-to/answer-a-leak.md",
     delegate: "docs/how-to/delegate.md",

@@ -27,6 +27,8 @@ pub struct Wire {
     through: watch::Sender<Through>,
     /// An API group for which the proxy answers 404, as if the API server did not serve it.
     hidden: watch::Sender<Option<&'static str>>,
+    /// A resource whose watches are held, for example `instances`.
+    muted: watch::Sender<Option<&'static str>>,
     url: String,
 }
 
@@ -35,7 +37,9 @@ impl Wire {
     pub async fn new(client: Client) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self { client, through: watch::Sender::new(Through::All), hidden: watch::Sender::default(), url };
+        let (through, hidden, muted) =
+            (watch::Sender::new(Through::All), watch::Sender::default(), watch::Sender::default());
+        let wire = Self { client, through, hidden, muted, url };
         let router = Router::new().fallback(forward).with_state(wire.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         wire
@@ -58,13 +62,20 @@ impl Wire {
         self.hidden.send_replace(group);
     }
 
+    /// Holds the watches of a resource from now on. `None` holds none.
+    pub fn mute(&self, resource: Option<&'static str>) {
+        self.muted.send_replace(resource);
+    }
+
     fn hides(&self, path: &str) -> bool {
         self.hidden.borrow().is_some_and(|group| path.starts_with(&format!("/apis/{group}/")))
     }
 
-    /// Waits until requests of the kind `needed` pass.
-    async fn open(&self, needed: Through) {
+    /// Waits until requests of the kind `needed` for a resource pass.
+    async fn open(&self, needed: Through, resource: &str) {
         let _ = self.through.subscribe().wait_for(|through| *through >= needed).await;
+        let is_open = |muted: &Option<&str>| needed < Through::All || *muted != Some(resource);
+        let _ = self.muted.subscribe().wait_for(is_open).await;
     }
 }
 
@@ -75,20 +86,21 @@ async fn forward(State(wire): State<Wire>, request: Request) -> Response {
     }
     let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
     let needed = if watches { Through::All } else { Through::Lists };
+    let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, 16 << 20).await.unwrap();
     parts.headers.remove(http::header::HOST);
     parts.headers.remove(http::header::ACCEPT_ENCODING);
-    wire.open(needed).await;
+    wire.open(needed, &resource).await;
     let request = http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
     let Ok(answer) = wire.client.send(request).await else {
         return Response::builder().status(502).body(Body::empty()).unwrap();
     };
     answer.map(|body| {
         let chunks = Body::new(body).into_data_stream().then(move |chunk| {
-            let wire = wire.clone();
+            let (wire, resource) = (wire.clone(), resource.clone());
             async move {
-                wire.open(needed).await;
+                wire.open(needed, &resource).await;
                 chunk
             }
         });

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Done, follow::bind};
+use super::{Done, follow::bind, still};
 use crate::{
     controller::{
         Obstacle, Rooms,
@@ -27,6 +27,9 @@ pub(crate) async fn mint(
     terms: &Arc<TokenTerms>,
     done: Progress,
 ) -> Result<Done, Obstacle> {
+    if !world.records.ever_published() {
+        still::exposes(rooms, world).await?;
+    }
     let bound = match bind(rooms, world).await {
         Ok(bound) => bound,
         Err(refusal) if refusal.why == Why::Stale => return Err(refusal.into()),

@@ -19,6 +19,12 @@ pub(crate) async fn as_seen(rooms: &Rooms, world: &World) -> Result<(), Obstacle
     so(live.is_some_and(|live| live.uid() == seen.uid() && version(&live) == version(seen)))
 }
 
+/// Checks that the spec of the live Instance is the one that was read. Its endpoint is written with the first value,
+/// and nobody has to see an older one there.
+pub(crate) async fn exposes(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
+    so(instance_says(rooms, world, |live, seen| live.metadata.generation == seen.metadata.generation).await?)
+}
+
 /// Checks that the live Instance still has the same `forgetAfter` and `onAccountDeleted`, so that it wants the token
 /// deleted.
 pub(crate) async fn forgets(rooms: &Rooms, world: &World) -> Result<(), Obstacle> {
