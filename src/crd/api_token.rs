@@ -767,6 +767,10 @@ pub struct Revocation {
     /// server does not stamp requesters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// For `OwnerRemoved`: the owner, and why it counts as removed, as it was at the end of the token. Later changes of
+    /// the Instance, the owner or the account do not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<i64>,

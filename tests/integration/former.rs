@@ -11,6 +11,9 @@ use crate::harness::{
     judged::{Judged, token},
 };
 
+/// The text about the end of a token of carl, for as long as the token exists.
+const LEFT: &str = "its owner user:carl was in spec.formerOwners of the Instance";
+
 impl World {
     /// What `Ready` of a token says, with its reason.
     async fn readiness(&self, name: &str) -> (String, String) {
@@ -87,9 +90,14 @@ async fn whoever_has_left_owns_nothing_from_then_on_without_a_ceiling_too() {
         world.await_reason(name, "Active").await;
         assert!(!world.is_revoked(name).await, "{name}");
     }
-    // Whoever comes back gets a new token.
+    // Whoever comes back gets a new token. The name of the one that left stays.
+    let told = world.readiness("own").await.1;
+    assert_eq!(told, format!("{LEFT}: refused for ever; make another ApiToken"));
     world.change("Instance", "eem", json!({"formerOwners": null})).await.unwrap();
     world.await_reason("late", "Active").await;
+    assert_eq!(world.readiness("own").await.1, told);
+    let own: ApiToken = world.api().get("own").await.unwrap();
+    assert_eq!(own.status.unwrap().revocation.unwrap().message.as_deref(), Some(LEFT));
     world.await_reason("own", "OwnerRemoved").await;
     assert!(world.is_revoked("own").await);
 }
@@ -109,7 +117,6 @@ async fn whoever_only_a_group_knew_has_left_by_name() {
     world.change("Instance", "eem", json!({"formerOwners": ["user:carl"]})).await.unwrap();
     let token = world.await_reason("carl", "OwnerRemoved").await;
     assert_eq!(token.status.unwrap().revocation.unwrap().reason, RevocationReason::OwnerRemoved);
-    let told = "its owner user:carl is in spec.formerOwners of the Instance: refused for ever; make another ApiToken";
-    assert_eq!(world.readiness("carl").await.1, told);
+    assert_eq!(world.readiness("carl").await.1, format!("{LEFT}: refused for ever; make another ApiToken"));
     world.await_reason("dora", "Active").await;
 }

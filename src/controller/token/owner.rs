@@ -232,18 +232,26 @@ pub(crate) fn why_removed(read: &Observed, former: Option<&str>, owner: &str) ->
         (Some(former), _) if is_owner(read, former) => {
             format!("{former} is in spec.formerOwners of the Instance; name another owner")
         }
-        (Some(former), _) => why_left(read, former),
+        (Some(former), _) => {
+            format!("{former} owns an account behind the token, and is in spec.formerOwners of the Instance")
+        }
         (None, true) => format!("{owner} does not exist; name another owner"),
         (None, false) => format!("{owner} holds no role in the Instance's members that may own tokens"),
     }
 }
 
-/// The reason why a token has lost its owner, if the Instance lists `former` in `spec.formerOwners`.
-pub(crate) fn why_left(read: &Observed, former: &str) -> String {
-    if is_owner(read, former) {
-        format!("its owner {former} is in spec.formerOwners of the Instance")
-    } else {
-        format!("{former} owns an account of the token, and is in spec.formerOwners of the Instance")
+/// The text about a token that ends because its owner is removed.
+pub(crate) fn why_ended(world: &World) -> String {
+    let owner = world.owner().map_or_else(|| "nobody".into(), ToString::to_string);
+    match (world.owner.former.as_deref(), world.owner_gone) {
+        (Some(former), _) if is_owner(world, former) => {
+            format!("its owner {former} was in spec.formerOwners of the Instance")
+        }
+        (Some(former), _) => {
+            format!("{former} owned an account behind the token, and was in spec.formerOwners of the Instance")
+        }
+        (None, true) => format!("its owner {owner} did not exist"),
+        (None, false) => format!("its owner {owner} held no role in the Instance's members that may own tokens"),
     }
 }
 
@@ -417,8 +425,16 @@ mod tests {
         for ceiling in ["None", "Members"] {
             let revoked = left(ceiling, "Revoke");
             assert_eq!(revoked.decision(), ENDED, "{ceiling}");
-            let message = format!("its owner {in_list}: refused for ever; make another ApiToken");
+            let noted = "its owner user:carl was in spec.formerOwners of the Instance";
+            let message = format!("{noted}: refused for ever; make another ApiToken");
             assert_eq!(ready(&revoked), removed(&message));
+            let ended = revoked.clone().settled(&Progress::none(ENDED)).later(DAY);
+            assert_eq!(ended.status().revocation.unwrap().message.as_deref(), Some(noted));
+            for tidied in [json!({"formerOwners": []}), json!({"formerOwners": ["user:dora"]})] {
+                let tidy = ended.clone().with_instance(tidied).with_spec(&json!({"owner": "user:dora"}));
+                assert_eq!(ready(&tidy), removed(&message), "the list is tidied, or another owner has left");
+                assert_eq!(tidy.rested().status.revocation, ended.status().revocation);
+            }
             let message = format!("refused until its owner is back: {in_list}; name another owner");
             assert_eq!(ready(&left(ceiling, "Suspend")), removed(&message));
             let fault = fixture::new().with_spec(&json!({"owner": "user:carl"}));
@@ -437,7 +453,7 @@ mod tests {
         let acting =
             left("None", "Revoke").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
         assert_eq!(acting.decision(), ENDED);
-        let told = "user:carl owns an account of the token, and is in spec.formerOwners of the Instance";
+        let told = "user:carl owns an account behind the token, and is in spec.formerOwners of the Instance";
         let suspended =
             left("None", "Suspend").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
         assert!(ready(&suspended).1.ends_with(told), "{}", ready(&suspended).1);

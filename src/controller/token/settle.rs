@@ -579,7 +579,7 @@ mod tests {
             assert_eq!(states(status), [(1, State::Revoked), (2, State::Revoked)]);
             assert_eq!(
                 status.revocation,
-                Some(Revocation { reason: why, at: time(60 * DAY), by: None, generations: vec![1, 2] })
+                Some(Revocation { reason: why, at: time(60 * DAY), by: None, message: None, generations: vec![1, 2] })
             );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
             assert_eq!((&status.expires_at, &status.rotates_at, settled.wakes_at()), (&None, &None, None));
