@@ -120,3 +120,42 @@ async fn whoever_only_a_group_knew_has_left_by_name() {
     assert_eq!(world.readiness("carl").await.1, format!("{LEFT}: refused for ever; make another ApiToken"));
     world.await_reason("dora", "Active").await;
 }
+
+#[tokio::test]
+async fn whoever_has_left_owns_nothing_behind_accounts_that_own_accounts() {
+    let world = World::new("behind").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({"tokens": {"onOwnerRemoved": "Suspend"}})).await;
+    let account = |name: &str| format!("account:{}/{name}", world.namespace);
+    // The last one is owned by carl, and each other one by the next.
+    for (name, owner) in [("a", account("b")), ("b", account("c")), ("c", "user:carl".to_owned())] {
+        world.accepts("ServiceAccount", name, token(json!({ "owner": owner }))).await;
+    }
+    let acts = json!({"owner": "user:alice", "serviceAccountRef": {"name": "a"}});
+    let mut values = Vec::new();
+    for (name, spec) in [("owned", json!({"owner": account("a")})), ("acting", acts)] {
+        world.accepts("ApiToken", name, token(spec)).await;
+        world.await_reason(name, "Active").await;
+        values.push((name, world.await_generation(name, 1).await));
+    }
+    let await_all = async |reason: &str, answer: u16| {
+        for (name, value) in &values {
+            world.await_reason(name, reason).await;
+            world.await_verdict(&verifier, value, answer).await;
+        }
+    };
+    world.change("Instance", "eem", json!({"formerOwners": ["user:carl"]})).await.unwrap();
+    await_all("OwnerRemoved", 403).await;
+    let told = world.explained_by_cli("owned");
+    assert!(told.contains("its Instance lists user:carl in spec.formerOwners"), "{told}");
+    // An account that neither token names gets another owner.
+    world.change("ServiceAccount", "c", json!({"owner": "user:alice"})).await.unwrap();
+    await_all("Active", 200).await;
+    // Accounts that own each other.
+    world.change("ServiceAccount", "c", json!({"owner": account("a")})).await.unwrap();
+    world.change("Instance", "eem", json!({"formerOwners": ["user:dora"]})).await.unwrap();
+    await_all("Active", 200).await;
+    world.change("ServiceAccount", "b", json!({"owner": "user:dora"})).await.unwrap();
+    await_all("OwnerRemoved", 403).await;
+}

@@ -276,4 +276,31 @@ async fn an_event_tells_of_each_change_of_what_a_token_may_do() {
     assert_eq!(told, [("Normal".into(), "actions: none → topics:read".into())]);
     world.change("ApiToken", "ci", json!({"role": "viewer"})).await.unwrap();
     world.await_events("ApiToken", "ci", &["Issued", "PermissionsChanged", "RoleChanged"]).await;
+
+    // Rules that the status does not show: of an audience, and then of the own Instance.
+    world.accepts("Instance", "far", json!({})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "audiences": [{"name": "far"}], "role": "viewer"});
+    for name in ["near", "both"] {
+        world.accepts("ApiToken", name, spec.clone()).await;
+        world.await_reason(name, "Active").await;
+    }
+    world.change("ApiToken", "near", json!({"audiences": null})).await.unwrap();
+    let excluding = json!({"api": {"excluded": [{"paths": ["/x"]}]}});
+    world.change("Instance", "far", excluding.clone()).await.unwrap();
+    let notes = async |name: &str| {
+        world.await_events("ApiToken", name, &["Issued", "PermissionsChanged", "RoleChanged"]).await;
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().into_iter();
+        let told = events.filter(|event| event.reason.as_deref() == Some("PermissionsChanged"));
+        let mut told = told.filter(|event| event.regarding.as_ref().unwrap().name.as_deref() == Some(name));
+        told.next().unwrap().note.unwrap()
+    };
+    let home = &world.namespace;
+    assert_eq!(notes("near").await, format!("Instance {home}/far does not accept it any more"));
+    let told = format!("Instance {home}/far excludes other requests, or reads requests differently");
+    assert_eq!(notes("both").await, told);
+    world.accepts("ApiToken", "own", json!({"instanceRef": {"name": "eem"}, "role": "viewer"})).await;
+    world.await_reason("own", "Active").await;
+    world.change("Instance", "eem", excluding).await.unwrap();
+    let told = format!("Instance {home}/eem excludes other requests, or reads requests differently");
+    assert_eq!(notes("own").await, told);
 }
