@@ -186,7 +186,7 @@ pub struct Bearer {
     pub own_account: bool,
     /// The owner of the token, or the owner of the account if the token names none.
     pub owner: Option<String>,
-    /// The owners of accounts behind the token: of the account that it acts as, of the account that owns it, and of
+    /// The owners of accounts behind the token. These are the account that it acts as, the account that owns it, and
     /// accounts that own these. An account that was made for the token follows the token's owner with a delay, so its
     /// owner does not count.
     pub behind: Vec<String>,

@@ -14,7 +14,7 @@ const LENGTH: usize = 16;
 /// A digest of the requests that an Instance refuses to every token, and of the way in which it reads requests. The
 /// parts are those of the spec, so another release has the same digest.
 pub(super) fn of_requests(api: &Api) -> String {
-    // Neither the order nor the message of an exclusion changes what it excludes.
+    // The order of exclusions and their messages exclude nothing.
     let excluded: BTreeSet<_> =
         api.excluded.iter().map(|excluded| json!([excluded.methods, excluded.paths]).to_string()).collect();
     digest(&(excluded, &api.actions, &api.encoded_slash, &api.organization_from, &api.project_from))
@@ -22,7 +22,7 @@ pub(super) fn of_requests(api: &Api) -> String {
 
 /// The rights of a bearer, with the parts that a status does not show.
 #[derive(Serialize)]
-struct Rights<'a> {
+struct Entitlement<'a> {
     role: Option<&'a str>,
     actions: &'a [String],
     organizations: Option<Vec<String>>,
@@ -30,12 +30,12 @@ struct Rights<'a> {
     /// The roles that the owner holds, each with its organizations.
     held: BTreeMap<&'a str, Option<Vec<String>>>,
     /// The statements that permit or deny. `None`: those of a role that the Instance does not have.
-    permits: BTreeSet<Statement<'a>>,
-    denies: BTreeSet<Statement<'a>>,
+    permits: BTreeSet<StatementParts<'a>>,
+    denies: BTreeSet<StatementParts<'a>>,
 }
 
 /// The actions and the projects of a statement.
-type Statement<'a> = (Option<Vec<&'a str>>, Option<Vec<String>>);
+type StatementParts<'a> = (Option<Vec<&'a str>>, Option<Vec<String>>);
 
 impl<'a> Outlook<'a> {
     /// A digest of the rights of the bearer. It changes with the role, the actions, organizations and projects, and
@@ -44,8 +44,8 @@ impl<'a> Outlook<'a> {
         let (rules, bearer) = (self.rules, self.bearer);
         let organizations = bearer.organizations.and(&rules.organizations);
         let statement =
-            |said: &'a Clause| -> Statement<'a> { (said.known_patterns(&rules.roles), said.projects.names()) };
-        digest(&Rights {
+            |said: &'a Clause| -> StatementParts<'a> { (said.known_patterns(&rules.roles), said.projects.names()) };
+        digest(&Entitlement {
             role: self.role().map(|rank| rules.roles.name(rank)),
             actions: &self.actions,
             organizations: organizations.and(&self.standing.organizations()).names(),

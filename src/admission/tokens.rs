@@ -267,8 +267,8 @@ fn kept() -> Vec<Rule> {
 /// The rule on the annotation for the requester that revoked the token. A request that revokes the token may name only
 /// its requester. No other request changes the annotation.
 ///
-/// A text from before this rule can stay if it is no subject, because the operator ignores it. A subject cannot stay: the
-/// operator would take it for the requester. The message then says how to revoke the token all the same.
+/// A text from before this rule can stay if it is no subject, as the operator ignores it. A subject cannot stay, as
+/// the operator would take it for the requester. The message then says how to revoke the token all the same.
 fn revoked_by() -> Rule {
     let key = name::REVOKED_BY;
     let by = |object: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");

@@ -553,7 +553,8 @@ pub struct ApiTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
     /// Digests of the rules of the token's Instances, as the operator last saw them: of its own Instance, and of those
-    /// in `audiences`. If one changes, the Event PermissionsChanged reports it. Empty: no Instance exists without faults.
+    /// in `audiences`. If one changes, the Event PermissionsChanged reports it. Empty: there is no Instance without
+    /// faults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_RULES))]
     pub rules: Vec<SeenRules>,

@@ -225,8 +225,14 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
 pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     let home = token.metadata.namespace.as_deref().unwrap_or_default();
     let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
-    let wanted = &token.spec.instance_ref;
-    let about = rooms.caches.policies.by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()));
+    let of = |wanted: &InstanceRef| {
+        rooms
+            .caches
+            .policies
+            .by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()))
+            .collect::<Vec<_>>()
+    };
+    let about = token.instances().flat_map(of);
     let listed = about.map(|policy| policy.spec.members.len() + policy.spec.statements.len());
     token.instances().any(large) || listed.sum::<usize>() > LISTED
 }
