@@ -142,16 +142,16 @@ async fn written(rooms: &Rooms, role: &Move<Role>, bindings: &[Move<RoleBinding>
     let (cleared, kept): (Vec<_>, Vec<_>) =
         bindings.iter().partition(|binding| matches!(binding, Move::Remove(_) | Move::Bar(_)));
     let mut all = Vec::new();
-    for binding in &cleared {
-        all.push(taken(rooms, *binding).await);
+    for &binding in &cleared {
+        all.push(taken(rooms, binding).await);
     }
     all.push(match role {
         Move::Write(..) if !cleared.is_empty() => Upkeep::Changed,
         Move::Keep | Move::Write(..) | Move::Remove(_) | Move::Bar(_) => taken(rooms, role).await,
     });
     if all.iter().all(|upkeep| *upkeep == Upkeep::Done) {
-        for binding in &kept {
-            all.push(taken(rooms, *binding).await);
+        for &binding in &kept {
+            all.push(taken(rooms, binding).await);
         }
     }
     // A right may come late, but it must not stay with a subject that has lost it.
