@@ -167,6 +167,9 @@ impl<'a> Party<'a> {
     }
 }
 
+/// The most owners of a token, together with the owners of accounts behind it.
+pub const MOST_OWNERS: usize = 16;
+
 /// A token, joined with the account that it acts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
@@ -183,8 +186,9 @@ pub struct Bearer {
     pub own_account: bool,
     /// The owner of the token, or the owner of the account if the token names none.
     pub owner: Option<String>,
-    /// The owners of accounts behind the token: of the account that it acts as, and of the account that owns it. An
-    /// account that was made for the token follows the token's owner with a delay, so its owner does not count.
+    /// The owners of accounts behind the token. These are the account that it acts as, the account that owns it, and
+    /// accounts that own these. An account that was made for the token follows the token's owner with a delay, so its
+    /// owner does not count.
     pub behind: Vec<String>,
     /// True if the annotation `tokenry.dev/created-by` of the token names its owner.
     pub made_by_owner: bool,
@@ -247,21 +251,36 @@ impl Bearer {
         }
     }
 
-    /// The bearer, if an account with this owner owns the token.
-    pub fn behind(mut self, owner: Option<&str>) -> Self {
-        self.behind.extend(owner.map(str::to_owned));
+    /// The bearer with the owners of all accounts behind the token. An account can own an account, and so on.
+    /// `owner_of` gives the owner of an account, by the namespace and the name of the account. Owners beyond
+    /// [`MOST_OWNERS`] do not count.
+    pub fn followed(mut self, mut owner_of: impl FnMut(&str, &str) -> Option<String>) -> Self {
+        let mut at = 0;
+        while (at + 1..MOST_OWNERS).contains(&self.owners().count()) {
+            let known = self.owners().nth(at).and_then(account);
+            let further = known.and_then(|(namespace, name)| owner_of(namespace, name));
+            // Accounts can own each other.
+            let new = further.filter(|further| self.owners().all(|known| known != further));
+            self.behind.extend(new);
+            at += 1;
+        }
         self
     }
 
-    /// The namespace and the name of the account that owns the token. `None` if the owner is no account of tokenry.dev.
-    pub fn owning_account(&self) -> Option<(&str, &str)> {
-        self.owner().filter(|owner| owner.kind == SubjectKind::Account)?.namespaced()
+    /// The owner, and the owners of the accounts behind the token.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
+        self.owner.iter().chain(&self.behind).map(String::as_str)
     }
 
     /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
     }
+}
+
+/// The namespace and the name of an owner. `None` if the owner is no account of tokenry.dev.
+pub fn account(owner: &str) -> Option<(&str, &str)> {
+    Who::of(owner).filter(|owner| owner.kind == SubjectKind::Account)?.namespaced()
 }
 
 fn names(named: &[ObjectName]) -> Vec<String> {

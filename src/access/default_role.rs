@@ -92,7 +92,7 @@ mod tests {
     /// The role of a token with these fields in its spec, and with this role of its account.
     fn role(instance: &Value, token: Value, account: Value) -> Option<String> {
         let world = world(instance, &json!([]), &token, &json!({ "role": account }));
-        crate::access::effective(&world.rules, &[], &world.bearer).role
+        crate::access::Outlook::of(&world.rules, &[], &world.bearer).effective().role
     }
 
     fn own(more: Value) -> Value {
@@ -152,7 +152,10 @@ mod tests {
         let made = |owner: &str, maker: &str| {
             let token = own(json!({"owner": owner, "createdBy": maker}));
             let world = world(&lent, &json!([]), &token, &json!({}));
-            (crate::access::effective(&world.rules, &[], &world.bearer).role, withholds(&world.rules, &world.bearer))
+            (
+                crate::access::Outlook::of(&world.rules, &[], &world.bearer).effective().role,
+                withholds(&world.rules, &world.bearer),
+            )
         };
         assert_eq!(made("user:alice", "user:alice"), (Some("admin".into()), false));
         assert_eq!(made("user:alice", "user:bob"), (None, true), "its maker is not its owner");

@@ -4,15 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     action::{common, widest},
-    bearer::Bearer,
     default_role::default_role,
-    judge::asked_role,
-    policy::{Clause, Policy},
-    roles::{Holding, Rank, Roles, Standing},
-    rules::Rules,
+    outlook::Outlook,
 };
 use crate::crd::{
-    access_policy::Effect,
     api_token::{Effective, LimitedBy},
     instance::Authorization,
 };
@@ -25,115 +20,77 @@ const MOST_POLICIES: usize = 32;
 /// that the owner holds.
 const PAIRS: usize = 65_536;
 
-/// The widest permissions of the bearer in all organizations together, and the causes that limit them.
-pub fn effective(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Effective {
-    let roles = &rules.roles;
-    let standing = rules.standing(bearer);
-    let asked = asked_role(rules, bearer, &standing);
-    let role = role(rules, bearer, &standing);
-    let organizations = bearer.organizations.and(&standing.organizations());
-    let names = rules.names(bearer);
-    let denied = policies.iter().any(|policy| policy.is_about(&names, Effect::Deny));
-    let limits = [
-        (role != asked || organizations != bearer.organizations, LimitedBy::Owner),
-        (is_narrowed(rules, bearer, &standing) || bearer.narrowed, LimitedBy::Account),
-        (denied, LimitedBy::Policy),
-    ];
-    Effective {
-        role: role.map(|rank| roles.name(rank).to_owned()),
-        actions: actions(rules, policies, bearer),
-        policies: permitting(rules, policies, bearer, &standing),
-        organizations: organizations.and(&rules.organizations).names(),
-        projects: bearer.projects.names(),
-        limited_by: limits.into_iter().filter_map(|(holds, by)| holds.then_some(by)).collect(),
-    }
-}
-
-/// The permitted actions, as patterns. The effective role permits actions. A policy permits actions as far as the owner
-/// holds them too. A statement with projects counts if a request of the bearer can name one of them.
-pub(super) fn actions(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Vec<String> {
-    let roles = &rules.roles;
-    let standing = rules.standing(bearer);
-    let held = standing.held();
-    if rules.authorization == Authorization::Authenticated {
-        return if held.is_some_and(<[_]>::is_empty) { Vec::new() } else { vec!["*".into()] };
-    }
-    let by_role = role(rules, bearer, &standing).into_iter().flat_map(|rank| roles.actions(rank).patterns());
-    let given: BTreeSet<&str> = given(rules, policies, bearer).map(|(_, pattern)| pattern).collect();
-    let mut actions: BTreeSet<String> = by_role.map(str::to_owned).collect();
-    match held {
-        None => actions.extend(given.into_iter().map(str::to_owned)),
-        Some(held) => {
-            let own = own(roles, held);
-            // Users write both lists, and the number of pairs is the product of their lengths. A status lists few
-            // patterns, so the number of pairs is limited.
-            let enough = given.into_iter().take(PAIRS / own.len().max(1));
-            actions.extend(enough.flat_map(|given| widest(own.iter().flat_map(|own| common(own, given)).collect())));
+impl Outlook<'_> {
+    /// The widest permissions of the bearer in all organizations together, and the causes that limit them.
+    pub fn effective(&self) -> Effective {
+        let (rules, bearer, role) = (self.rules, self.bearer, self.role());
+        let organizations = bearer.organizations.and(&self.standing.organizations());
+        let limits = [
+            (role != self.asked || organizations != bearer.organizations, LimitedBy::Owner),
+            (self.is_narrowed() || bearer.narrowed, LimitedBy::Account),
+            (!self.denying.is_empty(), LimitedBy::Policy),
+        ];
+        Effective {
+            role: role.map(|rank| rules.roles.name(rank).to_owned()),
+            actions: self.actions.clone(),
+            policies: self.permitting(),
+            organizations: organizations.and(&rules.organizations).names(),
+            projects: bearer.projects.names(),
+            limited_by: limits.into_iter().filter_map(|(holds, by)| holds.then_some(by)).collect(),
         }
     }
-    actions.into_iter().take(MOST).collect()
-}
 
-/// The names of the policies that permit some action, sorted.
-fn permitting(rules: &Rules, policies: &[&Policy], bearer: &Bearer, standing: &Standing) -> Vec<String> {
-    if rules.authorization == Authorization::Authenticated {
-        return Vec::new();
-    }
-    let own = standing.held().map(|held| own(&rules.roles, held));
-    let lent = |given: &str| own.as_ref().is_none_or(|own| own.iter().any(|own| !common(own, given).is_empty()));
-    let most = own.as_ref().map_or(usize::MAX, |own| PAIRS / own.len().max(1));
-    let mut names = BTreeSet::new();
-    for (name, pattern) in given(rules, policies, bearer).take(most) {
-        if names.len() < MOST_POLICIES && !names.contains(name) && lent(pattern) {
-            names.insert(name);
+    /// The permitted actions, as patterns. The effective role permits actions. A policy permits actions as far as the
+    /// owner holds them too.
+    pub(super) fn permitted(&self) -> Vec<String> {
+        let roles = &self.rules.roles;
+        if self.rules.authorization == Authorization::Authenticated {
+            let nobody = self.standing.held().is_some_and(<[_]>::is_empty);
+            return if nobody { Vec::new() } else { vec!["*".into()] };
         }
+        let by_role = self.role().into_iter().flat_map(|rank| roles.actions(rank).patterns());
+        let mut actions: BTreeSet<String> = by_role.map(str::to_owned).collect();
+        let given: BTreeSet<&str> = self.given.iter().map(|(_, pattern)| *pattern).collect();
+        match &self.own {
+            None => actions.extend(given.into_iter().map(str::to_owned)),
+            Some(own) => {
+                // Users write both lists, and the number of pairs is the product of their lengths. A status lists few
+                // patterns, so the number of pairs is limited.
+                let enough = given.into_iter().take(PAIRS / own.len().max(1));
+                actions
+                    .extend(enough.flat_map(|given| widest(own.iter().flat_map(|own| common(own, given)).collect())));
+            }
+        }
+        actions.into_iter().take(MOST).collect()
     }
-    names.into_iter().map(str::to_owned).collect()
-}
 
-/// The patterns of actions that policies give the bearer, each with the name of its policy. The owner may hold fewer
-/// actions.
-fn given<'a>(
-    rules: &'a Rules,
-    policies: &'a [&'a Policy],
-    bearer: &'a Bearer,
-) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let names = rules.names(bearer);
-    let here = move |said: &&Clause| rules.can_name_project(&said.projects.and(&bearer.projects));
-    let about = policies.iter().filter(move |policy| policy.is_about(&names, Effect::Allow));
-    about.flat_map(move |policy| {
-        let statements = policy.statements(Effect::Allow).filter(here);
-        statements.flat_map(|said| said.patterns(&rules.roles)).map(|pattern| (&*policy.name, pattern))
-    })
-}
-
-/// The patterns of actions that an owner holds.
-fn own<'a>(roles: &'a Roles, held: &[Holding]) -> BTreeSet<&'a str> {
-    let ranks: BTreeSet<Rank> = held.iter().map(|held| held.rank).collect();
-    ranks.into_iter().flat_map(|rank| roles.actions(rank).patterns()).collect()
-}
-
-/// The effective role, regardless of the organization. It is the weaker of the role that is asked for and the strongest
-/// role that the owner holds anywhere.
-fn role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
-    let asked = asked_role(rules, bearer, standing);
-    match standing.held().map(|held| held.iter().map(|held| held.rank).max()) {
-        None => asked,
-        Some(most) => asked.zip(most).map(|(asked, most)| asked.min(most)),
+    /// The names of the policies that permit some action, sorted.
+    fn permitting(&self) -> Vec<String> {
+        let lent =
+            |given: &str| self.own.as_ref().is_none_or(|own| own.iter().any(|own| !common(own, given).is_empty()));
+        let most = self.own.as_ref().map_or(usize::MAX, |own| PAIRS / own.len().max(1));
+        let mut names = BTreeSet::new();
+        for &(name, pattern) in self.given.iter().take(most) {
+            if names.len() < MOST_POLICIES && !names.contains(name) && lent(pattern) {
+                names.insert(name);
+            }
+        }
+        names.into_iter().map(str::to_owned).collect()
     }
-}
 
-/// True if the account has a weaker role than the token asks for. The account of a token with the default role can have
-/// none, which narrows nothing.
-fn is_narrowed(rules: &Rules, bearer: &Bearer, standing: &Standing) -> bool {
-    let rank = |role: &Option<String>| role.as_deref().and_then(|role| rules.roles.rank(role));
-    let by_default = || default_role(rules, bearer, standing).filter(|_| bearer.account_role.is_some());
-    let wanted = match &bearer.token_role {
-        None if bearer.own_account => by_default(),
-        None | Some(_) => rank(&bearer.token_role),
-    };
-    let granted = rank(&bearer.account_role);
-    wanted.is_some_and(|wanted| granted.is_none_or(|granted| granted < wanted))
+    /// True if the account has a weaker role than the token asks for. The account of a token with the default role can
+    /// have none, which narrows nothing.
+    fn is_narrowed(&self) -> bool {
+        let (rules, bearer) = (self.rules, self.bearer);
+        let rank = |role: &Option<String>| role.as_deref().and_then(|role| rules.roles.rank(role));
+        let by_default = || default_role(rules, bearer, &self.standing).filter(|_| bearer.account_role.is_some());
+        let wanted = match &bearer.token_role {
+            None if bearer.own_account => by_default(),
+            None | Some(_) => rank(&bearer.token_role),
+        };
+        let granted = rank(&bearer.account_role);
+        wanted.is_some_and(|wanted| granted.is_none_or(|granted| granted < wanted))
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +102,7 @@ mod tests {
     fn told(instance: &Value, policies: &Value, token: &Value, account: &Value) -> Value {
         let world = world(instance, policies, token, account);
         let policies: Vec<_> = world.policies.iter().collect();
-        serde_json::to_value(effective(&world.rules, &policies, &world.bearer)).unwrap()
+        serde_json::to_value(Outlook::of(&world.rules, &policies, &world.bearer).effective()).unwrap()
     }
 
     #[test]

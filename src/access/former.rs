@@ -22,13 +22,13 @@ impl FormerOwners {
 
     /// The first owner of a bearer that has left. The owners of the accounts behind the token count too.
     pub(super) fn of_bearer<'a>(&self, bearer: &'a Bearer) -> Option<&'a str> {
-        bearer.owner.iter().chain(&bearer.behind).map(String::as_str).find(|owner| self.has(owner))
+        bearer.owners().find(|owner| self.has(owner))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::access::{Closed, Ground, opening, properties::world};
+    use crate::access::{Closed, Ground, MOST_OWNERS, Outlook, properties::world};
     use serde_json::{Value, json};
 
     fn instance(ceiling: &str, then: &str) -> Value {
@@ -52,7 +52,7 @@ mod tests {
         let mut world = world(instance, &policy, &json!({"owner": owner}), &account);
         world.bearer.groups = vec!["g".into()];
         let policies: Vec<_> = world.policies.iter().collect();
-        let (ground, opened) = (world.ground("GET"), opening(&world.rules, &policies, &world.bearer));
+        let (ground, opened) = (world.ground("GET"), Outlook::of(&world.rules, &policies, &world.bearer).opening());
         assert_eq!(opened.is_ok(), ground.allows(), "{opened:?}");
         assert!(ground != Ground::OwnerRemoved || opened == Err(Closed::OwnerRemoved));
         ground
@@ -90,14 +90,36 @@ mod tests {
     #[test]
     fn an_account_of_a_former_owner_owns_nothing() {
         let instance = instance("Members", "Revoke");
-        let token = json!({"owner": "account:events/bot"});
-        let of = |owner: &str| {
-            let mut world = world(&instance, &json!([]), &token, &json!({"role": "admin"}));
-            assert_eq!(world.bearer.owning_account(), Some(("events", "bot")));
-            world.bearer = world.bearer.behind(Some(owner));
-            world.ground("GET")
+        // Each account owns the one before it.
+        let of = |token: &Value, account: &Value, owner_of: &dyn Fn(&str) -> Option<String>| {
+            let mut world = world(&instance, &json!([]), token, account);
+            world.bearer = world.bearer.followed(|namespace, name| {
+                assert_eq!(namespace, "events");
+                owner_of(name)
+            });
+            (world.ground("GET"), world.bearer.behind)
         };
-        assert_eq!([of("user:alice"), of("user:carl")], [Ground::ByRole, Ground::OwnerRemoved]);
+        let owned = json!({"owner": "account:events/bot"});
+        let admin = json!({"role": "admin"});
+        let nth = |number: usize| format!("account:events/bot{number}");
+        let chain = |end: usize| {
+            move |name: &str| {
+                let number: usize = name.trim_start_matches("bot").parse().unwrap_or_default();
+                Some(if number == end { "user:carl".to_owned() } else { nth(number + 1) })
+            }
+        };
+        assert_eq!(of(&owned, &admin, &|_| Some("user:alice".into())).0, Ground::ByRole);
+        for end in 0..MOST_OWNERS - 1 {
+            assert_eq!(of(&owned, &admin, &chain(end)).0, Ground::OwnerRemoved, "{end}");
+        }
+        let (ground, behind) = of(&owned, &admin, &chain(MOST_OWNERS));
+        assert_eq!((ground, behind.len()), (Ground::ByRole, MOST_OWNERS - 1), "the number of owners is bounded");
+        let circle = |name: &str| Some(if name == "bot" { nth(1) } else { "account:events/bot".to_owned() });
+        assert_eq!(of(&owned, &admin, &circle), (Ground::ByRole, vec![nth(1)]), "accounts that own each other");
+        // The account that the token acts as belongs to an account.
+        let acted = json!({"role": "admin", "owner": nth(1)});
+        assert_eq!(of(&json!({"owner": "user:alice"}), &acted, &chain(3)).0, Ground::OwnerRemoved);
+        assert_eq!(of(&json!({"owner": "user:alice"}), &acted, &|_| None).0, Ground::ByRole);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Decides if a token can make any request at all, for its status. The verifier judges each request separately.
 
-use super::{bearer::Bearer, policy::Policy, roles::Standing, rules::Rules};
-use crate::crd::access_policy::Effect;
+use super::{outlook::Outlook, roles::Standing};
 
 /// The reason why a valid token can make no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,29 +15,26 @@ pub enum Closed {
     NoPermissions,
 }
 
-/// Checks that some request of `bearer` is permitted. Two cases are not found: an exclusion that covers every path, and
-/// policies that deny everything together, but not alone.
-///
-/// # Errors
-/// No request is permitted. The error is the reason.
-pub fn opening(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Result<(), Closed> {
-    let standing = rules.standing(bearer);
-    match &standing {
-        Standing::Nobody => return Err(Closed::OwnerMissing),
-        Standing::Holds(held) if held.is_empty() => {
-            return Err(if rules.is_stale(bearer) { Closed::OwnerStale } else { Closed::OwnerRemoved });
+impl Outlook<'_> {
+    /// Checks that some request of the bearer is permitted. Two cases are not found: an exclusion that covers every
+    /// path, and policies that deny everything together, but not alone.
+    ///
+    /// # Errors
+    /// No request is permitted. The error is the reason.
+    pub fn opening(&self) -> Result<(), Closed> {
+        let Self { rules, bearer, standing, .. } = self;
+        match standing {
+            Standing::Nobody => return Err(Closed::OwnerMissing),
+            Standing::Holds(held) if held.is_empty() => {
+                return Err(if rules.is_stale(bearer) { Closed::OwnerStale } else { Closed::OwnerRemoved });
+            }
+            Standing::Holds(_) | Standing::Free => {}
         }
-        Standing::Holds(_) | Standing::Free => {}
+        let organizations = bearer.organizations.and(&standing.organizations());
+        let reached = rules.can_name_organization(&organizations) && rules.can_name_project(&bearer.projects);
+        let shut = self.denies().any(|said| said.covers_all(&rules.roles));
+        if reached && !shut && !self.actions.is_empty() { Ok(()) } else { Err(Closed::NoPermissions) }
     }
-    let organizations = bearer.organizations.and(&standing.organizations());
-    let reached = rules.can_name_organization(&organizations) && rules.can_name_project(&bearer.projects);
-    let names = rules.names(bearer);
-    let shut = policies.iter().any(|policy| {
-        policy.is_about(&names, Effect::Deny)
-            && policy.statements(Effect::Deny).any(|said| said.covers_all(&rules.roles))
-    });
-    let nothing = super::effective::actions(rules, policies, bearer).is_empty();
-    if reached && !shut && !nothing { Ok(()) } else { Err(Closed::NoPermissions) }
 }
 
 #[cfg(test)]
@@ -53,7 +49,7 @@ mod tests {
         let opened = |listed: &[&str]| {
             let token = json!({"organizations": {"listed": listed}});
             let world = world(&instance, &json!([]), &token, &json!({}));
-            opening(&world.rules, &[], &world.bearer)
+            Outlook::of(&world.rules, &[], &world.bearer).opening()
         };
         assert_eq!(opened(&["south", "north"]), Ok(()));
         assert_eq!([opened(&["south"]), opened(&[])], [Err(Closed::NoPermissions); 2]);

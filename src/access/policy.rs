@@ -144,11 +144,14 @@ impl Clause {
 
     /// The patterns of the statement's actions. Empty if the Instance does not have its role.
     pub(crate) fn patterns<'a>(&'a self, roles: &'a Roles) -> Vec<&'a str> {
+        self.known_patterns(roles).unwrap_or_default()
+    }
+
+    /// The patterns of the statement's actions. `None` if the Instance does not have its role.
+    pub(crate) fn known_patterns<'a>(&'a self, roles: &'a Roles) -> Option<Vec<&'a str>> {
         match &self.subject {
-            Subjects::Role(role) => {
-                roles.rank(role).map(|rank| roles.actions(rank).patterns().collect()).unwrap_or_default()
-            }
-            Subjects::Listed(actions) => actions.patterns().collect(),
+            Subjects::Role(role) => roles.rank(role).map(|rank| roles.actions(rank).patterns().collect()),
+            Subjects::Listed(actions) => Some(actions.patterns().collect()),
         }
     }
 }

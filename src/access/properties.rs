@@ -4,7 +4,7 @@ use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Ground, Path, Policy, Request, Rules, Ruling, effective, judge, opening};
+use super::{Bearer, Ground, Outlook, Path, Policy, Request, Rules, Ruling, judge};
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance, name};
 
 /// An Instance, policies, a token and its account.
@@ -296,7 +296,7 @@ proptest! {
     #[test]
     fn what_opens_nothing_is_permitted_nothing(draw in draw()) {
         let world = draw.drawn();
-        let closed = opening(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
+        let closed = Outlook::of(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer).opening();
         prop_assert!(closed.is_ok() || !draw.ground().allows(), "{closed:?}");
     }
 
@@ -316,7 +316,7 @@ proptest! {
     fn a_default_role_is_given_at_home_and_the_role_of_the_owner_to_the_token_that_it_made(draw in draw()) {
         let mut world = draw.drawn();
         let unnamed = draw.token.get("role").is_none() && is_own(&draw.token);
-        let role = |world: &Drawn| effective(&world.rules, &[], &world.bearer).role;
+        let role = |world: &Drawn| Outlook::of(&world.rules, &[], &world.bearer).effective().role;
         let made = world.bearer.owner.is_some() && draw.token["createdBy"] == draw.token["owner"];
         let lent = draw.has_default() && (made || draw.instance["tokens"]["defaultRole"] != "Owner");
         prop_assert!(!unnamed || lent || role(&world).is_none());
@@ -334,7 +334,7 @@ proptest! {
     #[test]
     fn what_permits_a_request_is_told(draw in draw()) {
         let world = draw.drawn();
-        let told = effective(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer);
+        let told = Outlook::of(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer).effective();
         prop_assert!(draw.ground() != Ground::ByRole || told.role.is_some());
         prop_assert!(draw.ground() != Ground::ByPolicy || !told.policies.is_empty());
     }

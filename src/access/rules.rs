@@ -9,6 +9,7 @@ use super::{
     action::{Target, by_method},
     bearer::{Bearer, Reach},
     default_role::{self, DefaultRole},
+    fingerprint,
     former::FormerOwners,
     header::{self, IDENTITY},
     path::{Path, Reading},
@@ -77,6 +78,8 @@ pub struct Rules {
     pub authorization: Authorization,
     /// The reaction to tokens without a living owner.
     pub on_owner_removed: OnOwnerRemoved,
+    /// A digest of the requests that it excludes, and of the way in which it reads requests.
+    pub requests: String,
     pub(super) roles: Roles,
     /// The organizations that requests may name.
     pub(super) organizations: Reach,
@@ -124,6 +127,7 @@ impl Rules {
             name: instance.metadata.name.clone().unwrap_or_default(),
             authorization: api.authorization,
             on_owner_removed: spec.tokens.on_owner_removed,
+            requests: fingerprint::of_requests(&api),
             organizations: Reach::of_instance(instance),
             excluded: excluded.collect(),
             unguarded: unguarded.collect(),

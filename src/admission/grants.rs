@@ -121,9 +121,10 @@ const FOLLOWING: &str = "variables.owners.exists(o, object.?rules.orValue([]).al
     o.kind == 'ServiceAccount' ? r.verbs == ['use'] && r.?resourceNames.orValue([]) == [o.name] : \
     o.kind == 'ApiToken' && r.verbs == ['get']))";
 
-/// CEL: true if a RoleBinding leads to the Role of its own name.
+/// CEL: true if a RoleBinding leads to the Role of its own name, without the number of a further RoleBinding.
 const BOUND: &str = "(object.roleRef.apiGroup == 'rbac.authorization.k8s.io' && object.roleRef.kind == 'Role' && \
-    object.roleRef.name == object.metadata.name)";
+    (object.roleRef.name == object.metadata.name || (object.metadata.name.startsWith(object.roleRef.name + ':') && \
+    object.metadata.name.substring(size(object.roleRef.name)).matches('^:[0-9]{1,2}$'))))";
 
 /// CEL: true if each rule of a Role is one of those that follow from members and owners. Each rule lists names: without
 /// names it would grant the verb on all objects.

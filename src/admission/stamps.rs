@@ -60,14 +60,14 @@ pub(crate) fn objects(options: &Options, conditions: &[Value]) -> [Value; 2] {
     bound(&format!("{}-stamps", options.name), &spec, &options.namespaces)
 }
 
-/// CEL: JSON patches for the requester that revokes the token. Later updates that lack the stamp keep it.
+/// CEL: JSON patches for the requester that revokes the token. Other updates that lack the stamp keep it.
 fn revoked() -> String {
     let (key, by) =
         (name::REVOKED_BY, |object: &str| format!("{object}.metadata.?annotations[?'{}']", name::REVOKED_BY));
     let (new, old) = (by("object"), by("oldObject"));
     format!(
         "{TOKEN} && {BECOMES_REVOKED} && {} ? {} \
-         : ({TOKEN} && oldObject != null && {old}.hasValue() && !{new}.hasValue()) ? {} : []",
+         : ({TOKEN} && !{BECOMES_REVOKED} && oldObject != null && {old}.hasValue() && !{new}.hasValue()) ? {} : []",
         can_own(),
         annotated(key, "variables.me"),
         annotated(key, &format!("{old}.orValue('')"))

@@ -5,7 +5,13 @@ use super::{
     accounts::{GIVES, ROLE_NAME, assigned, confirmation, confirmed, foreign, handed_over, made_by, owned},
     cel::{BECOMES_REVOKED, Grant, changes, may, named, owners, relabelled, same_but, stamp, unmarked, widened},
 };
-use crate::crd::{api_token::MAX_AUDIENCES, name, workload::MAX_RESTARTED};
+use crate::crd::{
+    api_token::MAX_AUDIENCES,
+    name,
+    subject::SubjectForm,
+    text::{Form, rule},
+    workload::MAX_RESTARTED,
+};
 
 /// CEL: the recorded creator of a token, or the empty text. For a token without an owner, a requester needs the
 /// permission to act for the creator.
@@ -260,18 +266,24 @@ fn kept() -> Vec<Rule> {
 
 /// The rule on the annotation for the requester that revoked the token. A request that revokes the token may name only
 /// its requester. No other request changes the annotation.
+///
+/// A text from before this rule can stay if it is no subject, as the operator ignores it. A subject cannot stay, as
+/// the operator would take it for the requester. The message then says how to revoke the token all the same.
 fn revoked_by() -> Rule {
-    let by = |object: &str| format!("{object}.metadata.?annotations[?'{}'].orValue('')", name::REVOKED_BY);
+    let key = name::REVOKED_BY;
+    let by = |object: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
+    let (new, old) = (by("object"), format!("(oldObject == null ? '' : {})", by("oldObject")));
+    let is_text = format!("(size({new}) > {} || !({}))", SubjectForm::MAX, rule::<SubjectForm>(&new));
+    let patch = format!("{{\"metadata\":{{\"annotations\":{{\"{key}\":null}}}},\"spec\":{{\"revoked\":true}}}}");
     Rule::new(
         format!(
-            "object == null || ({BECOMES_REVOKED} ? {new} in ['', variables.me] \
-             : {new} == (oldObject == null ? '' : {old}))",
-            new = by("object"),
-            old = by("oldObject")
+            "object == null || ({BECOMES_REVOKED} ? {new} in ['', variables.me] || ({new} == {old} && {is_text}) \
+             : {new} == {old})"
         ),
         format!(
-            "'metadata.annotations[{}]: names the requester that revokes the token, in that request, and is not changed'",
-            name::REVOKED_BY
+            "'metadata.annotations[{key}]: names the requester that revokes the token, in that request, and is not changed' + \
+             ({BECOMES_REVOKED} && {old} != '' && {new} == {old} \
+             ? '; this name is older than the revocation: remove it in the request that revokes, by the merge patch {patch}' : '')"
         ),
     )
 }

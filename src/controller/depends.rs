@@ -37,7 +37,7 @@ pub enum Depends<'a> {
     Account(&'a str, &'a str),
     /// The account that a token is bound to, by its uid.
     Bound(&'a str),
-    /// A subject that owns the token, or that is a member of the policy.
+    /// A subject that owns the token or the account, or that is a member of the policy.
     Subject(&'a str),
     /// A subject that owns the token, with the namespace and the name of an Instance that the token opens. Only tokens
     /// that have not ended have this key, because only they count for `tokens.maxPerOwner`.
@@ -114,6 +114,9 @@ pub fn of_account(account: &Account, keys: &mut Keys<'_>) {
     keys.add(&Depends::Uid(uid(account)));
     keys.add(&Depends::Home(home));
     keys.add(&Depends::Instance(instance.namespace_or(home), instance.name.as_str()));
+    if let Some(owner) = &account.spec.owner {
+        keys.add(&Depends::Subject(owner.as_str()));
+    }
 }
 
 /// The keys of a policy.

@@ -190,6 +190,9 @@ pub struct ApiTokenSpec {
 pub const MAX_POLICIES: usize = 8;
 /// The most further Instances that can accept a token.
 pub const MAX_AUDIENCES: usize = 8;
+
+/// The most Instances of a token: its own, and its audiences.
+const MAX_RULES: usize = 1 + MAX_AUDIENCES;
 /// The most organizations that a token can list. Admission checks the permission to revoke for each of them.
 pub const MAX_ORGANIZATIONS: usize = 16;
 
@@ -554,6 +557,12 @@ pub struct ApiTokenStatus {
     /// The permissions that the token has now, and the causes that limit them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
+    /// Digests of the rules of the token's Instances, as the operator last saw them: of its own Instance, and of those
+    /// in `audiences`. If one changes, the Event PermissionsChanged reports it. Empty: there is no Instance without
+    /// faults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_RULES))]
+    pub rules: Vec<SeenRules>,
     /// The owner of the token, as the operator last saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SeenOwner>,
@@ -682,6 +691,19 @@ pub enum LimitedBy {
     Policy,
 }
 
+/// The rules of an Instance for a token, as digests. They show a change, but no content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SeenRules {
+    /// Name of the Instance.
+    pub name: String,
+    /// Namespace of the Instance.
+    pub namespace: String,
+    /// Digest of the requests that the Instance excludes, and of the way in which it reads requests.
+    pub requests: String,
+    /// Digest of the token's rights in the Instance, by roles, members and policies.
+    pub rights: String,
+}
+
 /// An owner, as the operator last saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -772,6 +794,10 @@ pub struct Revocation {
     /// server does not stamp requesters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// For `OwnerRemoved`: the owner, and why it counts as removed, as it was at the end of the token. Later changes of
+    /// the Instance, the owner or the account do not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The generations that were valid until the end of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<i64>,

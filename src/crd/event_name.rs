@@ -54,7 +54,7 @@ pub enum EventName {
     OwnerChanged,
     /// The role changed.
     RoleChanged,
-    /// The actions, organizations or projects changed, and the role did not.
+    /// The permissions changed, and the role did not. That includes the rules of an audience.
     PermissionsChanged,
     /// The token was deleted, because it ended long ago, or together with its account.
     Deleted,

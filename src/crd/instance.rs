@@ -105,7 +105,8 @@ pub struct InstanceSpec {
     /// The users and core ServiceAccounts that have left: `user:NAME` or `serviceaccount:NAMESPACE/NAME`. Each of them
     /// counts as a removed owner at once. It does not matter if `members`, a team or a group gives it a role. Without
     /// `ceiling: Members` it counts too. A token also loses its owner if an account that it acts as, or that owns it,
-    /// belongs to one of them. `tokens.onOwnerRemoved` decides about these tokens. Default: none.
+    /// belongs to one of them. An account that owns such an account counts like it. `tokens.onOwnerRemoved` decides
+    /// about these tokens. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -63,6 +63,8 @@ pub const GRANTED: &str = "tokenry:";
 const SUBDOMAIN: usize = 253;
 /// The longest name of a Service (RFC 1035 label).
 const LABEL: usize = 63;
+/// The longest name of a Role that Tokenry creates.
+const ROLE: usize = SUBDOMAIN - ":99".len();
 /// The number of characters of a digest that distinguish two shortened names.
 const TAIL: usize = 10;
 
@@ -106,16 +108,22 @@ pub fn unguessable(exposed: &str, uid: &str) -> String {
     format!("{exposed}-{}", &digest[..TAIL + TAIL])
 }
 
-/// The name of the Role and of the RoleBinding for an object: `tokenry:<kind>:<name>`, or
-/// `tokenry:instance:<name>:<role>`. A longer name is cut and ends in a digest.
+/// The name of the Role and of its first RoleBinding for an object: `tokenry:<kind>:<name>`, or
+/// `tokenry:instance:<name>:<role>`. A longer name is cut and ends in a digest. There is room for the number that
+/// [`bound`] adds.
 pub fn granted(kind: &str, parts: &[&str]) -> String {
     let plain = format!("{GRANTED}{kind}:{}", parts.join(":"));
-    if plain.len() <= SUBDOMAIN {
+    if plain.len() <= ROLE {
         return plain;
     }
     let digest = Digest::of(&plain).to_string();
-    let start: String = plain.chars().take(SUBDOMAIN - ":".len() - TAIL).collect();
+    let start: String = plain.chars().take(ROLE - ":".len() - TAIL).collect();
     format!("{start}:{}", &digest[..TAIL])
+}
+
+/// The name of the RoleBinding with this index to a Role: the name of the Role, then `<role>:2`, `<role>:3` and so on.
+pub fn bound(role: &str, index: usize) -> String {
+    if index == 0 { role.to_owned() } else { format!("{role}:{}", index + 1) }
 }
 
 #[cfg(test)]
@@ -133,10 +141,13 @@ mod tests {
         let long = "a".repeat(253);
         let names = ["viewer", "admin"].map(|role| granted("instance", &[&long, role]));
         assert!(
-            names.iter().all(|name| name.len() == SUBDOMAIN && name.starts_with("tokenry:instance:aaa")),
+            names.iter().all(|name| bound(name, 98).len() == SUBDOMAIN && name.starts_with("tokenry:instance:aaa")),
             "{names:?}"
         );
         assert_ne!(names[0], names[1]);
+        let bound = [0, 1, 2].map(|index| bound("tokenry:instance:eem:viewer", index));
+        let numbered = ["", ":2", ":3"].map(|number| format!("tokenry:instance:eem:viewer{number}"));
+        assert_eq!(bound, numbered);
     }
 
     #[test]

@@ -240,12 +240,8 @@ impl<'a> Presented<'a> {
         let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
         let (name, uid) = (self.account_name(), &*account.uid);
         let bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &account.claims });
-        let owning =
-            bearer.owning_account().and_then(|(namespace, name)| self.index.account(&Key::new(namespace, name)));
-        let mut bearer = match owning {
-            Some(owning) => bearer.behind(owning.claims.owner.as_deref()),
-            None => bearer,
-        };
+        let account = |namespace: &str, name: &str| self.index.account(&Key::new(namespace, name));
+        let mut bearer = bearer.followed(|namespace, name| account(namespace, name)?.claims.owner.clone());
         bearer.at_home = self.is_home();
         // A stamp is not trusted until an operator has recorded its time.
         let until = rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));

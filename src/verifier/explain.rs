@@ -12,7 +12,7 @@ use super::{
     unguarded,
 };
 use crate::{
-    access::Step,
+    access::{self, MOST_OWNERS, Step},
     crd::{
         AccessPolicy, Account, ApiToken, Instance,
         guarding::PROBE,
@@ -60,7 +60,7 @@ pub enum Unexplained {
 /// Explains the verdict on a question at the time `now`.
 ///
 /// The permissions of `client` must allow reading the token, its account and its namespace, the Instance, and the
-/// policies in the Instance's namespace. An account that owns the token is read if the Instance lists former owners.
+/// policies in the Instance's namespace. Accounts that own the token are read if the Instance lists former owners.
 /// Without a token, the Instance is enough.
 ///
 /// # Errors
@@ -108,8 +108,8 @@ fn probe(instance: &Key) -> Explanation {
     (Cause::Probe.into(), vec![Step { passed: false, text, object: format!("Instance {}", instance.name) }])
 }
 
-/// Reads the account that the token acts as. If the Instance lists former owners, the account that owns the token is
-/// read too.
+/// Reads the account that the token acts as. If the Instance lists former owners, the accounts that own the token, or
+/// own such an account, are read too.
 async fn accounts(reader: &Reader, token: &ApiToken, instance: &Instance, index: &mut Index) -> Result<(), Refusal> {
     let home = token.metadata.namespace.as_deref().unwrap_or_default();
     let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
@@ -117,14 +117,20 @@ async fn accounts(reader: &Reader, token: &ApiToken, instance: &Instance, index:
         Some(bound) => reader.live::<Account>(home, &bound.name).await?,
         None => None,
     };
-    let of_account = account.as_ref().and_then(|account| account.spec.owner.as_ref());
-    let owner = token.spec.owner.as_ref().or(of_account).filter(|_| !instance.spec.former_owners.is_empty());
-    let owning = owner.and_then(|owner| Who::of(owner.as_str())).filter(|who| who.kind == SubjectKind::Account);
-    let owning = match owning.and_then(|who| who.namespaced()) {
-        Some((namespace, name)) => reader.live::<Account>(namespace, name).await?,
-        None => None,
-    };
-    [account, owning].into_iter().flatten().for_each(|account| _ = index.apply(account));
+    let of = |account: &Account| account.spec.owner.as_ref().map(ToString::to_string);
+    let named = token.spec.owner.as_ref().map(ToString::to_string);
+    let mut owners: Vec<_> = named.into_iter().chain(account.as_ref().and_then(of)).collect();
+    account.into_iter().for_each(|account| _ = index.apply(account));
+    let mut at = 0;
+    while at < owners.len().min(MOST_OWNERS) && !instance.spec.former_owners.is_empty() {
+        let owning = match access::account(&owners[at]) {
+            Some((namespace, name)) => reader.live::<Account>(namespace, name).await?,
+            None => None,
+        };
+        owners.extend(owning.as_ref().and_then(of).filter(|owner| !owners.contains(owner)));
+        owning.into_iter().for_each(|owning| _ = index.apply(owning));
+        at += 1;
+    }
     Ok(())
 }
 

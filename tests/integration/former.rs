@@ -11,6 +11,9 @@ use crate::harness::{
     judged::{Judged, token},
 };
 
+/// The text about the end of a token of carl, for as long as the token exists.
+const LEFT: &str = "its owner user:carl was in spec.formerOwners of the Instance";
+
 impl World {
     /// What `Ready` of a token says, with its reason.
     async fn readiness(&self, name: &str) -> (String, String) {
@@ -87,9 +90,14 @@ async fn whoever_has_left_owns_nothing_from_then_on_without_a_ceiling_too() {
         world.await_reason(name, "Active").await;
         assert!(!world.is_revoked(name).await, "{name}");
     }
-    // Whoever comes back gets a new token.
+    // Whoever comes back gets a new token. The name of the one that left stays.
+    let told = world.readiness("own").await.1;
+    assert_eq!(told, format!("{LEFT}: refused for ever; make another ApiToken"));
     world.change("Instance", "eem", json!({"formerOwners": null})).await.unwrap();
     world.await_reason("late", "Active").await;
+    assert_eq!(world.readiness("own").await.1, told);
+    let own: ApiToken = world.api().get("own").await.unwrap();
+    assert_eq!(own.status.unwrap().revocation.unwrap().message.as_deref(), Some(LEFT));
     world.await_reason("own", "OwnerRemoved").await;
     assert!(world.is_revoked("own").await);
 }
@@ -109,7 +117,45 @@ async fn whoever_only_a_group_knew_has_left_by_name() {
     world.change("Instance", "eem", json!({"formerOwners": ["user:carl"]})).await.unwrap();
     let token = world.await_reason("carl", "OwnerRemoved").await;
     assert_eq!(token.status.unwrap().revocation.unwrap().reason, RevocationReason::OwnerRemoved);
-    let told = "its owner user:carl is in spec.formerOwners of the Instance: refused for ever; make another ApiToken";
-    assert_eq!(world.readiness("carl").await.1, told);
+    assert_eq!(world.readiness("carl").await.1, format!("{LEFT}: refused for ever; make another ApiToken"));
     world.await_reason("dora", "Active").await;
+}
+
+#[tokio::test]
+async fn whoever_has_left_owns_nothing_behind_accounts_that_own_accounts() {
+    let world = World::new("behind").await;
+    let clock = Held::default();
+    let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.accepts("Instance", "eem", json!({"tokens": {"onOwnerRemoved": "Suspend"}})).await;
+    let account = |name: &str| format!("account:{}/{name}", world.namespace);
+    // The last one is owned by carl, and each other one by the next.
+    for (name, owner) in [("a", account("b")), ("b", account("c")), ("c", "user:carl".to_owned())] {
+        world.accepts("ServiceAccount", name, token(json!({ "owner": owner }))).await;
+    }
+    let acts = json!({"owner": "user:alice", "serviceAccountRef": {"name": "a"}});
+    let mut values = Vec::new();
+    for (name, spec) in [("owned", json!({"owner": account("a")})), ("acting", acts)] {
+        world.accepts("ApiToken", name, token(spec)).await;
+        world.await_reason(name, "Active").await;
+        values.push((name, world.await_generation(name, 1).await));
+    }
+    let await_all = async |reason: &str, answer: u16| {
+        for (name, value) in &values {
+            world.await_reason(name, reason).await;
+            world.await_verdict(&verifier, value, answer).await;
+        }
+    };
+    world.change("Instance", "eem", json!({"formerOwners": ["user:carl"]})).await.unwrap();
+    await_all("OwnerRemoved", 403).await;
+    let told = world.explained_by_cli("owned");
+    assert!(told.contains("its Instance lists user:carl in spec.formerOwners"), "{told}");
+    // An account that neither token names gets another owner.
+    world.change("ServiceAccount", "c", json!({"owner": "user:alice"})).await.unwrap();
+    await_all("Active", 200).await;
+    // Accounts that own each other.
+    world.change("ServiceAccount", "c", json!({"owner": account("a")})).await.unwrap();
+    world.change("Instance", "eem", json!({"formerOwners": ["user:dora"]})).await.unwrap();
+    await_all("Active", 200).await;
+    world.change("ServiceAccount", "b", json!({"owner": "user:dora"})).await.unwrap();
+    await_all("OwnerRemoved", 403).await;
 }

@@ -149,9 +149,21 @@ async fn where_nothing_stamps_a_revocation_names_its_requester_or_nobody() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
     };
+    let named = |name: &str, by: &str| json!({"name": name, "annotations": {REVOKED_BY: by}});
+    // From before the rule: a text, one that is too long for a subject, and the names of alice and of somebody else.
+    relabel(&judged.world, json!({"admission": "none"})).await;
+    let long = format!("user:{}", "a".repeat(100_000));
+    let older = [("text", "left over"), ("long", &*long), ("hers", "user:alice"), ("theirs", "user:root")];
+    for (name, by) in older {
+        let made = async || {
+            let listed = json!({"organizations": {"listed": ["eem"]}});
+            let made = alice.create_with("ApiToken", named(name, by), mine(listed)).await;
+            made.ok().or(alice.api("ApiToken").get_opt(name).await.unwrap())
+        };
+        judged.world.eventually("no policy holds", made).await;
+    }
     unstamped(&judged.world, "revoker", true);
     relabel(&judged.world, json!({"admission": "revoker"})).await;
-    let named = |name: &str, by: &str| json!({"name": name, "annotations": {REVOKED_BY: by}});
     let holds = async || {
         let forged = alice.create_with("ApiToken", named("probe", "user:root"), mine(json!({}))).await;
         forged.err().filter(|told| told.contains("revoker-"))
@@ -178,6 +190,23 @@ async fn where_nothing_stamps_a_revocation_names_its_requester_or_nobody() {
     let ended = json!({"revoked": true});
     refused(alice.create_with("ApiToken", named("a", "user:root"), mine(ended.clone())).await, FORGED);
     alice.create_with("ApiToken", named("a", "user:alice"), mine(ended)).await.unwrap();
+
+    // With the right to revoke and no other.
+    let bob = judged.user("bob", &[]).await;
+    bob.may_on("revoke", "organizations", "eem").await;
+    alice.change("ApiToken", "hers", json!({"revoked": true})).await.unwrap();
+    for (name, by) in &older[..2] {
+        refused(annotate(&alice, name, json!("older")).await, FORGED);
+        let revoked = bob.change("ApiToken", name, json!({"revoked": true})).await.unwrap();
+        assert_eq!(revoked_by(&revoked), Some(*by), "it is no name, and nobody takes it for one");
+    }
+    let remedy = json!({"metadata": {"annotations": {REVOKED_BY: null}}, "spec": {"revoked": true}});
+    let told = format!(
+        "{FORGED}; this name is older than the revocation: remove it in the request that revokes, by the merge patch {remedy}"
+    );
+    refused(bob.change("ApiToken", "theirs", json!({"revoked": true})).await, &told);
+    let revoked = bob.patch("ApiToken", "theirs", remedy).await.unwrap();
+    assert_eq!(revoked_by(&revoked), None);
 }
 
 impl World {
@@ -247,4 +276,31 @@ async fn an_event_tells_of_each_change_of_what_a_token_may_do() {
     assert_eq!(told, [("Normal".into(), "actions: none → topics:read".into())]);
     world.change("ApiToken", "ci", json!({"role": "viewer"})).await.unwrap();
     world.await_events("ApiToken", "ci", &["Issued", "PermissionsChanged", "RoleChanged"]).await;
+
+    // Rules that the status does not show: of an audience, and then of the own Instance.
+    world.accepts("Instance", "far", json!({})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "audiences": [{"name": "far"}], "role": "viewer"});
+    for name in ["near", "both"] {
+        world.accepts("ApiToken", name, spec.clone()).await;
+        world.await_reason(name, "Active").await;
+    }
+    world.change("ApiToken", "near", json!({"audiences": null})).await.unwrap();
+    let excluding = json!({"api": {"excluded": [{"paths": ["/x"]}]}});
+    world.change("Instance", "far", excluding.clone()).await.unwrap();
+    let notes = async |name: &str| {
+        world.await_events("ApiToken", name, &["Issued", "PermissionsChanged", "RoleChanged"]).await;
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().into_iter();
+        let told = events.filter(|event| event.reason.as_deref() == Some("PermissionsChanged"));
+        let mut told = told.filter(|event| event.regarding.as_ref().unwrap().name.as_deref() == Some(name));
+        told.next().unwrap().note.unwrap()
+    };
+    let home = &world.namespace;
+    assert_eq!(notes("near").await, format!("Instance {home}/far does not accept it any more"));
+    let told = format!("Instance {home}/far excludes other requests, or reads requests differently");
+    assert_eq!(notes("both").await, told);
+    world.accepts("ApiToken", "own", json!({"instanceRef": {"name": "eem"}, "role": "viewer"})).await;
+    world.await_reason("own", "Active").await;
+    world.change("Instance", "eem", excluding).await.unwrap();
+    let told = format!("Instance {home}/eem excludes other requests, or reads requests differently");
+    assert_eq!(notes("own").await, told);
 }

@@ -3,11 +3,15 @@
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tokenry::crd::api_token::{ApiTokenStatus, Claim, ClaimOutcome, DeliveryMode};
+use tokenry::crd::{
+    Instance,
+    api_token::{ApiTokenStatus, Claim, ClaimOutcome, DeliveryMode},
+};
 
 use crate::harness::{
     World,
     clock::{Held, hours},
+    fault::{Death, dying},
     run::Running,
 };
 
@@ -50,6 +54,31 @@ impl World {
         self.eventually("the Secret is gone", async || self.value("ci").await.is_none().then_some(())).await;
         claim
     }
+}
+
+#[tokio::test]
+async fn a_demand_that_the_operator_hears_of_during_the_first_record_is_met() {
+    let world = World::new("meanwhile").await;
+    // The second write about a token is its first record.
+    let (client, doom) = dying(world.plane.config(&world.identities.operator), 2, Death::Late);
+    let _operator = world.operator_by(client, &Held::default()).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
+    let recorded = async || (!world.token("ci").await.status?.records.is_empty()).then_some(());
+    world.eventually("the first value is recorded", recorded).await;
+    world.demands(json!({"delivery": "Once"})).await;
+    let heard = async || {
+        let instance = world.api::<Instance>().get("eem").await.unwrap();
+        (instance.status?.observed_generation == instance.metadata.generation).then_some(())
+    };
+    world.eventually("the operator has heard of the demand", heard).await;
+    assert_eq!(world.value("ci").await, None);
+    doom.release();
+    world.await_generation("ci", 2).await;
+    world.await_reason("ci", "Active").await;
+    let status = world.once().await;
+    assert_eq!((status.delivery, status.last_generation), (Some(DeliveryMode::Once), Some(2)));
+    world.await_events("ApiToken", "ci", &["Issued"]).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The rights of RBAC that follow from an object. Each right is a Role, with a RoleBinding of the same name.
+//! The rights of RBAC that follow from an object. Each right is a Role, with a RoleBinding of the same name,
+//! or with several if it has many grantees.
 //!
 //! ```text
 //! Kind::grants ─▶ read ─▶ plan ─▶ write ─▶ told
@@ -76,10 +77,11 @@ pub async fn keep<K: Kind>(rooms: &Rooms, object: &K, wanted: Option<Vec<Granted
     }
     let wanted = if object.meta().deletion_timestamp.is_some() { Vec::new() } else { wanted };
     let names: Vec<_> = wanted.iter().map(Granted::name).collect();
+    let bound: Vec<_> = wanted.iter().flat_map(Granted::bound).collect();
     let owner = Owner { namespace: &namespace, uid: object.meta().uid.as_deref().unwrap_or_default() };
     let caches = &rooms.caches;
     let read =
-        tokio::try_join!(owner.sights(rooms, &caches.roles, &names), owner.sights(rooms, &caches.bindings, &names));
+        tokio::try_join!(owner.sights(rooms, &caches.roles, &names), owner.sights(rooms, &caches.bindings, &bound));
     match read {
         Ok((roles, bindings)) => write(rooms, plan(&wanted, &roles, &bindings)).await,
         Err(refusal) => of_refusal(refusal),
@@ -126,35 +128,39 @@ async fn write(rooms: &Rooms, plan: Plan) -> Upkeep {
     for role in &plan.unwanted_roles {
         all.push(removed(rooms, &**role).await);
     }
-    for (role, binding) in &plan.pairs {
-        all.extend(paired(rooms, role, binding).await);
+    for (role, bindings) in &plan.rights {
+        all.extend(written(rooms, role, bindings).await);
     }
     let failed = |upkeep: &Upkeep| !matches!(upkeep, Upkeep::Done | Upkeep::Changed);
     let first = all.iter().position(failed).or_else(|| all.iter().position(|upkeep| *upkeep == Upkeep::Changed));
     first.map_or(Upkeep::Done, |first| all.swap_remove(first))
 }
 
-/// Carries out the writes for one right. A RoleBinding that is removed or not ours comes first, and then no Role is
-/// written. With that Role, it would give the right to its own subjects.
-async fn paired(rooms: &Rooms, role: &Move<Role>, binding: &Move<RoleBinding>) -> [Upkeep; 2] {
-    let bound = match binding {
-        Move::Keep | Move::Write(..) => Upkeep::Done,
-        Move::Remove(_) | Move::Bar(_) => taken(rooms, binding).await,
-    };
-    let role = match role {
-        Move::Write(..) if bound != Upkeep::Done => Upkeep::Changed,
-        Move::Keep | Move::Write(..) | Move::Remove(_) | Move::Bar(_) => taken(rooms, role).await,
-    };
-    let both = match (bound, role) {
-        (Upkeep::Done, Upkeep::Done) => [Upkeep::Done, taken(rooms, binding).await],
-        both => both.into(),
-    };
-    // A right may come late, but it must not stay with a subject that has lost it.
-    let refused = both.iter().any(|upkeep| upkeep.refusal().is_some());
-    if let Some(object) = plan::outdated(binding).filter(|_| refused) {
-        removed(rooms, object).await;
+/// Carries out the writes for one right. RoleBindings that are removed or not ours come first, and then no Role is
+/// written. With that Role, they would give the right to their own subjects.
+async fn written(rooms: &Rooms, role: &Move<Role>, bindings: &[Move<RoleBinding>]) -> Vec<Upkeep> {
+    let (cleared, kept): (Vec<_>, Vec<_>) =
+        bindings.iter().partition(|binding| matches!(binding, Move::Remove(_) | Move::Bar(_)));
+    let mut all = Vec::new();
+    for &binding in &cleared {
+        all.push(taken(rooms, binding).await);
     }
-    both
+    all.push(match role {
+        Move::Write(..) if !cleared.is_empty() => Upkeep::Changed,
+        Move::Keep | Move::Write(..) | Move::Remove(_) | Move::Bar(_) => taken(rooms, role).await,
+    });
+    if all.iter().all(|upkeep| *upkeep == Upkeep::Done) {
+        for &binding in &kept {
+            all.push(taken(rooms, binding).await);
+        }
+    }
+    // A right may come late, but it must not stay with a subject that has lost it.
+    if all.iter().any(|upkeep| upkeep.refusal().is_some()) {
+        for object in kept.into_iter().filter_map(plan::outdated) {
+            removed(rooms, object).await;
+        }
+    }
+    all
 }
 
 async fn taken<K: Part>(rooms: &Rooms, planned: &Move<K>) -> Upkeep {

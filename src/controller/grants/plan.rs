@@ -1,6 +1,9 @@
 //! Decides on the writes that bring Roles and RoleBindings to the wanted state.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -89,30 +92,42 @@ pub(super) struct Plan {
     /// The Roles that are not wanted any more.
     pub(super) unwanted_roles: Vec<Arc<Role>>,
     /// The writes for each wanted right.
-    pub(super) pairs: Vec<(Move<Role>, Move<RoleBinding>)>,
+    pub(super) rights: Vec<(Move<Role>, Vec<Move<RoleBinding>>)>,
 }
 
 /// The plan that brings the objects in `roles` and `bindings` to the `wanted` ones.
 pub(super) fn plan(wanted: &[Granted], roles: &Sights<Role>, bindings: &Sights<RoleBinding>) -> Plan {
-    let pairs = wanted.iter().map(|granted| {
-        let (role, binding) = (roles.get(granted.name()), bindings.get(granted.name()));
-        match (role, binding) {
-            (Some(Sight::Foreign), Some(Sight::Ours(other) | Sight::Abandoned(other))) => {
-                (Move::Bar(granted.name().to_owned()), Move::Remove(other.clone()))
-            }
-            (Some(Sight::Foreign), Some(Sight::Absent | Sight::Foreign) | None) => {
-                (Move::Bar(granted.name().to_owned()), Move::Keep)
-            }
-            // With a Role, a RoleBinding of somebody else would give the right to its own subjects.
-            (role, Some(Sight::Foreign)) => (unarmed(role), Move::Bar(granted.name().to_owned())),
-            (role, binding) => (moved(role, &granted.role), moved(binding, &granted.binding)),
-        }
-    });
+    let role_names: BTreeSet<_> = wanted.iter().map(Granted::name).collect();
+    let binding_names: BTreeSet<_> = wanted.iter().flat_map(Granted::bound).collect();
     Plan {
-        unwanted_bindings: unwanted(wanted, bindings),
-        unwanted_roles: unwanted(wanted, roles),
-        pairs: pairs.collect(),
+        unwanted_bindings: unwanted(&binding_names, bindings),
+        unwanted_roles: unwanted(&role_names, roles),
+        rights: wanted.iter().map(|granted| right(granted, roles.get(granted.name()), bindings)).collect(),
     }
+}
+
+/// The writes for one right.
+fn right(
+    granted: &Granted,
+    role: Option<&Sight<Role>>,
+    bindings: &Sights<RoleBinding>,
+) -> (Move<Role>, Vec<Move<RoleBinding>>) {
+    let each = |of: &dyn Fn(Option<&Sight<RoleBinding>>, &RoleBinding) -> Move<RoleBinding>| {
+        granted.bindings.iter().map(|wanted| of(bindings.get(&wanted.name_any()), wanted)).collect()
+    };
+    if role == Some(&Sight::Foreign) {
+        let unbound = |sight: Option<&Sight<RoleBinding>>, _: &RoleBinding| removed(sight);
+        return (Move::Bar(granted.name().to_owned()), each(&unbound));
+    }
+    if granted.bound().any(|name| bindings.get(name) == Some(&Sight::Foreign)) {
+        let barred = |sight: Option<&Sight<RoleBinding>>, wanted: &RoleBinding| match sight {
+            Some(Sight::Foreign) => Move::Bar(wanted.name_any()),
+            Some(Sight::Ours(_) | Sight::Abandoned(_) | Sight::Absent) | None => Move::Keep,
+        };
+        // With a Role, a RoleBinding of somebody else would give the right to its own subjects.
+        return (removed(role), each(&barred));
+    }
+    (moved(role, &granted.role), each(&moved))
 }
 
 /// The RoleBinding that must go if its right cannot be written: it has subjects that are not wanted any more.
@@ -123,8 +138,8 @@ pub(super) fn outdated(planned: &Move<RoleBinding>) -> Option<&RoleBinding> {
     goes.then_some(&**object)
 }
 
-fn unwanted<K>(wanted: &[Granted], sights: &Sights<K>) -> Vec<Arc<K>> {
-    let others = sights.iter().filter(|(name, _)| wanted.iter().all(|granted| granted.name() != *name));
+fn unwanted<K>(wanted: &BTreeSet<&str>, sights: &Sights<K>) -> Vec<Arc<K>> {
+    let others = sights.iter().filter(|(name, _)| !wanted.contains(&***name));
     let ours = others.filter_map(|(_, sight)| match sight {
         Sight::Ours(object) => Some(object.clone()),
         Sight::Absent | Sight::Foreign | Sight::Abandoned(_) => None,
@@ -132,10 +147,10 @@ fn unwanted<K>(wanted: &[Granted], sights: &Sights<K>) -> Vec<Arc<K>> {
     ours.collect()
 }
 
-/// The removal of a Role that must not be bound.
-fn unarmed(role: Option<&Sight<Role>>) -> Move<Role> {
-    match role {
-        Some(Sight::Ours(role) | Sight::Abandoned(role)) => Move::Remove(role.clone()),
+/// The removal of a Role that must not be bound, or of a RoleBinding that must not lead to a Role.
+fn removed<K>(sight: Option<&Sight<K>>) -> Move<K> {
+    match sight {
+        Some(Sight::Ours(object) | Sight::Abandoned(object)) => Move::Remove(object.clone()),
         Some(Sight::Absent | Sight::Foreign) | None => Move::Keep,
     }
 }
@@ -179,6 +194,11 @@ mod tests {
     use super::{super::wanted::tests::granted as wanted, *};
     use k8s_openapi::api::rbac::v1::Subject as RbacSubject;
 
+    fn parts() -> (Role, RoleBinding) {
+        let Granted { role, mut bindings } = wanted();
+        (role, bindings.remove(0))
+    }
+
     fn sights<K: Part>(sight: Sight<K>) -> Sights<K> {
         [(wanted().name().to_owned(), sight)].into()
     }
@@ -189,12 +209,14 @@ mod tests {
     }
 
     fn pair(role: Sight<Role>, binding: Sight<RoleBinding>) -> (Move<Role>, Move<RoleBinding>) {
-        plan(&[wanted()], &sights(role), &sights(binding)).pairs.remove(0)
+        let (role, mut bindings) = plan(&[wanted()], &sights(role), &sights(binding)).rights.remove(0);
+        assert_eq!(bindings.len(), 1);
+        (role, bindings.remove(0))
     }
 
     #[test]
     fn what_is_as_wanted_is_kept_and_what_is_missing_is_written() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         assert_eq!(pair(ours(role.clone()), ours(binding.clone())), (Move::Keep, Move::Keep));
         let new = (Move::Write(role, Expected::Absent, None), Move::Write(binding, Expected::Absent, None));
         assert_eq!(pair(Sight::Absent, Sight::Absent), new);
@@ -202,7 +224,7 @@ mod tests {
 
     #[test]
     fn whatever_someone_changed_is_mended() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         let changes: [fn(&mut Role); 4] = [
             |role| role.rules.as_mut().unwrap()[0].verbs.push("delete".into()),
             |role| role.rules.as_mut().unwrap().push(Default::default()),
@@ -226,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_binding_with_a_subject_that_lost_the_right_must_go_if_the_right_cannot_be_written() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         let subjects = |change: fn(&mut Vec<RbacSubject>)| {
             let mut other = binding.clone();
             change(other.subjects.as_mut().unwrap());
@@ -240,14 +262,14 @@ mod tests {
 
     #[test]
     fn a_binding_to_another_role_is_made_anew() {
-        let Granted { role, mut binding } = wanted();
+        let (role, mut binding) = parts();
         binding.role_ref.name = "cluster-admin".into();
         assert!(matches!(pair(ours(role), ours(binding)).1, Move::Remove(_)));
     }
 
     #[test]
     fn what_belongs_to_someone_else_is_never_touched_and_bound_to_by_nothing() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         let name = wanted().name().to_owned();
         assert_eq!(pair(Sight::Foreign, Sight::Foreign), (Move::Bar(name.clone()), Move::Keep));
         assert!(matches!(pair(Sight::Foreign, ours(binding.clone())), (Move::Bar(_), Move::Remove(_))));
@@ -270,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_an_owner_that_is_gone_left_behind_is_made_anew() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         let left = (Sight::Abandoned(Arc::new(role.clone())), Sight::Abandoned(Arc::new(binding.clone())));
         let removed = (Move::Remove(Arc::new(role.clone())), Move::Remove(Arc::new(binding.clone())));
         assert_eq!(pair(left.0, left.1), removed);
@@ -284,10 +306,33 @@ mod tests {
 
     #[test]
     fn what_is_wanted_no_more_is_removed() {
-        let Granted { role, binding } = wanted();
+        let (role, binding) = parts();
         let plan = plan(&[], &sights(ours(role.clone())), &sights(ours(binding.clone())));
         assert_eq!(plan.unwanted_roles, [Arc::new(role)]);
         assert_eq!(plan.unwanted_bindings, [Arc::new(binding)]);
-        assert!(plan.pairs.is_empty());
+        assert!(plan.rights.is_empty());
+    }
+
+    #[test]
+    fn a_further_binding_is_written_removed_and_barred_like_the_first() {
+        let mut two = wanted();
+        let mut further = two.bindings[0].clone();
+        further.metadata.name = Some(name::bound(two.name(), 1));
+        two.bindings.push(further.clone());
+        let (role, first) = parts();
+        let sighted = |sight: Sight<RoleBinding>| {
+            let mut all = sights(ours(first.clone()));
+            all.insert(further.name_any(), sight);
+            all
+        };
+        let roles = sights(ours(role.clone()));
+        let rights = |sight| plan(&[two.clone()], &roles, &sighted(sight)).rights.remove(0);
+        let written = Move::Write(further.clone(), Expected::Absent, None);
+        assert_eq!(rights(Sight::Absent), (Move::Keep, vec![Move::Keep, written]));
+        let barred = Move::Bar(further.name_any());
+        assert_eq!(rights(Sight::Foreign), (Move::Remove(Arc::new(role.clone())), vec![Move::Keep, barred]));
+        let fewer = plan(&[wanted()], &roles, &sighted(ours(further.clone())));
+        assert_eq!(fewer.unwanted_bindings, [Arc::new(further)]);
+        assert_eq!(fewer.rights, [(Move::Keep, vec![Move::Keep])]);
     }
 }

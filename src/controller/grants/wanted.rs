@@ -11,32 +11,45 @@ use crate::{
 /// The API group of Roles and RoleBindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// A right: a Role, and the RoleBinding of the same name.
+/// The most subjects of a RoleBinding. With names of the greatest length it has half of the size that etcd stores. An
+/// Instance has so few members and users of teams that nine RoleBindings are enough for a Role.
+const MOST_BOUND: usize = 2000;
+
+/// A right: a Role, and the RoleBindings to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Granted {
     /// The Role.
     pub role: Role,
-    /// The RoleBinding.
-    pub binding: RoleBinding,
+    /// The RoleBindings. The first one has the name of the Role.
+    pub bindings: Vec<RoleBinding>,
 }
 
 impl Granted {
-    /// The name of both objects.
+    /// The name of the Role.
     pub fn name(&self) -> &str {
         self.role.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// The names of the RoleBindings.
+    pub fn bound(&self) -> impl Iterator<Item = &str> {
+        self.bindings.iter().map(|binding| binding.metadata.name.as_deref().unwrap_or_default())
+    }
+
     /// Grants `rule` to the grantees, by objects in the namespace of `owner`.
     fn new(owner: &impl Resource<DynamicType = ()>, name: String, rule: PolicyRule, grantees: Vec<Grantee>) -> Self {
-        let role_ref = RoleRef { api_group: RBAC.into(), kind: "Role".into(), name: name.clone() };
-        let subjects = grantees.into_iter().map(subject).collect();
+        let subjects: Vec<_> = grantees.into_iter().map(subject).collect();
+        let binding = |(index, subjects): (usize, &[RbacSubject])| {
+            let role_ref = RoleRef { api_group: RBAC.into(), kind: "Role".into(), name: name.clone() };
+            let mut binding = RoleBinding { role_ref, subjects: Some(subjects.to_vec()), ..RoleBinding::default() };
+            give(&mut binding, owner);
+            binding.metadata.name = Some(name::bound(&name, index));
+            binding
+        };
+        let bindings = subjects.chunks(MOST_BOUND).enumerate().map(binding).collect();
         let mut role = Role { rules: Some(vec![rule]), ..Role::default() };
-        let mut binding = RoleBinding { role_ref, subjects: Some(subjects), ..RoleBinding::default() };
         give(&mut role, owner);
-        give(&mut binding, owner);
-        role.metadata.name = Some(name.clone());
-        binding.metadata.name = Some(name);
-        Self { role, binding }
+        role.metadata.name = Some(name);
+        Self { role, bindings }
     }
 }
 
@@ -136,7 +149,8 @@ pub(crate) mod tests {
 
     /// A right without its metadata: the rule, and the subjects.
     fn content(granted: &Granted) -> Value {
-        json!([granted.role.rules, granted.binding.subjects])
+        let [binding] = &granted.bindings[..] else { panic!("{:?}", granted.bindings) };
+        json!([granted.role.rules, binding.subjects])
     }
 
     #[test]
@@ -161,9 +175,10 @@ pub(crate) mod tests {
                 &json!({"app.kubernetes.io/managed-by": "tokenry", "tokenry.dev/owner-uid": "u"})
             )
         );
-        assert_eq!(granted.binding.metadata, granted.role.metadata);
+        let binding = &granted.bindings[0];
+        assert_eq!(binding.metadata, granted.role.metadata);
         let role_ref = json!({"apiGroup": RBAC, "kind": "Role", "name": "tokenry:instance:eem:contributor"});
-        assert_eq!(serde_json::to_value(&granted.binding.role_ref).unwrap(), role_ref);
+        assert_eq!(serde_json::to_value(&binding.role_ref).unwrap(), role_ref);
         assert_eq!(
             content(granted),
             json!([
@@ -178,6 +193,26 @@ pub(crate) mod tests {
                 ],
             ])
         );
+    }
+
+    #[test]
+    fn many_grantees_are_bound_by_several_bindings_that_fit_into_etcd() {
+        let long = |nth: usize| format!("{nth:0253}");
+        let team = |team: usize| json!({"name": format!("t{team}"), "users": (0..256).map(|nth| long(256 * team + nth)).collect::<Vec<_>>()});
+        let members = |team: usize| json!({"subject": format!("team:t{team}"), "role": "viewer"});
+        let all = |of: &dyn Fn(usize) -> Value| (0..64).map(of).collect::<Vec<_>>();
+        let instance = instance(json!({"ceiling": "Members", "teams": all(&team), "members": all(&members)}));
+        let granted = of_instance(&instance, &Rules::of(&instance).unwrap());
+        let [granted] = &granted[..] else { panic!("{} roles", granted.len()) };
+        let numbered = (2..10).map(|number| format!("tokenry:instance:eem:viewer:{number}"));
+        assert!(granted.bound().eq([granted.name().to_owned()].into_iter().chain(numbered)));
+        let mut bound = std::collections::BTreeSet::new();
+        for binding in &granted.bindings {
+            assert_eq!(binding.role_ref.name, granted.name());
+            assert!(serde_json::to_string(binding).unwrap().len() < 768 * 1024);
+            bound.extend(binding.subjects.iter().flatten().map(|subject| subject.name.clone()));
+        }
+        assert!(bound.into_iter().eq((0..64 * 256).map(long)));
     }
 
     #[test]

@@ -302,7 +302,7 @@ mod tests {
 
     /// The world, with a token that ended at the start.
     fn ended_by(world: World, reason: RevocationReason) -> World {
-        let revocation = Revocation { reason, at: fixture::time(0), by: None, generations: vec![] };
+        let revocation = Revocation { reason, at: fixture::time(0), by: None, message: None, generations: vec![] };
         world.with_status(|status| status.revocation = Some(revocation))
     }
 

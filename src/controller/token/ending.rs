@@ -7,6 +7,7 @@ use super::{
     act::{Act, Never},
     decide::CHAIN,
     outcome::{Outcome, Said},
+    owner,
     progress::Progress,
     terms::CheckedTerms,
     world::{Bond, World},
@@ -104,9 +105,9 @@ pub(crate) fn says_ended(outcome: &Outcome<'_>, act: Act) -> Said<Conclusion> {
             (Conclusion::Stalled, format!("account {name} is gone: refused for ever; make another ApiToken"))
         }
         RevocationReason::OwnerRemoved => {
-            let former = outcome.world.owner.former.as_deref();
-            let why = former.map(|former| super::owner::why_left(outcome.world, former));
-            let why = why.unwrap_or_else(|| "its owner is gone or holds too little".into());
+            // The owner may have another state by now, and the list of former owners may be tidied.
+            let noted = revocation(outcome.world, outcome.progress).and_then(|ended| ended.message);
+            let why = noted.unwrap_or_else(|| "its owner was gone or held too little".into());
             (Conclusion::Stalled, format!("{why}: refused for ever; make another ApiToken"))
         }
         RevocationReason::Expired => (done, over(outcome)),
@@ -142,7 +143,8 @@ pub(crate) fn forget_at(world: &World, terms: &CheckedTerms) -> Option<Timestamp
 pub(crate) fn revocation(world: &World, progress: &Progress) -> Option<Revocation> {
     let now = |reason| {
         let by = revoker(world, reason).map(str::to_owned);
-        Revocation { reason, at: Time(world.now), by, generations: withdrawn(world, reason) }
+        let message = (reason == RevocationReason::OwnerRemoved).then(|| owner::why_ended(world));
+        Revocation { reason, at: Time(world.now), by, message, generations: withdrawn(world, reason) }
     };
     world.before().revocation.clone().or_else(|| progress.ends().map(now))
 }

@@ -26,6 +26,7 @@ mod permissions;
 mod progress;
 mod repair;
 mod restart;
+mod rules;
 mod secrets;
 mod settle;
 mod shape;

@@ -7,7 +7,7 @@ use super::{
     outcome::Outcome,
     owner,
     pause::Pause,
-    permissions, restart,
+    permissions, restart, rules,
     world::ends_before,
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Outcome<'_> {
         notes.extend(self.ended_early());
         let soon = conditions.get(EXPIRING_SOON).filter(|_| conditions.changed(EXPIRING_SOON));
         notes.extend(soon.map(|soon| Note::warning(EventName::ExpiringSoon, Reason::ExpiringSoon, &*soon.message)));
-        notes.extend(permissions::changed(self.world));
+        notes.extend(permissions::changed(self.world, &rules::accepted(self.world, self.terms)));
         notes
     }
 

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{
     observed::Observed,
+    owner,
     restart::{Needed, needed},
     secrets::{Held, SecretNames},
     workloads::{Fellow, Seen, Workloads},
@@ -56,9 +57,10 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
         labels: home.as_ref().map(|home| home.metadata.labels.clone().unwrap_or_default()),
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         audiences: token.spec.audiences.iter().map(|wanted| instance(rooms, wanted, &namespace)).collect(),
-        policies: policies(rooms, wanted.namespace_or(&namespace), wanted.name.as_str()),
+        audience_policies: token.spec.audiences.iter().map(|wanted| policies(rooms, wanted, &namespace)).collect(),
+        policies: policies(rooms, wanted, &namespace),
         owner_gone: false,
-        owning: None,
+        owning: Vec::new(),
         surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
         stored: SecretNames::of(&token).all().map(held).collect(),
@@ -74,16 +76,22 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
 /// Adds the facts about the owner from the caches.
 fn owned(read: Observed, rooms: &Rooms) -> Observed {
     let caches = &rooms.caches;
-    let (owner_gone, owning) = match owning_account(&read) {
+    let owner_gone = match owning_account(&read) {
         Some((OwningKind::Core, namespace, name)) => {
-            (!caches.users.get(namespace, name).is_some_and(|user| stays(&*user)), None)
+            !caches.users.get(namespace, name).is_some_and(|user| stays(&*user))
         }
         Some((OwningKind::Ours, namespace, name)) => {
-            let account = caches.accounts.get(namespace, name);
-            (!account.as_ref().is_some_and(|account| stays(&**account)), account)
+            !caches.accounts.get(namespace, name).is_some_and(|account| stays(&*account))
         }
-        None => (false, None),
+        None => false,
     };
+    let mut owning = Vec::new();
+    let _ = owner::bearer(&read).followed(|namespace, name| {
+        let account = caches.accounts.get(namespace, name)?;
+        let owner = account.spec.owner.as_ref().map(ToString::to_string);
+        owning.push(account);
+        owner
+    });
     let surplus = surplus(&read, rooms);
     Observed { owner_gone, owning, surplus, ..read }
 }
@@ -167,7 +175,9 @@ async fn former_owner(world: World, rooms: &Rooms) -> Result<World, Refusal> {
             Err(refusal) => Err(refusal),
         }
     };
-    let (account, owning) = tokio::try_join!(live(&world.account), live(&world.owning))?;
+    let owning = world.owning.iter().map(async |account| live(&Some(account.clone())).await);
+    let (account, owning) = tokio::try_join!(live(&world.account), try_join_all(owning))?;
+    let owning = owning.into_iter().flatten().collect();
     Ok(World::new(Observed { account, owning, ..world.into_read() }))
 }
 
@@ -215,8 +225,14 @@ fn instance(rooms: &Rooms, wanted: &InstanceRef, own: &str) -> Option<Ruled> {
 pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
     let home = token.metadata.namespace.as_deref().unwrap_or_default();
     let large = |wanted: &InstanceRef| instance(rooms, wanted, home).is_some_and(|instance| instance.is_large());
-    let wanted = &token.spec.instance_ref;
-    let about = rooms.caches.policies.by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()));
+    let of = |wanted: &InstanceRef| {
+        rooms
+            .caches
+            .policies
+            .by(&Depends::Instance(wanted.namespace_or(home), wanted.name.as_str()))
+            .collect::<Vec<_>>()
+    };
+    let about = token.instances().flat_map(of);
     let listed = about.map(|policy| policy.spec.members.len() + policy.spec.statements.len());
     token.instances().any(large) || listed.sum::<usize>() > LISTED
 }
@@ -225,8 +241,9 @@ pub(crate) fn is_much(token: &ApiToken, rooms: &Rooms) -> bool {
 const LISTED: usize = 1000;
 
 /// The policies of an Instance, sorted by name.
-fn policies(rooms: &Rooms, namespace: &str, instance: &str) -> Vec<Arc<Policy>> {
-    let mut policies: Vec<_> = rooms.caches.policies.by(&Depends::Instance(namespace, instance)).collect();
+fn policies(rooms: &Rooms, instance: &InstanceRef, own: &str) -> Vec<Arc<Policy>> {
+    let key = Depends::Instance(instance.namespace_or(own), instance.name.as_str());
+    let mut policies: Vec<_> = rooms.caches.policies.by(&key).collect();
     policies.sort_by_key(|policy| policy.name_any());
     policies.iter().map(|policy| rooms.policies.policy(policy)).collect()
 }

@@ -39,12 +39,15 @@ pub struct Observed {
     pub terminating: bool,
     /// The Instances of `spec.audiences`, in the same order. None in place of one that does not exist.
     pub audiences: Vec<Option<Ruled>>,
+    /// The policies of each of these Instances, sorted by name.
+    pub audience_policies: Vec<Vec<Arc<Policy>>>,
     /// The policies of the token's Instance, sorted by name.
     pub policies: Vec<Arc<Policy>>,
     /// True if the token's owner is an account that does not exist or is being deleted.
     pub owner_gone: bool,
-    /// The account of tokenry.dev that owns the token; none if the owner is no such account, or if it does not exist.
-    pub owning: Option<Arc<Account>>,
+    /// The accounts of tokenry.dev behind the token: those that own it, that own the account that it acts as, or that
+    /// own such an account. Accounts that do not exist are left out.
+    pub owning: Vec<Arc<Account>>,
     /// The first Instance of the token, audiences included, whose `tokens.maxPerOwner` is reached. Only older tokens of
     /// the same owner count.
     pub surplus: Option<Ruled>,
@@ -94,6 +97,14 @@ impl Observed {
     pub fn owner(&self) -> Option<&Subject> {
         let accounts = || self.account.as_ref().and_then(|account| account.spec.owner.as_ref());
         self.token.spec.owner.as_ref().or_else(accounts)
+    }
+
+    /// The owner of an account behind the token.
+    pub fn owner_of(&self, namespace: &str, name: &str) -> Option<String> {
+        let is_it = |account: &&Arc<Account>| {
+            account.metadata.namespace.as_deref() == Some(namespace) && account.metadata.name.as_deref() == Some(name)
+        };
+        self.owning.iter().find(is_it)?.spec.owner.as_ref().map(ToString::to_string)
     }
 
     /// True if the spec has changed since the status was written.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{observed::Observed, own_account::own_account, world::World};
+use super::{observed::Observed, own_account::own_account, rules, world::World};
 use crate::{
-    access::{self, Bearer, Policy, Rules},
+    access::{self, Bearer, Outlook, Policy, Rules},
     crd::{
         EventName, Fault, Instance, Reason,
-        api_token::{Effective, MirroredPolicy, SeenOwner},
+        api_token::{Effective, MirroredPolicy, SeenOwner, SeenRules},
         fault,
         instance::{Authorization, Ceiling, OnOwnerRemoved, Permission},
         name,
@@ -35,6 +35,8 @@ pub struct Ownership {
     pub is_stale: bool,
     /// The effective rights of the token. If the Instance is missing or faulty, the rights in the old status are kept.
     pub effective: Option<Effective>,
+    /// The digests of the rules of the token's Instances, audiences included.
+    pub rules: Vec<SeenRules>,
     /// The reason why the Instance accepts no request with the token; none if it can accept some.
     pub shut: Option<Shut>,
     /// True if any action is permitted; none if the Instance does not judge rights.
@@ -60,13 +62,15 @@ impl Ownership {
         let stale_from = read.rules().zip(stamped_at).and_then(|(rules, at)| rules.groups_hold_until(at));
         let is_stale = stale_from.is_some_and(|from| from <= read.now);
         let judged = read.rules().map(|rules| Judged::of(read, rules, !is_stale));
-        let effective = judged.as_ref().map(Judged::effective).or_else(|| read.before().effective.clone());
-        let shut = shut(read, judged.as_ref());
+        let outlook = judged.as_ref().map(|judged| Outlook::of(judged.rules, &judged.policies, &judged.bearer));
+        let effective = outlook.as_ref().map(Outlook::effective).or_else(|| read.before().effective.clone());
+        let shut = shut(read, judged.as_ref(), outlook.as_ref());
         let nothing = shut.as_ref().is_some_and(|shut| shut.permits_nothing);
         Self {
             removed: judged.as_ref().and_then(|judged| judged.removed),
             former: judged.as_ref().and_then(Judged::former),
             permitted: effective.as_ref().filter(|_| judges_rights(read)).map(|_| !nothing),
+            rules: rules::seen(read, outlook.as_ref()),
             effective,
             shut,
             seen,
@@ -84,15 +88,18 @@ struct Judged<'a> {
     removed: Option<OnOwnerRemoved>,
 }
 
+/// The token with the account that it acts as, or else the account that would be created for it. The accounts behind it
+/// are left out.
+pub(crate) fn bearer(read: &Observed) -> Bearer {
+    let made = || Arc::new(own_account(&read.token));
+    Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made))
+}
+
 impl<'a> Judged<'a> {
-    /// Uses the account that the token acts as, or else the account that would be created for it.
     fn of(read: &'a Observed, rules: &'a Rules, fresh: bool) -> Self {
         #[cfg(test)]
         super::world::derivations::note("bearer");
-        let made = || Arc::new(own_account(&read.token));
-        let behind = read.owning.as_ref().and_then(|account| account.spec.owner.as_ref());
-        let bearer = Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made));
-        let bearer = bearer.behind(behind.map(|owner| owner.as_str()));
+        let bearer = bearer(read).followed(|namespace, name| read.owner_of(namespace, name));
         // Old groups permit nothing, but they do not prove that the owner has left them. So they do not count as a
         // removal of the owner.
         let lent = match rules.standing(&bearer) {
@@ -107,10 +114,6 @@ impl<'a> Judged<'a> {
 
     fn former(&self) -> Option<String> {
         self.rules.former_owner(&self.bearer).map(str::to_owned)
-    }
-
-    fn effective(&self) -> Effective {
-        access::effective(self.rules, &self.policies, &self.bearer)
     }
 }
 
@@ -136,7 +139,7 @@ fn judges_rights(read: &Observed) -> bool {
 }
 
 /// The reason why the token's own Instance accepts no request with its value, in the order of the verifier's checks.
-fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
+fn shut(read: &Observed, judged: Option<&Judged<'_>>, outlook: Option<&Outlook<'_>>) -> Option<Shut> {
     let says = |reason, message: &str| Some(Shut { reason, message: message.to_owned(), permits_nothing: false });
     let permits_nothing =
         |reason, message: &str| says(reason, message).map(|shut| Shut { permits_nothing: true, ..shut });
@@ -152,14 +155,14 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>) -> Option<Shut> {
     if instance.is_disabled() {
         return says(Reason::EndpointDisabled, DISABLED);
     }
-    let Some(judged) = judged else {
+    let Some((judged, outlook)) = judged.zip(outlook) else {
         return says(Reason::InstanceInvalid, "its Instance has faults");
     };
     let removed = || permits_nothing(Reason::OwnerRemoved, &why_removed(read, judged.former().as_deref(), "the owner"));
     if read.owner_gone && judged.rules.on_owner_removed != OnOwnerRemoved::Keep {
         return removed();
     }
-    match access::opening(judged.rules, &judged.policies, &judged.bearer).err()? {
+    match outlook.opening().err()? {
         access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "the token has no owner"),
         access::Closed::OwnerRemoved => removed(),
         access::Closed::OwnerStale => permits_nothing(Reason::OwnerStale, STALE),
@@ -232,18 +235,26 @@ pub(crate) fn why_removed(read: &Observed, former: Option<&str>, owner: &str) ->
         (Some(former), _) if is_owner(read, former) => {
             format!("{former} is in spec.formerOwners of the Instance; name another owner")
         }
-        (Some(former), _) => why_left(read, former),
+        (Some(former), _) => {
+            format!("{former} owns an account behind the token, and is in spec.formerOwners of the Instance")
+        }
         (None, true) => format!("{owner} does not exist; name another owner"),
         (None, false) => format!("{owner} holds no role in the Instance's members that may own tokens"),
     }
 }
 
-/// The reason why a token has lost its owner, if the Instance lists `former` in `spec.formerOwners`.
-pub(crate) fn why_left(read: &Observed, former: &str) -> String {
-    if is_owner(read, former) {
-        format!("its owner {former} is in spec.formerOwners of the Instance")
-    } else {
-        format!("{former} owns an account of the token, and is in spec.formerOwners of the Instance")
+/// The text about a token that ends because its owner is removed.
+pub(crate) fn why_ended(world: &World) -> String {
+    let owner = world.owner().map_or_else(|| "nobody".into(), ToString::to_string);
+    match (world.owner.former.as_deref(), world.owner_gone) {
+        (Some(former), _) if is_owner(world, former) => {
+            format!("its owner {former} was in spec.formerOwners of the Instance")
+        }
+        (Some(former), _) => {
+            format!("{former} owned an account behind the token, and was in spec.formerOwners of the Instance")
+        }
+        (None, true) => format!("its owner {owner} did not exist"),
+        (None, false) => format!("its owner {owner} held no role in the Instance's members that may own tokens"),
     }
 }
 
@@ -417,8 +428,16 @@ mod tests {
         for ceiling in ["None", "Members"] {
             let revoked = left(ceiling, "Revoke");
             assert_eq!(revoked.decision(), ENDED, "{ceiling}");
-            let message = format!("its owner {in_list}: refused for ever; make another ApiToken");
+            let noted = "its owner user:carl was in spec.formerOwners of the Instance";
+            let message = format!("{noted}: refused for ever; make another ApiToken");
             assert_eq!(ready(&revoked), removed(&message));
+            let ended = revoked.clone().settled(&Progress::none(ENDED)).later(DAY);
+            assert_eq!(ended.status().revocation.unwrap().message.as_deref(), Some(noted));
+            for tidied in [json!({"formerOwners": []}), json!({"formerOwners": ["user:dora"]})] {
+                let tidy = ended.clone().with_instance(tidied).with_spec(&json!({"owner": "user:dora"}));
+                assert_eq!(ready(&tidy), removed(&message), "the list is tidied, or another owner has left");
+                assert_eq!(tidy.rested().status.revocation, ended.status().revocation);
+            }
             let message = format!("refused until its owner is back: {in_list}; name another owner");
             assert_eq!(ready(&left(ceiling, "Suspend")), removed(&message));
             let fault = fixture::new().with_spec(&json!({"owner": "user:carl"}));
@@ -437,15 +456,16 @@ mod tests {
         let acting =
             left("None", "Revoke").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
         assert_eq!(acting.decision(), ENDED);
-        let told = "user:carl owns an account of the token, and is in spec.formerOwners of the Instance";
+        let told = "user:carl owns an account behind the token, and is in spec.formerOwners of the Instance";
         let suspended =
             left("None", "Suspend").with_spec(&json!({"owner": "user:alice", "serviceAccountRef": {"name": "ci"}}));
         assert!(ready(&suspended).1.ends_with(told), "{}", ready(&suspended).1);
         let mut bot = fixture::account();
+        bot.metadata.name = Some("bot".into());
         bot.spec.owner = Some("user:dora".into());
         let owned = left("None", "Revoke").with_spec(&json!({"owner": "account:events/bot"}));
         assert_eq!(owned.decision().act, Act::Rest);
-        assert_eq!(owned.and(|world| world.owning = Some(Arc::new(bot))).decision(), ENDED);
+        assert_eq!(owned.and(|world| world.owning = vec![Arc::new(bot)]).decision(), ENDED);
     }
 
     #[test]

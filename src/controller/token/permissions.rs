@@ -1,10 +1,10 @@
 //! The event that a token may do something else than before.
 
-use super::world::World;
+use super::{rules, world::World};
 use crate::{
     crd::{
         EventName, Reason,
-        api_token::{Effective, LimitedBy},
+        api_token::{Effective, LimitedBy, SeenRules},
     },
     outside::events::Note,
 };
@@ -15,11 +15,15 @@ const SHOWN: usize = 8;
 /// The event that the effective permissions have changed. It has the name of the role if the role is another one. At
 /// the first issue only a role counts as a change. A token that has ended is permitted nothing, so it gets no such
 /// event.
-pub(crate) fn changed(world: &World) -> Option<Note> {
+///
+/// The status shows only a part of that. For the rest, `rules` are the digests after this pass.
+pub(crate) fn changed(world: &World, rules: &[SeenRules]) -> Option<Note> {
     let now = world.owner.effective.as_ref().filter(|_| world.before().revocation.is_none())?;
     let before = world.before().effective.as_ref();
-    let others = before.map(|before| differences(before, now)).unwrap_or_default();
+    let mut others = before.map(|before| differences(before, now)).unwrap_or_default();
     let role = before.and_then(|before| before.role.as_deref());
+    let is_shown = role != now.role.as_deref() || !others.is_empty();
+    others.extend(hidden(world, rules, is_shown));
     if role != now.role.as_deref() {
         let named = |role: Option<&str>| role.unwrap_or("none").to_owned();
         let text = format!("its effective role was {} and is {} now", named(role), named(now.role.as_deref()));
@@ -28,6 +32,29 @@ pub(crate) fn changed(world: &World) -> Option<Note> {
     }
     let text = others.join("; ");
     (!text.is_empty()).then(|| Note::normal(EventName::PermissionsChanged, Reason::PermissionsChanged, text))
+}
+
+/// The differences that show in digests alone, in words. If `is_shown` is true, the status shows a difference of the
+/// rights in the token's own Instance. Tokens without digests are new, or were last seen by an earlier release.
+fn hidden(world: &World, now: &[SeenRules], is_shown: bool) -> Vec<String> {
+    let before = &world.before().rules;
+    if before.is_empty() {
+        return Vec::new();
+    }
+    let of = |all: &[SeenRules], rules: &SeenRules| {
+        all.iter().find(|other| (&other.name, &other.namespace) == (&rules.name, &rules.namespace)).cloned()
+    };
+    let named = |rules: &SeenRules| format!("Instance {}/{}", rules.namespace, rules.name);
+    let of_now = now.iter().flat_map(|rules| {
+        let Some(old) = of(before, rules) else { return vec![format!("{} accepts it now", named(rules))] };
+        let rights = old.rights != rules.rights && !(is_shown && rules::is_own(world, rules));
+        let requests = (old.requests != rules.requests)
+            .then(|| format!("{} excludes other requests, or reads requests differently", named(rules)));
+        let rights = rights.then(|| format!("{} permits something else by roles, members or policies", named(rules)));
+        requests.into_iter().chain(rights).collect()
+    });
+    let gone = before.iter().filter(|old| of(now, old).is_none());
+    of_now.chain(gone.map(|old| format!("{} does not accept it any more", named(old)))).collect()
 }
 
 /// The permissions other than the role that differ, in words.
@@ -63,12 +90,12 @@ fn listed(names: Option<&Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        fixture::{DAY, served},
+        fixture::{self, DAY, served},
         progress::Progress,
     };
     use super::*;
-    use crate::access::Policy;
-    use serde_json::json;
+    use crate::{access::Policy, controller::book::Ruled};
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
     /// The events of these names at the next pass, with their texts.
@@ -123,11 +150,80 @@ mod tests {
         assert!(told(&freed).iter().any(|(_, told)| told.ends_with("limited by: Policy → none")), "{:?}", told(&freed));
     }
 
+    /// A served token that names the Instance `other` as an audience. It has this spec and these policies.
+    fn at_audience(world: World, spec: Value, policies: Vec<Arc<Policy>>) -> World {
+        let mut instance = fixture::instance(spec);
+        instance.metadata.name = Some("other".into());
+        let world = world.with_spec(&json!({"audiences": [{"name": "other"}], "owner": "user:alice"}));
+        world.and(|world| {
+            world.audiences = vec![Some(Ruled::new(Arc::new(instance)))];
+            world.audience_policies = vec![policies];
+        })
+    }
+
+    #[test]
+    fn rules_that_the_status_does_not_show_are_told_of_the_instance_that_changed_them() {
+        let excluding = |path: &str| json!({"api": {"excluded": [{"paths": [path]}]}});
+        let alone = |world: &World| {
+            let all = told(world);
+            assert!(all.iter().all(|(event, _)| *event == EventName::PermissionsChanged) && all.len() <= 1, "{all:?}");
+            all.into_iter().map(|(_, text)| text).collect::<String>()
+        };
+        let requests =
+            |name: &str| format!("Instance events/{name} excludes other requests, or reads requests differently");
+        let rights =
+            |name: &str| format!("Instance events/{name} permits something else by roles, members or policies");
+        let own = rested(served().with_instance(excluding("/a")));
+        assert_eq!(alone(&own), "");
+        let changed = own.with_instance(excluding("/b"));
+        assert_eq!(alone(&changed), requests("eem"));
+        assert_eq!(alone(&rested(changed)), "", "it is told once");
+
+        let member = |role: &str| json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": [{"subject": "user:alice", "role": role}]});
+        let acts = served().with_account(|account| account.spec.role = Some("contributor".into()));
+        let acts = acts.with_spec(&json!({"role": "contributor"}));
+        let far = rested(at_audience(acts, member("viewer"), vec![]));
+        assert_eq!(alone(&far), "");
+        let stronger = at_audience(far.clone(), member("admin"), vec![]);
+        assert_eq!(alone(&stronger), rights("other"));
+        assert_eq!(alone(&at_audience(rested(stronger), member("contributor"), vec![])), "", "it asks for no more");
+        let mut both = member("viewer");
+        fixture::merge(&mut both, &excluding("/b"));
+        assert_eq!(alone(&at_audience(far.clone(), both, vec![])), requests("other"));
+        let faulty = at_audience(far.clone(), json!({"tokens": {"minimumRole": "none"}}), vec![]);
+        assert_eq!((alone(&faulty), &rested(faulty).status().rules), (String::new(), &far.status().rules));
+        let gone = far.clone().with_spec(&json!({"audiences": []})).and(|world| world.audiences.clear());
+        assert_eq!(alone(&gone), "Instance events/other does not accept it any more");
+        assert_eq!(alone(&at_audience(rested(gone), member("viewer"), vec![])), "Instance events/other accepts it now");
+        let ended = rested(far.with_spec(&json!({"revoked": true}))).later(DAY);
+        let ended = at_audience(ended, excluding("/c"), vec![]);
+        assert_eq!((alone(&ended), ended.rested().status.rules), (String::new(), ended.status().rules));
+    }
+
+    #[test]
+    fn a_policy_that_denies_something_else_is_told() {
+        let deny = |action: &str| {
+            let deny = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "frozen"},
+                "spec": {"instanceRef": {"name": "eem"}, "members": ["token:events/ci"],
+                    "statements": [{"effect": "Deny", "actions": [action]}]}});
+            vec![Arc::new(Policy::of(&serde_json::from_value(deny).unwrap()))]
+        };
+        let frozen = rested(served().and(|world| world.policies = deny("a:b")));
+        let text = "Instance events/eem permits something else by roles, members or policies";
+        let other = frozen.clone().and(|world| world.policies = deny("a:c"));
+        assert_eq!(told(&other), [(EventName::PermissionsChanged, text.into())]);
+        let far = rested(at_audience(served(), json!({}), deny("a:b")));
+        let text = "Instance events/other permits something else by roles, members or policies";
+        let other = at_audience(far, json!({}), deny("a:c"));
+        assert_eq!(told(&other), [(EventName::PermissionsChanged, text.into())]);
+    }
+
     #[test]
     fn nothing_is_told_at_the_first_issue_but_the_role_nor_of_a_token_that_has_ended() {
         let within = json!({"organizations": {"listed": ["a"]}});
         let first = served().with_instance(json!({"organizations": ["*"]}));
-        let first = first.with_status(|status| status.effective = None).with_spec(&within);
+        let first = first.with_status(|status| (status.effective, status.rules) = (None, Vec::new()));
+        let first = first.with_spec(&within);
         assert_eq!(told(&first), []);
         let role = first.with_account(|account| account.spec.role = Some("viewer".into()));
         let role = role.with_spec(&json!({"role": "viewer"}));

@@ -11,7 +11,7 @@ use super::{
     outcome::{Outcome, published_in},
     owner,
     progress::Progress,
-    restart, shown,
+    restart, rules, shown,
     terms::{CheckedTerms, TokenTerms},
     wakes::{self, Dates},
     world::World,
@@ -79,6 +79,7 @@ fn status(outcome: &Outcome<'_>, restart: Option<Restart>) -> ApiTokenStatus {
         others: old.others.clone(),
         audiences: Some(audience::accepted(world, terms)),
         effective: world.owner.effective.clone(),
+        rules: rules::accepted(world, terms),
         owner: world.owner.seen.clone(),
         policy: owner::mirrored(world).or_else(|| old.policy.clone()),
         regeneration: regeneration(progress, records).or_else(|| old.regeneration.clone()),
@@ -623,7 +624,7 @@ mod tests {
             assert_eq!(states(status), [(1, State::Revoked), (2, State::Revoked)]);
             assert_eq!(
                 status.revocation,
-                Some(Revocation { reason: why, at: time(60 * DAY), by: None, generations: vec![1, 2] })
+                Some(Revocation { reason: why, at: time(60 * DAY), by: None, message: None, generations: vec![1, 2] })
             );
             assert_eq!((&status.secret_name, &status.binding), (&None, &None));
             assert_eq!((&status.expires_at, &status.rotates_at, settled.wakes_at()), (&None, &None, None));

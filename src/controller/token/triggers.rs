@@ -1,6 +1,6 @@
 //! The triggers of passes over tokens: changes of the token, and changes of objects that it depends on.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::stream::{BoxStream, SelectAll, select_all};
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
@@ -18,6 +18,7 @@ use crate::{
     },
     outside::{
         clock::jumps,
+        reference,
         watch::{CoreAccount, NamespaceMeta},
     },
 };
@@ -46,11 +47,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
             let (home, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
             by(&of_secrets, &Depends::Secret(&home, &name))
         }),
-        mapped(accounts.touched(), move |account: &Account| {
-            let (home, name) = (account.namespace().unwrap_or_default(), account.name_any());
-            let owned = by(&of_accounts, &Depends::Subject(&of_account(SubjectKind::Account, account)));
-            [by(&of_accounts, &Depends::Account(&home, &name)), owned].concat()
-        }),
+        mapped(accounts.touched(), move |account: &Account| behind(&of_accounts, account)),
         referring(instances, tokens.store()),
         mapped(policies.touched(), move |policy: &AccessPolicy| {
             let home = policy.namespace().unwrap_or_default();
@@ -66,6 +63,23 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<Ap
         granting(bindings, tokens.store()),
         every(jumps(rooms.clock.clone()), tokens.store()),
     ])
+}
+
+/// The tokens that an account is behind: that act as it, that it owns, or that another account is behind which it owns.
+fn behind(rooms: &Rooms, account: &Account) -> Vec<ObjectRef<ApiToken>> {
+    let mut accounts = vec![reference(account)];
+    let mut tokens = Vec::new();
+    let (mut at, mut known) = (0, HashSet::from([accounts[0].clone()]));
+    while let Some(account) = accounts.get(at) {
+        let (home, name) = (account.namespace.as_deref().unwrap_or_default(), &*account.name);
+        let subject = Who { kind: SubjectKind::Account, name: &format!("{home}/{name}") }.to_string();
+        let owned = Depends::Subject(&subject);
+        tokens.extend([by(rooms, &Depends::Account(home, name)), by(rooms, &owned)].concat());
+        // Accounts can own each other.
+        accounts.extend(rooms.caches.accounts.names(&owned).into_iter().filter(|owned| known.insert(owned.clone())));
+        at += 1;
+    }
+    tokens
 }
 
 /// The subject of an account of either kind.

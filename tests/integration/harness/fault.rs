@@ -12,6 +12,7 @@ use std::{
 
 use http::{Method, Request, Response};
 use kube::{Client, Config, client::ClientBuilder};
+use tokio::sync::Notify;
 use tower::{BoxError, Layer, Service};
 
 /// The kind of failure at that write.
@@ -25,11 +26,13 @@ pub enum Death {
     Unheard,
     /// The process continues. The API server did the write, but the answer never arrives.
     Silent,
+    /// The process continues. The API server did the write, and the answer arrives after [`Doom::release`].
+    Late,
 }
 
 /// A client that fails in the given way at its `nth` write to a token, its account or its Secret. The first write is 1.
 pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
-    let doom = Doom { nth, death, writes: Arc::default(), dead: Arc::default() };
+    let doom = Doom { nth, death, writes: Arc::default(), dead: Arc::default(), gate: Arc::default() };
     let client = ClientBuilder::try_from(config).unwrap().with_layer(&Doomed(doom.clone())).build();
     (client, doom)
 }
@@ -41,9 +44,15 @@ pub struct Doom {
     death: Death,
     writes: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
+    gate: Arc<Notify>,
 }
 
 impl Doom {
+    /// Lets the answer of [`Death::Late`] arrive.
+    pub fn release(&self) {
+        self.gate.notify_one();
+    }
+
     /// True after the process has died. For [`Death::Unheard`] and [`Death::Silent`], the result is always false.
     pub fn has_come(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
@@ -103,10 +112,17 @@ where
         if matches!(death, Death::Before) {
             return Box::pin(std::future::ready(lost()));
         }
-        let done = self.inner.call(request);
+        let (done, gate) = (self.inner.call(request), self.doom.gate.clone());
         Box::pin(async move {
-            drop(done.await);
-            if matches!(death, Death::Silent) { std::future::pending().await } else { lost() }
+            let answer = done.await;
+            match death {
+                Death::Silent => std::future::pending().await,
+                Death::Late => {
+                    gate.notified().await;
+                    answer
+                }
+                Death::Before | Death::After | Death::Unheard => lost(),
+            }
         })
     }
 }

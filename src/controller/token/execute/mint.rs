@@ -15,7 +15,7 @@ use crate::{
             terms::TokenTerms, world::World,
         },
     },
-    crd::{Reason, condition::READY},
+    crd::{InstanceRef, Reason, condition::READY},
     outside::{Entropy, Expected, Location, NoRandomness, Refusal, Why},
     token::{Digest, Plaintext, Record, format, template::TooLong},
 };
@@ -46,7 +46,21 @@ pub(crate) async fn mint(
             rooms.mints.forget(world.uid());
         }
     })?;
+    if is_demanded_by_now(rooms, world) {
+        // The next pass mints a value that is shown once.
+        return Err(Obstacle::Changed);
+    }
     Ok(recorded.publish(rooms, world, terms).await)
+}
+
+/// True if the first value is to stay, and an Instance demands `Once` since the pass began. The caches may hear of a
+/// demand later than of a token that was created after it. The time for the record lets them catch up, and costs no
+/// request.
+fn is_demanded_by_now(rooms: &Rooms, world: &World) -> bool {
+    let cached =
+        |wanted: &InstanceRef| rooms.caches.instances.get(wanted.namespace_or(world.namespace()), wanted.name.as_str());
+    let stays = !world.shown_once.next && !world.records.ever_published();
+    stays && world.token.instances().filter_map(cached).any(|instance| instance.spec.tokens.delivery.is_some())
 }
 
 /// A drawn value that is not on record yet.
