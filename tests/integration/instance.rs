@@ -181,7 +181,7 @@ async fn what_is_taken_from_the_spec_goes_from_the_ingress() {
         let ingress = get::<Ingress>(&world, "eem-admin").await.unwrap();
         let annotations = ingress.metadata.annotations.unwrap();
         let keys: Vec<_> = annotations.keys().map(String::as_str).collect();
-        (keys == ["b", "theirs", "tokenry.dev/applied"]).then_some(())
+        (keys == ["b", "theirs", "tokenry.dev/applied", "tokenry.dev/guarded-by"]).then_some(())
     };
     world.eventually("the annotation is gone and the others are there", annotations).await;
     let spec = get::<Ingress>(&world, "eem-admin").await.unwrap().spec.unwrap();
@@ -282,8 +282,8 @@ async fn respects<K: Object + PartialEq>(name: &str, spec: Value, theirs: Value)
         assert_eq!(holding(&instance), ["Accepted", "Stalled"]);
         let (status, reason, message) = condition(&instance, "EndpointsReady").unwrap();
         assert_eq!((status.as_str(), reason.as_str()), ("False", "EndpointForeign"));
-        let told =
-            "a Service or Ingress eem-admin exists and is not this Instance's; delete it, or rename the Instance";
+        let kind = K::kind(&());
+        let told = format!("a {kind} eem-admin exists and is not this Instance's; delete it, or rename the Instance");
         assert_eq!(message, told);
         assert_eq!(get::<K>(&world, "eem-admin").await.unwrap(), before);
         assert!(uris(&instance).is_empty(), "no way in is promised that does not stand");
