@@ -19,8 +19,8 @@ pub(crate) struct Operator {
     /// permit with grants.enabled=true; default: grant nothing
     #[arg(long)]
     grants: bool,
-    /// The settings of the cluster for exposing endpoints, as JSON: the kinds that the operator may create, the Service
-    /// of the verifier, and the defaults of the chart's values in exposure; default: Services alone
+    /// The settings of the cluster for exposing endpoints, as JSON, which the chart makes of its values in exposure;
+    /// default: Services alone
     #[arg(long, value_name = "JSON", value_parser = exposure)]
     exposure: Option<Arc<ExposureConfig>>,
     /// Allow probes of endpoints at loopback and link-local addresses; addresses of cloud metadata are never asked;

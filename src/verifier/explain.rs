@@ -18,7 +18,6 @@ use crate::{
         guarding::PROBE,
         instance::Api,
         permission::NamedBy,
-        subject::{SubjectKind, Who},
     },
     outside::{Reader, Refusal, reader::Read},
 };
