@@ -13,12 +13,7 @@ use super::{
 };
 use crate::{
     access::{self, MOST_OWNERS, Step},
-    crd::{
-        AccessPolicy, Account, ApiToken, Instance,
-        guarding::PROBE,
-        instance::Api,
-        permission::NamedBy,
-    },
+    crd::{AccessPolicy, Account, ApiToken, Instance, guarding::PROBE, instance::Api, permission::NamedBy},
     outside::{Reader, Refusal, reader::Read},
 };
 
