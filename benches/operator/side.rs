@@ -126,11 +126,7 @@ impl Side {
     async fn template(&self, namespace: &str) -> Outcome<Template> {
         let name = token_name(0);
         let settled = self.tokens.get(&name).await?.data["status"].clone();
-        let mut recorded = settled.clone();
-        recorded["records"][0]["publishedAt"] = Value::Null;
-        for condition in recorded["conditions"].as_array_mut().ok_or("a token without conditions")? {
-            condition["status"] = json!("False");
-        }
+        let recorded = recorded(&settled)?;
         let secret = self.secrets.get(&name).await?;
         let metadata = json!({
             "name": name,
@@ -200,6 +196,19 @@ impl Side {
     }
 }
 
+/// The status that the operator writes before the Secret exists, made from the one that it writes afterwards.
+fn recorded(settled: &Value) -> Outcome<Value> {
+    const FROM_RECORD: [&str; 5] = ["account", "audiences", "lastGeneration", "observedGeneration", "policy"];
+    let mut recorded = json!({"records": settled["records"], "conditions": settled["conditions"]});
+    FROM_RECORD.into_iter().for_each(|field| recorded[field] = settled[field].clone());
+    recorded["records"][0]["state"] = json!("Recorded");
+    recorded["records"][0].as_object_mut().ok_or("a token without a record")?.remove("publishedAt");
+    let conditions = recorded["conditions"].as_array_mut().ok_or("a token without conditions")?;
+    conditions.retain(|condition| condition["type"] == "Ready");
+    conditions.iter_mut().for_each(|condition| condition["status"] = json!("False"));
+    Ok(recorded)
+}
+
 fn start(plane: &ControlPlane, identity: &str, arguments: &[&str]) -> Outcome<Process> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
     command.args(["operator", "--listen", "127.0.0.1:0", "--probes", "off"]).args(arguments);
@@ -223,7 +232,7 @@ fn token_name(nth: usize) -> String {
 /// A control plane with the CRDs and the chart's permissions, and the identity of operators there.
 pub fn stage() -> Outcome<(ControlPlane, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let plane = ControlPlane::start()?;
+    let plane = ControlPlane::start_for_benchmark()?;
     plane.install_crds(root)?;
     let identities = plane.install_rights(root)?;
     Ok((plane, identities.operator))

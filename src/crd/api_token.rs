@@ -69,14 +69,8 @@ use crate::token::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.instanceRef == oldSelf.instanceRef")
-        .message("instanceRef is fixed for life: make another ApiToken for another Instance")
-        .field_path(".instanceRef"),
-    validation = Rule::new(
-        "has(self.serviceAccountRef) == has(oldSelf.serviceAccountRef) && \
-         (!has(self.serviceAccountRef) || self.serviceAccountRef == oldSelf.serviceAccountRef)")
-        .message("serviceAccountRef is fixed for life: make another ApiToken for another account"),
-    validation = Rule::new("!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)")
+    validation = Rule::new("has(self.serviceAccountRef) == has(oldSelf.serviceAccountRef)").message(ACCOUNT_FIXED),
+    validation = Rule::new("!oldSelf.?revoked.orValue(false) || self.?revoked.orValue(false)")
         .message("revoked is final: make another ApiToken"),
     validation = Rule::new(unchanged_when_immutable())
         .message("immutable is true: only revoked, revocationReason and, if the Instance allows it, regenerate may change; make another ApiToken"),
@@ -87,8 +81,8 @@ use crate::token::{
     validation = Rule::new(shorter_than_lifetime("self.rotation.schedule.beforeExpiry", 1, "<"))
         .message("rotation.schedule.beforeExpiry must be shorter than expiry.after"),
     validation = Rule::new(
-        "!has(self.expiry) || !has(self.expiry.never) || !self.expiry.never || !has(self.rotation) || \
-         !has(self.rotation.schedule) || !has(self.rotation.schedule.beforeExpiry)")
+        "!has(self.rotation) || !has(self.rotation.schedule) || !has(self.rotation.schedule.beforeExpiry) || \
+         !has(self.expiry) || !has(self.expiry.never) || !self.expiry.never")
         .message("rotation.schedule.beforeExpiry is not allowed with expiry.never: true; give every or cron"),
     validation = Rule::new(
         "!has(self.restart) || size(self.restart) == 0 || !has(self.secret) || !has(self.secret.delivery) || \
@@ -99,11 +93,14 @@ use crate::token::{
 )]
 pub struct ApiTokenSpec {
     /// The Instance whose Admin API accepts the token. It cannot change.
+    #[x_kube(validation = Rule::new(SAME)
+        .message("instanceRef is fixed for life: make another ApiToken for another Instance"))]
     pub instance_ref: InstanceRef,
     /// The account that the token acts as: a ServiceAccount of tokenry.dev in the same namespace. It cannot change. If
     /// omitted, Tokenry creates an account with the name of the token, and deletes it together with the token. List the
     /// tokens of an account by `kubectl get apitok --field-selector spec.serviceAccountRef.name=ci`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(SAME).message(ACCOUNT_FIXED))]
     pub service_account_ref: Option<AccountRef>,
     /// Further Instances that accept the token. The token must satisfy the token policy, the members and the exclusions
     /// of each of them. The shortest of their limits applies. Default: none.
@@ -186,6 +183,11 @@ pub struct ApiTokenSpec {
     pub restart: Vec<RestartTarget>,
 }
 
+/// A rule that rejects a change of the field it belongs to. It sees neither the first value nor the removal.
+const SAME: &str = "self == oldSelf";
+/// The message of the rules on `serviceAccountRef`.
+const ACCOUNT_FIXED: &str = "serviceAccountRef is fixed for life: make another ApiToken for another account";
+
 /// The most policies that a token or an account can name.
 pub const MAX_POLICIES: usize = 8;
 /// The most further Instances that can accept a token.
@@ -247,7 +249,7 @@ fn shorter_than_lifetime(field: &str, times: i32, comparison: &str) -> String {
 /// The rule, with an exception for a token that is revoked or suspended. So a token that an older release accepted can
 /// still be ended.
 fn refused_while_in_use(rule: &str) -> String {
-    format!("(has(self.revoked) && self.revoked) || (has(self.active) && !self.active) || {rule}")
+    format!("{rule} || (has(self.revoked) && self.revoked) || (has(self.active) && !self.active)")
 }
 
 /// A reference to an account: a ServiceAccount of tokenry.dev.

@@ -84,7 +84,7 @@ impl Known {
         let _ = self.unread.subscribe().wait_for(BTreeSet::is_empty).await;
     }
 
-    /// The first token by namespace and name. `None` if there is no token.
+    /// An arbitrary token. `None` if there is no token.
     pub fn any_token(&self) -> Option<Key> {
         self.index().any_token().cloned()
     }

@@ -21,6 +21,14 @@ rules:
 - level: Metadata
 "#;
 
+/// The audit policy of a control plane for benchmarks. All kinds are audited alike, as a body costs time.
+pub(crate) const WITHOUT_BODIES: &str = r#"apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+"#;
+
 /// A request that the API server has answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEvent {

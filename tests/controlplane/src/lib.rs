@@ -90,13 +90,22 @@ impl ControlPlane {
     /// Starts a control plane and waits until it works, which takes a few seconds. The first call on a machine builds
     /// the programs: see [`program`].
     pub fn start() -> Result<Self, Error> {
+        Self::start_with(audit::POLICY)
+    }
+
+    /// Starts a control plane for a benchmark. Its audit log has no bodies, so [`AuditEvent::request`] is always null.
+    pub fn start_for_benchmark() -> Result<Self, Error> {
+        Self::start_with(audit::WITHOUT_BODIES)
+    }
+
+    fn start_with(audit_policy: &str) -> Result<Self, Error> {
         for _ in 1..ATTEMPTS {
-            match Self::start_on_free_ports() {
+            match Self::start_on_free_ports(audit_policy) {
                 Err(Error::Ended { log, .. }) if log.contains(PORT_TAKEN) => {}
                 result => return result,
             }
         }
-        Self::start_on_free_ports()
+        Self::start_on_free_ports(audit_policy)
     }
 
     /// The control plane that all tests of this process share, started by the first call.
@@ -293,7 +302,7 @@ impl ControlPlane {
         std::fs::metadata(self.path("audit.jsonl")).map_or(0, |file| file.len())
     }
 
-    fn start_on_free_ports() -> Result<Self, Error> {
+    fn start_on_free_ports(audit_policy: &str) -> Result<Self, Error> {
         // This comes first, because it may take minutes, and nothing has to be cleaned up yet.
         for name in [ETCD, API_SERVER, CONTROLLER_MANAGER, "kubectl"] {
             program(name)?;
@@ -311,7 +320,7 @@ impl ControlPlane {
             ("service-account.key", &certificates.service_account_key),
             ("service-account.pub", &certificates.service_account_public),
             ("users.csv", &users),
-            ("audit-policy.yaml", audit::POLICY),
+            ("audit-policy.yaml", audit_policy),
         ] {
             write_private(&directory.path().join(name), text).map_err(failed)?;
         }

@@ -107,9 +107,11 @@ impl Complete {
         progress.recorded = Some(self.record.clone());
         let mut status = settle(world, &Ok(terms.clone()), &progress).status;
         if world.before().conditions.is_empty() {
-            // The other conditions follow a moment later, after the Secret. One condition costs the API server as much
-            // as ten other fields.
+            // No verdict depends on the rest, and it follows a moment later, after the Secret. One condition costs the
+            // API server as much as ten other fields.
             status.conditions.retain(|condition| condition.type_ == READY);
+            status.effective = None;
+            status.organization = None;
         }
         let seen = version(&*world.token);
         let receipt = rooms.writer.status(&*world.token, &seen, &status).await?;
