@@ -112,7 +112,8 @@ fn right(
     role: Option<&Sight<Role>>,
     bindings: &Sights<RoleBinding>,
 ) -> (Move<Role>, Vec<Move<RoleBinding>>) {
-    let each = |of: &dyn Fn(Option<&Sight<RoleBinding>>, &RoleBinding) -> Move<RoleBinding>| {
+    type Writing<'a> = &'a dyn Fn(Option<&Sight<RoleBinding>>, &RoleBinding) -> Move<RoleBinding>;
+    let each = |of: Writing<'_>| {
         granted.bindings.iter().map(|wanted| of(bindings.get(&wanted.name_any()), wanted)).collect()
     };
     if role == Some(&Sight::Foreign) {

@@ -137,9 +137,10 @@ fn merged(piece: &Piece, changes: &Value) -> Piece {
     fn merge(into: &mut Value, changes: &Value) {
         let Value::Object(changes) = changes else { return *into = changes.clone() };
         for (key, change) in changes {
-            match change {
-                Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
-                change => merge(&mut into[key], change),
+            if change.is_null() {
+                into.as_object_mut().unwrap().remove(key);
+            } else {
+                merge(&mut into[key], change);
             }
         }
     }
