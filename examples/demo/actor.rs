@@ -26,9 +26,9 @@ pub struct Actor {
 
 impl Actor {
     /// Starts the process with the permissions that the chart grants, and waits until the process is ready.
-    pub async fn start(name: &str, cluster: &Cluster, program: &Path) -> Told<Self> {
+    pub async fn start(name: &str, cluster: &Cluster, program: &Path, args: &[&str]) -> Told<Self> {
         let mut command = Command::new(program);
-        command.args([name, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", "--log-format", "text"]);
+        command.args([name, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", "--log-format", "text"]).args(args);
         command.env("KUBECONFIG", cluster.kubeconfig(name)?).env("NO_COLOR", "1");
         if !cluster.is_own() {
             command.args(["--namespace", NAMESPACE]);
@@ -55,17 +55,22 @@ impl Actor {
 /// Formats the last lines of the log, for error messages.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LINES: usize = 15;
-        let log = self.process.log();
-        let lines: Vec<_> = log.lines().collect();
-        write!(f, "\nThe end of the {}'s log:", self.process.name())?;
-        lines.iter().skip(lines.len().saturating_sub(LINES)).try_for_each(|line| write!(f, "\n  {line}"))
+        f.write_str(&end_of_log(&self.process))
     }
 }
 
-/// A client for the verifier and for the probes.
+/// The last lines of the log of a process, for error messages.
+pub fn end_of_log(process: &Process) -> String {
+    const LINES: usize = 15;
+    let log = process.log();
+    let lines: Vec<_> = log.lines().collect();
+    let end = lines[lines.len().saturating_sub(LINES)..].join("\n  ");
+    format!("\nThe end of the {}'s log:\n  {end}", process.name())
+}
+
+/// A client for Traefik and for the probes.
 pub fn http() -> Told<reqwest::Client> {
-    // The verifier is on this machine, so a configured proxy must not be used.
+    // All of them are on this machine, so a configured proxy must not be used.
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())
 }
 

@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Options, Told, progress, root};
+use super::{NAMESPACE, Options, Told, edge, progress, root};
 
 /// The cluster of the demo.
 pub struct Cluster {
@@ -76,6 +76,15 @@ impl Cluster {
         output(&mut command, input).map_err(|error| format!("kubectl {}: {error}", args.join(" ")))
     }
 
+    pub fn apply(&self, object: &Value) -> Told {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string()).map(drop)
+    }
+
+    /// True if the cluster has no object of this kind and name.
+    pub fn lacks(&self, kind: &str, name: &str) -> Told<bool> {
+        Ok(self.kubectl(&["get", kind, name, "--ignore-not-found", "--output=name"], "")?.is_empty())
+    }
+
     pub fn make_namespace(&self) -> Told {
         self.kubectl(&["create", "namespace", NAMESPACE], "").map(drop).map_err(|error| match &*self.flags {
             [context, name] if error.contains("AlreadyExists") => format!(
@@ -101,6 +110,7 @@ impl Cluster {
         for part in ["serviceaccounts", "clusterroles", "bindings", "userroles", "admission"] {
             helm.args(["--show-only", &format!("templates/{part}.yaml")]);
         }
+        helm.args(["--set", &format!("exposure.kinds={{{}}}", edge::KINDS.join(","))]);
         if !self.is_own() {
             helm.args(["--set", &format!("scopedNamespace={NAMESPACE},rbac.aggregateClusterRoles=false")]);
         }
@@ -126,11 +136,23 @@ impl Cluster {
     pub fn kubeconfig(&self, component: &str) -> Told<PathBuf> {
         let account = format!("{NAMESPACE}-{component}");
         let token = self.kubectl(&["create", "token", &account, "--namespace", NAMESPACE, "--duration", "8h"], "")?;
-        let own = self.kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"], "")?;
-        let mut kubeconfig: Value =
-            serde_json::from_str(&own).map_err(|error| format!("kubectl config view: {error}"))?;
+        let mut kubeconfig = self.own_kubeconfig()?;
         kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-        let path = self.directory().join(format!("{component}.kubeconfig"));
+        self.write_kubeconfig(component, &kubeconfig)
+    }
+
+    /// A kubeconfig file for the administrator, for this cluster alone.
+    pub fn administrator(&self) -> Told<PathBuf> {
+        self.write_kubeconfig("administrator", &self.own_kubeconfig()?)
+    }
+
+    fn own_kubeconfig(&self) -> Told<Value> {
+        let own = self.kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"], "")?;
+        serde_json::from_str(&own).map_err(|error| format!("kubectl config view: {error}"))
+    }
+
+    fn write_kubeconfig(&self, name: &str, kubeconfig: &Value) -> Told<PathBuf> {
+        let path = self.directory().join(format!("{name}.kubeconfig"));
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(kubeconfig.to_string().as_bytes()))
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -144,8 +166,11 @@ impl Cluster {
         }
         progress("removing the namespace, the rights and the admission policies of the demo");
         self.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &self.rights()?)?;
+        self.kubectl(&["delete", "ingressclass", "--selector", &edge::MADE_BY.join("=")], "")?;
         self.kubectl(&["delete", "namespace", NAMESPACE], "")?;
-        eprintln!("The CRDs are kept. To remove them and every Tokenry object of the cluster: kubectl delete -f crds/");
+        eprintln!(
+            "The CRDs are kept, also those of Traefik. To remove those of Tokenry and all its objects of the cluster: kubectl delete -f crds/"
+        );
         Ok(())
     }
 }

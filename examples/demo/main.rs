@@ -1,12 +1,13 @@
 //! `cargo demo`: shows the life of a token on a real control plane, while it happens.
 //!
-//! Every line on standard output was read from the API server, or is an answer of the verifier. The demo fails if one
-//! of them is not as expected. Progress messages go to standard error.
+//! Every line on standard output was read from the API server, or is an answer to a request to the API through Traefik.
+//! The demo fails if one of them is not as expected. Progress messages go to standard error.
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "nobody builds on the demo")]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the demo observes the programs from outside")]
 
 mod actor;
 mod cluster;
+mod edge;
 mod stage;
 mod story;
 
@@ -19,8 +20,9 @@ use std::{
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use actor::Actor;
+use actor::{Actor, end_of_log};
 use cluster::Cluster;
+use edge::Edge;
 use stage::Stage;
 
 /// The namespace of the demo. In an existing cluster, the operator and the verifier serve only this namespace.
@@ -32,8 +34,8 @@ type Told<T = ()> = Result<T, String>;
 /// Show the life of a token on a real control plane, which runs on this machine.
 ///
 /// The demo builds the programs that it needs. The first build takes some minutes. Then it starts etcd, kube-apiserver,
-/// kube-controller-manager, an operator and a verifier, and applies examples/. It shows a token that rotates every ten
-/// seconds. At its end, the demo stops all these programs and removes their data.
+/// kube-controller-manager, an operator, a verifier, and Traefik in front of an API, and applies examples/. It shows a
+/// token that rotates every ten seconds. At its end, the demo stops all these programs and removes their data.
 #[derive(Parser)]
 #[command(bin_name = "cargo demo")]
 struct Options {
@@ -43,8 +45,9 @@ struct Options {
     /// Use the cluster of this kubeconfig context instead of a new control plane
     ///
     /// You must be an administrator of the cluster. The demo installs the CRDs, and creates the namespace tokenry-demo
-    /// with its permissions and admission policies. The operator and the verifier run as processes of this machine and
-    /// serve only this namespace. At its end, the demo removes everything except the CRDs.
+    /// with its permissions and admission policies. If the cluster has no Traefik, the demo also installs the CRDs and the
+    /// IngressClass of Traefik. The operator, the verifier and a Traefik run as processes of this machine and serve only
+    /// this namespace. At its end, the demo removes everything except the CRDs.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
@@ -75,21 +78,24 @@ async fn run(options: &Options) -> Told {
         }
         told => told.map(drop),
     };
-    // The operator and the verifier have ended here, because their processes were dropped.
+    // The operator, the verifier and Traefik have ended here, because their processes were dropped.
     let left = cluster.leave();
     stayed.and(left)
 }
 
-/// Installs Tokenry, starts the operator and the verifier, and runs all chapters.
+/// Installs Tokenry, starts the operator, the verifier and Traefik, and runs all chapters.
 async fn play<'a>(cluster: &'a Cluster, program: &Path) -> Told<Stage<'a>> {
     progress("installing the CRDs, the permissions and the admission policies");
     cluster.install_crds()?;
     cluster.install_rights()?;
-    progress("starting the operator and the verifier");
-    let (operator, verifier) =
-        (Actor::start("operator", cluster, program).await?, Actor::start("verifier", cluster, program).await?);
-    let stage = Stage::new(cluster, operator, verifier);
-    let told = story::tell(&stage).await.map_err(|wrong| format!("{wrong}\n{}\n{}", stage.operator, stage.verifier));
+    edge::install(cluster)?;
+    progress("starting the verifier, the operator and Traefik");
+    let verifier = Actor::start("verifier", cluster, program, &[]).await?;
+    let exposure = edge::exposure(&verifier.address);
+    let operator = Actor::start("operator", cluster, program, &["--exposure", &exposure]).await?;
+    let stage = Stage::new(cluster, operator, verifier, Edge::start(cluster).await?);
+    let logs = || format!("{}\n{}\n{}", stage.operator, stage.verifier, end_of_log(&stage.edge.process));
+    let told = story::tell(&stage).await.map_err(|wrong| format!("{wrong}\n{}", logs()));
     told.map(|()| stage)
 }
 

@@ -1,10 +1,10 @@
-//! Access to everything that the story shows: the status of tokens, the Secrets, and the answers of the verifier.
+//! Access to everything that the story shows: the status of tokens, the Secrets, and the answers to requests to the API.
 
 use std::{fmt, time::Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::header::{AUTHORIZATION, HOST, HeaderMap};
 use serde_json::Value;
 use tokenry::{
     crd::{ApiToken, api_token::ApiTokenStatus, secret},
@@ -15,24 +15,27 @@ use super::{
     NAMESPACE, Told,
     actor::{Actor, eventually, http},
     cluster::{Cluster, Place, on_path},
+    edge::{self, Edge},
     root,
 };
 
 /// The Instance of the story.
 pub const INSTANCE: &str = "shop";
 
-/// The cluster with a running operator and verifier.
+/// The cluster with a running operator and verifier, and Traefik in front of the API.
 pub struct Stage<'a> {
     pub operator: Actor,
     pub verifier: Actor,
+    pub edge: Edge,
     cluster: &'a Cluster,
     start: Instant,
 }
 
-/// An answer of the verifier.
+/// An answer to a request to the API. It comes from the API, or from Traefik in its place.
 pub struct Answer {
     status: u16,
     headers: HeaderMap,
+    pub body: String,
 }
 
 /// A generation with its record and the value from the Secret. The value is never printed.
@@ -52,8 +55,8 @@ impl fmt::Display for Generation {
 
 impl<'a> Stage<'a> {
     /// Also starts the clock of the story.
-    pub fn new(cluster: &'a Cluster, operator: Actor, verifier: Actor) -> Self {
-        Self { operator, verifier, cluster, start: Instant::now() }
+    pub fn new(cluster: &'a Cluster, operator: Actor, verifier: Actor, edge: Edge) -> Self {
+        Self { operator, verifier, edge, cluster, start: Instant::now() }
     }
 
     /// Seconds since the start of the story.
@@ -120,21 +123,27 @@ impl<'a> Stage<'a> {
         eventually(&format!("Secret {token} holds generation {generation}"), look).await
     }
 
-    /// Asks the verifier about a request with a generation's value, as a proxy does. `None` is a request without a
-    /// token.
+    /// Sends a request with a generation's value to the API, through Traefik. `None` is a request without a token. It is
+    /// an error if the API answers such a request.
     pub async fn ask(&self, generation: Option<&Generation>) -> Told<Answer> {
-        let mut request = http()?.get(format!("{}{}", self.verifier.address, authorize(NAMESPACE)));
+        let mut request = http()?.get(format!("http://{}/orders", self.edge.address)).header(HOST, edge::HOST);
         if let Some(generation) = generation {
             request = request.header(AUTHORIZATION, format!("Bearer {}", generation.value));
         }
-        let answer = request.send().await.map_err(|error| format!("the verifier does not answer: {error}"))?;
-        Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone() })
+        let answer = request.send().await.map_err(|error| format!("Traefik does not answer: {error}"))?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = answer.text().await.map_err(|error| format!("Traefik does not answer in full: {error}"))?;
+        match (generation, status) {
+            (None, 200) => Err("the API has answered a request without a token".into()),
+            _ => Ok(Answer { status, headers, body }),
+        }
     }
 
-    /// Asks the verifier repeatedly until the answer has this status.
-    pub async fn answered(&self, generation: &Generation, status: u16) -> Told<Answer> {
-        let ask = async || Ok(Some(self.ask(Some(generation)).await?).filter(|answer| answer.status == status));
-        eventually(&format!("the verifier answers {generation} with {status}"), ask).await
+    /// Sends the request repeatedly until the answer has this status.
+    pub async fn answered(&self, generation: Option<&Generation>, status: u16) -> Told<Answer> {
+        let ask = async || Ok(Some(self.ask(generation).await?).filter(|answer| answer.status == status));
+        let whose = generation.map_or("without a token".into(), |generation| format!("with {generation}"));
+        eventually(&format!("a request {whose} is answered with {status}"), ask).await
     }
 
     /// Prints a line of the story, with the seconds since its start.
@@ -145,41 +154,29 @@ impl<'a> Stage<'a> {
 
     /// Prints commands that the user can try.
     pub fn say_what_to_try(&self) {
-        let (address, mut kubectl) = (&self.verifier.address, "kubectl".to_owned());
         println!("\nEverything runs until Ctrl-C. To try more, open another terminal in {}:\n", root().display());
-        let namespace = match &self.cluster.place {
+        let cluster = match &self.cluster.place {
             Place::Own(plane) => {
                 println!("  export KUBECONFIG={}", plane.kubeconfig().display());
-                "default"
+                String::new()
             }
-            Place::Theirs(_) => {
-                kubectl += &format!(" {} --namespace {NAMESPACE}", self.cluster.flags.join(" "));
-                NAMESPACE
-            }
+            Place::Theirs(_) => format!(" {}", self.cluster.flags.join(" ")),
         };
         if on_path("kubectl").is_none() {
             println!("  alias kubectl={}", self.cluster.program.display());
         }
-        println!("  {kubectl} apply -f examples/");
-        println!(
-            "  {kubectl} wait --for=condition=Ready --timeout=30s instances,apitokens,serviceaccounts.tokenry.dev --all"
-        );
+        let kubectl = format!("kubectl{cluster} --namespace {NAMESPACE}");
         println!("  {kubectl} get tokenry");
         println!("  {kubectl} get apitokens --watch");
-        println!("  curl -i {address}{} \\", authorize(namespace));
+        println!("  curl -i -H 'Host: {}' {}/orders \\", edge::HOST, self.edge.address);
         println!(
             "    -H \"Authorization: Bearer $({kubectl} get secret exporter -o go-template='{{{{.data.token | base64decode}}}}')\""
         );
         println!(
-            "\nThe verifier listens at {address}. Metrics: {}/metrics, and {}/metrics of the operator.",
-            self.verifier.probes, self.operator.probes
+            "\nThe verifier listens at {}. Metrics: {}/metrics, and {}/metrics of the operator.",
+            self.verifier.address, self.verifier.probes, self.operator.probes
         );
     }
-}
-
-/// The path at which a proxy asks about requests to the Instance of the story.
-fn authorize(namespace: &str) -> String {
-    format!("/v1/instances/{namespace}/{INSTANCE}/authorize")
 }
 
 impl Answer {

@@ -1,4 +1,4 @@
-//! The story, in chapters. Each printed line was observed in the cluster or answered by the verifier.
+//! The story, in chapters. Each printed line was observed in the cluster, or is the answer to a request to the API.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ const RESTARTING: &str = "reporter";
 const LASTING: &str = "exporter";
 /// The token from `examples/once.yaml`. Its value is shown once.
 const ONCE: &str = "contractor";
+/// The token from `examples/endpoint.yaml`. Its Instance is another one.
+const FOREIGN: &str = "invoices";
 /// A user with permission to write tokens, and no further permission.
 const VISITOR: &str = "visitor";
 
@@ -26,6 +28,7 @@ const VISITOR: &str = "visitor";
 pub async fn tell(stage: &Stage<'_>) -> Told {
     println!();
     let first = issued(stage).await?;
+    exposed(stage, &first).await?;
     all_ready(stage).await?;
     restarted(stage).await?;
     let second = rotated(stage, &first).await?;
@@ -33,6 +36,7 @@ pub async fn tell(stage: &Stage<'_>) -> Told {
     regenerated(stage).await?;
     shown_once(stage).await?;
     revoked(stage).await?;
+    narrowed(stage).await?;
     forbidden(stage).await?;
     guarded(stage).await?;
     println!("\nAll of this happened within {:.0} s.", stage.seconds());
@@ -46,14 +50,32 @@ async fn issued(stage: &Stage<'_>) -> Told<Generation> {
     stage.tell("minted", format!("ApiToken {BRIEF}, status.records: {}", about(&record)));
     let first = stage.served(BRIEF, 1).await?;
     stage.tell("delivered", format!("Secret {BRIEF} holds {first}, whose SHA-256 is the one on record"));
-    let refused = stage.ask(None).await?;
-    refused.must_be(401, "a request without a token")?;
+    Ok(first)
+}
+
+/// Exposes the API. Then calls it through Traefik.
+async fn exposed(stage: &Stage<'_>, first: &Generation) -> Told {
+    stage.tell("exposed", expose(stage)?);
+    let refused = stage.answered(None, 401).await?;
+    stage.tell("created", led_by(stage)?);
     let challenge = refused.header("www-authenticate");
     stage.tell("refused", format!("without a token: {refused}, WWW-Authenticate: {challenge}"));
-    let accepted = stage.answered(&first, 200).await?;
-    let (subject, organization) = (accepted.header("x-tokenry-subject"), accepted.header("x-tokenry-organization"));
-    stage.tell("accepted", format!("with {first}: {accepted}, as {subject} of organization {organization}"));
-    Ok(first)
+    let accepted = stage.answered(Some(first), 200).await?;
+    stage.tell("accepted", format!("with {first}: {accepted} from the API, which saw {}", accepted.body));
+    let other = stage.served(FOREIGN, 1).await?;
+    let refused = stage.answered(Some(&other), 401).await?;
+    stage.tell("refused", format!("with {other}, which is of another API: {refused}"));
+    Ok(())
+}
+
+fn expose(stage: &Stage<'_>) -> Told<String> {
+    stage.kubectl(&["apply", "-f", &root().join("examples/demo/shop.yaml").display().to_string()])
+}
+
+/// The objects of the endpoint that lead requests to the API, and the one that asks the verifier about them.
+fn led_by(stage: &Stage<'_>) -> Told<String> {
+    let form = "-o=go-template={{range .items}}{{.kind}} {{.metadata.name}}\n{{end}}";
+    stage.kubectl(&["get", "ingresses,middlewares.traefik.io", form])
 }
 
 /// Waits until all Tokenry objects of `examples/` are ready.
@@ -96,7 +118,7 @@ async fn restarted(stage: &Stage<'_>) -> Told {
 async fn rotated(stage: &Stage<'_>, first: &Generation) -> Told<Generation> {
     let second = stage.served(BRIEF, 2).await?;
     // The predecessor is asked about first, because its overlap ends soon.
-    let (old, new) = (stage.ask(Some(first)).await?, stage.answered(&second, 200).await?);
+    let (old, new) = (stage.ask(Some(first)).await?, stage.answered(Some(&second), 200).await?);
     stage.tell("rotated", format!("Secret {BRIEF} holds {second}, and status.records: {}", about(&second.record)));
     old.must_be(200, "the predecessor during its overlap")?;
     stage.tell("overlap", format!("with {first}: {old}; with {second}: {new}"));
@@ -105,7 +127,7 @@ async fn rotated(stage: &Stage<'_>, first: &Generation) -> Told<Generation> {
 
 async fn overlap_over(stage: &Stage<'_>, first: &Generation, second: &Generation) -> Told {
     let end = end_of(stage, BRIEF, 1).await?;
-    let old = stage.answered(first, 401).await?;
+    let old = stage.answered(Some(first), 401).await?;
     if Timestamp::now() < end {
         return Err(format!("{first} was refused before the end of its overlap, {end}"));
     }
@@ -127,9 +149,9 @@ async fn regenerated(stage: &Stage<'_>) -> Told {
     if stands != end {
         return Err(format!("{first} ends at {stands}, not at {end}"));
     }
-    let new = stage.answered(&second, 200).await?;
+    let new = stage.answered(Some(&second), 200).await?;
     stage.tell("renewed", format!("Secret {LASTING} holds {second}: {new}; {first} is valid until {end}"));
-    let old = stage.answered(&first, 401).await?;
+    let old = stage.answered(Some(&first), 401).await?;
     if Timestamp::now() < end {
         return Err(format!("{first} was refused before its end, {end}"));
     }
@@ -158,7 +180,7 @@ async fn shown_once(stage: &Stage<'_>) -> Told {
 async fn revoked(stage: &Stage<'_>) -> Told {
     let last = eventually("the Secret holds what is on record", async || stage.held(BRIEF).await).await?;
     stage.tell("revoked", stage.change(BRIEF, &json!({"revoked": true}))?);
-    let refused = stage.answered(&last, 401).await?;
+    let refused = stage.answered(Some(&last), 401).await?;
     stage.tell("refused", format!("with {last}: {refused}"));
     let ended = async || {
         let said = stage.condition(BRIEF, "Ready", "Revoked").await?;
@@ -166,6 +188,21 @@ async fn revoked(stage: &Stage<'_>) -> Told {
     };
     let (said, ()) = eventually("the Secret is gone and status says so", ended).await?;
     stage.tell("ended", format!("ApiToken {BRIEF}, {said}; Secret {BRIEF} is gone"));
+    Ok(())
+}
+
+/// Makes the endpoint internal, so that nothing leads to the API from outside. Then exposes the API again.
+async fn narrowed(stage: &Stage<'_>) -> Told {
+    let token = eventually("the Secret holds the value on record", async || stage.held(LASTING).await).await?;
+    let internal = json!({"spec": {"manager": {"endpoints": [{"name": "admin", "type": "internal"}]}}});
+    let patch = ["patch", "instance", INSTANCE, "--type", "merge", "--patch", &internal.to_string()];
+    stage.tell("narrowed", format!("{}: {internal}", stage.kubectl(&patch)?));
+    let gone = stage.answered(Some(&token), 404).await?;
+    eventually("Ingress and Middleware are gone", async || Ok(led_by(stage)?.is_empty().then_some(()))).await?;
+    stage.tell("gone", format!("with {token}: {gone} from Traefik; no Ingress and no Middleware is left"));
+    stage.tell("exposed", expose(stage)?);
+    let back = stage.answered(Some(&token), 200).await?;
+    stage.tell("accepted", format!("with {token}: {back}"));
     Ok(())
 }
 

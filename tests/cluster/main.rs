@@ -1,11 +1,12 @@
 //! A real workload on a real node. Its token is rotated, and every Pod of Tokenry is replaced. No call of the workload
-//! is refused until the token is revoked.
+//! is refused until the token is revoked. Another workload calls the API through Traefik.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "the test reads the real clock")]
 
 #[path = "../shared/caddy.rs"]
 mod caddy;
 mod calls;
+mod edge;
 mod site;
 
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -53,11 +54,13 @@ fn story(site: &Site) -> Told {
     let sync = site.kubelet_sync()?;
     site.tell(&format!("the kubelet looks at mounted Secrets every {} s", sync.as_secs()));
     site.make_namespaces()?;
+    site.install_traefik_definitions()?;
     site.install(&[])?;
     site.tell("the chart is installed");
     examples_become_ready(site)?;
     workload_starts(site, sync)?;
     no_call_is_refused(site, sync)?;
+    edge::traefik_guards_an_endpoint(site)?;
     revoked_calls_are_refused(site)?;
     site.nothing_was_forbidden(since)?;
     uninstall_leaves_what_runs(site)
@@ -89,12 +92,15 @@ fn workload_starts(site: &Site, sync: Duration) -> Told {
     ready(site, &["apitoken", ROTATING])?;
     site.rolled_out(SHOP, "shop-manager")?;
     site.rolled_out(SHOP, "shop-proxy")?;
-    for token in [ROTATING, EXPORTER] {
-        let caller = include_str!("caller.yaml").replace("$NAME", &caller(token)).replace("$SECRET", token);
-        site.apply(SHOP, &caller.replace("$SITE", caddy::SITE))?;
-    }
-    site.rolled_out(SHOP, &caller(ROTATING))?;
-    site.rolled_out(SHOP, &caller(EXPORTER))
+    start_caller(site, ROTATING, "shop-proxy:8080", caddy::SITE)?;
+    start_caller(site, EXPORTER, "shop-proxy:8080", caddy::SITE)
+}
+
+/// Starts a caller of the API at `host`, with this token, through the proxy at this address.
+fn start_caller(site: &Site, token: &str, proxy: &str, host: &str) -> Told {
+    let manifest = include_str!("caller.yaml").replace("$NAME", &caller(token)).replace("$SECRET", token);
+    site.apply(SHOP, &manifest.replace("$PROXY", proxy).replace("$SITE", host))?;
+    site.rolled_out(SHOP, &caller(token))
 }
 
 /// The manifest of the rotating token. Its overlap is longer than the kubelet needs to update the mounted file.

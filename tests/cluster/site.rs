@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane::Cluster;
+use controlplane::{Cluster, Definitions};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -130,13 +130,24 @@ impl Site {
         self.kubectl_with_input(&["create", "--filename=-"], &list.to_string()).map(drop)
     }
 
+    /// Installs the definitions of Traefik, with the mark of this test. Fails if the cluster has them.
+    pub fn install_traefik_definitions(&self) -> Told {
+        let definitions = Definitions::Traefik.manifests().map_err(|error| error.to_string())?;
+        self.kubectl_with_input(&["create", "--filename=-"], &definitions)?;
+        let mark = format!("{}={}", MARK.0, MARK.1);
+        self.kubectl_with_input(&["label", "--filename=-", &mark], &definitions)?;
+        let wait = ["wait", "--for=condition=Established", "--timeout=1m", "--filename=-"];
+        self.kubectl_with_input(&wait, &definitions).map(drop)
+    }
+
     /// Installs the chart with the image of this build, or upgrades it to other values. Waits until everything is
     /// ready.
     pub fn install(&self, values: &[&str]) -> Told {
         let chart = root().join("charts/tokenry").display().to_string();
         let image = [format!("image.repository={}", self.image.0), format!("image.tag={}", self.image.1)];
+        let kinds = "exposure.kinds={Ingress,NetworkPolicy,Middleware}";
         let release = ["upgrade", "--install", RELEASE, &chart, "--namespace", SYSTEM, "--wait", "--timeout=2m"];
-        let values = image.iter().map(String::as_str).chain(values.iter().copied());
+        let values = image.iter().map(String::as_str).chain([kinds]).chain(values.iter().copied());
         let values: Vec<_> = values.flat_map(|value| ["--set-string", value]).collect();
         self.helm(&[&release, &*values].concat()).map(drop)
     }
@@ -222,7 +233,8 @@ impl Site {
         if !definitions.is_empty() {
             self.kubectl(&[&["delete", "--timeout=2m"], &*definitions].concat())?;
         }
-        self.kubectl(&["delete", "namespaces", &mark, "--timeout=2m"]).map(drop)
+        let others = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,ingressclasses";
+        self.kubectl(&["delete", others, &mark, "--timeout=2m"]).map(drop)
     }
 
     /// The names of Tokenry's installed CRDs, one per line.
@@ -247,7 +259,8 @@ impl Site {
             let selector = format!("--selector=app.kubernetes.io/component={component}");
             show(&["logs", &selector, "--namespace", SYSTEM, "--prefix", "--tail=60"]);
         }
-        for deployment in ["shop-proxy", "shop-manager", "caller-rotating", "caller-exporter"] {
+        for deployment in ["shop-proxy", "shop-manager", "traefik", "caller-rotating", "caller-exporter", "caller-edge"]
+        {
             show(&["logs", &format!("deployment/{deployment}"), "--namespace", SHOP, "--tail=100"]);
         }
         state
