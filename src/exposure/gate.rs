@@ -32,7 +32,7 @@ pub enum Gate {
 /// The gate, and the obstacle in words if it is not open.
 pub type Passage = (Gate, Option<String>);
 
-/// What exists of an endpoint.
+/// The existing objects of an endpoint, and the answers of its probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Existing<'a> {
     /// The object of the guard, if it is another object than the way in and exists.
@@ -65,8 +65,8 @@ pub fn leaves_open(kind: PieceKind) -> bool {
     matches!(kind, PieceKind::SecurityPolicy | PieceKind::AuthorizationPolicy)
 }
 
-/// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open, as the edge replaces the
-/// old guard by the new one in one step.
+/// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open. The edge replaces the old
+/// guard by the new one in one step.
 pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     let name = &exposed.name;
     match exposed.endpoint.guarding().unwrap_or(Guard::None) {

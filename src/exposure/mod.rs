@@ -112,7 +112,7 @@ fn asks(guard: Guard) -> bool {
 pub enum Form {
     /// It leads to the Service.
     Open,
-    /// It stands without a backend, so that its guard can be accepted for it.
+    /// It exists without a backend, so that its guard can be accepted for it.
     Shut,
 }
 
@@ -132,8 +132,8 @@ pub fn build(exposed: &Exposed, form: Form) -> Vec<Piece> {
     PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
-/// The way in of `endpoint`: the one that the spec gives, else a Route if the cluster serves that kind, else the default
-/// of the cluster. `None` for an endpoint that is not external, and for one without any of these.
+/// The way in of `endpoint`. The one that the spec gives comes first, then a Route if the cluster serves that kind, then
+/// the default of the cluster. `None` for an endpoint that is not external, and for one without any of these.
 pub fn way(endpoint: &Endpoint, serves_routes: bool, config: &ExposureConfig) -> Option<WayIn> {
     if endpoint.reach() != EndpointType::External {
         return None;

@@ -113,9 +113,8 @@ fn right(
     bindings: &Sights<RoleBinding>,
 ) -> (Move<Role>, Vec<Move<RoleBinding>>) {
     type Writing<'a> = &'a dyn Fn(Option<&Sight<RoleBinding>>, &RoleBinding) -> Move<RoleBinding>;
-    let each = |of: Writing<'_>| {
-        granted.bindings.iter().map(|wanted| of(bindings.get(&wanted.name_any()), wanted)).collect()
-    };
+    let each =
+        |of: Writing<'_>| granted.bindings.iter().map(|wanted| of(bindings.get(&wanted.name_any()), wanted)).collect();
     if role == Some(&Sight::Foreign) {
         let unbound = |sight: Option<&Sight<RoleBinding>>, _: &RoleBinding| removed(sight);
         return (Move::Bar(granted.name().to_owned()), each(&unbound));

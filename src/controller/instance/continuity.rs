@@ -1,5 +1,5 @@
-//! Tests of every change from one way in and guard to another. The operator is stopped after each write. At no step does
-//! a way in lead to the API without its guard.
+//! Tests of every change from one way in and guard to another. The operator is stopped after each write. At no step
+//! does a way in lead to the API without its guard.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -173,8 +173,8 @@ impl<'a> Steps<'a> {
         PieceKind::ALL.into_iter().any(|kind| gate::leaves_open(kind) && self.ours(kind).is_some())
     }
 
-    /// True while a way in exists that may still need the guard: one that the spec does not want, or one that is not in
-    /// effect in the wanted form.
+    /// True while a way in exists that may still need the guard. The spec does not want it, or it is not in effect in the
+    /// wanted form.
     fn is_used(&self) -> bool {
         let mut ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
         ways.any(|kind| {
