@@ -114,8 +114,8 @@ pub(crate) fn decide(world: &World, terms: &Checked<InstanceTerms>) -> Decision 
     decision
 }
 
-/// The reason of a decision. A missing object comes first, then an impossible action, then a way in that waits. The kind
-/// of endpoint in the spec comes last.
+/// The reason of a decision. A missing object comes first, then an impossible action, then a way in that waits. The
+/// kind of endpoint in the spec comes last.
 fn reason(world: &World, terms: &InstanceTerms, decision: &Decision) -> Reason {
     let missing = terms.missing().map(|missing| missing.reason);
     let barred = decision.plan.iter().filter_map(|planned| planned.deed.bar()).map(Bar::reason);
