@@ -15,6 +15,29 @@ async fn everything_in_examples_becomes_ready_in_one_namespace() {
 }
 
 #[tokio::test]
+async fn each_example_of_an_exposed_endpoint_is_valid() {
+    let files = fs::read_dir(root().join("examples/exposure")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    assert_eq!(files.len(), 8, "{files:?}");
+    for path in files {
+        let world = World::new("exposed").await;
+        let _operator = world.operator(&Held::default()).await;
+        let kubectl =
+            |args: &[&str]| world.plane.kubectl(&[args, &["--namespace", &world.namespace]].concat()).unwrap();
+        kubectl(&["apply", "-f", path.to_str().unwrap()]);
+        let accepted = async || {
+            let instance: Value =
+                serde_json::from_str(&kubectl(&["get", "instance", "billing", "-o", "json"])).unwrap();
+            let conditions = instance["status"]["conditions"].as_array()?.clone();
+            conditions.into_iter().find(|condition| condition["type"] == "Accepted")
+        };
+        let accepted = world.eventually("the Instance has a verdict", accepted).await;
+        assert_eq!(accepted["status"], "True", "{path:?}: {accepted}");
+    }
+}
+
+#[tokio::test]
 async fn the_workloads_of_the_examples_can_start() {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let world = World::new("start").await.beside("start-restricted", labels).await;
