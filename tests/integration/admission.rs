@@ -679,6 +679,8 @@ async fn certificates_are_taken_from_a_secret_by_whoever_may_get_it() {
     let judged = Judged::new("trust").await;
     let alice = judged.user("alice", &[]).await;
     alice.may(json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["create"]}])).await;
+    let policies = json!({"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create"]});
+    alice.may(json!([policies])).await;
     let trusting = |secret: &str| {
         let endpoint = json!({"name": "admin", "type": "internal", "ca": {"secretName": secret}});
         json!({"manager": {"service": {"name": "shop"}, "endpoints": [endpoint]}})

@@ -30,7 +30,7 @@ fn tls(name: &str, ca: &str) -> Value {
 /// An external endpoint with this host, and with certificates from the Secret `admin-tls`.
 fn exposed(host: &str) -> Value {
     let ca = json!({"secretName": "admin-tls"});
-    let endpoint = json!({"name": "admin", "host": host, "ingress": {"tls": {}}, "ca": ca});
+    let endpoint = json!({"name": "admin", "host": host, "ingress": {"tls": {}}, "ca": ca, "allowUnguarded": true});
     json!({"manager": {"service": {"name": "manager"}, "endpoints": [endpoint]}})
 }
 
@@ -218,7 +218,7 @@ async fn endpoint_and_certificates_follow_without_a_new_value() {
     assert!(message.contains(r#"Secret admin-tls is of type "Opaque", not "kubernetes.io/tls""#), "{message}");
     assert_eq!(world.key("ci", "ca.crt").await.as_deref(), Some(OTHER));
 
-    let without = json!([{"name": "admin", "host": "b.example.com", "ingress": {"tls": {}}}]);
+    let without = json!([{"name": "admin", "host": "b.example.com", "ingress": {"tls": {}}, "allowUnguarded": true}]);
     world.change("Instance", "eem", json!({"manager": {"endpoints": without}})).await.unwrap();
     world.holds("ci", "ca.crt", None).await;
     let token = world.await_reason("ci", "Active").await;
