@@ -71,6 +71,12 @@ impl Exposing {
         tokio::join!(a, b, c, d, e, f, g);
     }
 
+    /// True if a way in may exist that no cache knows yet.
+    pub fn is_unsure(&self) -> bool {
+        let Self { http_routes, ingresses, routes, .. } = self;
+        !(http_routes.is_known() && ingresses.is_known() && routes.is_known())
+    }
+
     /// The names of Instances that `using` finds in the namespace of an object or of its backends, when the object
     /// changes. All Instances when the cluster begins or ends to serve a kind.
     pub fn triggers(

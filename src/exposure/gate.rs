@@ -10,6 +10,8 @@ pub enum Reply {
     Challenge,
     /// Another answer.
     Other,
+    /// A failure of a server on the way (5xx). The verifier may be away.
+    Failure,
     /// No answer.
     Silence,
     /// Nothing was asked yet.
@@ -25,7 +27,7 @@ pub enum Gate {
     Shut,
     /// The way in does not exist.
     Absent,
-    /// A way in that exists stays as it is. None is made.
+    /// A guarded way in that exists stays as it is. None is made.
     Hold,
 }
 
@@ -41,9 +43,11 @@ pub struct Existing<'a> {
     pub is_current: bool,
     /// True if the way in leads to the Service now, with this guard.
     pub is_open: bool,
+    /// True if the Service is as the spec wants it. Otherwise its answer is that of other Pods.
+    pub fronts: bool,
     /// The answer of the Service.
     pub inside: Reply,
-    /// The HTTPRoute, if it exists.
+    /// The HTTPRoute with this guard, if it exists.
     pub route: Option<&'a Piece>,
     /// The answer of the published URI. `None` if nothing is probed.
     pub outside: Option<Reply>,
@@ -78,16 +82,20 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
         Served::Unknown(why) if standing.is_open => return (Gate::Hold, Some(why.clone())),
         Served::Unknown(why) => return (Gate::Absent, Some(why.clone())),
     }
-    match exposed.endpoint.guarding().unwrap_or(Guard::None) {
+    let guard = exposed.endpoint.guarding().unwrap_or(Guard::None);
+    if matches!(guard, Guard::Istio | Guard::Backend) && !standing.fronts {
+        return (Gate::Absent, Some(format!("waiting until Service {name} selects the Pods of the spec")));
+    }
+    match guard {
         Guard::Nginx | Guard::None => (Gate::Open, None),
         Guard::ExternalAuth => filtered(name, standing),
         Guard::Traefik => match standing.guard {
             Some(_) if standing.is_current || standing.is_open => (Gate::Open, None),
-            Some(_) | None => (Gate::Absent, Some(format!("waiting for Middleware {}", exposed.middleware))),
+            Some(_) | None => (Gate::Hold, Some(format!("waiting for Middleware {}", exposed.middleware))),
         },
         Guard::EnvoyGateway => policed(exposed, standing),
         Guard::Istio if standing.guard.is_none() => {
-            (Gate::Absent, Some(format!("waiting for AuthorizationPolicy {name}")))
+            (Gate::Hold, Some(format!("waiting for AuthorizationPolicy {name}")))
         }
         Guard::Istio | Guard::Backend => asked(exposed, standing.inside),
     }
@@ -113,10 +121,11 @@ fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
 /// one that ignores the filter: without a backend, it answers with another status than the challenge.
 fn filtered(name: &str, standing: &Existing<'_>) -> Passage {
     let told = match (standing.route.map(acceptance), standing.outside) {
-        (Some(Acceptance::Accepted), None | Some(Reply::Challenge | Reply::Silence)) => return (Gate::Open, None),
-        (Some(Acceptance::Awaited), None | Some(Reply::Challenge)) if standing.is_open => return (Gate::Open, None),
         (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),
-        (Some(Acceptance::Accepted), Some(Reply::Other)) => format!(
+        // Each write of the route is a change that the edge has to accept anew.
+        (Some(_), reply) if standing.is_open && reply != Some(Reply::Other) => return (Gate::Open, None),
+        (Some(Acceptance::Accepted), None | Some(Reply::Challenge | Reply::Silence)) => return (Gate::Open, None),
+        (Some(Acceptance::Accepted), Some(Reply::Other | Reply::Failure)) => format!(
             "the edge does not answer a request without a token with the challenge of the verifier; use a Gateway that \
              supports the filter ExternalAuth of HTTPRoute {name}"
         ),
@@ -139,7 +148,7 @@ fn asked(exposed: &Exposed, heard: Reply) -> Passage {
             );
             (Gate::Absent, Some(told))
         }
-        Reply::Silence => (Gate::Hold, Some(format!("Service {service} does not answer the probe"))),
+        Reply::Silence | Reply::Failure => (Gate::Hold, Some(format!("Service {service} does not answer the probe"))),
         Reply::Unknown => (Gate::Hold, Some(format!("waiting for the first probe of Service {service}"))),
     }
 }
@@ -188,6 +197,7 @@ mod tests {
         guard: None,
         is_current: false,
         is_open: false,
+        fronts: true,
         inside: Reply::Unknown,
         route: None,
         outside: Some(Reply::Unknown),
@@ -217,9 +227,9 @@ mod tests {
     #[test]
     fn a_middleware_has_to_exist_before_the_way_in() {
         let middleware = Middleware::new(Default::default(), Value::Null).into();
-        assert_eq!(of("Traefik", NOTHING), Gate::Absent);
+        assert_eq!(of("Traefik", NOTHING), Gate::Hold);
         let there = Existing { guard: Some(&middleware), ..NOTHING };
-        assert_eq!(of("Traefik", there), Gate::Absent, "an older one is changed first");
+        assert_eq!(of("Traefik", there), Gate::Hold, "an older one is changed first");
         assert_eq!(of("Traefik", Existing { is_current: true, ..there }), Gate::Open);
         assert_eq!(of("Traefik", Existing { is_open: true, ..there }), Gate::Open);
     }
@@ -268,6 +278,10 @@ mod tests {
         assert_eq!(of("ExternalAuth", NOTHING), Gate::Shut);
         for (status, outside, is_open, gate) in [
             ("True", Some(Reply::Unknown), false, Gate::Shut),
+            ("True", Some(Reply::Unknown), true, Gate::Open),
+            ("Unknown", Some(Reply::Silence), true, Gate::Open),
+            ("True", Some(Reply::Failure), false, Gate::Shut),
+            ("True", Some(Reply::Failure), true, Gate::Open),
             ("True", Some(Reply::Other), true, Gate::Shut),
             ("True", Some(Reply::Challenge), false, Gate::Open),
             ("True", Some(Reply::Silence), false, Gate::Open),
@@ -288,14 +302,13 @@ mod tests {
             (Reply::Challenge, Gate::Open),
             (Reply::Other, Gate::Absent),
             (Reply::Silence, Gate::Hold),
+            (Reply::Failure, Gate::Hold),
             (Reply::Unknown, Gate::Hold),
         ] {
             assert_eq!(of("Backend", Existing { inside, ..NOTHING }), gate);
         }
-        assert_eq!(
-            of("Istio", Existing { inside: Reply::Challenge, ..NOTHING }),
-            Gate::Absent,
-            "the policy comes first"
-        );
+        assert_eq!(of("Istio", Existing { inside: Reply::Challenge, ..NOTHING }), Gate::Hold, "the policy comes first");
+        let moved = Existing { inside: Reply::Challenge, fronts: false, ..NOTHING };
+        assert_eq!(of("Backend", moved), Gate::Absent, "the answer is that of other Pods");
     }
 }

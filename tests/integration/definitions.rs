@@ -110,6 +110,9 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
         ("Instance", "members", json!([{"subject": "user:a", "role": "admin", "organizations": listed}])),
         ("Instance", "roles", json!([{"name": "viewer", "actions": ["*"]}])),
         ("Instance", "teams", json!([{"name": "platform", "users": ["a"]}])),
+        ("Instance", "manager.networkPolicy.namespaces", json!(["a"])),
+        ("Instance", "manager.endpoints.0.gateway.parentRefs", json!([{"name": "a"}])),
+        ("Instance", "manager.endpoints.0.gateway.hostnames", json!(["a"])),
         ("Instance", "tokens.windows", window),
         ("AccessPolicy", "members", json!(["user:a"])),
         ("AccessPolicy", "statements.0.actions", json!(["*"])),
@@ -126,6 +129,14 @@ fn holding(kind: &str, path: &str, value: Value) -> Value {
     }
     if path == "secret.claimWithin" {
         spec["secret"]["delivery"] = "Once".into();
+    }
+    let endpoint = spec.pointer_mut("/manager/endpoints/0").and_then(Value::as_object_mut);
+    match endpoint {
+        Some(endpoint) if path.starts_with("manager.endpoints.0.gateway") => _ = endpoint.remove("ingress"),
+        Some(endpoint) if path.starts_with("manager.endpoints.0.istio") => {
+            endpoint.insert("guard".into(), "Istio".into());
+        }
+        _ => {}
     }
     if path.starts_with("statements.0.actions") {
         spec["statements"][0].as_object_mut().unwrap().remove("role");

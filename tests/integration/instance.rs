@@ -6,7 +6,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         core::v1::{ConfigMap, Namespace, Service},
-        networking::v1::Ingress,
+        networking::v1::{Ingress, NetworkPolicy},
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -57,8 +57,11 @@ async fn manager(world: &World) {
     make::<Service>(world, json!({"metadata": {"name": "eem-manager"}, "spec": spec})).await;
 }
 
+/// An internal endpoint without a NetworkPolicy.
 fn internal() -> Value {
-    json!({"manager": {"service": {"name": "eem-manager"}, "endpoints": [{"name": "admin", "type": "internal"}]}})
+    let endpoint = json!({"name": "admin", "type": "internal"});
+    let service = json!({"name": "eem-manager"});
+    json!({"manager": {"service": service, "endpoints": [endpoint], "networkPolicy": {"from": "None"}}})
 }
 
 fn external(ingress: Value) -> Value {
@@ -846,4 +849,19 @@ async fn a_cluster_without_ingresses_is_told_where_one_is_needed_and_holds_up_no
     let standing = async || get::<Ingress>(&world, "eem-admin").await;
     world.patiently(Duration::from_secs(90), "the Ingress stands once the cluster serves it", standing).await;
     says(&world, "eem", "Accepted").await;
+}
+
+#[tokio::test]
+async fn an_internal_endpoint_has_a_network_policy_unless_it_says_otherwise() {
+    let (world, _operator) = operated("limited").await;
+    let mut spec = internal();
+    spec["manager"].as_object_mut().unwrap().remove("networkPolicy");
+    world.accepts("Instance", "eem", spec).await;
+    says(&world, "eem", "Accepted").await;
+    let made = get::<NetworkPolicy>(&world, "eem-admin").await.unwrap();
+    let spec = serde_json::to_value(made.spec).unwrap();
+    assert_eq!(spec["podSelector"]["matchLabels"], json!({"app": "eem"}));
+    assert_eq!(spec["policyTypes"], json!(["Ingress"]));
+    world.change("Instance", "eem", internal()).await.unwrap();
+    await_gone::<NetworkPolicy>(&world, "eem-admin").await;
 }

@@ -37,15 +37,15 @@ pub(super) fn bypasses(instance: &Instance, manager: &Service, rooms: &Rooms) ->
     found.into_iter().take(MOST).collect()
 }
 
-/// The Services that select all Pods that `manager` selects, `manager` among them, and those that select some of them.
+/// The Services that may select some of the Pods that `manager` selects, `manager` among them. They share a label with
+/// it, and contradict none.
 fn same_pods(home: &str, manager: &Service, rooms: &Rooms) -> Vec<Arc<Service>> {
     let wanted = manager.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
     let by_label =
         wanted.iter().flat_map(|(key, value)| rooms.caches.services.by(&Depends::Selecting(home, key, value)));
     let selects = |service: &Arc<Service>| {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-        let is_wider = selector.iter().all(|(key, value)| wanted.get(key) == Some(value));
-        !selector.is_empty() && (is_wider || wanted.iter().all(|(key, value)| selector.get(key) == Some(value)))
+        selector.iter().all(|(key, value)| wanted.get(key).is_none_or(|wanted| wanted == value))
     };
     by_label.filter(|service| service.namespace().as_deref() == Some(home)).filter(selects).collect()
 }

@@ -197,6 +197,7 @@ pub(super) mod tests {
             config: Arc::new(crate::exposure::tests::config()),
             serves_routes: false,
             answers: BTreeMap::new(),
+            unsure: false,
             holder: None,
             bypasses: Vec::new(),
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),

@@ -1,7 +1,7 @@
 //! Carries out a decision: deletions first, then all other writes.
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     decide::{Decision, Deed},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     controller::{Obstacle, Rooms},
-    crd::Reason,
+    crd::{Instance, Reason},
     exposure::with_object,
     outside::{Refusal, Why},
 };
@@ -55,6 +55,14 @@ pub(crate) fn probe(rooms: &Rooms, world: &World) {
     let is_going = world.instance.metadata.deletion_timestamp.is_some();
     let all = world.answers.values().filter(|_| !is_going).flat_map(|answers| answers.probes.all());
     rooms.prober.keep(&ObjectRef::from_obj(&*world.instance), all.collect());
+}
+
+/// Ends the probes of an Instance that does not exist any more.
+pub(crate) fn forget_probes(rooms: &Rooms, instance: &Instance) {
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    if rooms.caches.instances.get(&namespace, &name).is_none() {
+        rooms.prober.keep(&ObjectRef::from_obj(instance), Vec::new());
+    }
 }
 
 async fn take_away(rooms: &Rooms, deed: &Deed) -> Result<(), Refusal> {

@@ -46,6 +46,7 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
         serves_routes: false,
         authorities: BTreeMap::new(),
         answers: BTreeMap::new(),
+        unsure: false,
         holder: None,
         bypasses: Vec::new(),
         tokens: census::count([], Timestamp::UNIX_EPOCH),

@@ -126,7 +126,10 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
     } = &*rooms.caches;
     let (tidied, counted) = (rooms.clone(), rooms.clone());
     let own = [
-        each(instances.touched().inspect(move |instance| tidied.rules.tidy(&tidied.caches.instances, instance))),
+        each(instances.touched().inspect(move |instance| {
+            tidied.rules.tidy(&tidied.caches.instances, instance);
+            execute::forget_probes(&tidied, instance);
+        })),
         together(mapped(tokens.touched(), move |token: &ApiToken| {
             let (wanted, home) = (&token.spec.instance_ref, token.namespace().unwrap_or_default());
             names(counted.caches.instances.get(wanted.namespace_or(&home), wanted.name.as_str()))

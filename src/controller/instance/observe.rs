@@ -31,7 +31,7 @@ use crate::{
     },
     outside::{
         Optional, Refusal, Why,
-        prober::{ProbeAnswer, ProbeTarget, Probed},
+        prober::{ProbeTarget, Probed},
         watch::Object,
     },
 };
@@ -61,6 +61,8 @@ pub struct World {
     pub serves_routes: bool,
     /// The probes of each endpoint, and their last answers.
     pub answers: BTreeMap<EndpointName, Answers>,
+    /// True if a way in may exist that no cache knows yet.
+    pub unsure: bool,
     /// The other Instance that holds the DNS name of the endpoint.
     pub holder: Option<String>,
     /// Objects of others that lead to the API past the guard, in words.
@@ -96,12 +98,6 @@ impl World {
     pub fn heard_outside(&self, endpoint: EndpointName) -> Option<Reply> {
         let answers = self.answers.get(&endpoint)?;
         answers.probes.outside.as_ref().map(|_| heard(answers.outside.as_ref()))
-    }
-
-    /// True if a probe after `since` did not reach the edge of the endpoint.
-    pub fn is_unreached(&self, endpoint: EndpointName, since: Timestamp) -> bool {
-        let last = self.answers.get(&endpoint).and_then(|answers| answers.outside.as_ref());
-        last.is_some_and(|probed| probed.at > since && probed.answer != ProbeAnswer::Challenge)
     }
 
     /// The scheme and the DNS name of an external endpoint. The name is that of the spec, or else the one that the
@@ -184,12 +180,17 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
         let scheme = exposure::outside_scheme(endpoint, way, &rooms.exposure);
         let published = host(endpoint, &pieces).map(|host| (scheme, host));
-        let probes = probes::targets(&instance, endpoint, published);
+        let service = Place { kind: PieceKind::Service, endpoint: endpoint.name };
+        let Some(Observed::Ours(Piece::Service(service))) = pieces.get(&service) else {
+            return (endpoint.name, Answers::default());
+        };
+        let probes = probes::targets(&instance, endpoint, service, published);
         let seen = |target: &Option<ProbeTarget>| target.as_ref().and_then(|target| rooms.prober.seen(target));
         (endpoint.name, Answers { inside: seen(&probes.inside), outside: seen(&probes.outside), probes })
     });
     Ok(World {
         answers: answers.collect(),
+        unsure: rooms.caches.exposing.is_unsure(),
         holder: hosts::holder(&instance, rooms),
         bypasses: manager.as_deref().map(|manager| bypasses(&instance, manager, rooms)).unwrap_or_default(),
         serves_routes,

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Service;
 
 use crate::{
     crd::{
         Fault, Instance,
         endpoint::{Endpoint, EndpointType},
         fault::parsed,
+        guarding::realm,
         instance::Scheme,
     },
     exposure::gate::Reply,
     outside::prober::{ProbeAnswer, ProbeReach, ProbeTarget, Probed},
+    token::Digest,
 };
 
 /// The default interval between two probes.
@@ -40,9 +43,14 @@ impl Targets {
     }
 }
 
-/// The targets of `endpoint`. `published` is the scheme and the DNS name for clients outside the cluster. None if the
+/// The targets of `endpoint`, whose own Service is `service`. `published` is the scheme and the DNS name for clients outside the cluster. None if the
 /// spec switches the probe off.
-pub(super) fn targets(instance: &Instance, endpoint: &Endpoint, published: Option<(Scheme, String)>) -> Targets {
+pub(super) fn targets(
+    instance: &Instance,
+    endpoint: &Endpoint,
+    service: &Service,
+    published: Option<(Scheme, String)>,
+) -> Targets {
     let settings = endpoint.probe.clone().unwrap_or_default();
     let manager = instance.manager_service().filter(|_| settings.enabled != Some(false));
     let (Some(manager), true) = (manager, endpoint.reach() != EndpointType::Disabled) else {
@@ -58,14 +66,18 @@ pub(super) fn targets(instance: &Instance, endpoint: &Endpoint, published: Optio
         scheme,
         host,
         port,
-        realm: format!("tokenry/{namespace}/{name}"),
+        realm: realm(&namespace, &name),
+        about: String::new(),
         interval,
         timeout,
         ca: ca.clone(),
     };
     let port = |port: i32| u16::try_from(port).unwrap_or_default();
-    let service = format!("{}.{namespace}.svc", instance.exposed_name(endpoint.name));
-    let inside = target(ProbeReach::Inside, manager.scheme, service, port(manager.port));
+    let host = format!("{}.{namespace}.svc", instance.exposed_name(endpoint.name));
+    let spec = serde_json::to_vec(&service.spec).unwrap_or_default();
+    let about = Digest::of(spec).to_string();
+    let inside = target(ProbeReach::Inside, manager.scheme, host, port(manager.port));
+    let inside = ProbeTarget { about, ..inside };
     let published = published.filter(|_| endpoint.reach() == EndpointType::External);
     let outside =
         published.map(|(scheme, host)| target(ProbeReach::Published, scheme, host, port(scheme.default_port())));
@@ -92,6 +104,7 @@ pub(super) fn heard(probed: Option<&Probed>) -> Reply {
     match probed.map(|probed| probed.answer) {
         None => Reply::Unknown,
         Some(ProbeAnswer::Challenge) => Reply::Challenge,
+        Some(ProbeAnswer::Status(code)) if code >= 500 => Reply::Failure,
         Some(ProbeAnswer::Status(_)) => Reply::Other,
         Some(
             ProbeAnswer::Dns | ProbeAnswer::Barred | ProbeAnswer::Connect | ProbeAnswer::Tls | ProbeAnswer::Silent,
@@ -109,7 +122,7 @@ mod tests {
         let instance = instance(json!({"service": {"name": "m", "port": 8443}, "endpoints": [endpoint]}));
         let endpoint = instance.all_endpoints().next().unwrap();
         let published = endpoint.host.as_ref().map(|host| (Scheme::Https, host.to_string()));
-        let all = targets(&instance, endpoint, published).all().into_iter();
+        let all = targets(&instance, endpoint, &Service::default(), published).all().into_iter();
         all.map(|target| format!("{}://{}:{} {}", target.scheme.as_str(), target.host, target.port, target.realm))
             .collect()
     }

@@ -58,7 +58,7 @@ pub(super) fn prove(
         put(conditions, GUARDED, guard);
     }
     match (endpoint.zip(answers), &endpoint) {
-        (Some((endpoint, answers)), _) => reachable(conditions, endpoint, answers),
+        (Some((endpoint, answers)), _) => reachable(conditions, endpoint, answers, is_shut_out(world)),
         (None, _) => conditions.remove(REACHABLE),
     }
     put(conditions, POLICY_NOT_ENFORCED, unenforced(world, answers));
@@ -98,7 +98,8 @@ fn is_unproved(conditions: &Conditions, endpoint: Option<&Endpoint>, world: &Wor
 /// The state of the guard. The challenge of the verifier at the published URI proves it. Another answer disproves it.
 fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) -> Proof {
     let guard = endpoint.guarding().unwrap_or(Guard::None);
-    if let Some(around) = world.bypasses.first() {
+    let at_pods = matches!(guard, Guard::Istio | Guard::Backend);
+    if let Some(around) = world.bypasses.first().filter(|_| !at_pods) {
         return (
             false,
             Reason::Bypassed,
@@ -118,7 +119,7 @@ fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) ->
         Some(Reply::Challenge) => {
             (true, Reason::Guarded, format!("{name} asks the verifier: the probe got its challenge"))
         }
-        Some(Reply::Other) => {
+        Some(Reply::Other | Reply::Failure) => {
             let text = "the published URI does not answer a request without a token with the challenge of the verifier";
             (false, Reason::NoChallenge, text.into())
         }
@@ -130,7 +131,7 @@ fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) ->
 
 /// Sets the condition about the probe of the published URI, or of the Service of an internal endpoint. Before the first
 /// answer the condition stays as it is.
-fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers) {
+fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers, shut_out: bool) {
     let external = endpoint.reach() == EndpointType::External;
     let (target, probed) = match external {
         true => (&answers.probes.outside, answers.outside),
@@ -138,6 +139,10 @@ fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers
     };
     let Some(target) = target else { return conditions.remove(REACHABLE) };
     let Some(probed) = probed else { return };
+    if !external && shut_out && probed.answer != ProbeAnswer::Challenge {
+        // The NetworkPolicy keeps the operator out, so its probe proves nothing about callers.
+        return conditions.remove(REACHABLE);
+    }
     let at = format!("{}://{}", target.scheme.as_str(), target.host);
     let unreached = |why: &str| (false, Reason::Unreachable, format!("{at}: {why}"));
     let (status, reason, message) = match probed.answer {
@@ -154,14 +159,18 @@ fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers
     conditions.set(REACHABLE, status, reason, message);
 }
 
+/// True if the NetworkPolicy keeps the operator out.
+fn is_shut_out(world: &World) -> bool {
+    let policy = world.instance.spec.manager.as_ref().and_then(|manager| manager.network_policy.as_ref());
+    policy.is_some_and(|policy| policy.from == Some(AdmittedFrom::Proxies))
+}
+
 /// The proof that the network does not enforce the NetworkPolicy: the operator is not among the proxies, and the
 /// Service answers it.
 fn unenforced(world: &World, answers: Option<&Answers>) -> Option<Proof> {
-    let manager = world.instance.spec.manager.as_ref()?;
-    let from = manager.network_policy.as_ref()?.from?;
     let answer = answers?.inside?.answer;
     let answered = matches!(answer, ProbeAnswer::Challenge | ProbeAnswer::Status(_) | ProbeAnswer::Tls);
-    (from == AdmittedFrom::Proxies && answered).then(|| {
+    (is_shut_out(world) && answered).then(|| {
         let text = "the Service answers the operator, which networkPolicy.from: Proxies shuts out; use a network that \
             enforces NetworkPolicies";
         (true, Reason::PolicyNotEnforced, text.to_owned())
@@ -183,8 +192,12 @@ mod tests {
         let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": "Traefik"});
         let mut world = world(json!([endpoint]));
         let published = Some((Scheme::Https, "a.example.com".to_owned()));
-        let probes =
-            super::super::probes::targets(&world.instance, world.instance.endpoints().next().unwrap(), published);
+        let probes = super::super::probes::targets(
+            &world.instance,
+            world.instance.endpoints().next().unwrap(),
+            &Default::default(),
+            published,
+        );
         let outside = answer.map(|answer| Probed { answer, at: world.now, since: world.now });
         world.answers = [(EndpointName::Admin, Answers { probes, inside: None, outside })].into();
         world

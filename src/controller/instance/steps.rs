@@ -7,8 +7,8 @@
 //! leaving      way in (shut, where it can be) ─▶ 30 s ─▶ way in deleted ─▶ guard marked ─▶ 30 s ─▶ guard deleted
 //! ```
 //!
-//! The 30 seconds apply to guards that leave the way in open when they disappear. A probe that no longer reaches the
-//! edge ends the first wait early.
+//! The 30 seconds apply to guards that leave the way in open when they disappear. No probe can end them early: a request
+//! without a token gets the challenge of the guard, also from a way in without a backend.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -63,13 +63,13 @@ impl<'a> Steps<'a> {
     /// Adds the actions for all objects. If no action is possible for one object, the objects of later stages are
     /// removed. So a way in never leads to a Service of someone else.
     pub(super) fn plan(self, decision: &mut Decision) {
-        let mut barred = false;
+        let mut barred = None;
         for place in Place::all().filter(|place| place.endpoint == self.endpoint) {
             let deed = self.deed(place, barred, &mut decision.next);
-            barred |= matches!(deed, Deed::Barred(_));
+            barred = barred.or(matches!(deed, Deed::Barred(_)).then_some(place.kind.stage()));
             decision.plan.push(Planned { place, deed });
         }
-        decision.waits.extend(self.waits.filter(|_| !barred));
+        decision.waits.extend(self.waits.filter(|_| barred.is_none()));
     }
 
     fn exposed(&self) -> Option<&Exposed> {
@@ -106,29 +106,35 @@ impl<'a> Steps<'a> {
     fn standing(&self, exposed: &Exposed) -> Existing<'_> {
         let guard = gate::kind(exposed.endpoint.guarding().unwrap_or(Guard::None));
         let way = exposed.way.and_then(|way| self.ours(way.into()));
-        let marked = way.and_then(|way| way.meta().annotations.as_ref()?.get(name::GUARDED_BY).cloned());
+        let guarding = exposed.endpoint.guarding().map(Guard::as_str);
         Existing {
             guard: guard.and_then(|kind| self.ours(kind)),
             is_current: guard.is_some_and(|kind| self.is_current(exposed, kind, Form::Open)),
-            is_open: way.is_some_and(leads) && marked.as_deref() == exposed.endpoint.guarding().map(Guard::as_str),
+            is_open: way.is_some_and(|way| leads(way) && mark(way) == guarding),
+            fronts: self.is_current(exposed, PieceKind::Service, Form::Open),
             inside: self.world.heard_inside(self.endpoint),
-            route: self.ours(PieceKind::HttpRoute),
+            route: self.ours(PieceKind::HttpRoute).filter(|route| mark(route) == guarding),
             outside: self.world.heard_outside(self.endpoint),
             served: &self.served,
         }
     }
 
-    /// The action for the object at `place`. `barred`: an object of an earlier place cannot be created.
-    fn deed(&self, place: Place, barred: bool, next: &mut Option<Timestamp>) -> Deed {
+    /// The action for the object at `place`. `barred` is the stage of an object that cannot be created. The objects of
+    /// the spec that come after it are not created either.
+    fn deed(&self, place: Place, barred: Option<Stage>, next: &mut Option<Timestamp>) -> Deed {
         let exposed = match &self.asked {
             Some(Err(_)) if is_needed(&self.world.instance, place) => return Deed::Keep,
-            Some(Ok(exposed)) if !barred => Some(exposed),
+            Some(Ok(exposed)) if barred != Some(Stage::Inside) => Some(exposed),
             Some(_) | None => None,
         };
+        let is_wanted = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
+        if barred.is_some_and(|stage| stage != Stage::Inside) && is_wanted && self.ours(place.kind).is_none() {
+            return Deed::Keep;
+        }
         let is_way = place.kind.stage() == Stage::WayIn;
         let form = if is_way { self.gate.form() } else { Some(Form::Open) };
         let is_asked = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
-        if is_asked && is_way && self.gate == Gate::Hold {
+        if is_asked && is_way && self.holds(place) {
             return self.held(place);
         }
         let wanted = exposed.zip(form).and_then(|(exposed, form)| self.wanted(exposed, place.kind, form));
@@ -143,9 +149,20 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// A way in whose guard gives no answer now: it stays as it is, and none is made.
+    /// True if a way in stays as it is: its guard gives no answer now, or it has another guard until the new one is in
+    /// effect. That one keeps its objects.
+    fn holds(&self, place: Place) -> bool {
+        let other =
+            |piece: &Piece| mark(piece) != self.exposed().and_then(|it| it.endpoint.guarding()).map(Guard::as_str);
+        self.gate == Gate::Hold || (self.gate == Gate::Absent && self.ours(place.kind).is_some_and(other))
+    }
+
+    /// A way in that stays as it is. One without a guard leaves, and none is made.
     fn held(&self, place: Place) -> Deed {
         match self.world.pieces.get(&place).unwrap_or(&Observed::Absent) {
+            Observed::Ours(piece) if mark(piece).is_none_or(|guard| guard == Guard::None.as_str()) => {
+                Deed::Delete(piece.clone())
+            }
             Observed::Absent | Observed::Ours(_) => Deed::Keep,
             Observed::Foreign => Deed::Barred(Bar::Taken),
             Observed::Unserved => Deed::Barred(Bar::Unserved),
@@ -158,7 +175,7 @@ impl<'a> Steps<'a> {
         match piece.kind().stage() {
             Stage::Inside => Deed::Delete(piece.clone()),
             Stage::WayIn if is_asked => Deed::Delete(piece.clone()),
-            Stage::WayIn if exposed.is_some_and(|exposed| self.is_awaited(exposed)) => Deed::Keep,
+            Stage::WayIn if self.is_awaited(exposed.is_some()) => Deed::Keep,
             Stage::WayIn if self.is_guarded_apart() && can_shut(piece) => self.lingers(piece, shut(piece), next),
             Stage::WayIn => Deed::Delete(piece.clone()),
             Stage::Guard if self.is_used() => Deed::Keep,
@@ -167,11 +184,22 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// True while the new way in is not in effect, so that the old one stays.
-    fn is_awaited(&self, exposed: &Exposed) -> bool {
+    /// True while the new way in is not in effect, so that the old one stays. `is_possible`: the Service is there. The
+    /// new way in can wait for other objects, or be barred.
+    fn is_awaited(&self, is_possible: bool) -> bool {
+        let exposed = match &self.asked {
+            Some(Ok(exposed)) if is_possible => exposed,
+            Some(Err(_)) => return self.is_external(),
+            Some(Ok(_)) | None => return false,
+        };
         let Some(kind) = exposed.way.map(PieceKind::from) else { return false };
         let is_current = self.is_current(exposed, kind, Form::Open);
         !(is_current && self.ours(kind).map(acceptance) == Some(Acceptance::Accepted))
+    }
+
+    fn is_external(&self) -> bool {
+        let mut endpoints = self.world.instance.endpoints();
+        endpoints.any(|endpoint| endpoint.name == self.endpoint && endpoint.guarding().is_some())
     }
 
     /// True if an object of a guard exists that leaves the way in open when it disappears.
@@ -183,11 +211,12 @@ impl<'a> Steps<'a> {
     /// wanted form.
     fn is_used(&self) -> bool {
         let mut ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
-        ways.any(|kind| {
-            let Some(piece) = self.ours(kind) else { return false };
-            let wanted = self.exposed().is_some_and(|exposed| self.is_current(exposed, kind, Form::Open));
-            !wanted || acceptance(piece) == Acceptance::Awaited
-        })
+        self.world.unsure
+            || ways.any(|kind| {
+                let Some(piece) = self.ours(kind) else { return false };
+                let wanted = self.exposed().is_some_and(|exposed| self.is_current(exposed, kind, Form::Open));
+                !wanted || acceptance(piece) == Acceptance::Awaited
+            })
     }
 
     /// Marks an object that leaves, with these changes. Deletes it once the edge had time to notice.
@@ -197,9 +226,7 @@ impl<'a> Steps<'a> {
             return Deed::Amend(piece.clone(), changes);
         };
         let end = after(since, LINGER);
-        if end <= self.world.now
-            || (piece.kind().stage() == Stage::WayIn && self.world.is_unreached(self.endpoint, since))
-        {
+        if end <= self.world.now {
             return Deed::Delete(piece.clone());
         }
         *next = (*next).into_iter().chain([end]).min();
@@ -225,6 +252,11 @@ fn stays(piece: &Piece) -> Option<Deed> {
 /// The time since which an object leaves.
 fn since(piece: &Piece) -> Option<Timestamp> {
     piece.meta().annotations.as_ref()?.get(name::LEAVING_SINCE)?.parse().ok()
+}
+
+/// The guard of a way in, as its annotation says.
+fn mark(piece: &Piece) -> Option<&str> {
+    piece.meta().annotations.as_ref()?.get(name::GUARDED_BY).map(String::as_str)
 }
 
 /// True if the way in leads to a Service.

@@ -184,6 +184,7 @@ mod tests {
             scheme: Scheme::Https,
             host: host.into(),
             port: 443,
+            about: String::new(),
             realm: REALM.into(),
             interval: SignedDuration::from_secs(60),
             timeout: SignedDuration::from_secs(30),

@@ -32,6 +32,8 @@ pub struct ProbeTarget {
     pub port: u16,
     /// The realm of our challenge: `tokenry/NAMESPACE/NAME`.
     pub realm: String,
+    /// The state of the place that an answer is about, such as a digest. With another state, older answers do not count.
+    pub about: String,
     /// The time from one probe to the next.
     pub interval: SignedDuration,
     /// The time for one probe, from the look-up of the name to the head of the answer.
@@ -42,8 +44,8 @@ pub struct ProbeTarget {
 
 impl ProbeTarget {
     /// The fields that say which question is asked, and of which place.
-    pub(super) fn question(&self) -> (ProbeReach, &str, &str, u16, &str) {
-        (self.reach, self.scheme.as_str(), &self.host, self.port, &self.realm)
+    pub(super) fn question(&self) -> (ProbeReach, &str, &str, u16, &str, &str) {
+        (self.reach, self.scheme.as_str(), &self.host, self.port, &self.realm, &self.about)
     }
 
     fn rules(&self) -> (SignedDuration, SignedDuration, Option<&str>) {
