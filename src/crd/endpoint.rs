@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::ObjectName;
+use super::{ObjectName, keys};
 use crate::token::duration::Duration;
 
 /// An endpoint of the Admin API.
@@ -82,6 +83,14 @@ pub struct CaSource {
     /// KiB of certificates in PEM form. To name the Secret, you need the permission to get it. A change of the Secret
     /// arrives within six minutes.
     pub secret_name: ObjectName,
+}
+
+/// The longest value of a header that Gateway API admits.
+pub const HEADER_VALUE: usize = 4096;
+
+/// The schema of a text with at most this many characters.
+fn bounded(longest: usize) -> Value {
+    json!({ "type": "string", "maxLength": longest })
 }
 
 /// A CEL expression that is true if the endpoint is not external.
@@ -256,16 +265,16 @@ pub struct HeaderFilter {
     pub type_: HeaderFilterType,
     /// Headers that are replaced, by name. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = bounded(HEADER_VALUE)))]
     pub set: BTreeMap<String, String>,
     /// Headers that are added, by name. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = bounded(HEADER_VALUE)))]
     pub add: BTreeMap<String, String>,
     /// Names of headers that are removed. Default: none.
     // Gateway API admits 16, and two are ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 14))]
+    #[schemars(length(max = 14), inner(length(max = 256)))]
     pub remove: Vec<String>,
 }
 
@@ -289,7 +298,7 @@ pub struct IngressTemplate {
     /// Annotations of the Ingress, such as settings of its controller. Under the prefixes of Traefik, ingress-nginx and
     /// other controllers, only settings that leave the guard in place are allowed. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = bounded(keys::ANNOTATION)))]
     pub annotations: BTreeMap<String, String>,
     /// TLS between callers and the Ingress. If omitted, the endpoint uses plain HTTP, and its URI begins with http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -472,6 +481,17 @@ mod tests {
     use super::*;
     use crate::crd::schema::tests::fields;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn texts_of_filters_and_annotations_are_bounded() {
+        let filter = schemars::schema_for!(HeaderFilter).to_value();
+        for field in ["set", "add"] {
+            assert_eq!(filter["properties"][field]["additionalProperties"], bounded(HEADER_VALUE), "{field}");
+        }
+        assert_eq!(filter["properties"]["remove"]["items"]["maxLength"], 256);
+        let ingress = schemars::schema_for!(IngressTemplate).to_value();
+        assert_eq!(ingress["properties"]["annotations"]["additionalProperties"], bounded(keys::ANNOTATION));
+    }
 
     #[test]
     fn every_field_of_an_endpoint_is_a_way_in_or_leads_nowhere() {

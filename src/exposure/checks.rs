@@ -14,8 +14,8 @@ use crate::{
     crd::{
         Fault, Instance, Reason,
         endpoint::{
-            AdmittedFrom, Endpoint, Guard, HeaderFilter, HeaderFilterType, NetworkPolicyTemplate, OtherPorts,
-            Termination, WayIn,
+            AdmittedFrom, Endpoint, Guard, HEADER_VALUE, HeaderFilter, HeaderFilterType, NetworkPolicyTemplate,
+            OtherPorts, Termination, WayIn,
         },
         instance::Scheme,
     },
@@ -25,8 +25,6 @@ use crate::{
 const FRAMING: [&str; 5] = ["connection", "content-length", "te", "transfer-encoding", "upgrade"];
 /// The header of the verifier's challenge, by which the probe recognises the guard.
 const CHALLENGE: &str = "www-authenticate";
-/// The longest value of a header that Gateway API admits, in bytes.
-const LONGEST: usize = 4096;
 const NETWORK_POLICY: &str = "spec.manager.networkPolicy";
 
 /// The faults of an endpoint that the spec and the settings of the cluster decide. `path` is the path of the endpoint.
@@ -46,6 +44,12 @@ pub fn faults(
             guard.as_str()
         );
         faults.push(Fault::invalid(format!("{path}.guard"), message));
+    }
+    let is_probed = endpoint.probe.as_ref().and_then(|probe| probe.enabled) != Some(false);
+    if matches!(guard, Guard::Backend | Guard::Istio) && !is_probed {
+        let message =
+            format!("must not be false: the way in of the guard {} exists by the probe alone", guard.as_str());
+        faults.push(Fault::invalid(format!("{path}.probe.enabled"), message));
     }
     if endpoint.host.as_ref().is_some_and(|host| host.as_str().parse::<IpAddr>().is_ok()) {
         faults.push(Fault::invalid(format!("{path}.host"), "is an IP address; give a DNS name"));
@@ -96,9 +100,10 @@ fn refused((name, value): &Change<'_>, side: HeaderFilterType, asked: &[String])
     if HeaderName::from_bytes(name.as_bytes()).is_err() || name.len() > 256 {
         return Some(format!("{shown} is not the name of a header"));
     }
-    let is_value = |value: &str| !value.is_empty() && value.len() <= LONGEST && HeaderValue::from_str(value).is_ok();
+    let is_value =
+        |value: &str| !value.is_empty() && value.len() <= HEADER_VALUE && HeaderValue::from_str(value).is_ok();
     if value.is_some_and(|value| !is_value(value)) {
-        return Some(format!("the value of {shown} must have 1 to {LONGEST} printable characters"));
+        return Some(format!("the value of {shown} must have 1 to {HEADER_VALUE} printable characters"));
     }
     let is_one_of = |names: &[&str]| names.iter().any(|one| folds_to(name, one));
     match side {
@@ -217,4 +222,30 @@ fn unclear(exposed: &Exposed, manager: &Service, others: &[Arc<NetworkPolicy>]) 
     let other = others.iter().find(|policy| network_policy::limits(policy, &exposed.selector))?;
     let name = other.metadata.name.as_deref().unwrap_or_default();
     Some(format!("NetworkPolicy {name} selects the Pods too"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposure::tests::{config, instance};
+    use serde_json::json;
+
+    #[test]
+    fn a_guard_that_opens_by_the_probe_needs_it() {
+        let paths = |guard: &str, enabled: bool| {
+            let endpoint = json!({
+                "name": "admin", "host": "a.example.com", "ingress": {"className": "c"}, "guard": guard,
+                "probe": {"enabled": enabled},
+            });
+            let instance = instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]}));
+            let endpoint = instance.endpoints().next().unwrap();
+            let faults = faults(&instance, endpoint, endpoint.way_in(), &config(), "e");
+            faults.into_iter().map(|fault| fault.path.into_owned()).collect::<Vec<_>>()
+        };
+        for guard in ["Backend", "Istio"] {
+            assert_eq!(paths(guard, false), ["e.probe.enabled"]);
+            assert!(paths(guard, true).is_empty());
+        }
+        assert!(paths("Traefik", false).is_empty());
+    }
 }
