@@ -118,6 +118,9 @@ means yes without the admission policies, because they limit the operator's writ
 {{- $_ := set $all "ingress" $exposure.ingress }}
 {{- end }}
 {{- $_ := set $all "proxies" ($exposure.proxies | default list) }}
+{{- if include "tokenry.on" (list .Values.exposure "traefikSafeNaming" false) }}
+{{- $_ := set $all "traefikSafeNaming" true }}
+{{- end }}
 {{- $pods := include "tokenry.selectorLabels" (list . "operator") | fromYaml }}
 {{- $_ := set $all "operator" (dict
   "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" $namespace))
