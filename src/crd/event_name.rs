@@ -78,6 +78,8 @@ pub enum EventName {
     EndpointBlocked,
     /// A write of an object of an endpoint failed.
     EndpointFailed,
+    /// A request can pass the guard of an endpoint, or the guard does not ask the verifier.
+    GuardFailed,
     /// A right that follows from the object cannot be granted. The name of the Role or RoleBinding is taken.
     GrantBlocked,
     /// A read or write of the Role or RoleBinding of a grant failed.

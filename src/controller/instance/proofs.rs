@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     crd::{
-        Conditions, Reason,
+        Conditions, EventName, Reason,
         condition::{EXPOSED, EXTERNALLY_EXPOSED, GUARDED, POLICY_NOT_ENFORCED, REACHABLE},
         endpoint::{AdmittedFrom, Endpoint, EndpointType, Guard},
     },
     exposure::{Acceptance, gate::Reply},
-    outside::{foreign::written, prober::ProbeAnswer},
+    outside::{events::Note, foreign::written, prober::ProbeAnswer},
 };
 
 /// The most bytes of a text of another controller.
@@ -53,7 +53,10 @@ pub(super) fn prove(
         false => (false, reason, message.to_owned()),
     });
     put(conditions, EXPOSED, exposed);
-    put(conditions, GUARDED, external.map(|endpoint| guarded(endpoint, world, waits, ready)));
+    let guard = external.map(|endpoint| guarded(endpoint, world, waits, ready));
+    if !is_unproved(conditions, external, world, guard.as_ref()) {
+        put(conditions, GUARDED, guard);
+    }
     match (endpoint.zip(answers), &endpoint) {
         (Some((endpoint, answers)), _) => reachable(conditions, endpoint, answers),
         (None, _) => conditions.remove(REACHABLE),
@@ -68,12 +71,28 @@ pub(super) fn prove(
     put(conditions, EXTERNALLY_EXPOSED, told);
 }
 
+/// The warning about a guard that has begun to fail: a request can pass it, or it does not ask the verifier.
+pub(super) fn failed(conditions: &Conditions) -> Option<Note> {
+    let guarded = conditions.get(GUARDED).filter(|_| conditions.changed(GUARDED))?;
+    let reason = [Reason::Bypassed, Reason::NoChallenge].into_iter().find(|it| guarded.reason == it.to_string())?;
+    Some(Note::warning(EventName::GuardFailed, reason, guarded.message.clone()))
+}
+
 /// Sets a condition, or removes it.
 fn put(conditions: &mut Conditions, type_: &str, proof: Option<Proof>) {
     match proof {
         Some((status, reason, message)) => conditions.set(type_, status, reason, message),
         None => conditions.remove(type_),
     }
+}
+
+/// True if a former operator has probed the guard of this spec, and this one has not yet. Its finding stays until then.
+fn is_unproved(conditions: &Conditions, endpoint: Option<&Endpoint>, world: &World, now: Option<&Proof>) -> bool {
+    let is_unknown = endpoint.is_some_and(|it| world.heard_outside(it.name) == Some(Reply::Unknown));
+    let before = conditions.get(GUARDED).filter(|it| it.observed_generation == world.instance.metadata.generation);
+    let is_probed = |reason: Reason| before.is_some_and(|before| before.reason == reason.to_string());
+    let is_guarded = now.is_some_and(|(_, reason, _)| *reason == Reason::Guarded);
+    is_unknown && is_guarded && (is_probed(Reason::NoChallenge) || is_probed(Reason::Guarded))
 }
 
 /// The state of the guard. The challenge of the verifier at the published URI proves it. Another answer disproves it.
@@ -147,4 +166,54 @@ fn unenforced(world: &World, answers: Option<&Answers>) -> Option<Proof> {
             enforces NetworkPolicies";
         (true, Reason::PolicyNotEnforced, text.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::decide::tests::world, *};
+    use crate::{
+        crd::{endpoint::EndpointName, instance::Scheme},
+        outside::prober::Probed,
+    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+    use serde_json::json;
+
+    /// An external endpoint whose published URI gave this answer last.
+    fn probed(answer: Option<ProbeAnswer>) -> World {
+        let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": "Traefik"});
+        let mut world = world(json!([endpoint]));
+        let published = Some((Scheme::Https, "a.example.com".to_owned()));
+        let probes =
+            super::super::probes::targets(&world.instance, world.instance.endpoints().next().unwrap(), published);
+        let outside = answer.map(|answer| Probed { answer, at: world.now, since: world.now });
+        world.answers = [(EndpointName::Admin, Answers { probes, inside: None, outside })].into();
+        world
+    }
+
+    fn pass(before: Vec<Condition>, world: &World) -> (Vec<Condition>, Option<Note>) {
+        let mut conditions = Conditions::from(Some(&before), None, world.now);
+        prove(&mut conditions, world, &[], (true, Reason::Accepted, ""));
+        let note = failed(&conditions);
+        (conditions.into_vec(), note)
+    }
+
+    #[test]
+    fn a_guard_that_begins_to_fail_is_a_warning_once() {
+        let (bad, note) = pass(Vec::new(), &probed(Some(ProbeAnswer::Status(200))));
+        let note = note.unwrap();
+        assert!(note.warning && note.event == EventName::GuardFailed && note.reason == Reason::NoChallenge);
+        let (still, again) = pass(bad.clone(), &probed(Some(ProbeAnswer::Status(200))));
+        assert_eq!((&still, again), (&bad, None), "the same answer writes and says nothing");
+        assert_eq!(pass(bad, &probed(Some(ProbeAnswer::Challenge))).1, None);
+        let around = World { bypasses: vec!["Ingress a/b".into()], ..probed(Some(ProbeAnswer::Challenge)) };
+        assert_eq!(pass(Vec::new(), &around).1.unwrap().reason, Reason::Bypassed);
+    }
+
+    #[test]
+    fn an_operator_that_has_not_probed_keeps_the_finding_of_the_former_one() {
+        for answer in [ProbeAnswer::Status(200), ProbeAnswer::Challenge] {
+            let (found, _) = pass(Vec::new(), &probed(Some(answer)));
+            assert_eq!(pass(found.clone(), &probed(None)), (found, None), "{answer:?}");
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let wake = retry.into_iter().chain(recount).chain(look).chain(step).min();
     let changed = conditions.changed(READY) && !reason.is_going();
     let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
-    let notes = note.into_iter().collect();
+    let notes = note.into_iter().chain(proofs::failed(&conditions)).collect();
     let standing = standing(world, terms, stands, reason, old.endpoints);
     let status = InstanceStatus {
         unreadable: Vec::new(),
