@@ -115,7 +115,9 @@ pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     let verbs = [Verb::LIST, Verb::WATCH, Verb::CREATE, Verb::PATCH, Verb::DELETE];
     let hosts = (kind == PieceKind::Route).then_some([Verb::CREATE, Verb::UPDATE]).into_iter().flatten();
     let hosts = hosts.map(|verb| Right::new(verb, group, "routes/custom-host"));
-    verbs.map(|verb| Right::new(verb, group, resource)).into_iter().chain(hosts).collect()
+    // A guard of an Ingress depends on the controller of its class.
+    let classes = (kind == PieceKind::Ingress).then_some(Right::new(Verb::LIST, group, "ingressclasses"));
+    verbs.map(|verb| Right::new(verb, group, resource)).into_iter().chain(hosts).chain(classes).collect()
 }
 
 /// The API group of Roles and RoleBindings.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::Piece;
+use super::{Piece, loose::SecurityPolicy};
+use crate::crd::endpoint::ParentRef;
 
 /// The answer of another controller about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +30,37 @@ pub fn acceptance(piece: &Piece) -> Acceptance {
             let needed = [("Accepted", true), ("ResolvedRefs", false)];
             answered(&route.status["parents"], wanted, &needed, route.metadata.generation)
         }
-        Piece::SecurityPolicy(policy) => {
+        Piece::SecurityPolicy(policy) => replaced(policy).unwrap_or_else(|| {
             answered(&policy.status["ancestors"], 1, &[("Accepted", true)], policy.metadata.generation)
-        }
+        }),
         Piece::Route(route) => answered(&route.status["ingress"], 1, &[("Admitted", true)], None),
     }
+}
+
+/// The refusal of a policy that another one replaces: for the same route, or for a part of it.
+fn replaced(policy: &SecurityPolicy) -> Option<Acceptance> {
+    let reports = policy.status["ancestors"].as_array().into_iter().flatten();
+    let mut conditions = reports.flat_map(|report| report["conditions"].as_array().into_iter().flatten());
+    let is_replaced = |condition: &&Value| {
+        (condition["type"] == "Overridden" || condition["type"] == "Conflicted") && condition["status"] == "True"
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    conditions
+        .find(is_replaced)
+        .map(|found| Acceptance::Refused(format!("{}: {}", text(&found["type"]), text(&found["message"]))))
+}
+
+/// The name of the first of these Gateways that does not report on a policy. Another controller ignores the policy, and
+/// so does one that has not seen it for this Gateway. `home` is the namespace of a Gateway that names none.
+pub fn unreported<'a>(policy: &Piece, gateways: &'a [ParentRef], home: &str) -> Option<&'a str> {
+    let Piece::SecurityPolicy(policy) = policy else { return None };
+    let reports: Vec<_> = policy.status["ancestors"].as_array().into_iter().flatten().collect();
+    let is_for = |report: &&Value, gateway: &ParentRef| {
+        let (by, namespace) = (&report["ancestorRef"], gateway.namespace.as_ref().map_or(home, |it| it.as_str()));
+        by["name"] == gateway.name.as_str() && by["namespace"].as_str().unwrap_or(home) == namespace
+    };
+    let lacks = |gateway: &&ParentRef| !reports.iter().any(|report| is_for(report, gateway));
+    gateways.iter().find(lacks).map(|gateway| gateway.name.as_str())
 }
 
 /// The answer of a list of reports with conditions. At least `wanted` reports must have each condition of `needed`. A
@@ -108,6 +135,28 @@ mod tests {
         let mut policy = SecurityPolicy::new(ObjectMeta::default(), json!({}));
         assert_eq!(acceptance(&policy.clone().into()), Acceptance::Awaited);
         policy.status = json!({"ancestors": [{"conditions": [said("Accepted", "True", 1)]}]});
-        assert_eq!(acceptance(&policy.into()), Acceptance::Accepted);
+        assert_eq!(acceptance(&policy.clone().into()), Acceptance::Accepted);
+        for type_ in ["Overridden", "Conflicted"] {
+            let conditions = json!([said("Accepted", "True", 1), said(type_, "True", 1)]);
+            policy.status = json!({ "ancestors": [{ "conditions": conditions }] });
+            let refused = Acceptance::Refused(format!("{type_}: m"));
+            assert_eq!(acceptance(&policy.clone().into()), refused);
+        }
+    }
+
+    #[test]
+    fn each_gateway_has_to_report_on_a_policy() {
+        let gateways: Vec<ParentRef> =
+            serde_json::from_value(json!([{"name": "g"}, {"name": "h", "namespace": "b"}])).unwrap();
+        let by = |ancestors: Value| {
+            let mut policy = SecurityPolicy::new(ObjectMeta::default(), json!({}));
+            policy.status = json!({ "ancestors": ancestors });
+            unreported(&policy.into(), &gateways, "a").map(str::to_owned)
+        };
+        let (g, h) = (json!({"ancestorRef": {"name": "g"}}), json!({"ancestorRef": {"name": "h", "namespace": "b"}}));
+        assert_eq!(by(json!([])).as_deref(), Some("g"));
+        assert_eq!(by(json!([g])).as_deref(), Some("h"));
+        assert_eq!(by(json!([g, {"ancestorRef": {"name": "h", "namespace": "a"}}])).as_deref(), Some("h"));
+        assert_eq!(by(json!([h, g])), None);
     }
 }

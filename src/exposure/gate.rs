@@ -1,6 +1,6 @@
 //! The gate of a way in: if it may lead to the API, as its guard is now.
 
-use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance};
+use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance, class::Served, http_route, unreported};
 use crate::crd::endpoint::Guard;
 
 /// The answer of a Service to a request without a token, from inside the cluster.
@@ -47,6 +47,8 @@ pub struct Existing<'a> {
     pub route: Option<&'a Piece>,
     /// The answer of the published URI. `None` if nothing is probed.
     pub outside: Option<Reply>,
+    /// The controller that serves the Ingress.
+    pub served: &'a Served,
 }
 
 /// The kind of the object of a guard, if it is another object than the way in.
@@ -69,6 +71,13 @@ pub fn leaves_open(kind: PieceKind) -> bool {
 /// old guard by the new one in one step.
 pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     let name = &exposed.name;
+    match standing.served {
+        Served::Fitting => {}
+        Served::Other(why) => return (Gate::Absent, Some(why.clone())),
+        // An open way in was made for a class that was read.
+        Served::Unknown(why) if standing.is_open => return (Gate::Hold, Some(why.clone())),
+        Served::Unknown(why) => return (Gate::Absent, Some(why.clone())),
+    }
     match exposed.endpoint.guarding().unwrap_or(Guard::None) {
         Guard::Nginx | Guard::None => (Gate::Open, None),
         Guard::ExternalAuth => filtered(name, standing),
@@ -76,18 +85,27 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
             Some(_) if standing.is_current || standing.is_open => (Gate::Open, None),
             Some(_) | None => (Gate::Absent, Some(format!("waiting for Middleware {}", exposed.middleware))),
         },
-        Guard::EnvoyGateway => match standing.guard.map(acceptance) {
-            Some(Acceptance::Accepted) if standing.is_current || standing.is_open => (Gate::Open, None),
-            Some(Acceptance::Awaited) if standing.is_open => (Gate::Open, None),
-            Some(Acceptance::Refused(why)) => (Gate::Shut, Some(format!("SecurityPolicy {name} is refused: {why}"))),
-            Some(Acceptance::Accepted | Acceptance::Awaited) | None => {
-                (Gate::Shut, Some(format!("waiting until the edge accepts SecurityPolicy {name}")))
-            }
-        },
+        Guard::EnvoyGateway => policed(exposed, standing),
         Guard::Istio if standing.guard.is_none() => {
             (Gate::Absent, Some(format!("waiting for AuthorizationPolicy {name}")))
         }
         Guard::Istio | Guard::Backend => asked(exposed, standing.inside),
+    }
+}
+
+/// The gate of a SecurityPolicy. Each Gateway of the HTTPRoute has to know the policy: one of another controller would
+/// lead to the Service unjudged.
+fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
+    let (name, is_open) = (&exposed.name, standing.is_open);
+    let waiting = format!("waiting until the edge accepts SecurityPolicy {name}");
+    let Some(policy) = standing.guard else { return (Gate::Shut, Some(waiting)) };
+    let unreported = unreported(policy, http_route::parents(exposed), &exposed.instance.0);
+    match (acceptance(policy), unreported) {
+        (Acceptance::Refused(why), _) => (Gate::Shut, Some(format!("SecurityPolicy {name} is refused: {why}"))),
+        (_, Some(gateway)) => (Gate::Shut, Some(format!("{waiting} for Gateway {gateway}"))),
+        (Acceptance::Accepted, None) if standing.is_current || is_open => (Gate::Open, None),
+        (Acceptance::Awaited, None) if is_open => (Gate::Open, None),
+        (Acceptance::Accepted | Acceptance::Awaited, None) => (Gate::Shut, Some(waiting)),
     }
 }
 
@@ -173,7 +191,21 @@ mod tests {
         inside: Reply::Unknown,
         route: None,
         outside: Some(Reply::Unknown),
+        served: &Served::Fitting,
     };
+
+    #[test]
+    fn an_ingress_of_another_controller_does_not_exist() {
+        let middleware = Middleware::new(Default::default(), Value::Null).into();
+        let (other, unknown) = (Served::Other("other".into()), Served::Unknown("unknown".into()));
+        for (guard, is_open) in [("Nginx", false), ("Nginx", true), ("Traefik", false), ("Traefik", true)] {
+            let there = Existing { guard: Some(&middleware), is_current: true, is_open, ..NOTHING };
+            assert_eq!(of(guard, there), Gate::Open);
+            assert_eq!(of(guard, Existing { served: &other, ..there }), Gate::Absent);
+            let kept = if is_open { Gate::Hold } else { Gate::Absent };
+            assert_eq!(of(guard, Existing { served: &unknown, ..there }), kept, "{guard} {is_open}");
+        }
+    }
 
     #[test]
     fn a_guard_in_the_way_in_itself_needs_no_waiting() {
@@ -207,6 +239,23 @@ mod tests {
             let standing = Existing { guard: Some(&policy), is_current, is_open, ..NOTHING };
             assert_eq!(of("EnvoyGateway", standing), gate, "{status} {is_current} {is_open}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_know_the_policy_keeps_the_way_in_shut() {
+        let mut exposed = guarded("EnvoyGateway");
+        let gateway = exposed.endpoint.gateway.as_mut().unwrap();
+        gateway.parent_refs = serde_json::from_value(json!([{"name": "g"}, {"name": "h"}])).unwrap();
+        let known = |names: &[&str]| {
+            let conditions = json!([{"type": "Accepted", "status": "True"}]);
+            let report = |name| json!({"ancestorRef": {"name": name}, "conditions": conditions});
+            let mut policy = SecurityPolicy::new(Default::default(), Value::Null);
+            policy.status = json!({"ancestors": names.iter().map(report).collect::<Vec<_>>()});
+            let policy = policy.into();
+            let standing = Existing { guard: Some(&policy), is_current: true, is_open: true, ..NOTHING };
+            gate(&exposed, &standing).0
+        };
+        assert_eq!([known(&["g"]), known(&["h"]), known(&["g", "h"])], [Gate::Shut, Gate::Shut, Gate::Open]);
     }
 
     #[test]

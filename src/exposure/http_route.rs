@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Exposed, Form, loose::HttpRoute};
-use crate::crd::endpoint::{Guard, HeaderFilter, HeaderFilterType, WayIn};
+use crate::crd::endpoint::{Guard, HeaderFilter, HeaderFilterType, ParentRef, WayIn};
 
 /// Headers that some APIs obey instead of the path. Callers must not send them to an API behind a guard.
 const OBEYED: [&str; 2] = ["x-original-url", "x-rewrite-url"];
@@ -13,8 +13,7 @@ const OBEYED: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// The HTTPRoute of `exposed`. `None` unless the way in is a Gateway.
 pub(crate) fn build(exposed: &Exposed, form: Form) -> Option<HttpRoute> {
     let host = exposed.endpoint.host.as_ref().filter(|_| exposed.is_led_by(WayIn::Gateway))?;
-    let wanted = exposed.endpoint.gateway.clone().unwrap_or_default();
-    let parents = if wanted.parent_refs.is_empty() { &exposed.config.gateway } else { &wanted.parent_refs };
+    let (wanted, parents) = (exposed.endpoint.gateway.clone().unwrap_or_default(), parents(exposed));
     if parents.is_empty() {
         return None;
     }
@@ -40,6 +39,12 @@ pub(crate) fn build(exposed: &Exposed, form: Form) -> Option<HttpRoute> {
     }
     let spec = json!({"parentRefs": parents, "hostnames": hostnames, "rules": [rule]});
     Some(HttpRoute::new(super::named(exposed), spec))
+}
+
+/// The Gateways of the HTTPRoute: those of the spec, or else those of the cluster.
+pub(super) fn parents(exposed: &Exposed) -> &[ParentRef] {
+    let given = exposed.endpoint.gateway.as_ref().map(|gateway| &*gateway.parent_refs);
+    given.filter(|given| !given.is_empty()).unwrap_or(&exposed.config.gateway)
 }
 
 /// The filter that asks the verifier, if the guard is one.

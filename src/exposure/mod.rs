@@ -6,6 +6,7 @@ mod authority;
 mod authorization_policy;
 pub mod backends;
 pub mod checks;
+pub mod class;
 pub mod config;
 pub mod gate;
 mod http_route;
@@ -39,7 +40,7 @@ use crate::{
     },
 };
 
-pub use acceptance::{Acceptance, acceptance};
+pub use acceptance::{Acceptance, acceptance, unreported};
 pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
 pub(crate) use piece::with_object;

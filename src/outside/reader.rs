@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{core::v1::Namespace, networking::v1::IngressClass},
+};
 use kube::{
     Api, Client, Resource,
     api::{GetParams, ListParams},
@@ -78,6 +81,15 @@ impl Reader {
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
         let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
         found.map_err(Refusal::of::<Namespace, _>(Verb::GET, "", name))
+    }
+
+    /// All current IngressClasses.
+    ///
+    /// # Errors
+    /// The API server refused the list or did not answer.
+    pub async fn ingress_classes(&self) -> Result<Vec<IngressClass>, Refusal> {
+        let list = Api::<IngressClass>::all(self.client.clone()).list(&ListParams::default()).await;
+        Ok(list.map_err(Refusal::of::<IngressClass, _>(Verb::LIST, "", ""))?.items)
     }
 
     /// Sends a prepared request and returns the answer.

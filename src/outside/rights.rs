@@ -64,9 +64,9 @@ impl Right {
         Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
     }
 
-    /// False for the only kind without a namespace that a program reads.
+    /// False for the kinds without a namespace that a program reads.
     fn is_namespaced(self) -> bool {
-        (self.group, self.resource) != ("", "namespaces")
+        ![("", "namespaces"), ("networking.k8s.io", "ingressclasses")].contains(&(self.group, self.resource))
     }
 }
 

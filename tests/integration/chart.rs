@@ -351,8 +351,10 @@ fn a_kind_that_exposes_endpoints_may_be_made_only_where_it_is_switched_on() {
         assert_eq!(rights, if kind == PieceKind::Route { 2 } else { 0 });
         assert_eq!(added(&all[&None], &none.0[&None]), wanted);
         let team = Some("team-a".to_owned());
-        assert_eq!(added(&scoped[&team], &none.1[&team]), wanted);
-        assert_eq!(scoped[&None], none.1[&None], "{}: rights outside the namespace", kind.name());
+        // The class of an Ingress lies in no namespace.
+        let (outside, inside) = wanted.into_iter().partition(|right| right.starts_with("list ingressclasses"));
+        assert_eq!(added(&scoped[&team], &none.1[&team]), inside);
+        assert_eq!(added(&scoped[&None], &none.1[&None]), outside, "{}: rights outside the namespace", kind.name());
     }
     let by_default = [PieceKind::NetworkPolicy, PieceKind::HttpRoute, PieceKind::Ingress];
     assert_eq!(exposure(&rendered(&[])).kinds, BTreeSet::from(by_default));
@@ -437,8 +439,9 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
     let scoped = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
     for account in ["tokenry-operator", "tokenry-verifier"] {
         let rights = everywhere.to(account).remove(&None).unwrap();
-        // A namespace's labels lie in no namespace.
-        let (outside, inside) = rights.into_iter().partition(|right| right.resource == "namespaces");
+        // A namespace's labels lie in no namespace, and neither do classes of Ingresses.
+        let (outside, inside) =
+            rights.into_iter().partition(|right| ["namespaces", "ingressclasses"].contains(&&*right.resource));
         assert_eq!(scoped.to(account), BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
     }
 }

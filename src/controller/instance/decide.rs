@@ -201,6 +201,7 @@ pub(super) mod tests {
             bypasses: Vec::new(),
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
             authorities: BTreeMap::new(),
+            classes: None,
             stamped: None,
         }
     }

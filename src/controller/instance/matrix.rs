@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::IngressClass;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
         Reason,
         endpoint::{EndpointName, Guard, WayIn},
     },
-    exposure::{Piece, PieceKind, gate, tests::config},
+    exposure::{Piece, PieceKind, class, gate, tests::config},
 };
 
 pub(super) fn world(endpoint: Value, network: Value) -> World {
@@ -31,9 +32,12 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
     let service = json!({"spec": {"selector": {"app": "m"}, "ports": [{"port": 443}]}});
     let mut config = config();
     config.gateway = serde_json::from_value(json!([{"name": "g"}])).unwrap();
+    let guard = instance["spec"]["manager"]["endpoints"][0]["guard"].clone();
+    let guard = serde_json::from_value(guard).unwrap_or(Guard::None);
     World {
+        classes: Some(Ok(vec![served_by(class::controller(guard).unwrap_or_default())])),
         now: Timestamp::UNIX_EPOCH,
-        instance: Ruled::new(Arc::new(serde_json::from_value(instance).unwrap())),
+        instance: Ruled::new(Arc::new(serde_json::from_value(instance.clone()).unwrap())),
         manager: Some(Arc::new(serde_json::from_value(service).unwrap())),
         terminating: false,
         pieces: BTreeMap::new(),
@@ -47,6 +51,13 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
         tokens: census::count([], Timestamp::UNIX_EPOCH),
         stamped: None,
     }
+}
+
+/// The default class of the cluster.
+fn served_by(controller: &str) -> IngressClass {
+    let marks = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    let class = json!({"metadata": {"name": "c", "annotations": marks}, "spec": {"controller": controller}});
+    serde_json::from_value(class).unwrap()
 }
 
 pub(super) fn external(way: WayIn, guard: Guard) -> Value {
@@ -66,7 +77,7 @@ pub(super) fn pairs() -> impl Iterator<Item = (WayIn, Guard)> {
 
 /// The object as it is after other controllers have accepted it.
 pub(super) fn accepted(piece: Piece) -> Piece {
-    let accepted = json!([{"conditions": [{"type": "Accepted", "status": "True"}]}]);
+    let accepted = json!([{"ancestorRef": {"name": "g"}, "conditions": [{"type": "Accepted", "status": "True"}]}]);
     match piece {
         Piece::HttpRoute(mut route) => {
             Arc::make_mut(&mut route).status = json!({ "parents": accepted });
@@ -275,4 +286,34 @@ fn a_host_is_no_address() {
     let mut endpoint = external(WayIn::Gateway, Guard::Traefik);
     endpoint["host"] = "10.0.0.1".into();
     assert_eq!(faults(&world(endpoint, json!({}))), ["spec.manager.endpoints[admin].host"]);
+}
+
+#[test]
+fn an_ingress_whose_class_belongs_to_another_controller_or_to_none_is_never_made_and_goes() {
+    for guard in [Guard::Traefik, Guard::Nginx] {
+        let endpoint = || external(WayIn::Ingress, guard);
+        let place = Place { kind: PieceKind::Ingress, endpoint: EndpointName::Admin };
+        let (open, _) = settled(world(endpoint(), json!({})));
+        let Some(Observed::Ours(Piece::Ingress(ingress))) = open.pieces.get(&place) else { panic!("it exists") };
+        assert_eq!(ingress.spec.as_ref().unwrap().ingress_class_name.as_deref(), Some("c"), "it names the class");
+        for classes in [vec![], vec![served_by("haproxy.org/ingress-controller")]] {
+            let mut closed = world(endpoint(), json!({}));
+            closed.classes = Some(Ok(classes));
+            let (none, decision) = settled(closed.clone());
+            assert!(!none.pieces.contains_key(&place) && decision.reason == Reason::GuardAwaited, "{guard:?}");
+            closed.pieces = open.pieces.clone();
+            let decision = decide(&closed, &validate(&closed));
+            let gone = decision.plan.iter().find(|planned| planned.place == place).unwrap();
+            assert!(matches!(gone.deed, Deed::Delete(_)), "{guard:?}");
+        }
+        let mut unread = world(endpoint(), json!({}));
+        unread.classes = Some(Err("no right".into()));
+        assert!(!settled(unread.clone()).0.pieces.contains_key(&place), "none is made");
+        let mut off = unread.clone();
+        off.pieces.insert(place, Observed::Off);
+        assert_eq!(settled(off).1.reason, Reason::EndpointKindOff, "the kind comes first");
+        unread.pieces = open.pieces.clone();
+        let decision = decide(&unread, &validate(&unread));
+        assert!(decision.plan.iter().all(|planned| planned.deed == Deed::Keep), "one that exists stays");
+    }
 }

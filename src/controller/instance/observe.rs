@@ -26,6 +26,7 @@ use crate::{
     },
     exposure::{
         self, ExposureConfig, Piece, PieceKind, Stage,
+        class::{self, Classes},
         gate::{self, Reply},
     },
     outside::{
@@ -34,6 +35,10 @@ use crate::{
         watch::Object,
     },
 };
+
+/// The reason why IngressClasses cannot be read.
+const UNREADABLE: &str = "the operator may not list IngressClasses; give it that permission in the cluster, as the \
+    chart does";
 
 /// Everything a pass over an Instance knows.
 #[derive(Clone, Debug)]
@@ -64,6 +69,8 @@ pub struct World {
     pub tokens: TokenCount,
     /// The certificates in `ca` of each endpoint, or the fault that keeps them from being used.
     pub authorities: BTreeMap<EndpointName, Result<Trust, Fault>>,
+    /// The IngressClasses, if the guard of an endpoint depends on one.
+    pub classes: Option<Classes>,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
@@ -194,6 +201,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         pieces,
         tokens: count(&instance, rooms, now),
         authorities: authorities(&instance, rooms).await?,
+        classes: classes(&instance, serves_routes, rooms).await?,
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),
     })
@@ -220,6 +228,20 @@ async fn authorities(
         read.insert(endpoint.name, trust);
     }
     Ok(read)
+}
+
+/// Reads the IngressClasses live, if a guard depends on one. Only an administrator of the cluster changes them.
+async fn classes(instance: &Instance, serves_routes: bool, rooms: &Rooms) -> Result<Option<Classes>, Refusal> {
+    let mut endpoints = instance.endpoints().filter(|_| instance.metadata.deletion_timestamp.is_none());
+    let (config, is_on) = (&rooms.exposure, rooms.caches.exposing.ingresses.is_on());
+    if !is_on || !endpoints.any(|it| class::needed(it, exposure::way(it, serves_routes, config)).is_some()) {
+        return Ok(None);
+    }
+    match rooms.reader.ingress_classes().await {
+        Ok(classes) => Ok(Some(Ok(classes))),
+        Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(Some(Err(UNREADABLE.into()))),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// The NetworkPolicies of others in the namespace of an Instance that has an endpoint.

@@ -24,7 +24,7 @@ use crate::{
     token::duration::after,
 };
 
-/// The longest time between two looks at the Secrets with certificates.
+/// The longest time between two looks at the Secrets with certificates, or at the classes of Ingresses.
 const LOOK: SignedDuration = SignedDuration::from_mins(5);
 
 /// The message of the condition `StampsMissing`.
@@ -75,8 +75,10 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let look = world.authorities.values().next().filter(|_| !reason.is_going());
     let look = look.map(|_| Wake { at: after(world.now, LOOK), why: "another look at certificates" });
+    let seen = world.classes.as_ref().filter(|_| !reason.is_going());
+    let seen = seen.map(|_| Wake { at: after(world.now, LOOK), why: "another look at the classes of Ingresses" });
     let step = progress.next.map(|at| Wake { at, why: "the next step of a removal" });
-    let wake = retry.into_iter().chain(recount).chain(look).chain(step).min();
+    let wake = retry.into_iter().chain(recount).chain(look).chain(seen).chain(step).min();
     let changed = conditions.changed(READY) && !reason.is_going();
     let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
     let notes = note.into_iter().chain(proofs::failed(&conditions)).collect();

@@ -25,6 +25,7 @@ use crate::{
     },
     exposure::{
         self, Acceptance, Exposed, Form, Piece, PieceKind, Stage, acceptance,
+        class::{self, Served},
         gate::{self, Existing, Gate},
     },
     outside::Expected,
@@ -38,14 +39,25 @@ const LINGER: SignedDuration = SignedDuration::from_secs(30);
 pub(super) struct Steps<'a> {
     world: &'a World,
     endpoint: EndpointName,
-    asked: Option<&'a Result<Exposed, Fault>>,
+    asked: Option<Result<Exposed, Fault>>,
+    served: Served,
     gate: Gate,
     waits: Option<String>,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn of(world: &'a World, asked: Option<&'a Result<Exposed, Fault>>, endpoint: EndpointName) -> Self {
-        let mut steps = Self { world, endpoint, asked, gate: Gate::Absent, waits: None };
+        let mut asked = asked.cloned();
+        let ingress = world.pieces.get(&Place { kind: PieceKind::Ingress, endpoint }).unwrap_or(&Observed::Absent);
+        let served = match (&mut asked, ingress) {
+            (Some(Ok(exposed)), Observed::Ours(piece)) => class::choose(exposed, Some(piece), world.classes.as_ref()),
+            (Some(Ok(exposed)), Observed::Absent) => class::choose(exposed, None, world.classes.as_ref()),
+            // No Ingress is possible, and the plan says so.
+            (Some(Ok(_)), Observed::Foreign | Observed::Unserved | Observed::Off) | (Some(Err(_)) | None, _) => {
+                Served::Fitting
+            }
+        };
+        let mut steps = Self { world, endpoint, asked, served, gate: Gate::Absent, waits: None };
         if let Some(exposed) = steps.exposed().filter(|exposed| exposed.way.is_some()) {
             (steps.gate, steps.waits) = gate::gate(exposed, &steps.standing(exposed));
         }
@@ -64,8 +76,8 @@ impl<'a> Steps<'a> {
         decision.waits.extend(self.waits.filter(|_| !barred));
     }
 
-    fn exposed(&self) -> Option<&'a Exposed> {
-        self.asked.and_then(|asked| asked.as_ref().ok())
+    fn exposed(&self) -> Option<&Exposed> {
+        self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
     }
 
     fn place(&self, kind: PieceKind) -> Place {
@@ -74,10 +86,7 @@ impl<'a> Steps<'a> {
 
     /// The object of this kind that belongs to the Instance.
     fn ours(&self, kind: PieceKind) -> Option<&'a Piece> {
-        match self.world.pieces.get(&self.place(kind)) {
-            Some(Observed::Ours(piece)) => Some(piece),
-            Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => None,
-        }
+        ours(self.world, self.place(kind))
     }
 
     /// The object of this kind that the spec wants, in this form.
@@ -98,7 +107,7 @@ impl<'a> Steps<'a> {
         self.ours(kind).zip(wanted).is_some_and(|(piece, wanted)| mended(piece, wanted) == Deed::Keep)
     }
 
-    fn standing(&self, exposed: &Exposed) -> Existing<'a> {
+    fn standing(&self, exposed: &Exposed) -> Existing<'_> {
         let guard = gate::kind(exposed.endpoint.guarding().unwrap_or(Guard::None));
         let way = exposed.way.and_then(|way| self.ours(way.into()));
         let marked = way.and_then(|way| way.meta().annotations.as_ref()?.get(name::GUARDED_BY).cloned());
@@ -109,12 +118,13 @@ impl<'a> Steps<'a> {
             inside: self.world.heard_inside(self.endpoint),
             route: self.ours(PieceKind::HttpRoute),
             outside: self.world.heard_outside(self.endpoint),
+            served: &self.served,
         }
     }
 
     /// The action for the object at `place`. `barred`: an object of an earlier place cannot be created.
     fn deed(&self, place: Place, barred: bool, next: &mut Option<Timestamp>) -> Deed {
-        let exposed = match self.asked {
+        let exposed = match &self.asked {
             Some(Err(_)) if is_needed(&self.world.instance, place) => return Deed::Keep,
             Some(Ok(exposed)) if !barred => Some(exposed),
             Some(_) | None => None,
@@ -198,6 +208,14 @@ impl<'a> Steps<'a> {
         }
         *next = (*next).into_iter().chain([end]).min();
         Deed::Keep
+    }
+}
+
+/// The object at `place`, if it belongs to the Instance.
+fn ours(world: &World, place: Place) -> Option<&Piece> {
+    match world.pieces.get(&place) {
+        Some(Observed::Ours(piece)) => Some(piece),
+        Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => None,
     }
 }
 
