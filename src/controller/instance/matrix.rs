@@ -310,6 +310,9 @@ fn an_ingress_whose_class_belongs_to_another_controller_or_to_none_is_never_made
         let mut unread = world(endpoint(), json!({}));
         unread.classes = Some(Err("no right".into()));
         assert!(!settled(unread.clone()).0.pieces.contains_key(&place), "none is made");
+        let mut off = unread.clone();
+        off.pieces.insert(place, Observed::Off);
+        assert_eq!(settled(off).1.reason, Reason::EndpointKindOff, "the kind comes first");
         unread.pieces = open.pieces.clone();
         let decision = decide(&unread, &validate(&unread));
         assert!(decision.plan.iter().all(|planned| planned.deed == Deed::Keep), "one that exists stays");

@@ -234,8 +234,8 @@ async fn authorities(
 /// Reads the IngressClasses live, if a guard depends on one. Only an administrator of the cluster changes them.
 async fn classes(instance: &Instance, serves_routes: bool, rooms: &Rooms) -> Result<Option<Classes>, Refusal> {
     let mut endpoints = instance.endpoints().filter(|_| instance.metadata.deletion_timestamp.is_none());
-    let config = &rooms.exposure;
-    if !endpoints.any(|it| class::needed(it, exposure::way(it, serves_routes, config)).is_some()) {
+    let (config, is_on) = (&rooms.exposure, rooms.caches.exposing.ingresses.is_on());
+    if !is_on || !endpoints.any(|it| class::needed(it, exposure::way(it, serves_routes, config)).is_some()) {
         return Ok(None);
     }
     match rooms.reader.ingress_classes().await {

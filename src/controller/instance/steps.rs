@@ -48,10 +48,14 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     pub(super) fn of(world: &'a World, asked: Option<&'a Result<Exposed, Fault>>, endpoint: EndpointName) -> Self {
         let mut asked = asked.cloned();
-        let ingress = ours(world, Place { kind: PieceKind::Ingress, endpoint });
-        let served = match &mut asked {
-            Some(Ok(exposed)) => class::choose(exposed, ingress, world.classes.as_ref()),
-            Some(Err(_)) | None => Served::Fitting,
+        let ingress = world.pieces.get(&Place { kind: PieceKind::Ingress, endpoint }).unwrap_or(&Observed::Absent);
+        let served = match (&mut asked, ingress) {
+            (Some(Ok(exposed)), Observed::Ours(piece)) => class::choose(exposed, Some(piece), world.classes.as_ref()),
+            (Some(Ok(exposed)), Observed::Absent) => class::choose(exposed, None, world.classes.as_ref()),
+            // No Ingress is possible, and the plan says so.
+            (Some(Ok(_)), Observed::Foreign | Observed::Unserved | Observed::Off) | (Some(Err(_)) | None, _) => {
+                Served::Fitting
+            }
         };
         let mut steps = Self { world, endpoint, asked, served, gate: Gate::Absent, waits: None };
         if let Some(exposed) = steps.exposed().filter(|exposed| exposed.way.is_some()) {
