@@ -5,13 +5,17 @@ use std::{collections::BTreeMap, fs};
 
 use http::Method;
 use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokenry::{
     crd::{
         Instance, condition,
         endpoint::{Guard, WayIn},
     },
-    exposure::{PieceKind, loose::HttpRoute, loose::Middleware},
+    exposure::{
+        PieceKind,
+        loose::{HttpRoute, Middleware},
+    },
 };
 
 use crate::harness::{
@@ -122,6 +126,12 @@ async fn lets_in_a_token_alone(name: &str, external: fn(&str) -> Value) -> Site 
     let (status, body) = api::raw(edge.http, &format!("GET /orders HTTP/1.1\r\nHost: {host}\r\n{lines}")).await;
     assert_eq!((status, told(&serde_json::from_str(&body).unwrap())), (200, identity));
 
+    let first = middleware(world).await.unwrap();
+    world.plane.kubectl(&["delete", "middleware", &first.0, "--namespace", &world.namespace]).unwrap();
+    let again = async || middleware(world).await.filter(|(_, uid)| *uid != first.1);
+    world.eventually("the Middleware is made again", again).await;
+    edge.await_status(world, host, &[token], 200).await;
+
     world.change("Instance", "eem", external(moved)).await.unwrap();
     edge.await_status(world, moved, &[token], 200).await;
     edge.await_status(world, host, &[token], 404).await;
@@ -142,6 +152,14 @@ async fn lets_in_a_token_alone(name: &str, external: fn(&str) -> Value) -> Site 
         never_let_in(poller).await;
     }
     site
+}
+
+/// The name and the uid of the only Middleware.
+async fn middleware(world: &World) -> Option<(String, String)> {
+    let mut all = world.api::<Middleware>().list(&ListParams::default()).await.unwrap().items;
+    assert!(all.len() <= 1, "{all:?}");
+    let metadata = all.pop()?.metadata;
+    metadata.name.zip(metadata.uid)
 }
 
 /// Stops the verifier: nobody reaches the API then.
@@ -181,12 +199,12 @@ async fn a_change_of_the_way_in_never_leads_past_the_guard_wherever_the_operator
             let (client, doom) = dying_at_the_edge(config, nth, death);
             site.operate(client, |_| ()).await;
             let spec = if to_route { gateway(&host) } else { ingress(&host) };
-            // A merge patch keeps no field of the list.
             site.world.change("Instance", "eem", spec).await.unwrap();
             let changed = async || has(&site.world, to_route, !to_route).await;
             let what = format!("the operator dies at write {nth}, or the change to a route ({to_route}) is done");
             let ended = async || if doom.has_come() { Some(()) } else { changed().await };
             site.world.eventually(&what, ended).await;
+            assert_eq!(doom.has_come(), nth < 3, "{death:?} at {nth}");
             assert_eq!(edge.status(&host, &[]).await, 401, "a way in with the same guard is always there");
             let client = site.client();
             site.operate(client, |_| ()).await;
@@ -196,8 +214,7 @@ async fn a_change_of_the_way_in_never_leads_past_the_guard_wherever_the_operator
             to_route = !to_route;
         }
     }
-    let middlewares = site.world.api::<Middleware>().list(&Default::default()).await.unwrap();
-    assert_eq!(middlewares.items.len(), 1);
+    assert!(middleware(&site.world).await.is_some());
     never_let_in(poller).await;
 }
 
@@ -212,16 +229,24 @@ async fn a_way_past_the_guard_is_told_by_its_name_until_it_is_gone() {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs"},
         "spec": {"type": "NodePort", "selector": {"app": "eem"}, "ports": ports},
     });
-    let ours = format!("Ingress {}/theirs", world.namespace);
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "theirs"},
+        "spec": {
+            "parentRefs": [{"name": TRAEFIK, "namespace": TRAEFIK}], "hostnames": [other],
+            "rules": [{"backendRefs": [{"name": "eem-manager", "port": 80}]}],
+        },
+    });
+    let [by_ingress, by_route] = ["Ingress", "HTTPRoute"].map(|kind| format!("{kind} {}/theirs", world.namespace));
     for (kind, object, named) in [
-        ("ingress", foreign(other, "eem-admin"), &*ours),
-        ("ingress", foreign(other, "eem-manager"), &ours),
+        ("ingress", foreign(other, "eem-admin"), &*by_ingress),
+        ("ingress", foreign(other, "eem-manager"), &by_ingress),
+        ("httproute", route, &by_route),
         ("service", service, "Service theirs of type NodePort"),
     ] {
         apply(world, &object);
         let message = says(world, "eem", condition::GUARDED, ("False", "Bypassed")).await;
         assert!(message.starts_with(named), "{message}");
-        if kind == "ingress" {
+        if kind != "service" {
             edge.await_status(world, other, &[], 200).await;
         }
         world.plane.kubectl(&["delete", kind, "theirs", "--namespace", &world.namespace]).unwrap();
@@ -239,7 +264,7 @@ async fn a_host_has_one_instance_until_that_one_gives_it_up() {
     let message = says(world, "rival", condition::ACCEPTED, ("False", "HostTaken")).await;
     let wanted = format!("spec.manager.endpoints[admin].host: is the host of Instance {}/eem", world.namespace);
     assert!(message.starts_with(&wanted), "{message}");
-    assert_eq!(world.api::<HttpRoute>().list(&Default::default()).await.unwrap().items.len(), 0);
+    assert_eq!(world.api::<HttpRoute>().list(&ListParams::default()).await.unwrap().items.len(), 0);
     says(world, "eem", condition::ACCEPTED, ("True", "Accepted")).await;
     world.change("Instance", "eem", ingress(&format!("moved-{host}"))).await.unwrap();
     says(world, "rival", condition::READY, ("True", "Accepted")).await;
@@ -250,7 +275,7 @@ async fn without_a_kind_that_the_guard_needs_there_is_no_way_in() {
     let edge = Edge::shared();
     let mut site = edge.site("off", |_| of_type("internal")).await;
     let client = site.client();
-    site.operate(client, |config| drop(config.kinds.remove(&PieceKind::Middleware))).await;
+    site.operate(client, |config| config.kinds.retain(|kind| *kind != PieceKind::Middleware)).await;
     let Site { world, host, bearer, .. } = &site;
     for spec in [ingress(host), gateway(host)] {
         world.change("Instance", "eem", spec).await.unwrap();
@@ -324,7 +349,7 @@ fn expected(way: WayIn, guard: Guard) -> Option<(&'static str, u16, Option<u16>)
         Guard::Nginx => None,
         Guard::Traefik => Some(("Accepted", 401, Some(200))),
         Guard::None => Some(("Accepted", 200, Some(200))),
-        Guard::EnvoyGateway => Some(("GuardAwaited", 500, None)),
+        Guard::EnvoyGateway => Some(("GuardAwaited", 503, None)),
         Guard::ExternalAuth => Some(("GuardAwaited", 500, None)),
         Guard::Istio | Guard::Backend => Some(("GuardAwaited", 404, None)),
     }
@@ -360,6 +385,7 @@ async fn the_matrix_of_types_ways_and_guards() {
     for type_ in ["internal-cluster", "internal-none"] {
         println!("{:<9}{:<9}{:<13}objects: {}", "internal", "-", "-", snapshot(type_).join(", "));
     }
+    assert_eq!(edge.status(host, &[]).await, 404, "an internal endpoint has no way in");
     println!("{:<9}{:<9}{:<13}objects: none; every token is refused", "disabled", "-", "-");
     for (name, (way, guard)) in &cells {
         let objects = snapshot(&format!("external-{name}")).join(", ");

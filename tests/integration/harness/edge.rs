@@ -168,7 +168,7 @@ impl Edge {
     /// A Pod of `api`, behind the Service `service` with the port 80. The Service selects `app` alone.
     pub async fn serve(&self, world: &World, service: &str, app: &str, api: &Api) {
         let labels = json!({ "app": app });
-        let spec = json!({"selector": labels, "ports": [{"port": 80, "targetPort": "api"}]});
+        let spec = json!({"selector": labels, "ports": [{"port": 80, "targetPort": api.address.port()}]});
         let object = serde_json::from_value(json!({"metadata": {"name": service}, "spec": spec})).unwrap();
         world.api::<Service>().create(&PostParams::default(), &object).await.unwrap();
         self.pod(world, &format!("{app}-0"), labels, api.address.port()).await;
