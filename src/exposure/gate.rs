@@ -117,17 +117,21 @@ fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     }
 }
 
-/// The gate of a filter in the HTTPRoute. An edge that does not know the filter must refuse the route. The probe finds
-/// one that ignores the filter: without a backend, it answers with another status than the challenge.
+/// The gate of a filter in the HTTPRoute. An edge that does not know the filter should refuse the route, but some accept
+/// it. So the challenge has to come while the route has no backend. Without a probe, the answer of the edge suffices.
 fn filtered(name: &str, standing: &Existing<'_>) -> Passage {
     let told = match (standing.route.map(acceptance), standing.outside) {
         (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),
         // Each write of the route is a change that the edge has to accept anew.
         (Some(_), reply) if standing.is_open && reply != Some(Reply::Other) => return (Gate::Open, None),
-        (Some(Acceptance::Accepted), None | Some(Reply::Challenge | Reply::Silence)) => return (Gate::Open, None),
+        (Some(Acceptance::Accepted), None | Some(Reply::Challenge)) => return (Gate::Open, None),
         (Some(Acceptance::Accepted), Some(Reply::Other | Reply::Failure)) => format!(
             "the edge does not answer a request without a token with the challenge of the verifier; use a Gateway that \
              supports the filter ExternalAuth of HTTPRoute {name}"
+        ),
+        (Some(Acceptance::Accepted), Some(Reply::Silence)) => format!(
+            "no probe reaches the edge of HTTPRoute {name}, and only its answer proves the filter ExternalAuth; let the \
+             operator reach the host, or set probe.enabled: false"
         ),
         (Some(Acceptance::Accepted), Some(Reply::Unknown)) => "waiting for the first probe of the edge".into(),
         (Some(Acceptance::Awaited) | None, _) => format!("waiting until the edge accepts HTTPRoute {name}"),
@@ -284,7 +288,8 @@ mod tests {
             ("True", Some(Reply::Failure), true, Gate::Open),
             ("True", Some(Reply::Other), true, Gate::Shut),
             ("True", Some(Reply::Challenge), false, Gate::Open),
-            ("True", Some(Reply::Silence), false, Gate::Open),
+            ("True", Some(Reply::Silence), false, Gate::Shut),
+            ("True", Some(Reply::Silence), true, Gate::Open),
             ("True", None, false, Gate::Open),
             ("Unknown", Some(Reply::Challenge), false, Gate::Shut),
             ("Unknown", Some(Reply::Challenge), true, Gate::Open),

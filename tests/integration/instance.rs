@@ -184,7 +184,8 @@ async fn what_is_taken_from_the_spec_goes_from_the_ingress() {
         let ingress = get::<Ingress>(&world, "eem-admin").await.unwrap();
         let annotations = ingress.metadata.annotations.unwrap();
         let keys: Vec<_> = annotations.keys().map(String::as_str).collect();
-        (keys == ["b", "theirs", "tokenry.dev/applied", "tokenry.dev/guarded-by"]).then_some(())
+        let ours = ["nginx.ingress.kubernetes.io/backend-protocol", "tokenry.dev/applied", "tokenry.dev/guarded-by"];
+        (keys == ["b", ours[0], "theirs", ours[1], ours[2]]).then_some(())
     };
     world.eventually("the annotation is gone and the others are there", annotations).await;
     let spec = get::<Ingress>(&world, "eem-admin").await.unwrap().spec.unwrap();

@@ -259,7 +259,7 @@ async fn a_changed_endpoint_restarts_the_workload_once_and_mints_nothing() {
     services.create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
     world.workload::<Deployment>("a").await;
     let at = |host: &str| {
-        let endpoint = json!({"name": "admin", "host": host, "ingress": {"tls": {}}});
+        let endpoint = json!({"name": "admin", "host": host, "ingress": {"tls": {}}, "allowUnguarded": true});
         json!({"manager": {"service": {"name": "m"}, "endpoints": [endpoint]}})
     };
     world.accepts("Instance", "eem", at("a.example.com")).await;

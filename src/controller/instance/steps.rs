@@ -153,7 +153,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// True if a way in stays as it is: its guard gives no answer now, or it has another guard until the new one is in
+    /// True if a way in stays as it is. Its guard gives no answer now, or it has another guard until the new one is in
     /// effect. That one keeps its objects.
     fn holds(&self, place: Place) -> bool {
         let other =

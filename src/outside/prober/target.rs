@@ -32,7 +32,8 @@ pub struct ProbeTarget {
     pub port: u16,
     /// The realm of our challenge: `tokenry/NAMESPACE/NAME`.
     pub realm: String,
-    /// The state of the place that an answer is about, such as a digest. With another state, older answers do not count.
+    /// The state of the place that an answer is about, such as a digest. With another state, older answers do not
+    /// count.
     pub about: String,
     /// The time from one probe to the next.
     pub interval: SignedDuration,

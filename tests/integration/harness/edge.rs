@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     process::Command,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -19,6 +19,7 @@ use kube::{
     config::AuthInfo,
 };
 use serde_json::{Value, json};
+use tokenry::exposure::ExposureConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ use super::{
     api::{Api, Seen},
     clock::Held,
     installed,
-    run::Running,
+    run::{Running, exposure},
 };
 
 /// The name of the IngressClass, of the GatewayClass, and of the Gateway and its namespace.
@@ -60,7 +61,9 @@ pub type Answer = (u16, HeaderMap, Seen);
 /// An API with an Instance and a token.
 pub struct Site {
     pub world: World,
-    pub operator: Running,
+    pub clock: Held,
+    /// `None` after a test has ended it.
+    pub operator: Option<Running>,
     pub verifier: Running,
     pub api: Api,
     /// A host of its own, directly below `example.com`.
@@ -76,6 +79,34 @@ impl Site {
         let subject = format!("account:{}/ci", self.world.namespace);
         [subject.clone(), id, String::new(), "eem".to_owned(), subject].map(|value| vec![value])
     }
+
+    /// Ends the operator like a killed process. Starts another one that uses `client`, with settings that `choose` may
+    /// change.
+    pub async fn operate(&mut self, client: Client, choose: impl FnOnce(&mut ExposureConfig)) {
+        if let Some(operator) = self.operator.take() {
+            operator.kill().await;
+        }
+        self.operator = Some(operator(&self.world, &self.clock, &self.verifier, client, choose).await);
+    }
+
+    /// The client of an operator without faults.
+    pub fn client(&self) -> Client {
+        self.world.plane.client_for(&self.world.identities.operator)
+    }
+}
+
+/// An operator whose guards make Traefik ask `verifier`.
+async fn operator(
+    world: &World,
+    clock: &Held,
+    verifier: &Running,
+    client: Client,
+    choose: impl FnOnce(&mut ExposureConfig),
+) -> Running {
+    let mut config = exposure();
+    config.verifier.as_mut().unwrap().address = Some(verifier.address.to_string());
+    choose(&mut config);
+    world.operator_with(client, clock, |options| options.exposure = Arc::new(config)).await
 }
 
 /// How a caller speaks to the edge.
@@ -123,24 +154,24 @@ impl Edge {
         let world = World::within(&self.plane, name, json!({})).await.scoped();
         let clock = Held::default();
         let verifier = world.verifier(&clock).await;
-        let operator = world.operator(&clock).await;
-        let api = self.api(&world).await;
+        let client = world.plane.client_for(&world.identities.operator);
+        let operator = Some(operator(&world, &clock, &verifier, client, |_| ()).await);
+        let api = Api::start(self.address).await;
+        self.serve(&world, MANAGER, "eem", &api).await;
         let host = format!("{}.example.com", world.namespace);
         world.accepts("Instance", "eem", spec(&host)).await;
         world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
         let bearer = format!("Bearer {}", world.await_generation("ci", 1).await);
-        Site { world, operator, verifier, api, host, bearer }
+        Site { world, clock, operator, verifier, api, host, bearer }
     }
 
-    /// An API in a Pod of `world`, behind the Service [`MANAGER`] with the port 80.
-    async fn api(&self, world: &World) -> Api {
-        let api = Api::start(self.address).await;
-        let labels = json!({"app": "eem"});
-        let spec = json!({"selector": labels, "ports": [{"port": 80, "targetPort": "api"}]});
-        let service = serde_json::from_value(json!({"metadata": {"name": MANAGER}, "spec": spec})).unwrap();
-        world.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
-        self.pod(world, "eem-0", labels, api.address.port()).await;
-        api
+    /// A Pod of `api`, behind the Service `service` with the port 80. The Service selects `app` alone.
+    pub async fn serve(&self, world: &World, service: &str, app: &str, api: &Api) {
+        let labels = json!({ "app": app });
+        let spec = json!({"selector": labels, "ports": [{"port": 80, "targetPort": api.address.port()}]});
+        let object = serde_json::from_value(json!({"metadata": {"name": service}, "spec": spec})).unwrap();
+        world.api::<Service>().create(&PostParams::default(), &object).await.unwrap();
+        self.pod(world, &format!("{app}-0"), labels, api.address.port()).await;
     }
 
     /// A Pod as the kubelet reports it when it is ready. Its port `api` is a port of this machine.
@@ -241,10 +272,17 @@ impl Poller {
     }
 }
 
-/// The spec of an Instance in front of the API, with one external endpoint by an Ingress of Traefik.
+/// The spec of an Instance in front of the API, with one external endpoint that Traefik guards, by an Ingress.
 pub fn by_ingress(host: &str, tls: Value) -> Value {
     let ingress = json!({"className": TRAEFIK, "tls": tls});
-    managed(json!({"name": "admin", "type": "external", "host": host, "ingress": ingress}))
+    managed(json!({"name": "admin", "type": "external", "host": host, "ingress": ingress, "guard": "Traefik"}))
+}
+
+/// The same by an HTTPRoute, at the listener of this name.
+pub fn by_gateway(host: &str, listener: &str) -> Value {
+    let parents = json!([{"name": TRAEFIK, "namespace": TRAEFIK, "sectionName": listener}]);
+    let gateway = json!({"parentRefs": parents, "scheme": "http"});
+    managed(json!({"name": "admin", "type": "external", "host": host, "gateway": gateway, "guard": "Traefik"}))
 }
 
 /// The spec of an Instance in front of the API with this endpoint.

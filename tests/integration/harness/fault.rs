@@ -32,7 +32,17 @@ pub enum Death {
 
 /// A client that fails in the given way at its `nth` write to a token, its account or its Secret. The first write is 1.
 pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
-    let doom = Doom { nth, death, writes: Arc::default(), dead: Arc::default(), gate: Arc::default() };
+    doomed(config, nth, death, is_about_a_token)
+}
+
+/// A client that fails in the given way at its `nth` write to a way in or a guard of Traefik. The first write is 1.
+pub fn dying_at_the_edge(config: Config, nth: usize, death: Death) -> (Client, Doom) {
+    let is_counted = |path: &str| ["/ingresses", "/httproutes", "/middlewares"].iter().any(|part| path.contains(part));
+    doomed(config, nth, death, is_counted)
+}
+
+fn doomed(config: Config, nth: usize, death: Death, is_counted: fn(&str) -> bool) -> (Client, Doom) {
+    let doom = Doom { nth, death, is_counted, writes: Arc::default(), dead: Arc::default(), gate: Arc::default() };
     let client = ClientBuilder::try_from(config).unwrap().with_layer(&Doomed(doom.clone())).build();
     (client, doom)
 }
@@ -42,6 +52,8 @@ pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
 pub struct Doom {
     nth: usize,
     death: Death,
+    /// True for the paths of the requests that count.
+    is_counted: fn(&str) -> bool,
     writes: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
     gate: Arc<Notify>,
@@ -59,13 +71,15 @@ impl Doom {
     }
 
     fn comes<B>(&self, request: &Request<B>) -> bool {
-        let path = request.uri().path();
-        let about_a_token = path.contains("/apitokens/")
-            || path.contains("/secrets")
-            || (path.contains("/tokenry.dev/") && path.contains("/serviceaccounts/") && !path.ends_with("/status"));
-        let counts = request.method() != Method::GET && about_a_token;
+        let counts = request.method() != Method::GET && (self.is_counted)(request.uri().path());
         counts && self.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.nth
     }
+}
+
+fn is_about_a_token(path: &str) -> bool {
+    path.contains("/apitokens/")
+        || path.contains("/secrets")
+        || (path.contains("/tokenry.dev/") && path.contains("/serviceaccounts/") && !path.ends_with("/status"))
 }
 
 struct Doomed(Doom);
