@@ -40,6 +40,7 @@ use crate::{
 };
 
 pub use acceptance::{Acceptance, acceptance};
+pub use annotations::is_setting_of_guard;
 pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
 pub(crate) use piece::with_object;
