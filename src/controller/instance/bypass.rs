@@ -1,6 +1,9 @@
 //! Objects of others that lead to the same Pods as an endpoint. A request on such a way meets no guard of the Instance.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Resource, ResourceExt};
@@ -38,16 +41,24 @@ pub(super) fn bypasses(instance: &Instance, manager: &Service, rooms: &Rooms) ->
     found.into_iter().take(MOST).collect()
 }
 
-/// The Services that select at least the Pods that `manager` selects, `manager` among them.
+/// The Services that select some of the Pods that `manager` selects, `manager` among them.
 fn same_pods(home: &str, manager: &Service, rooms: &Rooms) -> Vec<Arc<Service>> {
     let wanted = manager.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
     let by_label =
         wanted.iter().flat_map(|(key, value)| rooms.caches.services.by(&Depends::Selecting(home, key, value)));
     let selects = |service: &Arc<Service>| {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-        !selector.is_empty() && selector.iter().all(|(key, value)| wanted.get(key) == Some(value))
+        shares(&selector, &wanted)
     };
     by_label.filter(|service| service.namespace().as_deref() == Some(home)).filter(selects).collect()
+}
+
+/// True if one selector selects only Pods that the other one selects too.
+fn shares(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> bool {
+    let includes = |wide: &BTreeMap<String, String>, narrow: &BTreeMap<String, String>| {
+        !wide.is_empty() && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
+    };
+    includes(one, other) || includes(other, one)
 }
 
 /// The objects of others of one kind that lead to a Service, in words.
@@ -63,4 +74,25 @@ where
     found
         .map(|object| format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_share_pods_if_one_selector_includes_the_other() {
+        let selector = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let of_api = selector(&[("app", "m"), ("part", "api")]);
+        for sharing in
+            [&[("app", "m")][..], &[("app", "m"), ("part", "api")], &[("app", "m"), ("part", "api"), ("v", "1")]]
+        {
+            assert!(shares(&selector(sharing), &of_api), "{sharing:?}");
+        }
+        for other in [&[][..], &[("app", "n")], &[("app", "m"), ("part", "web")]] {
+            assert!(!shares(&selector(other), &of_api), "{other:?}");
+        }
+    }
 }
