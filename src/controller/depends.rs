@@ -135,7 +135,7 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
-    if let Some(host) = instance::host(instance) {
+    for host in instance::hosts(instance) {
         keys.add(&Depends::Host(host));
     }
     if instance.manager_service().is_some() {
