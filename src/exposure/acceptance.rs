@@ -30,7 +30,9 @@ pub fn acceptance(piece: &Piece) -> Acceptance {
             answered(&route.status["parents"], wanted, &needed, route.metadata.generation)
         }
         Piece::SecurityPolicy(policy) => {
-            answered(&policy.status["ancestors"], 1, &[("Accepted", true)], policy.metadata.generation)
+            let ancestors = &policy.status["ancestors"];
+            overridden(ancestors)
+                .unwrap_or_else(|| answered(ancestors, 1, &[("Accepted", true)], policy.metadata.generation))
         }
         Piece::Route(route) => answered(&route.status["ingress"], 1, &[("Admitted", true)], None),
     }
@@ -50,6 +52,14 @@ fn answered(reports: &Value, wanted: usize, needed: &[(&str, bool)], generation:
         None if reports.len() < wanted || all.contains(&Acceptance::Awaited) => Acceptance::Awaited,
         None => Acceptance::Accepted,
     }
+}
+
+/// The refusal of a policy that another one replaces for a part of the route. Such a policy stays accepted.
+fn overridden(reports: &Value) -> Option<Acceptance> {
+    let mut conditions =
+        reports.as_array().into_iter().flatten().flat_map(|it| it["conditions"].as_array().into_iter().flatten());
+    let condition = conditions.find(|it| it["type"] == "Overridden" && it["status"] == "True")?;
+    Some(Acceptance::Refused(format!("Overridden: {}", condition["message"].as_str().unwrap_or_default())))
 }
 
 /// The answer of one condition of a report.
@@ -108,6 +118,9 @@ mod tests {
         let mut policy = SecurityPolicy::new(ObjectMeta::default(), json!({}));
         assert_eq!(acceptance(&policy.clone().into()), Acceptance::Awaited);
         policy.status = json!({"ancestors": [{"conditions": [said("Accepted", "True", 1)]}]});
-        assert_eq!(acceptance(&policy.into()), Acceptance::Accepted);
+        assert_eq!(acceptance(&policy.clone().into()), Acceptance::Accepted);
+        let conditions = json!([said("Accepted", "True", 1), said("Overridden", "True", 1)]);
+        policy.status = json!({"ancestors": [{ "conditions": conditions }]});
+        assert_eq!(acceptance(&policy.into()), Acceptance::Refused("Overridden: m".into()));
     }
 }
