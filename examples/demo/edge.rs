@@ -29,13 +29,14 @@ pub struct Edge {
     pub process: Process,
     /// Where Traefik takes HTTP.
     pub address: SocketAddr,
+    /// Where the API takes HTTP.
+    pub api: SocketAddr,
 }
 
 impl Edge {
     /// Starts the API and Traefik, and waits until Traefik serves.
     pub async fn start(cluster: &Cluster) -> Told<Self> {
         let api = serve_api().await.map_err(|error| format!("cannot start the API of the demo: {error}"))?;
-        cluster.apply(&slice(api))?;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let address = free.map_err(|error| format!("cannot find a free port: {error}"))?;
         let mut traefik = Command::new(controlplane::program("traefik").map_err(|error| error.to_string())?);
@@ -60,7 +61,7 @@ impl Edge {
         let serves = async || Ok(TcpStream::connect(address).ok());
         let waited = eventually("Traefik serves", serves).await;
         waited.map_err(|wrong| format!("{wrong}\n{}", end_of_log(&process)))?;
-        Ok(Self { process, address })
+        Ok(Self { process, address, api })
     }
 }
 
@@ -92,17 +93,16 @@ pub fn install(cluster: &Cluster) -> Told {
 /// The label, with its value, of an IngressClass that this demo has made.
 pub const MADE_BY: [&str; 2] = ["tokenry.dev/made-by", NAMESPACE];
 
-/// The address of the API, for the Service of the endpoint. In a cluster with nodes, the API runs in Pods, and
-/// Kubernetes writes this object.
-fn slice(api: SocketAddr) -> serde_json::Value {
+/// The address of the API, for the port with this name of the Service of the endpoint. In a cluster with nodes, the API
+/// runs in Pods, and Kubernetes writes this object.
+pub fn slice(api: SocketAddr, port: &str) -> serde_json::Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {
             "name": ENDPOINT, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": ENDPOINT},
         },
         "endpoints": [{"addresses": [api.ip()], "conditions": {"ready": true}}],
-        // The name is that of the port of the Service.
-        "ports": [{"name": "http", "port": api.port(), "protocol": "TCP"}],
+        "ports": [{"name": port, "port": api.port(), "protocol": "TCP"}],
     })
 }
 

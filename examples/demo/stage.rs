@@ -59,6 +59,11 @@ impl<'a> Stage<'a> {
         Self { operator, verifier, edge, cluster, start: Instant::now() }
     }
 
+    /// Leads the port with this name of the Service of the endpoint to the API.
+    pub fn lead(&self, port: &str) -> Told {
+        self.cluster.apply(&edge::slice(self.edge.api, port))
+    }
+
     /// Seconds since the start of the story.
     pub fn seconds(&self) -> f32 {
         self.start.elapsed().as_secs_f32()

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokenry::token::Record;
+use tokenry::{crd::name, token::Record};
 
 use super::{
     NAMESPACE, Told,
@@ -69,7 +69,10 @@ async fn exposed(stage: &Stage<'_>, first: &Generation) -> Told {
 }
 
 fn expose(stage: &Stage<'_>) -> Told<String> {
-    stage.kubectl(&["apply", "-f", &root().join("examples/demo/shop.yaml").display().to_string()])
+    let told = stage.kubectl(&["apply", "-f", &root().join("examples/demo/shop.yaml").display().to_string()])?;
+    let uid = stage.kubectl(&["get", "instance", INSTANCE, "-o", "jsonpath={.metadata.uid}"])?;
+    stage.lead(&name::unguessable_port("http", &uid))?;
+    Ok(told)
 }
 
 /// The objects of the endpoint that lead requests to the API, and the one that asks the verifier about them.

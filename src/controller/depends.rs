@@ -49,7 +49,7 @@ pub enum Depends<'a> {
     Restarted(&'a str, &'a RestartTarget),
     /// A label in the selector of the Service, in the Service's namespace.
     Selecting(&'a str, &'a str, &'a str),
-    /// The DNS name of the endpoint of the Instance.
+    /// A DNS name of the endpoint of the Instance.
     Host(&'a str),
     /// A Service to which the object leads.
     Backend(&'a str, &'a str),
@@ -135,7 +135,7 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
-    if let Some(host) = instance::host(instance) {
+    for host in instance::hosts(instance) {
         keys.add(&Depends::Host(host));
     }
     if instance.manager_service().is_some() {

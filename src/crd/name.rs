@@ -67,6 +67,8 @@ const LABEL: usize = 63;
 const ROLE: usize = SUBDOMAIN - ":99".len();
 /// The number of characters of a digest that distinguish two shortened names.
 const TAIL: usize = 10;
+/// The length of the longest name of a port.
+const PORT: usize = 15;
 
 /// The name of a Kubernetes object: an RFC 1123 subdomain of at most 253 characters.
 pub type ObjectName = Text<ObjectNameForm>;
@@ -106,6 +108,13 @@ pub fn exposed(instance: &str, endpoint: &str) -> String {
 pub fn unguessable(exposed: &str, uid: &str) -> String {
     let digest = Digest::of(uid).to_string();
     format!("{exposed}-{}", &digest[..TAIL + TAIL])
+}
+
+/// A name for the port of a Service that other namespaces must not be able to guess: its protocol, and a digest of the uid
+/// of the Instance.
+pub fn unguessable_port(protocol: &str, uid: &str) -> String {
+    let digest = Digest::of(uid).to_string();
+    format!("{protocol}-{}", &digest[..PORT - protocol.len() - "-".len()])
 }
 
 /// The name of the Role and of its first RoleBinding for an object: `tokenry:<kind>:<name>`, or

@@ -188,6 +188,13 @@ pub(crate) fn all(exposed: &Exposed, wanted: &IngressTemplate) -> BTreeMap<Strin
     all
 }
 
+/// True if the controller of a guard reads this setting, and users must not give it. These controllers write no
+/// annotations themselves.
+pub fn is_setting_of_guard(key: &str) -> bool {
+    let prefixes = [MIDDLEWARES, AUTH_URL].map(|own| own.split_once('/').map(|(prefix, _)| prefix));
+    prefixes.contains(&key.split_once('/').map(|(prefix, _)| prefix)) && refused(key).is_some()
+}
+
 /// The reason why users must not give this annotation. `None` if they may.
 pub(crate) fn refused(key: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/')?;

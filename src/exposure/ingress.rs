@@ -24,10 +24,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
     let host = exposed.endpoint.host.as_ref().filter(|_| exposed.is_led_by(WayIn::Ingress))?;
     let wanted = template(&exposed.endpoint, &exposed.config);
     let backend = IngressBackend {
-        service: Some(IngressServiceBackend {
-            name: exposed.name.clone(),
-            port: Some(ServiceBackendPort { number: Some(exposed.port), name: None }),
-        }),
+        service: Some(IngressServiceBackend { name: exposed.name.clone(), port: Some(port(exposed)) }),
         resource: None,
     };
     let path = HTTPIngressPath {
@@ -56,6 +53,14 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
     })
 }
 
+/// The port of the Service. An edge that joins names gets the port by the name that cannot be guessed.
+fn port(exposed: &Exposed) -> ServiceBackendPort {
+    match super::joins(exposed.guard()) {
+        true => ServiceBackendPort { name: Some(exposed.port_name.clone()), number: None },
+        false => ServiceBackendPort { number: Some(exposed.port), name: None },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +82,26 @@ mod tests {
         );
         assert_eq!(spec["tls"], json!([{"hosts": ["a.example.com"], "secretName": "t"}]));
         assert_eq!(ingress.metadata.annotations.unwrap()["a"], "b");
+    }
+
+    #[test]
+    fn an_edge_that_joins_names_gets_the_port_by_a_name_that_differs_for_each_instance() {
+        let named = |guard: &str, uid: &str| {
+            let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": guard});
+            let mut instance = instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]}));
+            instance.metadata.uid = Some(uid.into());
+            let exposed = exposed_of(&instance);
+            let port = serde_json::to_value(build(&exposed)).unwrap()["spec"]["rules"][0]["http"]["paths"][0]["backend"]
+                ["service"]["port"]
+                .clone();
+            let of_service = serde_json::to_value(crate::exposure::service::build(&exposed)).unwrap();
+            assert_eq!(port, json!({"name": of_service["spec"]["ports"][0]["name"]}));
+            port["name"].as_str().unwrap().to_owned()
+        };
+        for guard in ["Traefik", "Nginx"] {
+            let [one, other] = ["u", "v"].map(|uid| named(guard, uid));
+            assert!(one.starts_with("https-") && one.len() == 15 && one != other, "{one} {other}");
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::{
 };
 
 pub use acceptance::{Acceptance, acceptance, unreported};
+pub use annotations::is_setting_of_guard;
 pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
 pub(crate) use piece::with_object;
@@ -60,6 +61,8 @@ pub struct Exposed {
     pub middleware: String,
     /// Port of the endpoint's Service.
     pub port: i32,
+    /// Name of this port.
+    pub port_name: String,
     /// Port of the Pods behind the Service.
     pub target_port: IntOrString,
     /// Selector of the Pods behind the Service.
@@ -202,6 +205,7 @@ pub fn exposed(
         name: instance.exposed_name(endpoint.name),
         middleware: PieceKind::Middleware.object_name(instance, endpoint.name),
         port,
+        port_name: port_name(instance, endpoint, wanted.scheme),
         target_port,
         selector,
         scheme: wanted.scheme,
@@ -210,6 +214,26 @@ pub fn exposed(
         network: instance.spec.manager.as_ref().and_then(|it| it.network_policy.clone()).unwrap_or_default(),
         config: config.clone(),
     })
+}
+
+/// The name of the Service's port.
+///
+/// Some edges join namespace, Service and port of an Ingress by `-`. A Service of another namespace can get the same
+/// joined name, and an Ingress there then leads to ours, past the guard. So such a port has a name that cannot be guessed.
+fn port_name(instance: &Instance, endpoint: &Endpoint, scheme: Scheme) -> String {
+    let uid = instance.metadata.uid.as_deref().unwrap_or_default();
+    match joins(endpoint.guarding().unwrap_or(Guard::None)) {
+        true => name::unguessable_port(scheme.as_str(), uid),
+        false => scheme.as_str().to_owned(),
+    }
+}
+
+/// True if the edge of this guard refers to a Service by a joined name.
+pub(crate) fn joins(guard: Guard) -> bool {
+    match guard {
+        Guard::Traefik | Guard::Nginx => true,
+        Guard::EnvoyGateway | Guard::ExternalAuth | Guard::Istio | Guard::Backend | Guard::None => false,
+    }
 }
 
 /// The headers that the verifier needs for its verdict, in lower case, each once. They carry a token, name the

@@ -20,7 +20,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Route> {
     });
     let mut spec = json!({
         "to": {"kind": "Service", "name": exposed.name, "weight": 100},
-        "port": {"targetPort": exposed.scheme.as_str()},
+        "port": {"targetPort": exposed.port_name},
         "tls": {"termination": termination.as_str(), "insecureEdgeTerminationPolicy": "Redirect"},
         "wildcardPolicy": "None",
     });

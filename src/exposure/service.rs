@@ -8,7 +8,7 @@ use super::Exposed;
 /// callers inside the cluster use it, and so does the Ingress of an external endpoint.
 pub(crate) fn build(exposed: &Exposed) -> Service {
     let port = ServicePort {
-        name: Some(exposed.scheme.as_str().into()),
+        name: Some(exposed.port_name.clone()),
         port: exposed.port,
         protocol: Some("TCP".into()),
         target_port: Some(exposed.target_port.clone()),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     controller::kind::Checked,
     crd::{Instance, Reason, fault::first, instance::EndpointName, name},
-    exposure::{Piece, PieceKind},
+    exposure::{self, Piece, PieceKind},
     outside::{Expected, writer::holds},
     token::Digest,
 };
@@ -131,17 +131,15 @@ fn reason(world: &World, terms: &InstanceTerms, decision: &Decision) -> Reason {
 /// The action that brings the existing `piece` to the state `wanted`.
 pub(super) fn mended(piece: &Piece, wanted: Piece) -> Deed {
     let (standing, mut changes) = (piece.value(), wanted.value());
-    let strange = strange_keys(&standing, &changes);
-    if strange.is_empty() && holds(&standing, &changes) {
-        return Deed::Keep;
-    }
+    let is_held = holds(&standing, &changes);
+    let is_strange = clear_strange(piece.kind(), &standing, &mut changes);
     match piece.kind() {
+        _ if is_held && !is_strange => Deed::Keep,
+        // An apply leaves the fields of others as they are. This patch removes them.
+        _ if is_held => Deed::Amend(piece.clone(), changes),
         // An apply would merge the ports by number. If someone has changed the number of our port, the Service would
         // get two ports of the same name, and the apply would be refused.
-        PieceKind::Service => {
-            strange.into_iter().for_each(|key| changes["spec"]["selector"][key] = Value::Null);
-            Deed::Amend(piece.clone(), changes)
-        }
+        PieceKind::Service => Deed::Amend(piece.clone(), changes),
         PieceKind::NetworkPolicy
         | PieceKind::Middleware
         | PieceKind::SecurityPolicy
@@ -152,11 +150,40 @@ pub(super) fn mended(piece: &Piece, wanted: Piece) -> Deed {
     }
 }
 
-/// The keys of the selector that the wanted one lacks. With an additional key, a Service selects other Pods.
-fn strange_keys(standing: &Value, wanted: &Value) -> Vec<String> {
-    let selector = |object: &Value| object["spec"]["selector"].as_object().cloned().unwrap_or_default();
-    let wanted = selector(wanted);
-    selector(standing).into_iter().map(|(key, _)| key).filter(|key| !wanted.contains_key(key)).collect()
+/// Marks the fields of others that change the meaning of an object, so that `wanted` removes them. True if there is one.
+/// An additional key of a selector selects other Pods. An additional field of a guard limits it, or turns it off.
+fn clear_strange(kind: PieceKind, standing: &Value, wanted: &mut Value) -> bool {
+    let all: fn(&str) -> bool = |_| true;
+    let (whole, counts) = match kind {
+        PieceKind::Service => ("/spec/selector", all),
+        PieceKind::Middleware | PieceKind::AuthorizationPolicy => ("/spec", all),
+        PieceKind::Ingress => ("/metadata/annotations", exposure::is_setting_of_guard as fn(&str) -> bool),
+        PieceKind::NetworkPolicy | PieceKind::SecurityPolicy | PieceKind::HttpRoute | PieceKind::Route => return false,
+    };
+    let is_outward = kind == PieceKind::Service && standing.pointer("/spec/externalIPs").is_some();
+    if is_outward {
+        wanted["spec"]["externalIPs"] = Value::Null;
+    }
+    let both = standing.pointer(whole).zip(wanted.pointer_mut(whole));
+    both.is_some_and(|(standing, wanted)| clear(standing, wanted, counts)) || is_outward
+}
+
+/// Sets the keys of `standing` that `wanted` lacks to `null`. True if there is one. Lists are replaced as a whole.
+fn clear(standing: &Value, wanted: &mut Value, counts: fn(&str) -> bool) -> bool {
+    match (standing, wanted) {
+        (Value::Object(standing), Value::Object(wanted)) => {
+            let mut is_strange = false;
+            for (key, value) in standing.iter().filter(|(key, _)| counts(key)) {
+                let known = wanted.get_mut(key).map(|wanted| clear(value, wanted, counts));
+                is_strange |= known.unwrap_or_else(|| wanted.insert(key.clone(), Value::Null).is_none());
+            }
+            is_strange
+        }
+        (Value::Array(standing), Value::Array(wanted)) => {
+            standing.iter().zip(wanted).any(|(standing, wanted)| clear(standing, &mut wanted.clone(), counts))
+        }
+        (_, _) => false,
+    }
 }
 
 /// `piece` with an owner reference to the Instance, in its namespace, and with the digest of the applied object.
@@ -306,13 +333,14 @@ pub(super) mod tests {
             let [service, _] = deeds(&with(stands.clone(), Observed::Ours(Piece::Service(service)), Observed::Absent));
             service
         };
-        let changes: [fn(&mut k8s_openapi::api::core::v1::ServiceSpec); 6] = [
+        let changes: [fn(&mut k8s_openapi::api::core::v1::ServiceSpec); 7] = [
             |spec| spec.ports.as_mut().unwrap().push(Default::default()),
             |spec| spec.ports.as_mut().unwrap()[0].port = 444,
             |spec| spec.ports.as_mut().unwrap()[0].protocol = Some("UDP".into()),
             |spec| spec.ports = None,
             |spec| spec.type_ = Some("NodePort".into()),
             |spec| _ = spec.selector.as_mut().unwrap().insert("a".into(), "b".into()),
+            |spec| spec.external_ips = Some(vec!["192.0.2.1".into()]),
         ];
         assert_eq!(step(|_| ()), Deed::Keep);
         for (index, change) in changes.into_iter().enumerate() {
@@ -320,6 +348,73 @@ pub(super) mod tests {
         }
         let Deed::Amend(_, merged) = step(changes[5]) else { panic!("an additional key selects other Pods") };
         assert_eq!(merged["spec"]["selector"], json!({"app": "m", "a": null}));
+    }
+
+    /// The changes that mend the guard or the way in after someone has set `value` at the path.
+    fn after_setting(guard: &str, kind: PieceKind, path: &[&str], value: Value) -> Option<Value> {
+        let mut endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": guard});
+        if guard == "Istio" {
+            endpoint["istio"] = json!({"provider": "p"});
+        }
+        let mut world = world(json!([endpoint]));
+        let manager = json!({"spec": {"selector": {"app": "m"}, "ports": [{"port": 443, "targetPort": 8443}]}});
+        world.manager = Some(Arc::new(serde_json::from_value(manager).unwrap()));
+        let mut world = done(done(world));
+        let place = Place { kind, endpoint: EndpointName::Admin };
+        let Observed::Ours(piece) = world.pieces[&place].clone() else { panic!("it stands") };
+        let mut changed = piece.value();
+        let (last, start) = path.split_last().unwrap();
+        start.iter().fold(&mut changed, |at, key| match key.parse::<usize>() {
+            Ok(index) => &mut at[index],
+            Err(_) => &mut at[*key],
+        })[*last] = value;
+        let changed = match piece {
+            Piece::Middleware(_) => Piece::Middleware(Arc::new(serde_json::from_value(changed).unwrap())),
+            Piece::AuthorizationPolicy(_) => {
+                Piece::AuthorizationPolicy(Arc::new(serde_json::from_value(changed).unwrap()))
+            }
+            Piece::Ingress(_) => Piece::Ingress(Arc::new(serde_json::from_value(changed).unwrap())),
+            Piece::Service(_)
+            | Piece::NetworkPolicy(_)
+            | Piece::SecurityPolicy(_)
+            | Piece::HttpRoute(_)
+            | Piece::Route(_) => panic!("{changed} is not tested"),
+        };
+        world.pieces.insert(place, Observed::Ours(changed));
+        let plan = decided(&world).plan;
+        plan.into_iter().find(|planned| planned.place == place).and_then(|planned| match planned.deed {
+            Deed::Amend(_, changes) => Some(changes),
+            Deed::Keep | Deed::Apply(..) | Deed::Delete(_) | Deed::Barred(_) => None,
+        })
+    }
+
+    #[test]
+    fn a_field_that_someone_added_to_a_guard_is_removed() {
+        let other = after_setting("Traefik", PieceKind::Middleware, &["spec", "headers"], json!({"sslRedirect": true}));
+        assert_eq!(other.unwrap()["spec"]["headers"], Value::Null, "a second type turns a Middleware off");
+        let asked = ["spec", "forwardAuth", "authRequestHeaders"];
+        let less = after_setting("Traefik", PieceKind::Middleware, &asked, json!(["A"])).unwrap();
+        assert!(less["spec"]["forwardAuth"].as_object().unwrap()["authRequestHeaders"].is_null());
+        assert!(less["spec"]["forwardAuth"]["address"].is_string());
+        let path = ["spec", "selector", "matchLabels", "strange"];
+        let fewer = after_setting("Istio", PieceKind::AuthorizationPolicy, &path, json!("a")).unwrap();
+        assert_eq!(fewer["spec"]["selector"]["matchLabels"], json!({"app": "m", "strange": null}));
+        let path = ["spec", "rules", "0", "when"];
+        let seldom = after_setting("Istio", PieceKind::AuthorizationPolicy, &path, json!([{"key": "a"}])).unwrap();
+        assert_eq!(seldom["spec"]["rules"][0].get("when"), None);
+    }
+
+    #[test]
+    fn a_setting_that_someone_added_to_an_ingress_is_removed_if_users_may_not_give_it() {
+        let set = |key: &str| {
+            let path = ["metadata", "annotations", key];
+            after_setting("Nginx", PieceKind::Ingress, &path, json!("any"))
+        };
+        let satisfy = "nginx.ingress.kubernetes.io/satisfy";
+        assert_eq!(set(satisfy).unwrap()["metadata"]["annotations"].get(satisfy), Some(&Value::Null));
+        for key in ["nginx.ingress.kubernetes.io/limit-rps", "ingress.kubernetes.io/backends", "a.example.com/b"] {
+            assert_eq!(set(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -8,21 +8,27 @@ use crate::{
     crd::Instance,
 };
 
-/// The other Instance that holds the DNS name of an endpoint of `instance`, as NAMESPACE/NAME. `None` if `instance`
-/// holds it, or has none.
+/// The other Instance that holds a DNS name of an endpoint of `instance`, as NAMESPACE/NAME. `None` if `instance` holds
+/// them all, or has none.
 pub(super) fn holder(instance: &Instance, rooms: &Rooms) -> Option<String> {
-    let host = host(instance)?;
+    hosts(instance).find_map(|host| holder_of(host, instance, rooms))
+}
+
+fn holder_of(host: &str, instance: &Instance, rooms: &Rooms) -> Option<String> {
     let rivals: Vec<_> = rooms.caches.instances.by(&Depends::Host(host)).collect();
-    let rivals = rivals.iter().map(|rival| &**rival).filter(|rival| self::host(rival) == Some(host));
+    let rivals = rivals.iter().map(|rival| &**rival).filter(|rival| hosts(rival).any(|it| it == host));
     let own = rank(instance, host);
     let best = rivals.filter(|rival| rival.uid() != instance.uid()).min_by_key(|rival| rank(rival, host))?;
     (rank(best, host) < own).then(|| format!("{}/{}", best.namespace().unwrap_or_default(), best.name_any()))
 }
 
-/// The DNS name of the external endpoint of `instance`.
-pub(crate) fn host(instance: &Instance) -> Option<&str> {
-    let mut external = instance.endpoints().filter(|endpoint| endpoint.guarding().is_some());
-    external.find_map(|endpoint| endpoint.host.as_ref().map(|host| host.as_str()))
+/// The DNS names of the external endpoint of `instance`: its host, and the further ones of its HTTPRoute.
+pub(crate) fn hosts(instance: &Instance) -> impl Iterator<Item = &str> {
+    let external = instance.endpoints().filter(|endpoint| endpoint.guarding().is_some());
+    external.flat_map(|endpoint| {
+        let further = endpoint.gateway.iter().flat_map(|gateway| &gateway.hostnames);
+        endpoint.host.iter().chain(further).map(|host| host.as_str())
+    })
 }
 
 /// The rank of an Instance among those that want `host`; the least holds it. One whose status has published it comes
@@ -58,6 +64,14 @@ mod tests {
         assert!(rank(&older) < rank(&instance("a", new, "")));
         assert!(rank(&instance("a", new, "https://h.example.com")) < rank(&older));
         assert!(rank(&instance("a", old, "")) < rank(&older), "one of them");
-        assert_eq!(host(&older), Some("h.example.com"));
+    }
+
+    #[test]
+    fn the_further_names_of_a_route_are_held_too() {
+        let mut instance = instance("a", "2026-01-01T00:00:00Z", "");
+        assert!(hosts(&instance).eq(["h.example.com"]));
+        let endpoint = &mut instance.spec.manager.as_mut().unwrap().endpoints[0];
+        endpoint.gateway = Some(serde_json::from_value(json!({"hostnames": ["i.example.com"]})).unwrap());
+        assert!(hosts(&instance).eq(["h.example.com", "i.example.com"]));
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     outside::{Refusal, clock::jumps},
 };
 
-pub(super) use hosts::host;
+pub(super) use hosts::hosts;
 
 pub use decide::{Bar, Decision, Deed, Planned};
 pub use observe::{Observed, Place, World};
