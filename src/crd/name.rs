@@ -110,8 +110,8 @@ pub fn unguessable(exposed: &str, uid: &str) -> String {
     format!("{exposed}-{}", &digest[..TAIL + TAIL])
 }
 
-/// A name for the port of a Service that other namespaces must not be able to guess: its protocol, and a digest of the uid
-/// of the Instance.
+/// A name for the port of a Service that other namespaces must not be able to guess. It has the protocol, and a digest
+/// of the uid of the Instance.
 pub fn unguessable_port(protocol: &str, uid: &str) -> String {
     let digest = Digest::of(uid).to_string();
     format!("{protocol}-{}", &digest[..PORT - protocol.len() - "-".len()])
