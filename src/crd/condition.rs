@@ -22,7 +22,8 @@ pub const PUBLISHED: &str = "Published";
 pub const ENDPOINTS_READY: &str = "EndpointsReady";
 /// The way in of an external endpoint leads to its Service. It is present only for an external endpoint.
 pub const EXPOSED: &str = "Exposed";
-/// The edge of an external endpoint asks the verifier about each request. It is present only for an external endpoint.
+/// The edge of an external endpoint asks the verifier about each request. The message says if a probe has proved it. It
+/// is present only for an external endpoint.
 pub const GUARDED: &str = "Guarded";
 /// The published URI, or the Service of an internal endpoint, answers a request without a token with the challenge of
 /// the verifier. It is present only if the endpoint is probed.

@@ -1,7 +1,7 @@
 //! The gate of a way in: if it may lead to the API, as its guard is now.
 
 use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance, class::Served, http_route, unreported};
-use crate::crd::endpoint::Guard;
+use crate::crd::{endpoint::Guard, guarding::realm};
 
 /// The answer of a Service to a request without a token, from inside the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +146,10 @@ fn asked(exposed: &Exposed, heard: Reply) -> Passage {
     match heard {
         Reply::Challenge => (Gate::Open, None),
         Reply::Other => {
+            let realm = realm(namespace, name);
             let told = format!(
                 "Service {service} does not answer a request without a token with the challenge of the verifier \
-                 (401, realm tokenry/{namespace}/{name}); let the Pods ask the verifier"
+                 (401, realm {realm}); let the Pods ask the verifier"
             );
             (Gate::Absent, Some(told))
         }

@@ -75,6 +75,14 @@ impl Bar {
 }
 
 impl Deed {
+    /// True if the action is a request to the API server.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::Apply(..) | Self::Delete(_) | Self::Amend(..) => true,
+            Self::Keep | Self::Barred(_) => false,
+        }
+    }
+
     /// The obstacle; none if an action is possible or none is needed.
     fn bar(&self) -> Option<Bar> {
         match self {
@@ -197,10 +205,13 @@ pub(super) fn owned(mut piece: Piece, instance: &Instance) -> Piece {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::controller::{
-        book::Ruled,
-        instance::{observe::Observed, validate::validate},
-        kind::Checked,
+    use crate::{
+        controller::{
+            book::Ruled,
+            instance::{matrix::served_by, observe::Observed, validate::validate},
+            kind::Checked,
+        },
+        exposure::class,
     };
     use serde_json::{Value, json};
     use std::{collections::BTreeMap, sync::Arc};
@@ -359,6 +370,8 @@ pub(super) mod tests {
         let mut world = world(json!([endpoint]));
         let manager = json!({"spec": {"selector": {"app": "m"}, "ports": [{"port": 443, "targetPort": 8443}]}});
         world.manager = Some(Arc::new(serde_json::from_value(manager).unwrap()));
+        let guard = serde_json::from_value(json!(guard)).unwrap();
+        world.classes = Some(Ok(vec![served_by(class::controller(guard).unwrap_or_default())]));
         let mut world = done(done(world));
         let place = Place { kind, endpoint: EndpointName::Admin };
         let Observed::Ours(piece) = world.pieces[&place].clone() else { panic!("it stands") };

@@ -57,6 +57,11 @@ pub(crate) fn probe(rooms: &Rooms, world: &World) {
     rooms.prober.keep(&ObjectRef::from_obj(&*world.instance), all.collect());
 }
 
+/// Probes the Instance soon, as its objects have changed.
+pub(crate) fn probe_soon(rooms: &Rooms, world: &World) {
+    world.answers.values().flat_map(|answers| answers.probes.all()).for_each(|target| rooms.prober.hurry(&target));
+}
+
 /// Ends the probes of an Instance that does not exist any more.
 pub(crate) fn forget_probes(rooms: &Rooms, instance: &Instance) {
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());

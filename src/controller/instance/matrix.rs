@@ -55,7 +55,7 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
 }
 
 /// The default class of the cluster.
-fn served_by(controller: &str) -> IngressClass {
+pub(super) fn served_by(controller: &str) -> IngressClass {
     let marks = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
     let class = json!({"metadata": {"name": "c", "annotations": marks}, "spec": {"controller": controller}});
     serde_json::from_value(class).unwrap()

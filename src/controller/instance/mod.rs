@@ -77,7 +77,12 @@ impl Kind for Instance {
         decision: Decision,
     ) -> Result<(Version, execute::Progress), Obstacle> {
         execute::probe(rooms, world);
-        Ok((version(&*world.instance), execute::execute(rooms, decision).await?))
+        let writes = decision.plan.iter().any(|planned| planned.deed.is_write());
+        let progress = execute::execute(rooms, decision).await?;
+        if writes {
+            execute::probe_soon(rooms, world);
+        }
+        Ok((version(&*world.instance), progress))
     }
 
     fn refusals(progress: &execute::Progress) -> Vec<&Refusal> {

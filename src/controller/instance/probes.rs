@@ -43,8 +43,8 @@ impl Targets {
     }
 }
 
-/// The targets of `endpoint`, whose own Service is `service`. `published` is the scheme and the DNS name for clients outside the cluster. None if the
-/// spec switches the probe off.
+/// The targets of `endpoint`, whose own Service is `service`. `published` is the scheme and the DNS name for clients
+/// outside the cluster. None if the spec switches the probe off.
 pub(super) fn targets(
     instance: &Instance,
     endpoint: &Endpoint,

@@ -37,10 +37,8 @@ use tokio_rustls::{
 };
 
 use super::{HeldPlace, ProbeAnswer, ProbeReach, ProbeTarget, barred::is_barred, challenge::has_realm};
-use crate::crd::instance::Scheme;
+use crate::crd::{guarding::PROBE, instance::Scheme};
 
-/// The path of a probe. The verifier always answers it with a challenge.
-const PATH: &str = "/.tokenry/probe";
 const AGENT: &str = "tokenry-probe";
 /// Maximum number of bytes that are read of an answer.
 const HEAD: usize = 16 * 1024;
@@ -180,7 +178,7 @@ async fn connected(addresses: &[SocketAddr], end: Instant) -> Option<TcpStream> 
 
 /// Sends the request and reads the head of the answer. `None` if it is no HTTP, or too long.
 async fn head(stream: impl AsyncRead + AsyncWrite + Send, target: &ProbeTarget) -> Option<ProbeAnswer> {
-    let request = Request::get(PATH).header(HOST, authority(target)).header(USER_AGENT, AGENT);
+    let request = Request::get(PROBE).header(HOST, authority(target)).header(USER_AGENT, AGENT);
     let request = request.body(String::new()).ok()?;
     let (read, write) = tokio::io::split(stream);
     let bounded = pin!(tokio::io::join(read.take(HEAD as u64), write));

@@ -29,7 +29,6 @@ use agenda::{Agenda, Due};
 use ask::Asker;
 
 pub use target::{ProbeAnswer, ProbeReach, ProbeTarget, Probed};
-pub use target::{ProbeAnswer as Answer, ProbeReach as Reach, ProbeTarget as Target, Probed as Seen};
 
 /// Asks a target. The place is held until the last part of the probe is dropped.
 type Ask = Box<dyn Fn(Arc<ProbeTarget>, Arc<HeldPlace>) -> BoxFuture<'static, ProbeAnswer> + Send + Sync>;
