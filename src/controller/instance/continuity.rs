@@ -205,6 +205,29 @@ fn another_way_in_with_the_same_guard_is_open_before_the_old_one_is_gone() {
 }
 
 #[test]
+fn the_garbage_collector_finds_the_way_in_among_the_owners_of_a_guard() {
+    for (guard, kind) in [
+        (Guard::EnvoyGateway, PieceKind::SecurityPolicy),
+        (Guard::Istio, PieceKind::AuthorizationPolicy),
+        (Guard::Traefik, PieceKind::Middleware),
+    ] {
+        let end = End::External(WayIn::Gateway, guard);
+        let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks: false };
+        cluster.rest(end, |_, _| ());
+        for observed in cluster.pieces.values_mut() {
+            let Observed::Ours(piece) = observed else { continue };
+            piece.meta_mut().uid = Some(format!("{:?}", piece.kind()));
+        }
+        cluster.rest(end, |_, _| ());
+        let piece = cluster.ours().find(|piece| piece.kind() == kind).unwrap();
+        let owners = piece.meta().owner_references.iter().flatten();
+        let wanted = if gate::leaves_open(kind) { vec!["u", "HttpRoute"] } else { vec!["u"] };
+        assert!(owners.clone().map(|owner| owner.uid.as_str()).eq(wanted), "{guard:?}");
+        assert_eq!(owners.filter(|owner| owner.controller == Some(true)).count(), 1);
+    }
+}
+
+#[test]
 fn a_guard_that_leaves_the_way_in_open_is_deleted_half_a_minute_after_it() {
     for guard in [Guard::EnvoyGateway, Guard::Istio] {
         let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks: false };

@@ -11,6 +11,8 @@
 //! without a token gets the challenge of the guard, also from a way in without a backend.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
 use serde_json::{Value, json};
 
 use super::{
@@ -27,6 +29,7 @@ use crate::{
         self, Acceptance, Exposed, Form, Piece, PieceKind, Stage, acceptance,
         class::{self, Served},
         gate::{self, Existing, Gate},
+        with_object,
     },
     outside::Expected,
     token::duration::after,
@@ -97,8 +100,19 @@ impl<'a> Steps<'a> {
             let guard = exposed.endpoint.guarding().filter(|_| is_way);
             let marks = guard.map(|guard| (name::GUARDED_BY.to_owned(), guard.as_str().to_owned()));
             piece.meta_mut().annotations.get_or_insert_default().extend(marks);
+            if gate::leaves_open(kind) {
+                piece.meta_mut().owner_references.get_or_insert_default().extend(self.led());
+            }
             piece
         })
+    }
+
+    /// References to the ways in, as further owners of a guard. The garbage collector deletes an object once all its
+    /// owners are gone. So a guard stays until its way in is gone, also when the Instance is deleted.
+    fn led(&self) -> impl Iterator<Item = OwnerReference> {
+        let ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
+        let ours = ways.filter_map(|kind| self.ours(kind));
+        ours.filter_map(|piece| with_object!(piece, object => object.owner_ref(&())))
     }
 
     /// True if the object of this kind is as the spec wants it, in this form.
