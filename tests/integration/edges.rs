@@ -418,3 +418,27 @@ async fn seen(world: &World, host: &str, name: &str, (ready, without, with): (&s
     });
     format!("{}; without a token {without}, {with}", shown.join(" "))
 }
+
+#[tokio::test]
+async fn a_guard_is_collected_after_its_way_in() {
+    let edge = Edge::shared();
+    let Site { world, host, .. } = &edge.site("collected", |_| of_type("internal")).await;
+    let mut spec = by_gateway(host, "http");
+    spec["manager"]["endpoints"][0]["guard"] = json!("EnvoyGateway");
+    world.change("Instance", "eem", spec).await.unwrap();
+    let named = |kind: &str, output: &str| {
+        let args = ["get", kind, "eem-admin", "--ignore-not-found", "-o", output, "--namespace", &world.namespace];
+        world.plane.kubectl(&args).unwrap()
+    };
+    let kinds = "jsonpath={.metadata.ownerReferences[*].kind}";
+    let owned = async || (named("securitypolicy", kinds) == "Instance HTTPRoute").then_some(());
+    world.eventually("the route is an owner of the policy", owned).await;
+    world.plane.kubectl(&["delete", "instance", "eem", "--namespace", &world.namespace]).unwrap();
+    let gone = async || {
+        // In this order: a policy that is gone now was gone when the route was looked for.
+        let (policy, route) = (named("securitypolicy", "name"), named("httproute", "name"));
+        assert!(!policy.is_empty() || route.is_empty(), "{route} without its guard");
+        (policy.is_empty() && route.is_empty()).then_some(())
+    };
+    world.eventually("both are gone", gone).await;
+}
