@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 
-use super::{census, instance};
+use super::census;
 use crate::{
     access::groups,
     crd::{
@@ -135,7 +135,7 @@ pub fn of_policy(policy: &AccessPolicy, keys: &mut Keys<'_>) {
 pub fn of_instance(instance: &Instance, keys: &mut Keys<'_>) {
     let home = home(instance);
     keys.add(&Depends::Uid(uid(instance)));
-    for host in instance::hosts(instance) {
+    for host in instance.hosts() {
         keys.add(&Depends::Host(host));
     }
     if instance.manager_service().is_some() {

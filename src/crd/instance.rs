@@ -652,6 +652,15 @@ impl Instance {
         self.all_endpoints().filter(|endpoint| endpoint.reach() != EndpointType::Disabled)
     }
 
+    /// The DNS names of the external endpoints: the host of each, and the further ones of its HTTPRoute.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let external = self.endpoints().filter(|endpoint| endpoint.guarding().is_some());
+        external.flat_map(|endpoint| {
+            let further = endpoint.gateway.iter().flat_map(|gateway| &gateway.hostnames);
+            endpoint.host.iter().chain(further).map(ObjectName::as_str)
+        })
+    }
+
     /// True if an endpoint is disabled, so that every token is refused.
     pub fn is_disabled(&self) -> bool {
         self.all_endpoints().any(|endpoint| endpoint.reach() == EndpointType::Disabled)

@@ -11,24 +11,15 @@ use crate::{
 /// The other Instance that holds a DNS name of an endpoint of `instance`, as NAMESPACE/NAME. `None` if `instance` holds
 /// them all, or has none.
 pub(super) fn holder(instance: &Instance, rooms: &Rooms) -> Option<String> {
-    hosts(instance).find_map(|host| holder_of(host, instance, rooms))
+    instance.hosts().find_map(|host| holder_of(host, instance, rooms))
 }
 
 fn holder_of(host: &str, instance: &Instance, rooms: &Rooms) -> Option<String> {
     let rivals: Vec<_> = rooms.caches.instances.by(&Depends::Host(host)).collect();
-    let rivals = rivals.iter().map(|rival| &**rival).filter(|rival| hosts(rival).any(|it| it == host));
+    let rivals = rivals.iter().map(|rival| &**rival).filter(|rival| rival.hosts().any(|it| it == host));
     let own = rank(instance, host);
     let best = rivals.filter(|rival| rival.uid() != instance.uid()).min_by_key(|rival| rank(rival, host))?;
     (rank(best, host) < own).then(|| format!("{}/{}", best.namespace().unwrap_or_default(), best.name_any()))
-}
-
-/// The DNS names of the external endpoint of `instance`: its host, and the further ones of its HTTPRoute.
-pub(crate) fn hosts(instance: &Instance) -> impl Iterator<Item = &str> {
-    let external = instance.endpoints().filter(|endpoint| endpoint.guarding().is_some());
-    external.flat_map(|endpoint| {
-        let further = endpoint.gateway.iter().flat_map(|gateway| &gateway.hostnames);
-        endpoint.host.iter().chain(further).map(|host| host.as_str())
-    })
 }
 
 /// The rank of an Instance among those that want `host`; the least holds it. One whose status has published it comes
@@ -69,9 +60,9 @@ mod tests {
     #[test]
     fn the_further_names_of_a_route_are_held_too() {
         let mut instance = instance("a", "2026-01-01T00:00:00Z", "");
-        assert!(hosts(&instance).eq(["h.example.com"]));
+        assert!(instance.hosts().eq(["h.example.com"]));
         let endpoint = &mut instance.spec.manager.as_mut().unwrap().endpoints[0];
         endpoint.gateway = Some(serde_json::from_value(json!({"hostnames": ["i.example.com"]})).unwrap());
-        assert!(hosts(&instance).eq(["h.example.com", "i.example.com"]));
+        assert!(instance.hosts().eq(["h.example.com", "i.example.com"]));
     }
 }

@@ -37,8 +37,6 @@ use crate::{
     outside::{Refusal, clock::jumps},
 };
 
-pub(super) use hosts::hosts;
-
 pub use decide::{Bar, Decision, Deed, Planned};
 pub use observe::{Observed, Place, World};
 pub use validate::{InstanceTerms, forget_after, policy};
