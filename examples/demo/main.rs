@@ -45,9 +45,9 @@ struct Options {
     /// Use the cluster of this kubeconfig context instead of a new control plane
     ///
     /// You must be an administrator of the cluster. The demo installs the CRDs, and creates the namespace tokenry-demo
-    /// with its permissions and admission policies. If the cluster has no Traefik, the demo also installs the CRDs and the
-    /// IngressClass of Traefik. The operator, the verifier and a Traefik run as processes of this machine and serve only
-    /// this namespace. At its end, the demo removes everything except the CRDs.
+    /// with its permissions and admission policies. If the cluster has no Traefik, the demo also installs the CRDs and
+    /// the IngressClass of Traefik. The operator, the verifier and a Traefik run as processes of this machine and serve
+    /// only this namespace. At its end, the demo removes everything except the CRDs.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! Access to everything that the story shows: the status of tokens, the Secrets, and the answers to requests to the API.
+//! Access to everything that the story shows: the status of tokens, the Secrets, and the answers to requests to the
+//! API.
 
 use std::{fmt, time::Instant};
 
@@ -128,8 +129,8 @@ impl<'a> Stage<'a> {
         eventually(&format!("Secret {token} holds generation {generation}"), look).await
     }
 
-    /// Sends a request with a generation's value to the API, through Traefik. `None` is a request without a token. It is
-    /// an error if the API answers such a request.
+    /// Sends a request with a generation's value to the API, through Traefik. `None` is a request without a token. It
+    /// is an error if the API answers such a request.
     pub async fn ask(&self, generation: Option<&Generation>) -> Told<Answer> {
         let mut request = http()?.get(format!("http://{}/orders", self.edge.address)).header(HOST, edge::HOST);
         if let Some(generation) = generation {

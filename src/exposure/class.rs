@@ -40,8 +40,9 @@ pub fn needed(endpoint: &Endpoint, way: Option<WayIn>) -> Option<&'static str> {
     endpoint.guarding().filter(|_| way == Some(WayIn::Ingress)).and_then(controller)
 }
 
-/// Names the class in the Ingress of `exposed`, so that nobody else chooses it. The one of the spec or of the chart comes
-/// first, then the one of the existing Ingress, then the default of the cluster. Returns the controller of that class.
+/// Names the class in the Ingress of `exposed`, so that nobody else chooses it. The one of the spec or of the chart
+/// comes first, then the one of the existing Ingress, then the default of the cluster. Returns the controller of that
+/// class.
 pub fn choose(exposed: &mut Exposed, existing: Option<&Piece>, classes: Option<&Classes>) -> Served {
     let Some(controller) = needed(&exposed.endpoint, exposed.way) else { return Served::Fitting };
     let guard = exposed.guard().as_str();

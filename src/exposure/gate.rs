@@ -71,8 +71,8 @@ pub fn leaves_open(kind: PieceKind) -> bool {
     matches!(kind, PieceKind::SecurityPolicy | PieceKind::AuthorizationPolicy)
 }
 
-/// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open. The edge replaces the old
-/// guard by the new one in one step.
+/// The gate of the way in of `exposed`. A guard that is changed in place keeps the way in open. The edge replaces the
+/// old guard by the new one in one step.
 pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     let name = &exposed.name;
     match standing.served {
@@ -117,8 +117,9 @@ fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     }
 }
 
-/// The gate of a filter in the HTTPRoute. An edge that does not know the filter should refuse the route, but some accept
-/// it. So the challenge has to come while the route has no backend. Without a probe, the answer of the edge suffices.
+/// The gate of a filter in the HTTPRoute. An edge that does not know the filter should refuse the route, but some
+/// accept it. So the challenge has to come while the route has no backend. Without a probe, the answer of the edge
+/// suffices.
 fn filtered(name: &str, standing: &Existing<'_>) -> Passage {
     let told = match (standing.route.map(acceptance), standing.outside) {
         (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),

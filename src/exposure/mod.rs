@@ -136,8 +136,8 @@ pub fn build(exposed: &Exposed, form: Form) -> Vec<Piece> {
     PieceKind::ALL.into_iter().filter_map(build).collect()
 }
 
-/// The way in of `endpoint`. The one that the spec gives comes first, then a Route if the cluster serves that kind, then
-/// the default of the cluster. `None` for an endpoint that is not external, and for one without any of these.
+/// The way in of `endpoint`. The one that the spec gives comes first, then a Route if the cluster serves that kind,
+/// then the default of the cluster. `None` for an endpoint that is not external, and for one without any of these.
 pub fn way(endpoint: &Endpoint, serves_routes: bool, config: &ExposureConfig) -> Option<WayIn> {
     if endpoint.reach() != EndpointType::External {
         return None;
@@ -219,7 +219,8 @@ pub fn exposed(
 /// The name of the Service's port.
 ///
 /// Some edges join namespace, Service and port of an Ingress by `-`. A Service of another namespace can get the same
-/// joined name, and an Ingress there then leads to ours, past the guard. So such a port has a name that cannot be guessed.
+/// joined name, and an Ingress there then leads to ours, past the guard. So such a port has a name that cannot be
+/// guessed.
 fn port_name(instance: &Instance, endpoint: &Endpoint, scheme: Scheme) -> String {
     let uid = instance.metadata.uid.as_deref().unwrap_or_default();
     match joins(endpoint.guarding().unwrap_or(Guard::None)) {
@@ -272,8 +273,8 @@ fn target(port: &ServicePort) -> IntOrString {
     port.target_port.clone().unwrap_or(IntOrString::Int(port.port))
 }
 
-/// The endpoints of an Instance, each with the URI for clients. `published` gives the scheme and the host of an external
-/// endpoint. The URI of a disabled endpoint is empty, and so is that of a Route whose host is not known.
+/// The endpoints of an Instance, each with the URI for clients. `published` gives the scheme and the host of an
+/// external endpoint. The URI of a disabled endpoint is empty, and so is that of a Route whose host is not known.
 pub fn endpoints(
     instance: &Instance,
     published: impl Fn(&Endpoint) -> Option<(Scheme, String)>,

@@ -1,5 +1,5 @@
-//! A real edge: Traefik serves Ingresses and HTTPRoutes of the control plane, in front of a real API and a real verifier.
-//! What a client sees.
+//! A real edge: Traefik serves Ingresses and HTTPRoutes of the control plane, in front of a real API and a real
+//! verifier. What a client sees.
 
 use std::{collections::BTreeMap, fs};
 

@@ -37,8 +37,8 @@ pub(super) fn awaited(world: &World) -> Option<(Reason, String)> {
     })
 }
 
-/// Sets the conditions about the endpoints. `ready`: the objects are as the spec wants them. `waits`: the obstacles of a
-/// guard. `reason` and `message` say why the endpoints are not ready.
+/// Sets the conditions about the endpoints. `ready`: the objects are as the spec wants them. `waits`: the obstacles of
+/// a guard. `reason` and `message` say why the endpoints are not ready.
 pub(super) fn prove(
     conditions: &mut Conditions,
     world: &World,

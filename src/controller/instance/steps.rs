@@ -1,5 +1,5 @@
-//! The next steps of one endpoint. The guard comes before the way in, and leaves after it. So no request reaches the API
-//! unjudged, however often the operator is stopped in between: each step follows from the objects as they are.
+//! The next steps of one endpoint. The guard comes before the way in, and leaves after it. So no request reaches the
+//! API unjudged, however often the operator is stopped in between: each step follows from the objects as they are.
 //!
 //! ```text
 //! appearing    Service ─▶ guard ─▶ way in (shut, if the guard has to be accepted for it) ─▶ way in (open)
@@ -7,8 +7,8 @@
 //! leaving      way in (shut, where it can be) ─▶ 30 s ─▶ way in deleted ─▶ guard marked ─▶ 30 s ─▶ guard deleted
 //! ```
 //!
-//! The 30 seconds apply to guards that leave the way in open when they disappear. No probe can end them early: a request
-//! without a token gets the challenge of the guard, also from a way in without a backend.
+//! The 30 seconds apply to guards that leave the way in open when they disappear. No probe can end them early: a
+//! request without a token gets the challenge of the guard, also from a way in without a backend.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -225,8 +225,8 @@ impl<'a> Steps<'a> {
         PieceKind::ALL.into_iter().any(|kind| gate::leaves_open(kind) && self.ours(kind).is_some())
     }
 
-    /// True while a way in exists that may still need the guard. The spec does not want it, or it is not in effect in the
-    /// wanted form.
+    /// True while a way in exists that may still need the guard. The spec does not want it, or it is not in effect in
+    /// the wanted form.
     fn is_used(&self) -> bool {
         let mut ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
         self.world.unsure
