@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use http::Method;
+use jiff::SignedDuration;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -441,4 +442,31 @@ async fn a_guard_is_collected_after_its_way_in() {
         (policy.is_empty() && route.is_empty()).then_some(())
     };
     world.eventually("both are gone", gone).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_is_not_wanted_any_more_leaves_after_its_way_in() {
+    let edge = Edge::shared();
+    let Site { world, host, clock, .. } = &edge.site("leaving", |_| of_type("internal")).await;
+    for (guard, kind) in [("EnvoyGateway", "securitypolicy"), ("Istio", "authorizationpolicy")] {
+        let named = |kind: &str| {
+            let args = ["get", kind, "eem-admin", "--ignore-not-found", "-o", "name", "--namespace", &world.namespace];
+            world.plane.kubectl(&args).unwrap()
+        };
+        let mut spec = by_gateway(host, "http");
+        spec["manager"]["endpoints"][0]["guard"] = json!(guard);
+        if guard == "Istio" {
+            spec["manager"]["endpoints"][0]["istio"] = json!({"provider": "tokenry"});
+        }
+        world.change("Instance", "eem", spec).await.unwrap();
+        world.eventually("the guard is there", async || (!named(kind).is_empty()).then_some(())).await;
+        world.change("Instance", "eem", of_type("internal")).await.unwrap();
+        let gone = async || {
+            let (guard, route) = (named(kind), named("httproute"));
+            assert!(!guard.is_empty() || route.is_empty(), "{route} without its guard");
+            clock.move_by(SignedDuration::from_secs(31));
+            guard.is_empty().then_some(())
+        };
+        world.eventually("the guard is gone", gone).await;
+    }
 }
