@@ -242,6 +242,7 @@ fn rooms(
     let rooms = Rooms {
         caches: Arc::new(caches),
         accounts: Arc::new(Joint::new(reader.clone())),
+        instances: Arc::new(Joint::new(reader.clone())),
         reader,
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),

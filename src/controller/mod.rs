@@ -59,6 +59,8 @@ pub struct Rooms {
     pub reader: Reader,
     /// The reader for live reads of accounts. Tokens that are created together share one read.
     pub accounts: Arc<Joint<Account>>,
+    /// The reader for live reads of Instances. The first values of many tokens share one read.
+    pub instances: Arc<Joint<Instance>>,
     /// The writer of objects and statuses.
     pub writer: Writer,
     /// The times of the last mints.

@@ -45,7 +45,7 @@ async fn instance_says(
     same: impl Fn(&Instance, &Instance) -> bool,
 ) -> Result<bool, Obstacle> {
     let seen = world.instance.as_ref().ok_or(Obstacle::Changed)?;
-    let live: Option<Instance> = rooms.reader.live(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
+    let live = rooms.instances.live(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
     Ok(live.is_some_and(|live| live.uid() == seen.uid() && same(&live, seen)))
 }
 
