@@ -195,6 +195,14 @@ impl Guard {
         }
     }
 
+    /// True if this guard judges requests at the Pods, on each way to them. The answer of the Service proves it.
+    pub fn is_at_pods(self) -> bool {
+        match self {
+            Self::Istio | Self::Backend => true,
+            Self::Traefik | Self::EnvoyGateway | Self::ExternalAuth | Self::Nginx | Self::None => false,
+        }
+    }
+
     /// True if this guard can judge requests on this way in.
     pub fn fits(self, way: WayIn) -> bool {
         match self {

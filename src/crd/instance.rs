@@ -642,6 +642,12 @@ impl Instance {
         super::name::unguessable(&self.exposed_name(endpoint), self.metadata.uid.as_deref().unwrap_or_default())
     }
 
+    /// The DNS name of the Service of an endpoint.
+    pub fn exposed_host(&self, endpoint: EndpointName) -> String {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        format!("{}.{namespace}.svc", self.exposed_name(endpoint))
+    }
+
     /// The Service that serves the Admin API. `None` if the spec names none.
     pub fn manager_service(&self) -> Option<&ManagerService> {
         self.spec.manager.as_ref()?.service.as_ref()

@@ -80,7 +80,7 @@ fn answered(reports: &Value, wanted: usize, needed: &[(&str, bool)], generation:
 }
 
 /// The answer of one condition of a report.
-fn condition(report: &Value, type_: &str, is_required: bool, generation: Option<i64>) -> Acceptance {
+pub(super) fn condition(report: &Value, type_: &str, is_required: bool, generation: Option<i64>) -> Acceptance {
     let conditions = report["conditions"].as_array().into_iter().flatten();
     let is_current = |condition: &&Value| {
         let observed = condition["observedGeneration"].as_i64();

@@ -46,7 +46,7 @@ pub fn faults(
         faults.push(Fault::invalid(format!("{path}.guard"), message));
     }
     let is_probed = endpoint.probe.as_ref().and_then(|probe| probe.enabled) != Some(false);
-    if matches!(guard, Guard::Backend | Guard::Istio) && !is_probed {
+    if guard.is_at_pods() && !is_probed {
         let message =
             format!("must not be false: the way in of the guard {} exists by the probe alone", guard.as_str());
         faults.push(Fault::invalid(format!("{path}.probe.enabled"), message));
@@ -168,7 +168,7 @@ fn admitted(network: &NetworkPolicyTemplate, endpoint: &Endpoint, config: &Expos
             chart's values";
         faults.push(Fault::new(Reason::ProxiesUnknown, format!("{NETWORK_POLICY}.proxies"), message));
     }
-    if let Some(guard @ (Guard::Backend | Guard::Istio)) = endpoint.guarding() {
+    if let Some(guard) = endpoint.guarding().filter(|guard| guard.is_at_pods()) {
         let message = format!(
             "Proxies keeps out the operator, whose probe the guard {} needs; give Cluster or None",
             guard.as_str()

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::PieceKind;
 use crate::crd::endpoint::{IngressTemplate, ParentRef, PodPeer};
@@ -44,6 +45,12 @@ pub struct VerifierService {
 }
 
 impl VerifierService {
+    /// The reference to the Service, as in objects of the Gateway API.
+    pub fn backend_ref(&self) -> Value {
+        let Self { name, namespace, port, .. } = self;
+        json!({"group": "", "kind": "Service", "namespace": namespace, "name": name, "port": port})
+    }
+
     /// The host and port for a URL.
     pub fn authority(&self) -> String {
         let Self { name, namespace, port, address } = self;
@@ -70,7 +77,6 @@ impl TryFrom<String> for PieceKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn kinds_are_read_by_name() {

@@ -82,8 +82,8 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
         Served::Unknown(why) if standing.is_open => return (Gate::Hold, Some(why.clone())),
         Served::Unknown(why) => return (Gate::Absent, Some(why.clone())),
     }
-    let guard = exposed.endpoint.guarding().unwrap_or(Guard::None);
-    if matches!(guard, Guard::Istio | Guard::Backend) && !standing.fronts {
+    let guard = exposed.guard();
+    if guard.is_at_pods() && !standing.fronts {
         return (Gate::Absent, Some(format!("waiting until Service {name} selects the Pods of the spec")));
     }
     match guard {

@@ -59,9 +59,7 @@ fn guarding(exposed: &Exposed) -> Option<Value> {
         "path": exposed.asked_at("authorize"), "allowedHeaders": exposed.asked_headers,
         "allowedResponseHeaders": super::identity(),
     });
-    let backend = json!({
-        "group": "", "kind": "Service", "namespace": verifier.namespace, "name": verifier.name, "port": verifier.port,
-    });
+    let backend = verifier.backend_ref();
     Some(json!({"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": backend, "http": http}}))
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    Exposed, Form, Piece, PieceKind, Stage, asks, build,
+    Exposed, Form, Piece, PieceKind, Stage, asks,
     gate::kind,
     tests::{config, instance},
 };
@@ -14,6 +14,11 @@ use crate::crd::{
     Instance,
     endpoint::{Guard, WayIn},
 };
+
+/// All objects that `exposed` needs, in the order of their stages.
+fn built(exposed: &Exposed, form: Form) -> Vec<Piece> {
+    PieceKind::ALL.into_iter().filter_map(|kind| super::build(exposed, kind, form)).collect()
+}
 
 /// An endpoint of an Instance with this manager, as a cluster with defaults for everything exposes it.
 fn exposed(endpoint: Value, network: Value, scheme: &str) -> Exposed {
@@ -59,13 +64,13 @@ fn pairs() -> impl Iterator<Item = (WayIn, Guard)> {
 }
 
 fn kinds(exposed: &Exposed, form: Form) -> Vec<PieceKind> {
-    build(exposed, form).iter().map(Piece::kind).collect()
+    built(exposed, form).iter().map(Piece::kind).collect()
 }
 
 /// The objects of each cell by the name of its file.
 fn cells() -> BTreeMap<String, Vec<Piece>> {
     let mut all = BTreeMap::new();
-    let mut add = |name: String, exposed: &Exposed, form| drop(all.insert(name, build(exposed, form)));
+    let mut add = |name: String, exposed: &Exposed, form| drop(all.insert(name, built(exposed, form)));
     for (way, guard) in pairs().filter(|(way, guard)| guard.fits(*way)) {
         let exposed = exposed(external(way, guard), json!({}), if way == WayIn::Route { "https" } else { "http" });
         let name = format!("external-{}-{}", way.field(), guard.as_str().to_lowercase());
@@ -177,7 +182,7 @@ fn without_the_address_of_the_verifier_no_way_in_whose_guard_needs_it_is_built()
 fn a_shut_route_differs_from_an_open_one_in_its_backends_alone() {
     for (way, guard) in pairs().filter(|(way, guard)| guard.fits(*way) && *way == WayIn::Gateway) {
         let exposed = exposed(external(way, guard), json!({}), "http");
-        let spec = |form| build(&exposed, form).pop().unwrap().value()["spec"].clone();
+        let spec = |form| built(&exposed, form).pop().unwrap().value()["spec"].clone();
         let (mut open, shut) = (spec(Form::Open), spec(Form::Shut));
         assert_eq!(open["rules"][0]["backendRefs"], json!([{"name": "eem-admin", "port": 443}]));
         open["rules"][0]["backendRefs"] = json!([]);
@@ -190,7 +195,7 @@ fn a_guard_in_the_route_is_its_first_filter() {
     for guard in [Guard::Traefik, Guard::ExternalAuth] {
         let mut endpoint = external(WayIn::Gateway, guard);
         endpoint["gateway"]["filters"] = json!([{"type": "RequestHeaderModifier", "set": {"x-a": "1"}}]);
-        let route = build(&exposed(endpoint, json!({}), "http"), Form::Open).pop().unwrap().value();
+        let route = built(&exposed(endpoint, json!({}), "http"), Form::Open).pop().unwrap().value();
         let filters = route["spec"]["rules"][0]["filters"].as_array().unwrap();
         let types: Vec<_> = filters.iter().map(|filter| filter["type"].as_str().unwrap()).collect();
         let first = if guard == Guard::Traefik { "ExtensionRef" } else { "ExternalAuth" };
@@ -206,7 +211,7 @@ fn the_guard_of_an_ingress_replaces_what_users_say_about_it() {
     let key = "traefik.ingress.kubernetes.io/router.middlewares";
     endpoint["ingress"]["annotations"] = json!({ key: "a-b@kubernetescrd" });
     let exposed = exposed(endpoint, json!({}), "http");
-    let ingress = build(&exposed, Form::Open).pop().unwrap();
+    let ingress = built(&exposed, Form::Open).pop().unwrap();
     assert_eq!(
         ingress.meta().annotations.as_ref().unwrap()[key],
         format!("events-{}@kubernetescrd", exposed.middleware)

@@ -81,7 +81,7 @@ pub struct Exposed {
 
 impl Exposed {
     /// The guard. `None` in the spec, and an endpoint that is not external, have no guard.
-    fn guard(&self) -> Guard {
+    pub fn guard(&self) -> Guard {
         self.endpoint.guarding().unwrap_or(Guard::None)
     }
 
@@ -120,10 +120,10 @@ pub enum Form {
     Shut,
 }
 
-/// All objects that `exposed` needs, in the order of their stages. The way in has this `form`. `None` in place of a way
-/// in that cannot have the form.
-pub fn build(exposed: &Exposed, form: Form) -> Vec<Piece> {
-    let build = |kind| match kind {
+/// The object of this kind that `exposed` needs. A way in has this `form`. `None` if it needs none, or if the way in
+/// cannot have the form.
+pub fn build(exposed: &Exposed, kind: PieceKind, form: Form) -> Option<Piece> {
+    match kind {
         PieceKind::Service => Some(service::build(exposed).into()),
         PieceKind::NetworkPolicy => network_policy::build(exposed).map(Piece::from),
         PieceKind::Middleware => middleware::build(exposed).map(Piece::from),
@@ -132,8 +132,7 @@ pub fn build(exposed: &Exposed, form: Form) -> Vec<Piece> {
         PieceKind::HttpRoute => http_route::build(exposed, form).map(Piece::from),
         PieceKind::Ingress => ingress::build(exposed).filter(|_| form == Form::Open).map(Piece::from),
         PieceKind::Route => route::build(exposed).filter(|_| form == Form::Open).map(Piece::from),
-    };
-    PieceKind::ALL.into_iter().filter_map(build).collect()
+    }
 }
 
 /// The way in of `endpoint`. The one that the spec gives comes first, then a Route if the cluster serves that kind,
@@ -302,9 +301,7 @@ fn uri(
         (EndpointType::Disabled, _) | (EndpointType::External, None) => String::new(),
         (EndpointType::External, Some((scheme, host))) => format!("{}://{host}", scheme.as_str()),
         (EndpointType::Internal, _) => {
-            let own = instance.metadata.name.as_deref().unwrap_or_default();
-            let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
-            let host = format!("{}.{namespace}.svc", name::exposed(own, endpoint.name.as_str()));
+            let host = instance.exposed_host(endpoint.name);
             let port = if service.port == service.scheme.default_port() {
                 String::new()
             } else {

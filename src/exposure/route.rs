@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Exposed, loose::Route};
+use super::{Acceptance, Exposed, acceptance::condition, loose::Route};
 use crate::crd::{
     endpoint::{Termination, WayIn},
     instance::Scheme,
@@ -33,10 +33,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Route> {
 /// The host of a Route, as the first router that admits it says.
 pub fn published_host(route: &Route) -> Option<String> {
     let mut routers = route.status["ingress"].as_array()?.iter();
-    let admitted = routers.find(|router| {
-        let mut conditions = router["conditions"].as_array().into_iter().flatten();
-        conditions.any(|condition| condition["type"] == "Admitted" && condition["status"] == "True")
-    })?;
+    let admitted = routers.find(|router| condition(router, "Admitted", true, None) == Acceptance::Accepted)?;
     admitted["host"].as_str().filter(|host| !host.is_empty()).map(str::to_owned)
 }
 

@@ -8,13 +8,10 @@ use crate::crd::endpoint::Guard;
 /// The SecurityPolicy of `exposed`. `None` unless the guard is EnvoyGateway.
 pub(crate) fn build(exposed: &Exposed) -> Option<SecurityPolicy> {
     let verifier = exposed.verifier_of(Guard::EnvoyGateway)?;
-    let backend = json!({
-        "group": "", "kind": "Service", "namespace": verifier.namespace, "name": verifier.name, "port": verifier.port,
-    });
     // Envoy appends the path of the request to `path`. A retry would keep the body of the request in memory.
     let http = json!({
         "path": exposed.asked_at("authorize"),
-        "backendRefs": [backend],
+        "backendRefs": [verifier.backend_ref()],
         "headersToBackend": super::identity(),
         "backendSettings": {"timeout": {"tcp": {"connectTimeout": "1s"}}},
     });

@@ -82,10 +82,7 @@ impl Cluster {
     }
 
     fn ours(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.values().filter_map(|observed| match observed {
-            Observed::Ours(piece) => Some(piece),
-            Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off => None,
-        })
+        self.pieces.values().filter_map(Observed::ours)
     }
 
     /// The ways in that lead to the Service.

@@ -159,8 +159,7 @@ pub(super) fn mended(piece: &Piece, wanted: Piece) -> Deed {
 }
 
 /// Marks the fields of others that change the meaning of an object, so that `wanted` removes them. True if there is
-/// one.
-/// An additional key of a selector selects other Pods. An additional field of a guard limits it, or turns it off.
+/// one. An additional key of a selector selects other Pods. An additional field of a guard limits it, or turns it off.
 fn clear_strange(kind: PieceKind, standing: &Value, wanted: &mut Value) -> bool {
     let all: fn(&str) -> bool = |_| true;
     let (whole, counts) = match kind {

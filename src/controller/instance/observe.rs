@@ -103,8 +103,7 @@ impl World {
     /// The scheme and the DNS name of an external endpoint. The name is that of the spec, or else the one that the
     /// cluster has assigned to its Route.
     pub fn published(&self, endpoint: &Endpoint) -> Option<(Scheme, String)> {
-        let host = host(endpoint, &self.pieces)?;
-        Some((exposure::outside_scheme(endpoint, self.way(endpoint), &self.config), host))
+        published(endpoint, &self.pieces, self.serves_routes, &self.config)
     }
 
     /// The way in of an endpoint.
@@ -113,13 +112,24 @@ impl World {
     }
 }
 
+/// The scheme and the DNS name of an external endpoint, as in [`World::published`].
+fn published(
+    endpoint: &Endpoint,
+    pieces: &BTreeMap<Place, Observed>,
+    serves_routes: bool,
+    config: &ExposureConfig,
+) -> Option<(Scheme, String)> {
+    let way = exposure::way(endpoint, serves_routes, config);
+    Some((exposure::outside_scheme(endpoint, way, config), host(endpoint, pieces)?))
+}
+
 /// The DNS name of an endpoint: that of the spec, or else the one that the cluster has assigned to its Route.
 fn host(endpoint: &Endpoint, pieces: &BTreeMap<Place, Observed>) -> Option<String> {
     let given = endpoint.host.as_ref().map(|host| host.to_string());
     let place = Place { kind: PieceKind::Route, endpoint: endpoint.name };
-    given.or_else(|| match pieces.get(&place)? {
-        Observed::Ours(Piece::Route(route)) => exposure::published_host(route),
-        Observed::Ours(_) | Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off => None,
+    given.or_else(|| {
+        let Piece::Route(route) = pieces.get(&place)?.ours()? else { return None };
+        exposure::published_host(route)
     })
 }
 
@@ -155,6 +165,14 @@ pub enum Observed {
 }
 
 impl Observed {
+    /// The object, if it belongs to this Instance.
+    pub fn ours(&self) -> Option<&Piece> {
+        match self {
+            Self::Ours(piece) => Some(piece),
+            Self::Absent | Self::Foreign | Self::Unserved | Self::Off => None,
+        }
+    }
+
     /// True if the cluster serves the kind and the operator may use it.
     pub fn is_served(&self) -> bool {
         match self {
@@ -177,9 +195,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
     let manager = wanted.and_then(|wanted| rooms.caches.services.get(&namespace, wanted.name.as_str()));
     let serves_routes = pieces.iter().any(|(place, it)| place.kind == PieceKind::Route && it.is_served());
     let answers = instance.endpoints().map(|endpoint| {
-        let way = exposure::way(endpoint, serves_routes, &rooms.exposure);
-        let scheme = exposure::outside_scheme(endpoint, way, &rooms.exposure);
-        let published = host(endpoint, &pieces).map(|host| (scheme, host));
+        let published = published(endpoint, &pieces, serves_routes, &rooms.exposure);
         let service = Place { kind: PieceKind::Service, endpoint: endpoint.name };
         let Some(Observed::Ours(Piece::Service(service))) = pieces.get(&service) else {
             return (endpoint.name, Answers::default());

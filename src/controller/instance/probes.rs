@@ -73,7 +73,7 @@ pub(super) fn targets(
         ca: ca.clone(),
     };
     let port = |port: i32| u16::try_from(port).unwrap_or_default();
-    let host = format!("{}.{namespace}.svc", instance.exposed_name(endpoint.name));
+    let host = instance.exposed_host(endpoint.name);
     let spec = serde_json::to_vec(&service.spec).unwrap_or_default();
     let about = Digest::of(spec).to_string();
     let inside = target(ProbeReach::Inside, manager.scheme, host, port(manager.port));

@@ -10,7 +10,7 @@ use crate::{
         condition::{EXPOSED, EXTERNALLY_EXPOSED, GUARDED, POLICY_NOT_ENFORCED, REACHABLE},
         endpoint::{AdmittedFrom, Endpoint, EndpointType, Guard},
     },
-    exposure::{Acceptance, gate::Reply},
+    exposure::{Acceptance, PieceKind, gate::Reply},
     outside::{events::Note, foreign::written, prober::ProbeAnswer},
 };
 
@@ -24,7 +24,7 @@ type Proof = (bool, Reason, String);
 pub(super) fn awaited(world: &World) -> Option<(Reason, String)> {
     world.instance.endpoints().find_map(|endpoint| {
         let name = world.instance.exposed_name(endpoint.name);
-        let kind = world.way(endpoint).map(crate::exposure::PieceKind::from)?.name();
+        let kind = PieceKind::from(world.way(endpoint)?).name();
         match in_effect(world, endpoint)? {
             Acceptance::Accepted => None,
             Acceptance::Awaited => {
@@ -57,9 +57,9 @@ pub(super) fn prove(
     if !is_unproved(conditions, external, world, guard.as_ref()) {
         put(conditions, GUARDED, guard);
     }
-    match (endpoint.zip(answers), &endpoint) {
-        (Some((endpoint, answers)), _) => reachable(conditions, endpoint, answers, is_shut_out(world)),
-        (None, _) => conditions.remove(REACHABLE),
+    match endpoint.zip(answers) {
+        Some((endpoint, answers)) => reachable(conditions, endpoint, answers, is_shut_out(world)),
+        None => conditions.remove(REACHABLE),
     }
     put(conditions, POLICY_NOT_ENFORCED, unenforced(world, answers));
     let silent = external.filter(|endpoint| endpoint.type_.is_none());
@@ -98,8 +98,7 @@ fn is_unproved(conditions: &Conditions, endpoint: Option<&Endpoint>, world: &Wor
 /// The state of the guard. The challenge of the verifier at the published URI proves it. Another answer disproves it.
 fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) -> Proof {
     let guard = endpoint.guarding().unwrap_or(Guard::None);
-    let at_pods = matches!(guard, Guard::Istio | Guard::Backend);
-    if let Some(around) = world.bypasses.first().filter(|_| !at_pods) {
+    if let Some(around) = world.bypasses.first().filter(|_| !guard.is_at_pods()) {
         return (
             false,
             Reason::Bypassed,

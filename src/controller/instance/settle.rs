@@ -73,12 +73,11 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     }
     let retry = (!ready && !reason.is_going()).then(|| Wake { at: conditions.retry(READY), why: "another try" });
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
-    let look = world.authorities.values().next().filter(|_| !reason.is_going());
-    let look = look.map(|_| Wake { at: after(world.now, LOOK), why: "another look at certificates" });
-    let seen = world.classes.as_ref().filter(|_| !reason.is_going());
-    let seen = seen.map(|_| Wake { at: after(world.now, LOOK), why: "another look at the classes of Ingresses" });
+    let look = |is_read: bool, why| (is_read && !reason.is_going()).then(|| Wake { at: after(world.now, LOOK), why });
+    let authorities = look(!world.authorities.is_empty(), "another look at certificates");
+    let classes = look(world.classes.is_some(), "another look at the classes of Ingresses");
     let step = progress.next.map(|at| Wake { at, why: "the next step of a removal" });
-    let wake = retry.into_iter().chain(recount).chain(look).chain(seen).chain(step).min();
+    let wake = retry.into_iter().chain(recount).chain(authorities).chain(classes).chain(step).min();
     let changed = conditions.changed(READY) && !reason.is_going();
     let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
     let notes = note.into_iter().chain(proofs::failed(&conditions)).collect();

@@ -83,19 +83,20 @@ impl<'a> Steps<'a> {
         self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
     }
 
-    fn place(&self, kind: PieceKind) -> Place {
-        Place { kind, endpoint: self.endpoint }
-    }
-
     /// The object of this kind that belongs to the Instance.
     fn ours(&self, kind: PieceKind) -> Option<&'a Piece> {
-        ours(self.world, self.place(kind))
+        self.world.pieces.get(&Place { kind, endpoint: self.endpoint })?.ours()
+    }
+
+    /// The ways in that belong to the Instance.
+    fn ways(&self) -> impl Iterator<Item = &'a Piece> {
+        let ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
+        ways.filter_map(|kind| self.ours(kind))
     }
 
     /// The object of this kind that the spec wants, in this form.
     fn wanted(&self, exposed: &Exposed, kind: PieceKind, form: Form) -> Option<Piece> {
-        let built = exposure::build(exposed, form).into_iter().find(|piece| piece.kind() == kind);
-        built.map(|piece| {
+        exposure::build(exposed, kind, form).map(|piece| {
             let (is_way, mut piece) = (kind.stage() == Stage::WayIn, owned(piece, &self.world.instance));
             let guard = exposed.endpoint.guarding().filter(|_| is_way);
             let marks = guard.map(|guard| (name::GUARDED_BY.to_owned(), guard.as_str().to_owned()));
@@ -110,9 +111,7 @@ impl<'a> Steps<'a> {
     /// References to the ways in, as further owners of a guard. The garbage collector deletes an object once all its
     /// owners are gone. So a guard stays until its way in is gone, also when the Instance is deleted.
     fn led(&self) -> impl Iterator<Item = OwnerReference> {
-        let ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
-        let ours = ways.filter_map(|kind| self.ours(kind));
-        ours.filter_map(|piece| with_object!(piece, object => object.owner_ref(&())))
+        self.ways().filter_map(|piece| with_object!(piece, object => object.owner_ref(&())))
     }
 
     /// True if the object of this kind is as the spec wants it, in this form.
@@ -122,7 +121,7 @@ impl<'a> Steps<'a> {
     }
 
     fn standing(&self, exposed: &Exposed) -> Existing<'_> {
-        let guard = gate::kind(exposed.endpoint.guarding().unwrap_or(Guard::None));
+        let guard = gate::kind(exposed.guard());
         let way = exposed.way.and_then(|way| self.ours(way.into()));
         let guarding = exposed.endpoint.guarding().map(Guard::as_str);
         Existing {
@@ -145,25 +144,21 @@ impl<'a> Steps<'a> {
             Some(Ok(exposed)) if barred != Some(Stage::Inside) => Some(exposed),
             Some(_) | None => None,
         };
-        let is_wanted = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
-        if barred.is_some_and(|stage| stage != Stage::Inside) && is_wanted && self.ours(place.kind).is_none() {
+        let is_asked = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
+        if barred.is_some_and(|stage| stage != Stage::Inside) && is_asked && self.ours(place.kind).is_none() {
             return Deed::Keep;
         }
         let is_way = place.kind.stage() == Stage::WayIn;
         let form = if is_way { self.gate.form() } else { Some(Form::Open) };
-        let is_asked = exposed.is_some_and(|it| self.wanted(it, place.kind, Form::Open).is_some());
         if is_asked && is_way && self.holds(place) {
             return self.held(place);
         }
         let wanted = exposed.zip(form).and_then(|(exposed, form)| self.wanted(exposed, place.kind, form));
         match (self.world.pieces.get(&place).unwrap_or(&Observed::Absent), wanted) {
-            (Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off, None) => Deed::Keep,
-            (Observed::Absent, Some(wanted)) => Deed::Apply(wanted, Expected::Absent),
             (Observed::Ours(piece), Some(wanted)) => stays(piece).unwrap_or_else(|| mended(piece, wanted)),
             (Observed::Ours(piece), None) => self.leaving(piece, exposed, is_asked, next),
-            (Observed::Foreign, Some(_)) => Deed::Barred(Bar::Taken),
-            (Observed::Unserved, Some(_)) => Deed::Barred(Bar::Unserved),
-            (Observed::Off, Some(_)) => Deed::Barred(Bar::Off),
+            (_, None) => Deed::Keep,
+            (observed, Some(wanted)) => bar(observed).map_or(Deed::Apply(wanted, Expected::Absent), Deed::Barred),
         }
     }
 
@@ -177,14 +172,11 @@ impl<'a> Steps<'a> {
 
     /// A way in that stays as it is. One without a guard leaves, and none is made.
     fn held(&self, place: Place) -> Deed {
-        match self.world.pieces.get(&place).unwrap_or(&Observed::Absent) {
-            Observed::Ours(piece) if mark(piece).is_none_or(|guard| guard == Guard::None.as_str()) => {
-                Deed::Delete(piece.clone())
-            }
-            Observed::Absent | Observed::Ours(_) => Deed::Keep,
-            Observed::Foreign => Deed::Barred(Bar::Taken),
-            Observed::Unserved => Deed::Barred(Bar::Unserved),
-            Observed::Off => Deed::Barred(Bar::Off),
+        let observed = self.world.pieces.get(&place).unwrap_or(&Observed::Absent);
+        let is_unguarded = |piece: &&Piece| mark(piece).is_none_or(|guard| guard == Guard::None.as_str());
+        match observed.ours().filter(is_unguarded) {
+            Some(piece) => Deed::Delete(piece.clone()),
+            None => bar(observed).map_or(Deed::Keep, Deed::Barred),
         }
     }
 
@@ -228,13 +220,10 @@ impl<'a> Steps<'a> {
     /// True while a way in exists that may still need the guard. The spec does not want it, or it is not in effect in
     /// the wanted form.
     fn is_used(&self) -> bool {
-        let mut ways = PieceKind::ALL.into_iter().filter(|kind| kind.stage() == Stage::WayIn);
-        self.world.unsure
-            || ways.any(|kind| {
-                let Some(piece) = self.ours(kind) else { return false };
-                let wanted = self.exposed().is_some_and(|exposed| self.is_current(exposed, kind, Form::Open));
-                !wanted || acceptance(piece) == Acceptance::Awaited
-            })
+        let is_wanted =
+            |piece: &Piece| self.exposed().is_some_and(|exposed| self.is_current(exposed, piece.kind(), Form::Open));
+        let mut ways = self.ways();
+        self.world.unsure || ways.any(|piece| !is_wanted(piece) || acceptance(piece) == Acceptance::Awaited)
     }
 
     /// Marks an object that leaves, with these changes. Deletes it once the edge had time to notice.
@@ -252,11 +241,13 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// The object at `place`, if it belongs to the Instance.
-fn ours(world: &World, place: Place) -> Option<&Piece> {
-    match world.pieces.get(&place) {
-        Some(Observed::Ours(piece)) => Some(piece),
-        Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => None,
+/// The obstacle of an action on an object.
+fn bar(observed: &Observed) -> Option<Bar> {
+    match observed {
+        Observed::Absent | Observed::Ours(_) => None,
+        Observed::Foreign => Some(Bar::Taken),
+        Observed::Unserved => Some(Bar::Unserved),
+        Observed::Off => Some(Bar::Off),
     }
 }
 
@@ -313,11 +304,9 @@ fn shut(piece: &Piece) -> Value {
 pub(super) fn in_effect(world: &World, endpoint: &Endpoint) -> Option<Acceptance> {
     let kind = PieceKind::from(world.way(endpoint)?);
     let place = Place { kind, endpoint: endpoint.name };
-    match world.pieces.get(&place) {
-        Some(Observed::Ours(piece)) => Some(acceptance(piece)),
-        _ if kind == PieceKind::Ingress => Some(Acceptance::Accepted),
-        Some(Observed::Absent | Observed::Foreign | Observed::Unserved | Observed::Off) | None => {
-            Some(Acceptance::Awaited)
-        }
+    match world.pieces.get(&place).and_then(Observed::ours) {
+        Some(piece) => Some(acceptance(piece)),
+        None if kind == PieceKind::Ingress => Some(Acceptance::Accepted),
+        None => Some(Acceptance::Awaited),
     }
 }

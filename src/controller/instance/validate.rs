@@ -56,8 +56,13 @@ pub(crate) fn validate(world: &World) -> Checked<InstanceTerms> {
     let manager = world.instance.manager_service();
     for endpoint in world.instance.endpoints() {
         reached(endpoint, world, &mut faults);
-        let way = exposure::way(endpoint, world.serves_routes, &world.config);
-        faults.extend(checks::faults(&world.instance, endpoint, way, &world.config, &path(endpoint, "")));
+        faults.extend(checks::faults(
+            &world.instance,
+            endpoint,
+            world.way(endpoint),
+            &world.config,
+            &path(endpoint, ""),
+        ));
         served(manager, &world.instance.exposed_name(endpoint.name), &mut faults);
     }
     if !faults.is_empty() {
