@@ -13,7 +13,7 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
-    Cause, Requested, StaleAnswers, audit,
+    Cause, Origin, Requested, StaleAnswers, audit,
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
@@ -37,6 +37,8 @@ const WAITING: usize = 256;
 
 /// A request to judge, independent of the protocol.
 pub struct Asking<'a> {
+    /// The origin of the question.
+    pub origin: Origin,
     /// The Instance that receives the request.
     pub instance: Key,
     /// The presented credential, or the reason why there is none to check.
@@ -248,7 +250,7 @@ mod tests {
         outside::SystemClock,
         token::format,
         verifier::{
-            fixture::{door, eem, teach, teach_of, value, waiting_for},
+            fixture::{door, eem, origin, teach, teach_of, value, waiting_for},
             usage::Usage,
         },
     };
@@ -260,7 +262,7 @@ mod tests {
         let (method, target) = (Some("GET".into()), Some("/".into()));
         let request = Some(Requested { method, target, headers });
         let credential = door.credential(&eem(), headers);
-        door.ask(&Asking { instance: eem(), credential, request }).await.verdict().cause
+        door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
     fn presenting(value: &str) -> HeaderMap {
@@ -338,7 +340,7 @@ mod tests {
     async fn asked(door: &Door, (method, target): (&str, &str), headers: &HeaderMap) -> Cause {
         let request = Some(Requested { method: Some(method.into()), target: Some(target.into()), headers });
         let credential = door.credential(&eem(), headers);
-        door.ask(&Asking { instance: eem(), credential, request }).await.verdict().cause
+        door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
@@ -365,7 +367,7 @@ mod tests {
         assert_eq!(asked(&door, ("POST", "/orders"), &map(&[])).await, Cause::Missing);
         assert_eq!(Cause::Unguarded.category().code(), 200);
         // Without a request, the question is about the credential alone.
-        let nothing = Asking { instance: eem(), credential: Err(Cause::Missing), request: None };
+        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
         assert_eq!(door.ask(&nothing).await.verdict().cause, Cause::Missing);
     }
 
@@ -401,9 +403,14 @@ mod tests {
         assert_eq!(asked(&door, ("GET", "/login"), &ci).await, Cause::Allowed);
         assert_eq!(asked(&door, ("GET", "/orders"), &basic("alice:secret")).await, Cause::Malformed);
         assert_eq!(asked(&door, ("GET", "/login"), &basic("alice:secret")).await, Cause::Unguarded);
-        let nothing = Asking { instance: eem(), credential: Err(Cause::Missing), request: None };
+        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
         assert_eq!(door.ask(&nothing).await.schemes(), ["Bearer", "Basic"]);
-        let other = Asking { instance: Key::new("a", "none"), credential: Err(Cause::Missing), request: None };
+        let other = Asking {
+            origin: origin(),
+            instance: Key::new("a", "none"),
+            credential: Err(Cause::Missing),
+            request: None,
+        };
         assert_eq!(door.ask(&other).await.schemes(), ["Bearer"]);
     }
 
@@ -447,7 +454,8 @@ mod tests {
         let ask = async || {
             let (method, target) = (Some("GET".into()), Some(PROBE.into()));
             let request = Some(Requested { method, target, headers: &nothing });
-            let answer = door.ask(&Asking { instance: eem(), credential: Err(Cause::Missing), request }).await;
+            let answer =
+                door.ask(&Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request }).await;
             (answer.verdict().cause, answer.realm())
         };
         assert_eq!(ask().await, (Cause::Missing, "tokenry".to_owned()));
@@ -587,12 +595,18 @@ mod tests {
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
         let _log = tracing::subscriber::set_default(log);
         let value = value();
-        let answer =
-            door.ask(&Asking { instance: eem(), credential: Ok(Credential::Written(&value)), request: None }).await;
+        let answer = door
+            .ask(&Asking {
+                origin: origin(),
+                instance: eem(),
+                credential: Ok(Credential::Written(&value)),
+                request: None,
+            })
+            .await;
         let identity = answer.verdict().identity.as_ref().unwrap();
         assert_eq!((answer.verdict().cause, &*identity.subject), (Cause::Allowed, "account:a/x"));
         assert_eq!(identity.owner.as_deref(), Some("user:alice"), "the token names none, and its account does");
-        door.ask(&Asking { instance: eem(), credential: Err(Cause::Missing), request: None }).await;
+        door.ask(&Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None }).await;
         let uses: Vec<_> =
             std::iter::from_fn(|| news.try_recv().ok()).map(|(key, generation, _)| (key, generation)).collect();
         assert_eq!(uses, [(Key::new("a", "x"), 1)]);

@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Door, StaleAnswers, index::Key, known::Known, usage::Usage};
+use super::{Door, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
 use crate::{
     crd::{Account, ApiToken, Instance},
     outside::{Hearing, SystemClock},
@@ -22,6 +23,11 @@ pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: Stale
 /// A door that has read everything.
 pub(crate) fn door() -> Arc<Door> {
     Arc::new(waiting_for(&[], Hearing::default(), StaleAnswers::default()))
+}
+
+/// The origin of a question.
+pub(crate) fn origin() -> Origin {
+    Origin::of(Protocol::ForwardAuth, &HeaderMap::new())
 }
 
 /// The name of the Instance.

@@ -2,13 +2,13 @@
 //! [`check`](check::check) judges.
 //!
 //! ```text
-//! watches ─▶ feed ─▶ known ◀── check ◀── door ◀─ Asking ── forward_auth ◀── proxy
-//!                    index     authen-   waits, ─ Answer ▶ HTTP
+//! watches ─▶ feed ─▶ known ◀── check ◀── door ◀─ Asking ── protocol ◀── proxy
+//!                    index     authen-   waits, ─ Answer ▶ one adapter
 //!                    in        ticate,   counts,
 //!                    memory    authorize writes audit lines
 //! ```
 //!
-//! Each protocol has one file. The file turns a request of its protocol into an [`Asking`], and an [`Answer`] into a
+//! Each protocol has one file in `protocol`. The file turns a request of its protocol into an [`Asking`], and an [`Answer`] into a
 //! response. It cannot leave out the metric, the audit line or the noted use, because only the door creates answers.
 //!
 //! The verifier holds digests, times and names, but no plaintext. It has no permission to read any Secret. It writes
@@ -24,12 +24,11 @@ pub mod explain;
 mod feed;
 #[cfg(test)]
 mod fixture;
-mod forward_auth;
 mod guard;
 pub mod index;
-mod ingress_nginx;
 mod known;
-mod proxied;
+mod origin;
+mod protocol;
 mod requested;
 mod unguarded;
 mod usage;
@@ -59,6 +58,8 @@ pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
 pub use door::{Answer, Asking, Door};
+pub use origin::Origin;
+pub use protocol::Protocol;
 pub use requested::Requested;
 
 /// The permissions that the verifier uses: the rules of its roles in the chart. Without the useful one it records no
@@ -152,8 +153,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
             return Ok(());
         }
         tracing::info!("synced: every object was read once, and callers are answered");
-        let router =
-            probes::health(ready, pulse).merge(forward_auth::router(door.clone())).merge(ingress_nginx::router(door));
+        let router = probes::health(ready, pulse).merge(protocol::router(door));
         server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
     });
     tasks.join().await

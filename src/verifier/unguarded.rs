@@ -61,7 +61,7 @@ pub(crate) fn step(index: &Index, instance: &Key, request: &Request<'_>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{access::Path, crd::Instance, verifier::proxied};
+    use crate::{access::Path, crd::Instance, verifier::protocol::proxied};
     use http::{HeaderMap, Method, Uri};
     use serde_json::{Value, json};
 

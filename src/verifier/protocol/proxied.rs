@@ -3,8 +3,8 @@
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Answer, Identity, Requested, index::Key};
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
+use crate::verifier::{Answer, Identity, Requested, index::Key};
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.

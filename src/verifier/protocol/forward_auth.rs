@@ -8,7 +8,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Answer, Asking, Category, Cause, Door, Verdict, proxied};
+use super::{
+    super::{Answer, Asking, Category, Cause, Origin, Verdict},
+    Door, Protocol, proxied,
+};
 
 /// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
 /// path.
@@ -21,7 +24,8 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, head
     let (instance, appended) = proxied::target(&uri);
     let credential = door.credential(&instance, &headers);
     let request = Some(proxied::requested(&headers, &method, appended));
-    told(&door.ask(&Asking { instance, credential, request }).await)
+    let origin = Origin::of(Protocol::ForwardAuth, &headers);
+    told(&door.ask(&Asking { origin, instance, credential, request }).await)
 }
 
 /// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has

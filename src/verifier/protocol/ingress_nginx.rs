@@ -5,7 +5,12 @@ use std::sync::Arc;
 use axum::{Router, extract::State, response::Response, routing::any};
 use http::{HeaderMap, StatusCode, Uri};
 
-use super::{Asking, Door, forward_auth::told, proxied};
+use super::{
+    super::{Asking, Origin},
+    Door, Protocol,
+    forward_auth::told,
+    proxied,
+};
 
 /// The route `ANY /v1/instances/{namespace}/{name}/ingress-nginx`. It is a path of its own, because a caller can write
 /// anything into a query.
@@ -17,7 +22,8 @@ async fn authorize(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) 
     let (instance, _) = proxied::target(&uri);
     let credential = door.credential(&instance, &headers);
     let request = Some(proxied::original(&headers));
-    passed_on(told(&door.ask(&Asking { instance, credential, request }).await))
+    let origin = Origin::of(Protocol::IngressNginx, &headers);
+    passed_on(told(&door.ask(&Asking { origin, instance, credential, request }).await))
 }
 
 /// The answer with a status that nginx passes on. It turns any other than 200, 401 and 403 into 500, which looks like a
@@ -37,7 +43,7 @@ mod tests {
         verifier::{
             StaleAnswers,
             fixture::{teach, value, waiting_for},
-            forward_auth::tests::{Asked, names_the_request},
+            protocol::forward_auth::tests::{Asked, names_the_request},
         },
     };
     use axum::body::Body;

@@ -1,0 +1,36 @@
+//! The protocols by which callers ask: one adapter each. An adapter turns a message into an `Asking`, asks the
+//! [`Door`], and puts the `Answer` into the words of its protocol.
+
+mod forward_auth;
+mod ingress_nginx;
+pub(crate) mod proxied;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::Door;
+
+/// A protocol that the verifier speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Forward authentication over HTTP: nginx `auth_request`, Traefik, Caddy, Envoy.
+    ForwardAuth,
+    /// The authentication of ingress-nginx.
+    IngressNginx,
+}
+
+impl Protocol {
+    /// The name of the protocol, for metrics and the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ForwardAuth => "forward-auth",
+            Self::IngressNginx => "ingress-nginx",
+        }
+    }
+}
+
+/// The routes of all protocols.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    forward_auth::router(door.clone()).merge(ingress_nginx::router(door))
+}
