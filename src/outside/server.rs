@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard},
     thread,
@@ -136,7 +137,8 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
-    let counted = Counted { router: TowerToHyperService::new(router), guest: guest.clone() };
+    let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
+    let counted = Counted { router: TowerToHyperService::new(router), guest: guest.clone(), peer };
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), counted));
     let (mut told, mut begun) = (false, false);
     let mut first = pin!(sleep(FIRST));
@@ -253,10 +255,15 @@ impl Drop for Busy {
     }
 }
 
+/// The address at the other end of the connection. Each request has it among its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
+
 /// Answers requests, and counts those in progress.
 struct Counted {
     router: TowerToHyperService<Router>,
     guest: Arc<Guest>,
+    peer: Option<PeerAddress>,
 }
 
 impl Service<Request<Incoming>> for Counted {
@@ -264,7 +271,8 @@ impl Service<Request<Incoming>> for Counted {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.peer.into_iter().for_each(|peer| _ = request.extensions_mut().insert(peer));
         let (busy, answer) = (Busy::new(&self.guest), self.router.call(request));
         Box::pin(async move {
             let answer = answer.await;
@@ -358,8 +366,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let never = get(std::future::pending::<()>);
-        let (router, stop) =
-            (Router::new().route("/", get(async || "ok")).route("/never", never), CancellationToken::new());
+        let peer = get(async |request: Request| request.extensions().get::<PeerAddress>().unwrap().0.to_string());
+        let router = Router::new().route("/", get(async || "ok")).route("/never", never).route("/peer", peer);
+        let stop = CancellationToken::new();
         (address, stop.clone(), tokio::spawn(serve(listener, router, Port::Callers, stop)))
     }
 
@@ -373,6 +382,13 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         text
+    }
+
+    #[tokio::test]
+    async fn a_request_has_the_address_of_its_peer() {
+        let (address, _stop, _) = served().await;
+        let answer = answer(send(address, "GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await).await;
+        assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
     }
     let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
     let owner = identity.and_then(|identity| identity.owner.as_deref());
-    let (method, target) = request.map_or((None, None), |wanted| (wanted.method.as_deref(), wanted.target.as_deref()));
+    let (method, target) = request.map_or((None, None), |wanted| (wanted.method, wanted.target));
     tracing::info!(
         target: "tokenry::audit",
         account = identity.map_or("", |identity| &identity.subject),

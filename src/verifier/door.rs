@@ -13,18 +13,19 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
-    Cause, Origin, Requested, StaleAnswers, audit,
+    Cause, Journal, Origin, Requested, StaleAnswers,
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
     index::{InstanceEntry, Key},
     known::Known,
+    origin::RequestId,
     unguarded::unguarded,
 };
 use crate::{
     access::Request,
     crd::guarding::realm,
-    outside::{Clock, Hearing, crowd::Crowd, metrics::Metrics},
+    outside::{Clock, Hearing, crowd::Crowd},
 };
 
 /// The longest time that a request waits for the index to change.
@@ -54,6 +55,7 @@ pub struct Answer {
     schemes: Arc<[String]>,
     /// The Instance, if it exists.
     instance: Option<Key>,
+    request_id: RequestId,
 }
 
 impl Answer {
@@ -65,6 +67,11 @@ impl Answer {
     /// The authentication schemes that a challenge names, at least one.
     pub fn schemes(&self) -> &[String] {
         &self.schemes
+    }
+
+    /// The id of the request: the one in the question, or else one that the door has made. Each adapter answers it.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
     }
 
     /// The realm of a challenge. It names the Instance only if that exists. So a test of a guard fails if the guard
@@ -84,20 +91,20 @@ pub struct Door {
     hearing: Hearing,
     stale_answers: StaleAnswers,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    journal: Journal,
 }
 
 impl Door {
-    /// A door that answers from `known`. `hearing` says if `known` is up to date.
+    /// A door that answers from `known`. `hearing` says if `known` is up to date. `journal` gets each decision.
     pub fn new(
         known: Arc<Known>,
         clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+        journal: Journal,
         hearing: Hearing,
         stale_answers: StaleAnswers,
     ) -> Self {
         let (guarded, waiting) = (AtomicBool::new(true), Crowd::new(WAITING_EACH, WAITING));
-        Self { known, guarded, waiting, usual: Places::default(), hearing, stale_answers, clock, metrics }
+        Self { known, guarded, waiting, usual: Places::default(), hearing, stale_answers, clock, journal }
     }
 
     /// Answers a request. The answer is counted and written to the audit log. If the request is let in, the use of the
@@ -114,20 +121,15 @@ impl Door {
     /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let verdict = self.verdict(asking).await;
-        let cause = verdict.cause;
-        if cause == Cause::Probe {
-            self.metrics.probe();
-        } else {
-            self.metrics.verdict(cause.category().code(), cause.as_str());
-        }
-        if let (Cause::Allowed, Some(identity)) = (cause, &verdict.identity) {
+        if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
             self.known.usage().note(identity, self.clock.now());
         }
-        audit::write(asking, &verdict);
+        let request_id = asking.origin.request_id.clone().unwrap_or_else(|| self.journal.ids().make());
+        self.journal.note(asking, &verdict);
         let index = self.known.index();
         let entry = index.instance(&asking.instance);
         let instance = entry.map(|_| asking.instance.clone());
-        Answer { verdict, schemes: self.places(entry).schemes(), instance }
+        Answer { verdict, schemes: self.places(entry).schemes(), instance, request_id }
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
@@ -236,7 +238,12 @@ impl Door {
 #[cfg(test)]
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, schemes: Places::default().schemes(), instance: Some(Key::new("a", "eem")) }
+        Self {
+            verdict,
+            schemes: Places::default().schemes(),
+            instance: Some(Key::new("a", "eem")),
+            request_id: super::origin::RequestIds::new("p".into()).make(),
+        }
     }
 }
 
@@ -247,7 +254,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{ApiToken, Instance, guarding::PROBE},
-        outside::SystemClock,
+        outside::{SystemClock, metrics::Metrics},
         token::format,
         verifier::{
             fixture::{door, eem, origin, teach, teach_of, value, waiting_for},
@@ -259,7 +266,7 @@ mod tests {
     use tokio::time::Instant;
 
     async fn cause(door: &Door, headers: &HeaderMap) -> Cause {
-        let (method, target) = (Some("GET".into()), Some("/".into()));
+        let (method, target) = (Some("GET"), Some("/"));
         let request = Some(Requested { method, target, headers });
         let credential = door.credential(&eem(), headers);
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
@@ -338,7 +345,7 @@ mod tests {
     }
 
     async fn asked(door: &Door, (method, target): (&str, &str), headers: &HeaderMap) -> Cause {
-        let request = Some(Requested { method: Some(method.into()), target: Some(target.into()), headers });
+        let request = Some(Requested { method: Some(method), target: Some(target), headers });
         let credential = door.credential(&eem(), headers);
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
@@ -442,7 +449,7 @@ mod tests {
             }
             let whole = format!("https://shop.example.com{PROBE}?a");
             assert_eq!(asked(&door, ("GET", &whole), &token).await, Cause::Probe, "{spec}");
-            let text = door.metrics.text();
+            let text = door.journal.metrics().text();
             assert!(text.contains("tokenry_verifier_probes_total{} 17") && !text.contains("verdicts_total{"), "{text}");
         }
         assert_eq!((Cause::Probe.category().code(), Cause::Probe.hint()), (401, None));
@@ -452,7 +459,7 @@ mod tests {
     async fn an_instance_that_is_being_deleted_answers_a_test_of_the_guard_and_one_that_does_not_exist_has_no_realm() {
         let (door, nothing) = (door(), HeaderMap::new());
         let ask = async || {
-            let (method, target) = (Some("GET".into()), Some(PROBE.into()));
+            let (method, target) = (Some("GET"), Some(PROBE));
             let request = Some(Requested { method, target, headers: &nothing });
             let answer =
                 door.ask(&Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request }).await;
@@ -500,7 +507,7 @@ mod tests {
                 assert!(is_token || [Cause::Missing, Cause::Unguarded].contains(&cause), "{target}: {cause}");
             }
         }
-        let unnamed = Requested { method: None, target: Some(PROBE.into()), headers: &token };
+        let unnamed = Requested { method: None, target: Some(PROBE), headers: &token };
         assert!(!unnamed.is_probe(), "the guard does not name the method");
     }
 
@@ -589,7 +596,8 @@ mod tests {
         let (metrics, lines) = (Arc::new(Metrics::default()), Lines::default());
         let known = Arc::new(Known::new(BTreeSet::new(), usage));
         let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
-        let door = Door::new(known, clock, metrics.clone(), hearing, StaleAnswers::default());
+        let journal = Journal::new(metrics.clone(), "p".into());
+        let door = Door::new(known, clock, journal, hearing, StaleAnswers::default());
         teach(&door, &value());
         let written = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();

@@ -85,7 +85,7 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     policies.into_iter().for_each(|policy| _ = index.apply(policy));
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;
     index.apply(instance);
-    let (method, target) = (Some(question.method.clone()), Some(question.path.clone()));
+    let (method, target) = (Some(&*question.method), Some(&*question.path));
     let wanted = Requested { method, target, headers: &headers };
     if wanted.is_probe() {
         return Ok(probe(&key));

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Door, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
+use super::{Door, Journal, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
 use crate::{
     crd::{Account, ApiToken, Instance},
     outside::{Hearing, SystemClock},
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
     let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
     let known = Arc::new(Known::new(kinds, Usage::new().0));
-    Door::new(known, Arc::new(SystemClock), Arc::default(), hearing, stale_answers)
+    Door::new(known, Arc::new(SystemClock), Journal::new(Arc::default(), "p".into()), hearing, stale_answers)
 }
 
 /// A door that has read everything.
@@ -27,7 +27,7 @@ pub(crate) fn door() -> Arc<Door> {
 
 /// The origin of a question.
 pub(crate) fn origin() -> Origin {
-    Origin::of(Protocol::ForwardAuth, &HeaderMap::new())
+    Origin::named(Protocol::ForwardAuth, None, &HeaderMap::new())
 }
 
 /// The name of the Instance.

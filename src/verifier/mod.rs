@@ -26,6 +26,7 @@ mod feed;
 mod fixture;
 mod guard;
 pub mod index;
+mod journal;
 mod known;
 mod origin;
 mod protocol;
@@ -41,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crd::{ApiToken, GROUP},
     outside::{
-        Clock, Extent, Hearing, Rights, Taken, Tasks, Verb, Writer,
+        Clock, Entropy, Extent, Hearing, Rights, SystemEntropy, Taken, Tasks, Verb, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
         peers::{self, Peer, Peers},
@@ -58,7 +59,8 @@ pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
 pub use door::{Answer, Asking, Door};
-pub use origin::Origin;
+pub use journal::Journal;
+pub use origin::{Origin, RequestId, TraceId};
 pub use protocol::Protocol;
 pub use requested::Requested;
 
@@ -112,6 +114,9 @@ pub enum StaleAnswers {
     Refuse,
 }
 
+/// The number of random characters in the request ids that this process makes.
+const PROCESS: usize = 10;
+
 /// Runs the verifier until `options.stop` is cancelled. The command `tokenry verifier` calls this function.
 ///
 /// While the API server is away, the verifier judges by the objects that it read before, unless `options.stale_answers`
@@ -126,7 +131,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let feeds = Feeds::new(&client, &options.scope, &hearing);
     let (usage, news) = Usage::new();
     let known = Arc::new(Known::new(feeds.kinds(), usage));
-    let door = Door::new(known.clone(), clock, metrics.clone(), hearing.clone(), options.stale_answers);
+    let process = <dyn Entropy>::base62(&SystemEntropy, PROCESS).map_err(io::Error::other)?;
+    let journal = Journal::new(metrics.clone(), process.to_string());
+    let door = Door::new(known.clone(), clock, journal, hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     let mut tasks = Tasks::new(stop.clone());
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));

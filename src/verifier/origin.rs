@@ -1,19 +1,266 @@
-//! The origin of a question, for metrics and the audit log.
+//! The origin of a question, for the audit log: its protocol, the caller's address, and the ids of request and trace.
 
-use http::HeaderMap;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
 use super::Protocol;
+use crate::outside::server::PeerAddress;
+
+/// The header of a request id, in a question and in its answer.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of a trace id, as W3C Trace Context defines it.
+const TRACEPARENT: &str = "traceparent";
+/// The longest request id that is taken on, in bytes.
+const LONGEST_ID: usize = 128;
 
 /// The origin of a question, for metrics and the audit log. It has no effect on the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The protocol of the question.
     pub protocol: Protocol,
+    /// The address of the caller, as the proxy names it. `None`: not known.
+    pub source: Option<IpAddr>,
+    /// The request id of the proxy or of its caller. `None`: the door makes one.
+    pub request_id: Option<RequestId>,
+    /// The trace of the request. `None`: there is none.
+    pub trace_id: Option<TraceId>,
 }
 
 impl Origin {
-    /// The origin of a question that came with these headers.
-    pub fn of(protocol: Protocol, _headers: &HeaderMap) -> Self {
-        Self { protocol }
+    /// The origin of a question over HTTP. A proxy names the address of its caller in a header
+    /// ([`Protocol::source_header`]). Without a valid address there, the source is the peer of the connection.
+    pub fn of(protocol: Protocol, question: &Parts) -> Self {
+        let peer = || question.extensions.get::<PeerAddress>().map(|peer| peer.0);
+        let header = protocol.source_header();
+        let source = header.and_then(|name| last_address(&question.headers, name)).or_else(peer);
+        Self::named(protocol, source, &question.headers)
+    }
+
+    /// The origin of a question whose protocol names the caller's address in a field of its own. `headers` are those
+    /// of the caller's request.
+    pub fn named(protocol: Protocol, source: Option<IpAddr>, headers: &HeaderMap) -> Self {
+        let request_id = single(headers, REQUEST_ID.as_str()).and_then(RequestId::taken);
+        let trace_id = single(headers, TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
+        let source = source.map(|address| address.to_canonical());
+        Self { protocol, source, request_id, trace_id }
+    }
+}
+
+/// The only value of a header. `None` if the header is missing or occurs twice.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
+/// The last address in a list such as `X-Forwarded-For`. The proxy appends the address of its caller, and the caller
+/// can send any entry before it.
+fn last_address(headers: &HeaderMap, name: &str) -> Option<IpAddr> {
+    let list = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    address(list.rsplit(',').next()?.trim())
+}
+
+/// An IP address, with or without a port and brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()))
+}
+
+/// The id of a request: 1 to 128 of `[A-Za-z0-9._-]`. The answer has it too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id in a header. `None` if its form is wrong.
+    pub fn taken(value: &HeaderValue) -> Option<Self> {
+        let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        let fits = (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(is_usual);
+        fits.then(|| Self(value.clone()))
+    }
+
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The id as the value of the header [`REQUEST_ID`] of an answer.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// Makes the ids of requests that have none: a text of this process, and a number.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    process: String,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// `process` is a random text of base62 characters. It keeps the ids of several verifiers apart.
+    pub(crate) fn new(process: String) -> Self {
+        Self { process, next: AtomicU64::new(1) }
+    }
+
+    /// An id that this process has not made before.
+    pub(crate) fn make(&self) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{number}", self.process);
+        RequestId(HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none")))
+    }
+}
+
+/// The id of a trace, as in the `trace-id` of W3C Trace Context: 32 lower-case hexadecimal digits, not all zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// The trace id of a `traceparent`. `None` if the header is not valid: its trace then does not exist.
+    ///
+    /// A version after `00` may have more fields at its end. Version `ff` is not valid.
+    pub fn of(traceparent: &[u8]) -> Option<Self> {
+        let (known, rest) = traceparent.split_at_checked(55)?;
+        let dashes = [2, 35, 52].iter().all(|&at| known[at] == b'-');
+        let (version, trace) = (&known[..2], hex(&known[3..35])?);
+        let (parent, _flags) = (hex(&known[36..52])?, hex(&known[53..])?);
+        let ends = rest.is_empty() || version != b"00" && rest[0] == b'-';
+        let is_valid = dashes && ends && hex(version)? != 0xff && trace != 0 && parent != 0;
+        is_valid.then_some(Self(trace))
+    }
+
+    /// The number of the id.
+    pub fn number(self) -> u128 {
+        self.0
+    }
+}
+
+/// The number that lower-case hexadecimal digits write, at most 32.
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0, |number, &digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(protocol: Protocol, headers: &[(&'static str, &str)], peer: Option<&str>) -> Origin {
+        let mut request = http::Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(peer) = peer {
+            request = request.extension(PeerAddress(peer.parse().unwrap()));
+        }
+        Origin::of(protocol, &request.body(()).unwrap().into_parts().0)
+    }
+
+    fn source(protocol: Protocol, headers: &[(&'static str, &str)]) -> String {
+        asked(protocol, headers, Some("10.9.9.9")).source.unwrap().to_string()
+    }
+
+    #[test]
+    fn the_source_is_the_last_address_that_the_proxy_appended_or_else_the_peer() {
+        let forwarded = |value| source(Protocol::ForwardAuth, &[("x-forwarded-for", value)]);
+        for (value, told) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.66, 198.51.100.7,203.0.113.9 ", "203.0.113.9"),
+            ("192.0.2.1:4711", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("x, [2001:db8::1]:443", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, unknown", "10.9.9.9"),
+            ("192.0.2.1, 999.0.0.1", "10.9.9.9"),
+            ("192.0.2.1,", "10.9.9.9"),
+            ("", "10.9.9.9"),
+        ] {
+            assert_eq!(forwarded(value), told, "{value}");
+        }
+        let twice = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")];
+        assert_eq!(source(Protocol::ForwardAuth, &twice), "192.0.2.2", "the proxy appends a line of its own");
+        assert_eq!(source(Protocol::ForwardAuth, &[]), "10.9.9.9");
+        assert_eq!(source(Protocol::ForwardAuth, &[("x-real-ip", "192.0.2.1")]), "10.9.9.9");
+        assert_eq!(asked(Protocol::ForwardAuth, &[], None).source, None);
+    }
+
+    #[test]
+    fn ingress_nginx_names_the_source_in_a_header_of_its_own() {
+        let named = [("x-real-ip", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")];
+        assert_eq!(source(Protocol::IngressNginx, &named), "192.0.2.1");
+        assert_eq!(source(Protocol::IngressNginx, &named[1..]), "10.9.9.9");
+    }
+
+    #[test]
+    fn a_question_with_a_field_for_the_source_does_not_look_at_headers() {
+        let headers = [("x-forwarded-for".parse().unwrap(), HeaderValue::from_static("192.0.2.1"))];
+        let origin = |source| Origin::named(Protocol::ForwardAuth, source, &headers.clone().into_iter().collect());
+        assert_eq!(origin(None).source, None);
+        let mapped = "::ffff:198.51.100.7".parse().ok();
+        assert_eq!(origin(mapped).source, "198.51.100.7".parse().ok());
+    }
+
+    #[test]
+    fn a_request_id_is_taken_on_if_it_is_plain_and_short() {
+        let of = |headers: &[(&'static str, &str)]| {
+            asked(Protocol::ForwardAuth, headers, None).request_id.map(|id| id.as_str().to_owned())
+        };
+        let taken = |id: &str| of(&[("x-request-id", id)]);
+        let longest = "x".repeat(128);
+        for good in ["7", "443df6f7-d8e1-4bb9-81e2-9bb7946ffd85", "A.b_C-9", &longest] {
+            assert_eq!(taken(good).as_deref(), Some(good));
+        }
+        for bad in ["", " a", "a b", "a,b", "a/b", "a\"b", "é", "a\tb", &"x".repeat(129)] {
+            assert_eq!(taken(bad.trim_end()), None, "{bad:?}");
+        }
+        assert_eq!(of(&[("x-request-id", "a"), ("x-request-id", "b")]), None, "nobody knows which is meant");
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn made_request_ids_differ_and_have_the_form_of_those_that_are_taken_on() {
+        let ids = RequestIds::new("7Hq0x".into());
+        let made = [ids.make(), ids.make()];
+        assert_eq!(made.each_ref().map(RequestId::as_str), ["7Hq0x-1", "7Hq0x-2"]);
+        assert!(made.iter().all(|id| RequestId::taken(&id.header()).as_ref() == Some(id)));
+    }
+
+    #[test]
+    fn a_trace_is_known_by_a_valid_traceparent_only() {
+        let of = |value: &str| asked(Protocol::ForwardAuth, &[("traceparent", value)], None).trace_id;
+        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let known = Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
+        assert_eq!(known.unwrap().number() >> 96, 0x4bf9_2f35);
+        for good in ["", "-more", "-"].map(|rest| format!("cc-{trace}-{parent}-01{rest}")) {
+            assert_eq!(of(&good), known, "{good}");
+        }
+        assert_eq!(of(&format!("00-{trace}-{parent}-00")), known);
+        for bad in [
+            String::new(),
+            format!("00-{trace}-{parent}"),
+            format!("00-{trace}-{parent}-01-more"),
+            format!("00-{trace}-{parent}-01x"),
+            format!("cc-{trace}-{parent}-01x"),
+            format!("ff-{trace}-{parent}-01"),
+            format!("00-{}-{parent}-01", trace.to_uppercase()),
+            format!("00-{}-{parent}-01", "0".repeat(32)),
+            format!("00-{trace}-{}-01", "0".repeat(16)),
+            format!("00-{trace}-{parent}-0g"),
+            format!("0x-{trace}-{parent}-01"),
+            format!("00_{trace}_{parent}_01"),
+            format!("00-{}é-{parent}-01", &trace[2..]),
+        ] {
+            assert_eq!(of(&bad), None, "{bad}");
+        }
     }
 }

@@ -10,9 +10,9 @@ use crate::{
 /// The request that a caller wants to make. A part that the proxy does not name clearly is `None`.
 pub struct Requested<'a> {
     /// The method. `None`: not known.
-    pub method: Option<String>,
+    pub method: Option<&'a str>,
     /// The target: a path with its query, or a whole URI. `None`: not known.
-    pub target: Option<String>,
+    pub target: Option<&'a str>,
     /// The headers that the proxy passes on.
     pub headers: &'a HeaderMap,
 }
@@ -21,14 +21,14 @@ impl Requested<'_> {
     /// True if the request is for the path that tests a guard, with or without a query. Each letter of the path counts.
     /// The method may be any, but the proxy has to name it. Otherwise the guard is not in order.
     pub fn is_probe(&self) -> bool {
-        self.method.is_some() && self.target.as_deref().is_some_and(|target| bare_path(target) == Ok(PROBE))
+        self.method.is_some() && self.target.is_some_and(|target| bare_path(target) == Ok(PROBE))
     }
 
     /// The request in the form that the `access` module judges.
     pub fn request(&self) -> Request<'_> {
-        let known = self.method.as_deref().zip(self.target.as_deref());
+        let known = self.method.zip(self.target);
         let path = known.and_then(|(_, target)| Path::parse(target).ok());
-        let query = self.target.as_deref().and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        Request { method: self.method.as_deref().unwrap_or_default(), path, query, headers: self.headers }
+        let query = self.target.and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        Request { method: self.method.unwrap_or_default(), path, query, headers: self.headers }
     }
 }

@@ -118,7 +118,8 @@ mod tests {
             headers.iter().for_each(|&(name, value)| {
                 map.append(name, value.parse().unwrap());
             });
-            let (instance, appended) = proxied::target(&Uri::from_static(target));
+            let uri = Uri::from_static(target);
+            let (instance, appended) = proxied::target(&uri);
             // The proxy asks with a method of its own.
             let wanted = proxied::requested(&map, &Method::GET, appended);
             unguarded(&index, &instance, &wanted.request(), &Err(Cause::Missing))

@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, response::IntoResponse, response::Response, routing::any};
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+    routing::any,
+};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Answer, Asking, Category, Cause, Origin, Verdict},
+    super::{Answer, Asking, Category, Cause, Origin, Verdict, origin::REQUEST_ID},
     Door, Protocol, proxied,
 };
 
@@ -20,11 +25,12 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     paths.iter().fold(Router::new(), |router, path| router.route(path, any(authorize))).with_state(door)
 }
 
-async fn authorize(State(door): State<Arc<Door>>, uri: Uri, method: Method, headers: HeaderMap) -> Response {
-    let (instance, appended) = proxied::target(&uri);
-    let credential = door.credential(&instance, &headers);
-    let request = Some(proxied::requested(&headers, &method, appended));
-    let origin = Origin::of(Protocol::ForwardAuth, &headers);
+async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
+    let (parts, _) = asked.into_parts();
+    let (instance, appended) = proxied::target(&parts.uri);
+    let credential = door.credential(&instance, &parts.headers);
+    let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
+    let origin = Origin::of(Protocol::ForwardAuth, &parts);
     told(&door.ask(&Asking { origin, instance, credential, request }).await)
 }
 
@@ -34,7 +40,7 @@ pub(crate) fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
     let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer, code));
-    match cause.category() {
+    let mut response = match cause.category() {
         Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
         Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => {
             (StatusCode::UNAUTHORIZED, UNCACHED, [challenge(None)]).into_response()
@@ -50,7 +56,9 @@ pub(crate) fn told(answer: &Answer) -> Response {
         Category::Unavailable => {
             refused(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, 1u16.into()), &error("temporarily_unavailable"))
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, answer.request_id().header());
+    response
 }
 
 /// Forbids caching: an answer holds for one request only.
@@ -209,6 +217,20 @@ pub(crate) mod tests {
         let both = [&forged[..], &token].concat();
         let (answer, body) = self::answer(router, appended("DELETE", "/orders", both)).await;
         assert!(answer.status() == 403 && body.contains("judged"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_the_request_id_of_the_question_or_one_that_was_made() {
+        let asked = async |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+            let (answer, _) = answer(router, ("GET", "/v1/instances/a/eem/authorize".into(), headers)).await;
+            (answer.status().as_u16(), answer.headers()[REQUEST_ID].to_str().unwrap().to_owned())
+        };
+        let (uri, method) = (("x-forwarded-uri", "/login"), ("x-forwarded-method", "GET"));
+        assert_eq!(asked(&[("x-request-id", "a.B-7_")]).await, (401, "a.B-7_".into()));
+        assert_eq!(asked(&[uri, method, ("x-request-id", "a")]).await, (200, "a".into()));
+        assert_eq!(asked(&[("x-request-id", "a/b")]).await, (401, "p-1".into()));
+        assert_eq!(asked(&[uri, method]).await, (200, "p-1".into()));
     }
 
     #[test]

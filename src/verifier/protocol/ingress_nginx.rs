@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, response::Response, routing::any};
-use http::{HeaderMap, StatusCode, Uri};
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use http::StatusCode;
 
 use super::{
     super::{Asking, Origin},
@@ -18,11 +23,12 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     Router::new().route("/v1/instances/{namespace}/{name}/ingress-nginx", any(authorize)).with_state(door)
 }
 
-async fn authorize(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
-    let (instance, _) = proxied::target(&uri);
-    let credential = door.credential(&instance, &headers);
-    let request = Some(proxied::original(&headers));
-    let origin = Origin::of(Protocol::IngressNginx, &headers);
+async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
+    let (parts, _) = asked.into_parts();
+    let (instance, _) = proxied::target(&parts.uri);
+    let credential = door.credential(&instance, &parts.headers);
+    let request = Some(proxied::original(&parts.headers));
+    let origin = Origin::of(Protocol::IngressNginx, &parts);
     passed_on(told(&door.ask(&Asking { origin, instance, credential, request }).await))
 }
 
@@ -47,7 +53,7 @@ mod tests {
         },
     };
     use axum::body::Body;
-    use http::{Request, header::WWW_AUTHENTICATE};
+    use http::{HeaderMap, header::WWW_AUTHENTICATE};
     use tower::ServiceExt;
 
     fn subrequest<'a>(method: &str, target: &str, mut headers: Vec<(&'a str, String)>) -> Asked<'a> {

@@ -28,6 +28,14 @@ impl Protocol {
             Self::IngressNginx => "ingress-nginx",
         }
     }
+
+    /// The header in which a proxy names the address of its caller, last in a list. `None`: there is no proxy.
+    pub fn source_header(self) -> Option<&'static str> {
+        match self {
+            Self::ForwardAuth => Some("x-forwarded-for"),
+            Self::IngressNginx => Some("x-real-ip"),
+        }
+    }
 }
 
 /// The routes of all protocols.

@@ -1,7 +1,7 @@
 //! Reads the caller's request from the request of a proxy, and builds the headers that the proxy passes on. These are
 //! the identity headers, for the API, and the challenge, for the caller.
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri, uri::PathAndQuery};
 
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 use crate::verifier::{Answer, Identity, Requested, index::Key};
@@ -19,9 +19,9 @@ const EMPTY: HeaderValue = HeaderValue::from_static("");
 /// The request that the caller wants to make. Some proxies, such as Envoy, append the caller's path and query to their
 /// own path, and send the caller's method. `appended` is that path and query. The headers then do not name the request,
 /// because the caller may have sent them.
-pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: Option<String>) -> Requested<'a> {
+pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &'a Method, appended: Option<&'a str>) -> Requested<'a> {
     match appended {
-        Some(path) => Requested { method: Some(method.to_string()), target: Some(path), headers },
+        Some(path) => Requested { method: Some(method.as_str()), target: Some(path), headers },
         None => Requested { method: only(headers, METHOD), target: only(headers, URI), headers },
     }
 }
@@ -29,7 +29,7 @@ pub(crate) fn requested<'a>(headers: &'a HeaderMap, method: &Method, appended: O
 /// The request that the caller of ingress-nginx wants to make. Only a whole URL counts, because ingress-nginx sends no
 /// other. Of the URL only path and query are judged: the caller may have sent any host.
 pub(crate) fn original(headers: &HeaderMap) -> Requested<'_> {
-    let is_whole = |url: &String| ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    let is_whole = |url: &&str| ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
     let target = only(headers, ORIGINAL_URL).filter(is_whole);
     Requested { method: only(headers, ORIGINAL_METHOD), target, headers }
 }
@@ -38,20 +38,22 @@ pub(crate) fn original(headers: &HeaderMap) -> Requested<'_> {
 ///
 /// Nothing is decoded. Names contain nothing to decode, and the caller's path may not be valid text. A query alone
 /// counts as nothing appended, because Caddy passes the query on, and a caller can put any slash into it.
-pub(crate) fn target(uri: &Uri) -> (Key, Option<String>) {
+pub(crate) fn target(uri: &Uri) -> (Key, Option<&str>) {
     let mut parts = uri.path().splitn(7, '/').skip(3);
     let mut next = || parts.next().unwrap_or_default();
     let instance = Key::new(next(), next());
     let _authorize = next();
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    (instance, parts.next().map(|rest| format!("/{rest}{query}")))
+    let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    // The slash before the rest belongs to it.
+    let begins = parts.next().map(|rest| uri.path().len() - rest.len() - 1);
+    (instance, begins.and_then(|at| whole.get(at..)))
 }
 
 /// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
-fn only(headers: &HeaderMap, name: &str) -> Option<String> {
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
-    values.next().is_none().then(|| first.to_owned())
+    values.next().is_none().then_some(first)
 }
 
 /// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If
@@ -96,8 +98,8 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        let asked = requested(&map, &Method::GET, appended.map(str::to_owned));
-        (asked.method, asked.target)
+        let asked = requested(&map, &Method::GET, appended);
+        (asked.method.map(str::to_owned), asked.target.map(str::to_owned))
     }
 
     #[test]
@@ -136,8 +138,9 @@ mod tests {
     #[test]
     fn a_path_names_the_instance_and_what_is_behind() {
         let of = |path: &'static str| {
-            let (instance, rest) = target(&Uri::from_static(path));
-            (instance.namespace, instance.name, rest)
+            let uri = Uri::from_static(path);
+            let (instance, rest) = target(&uri);
+            (instance.namespace, instance.name, rest.map(str::to_owned))
         };
         let eem = |rest: Option<&str>| ("a".into(), "eem".into(), rest.map(str::to_owned));
         assert_eq!(of("/v1/instances/a/eem/authorize"), eem(None));
