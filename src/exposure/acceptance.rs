@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Piece, loose::SecurityPolicy};
+use super::{
+    Piece,
+    loose::{HttpRoute, SecurityPolicy},
+};
 use crate::crd::endpoint::ParentRef;
 
 /// The answer of another controller about an object.
@@ -16,6 +19,17 @@ pub enum Acceptance {
     Refused(String),
 }
 
+impl Acceptance {
+    /// The answer if both are needed. A refusal comes first.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Refused(why), _) | (_, Self::Refused(why)) => Self::Refused(why),
+            (Self::Awaited, _) | (_, Self::Awaited) => Self::Awaited,
+            (Self::Accepted, Self::Accepted) => Self::Accepted,
+        }
+    }
+}
+
 /// The answer about `piece` in its status.
 pub fn acceptance(piece: &Piece) -> Acceptance {
     match piece {
@@ -26,15 +40,26 @@ pub fn acceptance(piece: &Piece) -> Acceptance {
         | Piece::AuthorizationPolicy(_)
         | Piece::Ingress(_) => Acceptance::Accepted,
         Piece::HttpRoute(route) => {
-            let wanted = route.spec["parentRefs"].as_array().map_or(1, Vec::len);
-            let needed = [("Accepted", true), ("ResolvedRefs", false)];
-            answered(&route.status["parents"], wanted, &needed, route.metadata.generation)
+            let parents = route.spec["parentRefs"].as_array().into_iter().flatten();
+            parents.map(|parent| attached(route, parent)).fold(Acceptance::Accepted, Acceptance::and)
         }
         Piece::SecurityPolicy(policy) => replaced(policy).unwrap_or_else(|| {
             answered(&policy.status["ancestors"], 1, &[("Accepted", true)], policy.metadata.generation)
         }),
         Piece::Route(route) => answered(&route.status["ingress"], 1, &[("Admitted", true)], None),
     }
+}
+
+/// The answer about `route` at one of its parents. Reports about a former parent do not count.
+fn attached(route: &HttpRoute, parent: &Value) -> Acceptance {
+    let home = route.metadata.namespace.as_deref().unwrap_or_default();
+    let of = |parent: &Value| {
+        let namespace = parent["namespace"].as_str().unwrap_or(home).to_owned();
+        (namespace, ["name", "sectionName", "port"].map(|key| parent[key].clone()))
+    };
+    let reports = route.status["parents"].as_array().into_iter().flatten();
+    let reports: Vec<_> = reports.filter(|report| of(&report["parentRef"]) == of(parent)).cloned().collect();
+    answered(&reports.into(), 1, &[("Accepted", true), ("ResolvedRefs", false)], route.metadata.generation)
 }
 
 /// The refusal of a policy that another one replaces: for the same route, or for a part of it.
@@ -119,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_route_is_accepted_once_its_parent_says_so_about_its_generation() {
-        let of = |conditions: Value| acceptance(&route(json!([{ "conditions": conditions }])));
+        let of =
+            |conditions: Value| acceptance(&route(json!([{"parentRef": {"name": "g"}, "conditions": conditions}])));
         assert_eq!(of(json!([said("Accepted", "True", 2)])), Acceptance::Accepted);
         assert_eq!(of(json!([said("Accepted", "True", 1)])), Acceptance::Awaited);
         assert_eq!(of(json!([said("Accepted", "Unknown", 2)])), Acceptance::Awaited);
@@ -128,6 +154,27 @@ mod tests {
         assert_eq!(of(json!([said("Accepted", "False", 2)])), refused);
         assert_eq!(of(json!([said("Accepted", "True", 2), said("ResolvedRefs", "False", 2)])), refused);
         assert_eq!(acceptance(&route(json!([]))), Acceptance::Awaited);
+    }
+
+    #[test]
+    fn each_parent_of_a_route_has_to_accept_it() {
+        let parents = json!([{"name": "g"}, {"name": "h", "namespace": "b", "sectionName": "s"}]);
+        let by = |reports: &[(Value, &str)]| {
+            let metadata = ObjectMeta { generation: Some(2), namespace: Some("a".into()), ..ObjectMeta::default() };
+            let mut route = HttpRoute::new(metadata, json!({ "parentRefs": parents }));
+            let report = |(parent, status): &(Value, &str)| json!({"parentRef": parent, "conditions": [said("Accepted", status, 2)]});
+            route.status = json!({ "parents": reports.iter().map(report).collect::<Vec<_>>() });
+            acceptance(&route.into())
+        };
+        let g =
+            (json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g", "namespace": "a"}), "True");
+        let h = (json!({"name": "h", "namespace": "b", "sectionName": "s"}), "True");
+        let former = (json!({"name": "former"}), "True");
+        let another = (json!({"name": "h", "namespace": "b", "sectionName": "t"}), "True");
+        assert_eq!(by(&[g.clone(), h.clone()]), Acceptance::Accepted);
+        assert_eq!(by(&[g.clone(), former]), Acceptance::Awaited, "a former parent has reported");
+        assert_eq!(by(&[g.clone(), another]), Acceptance::Awaited, "another listener has reported");
+        assert_eq!(by(&[g, (h.0, "False")]), Acceptance::Refused("R: m".into()));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The gate of a way in: if it may lead to the API, as its guard is now.
 
 use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance, class::Served, http_route, unreported};
-use crate::crd::{endpoint::Guard, guarding::realm};
+use crate::crd::{
+    endpoint::{Guard, WayIn},
+    guarding::realm,
+};
 
 /// The answer of a Service to a request without a token, from inside the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,8 @@ pub enum Gate {
     Hold,
 }
 
-/// The gate, and the obstacle in words if it is not open.
+/// The gate, and the obstacle in words if it is not open. The answer of the edge about the way in itself is no obstacle
+/// of the guard.
 pub type Passage = (Gate, Option<String>);
 
 /// The existing objects of an endpoint, and the answers of its probes.
@@ -41,13 +45,13 @@ pub struct Existing<'a> {
     pub guard: Option<&'a Piece>,
     /// True if this object is as the spec wants it.
     pub is_current: bool,
-    /// True if the way in leads to the Service now, with this guard.
+    /// True if the way in leads to the Service now, with this guard and by the Gateways of the spec.
     pub is_open: bool,
     /// True if the Service is as the spec wants it. Otherwise its answer is that of other Pods.
     pub fronts: bool,
     /// The answer of the Service.
     pub inside: Reply,
-    /// The HTTPRoute with this guard, if it exists.
+    /// The HTTPRoute with this guard and by the Gateways of the spec, if it exists.
     pub route: Option<&'a Piece>,
     /// The answer of the published URI. `None` if nothing is probed.
     pub outside: Option<Reply>,
@@ -90,7 +94,9 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
         Guard::Nginx | Guard::None => (Gate::Open, None),
         Guard::ExternalAuth => filtered(name, standing),
         Guard::Traefik => match standing.guard {
-            Some(_) if standing.is_current || standing.is_open => (Gate::Open, None),
+            Some(_) if standing.is_open => (Gate::Open, None),
+            Some(_) if standing.is_current && exposed.way == Some(WayIn::Gateway) => (taken(standing.route), None),
+            Some(_) if standing.is_current => (Gate::Open, None),
             Some(_) | None => (Gate::Hold, Some(format!("waiting for Middleware {}", exposed.middleware))),
         },
         Guard::EnvoyGateway => policed(exposed, standing),
@@ -98,6 +104,14 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
             (Gate::Hold, Some(format!("waiting for AuthorizationPolicy {name}")))
         }
         Guard::Istio | Guard::Backend => asked(exposed, standing.inside),
+    }
+}
+
+/// The gate of a filter that each Gateway has to know. One that does not know it refuses the route.
+fn taken(route: Option<&Piece>) -> Gate {
+    match route.map(acceptance) {
+        Some(Acceptance::Accepted) => Gate::Open,
+        Some(Acceptance::Awaited | Acceptance::Refused(_)) | None => Gate::Shut,
     }
 }
 
@@ -193,9 +207,17 @@ mod tests {
         policy.into()
     }
 
+    fn route(status: &str) -> Piece {
+        let mut route = HttpRoute::new(Default::default(), json!({"parentRefs": [{"name": "g"}]}));
+        let conditions = json!([{"type": "Accepted", "status": status}]);
+        route.status = json!({"parents": [{"parentRef": {"name": "g"}, "conditions": conditions}]});
+        route.into()
+    }
+
     fn of(guard: &str, standing: Existing<'_>) -> Gate {
         let (gate, told) = gate(&guarded(guard), &standing);
-        assert_eq!(told.is_none(), gate == Gate::Open, "{told:?}");
+        let is_told = gate != Gate::Open && (guard, &gate) != ("Traefik", &Gate::Shut);
+        assert_eq!(told.is_some(), is_told, "{told:?}");
         gate
     }
 
@@ -215,7 +237,9 @@ mod tests {
         let middleware = Middleware::new(Default::default(), Value::Null).into();
         let (other, unknown) = (Served::Other("other".into()), Served::Unknown("unknown".into()));
         for (guard, is_open) in [("Nginx", false), ("Nginx", true), ("Traefik", false), ("Traefik", true)] {
-            let there = Existing { guard: Some(&middleware), is_current: true, is_open, ..NOTHING };
+            let route = route("True");
+            let there =
+                Existing { guard: Some(&middleware), is_current: true, is_open, route: Some(&route), ..NOTHING };
             assert_eq!(of(guard, there), Gate::Open);
             assert_eq!(of(guard, Existing { served: &other, ..there }), Gate::Absent);
             let kept = if is_open { Gate::Hold } else { Gate::Absent };
@@ -236,8 +260,16 @@ mod tests {
         assert_eq!(of("Traefik", NOTHING), Gate::Hold);
         let there = Existing { guard: Some(&middleware), ..NOTHING };
         assert_eq!(of("Traefik", there), Gate::Hold, "an older one is changed first");
-        assert_eq!(of("Traefik", Existing { is_current: true, ..there }), Gate::Open);
         assert_eq!(of("Traefik", Existing { is_open: true, ..there }), Gate::Open);
+        let current = Existing { is_current: true, ..there };
+        assert_eq!(of("Traefik", current), Gate::Shut, "no Gateway has accepted the route");
+        for (status, gate) in [("Unknown", Gate::Shut), ("False", Gate::Shut), ("True", Gate::Open)] {
+            let route = route(status);
+            assert_eq!(of("Traefik", Existing { route: Some(&route), ..current }), gate, "{status}");
+        }
+        let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": "Traefik"});
+        let by_ingress = exposed_of(&instance(json!({"service": {"name": "m"}, "endpoints": [endpoint]})));
+        assert_eq!(gate(&by_ingress, &current).0, Gate::Open);
     }
 
     #[test]
@@ -276,11 +308,6 @@ mod tests {
 
     #[test]
     fn a_filter_opens_once_its_route_is_accepted_and_the_edge_asks() {
-        let route = |status: &str| {
-            let mut route = HttpRoute::new(Default::default(), json!({"parentRefs": [{"name": "g"}]}));
-            route.status = json!({"parents": [{"conditions": [{"type": "Accepted", "status": status}]}]});
-            Piece::from(route)
-        };
         assert_eq!(of("ExternalAuth", NOTHING), Gate::Shut);
         for (status, outside, is_open, gate) in [
             ("True", Some(Reply::Unknown), false, Gate::Shut),

@@ -47,6 +47,19 @@ pub(super) fn parents(exposed: &Exposed) -> &[ParentRef] {
     given.filter(|given| !given.is_empty()).unwrap_or(&exposed.config.gateway)
 }
 
+/// True if each Gateway of `exposed` is one of `route` already. The Gateway of a new parent may not know the guard.
+pub(crate) fn is_carried(route: &HttpRoute, exposed: &Exposed) -> bool {
+    let home = exposed.instance.0.as_str();
+    let carries = |wanted: &ParentRef| {
+        let namespace = wanted.namespace.as_ref().map_or(home, |it| it.as_str());
+        let mut parents = route.spec["parentRefs"].as_array().into_iter().flatten();
+        parents.any(|parent| {
+            parent["name"] == wanted.name.as_str() && parent["namespace"].as_str().unwrap_or(home) == namespace
+        })
+    };
+    parents(exposed).iter().all(carries)
+}
+
 /// The filter that asks the verifier, if the guard is one.
 fn guarding(exposed: &Exposed) -> Option<Value> {
     if exposed.verifier_of(Guard::Traefik).is_some() {

@@ -44,6 +44,7 @@ pub use acceptance::{Acceptance, acceptance, unreported};
 pub use annotations::is_setting_of_guard;
 pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
+pub(crate) use http_route::is_carried;
 pub(crate) use piece::with_object;
 pub use piece::{Piece, PieceKind, Stage};
 pub use route::published_host;

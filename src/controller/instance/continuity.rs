@@ -68,11 +68,45 @@ struct Cluster {
     now: Timestamp,
     /// True if the Pods ask the verifier themselves.
     asks: bool,
+    /// The Gateways of the spec.
+    gateways: &'static [&'static str],
+    /// The Gateway that reports nothing.
+    silent: Option<&'static str>,
 }
 
 impl Cluster {
+    fn new(asks: bool) -> Self {
+        Self { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks, gateways: &["g"], silent: None }
+    }
+
+    /// The object with the reports of the Gateways.
+    fn reported(&self, piece: Piece) -> Piece {
+        let speaks = |name: &Value| self.silent.is_none_or(|silent| name != silent);
+        match accepted(piece) {
+            Piece::HttpRoute(mut route) => {
+                let parents = Arc::make_mut(&mut route).status["parents"].as_array_mut().unwrap();
+                parents.retain(|report| speaks(&report["parentRef"]["name"]));
+                Piece::HttpRoute(route)
+            }
+            Piece::SecurityPolicy(mut policy) => {
+                let gateways = self.gateways.iter().filter(|name| speaks(&json!(name)));
+                let report = |name| json!({"ancestorRef": {"name": name}, "conditions": [{"type": "Accepted", "status": "True"}]});
+                Arc::make_mut(&mut policy).status = json!({ "ancestors": gateways.map(report).collect::<Vec<_>>() });
+                Piece::SecurityPolicy(policy)
+            }
+            other @ (Piece::Service(_)
+            | Piece::NetworkPolicy(_)
+            | Piece::Middleware(_)
+            | Piece::AuthorizationPolicy(_)
+            | Piece::Ingress(_)
+            | Piece::Route(_)) => other,
+        }
+    }
+
     fn world(&self, end: End) -> World {
         let mut world = world(end.spec(), json!({}));
+        let gateways = self.gateways.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>();
+        Arc::make_mut(&mut world.config).gateway = serde_json::from_value(gateways.into()).unwrap();
         let policy = self.ours().any(|piece| piece.kind() == PieceKind::AuthorizationPolicy);
         let answer = if self.asks || policy { ProbeAnswer::Challenge } else { ProbeAnswer::Status(200) };
         let probed = Probed { answer, at: self.now, since: self.now };
@@ -102,9 +136,11 @@ impl Cluster {
             return decision.next.is_some();
         };
         match deed {
-            Deed::Apply(piece, _) => drop(self.pieces.insert(*place, Observed::Ours(accepted(piece.clone())))),
+            Deed::Apply(piece, _) => {
+                drop(self.pieces.insert(*place, Observed::Ours(self.reported(piece.clone()))));
+            }
             Deed::Amend(piece, changes) => {
-                drop(self.pieces.insert(*place, Observed::Ours(accepted(merged(piece, changes)))));
+                drop(self.pieces.insert(*place, Observed::Ours(self.reported(merged(piece, changes)))));
             }
             Deed::Delete(_) => drop(self.pieces.remove(place)),
             Deed::Keep | Deed::Barred(_) => {}
@@ -171,7 +207,7 @@ fn no_change_ever_leads_past_the_guard_and_each_comes_to_rest() {
     for from in End::all() {
         for to in End::all().filter(|to| *to != from) {
             let asks = [from, to].iter().any(|end| end.guard() == Some(Guard::Backend));
-            let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks };
+            let mut cluster = Cluster::new(asks);
             let check = |cluster: &Cluster, step: &str| {
                 let bad = cluster.open().find(|way| !is_guarded(cluster, way));
                 assert!(bad.is_none(), "{from:?} to {to:?}, {step}: {bad:?}");
@@ -192,12 +228,39 @@ fn another_way_in_with_the_same_guard_is_open_before_the_old_one_is_gone() {
         let ways = || WayIn::ALL.into_iter().filter(|way| guard.fits(*way));
         for (from, to) in ways().flat_map(|from| ways().map(move |to| (from, to))).filter(|(from, to)| from != to) {
             let asks = guard == Guard::Backend;
-            let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks };
+            let mut cluster = Cluster::new(asks);
             cluster.rest(End::External(from, guard), |_, _| ());
             cluster.rest(End::External(to, guard), |cluster, step| {
                 assert!(cluster.open().next().is_some(), "{guard:?} {from:?} to {to:?}, {step}");
             });
         }
+    }
+}
+
+#[test]
+fn a_new_gateway_gets_no_backend_before_it_has_accepted_the_guard() {
+    for guard in [Guard::Traefik, Guard::EnvoyGateway, Guard::ExternalAuth] {
+        let (end, mut cluster) = (End::External(WayIn::Gateway, guard), Cluster::new(false));
+        cluster.rest(end, |_, _| ());
+        assert_eq!(cluster.open().count(), 1, "{guard:?}");
+        (cluster.gateways, cluster.silent) = (&["g", "h"], Some("h"));
+        let leads_to_new = |cluster: &Cluster| {
+            let names_it = |way: &Piece| way.value()["spec"]["parentRefs"].as_array().unwrap().len() == 2;
+            cluster.open().any(names_it)
+        };
+        cluster.rest(end, |cluster, step| assert!(!leads_to_new(cluster), "{guard:?} {step}"));
+        assert_eq!(cluster.open().count(), 0, "{guard:?}: it is shut");
+        cluster.silent = None;
+        let pieces = std::mem::take(&mut cluster.pieces);
+        cluster.pieces = pieces
+            .into_iter()
+            .map(|(place, observed)| match observed {
+                Observed::Ours(piece) => (place, Observed::Ours(cluster.reported(piece))),
+                other => (place, other),
+            })
+            .collect();
+        cluster.rest(end, |_, _| ());
+        assert!(leads_to_new(&cluster), "{guard:?}: both have accepted it");
     }
 }
 
@@ -209,7 +272,7 @@ fn the_garbage_collector_finds_the_way_in_among_the_owners_of_a_guard() {
         (Guard::Traefik, PieceKind::Middleware),
     ] {
         let end = End::External(WayIn::Gateway, guard);
-        let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks: false };
+        let mut cluster = Cluster::new(false);
         cluster.rest(end, |_, _| ());
         for observed in cluster.pieces.values_mut() {
             let Observed::Ours(piece) = observed else { continue };
@@ -227,7 +290,7 @@ fn the_garbage_collector_finds_the_way_in_among_the_owners_of_a_guard() {
 #[test]
 fn a_guard_that_leaves_the_way_in_open_is_deleted_half_a_minute_after_it() {
     for guard in [Guard::EnvoyGateway, Guard::Istio] {
-        let mut cluster = Cluster { pieces: BTreeMap::new(), now: Timestamp::UNIX_EPOCH, asks: false };
+        let mut cluster = Cluster::new(false);
         cluster.rest(End::External(WayIn::Gateway, guard), |_, _| ());
         let (begun, mut shut, mut gone) = (cluster.now, None, None);
         while cluster.step(End::Disabled) {

@@ -78,10 +78,14 @@ pub(super) fn pairs() -> impl Iterator<Item = (WayIn, Guard)> {
 
 /// The object as it is after other controllers have accepted it.
 pub(super) fn accepted(piece: Piece) -> Piece {
-    let accepted = json!([{"ancestorRef": {"name": "g"}, "conditions": [{"type": "Accepted", "status": "True"}]}]);
+    let conditions = json!([{"type": "Accepted", "status": "True"}]);
+    let accepted = json!([{ "ancestorRef": {"name": "g"}, "conditions": conditions }]);
     match piece {
         Piece::HttpRoute(mut route) => {
-            Arc::make_mut(&mut route).status = json!({ "parents": accepted });
+            let parents = route.spec["parentRefs"].as_array().into_iter().flatten();
+            let parents = parents.map(|parent| json!({ "parentRef": parent, "conditions": conditions }));
+            let parents: Vec<_> = parents.collect();
+            Arc::make_mut(&mut route).status = json!({ "parents": parents });
             Piece::HttpRoute(route)
         }
         Piece::SecurityPolicy(mut policy) => {

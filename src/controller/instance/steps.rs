@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! appearing    Service ─▶ guard ─▶ way in (shut, if the guard has to be accepted for it) ─▶ way in (open)
+//! new Gateway  way in (shut) ─▶ accepted by that Gateway ─▶ way in (open)
 //! another way  new way in, as above ─▶ accepted ─▶ old way in leaves
 //! leaving      way in (shut, where it can be) ─▶ 30 s ─▶ way in deleted ─▶ guard marked ─▶ 30 s ─▶ guard deleted
 //! ```
@@ -122,7 +123,7 @@ impl<'a> Steps<'a> {
 
     fn standing(&self, exposed: &Exposed) -> Existing<'_> {
         let guard = gate::kind(exposed.guard());
-        let way = exposed.way.and_then(|way| self.ours(way.into()));
+        let way = exposed.way.and_then(|way| self.ours(way.into())).filter(|way| is_carried(way, exposed));
         let guarding = exposed.endpoint.guarding().map(Guard::as_str);
         Existing {
             guard: guard.and_then(|kind| self.ours(kind)),
@@ -130,7 +131,7 @@ impl<'a> Steps<'a> {
             is_open: way.is_some_and(|way| leads(way) && mark(way) == guarding),
             fronts: self.is_current(exposed, PieceKind::Service, Form::Open),
             inside: self.world.heard_inside(self.endpoint),
-            route: self.ours(PieceKind::HttpRoute).filter(|route| mark(route) == guarding),
+            route: way.filter(|way| way.kind() == PieceKind::HttpRoute && mark(way) == guarding),
             outside: self.world.heard_outside(self.endpoint),
             served: &self.served,
         }
@@ -263,6 +264,20 @@ fn since(piece: &Piece) -> Option<Timestamp> {
     piece.meta().annotations.as_ref()?.get(name::LEAVING_SINCE)?.parse().ok()
 }
 
+/// True if the way in is carried by the Gateways of the spec. The guard may not be in effect at another one.
+fn is_carried(way: &Piece, exposed: &Exposed) -> bool {
+    match way {
+        Piece::HttpRoute(route) => exposure::is_carried(route, exposed),
+        Piece::Ingress(_)
+        | Piece::Route(_)
+        | Piece::Service(_)
+        | Piece::NetworkPolicy(_)
+        | Piece::Middleware(_)
+        | Piece::SecurityPolicy(_)
+        | Piece::AuthorizationPolicy(_) => true,
+    }
+}
+
 /// The guard of a way in, as its annotation says.
 fn mark(piece: &Piece) -> Option<&str> {
     piece.meta().annotations.as_ref()?.get(name::GUARDED_BY).map(String::as_str)
@@ -300,12 +315,15 @@ fn shut(piece: &Piece) -> Value {
 }
 
 /// The answer of another controller about the way in of an external endpoint. `None` if the endpoint is not external. A
-/// way in of a kind that nobody reports on counts as accepted before it exists.
+/// way in of a kind that nobody reports on counts as accepted before it exists. One without a backend is awaited.
 pub(super) fn in_effect(world: &World, endpoint: &Endpoint) -> Option<Acceptance> {
     let kind = PieceKind::from(world.way(endpoint)?);
     let place = Place { kind, endpoint: endpoint.name };
     match world.pieces.get(&place).and_then(Observed::ours) {
-        Some(piece) => Some(acceptance(piece)),
+        Some(piece) => match acceptance(piece) {
+            Acceptance::Accepted if !leads(piece) => Some(Acceptance::Awaited),
+            answer @ (Acceptance::Accepted | Acceptance::Awaited | Acceptance::Refused(_)) => Some(answer),
+        },
         None if kind == PieceKind::Ingress => Some(Acceptance::Accepted),
         None => Some(Acceptance::Awaited),
     }
