@@ -34,9 +34,8 @@ impl Backends for Ingress {
 
 impl Backends for HttpRoute {
     fn backends(&self) -> Vec<(String, String)> {
-        let rules = self.spec["rules"].as_array().into_iter().flatten();
-        let refs = rules.flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten());
-        let services = refs.filter(|to| to["kind"].as_str().is_none_or(|kind| kind == "Service"));
+        let services = refs(&self.spec["rules"]).into_iter();
+        let services = services.filter(|to| to["kind"].as_str().is_none_or(|kind| kind == "Service"));
         services
             .filter_map(|to| Some((text(&to["namespace"]).unwrap_or_else(|| home(self)), text(&to["name"])?)))
             .collect()
@@ -48,6 +47,24 @@ impl Backends for Route {
         let alternate = self.spec["alternateBackends"].as_array().into_iter().flatten();
         let all = [&self.spec["to"]].into_iter().chain(alternate);
         all.filter_map(|to| Some((home(self), text(&to["name"])?))).collect()
+    }
+}
+
+/// All references to backends. A filter has some too: it can mirror requests to a Service, or ask it.
+fn refs(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| match key.as_str() {
+                "backendRef" => vec![value],
+                "backendRefs" => {
+                    value.as_array().into_iter().flatten().flat_map(|to| [vec![to], refs(to)].concat()).collect()
+                }
+                _ => refs(value),
+            })
+            .collect(),
+        Value::Array(all) => all.iter().flat_map(refs).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
 }
 
@@ -91,6 +108,13 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(route.backends(), [named("x")]);
+        let mirror = |name: &str| json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": name}}}]);
+        let to = json!([{"name": "x", "filters": mirror("y")}]);
+        let route: HttpRoute = serde_json::from_value(json!({
+            "metadata": {"namespace": "a"}, "spec": {"rules": [{"backendRefs": to, "filters": mirror("z")}]},
+        }))
+        .unwrap();
+        assert_eq!(route.backends(), [named("x"), named("y"), named("z")]);
         let route: Route = serde_json::from_value(json!({
             "metadata": {"namespace": "a"}, "spec": {"to": {"name": "x"}, "alternateBackends": [{"name": "y"}]},
         }))
