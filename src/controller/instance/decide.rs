@@ -164,16 +164,34 @@ fn clear_strange(kind: PieceKind, standing: &Value, wanted: &mut Value) -> bool 
     let all: fn(&str) -> bool = |_| true;
     let (whole, counts) = match kind {
         PieceKind::Service => ("/spec/selector", all),
-        PieceKind::Middleware | PieceKind::AuthorizationPolicy => ("/spec", all),
+        PieceKind::Middleware | PieceKind::AuthorizationPolicy | PieceKind::NetworkPolicy => ("/spec", all),
         PieceKind::Ingress => ("/metadata/annotations", exposure::is_setting_of_guard as fn(&str) -> bool),
-        PieceKind::NetworkPolicy | PieceKind::SecurityPolicy | PieceKind::HttpRoute | PieceKind::Route => return false,
+        PieceKind::HttpRoute => ("/spec", changes_headers as fn(&str) -> bool),
+        PieceKind::SecurityPolicy | PieceKind::Route => return false,
     };
-    let is_outward = kind == PieceKind::Service && standing.pointer("/spec/externalIPs").is_some();
-    if is_outward {
-        wanted["spec"]["externalIPs"] = Value::Null;
+    let outward = match kind {
+        PieceKind::Service => Some("externalIPs"),
+        PieceKind::Ingress => Some("defaultBackend"),
+        PieceKind::NetworkPolicy
+        | PieceKind::Middleware
+        | PieceKind::SecurityPolicy
+        | PieceKind::AuthorizationPolicy
+        | PieceKind::HttpRoute
+        | PieceKind::Route => None,
+    };
+    let outward = outward.filter(|field| standing["spec"].get(field).is_some());
+    if let Some(field) = outward {
+        wanted["spec"][field] = Value::Null;
     }
     let both = standing.pointer(whole).zip(wanted.pointer_mut(whole));
-    both.is_some_and(|(standing, wanted)| clear(standing, wanted, counts)) || is_outward
+    both.is_some_and(|(standing, wanted)| clear(standing, wanted, counts)) || outward.is_some()
+}
+
+/// True for the fields of an HTTPRoute that change the headers of requests, and for those around them. The API server
+/// adds its defaults to the other fields.
+fn changes_headers(field: &str) -> bool {
+    ["rules", "backendRefs", "filters", "requestHeaderModifier", "responseHeaderModifier", "set", "add", "remove"]
+        .contains(&field)
 }
 
 /// Sets the keys of `standing` that `wanted` lacks to `null`. True if there is one. Lists are replaced as a whole.
@@ -208,7 +226,11 @@ pub(super) mod tests {
     use crate::{
         controller::{
             book::Ruled,
-            instance::{matrix::served_by, observe::Observed, validate::validate},
+            instance::{
+                matrix::{accepted, served_by},
+                observe::Observed,
+                validate::validate,
+            },
             kind::Checked,
         },
         exposure::class,
@@ -273,7 +295,7 @@ pub(super) mod tests {
     pub(crate) fn done(mut world: World) -> World {
         for Planned { place, deed } in decided(&world).plan {
             if let Deed::Apply(piece, _) = deed {
-                world.pieces.insert(place, Observed::Ours(piece));
+                world.pieces.insert(place, Observed::Ours(accepted(piece)));
             }
         }
         world
@@ -363,7 +385,12 @@ pub(super) mod tests {
 
     /// The changes that mend the guard or the way in after someone has set `value` at the path.
     fn after_setting(guard: &str, kind: PieceKind, path: &[&str], value: Value) -> Option<Value> {
-        let mut endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": guard});
+        let mut endpoint = json!({"name": "admin", "host": "a.example.com", "guard": guard});
+        let (way, template) = match kind == PieceKind::HttpRoute {
+            true => ("gateway", json!({"parentRefs": [{"name": "g"}]})),
+            false => ("ingress", json!({})),
+        };
+        endpoint[way] = template;
         if guard == "Istio" {
             endpoint["istio"] = json!({"provider": "p"});
         }
@@ -372,7 +399,12 @@ pub(super) mod tests {
         world.manager = Some(Arc::new(serde_json::from_value(manager).unwrap()));
         let guard = serde_json::from_value(json!(guard)).unwrap();
         world.classes = Some(Ok(vec![served_by(class::controller(guard).unwrap_or_default())]));
-        let mut world = done(done(world));
+        world.instance.change(|instance| {
+            let network = json!({"from": "Proxies", "proxies": [{"podSelector": {"matchLabels": {"app": "edge"}}}]});
+            let network = (kind == PieceKind::NetworkPolicy).then(|| serde_json::from_value(network).unwrap());
+            instance.spec.manager.as_mut().unwrap().network_policy = network;
+        });
+        let mut world = done(done(done(world)));
         let place = Place { kind, endpoint: EndpointName::Admin };
         let Observed::Ours(piece) = world.pieces[&place].clone() else { panic!("it stands") };
         let mut changed = piece.value();
@@ -387,11 +419,9 @@ pub(super) mod tests {
                 Piece::AuthorizationPolicy(Arc::new(serde_json::from_value(changed).unwrap()))
             }
             Piece::Ingress(_) => Piece::Ingress(Arc::new(serde_json::from_value(changed).unwrap())),
-            Piece::Service(_)
-            | Piece::NetworkPolicy(_)
-            | Piece::SecurityPolicy(_)
-            | Piece::HttpRoute(_)
-            | Piece::Route(_) => panic!("{changed} is not tested"),
+            Piece::HttpRoute(_) => Piece::HttpRoute(Arc::new(serde_json::from_value(changed).unwrap())),
+            Piece::NetworkPolicy(_) => Piece::NetworkPolicy(Arc::new(serde_json::from_value(changed).unwrap())),
+            Piece::Service(_) | Piece::SecurityPolicy(_) | Piece::Route(_) => panic!("{changed} is not tested"),
         };
         world.pieces.insert(place, Observed::Ours(changed));
         let plan = decided(&world).plan;
@@ -415,6 +445,43 @@ pub(super) mod tests {
         let path = ["spec", "rules", "0", "when"];
         let seldom = after_setting("Istio", PieceKind::AuthorizationPolicy, &path, json!([{"key": "a"}])).unwrap();
         assert_eq!(seldom["spec"]["rules"][0].get("when"), None);
+    }
+
+    #[test]
+    fn a_change_of_headers_that_someone_added_to_a_route_is_removed() {
+        let forged = json!([{"name": "X-Tokenry-Role", "value": "admin"}]);
+        let filter = json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": forged}}]);
+        let changed = |path: &[&str], value: Value| after_setting("Traefik", PieceKind::HttpRoute, path, value);
+        for (path, value) in [
+            (&["spec", "rules", "0", "filters", "1", "requestHeaderModifier", "set"][..], forged),
+            (&["spec", "rules", "0", "backendRefs", "0", "filters"], filter),
+        ] {
+            let rule = changed(path, value).unwrap()["spec"]["rules"][0].clone();
+            assert_eq!(rule["filters"][1]["requestHeaderModifier"].get("set"), None, "{rule}");
+            assert_eq!(rule["backendRefs"][0].get("filters"), None, "{rule}");
+        }
+        for (path, default) in [
+            (&["spec", "parentRefs", "0", "group"][..], json!("gateway.networking.k8s.io")),
+            (&["spec", "rules", "0", "backendRefs", "0", "weight"], json!(1)),
+        ] {
+            assert_eq!(changed(path, default), None, "a default of the API server stays");
+        }
+    }
+
+    #[test]
+    fn what_someone_added_to_a_network_policy_is_removed() {
+        let set = |path: &[&str], value: Value| after_setting("Traefik", PieceKind::NetworkPolicy, path, value);
+        let fewer = set(&["spec", "podSelector", "matchLabels", "strange"], json!("a")).unwrap();
+        assert_eq!(fewer["spec"]["podSelector"]["matchLabels"], json!({"app": "m", "strange": null}));
+        let wider = set(&["spec", "ingress", "0", "ports", "0", "endPort"], json!(65_535)).unwrap();
+        assert_eq!(wider["spec"]["ingress"][0]["ports"][0].get("endPort"), None);
+    }
+
+    #[test]
+    fn a_default_backend_that_someone_added_to_an_ingress_is_removed() {
+        let to = json!({"service": {"name": "eem-admin", "port": {"number": 443}}});
+        let bare = after_setting("Nginx", PieceKind::Ingress, &["spec", "defaultBackend"], to).unwrap();
+        assert_eq!(bare["spec"]["defaultBackend"], Value::Null);
     }
 
     #[test]
