@@ -68,11 +68,12 @@ fn refs(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// True if a Service leads to Pods from outside the cluster by itself.
-pub fn is_outward(service: &Service) -> bool {
-    let Some(spec) = &service.spec else { return false };
-    let by_type = matches!(spec.type_.as_deref(), Some("LoadBalancer" | "NodePort"));
-    by_type || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty())
+/// The property by which a Service leads to Pods from outside the cluster by itself, in words. `None` if it does not.
+pub fn outward(service: &Service) -> Option<String> {
+    let spec = service.spec.as_ref()?;
+    let by_type = spec.type_.as_deref().filter(|type_| ["LoadBalancer", "NodePort"].contains(type_));
+    let by_address = || spec.external_ips.as_ref().filter(|ips| !ips.is_empty()).map(|_| "with externalIPs".to_owned());
+    by_type.map(|type_| format!("of type {type_}")).or_else(by_address)
 }
 
 fn home(object: &impl Resource) -> String {
@@ -125,11 +126,11 @@ mod tests {
     #[test]
     fn a_service_leads_inward_unless_it_says_otherwise() {
         let service = |spec| serde_json::from_value::<Service>(json!({ "spec": spec })).unwrap();
-        assert!(!is_outward(&service(json!({"type": "ClusterIP"}))));
-        for outward in
-            [json!({"type": "NodePort"}), json!({"type": "LoadBalancer"}), json!({"externalIPs": ["192.0.2.1"]})]
-        {
-            assert!(is_outward(&service(outward)));
-        }
+        let told = |spec| outward(&service(spec));
+        assert_eq!(told(json!({"type": "ClusterIP", "externalIPs": []})), None);
+        assert_eq!(told(json!({"type": "NodePort"})).as_deref(), Some("of type NodePort"));
+        assert_eq!(told(json!({"type": "LoadBalancer"})).as_deref(), Some("of type LoadBalancer"));
+        let addressed = json!({"type": "ClusterIP", "externalIPs": ["192.0.2.1"]});
+        assert_eq!(told(addressed).as_deref(), Some("with externalIPs"));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     crd::{Instance, belongs, endpoint::EndpointName},
     exposure::{
         PieceKind,
-        backends::{Backends, is_outward},
+        backends::{Backends, outward},
     },
     outside::{Optional, watch::Object},
 };
@@ -24,9 +24,8 @@ pub(super) fn bypasses(instance: &Instance, manager: &Service, rooms: &Rooms) ->
     let services = same_pods(&home, manager, rooms);
     let mut found = BTreeSet::new();
     for service in &services {
-        if is_outward(service) && !is_own(&**service, PieceKind::Service, instance) {
-            let type_ = service.spec.as_ref().and_then(|spec| spec.type_.clone()).unwrap_or_default();
-            found.insert(format!("Service {} of type {type_}", service.name_any()));
+        if let Some(how) = outward(service).filter(|_| !is_own(&**service, PieceKind::Service, instance)) {
+            found.insert(format!("Service {} {how}", service.name_any()));
         }
         let name = service.name_any();
         let exposing = &rooms.caches.exposing;
