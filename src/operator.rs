@@ -117,7 +117,11 @@ pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     let hosts = hosts.map(|verb| Right::new(verb, group, "routes/custom-host"));
     // A guard of an Ingress depends on the controller of its class.
     let classes = (kind == PieceKind::Ingress).then_some(Right::new(Verb::LIST, group, "ingressclasses"));
-    verbs.map(|verb| Right::new(verb, group, resource)).into_iter().chain(hosts).chain(classes).collect()
+    // A Gateway may not exist, and its class may not know the filter ExternalAuth.
+    let carriers = (kind == PieceKind::HttpRoute).then_some(["gateways", "gatewayclasses"]).into_iter().flatten();
+    let carriers = carriers.map(|resource| Right::new(Verb::GET, group, resource));
+    let own = verbs.map(|verb| Right::new(verb, group, resource)).into_iter();
+    own.chain(hosts).chain(classes).chain(carriers).collect()
 }
 
 /// The API group of Roles and RoleBindings.

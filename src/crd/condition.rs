@@ -99,6 +99,26 @@ impl Conditions {
         }
     }
 
+    /// Keeps one condition as it is, and puts `note` before its message: nothing judges it now.
+    pub fn keep(&mut self, type_: &str, note: &str) {
+        let Some(condition) = self.standing.iter_mut().find(|condition| condition.type_ == type_) else { return };
+        condition.observed_generation = self.generation;
+        if !condition.message.starts_with(note) {
+            condition.message.insert_str(0, note);
+            condition.message.truncate(condition.message.floor_char_boundary(MAX_MESSAGE));
+        }
+    }
+
+    /// Takes the `note` of [`Conditions::keep`] off one condition.
+    pub fn release(&mut self, type_: &str, note: &str) {
+        let condition = self.standing.iter_mut().find(|condition| condition.type_ == type_);
+        if let Some((condition, bare)) =
+            condition.and_then(|it| Some(it.message.strip_prefix(note)?.to_owned()).map(|bare| (it, bare)))
+        {
+            condition.message = bare;
+        }
+    }
+
     /// Removes one condition, because it has no meaning now.
     pub fn remove(&mut self, type_: &str) {
         self.standing.retain(|condition| condition.type_ != type_);
@@ -215,6 +235,24 @@ mod tests {
         assert_eq!(text(Reason::PublishFailed, "not available"), "Secret a: not available: port 1");
         assert_eq!(text(Reason::PublishFailed, "forbidden"), "other");
         assert_eq!(text(Reason::AccountFailed, "not available"), "other");
+    }
+
+    #[test]
+    fn a_condition_is_kept_with_one_note_and_released_without() {
+        let mut conditions = set(None, true, 0);
+        conditions.set(READY, true, Reason::Active, "a");
+        let mut kept = Conditions::from(Some(&conditions.clone().into_vec()), Some(2), at(9));
+        for _ in 0..2 {
+            kept.keep(READY, "note: ");
+            kept.keep(PUBLISHED, "note: ");
+        }
+        let condition = kept.get(READY).unwrap();
+        assert_eq!((&*condition.message, condition.observed_generation), ("note: a", Some(2)));
+        assert_eq!(kept.get(PUBLISHED), None);
+        kept.release(READY, "note: ");
+        assert_eq!(kept.get(READY).unwrap().message, "a");
+        kept.release(READY, "note: ");
+        assert_eq!(kept.get(READY).unwrap().message, "a");
     }
 
     #[test]

@@ -164,6 +164,8 @@ reasons! {
         ServiceMissing,
         /// The Secret in `ca` of an endpoint does not exist.
         CaMissing,
+        /// The Secret in `ingress.tls` of an endpoint does not exist, or has another type.
+        CertificateMissing,
     }
 
     // Faults that are corrected in another object.

@@ -62,6 +62,18 @@ fn attached(route: &HttpRoute, parent: &Value) -> Acceptance {
     answered(&reports.into(), 1, &[("Accepted", true), ("ResolvedRefs", false)], route.metadata.generation)
 }
 
+/// The namespaces and the names of the Gateways that have not answered about a way in.
+pub fn silent(piece: &Piece) -> Vec<String> {
+    let Piece::HttpRoute(route) = piece else { return Vec::new() };
+    let home = route.metadata.namespace.as_deref().unwrap_or_default();
+    let parents = route.spec["parentRefs"].as_array().into_iter().flatten();
+    let silent = parents.filter(|parent| attached(route, parent) == Acceptance::Awaited);
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    silent
+        .filter_map(|to| Some(format!("{}/{}", text(&to["namespace"]).unwrap_or(home.into()), text(&to["name"])?)))
+        .collect()
+}
+
 /// The refusal of a policy that another one replaces: for the same route, or for a part of it.
 fn replaced(policy: &SecurityPolicy) -> Option<Acceptance> {
     let reports = policy.status["ancestors"].as_array().into_iter().flatten();
@@ -164,7 +176,11 @@ mod tests {
             let mut route = HttpRoute::new(metadata, json!({ "parentRefs": parents }));
             let report = |(parent, status): &(Value, &str)| json!({"parentRef": parent, "conditions": [said("Accepted", status, 2)]});
             route.status = json!({ "parents": reports.iter().map(report).collect::<Vec<_>>() });
-            acceptance(&route.into())
+            let route = route.into();
+            let (answer, silent) = (acceptance(&route), silent(&route));
+            assert_eq!(silent.is_empty(), answer != Acceptance::Awaited);
+            assert!(silent.is_empty() || silent == ["b/h"], "{silent:?}");
+            answer
         };
         let g =
             (json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g", "namespace": "a"}), "True");

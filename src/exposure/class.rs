@@ -72,6 +72,26 @@ pub fn choose(exposed: &mut Exposed, existing: Option<&Piece>, classes: Option<&
     served
 }
 
+/// The obstacle of an Ingress whose class does not exist, in words: no controller serves it. `None` if the endpoint
+/// names no class.
+pub fn missing(
+    endpoint: &Endpoint,
+    way: Option<WayIn>,
+    config: &ExposureConfig,
+    classes: &[IngressClass],
+) -> Option<String> {
+    let name = named(endpoint, way, config)?;
+    let exists = classes.iter().any(|class| class.metadata.name.as_deref() == Some(name.as_str()));
+    (!exists).then(|| {
+        format!("there is no IngressClass {name}, so nobody serves the Ingress; create it, or name another in ingress.className")
+    })
+}
+
+/// The class that the spec or the chart names for the Ingress of an endpoint.
+pub fn named(endpoint: &Endpoint, way: Option<WayIn>, config: &ExposureConfig) -> Option<ObjectName> {
+    ingress::template(endpoint, config).class_name.filter(|_| way == Some(WayIn::Ingress))
+}
+
 /// The name of the class of the Ingress. `None` if nothing names one.
 fn chosen(
     endpoint: &Endpoint,
@@ -162,6 +182,20 @@ mod tests {
             "another default changes nothing"
         );
         assert!(matches!(choose(&mut exposed(json!({}), "Traefik"), None, Some(&other)), Served::Other(_)));
+    }
+
+    #[test]
+    fn a_class_that_does_not_exist_is_told_for_each_guard() {
+        let Ok(classes) = classes() else { panic!("they are read") };
+        let missing = |ingress: Value, way| {
+            let Exposed { endpoint, config, .. } = exposed(ingress, "Backend");
+            missing(&endpoint, Some(way), &config, &classes)
+        };
+        let told = missing(json!({"className": "gone"}), WayIn::Ingress).unwrap();
+        assert!(told.starts_with("there is no IngressClass gone"), "{told}");
+        assert_eq!(missing(json!({"className": "h"}), WayIn::Ingress), None);
+        assert_eq!(missing(json!({}), WayIn::Ingress), None);
+        assert_eq!(missing(json!({"className": "gone"}), WayIn::Gateway), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The gate of a way in: if it may lead to the API, as its guard is now.
 
-use super::{Acceptance, Exposed, Form, Piece, PieceKind, acceptance, class::Served, http_route, unreported};
+use super::{
+    Acceptance, Exposed, Form, Piece, PieceKind, acceptance, class::Served, gateways::Carriers, http_route, unreported,
+};
 use crate::crd::{
     endpoint::{Guard, WayIn},
     guarding::realm,
@@ -57,6 +59,8 @@ pub struct Existing<'a> {
     pub outside: Option<Reply>,
     /// The controller that serves the Ingress.
     pub served: &'a Served,
+    /// The Gateways of the HTTPRoute.
+    pub carriers: &'a Carriers,
 }
 
 /// The kind of the object of a guard, if it is another object than the way in.
@@ -92,7 +96,7 @@ pub fn gate(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     }
     match guard {
         Guard::Nginx | Guard::None => (Gate::Open, None),
-        Guard::ExternalAuth => filtered(name, standing),
+        Guard::ExternalAuth => filtered(exposed, standing),
         Guard::Traefik => match standing.guard {
             Some(_) if standing.is_open => (Gate::Open, None),
             Some(_) if standing.is_current && exposed.way == Some(WayIn::Gateway) => (taken(standing.route), None),
@@ -119,6 +123,11 @@ fn taken(route: Option<&Piece>) -> Gate {
 /// lead to the Service unjudged.
 fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
     let (name, is_open) = (&exposed.name, standing.is_open);
+    if let Carriers::Missing(why) = standing.carriers.clone()
+        && !is_open
+    {
+        return (Gate::Shut, Some(why));
+    }
     let waiting = format!("waiting until the edge accepts SecurityPolicy {name}");
     let Some(policy) = standing.guard else { return (Gate::Shut, Some(waiting)) };
     let unreported = unreported(policy, http_route::parents(exposed), &exposed.instance.0);
@@ -133,8 +142,16 @@ fn policed(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
 
 /// The gate of a filter in the HTTPRoute. An edge that does not know the filter should refuse the route, but some
 /// accept it. So the challenge has to come while the route has no backend. Without a probe, the answer of the edge
-/// suffices.
-fn filtered(name: &str, standing: &Existing<'_>) -> Passage {
+/// suffices. The probe proves one Gateway. Where it proves none, or not all, each class has to list the filter, or to
+/// list nothing.
+fn filtered(exposed: &Exposed, standing: &Existing<'_>) -> Passage {
+    let name = &exposed.name;
+    let is_proved = standing.outside == Some(Reply::Challenge) && http_route::gateways(exposed) == 1;
+    match standing.carriers {
+        Carriers::Missing(why) if !standing.is_open => return (Gate::Shut, Some(why.clone())),
+        Carriers::Lacking(why) if !standing.is_open && !is_proved => return (Gate::Shut, Some(why.clone())),
+        Carriers::Missing(_) | Carriers::Lacking(_) | Carriers::Fitting => {}
+    }
     let told = match (standing.route.map(acceptance), standing.outside) {
         (Some(Acceptance::Refused(why)), _) => format!("HTTPRoute {name} is refused: {why}"),
         // Each write of the route is a change that the edge has to accept anew.
@@ -230,6 +247,7 @@ mod tests {
         route: None,
         outside: Some(Reply::Unknown),
         served: &Served::Fitting,
+        carriers: &Carriers::Fitting,
     };
 
     #[test]
@@ -328,6 +346,27 @@ mod tests {
             let standing = Existing { route: Some(&route), outside, is_open, ..NOTHING };
             assert_eq!(of("ExternalAuth", standing), gate, "{status} {outside:?} {is_open}");
         }
+    }
+
+    #[test]
+    fn a_gateway_whose_class_does_not_list_the_filter_needs_the_proof_of_a_probe() {
+        let (route, lacking) = (route("True"), Carriers::Lacking("GatewayClass c".into()));
+        let standing = Existing { route: Some(&route), carriers: &lacking, ..NOTHING };
+        for (outside, is_open, wanted) in [
+            (None, false, Gate::Shut),
+            (Some(Reply::Silence), false, Gate::Shut),
+            (Some(Reply::Challenge), false, Gate::Open),
+            (None, true, Gate::Open),
+        ] {
+            let (gate, told) = gate(&guarded("ExternalAuth"), &Existing { outside, is_open, ..standing });
+            assert_eq!(gate, wanted, "{outside:?} {is_open}");
+            assert!(told.is_none_or(|told| told == "GatewayClass c"));
+        }
+        let mut two = guarded("ExternalAuth");
+        let parents = json!([{"name": "g"}, {"name": "h"}]);
+        two.endpoint.gateway.as_mut().unwrap().parent_refs = serde_json::from_value(parents).unwrap();
+        let challenged = Existing { outside: Some(Reply::Challenge), ..standing };
+        assert_eq!(gate(&two, &challenged).0, Gate::Shut, "the probe proves one Gateway");
     }
 
     #[test]

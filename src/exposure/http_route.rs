@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Exposed, Form, loose::HttpRoute};
+use super::{Exposed, Form, gateways, loose::HttpRoute};
 use crate::crd::endpoint::{Guard, HeaderFilter, HeaderFilterType, ParentRef, WayIn};
 
 /// Headers that some APIs obey instead of the path. Callers must not send them to an API behind a guard.
@@ -43,8 +43,12 @@ pub(crate) fn build(exposed: &Exposed, form: Form) -> Option<HttpRoute> {
 
 /// The Gateways of the HTTPRoute: those of the spec, or else those of the cluster.
 pub(super) fn parents(exposed: &Exposed) -> &[ParentRef] {
-    let given = exposed.endpoint.gateway.as_ref().map(|gateway| &*gateway.parent_refs);
-    given.filter(|given| !given.is_empty()).unwrap_or(&exposed.config.gateway)
+    gateways::parents(&exposed.endpoint, &exposed.config)
+}
+
+/// The number of the Gateways of `exposed`. Listeners of one Gateway count once.
+pub(super) fn gateways(exposed: &Exposed) -> usize {
+    gateways::of(&exposed.endpoint, exposed.way, &exposed.config, &exposed.instance.0).len()
 }
 
 /// True if each Gateway of `exposed` is one of `route` already. The Gateway of a new parent may not know the guard.

@@ -19,6 +19,11 @@ pub(crate) fn template(endpoint: &Endpoint, config: &ExposureConfig) -> IngressT
     IngressTemplate { class_name: given.class_name.or(usual.class_name), ..given }
 }
 
+/// The Secret with the certificate of an endpoint's Ingress. `None` if nothing names one.
+pub fn certificate(endpoint: &Endpoint, way: Option<WayIn>, config: &ExposureConfig) -> Option<ObjectName> {
+    template(endpoint, config).tls?.secret_name.filter(|_| way == Some(WayIn::Ingress))
+}
+
 /// The Ingress of `exposed`. `None` unless the endpoint is external, has a host, and an Ingress is its way in.
 pub(crate) fn build(exposed: &Exposed) -> Option<Ingress> {
     let host = exposed.endpoint.host.as_ref().filter(|_| exposed.is_led_by(WayIn::Ingress))?;

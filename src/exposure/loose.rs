@@ -107,6 +107,14 @@ definition! {
     HttpRoute, HttpRouteNames, "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"
 }
 definition! {
+    /// A Gateway of the Gateway API.
+    Gateway, GatewayNames, "gateway.networking.k8s.io", "v1", "Gateway", "gateways"
+}
+definition! {
+    /// A GatewayClass of the Gateway API. It lies in no namespace.
+    GatewayClass, GatewayClassNames, "gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses"
+}
+definition! {
     /// A Route of OpenShift.
     Route, RouteNames, "route.openshift.io", "v1", "Route", "routes"
 }

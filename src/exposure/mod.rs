@@ -9,6 +9,7 @@ pub mod checks;
 pub mod class;
 pub mod config;
 pub mod gate;
+pub mod gateways;
 mod http_route;
 mod ingress;
 pub mod loose;
@@ -40,11 +41,12 @@ use crate::{
     },
 };
 
-pub use acceptance::{Acceptance, acceptance, unreported};
+pub use acceptance::{Acceptance, acceptance, silent, unreported};
 pub use annotations::is_setting_of_guard;
 pub use authority::{trust, unreadable};
 pub use config::{ExposureConfig, VerifierService};
 pub(crate) use http_route::is_carried;
+pub use ingress::certificate;
 pub(crate) use piece::with_object;
 pub use piece::{Piece, PieceKind, Stage};
 pub use route::published_host;
@@ -162,6 +164,14 @@ pub fn fronted(wanted: &ManagerService, manager: Option<&Service>) -> Result<Fro
         );
     };
     let spec = manager.spec.clone().unwrap_or_default();
+    if spec.type_.as_deref() == Some("ExternalName") {
+        let message = format!(
+            "Service {} is of type ExternalName: it leads to another name and selects no Pods; name a Service with a \
+             selector",
+            wanted.name
+        );
+        return fault(Reason::ServiceUnusable, message);
+    }
     let Some(port) = spec.ports.iter().flatten().find(|port| port.port == wanted.port) else {
         return fault(
             Reason::ServiceUnusable,
@@ -440,5 +450,9 @@ pub(crate) mod tests {
         assert_eq!(reason(None), Reason::ServiceMissing);
         assert_eq!(reason(Some(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}))), Reason::ServiceUnusable);
         assert_eq!(reason(Some(json!({"ports": [{"port": 443}]}))), Reason::ServiceUnusable);
+        let elsewhere = json!({"type": "ExternalName", "selector": {"a": "b"}, "ports": [{"port": 443}]});
+        let elsewhere = serde_json::from_value(json!({ "spec": elsewhere })).unwrap();
+        let fault = fronted(wanted, Some(&elsewhere)).unwrap_err().to_string();
+        assert!(fault.starts_with("spec.manager.service: Service m is of type ExternalName"), "{fault}");
     }
 }

@@ -2,19 +2,27 @@
 
 use std::fmt::Debug;
 
+use http::{HeaderValue, header::ACCEPT};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{core::v1::Namespace, networking::v1::IngressClass},
+    api::{
+        core::v1::{Namespace, Secret},
+        networking::v1::IngressClass,
+    },
 };
 use kube::{
     Api, Client, Resource,
-    api::{GetParams, ListParams},
+    api::{GetParams, ListParams, Request},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::crd::secret::CaSecret;
 
 use super::{Refusal, Verb, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
+
+/// A table in place of an object. The columns of a Secret are its name, its type, the number of its keys and its age.
+const TABLE: HeaderValue = HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io");
 
 /// A kind that can be read.
 pub trait Read: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {}
@@ -81,6 +89,31 @@ impl Reader {
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceMeta>, Refusal> {
         let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
         found.map_err(Refusal::of::<Namespace, _>(Verb::GET, "", name))
+    }
+
+    /// The type of a Secret. Its data is not asked for: the API server answers with the columns of a table. `None` if
+    /// the Secret does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    pub async fn secret_type(&self, namespace: &str, name: &str) -> Result<Option<String>, Refusal> {
+        let path = Secret::url_path(&(), Some(namespace));
+        let request = Request::new(path).get(name, &GetParams::default()).map(|mut request| {
+            request.headers_mut().insert(ACCEPT, TABLE);
+            request
+        });
+        let table = found::<Secret, Value>(self.asked(request).await, namespace, name)?;
+        Ok(table.map(|table| table["rows"][0]["cells"][1].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// A cluster's object of this kind, which lies in no namespace. `None` if the object does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    pub async fn outside_namespaces<K: Read>(&self, name: &str) -> Result<Option<K>, Refusal> {
+        let api: Api<Readable<K>> = Api::all(self.client.clone());
+        let read = api.get_with(name, &GetParams::any()).await.map_err(Why::from);
+        found::<K, _>(read.and_then(|read| read.object.ok_or_else(Why::unreadable)), "", name)
     }
 
     /// All current IngressClasses.

@@ -64,9 +64,10 @@ impl Right {
         Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
     }
 
-    /// False for the kinds without a namespace that a program reads.
+    /// False for the kinds that a program reads outside its namespaces. A Gateway is often in one of its own.
     fn is_namespaced(self) -> bool {
-        ![("", "namespaces"), ("networking.k8s.io", "ingressclasses")].contains(&(self.group, self.resource))
+        let kinds = ["namespaces", "ingressclasses", "gateways", "gatewayclasses"];
+        !kinds.contains(&self.resource)
     }
 }
 

@@ -351,8 +351,9 @@ fn a_kind_that_exposes_endpoints_may_be_made_only_where_it_is_switched_on() {
         assert_eq!(rights, if kind == PieceKind::Route { 2 } else { 0 });
         assert_eq!(added(&all[&None], &none.0[&None]), wanted);
         let team = Some("team-a".to_owned());
-        // The class of an Ingress lies in no namespace.
-        let (outside, inside) = wanted.into_iter().partition(|right| right.starts_with("list ingressclasses"));
+        // Classes lie in no namespace, and a Gateway can lie in any.
+        let is_outside = |right: &String| ["list ingressclasses", "get gateway"].iter().any(|it| right.starts_with(it));
+        let (outside, inside) = wanted.into_iter().partition(is_outside);
         assert_eq!(added(&scoped[&team], &none.1[&team]), inside);
         assert_eq!(added(&scoped[&None], &none.1[&None]), outside, "{}: rights outside the namespace", kind.name());
     }
@@ -439,9 +440,9 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
     let scoped = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
     for account in ["tokenry-operator", "tokenry-verifier"] {
         let rights = everywhere.to(account).remove(&None).unwrap();
-        // A namespace's labels lie in no namespace, and neither do classes of Ingresses.
-        let (outside, inside) =
-            rights.into_iter().partition(|right| ["namespaces", "ingressclasses"].contains(&&*right.resource));
+        // A namespace's labels lie in no namespace, and neither do classes. A Gateway can lie in any.
+        let outside = ["namespaces", "ingressclasses", "gateways", "gatewayclasses"];
+        let (outside, inside) = rights.into_iter().partition(|right| outside.contains(&&*right.resource));
         assert_eq!(scoped.to(account), BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
     }
 }

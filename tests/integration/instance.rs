@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{ConfigMap, Namespace, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         networking::v1::{Ingress, NetworkPolicy},
     },
     apimachinery::pkg::util::intstr::IntOrString,
@@ -108,6 +108,18 @@ async fn operated(name: &str) -> (World, Running) {
     (world, operator)
 }
 
+/// The IngressClass `traefik` of the cluster, and the Secret `admin-tls` for a certificate.
+async fn served_by_traefik(world: &World) {
+    let class = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "traefik"},
+        "spec": {"controller": "traefik.io/ingress-controller"},
+    });
+    world.plane.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &class.to_string()).unwrap();
+    let data = json!({"tls.crt": "", "tls.key": ""});
+    let secret = json!({"metadata": {"name": "admin-tls"}, "type": "kubernetes.io/tls", "stringData": data});
+    make::<Secret>(world, secret).await;
+}
+
 #[tokio::test]
 async fn the_smallest_instance_is_ready() {
     let world = World::new("bare").await;
@@ -148,6 +160,7 @@ async fn an_internal_endpoint_is_a_service_in_front_of_the_managers_pods() {
 #[tokio::test]
 async fn an_external_endpoint_has_an_ingress_of_its_own_too() {
     let (world, _operator) = operated("external").await;
+    served_by_traefik(&world).await;
     let ingress =
         json!({"className": "traefik", "annotations": {"a.example.com/b": "c"}, "tls": {"secretName": "admin-tls"}});
     world.accepts("Instance", "eem", external(ingress)).await;
@@ -173,6 +186,7 @@ async fn an_external_endpoint_has_an_ingress_of_its_own_too() {
 #[tokio::test]
 async fn what_is_taken_from_the_spec_goes_from_the_ingress() {
     let (world, _operator) = operated("less").await;
+    served_by_traefik(&world).await;
     let full = json!({"className": "traefik", "annotations": {"a": "1", "b": "2"}, "tls": {"secretName": "admin-tls"}});
     world.accepts("Instance", "eem", external(full)).await;
     says(&world, "eem", "Accepted").await;
@@ -453,6 +467,7 @@ async fn a_service_that_was_mended_still_follows_its_instance() {
 #[tokio::test]
 async fn an_ingress_that_someone_changed_or_deleted_is_mended() {
     let (world, _operator) = operated("ingress-drift").await;
+    served_by_traefik(&world).await;
     let full = json!({"className": "traefik", "annotations": {"a": "b"}, "tls": {"secretName": "admin-tls"}});
     world.accepts("Instance", "eem", external(full)).await;
     says(&world, "eem", "Accepted").await;

@@ -12,6 +12,7 @@
 mod access;
 mod admission;
 mod awaited;
+mod bad_endpoints;
 mod book;
 #[path = "../shared/caddy.rs"]
 mod caddy;

@@ -263,6 +263,8 @@ pub(super) mod tests {
             tokens: crate::controller::census::count([], jiff::Timestamp::UNIX_EPOCH),
             authorities: BTreeMap::new(),
             classes: None,
+            carriers: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             stamped: None,
         }
     }

@@ -36,6 +36,8 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
     let guard = serde_json::from_value(guard).unwrap_or(Guard::None);
     World {
         classes: Some(Ok(vec![served_by(class::controller(guard).unwrap_or_default())])),
+        carriers: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         now: Timestamp::UNIX_EPOCH,
         instance: Ruled::new(Arc::new(serde_json::from_value(instance.clone()).unwrap())),
         manager: Some(Arc::new(serde_json::from_value(service).unwrap())),

@@ -13,6 +13,7 @@ mod probes;
 mod proofs;
 mod settle;
 mod steps;
+mod surroundings;
 mod validate;
 
 use std::sync::Arc;

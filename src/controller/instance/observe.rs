@@ -14,6 +14,7 @@ use super::{
     bypass::bypasses,
     hosts,
     probes::{self, Targets, heard},
+    surroundings,
 };
 use crate::{
     controller::{Rooms, book::Ruled, census, depends::Depends},
@@ -26,8 +27,9 @@ use crate::{
     },
     exposure::{
         self, ExposureConfig, Piece, PieceKind, Stage,
-        class::{self, Classes},
+        class::Classes,
         gate::{self, Reply},
+        gateways::Carriers,
     },
     outside::{
         Optional, Refusal, Why,
@@ -35,10 +37,6 @@ use crate::{
         watch::Object,
     },
 };
-
-/// The reason why IngressClasses cannot be read.
-const UNREADABLE: &str = "the operator may not list IngressClasses; give it that permission in the cluster, as the \
-    chart does";
 
 /// Everything a pass over an Instance knows.
 #[derive(Clone, Debug)]
@@ -71,8 +69,12 @@ pub struct World {
     pub tokens: TokenCount,
     /// The certificates in `ca` of each endpoint, or the fault that keeps them from being used.
     pub authorities: BTreeMap<EndpointName, Result<Trust, Fault>>,
-    /// The IngressClasses, if the guard of an endpoint depends on one.
+    /// The IngressClasses, if an endpoint depends on one.
     pub classes: Option<Classes>,
+    /// The state of the Gateways of each endpoint with an HTTPRoute, as far as the operator may read them.
+    pub carriers: BTreeMap<EndpointName, Carriers>,
+    /// The certificate of each Ingress that names a Secret, or the fault that keeps it from being used.
+    pub certificates: BTreeMap<EndpointName, Result<(), Fault>>,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
     pub stamped: Option<bool>,
 }
@@ -104,6 +106,11 @@ impl World {
     /// cluster has assigned to its Route.
     pub fn published(&self, endpoint: &Endpoint) -> Option<(Scheme, String)> {
         published(endpoint, &self.pieces, self.serves_routes, &self.config)
+    }
+
+    /// The state of the Gateways of an endpoint. Nothing is known against those that were not read.
+    pub fn carriers(&self, endpoint: EndpointName) -> &Carriers {
+        self.carriers.get(&endpoint).unwrap_or(&Carriers::Fitting)
     }
 
     /// The way in of an endpoint.
@@ -218,7 +225,9 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         pieces,
         tokens: count(&instance, rooms, now),
         authorities: authorities(&instance, rooms).await?,
-        classes: classes(&instance, serves_routes, rooms).await?,
+        classes: surroundings::classes(&instance, serves_routes, rooms).await?,
+        carriers: surroundings::carriers(&instance, serves_routes, rooms).await?,
+        certificates: surroundings::certificates(&instance, serves_routes, rooms).await?,
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),
     })
@@ -245,20 +254,6 @@ async fn authorities(
         read.insert(endpoint.name, trust);
     }
     Ok(read)
-}
-
-/// Reads the IngressClasses live, if a guard depends on one. Only an administrator of the cluster changes them.
-async fn classes(instance: &Instance, serves_routes: bool, rooms: &Rooms) -> Result<Option<Classes>, Refusal> {
-    let mut endpoints = instance.endpoints().filter(|_| instance.metadata.deletion_timestamp.is_none());
-    let (config, is_on) = (&rooms.exposure, rooms.caches.exposing.ingresses.is_on());
-    if !is_on || !endpoints.any(|it| class::needed(it, exposure::way(it, serves_routes, config)).is_some()) {
-        return Ok(None);
-    }
-    match rooms.reader.ingress_classes().await {
-        Ok(classes) => Ok(Some(Ok(classes))),
-        Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(Some(Err(UNREADABLE.into()))),
-        Err(refusal) => Err(refusal),
-    }
 }
 
 /// The NetworkPolicies of others in the namespace of an Instance that has an endpoint.

@@ -1,7 +1,7 @@
 //! The conditions that prove an endpoint: its way in, its guard, and the answers of its probes.
 
 use super::{
-    observe::{Answers, World},
+    observe::{Answers, Place, World},
     steps::in_effect,
 };
 use crate::{
@@ -10,12 +10,18 @@ use crate::{
         condition::{EXPOSED, EXTERNALLY_EXPOSED, GUARDED, POLICY_NOT_ENFORCED, REACHABLE},
         endpoint::{AdmittedFrom, Endpoint, EndpointType, Guard},
     },
-    exposure::{Acceptance, PieceKind, gate::Reply},
+    exposure::{self, Acceptance, PieceKind, class, gate::Reply, gateways::Carriers},
     outside::{events::Note, foreign::written, prober::ProbeAnswer},
 };
 
 /// The most bytes of a text of another controller.
 const MAX_FOREIGN: usize = 512;
+
+/// The conditions that prove an endpoint.
+const PROOFS: [&str; 3] = [EXPOSED, GUARDED, REACHABLE];
+
+/// The note before the message of a condition that was kept.
+const KEPT: &str = "the spec has faults, and the objects are still those of the last spec without one; before that: ";
 
 /// One condition: its status, its reason and its message.
 type Proof = (bool, Reason, String);
@@ -25,16 +31,41 @@ pub(super) fn awaited(world: &World) -> Option<(Reason, String)> {
     world.instance.endpoints().find_map(|endpoint| {
         let name = world.instance.exposed_name(endpoint.name);
         let kind = PieceKind::from(world.way(endpoint)?).name();
+        let waiting = |why| (Reason::WayInAwaited, why);
         match in_effect(world, endpoint)? {
-            Acceptance::Accepted => None,
+            Acceptance::Accepted => unserved(world, endpoint).map(waiting),
             Acceptance::Awaited => {
-                Some((Reason::WayInAwaited, format!("waiting until the edge accepts {kind} {name}")))
+                let edge = silent(world, endpoint).unwrap_or_else(|| "the edge".into());
+                let usual = || format!("waiting until {edge} accepts {kind} {name}");
+                Some(waiting(unserved(world, endpoint).unwrap_or_else(usual)))
             }
             Acceptance::Refused(why) => {
                 Some((Reason::WayInRefused, format!("{kind} {name} is refused: {}", written(&why, MAX_FOREIGN))))
             }
         }
     })
+}
+
+/// The missing object without which nobody serves the way in, in words.
+fn unserved(world: &World, endpoint: &Endpoint) -> Option<String> {
+    let classes = world.classes.as_ref().and_then(|classes| classes.as_ref().ok());
+    let class = classes.and_then(|classes| class::missing(endpoint, world.way(endpoint), &world.config, classes));
+    class.or_else(|| match world.carriers(endpoint.name) {
+        Carriers::Missing(why) => Some(why.clone()),
+        Carriers::Fitting | Carriers::Lacking(_) => None,
+    })
+}
+
+/// The Gateways that have not answered about the HTTPRoute, in words. `None` without such a Gateway.
+fn silent(world: &World, endpoint: &Endpoint) -> Option<String> {
+    let place = Place { kind: PieceKind::from(world.way(endpoint)?), endpoint: endpoint.name };
+    let silent = exposure::silent(world.pieces.get(&place)?.ours()?);
+    (!silent.is_empty()).then(|| format!("Gateway {}", silent.join(", ")))
+}
+
+/// Keeps the conditions about the endpoints. While the spec has faults, nothing of it is carried out.
+pub(super) fn keep(conditions: &mut Conditions) {
+    PROOFS.into_iter().for_each(|type_| conditions.keep(type_, KEPT));
 }
 
 /// Sets the conditions about the endpoints. `ready`: the objects are as the spec wants them. `waits`: the obstacles of
@@ -45,6 +76,7 @@ pub(super) fn prove(
     waits: &[String],
     (ready, reason, message): (bool, Reason, &str),
 ) {
+    PROOFS.into_iter().for_each(|type_| conditions.release(type_, KEPT));
     let endpoint = world.instance.endpoints().next();
     let external = endpoint.filter(|endpoint| endpoint.reach() == EndpointType::External);
     let answers = endpoint.and_then(|endpoint| world.answers.get(&endpoint.name));
@@ -143,6 +175,11 @@ fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers
         return conditions.remove(REACHABLE);
     }
     let at = format!("{}://{}", target.scheme.as_str(), target.host);
+    // The edge can give the challenge without asking the Service.
+    let is_deserted = external && answers.inside.is_some_and(|inside| inside.answer == ProbeAnswer::Connect);
+    let service = answers.probes.inside.as_ref().filter(|_| is_deserted);
+    let behind = service
+        .map(|service| format!("; {} behind it accepts no connection: check that its Pods are ready", service.host));
     let unreached = |why: &str| (false, Reason::Unreachable, format!("{at}: {why}"));
     let (status, reason, message) = match probed.answer {
         ProbeAnswer::Challenge => (true, Reason::Reached, format!("{at} answers with the challenge of the verifier")),
@@ -155,7 +192,7 @@ fn reachable(conditions: &mut Conditions, endpoint: &Endpoint, answers: &Answers
         ProbeAnswer::Tls => unreached("no trusted TLS connection (TLS)"),
         ProbeAnswer::Silent => unreached("no answer in HTTP in time"),
     };
-    conditions.set(REACHABLE, status, reason, message);
+    conditions.set(REACHABLE, status, reason, message + &behind.unwrap_or_default());
 }
 
 /// True if the NetworkPolicy keeps the operator out.
@@ -219,6 +256,24 @@ mod tests {
         assert_eq!(pass(bad, &probed(Some(ProbeAnswer::Challenge))).1, None);
         let around = World { bypasses: vec!["Ingress a/b".into()], ..probed(Some(ProbeAnswer::Challenge)) };
         assert_eq!(pass(Vec::new(), &around).1.unwrap().reason, Reason::Bypassed);
+    }
+
+    #[test]
+    fn a_service_that_accepts_no_connection_is_told_beside_the_answer_of_the_edge() {
+        let message = |inside: ProbeAnswer| {
+            let mut world = probed(Some(ProbeAnswer::Challenge));
+            let probed = Probed { answer: inside, at: world.now, since: world.now };
+            world.answers.get_mut(&EndpointName::Admin).unwrap().inside = Some(probed);
+            let conditions = pass(Vec::new(), &world).0;
+            let reachable = conditions.into_iter().find(|condition| condition.type_ == REACHABLE).unwrap();
+            assert_eq!(reachable.status, "True");
+            reachable.message
+        };
+        let told = "; eem-admin.a.svc behind it accepts no connection: check that its Pods are ready";
+        assert!(message(ProbeAnswer::Connect).ends_with(told));
+        for other in [ProbeAnswer::Status(200), ProbeAnswer::Dns, ProbeAnswer::Silent] {
+            assert!(message(other).ends_with("the challenge of the verifier"), "{other:?}");
+        }
     }
 
     #[test]

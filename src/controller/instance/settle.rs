@@ -53,15 +53,19 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     };
     let stands = conclusion == Conclusion::Ready;
     // A fault of the certificates holds up neither the objects nor the URI: such a Secret can follow from an Ingress.
-    let distrusted = world.authorities.values().find_map(|trust| trust.as_ref().err()).filter(|_| stands);
+    let uncertified = world.certificates.values().find_map(|certified| certified.as_ref().err());
+    let distrusted = world.authorities.values().find_map(|trust| trust.as_ref().err());
+    let distrusted = distrusted.or(uncertified).filter(|_| stands);
     let (conclusion, reason, message) = match distrusted {
         Some(fault) => (Conclusion::of(fault.reason), fault.reason, fault.to_string()),
         None => (conclusion, reason, message),
     };
     let ready = conclusion == Conclusion::Ready;
     conditions.set(ENDPOINTS_READY, ready, reason, &*message);
-    if faults.is_none() && !reason.is_going() {
-        proofs::prove(&mut conditions, world, &progress.waits, (ready, reason, &message));
+    match faults {
+        _ if reason.is_going() => {}
+        Some(_) => proofs::keep(&mut conditions),
+        None => proofs::prove(&mut conditions, world, &progress.waits, (ready, reason, &message)),
     }
     let word = if ready && reason != Reason::EndpointDisabled { Reason::Accepted } else { reason };
     conditions.conclude(conclusion, word, &*message);
@@ -74,7 +78,8 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let retry = (!ready && !reason.is_going()).then(|| Wake { at: conditions.retry(READY), why: "another try" });
     let (tokens, recount) = census::seldom(old.tokens, world.tokens.clone(), census::agree, world.now);
     let look = |is_read: bool, why| (is_read && !reason.is_going()).then(|| Wake { at: after(world.now, LOOK), why });
-    let authorities = look(!world.authorities.is_empty(), "another look at certificates");
+    let has_certificates = !world.authorities.is_empty() || !world.certificates.is_empty();
+    let authorities = look(has_certificates, "another look at certificates");
     let classes = look(world.classes.is_some(), "another look at the classes of Ingresses");
     let step = progress.next.map(|at| Wake { at, why: "the next step of a removal" });
     let wake = retry.into_iter().chain(recount).chain(authorities).chain(classes).chain(step).min();

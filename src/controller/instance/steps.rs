@@ -134,6 +134,7 @@ impl<'a> Steps<'a> {
             route: way.filter(|way| way.kind() == PieceKind::HttpRoute && mark(way) == guarding),
             outside: self.world.heard_outside(self.endpoint),
             served: &self.served,
+            carriers: self.world.carriers(self.endpoint),
         }
     }
 
