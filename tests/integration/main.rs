@@ -32,6 +32,7 @@ mod grants;
 mod harness;
 mod hearing;
 mod instance;
+mod intrusion;
 mod irrevocable;
 #[path = "../shared/levels.rs"]
 mod levels;
