@@ -70,16 +70,24 @@ impl Common {
         named.map_or(Extent::Cluster, Extent::Namespace)
     }
 
-    /// Binds the main address and the probe address.
-    fn take(&self) -> Result<(Taken, Option<Taken>), Error> {
-        let take = |address: Address, flag| address.take(flag).map_err(|error| Error::Local(error.to_string()));
-        let Probes(probes) = self.probes;
-        Ok((take(self.listen, "--listen")?, probes.map(|address| take(address, "--probes")).transpose()?))
+    /// Binds the main address.
+    fn serving(&self) -> Result<Taken, Error> {
+        take(self.listen, "--listen")
+    }
+
+    /// Binds the address of the probes, if there are any.
+    fn probes(&self) -> Result<Option<Taken>, Error> {
+        self.probes.0.map(|address| take(address, "--probes")).transpose()
     }
 
     fn log(&self) -> Result<(), Error> {
         telemetry::log(&self.log_level, self.log_format).map_err(Error::Usage)
     }
+}
+
+/// Binds an address. `flag` is its flag, for the error.
+fn take(address: Address, flag: &'static str) -> Result<Taken, Error> {
+    address.take(flag).map_err(|error| Error::Local(error.to_string()))
 }
 
 /// The probe address. `None` if probes are off.

@@ -34,11 +34,10 @@ impl Operator {
         let Self { common, grants, exposure, probe_local } = self;
         common.log()?;
         client::run(async |stop| {
-            let (serving, probes) = common.take()?;
             let options = Options {
                 scope: common.scope(),
-                serving: Some(serving),
-                probes,
+                serving: Some(common.serving()?),
+                probes: common.probes()?,
                 grants: *grants,
                 exposure: exposure.clone().unwrap_or_default(),
                 probe_local: *probe_local,

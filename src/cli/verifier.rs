@@ -1,12 +1,12 @@
 //! `tokenry verifier`.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
-use super::{Common, Error, client};
+use super::{Common, Error, client, take};
 use crate::{
-    outside::{SystemClock, hearing::StaleAfter, peers::Peer},
+    outside::{Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, peers::Peer},
     verifier::{self, Options, StaleAnswers},
 };
 
@@ -24,17 +24,56 @@ pub(crate) struct Verifier {
     /// several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
     peers: Vec<Peer>,
+    #[command(flatten)]
+    ports: Ports,
+}
+
+/// How proxies reach the verifier.
+#[derive(Args)]
+struct Ports {
+    /// Answer by plain HTTP at --listen; false: by HTTPS alone, which needs --tls-cert
+    #[arg(long, env = "TOKENRY_PLAIN_HTTP", default_value = "true", action = ArgAction::Set, value_name = "true|false")]
+    plain_http: bool,
+    /// Address to answer at by HTTPS, in the form of --listen; used with --tls-cert
+    #[arg(long, env = "TOKENRY_TLS_LISTEN", default_value = "[::]:8443")]
+    tls_listen: Address,
+    /// File with the certificate of HTTPS and those that sign it, in PEM form; a change is loaded within seconds, and the
+    /// verifier is not ready before there is one; default: no HTTPS
+    #[arg(long, env = "TOKENRY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// File with the private key of --tls-cert, in PEM form
+    #[arg(long, env = "TOKENRY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// File with the certificates that sign proxies, in PEM form; HTTPS then refuses callers without a certificate of
+    /// one of them; default: callers need no certificate
+    #[arg(long, env = "TOKENRY_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+}
+
+impl Ports {
+    /// Binds the address of HTTPS, if there is a certificate.
+    fn secure(&self) -> Result<Option<(Taken, TlsFiles)>, Error> {
+        let Self { tls_cert: Some(certificate), tls_key: Some(key), tls_client_ca: client_ca, .. } = self else {
+            return Ok(None);
+        };
+        let (certificate, key, client_ca) = (certificate.clone(), key.clone(), client_ca.clone());
+        Ok(Some((take(self.tls_listen, "--tls-listen")?, TlsFiles { certificate, key, client_ca })))
+    }
 }
 
 impl Verifier {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.common.log()?;
         client::run(async |stop| {
-            let (serving, probes) = self.common.take()?;
+            let secure = self.ports.secure()?;
+            if secure.is_none() && !self.ports.plain_http {
+                return Err(Error::Usage("with --plain-http=false, name a certificate by --tls-cert".to_owned()));
+            }
             let options = Options {
                 scope: self.common.scope(),
-                serving,
-                probes,
+                serving: self.ports.plain_http.then(|| self.common.serving()).transpose()?,
+                secure,
+                probes: self.common.probes()?,
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
                 peers: self.peers,

@@ -69,9 +69,17 @@ impl Taken {
     /// # Errors
     /// Another process listens at the address.
     pub fn listen(self, what: &str) -> io::Result<TcpListener> {
+        self.listen_by("http", what)
+    }
+
+    /// The same for a URL of this scheme.
+    ///
+    /// # Errors
+    /// Another process listens at the address.
+    pub fn listen_by(self, scheme: &str, what: &str) -> io::Result<TcpListener> {
         let address = self.address()?;
         let listener = self.socket.listen(BACKLOG).map_err(|error| cannot(address, self.flag, &error))?;
-        tracing::info!("{what} on http://{}", listener.local_addr()?);
+        tracing::info!("{what} on {scheme}://{}", listener.local_addr()?);
         Ok(listener)
     }
 }

@@ -20,6 +20,7 @@ use hyper_util::{
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     runtime,
     sync::oneshot,
@@ -28,9 +29,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Taken;
+use super::{Taken, Tls};
 
-/// Time limit for the head of a connection's first request.
+/// Time limit for the head of a connection's first request, with the TLS handshake before it.
 const FIRST: Duration = Duration::from_secs(10);
 /// Time limit for the head of each later request. It is longer than proxies keep idle connections.
 const NEXT: Duration = Duration::from_secs(150);
@@ -71,34 +72,109 @@ impl Port {
     }
 }
 
-/// Serves `router` until `stop`. Requests in progress then have ten more seconds.
+/// Serves `router` by plain HTTP until `stop`. Requests in progress then have ten more seconds.
 ///
 /// # Errors
 /// None: a failed accept is retried.
 pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: CancellationToken) -> io::Result<()> {
-    let (mut guests, builder) = (Guests::new(port.most()), Arc::new(builder()));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let Some(guest) = guests.enter() else { continue };
-                connections.spawn(connection(stream, builder.clone(), router.clone(), guest, stop.clone()));
+    Server::new(router, port, stop).serve(listener, None).await
+}
+
+/// A router with limits, for one or several addresses. Clones share the limit of connections.
+#[derive(Clone)]
+pub struct Server {
+    guests: Arc<Mutex<Guests>>,
+    builder: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// A server of `router` that ends once `stop` is cancelled.
+    pub fn new(router: Router, port: Port, stop: CancellationToken) -> Self {
+        Self { guests: Arc::new(Mutex::new(Guests::new(port.most()))), builder: Arc::new(builder()), router, stop }
+    }
+
+    /// Serves the connections of `listener` until the end. Requests in progress then have ten more seconds. With `tls`,
+    /// each connection begins with a handshake.
+    ///
+    /// # Errors
+    /// None: a failed accept is retried.
+    pub async fn serve(self, listener: TcpListener, tls: Option<Tls>) -> io::Result<()> {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let Some(guest) = self.guests.lock().expect("nobody panics here").enter() else { continue };
+                    connections.spawn(self.clone().connection(stream, tls.clone(), guest));
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections, trying again");
+                    sleep(PAUSE).await;
+                }
             }
-            Err(error) if is_of_the_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections, trying again");
-                sleep(PAUSE).await;
+        }
+        drop(listener);
+        let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+        Ok(())
+    }
+
+    /// Serves one connection, after its handshake if there is one. A connection without a certificate of this server is
+    /// closed.
+    async fn connection(self, stream: TcpStream, tls: Option<Tls>, guest: Arc<Guest>) {
+        let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
+        let first = sleep(FIRST);
+        let Some(tls) = tls else { return self.requests(stream, peer, guest, first).await };
+        let Some(acceptor) = tls.acceptor() else { return };
+        let mut first = Box::pin(first);
+        let shaken = tokio::select! {
+            shaken = acceptor.accept(stream) => shaken,
+            () = guest.leave.cancelled() => return,
+            () = first.as_mut() => return tracing::debug!("a TLS handshake took too long"),
+        };
+        match shaken {
+            Ok(stream) => self.requests(stream, peer, guest, first).await,
+            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+        }
+    }
+
+    /// Serves one connection until it ends, makes room for another connection, or sends no request before the end of
+    /// `first`.
+    async fn requests(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Option<PeerAddress>,
+        guest: Arc<Guest>,
+        first: impl Future<Output = ()>,
+    ) {
+        let counted = Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), peer };
+        let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
+        let (mut told, mut begun) = (false, false);
+        let mut first = pin!(first);
+        loop {
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = guest.leave.cancelled() => return,
+                () = first.as_mut(), if !begun => {
+                    begun = true;
+                    if !guest.has_asked() {
+                        return;
+                    }
+                }
+                () = self.stop.cancelled(), if !told => {
+                    told = true;
+                    served.as_mut().graceful_shutdown();
+                }
             }
         }
     }
-    drop(listener);
-    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
-    Ok(())
 }
 
 /// Serves the probes at `at` in a separate thread until `stop`. The kernel schedules this thread even while all other
@@ -126,38 +202,6 @@ fn builder() -> Builder<TokioExecutor> {
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD as u32);
     http2.keep_alive_interval(PING).keep_alive_timeout(FIRST);
     builder
-}
-
-/// Serves one connection until it ends, makes room for another connection, or sends no first request in time.
-async fn connection(
-    stream: TcpStream,
-    builder: Arc<Builder<TokioExecutor>>,
-    router: Router,
-    guest: Arc<Guest>,
-    stop: CancellationToken,
-) {
-    let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
-    let counted = Counted { router: TowerToHyperService::new(router), guest: guest.clone(), peer };
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), counted));
-    let (mut told, mut begun) = (false, false);
-    let mut first = pin!(sleep(FIRST));
-    loop {
-        tokio::select! {
-            _ = served.as_mut() => return,
-            () = guest.leave.cancelled() => return,
-            () = first.as_mut(), if !begun => {
-                begun = true;
-                if !guest.has_asked() {
-                    return;
-                }
-            }
-            () = stop.cancelled(), if !told => {
-                told = true;
-                served.as_mut().graceful_shutdown();
-            }
-        }
-    }
 }
 
 /// True if the caller closed the connection before it was accepted. This is no failure of the server.

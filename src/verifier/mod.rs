@@ -42,13 +42,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crd::{ApiToken, GROUP},
     outside::{
-        Clock, Entropy, Extent, Hearing, Rights, SystemEntropy, Taken, Tasks, Verb, Writer,
+        Clock, Entropy, Extent, Hearing, Rights, SystemEntropy, Taken, Tasks, Tls, TlsFiles, Verb, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
         peers::{self, Peer, Peers},
         probes,
         rights::{Right, Wanted},
-        server::{self, Port},
+        server::{self, Port, Server},
     },
 };
 use feed::Feeds;
@@ -88,8 +88,12 @@ pub const RIGHTS: Wanted = Wanted {
 pub struct Options {
     /// The namespaces that the verifier watches. A token or Instance in another namespace does not exist for it.
     pub scope: Extent,
-    /// The port for proxies, with `/healthz` and `/readyz`. Nobody can connect before every kind was read once.
-    pub serving: Taken,
+    /// The port for proxies by plain HTTP, with `/healthz` and `/readyz`. Nobody can connect before every kind was read
+    /// once. `None`: there is no such port.
+    pub serving: Option<Taken>,
+    /// The same port by HTTPS. Nobody can connect before its certificate was loaded, either, and until then the verifier
+    /// is not ready. `None`: there is no such port.
+    pub secure: Option<(Taken, TlsFiles)>,
     /// The port of `/healthz`, `/readyz` and `/metrics`, and of `/hearing` for other verifiers. `None`: there is no
     /// such port.
     pub probes: Option<Taken>,
@@ -145,9 +149,15 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
     let pulse = tasks.pulse();
+    let secure = options.secure.map(|(at, files)| (at, Tls::new(files)));
+    let tls = secure.as_ref().map(|(_, tls)| tls.clone());
+    if let Some(tls) = tls.clone() {
+        tasks.endless("the watch of the certificate", tls.watch());
+    }
     let ready = {
         let door = door.clone();
-        move || door.ready().and_then(|()| peers.none_hears_more())
+        let certified = move || tls.as_ref().map_or(Ok(()), Tls::missing);
+        move || door.ready().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
     };
     if let Some(at) = options.probes {
         let router =
@@ -161,7 +171,23 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         }
         tracing::info!("synced: every object was read once, and callers are answered");
         let router = probes::health(ready, pulse).merge(protocol::router(door));
-        server::serve(options.serving.listen("listening")?, router, Port::Callers, stop).await
+        let server = Server::new(router, Port::Callers, stop.clone());
+        tokio::try_join!(plainly(server.clone(), options.serving), securely(server, secure, &stop)).map(|_| ())
     });
     tasks.join().await
+}
+
+/// Answers by plain HTTP at this address.
+async fn plainly(server: Server, at: Option<Taken>) -> io::Result<()> {
+    let Some(at) = at else { return Ok(()) };
+    server.serve(at.listen("listening")?, None).await
+}
+
+/// Answers by HTTPS at this address, from the moment the certificate was loaded.
+async fn securely(server: Server, at: Option<(Taken, Tls)>, stop: &CancellationToken) -> io::Result<()> {
+    let Some((at, tls)) = at else { return Ok(()) };
+    if stop.run_until_cancelled(tls.loaded()).await.is_none() {
+        return Ok(());
+    }
+    server.serve(at.listen_by("https", "listening")?, Some(tls)).await
 }

@@ -174,7 +174,8 @@ impl World {
         let (address, probed) = (serving.address().unwrap(), probes.address().unwrap());
         let mut options = verifier::Options {
             scope: self.scope.clone(),
-            serving,
+            serving: Some(serving),
+            secure: None,
             probes: Some(probes),
             stale_after: StaleAfter::default(),
             stale_answers: StaleAnswers::default(),

@@ -1,0 +1,477 @@
+//! The certificate of a server, from files that change while the process runs.
+//!
+//! The files are polled. A mounted Secret changes by the swap of a symbolic link, which an inotify watch of a file does
+//! not report.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    },
+};
+use zeroize::Zeroizing;
+
+use crate::token::Digest;
+
+/// Interval at which the files are read.
+const LOOK: Duration = Duration::from_secs(5);
+/// Maximum number of reads until two of them agree. They differ if the files change in between.
+const READS: usize = 5;
+
+/// The files of a certificate, in PEM form (RFC 7468).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain of the server's certificate, its own certificate first.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The certificates of the authorities that sign clients. `None`: clients need no certificate. Otherwise a client
+    /// without a certificate of one of these authorities is refused.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The contents of the files. `None`: no clients' authorities.
+type Contents = (Vec<u8>, Zeroizing<Vec<u8>>, Option<Vec<u8>>);
+
+/// The digests of the contents, or the reason why they cannot be read.
+type Look = Result<(Digest, Digest, Option<Digest>), String>;
+
+impl TlsFiles {
+    fn read_once(&self) -> Result<Contents, String> {
+        let read = |file: &Path| fs::read(file).map_err(|error: io::Error| format!("{}: {error}", file.display()));
+        let client_ca = self.client_ca.as_deref().map(read).transpose()?;
+        Ok((read(&self.certificate)?, Zeroizing::new(read(&self.key)?), client_ca))
+    }
+
+    /// Reads all files. Their contents belong together: the files did not change in between.
+    fn read(&self) -> Result<Contents, String> {
+        let mut last = self.read_once();
+        for _ in 1..READS {
+            let next = self.read_once();
+            if next == last {
+                return next;
+            }
+            last = next;
+        }
+        Err("the files change all the time".to_owned())
+    }
+
+    /// The settings of a server with these contents. An error names the file, and repeats nothing of a key.
+    fn config(&self, (certificate, key, client_ca): &Contents) -> Result<ServerConfig, String> {
+        let provider = Arc::new(default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+        let builder = match self.client_ca.as_deref().zip(client_ca.as_deref()) {
+            None => builder.with_no_client_auth(),
+            Some((file, pem)) => {
+                let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(file, pem)? {
+                    roots.add(authority).map_err(|error| told(&error))?;
+                }
+                let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(clients.build().map_err(|error| told(&error))?)
+            }
+        };
+        let chain = certificates(&self.certificate, certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| format!("{}: there is no private key in PEM form", self.key.display()))?;
+        let unfit = |error| format!("{} does not fit {}: {error}", self.key.display(), self.certificate.display());
+        let mut config = builder.with_single_cert(chain, key).map_err(unfit)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The certificates in a PEM text.
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let read = read.ok().filter(|read| !read.is_empty());
+    read.ok_or_else(|| format!("{}: there is no certificate in PEM form, or one cannot be read", file.display()))
+}
+
+/// The certificate that a server presents now. Clones share it.
+#[derive(Clone)]
+pub struct Tls {
+    files: Arc<TlsFiles>,
+    /// The settings of the last pair that could be used, or the reason why there was none so far.
+    current: watch::Sender<Result<Arc<ServerConfig>, String>>,
+}
+
+impl Tls {
+    /// A server's certificate from these files, which [`watch`](Self::watch) reads.
+    pub fn new(files: TlsFiles) -> Self {
+        let current = watch::Sender::new(Err("waiting for the certificate of the HTTPS port".to_owned()));
+        Self { files: Arc::new(files), current }
+    }
+
+    /// Succeeds once a certificate was loaded, from then on for ever.
+    ///
+    /// # Errors
+    /// No certificate was loaded so far. The text names the file and the reason.
+    pub fn missing(&self) -> Result<(), String> {
+        self.current.borrow().as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// Waits until a certificate was loaded.
+    pub async fn loaded(&self) {
+        // The sender lives, because this value holds it.
+        let _ = self.current.subscribe().wait_for(Result::is_ok).await;
+    }
+
+    /// Reads the files every five seconds, for ever. A pair that cannot be used leaves the one before in use.
+    pub async fn watch(self) {
+        let mut seen = None;
+        loop {
+            self.look(&mut seen).await;
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Reads the files, and loads them if they differ from those `seen` before.
+    async fn look(&self, seen: &mut Option<Look>) {
+        let files = self.files.clone();
+        let read = spawn_blocking(move || files.read()).await.unwrap_or_else(|error| Err(error.to_string()));
+        let digests = |(certificate, key, client_ca): &Contents| {
+            (Digest::of(certificate), Digest::of(&**key), client_ca.as_ref().map(Digest::of))
+        };
+        let look = read.as_ref().map(digests).map_err(Clone::clone);
+        if seen.as_ref() == Some(&look) {
+            return;
+        }
+        *seen = Some(look);
+        match read.and_then(|contents| self.files.config(&contents)) {
+            Ok(config) => {
+                tracing::info!(certificate = %self.files.certificate.display(), "the HTTPS port has a new certificate");
+                let _before = self.current.send_replace(Ok(Arc::new(config)));
+            }
+            Err(why) => self.refused(&why),
+        }
+    }
+
+    /// Handles files that cannot be used.
+    fn refused(&self, why: &str) {
+        if self.current.borrow().is_ok() {
+            tracing::warn!(why, "cannot load the changed certificate of the HTTPS port; the one before stays in use");
+            return;
+        }
+        tracing::warn!(why, "cannot load the certificate of the HTTPS port; waiting until its files are complete");
+        let _before = self.current.send_replace(Err(format!("waiting for the certificate of the HTTPS port: {why}")));
+    }
+
+    /// The acceptor for the next connection. `None` before a certificate was loaded.
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.current.borrow().as_ref().ok().cloned().map(TlsAcceptor::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::server::{Port, Server};
+    use axum::{Router, routing::get};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use std::{
+        env,
+        net::SocketAddr,
+        os::unix::fs::symlink,
+        process,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time::Instant,
+    };
+    use tokio_rustls::{
+        TlsConnector,
+        client::TlsStream,
+        rustls::{
+            ALL_VERSIONS, ClientConfig, SupportedProtocolVersion,
+            pki_types::ServerName,
+            version::{TLS12, TLS13},
+        },
+    };
+    use tokio_util::sync::CancellationToken;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A certificate of this authority for `verifier`, and its key.
+    fn pair(authority: &Authority) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["verifier".to_owned()]).unwrap();
+        (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A volume that changes as the kubelet changes it: by the swap of a symbolic link to a folder.
+    struct Volume(PathBuf);
+
+    impl Volume {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let nth = COUNT.fetch_add(1, Ordering::SeqCst);
+            let folder = env::temp_dir().join(format!("tokenry-tls-{}-{nth}", process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            for name in ["tls.crt", "tls.key", "ca.crt"] {
+                symlink(format!("..data/{name}"), folder.join(name)).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn swap(&self, files: &[(&str, &str)]) {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let version = format!("..{}", COUNT.fetch_add(1, Ordering::SeqCst));
+            fs::create_dir(self.0.join(&version)).unwrap();
+            for (name, text) in files {
+                fs::write(self.0.join(&version).join(name), text).unwrap();
+            }
+            symlink(&version, self.0.join("..data_tmp")).unwrap();
+            fs::rename(self.0.join("..data_tmp"), self.0.join("..data")).unwrap();
+        }
+
+        fn serves(&self, (certificate, key): &(String, String)) {
+            self.swap(&[("tls.crt", certificate), ("tls.key", key)]);
+        }
+
+        fn files(&self, client_ca: bool) -> TlsFiles {
+            let at = |name| self.0.join(name);
+            TlsFiles { certificate: at("tls.crt"), key: at("tls.key"), client_ca: client_ca.then(|| at("ca.crt")) }
+        }
+    }
+
+    impl Drop for Volume {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// A certificate from these files, and its first look at them.
+    async fn looked(files: TlsFiles) -> (Tls, Option<Look>) {
+        let (tls, mut seen) = (Tls::new(files), None);
+        tls.look(&mut seen).await;
+        (tls, seen)
+    }
+
+    async fn served(tls: &Tls) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::new(Router::new().route("/", get(async || "ok")), Port::Callers, CancellationToken::new());
+        tokio::spawn(server.serve(listener, Some(tls.clone())));
+        address
+    }
+
+    /// A caller that trusts this authority, perhaps with a certificate of its own.
+    struct Caller<'a> {
+        trusts: &'a Authority,
+        versions: &'a [&'static SupportedProtocolVersion],
+        alpn: &'a [&'static str],
+        pair: Option<(String, String)>,
+    }
+
+    impl<'a> Caller<'a> {
+        fn of(trusts: &'a Authority) -> Self {
+            Self { trusts, versions: ALL_VERSIONS, alpn: &["http/1.1"], pair: None }
+        }
+
+        async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.trusts.der().clone()).unwrap();
+            let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+            let config = config.with_protocol_versions(self.versions).unwrap().with_root_certificates(roots);
+            let mut config = match &self.pair {
+                None => config.with_no_client_auth(),
+                Some((certificate, key)) => {
+                    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+                    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                    config.with_client_auth_cert(chain, key).unwrap()
+                }
+            };
+            config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let stream = TcpStream::connect(address).await.unwrap();
+            TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("verifier").unwrap(), stream).await
+        }
+
+        /// The first line of the answer to a request on a connection of its own.
+        async fn ask(&self, address: SocketAddr) -> io::Result<String> {
+            ask(&mut self.connect(address).await?).await
+        }
+    }
+
+    async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: verifier\r\n\r\n").await?;
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned())
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK";
+
+    #[tokio::test]
+    async fn both_versions_of_tls_and_both_of_http_are_spoken() {
+        let (volume, authority) = (Volume::new(), authority());
+        volume.serves(&pair(&authority));
+        let address = served(&looked(volume.files(false)).await.0).await;
+        for version in [&TLS12, &TLS13] {
+            for (alpn, chosen) in
+                [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
+            {
+                let caller = Caller { versions: &[version], alpn, ..Caller::of(&authority) };
+                let mut stream = caller.connect(address).await.unwrap();
+                let (_, session) = stream.get_ref();
+                assert_eq!((session.alpn_protocol(), session.protocol_version()), (chosen, Some(version.version)));
+                if chosen == Some(b"h2") {
+                    let (mut sender, connection) =
+                        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                            .await
+                            .unwrap();
+                    tokio::spawn(connection);
+                    let request = http::Request::get("https://verifier/").body(String::new()).unwrap();
+                    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+                } else {
+                    assert_eq!(ask(&mut stream).await.unwrap(), OK);
+                }
+            }
+        }
+        assert!(Caller::of(&self::authority()).ask(address).await.is_err(), "another authority is not trusted");
+    }
+
+    #[tokio::test]
+    async fn a_swapped_pair_serves_new_connections_and_open_ones_go_on() {
+        let (volume, [old, new]) = (Volume::new(), [(); 2].map(|()| authority()));
+        volume.serves(&pair(&old));
+        let (tls, mut seen) = looked(volume.files(false)).await;
+        let address = served(&tls).await;
+        let mut open = Caller::of(&old).connect(address).await.unwrap();
+        assert_eq!(ask(&mut open).await.unwrap(), OK);
+        volume.serves(&pair(&new));
+        tls.look(&mut seen).await;
+        assert_eq!(Caller::of(&new).ask(address).await.unwrap(), OK);
+        assert!(Caller::of(&old).ask(address).await.is_err());
+        assert_eq!(ask(&mut open).await.unwrap(), OK, "it was open before");
+    }
+
+    #[tokio::test]
+    async fn a_broken_pair_leaves_the_one_before_in_use_and_names_the_file() {
+        let (volume, authority) = (Volume::new(), authority());
+        let (good, other) = (pair(&authority), pair(&authority));
+        volume.serves(&good);
+        let (tls, mut seen) = looked(volume.files(true)).await;
+        assert!(tls.missing().unwrap_err().contains("ca.crt: No such file"), "{:?}", tls.missing());
+        let (certificate, key, ca) = (&*good.0, &*good.1, &*authority.pem());
+        for (files, why) in [
+            ([("tls.crt", certificate), ("tls.key", &*other.1), ("ca.crt", ca)], "tls.key does not fit "),
+            (
+                [("tls.crt", certificate), ("tls.key", "-----BEGIN x"), ("ca.crt", ca)],
+                "tls.key: there is no private key",
+            ),
+            ([("tls.crt", key), ("tls.key", key), ("ca.crt", ca)], "tls.crt: there is no certificate in PEM form"),
+            (
+                [("tls.crt", certificate), ("tls.key", key), ("ca.crt", "")],
+                "ca.crt: there is no certificate in PEM form",
+            ),
+        ] {
+            volume.swap(&files);
+            tls.look(&mut seen).await;
+            let told = tls.missing().unwrap_err();
+            assert!(
+                told.starts_with("waiting for the certificate of the HTTPS port: /") && told.contains(why),
+                "{told}"
+            );
+        }
+        volume.swap(&[("tls.crt", certificate), ("tls.key", key), ("ca.crt", ca)]);
+        tls.look(&mut seen).await;
+        assert_eq!(tls.missing(), Ok(()));
+        let address = served(&tls).await;
+        let caller = Caller { pair: Some(pair(&authority)), ..Caller::of(&authority) };
+        for broken in [&[][..], &[("tls.crt", certificate)], &[("tls.crt", certificate), ("tls.key", &*other.1)]] {
+            volume.swap(broken);
+            tls.look(&mut seen).await;
+            assert_eq!((tls.missing(), &*caller.ask(address).await.unwrap()), (Ok(()), OK));
+        }
+    }
+
+    #[tokio::test]
+    async fn with_an_authority_for_clients_a_caller_needs_a_certificate_of_the_one_that_is_there_now() {
+        let (volume, server, [first, second]) = (Volume::new(), authority(), [(); 2].map(|()| authority()));
+        let (certificate, key) = pair(&server);
+        let trusting = |ca: &str| volume.swap(&[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", ca)]);
+        trusting(&first.pem());
+        let (tls, mut seen) = looked(volume.files(true)).await;
+        let address = served(&tls).await;
+        let as_client = async |pair| Caller { pair, ..Caller::of(&server) }.ask(address).await.ok();
+        let [of_first, of_second] = [&first, &second].map(pair).map(Some);
+        assert_eq!(as_client(None).await, None);
+        assert_eq!(as_client(of_second.clone()).await, None);
+        assert_eq!(as_client(of_first.clone()).await.as_deref(), Some(OK));
+        trusting(&(first.pem() + &second.pem()));
+        tls.look(&mut seen).await;
+        for pair in [&of_first, &of_second] {
+            assert_eq!(as_client(pair.clone()).await.as_deref(), Some(OK), "both, for a change of authority");
+        }
+        trusting(&second.pem());
+        tls.look(&mut seen).await;
+        assert_eq!(as_client(of_first).await, None);
+        assert_eq!(as_client(of_second).await.as_deref(), Some(OK));
+    }
+
+    #[tokio::test]
+    async fn files_that_come_later_are_waited_for_and_a_watch_sees_each_change() {
+        let (volume, [old, new]) = (Volume::new(), [(); 2].map(|()| authority()));
+        let (tls, _) = looked(volume.files(false)).await;
+        let told = tls.missing().unwrap_err();
+        assert!(told.contains("tls.crt: No such file or directory"), "{told}");
+        let address = served(&tls).await;
+        assert!(Caller::of(&old).ask(address).await.is_err(), "a connection without a certificate is closed");
+        // Time is paused only now, because paused time runs ahead of the network.
+        tokio::time::pause();
+        tokio::spawn(tls.clone().watch());
+        volume.serves(&pair(&old));
+        tls.loaded().await;
+        let mut news = tls.current.subscribe();
+        volume.serves(&pair(&new));
+        news.changed().await.unwrap();
+        tokio::time::resume();
+        assert_eq!(Caller::of(&new).ask(address).await.unwrap(), OK);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_and_the_first_request_have_ten_seconds_together() {
+        let (volume, authority) = (Volume::new(), authority());
+        volume.serves(&pair(&authority));
+        let address = served(&looked(volume.files(false)).await.0).await;
+        // A record of a handshake that is never complete (RFC 8446, section 5.1).
+        let half = [22, 3, 1, 2, 0, 1, 0, 1, 252];
+        tokio::time::pause();
+        for sent in [&[][..], &half] {
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            silent.write_all(sent).await.unwrap();
+            let began = Instant::now();
+            let _ = silent.read_to_end(&mut Vec::new()).await;
+            assert_eq!(began.elapsed().as_secs(), 10, "{sent:?}");
+        }
+        tokio::time::resume();
+        let mut silent = Caller::of(&authority).connect(address).await.unwrap();
+        tokio::time::pause();
+        let began = Instant::now();
+        let _ = silent.read_to_end(&mut Vec::new()).await;
+        assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+}
