@@ -172,6 +172,16 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "additional properties 'httpGet' not allowed",
         ),
         ("operator.service.annotations.a=b", "'/operator/service'", "false schema"),
+        ("operator.tls.secretName=a", "'/operator/tls'", "false schema"),
+        ("operator.plainHttp=false", "'/operator/plainHttp'", "false schema"),
+        ("verifier.plainHttp=no", "'/verifier/plainHttp'", "got string, want boolean"),
+        ("verifier.tls.nosuch=1", "'/verifier/tls'", "additional properties 'nosuch' not allowed"),
+        ("verifier.tls.secretName=A", "'/verifier/tls/secretName'", "does not match pattern"),
+        (
+            "verifier.tls.clientCA.secretName=a,verifier.tls.clientCA.configMapName=b",
+            "'/verifier/tls/clientCA/configMapName'",
+            "value must be ''",
+        ),
         ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
         ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
         ("revisionHistoryLimit=-1", "'/revisionHistoryLimit'", "minimum: got -1, want 0"),
@@ -229,12 +239,16 @@ fn known(root: &Value, schema: &Value, path: &str) -> BTreeSet<String> {
     properties.iter().flat_map(|(key, inner)| known(root, inner, &format!("{path}/{key}"))).collect()
 }
 
-/// The schema without what no values file holds: `global` is a parent chart's, and the operator has no Service.
+/// The schema without what no values file holds: `global` is a parent chart's, and nobody asks the operator.
 fn schema() -> (Value, BTreeSet<String>) {
     let text = fs::read_to_string(root().join("charts/tokenry/values.schema.json")).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut paths = known(&schema, &schema, "");
-    assert!(paths.remove("/global") && paths.remove("/operator/service/annotations"));
+    assert!(paths.remove("/global"));
+    let serving = ["/operator/service/", "/operator/tls/", "/operator/plainHttp"];
+    let all = paths.len();
+    paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
+    assert_eq!(paths.len(), all - 5);
     (schema, paths)
 }
 
@@ -660,10 +674,51 @@ fn the_deployments_call_the_program_as_it_can_be_called() {
             let args: Vec<String> = read(&container["args"]);
             assert!(understands(&args.iter().map(String::as_str).collect::<Vec<_>>()), "{file}: {args:?}");
             assert!(name(deployment).ends_with(&format!("-{}", args[0])), "{file}: {args:?}");
-            let ports = json!([{"name": "http", "containerPort": 8080}, {"name": "probes", "containerPort": 8081}]);
-            assert_eq!(container["ports"], ports, "{file}: the ports that the program listens at by default");
+            let is_plain = !args.contains(&"--plain-http=false".to_owned());
+            let is_secure = args.iter().any(|arg| arg.starts_with("--tls-cert="));
+            let ports = [("http", 8080, is_plain), ("https", 8443, is_secure), ("probes", 8081, true)];
+            let ports = ports.into_iter().filter(|(.., serves)| *serves);
+            let ports: Vec<_> = ports.map(|(name, port, _)| json!({"name": name, "containerPort": port})).collect();
+            assert_eq!(container["ports"], json!(ports), "{file}: the ports that the program listens at by default");
         }
     }
+}
+
+/// The container of the verifier, the volumes of its Pod, and the ports of its Service by name.
+fn served(sets: &str) -> (Value, Value, Vec<(String, i64)>) {
+    let objects = rendered(&["--set", sets]);
+    let deployments = of_kind(&objects, "Deployment").into_iter();
+    let deployment = { deployments }.find(|deployment| name(deployment) == "tokenry-verifier").unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let services = of_kind(&objects, "Service").into_iter();
+    let service = { services }.find(|service| name(service) == "tokenry-verifier").unwrap();
+    let port = |port: &Value| (read(&port["targetPort"]), port["port"].as_i64().unwrap());
+    let ports = service["spec"]["ports"].as_array().unwrap().iter().map(port).collect();
+    (pod["containers"][0].clone(), pod["volumes"].clone(), ports)
+}
+
+#[test]
+fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_are_mounted() {
+    let (http, https) = (("http".to_owned(), 80), ("https".to_owned(), 443));
+    let named = "verifier.tls.secretName=a";
+    let args = |container: &Value| -> Vec<String> { read(&container["args"]) };
+    let (container, volumes, ports) = served(named);
+    assert_eq!(ports, [http, https.clone()]);
+    let items = json!([{"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]);
+    let pair = json!({"secret": {"name": "a", "items": items}});
+    assert_eq!(volumes, json!([{"name": "tls", "projected": {"sources": [pair]}}]));
+    let mount = json!({"name": "tls", "mountPath": "/etc/tokenry/tls", "readOnly": true});
+    assert_eq!(container["volumeMounts"], json!([mount]));
+    assert!(!args(&container).iter().any(|arg| arg.starts_with("--plain-http") || arg.starts_with("--tls-client-ca")));
+    assert_eq!(served(&format!("{named},verifier.plainHttp=false")).2, [https]);
+    let items = json!([{"key": "ca.crt", "path": "client-ca.crt"}]);
+    for (value, source) in [("secretName", "secret"), ("configMapName", "configMap")] {
+        let (container, volumes, _) = served(&format!("{named},verifier.tls.clientCA.{value}=b"));
+        assert_eq!(volumes[0]["projected"]["sources"][1], json!({source: {"name": "b", "items": items}}));
+        assert!(args(&container).contains(&"--tls-client-ca=/etc/tokenry/tls/client-ca.crt".to_owned()));
+    }
+    let told = template(&["--set", "verifier.plainHttp=false"]).unwrap_err();
+    assert!(told.contains("verifier.plainHttp: false needs a certificate"), "{told}");
 }
 
 #[test]

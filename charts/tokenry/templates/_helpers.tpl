@@ -155,3 +155,41 @@ means yes without the admission policies, because they limit the operator's writ
 {{- printf "%s:%s" $repository ((.Values.image).tag | default .Chart.AppVersion) }}
 {{- end }}
 {{- end }}
+
+{{/* Name of the Secret with the certificate of the verifier. Empty: there is no HTTPS. */}}
+{{- define "tokenry.tlsSecret" -}}
+{{- ((.Values.verifier).tls).secretName | default "" }}
+{{- end }}
+
+{{/*
+Tells if the verifier answers by plain HTTP. Without a certificate, there would be no port at all.
+*/}}
+{{- define "tokenry.plainHttp" -}}
+{{- $plain := include "tokenry.on" (list .Values.verifier "plainHttp" true) }}
+{{- if not (or $plain (include "tokenry.tlsSecret" .)) }}
+{{- fail "verifier.plainHttp: false needs a certificate; name its Secret in verifier.tls.secretName" }}
+{{- end }}
+{{- $plain }}
+{{- end }}
+
+{{/* Sources of the volume with the certificate of the verifier, and with the CA of its callers. */}}
+{{- define "tokenry.tlsSources" -}}
+- secret:
+    name: {{ include "tokenry.tlsSecret" . | quote }}
+    items:
+    - key: tls.crt
+      path: tls.crt
+    - key: tls.key
+      path: tls.key
+{{- $items := list (dict "key" "ca.crt" "path" "client-ca.crt") }}
+{{- with ((.Values.verifier).tls).clientCA }}
+{{- with .secretName }}
+- secret:
+    {{- dict "name" . "items" $items | toYaml | nindent 4 }}
+{{- end }}
+{{- with .configMapName }}
+- configMap:
+    {{- dict "name" . "items" $items | toYaml | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
