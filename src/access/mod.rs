@@ -27,6 +27,7 @@ mod policy;
 mod properties;
 mod roles;
 mod rules;
+mod unasked;
 mod unguarded;
 
 pub use action::{Actions, Target};
@@ -42,4 +43,5 @@ pub use path::{Path, PathFault, bare_path};
 pub use policy::Policy;
 pub use roles::{Holding, Standing};
 pub use rules::{Named, Request, Rules};
+pub use unasked::judge_unasked;
 pub use unguarded::Guarded;

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Ground, Outlook, Path, Policy, Request, Rules, Ruling, judge};
+use super::{Bearer, Ground, Outlook, Path, Policy, Request, Rules, Ruling, judge, judge_unasked};
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance, name};
 
 /// An Instance, policies, a token and its account.
@@ -298,6 +298,15 @@ proptest! {
         let world = draw.drawn();
         let closed = Outlook::of(&world.rules, &world.policies.iter().collect::<Vec<_>>(), &world.bearer).opening();
         prop_assert!(closed.is_ok() || !draw.ground().allows(), "{closed:?}");
+    }
+
+    #[test]
+    fn a_request_is_permitted_only_to_a_token_that_is_without_one_and_by_the_role_that_is_known_then(draw in draw()) {
+        let (world, ruling) = (draw.drawn(), draw.ruling());
+        let policies: Vec<_> = world.policies.iter().collect();
+        let unasked = judge_unasked(&world.rules, &policies, &world.bearer);
+        prop_assert!(unasked.ground.allows() || !ruling.ground.allows(), "{unasked:?}");
+        prop_assert!(unasked.role.is_none() || !ruling.ground.allows() || unasked.role == ruling.role, "{unasked:?}");
     }
 
     #[test]

@@ -24,11 +24,17 @@ pub struct Identity {
     pub generation: i64,
     /// The public id of the presented generation.
     pub id: Arc<str>,
+    /// The uid of the token.
+    pub uid: Arc<str>,
+    /// The time of the presented generation's mint.
+    pub minted_at: Timestamp,
+    /// The expiry of the presented generation, also by the limits of the token's Instances. `None`: it never expires.
+    pub ends_at: Option<Timestamp>,
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
     /// The owner of the token, or else of its account, as a subject. `None` if there is none.
     pub owner: Option<String>,
-    /// The effective role. `None` if there is none, or if no request was judged.
+    /// The effective role. `None` if there is none. Without a request also `None` if the role depends on the request.
     pub role: Option<String>,
     /// The organization of the Instance. Empty if the Instance is not known.
     pub organization: String,
@@ -53,7 +59,7 @@ impl From<Cause> for Verdict {
 
 /// Judges a `request` to an Instance. The request carries `credential` and is made at the time `now`.
 ///
-/// Without a request, the verdict says if the credential is valid, and which token it belongs to.
+/// Without a request, the verdict says which token the credential belongs to, and if some request would be permitted.
 pub fn check(
     index: &Index,
     instance: &Key,
@@ -113,14 +119,10 @@ struct Authentic<'a> {
 
 impl<'a> Presented<'a> {
     fn judge(&self, request: Option<&Request<'_>>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
-        let ruling = self.authenticate(now, trail).map(|authentic| {
-            let authorize = |request| authentic.authorize(request, trail);
-            request.map(authorize)
-        });
+        let ruling = self.authenticate(now, trail).map(|authentic| authentic.authorize(request, trail));
         let (cause, role, message) = match ruling {
-            Ok(None) => (Cause::Allowed, None, None),
-            Ok(Some(ruling)) if ruling.ground.allows() => (Cause::Allowed, ruling.role, None),
-            Ok(Some(ruling)) => (Cause::Refused(ruling.ground), ruling.role, ruling.message),
+            Ok(ruling) if ruling.ground.allows() => (Cause::Allowed, ruling.role, None),
+            Ok(ruling) => (Cause::Refused(ruling.ground), ruling.role, ruling.message),
             Err(cause) => (cause, None, None),
         };
         Verdict { cause, identity: Some(self.identity(role)), message }
@@ -207,9 +209,14 @@ impl<'a> Presented<'a> {
     /// True if the generation is older than an Instance of the token allows, even if its record says otherwise. So an
     /// operator that is away, or cannot write the record, extends nothing.
     fn has_outlived(&self, now: Timestamp) -> bool {
+        self.ends_at().is_some_and(|end| end <= now)
+    }
+
+    /// The expiry of the generation, also by the limits of the token's Instances. `None`: it never expires.
+    fn ends_at(&self) -> Option<Timestamp> {
         let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
-        limit.and_then(|limit| self.generation.life.end_within(&limit)).is_some_and(|end| end <= now)
+        limit.map_or(self.generation.life.end, |limit| self.generation.life.end_within(&limit))
     }
 
     /// The account that the token is bound to by uid. A later account of the same name is a different account. `None`
@@ -227,6 +234,9 @@ impl<'a> Presented<'a> {
             token: self.key.clone(),
             generation: self.generation.number,
             id: self.generation.id.clone(),
+            uid: self.token.uid.clone(),
+            minted_at: self.generation.life.created_at,
+            ends_at: self.ends_at(),
             subject: format!("account:{}/{}", self.key.namespace, self.account_name()),
             role,
             organization: organization.to_owned(),
@@ -259,10 +269,13 @@ impl<'a> Presented<'a> {
 }
 
 impl Authentic<'_> {
-    /// Returns the ruling of the `access` module on the request.
-    fn authorize(&self, request: &Request<'_>, trail: &mut impl Trail) -> Ruling {
+    /// Returns the ruling of the `access` module on the request, or on the token alone.
+    fn authorize(&self, request: Option<&Request<'_>>, trail: &mut impl Trail) -> Ruling {
         let policies: Vec<_> = self.presented.index.policies(self.presented.instance).collect();
-        access::judge(self.rules, &policies, &self.bearer, request, trail)
+        match request {
+            Some(request) => access::judge(self.rules, &policies, &self.bearer, request, trail),
+            None => access::judge_unasked(self.rules, &policies, &self.bearer),
+        }
     }
 }
 
@@ -660,17 +673,25 @@ mod tests {
 
     #[test]
     fn whose_a_value_is_can_be_asked_without_a_request() {
-        let nothing_permitted = json!({"api": {"authorization": "Roles", "excluded": [{"paths": ["/**"]}]}});
-        let mut index = with_instance(nothing_permitted);
+        let mut index = with_instance(json!({"api": {"excluded": [{"paths": ["/**"]}]}}));
         let asked = |index: &Index| check(index, &eem(), &value(), None, NOW.parse().unwrap());
         let verdict = asked(&index);
         assert_eq!(verdict.cause, Cause::Allowed, "there is no request to authorize");
         let identity = verdict.identity.unwrap();
         assert_eq!((&*identity.subject, identity.generation, identity.role), ("account:a/x", 1, None));
+        let times = [Some(identity.minted_at), identity.ends_at].map(|at| at.unwrap().to_string());
+        assert_eq!((&*identity.uid, times), ("x", ["2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"].map(str::to_owned)));
         index.apply(token(json!({"spec": {"revoked": true}})));
         assert_eq!(asked(&index).cause, Cause::Revoked);
         let faulty = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));
         assert_eq!(asked(&faulty).cause, Cause::InstanceInvalid, "an Instance with faults lets nobody in");
+        let shorter = with_instance(json!({"tokens": {"lifetime": {"max": "200d"}}}));
+        let end = asked(&shorter).identity.unwrap().ends_at.unwrap();
+        assert_eq!(end.to_string(), "2026-07-20T00:00:00Z", "an Instance may end it earlier than its record");
+        let by_roles = with_instance(json!({"api": {"authorization": "Roles"}}));
+        assert_eq!(asked(&by_roles).cause, Cause::Refused(Ground::NoPermissions), "no request would be permitted");
+        let by_default = with_instance(json!({"api": {"authorization": "Roles"}, "tokens": {"defaultRole": "viewer"}}));
+        assert_eq!(asked(&by_default).identity.unwrap().role.as_deref(), Some("viewer"));
     }
 
     #[test]
