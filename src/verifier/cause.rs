@@ -36,6 +36,8 @@ pub enum Cause {
     Mismatch,
     /// The token opens other Instances, but not this one.
     OtherInstance,
+    /// The question names audiences, but not that of the Instance, `tokenry.dev/<namespace>/<instance>`.
+    OtherAudience,
     /// The token is being deleted.
     Deleted,
     /// The token, or the presented generation, is revoked.
@@ -115,6 +117,7 @@ impl Cause {
             | Self::Unknown
             | Self::Mismatch
             | Self::OtherInstance
+            | Self::OtherAudience
             | Self::Deleted
             | Self::Revoked
             | Self::AccountGone
@@ -146,6 +149,7 @@ impl Cause {
             Self::Unknown => "Unknown",
             Self::Mismatch => "Mismatch",
             Self::OtherInstance => "OtherInstance",
+            Self::OtherAudience => "OtherAudience",
             Self::Deleted => "Deleted",
             Self::Revoked => "Revoked",
             Self::AccountGone => "AccountGone",
@@ -189,6 +193,7 @@ impl Cause {
             | Self::Unknown
             | Self::Mismatch
             | Self::OtherInstance
+            | Self::OtherAudience
             | Self::Deleted
             | Self::Revoked
             | Self::AccountGone

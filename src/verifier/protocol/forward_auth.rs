@@ -62,7 +62,7 @@ pub(crate) fn told(answer: &Answer) -> Response {
 }
 
 /// Forbids caching: an answer holds for one request only.
-const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+pub(crate) const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 fn refused(status: StatusCode, header: (HeaderName, HeaderValue), body: &Value) -> Response {
     let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,9 +1,12 @@
 //! The protocols by which callers ask: one adapter each. An adapter turns a message into an `Asking`, asks the
 //! [`Door`], and puts the `Answer` into the words of its protocol.
 
+mod body;
 mod forward_auth;
 mod ingress_nginx;
 pub(crate) mod proxied;
+mod review;
+mod token_review;
 
 use std::sync::Arc;
 
@@ -18,6 +21,8 @@ pub enum Protocol {
     ForwardAuth,
     /// The authentication of ingress-nginx.
     IngressNginx,
+    /// The webhook for token authentication of the Kubernetes API.
+    TokenReview,
 }
 
 impl Protocol {
@@ -26,6 +31,7 @@ impl Protocol {
         match self {
             Self::ForwardAuth => "forward-auth",
             Self::IngressNginx => "ingress-nginx",
+            Self::TokenReview => "token-review",
         }
     }
 
@@ -40,5 +46,7 @@ impl Protocol {
 
 /// The routes of all protocols.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    forward_auth::router(door.clone()).merge(ingress_nginx::router(door))
+    forward_auth::router(door.clone())
+        .merge(ingress_nginx::router(door.clone()))
+        .merge(token_review::router(door))
 }

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 27] = [
+const CAUSES: [Cause; 28] = [
     Cause::Allowed,
     Cause::Unguarded,
     Cause::Probe,
@@ -27,6 +27,7 @@ const CAUSES: [Cause; 27] = [
     Cause::Unknown,
     Cause::Mismatch,
     Cause::OtherInstance,
+    Cause::OtherAudience,
     Cause::Deleted,
     Cause::Revoked,
     Cause::AccountGone,
