@@ -24,6 +24,10 @@ pub(crate) struct Verifier {
     /// several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Answer token introspection (RFC 7662) to callers with a Kubernetes token and the right to introspect, which the
+    /// roles of the chart permit to review with verifier.introspection.enabled=true; default: answer 501
+    #[arg(long, env = "TOKENRY_INTROSPECTION")]
+    introspection: bool,
     #[command(flatten)]
     ports: Ports,
 }
@@ -77,6 +81,7 @@ impl Verifier {
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
                 peers: self.peers,
+                introspection: self.introspection,
                 stop,
             };
             let ended = verifier::run(client::client().await?, Arc::new(SystemClock), options).await;

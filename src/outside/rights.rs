@@ -64,10 +64,11 @@ impl Right {
         Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
     }
 
-    /// False for the kinds that a program reads outside its namespaces. A Gateway is often in one of its own.
+    /// False for the kinds that a program uses outside its namespaces. A Gateway is often in one of its own.
     fn is_namespaced(self) -> bool {
-        let kinds = ["namespaces", "ingressclasses", "gateways", "gatewayclasses"];
-        !kinds.contains(&self.resource)
+        const OUTSIDE: [&str; 6] =
+            ["namespaces", "ingressclasses", "gateways", "gatewayclasses", "tokenreviews", "subjectaccessreviews"];
+        !OUTSIDE.contains(&self.resource)
     }
 }
 

@@ -42,11 +42,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crd::{ApiToken, GROUP},
     outside::{
-        Clock, Entropy, Extent, Hearing, Rights, SystemEntropy, Taken, Tasks, Tls, TlsFiles, Verb, Writer,
+        Clock, Entropy, Extent, Hearing, Reviewer, Rights, SystemEntropy, Taken, Tasks, Tls, TlsFiles, Verb, Writer,
         hearing::StaleAfter,
         metrics::Metrics,
         peers::{self, Peer, Peers},
         probes,
+        reviewer::REVIEWING,
         rights::{Right, Wanted},
         server::{self, Port, Server},
     },
@@ -103,6 +104,8 @@ pub struct Options {
     pub stale_answers: StaleAnswers,
     /// The probe addresses of other verifiers that watch the same objects.
     pub peers: Vec<Peer>,
+    /// Answers introspection (RFC 7662). Each caller is reviewed by the API server.
+    pub introspection: bool,
     /// Stops the verifier when cancelled: the verifier answers open requests and returns.
     pub stop: CancellationToken,
 }
@@ -144,8 +147,10 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
-    let rights = Rights::new(RIGHTS).ask(client.clone(), options.scope.clone(), waits_for);
+    let reviewing = REVIEWING.into_iter().filter(|_| options.introspection);
+    let rights = Rights::new(RIGHTS).using(reviewing).ask(client.clone(), options.scope.clone(), waits_for);
     tasks.endless("the check of permissions", rights);
+    let reviewer = options.introspection.then(|| Arc::new(Reviewer::new(client.clone())));
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
     let pulse = tasks.pulse();
@@ -170,7 +175,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
             return Ok(());
         }
         tracing::info!("synced: every object was read once, and callers are answered");
-        let router = probes::health(ready, pulse).merge(protocol::router(door));
+        let router = probes::health(ready, pulse).merge(protocol::router(door, reviewer));
         let server = Server::new(router, Port::Callers, stop.clone());
         tokio::try_join!(plainly(server.clone(), options.serving), securely(server, secure, &stop)).map(|_| ())
     });

@@ -4,6 +4,8 @@
 mod body;
 mod forward_auth;
 mod ingress_nginx;
+mod introspected;
+mod introspection;
 pub(crate) mod proxied;
 mod review;
 mod token_review;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use super::Door;
+use crate::outside::Reviewer;
 
 /// A protocol that the verifier speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +26,8 @@ pub enum Protocol {
     IngressNginx,
     /// The webhook for token authentication of the Kubernetes API.
     TokenReview,
+    /// Token introspection of OAuth 2.0 (RFC 7662).
+    Introspection,
 }
 
 impl Protocol {
@@ -32,6 +37,7 @@ impl Protocol {
             Self::ForwardAuth => "forward-auth",
             Self::IngressNginx => "ingress-nginx",
             Self::TokenReview => "token-review",
+            Self::Introspection => "introspection",
         }
     }
 
@@ -44,9 +50,10 @@ impl Protocol {
     }
 }
 
-/// The routes of all protocols.
-pub(crate) fn router(door: Arc<Door>) -> Router {
+/// The routes of all protocols. `reviewer` reviews the callers of introspection. `None`: introspection is off.
+pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router {
     forward_auth::router(door.clone())
         .merge(ingress_nginx::router(door.clone()))
-        .merge(token_review::router(door))
+        .merge(token_review::router(door.clone()))
+        .merge(introspection::router(door, reviewer))
 }

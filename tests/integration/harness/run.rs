@@ -180,6 +180,7 @@ impl World {
             stale_after: StaleAfter::default(),
             stale_answers: StaleAnswers::default(),
             peers: Vec::new(),
+            introspection: false,
             stop: stop.clone(),
         };
         choose(&mut options);

@@ -1,0 +1,283 @@
+//! Proves a caller by its Kubernetes token. A TokenReview names the caller, and a SubjectAccessReview its right.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+};
+use kube::{Api, Client, api::PostParams};
+use moka::future::Cache;
+use tokio::{sync::Semaphore, time::timeout};
+use zeroize::Zeroizing;
+
+use super::{Verb, Why};
+use crate::{
+    crd::GROUP,
+    outside::rights::Right,
+    token::{Digest, format},
+};
+
+/// The audience of a caller's token. A token for another audience, such as the API server, proves nothing here. So this
+/// program cannot act as its callers.
+pub const AUDIENCE: &str = "tokenry.dev/verifier";
+/// The verb of the right on an Instance that a caller needs.
+pub const INTROSPECT: &str = "introspect";
+
+/// The permissions that a [`Reviewer`] uses.
+pub const REVIEWING: [Right; 2] = [
+    Right::new(Verb::CREATE, "authentication.k8s.io", "tokenreviews"),
+    Right::new(Verb::CREATE, "authorization.k8s.io", "subjectaccessreviews"),
+];
+
+/// How long an answer holds, refusals included.
+const HOLDS: Duration = Duration::from_secs(10);
+/// The number of answers that are kept. Anybody can make up tokens.
+const KEPT: u64 = 4096;
+/// The number of callers that are reviewed at a time, and the number that may wait for that.
+const TOGETHER: usize = 4;
+const WAITING: usize = 64;
+/// The longest time of a review, with the wait for its turn.
+const LIMIT: Duration = Duration::from_secs(3);
+/// The longest token that is reviewed, in bytes.
+const MAX: usize = 16 * 1024;
+
+/// The result of a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// The caller has the right.
+    Granted,
+    /// The caller lacks the right.
+    Lacking,
+    /// The API server does not know the token for [`AUDIENCE`].
+    Unproven,
+}
+
+/// Reviews callers. Answers are kept for ten seconds, by a digest.
+pub struct Reviewer {
+    tokens: Api<TokenReview>,
+    rights: Api<SubjectAccessReview>,
+    answers: Cache<String, Permit>,
+    working: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Reviewer {
+    /// A reviewer that asks the API server of `client`.
+    pub fn new(client: Client) -> Self {
+        Self {
+            tokens: Api::all(client.clone()),
+            rights: Api::all(client),
+            answers: Cache::builder().max_capacity(KEPT).time_to_live(HOLDS).build(),
+            working: Semaphore::new(TOGETHER),
+            waiting: Semaphore::new(WAITING),
+        }
+    }
+
+    /// Reviews the right of the bearer of `token` to introspect the tokens of an Instance. Requests with the same token
+    /// share one review.
+    ///
+    /// A token of Tokenry proves no caller, so it is never sent to the API server.
+    ///
+    /// # Errors
+    /// The API server refused a review or did not answer in time, or too many callers wait. This is not kept.
+    pub async fn permit(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
+        if token.len() > MAX || format::id(token).is_ok() {
+            return Ok(Permit::Unproven);
+        }
+        // No header and no path contains the separator.
+        let key = Digest::of(&*Zeroizing::new(format!("{token}\0{namespace}\0{name}"))).to_string();
+        let answer = self.answers.try_get_with(key, self.in_turn(token, namespace, name)).await;
+        answer.map_err(|why| (*why).clone())
+    }
+
+    async fn in_turn(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
+        let busy = |_| Why::Unavailable("too many callers wait for a review".into());
+        let _place = self.waiting.try_acquire().map_err(busy)?;
+        let reviewed = timeout(LIMIT, async {
+            let _turn = self.working.acquire().await;
+            let Some(user) = self.user(token).await? else { return Ok(Permit::Unproven) };
+            Ok(if self.may_introspect(user, namespace, name).await? { Permit::Granted } else { Permit::Lacking })
+        });
+        reviewed.await.unwrap_or_else(|_| Err(Why::Unavailable("no answer in time".into())))
+    }
+
+    /// The bearer of the token. `None` if the API server does not know the token for [`AUDIENCE`].
+    async fn user(&self, token: &str) -> Result<Option<UserInfo>, Why> {
+        let spec = TokenReviewSpec { token: Some(token.into()), audiences: Some(vec![AUDIENCE.into()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let answer = self.tokens.create(&PostParams::default(), &review).await?;
+        let status = answer.status.ok_or_else(Why::unreadable)?;
+        // A server that does not check audiences names none.
+        let is_meant = status.audiences.is_some_and(|all| all.iter().any(|one| one == AUDIENCE));
+        Ok(status.user.filter(|_| status.authenticated == Some(true) && is_meant))
+    }
+
+    async fn may_introspect(&self, user: UserInfo, namespace: &str, name: &str) -> Result<bool, Why> {
+        let attributes = ResourceAttributes {
+            verb: Some(INTROSPECT.into()),
+            group: Some(GROUP.into()),
+            resource: Some("instances".into()),
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
+            ..ResourceAttributes::default()
+        };
+        let UserInfo { username, uid, groups, extra } = user;
+        let resource_attributes = Some(attributes);
+        let spec =
+            SubjectAccessReviewSpec { user: username, uid, groups, extra, resource_attributes, ..Default::default() };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let answer = self.rights.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    /// The answers of an API server, and the reviews that it was asked for.
+    pub(crate) struct Server {
+        /// The status of each TokenReview.
+        pub(crate) token: Value,
+        /// The status of each SubjectAccessReview.
+        pub(crate) access: Value,
+        /// The status code of each answer.
+        pub(crate) code: u16,
+        pub(crate) asked: Vec<Value>,
+    }
+
+    impl Server {
+        /// It knows each token as that of `ci`, which has the right.
+        pub(crate) fn granting() -> Arc<Mutex<Self>> {
+            let user = json!({"username": "ci", "groups": ["g"]});
+            let token = json!({"authenticated": true, "user": user, "audiences": [AUDIENCE]});
+            Arc::new(Mutex::new(Self { token, access: json!({"allowed": true}), code: 201, asked: Vec::new() }))
+        }
+
+        /// A reviewer that asks this server. A slow server answers after ten minutes.
+        pub(crate) fn reviewer(server: &Arc<Mutex<Self>>) -> Reviewer {
+            let server = server.clone();
+            let serve = move |request: Request<Body>| {
+                let server = server.clone();
+                async move {
+                    let is_token = request.uri().path().ends_with("/tokenreviews");
+                    let body = request.into_body().collect_bytes().await.unwrap();
+                    let (code, answer) = {
+                        let mut server = server.lock().unwrap();
+                        server.asked.push(serde_json::from_slice(&body).unwrap());
+                        let status = if is_token { &server.token } else { &server.access };
+                        let refusal = json!({"kind": "Status", "status": "Failure", "code": server.code});
+                        let answer = if server.code < 300 { json!({"spec": {}, "status": status}) } else { refusal };
+                        (server.code, answer)
+                    };
+                    tokio::task::yield_now().await;
+                    let body = Body::from(answer.to_string().into_bytes());
+                    Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+                }
+            };
+            Reviewer::new(Client::new(tower::service_fn(serve), "a"))
+        }
+    }
+
+    fn asked(server: &Mutex<Server>) -> usize {
+        server.lock().unwrap().asked.len()
+    }
+
+    #[tokio::test]
+    async fn a_caller_is_named_by_its_token_and_permitted_by_its_right_on_the_instance() {
+        let server = Server::granting();
+        assert_eq!(Server::reviewer(&server).permit("t", "a", "eem").await, Ok(Permit::Granted));
+        let asked = server.lock().unwrap().asked.clone();
+        assert_eq!(asked[0]["spec"], json!({"token": "t", "audiences": [AUDIENCE]}));
+        let about = json!({"group": "tokenry.dev", "resource": "instances", "verb": "introspect", "namespace": "a",
+            "name": "eem"});
+        assert_eq!(asked[1]["spec"], json!({"user": "ci", "groups": ["g"], "resourceAttributes": about}));
+    }
+
+    #[tokio::test]
+    async fn a_caller_without_the_right_and_one_that_nobody_knows_are_told_apart() {
+        let server = Server::granting();
+        server.lock().unwrap().access = json!({"allowed": false});
+        let permit = async |token| Server::reviewer(&server).permit(token, "a", "eem").await;
+        assert_eq!(permit("t").await, Ok(Permit::Lacking));
+        for (key, value) in [("authenticated", json!(false)), ("audiences", json!(["https://kubernetes"]))] {
+            let kept = server.lock().unwrap().token.clone();
+            server.lock().unwrap().token[key] = value;
+            assert_eq!(permit("t").await, Ok(Permit::Unproven), "{key}");
+            server.lock().unwrap().token = kept;
+        }
+        server.lock().unwrap().token["audiences"] = Value::Null;
+        assert_eq!(permit("t").await, Ok(Permit::Unproven), "a server that checks no audience");
+        let before = self::asked(&server);
+        let ours = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        assert_eq!(permit(ours.expose()).await, Ok(Permit::Unproven));
+        assert_eq!(permit(&"t".repeat(MAX + 1)).await, Ok(Permit::Unproven));
+        assert_eq!(self::asked(&server), before, "neither is sent to the API server");
+    }
+
+    #[tokio::test]
+    async fn answers_are_kept_refusals_too_and_failures_are_not() {
+        let server = Server::granting();
+        let reviewer = Server::reviewer(&server);
+        for code in [500, 503, 403, 401] {
+            server.lock().unwrap().code = code;
+            assert!(reviewer.permit("t", "a", "eem").await.is_err(), "{code}");
+        }
+        server.lock().unwrap().code = 201;
+        server.lock().unwrap().asked.clear();
+        for _ in 0..2 {
+            assert_eq!(reviewer.permit("t", "a", "eem").await, Ok(Permit::Granted));
+        }
+        assert_eq!(asked(&server), 2, "one review of each kind");
+        server.lock().unwrap().access = json!({"allowed": false});
+        for _ in 0..2 {
+            assert_eq!(reviewer.permit("t", "a", "other").await, Ok(Permit::Lacking), "another Instance");
+        }
+        assert_eq!(asked(&server), 4);
+        assert_eq!(reviewer.permit("t", "a", "eem").await, Ok(Permit::Granted));
+        server.lock().unwrap().token = json!({"authenticated": false});
+        for _ in 0..2 {
+            assert_eq!(reviewer.permit("u", "a", "eem").await, Ok(Permit::Unproven));
+        }
+        assert_eq!(asked(&server), 5);
+    }
+
+    #[tokio::test]
+    async fn callers_with_one_token_share_a_review() {
+        let server = Server::granting();
+        let reviewer = Server::reviewer(&server);
+        let all = futures::future::join_all((0..50).map(|_| reviewer.permit("t", "a", "eem"))).await;
+        assert!(all.iter().all(|permit| *permit == Ok(Permit::Granted)));
+        assert_eq!(asked(&server), 2);
+    }
+
+    #[tokio::test]
+    async fn of_a_flood_of_callers_only_some_wait() {
+        let server = Server::granting();
+        let reviewer = Server::reviewer(&server);
+        let tokens: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
+        let all = futures::future::join_all(tokens.iter().map(|token| reviewer.permit(token, "a", "eem"))).await;
+        let granted = all.iter().filter(|permit| permit.is_ok()).count();
+        assert_eq!(granted, WAITING);
+        assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| matches!(why, Why::Unavailable(_))));
+        assert_eq!(reviewer.permit("later", "a", "eem").await, Ok(Permit::Granted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_does_not_answer_is_waited_for_a_while() {
+        let never = |_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>();
+        let reviewer = Reviewer::new(Client::new(tower::service_fn(never), "a"));
+        let callers = (0..10).map(|n: u8| n.to_string()).collect::<Vec<_>>();
+        let all = futures::future::join_all(callers.iter().map(|token| reviewer.permit(token, "a", "eem")));
+        let late = timeout(LIMIT * 2, all).await.unwrap();
+        assert!(late.iter().all(|permit| *permit == Err(Why::Unavailable("no answer in time".into()))));
+    }
+}
