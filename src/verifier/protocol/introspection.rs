@@ -27,7 +27,7 @@ async fn introspect(State((door, reviewer)): State<Desk>, request: Request) -> R
     let Some(reviewer) = reviewer else { return refused(StatusCode::NOT_IMPLEMENTED, &OFF) };
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let origin = Origin::of(Protocol::Introspection, &parts.headers);
+    let origin = Origin::of(Protocol::Introspection, &parts);
     let caller = introspected::caller(&parts.headers).unwrap_or_default();
     match reviewer.permit(caller, &instance.namespace, &instance.name).await {
         Ok(Permit::Granted) => {}

@@ -46,6 +46,7 @@ impl Protocol {
         match self {
             Self::ForwardAuth => Some("x-forwarded-for"),
             Self::IngressNginx => Some("x-real-ip"),
+            Self::TokenReview | Self::Introspection => None,
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
 async fn review(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let origin = Origin::of(Protocol::TokenReview, &parts.headers);
+    let origin = Origin::of(Protocol::TokenReview, &parts);
     let question = match body::read(Request::from_parts(parts, body), JSON).await {
         Ok(body) => TokenQuestion::read(&body),
         Err(status) => return status.into_response(),

@@ -134,7 +134,7 @@ impl Setting {
         let take = || self.verifier.to_string().parse::<Address>().unwrap().take("--listen").ok();
         let taken = self.world.eventually("the address is free", async || take()).await;
         let at_address = |options: &mut Options| {
-            options.serving = taken;
+            options.serving = Some(taken);
             choose(options);
         };
         let mut running = self.world.verifier_by(client, &self.clock, at_address).await;
