@@ -352,19 +352,23 @@ mod tests {
     fn a_gateway_whose_class_does_not_list_the_filter_needs_the_proof_of_a_probe() {
         let (route, lacking) = (route("True"), Carriers::Lacking("GatewayClass c".into()));
         let standing = Existing { route: Some(&route), carriers: &lacking, ..NOTHING };
+        let by = |parents: Value| {
+            let mut exposed = guarded("ExternalAuth");
+            exposed.endpoint.gateway.as_mut().unwrap().parent_refs = serde_json::from_value(parents).unwrap();
+            exposed
+        };
+        let one = by(json!([{"name": "g", "sectionName": "s"}, {"name": "g", "sectionName": "t"}]));
         for (outside, is_open, wanted) in [
             (None, false, Gate::Shut),
             (Some(Reply::Silence), false, Gate::Shut),
             (Some(Reply::Challenge), false, Gate::Open),
             (None, true, Gate::Open),
         ] {
-            let (gate, told) = gate(&guarded("ExternalAuth"), &Existing { outside, is_open, ..standing });
+            let (gate, told) = gate(&one, &Existing { outside, is_open, ..standing });
             assert_eq!(gate, wanted, "{outside:?} {is_open}");
             assert!(told.is_none_or(|told| told == "GatewayClass c"));
         }
-        let mut two = guarded("ExternalAuth");
-        let parents = json!([{"name": "g"}, {"name": "h"}]);
-        two.endpoint.gateway.as_mut().unwrap().parent_refs = serde_json::from_value(parents).unwrap();
+        let two = by(json!([{"name": "g"}, {"name": "h"}]));
         let challenged = Existing { outside: Some(Reply::Challenge), ..standing };
         assert_eq!(gate(&two, &challenged).0, Gate::Shut, "the probe proves one Gateway");
     }

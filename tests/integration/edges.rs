@@ -239,22 +239,34 @@ async fn a_way_past_the_guard_is_told_by_its_name_until_it_is_gone() {
             "rules": [{"backendRefs": [{"name": "eem-manager", "port": 80}]}],
         },
     });
+    let mirror = json!([{
+        "type": "RequestMirror", "requestMirror": {"backendRef": {"name": "eem-manager", "port": 80}},
+    }]);
+    let mut mirroring = route.clone();
+    mirroring["spec"]["rules"] = json!([{"backendRefs": [{"name": "elsewhere", "port": 80}], "filters": mirror}]);
     let [by_ingress, by_route] = ["Ingress", "HTTPRoute"].map(|kind| format!("{kind} {}/theirs", world.namespace));
     for (kind, object, named) in [
         ("ingress", foreign(other, "eem-admin"), &*by_ingress),
         ("ingress", foreign(other, "eem-manager"), &by_ingress),
         ("httproute", route, &by_route),
+        ("httproute", mirroring.clone(), &by_route),
         ("service", service, "Service theirs of type NodePort"),
     ] {
         apply(world, &object);
         let message = says(world, "eem", condition::GUARDED, ("False", "Bypassed")).await;
         assert!(message.starts_with(named), "{message}");
-        if kind != "service" {
+        if kind != "service" && object != mirroring {
             edge.await_status(world, other, &[], 200).await;
         }
         world.plane.kubectl(&["delete", kind, "theirs", "--namespace", &world.namespace]).unwrap();
         says(world, "eem", condition::GUARDED, ("True", "Guarded")).await;
     }
+    // Another Instance in front of the same Pods is such a way too.
+    let template = json!({ "className": TRAEFIK });
+    let open = json!({"name": "admin", "type": "external", "host": other, "ingress": template, "allowUnguarded": true});
+    world.accepts("Instance", "rival", managed(open)).await;
+    let message = says(world, "eem", condition::GUARDED, ("False", "Bypassed")).await;
+    assert!(message.starts_with(&format!("Ingress {}/rival-admin", world.namespace)), "{message}");
 }
 
 #[tokio::test]

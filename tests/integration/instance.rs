@@ -867,6 +867,30 @@ async fn a_cluster_without_ingresses_is_told_where_one_is_needed_and_holds_up_no
     says(&world, "eem", "Accepted").await;
 }
 
+/// The operator asks each half a minute for the kinds that the cluster serves.
+#[tokio::test]
+async fn a_definition_that_is_removed_while_it_is_used_is_told_until_it_is_back() {
+    let world = World::new("removed").await;
+    let wire = Wire::new(world.plane.client_for(&world.identities.operator)).await;
+    let _operator = world.operator_by(wire.client(), &Held::default()).await;
+    manager(&world).await;
+    world.accepts("Instance", "eem", external(json!({}))).await;
+    says(&world, "eem", "Accepted").await;
+    let says_later = async |reason: &str| {
+        let told = async || {
+            let instance = get::<Instance>(&world, "eem").await.unwrap();
+            condition(&instance, "Ready").filter(|(_, told, _)| told == reason).map(|(_, _, message)| message)
+        };
+        world.patiently(Duration::from_secs(120), &format!("Ready has the reason {reason}"), told).await
+    };
+    wire.hide(Some("networking.k8s.io"));
+    let message = says_later("EndpointUnserved").await;
+    assert!(message.starts_with("the cluster does not serve Ingress, which endpoint admin needs"), "{message}");
+    wire.hide(None);
+    says_later("Accepted").await;
+    assert!(get::<Ingress>(&world, "eem-admin").await.is_some());
+}
+
 #[tokio::test]
 async fn an_internal_endpoint_has_a_network_policy_unless_it_says_otherwise() {
     let (world, _operator) = operated("limited").await;

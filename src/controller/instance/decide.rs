@@ -167,7 +167,8 @@ fn clear_strange(kind: PieceKind, standing: &Value, wanted: &mut Value) -> bool 
         PieceKind::Middleware | PieceKind::AuthorizationPolicy | PieceKind::NetworkPolicy => ("/spec", all),
         PieceKind::Ingress => ("/metadata/annotations", exposure::is_setting_of_guard as fn(&str) -> bool),
         PieceKind::HttpRoute => ("/spec", changes_headers as fn(&str) -> bool),
-        PieceKind::SecurityPolicy | PieceKind::Route => return false,
+        PieceKind::SecurityPolicy => ("/spec", names_callers as fn(&str) -> bool),
+        PieceKind::Route => return false,
     };
     let outward = match kind {
         PieceKind::Service => Some("externalIPs"),
@@ -192,6 +193,11 @@ fn clear_strange(kind: PieceKind, standing: &Value, wanted: &mut Value) -> bool 
 fn changes_headers(field: &str) -> bool {
     ["rules", "backendRefs", "filters", "requestHeaderModifier", "responseHeaderModifier", "set", "add", "remove"]
         .contains(&field)
+}
+
+/// True for the fields of a SecurityPolicy that write a caller's name into a header of the request, behind the guard.
+fn names_callers(field: &str) -> bool {
+    ["apiKeyAuth", "basicAuth", "jwt", "oidc"].contains(&field)
 }
 
 /// Sets the keys of `standing` that `wanted` lacks to `null`. True if there is one. Lists are replaced as a whole.
@@ -388,7 +394,7 @@ pub(super) mod tests {
     /// The changes that mend the guard or the way in after someone has set `value` at the path.
     fn after_setting(guard: &str, kind: PieceKind, path: &[&str], value: Value) -> Option<Value> {
         let mut endpoint = json!({"name": "admin", "host": "a.example.com", "guard": guard});
-        let (way, template) = match kind == PieceKind::HttpRoute {
+        let (way, template) = match matches!(kind, PieceKind::HttpRoute | PieceKind::SecurityPolicy) {
             true => ("gateway", json!({"parentRefs": [{"name": "g"}]})),
             false => ("ingress", json!({})),
         };
@@ -423,7 +429,8 @@ pub(super) mod tests {
             Piece::Ingress(_) => Piece::Ingress(Arc::new(serde_json::from_value(changed).unwrap())),
             Piece::HttpRoute(_) => Piece::HttpRoute(Arc::new(serde_json::from_value(changed).unwrap())),
             Piece::NetworkPolicy(_) => Piece::NetworkPolicy(Arc::new(serde_json::from_value(changed).unwrap())),
-            Piece::Service(_) | Piece::SecurityPolicy(_) | Piece::Route(_) => panic!("{changed} is not tested"),
+            Piece::SecurityPolicy(_) => Piece::SecurityPolicy(Arc::new(serde_json::from_value(changed).unwrap())),
+            Piece::Service(_) | Piece::Route(_) => panic!("{changed} is not tested"),
         };
         world.pieces.insert(place, Observed::Ours(changed));
         let plan = decided(&world).plan;
@@ -468,6 +475,16 @@ pub(super) mod tests {
         ] {
             assert_eq!(changed(path, default), None, "a default of the API server stays");
         }
+    }
+
+    #[test]
+    fn another_authentication_that_someone_added_to_a_security_policy_is_removed() {
+        let set =
+            |field: &str| after_setting("EnvoyGateway", PieceKind::SecurityPolicy, &["spec", field], json!({"a": "b"}));
+        for field in ["apiKeyAuth", "basicAuth", "jwt", "oidc"] {
+            assert_eq!(set(field).unwrap()["spec"][field], Value::Null, "{field}");
+        }
+        assert_eq!(set("authorization"), None, "it only refuses more");
     }
 
     #[test]
