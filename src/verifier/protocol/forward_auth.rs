@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
-/// path.
+/// path. With the query `mode=nginx` the status is 200, 401 or 403.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let paths = ["", "/", "/{*rest}"].map(|rest| format!("/v1/instances/{{namespace}}/{{name}}/authorize{rest}"));
     paths.iter().fold(Router::new(), |router, path| router.route(path, any(authorize))).with_state(door)
@@ -31,7 +31,17 @@ async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
     let origin = Origin::of(Protocol::ForwardAuth, &parts);
-    told(&door.ask(&Asking { origin, instance, credential, request }).await)
+    let answer = told(&door.ask(&Asking { origin, instance, credential, request }).await);
+    if proxied::is_nginx(&parts.uri) { for_nginx(answer) } else { answer }
+}
+
+/// The answer with a status that nginx passes on. It turns any other than 200, 401 and 403 into 500, which looks like a
+/// fault of the API. The caller of a verifier that cannot decide gets 403: its token is not bad.
+pub(crate) fn for_nginx(mut answer: Response) -> Response {
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        *answer.status_mut() = StatusCode::FORBIDDEN;
+    }
+    answer
 }
 
 /// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
@@ -75,9 +85,10 @@ pub(crate) mod tests {
     use crate::{
         access::header::{IDENTITY, ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER},
         crd::guarding::PROBE,
+        outside::Hearing,
         verifier::{
-            Identity,
-            fixture::{door, teach_of, value},
+            Identity, StaleAnswers,
+            fixture::{door, teach_of, value, waiting_for},
             index::Key,
         },
     };
@@ -231,6 +242,31 @@ pub(crate) mod tests {
         assert_eq!(asked(&[uri, method, ("x-request-id", "a")]).await, (200, "a".into()));
         assert_eq!(asked(&[("x-request-id", "a/b")]).await, (401, "p-1".into()));
         assert_eq!(asked(&[uri, method]).await, (200, "p-1".into()));
+    }
+
+    #[tokio::test]
+    async fn nginx_is_answered_as_it_understands_and_a_caller_behind_an_appended_path_cannot_ask_for_that() {
+        let unread = Arc::new(waiting_for(&["instances"], Hearing::default(), StaleAnswers::default()));
+        for (query, status) in [("", 503), ("?mode=nginx", 403), ("/orders?mode=nginx", 503), ("?mode=other", 503)] {
+            let path = format!("/v1/instances/a/eem/authorize{query}");
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let answer = router(unread.clone()).oneshot(request).await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.headers().get(WWW_AUTHENTICATE)), (status, None), "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nginx_names_the_request_in_the_headers_of_the_documentation() {
+        names_the_request(router, |method, target, mut headers| {
+            headers.extend([
+                ("host", "tokenry".into()),
+                ("x-forwarded-method", method.into()),
+                ("x-forwarded-uri", target.into()),
+                ("x-forwarded-for", "10.0.0.1".into()),
+            ]);
+            ("GET", "/v1/instances/a/eem/authorize?mode=nginx".into(), headers)
+        })
+        .await;
     }
 
     #[test]

@@ -8,12 +8,11 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::StatusCode;
 
 use super::{
     super::{Asking, Origin},
     Door, Protocol,
-    forward_auth::told,
+    forward_auth::{for_nginx, told},
     proxied,
 };
 
@@ -29,16 +28,7 @@ async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::original(&parts.headers));
     let origin = Origin::of(Protocol::IngressNginx, &parts);
-    passed_on(told(&door.ask(&Asking { origin, instance, credential, request }).await))
-}
-
-/// The answer with a status that nginx passes on. It turns any other than 200, 401 and 403 into 500, which looks like a
-/// fault of the API. The caller of a verifier that cannot decide gets 403: its token is not bad.
-fn passed_on(mut answer: Response) -> Response {
-    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-        *answer.status_mut() = StatusCode::FORBIDDEN;
-    }
-    answer
+    for_nginx(told(&door.ask(&Asking { origin, instance, credential, request }).await))
 }
 
 #[cfg(test)]

@@ -49,6 +49,13 @@ pub(crate) fn target(uri: &Uri) -> (Key, Option<&str>) {
     (instance, begins.and_then(|at| whole.get(at..)))
 }
 
+/// True if the query asks for the answers of nginx, by `mode=nginx`. The query behind an appended path is that of the
+/// caller, and counts for nothing.
+pub(crate) fn is_nginx(uri: &Uri) -> bool {
+    let is_asked = || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "mode=nginx"));
+    target(uri).1.is_none() && is_asked()
+}
+
 /// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
@@ -133,6 +140,18 @@ mod tests {
         assert_eq!(of(&["odd\r\n"], None), r#"Bearer realm="tokenry""#);
         let quoted = challenges(&["Bearer".into()], r#"a"b\"#, None);
         assert_eq!(quoted, r#"Bearer realm="a\"b\\""#);
+    }
+
+    #[test]
+    fn only_the_query_of_the_proxy_itself_asks_for_the_answers_of_nginx() {
+        let of = |rest: &str| is_nginx(&format!("/v1/instances/a/eem/authorize{rest}").parse().unwrap());
+        for rest in ["?mode=nginx", "?a=b&mode=nginx", "?mode=nginx&mode=envoy"] {
+            assert!(of(rest), "{rest}");
+        }
+        for rest in ["", "?", "?mode=", "?mode=nginx2", "?MODE=nginx", "?mode=%6eginx", "/?mode=nginx", "/x?mode=nginx"]
+        {
+            assert!(!of(rest), "{rest}");
+        }
     }
 
     #[test]
