@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::{Common, Error, client, take};
 use crate::{
-    outside::{Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, peers::Peer},
-    verifier::{self, Options, StaleAnswers},
+    outside::{Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, lines::Sink, peers::Peer},
+    verifier::{self, AuditOptions, Options, Sample, StaleAnswers, WhenFull},
 };
 
 #[derive(Args)]
@@ -30,6 +30,8 @@ pub(crate) struct Verifier {
     introspection: bool,
     #[command(flatten)]
     ports: Ports,
+    #[command(flatten)]
+    audit: Audited,
 }
 
 /// How proxies reach the verifier.
@@ -65,6 +67,48 @@ impl Ports {
     }
 }
 
+/// How the verifier writes its audit log.
+#[derive(Args)]
+struct Audited {
+    /// Audit log of all decisions; drop: lines that come too fast are lost; block: answers wait for room; off: none
+    #[arg(long, env = "TOKENRY_AUDIT", default_value = "drop")]
+    audit: AuditMode,
+    /// Permitted requests in the audit log: N for every Nth, or a share such as 0.1; refused ones are always in it
+    #[arg(long, env = "TOKENRY_AUDIT_SAMPLE", default_value = "1", value_name = "N|SHARE")]
+    audit_sample: Sample,
+    /// Place of the audit log; otlp: the collector that the variables OTEL_EXPORTER_OTLP_* name, over gRPC
+    #[arg(long, env = "TOKENRY_AUDIT_TO", default_value = "stdout")]
+    audit_to: AuditTo,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AuditMode {
+    Drop,
+    Block,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AuditTo {
+    Stdout,
+    Otlp,
+}
+
+impl Audited {
+    fn options(&self) -> Result<Option<AuditOptions>, Error> {
+        let when_full = match self.audit {
+            AuditMode::Drop => WhenFull::Drop,
+            AuditMode::Block => WhenFull::Block,
+            AuditMode::Off => return Ok(None),
+        };
+        let sink = match self.audit_to {
+            AuditTo::Stdout => Sink::stdout().map_err(|error| Error::local("cannot start the audit log", error))?,
+            AuditTo::Otlp => Sink::otlp().map_err(|wrong| Error::Usage(format!("--audit-to=otlp: {wrong}")))?,
+        };
+        Ok(Some(AuditOptions { when_full, sample: self.audit_sample, sink }))
+    }
+}
+
 impl Verifier {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.common.log()?;
@@ -80,6 +124,7 @@ impl Verifier {
                 probes: self.common.probes()?,
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
+                audit: self.audit.options()?,
                 peers: self.peers,
                 introspection: self.introspection,
                 stop,

@@ -13,6 +13,12 @@ use std::sync::Arc;
 pub trait Clock: Send + Sync + 'static {
     /// The current time, rounded down to the second.
     fn now(&self) -> Timestamp;
+
+    /// The current time, as fine as the clock is. Default: that of [`now`](Self::now). For logs alone: it must not reach
+    /// a status.
+    fn precise(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's clock.
@@ -23,6 +29,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).unwrap_or(now)
+    }
+
+    fn precise(&self) -> Timestamp {
+        Timestamp::now()
     }
 }
 

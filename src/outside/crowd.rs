@@ -19,6 +19,11 @@ impl<K: Clone + Eq + Hash> Crowd<K> {
         Self { each, all, waiting: Arc::default() }
     }
 
+    /// The number of taken places.
+    pub fn taken(&self) -> usize {
+        lock(&self.waiting).values().sum()
+    }
+
     /// Takes a place for an item of `key`. `None` if a limit is reached.
     pub fn take(&self, key: K) -> Option<Seat<K>> {
         let mut waiting = lock(&self.waiting);
@@ -68,7 +73,7 @@ mod tests {
         drop(places);
         assert!(lock(&crowd.waiting).is_empty());
         let all: Vec<_> = (0..20).filter_map(|nth| crowd.take(["a", "b", "c", "d", "e"][nth / 4])).collect();
-        assert_eq!(all.len(), 10);
+        assert_eq!((all.len(), crowd.taken()), (10, 10));
         assert!(crowd.take("z").is_none(), "there is an end to all of them together");
     }
 }

@@ -4,19 +4,34 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::token::format::{Effort, redact_within};
+use crate::token::format::{Effort, SHORTEST, redact_within};
 
 /// Number of bytes behind the cut that are searched too. A token may begin before the cut and end behind it.
 const AHEAD: usize = 1024;
 
 /// `text`, cut to at most `most` bytes. Tokens are replaced by `[token]`, also if they are percent-encoded. Control
 /// characters (C0, DEL and C1) and characters that change the text direction are escaped.
-pub fn written(text: &str, most: usize) -> String {
+///
+/// Text without all of this is borrowed.
+pub fn written(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() < SHORTEST && is_plain(text) {
+        return text[..text.floor_char_boundary(most)].into();
+    }
     // Text far behind the cut is dropped anyway, so it is not searched.
     let text = &text[..text.floor_char_boundary(most + AHEAD)];
-    let mut told = escaped(&without_tokens(text));
-    told.truncate(told.floor_char_boundary(most));
-    told
+    match without_tokens(text) {
+        Cow::Borrowed(text) if is_plain(text) => text[..text.floor_char_boundary(most)].into(),
+        other => {
+            let mut told = escaped(&other);
+            told.truncate(told.floor_char_boundary(most));
+            told.into()
+        }
+    }
+}
+
+/// True if `text` is printable ASCII, and so has nothing to escape.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Maximum number of nested percent-encodings in which a token is still found.
@@ -77,6 +92,16 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_is_borrowed_and_no_text_that_is_shorter_than_a_token_hides_one() {
+        for text in ["", "/orders/7?a=b%20c", &"x.".repeat(200)] {
+            assert!(matches!(written(text, 100), Cow::Borrowed(told) if told == &text[..text.len().min(100)]));
+        }
+        let token = assemble("t", &"i".repeat(16), &"s".repeat(43));
+        assert_eq!(token.expose().len(), SHORTEST);
+        assert_eq!(written(token.expose(), 100), "[token]");
+    }
+
+    #[test]
     fn what_is_escaped_and_in_base64_stays_readable() {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let session: Vec<u8> = (0..700u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -101,8 +126,7 @@ mod tests {
             plain.replace('_', "%255F"),
             plain.replace('_', "%25255F"),
         ] {
-            let told = written(&format!("/x/{hidden}?y"), 2048);
-            assert_eq!(told, "/x/[token]?y");
+            assert_eq!(written(&format!("/x/{hidden}?y"), 2048), "/x/[token]?y");
         }
     }
 }

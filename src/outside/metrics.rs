@@ -1,6 +1,10 @@
-//! Metrics in the OpenMetrics text format. Every label has a bounded set of values.
+//! Metrics in the OpenMetrics text format. Every label has a bounded number of values.
 
-use std::{fmt::Debug, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::{Mutex, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -8,7 +12,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{Verb, Why};
+use super::{Verb, Why, latency::Latency};
 
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,12 +39,19 @@ struct Write {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JudgedLabels {
+    instance: String,
+    protocol: &'static str,
     status: u16,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HeardLabels {
+struct ProtocolLabels {
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
     kind: String,
 }
 
@@ -61,13 +72,37 @@ pub enum PassEnd {
 /// The metrics of a process.
 pub struct Metrics {
     registry: Registry,
-    heard: Family<HeardLabels, Gauge<f64, AtomicU64>>,
+    heard: Family<KindLabels, Gauge<f64, AtomicU64>>,
     passes: Family<Pass, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     writes: Family<Write, Counter>,
     verdicts: Family<JudgedLabels, Counter>,
+    durations: Family<ProtocolLabels, Latency>,
     probes: Family<Unlabelled, Counter>,
+    objects: Family<KindLabels, Gauge>,
+    waiting: Family<Unlabelled, Gauge>,
+    audit_dropped: Family<Unlabelled, Counter>,
     stamped: Family<Unlabelled, Gauge>,
+    connections: Family<Unlabelled, Gauge>,
+    readings: Mutex<Vec<Reading>>,
+}
+
+/// Sets values that are read when metrics are asked for.
+type Reading = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// The counters of one kind of verdict. Clones share their counts.
+#[derive(Clone, Debug)]
+pub struct VerdictCounters {
+    verdicts: Counter,
+    duration: Latency,
+}
+
+impl VerdictCounters {
+    /// Counts a verdict that took `took`.
+    pub fn count(&self, took: Duration) {
+        self.verdicts.inc();
+        self.duration.count(took);
+    }
 }
 
 impl Default for Metrics {
@@ -91,13 +126,36 @@ impl Default for Metrics {
                 "tokenry_writes",
                 "Writes to the API server, by their verb and by how they were answered",
             ),
-            verdicts: told(all, "tokenry_verifier_verdicts", "Answers of the verifier, by status code and cause"),
+            verdicts: told(
+                all,
+                "tokenry_verifier_verdicts",
+                "Answers of the verifier, by Instance, protocol, status code and cause; the label of an Instance that \
+                 does not exist is empty, and that of each one after the first 200 is `other`",
+            ),
+            durations: told(
+                all,
+                "tokenry_verifier_duration_seconds",
+                "Time from the question to the verdict, with the wait for news of a token that may be too new",
+            ),
             probes: told(all, "tokenry_verifier_probes", "Requests for `/.tokenry/probe`, which are no verdicts"),
+            objects: told(all, "tokenry_verifier_objects", "Objects in the index of the verifier, by kind"),
+            waiting: told(
+                all,
+                "tokenry_verifier_waiting",
+                "Requests that wait for news of a token that may be too new; at most 256, and 64 for each Instance",
+            ),
+            audit_dropped: told(
+                all,
+                "tokenry_verifier_audit_dropped",
+                "Lines of the audit log that were lost, because they came faster than they could be written",
+            ),
             stamped: told(
                 all,
                 "tokenry_stamped",
                 "1 if the API server stamps the requester of a token, 0 if nothing does",
             ),
+            connections: told(all, "tokenry_connections", "Open connections of the process, at all of its ports"),
+            readings: Mutex::default(),
             registry,
         }
     }
@@ -146,9 +204,47 @@ impl Metrics {
         self.stamped.get_or_create(&[]).set(stamped.into());
     }
 
-    /// Counts an answer of the verifier.
-    pub fn verdict(&self, status: u16, reason: &'static str) {
-        self.verdicts.get_or_create(&JudgedLabels { status, reason }).inc();
+    /// The counters of these verdicts of the verifier. The number of different `instance` texts has to be bounded.
+    pub fn verdicts(
+        &self,
+        instance: &str,
+        protocol: &'static str,
+        status: u16,
+        reason: &'static str,
+    ) -> VerdictCounters {
+        let labels = JudgedLabels { instance: instance.into(), protocol, status, reason };
+        let duration = self.durations.get_or_create_owned(&ProtocolLabels { protocol });
+        VerdictCounters { verdicts: self.verdicts.get_or_create_owned(&labels), duration }
+    }
+
+    /// Forgets the number of these verdicts.
+    pub fn forget_verdicts(&self, instance: &str, protocol: &'static str, status: u16, reason: &'static str) {
+        self.verdicts.remove(&JudgedLabels { instance: instance.into(), protocol, status, reason });
+    }
+
+    /// Counts lost lines of the audit log.
+    pub fn audit_dropped(&self, lines: u64) {
+        self.audit_dropped.get_or_create(&[]).inc_by(lines);
+    }
+
+    /// Sets the number of objects of a kind in the index of the verifier.
+    pub fn objects(&self, kind: String, count: usize) {
+        self.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the number of requests that wait for news.
+    pub fn waiting(&self, count: usize) {
+        self.waiting.get_or_create(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the number of open connections.
+    pub fn connections(&self, count: usize) {
+        self.connections.get_or_create(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Runs `reading` each time before [`text`](Self::text) is written.
+    pub fn reads(&self, reading: impl Fn(&Self) + Send + Sync + 'static) {
+        self.readings.lock().expect("nobody panics here").push(Box::new(reading));
     }
 
     /// Counts a request that tests a guard.
@@ -158,12 +254,13 @@ impl Metrics {
 
     /// Sets how long ago something was heard of a kind.
     pub fn heard(&self, kind: String, age: Duration) {
-        self.heard.get_or_create(&HeardLabels { kind }).set(age.as_secs_f64());
+        self.heard.get_or_create(&KindLabels { kind }).set(age.as_secs_f64());
     }
 
     /// Everything counted so far.
     pub fn text(&self) -> String {
         let mut text = String::new();
+        self.readings.lock().expect("nobody panics here").iter().for_each(|reading| reading(self));
         // Writing to a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
@@ -183,7 +280,13 @@ mod tests {
         metrics.write("Secret", Verb::PATCH, Err(&Why::Stale));
         metrics.write("ApiToken", Verb::UPDATE.status(), Ok(()));
         metrics.write("ApiToken", Verb::UPDATE.status(), Err(&Why::Unauthenticated("m".into())));
-        metrics.verdict(401, "Expired");
+        metrics.verdicts("a/eem", "forward-auth", 401, "Expired").count(Duration::from_millis(2));
+        metrics.verdicts("a/gone", "forward-auth", 401, "Expired").count(Duration::ZERO);
+        metrics.forget_verdicts("a/gone", "forward-auth", 401, "Expired");
+        metrics.audit_dropped(3);
+        metrics.reads(|metrics| metrics.waiting(5));
+        metrics.connections(7);
+        metrics.objects("apitokens".into(), 9);
         metrics.probe();
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
@@ -197,7 +300,12 @@ mod tests {
             r#"tokenry_writes_total{kind="Secret",subresource="",verb="patch",result="stale"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="done"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="unauthenticated"} 1"#,
-            r#"tokenry_verifier_verdicts_total{status="401",reason="Expired"} 1"#,
+            r#"verifier_verdicts_total{instance="a/eem",protocol="forward-auth",status="401",reason="Expired"} 1"#,
+            r#"tokenry_verifier_duration_seconds_count{protocol="forward-auth"} 2"#,
+            "tokenry_verifier_audit_dropped_total{} 3",
+            "tokenry_verifier_waiting{} 5",
+            "tokenry_connections{} 7",
+            r#"tokenry_verifier_objects{kind="apitokens"} 9"#,
             "tokenry_verifier_probes_total{} 1",
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
@@ -206,5 +314,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing from\n{text}");
         }
+        assert!(!text.contains("a/gone"), "{text}");
     }
 }

@@ -13,6 +13,8 @@ pub mod forbidder;
 pub mod foreign;
 pub mod hearing;
 pub mod joint;
+pub mod latency;
+pub mod lines;
 pub mod location;
 pub mod managed;
 pub mod metrics;

@@ -12,6 +12,7 @@ use axum::{
 use super::{
     Hearing, Pulse,
     metrics::{self, Metrics},
+    server,
 };
 
 /// A readiness check. Its error names the missing condition, and becomes the body of the 503. Everybody can read
@@ -39,6 +40,7 @@ pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: H
         for (kind, age) in hearing.ages() {
             metrics.heard(kind, age);
         }
+        metrics.connections(server::open());
         std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response())
     };
     health(ready, pulse).route("/metrics", get(told))

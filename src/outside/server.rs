@@ -6,7 +6,10 @@ use std::{
     io,
     net::IpAddr,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -154,7 +157,8 @@ impl Server {
         guest: Arc<Guest>,
         first: impl Future<Output = ()>,
     ) {
-        let counted = Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), peer };
+        let counted =
+            Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), peer, _open: Open::new() };
         let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
         let (mut told, mut begun) = (false, false);
         let mut first = pin!(first);
@@ -308,6 +312,31 @@ struct Counted {
     router: TowerToHyperService<Router>,
     guest: Arc<Guest>,
     peer: Option<PeerAddress>,
+    _open: Open,
+}
+
+/// The number of open connections of this process.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of open connections of this process, at all of its ports.
+pub fn open() -> usize {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// An open connection, as long as this value exists.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Service<Request<Incoming>> for Counted {
@@ -433,6 +462,23 @@ mod tests {
         let (address, _stop, _) = served().await;
         let answer = answer(send(address, "GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await).await;
         assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn open_connections_are_counted_until_they_end() {
+        let (address, _stop, _) = served().await;
+        let mut all = Vec::new();
+        // Other tests of this process have connections too, but not so many.
+        for _ in 0..100 {
+            all.push(send(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        }
+        while open() < 100 {
+            tokio::task::yield_now().await;
+        }
+        drop(all);
+        while open() >= 100 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

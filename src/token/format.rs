@@ -29,6 +29,8 @@ const CHECKSUM: usize = 6;
 const PREFIX: usize = 16;
 /// Characters of a token after its prefix.
 const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
+/// The length of the shortest token, in characters. No shorter text hides one, in any encoding.
+pub const SHORTEST: usize = 1 + TAIL;
 /// The number of times that decoded base64 is searched for base64 again.
 const NESTED: u32 = 3;
 /// The effort to decode base64 in a text, in bytes: `LEAST_EFFORT`, plus `EFFORT` for each byte of the text.

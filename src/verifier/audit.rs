@@ -1,69 +1,312 @@
-//! The audit log: one line for every decision.
+//! The audit log: one line of JSON for every decision about a caller.
 
-use http::Uri;
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    io::Write,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use super::{Asking, Cause, Verdict, index::Key};
-use crate::outside::foreign::written;
+use jiff::Timestamp;
+
+use super::{Asking, Category, RequestId, Verdict, index::Key};
+use crate::outside::{
+    Tasks,
+    foreign::written,
+    lines::{Closing, Lines, Sink},
+    metrics::Metrics,
+};
 
 /// The longest path in an audit line, in bytes. A longer path is cut.
 const MAX_PATH: usize = 1024;
 /// The longest method in an audit line, in bytes.
 const MAX_METHOD: usize = 32;
-/// The longest namespace or object name in an audit line, in bytes.
+/// The longest namespace, object name or organization in an audit line, in bytes.
 const MAX_NAME: usize = 253;
-/// The longest owner in an audit line, in bytes.
+/// The longest owner, account or role in an audit line, in bytes.
 const MAX_OWNER: usize = 512;
 
-/// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets.
-fn path(uri: &str) -> String {
-    let whole = uri.parse::<Uri>().map_or_else(|_| uri.to_owned(), |uri| uri.path().to_owned());
-    whole.split(['?', '#']).next().unwrap_or_default().to_owned()
+/// The options of the audit log.
+#[derive(Debug)]
+pub struct AuditOptions {
+    /// The reaction to lines that come faster than they can be written.
+    pub when_full: WhenFull,
+    /// The share of permitted requests that have a line. Refused requests always have one.
+    pub sample: Sample,
+    /// The place of the lines.
+    pub sink: Sink,
 }
 
-fn pair(key: &Key) -> String {
-    format!("{}/{}", written(&key.namespace, MAX_NAME), written(&key.name, MAX_NAME))
+/// The reaction to audit lines that come faster than they can be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The line is lost and counted.
+    #[default]
+    Drop,
+    /// The answer waits until there is room for the line.
+    Block,
 }
 
-/// Writes the audit line of one decision. A request that tests a guard is no decision about a caller, and comes again
-/// and again, so its line has the level `debug`.
-pub(crate) fn write(asking: &Asking<'_>, verdict: &Verdict) {
-    if verdict.cause == Cause::Probe {
-        let (instance, reason) = (&asking.instance, verdict.cause.as_str());
-        tracing::debug!(target: "tokenry::audit", instance = pair(instance), status = 401, reason, "decided");
-        return;
+/// A share of decisions: all, every Nth, or a rate. The choice is regular: of any N decisions in a row, the same number
+/// is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The share, in units of 2⁻⁶⁴. 0: all.
+    step: u64,
+}
+
+/// The error for a text that is no share.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "give a whole number N of at least 1 for every Nth, or a share above 0 and up to 1.0 with a point, such as 0.1"
+)]
+pub struct NoSample;
+
+impl FromStr for Sample {
+    type Err = NoSample;
+
+    fn from_str(text: &str) -> Result<Self, NoSample> {
+        let share = if text.contains('.') {
+            text.parse().map_err(|_| NoSample)?
+        } else {
+            1.0 / f64::from(text.parse::<u32>().map_err(|_| NoSample)?)
+        };
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(NoSample);
+        }
+        // A share of 1 is 2⁶⁴ units, which wrap to 0.
+        Ok(Self { step: if share < 1.0 { (share * 2f64.powi(64)) as u64 } else { 0 } })
     }
-    let (identity, request) = (verdict.identity.as_ref(), asking.request.as_ref());
-    let owner = identity.and_then(|identity| identity.owner.as_deref());
-    let (method, target) = request.map_or((None, None), |wanted| (wanted.method, wanted.target));
-    tracing::info!(
-        target: "tokenry::audit",
-        account = identity.map_or("", |identity| &identity.subject),
-        token = identity.map_or_else(String::new, |identity| pair(&identity.token)),
-        token_id = identity.map_or("", |identity| &identity.id),
-        owner = written(owner.unwrap_or_default(), MAX_OWNER),
-        role = identity.and_then(|identity| identity.role.as_deref()).unwrap_or_default(),
-        instance = pair(&asking.instance),
-        method = written(method.unwrap_or_default(), MAX_METHOD),
-        path = written(&path(target.unwrap_or_default()), MAX_PATH),
-        status = verdict.cause.category().code(),
-        reason = verdict.cause.as_str(),
-        "decided"
-    );
+}
+
+impl Sample {
+    /// The state before the first decision, which is chosen. Half a step of distance makes up for rounding.
+    fn start(self) -> AtomicU64 {
+        AtomicU64::new(u64::MAX - self.step / 2)
+    }
+
+    /// True if the next decision is chosen: the state wraps.
+    fn picks(self, state: &AtomicU64) -> bool {
+        self.step == 0 || state.fetch_add(self.step, Ordering::Relaxed).checked_add(self.step).is_none()
+    }
+}
+
+/// Writes the audit log.
+pub struct Audit {
+    lines: Arc<Lines>,
+    when_full: WhenFull,
+    sample: Sample,
+    sampled: AtomicU64,
+}
+
+impl Audit {
+    /// An audit log that writes into `lines`.
+    pub fn new(lines: Arc<Lines>, when_full: WhenFull, sample: Sample) -> Self {
+        Self { lines, when_full, sample, sampled: sample.start() }
+    }
+
+    /// Writes the line of a decision, unless the sample leaves it out. False if the line is lost.
+    pub(crate) async fn write(
+        &self,
+        asking: &Asking<'_>,
+        verdict: &Verdict,
+        request_id: &RequestId,
+        now: Timestamp,
+    ) -> bool {
+        if verdict.cause.category() == Category::Allowed && !self.sample.picks(&self.sampled) {
+            return true;
+        }
+        let kept = LINE.with_borrow_mut(|line| {
+            line.compose(asking, verdict, request_id, now);
+            let is_queued = self.lines.push(&line.text);
+            // A task that waits may go on in another thread.
+            let is_patient = !is_queued && self.when_full == WhenFull::Block;
+            if is_patient { Err(line.text.clone()) } else { Ok(is_queued) }
+        });
+        match kept {
+            Ok(is_queued) => is_queued,
+            Err(line) => self.lines.push_patiently(&line).await,
+        }
+    }
+}
+
+impl AuditOptions {
+    /// Opens the audit log, and starts the task that writes it. The task ends after the second value is dropped.
+    pub(crate) fn open(self, tasks: &mut Tasks, metrics: Arc<Metrics>) -> (Audit, Closing) {
+        let lines = Arc::new(Lines::default());
+        let opened = (Audit::new(lines.clone(), self.when_full, self.sample), lines.closing());
+        tasks.finishing("the audit log", async move {
+            metrics.audit_dropped(0);
+            let lost = lines.write(self.sink).await;
+            if lost > 0 {
+                tracing::warn!(lost, "the audit log could not be written to its end");
+            }
+            metrics.audit_dropped(lost);
+            Ok(())
+        });
+        opened
+    }
+}
+
+thread_local! {
+    /// The line that this thread composes. Its memory is used again.
+    static LINE: RefCell<Line> = RefCell::default();
+}
+
+/// A line, and the text of the second that it was composed in.
+#[derive(Default)]
+struct Line {
+    text: Vec<u8>,
+    second: Option<(i64, String)>,
+}
+
+impl Line {
+    /// Composes the line of a decision. Fields without a value are left out.
+    fn compose(&mut self, asking: &Asking<'_>, verdict: &Verdict, request_id: &RequestId, now: Timestamp) {
+        self.text.clear();
+        self.text.extend_from_slice(br#"{"log":"audit","time":""#);
+        self.time(now);
+        let (origin, cause) = (&asking.origin, verdict.cause);
+        self.shown("status", cause.category().code(), "");
+        self.plain("reason", cause.as_str());
+        self.pair("instance", &asking.instance);
+        self.plain("protocol", origin.protocol.as_str());
+        if let Some(request) = &asking.request {
+            self.foreign("method", request.method.unwrap_or_default(), MAX_METHOD);
+            self.foreign("path", path(request.target.unwrap_or_default()), MAX_PATH);
+        }
+        if let Some(source) = origin.source {
+            self.shown("source", source, "\"");
+        }
+        self.plain("request_id", request_id.as_str());
+        if let Some(trace) = origin.trace_id {
+            self.shown("trace_id", format_args!("{:032x}", trace.number()), "\"");
+        }
+        if let Some(identity) = &verdict.identity {
+            self.foreign("subject", &identity.subject, MAX_OWNER);
+            self.foreign("account", identity.subject.strip_prefix("account:").unwrap_or_default(), MAX_OWNER);
+            self.foreign("owner", identity.owner.as_deref().unwrap_or_default(), MAX_OWNER);
+            self.pair("token", &identity.token);
+            self.foreign("token_id", &identity.id, MAX_NAME);
+            self.foreign("role", identity.role.as_deref().unwrap_or_default(), MAX_OWNER);
+            self.foreign("organization", &identity.organization, MAX_NAME);
+        }
+        self.text.extend_from_slice(b"}\n");
+    }
+
+    /// The time to the millisecond, and the quotation mark after it.
+    fn time(&mut self, now: Timestamp) {
+        let second = now.as_second();
+        if self.second.as_ref().is_none_or(|(last, _)| *last != second) {
+            let text = Timestamp::from_second(second).map_or_else(|_| now.to_string(), |whole| whole.to_string());
+            self.second = Some((second, text.trim_end_matches('Z').to_owned()));
+        }
+        let text = self.second.as_ref().map_or("", |(_, text)| text);
+        self.text.extend_from_slice(text.as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.text, ".{:03}Z\"", now.subsec_millisecond().unsigned_abs());
+    }
+
+    fn name(&mut self, name: &str) {
+        for part in [",\"", name, "\":"] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A value that needs no escape, between two `quote`.
+    fn shown(&mut self, name: &str, value: impl Display, quote: &str) {
+        self.name(name);
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.text, "{quote}{value}{quote}");
+    }
+
+    /// A text that needs no escape.
+    fn plain(&mut self, name: &str, value: &str) {
+        self.name(name);
+        for part in ["\"", value, "\""] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A text from outside, cut to at most `most` bytes.
+    fn foreign(&mut self, name: &str, value: &str, most: usize) {
+        if value.is_empty() {
+            return;
+        }
+        self.name(name);
+        self.text.push(b'"');
+        self.part(value, most);
+        self.text.push(b'"');
+    }
+
+    /// The name of an object, with its namespace.
+    fn pair(&mut self, name: &str, key: &Key) {
+        self.name(name);
+        self.text.push(b'"');
+        self.part(&key.namespace, MAX_NAME);
+        self.text.push(b'/');
+        self.part(&key.name, MAX_NAME);
+        self.text.push(b'"');
+    }
+
+    /// A part of a JSON string. `written` leaves no control character, so two characters are to be escaped.
+    fn part(&mut self, value: &str, most: usize) {
+        for byte in written(value, most).bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                self.text.push(b'\\');
+            }
+            self.text.push(byte);
+        }
+    }
+}
+
+/// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets, and so may the
+/// authority. Empty if there is no path.
+fn path(target: &str) -> &str {
+    let origin = match target.split_once("://") {
+        Some((scheme, behind)) if !scheme.contains('/') => {
+            &behind[behind.find(['/', '?', '#']).unwrap_or(behind.len())..]
+        }
+        Some(_) | None => target,
+    };
+    let path = origin.split(['?', '#']).next().unwrap_or_default();
+    if path.starts_with('/') { path } else { "" }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::format;
+    use crate::{
+        token::format,
+        verifier::{
+            Cause, Identity, Origin, Protocol, Requested, TraceId,
+            fixture::{eem, origin},
+            origin::RequestIds,
+        },
+    };
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
 
     fn told(target: &str) -> String {
-        written(&path(target), MAX_PATH)
+        written(path(target), MAX_PATH).into_owned()
     }
 
     #[test]
     fn a_path_is_written_without_host_and_query() {
         assert_eq!(told("/eem/topics?key=1"), "/eem/topics");
         assert_eq!(told("https://a.example.com/x?y"), "/x");
+        assert_eq!(told("/x?u=https://b/c"), "/x");
+        assert_eq!(told("/x#secret?y"), "/x");
+        assert_eq!(told("/a://b/c"), "/a://b/c");
+        for without in ["", "x", "user:secret@host:443", "https://user:secret@host", "https://host?/secret", "?secret"]
+        {
+            assert_eq!(told(without), "", "{without}");
+        }
     }
 
     #[test]
@@ -79,5 +322,171 @@ mod tests {
     #[test]
     fn a_long_path_is_cut() {
         assert_eq!(told(&format!("/{}", "x".repeat(5000))).len(), MAX_PATH);
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            token: Key::new("a", "x"),
+            generation: 1,
+            id: "7Hq0x".into(),
+            subject: "account:a/x".into(),
+            owner: Some("user:alice\"\\\n".into()),
+            role: Some("viewer".into()),
+            organization: "acme".into(),
+        }
+    }
+
+    /// The line of a decision, as text.
+    fn line(asking: &Asking<'_>, verdict: &Verdict, now: &str) -> String {
+        let mut line = Line::default();
+        line.compose(asking, verdict, &RequestIds::new("p".into()).make(), now.parse().unwrap());
+        String::from_utf8(line.text).unwrap()
+    }
+
+    fn asking<'a>(method: &'a str, target: &'a str, headers: &'a HeaderMap) -> Asking<'a> {
+        let request = Some(Requested { method: Some(method), target: Some(target), headers });
+        Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request }
+    }
+
+    #[test]
+    fn a_line_says_who_asked_for_what_and_why_it_was_decided_so() {
+        let headers: HeaderMap = [("traceparent", "00-00f92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .into_iter()
+            .collect();
+        let origin = Origin::named(Protocol::ForwardAuth, "2001:db8::1".parse().ok(), &headers);
+        let asking = Asking { origin, ..asking("GET", "/orders/7?secret", &headers) };
+        let verdict = Verdict { identity: Some(identity()), ..Cause::Allowed.into() };
+        let text = line(&asking, &verdict, "2026-11-29T14:45:37.0429Z");
+        assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
+        let read: Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "log": "audit", "time": "2026-11-29T14:45:37.042Z", "status": 200, "reason": "Allowed",
+            "instance": "a/eem", "protocol": "forward-auth", "method": "GET", "path": "/orders/7",
+            "source": "2001:db8::1", "request_id": "p-1", "trace_id": "00f92f3577b34da6a3ce929d0e0e4736",
+            "subject": "account:a/x", "account": "a/x", "owner": "user:alice\"\\\\n", "token": "a/x",
+            "token_id": "7Hq0x", "role": "viewer", "organization": "acme",
+        });
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn the_page_of_the_audit_log_has_every_field() {
+        let page = include_str!("../../docs/how-to/audit-log.md");
+        let mut described: Vec<_> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).collect();
+        described.push(("log", ""));
+        let headers = HeaderMap::new();
+        let mut asking = asking("GET", "/", &headers);
+        asking.origin.source = "192.0.2.1".parse().ok();
+        asking.origin.trace_id = TraceId::of(b"00-00f92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let verdict = Verdict { identity: Some(identity()), ..Cause::Allowed.into() };
+        let read: Value = serde_json::from_str(&line(&asking, &verdict, "2026-11-29T14:45:37Z")).unwrap();
+        let told: BTreeSet<_> = read.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(told, described.into_iter().map(|(name, _)| name).collect());
+    }
+
+    #[test]
+    fn what_has_no_value_is_left_out() {
+        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
+        let text = line(&nothing, &Cause::Missing.into(), "2026-11-29T14:45:37Z");
+        let expected = r#"{"log":"audit","time":"2026-11-29T14:45:37.000Z","status":401,"reason":"Missing","#
+            .to_owned()
+            + r#""instance":"a/eem","protocol":"forward-auth","request_id":"p-1"}"#;
+        assert_eq!(text, expected + "\n");
+    }
+
+    #[test]
+    fn the_text_of_a_second_is_used_in_that_second_only() {
+        let (headers, mut line) = (HeaderMap::new(), Line::default());
+        let times =
+            ["2026-11-29T14:45:37.9Z", "2026-11-29T14:45:38Z", "2026-11-29T14:45:38.001Z", "1960-01-01T00:00:00Z"];
+        for (now, told) in times.iter().zip(["37.900Z", "38.000Z", "38.001Z", "00.000Z"]) {
+            let id = RequestIds::new("p".into()).make();
+            line.compose(&asking("GET", "/", &headers), &Cause::Missing.into(), &id, now.parse().unwrap());
+            let text = String::from_utf8_lossy(&line.text).into_owned();
+            assert!(text.contains(&format!(":{told}\"")) && text.contains(&now[..16]), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_text_from_outside_breaks_out_of_its_line_or_shows_a_token() {
+        let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        let token = token.expose();
+        for foreign in
+            ["a\nb", "\"},{\"status\":200,\"x\":\"", "\\\"\r", "\u{202e}x\u{0}\u{9b}", "名é", "\u{7f}", token]
+        {
+            let headers = HeaderMap::new();
+            let target = format!("/{foreign}");
+            let mut asking = asking(foreign, &target, &headers);
+            asking.instance = Key::new(foreign, foreign);
+            let text = line(&asking, &Cause::Missing.into(), "2026-11-29T14:45:37Z");
+            assert!(!text.contains("sssss") && text.chars().filter(|c| c.is_control()).eq(['\n']), "{text}");
+            let read: Value = serde_json::from_str(&text).unwrap();
+            let safe = written(foreign, MAX_NAME);
+            assert_eq!((read["status"].as_u64(), read.get("x")), (Some(401), None));
+            assert_eq!(read["instance"], format!("{safe}/{safe}"));
+            assert_eq!(read["path"], *written(&target, MAX_PATH));
+        }
+    }
+
+    #[test]
+    fn a_sample_is_every_nth_or_a_share() {
+        let of = |text: &str| {
+            let sample = text.parse::<Sample>().unwrap();
+            let state = sample.start();
+            (0..1000).map(|_| sample.picks(&state)).collect::<Vec<_>>()
+        };
+        let count = |text| of(text).into_iter().filter(|picked| *picked).count();
+        for (text, picked) in
+            [("1", 1000), ("1.0", 1000), ("2", 500), ("10", 100), ("0.1", 100), ("0.25", 250), ("1000", 1)]
+        {
+            assert_eq!(count(text), picked, "{text}");
+            assert!(of(text)[0], "{text}: the first one is");
+        }
+        assert_eq!(count("3"), 334);
+        assert_eq!(of("3")[..7], [true, false, false, true, false, false, true]);
+        for bad in ["0", "-1", "0.0", "1.1", "-0.5", "x", "", "10%", "NaN.", "1e3", ".", "inf.0"] {
+            assert_eq!(bad.parse::<Sample>(), Err(NoSample), "{bad}");
+        }
+    }
+
+    /// The texts of the lines of these causes, of a log with this sample.
+    async fn sampled(sample: &str, causes: &[Cause]) -> usize {
+        let (lines, headers) = (Arc::new(Lines::default()), HeaderMap::new());
+        let audit = Audit::new(lines.clone(), WhenFull::Drop, sample.parse().unwrap());
+        for &cause in causes {
+            let id = RequestIds::new("p".into()).make();
+            assert!(audit.write(&asking("GET", "/", &headers), &cause.into(), &id, Timestamp::UNIX_EPOCH).await);
+        }
+        lines.text().lines().count()
+    }
+
+    #[tokio::test]
+    async fn a_sample_leaves_out_permitted_requests_and_no_refused_ones() {
+        assert_eq!(sampled("10", &[Cause::Allowed; 20]).await, 2);
+        assert_eq!(sampled("10", &[Cause::Unguarded; 20]).await, 2);
+        for refused in [Cause::Missing, Cause::EndpointDisabled, Cause::NotSynced] {
+            assert_eq!(sampled("10", &[refused; 20]).await, 20);
+        }
+        assert_eq!(sampled("1", &[Cause::Allowed; 20]).await, 20);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_room_is_lost_or_waits_as_it_is_chosen() {
+        let headers = HeaderMap::new();
+        let write = async |audit: &Audit| {
+            let id = RequestIds::new("p".into()).make();
+            audit.write(&asking("GET", "/", &headers), &Cause::Missing.into(), &id, Timestamp::UNIX_EPOCH).await
+        };
+        let lines = Arc::new(Lines::holding(0));
+        assert!(!write(&Audit::new(lines.clone(), WhenFull::Drop, Sample::default())).await);
+        let patient = Audit::new(lines.clone(), WhenFull::Block, Sample::default());
+        let mut waiting = std::pin::pin!(write(&patient));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let closing: Closing = lines.closing();
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(closing);
+        assert!(!waiting.await, "there will be no room");
     }
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     access::Request,
     crd::guarding::realm,
-    outside::{Clock, Hearing, crowd::Crowd},
+    outside::{Clock, Hearing, crowd::Crowd, latency::Stopwatch, metrics::Metrics},
 };
 
 /// The longest time that a request waits for the index to change.
@@ -120,16 +120,20 @@ impl Door {
     /// A request for the path that tests a guard is refused with a plain challenge, if the Instance exists. Nothing
     /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        let watch = Stopwatch::start();
         let verdict = self.verdict(asking).await;
         if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
             self.known.usage().note(identity, self.clock.now());
         }
-        let request_id = asking.origin.request_id.clone().unwrap_or_else(|| self.journal.ids().make());
-        self.journal.note(asking, &verdict);
-        let index = self.known.index();
-        let entry = index.instance(&asking.instance);
-        let instance = entry.map(|_| asking.instance.clone());
-        Answer { verdict, schemes: self.places(entry).schemes(), instance, request_id }
+        let (schemes, instance) = {
+            let index = self.known.index();
+            self.journal.count(&index, asking, verdict.cause, watch.elapsed());
+            let entry = index.instance(&asking.instance);
+            (self.places(entry).schemes(), entry.map(|_| asking.instance.clone()))
+        };
+        let request_id = self.journal.request_id(asking);
+        self.journal.write(asking, &verdict, &request_id, self.clock.precise()).await;
+        Answer { verdict, schemes, instance, request_id }
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
@@ -170,6 +174,12 @@ impl Door {
     /// True if the index is too old to judge any request by.
     fn refuses_all(&self) -> bool {
         self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
+    }
+
+    /// Sets the metrics of the index, and of the requests that wait for it to change.
+    pub fn measure(&self, metrics: &Metrics) {
+        self.known.index().sizes().into_iter().for_each(|(kind, count)| metrics.objects(kind, count));
+        metrics.waiting(self.waiting.taken());
     }
 
     /// Sets the result of the last test of the admission policies. True: this verifier cannot write records.
@@ -254,9 +264,10 @@ mod tests {
     use super::*;
     use crate::{
         crd::{ApiToken, Instance, guarding::PROBE},
-        outside::{SystemClock, metrics::Metrics},
+        outside::{SystemClock, lines::Lines},
         token::format,
         verifier::{
+            Audit, Sample, WhenFull,
             fixture::{door, eem, origin, teach, teach_of, value, waiting_for},
             usage::Usage,
         },
@@ -576,32 +587,19 @@ mod tests {
         }
     }
 
-    /// Collects the lines of the audit log.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(text)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[tokio::test]
     async fn every_answer_is_counted_and_written_down_and_a_use_is_noted_whatever_is_asked() {
         let (usage, mut news) = Usage::new();
-        let (metrics, lines) = (Arc::new(Metrics::default()), Lines::default());
+        let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
         let known = Arc::new(Known::new(BTreeSet::new(), usage));
         let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
-        let journal = Journal::new(metrics.clone(), "p".into());
+        let journal = Journal::new(
+            metrics.clone(),
+            Some(Audit::new(lines.clone(), WhenFull::Drop, Sample::default())),
+            "p".into(),
+        );
         let door = Door::new(known, clock, journal, hearing, StaleAnswers::default());
         teach(&door, &value());
-        let written = lines.clone();
-        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
-        let _log = tracing::subscriber::set_default(log);
         let value = value();
         let answer = door
             .ask(&Asking {
@@ -618,14 +616,15 @@ mod tests {
         let uses: Vec<_> =
             std::iter::from_fn(|| news.try_recv().ok()).map(|(key, generation, _)| (key, generation)).collect();
         assert_eq!(uses, [(Key::new("a", "x"), 1)]);
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         for (status, reason) in [(200, "Allowed"), (401, "Missing")] {
-            let counted = format!(r#"verdicts_total{{status="{status}",reason="{reason}"}} 1"#);
-            assert!(metrics.text().contains(&counted), "{counted}");
-            assert!(text.contains(&format!("status={status} reason=\"{reason}\"")), "{text}");
+            let of = format!(r#"{{instance="a/eem",protocol="forward-auth",status="{status}",reason="{reason}"}} 1"#);
+            assert!(metrics.text().contains(&format!("tokenry_verifier_verdicts_total{of}\n")), "{}", metrics.text());
+            assert!(text.contains(&format!(r#""status":{status},"reason":"{reason}","instance":"a/eem""#)), "{text}");
         }
-        assert!(text.contains(r#"token="a/x" token_id="iiiiiiiiiiiiiiii" owner="user:alice" "#), "{text}");
+        let token = r#""account":"a/x","owner":"user:alice","token":"a/x","token_id":"iiiiiiiiiiiiiiii""#;
+        assert!(text.contains(token), "{text}");
         assert_eq!(text.lines().count(), 2);
-        assert!(!text.contains(&value));
+        assert!(text.contains(answer.request_id().as_str()) && !text.contains(&value), "{text}");
     }
 }

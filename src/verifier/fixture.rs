@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
     let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
     let known = Arc::new(Known::new(kinds, Usage::new().0));
-    Door::new(known, Arc::new(SystemClock), Journal::new(Arc::default(), "p".into()), hearing, stale_answers)
+    Door::new(known, Arc::new(SystemClock), Journal::new(Arc::default(), None, "p".into()), hearing, stale_answers)
 }
 
 /// A door that has read everything.

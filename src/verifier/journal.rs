@@ -1,42 +1,59 @@
 //! The journal of the door: counts each decision, and writes it to the audit log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Asking, Cause, Verdict, audit, origin::RequestIds};
+use jiff::Timestamp;
+
+use super::{
+    Asking, Cause, RequestId, Verdict,
+    audit::Audit,
+    index::{Index, Key},
+    origin::RequestIds,
+    tally::Tallies,
+};
 use crate::outside::metrics::Metrics;
 
-/// Counts each decision, and writes it to the audit log.
+/// Counts each decision, and writes it to the audit log. A request that tests a guard is no decision about a caller, and
+/// comes again and again. It has a counter of its own, and no line.
 pub struct Journal {
     metrics: Arc<Metrics>,
+    tallies: Tallies,
+    audit: Option<Audit>,
     ids: RequestIds,
 }
 
 impl Journal {
-    /// A journal that counts in `metrics`. `process` is a random text, which keeps the request ids of several verifiers
-    /// apart.
-    pub fn new(metrics: Arc<Metrics>, process: String) -> Self {
-        Self { metrics, ids: RequestIds::new(process) }
+    /// A journal that counts in `metrics`, and writes to `audit` if there is one. `process` is a random text, which
+    /// keeps the request ids of several verifiers apart.
+    pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, process: String) -> Self {
+        Self { tallies: Tallies::new(metrics.clone()), metrics, audit, ids: RequestIds::new(process) }
     }
 
-    /// The maker of request ids.
-    pub(crate) fn ids(&self) -> &RequestIds {
-        &self.ids
+    /// The id of a request: its own, or else a new one.
+    pub(crate) fn request_id(&self, asking: &Asking<'_>) -> RequestId {
+        asking.origin.request_id.clone().unwrap_or_else(|| self.ids.make())
+    }
+
+    /// Counts a decision that took `took`.
+    pub(crate) fn count(&self, index: &Index, asking: &Asking<'_>, cause: Cause, took: Duration) {
+        if cause == Cause::Probe {
+            return self.metrics.probe();
+        }
+        let exists = |key: &Key| index.instance(key).is_some();
+        self.tallies.count(&asking.instance, (asking.origin.protocol, cause), took, exists);
+    }
+
+    /// Writes a decision to the audit log, if there is one. This waits for room if the log is to lose no line.
+    pub(crate) async fn write(&self, asking: &Asking<'_>, verdict: &Verdict, id: &RequestId, now: Timestamp) {
+        let Some(audit) = self.audit.as_ref().filter(|_| verdict.cause != Cause::Probe) else { return };
+        if !audit.write(asking, verdict, id, now).await {
+            self.metrics.audit_dropped(1);
+        }
     }
 
     /// The metrics that the journal counts in.
     #[cfg(test)]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// Notes a decision.
-    pub(crate) fn note(&self, asking: &Asking<'_>, verdict: &Verdict) {
-        let cause = verdict.cause;
-        if cause == Cause::Probe {
-            self.metrics.probe();
-        } else {
-            self.metrics.verdict(cause.category().code(), cause.as_str());
-        }
-        audit::write(asking, verdict);
     }
 }

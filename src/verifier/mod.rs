@@ -31,6 +31,7 @@ mod known;
 mod origin;
 mod protocol;
 mod requested;
+mod tally;
 mod unguarded;
 mod usage;
 
@@ -56,6 +57,7 @@ use feed::Feeds;
 use known::Known;
 use usage::Usage;
 
+pub use audit::{Audit, AuditOptions, NoSample, Sample, WhenFull};
 pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
@@ -102,6 +104,8 @@ pub struct Options {
     pub stale_after: StaleAfter,
     /// The reaction to a stale index.
     pub stale_answers: StaleAnswers,
+    /// The audit log. `None`: there is none.
+    pub audit: Option<AuditOptions>,
     /// The probe addresses of other verifiers that watch the same objects.
     pub peers: Vec<Peer>,
     /// Answers introspection (RFC 7662). Each caller is reviewed by the API server.
@@ -139,10 +143,11 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let (usage, news) = Usage::new();
     let known = Arc::new(Known::new(feeds.kinds(), usage));
     let process = <dyn Entropy>::base62(&SystemEntropy, PROCESS).map_err(io::Error::other)?;
-    let journal = Journal::new(metrics.clone(), process.to_string());
+    let mut tasks = Tasks::new(stop.clone());
+    let (audit, closing) = options.audit.map(|audit| audit.open(&mut tasks, metrics.clone())).unzip();
+    let journal = Journal::new(metrics.clone(), audit, process.to_string());
     let door = Door::new(known.clone(), clock, journal, hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
-    let mut tasks = Tasks::new(stop.clone());
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
@@ -164,6 +169,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         let certified = move || tls.as_ref().map_or(Ok(()), Tls::missing);
         move || door.ready().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
     };
+    let measured = door.clone();
+    metrics.reads(move |metrics| measured.measure(metrics));
     if let Some(at) = options.probes {
         let router =
             probes::probes(ready.clone(), pulse.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
@@ -171,6 +178,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     tasks.finishing("the server", async move {
+        // The last line is written after the last answer.
+        let _closing = closing;
         if stop.run_until_cancelled(known.until_all_is_read()).await.is_none() {
             return Ok(());
         }

@@ -11,6 +11,7 @@
 
 mod access;
 mod admission;
+mod audit;
 mod awaited;
 mod bad_endpoints;
 mod book;

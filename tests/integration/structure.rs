@@ -24,8 +24,10 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only the rooms that touch the world may name.
-const WORLDLY: [(&str, &[&str]); 4] = [
+const WORLDLY: [(&str, &[&str]); 6] = [
     ("axum", &["outside", "verifier"]),
+    ("opentelemetry", &["outside"]),
+    ("opentelemetry_sdk", &["outside"]),
     ("rand", &["outside"]),
     ("tokio", &["outside", "controller", "verifier", "operator", "cli"]),
     ("tracing", &["outside", "controller", "verifier"]),

@@ -142,7 +142,7 @@ fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) ->
         return (false, Reason::Unguarded, text.into());
     }
     if let Some(wait) = waits.first() {
-        return (false, Reason::GuardAwaited, written(wait, MAX_FOREIGN));
+        return (false, Reason::GuardAwaited, written(wait, MAX_FOREIGN).into_owned());
     }
     let name = guard.as_str();
     match world.heard_outside(endpoint.name) {

@@ -158,7 +158,7 @@ fn endpoints(world: &World, terms: &Checked<InstanceTerms>, progress: &Progress)
         return (Conclusion::Stalled, reason, barred(world, *place, reason));
     }
     if !progress.waits.is_empty() {
-        return (Conclusion::Working, reason, written(&progress.waits.join("; "), MAX_WAITS));
+        return (Conclusion::Working, reason, written(&progress.waits.join("; "), MAX_WAITS).into_owned());
     }
     if let Some((reason, message)) = proofs::awaited(world) {
         return (Conclusion::of(reason), reason, message);

@@ -135,6 +135,24 @@ impl Index {
         self.tokens.get(key).map(|entry| &**entry)
     }
 
+    /// The number of entries of each kind, with the plural name of the kind.
+    pub fn sizes(&self) -> [(String, usize); 5] {
+        fn size<K: Indexed>(entries: &Entries<K>) -> (String, usize)
+        where
+            K: Resource<DynamicType = ()>,
+        {
+            (K::plural(&()).into_owned(), entries.len())
+        }
+        let Self { tokens, accounts, instances, policies, namespaces, .. } = self;
+        [
+            size::<ApiToken>(tokens),
+            size::<Account>(accounts),
+            size::<Instance>(instances),
+            size::<AccessPolicy>(policies),
+            size::<NamespaceMeta>(namespaces),
+        ]
+    }
+
     /// The labels of a namespace.
     pub fn labels(&self, namespace: &Arc<str>) -> Option<&BTreeMap<String, String>> {
         self.namespaces.get(&Key { namespace: Arc::default(), name: namespace.clone() }).map(|entry| &**entry)

@@ -9,13 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Answer, Asking, Category, Cause, Origin, Verdict, origin::REQUEST_ID},
-    Door, Protocol, proxied,
+    super::{Answer, Asking, Category, Cause, Origin, Verdict},
+    Door, Protocol,
+    proxied::{self, Head},
 };
 
 /// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
@@ -50,33 +51,32 @@ pub(crate) fn told(answer: &Answer) -> Response {
     let Verdict { cause, identity, message } = answer.verdict();
     let error = |code: &str| json!({ "error": code });
     let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer, code));
-    let mut response = match cause.category() {
-        Category::Allowed => (StatusCode::OK, UNCACHED, proxied::identity(identity.as_ref())).into_response(),
+    let head = proxied::head(answer);
+    match cause.category() {
+        Category::Allowed => (StatusCode::OK, head, proxied::identity(identity.as_ref())).into_response(),
         Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => {
-            (StatusCode::UNAUTHORIZED, UNCACHED, [challenge(None)]).into_response()
+            (StatusCode::UNAUTHORIZED, head, [challenge(None)]).into_response()
         }
         Category::NotAuthenticated => {
-            refused(StatusCode::UNAUTHORIZED, challenge(Some("invalid_token")), &error("invalid_token"))
+            refused(StatusCode::UNAUTHORIZED, head, challenge(Some("invalid_token")), &error("invalid_token"))
         }
         Category::NotPermitted => {
             let mut body = error("insufficient_scope");
             body["error_description"] = json!(message.as_deref().or(cause.hint()));
-            refused(StatusCode::FORBIDDEN, challenge(Some("insufficient_scope")), &body)
+            refused(StatusCode::FORBIDDEN, head, challenge(Some("insufficient_scope")), &body)
         }
-        Category::Unavailable => {
-            refused(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, 1u16.into()), &error("temporarily_unavailable"))
-        }
-    };
-    response.headers_mut().insert(REQUEST_ID, answer.request_id().header());
-    response
+        Category::Unavailable => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            head,
+            (RETRY_AFTER, 1u16.into()),
+            &error("temporarily_unavailable"),
+        ),
+    }
 }
 
-/// Forbids caching: an answer holds for one request only.
-pub(crate) const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
-
-fn refused(status: StatusCode, header: (HeaderName, HeaderValue), body: &Value) -> Response {
+fn refused(status: StatusCode, head: Head, header: (HeaderName, HeaderValue), body: &Value) -> Response {
     let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    (status, UNCACHED, [header, json], format!("{body}\n")).into_response()
+    (status, head, [header, json], format!("{body}\n")).into_response()
 }
 
 #[cfg(test)]
@@ -90,6 +90,7 @@ pub(crate) mod tests {
             Identity, StaleAnswers,
             fixture::{door, teach_of, value, waiting_for},
             index::Key,
+            origin::REQUEST_ID,
         },
     };
     use axum::body::{Body, to_bytes};

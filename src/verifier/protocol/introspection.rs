@@ -8,7 +8,7 @@ use http::{StatusCode, header::CONTENT_TYPE};
 
 use super::super::{Asking, Category, Credential, Origin};
 use super::introspected::{self, OFF, Problem, RIGHTLESS, UNCLEAR, UNDECIDED, UNPROVEN};
-use super::{Door, Protocol, body, forward_auth::UNCACHED, proxied};
+use super::{Door, Protocol, body, proxied, proxied::UNCACHED};
 use crate::outside::{Permit, Reviewer};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -48,7 +48,7 @@ async fn introspect(State((door, reviewer)): State<Desk>, request: Request) -> R
         Category::NotAuthenticated | Category::NotPermitted => None,
         Category::Unavailable => return refused(StatusCode::SERVICE_UNAVAILABLE, &UNDECIDED),
     };
-    (UNCACHED, JSON, introspected::told(&asking.instance, identity).to_string()).into_response()
+    (proxied::head(&answer), JSON, introspected::told(&asking.instance, identity).to_string()).into_response()
 }
 
 fn refused(status: StatusCode, problem: &Problem) -> Response {

@@ -1,10 +1,10 @@
 //! Reads the caller's request from the request of a proxy, and builds the headers that the proxy passes on. These are
 //! the identity headers, for the API, and the challenge, for the caller.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::CACHE_CONTROL, uri::PathAndQuery};
 
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
-use crate::verifier::{Answer, Identity, Requested, index::Key};
+use crate::verifier::{Answer, Identity, Requested, index::Key, origin::REQUEST_ID};
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.
@@ -77,6 +77,17 @@ pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     ]
     .into_iter()
     .collect()
+}
+
+/// Forbids caching, because an answer holds for one request only.
+pub(crate) const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+
+/// The headers of every answer of the door.
+pub(crate) type Head = [(HeaderName, HeaderValue); 2];
+
+/// Forbids caching, and names the request.
+pub(crate) fn head(answer: &Answer) -> Head {
+    [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (REQUEST_ID, answer.request_id().header())]
 }
 
 /// A challenge for each scheme, all in one header, because nginx passes on only one. That of `Bearer` has the error

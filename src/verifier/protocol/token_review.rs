@@ -10,8 +10,7 @@ use http::{StatusCode, header::CONTENT_TYPE};
 use super::{
     super::{Asking, Origin},
     Door, Protocol, body,
-    forward_auth::UNCACHED,
-    proxied,
+    proxied::{self, UNCACHED},
     review::TokenQuestion,
 };
 
@@ -43,7 +42,7 @@ async fn review(State(door): State<Arc<Door>>, request: Request) -> Response {
     let asking = Asking { origin, instance, credential, request: None };
     let answer = door.ask(&asking).await;
     let told = question.answer(&asking.instance, answer.verdict());
-    (UNCACHED, [(CONTENT_TYPE, JSON)], told.to_string()).into_response()
+    (proxied::head(&answer), [(CONTENT_TYPE, JSON)], told.to_string()).into_response()
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokenry::{
     exposure::{ExposureConfig, PieceKind},
     operator,
-    outside::{Address, SystemEntropy, Taken, hearing::StaleAfter},
-    verifier::{self, StaleAnswers},
+    outside::{Address, SystemEntropy, Taken, hearing::StaleAfter, lines::Sink},
+    verifier::{self, AuditOptions, Sample, StaleAnswers, WhenFull},
 };
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -179,6 +179,11 @@ impl World {
             probes: Some(probes),
             stale_after: StaleAfter::default(),
             stale_answers: StaleAnswers::default(),
+            audit: Some(AuditOptions {
+                when_full: WhenFull::default(),
+                sample: Sample::default(),
+                sink: Sink::text(Box::new(io::sink())).unwrap(),
+            }),
             peers: Vec::new(),
             introspection: false,
             stop: stop.clone(),

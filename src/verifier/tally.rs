@@ -1,0 +1,197 @@
+//! Counts decisions by Instance, protocol and cause. A decision finds its counters without a lock, and formats nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+
+use super::{Cause, Protocol, index::Key};
+use crate::outside::metrics::{Metrics, VerdictCounters};
+
+/// Maximum number of Instances that metrics name. All further ones share a name, so that the number of time series stays
+/// bounded.
+const MOST: usize = 200;
+/// The shared name of all further Instances.
+const OTHER: &str = "other";
+/// The number of decisions for further Instances after which the places of deleted Instances are freed.
+const AGAIN: u64 = 1000;
+
+/// The counters of all decisions.
+pub(super) struct Tallies {
+    metrics: Arc<Metrics>,
+    /// The counters of existing Instances, at most [`MOST`].
+    named: ArcSwap<HashMap<Key, Arc<Tally>, RandomState>>,
+    /// Held while an Instance gets a name.
+    naming: Mutex<()>,
+    others: AtomicU64,
+    other: Tally,
+    /// Decisions for Instances that do not exist. Anybody can make up their names.
+    unknown: Tally,
+}
+
+impl Tallies {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        let [unknown, other] = ["", OTHER].map(|name| Tally { name: name.to_owned(), counted: ArcSwap::default() });
+        let (named, naming) = (ArcSwap::default(), Mutex::default());
+        Self { metrics, named, naming, others: AtomicU64::new(0), other, unknown }
+    }
+
+    /// Counts a decision that took `took`. `exists` says if the Instance of a key exists.
+    pub(super) fn count(
+        &self,
+        instance: &Key,
+        (protocol, cause): (Protocol, Cause),
+        took: Duration,
+        exists: impl Fn(&Key) -> bool,
+    ) {
+        let count = |tally: &Tally| tally.count(&self.metrics, (protocol, cause), took);
+        if !exists(instance) {
+            return count(&self.unknown);
+        }
+        if let Some(tally) = self.named.load().get(instance) {
+            return count(tally);
+        }
+        count(self.name(instance, exists).as_deref().unwrap_or(&self.other));
+    }
+
+    /// Gives an Instance a name. `None` if there are too many already.
+    fn name(&self, instance: &Key, exists: impl Fn(&Key) -> bool) -> Option<Arc<Tally>> {
+        let is_full = self.named.load().len() >= MOST;
+        if is_full && !self.others.fetch_add(1, Ordering::Relaxed).is_multiple_of(AGAIN) {
+            return None;
+        }
+        let _naming = self.naming.lock().expect("nobody panics here");
+        let mut named = HashMap::clone(&self.named.load());
+        if is_full {
+            for (_, gone) in named.extract_if(|key, _| !exists(key)) {
+                gone.forget(&self.metrics);
+            }
+        }
+        let has_room = named.len() < MOST || named.contains_key(instance);
+        let tally =
+            has_room.then(|| named.entry(instance.clone()).or_insert_with(|| Arc::new(Tally::of(instance))).clone());
+        self.named.store(Arc::new(named));
+        tally
+    }
+}
+
+/// The counters of an Instance.
+struct Tally {
+    /// The Instance, as `namespace/name`.
+    name: String,
+    /// The counters so far. An Instance uses a few, so a search from the start is quick.
+    counted: ArcSwap<Vec<(Protocol, Cause, VerdictCounters)>>,
+}
+
+impl Tally {
+    fn of(instance: &Key) -> Self {
+        Self { name: format!("{}/{}", instance.namespace, instance.name), counted: ArcSwap::default() }
+    }
+
+    fn count(&self, metrics: &Metrics, (protocol, cause): (Protocol, Cause), took: Duration) {
+        let known = self.counted.load();
+        let is_it = |(of, why, _): &&(Protocol, Cause, VerdictCounters)| (*of, *why) == (protocol, cause);
+        if let Some((.., counted)) = known.iter().find(is_it) {
+            return counted.count(took);
+        }
+        let counted = metrics.verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
+        counted.count(took);
+        self.counted.rcu(|known| {
+            let mut known = Vec::clone(known);
+            if !known.iter().any(|entry| is_it(&entry)) {
+                known.push((protocol, cause, counted.clone()));
+            }
+            known
+        });
+    }
+
+    /// Removes the time series of an Instance that does not exist any more.
+    fn forget(&self, metrics: &Metrics) {
+        for (protocol, cause, _) in self.counted.load().iter() {
+            metrics.forget_verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const DECISION: (Protocol, Cause) = (Protocol::ForwardAuth, Cause::Allowed);
+
+    fn tallies() -> (Tallies, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::default());
+        (Tallies::new(metrics.clone()), metrics)
+    }
+
+    /// The values of the label `instance`, and how often each was counted.
+    fn counted(metrics: &Metrics) -> HashMap<String, u64> {
+        let text = metrics.text();
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("tokenry_verifier_verdicts_total{instance=\"")?.split_once('"'));
+        lines.map(|(name, rest)| (name.to_owned(), rest.rsplit_once(' ').unwrap().1.parse().unwrap())).collect()
+    }
+
+    fn key(nth: usize) -> Key {
+        Key::new("a", nth.to_string())
+    }
+
+    #[test]
+    fn a_decision_is_counted_by_instance_protocol_and_cause_with_its_duration() {
+        let (tallies, metrics) = tallies();
+        for cause in [Cause::Allowed, Cause::Expired, Cause::Allowed] {
+            tallies.count(&key(1), (Protocol::ForwardAuth, cause), Duration::from_millis(1), |_| true);
+        }
+        tallies.count(&key(1), (Protocol::IngressNginx, Cause::Allowed), Duration::ZERO, |_| true);
+        let text = metrics.text();
+        for line in [
+            r#"verdicts_total{instance="a/1",protocol="forward-auth",status="200",reason="Allowed"} 2"#,
+            r#"verdicts_total{instance="a/1",protocol="forward-auth",status="401",reason="Expired"} 1"#,
+            r#"verdicts_total{instance="a/1",protocol="ingress-nginx",status="200",reason="Allowed"} 1"#,
+            r#"duration_seconds_count{protocol="forward-auth"} 3"#,
+            r#"duration_seconds_sum{protocol="forward-auth"} 0.003"#,
+            r#"duration_seconds_count{protocol="ingress-nginx"} 1"#,
+        ] {
+            assert!(text.contains(&format!("tokenry_verifier_{line}\n")), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_instance_makes_no_series_of_its_own() {
+        let (tallies, metrics) = tallies();
+        (0..10).for_each(|nth| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| false));
+        assert_eq!(counted(&metrics), HashMap::from([(String::new(), 10)]));
+    }
+
+    #[test]
+    fn instances_beyond_the_limit_share_a_name_until_others_are_deleted() {
+        let (tallies, metrics) = tallies();
+        let standing: BTreeSet<_> = (0..MOST + 3).map(key).collect();
+        let count = |nth: usize, standing: &BTreeSet<Key>| {
+            tallies.count(&key(nth), DECISION, Duration::ZERO, |key| standing.contains(key));
+        };
+        (0..MOST + 3).for_each(|nth| count(nth, &standing));
+        let told = counted(&metrics);
+        assert_eq!((told.len(), told[OTHER], told.get("a/0")), (MOST + 1, 3, Some(&1)));
+        let fewer: BTreeSet<_> = standing
+            .iter()
+            .filter(|key| ![*key == &self::key(0), *key == &self::key(1)].contains(&true))
+            .cloned()
+            .collect();
+        (0..AGAIN).for_each(|_| count(MOST, &fewer));
+        let told = counted(&metrics);
+        assert_eq!((told.len(), told.get("a/0"), told.get("a/1")), (MOST, None, None));
+        assert!(told[&format!("a/{MOST}")] > 0);
+        count(0, &standing);
+        assert_eq!(counted(&metrics)["a/0"], 1, "a later Instance of the name begins anew");
+    }
+}
