@@ -182,6 +182,12 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "'/verifier/tls/clientCA/configMapName'",
             "value must be ''",
         ),
+        ("operator.audit.mode=off", "'/operator/audit'", "false schema"),
+        ("verifier.audit.mode=false", "'/verifier/audit/mode'", "value must be one of 'drop', 'block', 'off'"),
+        ("verifier.audit.to=stderr", "'/verifier/audit/to'", "value must be one of 'stdout', 'otlp'"),
+        ("verifier.audit.sample=0", "'/verifier/audit/sample'", "minimum: got 0, want 1"),
+        ("verifier.audit.sample=1.5", "'/verifier/audit/sample'", "does not match pattern"),
+        ("verifier.audit.nosuch=1", "'/verifier/audit'", "additional properties 'nosuch' not allowed"),
         ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
         ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
         ("revisionHistoryLimit=-1", "'/revisionHistoryLimit'", "minimum: got -1, want 0"),
@@ -245,10 +251,10 @@ fn schema() -> (Value, BTreeSet<String>) {
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut paths = known(&schema, &schema, "");
     assert!(paths.remove("/global"));
-    let serving = ["/operator/service/", "/operator/tls/", "/operator/plainHttp"];
+    let serving = ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/"];
     let all = paths.len();
     paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
-    assert_eq!(paths.len(), all - 5);
+    assert_eq!(paths.len(), all - 8);
     (schema, paths)
 }
 
@@ -336,6 +342,22 @@ fn operator_args(objects: &[Value]) -> Vec<String> {
     let deployments = of_kind(objects, "Deployment").into_iter();
     let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-operator")).unwrap();
     read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+}
+
+#[test]
+fn the_audit_log_of_the_verifier_is_as_the_values_say() {
+    let args = |sets: &[&str]| -> Vec<String> {
+        let objects = rendered(sets);
+        let deployments = of_kind(&objects, "Deployment").into_iter();
+        let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-verifier")).unwrap();
+        let args: Vec<String> = read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
+        args.into_iter().filter(|arg| arg.starts_with("--audit")).collect()
+    };
+    assert_eq!(args(&[]), ["--audit=drop", "--audit-sample=1", "--audit-to=stdout"]);
+    let chosen = "verifier.audit.mode=off,verifier.audit.sample=0.0001,verifier.audit.to=otlp";
+    assert_eq!(args(&["--set", chosen]), ["--audit=off", "--audit-sample=0.0001", "--audit-to=otlp"]);
+    assert!(args(&["--set", "verifier.audit.sample=100000"]).contains(&"--audit-sample=100000".to_owned()));
+    assert!(!operator_args(&rendered(&[])).iter().any(|arg| arg.starts_with("--audit")));
 }
 
 /// The settings for exposing endpoints that the operator gets.

@@ -73,7 +73,7 @@ pub fn annotations_and_labels(root: &Path) -> String {
 
 pub fn metrics() -> String {
     let about = "Operator and verifier serve these metrics at `/metrics` of port 8081, in the OpenMetrics text format. \
-                 No label holds the name of a user's object.";
+                 A label holds the name of a user's object only for verdicts of the verifier.";
     let mut page = begin("Metrics", "`src/outside/metrics.rs`", about);
     page.push('\n');
     let text = sampled().text();
@@ -81,7 +81,7 @@ pub fn metrics() -> String {
     let rows = described.map(|(name, help)| {
         let of = |line: &&str| {
             let rest = line.strip_prefix(name).unwrap_or_default();
-            rest.starts_with('{') || rest.starts_with("_total{")
+            ["{", "_total{", "_bucket{"].iter().any(|ending| rest.starts_with(ending))
         };
         let sample = text.lines().find(of).unwrap_or_else(|| panic!("nothing is counted by {name}"));
         let (full, labels) = sample.split_once('{').expect("a sample has labels");
@@ -99,7 +99,11 @@ fn sampled() -> Metrics {
     metrics.pass("ApiToken", PassEnd::Success);
     metrics.decision("ApiToken", "Active");
     metrics.write("Secret", Verb::PATCH, Ok(()));
-    metrics.verdict(200, "Allowed");
+    metrics.verdicts("a/eem", "forward-auth", 200, "Allowed").count(Duration::ZERO);
+    metrics.audit_dropped(0);
+    metrics.objects("apitokens".into(), 1);
+    metrics.waiting(0);
+    metrics.connections(1);
     metrics.probe();
     metrics.stamped(true);
     metrics.heard("ApiToken".into(), Duration::ZERO);
