@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::core::ObjectMeta;
 
+use super::Uid;
 use crate::crd::{
     Account, ApiToken, Instance, ObjectName, Subject, name,
     permission::{ANY, RoleName, Scope, ScopeName},
@@ -144,14 +145,14 @@ impl Claims {
 }
 
 /// A token or an account, with its claims.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Party<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
     /// Its uid.
-    pub uid: &'a str,
+    pub uid: Uid,
     /// Its claims.
     pub claims: &'a Claims,
 }
@@ -159,7 +160,7 @@ pub struct Party<'a> {
 impl<'a> Party<'a> {
     fn of(meta: &'a ObjectMeta, claims: &'a Claims) -> Self {
         let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
-        Self { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid), claims }
+        Self { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid).into(), claims }
     }
 
     fn full_name(&self) -> String {
@@ -176,11 +177,11 @@ pub struct Bearer {
     /// The token: `namespace/name`.
     pub token: String,
     /// The uid of the token. If a policy permits by name, the name means one uid only.
-    pub token_uid: String,
+    pub token_uid: Uid,
     /// Its account: `namespace/name`.
     pub account: String,
     /// The uid of the account.
-    pub account_uid: String,
+    pub account_uid: Uid,
     /// True if the account was made for the token, because the token names no account. Such an account can only narrow
     /// the token's role.
     pub own_account: bool,
@@ -231,9 +232,9 @@ impl Bearer {
         let projects = asked.projects.and(&held.projects);
         Self {
             token: token.full_name(),
-            token_uid: token.uid.to_owned(),
+            token_uid: token.uid,
             account: account.full_name(),
-            account_uid: account.uid.to_owned(),
+            account_uid: account.uid,
             own_account: asked.own_account,
             owner: asked.owner.as_ref().or(held.owner.as_ref()).cloned(),
             behind: held.owner.iter().filter(|_| !asked.own_account && asked.owner != held.owner).cloned().collect(),

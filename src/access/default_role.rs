@@ -32,7 +32,7 @@ impl DefaultRole {
 }
 
 /// The default role of a token that names neither a role nor an account. `None` if the Instance gives it none.
-pub(super) fn default_role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
+pub(super) fn default_role(rules: &Rules, bearer: &Bearer, standing: &Standing<'_>) -> Option<Rank> {
     match rules.default_role.filter(|_| bearer.at_home)? {
         DefaultRole::Ranked(rank) => Some(rank),
         DefaultRole::Owner if bearer.made_by_owner => standing.held()?.iter().map(|held| held.rank).max(),
@@ -107,7 +107,7 @@ mod tests {
         let (headers, mut steps) = (http::HeaderMap::new(), Vec::new());
         let path = crate::access::Path::parse("/x").ok();
         let request = crate::access::Request { method: "GET", path, query: "", headers: &headers };
-        crate::access::judge(&world.rules, &[], &world.bearer, &request, &mut steps);
+        crate::access::judge(&world.rules, &Default::default(), &world.bearer, &request, &mut steps);
         steps.into_iter().map(|step| step.text).collect()
     }
 

@@ -57,7 +57,7 @@ pub fn givers(instance: &Instance, rules: &Rules) -> Vec<Givers> {
 /// it may lend the role of any group.
 pub fn may_lend(rules: &Rules, owner: &str) -> bool {
     let Some(who) = Who::of(owner) else { return false };
-    let by_name = !rules.members.holdings(&rules.members.names(who, &[])).is_empty();
+    let by_name = !rules.members.holdings(owner, &[]).is_empty();
     let group = format!("{}:", SubjectKind::Group.as_str());
     let by_group = || rules.members.strongest().any(|(subject, _)| subject.starts_with(&group));
     by_name || (matches!(who.kind, SubjectKind::User | SubjectKind::ServiceAccount) && by_group())

@@ -4,6 +4,7 @@ use super::{
     bearer::{Bearer, Reach},
     default_role::{WITHHELD, default_role, withholds},
     header,
+    policies::Policies,
     policy::{Names, Policy},
     roles::{Holding, Rank, Standing},
     rules::{Named, Request, Rules},
@@ -160,10 +161,24 @@ impl Trail for Vec<Step> {
     }
 }
 
-/// Decides if `bearer` may make `request`. `policies` are all policies of the Instance, in any order.
+/// Decides if `bearer` may make `request`.
 pub fn judge(
     rules: &Rules,
-    policies: &[&Policy],
+    policies: &Policies,
+    bearer: &Bearer,
+    request: &Request<'_>,
+    trail: &mut impl Trail,
+) -> Ruling {
+    decide(rules, (policies, Policies::about), bearer, request, trail)
+}
+
+/// Policies, and a function that selects those that a decision looks at.
+type Selected<'a> = (&'a Policies, for<'p> fn(&'p Policies, &Names<'_>) -> Vec<&'p Policy>);
+
+/// Like [`judge`]. The decision looks at the policies that `policies` selects.
+pub(super) fn decide(
+    rules: &Rules,
+    policies: Selected<'_>,
     bearer: &Bearer,
     request: &Request<'_>,
     trail: &mut impl Trail,
@@ -172,7 +187,7 @@ pub fn judge(
     let request = &*read;
     let case = Case::of(rules, policies, bearer, request);
     let (mut ground, message) = case.decide(request, trail);
-    if !ground.allows() && ground != Ground::OwnerStale && case.was_permitted(request) {
+    if !ground.allows() && ground != Ground::OwnerStale && case.was_permitted(policies, request) {
         trail.add(|| {
             case.token(false, "groups of its owner would permit the request, but were stamped too long ago".into())
         });
@@ -186,37 +201,43 @@ pub fn judge(
 #[derive(Clone)]
 struct Case<'a> {
     rules: &'a Rules,
-    policies: &'a [&'a Policy],
+    /// The policies that can mean the bearer.
+    policies: Vec<&'a Policy>,
+    /// True if the Instance has any policy.
+    has_policies: bool,
     bearer: &'a Bearer,
     organization: Named<'a>,
     project: Named<'a>,
     action: Option<&'a str>,
-    standing: Standing,
+    standing: Standing<'a>,
     /// The names by which a policy means the bearer.
-    names: Names,
+    names: Names<'a>,
 }
 
 impl<'a> Case<'a> {
-    fn of(rules: &'a Rules, policies: &'a [&'a Policy], bearer: &'a Bearer, request: &'a Request<'_>) -> Self {
+    fn of(rules: &'a Rules, policies: Selected<'a>, bearer: &'a Bearer, request: &'a Request<'_>) -> Self {
+        let (policies, select) = policies;
+        let names = if policies.is_empty() { Names::default() } else { rules.names(bearer) };
         Self {
             rules,
-            policies,
+            policies: select(policies, &names),
+            has_policies: !policies.is_empty(),
             bearer,
             organization: rules.organization(request),
             project: rules.project(request),
             action: rules.action(request.method, request.path.as_ref()),
             standing: rules.standing(bearer),
-            names: if policies.is_empty() { Names::default() } else { rules.names(bearer) },
+            names,
         }
     }
 
     /// True if the request is refused only because the groups of the owner were stamped too long ago.
-    fn was_permitted(&self, request: &Request<'_>) -> bool {
+    fn was_permitted(&self, policies: Selected<'_>, request: &Request<'_>) -> bool {
         if self.bearer.fresh || self.bearer.groups.is_empty() {
             return false;
         }
         let fresh = Bearer { fresh: true, ..self.bearer.clone() };
-        Case::of(self.rules, self.policies, &fresh, request).decide(request, &mut ()).0.allows()
+        Case::of(self.rules, policies, &fresh, request).decide(request, &mut ()).0.allows()
     }
 
     /// Returns the first reason that holds. This order is the specification.
@@ -277,7 +298,7 @@ impl<'a> Case<'a> {
 
     /// True if the decision depends on the action of the request.
     fn is_by_action(&self) -> bool {
-        self.rules.authorization == Authorization::Roles || !self.policies.is_empty()
+        self.rules.authorization == Authorization::Roles || self.has_policies
     }
 
     /// The reason why the owner, or the lack of an owner, refuses the request.
@@ -324,7 +345,8 @@ impl<'a> Case<'a> {
             trail.add(|| self.instance(false, format!("spec.organizations does not list {name}")));
             return Some(Ground::OrganizationUnknown);
         }
-        let within = self.bearer.organizations.covers(named) && self.here().is_none_or(|held| !held.is_empty());
+        let within =
+            self.bearer.organizations.covers(named) && self.here().is_none_or(|mut held| held.next().is_some());
         let ground = within_of(self.organization, within, [Ground::OrganizationMissing, Ground::OrganizationOutside]);
         trail.add(|| self.token(ground.is_none(), place("organization", named, ground.is_none())));
         ground
@@ -369,7 +391,7 @@ impl<'a> Case<'a> {
         let policy = self.policy(Effect::Allow)?;
         let held = self.here();
         let lent =
-            held.is_none_or(|held| held.iter().any(|held| self.rules.roles.actions(held.rank).include(self.action)));
+            held.is_none_or(|mut held| held.any(|held| self.rules.roles.actions(held.rank).include(self.action)));
         trail.add(|| {
             let cut = if lent { "" } else { ", but the owner of the token holds no role for this" };
             step(lent, format!("AccessPolicy {}", policy.name), format!("permits {}{cut}", self.asked()))
@@ -401,9 +423,9 @@ impl<'a> Case<'a> {
 
     /// The roles that the owner holds in the organization of the request. `None` if there is no owner, or if the
     /// Instance needs none.
-    fn here(&self) -> Option<Vec<&Holding>> {
+    fn here(&self) -> Option<impl Iterator<Item = &Holding>> {
         let Standing::Holds(held) = &self.standing else { return None };
-        Some(held.iter().filter(|held| held.organizations.covers(self.organization.one())).collect())
+        Some(held.iter().copied().filter(|held| held.organizations.covers(self.organization.one())))
     }
 
     /// The effective role: the weakest of three. They are the account's role, the token's role, and the strongest role
@@ -412,7 +434,7 @@ impl<'a> Case<'a> {
         let asked = asked_role(self.rules, self.bearer, &self.standing)?;
         match (&self.standing, self.here()) {
             (Standing::Free, _) => Some(asked),
-            (_, Some(held)) => held.iter().map(|held| held.rank).max().map(|held| held.min(asked)),
+            (_, Some(held)) => held.map(|held| held.rank).max().map(|held| held.min(asked)),
             (_, None) => None,
         }
     }
@@ -435,7 +457,7 @@ impl<'a> Case<'a> {
 ///
 /// The account that was made for a token follows the token's role with a delay. Until it has a role, the token has the
 /// weaker of its new role and the default role, which it had before.
-pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing) -> Option<Rank> {
+pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing<'_>) -> Option<Rank> {
     let account = || rules.roles.rank(bearer.account_role.as_deref()?);
     match &bearer.token_role {
         // An account that was made for the token follows the token's role with a delay. So it must not give a role that
@@ -492,20 +514,20 @@ mod tests {
     use super::*;
     use crate::access::{Path, properties::world};
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     fn grounds(instance: &Value, policies: &Value, token: &Value, account: &Value, asked: (&str, &str)) -> Ground {
         let world = world(instance, policies, token, account);
         let headers = http::HeaderMap::new();
         let request = Request { method: asked.0, path: Path::parse(asked.1).ok(), query: "", headers: &headers };
-        let policies: Vec<_> = world.policies.iter().collect();
-        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).ground
+        judge(&world.rules, &world.policies(), &world.bearer, &request, &mut ()).ground
     }
 
     fn with_headers(instance: &Value, token: &Value, headers: &[(&'static str, &str)]) -> Ground {
         let world = world(instance, &json!([]), token, &json!({"role": "admin"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let request = Request { method: "GET", path: Path::parse("/a/acme").ok(), query: "", headers: &headers };
-        judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground
+        judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut ()).ground
     }
 
     fn roles() -> Value {
@@ -685,8 +707,7 @@ mod tests {
         let world = world(instance, policies, &json!({}), &json!({"role": "viewer"}));
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let request = Request { method: "GET", path: Path::parse("/x").ok(), query, headers: &headers };
-        let policies: Vec<_> = world.policies.iter().collect();
-        judge(&world.rules, &policies, &world.bearer, &request, &mut ()).ground
+        judge(&world.rules, &world.policies(), &world.bearer, &request, &mut ()).ground
     }
 
     #[test]
@@ -810,11 +831,11 @@ mod tests {
             let spec = json!({"instanceRef": {"name": "eem"}, "members": ["token:events/ci"], "statements": [{"effect": effect, "actions": ["*"]}]});
             let metadata = json!({"name": "p", "namespace": "events", "generation": 2});
             let policy = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec, "status": status});
-            let policy = Policy::of(&serde_json::from_value(policy).unwrap());
+            let policy = Arc::new(Policy::of(&serde_json::from_value(policy).unwrap()));
             let world = world(&roles(), &json!([]), &json!({"role": "viewer"}), &json!({"role": "viewer"}));
             let headers = http::HeaderMap::new();
             let request = Request { method: "DELETE", path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&world.rules, &[&policy], &world.bearer, &request, &mut ()).ground
+            judge(&world.rules, &Policies::from_iter([policy]), &world.bearer, &request, &mut ()).ground
         };
         let meant =
             |uid: &str| json!({"observedGeneration": 2, "members": [{"member": "token:events/ci", "uid": uid}]});
@@ -843,12 +864,13 @@ mod tests {
             let spec = json!({"instanceRef": {"name": "eem"}, "members": ["account:events/*"], "statements": [{"effect": effect, "actions": ["*"]}]});
             let metadata = json!({"name": "p", "namespace": "events", "deletionTimestamp": "2026-01-01T00:00:00Z"});
             let policy = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec});
-            let policy = Policy::of(&serde_json::from_value(policy).unwrap());
+            let policy = Arc::new(Policy::of(&serde_json::from_value(policy).unwrap()));
             let world = world(&roles(), &json!([]), &json!({}), &json!({"role": "viewer"}));
             let headers = http::HeaderMap::new();
             let request = |method| Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
+            let policies = Policies::from_iter([policy]);
             ["DELETE", "GET"]
-                .map(|method| judge(&world.rules, &[&policy], &world.bearer, &request(method), &mut ()).ground)
+                .map(|method| judge(&world.rules, &policies, &world.bearer, &request(method), &mut ()).ground)
         };
         assert_eq!(of("Allow"), [Ground::NotPermitted, Ground::ByRole]);
         assert_eq!(of("Deny"), [Ground::Denied, Ground::Denied]);
@@ -875,7 +897,7 @@ mod tests {
             world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect();
             let headers = http::HeaderMap::new();
             let request = Request { method: "GET", path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground
+            judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut ()).ground
         };
         assert_eq!(ground(true, &["ops"]), Ground::ByRole);
         assert_eq!(ground(false, &["ops"]), Ground::OwnerStale);
@@ -897,7 +919,7 @@ mod tests {
             let headers = http::HeaderMap::new();
             let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             let mut steps: Vec<Step> = Vec::new();
-            let ground = judge(&world.rules, &[], &world.bearer, &request, &mut steps).ground;
+            let ground = judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut steps).ground;
             (ground, steps.last().unwrap().text.clone())
         };
         assert_eq!(ground(false, "GET").0, Ground::ByRole, "the owner's own role is enough");
@@ -996,7 +1018,10 @@ mod tests {
         headers.append("x-organization", "acme".parse().unwrap());
         headers.append("x-organization", "acme".parse().unwrap());
         let request = Request { method: "GET", path: None, query: "", headers: &headers };
-        assert_eq!(judge(&world.rules, &[], &world.bearer, &request, &mut ()).ground, Ground::OrganizationMissing);
+        assert_eq!(
+            judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut ()).ground,
+            Ground::OrganizationMissing
+        );
     }
 
     #[test]
@@ -1041,7 +1066,7 @@ mod tests {
         let headers = http::HeaderMap::new();
         let request = Request { method: "POST", path: Path::parse("/x").ok(), query: "", headers: &headers };
         let mut trail = Vec::new();
-        judge(&world.rules, &[], &world.bearer, &request, &mut trail);
+        judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut trail);
         let told: Vec<_> = trail.iter().map(|step| format!("{} {}: {}", step.passed, step.object, step.text)).collect();
         assert_eq!(told[0], "true Instance eem: not excluded");
         assert_eq!(

@@ -22,11 +22,13 @@ mod namespaces;
 mod opening;
 mod outlook;
 mod path;
+mod policies;
 mod policy;
 #[cfg(test)]
 mod properties;
 mod roles;
 mod rules;
+mod uid;
 mod unasked;
 mod unguarded;
 
@@ -40,8 +42,10 @@ pub use namespaces::{Homes, Namespace, admits};
 pub use opening::Closed;
 pub use outlook::Outlook;
 pub use path::{Path, PathFault, bare_path};
+pub use policies::Policies;
 pub use policy::Policy;
 pub use roles::{Holding, Standing};
 pub use rules::{Named, Request, Rules};
+pub use uid::Uid;
 pub use unasked::judge_unasked;
 pub use unguarded::Guarded;

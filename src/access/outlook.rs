@@ -18,7 +18,7 @@ pub struct Outlook<'a> {
     pub rules: &'a Rules,
     /// The bearer.
     pub bearer: &'a Bearer,
-    pub(super) standing: Standing,
+    pub(super) standing: Standing<'a>,
     /// The role that the token asks for.
     pub(super) asked: Option<Rank>,
     /// The policies that deny the bearer something.

@@ -1,23 +1,23 @@
 //! A policy, in a form for quick look-ups.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::{action::Actions, bearer::Reach, roles::Roles};
+use super::{Uid, action::Actions, bearer::Reach, roles::Roles};
 use crate::crd::{AccessPolicy, access_policy::Effect, subject::Who};
 
 /// A policy, in a form for quick look-ups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// The members. Each request looks up every name of its bearer here. A fast hash is safe, because the names are no
     /// secret, and authors of policies are trusted with more than a hash.
-    members: HashSet<String, RandomState>,
+    pub(super) members: HashSet<Arc<str>, RandomState>,
     /// The tokens and accounts that the policy permits something to: each member name, with the uid that it means.
     /// `None`: an operator of an earlier release has not bound the names, so a name means any object with that name.
-    bound: Option<HashSet<(String, String)>>,
+    bound: Option<HashSet<(String, Uid)>>,
     statements: Vec<Clause>,
 }
 
@@ -50,8 +50,8 @@ impl Policy {
         };
         let going = policy.metadata.deletion_timestamp.is_some();
         Self {
-            name: policy.metadata.name.clone().unwrap_or_default(),
-            members: policy.spec.members.iter().map(ToString::to_string).collect(),
+            name: policy.metadata.name.clone().unwrap_or_default().into(),
+            members: policy.spec.members.iter().map(|member| member.as_str().into()).collect(),
             bound: bound(policy),
             statements: policy
                 .spec
@@ -68,17 +68,20 @@ impl Policy {
     /// A statement that denies means every object with a listed name, now or later. A statement that permits means only
     /// one token or account by each name. It is the one that had the name when the policy was written, or else the
     /// first one after that.
-    pub(super) fn is_about(&self, names: &Names, effect: Effect) -> bool {
+    pub(super) fn is_about(&self, names: &Names<'_>, effect: Effect) -> bool {
         if self.statements(effect).next().is_none() {
             return false;
         }
-        let (others, joined, bound) = match effect {
-            Effect::Deny => (&names.denying, &names.joined_to_deny, None),
-            Effect::Allow => (&names.permitting, &names.joined, self.bound.as_ref()),
+        let (allows, bound) = match effect {
+            Effect::Deny => (false, None),
+            Effect::Allow => (true, self.bound.as_ref()),
         };
-        let listed = |name: &String| self.members.contains(name);
-        let meant = |object: &(String, String)| listed(&object.0) && bound.is_none_or(|bound| bound.contains(object));
-        joined.contains(&self.name) || others.iter().any(listed) || names.objects.iter().any(meant)
+        let counts = |name: &CountedName<'_>| name.permits || !allows;
+        let listed = |name: &str| self.members.contains(name);
+        let meant = |object: &(String, Uid)| listed(&object.0) && bound.is_none_or(|bound| bound.contains(object));
+        names.joined.iter().any(|joined| counts(joined) && *joined.name == *self.name)
+            || names.others.iter().any(|other| counts(other) && listed(&other.name))
+            || names.objects.iter().any(meant)
     }
 
     /// The members, split into kind and name, in no order. A member that is no subject is left out.
@@ -93,30 +96,41 @@ impl Policy {
 }
 
 /// The names by which a policy can mean a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Names {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names<'a> {
     /// The names of the token and of its account, each with its uid.
-    pub objects: [(String, String); 2],
-    /// All other names that count in a statement that permits.
-    pub permitting: Vec<String>,
-    /// All other names that count in a statement that denies.
-    pub denying: Vec<String>,
-    /// The policies that the bearer names itself, and whose statements that permit count.
-    pub joined: Vec<String>,
-    /// The policies that the bearer names itself, and whose statements that deny count.
-    pub joined_to_deny: Vec<String>,
+    pub objects: [(String, Uid); 2],
+    /// All other names that a member can have.
+    pub others: Vec<CountedName<'a>>,
+    /// The policies that the bearer names itself.
+    pub joined: Vec<CountedName<'a>>,
+}
+
+/// A name that counts in statements that deny.
+#[derive(Clone, Debug)]
+pub(super) struct CountedName<'a> {
+    pub name: Cow<'a, str>,
+    /// True if the name also counts in statements that permit.
+    pub permits: bool,
+}
+
+impl Names<'_> {
+    /// All names that a member can have.
+    pub(super) fn members(&self) -> impl Iterator<Item = &str> {
+        self.objects.iter().map(|(name, _)| &**name).chain(self.others.iter().map(|other| &*other.name))
+    }
 }
 
 /// The member names, with the uids that the operator bound them to. If the operator has not bound the names yet, no
 /// name counts. `None` if an operator of an earlier release has processed this spec. Such an operator binds no names.
-fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, String)>> {
+fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, Uid)>> {
     let status = policy.status.as_ref();
     let Some(members) = status.and_then(|status| status.members.as_ref()) else {
         let observed = status.and_then(|status| status.observed_generation);
         let older = observed.is_some() && observed == policy.metadata.generation;
         return if older { None } else { Some(HashSet::new()) };
     };
-    Some(members.iter().map(|bound| (bound.member.clone(), bound.uid.clone())).collect())
+    Some(members.iter().map(|bound| (bound.member.clone(), bound.uid.as_str().into())).collect())
 }
 
 impl Clause {

@@ -1,10 +1,14 @@
 //! Properties that every decision has, for any Instance, policies, token and request.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{Bearer, Ground, Outlook, Path, Policy, Request, Rules, Ruling, judge, judge_unasked};
+use super::{
+    Bearer, Ground, Outlook, Path, Policies, Policy, Request, Rules, Ruling, judge, judge::decide, judge_unasked,
+};
 use crate::crd::{AccessPolicy, Account, ApiToken, Instance, name};
 
 /// An Instance, policies, a token and its account.
@@ -15,11 +19,16 @@ pub(crate) struct Drawn {
 }
 
 impl Drawn {
+    /// The policies, found by their members.
+    pub(crate) fn policies(&self) -> Policies {
+        self.policies.iter().cloned().map(Arc::new).collect()
+    }
+
     /// The decision on a request with this method and the path `/x`.
     pub(crate) fn ground(&self, method: &str) -> Ground {
         let headers = HeaderMap::new();
         let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
-        judge(&self.rules, &self.policies.iter().collect::<Vec<_>>(), &self.bearer, &request, &mut ()).ground
+        judge(&self.rules, &self.policies(), &self.bearer, &request, &mut ()).ground
     }
 }
 
@@ -80,8 +89,7 @@ impl Draw {
             headers.append("x-organization", name.parse().unwrap());
         }
         let request = Request { method: self.method, path: Path::parse(self.path).ok(), query: "", headers: &headers };
-        let policies: Vec<_> = world.policies.iter().collect();
-        judge(&world.rules, &policies, &world.bearer, &request, &mut ())
+        judge(&world.rules, &world.policies(), &world.bearer, &request, &mut ())
     }
 
     fn ground(&self) -> Ground {
@@ -239,6 +247,39 @@ proptest! {
     }
 
     #[test]
+    fn policies_that_are_found_by_their_members_decide_as_a_walk_over_all_of_them(
+        draw in draw(), groups in vec(select(&["g", "h"][..]), 0..3), fresh in any::<bool>(), at_home in any::<bool>(),
+        joined in vec(select(&["p0", "p1", "p2", "other"][..]), 0..3), of_account in vec(select(&["p0", "p1"][..]), 0..2),
+        order in any::<prop::sample::Index>(), removed in vec(policy(), 0..3),
+    ) {
+        let draw = draw.with(|draw| {
+            (draw.token["policies"], draw.account["policies"]) = (json!(joined), json!(of_account));
+        });
+        let mut world = draw.drawn();
+        world.bearer = Bearer { groups: groups.iter().map(|&name| name.into()).collect(), fresh, at_home, ..world.bearer };
+        // The policies came in another order, and replaced or outlived others.
+        let mut found = Policies::default();
+        let earlier: Vec<_> = removed.into_iter().enumerate().map(|(n, policy)| merged([policy, json!({"name": format!("p{n}")})])).collect();
+        let earlier = super::properties::world(&json!({}), &json!(earlier), &json!({}), &json!({})).policies;
+        earlier.iter().for_each(|policy| found.add(Arc::new(policy.clone())));
+        let mut all = world.policies.clone();
+        if !all.is_empty() {
+            let middle = order.index(all.len());
+            all.rotate_left(middle);
+        }
+        all.iter().for_each(|policy| found.add(Arc::new(policy.clone())));
+        earlier[earlier.len().min(all.len())..].iter().for_each(|policy| found.remove(policy));
+        let mut headers = HeaderMap::new();
+        headers.extend(draw.organization.map(|name| (http::HeaderName::from_static("x-organization"), name.parse().unwrap())));
+        let request = Request { method: draw.method, path: Path::parse(draw.path).ok(), query: "", headers: &headers };
+        let [mut by_member, mut by_walk] = [Vec::new(), Vec::new()];
+        let ruling = decide(&world.rules, (&found, Policies::about), &world.bearer, &request, &mut by_member);
+        let walked = decide(&world.rules, (&found, Policies::all), &world.bearer, &request, &mut by_walk);
+        prop_assert_eq!((ruling, by_member), (walked, by_walk));
+        prop_assert_eq!(found.all(&Default::default()).len(), all.len());
+    }
+
+    #[test]
     fn to_narrow_anything_never_allows_more(draw in draw(), at in any::<prop::sample::Index>()) {
         let gone = |list: &mut Vec<Value>| if !list.is_empty() { drop(list.remove(at.index(list.len()))) };
         let narrowed = [
@@ -303,8 +344,7 @@ proptest! {
     #[test]
     fn a_request_is_permitted_only_to_a_token_that_is_without_one_and_by_the_role_that_is_known_then(draw in draw()) {
         let (world, ruling) = (draw.drawn(), draw.ruling());
-        let policies: Vec<_> = world.policies.iter().collect();
-        let unasked = judge_unasked(&world.rules, &policies, &world.bearer);
+        let unasked = judge_unasked(&world.rules, &world.policies(), &world.bearer);
         prop_assert!(unasked.ground.allows() || !ruling.ground.allows(), "{unasked:?}");
         prop_assert!(unasked.role.is_none() || !ruling.ground.allows() || unasked.role == ruling.role, "{unasked:?}");
     }

@@ -1,6 +1,6 @@
 //! Ranked roles, and the subjects that hold them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter};
 
 use super::{action::Actions, bearer::Reach};
 use crate::crd::{
@@ -85,18 +85,18 @@ pub struct Holding {
 
 /// The roles that an owner can lend to a token of an Instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Standing<'a> {
     /// The Instance does not limit a token to the roles of its owner.
     Free,
     /// The Instance limits a token to the roles of its owner, but the token has no owner.
     Nobody,
     /// The roles that the owner can lend to a token. Empty: the owner holds no sufficient role.
-    Holds(Vec<Holding>),
+    Holds(Vec<&'a Holding>),
 }
 
-impl Standing {
+impl Standing<'_> {
     /// The roles that can be lent. `None` if the Instance does not limit a token to the roles of its owner.
-    pub fn held(&self) -> Option<&[Holding]> {
+    pub fn held(&self) -> Option<&[&Holding]> {
         match self {
             Self::Free => None,
             Self::Nobody => Some(&[]),
@@ -143,11 +143,11 @@ impl Members {
         all
     }
 
-    /// All names of `owner`: its own name, its teams, and these `groups`.
-    pub(crate) fn names(&self, owner: Who<'_>, groups: &[String]) -> Vec<String> {
-        let teams = self.teams.get(owner.name).filter(|_| owner.kind == SubjectKind::User);
-        let groups = groups.iter().map(|name| Who { kind: SubjectKind::Group, name }.to_string());
-        [owner.to_string()].into_iter().chain(teams.into_iter().flatten().cloned()).chain(groups).collect()
+    /// The names of `owner` that this process knows: its own name, and its teams.
+    pub(crate) fn names<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a str> {
+        let user = Who::of(owner).filter(|who| who.kind == SubjectKind::User);
+        let teams = user.and_then(|user| self.teams.get(user.name));
+        iter::once(owner).chain(teams.into_iter().flatten().map(String::as_str))
     }
 
     /// The strongest role that each subject can lend to a token by its own name. A subject that lends none is left out.
@@ -157,13 +157,20 @@ impl Members {
         all.filter(|(_, rank)| self.minimum.is_none_or(|minimum| *rank >= minimum))
     }
 
-    /// The roles that an owner with these names can lend to a token. Empty if all of them are weaker than the minimum
+    /// The roles that `owner` with these groups can lend to a token. Empty if all of them are weaker than the minimum
     /// role.
-    pub(crate) fn holdings(&self, names: &[String]) -> Vec<Holding> {
-        let held: Vec<_> = names.iter().filter_map(|name| self.held.get(name)).flatten().cloned().collect();
+    pub(crate) fn holdings(&self, owner: &str, groups: &[String]) -> Vec<&Holding> {
+        let of_groups = group_names(groups).filter_map(|name| self.held.get(&name));
+        let held: Vec<_> =
+            self.names(owner).filter_map(|name| self.held.get(name)).chain(of_groups).flatten().collect();
         let suffices = held.iter().any(|holding| self.minimum.is_none_or(|minimum| holding.rank >= minimum));
         if suffices { held } else { Vec::new() }
     }
+}
+
+/// These groups as subjects.
+pub(crate) fn group_names(groups: &[String]) -> impl Iterator<Item = String> {
+    groups.iter().map(|name| Who { kind: SubjectKind::Group, name }.to_string())
 }
 
 #[cfg(test)]
@@ -173,10 +180,6 @@ mod tests {
 
     fn members(list: serde_json::Value) -> Vec<Member> {
         serde_json::from_value(list).unwrap()
-    }
-
-    fn who(text: &str) -> Who<'_> {
-        Who::of(text).unwrap()
     }
 
     #[test]
@@ -204,7 +207,7 @@ mod tests {
         let groups = ["ops".to_owned()];
         let held = |owner: &'static str, groups: &[String]| {
             let members = Members::of(&roles, &list, &teams, None);
-            let held = members.holdings(&members.names(who(owner), groups));
+            let held = members.holdings(owner, groups);
             held.into_iter().map(|holding| holding.rank).collect::<Vec<_>>()
         };
         assert_eq!(held("user:alice", &[]), [2]);
@@ -229,7 +232,7 @@ mod tests {
             {"subject": "user:barred", "role": "auditor"},
         ]));
         let members = Members::of(&roles, &list, &[], Some(1));
-        let held = |owner: &'static str| members.holdings(&members.names(who(owner), &[])).len();
+        let held = |owner: &'static str| members.holdings(owner, &[]).len();
         assert_eq!(["user:weak", "user:able", "user:barred", "user:none"].map(held), [0, 2, 0, 0]);
     }
 }

@@ -13,8 +13,8 @@ use super::{
     former::FormerOwners,
     header::{self, IDENTITY},
     path::{Path, Reading},
-    policy::Names,
-    roles::{Members, Roles, Standing},
+    policy::{CountedName, Names},
+    roles::{Members, Roles, Standing, group_names},
     unguarded,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         fault::parsed,
         instance::{ANY_ALONE_RULE, Api, Authorization, Ceiling, EncodedSlash, OnOwnerRemoved},
         permission::{ANY, NamedBy, Scope, ScopeName, ScopeNameForm},
-        subject::{SubjectKind, Who},
+        subject::SubjectKind,
         text::{Form, Text, is},
     },
     token::duration::after,
@@ -283,17 +283,15 @@ impl Rules {
 
     /// The roles that the owner of a token holds in the Instance. An owner that has left holds none. Without
     /// `ceiling: Members` its token needs no role of its owner, but is refused unless the Instance keeps such tokens.
-    pub fn standing(&self, bearer: &Bearer) -> Standing {
+    pub fn standing(&self, bearer: &Bearer) -> Standing<'_> {
         let groups = if bearer.fresh { &bearer.groups[..] } else { &[] };
         let left = self.former_owner(bearer).is_some();
-        match (self.ceiling, bearer.owner()) {
+        match (self.ceiling, bearer.owner.as_deref().filter(|_| bearer.owner().is_some())) {
             (Ceiling::None, _) if left && self.on_owner_removed != OnOwnerRemoved::Keep => Standing::Holds(Vec::new()),
             (Ceiling::None, _) => Standing::Free,
             (Ceiling::Members, None) => Standing::Nobody,
             (Ceiling::Members, Some(_)) if left => Standing::Holds(Vec::new()),
-            (Ceiling::Members, Some(owner)) => {
-                Standing::Holds(self.members.holdings(&self.members.names(owner, groups)))
-            }
+            (Ceiling::Members, Some(owner)) => Standing::Holds(self.members.holdings(owner, groups)),
         }
     }
 
@@ -308,42 +306,37 @@ impl Rules {
     /// Groups that were stamped too long ago count only in statements that deny. If the owner is an account, its name
     /// also counts only in statements that deny, because the uid of that account is not known. So do all names of an
     /// owner that has left.
-    pub(super) fn names(&self, bearer: &Bearer) -> Names {
-        let full = |kind, name: &str| Who { kind, name }.to_string();
-        let every = |kind, name: &str| full(kind, &format!("{}/*", name.split_once('/').map_or("", |(home, _)| home)));
+    pub(super) fn names<'a>(&'a self, bearer: &'a Bearer) -> Names<'a> {
+        let full = |kind: SubjectKind, name: &str| [kind.as_str(), ":", name].concat();
+        let every = |kind: SubjectKind, name: &str| {
+            [kind.as_str(), ":", name.split_once('/').map_or("", |(home, _)| home), "/*"].concat()
+        };
+        let (owner, left) = (bearer.owner(), self.former_owner(bearer).is_some());
+        let uncertain = bearer.owner.as_deref().filter(|_| owner.is_some_and(|who| who.kind == SubjectKind::Account));
+        let counted = |name: Cow<'a, str>, permits: bool| {
+            let permits = permits && uncertain != Some(&*name);
+            CountedName { name, permits }
+        };
         let objects = [(SubjectKind::Token, &bearer.token), (SubjectKind::Account, &bearer.account)];
-        let homes = objects.map(|(kind, name)| every(kind, name));
-        let owners = |groups: &[String]| {
-            let names = bearer.owner().map(|owner| self.members.names(owner, groups)).unwrap_or_default();
-            let all = bearer.owner().filter(|owner| owner.kind == SubjectKind::User).map(|_| EVERY_USER.to_owned());
-            homes.iter().cloned().chain(names).chain(all).collect::<Vec<_>>()
-        };
-        let mut permitting = match self.former_owner(bearer) {
-            Some(_) => homes.to_vec(),
-            None => owners(if bearer.fresh { &bearer.groups } else { &[] }),
-        };
-        permitting.retain(|name| {
-            !bearer.owner().is_some_and(|who| who.kind == SubjectKind::Account && who.to_string() == *name)
-        });
-        let [token, account] = objects.map(|(kind, name)| full(kind, name));
-        Names {
-            objects: [(token, bearer.token_uid.clone()), (account, bearer.account_uid.clone())],
-            permitting,
-            denying: owners(&bearer.groups),
-            joined: joined(bearer, !bearer.own_account),
-            joined_to_deny: joined(bearer, true),
+        let mut others: Vec<_> = objects.iter().map(|(kind, name)| counted(every(*kind, name).into(), true)).collect();
+        if let (Some(who), Some(owner)) = (owner, bearer.owner.as_deref()) {
+            others.extend(self.members.names(owner).map(|name| counted(name.into(), !left)));
+            others.extend(group_names(&bearer.groups).map(|name| counted(name.into(), !left && bearer.fresh)));
+            others.extend((who.kind == SubjectKind::User).then(|| counted(EVERY_USER.into(), !left)));
         }
+        let [token, account] = objects.map(|(kind, name)| full(kind, name));
+        let joined = joined(bearer);
+        let objects = [(token, bearer.token_uid.clone()), (account, bearer.account_uid.clone())];
+        Names { objects, others, joined: joined.collect() }
     }
 }
 
 /// The policies that the bearer names. They are policies of its own Instance, and not of a further one, even if they
 /// have the same names. The account that was made for a token only narrows the token, so its policies permit nothing.
-fn joined(bearer: &Bearer, with_account: bool) -> Vec<String> {
-    if !bearer.at_home {
-        return Vec::new();
-    }
-    let of_account = bearer.account_policies.iter().filter(|_| with_account);
-    bearer.policies.iter().chain(of_account).cloned().collect()
+fn joined(bearer: &Bearer) -> impl Iterator<Item = CountedName<'_>> {
+    let own = bearer.policies.iter().map(|name| (name, true));
+    let all = own.chain(bearer.account_policies.iter().map(|name| (name, !bearer.own_account)));
+    all.filter(|_| bearer.at_home).map(|(name, permits)| CountedName { name: name.as_str().into(), permits })
 }
 
 /// The organizations in a scope that are not among `known`.

@@ -5,16 +5,17 @@ use super::{
     judge::{Ground, Ruling},
     opening::Closed,
     outlook::Outlook,
-    policy::Policy,
+    policies::Policies,
     rules::Rules,
 };
 
-/// Decides if `bearer` may make some request. `policies` are all policies of the Instance, in the order of their names.
+/// Decides if `bearer` may make some request. `policies` are all policies of the Instance.
 ///
 /// The role of the ruling is the effective role of every request that is permitted. `None` if there is no role, or if
 /// the role depends on the organization that a request names.
-pub fn judge_unasked(rules: &Rules, policies: &[&Policy], bearer: &Bearer) -> Ruling {
-    let outlook = Outlook::of(rules, policies, bearer);
+pub fn judge_unasked(rules: &Rules, policies: &Policies, bearer: &Bearer) -> Ruling {
+    let about = policies.about(&rules.names(bearer));
+    let outlook = Outlook::of(rules, &about, bearer);
     let ground = match outlook.opening() {
         Ok(()) => Ground::Authenticated,
         Err(Closed::OwnerMissing) => Ground::OwnerMissing,
@@ -47,7 +48,7 @@ mod tests {
 
     fn ruling(instance: &Value, token: &Value, account: &Value) -> Ruling {
         let world = world(instance, &json!([]), token, account);
-        judge_unasked(&world.rules, &[], &world.bearer)
+        judge_unasked(&world.rules, &Policies::default(), &world.bearer)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     store::{KeysOf, Store},
     stored::Stored,
-    watch::{Heard, Object},
+    watch::{Heard, Object, Unread},
 };
 
 /// The objects of one kind, as the watch last reported them.
@@ -119,8 +119,10 @@ impl<K: Object> Cache<K> {
                 Heard::Event(Event::InitDone) => self.list(std::mem::replace(&mut listed, self.store.another())),
                 // The last readable version stays in the cache. This is safe, because a repair is decided from a live
                 // read.
-                Heard::Unreadable(..) => {}
-                Heard::Gone(namespace, name) => {
+                Heard::Unreadable(_) => {}
+                // A list replaces everything, at its end.
+                Heard::Listed(_) => {}
+                Heard::Gone(Unread { namespace, name, .. }) => {
                     self.get(&namespace, &name).into_iter().for_each(|known| self.delete((*known).clone()));
                 }
             }
@@ -255,11 +257,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_be_read_no_more_stands_until_it_is_deleted() {
-        let unreadable = || Heard::Unreadable("a".into(), "x".into());
+        let unread = || Unread { namespace: "a".into(), name: "x".into(), version: 0 };
+        let unreadable = || Heard::Unreadable(unread());
         let cache = Cache::by_name(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable()]));
         cache.run().await;
         assert!(cache.get("a", "x").is_some());
-        let gone = Heard::Gone("a".into(), "x".into());
+        let gone = Heard::Gone(unread());
         let cache =
             Cache::by_name(futures::stream::iter([Heard::Event(Event::Apply(object("x"))), unreadable(), gone]));
         cache.run().await;

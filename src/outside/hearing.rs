@@ -350,7 +350,7 @@ pub(super) fn is_answer(error: &kube::Error) -> bool {
 
 /// The number of a resourceVersion. Versions are ordered within one resource type and, on one etcd, across all types
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
-fn number(version: &str) -> Option<u64> {
+pub(super) fn number(version: &str) -> Option<u64> {
     version.parse().ok()
 }
 

@@ -82,6 +82,7 @@ pub struct Metrics {
     objects: Family<KindLabels, Gauge>,
     waiting: Family<Unlabelled, Gauge>,
     audit_dropped: Family<Unlabelled, Counter>,
+    ambiguous: Family<Unlabelled, Gauge>,
     stamped: Family<Unlabelled, Gauge>,
     connections: Family<Unlabelled, Gauge>,
     readings: Mutex<Vec<Reading>>,
@@ -148,6 +149,11 @@ impl Default for Metrics {
                 all,
                 "tokenry_verifier_audit_dropped",
                 "Lines of the audit log that were lost, because they came faster than they could be written",
+            ),
+            ambiguous: told(
+                all,
+                "tokenry_verifier_ambiguous_ids",
+                "Ids that records of several tokens have; values with such an id are refused; usual: 0",
             ),
             stamped: told(
                 all,
@@ -252,6 +258,11 @@ impl Metrics {
         self.probes.get_or_create(&[]).inc();
     }
 
+    /// Sets the number of ids that records of several tokens have.
+    pub fn ambiguous(&self, ids: usize) {
+        self.ambiguous.get_or_create(&[]).set(ids.try_into().unwrap_or(i64::MAX));
+    }
+
     /// Sets how long ago something was heard of a kind.
     pub fn heard(&self, kind: String, age: Duration) {
         self.heard.get_or_create(&KindLabels { kind }).set(age.as_secs_f64());
@@ -288,6 +299,7 @@ mod tests {
         metrics.connections(7);
         metrics.objects("apitokens".into(), 9);
         metrics.probe();
+        metrics.ambiguous(2);
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
@@ -307,6 +319,7 @@ mod tests {
             "tokenry_connections{} 7",
             r#"tokenry_verifier_objects{kind="apitokens"} 9"#,
             "tokenry_verifier_probes_total{} 1",
+            "tokenry_verifier_ambiguous_ids{} 2",
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
             "tokenry_stamped{} 0",

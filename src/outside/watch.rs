@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    hearing::{Called, Calls, Ear, Hearing},
+    hearing::{Called, Calls, Ear, Hearing, number},
     patience::Patience,
     readable::Readable,
     trouble::Trouble,
@@ -54,10 +54,38 @@ const STOOD: Duration = Duration::from_secs(2);
 pub enum Heard<K> {
     /// An event about objects that can be parsed. Lists leave out objects that cannot be parsed.
     Event(Event<K>),
-    /// An object was created, changed or listed, and cannot be parsed: its namespace and name.
-    Unreadable(String, String),
-    /// An object that cannot be parsed was deleted: its namespace and name.
-    Gone(String, String),
+    /// An object was created, changed or listed, and cannot be parsed.
+    Unreadable(Unread),
+    /// An object that cannot be parsed was deleted.
+    Gone(Unread),
+    /// The last page of a list was read. Its objects follow, and then [`Event::InitDone`].
+    Listed(Listed),
+}
+
+/// An object that cannot be parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Its namespace. Empty if the kind has no namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The number of its resourceVersion, or 0.
+    pub version: u64,
+}
+
+/// A complete list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The number of its resourceVersion, or 0. The list has every change up to that version.
+    pub version: u64,
+    /// True if the list begins a history: it is the first one, or the server's data may have been restored since the
+    /// last one. Its versions may be lower than earlier ones.
+    pub anew: bool,
+}
+
+/// The number of an object's resourceVersion, or 0. Newer versions of a kind have higher numbers (KEP-5504).
+pub fn version(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_deref().and_then(number).unwrap_or_default()
 }
 
 /// A selection of the objects of a kind.
@@ -102,6 +130,7 @@ pub(super) fn watch<K: Object>(
         patience: Patience::default(),
         trouble: Trouble::default(),
         version: None,
+        anew: true,
         state: Phase::Away,
     };
     stream::unfold((watch, hearing.calls()), async |(mut watch, mut calls)| {
@@ -118,6 +147,8 @@ struct Watch<K: Object> {
     trouble: Trouble<K>,
     /// The resourceVersion up to which all changes were received. `None` if everything has to be listed.
     version: Option<String>,
+    /// True if the next complete list begins a history.
+    anew: bool,
     state: Phase<K>,
 }
 
@@ -190,6 +221,7 @@ impl<K: Object> Watch<K> {
         }
         let Some(page) = listing.page.take() else {
             self.has_heard(listing.version);
+            self.anew = false;
             return Some(Heard::Event(Event::InitDone));
         };
         match in_time(LIST, self.api.list(&page)).await {
@@ -198,8 +230,10 @@ impl<K: Object> Watch<K> {
                 listing.page = more.map(|token| page.continue_token(&token));
                 listing.version = list.metadata.resource_version.unwrap_or_default();
                 listing.read = list.items.into();
+                let listed = Listed { version: number(&listing.version).unwrap_or_default(), anew: self.anew };
+                let is_last = listing.page.is_none();
                 self.state = Phase::Listing(listing);
-                None
+                is_last.then_some(Heard::Listed(listed))
             }
             Err(error) => self.fail(&error).await,
         }
@@ -292,7 +326,7 @@ impl<K: Object> Watch<K> {
         self.state = Phase::Away;
         self.patience = Patience::default();
         if called == Called::Anew {
-            self.version = None;
+            (self.version, self.anew) = (None, true);
         }
     }
 }
@@ -307,16 +341,12 @@ fn silence() -> kube::Error {
 }
 
 /// The event, or a report that its object cannot be parsed.
-fn heard<K: Object>(
-    read: Readable<K>,
-    event: fn(K) -> Event<K>,
-    unreadable: fn(String, String) -> Heard<K>,
-) -> Heard<K> {
-    let meta = read.meta();
+fn heard<K: Object>(read: Readable<K>, event: fn(K) -> Event<K>, unreadable: fn(Unread) -> Heard<K>) -> Heard<K> {
+    let (meta, version) = (read.meta(), version(&read));
     let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     read.object.map(|object| Heard::Event(event(object))).unwrap_or_else(|| {
         tracing::warn!(kind = %K::kind(&()), %namespace, %name, "cannot read this object");
-        unreadable(namespace, name)
+        unreadable(Unread { namespace, name, version })
     })
 }
 
@@ -392,14 +422,15 @@ mod tests {
         let events = watch::<ApiToken>(Api::all(hanging()), Selection::All, &hearing);
         pin_mut!(events);
         let begun = Instant::now();
-        let (heard, ()) = future::join(events.take(3).collect::<Vec<_>>(), async {
+        let (heard, ()) = future::join(events.take(4).collect::<Vec<_>>(), async {
             sleep(Duration::from_secs(5)).await;
             hearing.begin_history();
         })
         .await;
         let all = heard.iter().map(|heard| matches!(heard, Heard::Event(Event::Init)));
-        assert_eq!(all.collect::<Vec<_>>(), [true, true, false], "{heard:?}");
-        assert!(matches!(heard[2], Heard::Event(Event::InitDone)), "{heard:?}");
+        assert_eq!(all.collect::<Vec<_>>(), [true, true, false, false], "{heard:?}");
+        assert!(matches!(heard[2], Heard::Listed(Listed { version: 7, anew: true })), "{heard:?}");
+        assert!(matches!(heard[3], Heard::Event(Event::InitDone)), "{heard:?}");
         assert_eq!(begun.elapsed().as_secs(), 5, "long before the list would have been late");
     }
 }

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod digest;
 pub mod duration;
 pub mod format;
+pub mod id;
 pub mod jitter;
 pub mod moment;
 pub mod plaintext;
@@ -17,6 +18,7 @@ pub mod terms;
 
 pub use calendar::{Calendar, Window};
 pub use digest::Digest;
+pub use id::Id;
 pub use moment::Moment;
 pub use plaintext::Plaintext;
 pub use records::{Life, Record, Records, Rendered, State};

@@ -328,7 +328,10 @@ mod tests {
         Identity {
             token: Key::new("a", "x"),
             generation: 1,
-            id: "7Hq0x".into(),
+            id: crate::token::Id::of("7Hq0x00000000000").unwrap(),
+            uid: "u".into(),
+            minted_at: Timestamp::UNIX_EPOCH,
+            ends_at: None,
             subject: "account:a/x".into(),
             owner: Some("user:alice\"\\\n".into()),
             role: Some("viewer".into()),
@@ -365,7 +368,7 @@ mod tests {
             "instance": "a/eem", "protocol": "forward-auth", "method": "GET", "path": "/orders/7",
             "source": "2001:db8::1", "request_id": "p-1", "trace_id": "00f92f3577b34da6a3ce929d0e0e4736",
             "subject": "account:a/x", "account": "a/x", "owner": "user:alice\"\\\\n", "token": "a/x",
-            "token_id": "7Hq0x", "role": "viewer", "organization": "acme",
+            "token_id": "7Hq0x00000000000", "role": "viewer", "organization": "acme",
         });
         assert_eq!(read, expected);
     }

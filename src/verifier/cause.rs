@@ -34,6 +34,8 @@ pub enum Cause {
     Unknown,
     /// A record has the id of the credential, but another digest.
     Mismatch,
+    /// Records of several tokens have the id of the credential. Somebody wrote a status by hand.
+    Ambiguous,
     /// The token opens other Instances, but not this one.
     OtherInstance,
     /// The question names audiences, but not that of the Instance, `tokenry.dev/<namespace>/<instance>`.
@@ -116,6 +118,7 @@ impl Cause {
             | Self::Malformed
             | Self::Unknown
             | Self::Mismatch
+            | Self::Ambiguous
             | Self::OtherInstance
             | Self::OtherAudience
             | Self::Deleted
@@ -148,6 +151,7 @@ impl Cause {
             Self::Malformed => "Malformed",
             Self::Unknown => "Unknown",
             Self::Mismatch => "Mismatch",
+            Self::Ambiguous => "Ambiguous",
             Self::OtherInstance => "OtherInstance",
             Self::OtherAudience => "OtherAudience",
             Self::Deleted => "Deleted",
@@ -192,6 +196,7 @@ impl Cause {
             | Self::Malformed
             | Self::Unknown
             | Self::Mismatch
+            | Self::Ambiguous
             | Self::OtherInstance
             | Self::OtherAudience
             | Self::Deleted

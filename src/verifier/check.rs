@@ -1,18 +1,16 @@
 //! The function that judges a request. It first authenticates, then authorizes.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::{
     Cause,
-    index::{AccountEntry, Generation, Index, InstanceEntry, Key, Opened, TokenEntry},
+    index::{AccountEntry, Generation, Index, InstanceEntry, Key, Opened, TokenEntry, Versioned},
     unguarded,
 };
 use crate::{
-    access::{self, Bearer, Ground, Namespace, Party, Request, Rules, Ruling, Step, Trail},
+    access::{self, Bearer, Ground, Namespace, Party, Policies, Request, Rules, Ruling, Step, Trail, Uid},
     crd::instance::OnOwnerRemoved,
-    token::{Digest, State, format},
+    token::{Digest, Id, State, format},
 };
 
 /// The token and the account behind a credential.
@@ -23,9 +21,9 @@ pub struct Identity {
     /// The number of the presented generation.
     pub generation: i64,
     /// The public id of the presented generation.
-    pub id: Arc<str>,
+    pub id: Id,
     /// The uid of the token.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// The time of the presented generation's mint.
     pub minted_at: Timestamp,
     /// The expiry of the presented generation, also by the limits of the token's Instances. `None`: it never expires.
@@ -67,17 +65,18 @@ pub fn check(
     request: Option<&Request<'_>>,
     now: Timestamp,
 ) -> Verdict {
-    let Ok(id) = format::id(credential) else { return Cause::Malformed.into() };
-    let mut candidates = index.by_id(id).peekable();
-    if candidates.peek().is_none() {
-        return Cause::Unknown.into();
-    }
+    let Some(id) = format::id(credential).ok().and_then(Id::of) else { return Cause::Malformed.into() };
+    let mut candidates = index.by_id(id);
+    let token = match (candidates.next(), candidates.next()) {
+        (None, _) => return Cause::Unknown.into(),
+        (Some(token), None) => token,
+        // Each of them may be the copy, so none of them is let in, not even by the right digest.
+        (Some(_), Some(_)) => return Cause::Ambiguous.into(),
+    };
     let digest = Digest::of(credential);
-    let held = candidates.find_map(|(key, token)| {
-        let generation = token.generations.iter().find(|known| *known.id == *id && known.sha256 == digest);
-        generation.map(|generation| Presented { index, instance, key, token, generation })
-    });
-    held.map_or_else(|| Cause::Mismatch.into(), |presented| presented.judge(request, now, &mut ()))
+    let generation = token.entry.generations.iter().find(|known| known.id == id && known.sha256 == digest);
+    let Some(generation) = generation else { return Cause::Mismatch.into() };
+    Presented::new(index, instance, token, generation).judge(request, now, &mut ())
 }
 
 /// Explains the verdict of [`check`] on `request`, for the generation that the Secret of `token` holds. If none is
@@ -91,13 +90,12 @@ pub fn explain(
     request: &Request<'_>,
     now: Timestamp,
 ) -> Option<(Verdict, Vec<Step>)> {
-    let (key, token) = (token, index.token(token)?);
-    let candidates = token.generations.iter().filter(|known| known.life.state != State::Recorded);
+    let token = index.token(token)?;
+    let candidates = token.entry.generations.iter().filter(|known| known.state != State::Recorded);
     // A generation that was never published may be newer than the served one: it expires in its place.
-    let generation = candidates.max_by_key(|known| (known.life.state == State::Active, known.number))?;
+    let generation = candidates.max_by_key(|known| (known.state == State::Active, known.number))?;
     let mut trail: Vec<_> = unguarded::step(index, instance, request).into_iter().collect();
-    let presented = Presented { index, instance, key, token, generation };
-    let verdict = presented.judge(Some(request), now, &mut trail);
+    let verdict = Presented::new(index, instance, token, generation).judge(Some(request), now, &mut trail);
     Some((verdict, trail))
 }
 
@@ -105,9 +103,17 @@ pub fn explain(
 struct Presented<'a> {
     index: &'a Index,
     instance: &'a Key,
+    /// `None` if the Instance does not exist.
+    entry: Option<&'a InstanceEntry>,
     key: &'a Key,
     token: &'a TokenEntry,
+    /// The account that the token is bound to by uid. A later account of the same name is a different account. `None`
+    /// if the account is gone or is being deleted.
+    account: Option<&'a AccountEntry>,
     generation: &'a Generation,
+    /// The expiry of the generation, also by the limits of the token's Instances. `None`: it never expires. So an
+    /// operator that is away, or cannot write the record, extends nothing.
+    end: Option<Timestamp>,
 }
 
 /// A presented generation that is valid for its Instance. Only the permission for the request is not judged yet.
@@ -118,6 +124,21 @@ struct Authentic<'a> {
 }
 
 impl<'a> Presented<'a> {
+    fn new(index: &'a Index, instance: &'a Key, held: &'a Versioned<TokenEntry>, generation: &'a Generation) -> Self {
+        let Versioned { key, entry: token, .. } = held;
+        let account = token.account.as_ref().and_then(|bound| {
+            let key = Key { namespace: key.namespace.clone(), name: bound.name.clone() };
+            index.account(&key).filter(|account| account.uid == bound.uid && !account.deleting)
+        });
+        let entry = index.instance(instance);
+        let of = |key: &Key| if key == instance { entry } else { index.instance(key) };
+        let known = token.instances.iter().filter_map(|opened| of(&opened.key));
+        let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
+        let life = generation.life();
+        let end = limit.map_or(life.end, |limit| life.end_within(&limit));
+        Self { index, instance, entry, key, token, account, generation, end }
+    }
+
     fn judge(&self, request: Option<&Request<'_>>, now: Timestamp, trail: &mut impl Trail) -> Verdict {
         let ruling = self.authenticate(now, trail).map(|authentic| authentic.authorize(request, trail));
         let (cause, role, message) = match ruling {
@@ -156,27 +177,26 @@ impl<'a> Presented<'a> {
     /// order is the specification.
     fn valid(&self, now: Timestamp) -> Result<(&'a InstanceEntry, &'a AccountEntry), Cause> {
         let Self { token, generation, .. } = self;
-        let instance = self.index.instance(self.instance);
-        if !self.opens(instance) {
+        if !self.opens() {
             return Err(Cause::OtherInstance);
         }
         if token.deleting {
             return Err(Cause::Deleted);
         }
-        if token.revoked || generation.life.state == State::Revoked {
+        if token.revoked || generation.state == State::Revoked {
             return Err(Cause::Revoked);
         }
-        let account = self.account().ok_or(Cause::AccountGone)?;
+        let account = self.account.ok_or(Cause::AccountGone)?;
         if !account.active {
             return Err(Cause::AccountSuspended);
         }
         if !token.active {
             return Err(Cause::Suspended);
         }
-        if !generation.life.is_valid(now) || self.has_outlived(now) {
+        if !generation.life().is_valid(now) || self.end.is_some_and(|end| end <= now) {
             return Err(Cause::Expired);
         }
-        let instance = instance.ok_or(Cause::InstanceMissing)?;
+        let instance = self.entry.ok_or(Cause::InstanceMissing)?;
         self.lets_in(instance)?;
         Ok((instance, account))
     }
@@ -194,8 +214,8 @@ impl<'a> Presented<'a> {
     }
 
     /// True if the token opens the Instance. A further Instance must have the uid that the operator accepted.
-    fn opens(&self, entry: Option<&InstanceEntry>) -> bool {
-        let uid = entry.and_then(|entry| entry.uid.as_deref());
+    fn opens(&self) -> bool {
+        let uid = self.entry.and_then(|entry| entry.uid.as_deref());
         let is_it =
             |opened: &Opened| opened.key == *self.instance && (opened.uid.is_none() || opened.uid.as_deref() == uid);
         self.token.instances.iter().any(is_it)
@@ -206,38 +226,18 @@ impl<'a> Presented<'a> {
         self.token.instances.first().is_some_and(|own| own.key == *self.instance)
     }
 
-    /// True if the generation is older than an Instance of the token allows, even if its record says otherwise. So an
-    /// operator that is away, or cannot write the record, extends nothing.
-    fn has_outlived(&self, now: Timestamp) -> bool {
-        self.ends_at().is_some_and(|end| end <= now)
-    }
-
-    /// The expiry of the generation, also by the limits of the token's Instances. `None`: it never expires.
-    fn ends_at(&self) -> Option<Timestamp> {
-        let known = self.token.instances.iter().filter_map(|opened| self.index.instance(&opened.key));
-        let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
-        limit.map_or(self.generation.life.end, |limit| self.generation.life.end_within(&limit))
-    }
-
-    /// The account that the token is bound to by uid. A later account of the same name is a different account. `None`
-    /// if the account is gone or is being deleted.
-    fn account(&self) -> Option<&'a AccountEntry> {
-        let bound = self.token.account.as_ref()?;
-        self.index.account(&bound.key).filter(|account| account.uid == bound.uid && !account.deleting)
-    }
-
     fn identity(&self, role: Option<String>) -> Identity {
-        let organization = self.index.instance(self.instance).map_or("", |entry| &entry.organization);
-        let of_account = || self.account().and_then(|account| account.claims.owner.as_ref());
+        let organization = self.entry.map_or("", |entry| &entry.organization);
+        let of_account = || self.account.and_then(|account| account.claims.owner.as_ref());
         Identity {
             owner: self.token.claims.owner.as_ref().or_else(of_account).cloned(),
             token: self.key.clone(),
             generation: self.generation.number,
-            id: self.generation.id.clone(),
+            id: self.generation.id,
             uid: self.token.uid.clone(),
-            minted_at: self.generation.life.created_at,
-            ends_at: self.ends_at(),
-            subject: format!("account:{}/{}", self.key.namespace, self.account_name()),
+            minted_at: self.generation.life().created_at,
+            ends_at: self.end,
+            subject: ["account:", &self.key.namespace, "/", self.account_name()].concat(),
             role,
             organization: organization.to_owned(),
         }
@@ -247,20 +247,20 @@ impl<'a> Presented<'a> {
     fn bearer(&self, rules: &Rules, account: &AccountEntry, now: Timestamp) -> Bearer {
         let Self { key, token, .. } = self;
         let (namespace, name) = (&*key.namespace, &*key.name);
-        let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
-        let (name, uid) = (self.account_name(), &*account.uid);
+        let said = Party { namespace, name, uid: token.uid.clone(), claims: &token.claims };
+        let (name, uid) = (self.account_name(), account.uid.clone());
         let bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &account.claims });
         let account = |namespace: &str, name: &str| self.index.account(&Key::new(namespace, name));
         let mut bearer = bearer.followed(|namespace, name| account(namespace, name)?.claims.owner.clone());
         bearer.at_home = self.is_home();
         // A stamp is not trusted until an operator has recorded its time.
-        let until = rules.groups_hold_until(token.stamped_at.unwrap_or(Timestamp::MIN));
+        let until = rules.groups_hold_until(token.stamped_at().unwrap_or(Timestamp::MIN));
         bearer.fresh = until.is_none_or(|until| now < until);
         bearer
     }
 
     fn account_name(&self) -> &str {
-        self.token.account.as_ref().map_or("", |account| &account.key.name)
+        self.token.account.as_ref().map_or("", |account| &account.name)
     }
 
     fn step(&self, passed: bool, text: String) -> Step {
@@ -271,10 +271,12 @@ impl<'a> Presented<'a> {
 impl Authentic<'_> {
     /// Returns the ruling of the `access` module on the request, or on the token alone.
     fn authorize(&self, request: Option<&Request<'_>>, trail: &mut impl Trail) -> Ruling {
-        let policies: Vec<_> = self.presented.index.policies(self.presented.instance).collect();
+        let Presented { index, instance, .. } = self.presented;
+        let none = Policies::default();
+        let policies = index.policies(instance).unwrap_or(&none);
         match request {
-            Some(request) => access::judge(self.rules, &policies, &self.bearer, request, trail),
-            None => access::judge_unasked(self.rules, &policies, &self.bearer),
+            Some(request) => access::judge(self.rules, policies, &self.bearer, request, trail),
+            None => access::judge_unasked(self.rules, policies, &self.bearer),
         }
     }
 }
@@ -429,7 +431,7 @@ mod tests {
         let other = Key { namespace: "a".into(), name: "other".into() };
         assert_eq!(verdict(&index, &other, &value()).cause, Cause::OtherInstance);
         let mut gone = world();
-        gone.forget::<Instance>(eem());
+        gone.forget::<Instance>(eem(), 0);
         assert_eq!(cause(&gone, &value()), Cause::InstanceMissing);
         let mut narrowed = world();
         let policy =
@@ -481,7 +483,7 @@ mod tests {
         assert!(index.apply(policy.clone()));
         assert_eq!(cause(&index, &value()), Cause::Allowed);
         assert!(!index.apply(policy.clone()));
-        assert!(index.forget::<AccessPolicy>(Key::of(&policy)));
+        assert!(index.forget::<AccessPolicy>(Key::of(&policy), 0));
         assert_eq!(cause(&index, &value()), Cause::Refused(Ground::NoPermissions));
     }
 
@@ -680,7 +682,10 @@ mod tests {
         let identity = verdict.identity.unwrap();
         assert_eq!((&*identity.subject, identity.generation, identity.role), ("account:a/x", 1, None));
         let times = [Some(identity.minted_at), identity.ends_at].map(|at| at.unwrap().to_string());
-        assert_eq!((&*identity.uid, times), ("x", ["2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"].map(str::to_owned)));
+        assert_eq!(
+            (&*identity.uid.to_string(), times),
+            ("x", ["2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"].map(str::to_owned))
+        );
         index.apply(token(json!({"spec": {"revoked": true}})));
         assert_eq!(asked(&index).cause, Cause::Revoked);
         let faulty = with_instance(json!({"members": [{"subject": "alice", "role": "admin"}]}));

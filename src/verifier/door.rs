@@ -194,21 +194,33 @@ impl Door {
         if self.refuses_all() {
             return Cause::OutOfTouch.into();
         }
+        let request = asking.request.as_ref().map(Requested::request);
+        let verdict = self.look(asking, request.as_ref());
+        match &asking.credential {
+            Ok(credential) if verdict.cause.may_be_news() => {
+                self.patiently(&asking.instance, credential.text(), request.as_ref()).await
+            }
+            Ok(_) | Err(_) => verdict,
+        }
+    }
+
+    /// The verdict by the index as it is now.
+    fn look(&self, asking: &Asking<'_>, request: Option<&Request<'_>>) -> Verdict {
+        let (index, instance) = (self.known.index(), &asking.instance);
         let is_probe = asking.request.as_ref().is_some_and(Requested::is_probe);
-        if is_probe && self.standing(&asking.instance).is_some() {
+        if is_probe && index.instance(instance).is_some() {
             return Cause::Probe.into();
         }
-        let request = asking.request.as_ref().map(Requested::request);
-        let is_open = |request| unguarded(&self.known.index(), &asking.instance, request, &asking.credential).is_ok();
-        if request.as_ref().is_some_and(is_open) {
+        if request.is_some_and(|request| unguarded(&index, instance, request, &asking.credential).is_ok()) {
             return Cause::Unguarded.into();
         }
         match &asking.credential {
-            Ok(credential) => self.patiently(&asking.instance, credential.text(), request.as_ref()).await,
+            Ok(credential) => check(&index, instance, credential.text(), request, self.clock.now()),
             Err(cause) => (*cause).into(),
         }
     }
 
+    /// The verdict on a credential that may be newer than the index.
     async fn patiently(&self, instance: &Key, credential: &str, request: Option<&Request<'_>>) -> Verdict {
         // Subscribes before the first look, so that no change in between is missed.
         let mut changes = self.known.changes();
@@ -591,7 +603,7 @@ mod tests {
     async fn every_answer_is_counted_and_written_down_and_a_use_is_noted_whatever_is_asked() {
         let (usage, mut news) = Usage::new();
         let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
-        let known = Arc::new(Known::new(BTreeSet::new(), usage));
+        let known = Arc::new(Known::new(BTreeSet::new(), usage, metrics.clone()));
         let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
         let journal = Journal::new(
             metrics.clone(),

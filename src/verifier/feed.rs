@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance},
-    outside::{Extent, Hearing, Tasks, watch::Heard},
+    outside::{
+        Extent, Hearing, Tasks,
+        watch::{Heard, Listed, Unread, version},
+    },
 };
 
 /// The watches of all kinds that a verdict depends on. This is the only list of them. The verifier judges no request
@@ -40,7 +43,7 @@ impl Feeds {
 
     fn add<K>(&mut self, task: &'static str, events: impl Stream<Item = Heard<K>> + Send + 'static)
     where
-        K: Indexed<Entry: Send> + Send + 'static,
+        K: Indexed<Entry: Send + Sync> + Send + 'static,
     {
         let kind = kind::<K>();
         self.0.push(Feed { task, kind, begin: Box::new(|known| feed(events, known).boxed()) });
@@ -62,31 +65,32 @@ fn kind<K: Resource<DynamicType = ()>>() -> String {
     K::plural(&()).into_owned()
 }
 
-async fn feed<K: Indexed<Entry: Send> + Send>(events: impl Stream<Item = Heard<K>> + Send, known: Arc<Known>) {
+async fn feed<K: Indexed<Entry: Send + Sync> + Send>(events: impl Stream<Item = Heard<K>> + Send, known: Arc<Known>) {
     pin_mut!(events);
     let pools = known.pools();
     // Each object is reduced when it arrives, so that the full objects of a list are never in memory together.
-    let (mut listed, mut doubted) = (Vec::new(), BTreeSet::new());
+    let (mut listed, mut doubted, mut list) = (Vec::new(), BTreeSet::new(), Listed::default());
     while let Some(heard) = events.next().await {
         match heard {
-            Heard::Unreadable(namespace, name) => {
+            Heard::Unreadable(Unread { namespace, name, version }) => {
                 let key = Key::new(namespace, name);
-                known.learn(|index| index.doubt::<K>(key.clone()));
+                known.learn(|index| index.doubt::<K>(key.clone(), version));
                 doubted.insert(key);
             }
-            Heard::Gone(namespace, name) => known.forget::<K>(Key::new(namespace, name)),
+            Heard::Gone(Unread { namespace, name, version }) => known.forget::<K>(Key::new(namespace, name), version),
             Heard::Event(Event::Apply(object)) => {
                 let reduced = pools.reduce(object);
                 known.learn(|index| index.take(reduced));
             }
-            Heard::Event(Event::Delete(object)) => known.forget::<K>(Key::of(&object)),
+            Heard::Event(Event::Delete(object)) => known.forget::<K>(Key::of(&object), version(&object)),
             Heard::Event(Event::Init) => {
                 listed.clear();
                 doubted.clear();
             }
             Heard::Event(Event::InitApply(object)) => listed.push(pools.reduce(object)),
+            Heard::Listed(complete) => list = complete,
             Heard::Event(Event::InitDone) => {
-                known.reset(std::mem::take(&mut listed), &doubted);
+                known.relist(std::mem::take(&mut listed), &doubted, list);
                 known.mark_read(&kind::<K>());
             }
         }
@@ -121,7 +125,7 @@ mod tests {
     async fn unread_without(silent: &str) -> usize {
         let (hearing, mut tasks) = (Hearing::default(), Tasks::new(CancellationToken::new()));
         let feeds = Feeds::new(&server(silent.into()), &Extent::default(), &hearing);
-        let known = Arc::new(Known::new(feeds.kinds(), Usage::new().0));
+        let known = Arc::new(Known::new(feeds.kinds(), Usage::new().0, Arc::default()));
         feeds.begin(&known, &mut tasks);
         let _ = tokio::time::timeout(Duration::from_secs(1), known.until_all_is_read()).await;
         known.unread()

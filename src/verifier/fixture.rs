@@ -9,15 +9,16 @@ use serde_json::{Value, json};
 use super::{Door, Journal, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
 use crate::{
     crd::{Account, ApiToken, Instance},
-    outside::{Hearing, SystemClock},
+    outside::{Hearing, SystemClock, metrics::Metrics},
     token::{Digest, format},
 };
 
 /// A door that waits for the first list of these kinds.
 pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
     let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
-    let known = Arc::new(Known::new(kinds, Usage::new().0));
-    Door::new(known, Arc::new(SystemClock), Journal::new(Arc::default(), None, "p".into()), hearing, stale_answers)
+    let metrics = Arc::<Metrics>::default();
+    let known = Arc::new(Known::new(kinds, Usage::new().0, metrics.clone()));
+    Door::new(known, Arc::new(SystemClock), Journal::new(metrics, None, "p".into()), hearing, stale_answers)
 }
 
 /// A door that has read everything.

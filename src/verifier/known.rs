@@ -2,38 +2,63 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::{
     index::{Index, Indexed, Key, Pools, Reduced, TokenEntry},
     usage::Usage,
 };
+use crate::{
+    outside::{metrics::Metrics, watch::Listed},
+    token::Id,
+};
 
 /// The index, and the notification of its changes. The feed fills the index. Only the door judges requests by it.
+///
+/// Readers take no lock. Each change makes a new index, which shares all but a few parts with the one before, and swaps
+/// it in at once. So a reader never sees half of a change.
 pub struct Known {
-    index: RwLock<Index>,
+    index: ArcSwap<Index>,
+    /// Held while a new index is made.
+    writing: Mutex<()>,
     /// The number of changes so far.
     changes: watch::Sender<u64>,
     /// The kinds whose first list was not read yet.
     unread: watch::Sender<BTreeSet<String>>,
+    /// Their number, which every request reads.
+    unread_kinds: AtomicUsize,
     usage: Usage,
+    metrics: Arc<Metrics>,
 }
 
 impl Known {
     /// An empty index. All these `kinds` must be read before the verifier judges a request.
-    pub fn new(kinds: BTreeSet<String>, usage: Usage) -> Self {
-        Self { index: RwLock::default(), changes: watch::Sender::new(0), unread: watch::Sender::new(kinds), usage }
+    pub fn new(kinds: BTreeSet<String>, usage: Usage, metrics: Arc<Metrics>) -> Self {
+        metrics.ambiguous(0);
+        Self {
+            index: ArcSwap::default(),
+            writing: Mutex::new(()),
+            changes: watch::Sender::new(0),
+            unread_kinds: AtomicUsize::new(kinds.len()),
+            unread: watch::Sender::new(kinds),
+            usage,
+            metrics,
+        }
     }
 
-    /// The index as it is now.
-    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().expect("no change panics")
+    /// The index as it is now. It stays as it is while the caller holds it.
+    pub fn index(&self) -> Guard<Arc<Index>> {
+        self.index.load()
     }
 
-    /// The values that entries share. With them, an object can be reduced while others read the index.
+    /// The values that entries share. With them, an object can be reduced without the index.
     pub fn pools(&self) -> Arc<Pools> {
         self.index().pools()
     }
@@ -45,23 +70,48 @@ impl Known {
 
     /// Changes the index. If `change` returns true, waiting requests look at the index again.
     pub fn learn(&self, change: impl FnOnce(&mut Index) -> bool) {
-        let changed = change(&mut self.index.write().expect("no change panics"));
+        let writing = self.writing.lock().expect("no change panics");
+        let before = self.index.load_full();
+        let mut after = Index::clone(&before);
+        let changed = change(&mut after);
+        self.tell_ambiguous(&before, &after);
+        self.index.store(Arc::new(after));
+        drop(writing);
         if changed {
             self.changes.send_modify(|version| *version += 1);
         }
     }
 
-    /// Forgets an object, and the noted uses of it.
-    pub fn forget<K: Indexed>(&self, key: Key) {
-        if K::USED {
-            self.usage.forget(&key);
+    /// Logs each id that several tokens have since this change, and sets the metric.
+    fn tell_ambiguous(&self, before: &Index, after: &Index) {
+        if before.ambiguous() == after.ambiguous() {
+            return;
         }
-        self.learn(|index| index.forget::<K>(key));
+        self.metrics.ambiguous(after.ambiguous().len());
+        let new = |id: &&Id| !before.ambiguous().contains(*id);
+        for &id in after.ambiguous().iter().filter(new) {
+            let tokens = after.by_id(id).map(|held| format!("{}/{}", held.key.namespace, held.key.name));
+            let mut tokens: Vec<_> = tokens.collect();
+            tokens.sort_unstable();
+            tracing::warn!(
+                %id,
+                tokens = tokens.join(", "),
+                "several ApiTokens have a record of the same id, so its value is refused; delete the one that is a copy"
+            );
+        }
     }
 
-    /// Replaces all objects of a kind ([`Index::reset`]), and forgets the uses of tokens that no longer exist.
-    pub fn reset<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) {
-        self.learn(|index| index.reset(objects, doubted));
+    /// Forgets an object that was deleted at this version, and the noted uses of it.
+    pub fn forget<K: Indexed>(&self, key: Key, version: u64) {
+        self.learn(|index| index.forget::<K>(key.clone(), version));
+        if K::USED && self.index().token(&key).is_none() {
+            self.usage.forget(&key);
+        }
+    }
+
+    /// Replaces all objects of a kind ([`Index::relist`]), and forgets the uses of tokens that no longer exist.
+    pub fn relist<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) {
+        self.learn(|index| index.relist(objects, doubted, list));
         if K::USED {
             let index = self.index();
             self.usage.retain(|key| index.token(key).is_some());
@@ -70,12 +120,15 @@ impl Known {
 
     /// Marks a kind as read, after its first list.
     pub fn mark_read(&self, kind: &str) {
-        self.unread.send_modify(|unread| _ = unread.remove(kind));
+        self.unread.send_modify(|unread| {
+            unread.remove(kind);
+            self.unread_kinds.store(unread.len(), Ordering::Release);
+        });
     }
 
     /// The number of kinds that were not read yet.
     pub fn unread(&self) -> usize {
-        self.unread.borrow().len()
+        self.unread_kinds.load(Ordering::Acquire)
     }
 
     /// Waits until every kind was read once.
@@ -91,7 +144,7 @@ impl Known {
 
     /// The result of `look` on a token. `None` if the token does not exist.
     pub fn look_at<T>(&self, token: &Key, look: impl FnOnce(&TokenEntry) -> Option<T>) -> Option<T> {
-        look(self.index().token(token)?)
+        look(&self.index().token(token)?.entry)
     }
 
     /// The uses of tokens.

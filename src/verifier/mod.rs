@@ -141,7 +141,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let (hearing, stop) = (Hearing::close(options.stale_after), options.stop);
     let feeds = Feeds::new(&client, &options.scope, &hearing);
     let (usage, news) = Usage::new();
-    let known = Arc::new(Known::new(feeds.kinds(), usage));
+    let known = Arc::new(Known::new(feeds.kinds(), usage, metrics.clone()));
     let process = <dyn Entropy>::base62(&SystemEntropy, PROCESS).map_err(io::Error::other)?;
     let mut tasks = Tasks::new(stop.clone());
     let (audit, closing) = options.audit.map(|audit| audit.open(&mut tasks, metrics.clone())).unzip();

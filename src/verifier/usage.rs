@@ -14,7 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::mpsc;
 
 use super::{Identity, index::Key, known::Known};
-use crate::{crd::api_token::Use, outside::Writer, token::duration::after};
+use crate::{
+    crd::api_token::Use,
+    outside::Writer,
+    token::{Id, duration::after},
+};
 
 /// The shortest time between two written uses of one generation.
 const SELDOM: SignedDuration = SignedDuration::from_hours(1);
@@ -28,7 +32,7 @@ const WAITING: usize = 1024;
 pub struct Usage {
     /// For each token: the id of its last used value, and the time when that use was queued. A later token of the same
     /// name has other ids.
-    told: Mutex<HashMap<Key, (Arc<str>, Timestamp)>>,
+    told: Mutex<HashMap<Key, (Id, Timestamp)>>,
     news: mpsc::Sender<News>,
 }
 
@@ -53,7 +57,7 @@ impl Usage {
         }
         // If the queue is full, the next use is queued instead.
         if self.news.try_send((used.token.clone(), used.generation, now)).is_ok() {
-            told.insert(used.token.clone(), (used.id.clone(), now));
+            told.insert(used.token.clone(), (used.id, now));
         }
     }
 
@@ -75,10 +79,8 @@ impl Usage {
     }
 }
 
-/// The uses in `standing` plus one more use. Generations that are no longer on record are left out. `None` if
-/// `standing` already has a use of the generation from the last hour.
-fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: Timestamp) -> Option<Vec<Use>> {
-    let mut all: Vec<Use> = standing.iter().filter(|used| on_record(used.generation)).cloned().collect();
+/// The uses in `all` plus one more use. `None` if `all` already has a use of the generation from the last hour.
+fn with(mut all: Vec<Use>, generation: i64, at: Timestamp) -> Option<Vec<Use>> {
     match all.iter_mut().find(|used| used.generation == generation) {
         Some(used) if at.duration_since(used.last_used_at.0) < SELDOM => return None,
         Some(used) => used.last_used_at = Time(at),
@@ -91,10 +93,7 @@ fn with(standing: &[Use], on_record: impl Fn(i64) -> bool, generation: i64, at: 
 /// Writes the queued uses one after the other, forever.
 pub(crate) async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Receiver<News>) {
     while let Some((token, generation, at)) = news.recv().await {
-        let Some(used) = known.look_at(&token, |entry| {
-            let on_record = |generation| entry.generations.iter().any(|known| known.number == generation);
-            with(&entry.used, on_record, generation, at)
-        }) else {
+        let Some(used) = known.look_at(&token, |entry| with(entry.used(), generation, at)) else {
             // The token was used while it was being deleted. No later event would forget it.
             if known.look_at(&token, |_| Some(())).is_none() {
                 known.usage().forget(&token);
@@ -123,12 +122,17 @@ mod tests {
         Key { namespace: "a".into(), name: name.into() }
     }
 
+    /// An id that begins with this word.
+    fn id(word: &str) -> Id {
+        Id::of(&format!("{word:0<16}")).unwrap()
+    }
+
     /// A use of a generation of the token with this name.
     fn identity(name: &str, generation: i64) -> Identity {
         Identity {
             token: key(name),
             generation,
-            id: format!("{name}-{generation}").into(),
+            id: id(&format!("{name}{generation}")),
             uid: name.into(),
             minted_at: at(0),
             ends_at: None,
@@ -177,7 +181,7 @@ mod tests {
     fn a_token_that_is_made_anew_is_another() {
         let (usage, mut news) = Usage::new();
         usage.note(&identity("x", 1), at(0));
-        let anew = Identity { id: "other".into(), ..identity("x", 1) };
+        let anew = Identity { id: id("other"), ..identity("x", 1) };
         usage.note(&anew, at(1));
         usage.forget(&key("x"));
         assert!(usage.told.lock().unwrap().is_empty());
@@ -198,15 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn generations_that_are_on_record_no_more_are_left_out() {
-        let standing = [used(1, 0, 0), used(2, 10, 10)];
-        assert_eq!(with(&standing, |n| n > 1, 3, at(20)), Some(vec![used(2, 10, 10), used(3, 20, 20)]));
-        assert_eq!(with(&standing, |_| true, 2, at(10 + HOUR)), Some(vec![used(1, 0, 0), used(2, 10, 10 + HOUR)]));
+    fn a_use_is_added_to_the_others_or_prolongs_that_of_its_generation() {
+        let standing = || vec![used(1, 0, 0), used(2, 10, 10)];
+        let with_third = vec![used(1, 0, 0), used(2, 10, 10), used(3, 20, 20)];
+        assert_eq!(with(standing(), 3, at(20)), Some(with_third));
+        assert_eq!(with(standing(), 2, at(10 + HOUR)), Some(vec![used(1, 0, 0), used(2, 10, 10 + HOUR)]));
     }
 
     #[test]
     fn what_another_verifier_has_told_is_not_told_again() {
-        assert_eq!(with(&[used(1, 0, 100)], |_| true, 1, at(101)), None);
-        assert_eq!(with(&[used(1, 0, 100)], |_| true, 1, at(0)), None, "a clock that is behind");
+        assert_eq!(with(vec![used(1, 0, 100)], 1, at(101)), None);
+        assert_eq!(with(vec![used(1, 0, 100)], 1, at(0)), None, "a clock that is behind");
     }
 }

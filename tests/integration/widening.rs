@@ -1,6 +1,8 @@
 //! Attempts to get more than was given, without a right: by edits of any kind, by taking fields of an account, and by
 //! filling what an object can hold.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use proptest::{
@@ -13,7 +15,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 use tokenry::{
-    access::{Bearer, Path, Policy, Request, Rules, judge},
+    access::{Bearer, Path, Policies, Policy, Request, Rules, judge},
     crd::{AccessPolicy, Account, ApiToken, Instance},
 };
 
@@ -55,7 +57,7 @@ fn edit() -> impl Strategy<Value = Value> {
 }
 
 /// An Instance as its keeper could have written it, and a policy about it.
-struct Rulebook(Rules, Policy);
+struct Rulebook(Rules, Policies);
 
 impl Rulebook {
     fn new(home: &str, (ceiling, default_role): (&str, Option<&str>)) -> Self {
@@ -77,7 +79,7 @@ impl Rulebook {
         let policy = json!({"instanceRef": {"name": "eem"}, "members": ["user:bob"], "statements": statements});
         let policy: AccessPolicy = serde_json::from_value(object("AccessPolicy", policy)).unwrap();
         let instance: Instance = serde_json::from_value(instance).unwrap();
-        Self(Rules::of(&instance).unwrap(), Policy::of(&policy))
+        Self(Rules::of(&instance).unwrap(), [Arc::new(Policy::of(&policy))].into_iter().collect())
     }
 
     /// For each of some requests whether it is permitted.
@@ -92,7 +94,7 @@ impl Rulebook {
             named.into_iter().for_each(|named| drop(headers.insert("x-organization", named.parse().unwrap())));
             project.into_iter().for_each(|project| drop(headers.insert("x-project", project.parse().unwrap())));
             let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
-            judge(&self.0, &[&self.1], &bearer, &request, &mut ()).ground.allows()
+            judge(&self.0, &self.1, &bearer, &request, &mut ()).ground.allows()
         });
         permitted.collect()
     }

@@ -206,7 +206,7 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
 /// denies nothing, but it must not keep a token from being renewed. Without its Instance, a token has that fault alone.
 fn policies(world: &World, faults: &mut Vec<Fault>) {
     let Some(instance) = world.instance.as_ref().filter(|_| !world.records.ever_published()) else { return };
-    let exists = |name: &ObjectName| world.policies.iter().any(|policy| policy.name == name.as_str());
+    let exists = |name: &ObjectName| world.policies.iter().any(|policy| *policy.name == *name.as_str());
     faults.extend(missing_policies(instance, &world.token.spec.policies, exists));
 }
 

@@ -1,22 +1,20 @@
 //! The entries of the index. An entry keeps the few parts of an object that the verifier needs.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, num::NonZeroI64, sync::Arc};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 
-use super::{Entries, Index, Indexed, Key, Pools};
+use super::{Entries, EntryChange, Index, Indexed, Key, Pools, Versioned};
 use crate::{
-    access::{self, Claims, Homes, Policy, Rules},
+    access::{self, Claims, Homes, Policy, Rules, Uid},
     crd::{
         AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef,
         api_token::{AcceptedAudience, ApiTokenStatus, Use},
     },
     outside::watch::NamespaceMeta,
-    token::{Digest, Life, Limit, Record},
+    token::{Digest, Id, Life, Limit, Record, State},
     verifier::credential::Places,
 };
 
@@ -24,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEntry {
     /// Its uid.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// The Instances that the token opens: its own, and further ones.
     pub instances: Arc<[Opened]>,
     /// The owner, role and scopes that the token names.
@@ -39,14 +37,37 @@ pub struct TokenEntry {
     pub deleting: bool,
     /// The time of the owner's group stamp, as the operator recorded it. A newer stamp counts as old as the recorded
     /// one until the operator records it. Otherwise a stamp that cannot be recorded would never become too old.
-    pub stamped_at: Option<Timestamp>,
+    stamped_at: Option<Micros>,
     /// True if the operator found that the owner is an account that does not exist.
     pub owner_gone: bool,
-    /// The uses that the status lists.
-    pub used: Box<[Use]>,
     /// Its generations.
     pub generations: Box<[Generation]>,
 }
+
+impl TokenEntry {
+    /// The time of the owner's group stamp, as the operator recorded it. `None`: no time is recorded.
+    pub fn stamped_at(&self) -> Option<Timestamp> {
+        self.stamped_at.map(Micros::timestamp)
+    }
+
+    /// True if one of its records has this id.
+    pub fn has(&self, id: Id) -> bool {
+        self.generations.iter().any(|known| known.id == id)
+    }
+
+    /// The uses that the status lists, of generations that are on record.
+    pub fn used(&self) -> Vec<Use> {
+        let used = |known: &Generation| {
+            let [first, last] = known.used?.map(|at| Time(at.timestamp()));
+            Some(Use { generation: known.number, first_used_at: first, last_used_at: last })
+        };
+        self.generations.iter().filter_map(used).collect()
+    }
+}
+
+/// A time, in microseconds since 1970. It is smaller than a [`Timestamp`], and never later than the time that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Micros(NonZeroI64);
 
 /// A generation of a token, taken from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +75,15 @@ pub struct Generation {
     /// Its number.
     pub number: i64,
     /// Its public id.
-    pub id: Arc<str>,
+    pub id: Id,
     /// The digest of its value.
     pub sha256: Digest,
-    /// Its state and its times.
-    pub life: Life,
+    /// Its state.
+    pub state: State,
+    created_at: Micros,
+    end: Option<Micros>,
+    /// Its first and its last use, as the status lists them.
+    used: Option<[Micros; 2]>,
 }
 
 /// An Instance that a token opens.
@@ -70,20 +95,20 @@ pub struct Opened {
     pub uid: Option<Arc<str>>,
 }
 
-/// The account that a token acts as.
+/// The account that a token acts as. It is in the namespace of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acting {
     /// Its name.
-    pub key: Key,
+    pub name: Arc<str>,
     /// The uid of that account.
-    pub uid: Arc<str>,
+    pub uid: Uid,
 }
 
 /// The entry of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountEntry {
     /// Its uid.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// The owner, role and scopes that the account names.
     pub claims: Arc<Claims>,
     /// True unless the account is suspended. The tokens of a suspended account are refused.
@@ -127,50 +152,84 @@ impl Indexed for ApiToken {
 
     const USED: bool = true;
 
-    fn entry(self, pools: &Pools) -> TokenEntry {
+    fn entry(self, key: &Key, pools: &Pools) -> TokenEntry {
         let (instances, claims) = (opened(&self, pools), Claims::of_token(&self));
         let status = self.status.unwrap_or_default();
-        let owner = status.owner.as_ref();
+        let (owner, used) = (status.owner.as_ref(), status.used());
         TokenEntry {
-            // A uid belongs to one token, so it is not shared.
-            uid: self.metadata.uid.unwrap_or_default().into(),
+            uid: self.metadata.uid.unwrap_or_default().as_str().into(),
             instances: pools.opened.share(instances),
             claims: pools.claims.share(claims),
-            account: acting(&self.metadata.namespace.unwrap_or_default(), &status, pools),
+            account: acting(key, &status, pools),
             active: self.spec.active,
             revoked: self.spec.revoked || status.revocation.is_some(),
             deleting: self.metadata.deletion_timestamp.is_some(),
-            stamped_at: owner.and_then(|seen| seen.stamped_at.as_ref()).map(|at| at.0),
+            stamped_at: owner.and_then(|seen| seen.stamped_at.as_ref()).map(|at| Micros::of(at.0)),
             owner_gone: owner.is_some_and(|seen| seen.gone),
-            used: status.used().into(),
-            generations: status.records.iter().map(Generation::of).collect(),
+            generations: status.records.iter().filter_map(|record| Generation::of(record, &used)).collect(),
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Entries<Self> {
+    fn entries(index: &mut Index) -> &mut Entries<TokenEntry> {
         &mut index.tokens
     }
 
-    fn changed(index: &mut Index, key: &Key, old: Option<&TokenEntry>, new: Option<&TokenEntry>) {
-        for generation in old.iter().flat_map(|token| &token.generations) {
-            unlist(&mut index.ids, &generation.id, key);
+    fn changed(index: &mut Index, EntryChange { key, old, new }: &EntryChange<TokenEntry>) {
+        let ids = |held: &Option<Arc<Versioned<TokenEntry>>>| {
+            held.iter().flat_map(|held| &held.entry.generations).map(|known| known.id).collect::<Vec<_>>()
+        };
+        let (old, added) = (ids(old), ids(new));
+        for (ids, new) in [(&old, &None), (&added, new)] {
+            ids.iter().for_each(|id| _ = index.ids.put(id, |held| held.key == *key, new.clone()));
         }
-        for generation in new.iter().flat_map(|token| &token.generations) {
-            list(&mut index.ids, &generation.id, key);
+        for id in old.into_iter().chain(added) {
+            let is_ambiguous = index.by_id(id).nth(1).is_some();
+            match is_ambiguous {
+                true => _ = index.ambiguous.insert(id),
+                false => _ = index.ambiguous.remove(&id),
+            }
         }
     }
 }
 
 impl Generation {
-    fn of(record: &Record) -> Self {
-        let (number, id) = (record.generation, Arc::from(&*record.id));
-        Self { number, id, sha256: record.sha256, life: record.life() }
+    /// The generation of a record. `None` if no value can have the id of the record.
+    fn of(record: &Record, used: &[Use]) -> Option<Self> {
+        let life = record.life();
+        let used = used.iter().find(|used| used.generation == record.generation);
+        Some(Self {
+            number: record.generation,
+            id: Id::of(&record.id)?,
+            sha256: record.sha256,
+            state: life.state,
+            created_at: Micros::of(life.created_at),
+            end: life.end.map(Micros::of),
+            used: used.map(|used| [&used.first_used_at, &used.last_used_at].map(|at| Micros::of(at.0))),
+        })
+    }
+
+    /// Its state and its times.
+    pub fn life(&self) -> Life {
+        Life { state: self.state, created_at: self.created_at.timestamp(), end: self.end.map(Micros::timestamp) }
     }
 }
 
-fn acting(namespace: &str, status: &ApiTokenStatus, pools: &Pools) -> Option<Acting> {
+impl Micros {
+    fn of(at: Timestamp) -> Self {
+        // The microsecond 0 counts as the one before it.
+        Self(NonZeroI64::new(at.as_microsecond()).unwrap_or(NonZeroI64::new(-1).expect("it is not 0")))
+    }
+
+    fn timestamp(self) -> Timestamp {
+        Timestamp::from_microsecond(self.0.get()).expect("it was a timestamp")
+    }
+}
+
+/// The account that a token is bound to. Most accounts have the name of their token, and share its text.
+fn acting(token: &Key, status: &ApiTokenStatus, pools: &Pools) -> Option<Acting> {
     let bound = status.account.as_ref()?;
-    Some(Acting { key: pools.key(namespace, &bound.name), uid: pools.text(&*bound.uid) })
+    let name = if *bound.name == *token.name { token.name.clone() } else { pools.text(&*bound.name) };
+    Some(Acting { name, uid: bound.uid.as_str().into() })
 }
 
 /// The Instances that a token opens: its own, and those of its `spec.audiences` that the operator has accepted. An
@@ -189,39 +248,19 @@ fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
     [Opened { key: key(&token.spec.instance_ref), uid: None }].into_iter().chain(further).collect()
 }
 
-/// Adds a token to the list of an id. The lists are sorted and short.
-fn list(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &Arc<str>, key: &Key) {
-    let Some(keys) = ids.get_mut(id) else {
-        ids.insert(id.clone(), vec![key.clone()]);
-        return;
-    };
-    if let Err(place) = keys.binary_search(key) {
-        keys.insert(place, key.clone());
-    }
-}
-
-/// Removes a token from the list of an id. An empty list is removed too.
-fn unlist(ids: &mut HashMap<Arc<str>, Vec<Key>>, id: &str, key: &Key) {
-    let Some(keys) = ids.get_mut(id) else { return };
-    keys.retain(|listed| listed != key);
-    if keys.is_empty() {
-        ids.remove(id);
-    }
-}
-
 impl Indexed for Account {
     type Entry = AccountEntry;
 
-    fn entry(self, pools: &Pools) -> AccountEntry {
+    fn entry(self, _: &Key, pools: &Pools) -> AccountEntry {
         AccountEntry {
             claims: pools.claims.share(Claims::of_account(&self)),
-            uid: pools.text(self.metadata.uid.unwrap_or_default()),
+            uid: self.metadata.uid.unwrap_or_default().as_str().into(),
             active: self.spec.active,
             deleting: self.metadata.deletion_timestamp.is_some(),
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Entries<Self> {
+    fn entries(index: &mut Index) -> &mut Entries<AccountEntry> {
         &mut index.accounts
     }
 }
@@ -229,7 +268,7 @@ impl Indexed for Account {
 impl Indexed for Instance {
     type Entry = InstanceEntry;
 
-    fn entry(self, _: &Pools) -> InstanceEntry {
+    fn entry(self, _: &Key, _: &Pools) -> InstanceEntry {
         InstanceEntry {
             organization: self.organization().to_owned(),
             rules: Rules::of(&self),
@@ -242,7 +281,7 @@ impl Indexed for Instance {
         }
     }
 
-    fn shelf(index: &mut Index) -> &mut Entries<Self> {
+    fn entries(index: &mut Index) -> &mut Entries<InstanceEntry> {
         &mut index.instances
     }
 }
@@ -253,26 +292,26 @@ impl Indexed for AccessPolicy {
     // A policy may deny, so forgetting it could permit more.
     const GRANTS: bool = false;
 
-    fn entry(self, pools: &Pools) -> PolicyEntry {
+    fn entry(self, _: &Key, pools: &Pools) -> PolicyEntry {
         let namespace = self.meta().namespace.as_deref().unwrap_or_default();
         let instance = pools.key(namespace, self.spec.instance_ref.name.as_str());
         PolicyEntry { instance, policy: Arc::new(Policy::of(&self)) }
     }
 
-    fn shelf(index: &mut Index) -> &mut Entries<Self> {
+    fn entries(index: &mut Index) -> &mut Entries<PolicyEntry> {
         &mut index.policies
     }
 
-    fn changed(index: &mut Index, key: &Key, old: Option<&PolicyEntry>, new: Option<&PolicyEntry>) {
-        if let Some(old) = old {
-            let policies = index.policies_of.entry(old.instance.clone()).or_default();
-            policies.remove(key);
+    fn changed(index: &mut Index, EntryChange { old, new, .. }: &EntryChange<PolicyEntry>) {
+        if let Some(PolicyEntry { instance, policy }) = old.as_ref().map(|held| &held.entry) {
+            let policies = index.policies_of.entry(instance.clone()).or_default();
+            policies.remove(policy);
             if policies.is_empty() {
-                index.policies_of.remove(&old.instance);
+                index.policies_of.remove(instance);
             }
         }
-        if let Some(new) = new {
-            index.policies_of.entry(new.instance.clone()).or_default().insert(key.clone(), new.policy.clone());
+        if let Some(PolicyEntry { instance, policy }) = new.as_ref().map(|held| &held.entry) {
+            index.policies_of.entry(instance.clone()).or_default().add(policy.clone());
         }
     }
 }
@@ -281,11 +320,11 @@ impl Indexed for NamespaceMeta {
     /// The labels of the namespace.
     type Entry = BTreeMap<String, String>;
 
-    fn entry(self, _: &Pools) -> BTreeMap<String, String> {
+    fn entry(self, _: &Key, _: &Pools) -> BTreeMap<String, String> {
         self.metadata.labels.unwrap_or_default()
     }
 
-    fn shelf(index: &mut Index) -> &mut Entries<Self> {
+    fn entries(index: &mut Index) -> &mut Entries<BTreeMap<String, String>> {
         &mut index.namespaces
     }
 }
@@ -296,7 +335,52 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        let sizes = [size_of::<TokenEntry>(), size_of::<Generation>(), size_of::<AccountEntry>(), size_of::<Key>()];
-        assert!(sizes.iter().zip([216, 120, 40, 32]).all(|(size, most)| *size <= most), "{sizes:?}");
+        let sizes = [
+            size_of::<Versioned<TokenEntry>>(),
+            size_of::<Generation>(),
+            size_of::<Versioned<AccountEntry>>(),
+            size_of::<Acting>(),
+        ];
+        assert!(sizes.iter().zip([168, 96, 80, 40]).all(|(size, most)| *size <= most), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_time_is_never_read_as_a_later_one() {
+        for text in ["2026-01-01T00:00:00Z", "2999-12-31T23:59:59.123456Z", "1970-01-01T00:00:01Z"] {
+            let at: Timestamp = text.parse().unwrap();
+            assert_eq!(Micros::of(at).timestamp(), at, "{text}");
+        }
+        for text in ["2026-01-01T00:00:00.123456789Z", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.0000009Z"] {
+            let at: Timestamp = text.parse().unwrap();
+            let read = Micros::of(at).timestamp();
+            assert!(read <= at && at.as_microsecond() - read.as_microsecond() <= 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_generation_has_all_that_its_record_says() {
+        let record = |generation: i64, id: &str| {
+            serde_json::json!({"generation": generation, "id": id, "sha256": Digest::of("a"), "state": "Superseded",
+                "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"})
+        };
+        let used = |generation: i64| {
+            serde_json::json!({"generation": generation, "firstUsedAt": "2026-01-02T00:00:00Z",
+                "lastUsedAt": "2026-01-03T00:00:00Z"})
+        };
+        let token: ApiToken = serde_json::from_value(serde_json::json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"namespace": "a", "name": "x"},
+            "spec": {"instanceRef": {"name": "eem"}}, "status": {
+                "records": [record(1, "0123456789abcdef"), record(2, "no id"), record(3, "0123456789abcdeF")],
+                "use": [used(3), used(4)],
+            },
+        }))
+        .unwrap();
+        let (records, uses) = (token.status.clone().unwrap().records, token.status.clone().unwrap().used());
+        let entry = token.entry(&Key::new("a", "x"), &Pools::default());
+        let numbers: Vec<_> = entry.generations.iter().map(|known| known.number).collect();
+        assert_eq!(numbers, [1, 3], "no value can have the id of the second record");
+        assert_eq!(entry.generations[0].life(), records[0].life());
+        assert_eq!((&*entry.generations[1].id, entry.generations[1].sha256), ("0123456789abcdeF", Digest::of("a")));
+        assert_eq!(entry.used(), [uses[0].clone()], "a use of a generation that is not on record is left out");
     }
 }

@@ -1,30 +1,38 @@
 //! Everything that a verdict depends on, in memory. The module is synchronous and has no API client.
 //!
 //! ```text
-//! object ─▶ Pools::reduce ─▶ entry ─▶ Index: entries by name, tokens by id, policies by Instance
-//!           repeated values
+//! object ─▶ Pools::reduce ─▶ Entries: entries by name ─▶ tokens by id, policies by Instance and member
+//!           repeated values  old news changes nothing
 //!           are shared
 //! ```
+//!
+//! A clone of the index shares everything with it. A change copies the few parts that it touches, so readers of an
+//! earlier clone see none of it.
 
 mod entries;
 mod pool;
+mod table;
+mod versions;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use kube::Resource;
 
 pub use entries::{AccountEntry, Acting, Generation, InstanceEntry, Opened, PolicyEntry, TokenEntry};
+pub use versions::{Entries, EntryChange, Versioned};
 
 use crate::{
-    access::{Claims, Policy},
+    access::{Claims, Policies},
     crd::{AccessPolicy, Account, ApiToken, Instance},
-    outside::watch::NamespaceMeta,
+    outside::watch::{Listed, NamespaceMeta, version},
+    token::Id,
 };
 use pool::Pool;
+use table::Table;
 
 /// The name of an object. Clones share the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,9 +67,11 @@ pub struct Pools {
 impl Pools {
     /// Reduces an object to its entry.
     pub fn reduce<K: Indexed>(&self, object: K) -> Reduced<K> {
-        let meta = object.meta();
-        let key = self.key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        Reduced { key, entry: Box::new(object.entry(self)) }
+        let (meta, version) = (object.meta(), version(&object));
+        let namespace = self.text(meta.namespace.as_deref().unwrap_or_default());
+        let key = Key { namespace, name: meta.name.as_deref().unwrap_or_default().into() };
+        let entry = object.entry(&key, self);
+        Reduced(Arc::new(Versioned { key, version, entry }))
     }
 
     fn key(&self, namespace: &str, name: &str) -> Key {
@@ -74,73 +84,70 @@ impl Pools {
 }
 
 /// An object, reduced to its entry.
-pub struct Reduced<K: Indexed> {
-    key: Key,
-    entry: Box<K::Entry>,
-}
-
-/// The entries of one kind.
-type Entries<K> = HashMap<Key, Box<<K as Indexed>::Entry>>;
+pub struct Reduced<K: Indexed>(Arc<Versioned<K::Entry>>);
 
 /// Everything a verdict depends on.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Index {
     pools: Arc<Pools>,
-    tokens: Entries<ApiToken>,
-    /// The tokens that have a record of an id. Two tokens share an id only if somebody wrote a status by hand.
-    ids: HashMap<Arc<str>, Vec<Key>>,
-    accounts: Entries<Account>,
-    instances: Entries<Instance>,
-    policies: Entries<AccessPolicy>,
-    /// The policies of each Instance. Every request is judged by all of them.
-    policies_of: HashMap<Key, BTreeMap<Key, Arc<Policy>>>,
-    namespaces: Entries<NamespaceMeta>,
+    tokens: Entries<TokenEntry>,
+    /// The tokens that have a record of an id.
+    ids: Table<Arc<Versioned<TokenEntry>>>,
+    /// The ids that records of several tokens have.
+    ambiguous: imbl::OrdSet<Id>,
+    accounts: Entries<AccountEntry>,
+    instances: Entries<InstanceEntry>,
+    policies: Entries<PolicyEntry>,
+    /// The policies of each Instance.
+    policies_of: imbl::HashMap<Key, Policies>,
+    namespaces: Entries<BTreeMap<String, String>>,
 }
 
 impl Index {
-    /// The values that entries share. With them, an object can be reduced without locking the index.
+    /// The values that entries share. With them, an object can be reduced without the index.
     pub fn pools(&self) -> Arc<Pools> {
         self.pools.clone()
     }
 
-    /// The tokens that have a record of this id.
-    pub fn by_id<'a>(&'a self, id: &str) -> impl Iterator<Item = (&'a Key, &'a TokenEntry)> + use<'a> {
-        let keys = self.ids.get(id).into_iter().flatten();
-        keys.filter_map(|key| self.token(key).map(|token| (key, token)))
+    /// The tokens that have a record of this id. Several tokens share an id only if somebody wrote a status by hand.
+    pub fn by_id(&self, id: Id) -> impl Iterator<Item = &Versioned<TokenEntry>> {
+        self.ids.like(id).map(|held| &**held).filter(move |held| held.entry.has(id))
+    }
+
+    /// The ids that records of several tokens have.
+    pub(crate) fn ambiguous(&self) -> &imbl::OrdSet<Id> {
+        &self.ambiguous
     }
 
     /// An account.
     pub fn account(&self, key: &Key) -> Option<&AccountEntry> {
-        self.accounts.get(key).map(|entry| &**entry)
+        self.accounts.get(key).map(|held| &held.entry)
     }
 
     /// An Instance.
     pub fn instance(&self, key: &Key) -> Option<&InstanceEntry> {
-        self.instances.get(key).map(|entry| &**entry)
+        self.instances.get(key).map(|held| &held.entry)
     }
 
-    /// The policies of an Instance.
-    pub fn policies<'a>(&'a self, instance: &Key) -> impl Iterator<Item = &'a Policy> + use<'a> {
-        self.policies_of.get(instance).into_iter().flatten().map(|(_, policy)| &**policy)
+    /// The policies of an Instance. `None` if there is none.
+    pub fn policies(&self, instance: &Key) -> Option<&Policies> {
+        self.policies_of.get(instance)
     }
 
     /// An arbitrary token. `None` if there is no token. The order of the entries differs between processes, so several
     /// verifiers name different tokens.
     pub fn any_token(&self) -> Option<&Key> {
-        self.tokens.keys().next()
+        self.tokens.iter().next().map(|held| &held.key)
     }
 
     /// A token.
-    pub fn token(&self, key: &Key) -> Option<&TokenEntry> {
-        self.tokens.get(key).map(|entry| &**entry)
+    pub fn token(&self, key: &Key) -> Option<&Versioned<TokenEntry>> {
+        self.tokens.get(key)
     }
 
     /// The number of entries of each kind, with the plural name of the kind.
     pub fn sizes(&self) -> [(String, usize); 5] {
-        fn size<K: Indexed>(entries: &Entries<K>) -> (String, usize)
-        where
-            K: Resource<DynamicType = ()>,
-        {
+        fn size<K: Indexed>(entries: &Entries<K::Entry>) -> (String, usize) {
             (K::plural(&()).into_owned(), entries.len())
         }
         let Self { tokens, accounts, instances, policies, namespaces, .. } = self;
@@ -155,7 +162,8 @@ impl Index {
 
     /// The labels of a namespace.
     pub fn labels(&self, namespace: &Arc<str>) -> Option<&BTreeMap<String, String>> {
-        self.namespaces.get(&Key { namespace: Arc::default(), name: namespace.clone() }).map(|entry| &**entry)
+        let key = Key { namespace: Arc::default(), name: namespace.clone() };
+        self.namespaces.get(&key).map(|held| &held.entry)
     }
 }
 
@@ -170,65 +178,66 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// True if the uses of objects of the kind are noted.
     const USED: bool = false;
 
-    /// The entry of the object. Values that many entries share come from `pools`.
-    fn entry(self, pools: &Pools) -> Self::Entry;
+    /// The entry of the object with this key. Values that many entries share come from `pools`.
+    fn entry(self, key: &Key, pools: &Pools) -> Self::Entry;
 
     /// The entries of the kind.
-    fn shelf(index: &mut Index) -> &mut Entries<Self>;
+    fn entries(index: &mut Index) -> &mut Entries<Self::Entry>;
 
-    /// Updates the rest of the index after an entry has changed from `old` to `new`.
-    fn changed(_: &mut Index, _key: &Key, _old: Option<&Self::Entry>, _new: Option<&Self::Entry>) {}
+    /// Updates the rest of the index after a change of an entry.
+    fn changed(_: &mut Index, _: &EntryChange<Self::Entry>) {}
 }
 
 impl Index {
-    /// Adds or replaces an object. Returns true if its entry changed.
+    /// Adds or replaces an object, unless the index knows a newer version of it. Returns true if its entry changed.
     pub fn apply<K: Indexed>(&mut self, object: K) -> bool {
         let reduced = self.pools.reduce(object);
         self.take(reduced)
     }
 
-    /// Adds or replaces an object that was reduced before. Returns true if its entry changed.
-    pub fn take<K: Indexed>(&mut self, Reduced { key, entry }: Reduced<K>) -> bool {
-        self.put::<K>(key, Some(entry))
+    /// Like [`Index::apply`], for an object that was reduced before.
+    pub fn take<K: Indexed>(&mut self, Reduced(held): Reduced<K>) -> bool {
+        let change = K::entries(self).take(held);
+        self.follow::<K>(change)
     }
 
-    /// Forgets the object with this key. Returns true if the object was known.
-    pub fn forget<K: Indexed>(&mut self, key: Key) -> bool {
-        self.put::<K>(key, None)
+    /// Forgets an object that was deleted at this version, unless the index knows a newer version of it. Later news of
+    /// older versions does not bring it back. Returns true if the object was known.
+    pub fn forget<K: Indexed>(&mut self, key: Key, version: u64) -> bool {
+        let change = K::entries(self).end(key, version);
+        self.follow::<K>(change)
     }
 
-    /// Handles an object that cannot be read any more. An object that can only permit is forgotten. A policy keeps its
-    /// last known entry, because it may deny. Returns true if anything changed.
-    pub fn doubt<K: Indexed>(&mut self, key: Key) -> bool {
+    /// Handles an object that cannot be read any more, from this version on. An object that can only permit is
+    /// forgotten. A policy keeps its last known entry, because it may deny. Returns true if anything changed.
+    pub fn doubt<K: Indexed>(&mut self, key: Key, version: u64) -> bool {
         match K::GRANTS {
-            true => self.forget::<K>(key),
+            true => self.forget::<K>(key, version),
             false => false,
         }
     }
 
-    /// Replaces all objects of a kind. Objects that are not in `objects` were deleted without an event, and are
-    /// forgotten. Objects in `doubted` exist but cannot be read. If their kind can deny, they keep their last known
-    /// entry. Returns true if anything changed.
+    /// Replaces all objects of a kind, of whatever versions. Objects that are not in `objects` were deleted without an
+    /// event, and are forgotten. Objects in `doubted` exist but cannot be read. If their kind can deny, they keep their
+    /// last known entry. Returns true if anything changed.
     pub fn reset<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) -> bool {
-        let mut standing: BTreeSet<Key> = objects.iter().map(|object| object.key.clone()).collect();
-        if !K::GRANTS {
-            standing.extend(doubted.iter().cloned());
-        }
-        let gone: Vec<Key> = K::shelf(self).keys().filter(|key| !standing.contains(key)).cloned().collect();
-        let forgot = gone.into_iter().fold(false, |changed, key| self.forget::<K>(key) | changed);
-        objects.into_iter().fold(forgot, |changed, object| self.take(object) | changed)
+        self.relist(objects, doubted, Listed { version: 0, anew: true })
     }
 
-    fn put<K: Indexed>(&mut self, key: Key, new: Option<Box<K::Entry>>) -> bool {
-        let old = K::shelf(self).remove(&key);
-        let changed = old != new;
-        if changed {
-            K::changed(self, &key, old.as_deref(), new.as_deref());
-        }
-        if let Some(new) = new {
-            K::shelf(self).insert(key, new);
-        }
-        changed
+    /// Like [`Index::reset`], with the facts about the list. A list of the same history that is older than the newest
+    /// event replaces only what it is newer than.
+    pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) -> bool {
+        let objects = objects.into_iter().map(|Reduced(held)| held).collect();
+        let stays = |key: &Key| !K::GRANTS && doubted.contains(key);
+        let changes = K::entries(self).relist(objects, stays, list);
+        changes.into_iter().fold(false, |changed, change| self.follow::<K>(Some(change)) | changed)
+    }
+
+    /// Updates the rest of the index after a change. Returns true if a verdict can depend on it.
+    fn follow<K: Indexed>(&mut self, change: Option<EntryChange<K::Entry>>) -> bool {
+        let Some(change) = change else { return false };
+        K::changed(self, &change);
+        change.is_news()
     }
 }
 
@@ -237,10 +246,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// An id that begins with this word.
+    fn of(word: &str) -> String {
+        format!("{word:0<16}")
+    }
+
     fn token(name: &str, ids: &[&str]) -> ApiToken {
         let record = |id: &&str| {
             json!({
-                "generation": 1, "id": id, "sha256": "0".repeat(64), "state": "Active",
+                "generation": 1, "id": of(id), "sha256": "0".repeat(64), "state": "Active",
                 "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
             })
         };
@@ -252,7 +266,9 @@ mod tests {
     }
 
     fn names<'a>(index: &'a Index, id: &str) -> Vec<&'a str> {
-        index.by_id(id).map(|(key, _)| &*key.name).collect()
+        let mut names: Vec<_> = index.by_id(Id::of(&of(id)).unwrap()).map(|held| &*held.key.name).collect();
+        names.sort_unstable();
+        names
     }
 
     fn listed<K: Indexed>(index: &Index, objects: Vec<K>) -> Vec<Reduced<K>> {
@@ -266,8 +282,8 @@ mod tests {
         assert_eq!(names(&index, "one"), ["x"]);
         assert!(index.apply(token("x", &["two"])));
         assert!(names(&index, "one").is_empty());
-        assert!(index.forget::<ApiToken>(Key::of(&token("x", &[]))));
-        assert!(names(&index, "two").is_empty() && index.ids.is_empty());
+        assert!(index.forget::<ApiToken>(Key::of(&token("x", &[])), 0));
+        assert!(names(&index, "two").is_empty() && index.ids.len() == 0);
     }
 
     #[test]
@@ -278,7 +294,7 @@ mod tests {
         ["x", "y", "z"].into_iter().for_each(|name| _ = index.apply(token(name, &[])));
         let mut named = Vec::new();
         while let Some(key) = index.any_token().cloned() {
-            assert!(index.forget::<ApiToken>(key.clone()));
+            assert!(index.forget::<ApiToken>(key.clone(), 0));
             named.push(key);
         }
         named.sort();
@@ -290,7 +306,7 @@ mod tests {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
         assert!(!index.apply(token("x", &["one"])));
-        assert!(!index.forget::<ApiToken>(Key::of(&token("y", &[]))));
+        assert!(!index.forget::<ApiToken>(Key::of(&token("y", &[])), 0));
     }
 
     #[test]
@@ -307,37 +323,43 @@ mod tests {
     fn a_token_that_cannot_be_read_any_more_is_refused_and_a_policy_stands() {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
-        assert!(index.doubt::<ApiToken>(Key::of(&token("x", &[]))));
+        assert!(index.doubt::<ApiToken>(Key::of(&token("x", &[])), 0));
         assert!(names(&index, "one").is_empty());
         let policy = json!({"instanceRef": {"name": "eem"}, "statements": [{"effect": "Deny", "actions": ["*"]}]});
         let mut policy = AccessPolicy::new("p", serde_json::from_value(policy).unwrap());
         policy.metadata.namespace = Some("a".into());
         let (key, instance) = (Key::of(&policy), Key { namespace: "a".into(), name: "eem".into() });
         index.apply(policy);
-        assert!(!index.doubt::<AccessPolicy>(key.clone()) && index.policies(&instance).count() == 1);
+        assert!(!index.doubt::<AccessPolicy>(key.clone(), 0) && index.policies(&instance).is_some());
         let doubted = BTreeSet::from([key.clone(), Key::of(&token("x", &[]))]);
         index.apply(token("x", &["one"]));
-        assert!(!index.reset::<AccessPolicy>(Vec::new(), &doubted) && index.policies(&instance).count() == 1);
+        assert!(!index.reset::<AccessPolicy>(Vec::new(), &doubted) && index.policies(&instance).is_some());
         assert!(index.reset::<ApiToken>(Vec::new(), &doubted), "an object that can only permit is forgotten");
-        assert!(index.forget::<AccessPolicy>(key) && index.policies(&instance).count() == 0);
+        assert!(index.forget::<AccessPolicy>(key, 0) && index.policies(&instance).is_none());
     }
 
     #[test]
-    fn two_tokens_of_one_id_are_both_found() {
+    fn two_tokens_of_one_id_are_both_found_and_their_id_is_ambiguous_as_long() {
         let mut index = Index::default();
-        index.apply(token("y", &["one"]));
+        let ambiguous = |index: &Index| index.ambiguous().iter().map(|id| id.to_string()).collect::<Vec<_>>();
+        index.apply(token("y", &["one", "one", "two"]));
+        assert_eq!((names(&index, "one"), ambiguous(&index)), (vec!["y"], vec![]), "a token is not several");
         index.apply(token("x", &["one"]));
-        assert_eq!(names(&index, "one"), ["x", "y"]);
-        index.forget::<ApiToken>(Key::of(&token("x", &[])));
-        assert_eq!(names(&index, "one"), ["y"]);
+        assert_eq!((names(&index, "one"), ambiguous(&index)), (vec!["x", "y"], vec![of("one")]));
+        index.forget::<ApiToken>(Key::of(&token("x", &[])), 0);
+        assert_eq!((names(&index, "one"), ambiguous(&index)), (vec!["y"], vec![]));
+        index.reset(listed(&index, vec![token("x", &["two"]), token("y", &["two"])]), &BTreeSet::new());
+        assert_eq!((names(&index, "two"), ambiguous(&index)), (vec!["x", "y"], vec![of("two")]));
+        index.apply(token("y", &[]));
+        assert_eq!((names(&index, "two"), ambiguous(&index)), (vec!["x"], vec![]));
     }
 
     #[test]
     fn what_tokens_have_in_common_is_there_once() {
         let mut index = Index::default();
         ["x", "y"].into_iter().for_each(|name| _ = index.apply(token(name, &[name])));
-        let [x, y] = ["x", "y"].map(|name| index.tokens.get_key_value(&Key::new("a", name)).unwrap());
-        assert!(Arc::ptr_eq(&x.0.namespace, &y.0.namespace));
-        assert!(Arc::ptr_eq(&x.1.claims, &y.1.claims) && Arc::ptr_eq(&x.1.instances, &y.1.instances));
+        let [x, y] = ["x", "y"].map(|name| index.token(&Key::new("a", name)).unwrap());
+        assert!(Arc::ptr_eq(&x.key.namespace, &y.key.namespace));
+        assert!(Arc::ptr_eq(&x.entry.claims, &y.entry.claims) && Arc::ptr_eq(&x.entry.instances, &y.entry.instances));
     }
 }

@@ -275,7 +275,7 @@ pub(crate) mod tests {
         let identity = Identity {
             token: Key { namespace: "a".into(), name: "x".into() },
             generation: 1,
-            id: "7Hq0x".into(),
+            id: crate::token::Id::of("7Hq0x00000000000").unwrap(),
             uid: "u".into(),
             minted_at: jiff::Timestamp::UNIX_EPOCH,
             ends_at: None,
@@ -288,7 +288,7 @@ pub(crate) mod tests {
         assert_eq!(answer.status(), StatusCode::OK);
         let said = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER]
             .map(|name| answer.headers()[name].to_str().unwrap().to_owned());
-        assert_eq!(said, ["account:a/x", "7Hq0x", "viewer", "acme", "account:a/x"]);
+        assert_eq!(said, ["account:a/x", "7Hq0x00000000000", "viewer", "acme", "account:a/x"]);
         let answer = told(&Verdict::from(Cause::Unguarded).into());
         assert_eq!(answer.status(), StatusCode::OK);
         for name in [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER] {

@@ -89,7 +89,7 @@ fn user(instance: &Key, identity: &Identity) -> Value {
     let groups = [format!("{GROUP}:{}", identity.subject), format!("{GROUP}:instance:{}", of(instance))];
     json!({
         "username": format!("token:{}", of(&identity.token)),
-        "uid": &*identity.uid,
+        "uid": identity.uid.to_string(),
         "groups": groups.into_iter().chain(role).collect::<Vec<_>>(),
         "extra": {TOKEN_ID: [&*identity.id]},
     })
