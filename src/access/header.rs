@@ -1,5 +1,7 @@
 //! Headers that identify the caller to an API, and headers that some servers confuse with others.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::path::Path;
@@ -29,6 +31,22 @@ pub(crate) const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-or
 const MOUNTS: [&str; 3] = ["script-name", "x-script-name", "path-info"];
 /// Headers in which some proxies name the method of the request.
 pub(crate) const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
+
+/// The identity headers with `_` in place of dashes, in every mixture. Some servers read them as the identity headers.
+pub fn underscored() -> &'static [String] {
+    static ALL: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let join = |starts: Vec<String>, part: &str| -> Vec<String> {
+            starts.iter().flat_map(|start| ["-", "_"].map(|sign| format!("{start}{sign}{part}"))).collect()
+        };
+        let mixtures = |name: &HeaderName| {
+            let mut parts = name.as_str().split('-');
+            let first = parts.next().unwrap_or_default().to_owned();
+            parts.fold(vec![first], join)
+        };
+        IDENTITY.iter().flat_map(mixtures).filter(|name| name.contains('_')).collect()
+    });
+    &ALL
+}
 
 /// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
 /// `_`, so `X_Organization` and `X-Organization` look the same to an API.
@@ -110,6 +128,17 @@ mod tests {
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
         headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn each_mixture_of_signs_in_an_identity_header_is_a_look_alike_of_it() {
+        let of = |name: &str| {
+            let headers = map(&[(name, "a")]);
+            IDENTITY.iter().filter(|one| look_alike(&headers, one.as_str()).is_some()).count()
+        };
+        assert!(underscored().iter().all(|name| of(name) == 1), "{:?}", underscored());
+        let distinct: std::collections::BTreeSet<_> = underscored().iter().collect();
+        assert_eq!((distinct.len(), underscored().len()), (3 + 7 + 3 + 3 + 3, 19));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub enum Cause {
     Suspended,
     /// The generation has expired, or is older than an Instance of the token allows.
     Expired,
+    /// The proxy does not name the Instance.
+    InstanceUnnamed,
     /// The Instance does not exist.
     InstanceMissing,
     /// The Instance is being deleted.
@@ -127,6 +129,7 @@ impl Cause {
             | Self::AccountSuspended
             | Self::Suspended
             | Self::Expired
+            | Self::InstanceUnnamed
             | Self::InstanceMissing => Category::NotAuthenticated,
         }
     }
@@ -160,6 +163,7 @@ impl Cause {
             Self::AccountSuspended => "AccountSuspended",
             Self::Suspended => "Suspended",
             Self::Expired => "Expired",
+            Self::InstanceUnnamed => "InstanceUnnamed",
             Self::InstanceMissing => "InstanceMissing",
             Self::InstanceDeleting => "InstanceDeleting",
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
@@ -205,6 +209,7 @@ impl Cause {
             | Self::AccountSuspended
             | Self::Suspended
             | Self::Expired
+            | Self::InstanceUnnamed
             | Self::InstanceMissing
             | Self::NotSynced
             | Self::OutOfTouch

@@ -24,12 +24,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only the rooms that touch the world may name.
-const WORLDLY: [(&str, &[&str]); 6] = [
+const WORLDLY: [(&str, &[&str]); 7] = [
     ("axum", &["outside", "verifier"]),
     ("opentelemetry", &["outside"]),
     ("opentelemetry_sdk", &["outside"]),
     ("rand", &["outside"]),
     ("tokio", &["outside", "controller", "verifier", "operator", "cli"]),
+    ("tonic", &["outside", "verifier"]),
     ("tracing", &["outside", "controller", "verifier"]),
 ];
 
@@ -173,6 +174,8 @@ fn only_adapters_of_the_verifier_speak_protocols() {
         if speaks {
             assert!(file.to_string().starts_with(adapters.to_str().unwrap()), "{file} speaks a protocol");
             assert!(code.lines().count() <= 60, "{file}: an adapter translates, and no more");
+            // Envoy's service has a method of this name.
+            let code = code.replace("async fn check(", "");
             assert!(!code.contains("check") && !code.contains("Known"), "{file}: it asks the door");
         }
     }

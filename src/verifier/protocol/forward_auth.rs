@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::any,
 };
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, StatusCode};
-use serde_json::{Value, json};
+use http::StatusCode;
 
 use super::{
-    super::{Answer, Asking, Category, Cause, Origin, Verdict},
-    Door, Protocol,
-    proxied::{self, Head},
+    super::{Answer, Asking, Origin},
+    Door, Protocol, proxied,
 };
 
 /// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
@@ -45,38 +43,13 @@ pub(crate) fn for_nginx(mut answer: Response) -> Response {
     answer
 }
 
-/// The answer as an HTTP response. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
-/// the error code of RFC 6750, section 3, except if the credential is missing or the guard is tested.
+/// The answer as an HTTP response.
 pub(crate) fn told(answer: &Answer) -> Response {
-    let Verdict { cause, identity, message } = answer.verdict();
-    let error = |code: &str| json!({ "error": code });
-    let challenge = |code| (WWW_AUTHENTICATE, proxied::challenge(answer, code));
-    let head = proxied::head(answer);
-    match cause.category() {
-        Category::Allowed => (StatusCode::OK, head, proxied::identity(identity.as_ref())).into_response(),
-        Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => {
-            (StatusCode::UNAUTHORIZED, head, [challenge(None)]).into_response()
-        }
-        Category::NotAuthenticated => {
-            refused(StatusCode::UNAUTHORIZED, head, challenge(Some("invalid_token")), &error("invalid_token"))
-        }
-        Category::NotPermitted => {
-            let mut body = error("insufficient_scope");
-            body["error_description"] = json!(message.as_deref().or(cause.hint()));
-            refused(StatusCode::FORBIDDEN, head, challenge(Some("insufficient_scope")), &body)
-        }
-        Category::Unavailable => refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            head,
-            (RETRY_AFTER, 1u16.into()),
-            &error("temporarily_unavailable"),
-        ),
-    }
-}
-
-fn refused(status: StatusCode, head: Head, header: (HeaderName, HeaderValue), body: &Value) -> Response {
-    let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    (status, head, [header, json], format!("{body}\n")).into_response()
+    let proxied::Told { status, headers, body } = proxied::told(answer);
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
 }
 
 #[cfg(test)]
@@ -87,14 +60,15 @@ pub(crate) mod tests {
         crd::guarding::PROBE,
         outside::Hearing,
         verifier::{
-            Identity, StaleAnswers,
+            Cause, Identity, StaleAnswers, Verdict,
             fixture::{door, teach_of, value, waiting_for},
             index::Key,
             origin::REQUEST_ID,
         },
     };
-    use axum::body::{Body, to_bytes};
-    use http::Request;
+    use axum::body::to_bytes;
+    use http::{HeaderValue, Request, header::WWW_AUTHENTICATE};
+    use serde_json::json;
     use tower::ServiceExt;
 
     /// The request of a proxy: its method and path, and its headers.

@@ -2,6 +2,7 @@
 //! [`Door`], and puts the `Answer` into the words of its protocol.
 
 mod body;
+mod ext_authz;
 mod forward_auth;
 mod ingress_nginx;
 mod introspected;
@@ -20,6 +21,8 @@ use crate::outside::Reviewer;
 /// A protocol that the verifier speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
+    /// The external authorization of Envoy over gRPC.
+    ExtAuthz,
     /// Forward authentication over HTTP: nginx `auth_request`, Traefik, Caddy, Envoy.
     ForwardAuth,
     /// The authentication of ingress-nginx.
@@ -34,6 +37,7 @@ impl Protocol {
     /// The name of the protocol, for metrics and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ExtAuthz => "ext-authz",
             Self::ForwardAuth => "forward-auth",
             Self::IngressNginx => "ingress-nginx",
             Self::TokenReview => "token-review",
@@ -41,9 +45,10 @@ impl Protocol {
         }
     }
 
-    /// The header in which a proxy names the address of its caller, last in a list. `None`: there is no proxy.
+    /// The header in which a proxy names the address of its caller, last in a list. `None`: no header does.
     pub fn source_header(self) -> Option<&'static str> {
         match self {
+            Self::ExtAuthz => None,
             Self::ForwardAuth => Some("x-forwarded-for"),
             Self::IngressNginx => Some("x-real-ip"),
             Self::TokenReview | Self::Introspection => None,
@@ -56,5 +61,6 @@ pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router
     forward_auth::router(door.clone())
         .merge(ingress_nginx::router(door.clone()))
         .merge(token_review::router(door.clone()))
+        .merge(ext_authz::router(door.clone()))
         .merge(introspection::router(door, reviewer))
 }

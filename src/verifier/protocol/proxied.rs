@@ -1,10 +1,12 @@
-//! Reads the caller's request from the request of a proxy, and builds the headers that the proxy passes on. These are
-//! the identity headers, for the API, and the challenge, for the caller.
+//! Reads the caller's request from the request of a proxy, and words the answer that the proxy passes on: the identity
+//! headers for the API, or the refusal for the caller.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::CACHE_CONTROL, uri::PathAndQuery};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
+use serde_json::json;
 
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
-use crate::verifier::{Answer, Identity, Requested, index::Key, origin::REQUEST_ID};
+use crate::verifier::{Answer, Category, Cause, Identity, Requested, Verdict, index::Key, origin::REQUEST_ID};
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.
@@ -57,10 +59,47 @@ pub(crate) fn is_nginx(uri: &Uri) -> bool {
 }
 
 /// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(first)
+}
+
+/// An answer in the words of HTTP, for every protocol that proxies speak.
+pub(crate) struct Told {
+    /// The status code.
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// The body, as JSON. Empty if there is none.
+    pub(crate) body: String,
+}
+
+/// The answer in the words of HTTP. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
+/// the error code of RFC 6750, section 3, except if the credential is missing or the guard is tested. No answer may be
+/// cached, because it holds for one request only.
+pub(crate) fn told(answer: &Answer) -> Told {
+    let Verdict { cause, identity: who, message } = answer.verdict();
+    let challenge = |code| HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge(answer, code))]);
+    let (mut headers, body) = match cause.category() {
+        Category::Allowed => (identity(who.as_ref()), None),
+        Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => (challenge(None), None),
+        Category::NotAuthenticated => (challenge(Some("invalid_token")), Some(json!({"error": "invalid_token"}))),
+        Category::NotPermitted => {
+            let hint = message.as_deref().or(cause.hint());
+            let body = json!({"error": "insufficient_scope", "error_description": hint});
+            (challenge(Some("insufficient_scope")), Some(body))
+        }
+        Category::Unavailable => {
+            let later = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(1u16))]);
+            (later, Some(json!({"error": "temporarily_unavailable"})))
+        }
+    };
+    headers.extend(head(answer));
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let body = body.map(|body| format!("{body}\n")).unwrap_or_default();
+    Told { status: cause.category().code(), headers, body }
 }
 
 /// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If
@@ -92,7 +131,7 @@ pub(crate) fn head(answer: &Answer) -> Head {
 
 /// A challenge for each scheme, all in one header, because nginx passes on only one. That of `Bearer` has the error
 /// code, if there is one.
-pub(crate) fn challenge(answer: &Answer, error: Option<&str>) -> HeaderValue {
+fn challenge(answer: &Answer, error: Option<&str>) -> HeaderValue {
     challenges(answer.schemes(), &answer.realm(), error)
 }
 

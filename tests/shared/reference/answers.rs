@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 28] = [
+const CAUSES: [Cause; 29] = [
     Cause::Allowed,
     Cause::Unguarded,
     Cause::Probe,
@@ -34,6 +34,7 @@ const CAUSES: [Cause; 28] = [
     Cause::AccountSuspended,
     Cause::Suspended,
     Cause::Expired,
+    Cause::InstanceUnnamed,
     Cause::InstanceMissing,
     Cause::InstanceDeleting,
     Cause::NamespaceNotAdmitted,

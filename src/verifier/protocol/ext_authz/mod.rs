@@ -1,0 +1,468 @@
+//! The external authorization of Envoy over gRPC: `envoy.service.auth.v3.Authorization`.
+
+mod answer;
+mod attributes;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use axum::{Router, body::Body, extract::Request, extract::State, routing::post};
+use envoy_types::ext_authz::v3::pb;
+use http::{StatusCode, header::CONTENT_TYPE};
+use tokio::time::timeout;
+use tonic::{Status, codegen::Service};
+
+use super::{
+    super::{Asking, Cause, Origin, Requested, index::Key},
+    Door, Protocol, proxied,
+};
+
+/// The largest message that is read, in bytes. Envoy lets 60 KiB of headers in by default, and names the path twice.
+const LARGEST: usize = 256 * 1024;
+/// The longest time for one call, with the reading of its message.
+const LONGEST: Duration = Duration::from_secs(5);
+
+type Server = pb::AuthorizationServer<ExtAuthz>;
+
+/// The route of the method `Check`. There is no route for the rest of gRPC: its answers have the HTTP status 200, which
+/// is permission for a proxy that asks at a wrong path.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    let server = Server::new(ExtAuthz(door)).max_decoding_message_size(LARGEST);
+    Router::new().route("/envoy.service.auth.v3.Authorization/Check", post(call)).with_state(server)
+}
+
+async fn call(State(mut server): State<Server>, question: Request) -> Response {
+    let kind = question.headers().get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if !kind.starts_with(b"application/grpc") {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    match timeout(LONGEST, server.call(question)).await {
+        Ok(answer) => answer.into_response(),
+        Err(_) => Status::deadline_exceeded("the message did not arrive in time").into_http::<Body>().into_response(),
+    }
+}
+
+/// The service of Envoy.
+struct ExtAuthz(Arc<Door>);
+
+#[tonic::async_trait]
+impl pb::Authorization for ExtAuthz {
+    async fn check(
+        &self,
+        question: tonic::Request<pb::CheckRequest>,
+    ) -> Result<tonic::Response<pb::CheckResponse>, Status> {
+        let (metadata, _, message) = question.into_parts();
+        let (named, source) = (attributes::instance(&message, metadata.as_ref()), attributes::source(&message));
+        let (http, headers) = attributes::request(message).map_err(Status::invalid_argument)?;
+        let credential = named.as_ref().ok_or(Cause::InstanceUnnamed);
+        let credential = credential.and_then(|instance| self.0.credential(instance, &headers));
+        let origin = Origin::named(Protocol::ExtAuthz, source, &headers);
+        let instance = named.unwrap_or_else(|| Key::new("", ""));
+        let request = Some(Requested { method: Some(&http.method), target: Some(&http.path), headers: &headers });
+        let answer = self.0.ask(&Asking { origin, instance, credential, request }).await;
+        Ok(tonic::Response::new(answer::said(&answer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forward_auth::tests::names_the_request;
+    use super::*;
+    use crate::{
+        access::header::{IDENTITY, ROLE},
+        outside::Hearing,
+        verifier::{
+            StaleAnswers,
+            fixture::{door, teach, teach_of, value, waiting_for},
+        },
+    };
+    use envoy_types::pb::envoy::{
+        config::core::v3::{Address, HeaderMap as RawHeaders, HeaderValue as RawHeader, SocketAddress},
+        service::auth::v3::{
+            AttributeContext,
+            attribute_context::{HttpRequest, Peer, Request as Requesting},
+            authorization_client::AuthorizationClient,
+        },
+    };
+    use envoy_types::pb::google::protobuf::value::Kind;
+    use http::{HeaderMap, header::WWW_AUTHENTICATE};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::collections::HashMap;
+    use tonic::Code;
+    use tower::ServiceExt;
+
+    const NAMED: (&str, &str) = ("tokenry.dev/instance", "a/eem");
+
+    /// The message about this request.
+    fn about(http: HttpRequest, extensions: &[(&str, &str)]) -> pb::CheckRequest {
+        let extensions = extensions.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let request = Some(Requesting { http: Some(http), ..Requesting::default() });
+        let context_extensions = extensions.collect();
+        pb::CheckRequest { attributes: Some(AttributeContext { request, context_extensions, ..Default::default() }) }
+    }
+
+    /// A request with headers as a text each.
+    fn requested(method: &str, path: &str, headers: &[(&str, &str)]) -> HttpRequest {
+        let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        HttpRequest { method: method.into(), path: path.into(), headers, ..HttpRequest::default() }
+    }
+
+    /// A request with headers as bytes.
+    fn raw(headers: &[(&str, &[u8])]) -> HttpRequest {
+        let header = |&(key, value): &(&str, &[u8])| RawHeader {
+            key: key.into(),
+            raw_value: value.to_vec(),
+            ..RawHeader::default()
+        };
+        let header_map = Some(RawHeaders { headers: headers.iter().map(header).collect() });
+        HttpRequest { method: "GET".into(), path: "/orders".into(), header_map, ..HttpRequest::default() }
+    }
+
+    async fn ask(
+        door: Arc<Door>,
+        message: impl tonic::IntoRequest<pb::CheckRequest>,
+    ) -> Result<pb::CheckResponse, Code> {
+        let mut client = AuthorizationClient::with_origin(router(door), "http://verifier".parse().unwrap());
+        client.check(message).await.map(tonic::Response::into_inner).map_err(|status| status.code())
+    }
+
+    /// The status of the answer, its headers, and its body. An answer that lets a request in has the status 200.
+    fn http(answer: pb::CheckResponse) -> (u16, HeaderMap, String) {
+        let (status, headers, body) = match answer.http_response.unwrap() {
+            pb::HttpResponse::OkResponse(ok) => (200, ok.headers, String::new()),
+            pb::HttpResponse::DeniedResponse(denied) => (denied.status.unwrap().code, denied.headers, denied.body),
+            pb::HttpResponse::ErrorResponse(error) => panic!("{error:?}"),
+        };
+        assert_eq!(status == 200, answer.status.unwrap().code == 0);
+        let mut map = HeaderMap::new();
+        for option in headers {
+            assert!(option.keep_empty_value);
+            assert_eq!(option.append_action(), pb::HeaderAppendAction::OverwriteIfExistsOrAdd);
+            let header = option.header.unwrap();
+            let name: http::HeaderName = header.key.parse().unwrap();
+            map.append(name, http::HeaderValue::try_from(header.value).unwrap());
+        }
+        (status.try_into().unwrap(), map, body)
+    }
+
+    /// The status, and the challenge if there is one.
+    async fn refusal(door: &Arc<Door>, message: pb::CheckRequest) -> (u16, String) {
+        let (status, headers, _) = http(ask(door.clone(), message).await.unwrap());
+        let challenge = headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+        (status, challenge.unwrap_or_default())
+    }
+
+    fn taught() -> Arc<Door> {
+        let door = door();
+        teach(&door, &value());
+        door
+    }
+
+    fn bearer() -> String {
+        format!("Bearer {}", value())
+    }
+
+    /// An Envoy that asks `door` about each request, and answers it with the answer of the door.
+    fn envoy(door: Arc<Door>) -> Router {
+        let asked = |State(door): State<Arc<Door>>, request: Request| async move {
+            let mut headers: HashMap<String, String> = HashMap::new();
+            for (name, value) in request.headers() {
+                let joined = headers.entry(name.to_string()).or_default();
+                let comma = if joined.is_empty() { "" } else { "," };
+                *joined = format!("{joined}{comma}{}", value.to_str().unwrap());
+            }
+            let (method, path) = (request.method().to_string(), request.uri().to_string());
+            headers.extend([(":method".into(), method.clone()), (":path".into(), path.clone())]);
+            headers.extend([(":authority".into(), "shop.example.com".into()), (":scheme".into(), "https".into())]);
+            let request = HttpRequest { method, path, headers, ..HttpRequest::default() };
+            let (status, headers, body) = http(ask(door, about(request, &[NAMED])).await.unwrap());
+            (StatusCode::from_u16(status).unwrap(), headers, body)
+        };
+        Router::new().fallback(asked).with_state(door)
+    }
+
+    #[tokio::test]
+    async fn envoy_names_the_request_in_attributes() {
+        names_the_request(envoy, |method, target, headers| (method, target.to_owned(), headers)).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_is_let_in_is_named_in_metadata_too_and_look_alikes_of_its_headers_are_removed() {
+        let answer = ask(taught(), about(requested("GET", "/orders", &[("authorization", &bearer())]), &[NAMED])).await;
+        let answer = answer.unwrap();
+        let told: HashMap<_, _> = { answer.dynamic_metadata.clone().unwrap().fields.into_iter() }
+            .map(|(name, value)| match value.kind.unwrap() {
+                Kind::StringValue(text) => (name, text),
+                kind => panic!("{kind:?}"),
+            })
+            .collect();
+        let id = "i".repeat(16);
+        let expected = [
+            ("subject", "account:a/x"),
+            ("token_id", &id),
+            ("role", ""),
+            ("organization", "eem"),
+            ("owner", "user:alice"),
+        ];
+        assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let Some(pb::HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("{answer:?}") };
+        let removed = ok.headers_to_remove;
+        assert!(
+            ["x_tokenry_role", "x-tokenry_token-id", "x_forwarded_user"]
+                .iter()
+                .all(|name| removed.iter().any(|one| one == name))
+        );
+        assert!(
+            !removed.iter().any(|name| IDENTITY.iter().any(|identity| identity.as_str() == name)),
+            "Envoy would remove those that it has set"
+        );
+        assert_eq!(removed.len(), 3 + 7 + 3 + 3 + 3);
+        assert!(ok.query_parameters_to_set.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_id_of_the_request_is_answered_and_its_source_is_the_address_that_envoy_names() {
+        let id = |option: &pb::HeaderValueOption| option.header.clone().map(|header| (header.key, header.value));
+        let sent = Some(("x-request-id".to_owned(), "r-1".to_owned()));
+        for (token, let_in) in [(bearer(), true), ("Bearer x".into(), false)] {
+            let headers = [("authorization", &*token), ("x-request-id", "r-1")];
+            let answer = ask(taught(), about(requested("GET", "/orders", &headers), &[NAMED])).await.unwrap();
+            let headers = match answer.http_response.unwrap() {
+                pb::HttpResponse::OkResponse(ok) if let_in => ok.response_headers_to_add,
+                pb::HttpResponse::DeniedResponse(denied) if !let_in => denied.headers,
+                other => panic!("{other:?}"),
+            };
+            assert!(headers.iter().any(|option| id(option) == sent), "{headers:?}");
+        }
+        let from = |address: &str| {
+            let address = SocketAddress { address: address.into(), ..SocketAddress::default() };
+            let address = Some(Address { address: Some(pb::Address::SocketAddress(address)) });
+            let mut message = about(HttpRequest::default(), &[]);
+            message.attributes.as_mut().unwrap().source = Some(Peer { address, ..Peer::default() });
+            attributes::source(&message).map(|address| address.to_string())
+        };
+        let all = ["192.0.2.1", "2001:db8::1", "/run/socket", ""].map(from);
+        assert_eq!(all, [Some("192.0.2.1".to_owned()), Some("2001:db8::1".to_owned()), None, None]);
+        assert_eq!(attributes::source(&pb::CheckRequest::default()), None);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_let_through_unjudged_names_nobody() {
+        let door = door();
+        teach_of(&door, &value(), &json!({"api": {"unguarded": [{"paths": ["/login"]}]}}));
+        let answer = ask(door, about(requested("GET", "/login", &[]), &[NAMED])).await.unwrap();
+        assert_eq!(answer.dynamic_metadata, None);
+        let (status, headers, _) = http(answer);
+        assert_eq!((status, headers.len(), &headers[ROLE]), (200, 5, &http::HeaderValue::from_static("")));
+    }
+
+    #[tokio::test]
+    async fn the_route_names_the_instance_or_else_the_filter_and_nobody_else_can() {
+        let door = taught();
+        let token = bearer();
+        let of = async |extensions: &[(&str, &str)], metadata: &[&'static str]| {
+            let sent = [("authorization", &*token), ("x-tokenry-instance", "a/eem"), ("tokenry.dev/instance", "a/eem")];
+            let mut message = tonic::Request::new(about(requested("GET", "/orders", &sent[..2]), extensions));
+            for named in metadata {
+                message.metadata_mut().append("x-tokenry-instance", named.parse().unwrap());
+            }
+            let (status, headers, _) = http(ask(door.clone(), message).await.unwrap());
+            (status, headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default())
+        };
+        let other = r#"Bearer realm="tokenry", error="invalid_token""#.to_owned();
+        assert_eq!(of(&[NAMED], &[]).await.0, 200);
+        assert_eq!(of(&[], &["a/eem"]).await.0, 200);
+        assert_eq!(of(&[NAMED], &["a/other"]).await.0, 200, "the route comes first");
+        assert_eq!(of(&[("tokenry.dev/instance", "a/other")], &["a/eem"]).await, (401, other.clone()));
+        for odd in ["", "eem", "/eem", "a/", "a/eem/", "a//eem", "/a/eem"] {
+            assert_eq!(of(&[("tokenry.dev/instance", odd)], &["a/eem"]).await, (401, other.clone()), "{odd:?}");
+            assert_eq!(of(&[], &[odd]).await, (401, other.clone()), "{odd:?}");
+        }
+        assert_eq!(of(&[], &["a/eem", "a/eem"]).await, (401, other.clone()), "twice");
+        assert_eq!(of(&[], &[]).await, (401, other.clone()), "the caller's own header names nothing");
+        assert_eq!(of(&[("instance", "a/eem")], &[]).await, (401, other));
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_is_there_twice_is_refused_in_either_form() {
+        let door = taught();
+        let (token, alone) = (bearer(), value());
+        let twice = [
+            format!("{token},{token}"),
+            format!("{token},"),
+            format!(",{token}"),
+            format!("{token},Bearer other"),
+            format!("Bearer other,{token}"),
+            format!("{token}, {token}"),
+            format!("Basic dTpw,{token}"),
+        ];
+        for joined in &twice {
+            let headers = [("authorization", &**joined)];
+            let (status, _) = refusal(&door, about(requested("GET", "/orders", &headers), &[NAMED])).await;
+            assert_eq!(status, 401, "{joined}");
+        }
+        for joined in [format!("{alone},{alone}"), format!("{alone},")] {
+            let headers = [("api-token", &*joined)];
+            assert_eq!(refusal(&door, about(requested("GET", "/orders", &headers), &[NAMED])).await.0, 401);
+        }
+        let place = ("authorization", token.as_bytes());
+        for headers in [&[place, place][..], &[place, ("authorization", b"")], &[place, ("Authorization", b"x")]] {
+            assert_eq!(refusal(&door, about(raw(headers), &[NAMED])).await.0, 401, "{headers:?}");
+        }
+        assert_eq!(refusal(&door, about(raw(&[place, ("accept", b"\xff")]), &[NAMED])).await.0, 200);
+        let mut both = raw(&[place]);
+        both.headers = requested("", "", &[("authorization", &token)]).headers;
+        assert_eq!(refusal(&door, about(both, &[NAMED])).await.0, 401);
+    }
+
+    #[tokio::test]
+    async fn headers_of_http2_that_begin_with_a_colon_are_no_headers() {
+        let door = taught();
+        let token = bearer();
+        let headers = [("authorization", &*token), (":path", "/console"), (":method", "DELETE"), (":x-tokenry", "a b")];
+        assert_eq!(refusal(&door, about(requested("GET", "/orders", &headers), &[NAMED])).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn each_category_has_its_status() {
+        let told = async |door: &Arc<Door>, method: &str, headers: &[(&str, &str)]| {
+            let answer = ask(door.clone(), about(requested(method, "/orders", headers), &[NAMED])).await.unwrap();
+            let code = Code::from(answer.status.clone().unwrap().code);
+            let (status, headers, body) = http(answer);
+            let value =
+                |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+            (code, status, value("www-authenticate"), value("retry-after"), body)
+        };
+        let door = door();
+        let excluded = json!([{"methods": ["DELETE"], "paths": ["/**"], "message": "never"}]);
+        teach_of(&door, &value(), &json!({"api": {"excluded": excluded}}));
+        let token = bearer();
+        let plain = r#"Bearer realm="tokenry/a/eem""#;
+        let none = String::new;
+        assert_eq!(told(&door, "GET", &[("authorization", &token)]).await, (Code::Ok, 200, none(), none(), none()));
+        assert_eq!(told(&door, "GET", &[]).await, (Code::Unauthenticated, 401, plain.to_owned(), none(), none()));
+        let (code, status, challenge, _, body) = told(&door, "GET", &[("authorization", "Bearer x")]).await;
+        assert_eq!(
+            (code, status, challenge),
+            (Code::Unauthenticated, 401, format!(r#"{plain}, error="invalid_token""#))
+        );
+        assert_eq!(body, "{\"error\":\"invalid_token\"}\n");
+        let (code, status, challenge, _, body) = told(&door, "DELETE", &[("authorization", &token)]).await;
+        assert_eq!(
+            (code, status, challenge),
+            (Code::PermissionDenied, 403, format!(r#"{plain}, error="insufficient_scope""#))
+        );
+        assert!(body.contains("never"), "{body}");
+        let unread = Arc::new(waiting_for(&["instances"], Hearing::default(), StaleAnswers::default()));
+        teach(&unread, &value());
+        let (code, status, challenge, later, _) = told(&unread, "GET", &[("authorization", &token)]).await;
+        assert_eq!((code, status, challenge, later), (Code::Unavailable, 503, none(), "1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_judged_is_an_error_of_grpc() {
+        let door = taught();
+        let of = async |message| ask(door.clone(), message).await.map(|answer| http(answer).0);
+        assert_eq!(of(pb::CheckRequest::default()).await, Err(Code::InvalidArgument));
+        let no_http = AttributeContext { request: Some(Requesting::default()), ..Default::default() };
+        assert_eq!(of(pb::CheckRequest { attributes: Some(no_http) }).await, Err(Code::InvalidArgument));
+        for odd in [("", &b"a"[..]), ("a b", b"a"), ("a", b"a\r\nb"), ("a", b"\0"), ("\u{e9}", b"a")] {
+            assert_eq!(of(about(raw(&[odd]), &[NAMED])).await, Err(Code::InvalidArgument), "{odd:?}");
+        }
+        let token = bearer();
+        let names: Vec<_> = (0..40_000).map(|nth| format!("{nth:x}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (&**name, &b""[..])).collect();
+        assert_eq!(of(about(raw(&many), &[NAMED])).await, Err(Code::OutOfRange), "the message is too large");
+        let long = "a".repeat(LARGEST - 1024);
+        assert_eq!(
+            of(about(raw(&[("authorization", token.as_bytes()), ("x", long.as_bytes())]), &[NAMED])).await,
+            Ok(200)
+        );
+        let longer = "a".repeat(LARGEST);
+        assert_eq!(
+            of(about(raw(&[("authorization", token.as_bytes()), ("x", longer.as_bytes())]), &[NAMED])).await,
+            Err(Code::OutOfRange)
+        );
+    }
+
+    /// The HTTP status of the answer to these bytes, and its status of gRPC.
+    async fn sent(method: &str, path: &str, kind: &str, body: Body) -> (u16, Option<String>) {
+        let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, kind).body(body).unwrap();
+        let answer = super::super::router(taught(), None).oneshot(request).await.unwrap();
+        let of = |headers: &HeaderMap| headers.get("grpc-status").map(|value| value.to_str().unwrap().to_owned());
+        let (status, head) = (answer.status().as_u16(), of(answer.headers()));
+        (status, head)
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_asks_at_a_wrong_path_over_http_is_never_answered_200() {
+        const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+        const GRPC: &str = "application/grpc";
+        for path in [
+            "/",
+            "/orders",
+            "/envoy.service.auth.v3.Authorization/Other",
+            "/envoy.service.auth.v3.Authorization",
+            "/envoy.service.auth.v2.Authorization/Check",
+            "/grpc.health.v1.Health/Check",
+            "/v1/instances/a/eem",
+        ] {
+            assert_eq!(sent("POST", path, GRPC, Body::empty()).await, (404, None), "{path}");
+        }
+        assert_eq!(sent("GET", CHECK, GRPC, Body::empty()).await, (405, None));
+        for kind in ["", "application/json", "text/plain"] {
+            assert_eq!(sent("POST", CHECK, kind, Body::empty()).await, (415, None), "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_message_are_an_error_of_grpc() {
+        let frame = |bytes: &[u8]| [&[0, 0, 0, 0, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+        for bytes in [
+            vec![],
+            vec![0],
+            vec![1, 0, 0, 0, 1, 0],
+            frame(&[0xff; 40]),
+            frame(&[0x0a, 0x7f]),
+            vec![0xff; 9],
+            vec![0, 0xff, 0xff, 0xff, 0xff, 1],
+        ] {
+            let (status, code) = sent(
+                "POST",
+                "/envoy.service.auth.v3.Authorization/Check",
+                "application/grpc",
+                Body::from(bytes.clone()),
+            )
+            .await;
+            assert!(status == 200 && code.as_ref().is_some_and(|code| code != "0"), "{bytes:?}: {status} {code:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_arrive_is_not_waited_for_long() {
+        let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::convert::Infallible>>());
+        let (status, code) = sent("POST", "/envoy.service.auth.v3.Authorization/Check", "application/grpc", body).await;
+        assert_eq!((status, code.as_deref()), (200, Some("4")), "DEADLINE_EXCEEDED");
+    }
+
+    proptest! {
+        #![proptest_config(crate::token::cases::usual())]
+
+        #[test]
+        fn no_message_panics_and_none_is_let_in_without_the_token(
+            names in proptest::collection::vec("[a-zA-Z:_-]{0,12}|authorization|api-token", 0..6),
+            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 6),
+            (method, path) in ("[A-Z]{0,7}|.{0,4}", "/.{0,20}|.{0,20}"),
+            named in "a/eem|.{0,10}",
+        ) {
+            let headers: Vec<_> = names.iter().zip(&values).map(|(name, value)| (&**name, &**value)).collect();
+            let mut request = raw(&headers);
+            (request.method, request.path) = (method, path);
+            let message = about(request, &[(NAMED.0, &named)]);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let answer = runtime.block_on(ask(taught(), message));
+            prop_assert!(answer.is_err() || http(answer.unwrap()).0 != 200);
+        }
+    }
+}
