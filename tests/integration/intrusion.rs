@@ -194,7 +194,7 @@ async fn no_shape_of_a_request_reaches_the_api_without_a_token() {
     }
 }
 
-/// What an author of the Instance can ask for. Each endpoint has a guard, or no way in.
+/// The endpoints that an author of the Instance can ask for. Each has a guard, or no way in.
 fn endpoints(host: &str) -> Vec<(&'static str, Value)> {
     let gateway = |guard: &str| {
         let mut spec = by_gateway(host, "http");
