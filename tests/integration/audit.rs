@@ -225,3 +225,22 @@ async fn a_collector_gets_a_record_for_each_decision_also_if_it_starts_later_tha
     assert_eq!(attributes(&missing.attributes)["reason"], "Missing");
     assert!(!format!("{records:?}").contains(value.rsplit('_').next().unwrap()));
 }
+
+#[test]
+fn what_cannot_be_an_audit_log_is_told_at_the_start() {
+    let told = |arg: &str, endpoint: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["verifier", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", arg]);
+        let done = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    for endpoint in ["https://collector:4317", "http://a b", "collector:4317"] {
+        let (code, message) = told("--audit-to=otlp", endpoint);
+        assert!(code == Some(2) && message.contains("--audit-to=otlp: "), "{endpoint}: {code:?} {message}");
+        assert!(message.contains("name the collector by OTEL_EXPORTER_OTLP_ENDPOINT"), "{message}");
+    }
+    for sample in ["0", "1.5", "10%"] {
+        let (code, message) = told(&format!("--audit-sample={sample}"), "");
+        assert!(code == Some(2) && message.contains("every Nth"), "{sample}: {code:?} {message}");
+    }
+}

@@ -68,7 +68,7 @@ async fn the_api_s_own_authentication_works_beside_tokens_that_are_excluded_ther
         assert_eq!(stage.ask("GET", odd, &[]).await.0, 401, "{odd}");
     }
     let (_, metrics) = stage.verifier.get("/metrics").await;
-    assert!(metrics.contains("tokenry_verifier_verdicts_total{status=\"200\",reason=\"Unguarded\"}"), "{metrics}");
+    assert!(metrics.contains("protocol=\"forward-auth\",status=\"200\",reason=\"Unguarded\"}"), "{metrics}");
     // A proxy that says nothing of the request.
     let authorize = format!("/v1/instances/{}/eem/authorize", stage.world.namespace);
     assert_eq!(stage.verifier.ask(&authorize, HeaderMap::new()).await.0, 401);
