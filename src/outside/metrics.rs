@@ -85,11 +85,11 @@ pub struct Metrics {
     ambiguous: Family<Unlabelled, Gauge>,
     stamped: Family<Unlabelled, Gauge>,
     connections: Family<Unlabelled, Gauge>,
-    readings: Mutex<Vec<Reading>>,
+    readings: Mutex<Vec<ReadingHook>>,
 }
 
 /// Sets values that are read when metrics are asked for.
-type Reading = Box<dyn Fn(&Metrics) + Send + Sync>;
+type ReadingHook = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// The counters of one kind of verdict. Clones share their counts.
 #[derive(Clone, Debug)]
@@ -130,8 +130,8 @@ impl Default for Metrics {
             verdicts: told(
                 all,
                 "tokenry_verifier_verdicts",
-                "Answers of the verifier, by Instance, protocol, status code and cause; the label of an Instance that \
-                 does not exist is empty, and that of each one after the first 200 is `other`",
+                "Answers of the verifier, by Instance, protocol, status code and cause. An Instance that does not exist is \
+                 empty, and each one after the first 200 is `other`",
             ),
             durations: told(
                 all,

@@ -17,7 +17,7 @@ use super::{Asking, Category, RequestId, Verdict, index::Key};
 use crate::outside::{
     Tasks,
     foreign::written,
-    lines::{Closing, Lines, Sink},
+    lines::{Closing, LineQueue, Sink},
     metrics::Metrics,
 };
 
@@ -97,7 +97,7 @@ impl Sample {
 
 /// Writes the audit log.
 pub struct Audit {
-    lines: Arc<Lines>,
+    lines: Arc<LineQueue>,
     when_full: WhenFull,
     sample: Sample,
     sampled: AtomicU64,
@@ -105,7 +105,7 @@ pub struct Audit {
 
 impl Audit {
     /// An audit log that writes into `lines`.
-    pub fn new(lines: Arc<Lines>, when_full: WhenFull, sample: Sample) -> Self {
+    pub fn new(lines: Arc<LineQueue>, when_full: WhenFull, sample: Sample) -> Self {
         Self { lines, when_full, sample, sampled: sample.start() }
     }
 
@@ -137,7 +137,7 @@ impl Audit {
 impl AuditOptions {
     /// Opens the audit log, and starts the task that writes it. The task ends after the second value is dropped.
     pub(crate) fn open(self, tasks: &mut Tasks, metrics: Arc<Metrics>) -> (Audit, Closing) {
-        let lines = Arc::new(Lines::default());
+        let lines = Arc::new(LineQueue::default());
         let opened = (Audit::new(lines.clone(), self.when_full, self.sample), lines.closing());
         tasks.finishing("the audit log", async move {
             metrics.audit_dropped(0);
@@ -154,17 +154,17 @@ impl AuditOptions {
 
 thread_local! {
     /// The line that this thread composes. Its memory is used again.
-    static LINE: RefCell<Line> = RefCell::default();
+    static LINE: RefCell<AuditLine> = RefCell::default();
 }
 
 /// A line, and the text of the second that it was composed in.
 #[derive(Default)]
-struct Line {
+struct AuditLine {
     text: Vec<u8>,
     second: Option<(i64, String)>,
 }
 
-impl Line {
+impl AuditLine {
     /// Composes the line of a decision. Fields without a value are left out.
     fn compose(&mut self, asking: &Asking<'_>, verdict: &Verdict, request_id: &RequestId, now: Timestamp) {
         self.text.clear();
@@ -341,7 +341,7 @@ mod tests {
 
     /// The line of a decision, as text.
     fn line(asking: &Asking<'_>, verdict: &Verdict, now: &str) -> String {
-        let mut line = Line::default();
+        let mut line = AuditLine::default();
         line.compose(asking, verdict, &RequestIds::new("p".into()).make(), now.parse().unwrap());
         String::from_utf8(line.text).unwrap()
     }
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_second_is_used_in_that_second_only() {
-        let (headers, mut line) = (HeaderMap::new(), Line::default());
+        let (headers, mut line) = (HeaderMap::new(), AuditLine::default());
         let times =
             ["2026-11-29T14:45:37.9Z", "2026-11-29T14:45:38Z", "2026-11-29T14:45:38.001Z", "1960-01-01T00:00:00Z"];
         for (now, told) in times.iter().zip(["37.900Z", "38.000Z", "38.001Z", "00.000Z"]) {
@@ -456,7 +456,7 @@ mod tests {
 
     /// The texts of the lines of these causes, of a log with this sample.
     async fn sampled(sample: &str, causes: &[Cause]) -> usize {
-        let (lines, headers) = (Arc::new(Lines::default()), HeaderMap::new());
+        let (lines, headers) = (Arc::new(LineQueue::default()), HeaderMap::new());
         let audit = Audit::new(lines.clone(), WhenFull::Drop, sample.parse().unwrap());
         for &cause in causes {
             let id = RequestIds::new("p".into()).make();
@@ -482,7 +482,7 @@ mod tests {
             let id = RequestIds::new("p".into()).make();
             audit.write(&asking("GET", "/", &headers), &Cause::Missing.into(), &id, Timestamp::UNIX_EPOCH).await
         };
-        let lines = Arc::new(Lines::holding(0));
+        let lines = Arc::new(LineQueue::holding(0));
         assert!(!write(&Audit::new(lines.clone(), WhenFull::Drop, Sample::default())).await);
         let patient = Audit::new(lines.clone(), WhenFull::Block, Sample::default());
         let mut waiting = std::pin::pin!(write(&patient));

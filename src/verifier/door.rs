@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{ApiToken, Instance, guarding::PROBE},
-        outside::{SystemClock, lines::Lines},
+        outside::{SystemClock, lines::LineQueue},
         token::format,
         verifier::{
             Audit, Sample, WhenFull,
@@ -602,7 +602,7 @@ mod tests {
     #[tokio::test]
     async fn every_answer_is_counted_and_written_down_and_a_use_is_noted_whatever_is_asked() {
         let (usage, mut news) = Usage::new();
-        let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
+        let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(LineQueue::default()));
         let known = Arc::new(Known::new(BTreeSet::new(), usage, metrics.clone()));
         let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
         let journal = Journal::new(

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use otlp::Otlp;
-use text::Text;
+use text::TextSink;
 
 /// Maximum size of the waiting lines, in bytes. A line has about 500 bytes.
 const MOST: usize = 4 * 1024 * 1024;
@@ -37,8 +37,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A bounded queue of lines. Each line ends in a line feed.
-pub struct Lines {
-    queue: Mutex<Queue>,
+pub struct LineQueue {
+    queue: Mutex<WaitingLines>,
     most: usize,
     /// Wakes the writer: the queue has a first line.
     begun: Notify,
@@ -52,20 +52,20 @@ pub struct Lines {
 
 /// The lines that wait, one after the other.
 #[derive(Default)]
-struct Queue {
+struct WaitingLines {
     bytes: Vec<u8>,
     count: u64,
     /// The number of lines that the writer has taken and not written yet.
     taken: u64,
 }
 
-impl Default for Lines {
+impl Default for LineQueue {
     fn default() -> Self {
         Self::holding(MOST)
     }
 }
 
-impl Lines {
+impl LineQueue {
     /// An empty queue for lines of at most this size together, in bytes.
     pub(crate) fn holding(most: usize) -> Self {
         let [begun, pressing, room] = [0; 3].map(|_| Notify::new());
@@ -173,13 +173,13 @@ impl Lines {
         String::from_utf8(self.queue().bytes.clone()).unwrap()
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, WaitingLines> {
         self.queue.lock().expect("nobody panics here")
     }
 }
 
 /// Closes a queue when it is dropped.
-pub struct Closing(Arc<Lines>);
+pub struct Closing(Arc<LineQueue>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -189,10 +189,10 @@ impl Drop for Closing {
 }
 
 /// The place to which lines are written.
-pub struct Sink(Kind);
+pub struct Sink(SinkKind);
 
-enum Kind {
-    Text(Text),
+enum SinkKind {
+    Text(TextSink),
     Otlp(Box<Otlp>),
 }
 
@@ -210,7 +210,7 @@ impl Sink {
     /// # Errors
     /// The thread that writes cannot be started.
     pub fn text(to: Box<dyn Write + Send>) -> io::Result<Self> {
-        Text::new(to).map(|text| Self(Kind::Text(text)))
+        TextSink::new(to).map(|text| Self(SinkKind::Text(text)))
     }
 
     /// The collector that the standard variables `OTEL_EXPORTER_OTLP_*` name, by OTLP over gRPC. Each line has to be a
@@ -219,14 +219,14 @@ impl Sink {
     /// # Errors
     /// A variable is not valid.
     pub fn otlp() -> Result<Self, String> {
-        Otlp::new().map(|otlp| Self(Kind::Otlp(Box::new(otlp))))
+        Otlp::new().map(|otlp| Self(SinkKind::Otlp(Box::new(otlp))))
     }
 
     /// Writes `bytes`. After an error, `bytes` are those that were not written.
     async fn put(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
-            Kind::Text(text) => text.put(bytes).await,
-            Kind::Otlp(otlp) => otlp.put(bytes).await,
+            SinkKind::Text(text) => text.put(bytes).await,
+            SinkKind::Otlp(otlp) => otlp.put(bytes).await,
         }
     }
 }
@@ -234,8 +234,8 @@ impl Sink {
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Text(_) => "Sink(text)",
-            Kind::Otlp(_) => "Sink(OTLP)",
+            SinkKind::Text(_) => "Sink(text)",
+            SinkKind::Otlp(_) => "Sink(OTLP)",
         })
     }
 }
@@ -260,8 +260,8 @@ mod tests {
     }
 
     /// A queue with a writer, and the test's end of its sink.
-    fn held(most: usize) -> (Arc<Lines>, tokio::task::JoinHandle<u64>, End) {
-        let lines = Arc::new(Lines::holding(most));
+    fn held(most: usize) -> (Arc<LineQueue>, tokio::task::JoinHandle<u64>, End) {
+        let lines = Arc::new(LineQueue::holding(most));
         let ((told, writes), (results, wanted)) = (mpsc::channel(), mpsc::channel());
         let sink = Sink::text(Box::new(Held(told, wanted))).unwrap();
         let writer = lines.clone();

@@ -13,9 +13,9 @@ type Order = (Vec<u8>, oneshot::Sender<(Vec<u8>, io::Result<()>)>);
 
 /// A writer in a thread of its own. A write may block for ever, for example in a pipe that nobody reads. Then the
 /// thread hangs, but no task does, and the process can end.
-pub(super) struct Text(Sender<Order>);
+pub(super) struct TextSink(Sender<Order>);
 
-impl Text {
+impl TextSink {
     /// A thread that writes to `to`.
     ///
     /// # Errors

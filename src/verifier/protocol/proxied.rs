@@ -121,11 +121,8 @@ pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
 /// Forbids caching, because an answer holds for one request only.
 pub(crate) const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
-/// The headers of every answer of the door.
-pub(crate) type Head = [(HeaderName, HeaderValue); 2];
-
-/// Forbids caching, and names the request.
-pub(crate) fn head(answer: &Answer) -> Head {
+/// The headers of every answer of the door. They forbid caching, and name the request.
+pub(crate) fn head(answer: &Answer) -> [(HeaderName, HeaderValue); 2] {
     [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (REQUEST_ID, answer.request_id().header())]
 }
 
