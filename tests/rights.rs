@@ -9,6 +9,7 @@ mod grants;
 
 use std::{collections::BTreeSet, error::Error, fs, path::Path};
 
+use controlplane::{EXPOSING, INTROSPECTING};
 use evidence::{Entry, Right, Rights};
 use grants::{Grants, rendered};
 
@@ -77,8 +78,8 @@ fn what_the_chart_grants_is_what_is_used() {
     let path = evidence::path();
     let evidence = Evidence::read(&path);
     let mut evidence = evidence.unwrap_or_else(|error| panic!("no evidence at {}: {error}: {RUN}", path.display()));
-    let mut granted = Grants::of(&rendered(&["--set", controlplane::EXPOSING])).all();
-    granted.values_mut().for_each(|rights| rights.retain(|right| !is_asked_by_policies(right)));
+    let mut granted = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING])).all();
+    granted.values_mut().for_each(|rights| rights.retain(|right| !is_asked_about(right)));
     // Kinds of other products are tried where a test installs their definitions.
     let used: BTreeSet<_> = evidence.used.values().flatten().map(|right| (*right).clone()).collect();
     let tried = |right: &Right| !FOREIGN.contains(&&*right.group) || used.iter().any(|used| used.group == right.group);
@@ -97,10 +98,10 @@ fn what_the_chart_grants_is_what_is_used() {
     assert!(faults.is_empty(), "by {}\n{}", path.display(), faults.join("\n"));
 }
 
-/// True if admission policies ask for a right. No request to the API server has such a verb, so no audit log has it.
-/// `tests/integration/grants.rs` tries each role that has them.
-fn is_asked_by_policies(right: &Right) -> bool {
-    right.group == "tokenry.dev" && ["assign", "use", "revoke"].contains(&&*right.verb)
+/// True if admission policies or the verifier ask for a right. No request to the API server has such a verb, so no audit
+/// log has it. `tests/integration/grants.rs` and `tests/integration/introspection.rs` try each role that has them.
+fn is_asked_about(right: &Right) -> bool {
+    right.group == "tokenry.dev" && ["assign", "introspect", "revoke", "use"].contains(&&*right.verb)
 }
 
 /// True if OpenShift itself asks for a right when it admits a Route. No request has it, so no audit log has it.

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use controlplane::{EXPOSING, NAMESPACE, helm};
+use controlplane::{EXPOSING, INTROSPECTING, NAMESPACE, helm};
 use http::StatusCode;
 use k8s_openapi::{
     api::core::v1::{Pod, ServiceAccount},
@@ -23,7 +23,7 @@ use tokenry::{
     crd::endpoint::{IngressTemplate, PodPeer},
     exposure::{ExposureConfig, PieceKind},
     operator,
-    outside::rights::Wanted,
+    outside::{reviewer::REVIEWING, rights::Wanted},
     verifier,
 };
 
@@ -188,6 +188,9 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("verifier.audit.sample=0", "'/verifier/audit/sample'", "minimum: got 0, want 1"),
         ("verifier.audit.sample=1.5", "'/verifier/audit/sample'", "does not match pattern"),
         ("verifier.audit.nosuch=1", "'/verifier/audit'", "additional properties 'nosuch' not allowed"),
+        ("operator.introspection.enabled=true", "'/operator/introspection'", "false schema"),
+        ("verifier.introspection.enabled=yes", "'/verifier/introspection/enabled'", "got string, want boolean"),
+        ("verifier.introspection.nosuch=1", "'/verifier/introspection'", "additional properties 'nosuch' not allowed"),
         ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
         ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
         ("revisionHistoryLimit=-1", "'/revisionHistoryLimit'", "minimum: got -1, want 0"),
@@ -251,10 +254,11 @@ fn schema() -> (Value, BTreeSet<String>) {
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut paths = known(&schema, &schema, "");
     assert!(paths.remove("/global"));
-    let serving = ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/"];
+    let serving =
+        ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/", "/operator/introspection/"];
     let all = paths.len();
     paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
-    assert_eq!(paths.len(), all - 8);
+    assert_eq!(paths.len(), all - 9);
     (schema, paths)
 }
 
@@ -465,9 +469,26 @@ fn the_verifier_can_read_no_secret_and_write_statuses_only_where_admission_holds
         for right in grants.to(&account).into_values().flatten() {
             assert!(!right.resource.contains("secrets") && !right.resource.contains('*'), "{file}: {right}");
             let writes = right.resource == "apitokens/status" && right.verb == "patch" && admission;
-            assert!(["list", "watch"].contains(&right.verb.as_str()) || writes, "{file}: {right}");
+            let reviews =
+                ["tokenreviews", "subjectaccessreviews"].contains(&&*right.resource) && right.verb == "create";
+            assert!(["list", "watch"].contains(&right.verb.as_str()) || writes || reviews, "{file}: {right}");
         }
     }
+}
+
+#[test]
+fn introspection_is_answered_only_where_it_is_switched_on_and_never_for_one_namespace() {
+    let reviews = |args: &[&str]| {
+        let objects = rendered(args);
+        let rights = Grants::of(&objects).to("tokenry-verifier").into_values().flatten().collect::<Vec<_>>();
+        let deployments = of_kind(&objects, "Deployment").into_iter();
+        let flagged = deployments.filter(|one| one.to_string().contains("--introspection")).map(name);
+        (rights.iter().filter(|right| right.verb == "create").count(), flagged.map(str::to_owned).collect::<Vec<_>>())
+    };
+    assert_eq!(reviews(&[]), (0, vec![]));
+    assert_eq!(reviews(&["--set", INTROSPECTING]), (2, vec!["tokenry-verifier".to_owned()]));
+    let error = template(&["--set", INTROSPECTING, "--set", "scopedNamespace=team-a"]).unwrap_err();
+    assert!(error.contains("Leave out scopedNamespace"), "{error}");
 }
 
 #[test]
@@ -492,11 +513,12 @@ fn told(right: &Right) -> String {
 
 #[test]
 fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants() {
-    let grants = Grants::of(&rendered(&["--set", EXPOSING]));
+    let grants = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING]));
     let exposing = PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service);
     let exposing = exposing.flat_map(operator::exposing_rights).collect();
     let further = [operator::GRANTING.to_vec(), exposing].concat();
-    for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &[])] {
+    for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &REVIEWING)]
+    {
         let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
         let granted: BTreeSet<_> = granted.map(|right| told(&right)).collect();
         let checked: Vec<_> = [needed, useful, further].concat().iter().map(ToString::to_string).collect();

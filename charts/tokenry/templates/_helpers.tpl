@@ -88,6 +88,15 @@ means yes without the admission policies, because they limit the operator's writ
 {{- if $on }}yes{{ end }}
 {{- end }}
 
+{{/* Tells if the verifier answers introspection. Reviews of callers need a role in all namespaces. */}}
+{{- define "tokenry.introspection" -}}
+{{- if include "tokenry.on" (list (.Values.verifier).introspection "enabled" false) }}
+{{- if .Values.scopedNamespace }}
+{{- fail "\n\nverifier.introspection.enabled needs reviews of callers, which no role in one namespace permits.\nLeave out scopedNamespace, or set verifier.introspection.enabled=false.\n" }}
+{{- end }}yes
+{{- end }}
+{{- end }}
+
 {{/* Kinds that the operator may create for endpoints, as JSON. `helm upgrade --reuse-values` may lack the value. */}}
 {{- define "tokenry.exposedKinds" -}}
 {{- $exposure := .Values.exposure | default dict }}

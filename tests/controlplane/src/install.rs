@@ -30,6 +30,9 @@ const RIGHTS: [&str; 5] = [
 pub const EXPOSING: &str = "exposure.kinds={HTTPRoute,Ingress,Route,NetworkPolicy,Middleware,SecurityPolicy,\
     AuthorizationPolicy}";
 
+/// The value of the chart by which the verifier may review the callers of introspection.
+pub const INTROSPECTING: &str = "verifier.introspection.enabled=true";
+
 impl ControlPlane {
     /// Applies the CRDs in `root`'s `crds/` and waits until they are served.
     ///
@@ -52,7 +55,7 @@ impl ControlPlane {
         // permissions, also to write a status.
         let judged = "admission.namespaceSelector.matchLabels.admission=judged";
         let mut args = vec!["template", "tokenry", &chart, "--namespace", NAMESPACE, "--set", judged];
-        args.extend(["--set", "admission.stamps=always", "--set", EXPOSING]);
+        args.extend(["--set", "admission.stamps=always", "--set", EXPOSING, "--set", INTROSPECTING]);
         RIGHTS.iter().for_each(|part| args.extend(["--show-only", part]));
         let rights = helm(&args)?;
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n---\n");

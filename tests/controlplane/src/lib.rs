@@ -45,7 +45,7 @@ pub use audit::{AuditEvent, audit_from};
 pub use command::{Cluster, helm};
 pub use definitions::Definitions;
 pub use error::Error;
-pub use install::{EXPOSING, Identities, NAMESPACE};
+pub use install::{EXPOSING, INTROSPECTING, Identities, NAMESPACE};
 pub use process::Process;
 pub use programs::{kubernetes_version, program};
 
@@ -81,6 +81,8 @@ pub struct ControlPlane {
     admin_token: String,
     odd_token: String,
     kubeconfig: PathBuf,
+    /// Further flags of the API server.
+    flags: Mutex<Vec<String>>,
     servers: Mutex<Vec<Process>>,
     // The last field, because its drop waits until the servers that write to it are gone.
     directory: Directory,
@@ -259,6 +261,14 @@ impl ControlPlane {
         }
     }
 
+    /// Starts the API server again, with these flags in addition to its own. A flag that is given twice has the last
+    /// value.
+    pub fn restart_api_server_with(&self, flags: &[String]) -> Result<(), Error> {
+        self.stop_api_server();
+        *self.flags.lock().unwrap_or_else(PoisonError::into_inner) = flags.to_vec();
+        self.start_api_server()
+    }
+
     /// Copies all data. The API server and etcd are stopped meanwhile, as after a crash.
     pub fn back_up(&self) -> Result<(), Error> {
         self.while_stopped(copy_all)
@@ -335,6 +345,7 @@ impl ControlPlane {
             kubeconfig: directory.path().join("admin.kubeconfig"),
             admin_token,
             odd_token,
+            flags: Mutex::default(),
             servers: Mutex::default(),
             directory,
         };
@@ -402,6 +413,7 @@ impl ControlPlane {
             ] {
                 command.arg(option).arg(self.path(name));
             }
+            command.args(&*self.flags.lock().unwrap_or_else(PoisonError::into_inner));
         })
     }
 
