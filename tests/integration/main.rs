@@ -33,8 +33,10 @@ mod grants;
 mod harness;
 mod hearing;
 mod instance;
+mod introspection;
 mod intrusion;
 mod irrevocable;
+mod kubernetes_api;
 #[path = "../shared/levels.rs"]
 mod levels;
 mod life;

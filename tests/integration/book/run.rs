@@ -338,6 +338,8 @@ followed! {
     uninstall: "docs/how-to/uninstall.md",
     cors_and_methods: "docs/how-to/cors-and-methods.md",
     helm_charts: "docs/how-to/helm-charts.md",
+    kubernetes_api: "docs/how-to/kubernetes-api.md",
+    introspect: "docs/how-to/introspect.md",
 }
 
 #[test]
