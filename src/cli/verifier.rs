@@ -24,8 +24,8 @@ pub(crate) struct Verifier {
     /// several times
     #[arg(long, env = "TOKENRY_PEERS", value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// Answer token introspection (RFC 7662) to callers with a Kubernetes token and the right to introspect, which the
-    /// roles of the chart permit to review with verifier.introspection.enabled=true; default: answer 501
+    /// Answer token introspection (RFC 7662); the API server reviews each caller, as the roles of the chart permit with
+    /// verifier.introspection.enabled=true; default: answer 501
     #[arg(long, env = "TOKENRY_INTROSPECTION")]
     introspection: bool,
     #[command(flatten)]

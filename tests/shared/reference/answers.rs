@@ -71,7 +71,8 @@ pub fn page(root: &Path) -> String {
                  The proxy names the request of its caller in `X-Forwarded-Method` and `X-Forwarded-Uri`, or appends \
                  the path as Envoy does. For ingress-nginx it serves \
                  `ANY /v1/instances/<namespace>/<instance>/ingress-nginx`, which reads `X-Original-Method` and \
-                 `X-Original-URL`. The realm of each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the \
+                 `X-Original-URL`. [TokenReview](#tokenreview) and [introspection](#introspection) ask about a token \
+                 alone. The realm of each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the \
                  verifier does not know the Instance. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
                  at port 8081 (`--probes`). Port 8081 stays reachable during a flood of requests at port 8080. \
                  Port 8080 has the first two as well.";
@@ -90,7 +91,91 @@ pub fn page(root: &Path) -> String {
     let told = variants(root, "src/access/judge.rs", "pub enum Ground");
     same(&told, GROUNDS.iter().chain(&PERMITTING).map(|ground| ground.as_str().to_owned()));
     answers(&mut page, &told, &GROUNDS.map(Cause::Refused));
+    token_review(&mut page);
+    introspection(&mut page);
     page
+}
+
+/// The webhook of API servers.
+fn token_review(page: &mut String) {
+    let about = "`POST /v1/instances/<namespace>/<instance>/tokenreviews` answers the kind TokenReview of \
+                 `authentication.k8s.io/v1` and `v1beta1`, in the version of the question. The same is below the \
+                 Instance at `apis/authentication.k8s.io/<version>/tokenreviews`. A token is authenticated if the \
+                 verifier would permit some request with it. Then `status.audiences` is \
+                 `tokenry.dev/<namespace>/<instance>`. A question that names audiences has to name this one. \
+                 `status.error` is present only for a reason of status 503. \
+                 [Let the Kubernetes API accept tokens](../how-to/kubernetes-api.md) shows the set-up.";
+    section(page, "TokenReview", about);
+    pairs(
+        page,
+        ["field", "value"],
+        &[
+            ("`status.user.username`", "`token:<namespace>/<name>` of the ApiToken"),
+            ("`status.user.uid`", "its uid"),
+            (
+                "`status.user.groups`",
+                "`tokenry.dev:account:<namespace>/<name>`, `tokenry.dev:instance:<namespace>/<name>`",
+            ),
+            ("", "`tokenry.dev:role:<role>`, if the effective role is the same for every request"),
+            ("`status.user.extra`", "`tokenry.dev/token-id`: the public id of the value"),
+        ],
+    );
+    page.push('\n');
+    pairs(
+        page,
+        ["status", "meaning"],
+        &[
+            ("200", "each TokenReview, also about a token that is not authenticated"),
+            ("400", "the body is no TokenReview in JSON of one of the two versions"),
+            (
+                "405, 408, 413, 415",
+                "no POST; the body takes over 5 s; it is longer than 64 KiB; it is not `application/json`",
+            ),
+        ],
+    );
+}
+
+/// Introspection by RFC 7662.
+fn introspection(page: &mut String) {
+    let about = "`POST /v1/instances/<namespace>/<instance>/introspect` answers RFC 7662 if the verifier runs with \
+                 `--introspection`. The form has the field `token`. The caller sends a Kubernetes token as \
+                 `Authorization: Bearer`. [Introspect tokens](../how-to/introspect.md) shows the set-up. A token that is \
+                 not let in gives `{\"active\":false}` and nothing more.";
+    section(page, "Introspection", about);
+    pairs(
+        page,
+        ["field", "value"],
+        &[
+            ("`active`", "`true`: the verifier would permit some request with the token"),
+            ("`iss`", "`tokenry.dev`"),
+            ("`sub`", "`account:<namespace>/<name>`, as in `X-Tokenry-Subject`"),
+            ("`aud`", "`tokenry.dev/<namespace>/<instance>`"),
+            ("`username`", "`token:<namespace>/<name>`"),
+            ("`token_type`", "`Bearer`"),
+            ("`jti`", "the public id of the value"),
+            ("`iat`", "the time of its mint"),
+            ("`exp`", "its expiry; absent: it never expires"),
+            ("`scope`", "the effective role; absent: there is none, or it depends on the request"),
+        ],
+    );
+    page.push('\n');
+    pairs(
+        page,
+        ["status", "meaning"],
+        &[
+            ("200", "the token is described, or is not active"),
+            ("400", "the form does not name exactly one token"),
+            ("401", "the API server does not know the caller's token for the audience `tokenry.dev/verifier`"),
+            ("403", "the caller lacks the right to `introspect` the Instance"),
+            ("405, 408, 413, 415", "as above, with `application/x-www-form-urlencoded`"),
+            ("501", "introspection is off"),
+            ("503", "the verifier or the API server cannot decide now, or too many callers wait"),
+        ],
+    );
+}
+
+fn pairs(page: &mut String, head: [&str; 2], rows: &[(&str, &str)]) {
+    table(page, head, rows.iter().map(|&(one, other)| [one.to_owned(), other.to_owned()]));
 }
 
 /// Fails where the source names another variant than the list above.
