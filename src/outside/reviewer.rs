@@ -77,12 +77,12 @@ impl Reviewer {
     /// Reviews the right of the bearer of `token` to introspect the tokens of an Instance. Requests with the same token
     /// share one review.
     ///
-    /// A token of Tokenry proves no caller, so it is never sent to the API server.
+    /// A token of Tokenry proves no caller, so it is never sent to the API server. Neither is an empty one.
     ///
     /// # Errors
     /// The API server refused a review or did not answer in time, or too many callers wait. This is not kept.
     pub async fn permit(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
-        if token.len() > MAX || format::id(token).is_ok() {
+        if token.is_empty() || token.len() > MAX || format::id(token).is_ok() {
             return Ok(Permit::Unproven);
         }
         // No header and no path contains the separator.
@@ -218,9 +218,10 @@ pub(crate) mod tests {
         assert_eq!(permit("t").await, Ok(Permit::Unproven), "a server that checks no audience");
         let before = self::asked(&server);
         let ours = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
-        assert_eq!(permit(ours.expose()).await, Ok(Permit::Unproven));
-        assert_eq!(permit(&"t".repeat(MAX + 1)).await, Ok(Permit::Unproven));
-        assert_eq!(self::asked(&server), before, "neither is sent to the API server");
+        for token in [ours.expose(), &*"t".repeat(MAX + 1), ""] {
+            assert_eq!(permit(token).await, Ok(Permit::Unproven));
+        }
+        assert_eq!(self::asked(&server), before, "none is sent to the API server");
     }
 
     #[tokio::test]

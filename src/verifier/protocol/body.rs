@@ -1,28 +1,36 @@
 //! Reads the body of a request, within limits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request},
 };
 use http::{StatusCode, header::CONTENT_TYPE};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// The longest body that is read, in bytes.
 const MAX: usize = 64 * 1024;
 /// The longest time that the caller may take to send it. A caller that takes longer would keep a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The number of bodies that are read at a time. Slow callers keep no more connections than that from others.
+const TOGETHER: usize = 64;
+
+/// The places for bodies that are being read.
+#[derive(Clone)]
+pub(crate) struct Reading(Arc<Semaphore>);
 
 /// The layer that limits the bodies of a router.
-pub(crate) fn limit() -> DefaultBodyLimit {
-    DefaultBodyLimit::max(MAX)
+pub(crate) fn limit() -> (DefaultBodyLimit, Extension<Reading>) {
+    (DefaultBodyLimit::max(MAX), Extension(Reading(Arc::new(Semaphore::new(TOGETHER)))))
 }
 
 /// The body of a request with this media type.
 ///
 /// # Errors
-/// The request has another media type, or its body is too long, too slow or broken off. The error says which.
+/// The request has another media type, or its body is too long, too slow or broken off, or too many bodies are being
+/// read. The error says which.
 pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, StatusCode> {
     let mut types = request.headers().get_all(CONTENT_TYPE).iter();
     let named = types.next().filter(|_| types.next().is_none()).and_then(|named| named.to_str().ok());
@@ -30,6 +38,8 @@ pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, St
     if !bare.trim().eq_ignore_ascii_case(media_type) {
         return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
+    let reading = request.extensions().get::<Reading>().cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let _place = reading.0.try_acquire().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let body = timeout(PATIENCE, Bytes::from_request(request, &())).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
     body.map_err(|rejected| rejected.status())
 }
@@ -41,17 +51,38 @@ mod tests {
     use futures::stream;
     use tower::ServiceExt;
 
-    async fn status(types: &[&str], body: Body) -> u16 {
+    fn router() -> Router {
         let read = async |request: Request| match read(request, "application/json").await {
             Ok(body) => (StatusCode::OK, body.len().to_string()),
             Err(status) => (status, String::new()),
         };
+        Router::new().route("/", post(read)).layer(limit())
+    }
+
+    async fn sent(router: &Router, types: &[&str], body: Body) -> u16 {
         let mut request = Request::post("/");
         for named in types {
             request = request.header(CONTENT_TYPE, *named);
         }
-        let router: Router = Router::new().route("/", post(read)).layer(limit());
-        router.oneshot(request.body(body).unwrap()).await.unwrap().status().as_u16()
+        router.clone().oneshot(request.body(body).unwrap()).await.unwrap().status().as_u16()
+    }
+
+    async fn status(types: &[&str], body: Body) -> u16 {
+        sent(&router(), types, body).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_some_bodies_are_read_at_a_time() {
+        let (router, json) = (router(), ["application/json"]);
+        let slow = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let slow = futures::future::join_all((0..TOGETHER).map(|_| sent(&router, &json, slow())));
+        let next = async {
+            tokio::task::yield_now().await;
+            sent(&router, &json, Body::from("x")).await
+        };
+        let (slow, next) = tokio::join!(slow, next);
+        assert_eq!((slow, next), (vec![408; TOGETHER], 503));
+        assert_eq!(sent(&router, &json, Body::from("x")).await, 200, "their places are free again");
     }
 
     #[tokio::test(start_paused = true)]

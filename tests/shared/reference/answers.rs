@@ -131,6 +131,7 @@ fn token_review(page: &mut String) {
                 "405, 408, 413, 415",
                 "no POST; the body takes over 5 s; it is longer than 64 KiB; it is not `application/json`",
             ),
+            ("503", "too many callers send their bodies slowly"),
         ],
     );
 }
