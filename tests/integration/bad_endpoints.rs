@@ -83,7 +83,7 @@ async fn what_a_spec_without_faults_had_proved_is_kept_and_marked_while_the_spec
     let note = "the spec has faults, and the objects are still those of the last spec without one; before that: ";
     says(&site, condition::EXPOSED, ("True", "Exposed"), &format!("{note}the way in leads")).await;
     says(&site, condition::GUARDED, ("True", "Guarded"), &format!("{note}the objects of the guard")).await;
-    assert_eq!(Edge::shared().status(&site.host, &[]).await, 401);
+    Edge::shared().await_status(&site.world, &site.host, &[], 401).await;
     change(&site, good).await;
     says(&site, condition::EXPOSED, ("True", "Exposed"), "the way in leads").await;
     says(&site, condition::GUARDED, ("True", "Guarded"), "the objects of the guard").await;

@@ -251,14 +251,12 @@ fn a_new_gateway_gets_no_backend_before_it_has_accepted_the_guard() {
         cluster.rest(end, |cluster, step| assert!(!leads_to_new(cluster), "{guard:?} {step}"));
         assert_eq!(cluster.open().count(), 0, "{guard:?}: it is shut");
         cluster.silent = None;
-        let pieces = std::mem::take(&mut cluster.pieces);
-        cluster.pieces = pieces
-            .into_iter()
-            .map(|(place, observed)| match observed {
-                Observed::Ours(piece) => (place, Observed::Ours(cluster.reported(piece))),
-                other => (place, other),
-            })
-            .collect();
+        let heard: Vec<_> =
+            cluster.pieces.iter().filter_map(|(place, observed)| Some((*place, observed.ours()?.clone()))).collect();
+        for (place, piece) in heard {
+            let reported = Observed::Ours(cluster.reported(piece));
+            cluster.pieces.insert(place, reported);
+        }
         cluster.rest(end, |_, _| ());
         assert!(leads_to_new(&cluster), "{guard:?}: both have accepted it");
     }
