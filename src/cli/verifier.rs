@@ -43,15 +43,15 @@ struct Ports {
     /// Address to answer at by HTTPS, in the form of --listen; used with --tls-cert
     #[arg(long, env = "TOKENRY_TLS_LISTEN", default_value = "[::]:8443")]
     tls_listen: Address,
-    /// File with the certificate of HTTPS and those that sign it, in PEM form; a change is loaded within seconds, and the
-    /// verifier is not ready before there is one; default: no HTTPS
+    /// File with the certificate chain of HTTPS in PEM form; the verifier is ready once it is there; changes load
+    /// within seconds; default: no HTTPS
     #[arg(long, env = "TOKENRY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// File with the private key of --tls-cert, in PEM form
     #[arg(long, env = "TOKENRY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// File with the certificates that sign proxies, in PEM form; HTTPS then refuses callers without a certificate of
-    /// one of them; default: callers need no certificate
+    /// these; default: callers need none
     #[arg(long, env = "TOKENRY_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
 }

@@ -19,14 +19,15 @@ pub fn written(text: &str, most: usize) -> Cow<'_, str> {
     }
     // Text far behind the cut is dropped anyway, so it is not searched.
     let text = &text[..text.floor_char_boundary(most + AHEAD)];
-    match without_tokens(text) {
-        Cow::Borrowed(text) if is_plain(text) => text[..text.floor_char_boundary(most)].into(),
-        other => {
-            let mut told = escaped(&other);
-            told.truncate(told.floor_char_boundary(most));
-            told.into()
-        }
+    let told = without_tokens(text);
+    if let Cow::Borrowed(text) = told
+        && is_plain(text)
+    {
+        return text[..text.floor_char_boundary(most)].into();
     }
+    let mut told = escaped(&told);
+    told.truncate(told.floor_char_boundary(most));
+    told.into()
 }
 
 /// True if `text` is printable ASCII, and so has nothing to escape.
