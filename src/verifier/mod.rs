@@ -8,8 +8,9 @@
 //!                    memory    authorize writes audit lines
 //! ```
 //!
-//! Each protocol has one file in `protocol`. The file turns a request of its protocol into an [`Asking`], and an [`Answer`] into a
-//! response. It cannot leave out the metric, the audit line or the noted use, because only the door creates answers.
+//! Each protocol has one file in `protocol`. The file turns a request of its protocol into an [`Asking`], and an
+//! [`Answer`] into a response. It cannot leave out the metric, the audit line or the noted use, because only the door
+//! creates answers.
 //!
 //! The verifier holds digests, times and names, but no plaintext. It has no permission to read any Secret. It writes
 //! nothing but the times at which tokens were used.

@@ -19,11 +19,11 @@ const TOGETHER: usize = 64;
 
 /// The places for bodies that are being read.
 #[derive(Clone)]
-pub(crate) struct Reading(Arc<Semaphore>);
+pub(crate) struct BodyPlaces(Arc<Semaphore>);
 
 /// The layer that limits the bodies of a router.
-pub(crate) fn limit() -> (DefaultBodyLimit, Extension<Reading>) {
-    (DefaultBodyLimit::max(MAX), Extension(Reading(Arc::new(Semaphore::new(TOGETHER)))))
+pub(crate) fn limit() -> (DefaultBodyLimit, Extension<BodyPlaces>) {
+    (DefaultBodyLimit::max(MAX), Extension(BodyPlaces(Arc::new(Semaphore::new(TOGETHER)))))
 }
 
 /// The body of a request with this media type.
@@ -38,7 +38,7 @@ pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, St
     if !bare.trim().eq_ignore_ascii_case(media_type) {
         return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
-    let reading = request.extensions().get::<Reading>().cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let reading = request.extensions().get::<BodyPlaces>().cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     let _place = reading.0.try_acquire().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let body = timeout(PATIENCE, Bytes::from_request(request, &())).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
     body.map_err(|rejected| rejected.status())
