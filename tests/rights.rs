@@ -99,7 +99,8 @@ fn what_the_chart_grants_is_what_is_used() {
 }
 
 /// True if admission policies or the verifier ask for a right. No request to the API server has such a verb, so no
-/// audit log has it. `tests/integration/grants.rs` and `tests/integration/introspection.rs` try each role that has them.
+/// audit log has it. `tests/integration/grants.rs` and `tests/integration/introspection.rs` try each role that has
+/// them.
 fn is_asked_about(right: &Right) -> bool {
     right.group == "tokenry.dev" && ["assign", "introspect", "revoke", "use"].contains(&&*right.verb)
 }
