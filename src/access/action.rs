@@ -80,17 +80,22 @@ impl Actions {
 
 /// True if `pattern` matches `action`, word by word. A `*` means one or more words.
 fn means(pattern: &str, action: &str) -> bool {
-    let (pattern, action): (Vec<_>, Vec<_>) = (pattern.split(':').collect(), action.split(':').collect());
-    words(&pattern, &action)
+    words(Some(pattern), Some(action))
 }
 
-fn words(pattern: &[&str], action: &[&str]) -> bool {
-    match (pattern, action) {
-        ([], []) => true,
-        (["*", rest @ ..], [_, others @ ..]) => (0..=others.len()).any(|skip| words(rest, &others[skip..])),
-        ([word, rest @ ..], [other, others @ ..]) => word == other && words(rest, others),
-        ([], [_, ..]) | ([_, ..], []) => false,
+/// Like [`means`], for the rest of a pattern and of an action. `None`: no words are left.
+fn words(pattern: Option<&str>, action: Option<&str>) -> bool {
+    let (Some(pattern), Some(action)) = (pattern, action) else { return pattern == action };
+    let ((wanted, after), (word, others)) = (first(pattern), first(action));
+    match wanted {
+        "*" => words(after, others) || others.is_some() && words(Some(pattern), others),
+        _ => wanted == word && words(after, others),
     }
+}
+
+/// The first word, and the words after it.
+fn first(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)))
 }
 
 /// Patterns for all actions that both patterns match. Empty if there is no such action. A pattern has at most four

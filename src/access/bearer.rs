@@ -1,6 +1,6 @@
 //! The token and the account behind a request, in the form that access judges.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use kube::core::ObjectMeta;
 
@@ -144,6 +144,27 @@ impl Claims {
     }
 }
 
+/// A namespace and a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullName<'a> {
+    /// The namespace.
+    pub namespace: Cow<'a, str>,
+    /// The name.
+    pub name: Cow<'a, str>,
+}
+
+impl FullName<'_> {
+    fn into_owned(self) -> FullName<'static> {
+        FullName { namespace: self.namespace.into_owned().into(), name: self.name.into_owned().into() }
+    }
+}
+
+impl fmt::Display for FullName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// A token or an account, with its claims.
 #[derive(Clone, Debug)]
 pub struct Party<'a> {
@@ -152,110 +173,142 @@ pub struct Party<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its uid.
-    pub uid: Uid,
+    pub uid: &'a Uid,
     /// Its claims.
     pub claims: &'a Claims,
 }
 
 impl<'a> Party<'a> {
-    fn of(meta: &'a ObjectMeta, claims: &'a Claims) -> Self {
+    fn of(meta: &'a ObjectMeta, uid: &'a Uid, claims: &'a Claims) -> Self {
         let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
-        Self { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid).into(), claims }
+        Self { namespace: text(&meta.namespace), name: text(&meta.name), uid, claims }
     }
 
-    fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+    fn full_name(&self) -> FullName<'a> {
+        FullName { namespace: self.namespace.into(), name: self.name.into() }
     }
 }
 
 /// The most owners of a token, together with the owners of accounts behind it.
 pub const MOST_OWNERS: usize = 16;
 
-/// A token, joined with the account that it acts as.
+/// A token, joined with the account that it acts as. It borrows the texts of both, so that each judgement can make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bearer {
-    /// The token: `namespace/name`.
-    pub token: String,
+pub struct Bearer<'a> {
+    /// The token.
+    pub token: FullName<'a>,
     /// The uid of the token. If a policy permits by name, the name means one uid only.
-    pub token_uid: Uid,
-    /// Its account: `namespace/name`.
-    pub account: String,
+    pub token_uid: Cow<'a, Uid>,
+    /// Its account.
+    pub account: FullName<'a>,
     /// The uid of the account.
-    pub account_uid: Uid,
+    pub account_uid: Cow<'a, Uid>,
     /// True if the account was made for the token, because the token names no account. Such an account can only narrow
     /// the token's role.
     pub own_account: bool,
     /// The owner of the token, or the owner of the account if the token names none.
-    pub owner: Option<String>,
+    pub owner: Option<Cow<'a, str>>,
     /// The owners of accounts behind the token. These are the account that it acts as, the account that owns it, and
     /// accounts that own these. An account that was made for the token follows the token's owner with a delay, so its
     /// owner does not count.
-    pub behind: Vec<String>,
+    pub behind: Vec<Cow<'a, str>>,
     /// True if the annotation `tokenry.dev/created-by` of the token names its owner.
     pub made_by_owner: bool,
     /// True if the Instance is the token's own. False: the Instance is an audience. An audience gives no default role,
     /// and the policies that token and account name are not policies of it.
     pub at_home: bool,
     /// The groups of the owner, as the API server stamped them on the token.
-    pub groups: Vec<String>,
+    pub groups: Cow<'a, [String]>,
     /// True if the groups were stamped recently enough to count.
     pub fresh: bool,
     /// The role of the account.
-    pub account_role: Option<String>,
+    pub account_role: Option<Cow<'a, str>>,
     /// The role that the token names. `None`: the token has the account's role if it names an account. Otherwise it has
     /// the Instance's default role, or none.
-    pub token_role: Option<String>,
+    pub token_role: Option<Cow<'a, str>>,
     /// The organizations that both token and account allow.
-    pub organizations: Reach,
+    pub organizations: Cow<'a, Reach>,
     /// The projects that both token and account allow.
-    pub projects: Reach,
+    pub projects: Cow<'a, Reach>,
     /// True if the account allows fewer organizations or projects than the token asks for.
     pub narrowed: bool,
     /// The policies that the token names. They are policies of the Instance in its `instanceRef`.
-    pub policies: Vec<String>,
+    pub policies: Cow<'a, [String]>,
     /// The policies that the account names.
-    pub account_policies: Vec<String>,
+    pub account_policies: Cow<'a, [String]>,
 }
 
-impl Bearer {
+impl Bearer<'static> {
     /// The bearer of `token`, which acts as `account`. The groups count as stamped recently, and the Instance as the
     /// token's own.
     pub fn of(token: &ApiToken, account: &Account) -> Self {
         let (said, held) = (Claims::of_token(token), Claims::of_account(account));
-        Self::joined(Party::of(&token.metadata, &said), Party::of(&account.metadata, &held))
+        let uid = |meta: &ObjectMeta| Uid::from(meta.uid.as_deref().unwrap_or_default());
+        let uids = [uid(&token.metadata), uid(&account.metadata)];
+        let token = Party::of(&token.metadata, &uids[0], &said);
+        Bearer::joined(token, Party::of(&account.metadata, &uids[1], &held)).into_owned()
     }
+}
 
+impl<'a> Bearer<'a> {
     /// The bearer of a token and an account whose claims were read before.
-    pub fn joined(token: Party<'_>, account: Party<'_>) -> Self {
+    pub fn joined(token: Party<'a>, account: Party<'a>) -> Self {
         let (asked, held) = (token.claims, account.claims);
-        let organizations = asked.organizations.and(&held.organizations);
-        let projects = asked.projects.and(&held.projects);
+        let organizations = common(&asked.organizations, &held.organizations);
+        let projects = common(&asked.projects, &held.projects);
+        let owner = asked.owner.as_deref().or(held.owner.as_deref());
+        let behind = held.owner.as_deref().filter(|_| !asked.own_account && asked.owner != held.owner);
         Self {
             token: token.full_name(),
-            token_uid: token.uid,
+            token_uid: Cow::Borrowed(token.uid),
             account: account.full_name(),
-            account_uid: account.uid,
+            account_uid: Cow::Borrowed(account.uid),
             own_account: asked.own_account,
-            owner: asked.owner.as_ref().or(held.owner.as_ref()).cloned(),
-            behind: held.owner.iter().filter(|_| !asked.own_account && asked.owner != held.owner).cloned().collect(),
+            owner: owner.map(Cow::Borrowed),
+            behind: behind.map(Cow::Borrowed).into_iter().collect(),
             made_by_owner: asked.made_by_owner,
             at_home: true,
-            groups: asked.groups.clone(),
+            groups: Cow::Borrowed(&asked.groups),
             fresh: true,
-            account_role: held.role.clone(),
-            token_role: asked.role.clone(),
-            narrowed: organizations != asked.organizations || projects != asked.projects,
+            account_role: held.role.as_deref().map(Cow::Borrowed),
+            token_role: asked.role.as_deref().map(Cow::Borrowed),
+            narrowed: *organizations != asked.organizations || *projects != asked.projects,
             organizations,
             projects,
-            policies: asked.policies.clone(),
-            account_policies: held.policies.clone(),
+            policies: Cow::Borrowed(&asked.policies),
+            account_policies: Cow::Borrowed(&held.policies),
+        }
+    }
+
+    /// The same bearer, with texts of its own.
+    fn into_owned(self) -> Bearer<'static> {
+        let text = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Bearer {
+            token: self.token.into_owned(),
+            token_uid: Cow::Owned(self.token_uid.into_owned()),
+            account: self.account.into_owned(),
+            account_uid: Cow::Owned(self.account_uid.into_owned()),
+            own_account: self.own_account,
+            owner: self.owner.map(text),
+            behind: self.behind.into_iter().map(text).collect(),
+            made_by_owner: self.made_by_owner,
+            at_home: self.at_home,
+            groups: Cow::Owned(self.groups.into_owned()),
+            fresh: self.fresh,
+            account_role: self.account_role.map(text),
+            token_role: self.token_role.map(text),
+            narrowed: self.narrowed,
+            organizations: Cow::Owned(self.organizations.into_owned()),
+            projects: Cow::Owned(self.projects.into_owned()),
+            policies: Cow::Owned(self.policies.into_owned()),
+            account_policies: Cow::Owned(self.account_policies.into_owned()),
         }
     }
 
     /// The bearer with the owners of all accounts behind the token. An account can own an account, and so on.
     /// `owner_of` gives the owner of an account, by the namespace and the name of the account. Owners beyond
     /// [`MOST_OWNERS`] do not count.
-    pub fn followed(mut self, mut owner_of: impl FnMut(&str, &str) -> Option<String>) -> Self {
+    pub fn followed(mut self, mut owner_of: impl FnMut(&str, &str) -> Option<Cow<'a, str>>) -> Self {
         let mut at = 0;
         while (at + 1..MOST_OWNERS).contains(&self.owners().count()) {
             let known = self.owners().nth(at).and_then(account);
@@ -270,12 +323,20 @@ impl Bearer {
 
     /// The owner, and the owners of the accounts behind the token.
     pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
-        self.owner.iter().chain(&self.behind).map(String::as_str)
+        self.owner.iter().chain(&self.behind).map(|owner| &**owner)
     }
 
     /// The owner, split into kind and name. `None` if there is no owner, or if its text is no subject.
     pub fn owner(&self) -> Option<Who<'_>> {
         Who::of(self.owner.as_deref()?)
+    }
+}
+
+/// The organizations or projects in both sets.
+fn common<'a>(one: &'a Reach, other: &'a Reach) -> Cow<'a, Reach> {
+    match (one, other) {
+        (Reach::All, reach) | (reach, Reach::All) => Cow::Borrowed(reach),
+        (Reach::Listed(_), Reach::Listed(_)) => Cow::Owned(one.and(other)),
     }
 }
 

@@ -32,7 +32,7 @@ impl DefaultRole {
 }
 
 /// The default role of a token that names neither a role nor an account. `None` if the Instance gives it none.
-pub(super) fn default_role(rules: &Rules, bearer: &Bearer, standing: &Standing<'_>) -> Option<Rank> {
+pub(super) fn default_role(rules: &Rules, bearer: &Bearer<'_>, standing: &Standing<'_>) -> Option<Rank> {
     match rules.default_role.filter(|_| bearer.at_home)? {
         DefaultRole::Ranked(rank) => Some(rank),
         DefaultRole::Owner if bearer.made_by_owner => standing.held()?.iter().map(|held| held.rank).max(),
@@ -41,7 +41,7 @@ pub(super) fn default_role(rules: &Rules, bearer: &Bearer, standing: &Standing<'
 }
 
 /// True if a token would have the best role of its owner, but its maker is another subject than its owner.
-pub fn withholds(rules: &Rules, bearer: &Bearer) -> bool {
+pub fn withholds(rules: &Rules, bearer: &Bearer<'_>) -> bool {
     let unnamed = bearer.own_account && bearer.token_role.is_none();
     unnamed && bearer.at_home && rules.default_role == Some(DefaultRole::Owner) && !bearer.made_by_owner
 }
@@ -181,7 +181,7 @@ mod tests {
     fn groups_lend_the_default_role_while_their_stamp_counts() {
         let token = own(json!({"owner": "user:carl", "createdBy": "user:carl"}));
         let mut world = world(&instance("Owner", "Members"), &json!([]), &token, &json!({}));
-        world.bearer.groups = vec!["ops".into()];
+        world.bearer.groups = vec!["ops".into()].into();
         assert_eq!(world.ground("POST"), Ground::ByRole);
         world.bearer.fresh = false;
         assert_eq!(world.ground("POST"), Ground::OwnerStale);

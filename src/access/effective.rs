@@ -1,6 +1,6 @@
 //! The permissions that a token has now, for its status.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
     action::{common, widest},
@@ -26,7 +26,7 @@ impl Outlook<'_> {
         let (rules, bearer, role) = (self.rules, self.bearer, self.role());
         let organizations = bearer.organizations.and(&self.standing.organizations());
         let limits = [
-            (role != self.asked || organizations != bearer.organizations, LimitedBy::Owner),
+            (role != self.asked || organizations != *bearer.organizations, LimitedBy::Owner),
             (self.is_narrowed() || bearer.narrowed, LimitedBy::Account),
             (!self.denying.is_empty(), LimitedBy::Policy),
         ];
@@ -82,7 +82,7 @@ impl Outlook<'_> {
     /// have none, which narrows nothing.
     fn is_narrowed(&self) -> bool {
         let (rules, bearer) = (self.rules, self.bearer);
-        let rank = |role: &Option<String>| role.as_deref().and_then(|role| rules.roles.rank(role));
+        let rank = |role: &Option<Cow<'_, str>>| role.as_deref().and_then(|role| rules.roles.rank(role));
         let by_default = || default_role(rules, bearer, &self.standing).filter(|_| bearer.account_role.is_some());
         let wanted = match &bearer.token_role {
             None if bearer.own_account => by_default(),

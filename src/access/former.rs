@@ -21,7 +21,7 @@ impl FormerOwners {
     }
 
     /// The first owner of a bearer that has left. The owners of the accounts behind the token count too.
-    pub(super) fn of_bearer<'a>(&self, bearer: &'a Bearer) -> Option<&'a str> {
+    pub(super) fn of_bearer<'a>(&self, bearer: &'a Bearer<'_>) -> Option<&'a str> {
         bearer.owners().find(|owner| self.has(owner))
     }
 }
@@ -50,7 +50,7 @@ mod tests {
             json!([{"name": "p", "members": [owner, "user:*"], "statements": [{"effect": "Allow", "role": "admin"}]}]);
         let account = json!({"role": "admin", "owner": of_account});
         let mut world = world(instance, &policy, &json!({"owner": owner}), &account);
-        world.bearer.groups = vec!["g".into()];
+        world.bearer.groups = vec!["g".into()].into();
         let policies: Vec<_> = world.policies.iter().collect();
         let (ground, opened) = (world.ground("GET"), Outlook::of(&world.rules, &policies, &world.bearer).opening());
         assert_eq!(opened.is_ok(), ground.allows(), "{opened:?}");
@@ -95,9 +95,9 @@ mod tests {
             let mut world = world(&instance, &json!([]), token, account);
             world.bearer = world.bearer.followed(|namespace, name| {
                 assert_eq!(namespace, "events");
-                owner_of(name)
+                owner_of(name).map(Into::into)
             });
-            (world.ground("GET"), world.bearer.behind)
+            (world.ground("GET"), world.bearer.behind.into_iter().map(String::from).collect::<Vec<_>>())
         };
         let owned = json!({"owner": "account:events/bot"});
         let admin = json!({"role": "admin"});

@@ -165,7 +165,7 @@ impl Trail for Vec<Step> {
 pub fn judge(
     rules: &Rules,
     policies: &Policies,
-    bearer: &Bearer,
+    bearer: &Bearer<'_>,
     request: &Request<'_>,
     trail: &mut impl Trail,
 ) -> Ruling {
@@ -179,7 +179,7 @@ type Selected<'a> = (&'a Policies, for<'p> fn(&'p Policies, &Names<'_>) -> Vec<&
 pub(super) fn decide(
     rules: &Rules,
     policies: Selected<'_>,
-    bearer: &Bearer,
+    bearer: &Bearer<'_>,
     request: &Request<'_>,
     trail: &mut impl Trail,
 ) -> Ruling {
@@ -205,7 +205,7 @@ struct Case<'a> {
     policies: Vec<&'a Policy>,
     /// True if the Instance has any policy.
     has_policies: bool,
-    bearer: &'a Bearer,
+    bearer: &'a Bearer<'a>,
     organization: Named<'a>,
     project: Named<'a>,
     action: Option<&'a str>,
@@ -215,7 +215,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn of(rules: &'a Rules, policies: Selected<'a>, bearer: &'a Bearer, request: &'a Request<'_>) -> Self {
+    fn of(rules: &'a Rules, policies: Selected<'a>, bearer: &'a Bearer<'_>, request: &'a Request<'_>) -> Self {
         let (policies, select) = policies;
         let names = if policies.is_empty() { Names::default() } else { rules.names(bearer) };
         Self {
@@ -457,7 +457,7 @@ impl<'a> Case<'a> {
 ///
 /// The account that was made for a token follows the token's role with a delay. Until it has a role, the token has the
 /// weaker of its new role and the default role, which it had before.
-pub(super) fn asked_role(rules: &Rules, bearer: &Bearer, standing: &Standing<'_>) -> Option<Rank> {
+pub(super) fn asked_role(rules: &Rules, bearer: &Bearer<'_>, standing: &Standing<'_>) -> Option<Rank> {
     let account = || rules.roles.rank(bearer.account_role.as_deref()?);
     match &bearer.token_role {
         // An account that was made for the token follows the token's role with a delay. So it must not give a role that
@@ -894,7 +894,7 @@ mod tests {
         let ground = |fresh, groups: &[&str]| {
             let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "viewer"}));
             world.bearer.fresh = fresh;
-            world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect();
+            world.bearer.groups = groups.iter().map(|&group| group.to_owned()).collect::<Vec<_>>().into();
             let headers = http::HeaderMap::new();
             let request = Request { method: "GET", path: Path::parse("/x").ok(), query: "", headers: &headers };
             judge(&world.rules, &Policies::default(), &world.bearer, &request, &mut ()).ground
@@ -915,7 +915,7 @@ mod tests {
         let instance = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": members});
         let ground = |fresh, method| {
             let mut world = world(&instance, &json!([]), &json!({"owner": "user:a"}), &json!({"role": "contributor"}));
-            (world.bearer.fresh, world.bearer.groups) = (fresh, vec!["ops".into()]);
+            (world.bearer.fresh, world.bearer.groups) = (fresh, vec!["ops".into()].into());
             let headers = http::HeaderMap::new();
             let request = Request { method, path: Path::parse("/x").ok(), query: "", headers: &headers };
             let mut steps: Vec<Step> = Vec::new();

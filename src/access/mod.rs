@@ -33,7 +33,7 @@ mod unasked;
 mod unguarded;
 
 pub use action::{Actions, Target};
-pub use bearer::{Bearer, Claims, MOST_OWNERS, Party, Reach, account, groups, stamp};
+pub use bearer::{Bearer, Claims, FullName, MOST_OWNERS, Party, Reach, account, groups, stamp};
 pub use default_role::{WITHHELD, withholds};
 pub use grants::{Givers, Grantee, givers, grantees, may_lend};
 pub use judge::{Ground, Ruling, Step, Trail, judge};

@@ -17,7 +17,7 @@ pub struct Outlook<'a> {
     /// The rules of the Instance.
     pub rules: &'a Rules,
     /// The bearer.
-    pub bearer: &'a Bearer,
+    pub bearer: &'a Bearer<'a>,
     pub(super) standing: Standing<'a>,
     /// The role that the token asks for.
     pub(super) asked: Option<Rank>,
@@ -36,7 +36,7 @@ pub struct Outlook<'a> {
 
 impl<'a> Outlook<'a> {
     /// Derives the facts. `policies` are all policies of the Instance, in the order of their names.
-    pub fn of(rules: &'a Rules, policies: &[&'a Policy], bearer: &'a Bearer) -> Self {
+    pub fn of(rules: &'a Rules, policies: &[&'a Policy], bearer: &'a Bearer<'_>) -> Self {
         let standing = rules.standing(bearer);
         let names = &rules.names(bearer);
         let own = standing.held().map(|held| {

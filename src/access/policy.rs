@@ -1,6 +1,10 @@
 //! A policy, in a form for quick look-ups.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -17,7 +21,7 @@ pub struct Policy {
     pub(super) members: HashSet<Arc<str>, RandomState>,
     /// The tokens and accounts that the policy permits something to: each member name, with the uid that it means.
     /// `None`: an operator of an earlier release has not bound the names, so a name means any object with that name.
-    bound: Option<HashSet<(String, Uid)>>,
+    bound: Option<HashMap<String, Uid>>,
     statements: Vec<Clause>,
 }
 
@@ -78,7 +82,8 @@ impl Policy {
         };
         let counts = |name: &CountedName<'_>| name.permits || !allows;
         let listed = |name: &str| self.members.contains(name);
-        let meant = |object: &(String, Uid)| listed(&object.0) && bound.is_none_or(|bound| bound.contains(object));
+        let is_bound = |(name, uid): &(String, &Uid)| bound.is_none_or(|bound| bound.get(&**name) == Some(*uid));
+        let meant = |object: &(String, &Uid)| listed(&object.0) && is_bound(object);
         names.joined.iter().any(|joined| counts(joined) && *joined.name == *self.name)
             || names.others.iter().any(|other| counts(other) && listed(&other.name))
             || names.objects.iter().any(meant)
@@ -99,7 +104,7 @@ impl Policy {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names<'a> {
     /// The names of the token and of its account, each with its uid.
-    pub objects: [(String, Uid); 2],
+    pub objects: Vec<(String, &'a Uid)>,
     /// All other names that a member can have.
     pub others: Vec<CountedName<'a>>,
     /// The policies that the bearer names itself.
@@ -123,12 +128,12 @@ impl Names<'_> {
 
 /// The member names, with the uids that the operator bound them to. If the operator has not bound the names yet, no
 /// name counts. `None` if an operator of an earlier release has processed this spec. Such an operator binds no names.
-fn bound(policy: &AccessPolicy) -> Option<HashSet<(String, Uid)>> {
+fn bound(policy: &AccessPolicy) -> Option<HashMap<String, Uid>> {
     let status = policy.status.as_ref();
     let Some(members) = status.and_then(|status| status.members.as_ref()) else {
         let observed = status.and_then(|status| status.observed_generation);
         let older = observed.is_some() && observed == policy.metadata.generation;
-        return if older { None } else { Some(HashSet::new()) };
+        return if older { None } else { Some(HashMap::new()) };
     };
     Some(members.iter().map(|bound| (bound.member.clone(), bound.uid.as_str().into())).collect())
 }

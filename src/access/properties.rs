@@ -15,7 +15,7 @@ use crate::crd::{AccessPolicy, Account, ApiToken, Instance, name};
 pub(crate) struct Drawn {
     pub rules: Rules,
     pub policies: Vec<Policy>,
-    pub bearer: Bearer,
+    pub bearer: Bearer<'static>,
 }
 
 impl Drawn {
@@ -256,7 +256,7 @@ proptest! {
             (draw.token["policies"], draw.account["policies"]) = (json!(joined), json!(of_account));
         });
         let mut world = draw.drawn();
-        world.bearer = Bearer { groups: groups.iter().map(|&name| name.into()).collect(), fresh, at_home, ..world.bearer };
+        world.bearer = Bearer { groups: groups.iter().map(|&name| name.into()).collect::<Vec<_>>().into(), fresh, at_home, ..world.bearer };
         // The policies came in another order, and replaced or outlived others.
         let mut found = Policies::default();
         let earlier: Vec<_> = removed.into_iter().enumerate().map(|(n, policy)| merged([policy, json!({"name": format!("p{n}")})])).collect();

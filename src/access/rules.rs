@@ -277,13 +277,13 @@ impl Rules {
 
     /// The owner of a bearer that `spec.formerOwners` lists, or such an owner of an account behind it. `None`: nobody
     /// behind the bearer has left.
-    pub fn former_owner<'a>(&self, bearer: &'a Bearer) -> Option<&'a str> {
+    pub fn former_owner<'a>(&self, bearer: &'a Bearer<'_>) -> Option<&'a str> {
         self.former.of_bearer(bearer)
     }
 
     /// The roles that the owner of a token holds in the Instance. An owner that has left holds none. Without
     /// `ceiling: Members` its token needs no role of its owner, but is refused unless the Instance keeps such tokens.
-    pub fn standing(&self, bearer: &Bearer) -> Standing<'_> {
+    pub fn standing(&self, bearer: &Bearer<'_>) -> Standing<'_> {
         let groups = if bearer.fresh { &bearer.groups[..] } else { &[] };
         let left = self.former_owner(bearer).is_some();
         match (self.ceiling, bearer.owner.as_deref().filter(|_| bearer.owner().is_some())) {
@@ -296,7 +296,7 @@ impl Rules {
     }
 
     /// True if the owner holds no role now, but would hold one if its groups had been stamped recently.
-    pub(super) fn is_stale(&self, bearer: &Bearer) -> bool {
+    pub(super) fn is_stale(&self, bearer: &Bearer<'_>) -> bool {
         let lends = |standing| matches!(standing, Standing::Holds(held) if !held.is_empty());
         !lends(self.standing(bearer)) && lends(self.standing(&Bearer { fresh: true, ..bearer.clone() }))
     }
@@ -306,11 +306,8 @@ impl Rules {
     /// Groups that were stamped too long ago count only in statements that deny. If the owner is an account, its name
     /// also counts only in statements that deny, because the uid of that account is not known. So do all names of an
     /// owner that has left.
-    pub(super) fn names<'a>(&'a self, bearer: &'a Bearer) -> Names<'a> {
-        let full = |kind: SubjectKind, name: &str| [kind.as_str(), ":", name].concat();
-        let every = |kind: SubjectKind, name: &str| {
-            [kind.as_str(), ":", name.split_once('/').map_or("", |(home, _)| home), "/*"].concat()
-        };
+    pub(super) fn names<'a>(&'a self, bearer: &'a Bearer<'_>) -> Names<'a> {
+        let full = |kind: SubjectKind, home: &str, name: &str| [kind.as_str(), ":", home, "/", name].concat();
         let (owner, left) = (bearer.owner(), self.former_owner(bearer).is_some());
         let uncertain = bearer.owner.as_deref().filter(|_| owner.is_some_and(|who| who.kind == SubjectKind::Account));
         let counted = |name: Cow<'a, str>, permits: bool| {
@@ -318,22 +315,23 @@ impl Rules {
             CountedName { name, permits }
         };
         let objects = [(SubjectKind::Token, &bearer.token), (SubjectKind::Account, &bearer.account)];
-        let mut others: Vec<_> = objects.iter().map(|(kind, name)| counted(every(*kind, name).into(), true)).collect();
+        let mut others: Vec<_> =
+            objects.iter().map(|(kind, named)| counted(full(*kind, &named.namespace, "*").into(), true)).collect();
         if let (Some(who), Some(owner)) = (owner, bearer.owner.as_deref()) {
             others.extend(self.members.names(owner).map(|name| counted(name.into(), !left)));
             others.extend(group_names(&bearer.groups).map(|name| counted(name.into(), !left && bearer.fresh)));
             others.extend((who.kind == SubjectKind::User).then(|| counted(EVERY_USER.into(), !left)));
         }
-        let [token, account] = objects.map(|(kind, name)| full(kind, name));
+        let [token, account] = objects.map(|(kind, named)| full(kind, &named.namespace, &named.name));
         let joined = joined(bearer);
-        let objects = [(token, bearer.token_uid.clone()), (account, bearer.account_uid.clone())];
-        Names { objects, others, joined: joined.collect() }
+        let objects = [(token, &*bearer.token_uid), (account, &*bearer.account_uid)];
+        Names { objects: objects.into(), others, joined: joined.collect() }
     }
 }
 
 /// The policies that the bearer names. They are policies of its own Instance, and not of a further one, even if they
 /// have the same names. The account that was made for a token only narrows the token, so its policies permit nothing.
-fn joined(bearer: &Bearer) -> impl Iterator<Item = CountedName<'_>> {
+fn joined<'a>(bearer: &'a Bearer<'_>) -> impl Iterator<Item = CountedName<'a>> {
     let own = bearer.policies.iter().map(|name| (name, true));
     let all = own.chain(bearer.account_policies.iter().map(|name| (name, !bearer.own_account)));
     all.filter(|_| bearer.at_home).map(|(name, permits)| CountedName { name: name.as_str().into(), permits })

@@ -120,15 +120,15 @@ struct Presented<'a> {
 struct Authentic<'a> {
     presented: &'a Presented<'a>,
     rules: &'a Rules,
-    bearer: Bearer,
+    bearer: Bearer<'a>,
 }
 
 impl<'a> Presented<'a> {
     fn new(index: &'a Index, instance: &'a Key, held: &'a Versioned<TokenEntry>, generation: &'a Generation) -> Self {
         let Versioned { key, entry: token, .. } = held;
         let account = token.account.as_ref().and_then(|bound| {
-            let key = Key { namespace: key.namespace.clone(), name: bound.name.clone() };
-            index.account(&key).filter(|account| account.uid == bound.uid && !account.deleting)
+            let account = index.account(&key.namespace, &bound.name);
+            account.filter(|account| account.uid == bound.uid && !account.deleting)
         });
         let entry = index.instance(instance);
         let of = |key: &Key| if key == instance { entry } else { index.instance(key) };
@@ -244,14 +244,15 @@ impl<'a> Presented<'a> {
     }
 
     /// The token, joined with the account that it acts as.
-    fn bearer(&self, rules: &Rules, account: &AccountEntry, now: Timestamp) -> Bearer {
+    fn bearer(&self, rules: &Rules, account: &'a AccountEntry, now: Timestamp) -> Bearer<'a> {
         let Self { key, token, .. } = self;
         let (namespace, name) = (&*key.namespace, &*key.name);
-        let said = Party { namespace, name, uid: token.uid.clone(), claims: &token.claims };
-        let (name, uid) = (self.account_name(), account.uid.clone());
+        let said = Party { namespace, name, uid: &token.uid, claims: &token.claims };
+        let (name, uid) = (self.account_name(), &account.uid);
         let bearer = Bearer::joined(said, Party { namespace, name, uid, claims: &account.claims });
-        let account = |namespace: &str, name: &str| self.index.account(&Key::new(namespace, name));
-        let mut bearer = bearer.followed(|namespace, name| account(namespace, name)?.claims.owner.clone());
+        let index = self.index;
+        let owner_of = |namespace: &str, name: &str| index.account(namespace, name)?.claims.owner.as_deref();
+        let mut bearer = bearer.followed(|namespace, name| owner_of(namespace, name).map(Into::into));
         bearer.at_home = self.is_home();
         // A stamp is not trusted until an operator has recorded its time.
         let until = rules.groups_hold_until(token.stamped_at().unwrap_or(Timestamp::MIN));
@@ -259,7 +260,7 @@ impl<'a> Presented<'a> {
         bearer
     }
 
-    fn account_name(&self) -> &str {
+    fn account_name(&self) -> &'a str {
         self.token.account.as_ref().map_or("", |account| &account.name)
     }
 

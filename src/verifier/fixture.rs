@@ -1,10 +1,15 @@
 //! A door with an Instance `a/eem` and a token, for tests.
 #![allow(clippy::unwrap_used, reason = "this is for tests only")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex},
+};
 
 use http::HeaderMap;
 use serde_json::{Value, json};
+use tracing::subscriber::DefaultGuard;
 
 use super::{Door, Journal, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
 use crate::{
@@ -72,4 +77,32 @@ pub(crate) fn teach_of(door: &Door, value: &str, instance: &Value) {
 /// The value of a token.
 pub(crate) fn value() -> String {
     format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned()
+}
+
+/// Collects the lines of the log, in this thread.
+#[derive(Clone, Default)]
+pub(crate) struct LogLines(Arc<Mutex<Vec<u8>>>);
+
+impl LogLines {
+    /// Collects lines until the guard is dropped.
+    pub(crate) fn collect(&self) -> DefaultGuard {
+        let written = self.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+        tracing::subscriber::set_default(log)
+    }
+
+    /// The lines so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for LogLines {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -152,3 +152,99 @@ impl Known {
         &self.usage
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crd::ApiToken,
+        token::{Digest, format},
+        verifier::{
+            Category, Cause,
+            check::check,
+            fixture::{LogLines, door, eem, teach, value},
+        },
+    };
+    use serde_json::json;
+    use std::{sync::atomic::AtomicBool, thread};
+
+    fn token(name: &str, version: u64, id: &str) -> ApiToken {
+        let record = json!({
+            "generation": 1, "id": id, "sha256": Digest::of(value()), "state": "Active",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
+        });
+        serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken",
+            "metadata": {"namespace": "a", "name": name, "uid": name, "resourceVersion": version.to_string()},
+            "spec": {"instanceRef": {"name": "eem"}},
+            "status": {"account": {"name": "x", "uid": "x"}, "records": [record]},
+        }))
+        .unwrap()
+    }
+
+    fn list(known: &Known, tokens: Vec<ApiToken>, version: u64) {
+        let pools = known.pools();
+        let listed = tokens.into_iter().map(|token| pools.reduce(token)).collect();
+        known.relist::<ApiToken>(listed, &BTreeSet::new(), Listed { version, anew: false });
+    }
+
+    #[test]
+    fn no_reader_sees_half_of_a_list() {
+        let known = Known::new(BTreeSet::new(), Usage::new().0, Arc::default());
+        let names: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+        let all = |version: u64| names.iter().map(|name| token(name, version, &format!("{name:0<16}"))).collect();
+        let versions = |index: &Index| -> BTreeSet<bool> {
+            names.iter().map(|name| index.token(&Key::new("a", &**name)).is_some()).collect()
+        };
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut looks = 0;
+                while !done.load(Ordering::SeqCst) {
+                    assert_eq!(versions(&known.index()).len(), 1, "all tokens of a list, or none");
+                    looks += 1;
+                }
+                looks
+            });
+            for version in 1..60 {
+                list(&known, if version % 2 == 0 { Vec::new() } else { all(version) }, version);
+            }
+            done.store(true, Ordering::SeqCst);
+            assert!(reader.join().unwrap() > 0);
+        });
+        assert_eq!(versions(&known.index()), BTreeSet::from([true]));
+    }
+
+    #[test]
+    fn an_index_that_a_reader_holds_stays_as_it_was() {
+        let known = Known::new(BTreeSet::new(), Usage::new().0, Arc::default());
+        let held = known.index();
+        list(&known, vec![token("y", 3, &"i".repeat(16))], 4);
+        assert!(held.any_token().is_none() && known.any_token().is_some());
+        known.forget::<ApiToken>(Key::new("a", "y"), 2);
+        assert!(known.any_token().is_some(), "old news");
+        known.forget::<ApiToken>(Key::new("a", "y"), 5);
+        known.learn(|index| index.apply(token("y", 3, &"i".repeat(16))));
+        assert!(known.any_token().is_none(), "old news");
+    }
+
+    #[test]
+    fn an_id_of_two_tokens_lets_neither_in_and_is_told_once() {
+        let (door, lines) = (door(), LogLines::default());
+        let known = door.known();
+        let _log = lines.collect();
+        teach(&door, &value());
+        let cause = || check(&known.index(), &eem(), &value(), None, "2026-06-01T00:00:00Z".parse().unwrap()).cause;
+        assert_eq!(cause(), Cause::Allowed);
+        let id = format::id(&value()).unwrap().to_owned();
+        (1..4).for_each(|version| known.learn(|index| index.apply(token("copy", version, &id))));
+        assert_eq!((cause(), Cause::Ambiguous.category()), (Cause::Ambiguous, Category::NotAuthenticated));
+        assert!(known.metrics.text().contains("tokenry_verifier_ambiguous_ids{} 1"));
+        known.forget::<ApiToken>(Key::new("a", "copy"), 9);
+        assert_eq!(cause(), Cause::Allowed);
+        assert!(known.metrics.text().contains("tokenry_verifier_ambiguous_ids{} 0"));
+        let told = lines.text();
+        assert_eq!(told.matches("a/copy, a/x").count(), 1, "{told}");
+        assert!(!told.contains(&value()) && !told.contains(&Digest::of(value()).to_string()), "{told}");
+    }
+}

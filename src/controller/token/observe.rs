@@ -90,7 +90,7 @@ fn owned(read: Observed, rooms: &Rooms) -> Observed {
         let account = caches.accounts.get(namespace, name)?;
         let owner = account.spec.owner.as_ref().map(ToString::to_string);
         owning.push(account);
-        owner
+        owner.map(Into::into)
     });
     let surplus = surplus(&read, rooms);
     Observed { owner_gone, owning, surplus, ..read }

@@ -84,13 +84,13 @@ impl Ownership {
 struct Judged<'a> {
     rules: &'a Rules,
     policies: Vec<&'a Policy>,
-    bearer: Bearer,
+    bearer: Bearer<'static>,
     removed: Option<OnOwnerRemoved>,
 }
 
 /// The token with the account that it acts as, or else the account that would be created for it. The accounts behind it
 /// are left out.
-pub(crate) fn bearer(read: &Observed) -> Bearer {
+pub(crate) fn bearer(read: &Observed) -> Bearer<'static> {
     let made = || Arc::new(own_account(&read.token));
     Bearer::of(&read.token, &read.account.clone().unwrap_or_else(made))
 }
@@ -99,7 +99,7 @@ impl<'a> Judged<'a> {
     fn of(read: &'a Observed, rules: &'a Rules, fresh: bool) -> Self {
         #[cfg(test)]
         super::world::derivations::note("bearer");
-        let bearer = bearer(read).followed(|namespace, name| read.owner_of(namespace, name));
+        let bearer = bearer(read).followed(|namespace, name| read.owner_of(namespace, name).map(Into::into));
         // Old groups permit nothing, but they do not prove that the owner has left them. So they do not count as a
         // removal of the owner.
         let lent = match rules.standing(&bearer) {

@@ -120,13 +120,13 @@ impl Index {
     }
 
     /// An account.
-    pub fn account(&self, key: &Key) -> Option<&AccountEntry> {
-        self.accounts.get(key).map(|held| &held.entry)
+    pub fn account(&self, namespace: &str, name: &str) -> Option<&AccountEntry> {
+        self.accounts.get(namespace, name).map(|held| &held.entry)
     }
 
     /// An Instance.
     pub fn instance(&self, key: &Key) -> Option<&InstanceEntry> {
-        self.instances.get(key).map(|held| &held.entry)
+        self.instances.get(&key.namespace, &key.name).map(|held| &held.entry)
     }
 
     /// The policies of an Instance. `None` if there is none.
@@ -142,7 +142,7 @@ impl Index {
 
     /// A token.
     pub fn token(&self, key: &Key) -> Option<&Versioned<TokenEntry>> {
-        self.tokens.get(key)
+        self.tokens.get(&key.namespace, &key.name)
     }
 
     /// The number of entries of each kind, with the plural name of the kind.
@@ -161,9 +161,8 @@ impl Index {
     }
 
     /// The labels of a namespace.
-    pub fn labels(&self, namespace: &Arc<str>) -> Option<&BTreeMap<String, String>> {
-        let key = Key { namespace: Arc::default(), name: namespace.clone() };
-        self.namespaces.get(&key).map(|held| &held.entry)
+    pub fn labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get("", namespace).map(|held| &held.entry)
     }
 }
 

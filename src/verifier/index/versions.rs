@@ -62,9 +62,11 @@ impl<E: PartialEq> EntryChange<E> {
 }
 
 impl<E: PartialEq> Entries<E> {
-    /// An entry.
-    pub(crate) fn get(&self, key: &Key) -> Option<&Versioned<E>> {
-        self.find(key).map(|held| &**held)
+    /// The entry of the object with this namespace and name.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Versioned<E>> {
+        // A key has the same hash as the pair of its parts.
+        let mut like = self.held.like((namespace, name));
+        like.find(|held| *held.key.namespace == *namespace && *held.key.name == *name).map(|held| &**held)
     }
 
     /// The number of entries.
@@ -127,7 +129,7 @@ impl<E: PartialEq> Entries<E> {
     /// True if news of this version about an object is older than the known state of the object.
     fn is_old(&self, key: &Key, version: u64) -> bool {
         let is_ended = || version <= self.floor.max(self.ended.get(key).copied().unwrap_or_default());
-        version != 0 && self.get(key).map_or_else(is_ended, |held| version < held.version)
+        version != 0 && self.find(key).map_or_else(is_ended, |held| version < held.version)
     }
 
     fn put(&mut self, new: Arc<Versioned<E>>) -> Option<EntryChange<E>> {
@@ -146,8 +148,8 @@ impl<E: PartialEq> Entries<E> {
         Some(EntryChange { key, old: Some(old), new: None })
     }
 
-    fn find(&self, key: &Key) -> Option<&Arc<Versioned<E>>> {
-        self.held.like(key).find(|held| held.key == *key)
+    fn find(&self, key: &Key) -> Option<&Versioned<E>> {
+        self.get(&key.namespace, &key.name)
     }
 
     /// Forgets the older half of the deletions if there are too many.

@@ -26,6 +26,7 @@ const CAUSES: [Cause; 29] = [
     Cause::Malformed,
     Cause::Unknown,
     Cause::Mismatch,
+    Cause::Ambiguous,
     Cause::OtherInstance,
     Cause::OtherAudience,
     Cause::Deleted,

@@ -105,6 +105,7 @@ fn sampled() -> Metrics {
     metrics.waiting(0);
     metrics.connections(1);
     metrics.probe();
+    metrics.ambiguous(0);
     metrics.stamped(true);
     metrics.heard("ApiToken".into(), Duration::ZERO);
     metrics
