@@ -49,7 +49,6 @@ mod owners;
 mod preconditions;
 mod products;
 mod proxies;
-mod proxy;
 #[path = "../shared/reference/mod.rs"]
 mod reference;
 mod release;

@@ -1,5 +1,5 @@
-//! The programs that tests run. They are found on this machine, or built from pinned Go modules. Some are installed from
-//! pinned Python wheels.
+//! The programs that tests run. They are found on this machine, or built from pinned Go modules. Some are installed
+//! from pinned Python wheels.
 
 use std::{
     env,

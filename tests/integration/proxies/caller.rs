@@ -57,18 +57,28 @@ impl Request {
 
     /// True if the caller asks for a WebSocket.
     pub fn upgrades(&self) -> bool {
-        self.lines.iter().any(|line| line.to_ascii_lowercase().starts_with("upgrade:"))
+        self.has("upgrade")
+    }
+
+    /// True if the caller sends this header. The name is in lower case.
+    pub fn has(&self, name: &str) -> bool {
+        !self.values(name).is_empty()
+    }
+
+    /// All values that the caller sends of this header. The name is in lower case.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let pairs = self.lines.iter().filter_map(|line| line.split_once(':'));
+        pairs.filter(|(its, _)| its.to_ascii_lowercase() == name).map(|(_, value)| value.trim()).collect()
     }
 
     /// The bytes of the request.
     fn bytes(&self, host: SocketAddr) -> String {
-        let has = |name: &str| self.lines.iter().any(|line| line.to_ascii_lowercase().starts_with(name));
         let target = self.target.replace("HOST", &host.to_string());
         let mut head = format!("{} {target} HTTP/1.1\r\n", self.method);
-        if !has("host:") {
+        if !self.has("host") {
             head += &format!("Host: {host}\r\n");
         }
-        if !has("connection:") {
+        if !self.has("connection") {
             head += "Connection: close\r\n";
         }
         if !self.body.is_empty() {

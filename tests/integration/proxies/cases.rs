@@ -1,12 +1,13 @@
 //! The requests that every proxy is tried with, and the outcome of each.
 
 use super::{
+    backend::CASE,
     caller::{Request, request},
     program::{
-        Sees::{self, Nobody, Refused, Served},
+        Sees::{self, Invalid, Missing, Nobody, Refused, Served},
         Who::{Admin, New, Old, Viewer},
     },
-    setting::Tokens,
+    setting::{ORGANIZATION, Tokens},
 };
 use crate::harness::api::IDENTITY;
 
@@ -23,9 +24,23 @@ pub struct Case {
 
 /// All cases. The name of each is its own.
 pub fn cases(tokens: &Tokens) -> Vec<Case> {
-    let all = [allowed(tokens), refused(tokens), spoofed(tokens), connection(tokens), forwarded(tokens), paths(tokens)];
+    let all = [
+        allowed(tokens),
+        login(tokens),
+        refused(tokens),
+        spoofed(tokens),
+        connection(tokens),
+        forwarded(tokens),
+        open_paths(),
+        shut_paths(tokens),
+    ];
     let mut cases: Vec<Case> = all.into_iter().flatten().collect();
-    cases.iter_mut().for_each(|case| case.request.lines.push(format!("{}: {}", super::backend::CASE, case.name)));
+    for case in &mut cases {
+        case.request.lines.push(format!("{CASE}: {}", case.name));
+        if !case.request.has(ORGANIZATION) {
+            case.request.lines.push(format!("{ORGANIZATION}: acme"));
+        }
+    }
     cases
 }
 
@@ -52,12 +67,35 @@ fn allowed(tokens: &Tokens) -> Vec<Case> {
         case("HEAD", request("HEAD", "/orders").bearer(&tokens.admin), Served(Admin)),
         case("DELETE", request("DELETE", "/orders/1").bearer(&tokens.admin), Served(Admin)),
         case("WebSocket", websocket.clone().bearer(&tokens.admin), Served(Admin)),
-        case("WebSocket without a token", websocket, Refused(401)),
+        case("WebSocket without a token", websocket, Missing),
         case("preflight", preflight, Nobody),
         case("overlap, old value", orders(&tokens.old), Served(Old)),
         case("overlap, new value", orders(&tokens.new), Served(New)),
-        case("unguarded", request("GET", "/login?next=/orders"), Nobody),
-        case("unguarded POST", request("POST", "/login/form").body("user=u"), Nobody),
+        case("Token", request("GET", "/orders").line(format!("Authorization: Token {}", tokens.admin)), Served(Admin)),
+        case(
+            "Api-Key",
+            request("GET", "/orders").line(format!("authorization: api-key {}", tokens.admin)),
+            Served(Admin),
+        ),
+    ]
+}
+
+/// A login, which needs no token, and at which a token is refused.
+fn login(tokens: &Tokens) -> Vec<Case> {
+    let (get, basic) = (|| request("GET", "/login"), "Authorization: Basic dTpw");
+    vec![
+        case("login", request("GET", "/login?next=/orders"), Nobody),
+        case("login by POST", request("POST", "/login/form").body("user=u"), Nobody),
+        case("login with a password", request("POST", "/login/form").line(basic), Nobody),
+        case("login with another token", get().bearer("a.b.c"), Nobody),
+        case("login with a guessed token", get().bearer("tkn_guessed"), Nobody),
+        case("login with a revoked token", get().bearer(&tokens.revoked), Invalid),
+        case("login with a token", get().bearer(&tokens.admin), Refused(403)),
+        case("login with a password and a token", get().line(basic).bearer(&tokens.admin), Invalid),
+        case("login by DELETE", request("DELETE", "/login"), Missing),
+        case("a password elsewhere", request("GET", "/orders").line(basic), Missing),
+        case("login with another method", request("POST", "/login").line("X-HTTP-Method-Override: DELETE"), Missing),
+        case("login with another method in the query", request("POST", "/login?_method=DELETE"), Missing),
     ]
 }
 
@@ -65,22 +103,22 @@ fn refused(tokens: &Tokens) -> Vec<Case> {
     let (admin, api_token) = (&tokens.admin, format!("Api-Token: {}", tokens.admin));
     let post = request("POST", "/orders").body("{}");
     vec![
-        case("no token", request("GET", "/orders"), Refused(401)),
-        case("bad", orders("tkn_guessed"), Refused(401)),
-        case("expired", orders(&tokens.expired), Refused(401)),
-        case("revoked", orders(&tokens.revoked), Refused(401)),
-        case("suspended", orders(&tokens.suspended), Refused(401)),
+        case("no token", request("GET", "/orders"), Missing),
+        case("bad", orders("tkn_guessed"), Invalid),
+        case("expired", orders(&tokens.expired), Invalid),
+        case("revoked", orders(&tokens.revoked), Invalid),
+        case("suspended", orders(&tokens.suspended), Invalid),
         case("wrong role", post.bearer(&tokens.viewer), Refused(403)),
         case("excluded", request("GET", "/console/keys").bearer(admin), Refused(403)),
-        case("two credentials", orders(admin).line(api_token), Refused(401)),
-        case("a credential twice", orders(admin).bearer(admin), Refused(401)),
-        case("two values in one header", orders(&format!("{admin}, Bearer {admin}")), Refused(401)),
-        case("unguarded with a bad token", request("GET", "/login").bearer("tkn_guessed"), Nobody),
-        case("unguarded with a revoked token", request("GET", "/login").bearer(&tokens.revoked), Refused(401)),
-        case("other method where unguarded", request("DELETE", "/login"), Refused(401)),
-        case("method override", request("POST", "/login").line("X-HTTP-Method-Override: DELETE"), Refused(401)),
-        case("the test of the guard", request("GET", "/.tokenry/probe").bearer(admin), Refused(401)),
-        case("a mode that the caller names", request("GET", "/orders?mode=nginx"), Refused(401)),
+        case("two credentials", orders(admin).line(api_token), Invalid),
+        case("a credential twice", orders(admin).bearer(admin), Invalid),
+        case("two values in one header", orders(&format!("{admin}, Bearer {admin}")), Invalid),
+        case("another organization", orders(admin).line("X-Organization: other"), Refused(403)),
+        case("a path in the query", request("POST", "/orders?back=/orders").bearer(&tokens.viewer), Refused(403)),
+        case("a slash in the query", request("POST", "/orders?/").bearer(&tokens.viewer), Refused(403)),
+        case("the test of the guard without a token", request("POST", "/.tokenry/probe?a"), Missing),
+        case("the test of the guard", request("GET", "/.tokenry/probe").bearer(admin), Missing),
+        case("a mode that the caller names", request("GET", "/orders?mode=nginx"), Missing),
     ]
 }
 
@@ -97,7 +135,7 @@ fn spoofed(tokens: &Tokens) -> Vec<Case> {
     };
     let admin = &tokens.admin;
     vec![
-        case("spoofed without a token", request("GET", "/orders").lines(exact()), Refused(401)),
+        case("spoofed without a token", request("GET", "/orders").lines(exact()), Missing),
         case("spoofed where unguarded", request("GET", "/login").lines(exact()), Nobody),
         case("spoofed", orders(admin).lines(exact()), Served(Admin)),
         case("spoofed in upper case", orders(admin).lines(upper), Served(Admin)),
@@ -105,7 +143,7 @@ fn spoofed(tokens: &Tokens) -> Vec<Case> {
         case("spoofed by underscores", orders(admin).lines(aliases("_")), Served(Admin)),
         case("spoofed by underscores where unguarded", request("GET", "/login").lines(aliases("_")), Nobody),
         case("spoofed by dots", orders(admin).lines(aliases(".")), Served(Admin)),
-        case("spoofed by underscores without a token", request("GET", "/orders").lines(aliases("_")), Refused(401)),
+        case("spoofed by underscores without a token", request("GET", "/orders").lines(aliases("_")), Missing),
     ]
 }
 
@@ -115,20 +153,30 @@ fn connection(tokens: &Tokens) -> Vec<Case> {
     let orders = || orders(&tokens.admin);
     let forged = IDENTITY.map(|name| format!("{name}: {FORGED}"));
     let trace = "Connection: close, X-Forwarded-Uri, X-Forwarded-Method";
+    let close = "Connection: close, X-Tokenry-Role";
+    let upgrade = "Connection: Upgrade, X-Tokenry-Role";
+    let keep = "Connection: keep-alive, Connection, X-Tokenry-Role";
+    let odd = r#"Connection: X-Tokenry-*, X_Tokenry_Role, "X-Tokenry-Role""#;
     let spoofed = request("GET", "/login").lines(forged.clone()).line(all.clone());
     vec![
         case("named in Connection", orders().line(all.clone()), Served(Admin)),
         case("spoofed and named in Connection", orders().lines(forged).line(all.clone()), Served(Admin)),
         case("named in Connection where unguarded", spoofed, Nobody),
-        case("named in Connection without a token", request("GET", "/orders").line(all), Refused(401)),
-        case("one named in Connection", orders().line("connection: close,,\tX-TOKENRY-ROLE ,"), Served(Admin)),
+        case("named in Connection without a token", request("GET", "/orders").line(all), Missing),
+        case("one named in Connection", orders().line("connection: x-forwarded-user"), Served(Admin)),
         case(
-            "named in a second Connection",
-            orders().lines(["Connection: close", "Connection: x-tokenry-subject"]),
+            "two named in Connection",
+            orders().line("CONNECTION:  X-TOKENRY-SUBJECT ,\tx-tokenry-token-id,,"),
             Served(Admin),
         ),
-        case("Authorization named in Connection", orders().line("Connection: close, Authorization"), Refused(401)),
-        case("the request named in Connection", request("DELETE", "/orders").line(trace), Refused(401)),
+        case("named in a second Connection", orders().lines([close, "connection: X-Tokenry-Subject"]), Served(Admin)),
+        case("named beside an upgrade", orders().lines([upgrade, "Upgrade: websocket"]), Served(Admin)),
+        case("named beside TE", orders().lines(["Connection: TE, X-Tokenry-Role", "TE: trailers"]), Served(Admin)),
+        case("named beside keep-alive", orders().lines([keep, "Keep-Alive: timeout=5"]), Served(Admin)),
+        case("named oddly", orders().line(odd), Served(Admin)),
+        case("named in Proxy-Connection", orders().line("Proxy-Connection: X-Tokenry-Role"), Served(Admin)),
+        case("Authorization named in Connection", orders().line("Connection: close, Authorization"), Missing),
+        case("the request named in Connection", request("DELETE", "/orders").line(trace), Missing),
     ]
 }
 
@@ -142,14 +190,14 @@ fn forwarded(tokens: &Tokens) -> Vec<Case> {
     let origin = ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"];
     let origin = origin.map(|name| format!("{name}: {FORGED}"));
     vec![
-        case("X-Forwarded-Uri without a token", request("GET", "/orders").lines(login), Refused(401)),
-        case("X-Forwarded-Uri twice", request("GET", "/orders").lines(login).lines(login), Refused(401)),
+        case("X-Forwarded-Uri without a token", request("GET", "/orders").lines(login), Missing),
+        case("X-Forwarded-Uri twice", request("GET", "/orders").lines(login).lines(login), Missing),
         case(
             "x_forwarded_uri",
             request("GET", "/orders").lines(["x_forwarded_method: GET", "x_forwarded_uri: /login"]),
-            Refused(401),
+            Missing,
         ),
-        case("X-Original-URL without a token", request("GET", "/orders").lines(others), Refused(401)),
+        case("X-Original-URL without a token", request("GET", "/orders").lines(others), Missing),
         case("X-Forwarded-Method of a viewer", post().lines(reads), Refused(403)),
         case(
             "X-Forwarded-Uri to an exclusion",
@@ -165,44 +213,58 @@ fn forwarded(tokens: &Tokens) -> Vec<Case> {
     ]
 }
 
-/// Paths that servers read differently. Without a token only `/login` and below may be reached, with a token all but
-/// `/console` and below.
-fn paths(tokens: &Tokens) -> Vec<Case> {
-    let open = |name, path: &str, sees| case(name, request("GET", path), sees);
-    let shut = |name, path: &str, sees| case(name, request("GET", path).bearer(&tokens.admin), sees);
+/// Paths that servers read differently. Without a token only `/login` and below may be reached.
+fn open_paths() -> Vec<Case> {
     let long = format!("/login/{}", "a".repeat(4000));
-    vec![
-        open("/%6Cogin", "/%6Cogin", Refused(401)),
-        open("/Login", "/Login", Refused(401)),
-        open("//login", "//login", Refused(401)),
-        open("/./login", "/./login", Refused(401)),
-        open("/orders/../login", "/orders/../login", Refused(401)),
-        open("/login/../orders", "/login/../orders", Refused(401)),
-        open("/login/%2e%2e/orders", "/login/%2e%2e/orders", Refused(401)),
-        open("/login/..%2Forders", "/login/..%2Forders", Refused(401)),
-        open("/login%2Fform", "/login%2Fform", Refused(401)),
-        open("/login;x", "/login;x", Refused(401)),
-        open("/login;x/../../orders", "/login;x/../../orders", Refused(401)),
-        open("/login%3B/../orders", "/login%3B/../orders", Refused(401)),
-        open("/login/..\\orders", "/login/..\\orders", Refused(401)),
-        open("/login/..%5Corders", "/login/..%5Corders", Refused(401)),
-        open("/login%00", "/login%00", Refused(401)),
-        open("/login%0A", "/login%0A", Refused(401)),
-        open("/orders?/login", "/orders?/login", Refused(401)),
-        open("/orders#/login", "/orders#/login", Refused(401)),
-        open("/orders%3F/../login", "/orders%3F/../login", Refused(401)),
-        open("a long path", &long, Nobody),
-        open("an absolute target", "http://HOST/login", Nobody),
-        open("an absolute target elsewhere", "http://HOST/orders", Refused(401)),
-        open("a target without a slash", "login", Refused(400)),
-        shut("//console", "//console", Refused(403)),
-        shut("/./console/keys", "/./console/keys", Refused(403)),
-        shut("/orders/../console", "/orders/../console", Refused(403)),
-        shut("/orders/%2e%2e/console", "/orders/%2e%2e/console", Refused(403)),
-        shut("/orders/..%2fconsole", "/orders/..%2fconsole", Refused(403)),
-        shut("/c%6Fnsole;a=b/x", "/c%6Fnsole;a=b/x", Refused(403)),
-        shut("/console%2Fkeys", "/console%2Fkeys", Refused(403)),
-        shut("/console%00", "/console%00", Refused(403)),
-        shut("/orders/..\\console", "/orders/..\\console", Refused(403)),
-    ]
+    let same = [
+        "/%6Cogin",
+        "/Login",
+        "//login",
+        "/./login",
+        "/orders/../login",
+        "/login/../orders",
+        "/login/%2e%2e/orders",
+        "/login/..%2Forders",
+        "/login%2Fform",
+        "/login;x",
+        "/login;x/../../orders",
+        "/login%3B/../orders",
+        "/login/..\\orders",
+        "/login/..%5Corders",
+        "/login%00",
+        "/login%0A",
+        "/orders?/login",
+        "/orders#/login",
+        "/orders%3F/../login",
+    ];
+    let same = same.map(|path| case(path, request("GET", path), Missing));
+    let others = [
+        case("a long path", request("GET", long), Nobody),
+        case("a URL", request("GET", "http://HOST/login"), Nobody),
+        case("a URL of another path", request("GET", "http://HOST/orders"), Missing),
+        case("a target without a slash", request("GET", "login"), Refused(400)),
+    ];
+    same.into_iter().chain(others).collect()
+}
+
+/// Paths of an exclusion, as no server may read them with a token. The caller names another request in headers, too.
+fn shut_paths(tokens: &Tokens) -> Vec<Case> {
+    let all = [
+        "/console",
+        "/Console/keys/",
+        "//console//keys",
+        "/./console/keys",
+        "/orders/../console",
+        "/orders/%2e%2e/console",
+        "/orders/..%2fconsole",
+        "/orders/%2e%2e%2fconsole",
+        "/c%6Fnsole;a=b/x",
+        "/console%2Fkeys",
+        "/console%00",
+        "/orders/..\\console",
+        "/console?back=/orders",
+        "/console/keys?/orders",
+    ];
+    let other = ["X-Forwarded-Method: GET", "X-Forwarded-Uri: /orders"];
+    all.map(|path| case(path, request("GET", path).bearer(&tokens.admin).lines(other), Refused(403))).into()
 }

@@ -9,16 +9,17 @@ mod cases;
 mod nginx;
 mod program;
 mod setting;
+mod silent;
 mod traefik;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Mutex};
+use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Mutex};
 
 use futures::{
     StreamExt,
     future::{join, join_all},
     stream,
 };
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -26,9 +27,13 @@ use self::{
     caller::{Answer, Request, request},
     cases::{Case, FORGED, cases},
     program::{Outage, Program, Proxy, Sees, Who},
-    setting::Setting,
+    setting::{ORGANIZATION, Setting},
+    silent::Silent,
 };
-use crate::harness::api::{IDENTITY, Seen, told};
+use crate::harness::{
+    api::{IDENTITY, Seen, told},
+    root,
+};
 
 /// The request of a caller that names a mode of the verifier. It gains nothing by that.
 const MODE: &str = "a mode that the caller names";
@@ -75,14 +80,19 @@ fn is_outcome(setting: &Setting, case: &Case, sees: Sees, status: u16, seen: &[S
     let served = if case.request.upgrades() { 101 } else { 200 };
     let is_passed_on = |seen: &Seen| {
         let sent = [(":method", case.request.method), (":body", case.request.body)];
+        let authorization = seen.get("authorization").cloned().unwrap_or_default();
         sent.iter().all(|(name, value)| seen[*name] == [*value])
+            && authorization == case.request.values("authorization")
     };
     match (sees, seen) {
+        (Sees::Missing | Sees::Invalid, []) => status == 401,
         (Sees::Refused(refused), []) => status == refused,
         (Sees::Served(who), [seen]) => status == served && told(seen) == identity(setting, who) && is_passed_on(seen),
         (Sees::Nobody, [seen]) => status == served && is_nobody(seen) && is_passed_on(seen),
         (Sees::Unproved, [seen]) => status == UNPROVED.as_u16() && !is_proved(seen),
-        (Sees::Refused(_) | Sees::Served(_) | Sees::Nobody | Sees::Unproved, _) => false,
+        (Sees::Missing | Sees::Invalid | Sees::Refused(_) | Sees::Served(_) | Sees::Nobody | Sees::Unproved, _) => {
+            false
+        }
     }
 }
 
@@ -96,18 +106,22 @@ fn identity(setting: &Setting, who: Who) -> [Vec<String>; 5] {
     }
 }
 
-/// True if a 401 has the challenge of the Instance.
+/// True if a 401 has the challenge of the Instance, with an error if there was a credential.
 fn is_challenge_kept(setting: &Setting, sees: Sees, answer: Option<&Answer>) -> bool {
-    let realm = format!(r#"bearer realm="tokenry{}""#, setting.instance().trim_end_matches('/'));
-    let challenge = answer.and_then(|answer| answer.header("www-authenticate")).unwrap_or_default();
-    sees != Sees::Refused(401) || challenge.starts_with(&realm)
+    let plain = format!(r#"bearer realm="tokenry{}""#, setting.instance().trim_end_matches('/'));
+    let challenge = answer.and_then(|answer| answer.header("www-authenticate"));
+    match sees {
+        Sees::Missing => challenge == Some(&plain),
+        Sees::Invalid => challenge == Some(&format!(r#"{plain}, error="invalid_token""#)),
+        Sees::Refused(_) | Sees::Served(_) | Sees::Nobody | Sees::Unproved => true,
+    }
 }
 
 /// True if a caller that is let in gets the body of the API.
 fn is_answer_kept(case: &Case, sees: Sees, answer: Option<&Answer>) -> bool {
     let has_body = case.request.method != "HEAD" && !case.request.upgrades();
-    let has_none = !has_body || matches!(sees, Sees::Refused(_) | Sees::Unproved);
-    has_none || answer.is_some_and(|answer| answer.body.contains(case.name))
+    let is_served = matches!(sees, Sees::Served(_) | Sees::Nobody);
+    !has_body || !is_served || answer.is_some_and(|answer| answer.body.contains(case.name))
 }
 
 /// Checks that a request may reach the API: its caller has named no identity, and its path is one that it may have.
@@ -122,7 +136,7 @@ fn is_closed(seen: &Seen) {
     let is_below = |folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
     let is_preflight = seen[":method"] == ["OPTIONS"];
     assert!(!is_nobody(seen) || is_preflight || is_below("/login"), "without a token: {seen:?}");
-    assert!(!is_below("/console"), "in spite of an exclusion: {seen:?}");
+    assert!(!path.to_lowercase().starts_with("/console"), "in spite of an exclusion: {seen:?}");
 }
 
 /// The path as the most generous server reads it: decoded, without parameters, dots, backslashes and empty segments.
@@ -199,7 +213,8 @@ async fn refuses_during(
     let chooses = |name: &str| name == MODE && program.passes_query && outage == Outage::NotSynced;
     let ask = async |(name, request): &(&str, Request)| {
         let case = format!("{outage:?}: {name}");
-        let answer = request.clone().line(format!("{CASE}: {case}")).send(proxy.address).await;
+        let marks = [format!("{CASE}: {case}"), format!("{ORGANIZATION}: acme")];
+        let answer = request.clone().lines(marks).send(proxy.address).await;
         let (status, seen) = (answer.map_or(0, |answer| answer.status), setting.backend.seen(&case));
         print(program, &case, status, &seen);
         let expected = if chooses(name) { 403 } else { (program.without)(outage) };
@@ -210,7 +225,7 @@ async fn refuses_during(
 
 /// Polls while the verifier starts, ends and starts again: without a token nobody is let in, at any moment.
 async fn holds_through_restarts(proxy: &Proxy, setting: &mut Setting) {
-    let token = request("GET", "/orders").bearer(&setting.tokens.admin).line(format!("{CASE}: restart, a token"));
+    let token = request("GET", "/orders").bearer(&setting.tokens.admin).line(format!("{ORGANIZATION}: acme"));
     let none = request("GET", "/orders").lines(IDENTITY.map(|name| format!("{name}: {FORGED}")));
     let none = none.line(format!("{CASE}: restart, no token"));
     let pollers = [Poller::start(proxy.address, token.clone()), Poller::start(proxy.address, none)];
@@ -254,5 +269,35 @@ impl Poller {
     async fn stop(self) -> BTreeMap<u16, usize> {
         self.stop.cancel();
         self.task.await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_hangs_is_left_for_another() {
+    let setting = Setting::new("hanging").await;
+    let hanging = Silent::hangs(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let full = Silent::is_full().await;
+    let addresses = [hanging.address, full.address, setting.verifier];
+    for (program, verifiers) in [(caddy::CADDY, &addresses[..]), (nginx::NGINX, &[addresses[0], addresses[2]])] {
+        let proxy = Proxy::start_with(&program, &setting, verifiers).await;
+        let before = hanging.taken();
+        for method in ["GET", "POST", "DELETE"] {
+            let asked = request(method, "/orders").bearer(&setting.tokens.admin);
+            let answer = asked.line(format!("{ORGANIZATION}: acme")).send(proxy.address).await;
+            assert_eq!(answer.unwrap().status, 200, "{} {method}", program.name);
+        }
+        // Each address is tried once for a request: that takes a second, and two, at most.
+        let tries = hanging.taken() - before;
+        assert!((1..=3).contains(&tries), "{}: {tries}", program.name);
+    }
+}
+
+#[test]
+fn each_example_of_a_proxy_is_shown_in_the_documentation() {
+    let pages = fs::read_dir(root().join("docs/how-to")).unwrap().map(|entry| entry.unwrap().path());
+    let shown: String = pages.map(|page| fs::read_to_string(page).unwrap()).collect();
+    for example in fs::read_dir(root().join("examples/proxies")).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = fs::read_to_string(&example).unwrap();
+        assert!(shown.contains(&format!("\n{text}```\n")), "no page shows the text of {}", example.display());
     }
 }

@@ -36,6 +36,10 @@ pub enum Sees {
     Served(Who),
     /// The API answers, and sees five empty identity headers.
     Nobody,
+    /// 401 and the challenge of the Instance: the request has no credential. The API sees nothing.
+    Missing,
+    /// 401 and the challenge with the error `invalid_token`: the credential is not accepted. The API sees nothing.
+    Invalid,
     /// The caller gets this status, and the API sees nothing.
     Refused(u16),
     /// The request reaches the API without all five identity headers, and the API refuses it.
@@ -65,7 +69,8 @@ pub enum Outage {
 /// The addresses of one run.
 pub struct Places {
     pub site: SocketAddr,
-    pub verifier: SocketAddr,
+    /// One or two, for the proxies that can ask another.
+    pub verifiers: Vec<SocketAddr>,
     pub api: SocketAddr,
     /// The path of the Instance, with a slash at both ends.
     pub instance: String,
@@ -80,11 +85,16 @@ pub struct Proxy {
 impl Proxy {
     /// Starts the proxy, and waits until it asks the verifier.
     pub async fn start(program: &Program, setting: &Setting) -> Self {
+        Self::start_with(program, setting, &[setting.verifier]).await
+    }
+
+    /// The same, with several addresses of verifiers.
+    pub async fn start_with(program: &Program, setting: &Setting, verifiers: &[SocketAddr]) -> Self {
         // Another process may take the port before the proxy does.
         for _ in 0..5 {
             let site = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            let (verifier, api) = (setting.verifier, setting.backend.address);
-            let places = Places { site, verifier, api, instance: setting.instance() };
+            let (verifiers, api) = (verifiers.to_vec(), setting.backend.address);
+            let places = Places { site, verifiers, api, instance: setting.instance() };
             let folder = format!("{}-{}-{}", program.name, setting.world.namespace, site.port());
             let folder = setting.world.plane.directory().join(folder);
             fs::create_dir_all(&folder).unwrap();

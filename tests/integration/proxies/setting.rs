@@ -1,23 +1,18 @@
 //! Everything behind a proxy under test: the API, its Instance and tokens, and a verifier whose address stays the same
 //! while a test ends it, replaces it and starts it again.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::net::SocketAddr;
 
+use http::HeaderMap;
 use serde_json::json;
 use tokenry::{
     outside::Address,
     token::format,
     verifier::{Options, StaleAnswers},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
-use super::backend::Backend;
+use super::{backend::Backend, silent::Silent};
 use crate::harness::{
     World,
     clock::{Held, hours},
@@ -27,6 +22,9 @@ use crate::harness::{
 
 /// After this time without news, a strict verifier answers 503. It is the shortest that there is.
 const SHORT: &str = "10s";
+
+/// The header in which a request names its organization. Each token is for `acme`.
+pub const ORGANIZATION: &str = "x-organization";
 
 /// The values of the tokens.
 pub struct Tokens {
@@ -53,36 +51,20 @@ pub struct Setting {
     _operator: Running,
 }
 
-/// An address of a verifier that takes connections, and answers none until it is dropped.
-pub struct Silent {
-    taken: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Silent {
-    /// The number of connections so far.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::SeqCst)
-    }
-}
-
 impl Setting {
     pub async fn new(name: &str) -> Self {
         let world = World::new(name).await;
         let clock = Held::default();
         let (operator, running) = (world.operator(&clock).await, world.verifier(&clock).await);
-        let excluded = json!([{"paths": ["/console/**"], "message": "sign in to the console"}]);
+        let excluded = json!([{"paths": ["/console/**", "/login/**"], "message": "sign in without a token"}]);
         let unguarded = json!([
             {"methods": ["GET", "POST"], "paths": ["/login/**"]},
             {"methods": ["OPTIONS"], "paths": ["/**"]},
         ]);
-        let api = json!({"authorization": "Roles", "excluded": excluded, "unguarded": unguarded});
+        let from = json!({"header": ORGANIZATION});
+        let api = json!({
+            "authorization": "Roles", "excluded": excluded, "unguarded": unguarded, "organizationFrom": from,
+        });
         world.accepts("Instance", "shop", json!({"organization": "acme", "api": api})).await;
         let tokens = Tokens::issue(&world, &clock, &running).await;
         let (backend, verifier) = (Backend::start().await, running.address);
@@ -124,7 +106,7 @@ impl Setting {
         wire.let_through(Through::Nothing);
         let running = self.running.as_ref().unwrap();
         let path = format!("/v1/instances{}authorize", self.instance());
-        let refuses = async || (running.ask(&path, http::HeaderMap::new()).await.0 == 503).then_some(());
+        let refuses = async || (running.ask(&path, HeaderMap::new()).await.0 == 503).then_some(());
         self.world.eventually("the verifier answers 503", refuses).await;
         wire
     }
@@ -147,22 +129,14 @@ impl Setting {
     pub async fn silence(&self) -> Silent {
         let bind = async || TcpListener::bind(self.verifier).await.ok();
         let listener = self.world.eventually("the address is free", bind).await;
-        let taken = Arc::<AtomicUsize>::default();
-        let count = taken.clone();
-        let task = tokio::spawn(async move {
-            let mut held = Vec::new();
-            while let Ok(connection) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                held.push(connection);
-            }
-        });
-        Silent { taken, task }
+        Silent::hangs(listener)
     }
 }
 
 impl Tokens {
     async fn issue(world: &World, clock: &Held, verifier: &Running) -> Self {
-        let of = |role: &str| json!({"instanceRef": {"name": "shop"}, "role": role});
+        let only = json!({"listed": ["acme"]});
+        let of = |role: &str| json!({"instanceRef": {"name": "shop"}, "role": role, "organizations": only});
         let mut expiring = of("admin");
         expiring["expiry"] = json!({"after": "1h"});
         world.accepts("ApiToken", "expired", expiring).await;
@@ -202,13 +176,15 @@ impl Tokens {
             (&self.old, 200),
             (&self.new, 200),
         ] {
-            let sent = [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/orders"), ("api-token", value)];
-            let headers =
-                || sent.map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()));
-            let judged = async || {
-                let (answer, ..) = verifier.ask(&path, headers().into_iter().collect()).await;
-                (answer.as_u16() == status).then_some(())
-            };
+            let sent = [
+                ("x-forwarded-method", "GET"),
+                ("x-forwarded-uri", "/orders"),
+                (ORGANIZATION, "acme"),
+                ("api-token", value),
+            ];
+            let sent = sent.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let headers: HeaderMap = sent.into_iter().collect();
+            let judged = async || (verifier.ask(&path, headers.clone()).await.0.as_u16() == status).then_some(());
             world.eventually(&format!("the verifier answers {status}"), judged).await;
         }
     }

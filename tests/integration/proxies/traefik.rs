@@ -47,7 +47,7 @@ fn command(places: &Places, folder: &Path) -> Command {
         &[
             // A test sends the address as the host.
             (&site, "PathPrefix(`/`)"),
-            (VERIFIER, &places.verifier.to_string()),
+            (VERIFIER, &places.verifiers[0].to_string()),
             (INSTANCE, &places.instance),
             (API, &places.api.to_string()),
         ],
@@ -61,6 +61,6 @@ fn command(places: &Places, folder: &Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traefik_holds() {
+async fn nothing_gets_past_traefik() {
     holds(&TRAEFIK).await;
 }

@@ -80,9 +80,9 @@ pub fn page(root: &Path) -> String {
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
-    let about = "A caller sees the status. The reason is in the audit log and in the metrics. Through ingress-nginx a \
-                 status of 503 becomes 403. `Probe` has its own metric, `tokenry_verifier_probes_total`, and no line \
-                 in the audit log.";
+    let about = "A caller sees the status. The reason is in the audit log and in the metrics. Through ingress-nginx, \
+                 and with the query `mode=nginx` behind `authorize`, a status of 503 becomes 403. `Probe` has its own \
+                 metric, `tokenry_verifier_probes_total`, and no line in the audit log.";
     section(&mut page, "Answers", about);
     let told = variants(root, "src/verifier/cause.rs", "pub enum Cause");
     same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into()]));
