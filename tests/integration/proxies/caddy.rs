@@ -41,6 +41,7 @@ const BARE: Program = Program {
         ("named beside TE", Unproved),
         ("named beside keep-alive", Unproved),
         // Caddy sends no header without a value.
+        ("an upgrade to HTTP/2 at a login", Unproved),
         ("preflight", Unproved),
         ("login", Unproved),
         ("login by POST", Unproved),

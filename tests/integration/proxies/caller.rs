@@ -57,7 +57,7 @@ impl Request {
 
     /// True if the caller asks for a WebSocket.
     pub fn upgrades(&self) -> bool {
-        self.has("upgrade")
+        self.values("upgrade") == ["websocket"]
     }
 
     /// True if the caller sends this header. The name is in lower case.

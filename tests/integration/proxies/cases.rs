@@ -56,6 +56,8 @@ fn allowed(tokens: &Tokens) -> Vec<Case> {
     let websocket = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
     let websocket =
         request("GET", "/orders/stream").lines(websocket).line("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==");
+    // The API would upgrade. Nobody would judge the requests that follow.
+    let h2c = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"];
     let post = request("POST", "/orders").line("Content-Type: application/json").body(r#"{"item": "tea"}"#);
     let preflight = request("OPTIONS", "/orders").line("Origin: https://console.shop.example.com");
     let preflight = preflight.line("Access-Control-Request-Method: DELETE");
@@ -68,6 +70,8 @@ fn allowed(tokens: &Tokens) -> Vec<Case> {
         case("DELETE", request("DELETE", "/orders/1").bearer(&tokens.admin), Served(Admin)),
         case("WebSocket", websocket.clone().bearer(&tokens.admin), Served(Admin)),
         case("WebSocket without a token", websocket, Missing),
+        case("an upgrade to HTTP/2", orders(&tokens.admin).lines(h2c), Served(Admin)),
+        case("an upgrade to HTTP/2 at a login", request("GET", "/login").lines(h2c), Nobody),
         case("preflight", preflight, Nobody),
         case("overlap, old value", orders(&tokens.old), Served(Old)),
         case("overlap, new value", orders(&tokens.new), Served(New)),
