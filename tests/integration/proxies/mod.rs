@@ -6,6 +6,7 @@ mod backend;
 mod caddy;
 mod caller;
 mod cases;
+mod envoy;
 mod nginx;
 mod program;
 mod setting;

@@ -72,11 +72,15 @@ pub fn page(root: &Path) -> String {
                  The proxy names the request of its caller in `X-Forwarded-Method` and `X-Forwarded-Uri`, or appends \
                  the path as Envoy does. For ingress-nginx it serves \
                  `ANY /v1/instances/<namespace>/<instance>/ingress-nginx`, which reads `X-Original-Method` and \
-                 `X-Original-URL`. [TokenReview](#tokenreview) and [introspection](#introspection) ask about a token \
-                 alone. The realm of each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the \
-                 verifier does not know the Instance. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` \
-                 at port 8081 (`--probes`). Port 8081 stays reachable during a flood of requests at port 8080. \
-                 Port 8080 has the first two as well.";
+                 `X-Original-URL`. To Envoy it answers the gRPC method `envoy.service.auth.v3.Authorization/Check`. The \
+                 Instance is then the entry `tokenry.dev/instance` of `context_extensions`, or else the metadata \
+                 `x-tokenry-instance`, as `<namespace>/<instance>`. The code of the answer is OK, UNAUTHENTICATED, \
+                 PERMISSION_DENIED or UNAVAILABLE for the statuses 200, 401, 403 and 503. \
+                 [TokenReview](#tokenreview) and [introspection](#introspection) ask about a token alone. The realm of \
+                 each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the verifier does not know the \
+                 Instance. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` at port 8081 (`--probes`). \
+                 Port 8081 stays reachable during a flood of requests at port 8080. Port 8080 has the first two as \
+                 well.";
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
