@@ -102,7 +102,7 @@ fn configuration(file: &str, places: &Places, instance: (&str, &str)) -> String 
             // A test sends the address as the host.
             (SITE, "\"*\""),
             (&address("0.0.0.0", 8080), &of(places.site)),
-            (&address("tokenry-verifier.tokenry-system.svc", 80), &of(places.verifier)),
+            (&address("tokenry-verifier.tokenry-system.svc", 80), &of(places.verifiers[0])),
             (&address("shop-manager.events.svc", 8080), &of(places.api)),
             instance,
         ],

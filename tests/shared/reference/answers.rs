@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 29] = [
+const CAUSES: [Cause; 30] = [
     Cause::Allowed,
     Cause::Unguarded,
     Cause::Probe,
