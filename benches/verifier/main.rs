@@ -1,7 +1,8 @@
-//! The cost to judge a request, compared with the cost to hash its token.
+//! `cargo bench --bench verifier`: the cost of an answer.
 //!
-//! `cargo bench --bench verifier` prints a table, and the memory per token. All data is in memory, and no other process
-//! or machine takes part.
+//! Over HTTP, verifiers are compared with a server of the same stack that judges nothing. Each server is a process of
+//! its own, and all take turns in one run. Their objects come from a source on this machine. In memory, a judgement is
+//! compared with hashing a value.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -10,104 +11,81 @@
     reason = "nobody builds on a benchmark"
 )]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#[cfg(not(target_os = "linux"))]
+compile_error!("the benchmark reads /proc: it runs on Linux only");
 
+mod answering;
+mod hearing;
+mod judging;
+mod load;
 mod memory;
+mod objects;
+mod report;
+mod served;
+mod source;
 
-use std::{hint::black_box, time::Instant};
+use std::{error::Error, process::ExitCode};
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
-use tokenry::{
-    access::{Path, Request},
-    token::{Digest, format},
-    verifier::{
-        Cause,
-        check::check,
-        index::{Index, Key},
-    },
-};
+use clap::Parser;
+use tokenry::outside::Address;
 
-/// Number of tokens in the index.
-const TOKENS: usize = 10_000;
-/// Number of judgements per mean.
-const ROUNDS: usize = 20_000;
+/// The result of a step of the benchmark.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value, status: Value) -> T {
-    object_of(kind, json!({"namespace": "a", "name": name, "uid": name}), spec, status)
+/// Measures verifiers beside a server that judges nothing.
+#[derive(Parser)]
+#[command(bin_name = "cargo bench --bench verifier --")]
+struct Options {
+    /// Number of turns of each load
+    #[arg(long, default_value_t = 8)]
+    rounds: usize,
+    /// Measure only loads whose name contains this text, beside the no-op server
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Measure instead, against a real API server, the start and the revocations among this number of tokens; 0: off
+    #[arg(long, default_value_t = 0, value_name = "TOKENS")]
+    api_server: usize,
+    /// Passed by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Run as the server that judges nothing
+    #[arg(long, hide = true, requires = "address")]
+    no_op: bool,
+    /// Run as the bare client that lists all objects
+    #[arg(long, hide = true)]
+    bare_list: bool,
+    /// Address of the server that judges nothing
+    #[arg(long, hide = true)]
+    address: Option<Address>,
 }
 
-fn object_of<T: serde::de::DeserializeOwned>(kind: &str, metadata: Value, spec: Value, status: Value) -> T {
-    let mut object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata});
-    (object["spec"], object["status"]) = (spec, status);
-    serde_json::from_value(object).unwrap()
-}
-
-fn value(n: usize) -> String {
-    format::assemble("tkn", &format!("{n:016}"), &format!("{n:043}")).expose().to_owned()
-}
-
-/// An index with tokens that have one account each, an Instance, and policies.
-fn index(instance: Value, policies: usize, members: usize) -> Index {
-    let mut index = Index::default();
-    for n in 0..TOKENS {
-        let (name, value) = (format!("t{n}"), value(n));
-        let record = json!({
-            "generation": 1, "id": format::id(&value).unwrap(), "sha256": Digest::of(&value).to_string(),
-            "state": "Active",
-            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
-        });
-        let refers = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "contributor"});
-        let status = json!({"account": {"name": name, "uid": name}, "records": [record]});
-        index.apply::<tokenry::crd::ApiToken>(object("ApiToken", &name, refers, status));
-        let account = json!({"instanceRef": {"name": "eem"}, "role": "contributor"});
-        index.apply::<tokenry::crd::Account>(object("ServiceAccount", &name, account, json!(null)));
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benchmark: {error}");
+            ExitCode::FAILURE
+        }
     }
-    index.apply::<tokenry::crd::Instance>(object("Instance", "eem", instance, json!(null)));
-    for n in 0..policies {
-        let members: Vec<_> = (0..members).map(|m| format!("token:a/other-{n}-{m}")).collect();
-        let statement = json!({"effect": "Deny", "actions": ["clusters:*"]});
-        let spec = json!({"instanceRef": {"name": "eem"}, "members": members, "statements": [statement]});
-        index.apply::<tokenry::crd::AccessPolicy>(object("AccessPolicy", &format!("p{n}"), spec, json!(null)));
-    }
-    index
 }
 
-/// Mean duration of `work`, in nanoseconds.
-fn mean(mut work: impl FnMut(usize)) -> f64 {
-    (0..ROUNDS / 10).for_each(&mut work);
-    let start = Instant::now();
-    (0..ROUNDS).for_each(&mut work);
-    start.elapsed().as_nanos() as f64 / ROUNDS as f64
-}
-
-fn main() {
-    // The memory is measured first, because the allocator could reuse freed memory later.
-    memory::report(TOKENS);
-    let values: Vec<_> = (0..TOKENS).map(value).collect();
-    let hashed = mean(|n| _ = black_box(Digest::of(&values[n % TOKENS])));
-    println!("{:<58}{:>10}{:>8}", "", "ns", "ratio");
-    println!("{:<58}{hashed:>10.0}{:>8.1}", "SHA-256 of the value", 1.0);
-    let roles = json!({"api": {"authorization": "Roles"}});
-    let members: Vec<_> = (0..256).map(|n| json!({"subject": format!("user:u{n}"), "role": "viewer"})).collect();
-    let held = [members, vec![json!({"subject": "user:alice", "role": "admin"})]].concat();
-    let ceiling = json!({"api": {"authorization": "Roles"}, "ceiling": "Members", "members": held});
-    for (what, instance, policies, of) in [
-        ("every valid token may", json!({}), 0, 0),
-        ("by role", roles.clone(), 0, 0),
-        ("by role, within what the owner holds of 257 members", ceiling.clone(), 0, 0),
-        ("the same, and 100 policies of 10 members", ceiling.clone(), 100, 10),
-        ("the same, and 100 policies of 256 members", ceiling, 100, 256),
-    ] {
-        let index = index(instance, policies, of);
-        let (key, now): (_, Timestamp) =
-            (Key { namespace: "a".into(), name: "eem".into() }, "2026-06-01T00:00:00Z".parse().unwrap());
-        let headers = http::HeaderMap::new();
-        let judged = mean(|n| {
-            let request =
-                Request { method: "POST", path: Path::parse("/eem/topics/x").ok(), query: "", headers: &headers };
-            let verdict = check(&index, &key, &values[n % TOKENS], Some(&request), now);
-            assert_eq!(verdict.cause, Cause::Allowed);
-        });
-        println!("{what:<58}{judged:>10.0}{:>8.1}", judged / hashed);
+fn run(options: &Options) -> Outcome {
+    if let Some(address) = options.address {
+        return served::no_op(address);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if options.bare_list {
+        return runtime.block_on(hearing::list());
+    }
+    if options.api_server > 0 {
+        print!("{}", runtime.block_on(hearing::measure(options.api_server))?);
+        return Ok(());
+    }
+    if options.only.is_empty() {
+        // The memory is measured first, because the allocator could reuse freed memory later.
+        memory::report();
+        judging::report();
+    }
+    print!("{}", runtime.block_on(answering::measure(options.rounds, &options.only))?);
+    Ok(())
 }
