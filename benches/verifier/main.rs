@@ -29,6 +29,10 @@ use std::{error::Error, process::ExitCode};
 use clap::Parser;
 use tokenry::outside::Address;
 
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The result of a step of the benchmark.
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
