@@ -30,6 +30,8 @@ pub mod index;
 mod journal;
 mod known;
 mod origin;
+#[cfg(test)]
+mod properties;
 mod protocol;
 mod requested;
 mod tally;
