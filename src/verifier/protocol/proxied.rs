@@ -1,5 +1,5 @@
-//! Reads the caller's request from the request of a proxy, and words the answer that the proxy passes on: the identity
-//! headers for the API, or the refusal for the caller.
+//! Reads the caller's request from the request of a proxy, and words the answer that the proxy passes on. That is the
+//! identity headers for the API, or the refusal for the caller.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
@@ -66,7 +66,7 @@ pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// An answer in the words of HTTP, for every protocol that proxies speak.
-pub(crate) struct Told {
+pub(crate) struct Wording {
     /// The status code.
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -77,7 +77,7 @@ pub(crate) struct Told {
 /// The answer in the words of HTTP. A 401 or 403 has a challenge for each scheme of the Instance. That of `Bearer` has
 /// the error code of RFC 6750, section 3, except if the credential is missing or the guard is tested. No answer may be
 /// cached, because it holds for one request only.
-pub(crate) fn told(answer: &Answer) -> Told {
+pub(crate) fn told(answer: &Answer) -> Wording {
     let Verdict { cause, identity: who, message } = answer.verdict();
     let challenge = |code| HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge(answer, code))]);
     let (mut headers, body) = match cause.category() {
@@ -99,7 +99,7 @@ pub(crate) fn told(answer: &Answer) -> Told {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     let body = body.map(|body| format!("{body}\n")).unwrap_or_default();
-    Told { status: cause.category().code(), headers, body }
+    Wording { status: cause.category().code(), headers, body }
 }
 
 /// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If

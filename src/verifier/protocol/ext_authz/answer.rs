@@ -29,7 +29,7 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
         let ok = pb::OkHttpResponse { headers, headers_to_remove, response_headers_to_add, ..Default::default() };
         message.set_http_response(ok).set_dynamic_metadata(identity.map(metadata));
     } else {
-        let proxied::Told { status, headers, body } = proxied::told(answer);
+        let proxied::Wording { status, headers, body } = proxied::told(answer);
         let (status, headers) = (Some(pb::HttpStatus { code: status.into() }), replacing(&headers));
         message.set_http_response(pb::DeniedHttpResponse { status, headers, body });
     }

@@ -24,8 +24,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 type Server = pb::AuthorizationServer<ExtAuthz>;
 
-/// The route of the method `Check`. There is no route for the rest of gRPC: its answers have the HTTP status 200, which
-/// is permission for a proxy that asks at a wrong path.
+/// The route of the method `Check`. The rest of gRPC has no route. Its answers have the HTTP status 200, and a proxy that
+/// asks at a wrong path takes that for permission.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let server = Server::new(ExtAuthz(door)).max_decoding_message_size(LARGEST);
     Router::new().route("/envoy.service.auth.v3.Authorization/Check", post(call)).with_state(server)
