@@ -35,7 +35,7 @@ impl Policies {
         for member in policy.members.iter() {
             let listed = self.by_member.get(member).map_or(&[][..], |listed| listed);
             let at = listed.partition_point(|other| other.name < policy.name);
-            let listed = [&listed[..at], &[policy.clone()], &listed[at..]].concat();
+            let listed = [&listed[..at], std::slice::from_ref(&policy), &listed[at..]].concat();
             self.by_member.insert(member.clone(), listed.into());
         }
     }
