@@ -27,6 +27,7 @@ mod durations;
 mod edges;
 mod ending;
 mod examples;
+mod floods;
 mod former;
 mod gitops;
 mod grants;
@@ -49,6 +50,7 @@ mod owners;
 mod preconditions;
 mod products;
 mod proxies;
+mod random;
 #[path = "../shared/reference/mod.rs"]
 mod reference;
 mod release;
@@ -57,6 +59,8 @@ mod rest;
 mod restart;
 mod secrecy;
 mod secret;
+#[path = "../shared/sent.rs"]
+mod sent;
 mod structure;
 mod unguarded;
 mod verdicts;

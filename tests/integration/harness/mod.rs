@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod fault;
 pub mod grants;
 pub mod judged;
+pub mod process;
 pub mod proxy;
 pub mod run;
 pub mod tunnel;

@@ -115,6 +115,23 @@ impl World {
         Process::start("operator", command, &log).unwrap()
     }
 
+    /// Starts the verifier as a separate process, with the real clock. It has listed everything. Returns its address.
+    pub async fn verifier_process(&self) -> (Process, SocketAddr) {
+        let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.verifier).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(["verifier", "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", &self.namespace]);
+        command.env("KUBECONFIG", kubeconfig);
+        let log = self.plane.directory().join(format!("verifier-{}.log", self.namespace));
+        let process = Process::start("verifier", command, &log).unwrap();
+        let listens = async || {
+            let log = process.log();
+            let (_, rest) = log.split_once("listening on http://")?;
+            rest.split('"').next()?.parse().ok()
+        };
+        let address = self.eventually("the verifier listens", listens).await;
+        (process, address)
+    }
+
     /// An operator of this namespace that uses `client`.
     pub async fn operator_by(&self, client: Client, clock: &Held) -> Running {
         self.operator_with(client, clock, |_| ()).await
