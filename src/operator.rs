@@ -1,17 +1,19 @@
 //! Starts the caches and the controllers of the operator, and joins all tasks at shutdown.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms outside")]
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
         Caches, Rooms, account,
         book::Book,
+        certificate::CertificateKeeper,
         depends,
         exposing::Exposing,
         grants, instance,
@@ -20,7 +22,7 @@ use crate::{
         run::run as control,
         token,
     },
-    crd::{ApiToken, GROUP, name, secret},
+    crd::{ApiToken, GROUP, instance::Scheme, name, secret},
     exposure::{ExposureConfig, PieceKind, backends::Backends},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks, Verb,
@@ -33,6 +35,8 @@ use crate::{
         watch::Object,
     },
 };
+
+pub use crate::controller::certificate::{CertificateOrder, SecretPlace};
 
 /// The permissions that the operator uses: the rules of its roles in the chart. Without the useful ones it restarts no
 /// workload, exposes no endpoint, deletes no forgotten token, and writes no event.
@@ -108,6 +112,14 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::USE, GROUP, "serviceaccounts"),
 ];
 
+/// The further permissions of an operator that keeps the verifier's certificate. It has them in the namespace of the
+/// certificate alone, so they are not among those that are checked for the namespaces that it serves.
+pub const CERTIFYING: [Right; 3] = [
+    Right::new(Verb::GET, "", "configmaps"),
+    Right::new(Verb::CREATE, "", "configmaps"),
+    Right::new(Verb::PATCH, "", "configmaps"),
+];
+
 /// The further permissions of an operator that creates objects of this kind. OpenShift asks for two more where a Route
 /// has a host: at its creation, and at a change of the host.
 pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
@@ -123,6 +135,9 @@ pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     let own = verbs.map(|verb| Right::new(verb, group, resource)).into_iter();
     own.chain(hosts).chain(classes).chain(carriers).collect()
 }
+
+/// The longest wait of Instances for the certificates that Traefik trusts.
+const HANDED: Duration = Duration::from_secs(30);
 
 /// The API group of Roles and RoleBindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -141,6 +156,8 @@ pub struct Options {
     pub grants: bool,
     /// The settings of the cluster for exposing endpoints. Default: Services alone.
     pub exposure: Arc<ExposureConfig>,
+    /// The certificate of the verifier that the operator keeps. `None`: it keeps none.
+    pub certificate: Option<CertificateOrder>,
     /// True: probes may ask loopback and link-local addresses. Default: false.
     pub probe_local: bool,
     /// The name of this process in events: the name of its Pod.
@@ -180,13 +197,16 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     if rooms.grants {
         tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
     }
+    let handed = options.certificate.map(|order| keep_certificate(&rooms, order, &mut tasks));
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
-    tasks.finishing(
-        "the instance controller",
-        control(rooms.clone(), caches.instances.store(), triggers.1, stop.clone()),
-    );
+    let instances = control(rooms.clone(), caches.instances.store(), triggers.1, stop.clone());
+    let told = stop.clone();
+    tasks.finishing("the instance controller", async move {
+        told.run_until_cancelled(until_handed(handed)).await;
+        instances.await
+    });
     tasks
         .finishing("the account controller", control(rooms.clone(), caches.accounts.store(), triggers.2, stop.clone()));
     tasks.finishing("the policy controller", control(rooms.clone(), caches.policies.store(), triggers.3, stop.clone()));
@@ -207,6 +227,33 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     // From here on only the controllers can publish events. The scribe ends after the last controller.
     drop(rooms);
     tasks.join().await
+}
+
+/// Starts the task that keeps the verifier's certificate. The receiver holds true once Traefik has the certificates
+/// that it trusts.
+fn keep_certificate(rooms: &Rooms, order: CertificateOrder, tasks: &mut Tasks) -> watch::Receiver<bool> {
+    let by_https = rooms.exposure.verifier.as_ref().filter(|verifier| verifier.scheme == Scheme::Https);
+    let ca_secret = by_https.and_then(|verifier| verifier.ca_secret.clone());
+    let (handed, hears) = watch::channel(ca_secret.is_none());
+    let keeper = CertificateKeeper {
+        order,
+        ca_secret,
+        handed,
+        caches: rooms.caches.clone(),
+        reader: rooms.reader.clone(),
+        writer: rooms.writer.clone(),
+        clock: rooms.clock.clone(),
+        entropy: rooms.entropy.clone(),
+    };
+    tasks.endless("the keeper of the verifier's certificate", keeper.keep());
+    hears
+}
+
+/// Waits until Traefik has the certificates that it trusts. Else a Middleware that changes to HTTPS has none for a
+/// moment. After half a minute, Instances are served all the same.
+async fn until_handed(handed: Option<watch::Receiver<bool>>) {
+    let Some(mut handed) = handed else { return };
+    let _ = tokio::time::timeout(HANDED, handed.wait_for(|handed| *handed)).await;
 }
 
 /// Starts the task that checks in `namespace` if tokens can be created, and if they are stamped. The task publishes no
@@ -334,7 +381,7 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
-    use std::{convert::Infallible, time::Duration};
+    use std::convert::Infallible;
     use tokio::time::timeout;
 
     /// A server with one Instance, one policy for the Instance, and `count` tokens. Each token has an owner, an account

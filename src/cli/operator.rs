@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Common, Error, client};
 use crate::{
     exposure::ExposureConfig,
-    operator::{self, Options},
+    operator::{self, CertificateOrder, Options, SecretPlace},
     outside::{SystemClock, SystemEntropy, connect},
 };
 
@@ -23,6 +23,12 @@ pub(crate) struct Operator {
     /// default: Services alone
     #[arg(long, value_name = "JSON", value_parser = exposure)]
     exposure: Option<Arc<ExposureConfig>>,
+    /// Keep the verifier's certificate in this Secret, and its certificate authority beside it; default: keep none
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "certificate_name")]
+    certificate: Option<SecretPlace>,
+    /// DNS name of the verifier in that certificate; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "certificate")]
+    certificate_name: Vec<String>,
     /// Allow probes of endpoints at loopback and link-local addresses; addresses of cloud metadata are never asked;
     /// default: refuse them
     #[arg(long)]
@@ -31,7 +37,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) fn main(&self) -> Result<(), Error> {
-        let Self { common, grants, exposure, probe_local } = self;
+        let Self { common, grants, exposure, certificate, certificate_name, probe_local } = self;
         common.log()?;
         client::run(async |stop| {
             let options = Options {
@@ -40,6 +46,9 @@ impl Operator {
                 probes: common.probes()?,
                 grants: *grants,
                 exposure: exposure.clone().unwrap_or_default(),
+                certificate: certificate
+                    .clone()
+                    .map(|place| CertificateOrder { place, names: certificate_name.clone() }),
                 probe_local: *probe_local,
                 instance: connect::pod(),
                 stop,

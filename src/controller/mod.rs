@@ -10,6 +10,7 @@
 pub mod account;
 pub mod book;
 mod census;
+pub mod certificate;
 pub mod depends;
 pub mod exposing;
 pub mod grants;

@@ -23,6 +23,12 @@ pub const ENDPOINT: &str = "endpoint";
 pub const CA: &str = "ca.crt";
 /// The type of a Secret with a certificate and its private key.
 pub const TLS: &str = "kubernetes.io/tls";
+/// Key of the certificate in such a Secret.
+pub const LEAF: &str = "tls.crt";
+/// Key of the private key in such a Secret.
+pub const KEY: &str = "tls.key";
+/// The type of the Secret with the certificate authorities of the verifier.
+pub const AUTHORITIES: &str = "tokenry.dev/certificate-authorities";
 /// Key of the Instance's own organization.
 pub const ORGANIZATION: &str = "organization";
 /// Key of the type of the service, for a service binding.
@@ -88,6 +94,34 @@ impl CaSecret {
 impl fmt::Debug for CaSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CaSecret").field("type", &self.type_).finish_non_exhaustive()
+    }
+}
+
+/// A Secret with its values, which are erased when they are dropped. It is for the operator's own certificates alone.
+#[derive(Clone, Default, Deserialize, Resource)]
+#[resource(inherit = "Secret")]
+pub struct KeySecret {
+    /// The metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The values, in base64.
+    #[serde(default)]
+    data: BTreeMap<String, Zeroizing<String>>,
+}
+
+impl KeySecret {
+    /// The text of a key. `None` if there is none.
+    pub fn text(&self, key: &str) -> Option<Zeroizing<String>> {
+        let bytes = Zeroizing::new(STANDARD.decode(self.data.get(key)?.as_bytes()).ok()?);
+        std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
+    }
+}
+
+/// The values are not printed.
+impl fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.data.keys().collect();
+        f.debug_struct("KeySecret").field("keys", &keys).finish_non_exhaustive()
     }
 }
 
@@ -205,6 +239,15 @@ mod tests {
         for without in [json!({}), json!({"data": null}), json!({"data": {}}), json!({"data": {"ca.crt": ""}})] {
             assert_eq!(serde_json::from_value::<CaSecret>(without).unwrap().ca(), None);
         }
+    }
+
+    #[test]
+    fn the_values_of_a_secret_of_certificates_are_read_and_not_printed() {
+        let data = json!({"tls.key": "a2V5", "odd": "/w=="});
+        let secret: KeySecret = serde_json::from_value(json!({"metadata": {"name": "a"}, "data": data})).unwrap();
+        let text = |key| secret.text(key).map(|text| text.to_string());
+        assert_eq!([text("tls.key"), text("odd"), text("tls.crt")], [Some("key".into()), None, None]);
+        assert_eq!(format!("{secret:?}"), r#"KeySecret { keys: ["odd", "tls.key"], .. }"#);
     }
 
     #[test]

@@ -182,7 +182,9 @@ pub(crate) fn all(exposed: &Exposed, wanted: &IngressTemplate) -> BTreeMap<Strin
         all.insert(MIDDLEWARES.into(), middleware::reference(exposed));
     }
     if let Some(verifier) = exposed.verifier_of(Guard::Nginx) {
-        let url = format!("http://{}{}", verifier.whole_authority(), exposed.asked_at("ingress-nginx"));
+        // ingress-nginx has no setting for the certificates that it trusts here, and does not verify them.
+        let (scheme, path) = (verifier.scheme.as_str(), exposed.asked_at("ingress-nginx"));
+        let url = format!("{scheme}://{}{path}", verifier.whole_authority());
         all.extend([(AUTH_URL.into(), url), (AUTH_HEADERS.into(), super::identity().join(","))]);
     }
     all

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::PieceKind;
-use crate::crd::endpoint::{IngressTemplate, ParentRef, PodPeer};
+use crate::crd::{
+    endpoint::{IngressTemplate, ParentRef, PodPeer},
+    instance::Scheme,
+};
 
 /// The settings of the cluster for exposing endpoints. They are read from JSON.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -42,6 +45,17 @@ pub struct VerifierService {
     /// The host and port that proxies connect to by URL. If omitted, the name of the Service in the cluster's DNS.
     #[serde(default)]
     pub address: Option<String>,
+    /// The protocol of the port. Default: http.
+    #[serde(default = "plain")]
+    pub scheme: Scheme,
+    /// The Secret in the namespace of a Middleware by which Traefik verifies the Service: its key `ca.crt`. The
+    /// operator keeps it if it keeps the certificate. If omitted, Traefik trusts the roots of its system.
+    #[serde(default)]
+    pub ca_secret: Option<String>,
+}
+
+fn plain() -> Scheme {
+    Scheme::Http
 }
 
 impl VerifierService {
@@ -53,13 +67,13 @@ impl VerifierService {
 
     /// The host and port for a URL.
     pub fn authority(&self) -> String {
-        let Self { name, namespace, port, address } = self;
+        let Self { name, namespace, port, address, .. } = self;
         address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc:{port}"))
     }
 
     /// The host and port for a URL of a proxy that completes no names, such as nginx.
     pub fn whole_authority(&self) -> String {
-        let Self { name, namespace, port, address } = self;
+        let Self { name, namespace, port, address, .. } = self;
         address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc.cluster.local:{port}"))
     }
 }
@@ -89,7 +103,9 @@ mod tests {
 
     #[test]
     fn the_address_of_the_verifier_follows_from_its_service() {
-        let mut verifier = VerifierService { name: "v".into(), namespace: "t".into(), port: 80, address: None };
+        let mut verifier: VerifierService =
+            serde_json::from_value(json!({"name": "v", "namespace": "t", "port": 80})).unwrap();
+        assert_eq!((verifier.scheme, &verifier.ca_secret), (Scheme::Http, &None));
         assert_eq!(verifier.authority(), "v.t.svc:80");
         assert_eq!(verifier.whole_authority(), "v.t.svc.cluster.local:80");
         verifier.address = Some("10.0.0.1:8080".into());

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::{Exposed, loose::Middleware};
-use crate::crd::endpoint::Guard;
+use crate::crd::{endpoint::Guard, instance::Scheme};
 
 /// The size of the largest answer that Traefik accepts from the verifier, in bytes.
 const LARGEST: u32 = 65_536;
@@ -13,12 +13,16 @@ const LARGEST: u32 = 65_536;
 pub(crate) fn build(exposed: &Exposed) -> Option<Middleware> {
     let verifier = exposed.verifier_of(Guard::Traefik)?;
     // Without `authRequestHeaders`, all headers of the request reach the verifier.
-    let spec = json!({"forwardAuth": {
-        "address": format!("http://{}{}", verifier.authority(), exposed.asked_at("authorize")),
+    let mut spec = json!({"forwardAuth": {
+        "address": format!("{}://{}{}", verifier.scheme.as_str(), verifier.authority(), exposed.asked_at("authorize")),
         "trustForwardHeader": false,
         "maxResponseBodySize": LARGEST,
         "authResponseHeaders": super::identity(),
     }});
+    // Without this Secret, Traefik has no Middleware, and refuses all requests.
+    if let Some(secret) = verifier.ca_secret.as_ref().filter(|_| verifier.scheme == Scheme::Https) {
+        spec["forwardAuth"]["tls"] = json!({ "caSecret": secret });
+    }
     let metadata = ObjectMeta { name: Some(exposed.middleware.clone()), ..ObjectMeta::default() };
     Some(Middleware::new(metadata, spec))
 }
@@ -61,6 +65,20 @@ mod tests {
         let instance = guarded("u");
         let endpoint = instance.endpoints().next().unwrap().name;
         assert_eq!(PieceKind::Middleware.object_name(&instance, endpoint), one);
+    }
+
+    #[test]
+    fn it_asks_by_https_with_the_certificates_of_the_operator_where_the_cluster_says_so() {
+        let mut exposed = exposed_of(&guarded("u"));
+        let auth = |exposed: &Exposed| build(exposed).unwrap().spec["forwardAuth"].clone();
+        assert!(auth(&exposed)["address"].as_str().unwrap().starts_with("http://tokenry-verifier.tokenry.svc:80/"));
+        let verifier = Arc::make_mut(&mut exposed.config).verifier.as_mut().unwrap();
+        (verifier.scheme, verifier.port, verifier.ca_secret) = (Scheme::Https, 443, Some("ca".into()));
+        let by_https = auth(&exposed);
+        assert!(by_https["address"].as_str().unwrap().starts_with("https://tokenry-verifier.tokenry.svc:443/"));
+        assert_eq!(by_https["tls"], json!({"caSecret": "ca"}));
+        Arc::make_mut(&mut exposed.config).verifier.as_mut().unwrap().ca_secret = None;
+        assert_eq!(auth(&exposed)["tls"], serde_json::Value::Null);
     }
 
     #[test]

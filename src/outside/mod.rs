@@ -12,6 +12,7 @@ pub mod extent;
 pub mod forbidder;
 pub mod foreign;
 pub mod hearing;
+pub mod issuer;
 pub mod joint;
 pub mod latency;
 pub mod lines;

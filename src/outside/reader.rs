@@ -17,7 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::crd::secret::CaSecret;
+use crate::crd::secret::{CaSecret, KeySecret};
 
 use super::{Refusal, Verb, Why, readable::Readable, watch::NamespaceMeta, writer::Draft};
 
@@ -70,6 +70,15 @@ impl Reader {
     pub async fn authority(&self, namespace: &str, name: &str) -> Result<Option<CaSecret>, Refusal> {
         let api: Api<CaSecret> = Api::namespaced(self.client.clone(), namespace);
         found::<CaSecret, _>(api.get(name).await.map_err(Why::from), namespace, name)
+    }
+
+    /// A Secret with its values. `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    pub async fn keys(&self, namespace: &str, name: &str) -> Result<Option<KeySecret>, Refusal> {
+        let api: Api<KeySecret> = Api::namespaced(self.client.clone(), namespace);
+        found::<KeySecret, _>(api.get(name).await.map_err(Why::from), namespace, name)
     }
 
     /// All current objects of a kind in a namespace, without those that cannot be parsed.

@@ -97,8 +97,8 @@ pub struct Options {
     /// The port for proxies by plain HTTP, with `/healthz` and `/readyz`. Nobody can connect before every kind was read
     /// once. `None`: there is no such port.
     pub serving: Option<Taken>,
-    /// The same port by HTTPS. Nobody can connect before its certificate was loaded, either, and until then the verifier
-    /// is not ready. `None`: there is no such port.
+    /// The same port by HTTPS. Nobody can connect before its certificate was loaded, either. Until then the verifier is
+    /// not ready. `None`: there is no such port.
     pub secure: Option<(Taken, TlsFiles)>,
     /// The port of `/healthz`, `/readyz` and `/metrics`, and of `/hearing` for other verifiers. `None`: there is no
     /// such port.

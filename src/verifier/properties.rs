@@ -21,7 +21,7 @@ use sent::{About, SPOKEN, Sent, Spoken};
 async fn answer(sent: &Sent) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
     let door = door();
     teach_of(&door, &value(), &json!({"api": {"excluded": [{"methods": ["DELETE"], "paths": ["/orders"]}]}}));
-    let answer = router(door).oneshot(sent.request("")?.map(Body::from)).await.unwrap();
+    let answer = router(door, None).oneshot(sent.request("")?.map(Body::from)).await.unwrap();
     let (status, headers) = (answer.status(), answer.headers().clone());
     Some((status, headers, to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()))
 }

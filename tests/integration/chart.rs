@@ -86,8 +86,8 @@ async fn the_api_server_takes_what_it_renders() {
     let world = World::new("chart").await;
     for file in values() {
         let mut objects = rendered_within(&world.namespace, &file);
-        // The control plane does not have the definition of this kind.
-        objects.retain(|object| object["kind"] != "ReferenceGrant");
+        // The control plane does not have the definitions of these kinds.
+        objects.retain(|object| object["kind"] != "ReferenceGrant" && object["kind"] != "BackendTLSPolicy");
         let objects = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let apply = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "-f", "-"];
         let done = world.plane.kubectl_with_input(&apply, &objects.to_string());
@@ -150,6 +150,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "'/exposure/referenceGrants/namespaces/0'",
             "does not match pattern",
         ),
+        ("exposure.askByHttps=1", "'/exposure/askByHttps'", "got number, want boolean"),
         ("exposure.probeLocal=1", "'/exposure/probeLocal'", "got number, want boolean"),
         ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
         ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
@@ -176,6 +177,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("operator.plainHttp=false", "'/operator/plainHttp'", "false schema"),
         ("verifier.plainHttp=no", "'/verifier/plainHttp'", "got string, want boolean"),
         ("verifier.tls.nosuch=1", "'/verifier/tls'", "additional properties 'nosuch' not allowed"),
+        ("verifier.tls.enabled=1", "'/verifier/tls/enabled'", "got number, want boolean"),
         ("verifier.tls.secretName=A", "'/verifier/tls/secretName'", "does not match pattern"),
         (
             "verifier.tls.clientCA.secretName=a,verifier.tls.clientCA.configMapName=b",
@@ -258,7 +260,7 @@ fn schema() -> (Value, BTreeSet<String>) {
         ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/", "/operator/introspection/"];
     let all = paths.len();
     paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
-    assert_eq!(paths.len(), all - 9);
+    assert_eq!(paths.len(), all - 10);
     (schema, paths)
 }
 
@@ -410,7 +412,11 @@ fn the_defaults_for_endpoints_reach_the_operator() {
     let verifier = config.verifier.unwrap();
     let service = of_kind(&objects, "Service").into_iter().find(|service| name(service) == verifier.name).unwrap();
     assert_eq!(service["metadata"]["namespace"], *verifier.namespace);
-    assert_eq!(service["spec"]["ports"][0]["port"], verifier.port);
+    // The values let guards ask by HTTPS.
+    assert_eq!((verifier.port, verifier.ca_secret.as_deref()), (443, Some("my-issuer-verifier-ca")));
+    assert_eq!(service["spec"]["ports"][1]["port"], verifier.port);
+    assert_eq!(exposure(&rendered(&[])).verifier.unwrap().port, 80);
+    assert_eq!(exposure(&rendered(&["--set", "verifier.plainHttp=false"])).verifier.unwrap().port, 443);
     let peer = |value: Value| Some(read::<PodPeer>(&value));
     let deployments = of_kind(&objects, "Deployment").into_iter();
     let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-operator")).unwrap();
@@ -500,7 +506,10 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
         // A namespace's labels lie in no namespace, and neither do classes. A Gateway can lie in any.
         let outside = ["namespaces", "ingressclasses", "gateways", "gatewayclasses"];
         let (outside, inside) = rights.into_iter().partition(|right| outside.contains(&&*right.resource));
-        assert_eq!(scoped.to(account), BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
+        let (mut of_scoped, home) = (scoped.to(account), Some(NAMESPACE.to_owned()));
+        // The certificate lies in the namespace of the components.
+        assert_eq!(of_scoped.remove(&home), everywhere.to(account).remove(&home));
+        assert_eq!(of_scoped, BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
     }
 }
 
@@ -516,7 +525,7 @@ fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants()
     let grants = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING]));
     let exposing = PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service);
     let exposing = exposing.flat_map(operator::exposing_rights).collect();
-    let further = [operator::GRANTING.to_vec(), exposing].concat();
+    let further = [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), exposing].concat();
     for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &REVIEWING)]
     {
         let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
@@ -747,7 +756,7 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
     let named = "verifier.tls.secretName=a";
     let args = |container: &Value| -> Vec<String> { read(&container["args"]) };
     let (container, volumes, ports) = served(named);
-    assert_eq!(ports, [http, https.clone()]);
+    assert_eq!(ports, [http.clone(), https.clone()]);
     let items = json!([{"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]);
     let pair = json!({"secret": {"name": "a", "items": items}});
     assert_eq!(volumes, json!([{"name": "tls", "projected": {"sources": [pair]}}]));
@@ -761,8 +770,33 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
         assert_eq!(volumes[0]["projected"]["sources"][1], json!({source: {"name": "b", "items": items}}));
         assert!(args(&container).contains(&"--tls-client-ca=/etc/tokenry/tls/client-ca.crt".to_owned()));
     }
-    let told = template(&["--set", "verifier.plainHttp=false"]).unwrap_err();
-    assert!(told.contains("verifier.plainHttp: false needs a certificate"), "{told}");
+    for without in ["verifier.tls.enabled=false", "rbac.create=false"] {
+        let (container, volumes, ports) = served(without);
+        assert_eq!((ports, &volumes, &container["volumeMounts"]), (vec![http.clone()], &Value::Null, &Value::Null));
+        let told = template(&["--set", &format!("{without},verifier.plainHttp=false")]).unwrap_err();
+        assert!(told.contains("verifier.plainHttp: false needs a certificate"), "{told}");
+    }
+}
+
+#[test]
+fn the_operator_keeps_the_certificate_that_the_verifier_mounts_unless_another_is_named() {
+    let kept = |sets: &str| {
+        let objects = rendered(&["--set", sets]);
+        let roles = of_kind(&objects, "ClusterRole").into_iter().map(name);
+        let may = roles.filter(|name| name.ends_with("-operator-certificate")).count();
+        let args = operator_args(&objects).into_iter().filter(|arg| arg.starts_with("--certificate"));
+        (args.collect::<Vec<_>>(), may)
+    };
+    let [place, names] = [
+        "--certificate=tokenry-system/tokenry-verifier-tls",
+        "--certificate-name=tokenry-verifier,tokenry-verifier.tokenry-system,tokenry-verifier.tokenry-system.svc,\
+         tokenry-verifier.tokenry-system.svc.cluster.local",
+    ];
+    assert_eq!(kept("log.level=info"), (vec![place.to_owned(), names.to_owned()], 1));
+    assert_eq!(served("log.level=info").1[0]["projected"]["sources"][0]["secret"]["name"], "tokenry-verifier-tls");
+    for without in ["verifier.tls.secretName=a", "verifier.tls.enabled=false", "rbac.create=false"] {
+        assert_eq!(kept(without), (Vec::new(), 0), "{without}");
+    }
 }
 
 #[test]

@@ -1,30 +1,38 @@
 //! A real edge: Traefik serves Ingresses and HTTPRoutes of the control plane, in front of a real API and a real
 //! verifier. What a client sees.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use http::Method;
 use jiff::SignedDuration;
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::{core::v1::Secret, networking::v1::Ingress};
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokenry::{
     crd::{
         Instance, condition,
         endpoint::{Guard, WayIn},
+        instance::Scheme,
     },
     exposure::{
         PieceKind,
         loose::{HttpRoute, Middleware},
     },
+    outside::{
+        Address, Clock, SystemEntropy,
+        issuer::{KeyedCertificate, Period},
+    },
 };
 
+use crate::certificate::{Folder, SECRET, order};
 use crate::harness::{
     World,
     api::{self, IDENTITY, told},
     edge::{By, Edge, Poller, Site, TRAEFIK, by_gateway, by_ingress, managed},
     fault::{Death, dying_at_the_edge},
+    grants::{of_kind, rendered},
     root,
+    run::exposure,
 };
 
 /// Waits until a condition of an Instance has this status and reason for the current spec. Returns its message.
@@ -483,4 +491,83 @@ async fn a_guard_that_is_not_wanted_any_more_leaves_after_its_way_in() {
         };
         world.eventually("the guard is gone", gone).await;
     }
+}
+
+/// The Secret with the certificates that Traefik trusts.
+const TRUSTED: &str = "tokenry-verifier-ca";
+
+#[tokio::test]
+async fn traefik_asks_by_https_and_trusts_the_authority_of_the_operator_alone() {
+    let edge = Edge::shared();
+    let mut site = edge.site("https", ingress).await;
+    let host = site.host.clone();
+    let bearer = site.bearer.clone();
+    let token = [("authorization", &*bearer)];
+    edge.await_status(&site.world, &host, &token, 200).await;
+    let poller = edge.poll(&host);
+    let folder = Folder::of(&site.world);
+    let at = "127.0.0.1:0".parse::<Address>().unwrap().take("--tls-listen").unwrap();
+    let address = at.address().unwrap();
+    let client = site.world.plane.client_for(&site.world.identities.verifier);
+    let secure = Some((at, folder.files()));
+    let _verifier = site.world.verifier_by(client, &site.clock, |options| options.secure = secure).await;
+
+    let mut config = exposure();
+    let verifier = config.verifier.as_mut().unwrap();
+    (verifier.scheme, verifier.address) = (Scheme::Https, Some(address.to_string()));
+    verifier.ca_secret = Some(TRUSTED.to_owned());
+    site.operator.take().unwrap().kill().await;
+    let operator = site.world.operator_with(site.client(), &site.clock, |options| {
+        (options.exposure, options.certificate) = (Arc::new(config), Some(order(SECRET)));
+    });
+    site.operator = Some(operator.await);
+    let stored = site.world.await_stored("there is a certificate", |_| true).await;
+    folder.write(&stored.pair);
+    let by_https = async || {
+        let all = site.world.api::<Middleware>().list(&ListParams::default()).await.unwrap().items;
+        let auth = &all.first()?.spec["forwardAuth"];
+        let asks = auth["address"].as_str().unwrap().starts_with(&format!("https://{address}/"));
+        (asks && auth["tls"] == json!({"caSecret": TRUSTED})).then_some(())
+    };
+    site.world.eventually("the Middleware asks by HTTPS", by_https).await;
+    edge.await_status(&site.world, &host, &token, 200).await;
+    edge.await_status(&site.world, &host, &[], 401).await;
+
+    let now = site.clock.now();
+    let period = Period { from: now, until: now + SignedDuration::from_hours(24) };
+    let other = KeyedCertificate::authority(&SystemEntropy, period).unwrap();
+    site.world.patch_secret(TRUSTED, json!({"stringData": {"ca.crt": other.certificate}})).await;
+    let refused = async || (![200, 401].contains(&edge.status(&host, &token).await)).then_some(());
+    site.world.eventually("nobody passes by a certificate of another authority", refused).await;
+
+    // After two thirds of the authority's time, its successor is trusted too.
+    site.clock.move_by(SignedDuration::from_hours((3 * 365 + 200) * 24));
+    let both = async || {
+        let secret = site.world.api::<Secret>().get(TRUSTED).await.unwrap();
+        let bundle = String::from_utf8(secret.data?.remove("ca.crt")?.0).unwrap();
+        (bundle.starts_with(&stored.bundle) && bundle.matches("BEGIN").count() == 2).then_some(())
+    };
+    site.world.eventually("the Secret has both authorities", both).await;
+    // The clock of the token has not moved with that of the verifier's certificate.
+    site.clock.move_by(SignedDuration::from_hours(-(3 * 365 + 200) * 24));
+    edge.await_status(&site.world, &host, &[], 401).await;
+    never_let_in(poller).await;
+}
+
+#[tokio::test]
+async fn gateways_verify_the_verifier_by_a_policy_that_gateway_api_accepts() {
+    let edge = Edge::shared();
+    let world = edge.world("policy").await;
+    let sets = |more: &str| {
+        let objects = rendered(&["--set", &format!("exposure.referenceGrants.namespaces={{events}}{more}")]);
+        of_kind(&objects, "BackendTLSPolicy").into_iter().cloned().collect::<Vec<_>>()
+    };
+    for without in ["", ",exposure.askByHttps=true,verifier.tls.secretName=a"] {
+        assert_eq!(sets(without), Vec::<Value>::new());
+    }
+    let [policy] = &*sets(",exposure.askByHttps=true") else { panic!("one policy") };
+    let authority = &policy["spec"]["validation"]["caCertificateRefs"][0];
+    assert_eq!((&authority["kind"], &authority["name"]), (&json!("ConfigMap"), &json!("tokenry-verifier-tls-ca")));
+    let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
+    world.plane.kubectl_with_input(&apply, &policy.to_string()).unwrap();
 }

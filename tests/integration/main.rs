@@ -17,6 +17,7 @@ mod bad_endpoints;
 mod book;
 #[path = "../shared/caddy.rs"]
 mod caddy;
+mod certificate;
 mod chart;
 mod continuity;
 mod crash;

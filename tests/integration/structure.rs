@@ -24,11 +24,12 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only the rooms that touch the world may name.
-const WORLDLY: [(&str, &[&str]); 7] = [
+const WORLDLY: [(&str, &[&str]); 8] = [
     ("axum", &["outside", "verifier"]),
     ("opentelemetry", &["outside"]),
     ("opentelemetry_sdk", &["outside"]),
     ("rand", &["outside"]),
+    ("rcgen", &["outside"]),
     ("tokio", &["outside", "controller", "verifier", "operator", "cli"]),
     ("tonic", &["outside", "verifier"]),
     ("tracing", &["outside", "controller", "verifier"]),

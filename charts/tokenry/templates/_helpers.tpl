@@ -121,7 +121,13 @@ means yes without the admission policies, because they limit the operator's writ
 {{- $exposure := .Values.exposure | default dict }}
 {{- $namespace := include "tokenry.namespace" . }}
 {{- $all := dict "kinds" (include "tokenry.exposedKinds" . | fromJsonArray) }}
-{{- $_ := set $all "verifier" (dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace "port" 80) }}
+{{- $verifier := dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace "port" 80 }}
+{{- if include "tokenry.askByHttps" . }}
+{{- $_ := set $verifier "port" 443 }}
+{{- $_ := set $verifier "scheme" "https" }}
+{{- $_ := set $verifier "caSecret" (printf "%s-verifier-ca" (include "tokenry.fullname" .)) }}
+{{- end }}
+{{- $_ := set $all "verifier" $verifier }}
 {{- $_ := set $all "gateway" ($exposure.gateway | default list) }}
 {{- if kindIs "map" $exposure.ingress }}
 {{- $_ := set $all "ingress" $exposure.ingress }}
@@ -165,9 +171,21 @@ means yes without the admission policies, because they limit the operator's writ
 {{- end }}
 {{- end }}
 
+{{/* Name of the Secret with the certificate that the operator keeps. Empty: it keeps none. */}}
+{{- define "tokenry.keptSecret" -}}
+{{- $tls := (.Values.verifier).tls | default dict }}
+{{- $able := and (include "tokenry.on" (list $tls "enabled" true)) (include "tokenry.on" (list .Values.rbac "create" true)) }}
+{{- if and $able (not $tls.secretName) }}
+{{- include "tokenry.fullname" . }}-verifier-tls
+{{- end }}
+{{- end }}
+
 {{/* Name of the Secret with the certificate of the verifier. Empty: there is no HTTPS. */}}
 {{- define "tokenry.tlsSecret" -}}
-{{- ((.Values.verifier).tls).secretName | default "" }}
+{{- $tls := (.Values.verifier).tls | default dict }}
+{{- if include "tokenry.on" (list $tls "enabled" true) }}
+{{- $tls.secretName | default (include "tokenry.keptSecret" .) }}
+{{- end }}
 {{- end }}
 
 {{/*
@@ -176,7 +194,7 @@ Tells if the verifier answers by plain HTTP. Without a certificate, there would 
 {{- define "tokenry.plainHttp" -}}
 {{- $plain := include "tokenry.on" (list .Values.verifier "plainHttp" true) }}
 {{- if not (or $plain (include "tokenry.tlsSecret" .)) }}
-{{- fail "verifier.plainHttp: false needs a certificate; name its Secret in verifier.tls.secretName" }}
+{{- fail "verifier.plainHttp: false needs a certificate; set verifier.tls.enabled, and name its Secret in verifier.tls.secretName if rbac.create is false" }}
 {{- end }}
 {{- $plain }}
 {{- end }}
@@ -201,4 +219,14 @@ Tells if the verifier answers by plain HTTP. Without a certificate, there would 
     {{- dict "name" . "items" $items | toYaml | nindent 4 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Tells if guards ask the verifier by HTTPS. Without plain HTTP, there is no other way. */}}
+{{- define "tokenry.askByHttps" -}}
+{{- $plain := include "tokenry.plainHttp" . }}
+{{- $said := include "tokenry.on" (list .Values.exposure "askByHttps" false) }}
+{{- if and $said (not (include "tokenry.tlsSecret" .)) }}
+{{- fail "exposure.askByHttps: true needs a certificate; set verifier.tls.enabled, and name its Secret in verifier.tls.secretName if rbac.create is false" }}
+{{- end }}
+{{- if or $said (not $plain) }}yes{{ end }}
 {{- end }}

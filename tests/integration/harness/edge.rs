@@ -148,10 +148,15 @@ impl Edge {
         panic!("Traefik found no free ports");
     }
 
+    /// A namespace of the edge's control plane.
+    pub async fn world(&self, name: &str) -> World {
+        World::within(&self.plane, name, json!({})).await.scoped()
+    }
+
     /// A namespace of the edge's control plane with a verifier, an operator and an API. It has the Instance `eem` with
     /// the spec that `spec` makes of the host, and its token `ci`.
     pub async fn site(&self, name: &str, spec: impl FnOnce(&str) -> Value) -> Site {
-        let world = World::within(&self.plane, name, json!({})).await.scoped();
+        let world = self.world(name).await;
         let clock = Held::default();
         let verifier = world.verifier(&clock).await;
         let client = world.plane.client_for(&world.identities.operator);

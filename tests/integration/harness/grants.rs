@@ -38,7 +38,7 @@ pub fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
 fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules {
-        assert!(rule.non_resource_urls.is_none() && rule.resource_names.is_none(), "{rule:?}");
+        assert!(rule.non_resource_urls.is_none(), "{rule:?}");
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 let right =

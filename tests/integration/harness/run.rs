@@ -152,6 +152,7 @@ impl World {
             probes: Some(probes),
             grants: true,
             exposure: Arc::new(exposure()),
+            certificate: None,
             probe_local: false,
             instance: Some("test".into()),
             stop: stop.clone(),
