@@ -202,9 +202,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
     let instances = control(rooms.clone(), caches.instances.store(), triggers.1, stop.clone());
-    let told = stop.clone();
+    let (told, known) = (stop.clone(), caches.clone());
     tasks.finishing("the instance controller", async move {
-        told.run_until_cancelled(until_handed(handed)).await;
+        told.run_until_cancelled(until_handed(handed, &known)).await;
         instances.await
     });
     tasks
@@ -251,8 +251,10 @@ fn keep_certificate(rooms: &Rooms, order: CertificateOrder, tasks: &mut Tasks) -
 
 /// Waits until Traefik has the certificates that it trusts. Else a Middleware that changes to HTTPS has none for a
 /// moment. After half a minute, Instances are served all the same.
-async fn until_handed(handed: Option<watch::Receiver<bool>>) {
+async fn until_handed(handed: Option<watch::Receiver<bool>>, caches: &Caches) {
     let Some(mut handed) = handed else { return };
+    // Nothing is handed out before all Instances are known.
+    caches.synced().await;
     let _ = tokio::time::timeout(HANDED, handed.wait_for(|handed| *handed)).await;
 }
 

@@ -13,13 +13,13 @@ use super::policy::{Names, Policy};
 /// judgement finds the few policies that can mean its token, and looks at no other.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
-    by_name: Found<Arc<Policy>>,
+    by_name: ByText<Arc<Policy>>,
     /// The policies with each member, in the order of their names.
-    by_member: Found<Arc<[Arc<Policy>]>>,
+    by_member: ByText<Arc<[Arc<Policy>]>>,
 }
 
 /// Values that are found by a text.
-type Found<V> = GenericHashMap<Arc<str>, V, RandomState, DefaultSharedPtr>;
+type ByText<V> = GenericHashMap<Arc<str>, V, RandomState, DefaultSharedPtr>;
 
 impl Policies {
     /// True if there is no policy.

@@ -256,7 +256,8 @@ proptest! {
             (draw.token["policies"], draw.account["policies"]) = (json!(joined), json!(of_account));
         });
         let mut world = draw.drawn();
-        world.bearer = Bearer { groups: groups.iter().map(|&name| name.into()).collect::<Vec<_>>().into(), fresh, at_home, ..world.bearer };
+        let groups = groups.iter().map(|&name| name.into()).collect::<Vec<_>>().into();
+        world.bearer = Bearer { groups, fresh, at_home, ..world.bearer };
         // The policies came in another order, and replaced or outlived others.
         let mut found = Policies::default();
         let earlier: Vec<_> = removed.into_iter().enumerate().map(|(n, policy)| merged([policy, json!({"name": format!("p{n}")})])).collect();

@@ -53,12 +53,14 @@ pub fn acceptance(piece: &Piece) -> Acceptance {
 /// The answer about `route` at one of its parents. Reports about a former parent do not count.
 fn attached(route: &HttpRoute, parent: &Value) -> Acceptance {
     let home = route.metadata.namespace.as_deref().unwrap_or_default();
-    let of = |parent: &Value| {
-        let namespace = parent["namespace"].as_str().unwrap_or(home).to_owned();
-        (namespace, ["name", "sectionName", "port"].map(|key| parent[key].clone()))
+    let namespace = |parent: &Value| parent["namespace"].as_str().unwrap_or(home).to_owned();
+    // A controller may report on each listener of a Gateway, where the route names none.
+    let is_same = |of: &Value, key: &str| parent[key].is_null() || of[key] == parent[key];
+    let is_about = |of: &Value| {
+        namespace(of) == namespace(parent) && ["name", "sectionName", "port"].iter().all(|key| is_same(of, key))
     };
     let reports = route.status["parents"].as_array().into_iter().flatten();
-    let reports: Vec<_> = reports.filter(|report| of(&report["parentRef"]) == of(parent)).cloned().collect();
+    let reports: Vec<_> = reports.filter(|report| is_about(&report["parentRef"])).cloned().collect();
     answered(&reports.into(), 1, &[("Accepted", true), ("ResolvedRefs", false)], route.metadata.generation)
 }
 
@@ -188,6 +190,8 @@ mod tests {
         let former = (json!({"name": "former"}), "True");
         let another = (json!({"name": "h", "namespace": "b", "sectionName": "t"}), "True");
         assert_eq!(by(&[g.clone(), h.clone()]), Acceptance::Accepted);
+        let listener = (json!({"name": "g", "namespace": "a", "sectionName": "web"}), "True");
+        assert_eq!(by(&[listener, h.clone()]), Acceptance::Accepted, "a report on a listener, where none is named");
         assert_eq!(by(&[g.clone(), former]), Acceptance::Awaited, "a former parent has reported");
         assert_eq!(by(&[g.clone(), another]), Acceptance::Awaited, "another listener has reported");
         assert_eq!(by(&[g, (h.0, "False")]), Acceptance::Refused("R: m".into()));

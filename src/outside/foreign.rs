@@ -58,9 +58,10 @@ fn without_tokens(text: &str) -> Cow<'_, str> {
 }
 
 fn escaped(text: &str) -> String {
-    const TURNS: [char; 12] = [
-        '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-        '\u{2067}', '\u{2068}', '\u{2069}',
+    // U+2028 and U+2029 end a line for some readers.
+    const TURNS: [char; 14] = [
+        '\u{2028}', '\u{2029}', '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
+        '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
     ];
     let mut told = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,6 +87,7 @@ mod tests {
             ("a\u{9b}2Jb\u{7f}", "a\\u{9b}2Jb\\u{7f}"),
             ("a\nb\rc\td", "a\\nb\\rc\\td"),
             ("\u{202e}evil", "\\u{202e}evil"),
+            ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
         ] {
             assert_eq!(written(text, 100), told);
         }

@@ -19,7 +19,7 @@ use super::{Reader, Refusal, reader::Read};
 const PLACES: usize = 16;
 
 /// Namespace and name.
-type FullName = (String, String);
+type NamespacedName = (String, String);
 type Found<K> = Result<Option<Arc<K>>, Refusal>;
 type Underway<K> = BoxFuture<'static, Found<K>>;
 
@@ -30,7 +30,7 @@ type Underway<K> = BoxFuture<'static, Found<K>>;
 pub struct Joint<K> {
     reader: Reader,
     /// Reads that have not begun. The callers own them: a read is dropped with its last caller.
-    waiting: Mutex<HashMap<FullName, WeakShared<Underway<K>>>>,
+    waiting: Mutex<HashMap<NamespacedName, WeakShared<Underway<K>>>>,
     places: [tokio::sync::Mutex<()>; PLACES],
     /// Assigns objects to places. The seed is fixed, so that a test run can be repeated.
     hasher: FixedState,
@@ -52,7 +52,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
     }
 
     /// The next read of this object. It has not begun, and is made if necessary.
-    fn next(self: &Arc<Self>, key: FullName) -> Shared<Underway<K>> {
+    fn next(self: &Arc<Self>, key: NamespacedName) -> Shared<Underway<K>> {
         let mut waiting = self.waiting();
         if let Some(next) = waiting.get(&key).and_then(WeakShared::upgrade) {
             return next;
@@ -63,7 +63,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
         next
     }
 
-    async fn read(self: Arc<Self>, key: FullName) -> Found<K> {
+    async fn read(self: Arc<Self>, key: NamespacedName) -> Found<K> {
         let place = self.hasher.hash_one(&key) as usize % PLACES;
         let _under_way = self.places[place].lock().await;
         // From here on, new callers wait for another read.
@@ -71,7 +71,7 @@ impl<K: Read + Send + Sync + 'static> Joint<K> {
         Ok(self.reader.live(&key.0, &key.1).await?.map(Arc::new))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<FullName, WeakShared<Underway<K>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<NamespacedName, WeakShared<Underway<K>>>> {
         self.waiting.lock().expect("nobody panics here")
     }
 }

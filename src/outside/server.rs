@@ -304,7 +304,7 @@ impl Drop for Busy {
 }
 
 /// The address at the other end of the connection. Each request has it among its extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddress(pub IpAddr);
 
 /// Answers requests, and counts those in progress.

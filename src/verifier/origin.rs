@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
 use super::Protocol;
-use crate::outside::server::PeerAddress;
+use crate::{outside::server::PeerAddress, token::format};
 
 /// The header of a request id, in a question and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -75,11 +75,13 @@ fn address(text: &str) -> Option<IpAddr> {
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id in a header. `None` if its form is wrong.
+    /// The id in a header. `None` if its form is wrong, or if it carries a token.
     pub fn taken(value: &HeaderValue) -> Option<Self> {
+        // A caller may have put its token here. The id is written into the audit log.
+        let carries = || value.to_str().is_ok_and(format::carries);
         let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
         let fits = (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(is_usual);
-        fits.then(|| Self(value.clone()))
+        (fits && !carries()).then(|| Self(value.clone()))
     }
 
     /// The text of the id.
@@ -223,6 +225,8 @@ mod tests {
         for bad in ["", " a", "a b", "a,b", "a/b", "a\"b", "é", "a\tb", &"x".repeat(129)] {
             assert_eq!(taken(bad.trim_end()), None, "{bad:?}");
         }
+        let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        assert_eq!(taken(token.expose()), None, "the audit log has no credential");
         assert_eq!(of(&[("x-request-id", "a"), ("x-request-id", "b")]), None, "nobody knows which is meant");
         assert_eq!(of(&[]), None);
     }

@@ -28,11 +28,14 @@ const AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// instead.
 const WAITING: usize = 1024;
 
+/// The number of values of one token whose uses are noted. During an overlap callers use two of them in turn.
+const VALUES: usize = 4;
+
 /// The uses noted so far, and the queue of uses to write.
 pub struct Usage {
-    /// For each token: the id of its last used value, and the time when that use was queued. A later token of the same
-    /// name has other ids.
-    told: Mutex<HashMap<Key, (Id, Timestamp)>>,
+    /// For each token: the ids of its last used values, and the times when these uses were queued. A later token of the
+    /// same name has other ids.
+    told: Mutex<HashMap<Key, Vec<(Id, Timestamp)>>>,
     news: mpsc::Sender<News>,
 }
 
@@ -49,15 +52,16 @@ impl Usage {
     /// Notes the use of a value. This method never waits.
     pub fn note(&self, used: &Identity, now: Timestamp) {
         let mut told = self.told.lock().expect("nobody panics here");
-        if let Some((last, at)) = told.get(&used.token)
-            && *last == used.id
-            && now.duration_since(*at) < SELDOM
-        {
+        let is_told = |(id, at): &(Id, Timestamp)| *id == used.id && now.duration_since(*at) < SELDOM;
+        if told.get(&used.token).is_some_and(|values| values.iter().any(is_told)) {
             return;
         }
         // If the queue is full, the next use is queued instead.
         if self.news.try_send((used.token.clone(), used.generation, now)).is_ok() {
-            told.insert(used.token.clone(), (used.id, now));
+            let values = told.entry(used.token.clone()).or_default();
+            values.retain(|(id, _)| *id != used.id);
+            values.insert(0, (used.id, now));
+            values.truncate(VALUES);
         }
     }
 
@@ -68,7 +72,8 @@ impl Usage {
 
     /// Handles a failed write: a use of `token` is queued again if it is at least a minute later.
     fn again(&self, token: &Key) {
-        if let Some((_, at)) = self.told.lock().expect("nobody panics here").get_mut(token) {
+        let mut told = self.told.lock().expect("nobody panics here");
+        if let Some((_, at)) = told.get_mut(token).and_then(|values| values.first_mut()) {
             *at = after(*at, AGAIN - SELDOM);
         }
     }
@@ -159,6 +164,14 @@ mod tests {
         }
         let x = |generation, seconds| ("x".to_owned(), generation, at(seconds));
         assert_eq!(told, [x(1, 0), x(1, HOUR), x(2, HOUR + 2), ("y".into(), 1, at(5))]);
+    }
+
+    #[test]
+    fn two_values_that_are_used_in_turn_are_news_once_an_hour() {
+        let (usage, mut news) = Usage::new();
+        (0..100).for_each(|seconds| usage.note(&identity("x", 1 + seconds % 2), at(seconds)));
+        let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, generation, _)| generation).collect();
+        assert_eq!(told, [1, 2]);
     }
 
     #[test]

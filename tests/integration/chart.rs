@@ -759,8 +759,8 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
     assert_eq!(ports, [http.clone(), https.clone()]);
     let items = json!([{"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]);
     let pair = json!({"secret": {"name": "a", "items": items}});
-    assert_eq!(volumes, json!([{"name": "tls", "projected": {"sources": [pair]}}]));
-    let mount = json!({"name": "tls", "mountPath": "/etc/tokenry/tls", "readOnly": true});
+    assert_eq!(volumes, json!([{"name": "tokenry-tls", "projected": {"sources": [pair]}}]));
+    let mount = json!({"name": "tokenry-tls", "mountPath": "/etc/tokenry/tls", "readOnly": true});
     assert_eq!(container["volumeMounts"], json!([mount]));
     assert!(!args(&container).iter().any(|arg| arg.starts_with("--plain-http") || arg.starts_with("--tls-client-ca")));
     assert_eq!(served(&format!("{named},verifier.plainHttp=false")).2, [https]);

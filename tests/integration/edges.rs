@@ -204,7 +204,7 @@ async fn a_change_of_the_way_in_never_leads_past_the_guard_wherever_the_operator
     for death in [Death::Before, Death::After] {
         for nth in [1, 1, 2, 2, 3, 3, 4, 4] {
             // The new way in is created, then the old one is deleted. In between a route gets its backend. A further
-            // write does not come.
+            // write comes only after one that was refused, because the edge has written too.
             let writes = if to_route { 3 } else { 2 };
             let config = site.world.plane.config(&site.world.identities.operator);
             let (client, doom) = dying_at_the_edge(config, nth, death);
@@ -215,7 +215,7 @@ async fn a_change_of_the_way_in_never_leads_past_the_guard_wherever_the_operator
             let what = format!("the operator dies at write {nth}, or the change to a route ({to_route}) is done");
             let ended = async || if doom.has_come() { Some(()) } else { changed().await };
             site.world.eventually(&what, ended).await;
-            assert_eq!(doom.has_come(), nth <= writes, "{death:?} at {nth}");
+            assert!(doom.has_come() || nth > writes, "{death:?} at {nth}");
             assert_eq!(edge.status(&host, &[]).await, 401, "a way in with the same guard is always there");
             let client = site.client();
             site.operate(client, |_| ()).await;
@@ -539,6 +539,10 @@ async fn traefik_asks_by_https_and_trusts_the_authority_of_the_operator_alone() 
     site.world.patch_secret(TRUSTED, json!({"stringData": {"ca.crt": other.certificate}})).await;
     let refused = async || (![200, 401].contains(&edge.status(&host, &token).await)).then_some(());
     site.world.eventually("nobody passes by a certificate of another authority", refused).await;
+
+    // The operator reads the Secrets again after a jump of the clock, as it does each minute.
+    site.clock.move_by(SignedDuration::from_hours(1));
+    edge.await_status(&site.world, &host, &token, 200).await;
 
     // After two thirds of the authority's time, its successor is trusted too.
     site.clock.move_by(SignedDuration::from_hours((3 * 365 + 200) * 24));

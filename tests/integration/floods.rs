@@ -132,6 +132,8 @@ async fn half_requests_leave_room() {
         "POST /v1/instances/a/b/authorize HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
         "POST /v1/instances/a/b/tokenreviews HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
         "POST /v1/instances/a/b/introspect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nto",
+        "POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\n\
+         Content-Length: 1000\r\n\r\n{",
     ] {
         let (besieged, begun) = (Besieged::new("half").await, AtomicUsize::new(0));
         let flood = hold((besieged.0.address, ALL, &begun), async |stream| {

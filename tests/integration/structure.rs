@@ -170,10 +170,12 @@ const SPOKEN: [&str; 5] = ["axum::", "tonic::", "hyper::", "StatusCode", "Respon
 fn only_adapters_of_the_verifier_speak_protocols() {
     let adapters = root().join("src/verifier/protocol");
     for file in sources(&root().join("src/verifier")) {
-        let (code, file) = (code(&file), file.display());
-        let speaks = SPOKEN.into_iter().any(|word| code.contains(word));
+        let (code, file) = (code(&file), file.display().to_string());
+        // The properties of all protocols are a test.
+        let is_test = file.ends_with("properties.rs");
+        let speaks = !is_test && SPOKEN.into_iter().any(|word| code.contains(word));
         if speaks {
-            assert!(file.to_string().starts_with(adapters.to_str().unwrap()), "{file} speaks a protocol");
+            assert!(file.starts_with(adapters.to_str().unwrap()), "{file} speaks a protocol");
             assert!(code.lines().count() <= 60, "{file}: an adapter translates, and no more");
             // Envoy's service has a method of this name.
             let code = code.replace("async fn check(", "");

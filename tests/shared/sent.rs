@@ -336,12 +336,9 @@ impl Dice<'_> {
             http.extend(field(3, &[field(1, name.as_bytes()), field(2, &value)].concat()));
         }
         let instance = if self.rarely(8) { self.text() } else { self.about.instance.to_owned() };
-        let (namespace, name) = instance.split_once('/').unwrap_or((&instance, ""));
         let extension =
             |key: &str, value: &str| field(10, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
-        let extensions = [("namespace", namespace), ("name", name), ("instance", &*instance)]
-            .map(|(key, value)| extension(key, value));
-        let attributes = [field(4, &field(2, &http)), extensions.concat()].concat();
+        let attributes = [field(4, &field(2, &http)), extension("tokenry.dev/instance", &instance)].concat();
         let message = field(1, &attributes);
         let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
         [&[u8::from(self.rarely(16))][..], &length, &message].concat()

@@ -121,6 +121,8 @@ impl CertificateKeeper {
             let pause = match self.pass(self.clock.now()).await {
                 Ok(trusted) => {
                     (said, bundle) = (None, Some(trusted));
+                    // Somebody can have deleted or changed a Secret that was handed out, so each is read again.
+                    given.clear();
                     LOOK
                 }
                 Err(Unkept::Refused(Refusal { why: Why::Stale, .. })) => SOON,

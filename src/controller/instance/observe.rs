@@ -102,6 +102,11 @@ impl World {
         answers.probes.outside.as_ref().map(|_| heard(answers.outside.as_ref()))
     }
 
+    /// True if the published URI has answered with our challenge. The edge then serves the way in and asks the verifier.
+    pub fn is_proved(&self, endpoint: EndpointName) -> bool {
+        self.heard_outside(endpoint) == Some(Reply::Challenge)
+    }
+
     /// The scheme and the DNS name of an external endpoint. The name is that of the spec, or else the one that the
     /// cluster has assigned to its Route.
     pub fn published(&self, endpoint: &Endpoint) -> Option<(Scheme, String)> {

@@ -33,6 +33,8 @@ pub(super) fn awaited(world: &World) -> Option<(Reason, String)> {
         let kind = PieceKind::from(world.way(endpoint)?).name();
         let waiting = |why| (Reason::WayInAwaited, why);
         match in_effect(world, endpoint)? {
+            // Some controllers serve a class that no object describes.
+            Acceptance::Accepted if world.is_proved(endpoint.name) => None,
             Acceptance::Accepted => unserved(world, endpoint).map(waiting),
             Acceptance::Awaited => {
                 let edge = silent(world, endpoint).unwrap_or_else(|| "the edge".into());

@@ -52,8 +52,10 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
         None => message,
     };
     let stands = conclusion == Conclusion::Ready;
-    // A fault of the certificates holds up neither the objects nor the URI: such a Secret can follow from an Ingress.
-    let uncertified = world.certificates.values().find_map(|certified| certified.as_ref().err());
+    // A fault of the certificates holds up neither the objects nor the URI: such a Secret can follow from an Ingress. An
+    // edge that answers the probe has a certificate, from wherever it is.
+    let mut uncertified = world.certificates.iter().filter(|(endpoint, _)| !world.is_proved(**endpoint));
+    let uncertified = uncertified.find_map(|(_, certified)| certified.as_ref().err());
     let distrusted = world.authorities.values().find_map(|trust| trust.as_ref().err());
     let distrusted = distrusted.or(uncertified).filter(|_| stands);
     let (conclusion, reason, message) = match distrusted {
@@ -81,8 +83,9 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
     let has_certificates = !world.authorities.is_empty() || !world.certificates.is_empty();
     let authorities = look(has_certificates, "another look at certificates");
     let classes = look(world.classes.is_some(), "another look at the classes of Ingresses");
+    let carriers = look(!world.carriers.is_empty(), "another look at Gateways");
     let step = progress.next.map(|at| Wake { at, why: "the next step of a removal" });
-    let wake = retry.into_iter().chain(recount).chain(authorities).chain(classes).chain(step).min();
+    let wake = retry.into_iter().chain(recount).chain(authorities).chain(classes).chain(carriers).chain(step).min();
     let changed = conditions.changed(READY) && !reason.is_going();
     let note = changed.then(|| Note { warning: !ready, event: EventName::of(word), reason: word, text: message });
     let notes = note.into_iter().chain(proofs::failed(&conditions)).collect();

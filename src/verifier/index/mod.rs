@@ -224,7 +224,7 @@ impl Index {
     }
 
     /// Like [`Index::reset`], with the facts about the list. A list of the same history that is older than the newest
-    /// event replaces only what it is newer than.
+    /// event replaces only entries of older versions.
     pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) -> bool {
         let objects = objects.into_iter().map(|Reduced(held)| held).collect();
         let stays = |key: &Key| !K::GRANTS && doubted.contains(key);

@@ -4,26 +4,41 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    body::Bytes,
+    body::{Body, Bytes, to_bytes},
     extract::{DefaultBodyLimit, FromRequest, Request},
 };
-use http::{StatusCode, header::CONTENT_TYPE};
-use tokio::{sync::Semaphore, time::timeout};
+use http::{Extensions, StatusCode, header::CONTENT_TYPE, request::Parts};
+use tokio::time::timeout;
+
+use crate::outside::{
+    crowd::{Crowd, Seat},
+    server::PeerAddress,
+};
 
 /// The longest body that is read, in bytes.
 const MAX: usize = 64 * 1024;
 /// The longest time that the caller may take to send it. A caller that takes longer would keep a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The number of bodies that are read at a time. Slow callers keep no more connections than that from others.
-const TOGETHER: usize = 64;
+/// The numbers of bodies that are read at a time: of one caller, and of all. A slow caller takes no place from others,
+/// and slow callers keep no more connections than that from others.
+const EACH: usize = 64;
+const ALL: usize = 256;
 
-/// The places for bodies that are being read.
+/// The places for bodies that are being read, counted by the address of the caller.
 #[derive(Clone)]
-pub(crate) struct BodyPlaces(Arc<Semaphore>);
+pub(crate) struct BodyPlaces(Arc<Crowd<Option<PeerAddress>>>);
+
+impl BodyPlaces {
+    /// Takes a place for the body of a request.
+    fn take(of: &Extensions) -> Result<Seat<Option<PeerAddress>>, StatusCode> {
+        let seat = of.get::<Self>().and_then(|places| places.0.take(of.get::<PeerAddress>().copied()));
+        seat.ok_or(StatusCode::SERVICE_UNAVAILABLE)
+    }
+}
 
 /// The layer that limits the bodies of a router.
 pub(crate) fn limit() -> (DefaultBodyLimit, Extension<BodyPlaces>) {
-    (DefaultBodyLimit::max(MAX), Extension(BodyPlaces(Arc::new(Semaphore::new(TOGETHER)))))
+    (DefaultBodyLimit::max(MAX), Extension(BodyPlaces(Arc::new(Crowd::new(EACH, ALL)))))
 }
 
 /// The body of a request with this media type.
@@ -38,16 +53,25 @@ pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, St
     if !bare.trim().eq_ignore_ascii_case(media_type) {
         return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
-    let reading = request.extensions().get::<BodyPlaces>().cloned().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-    let _place = reading.0.try_acquire().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let _seat = BodyPlaces::take(request.extensions())?;
     let body = timeout(PATIENCE, Bytes::from_request(request, &())).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
     body.map_err(|rejected| rejected.status())
+}
+
+/// The whole body of a request of another form, with at most `most` bytes. `parts` are the rest of the request.
+///
+/// # Errors
+/// The body is too long, too slow or broken off, or too many bodies are being read. The error says which.
+pub(crate) async fn whole(parts: &Parts, body: Body, most: usize) -> Result<Bytes, StatusCode> {
+    let _seat = BodyPlaces::take(&parts.extensions)?;
+    let read = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
+    read.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::{Router, body::Body, routing::post};
+    use axum::{Router, routing::post};
     use futures::stream;
     use tower::ServiceExt;
 
@@ -75,13 +99,13 @@ mod tests {
     async fn only_some_bodies_are_read_at_a_time() {
         let (router, json) = (router(), ["application/json"]);
         let slow = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let slow = futures::future::join_all((0..TOGETHER).map(|_| sent(&router, &json, slow())));
+        let slow = futures::future::join_all((0..EACH).map(|_| sent(&router, &json, slow())));
         let next = async {
             tokio::task::yield_now().await;
             sent(&router, &json, Body::from("x")).await
         };
         let (slow, next) = tokio::join!(slow, next);
-        assert_eq!((slow, next), (vec![408; TOGETHER], 503));
+        assert_eq!((slow, next), (vec![408; EACH], 503));
         assert_eq!(sent(&router, &json, Body::from("x")).await, 200, "their places are free again");
     }
 

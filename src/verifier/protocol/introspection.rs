@@ -46,7 +46,9 @@ async fn introspect(State((door, reviewer)): State<Desk>, request: Request) -> R
     let identity = match answer.verdict().cause.category() {
         Category::Allowed => answer.verdict().identity.as_ref(),
         Category::NotAuthenticated | Category::NotPermitted => None,
-        Category::Unavailable => return refused(StatusCode::SERVICE_UNAVAILABLE, &UNDECIDED),
+        Category::Unavailable => {
+            return (proxied::head(&answer), refused(StatusCode::SERVICE_UNAVAILABLE, &UNDECIDED)).into_response();
+        }
     };
     (proxied::head(&answer), JSON, introspected::told(&asking.instance, identity).to_string()).into_response()
 }

@@ -14,12 +14,19 @@ use super::{
     review::TokenQuestion,
 };
 
-/// The paths below an Instance: that of a webhook, and those that a server appends to the address of an API server.
-const BELOW: [&str; 3] = ["", "/apis/authentication.k8s.io/v1", "/apis/authentication.k8s.io/v1beta1"];
+/// The paths below an Instance: that of a webhook, and those that a server appends to the address of an API server. That
+/// address can be the Instance, or the path of the webhook.
+const BELOW: [&str; 5] = [
+    "",
+    "/apis/authentication.k8s.io/v1",
+    "/apis/authentication.k8s.io/v1beta1",
+    "/tokenreviews/apis/authentication.k8s.io/v1",
+    "/tokenreviews/apis/authentication.k8s.io/v1beta1",
+];
 const JSON: &str = "application/json";
 
 /// The routes `POST /v1/instances/{namespace}/{name}/tokenreviews`, and the same below
-/// `apis/authentication.k8s.io/v1` and `apis/authentication.k8s.io/v1beta1`.
+/// `apis/authentication.k8s.io/v1` and `apis/authentication.k8s.io/v1beta1`, at the Instance and at that path.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let paths = BELOW.map(|below| format!("/v1/instances/{{namespace}}/{{name}}{below}/tokenreviews"));
     let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, post(review)));
@@ -88,7 +95,15 @@ mod tests {
     async fn a_valid_token_is_a_user_with_groups_of_tokenry_alone_at_each_path_and_in_each_version() {
         let door = door();
         teach(&door, &value());
-        for (below, version) in [("", "v1"), ("", "v1beta1"), (BELOW[1], "v1"), (BELOW[2], "v1beta1")] {
+        let [webhook, one, beta, one_below, beta_below] = BELOW;
+        for (below, version) in [
+            (webhook, "v1"),
+            (webhook, "v1beta1"),
+            (one, "v1"),
+            (beta, "v1beta1"),
+            (one_below, "v1"),
+            (beta_below, "v1beta1"),
+        ] {
             let path = format!("/v1/instances/a/eem{below}/tokenreviews?timeout=30s");
             let audiences = json!(["https://kubernetes", "tokenry.dev/a/eem", "tokenry.dev/a/other"]);
             let spec = json!({"token": value(), "audiences": audiences});

@@ -105,8 +105,8 @@ pub fn page(root: &Path) -> String {
 fn token_review(page: &mut String) {
     let about = "`POST /v1/instances/<namespace>/<instance>/tokenreviews` answers the kind TokenReview of \
                  `authentication.k8s.io/v1` and `v1beta1`, in the version of the question. The same is below the \
-                 Instance at `apis/authentication.k8s.io/<version>/tokenreviews`. A token is authenticated if the \
-                 verifier would permit some request with it. Then `status.audiences` is \
+                 Instance, and below that path, at `apis/authentication.k8s.io/<version>/tokenreviews`. A token is \
+                 authenticated if the verifier would permit some request with it. Then `status.audiences` is \
                  `tokenry.dev/<namespace>/<instance>`. A question that names audiences has to name this one. \
                  `status.error` is present only for a reason of status 503. \
                  [Let the Kubernetes API accept tokens](../how-to/kubernetes-api.md) shows the set-up.";

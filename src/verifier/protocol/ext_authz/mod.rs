@@ -3,42 +3,56 @@
 mod answer;
 mod attributes;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use axum::{Router, body::Body, extract::Request, extract::State, routing::post};
 use envoy_types::ext_authz::v3::pb;
 use http::{StatusCode, header::CONTENT_TYPE};
-use tokio::time::timeout;
 use tonic::{Status, codegen::Service};
 
 use super::{
     super::{Asking, Cause, Origin, Requested, index::Key},
-    Door, Protocol, proxied,
+    Door, Protocol, body, proxied,
 };
 
 /// The largest message that is read, in bytes. Envoy lets 60 KiB of headers in by default, and names the path twice.
 const LARGEST: usize = 256 * 1024;
-/// The longest time for one call, with the reading of its message.
-const LONGEST: Duration = Duration::from_secs(5);
+/// The head of a message: a byte for its compression, and its length.
+const FRAME: usize = 5;
 
-type Server = pb::AuthorizationServer<ExtAuthz>;
+type EnvoyServer = pb::AuthorizationServer<ExtAuthz>;
 
 /// The route of the method `Check`. The rest of gRPC has no route. Its answers have the HTTP status 200, and a proxy that
 /// asks at a wrong path takes that for permission.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    let server = Server::new(ExtAuthz(door)).max_decoding_message_size(LARGEST);
-    Router::new().route("/envoy.service.auth.v3.Authorization/Check", post(call)).with_state(server)
+    let server = EnvoyServer::new(ExtAuthz(door)).max_decoding_message_size(LARGEST);
+    Router::new()
+        .route("/envoy.service.auth.v3.Authorization/Check", post(call))
+        .layer(body::limit())
+        .with_state(server)
 }
 
-async fn call(State(mut server): State<Server>, question: Request) -> Response {
+async fn call(State(mut server): State<EnvoyServer>, question: Request) -> Response {
     let kind = question.headers().get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     if !kind.starts_with(b"application/grpc") {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    match timeout(LONGEST, server.call(question)).await {
-        Ok(answer) => answer.into_response(),
-        Err(_) => Status::deadline_exceeded("the message did not arrive in time").into_http::<Body>().into_response(),
+    let (parts, message) = question.into_parts();
+    let message = match body::whole(&parts, message, FRAME + LARGEST).await {
+        Ok(message) => message,
+        Err(status) => return unread(status).into_http::<Body>().into_response(),
+    };
+    let Ok(answer) = server.call(Request::from_parts(parts, Body::from(message))).await;
+    answer.into_response()
+}
+
+/// The status of a call whose message could not be read.
+fn unread(status: StatusCode) -> Status {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => Status::unavailable("too many messages are being read; try again"),
+        StatusCode::REQUEST_TIMEOUT => Status::deadline_exceeded("the message did not arrive in time"),
+        _ => Status::out_of_range("the message is too large"),
     }
 }
 
