@@ -7,7 +7,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::outside::connect;
+use crate::outside::connect::{self, Login};
 
 /// Minimum number of threads that run tasks. On a machine with fewer processors, the kernel still shares the time among
 /// these threads. So a long computation does not stop other tasks and timers.
@@ -16,6 +16,11 @@ const THREADS: usize = 4;
 /// A client of the cluster that kubectl would use.
 pub(crate) async fn client() -> Result<Client, Error> {
     Ok(connect::client().await?)
+}
+
+/// A client of the cluster and the user that `login` names.
+pub(crate) async fn client_as(login: &Login) -> Result<Client, Error> {
+    Ok(connect::client_as(login).await?)
 }
 
 /// Runs a program until it ends. A stop signal of this process cancels the token that the program gets.

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::{Error, client, output};
+use super::{Error, client, connection::Connection, output};
 use crate::{
+    access::Step,
     outside::{Clock, SystemClock},
     verifier::{
         Category, Verdict,
@@ -17,9 +18,6 @@ pub(crate) struct Explain {
     /// Name of the ApiToken; if omitted, the request carries no token
     #[arg(required_unless_present = "instance")]
     token: Option<String>,
-    /// Namespace of the ApiToken; default: the namespace of the current context
-    #[arg(long, short)]
-    namespace: Option<String>,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long)]
     instance: Option<String>,
@@ -35,32 +33,42 @@ pub(crate) struct Explain {
     /// Project that the request names in a header
     #[arg(long)]
     project: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Explain {
     /// Prints the chain of reasons. Success means that the request is allowed.
     pub(crate) fn main(self) -> Result<(), Error> {
         let (verdict, trail) = client::block_on(self.ask())?;
-        for step in trail {
-            let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
-            output::line(&line);
-        }
-        output::line(&conclusion(&verdict));
-        if is_allowed(&verdict) { Ok(()) } else { Err(Error::NotAllowed) }
+        conclude(&verdict, trail)
     }
 
     async fn ask(self) -> Result<Explanation, Error> {
-        let client = client::client().await?;
-        let namespace = self.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-        let instance = self.instance.map(|given| match given.split_once('/') {
-            Some((namespace, name)) => Key::new(namespace, name),
-            None => Key::new(&*namespace, given),
-        });
+        let client = client::client_as(&self.connection.login()).await?;
+        let namespace = self.connection.namespace().unwrap_or(client.default_namespace()).to_owned();
+        let instance = self.instance.as_deref().map(|given| named(given, &namespace));
         let Self { token, method, path, organization, project, .. } = self;
         let token = token.map(|token| Key::new(namespace, token));
         let question = Question { token, instance, method, path, organization, project };
         Ok(ask(&client, &question, SystemClock.now()).await?)
     }
+}
+
+/// The Instance that is given as NAME or NAMESPACE/NAME.
+pub(crate) fn named(given: &str, namespace: &str) -> Key {
+    let (namespace, name) = given.split_once('/').unwrap_or((namespace, given));
+    Key::new(namespace, name)
+}
+
+/// Prints a chain of reasons and its end. Success means that the request is allowed.
+pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>) -> Result<(), Error> {
+    for step in trail {
+        let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
+        output::line(&line);
+    }
+    output::line(&conclusion(verdict));
+    if is_allowed(verdict) { Ok(()) } else { Err(Error::No) }
 }
 
 fn conclusion(verdict: &Verdict) -> String {

@@ -1,22 +1,29 @@
-//! The command line: `tokenry operator`, `tokenry verifier`, `tokenry crds`,
-//! `tokenry admission`, `tokenry explain`.
+//! The command line. As `tokenry` it starts the programs and prints the objects of an installation. As
+//! `kubectl tokenry` users keep their tokens with it.
 
 mod admission;
 mod client;
+mod completion;
+mod connection;
 mod crds;
 mod error;
 mod explain;
+mod grant;
 mod operator;
 mod output;
+mod scan;
+mod screen;
+mod token;
 mod verifier;
+mod verify;
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use crate::outside::{
     Address, Extent, Taken,
     telemetry::{self, Format},
 };
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::Error;
 pub use output::complain;
@@ -31,6 +38,38 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Create an ApiToken, wait for its value, and print the value alone on standard output
+    Create(Box<token::create::Create>),
+    /// List ApiTokens: valid or not, why, owner, role, end, rotation and last use
+    List(token::list::List),
+    /// Show one page about an ApiToken: conditions, values, Secret, and the next events
+    Status(token::status::Status),
+    /// Print the value of an ApiToken
+    Show(token::show::Show),
+    /// Ask for a new value of ApiTokens, now or with a date for the end of the previous one
+    Rotate(token::rotate::Rotate),
+    /// Revoke ApiTokens, for good
+    Revoke(token::end::Revoke),
+    /// Suspend ApiTokens: their requests are refused until they are resumed
+    Suspend(token::end::Switch),
+    /// Resume suspended ApiTokens
+    Resume(token::end::Switch),
+    /// Delete an ApiToken or an account, for good
+    Delete(token::delete::Delete),
+    /// Show the effects of a rotation, a revocation or a deletion, before it is done
+    Plan(token::plan::Planning),
+    /// Change the role, description, projects or display name of an ApiToken
+    Set(token::set::SetField),
+    /// Give an ApiToken to another owner
+    Transfer(token::set::Transfer),
+    /// Print the Role and RoleBinding by which a user may create tokens, give a role, name an owner, or revoke
+    Grant(grant::GrantRole),
+    /// Judge a value from standard input, as the verifier would
+    Verify(verify::Verify),
+    /// Find tokens in files, without a cluster: by their form and their checksum
+    Scan(scan::Scan),
+    /// Print a script that completes commands and flags in a shell
+    Completion(completion::Completion),
     /// Run the operator, which issues, delivers, rotates and revokes tokens
     Operator(operator::Operator),
     /// Run the verifier, which judges the tokens that callers present
@@ -110,12 +149,35 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The command line, under the name by which it was called. kubectl calls its plugin `kubectl-tokenry`.
+fn called() -> clap::Command {
+    let name = std::env::args().next().unwrap_or_default();
+    let is_plugin = Path::new(&name).file_stem().is_some_and(|stem| stem == "kubectl-tokenry");
+    if is_plugin { command().bin_name("kubectl tokenry") } else { command() }
+}
+
 /// Parses the command line and runs its command.
 ///
 /// # Errors
 /// The command failed.
 pub fn main() -> Result<(), Error> {
-    match Cli::parse().command {
+    match Cli::from_arg_matches(&called().get_matches()).unwrap_or_else(|error| error.exit()).command {
+        Command::Create(create) => create.main(),
+        Command::List(list) => list.main(),
+        Command::Status(status) => status.main(),
+        Command::Show(show) => show.main(),
+        Command::Rotate(rotate) => rotate.main(),
+        Command::Revoke(revoke) => revoke.main(),
+        Command::Suspend(switch) => switch.main(false),
+        Command::Resume(switch) => switch.main(true),
+        Command::Delete(delete) => delete.main(),
+        Command::Plan(plan) => plan.main(),
+        Command::Set(set) => set.main(),
+        Command::Transfer(transfer) => transfer.main(),
+        Command::Grant(grant) => grant.main(),
+        Command::Verify(verify) => verify.main(),
+        Command::Scan(scan) => scan.main(),
+        Command::Completion(completion) => completion.main(),
         Command::Operator(operator) => operator.main(),
         Command::Verifier(verifier) => verifier.main(),
         Command::Crds(crds) => crds.main(),

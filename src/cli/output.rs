@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
+use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::json;
 
 use super::Error;
 use crate::outside::foreign::written;
@@ -28,6 +30,34 @@ pub(crate) fn print(objects: &[impl Serialize]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The form of a printed object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectForm {
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+}
+
+/// Prints one object.
+pub(crate) fn object(object: &impl Serialize, form: ObjectForm) -> Result<(), Error> {
+    match form {
+        ObjectForm::Yaml => print!("{}", yaml(object)?),
+        ObjectForm::Json => println!("{}", pretty(object)?),
+    }
+    Ok(())
+}
+
+/// Prints objects as a JSON list of kind `List`, as kubectl does.
+pub(crate) fn json(objects: &[impl Serialize]) -> Result<(), Error> {
+    println!("{}", pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?);
+    Ok(())
+}
+
+fn pretty(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string_pretty(value).map_err(|error| Error::local("cannot serialize an object as JSON", error))
+}
+
 /// Writes objects as documents of YAML into a file.
 pub(crate) fn write(file: &Path, objects: &[impl Serialize]) -> Result<(), Error> {
     fs::write(file, documents(objects)?).map_err(|error| Error::unwritten(file, error))
@@ -49,7 +79,6 @@ fn yaml(object: &impl Serialize) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn objects_are_documents_and_a_file_that_cannot_be_written_is_named() {

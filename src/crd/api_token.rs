@@ -1,6 +1,6 @@
 //! `ApiToken`: a long-lived identity. Tokenry creates its values, delivers them, rotates them and revokes them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -181,6 +181,14 @@ pub struct ApiTokenSpec {
     #[schemars(length(max = MAX_RESTARTED))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub restart: Vec<RestartTarget>,
+}
+
+impl ApiTokenSpec {
+    /// A token of this Instance, with the default of every other field.
+    pub fn of(instance_ref: InstanceRef) -> Self {
+        let spec = serde_json::json!({ "instanceRef": instance_ref });
+        serde_json::from_value(spec).expect("every other field has a default")
+    }
 }
 
 /// A rule that rejects a change of the field it belongs to. It sees neither the first value nor the removal.
@@ -827,6 +835,18 @@ pub enum StatedReason {
     Manual,
     /// A value was compromised, for example leaked.
     Compromised,
+}
+
+impl FromStr for StatedReason {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "Manual" => Ok(Self::Manual),
+            "Compromised" => Ok(Self::Compromised),
+            _ => Err("give Manual or Compromised"),
+        }
+    }
 }
 
 impl From<StatedReason> for RevocationReason {

@@ -29,17 +29,40 @@ pub enum Unreachable {
     NoClient(String),
 }
 
-/// A client of the kubeconfig's current context, or else of the cluster that this process runs in. The client uses a
-/// proxy where kubectl would use one.
+/// The cluster and the user of a client, as kubectl's flags name them. Default: those of the current context.
+#[derive(Clone, Debug, Default)]
+pub struct Login {
+    /// The kubeconfig. `None`: the files that `KUBECONFIG` lists, or else `.kube/config` in the home directory.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig. `None`: the current context.
+    pub context: Option<String>,
+    /// The user to impersonate. `None`: nobody.
+    pub user: Option<String>,
+    /// The groups of the impersonated user.
+    pub groups: Vec<String>,
+    /// The longest silence of the API server in an answer. `None`: 75 seconds.
+    pub timeout: Option<Duration>,
+}
+
+/// A client of the kubeconfig's current context, or else of the cluster that this process runs in.
+///
+/// # Errors
+/// As of [`client_as`].
+pub async fn client() -> Result<Client, Unreachable> {
+    client_as(&Login::default()).await
+}
+
+/// A client of the cluster and the user that `login` names. Without a kubeconfig, it is the cluster that this process
+/// runs in. The client uses a proxy where kubectl would use one.
 ///
 /// The client never retries, because callers retry. A second retry would double every delay, and could repeat a write
 /// that was done.
 ///
 /// # Errors
 /// No configuration can be read, or the configuration or its proxy cannot be used.
-pub async fn client() -> Result<Client, Unreachable> {
+pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
     let nowhere = |error: &dyn Error| Unreachable::Nowhere(error.to_string());
-    let known = kubeconfig(&files()).map_err(|error| nowhere(&error))?;
+    let known = known(login)?;
     let configured = known.as_ref().and_then(proxy_url);
     let mut config = match known {
         Some(known) => {
@@ -49,7 +72,11 @@ pub async fn client() -> Result<Client, Unreachable> {
         None => Config::incluster().map_err(|error| nowhere(&error))?,
     };
     config.default_retry = false;
-    config.read_timeout = Some(SILENCE);
+    config.read_timeout = Some(login.timeout.unwrap_or(SILENCE));
+    if login.user.is_some() {
+        config.auth_info.impersonate.clone_from(&login.user);
+        config.auth_info.impersonate_groups = Some(login.groups.clone());
+    }
     config.proxy_url = None;
     let proxy = Proxy::before(&config.cluster_url, configured.as_deref(), |name| env::var(name).ok());
     let client = match proxy.map_err(Unreachable::Proxy)? {
@@ -60,6 +87,24 @@ pub async fn client() -> Result<Client, Unreachable> {
         None => Client::try_from(config),
     };
     client.map_err(|error| Unreachable::NoClient(error.to_string()))
+}
+
+/// The kubeconfig that `login` names, with its context as the current one. `None` if there is no kubeconfig.
+fn known(login: &Login) -> Result<Option<Kubeconfig>, Unreachable> {
+    let nowhere = |text: String| Unreachable::Nowhere(text);
+    if let Some(file) = login.kubeconfig.as_ref().filter(|file| !file.exists()) {
+        return Err(nowhere(format!("--kubeconfig {}: the file does not exist", file.display())));
+    }
+    let files = login.kubeconfig.clone().map_or_else(files, |file| vec![file]);
+    let mut known = kubeconfig(&files).map_err(|error| nowhere(error.to_string()))?;
+    if let Some(context) = &login.context {
+        let is_known = |known: &Kubeconfig| known.contexts.iter().any(|named| named.name == *context);
+        match known.as_mut().filter(|known| is_known(known)) {
+            Some(known) => known.current_context = Some(context.clone()),
+            None => return Err(nowhere(format!("--context {context}: the kubeconfig has no such context"))),
+        }
+    }
+    Ok(known)
 }
 
 /// The name of the Pod that this process runs in: the variable `HOSTNAME`. `None` if the variable is not set.

@@ -1,0 +1,91 @@
+//! The flags that name the cluster and the user of a command, as kubectl has them.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{Error, client};
+use crate::{
+    outside::{Desk, connect::Login},
+    token,
+};
+
+/// The cluster and the user of a command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Cluster and user")]
+pub(crate) struct Connection {
+    /// Namespace; default: the namespace of the current context
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// Path of the kubeconfig; default: KUBECONFIG, or else ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; default: the current context
+    #[arg(long)]
+    context: Option<String>,
+    /// User to impersonate
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+    /// Group of the impersonated user; may be given several times
+    #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
+    groups: Vec<String>,
+    /// Longest wait for an answer of the API server, such as 30s; 0: no limit
+    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = timeout)]
+    request_timeout: Duration,
+}
+
+/// Parses a timeout: a duration such as `30s`, or a number of seconds.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<u64>().ok();
+    match seconds {
+        Some(0) => Ok(Duration::MAX),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => {
+            let duration = token::duration::Duration::from(text).parse()?;
+            Duration::try_from(duration).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// The API server, and the namespace of a command.
+pub(crate) struct Workplace {
+    /// The API server, with the rights of the user.
+    pub(crate) desk: Desk,
+    /// The namespace.
+    pub(crate) namespace: String,
+}
+
+impl Connection {
+    /// Connects to the cluster.
+    pub(crate) async fn open(&self) -> Result<Workplace, Error> {
+        let client = client::client_as(&self.login()).await?;
+        let namespace = self.namespace().unwrap_or(client.default_namespace()).to_owned();
+        Ok(Workplace { desk: Desk::new(client), namespace })
+    }
+
+    /// The cluster and the user for a client.
+    pub(crate) fn login(&self) -> Login {
+        let Self { kubeconfig, context, user, groups, request_timeout, .. } = self.clone();
+        let timeout = Some(request_timeout).filter(|timeout| *timeout < Duration::MAX);
+        Login { kubeconfig, context, user, groups, timeout }
+    }
+
+    /// The namespace that the command line names.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_duration_or_a_number_of_seconds() {
+        assert_eq!(timeout("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(timeout("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(timeout("7"), Ok(Duration::from_secs(7)));
+        assert_eq!(timeout("0"), Ok(Duration::MAX));
+        assert!(timeout("soon").is_err() && timeout("-1").is_err());
+    }
+}

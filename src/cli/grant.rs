@@ -1,0 +1,140 @@
+//! `kubectl tokenry grant`: the Role and RoleBinding of a right that `kubectl create role` cannot write.
+
+use clap::Args;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use kube::core::ObjectMeta;
+
+use super::{Error, client, connection::Connection, output, screen::remark};
+use crate::{
+    crd::{
+        GROUP,
+        subject::{SubjectKind, Who, canonical},
+    },
+    outside::desk::Intent,
+    token::Digest,
+};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("right").required(true).multiple(true))]
+pub(crate) struct GrantRole {
+    /// Holder of the right: user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME
+    subject: String,
+    /// Create, change and delete tokens and accounts of its own
+    #[arg(long, group = "right")]
+    create: bool,
+    /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance
+    #[arg(long, group = "right", value_name = "INSTANCE:ROLE")]
+    role: Vec<String>,
+    /// Name this owner, such as team:platform
+    #[arg(long, group = "right", value_name = "SUBJECT")]
+    owner: Vec<String>,
+    /// Revoke tokens of this organization
+    #[arg(long, group = "right", value_name = "ORGANIZATION")]
+    revoke: Vec<String>,
+    /// Apply the objects; default: print them as YAML
+    #[arg(long)]
+    apply: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl GrantRole {
+    pub(crate) fn main(self) -> Result<(), Error> {
+        client::block_on(async {
+            let holder = holder(&self.subject)?;
+            let place = self.connection.open().await?;
+            let (role, binding) = self.objects(&place.namespace, holder);
+            if !self.apply {
+                output::print(std::slice::from_ref(&role))?;
+                return output::print(std::slice::from_ref(&binding));
+            }
+            let name = role.metadata.name.clone().unwrap_or_default();
+            place.desk.create(&role, Intent::Do).await.map_err(|refusal| Error::of_write(refusal, &role))?;
+            place.desk.create(&binding, Intent::Do).await.map_err(|refusal| Error::of_write(refusal, &binding))?;
+            remark(&format!("Role and RoleBinding {name} were created in namespace {}", place.namespace));
+            Ok(())
+        })
+    }
+
+    /// The Role and its RoleBinding.
+    fn objects(&self, namespace: &str, holder: Subject) -> (Role, RoleBinding) {
+        let rules = self.rules();
+        let digest = Digest::of(format!("{holder:?}{rules:?}")).to_string();
+        let name = format!("tokenry-grant-{}", &digest[..10]);
+        let metadata =
+            ObjectMeta { name: Some(name.clone()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() };
+        let role_ref = RoleRef { api_group: RBAC.into(), kind: "Role".into(), name };
+        let role = Role { metadata: metadata.clone(), rules: Some(rules) };
+        (role, RoleBinding { metadata, role_ref, subjects: Some(vec![holder]) })
+    }
+
+    fn rules(&self) -> Vec<PolicyRule> {
+        let rule = |resource: &str, names: &[String], verbs: &[&str]| PolicyRule {
+            api_groups: Some(vec![GROUP.into()]),
+            resources: Some(vec![resource.into()]),
+            resource_names: Some(names.to_vec()).filter(|names| !names.is_empty()),
+            verbs: verbs.iter().map(|&verb| verb.into()).collect(),
+            ..PolicyRule::default()
+        };
+        let mut rules = Vec::new();
+        if self.create {
+            let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
+            rules.extend(["apitokens", "serviceaccounts"].map(|resource| rule(resource, &[], &verbs)));
+            rules.push(rule("instances", &[], &["get", "list"]));
+        }
+        let named = [
+            ("roles", &self.role, "assign"),
+            ("owners", &self.owner, "assign"),
+            ("organizations", &self.revoke, "revoke"),
+        ];
+        let named = named.into_iter().filter(|(_, names, _)| !names.is_empty());
+        rules.extend(named.map(|(resource, names, verb)| rule(resource, names, &[verb])));
+        rules
+    }
+}
+
+/// The holder of a right, as RBAC names it.
+fn holder(subject: &str) -> Result<Subject, Error> {
+    let odd = || {
+        Error::Usage(format!(
+            "{subject:?} cannot hold a right: give user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME"
+        ))
+    };
+    let subject = canonical(subject);
+    let who = Who::of(&subject).filter(|who| !who.name.is_empty()).ok_or_else(odd)?;
+    let of = |kind: &str| Subject {
+        api_group: Some(RBAC.into()),
+        kind: kind.into(),
+        name: who.name.into(),
+        namespace: None,
+    };
+    match (who.kind, who.namespaced()) {
+        (SubjectKind::User, _) => Ok(of("User")),
+        (SubjectKind::Group, _) => Ok(of("Group")),
+        (SubjectKind::ServiceAccount, Some((namespace, name))) => Ok(Subject {
+            api_group: None,
+            kind: "ServiceAccount".into(),
+            name: name.into(),
+            namespace: Some(namespace.into()),
+        }),
+        (SubjectKind::ServiceAccount | SubjectKind::Team | SubjectKind::Account | SubjectKind::Token, _) => Err(odd()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_one_that_rbac_knows() {
+        let core = holder("serviceaccount:a/b").unwrap();
+        assert_eq!((core.namespace.as_deref(), &*core.name), (Some("a"), "b"));
+        assert_eq!(holder("user:system:serviceaccount:a:b").unwrap(), core);
+        assert_eq!(holder("group:ops").unwrap().kind, "Group");
+        for odd in ["alice", "team:x", "account:a/b", "user:", "serviceaccount:b"] {
+            assert!(holder(odd).is_err(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `tokenry scan`: finds tokens in files, offline.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use walkdir::WalkDir;
+use zeroize::Zeroizing;
+
+use super::{Error, output, screen::remark};
+use crate::token::format;
+
+/// The longest part of a line that is searched at once, in bytes. Two parts overlap, so no token is cut.
+const PART: usize = 1 << 20;
+
+#[derive(Args)]
+pub(crate) struct Scan {
+    /// Files and folders; `-` is standard input; `.git` folders are left out
+    #[arg(default_value = ".")]
+    paths: Vec<PathBuf>,
+    /// ObjectForm of the output
+    #[arg(long, short, default_value = "text")]
+    output: FindingsForm,
+}
+
+/// The form of the findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FindingsForm {
+    /// One line for each token: FILE:LINE:COLUMN and the public id
+    Text,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+}
+
+/// A token in a file. Its value is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    file: String,
+    line: usize,
+    /// The column, in characters from 1.
+    column: usize,
+    /// The public id. `None`: the token is encoded in base64.
+    id: Option<String>,
+}
+
+impl Scan {
+    /// Prints the findings. Success means that there are none.
+    pub(crate) fn main(self) -> Result<(), Error> {
+        let mut found = Vec::new();
+        for path in &self.paths {
+            match path.as_os_str() == "-" {
+                true => search("standard input", io::stdin().lock(), &mut found),
+                false => walk(path, &mut found)?,
+            }
+        }
+        match self.output {
+            FindingsForm::Text => found.iter().for_each(|finding| output::line(&finding.told())),
+            FindingsForm::Sarif => output::object(&sarif(&found), output::ObjectForm::Json)?,
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        remark(&format!("{} tokens were found: rotate them with --previous 0s, or revoke them", found.len()));
+        Err(Error::No)
+    }
+}
+
+impl Finding {
+    fn told(&self) -> String {
+        let of = self.id.as_ref().map_or_else(|| "a token in base64".to_owned(), |id| format!("a token with id {id}"));
+        format!("{}:{}:{}: {of}", self.file, self.line, self.column)
+    }
+}
+
+/// Searches a file, or all files of a folder.
+fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<(), Error> {
+    let is_kept = |entry: &walkdir::DirEntry| entry.file_name() != ".git";
+    for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(is_kept) {
+        let entry = entry.map_err(|error| Error::local("cannot scan", error))?;
+        if entry.file_type().is_file() {
+            let name = entry.path().display().to_string();
+            let file =
+                File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
+            search(&name, BufReader::new(file), found);
+        }
+    }
+    Ok(())
+}
+
+/// Searches text line by line. Bytes that are no text separate tokens.
+fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) {
+    let (mut bytes, mut line) = (Zeroizing::new(Vec::new()), 0);
+    loop {
+        bytes.clear();
+        let read = text.by_ref().take(PART as u64).read_until(b'\n', &mut bytes);
+        if read.map_or(true, |read| read == 0) {
+            return;
+        }
+        line += 1;
+        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+        found.extend(format::find(&text).into_iter().map(|place| Finding {
+            file: file.to_owned(),
+            line,
+            column: text[..place.start].chars().count() + 1,
+            id: public_id(&text[place]),
+        }));
+    }
+}
+
+/// The public id of the plain token within a word.
+fn public_id(word: &str) -> Option<String> {
+    let starts = word.char_indices().map(|(at, _)| at);
+    starts.filter_map(|at| word.get(at..)).find_map(|rest| {
+        let ends = rest.match_indices('_').nth(1)?.0 + 1 + format::SECRET + format::CHECKSUM;
+        format::id(rest.get(..ends)?).ok().map(str::to_owned)
+    })
+}
+
+/// The findings as SARIF 2.1.0 (OASIS).
+fn sarif(found: &[Finding]) -> Value {
+    let result = |finding: &Finding| {
+        let region = json!({"startLine": finding.line, "startColumn": finding.column});
+        let place = json!({"artifactLocation": {"uri": finding.file}, "region": region});
+        json!({
+            "ruleId": "tokenry/token", "level": "error", "message": {"text": finding.told()},
+            "locations": [{"physicalLocation": place}],
+        })
+    };
+    let rule = json!({"id": "tokenry/token", "shortDescription": {"text": "A token of Tokenry is in a file"}});
+    let driver = json!({"name": "tokenry", "version": env!("CARGO_PKG_VERSION"), "rules": [rule]});
+    let results: Vec<_> = found.iter().map(result).collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    fn found(text: &str) -> Vec<Finding> {
+        let mut found = Vec::new();
+        search("f", text.as_bytes(), &mut found);
+        found
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_line_and_column_and_never_repeated() {
+        let token = format::assemble("eem", &"i".repeat(16), &"s".repeat(43));
+        let encoded = STANDARD.encode(token.expose());
+        let findings = found(&format!("a: 1\nß TOKEN={} # x\n{encoded}\n", token.expose()));
+        let told: Vec<_> = findings.iter().map(Finding::told).collect();
+        assert_eq!(told, ["f:2:9: a token with id iiiiiiiiiiiiiiii", "f:3:1: a token in base64"]);
+        let wrong = token.expose().replace("ss", "st");
+        assert_eq!(found(&wrong), [], "a look-alike has another checksum");
+        let sarif = sarif(&findings).to_string();
+        assert!(!sarif.contains(token.expose()) && !sarif.contains(&encoded), "{sarif}");
+        assert!(sarif.contains(r#""startLine":2"#), "{sarif}");
+    }
+}

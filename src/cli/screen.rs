@@ -1,0 +1,172 @@
+//! The terminal of a user: tables, prompts and progress. Values go to standard output; all else goes to standard error.
+
+use std::time::Duration;
+
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use console::{Style, Term};
+use dialoguer::{Input, Select, theme::SimpleTheme};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Error;
+use crate::outside::foreign::written;
+
+/// The width of a table if standard output is no terminal, and the smallest width of any table.
+const WIDTH: u16 = 80;
+/// The longest text of a cell, in bytes.
+const MAX_CELL: usize = 1024;
+/// The space between two columns.
+const GAP: u16 = 2;
+/// The time between two pictures of the progress.
+const TICK: Duration = Duration::from_millis(120);
+
+/// The answer that confirms a question.
+const SURE: &str = "Yes, I'm sure";
+
+/// Rows under their headings. Text of other users is escaped.
+pub(crate) struct Rows {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    /// A table with these headings.
+    pub(crate) fn under(headings: &[&'static str]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| written(&cell, MAX_CELL).into_owned()).collect());
+    }
+
+    /// The table as text. With a `width`, cells are cut so that each line fits. The first column is never cut.
+    pub(crate) fn text(&self, width: Option<u16>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(Row::from(self.headings.clone()));
+        for cells in &self.rows {
+            let mut row = Row::from(cells.iter().map(Cell::new).collect::<Vec<_>>());
+            row.max_height(1);
+            table.add_row(row);
+        }
+        if let Some(width) = width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            table.set_truncation_indicator("…");
+        }
+        table.column_iter_mut().for_each(|column| _ = column.set_padding((0, GAP)));
+        table.column_mut(0).into_iter().for_each(|names| _ = names.set_constraint(ColumnConstraint::ContentWidth));
+        table.trim_fmt()
+    }
+
+    /// Prints the table. `whole`: no cell is cut.
+    pub(crate) fn print(&self, whole: bool) {
+        println!("{}", self.text((!whole).then(width)));
+    }
+}
+
+/// The width of a table on standard output.
+fn width() -> u16 {
+    let terminal = Term::stdout();
+    let columns = if terminal.is_term() { terminal.size_checked().map(|(_, columns)| columns) } else { None };
+    columns.unwrap_or(WIDTH).max(WIDTH)
+}
+
+/// Prints a remark to standard error.
+pub(crate) fn remark(text: &str) {
+    for line in text.lines() {
+        eprintln!("{}", written(line, MAX_CELL * 4));
+    }
+}
+
+/// A heading or a name in bold, if standard output is a terminal that shows colours.
+pub(crate) fn bold(text: &str) -> String {
+    Style::new().bold().apply_to(written(text, MAX_CELL)).to_string()
+}
+
+/// A mark and its text: green if all is well, red otherwise. Without colours, the mark alone says it.
+pub(crate) fn mark(is_well: bool, text: &str) -> String {
+    let (sign, style) = if is_well { ('√', Style::new().green()) } else { ('×', Style::new().red()) };
+    format!("{} {}", style.apply_to(sign), written(text, MAX_CELL * 4))
+}
+
+/// Asks the user to confirm. `flag` is the flag that confirms without a question.
+///
+/// # Errors
+/// The user does not confirm, or standard error is no terminal.
+pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
+    let terminal = asking(question, flag)?;
+    let items = ["No", SURE];
+    let select = Select::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).items(items).default(0);
+    match select.interact_on_opt(&terminal) {
+        Ok(Some(1)) => Ok(()),
+        Ok(_) => Err(Error::Declined),
+        Err(error) => Err(Error::local("cannot ask", error)),
+    }
+}
+
+/// Asks the user to type a text exactly. `flag` is the flag that gives it without a question.
+///
+/// # Errors
+/// The user types another text, or standard error is no terminal.
+pub(crate) fn typed(question: &str, wanted: &str, flag: &str) -> Result<(), Error> {
+    let terminal = asking(question, flag)?;
+    let input = Input::<String>::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).allow_empty(true);
+    let typed = input.interact_text_on(&terminal).map_err(|error| Error::local("cannot ask", error))?;
+    if typed == wanted { Ok(()) } else { Err(Error::Declined) }
+}
+
+/// The terminal that can ask.
+fn asking(question: &str, flag: &str) -> Result<Term, Error> {
+    let terminal = Term::stderr();
+    let is_term = terminal.is_term() && console::user_attended();
+    let advice = || format!("{question} This needs an answer, but there is no terminal to ask at; give {flag}");
+    if is_term { Ok(terminal) } else { Err(Error::Usage(advice())) }
+}
+
+/// The progress of a wait, on standard error. It is shown on a terminal only, and removed at its end.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Begins to show `text`.
+    pub(crate) fn of(text: &str) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(written(text, MAX_CELL).into_owned());
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("the template is valid"));
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+
+    /// Shows another text.
+    pub(crate) fn now(&self, text: &str) {
+        self.0.set_message(written(text, MAX_CELL).into_owned());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_its_width_and_keeps_names_whole() {
+        let mut rows = Rows::under(&["NAME", "OWNER", "DESCRIPTION"]);
+        rows.add(["a-long-name-of-a-token".into(), "user:alice@example.com".into(), "exports topics ".repeat(20)]);
+        rows.add(["b".into(), "user:bob".into(), "a\u{1b}[31m\nb".into()]);
+        let text = rows.text(Some(60));
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert_eq!(text.lines().count(), 3, "one line a row:\n{text}");
+        assert!(text.contains("a-long-name-of-a-token") && text.contains('…'), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let whole = rows.text(None);
+        assert!(whole.lines().nth(1).unwrap().len() > 300 && !whole.contains('…'), "{whole}");
+    }
+
+    #[test]
+    fn nobody_is_asked_without_a_terminal() {
+        let told = sure("Revoke ci?", "--yes").unwrap_err().to_string();
+        assert_eq!(told, "Revoke ci? This needs an answer, but there is no terminal to ask at; give --yes");
+    }
+}

@@ -1,0 +1,173 @@
+//! `kubectl tokenry create`: applies an ApiToken, and prints its value.
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    times::{EndTime, ahead, both},
+    wait,
+};
+use crate::{
+    access::Rules,
+    cli::{
+        Error, client,
+        connection::{Connection, Workplace},
+        output::{self, ObjectForm},
+        screen::remark,
+        token::show,
+    },
+    crd::{
+        ApiToken, Instance, InstanceRef,
+        api_token::{ApiTokenSpec, DeliveryMode, Expiry, SecretTemplate},
+        permission::Scope,
+    },
+    outside::{Clock, SystemClock, desk::Intent},
+};
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// Name of the ApiToken; it is also the name of its Secret
+    name: String,
+    /// Instance of the token, NAME or NAMESPACE/NAME; default: the only Instance of the namespace
+    #[arg(long, value_name = "INSTANCE")]
+    instance: Option<String>,
+    /// Role of the token; default: as the Instance says
+    #[arg(long)]
+    role: Option<String>,
+    /// The strongest role of the Instance
+    #[arg(long, conflicts_with = "role")]
+    admin: bool,
+    /// Owner, such as user:alice@example.com; default: the current user, where the API server records it
+    #[arg(long, value_name = "SUBJECT")]
+    owner: Option<String>,
+    /// Purpose of the token
+    #[arg(long)]
+    description: Option<String>,
+    /// Expiry of each value such as 30d, the end of the token such as 2027-06-30, or never; default: as the Instance
+    /// says
+    #[arg(long, value_name = "30d|DATE|never", value_parser = EndTime::expiry)]
+    expires: Option<EndTime>,
+    /// Organization that the token may act for; may be given several times; default: all of its account
+    #[arg(long = "organization", value_name = "NAME")]
+    organizations: Vec<String>,
+    /// Project that the token may act in; may be given several times; default: all
+    #[arg(long = "project", value_name = "NAME")]
+    projects: Vec<String>,
+    /// AccessPolicy that the token joins; may be given several times
+    #[arg(long = "policy", value_name = "NAME")]
+    policies: Vec<String>,
+    /// Show the value once only: its Secret is deleted when the value is claimed, or after an hour
+    #[arg(long)]
+    once: bool,
+    /// Let the API server check the ApiToken, and create nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the ApiToken in place of its value
+    #[arg(long, short)]
+    output: Option<ObjectForm>,
+    /// Longest wait for the value
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::times::limit)]
+    timeout: std::time::Duration,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Create {
+    pub(crate) fn main(self) -> Result<(), Error> {
+        client::block_on(self.run())
+    }
+
+    async fn run(self) -> Result<(), Error> {
+        let (place, now) = (self.connection.open().await?, SystemClock.now());
+        self.expires.iter().try_for_each(|end| ahead(end, now, "--expires"))?;
+        let instance = self.instance(&place).await?;
+        let wanted = self.token(&place.namespace, &instance, self.role(&instance)?);
+        let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
+        let token = place.desk.create(&wanted, intent).await.map_err(|refusal| Error::of_write(refusal, &wanted))?;
+        match (self.dry_run, self.output) {
+            (true, None) => remark(&format!("{}: the API server accepts it; nothing was created", self.name)),
+            (_, Some(form)) => output::object(&token, form)?,
+            (false, None) => self.deliver(&place, &token, now).await?,
+        }
+        Ok(())
+    }
+
+    /// Waits for the value, and prints it.
+    async fn deliver(&self, place: &Workplace, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
+        let token = wait::until(&place.desk, token, self.timeout, |token| show::secret(token).is_some()).await?;
+        show::print(place, &token).await?;
+        let status = token.status.as_ref();
+        let end = status.and_then(|status| status.expires_at.as_ref()).map(|at| both(at.0, now));
+        let name = token.name_any();
+        remark(&match end {
+            Some(end) => format!("ApiToken {name} was created; this value expires {end}"),
+            None => format!("ApiToken {name} was created; this value never expires"),
+        });
+        remark(&show::again(&token, now));
+        Ok(())
+    }
+
+    /// The Instance of the new token.
+    async fn instance(&self, place: &Workplace) -> Result<Instance, Error> {
+        let Workplace { desk, namespace } = place;
+        if let Some(given) = &self.instance {
+            let (namespace, name) = given.split_once('/').unwrap_or((namespace, given));
+            let found: Option<Instance> = desk.find(namespace, name).await?;
+            return found.ok_or_else(|| Error::Missing(format!("Instance {namespace}/{name} does not exist")));
+        }
+        let mut all: Vec<Instance> = desk.list(Some(namespace), None).await?;
+        let names = all.iter().map(ResourceExt::name_any).collect::<Vec<_>>().join(", ");
+        match (all.pop(), all.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(_), false) => Err(Error::Usage(format!("give --instance: namespace {namespace} has {names}"))),
+            (None, _) => Err(Error::Usage(format!(
+                "give --instance NAMESPACE/NAME: namespace {namespace} has no Instance of its own"
+            ))),
+        }
+    }
+
+    /// The role of the new token. `None`: the Instance decides.
+    fn role(&self, instance: &Instance) -> Result<Option<String>, Error> {
+        if !self.admin {
+            return Ok(self.role.clone());
+        }
+        let name = instance.name_any();
+        let faulty =
+            |_| Error::Missing(format!("Instance {name} has faults, so its roles are not known; see its status"));
+        let rules = Rules::of(instance).map_err(faulty)?;
+        Ok(rules.role_names().last().map(str::to_owned))
+    }
+
+    /// The new token.
+    fn token(&self, namespace: &str, instance: &Instance, role: Option<String>) -> ApiToken {
+        let home = instance.namespace().filter(|home| home != namespace);
+        let instance_ref = InstanceRef { name: instance.name_any().into(), namespace: home.map(Into::into) };
+        let listed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect::<Vec<_>>();
+        let organizations = (!self.organizations.is_empty())
+            .then(|| Scope { listed: Some(listed(&self.organizations)), ..Scope::default() });
+        let delivery = self.once.then_some(DeliveryMode::Once);
+        let spec = ApiTokenSpec {
+            owner: self.owner.as_deref().map(Into::into),
+            role: role.map(Into::into),
+            description: self.description.clone(),
+            expiry: self.expires.as_ref().map(expiry),
+            organizations,
+            projects: self.projects.iter().map(|name| name.as_str().into()).collect(),
+            policies: self.policies.iter().map(|name| name.as_str().into()).collect(),
+            secret: delivery.map(|delivery| SecretTemplate { delivery: Some(delivery), ..SecretTemplate::default() }),
+            ..ApiTokenSpec::of(instance_ref)
+        };
+        let mut token = ApiToken::new(&self.name, spec);
+        token.metadata.namespace = Some(namespace.to_owned());
+        token
+    }
+}
+
+fn expiry(end: &EndTime) -> Expiry {
+    match end {
+        EndTime::After(text) => Expiry { after: Some(text.as_str().into()), ..Expiry::default() },
+        EndTime::At(at) => Expiry { at: Some((*at).into()), ..Expiry::default() },
+        EndTime::Never => Expiry { never: true, ..Expiry::default() },
+    }
+}

@@ -1,0 +1,15 @@
+//! The commands by which users keep their tokens.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod end;
+pub(crate) mod list;
+mod pick;
+pub(crate) mod plan;
+pub(crate) mod rotate;
+pub(crate) mod set;
+pub(crate) mod show;
+pub(crate) mod status;
+mod times;
+mod view;
+mod wait;

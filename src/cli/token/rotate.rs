@@ -1,0 +1,111 @@
+//! `kubectl tokenry rotate`: asks for a new value.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{
+    pick::Pick,
+    show,
+    times::{EndTime, ahead, both, limit},
+    wait,
+};
+use crate::{
+    cli::{
+        Error, client,
+        connection::{Connection, Workplace},
+        screen::remark,
+    },
+    crd::ApiToken,
+    outside::{Clock, SystemClock, desk::Intent},
+    token::Records,
+};
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    pick: Pick,
+    /// EndTime of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token
+    #[arg(long, value_name = "0s|2h|DATE", value_parser = EndTime::previous)]
+    previous: Option<EndTime>,
+    /// Wait until the new value is published
+    #[arg(long)]
+    wait: bool,
+    /// Wait, and print the new value
+    #[arg(long)]
+    show: bool,
+    /// Let the API server check the change, and change nothing
+    #[arg(long, conflicts_with_all = ["wait", "show"])]
+    dry_run: bool,
+    /// Longest wait for the new value
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = limit)]
+    timeout: Duration,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Rotate {
+    pub(crate) fn main(self) -> Result<(), Error> {
+        client::block_on(self.run())
+    }
+
+    async fn run(self) -> Result<(), Error> {
+        let (place, now) = (self.connection.open().await?, SystemClock.now());
+        self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
+        let tokens = self.pick.find(&place).await?;
+        if self.show && tokens.len() != 1 {
+            return Err(Error::Usage(format!("--show prints one value, and {} tokens match; name one", tokens.len())));
+        }
+        let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
+        // An id of the second is unique enough: the same id asks for nothing new.
+        let id = format!("cli-{now:.3}");
+        for token in tokens {
+            let changes = json!({"spec": {"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}}});
+            let changed = place.desk.change(&token, changes, intent).await;
+            let changed = changed.map_err(|refusal| Error::of_write(refusal, &token))?;
+            match intent {
+                Intent::Rehearse => {
+                    remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()))
+                }
+                Intent::Do => self.follow(&place, &changed, &id, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow(&self, place: &Workplace, token: &ApiToken, id: &str, now: Timestamp) -> Result<(), Error> {
+        let name = token.name_any();
+        if !self.wait && !self.show {
+            remark(&format!("{name}: a new value is asked for; --wait waits for it"));
+            return Ok(());
+        }
+        let answered = |token: &ApiToken| {
+            let answer = token.status.as_ref().and_then(|status| status.regeneration.as_ref());
+            answer.is_some_and(|answer| answer.id == id)
+        };
+        let token = wait::until(&place.desk, token, self.timeout, answered).await?;
+        let records = Records::at(token.status.as_ref().map_or(&[], |status| &status.records), now);
+        if self.show {
+            show::print(place, &token).await?;
+        }
+        let served = records.served().map_or(0, |record| record.generation);
+        let previous = match records.overlap_ends() {
+            Some(end) if end > now => format!("the previous value works until {}", both(end, now)),
+            _ => "no previous value works any more".to_owned(),
+        };
+        remark(&format!("{name}: generation {served} is published; {previous}"));
+        Ok(())
+    }
+}
+
+/// The field `regenerate.previous`. One form replaces the other.
+fn previous(end: Option<&EndTime>) -> Value {
+    match end {
+        Some(EndTime::After(after)) => json!({"after": after, "at": null}),
+        Some(EndTime::At(at)) => json!({"at": at, "after": null}),
+        Some(EndTime::Never) | None => Value::Null,
+    }
+}

@@ -1,0 +1,104 @@
+//! `kubectl tokenry set` and `transfer`: changes one field of a token.
+
+use clap::{Args, ValueEnum};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::pick;
+use crate::{
+    cli::{Error, client, connection::Connection, screen::remark},
+    outside::desk::Intent,
+};
+
+#[derive(Args)]
+pub(crate) struct SetField {
+    /// Field to change
+    field: Field,
+    /// Name of the ApiToken
+    name: String,
+    /// New value; several projects are separated by commas; an empty text removes the field
+    value: String,
+    /// Let the API server check the change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct Transfer {
+    /// Name of the ApiToken
+    name: String,
+    /// New owner, such as user:bob@example.com or team:platform
+    #[arg(long, value_name = "SUBJECT")]
+    to: String,
+    /// Let the API server check the change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A field of a token that a user may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Field {
+    /// The role
+    Role,
+    /// The description
+    Description,
+    /// The projects
+    Projects,
+    /// The display name; the name of the object never changes
+    Name,
+}
+
+impl SetField {
+    pub(crate) fn main(self) -> Result<(), Error> {
+        let spec = spec(self.field, &self.value);
+        change(&self.connection, &self.name, &spec, self.dry_run)
+    }
+}
+
+impl Transfer {
+    pub(crate) fn main(self) -> Result<(), Error> {
+        change(&self.connection, &self.name, &json!({"owner": self.to}), self.dry_run)
+    }
+}
+
+/// The part of the spec that changes. An empty text removes the field.
+fn spec(field: Field, value: &str) -> Value {
+    let text = if value.is_empty() { Value::Null } else { json!(value) };
+    match field {
+        Field::Role => json!({"role": text}),
+        Field::Description => json!({"description": text}),
+        Field::Name => json!({"displayName": text}),
+        Field::Projects if value.is_empty() => json!({"projects": null}),
+        Field::Projects => json!({"projects": value.split(',').map(str::trim).collect::<Vec<_>>()}),
+    }
+}
+
+fn change(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
+    client::block_on(async {
+        let place = connection.open().await?;
+        let token = pick::one(&place, name).await?;
+        let intent = if dry_run { Intent::Rehearse } else { Intent::Do };
+        let changed = place.desk.change(&token, json!({ "spec": spec }), intent).await;
+        changed.map_err(|refusal| Error::of_write(refusal, &token))?;
+        let said = if dry_run { "the API server accepts it; nothing was changed" } else { "changed" };
+        remark(&format!("{}: {said}", token.name_any()));
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_text_removes_a_field() {
+        assert_eq!(spec(Field::Name, "Exporter"), json!({"displayName": "Exporter"}));
+        assert_eq!(spec(Field::Description, ""), json!({"description": null}));
+        assert_eq!(spec(Field::Projects, "a, b"), json!({"projects": ["a", "b"]}));
+        assert_eq!(spec(Field::Projects, ""), json!({"projects": null}));
+    }
+}
