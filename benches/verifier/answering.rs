@@ -26,8 +26,8 @@ const FEW: usize = 100;
 const USUAL: usize = 10_000;
 const MANY: usize = 100_000;
 
-/// Maximum ratios of CPU. A refusal is no dearer than an acceptance, but for what two turns differ by. Among ten times as
-/// many tokens, more of the index is outside the caches.
+/// Maximum ratios of CPU. A refusal is no dearer than an acceptance, but for what two turns differ by. Among ten times
+/// as many tokens, more of the index is outside the caches.
 const NO_DEARER: f64 = 1.05;
 const CACHE_MISSES: f64 = 1.2;
 

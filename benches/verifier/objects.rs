@@ -41,7 +41,8 @@ pub fn unknown(n: usize) -> String {
     value(usize::MAX / 2 - n)
 }
 
-/// A token with two generations: one that has expired, and one that was used just now. The verifier writes no use of it.
+/// A token with two generations: one that has expired, and one that was used just now. The verifier writes no use of
+/// it.
 pub fn token(n: usize) -> Value {
     let record = |generation: usize, state: &str, expires: &str| {
         let value = value(2 * n + generation);

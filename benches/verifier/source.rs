@@ -1,4 +1,5 @@
-//! The source of the verifiers' objects: it answers lists and watches like an API server, from objects that it makes up.
+//! The source of the verifiers' objects: it answers lists and watches like an API server, from objects that it makes
+//! up.
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 

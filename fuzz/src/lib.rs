@@ -1,7 +1,7 @@
 //! What all fuzz targets share: a verifier in this process, and the properties of its answers.
 //!
-//! The verifier listens on loopback. It has one Instance and one token, from a source in memory. So each target runs the
-//! whole way of a request: the HTTP server, the adapter of a protocol, the door, and the answer.
+//! The verifier listens on loopback. It has one Instance and one token, from a source in memory. So each target runs
+//! the whole way of a request: the HTTP server, the adapter of a protocol, the door, and the answer.
 
 #[path = "../../tests/shared/sent.rs"]
 mod sent;

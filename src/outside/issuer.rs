@@ -179,6 +179,7 @@ mod tests {
     }
 
     /// The contents of the extensions, as text.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the enums are those of a library, with many variants")]
     fn extensions(certificate: &X509Certificate<'_>) -> Vec<String> {
         let told = |extension: &ParsedExtension<'_>| match extension {
             ParsedExtension::BasicConstraints(it) => format!("ca {} {:?}", it.ca, it.path_len_constraint),

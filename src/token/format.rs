@@ -24,7 +24,7 @@ pub const ID: usize = 16;
 /// Characters of a secret: 43 · log2(62) = 256.03 bits.
 pub const SECRET: usize = 43;
 /// Characters of a checksum: 62⁶ > 2³².
-const CHECKSUM: usize = 6;
+pub const CHECKSUM: usize = 6;
 /// The longest prefix, in characters.
 const PREFIX: usize = 16;
 /// Characters of a token after its prefix.
@@ -90,6 +90,12 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
 /// costly.
 pub fn carries(text: &str) -> bool {
     !tokens(text.as_bytes(), &mut Effort::for_text(text)).is_empty()
+}
+
+/// The positions of tokens in `text`, in bytes: plain tokens, and runs of base64 that encode one. Base64 whose search
+/// is too costly counts as a token.
+pub fn find(text: &str) -> Vec<Range<usize>> {
+    tokens(text.as_bytes(), &mut Effort::for_text(text))
 }
 
 /// `text` with every token in it replaced, plain or in base64, for logs and messages.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::outside::metrics::Metrics;
 
-/// Counts each decision, and writes it to the audit log. A request that tests a guard is no decision about a caller, and
-/// comes again and again. It has a counter of its own, and no line.
+/// Counts each decision, and writes it to the audit log. A request that tests a guard is no decision about a caller,
+/// and comes again and again. It has a counter of its own, and no line.
 pub struct Journal {
     metrics: Arc<Metrics>,
     tallies: Tallies,

@@ -89,7 +89,7 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The id as the value of the header [`REQUEST_ID`] of an answer.
+    /// The id as the value of the header `X-Request-Id` of an answer.
     pub fn header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -243,8 +243,9 @@ mod tests {
     fn a_trace_is_known_by_a_valid_traceparent_only() {
         let of = |value: &str| asked(Protocol::ForwardAuth, &[("traceparent", value)], None).trace_id;
         let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        let known = Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
-        assert_eq!(known.unwrap().number() >> 96, 0x4bf9_2f35);
+        let id = TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        assert_eq!(id.number() >> 96, 0x4bf9_2f35);
+        let known = Some(id);
         for good in ["", "-more", "-"].map(|rest| format!("cc-{trace}-{parent}-01{rest}")) {
             assert_eq!(of(&good), known, "{good}");
         }

@@ -15,8 +15,8 @@ use foldhash::fast::RandomState;
 use super::{Cause, Protocol, index::Key};
 use crate::outside::metrics::{Metrics, VerdictCounters};
 
-/// Maximum number of Instances that metrics name. All further ones share a name, so that the number of time series stays
-/// bounded.
+/// Maximum number of Instances that metrics name. All further ones share a name, so that the number of time series
+/// stays bounded.
 const MOST: usize = 200;
 /// The shared name of all further Instances.
 const OTHER: &str = "other";

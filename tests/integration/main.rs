@@ -15,6 +15,7 @@ mod audit;
 mod awaited;
 mod bad_endpoints;
 mod book;
+mod by_hand;
 #[path = "../shared/caddy.rs"]
 mod caddy;
 mod certificate;

@@ -53,8 +53,12 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
     let unknown = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
     let instance = format!("{}/eem", served.world.namespace);
     let about = About { instance: &instance, value: &served.value, unknown: unknown.expose() };
-    let callers = [false, true]
-        .map(|http2| Client::builder(TokioExecutor::new()).http2_only(http2).build::<_, Body>(HttpConnector::new()));
+    let callers = [false, true].map(|http2| {
+        Client::builder(TokioExecutor::new())
+            .http2_only(http2)
+            .http2_initial_max_send_streams(64)
+            .build::<_, Body>(HttpConnector::new())
+    });
     let counts = Counts::default();
     let ask = async |of: std::ops::Range<u64>| {
         let asked = of.map(|n| {

@@ -1,7 +1,7 @@
 //! Requests that nobody would send in earnest, made from bytes: by property tests, by the fuzz targets, and at random.
 //!
-//! Each choice takes a byte, so a shorter input is a simpler request. Most requests are nearly right: they have a path of
-//! a protocol, and credentials, headers and bodies of its form.
+//! Each choice takes a byte, so a shorter input is a simpler request. Most requests are nearly right: they have a path
+//! of a protocol, and credentials, headers and bodies of its form.
 #![allow(dead_code, reason = "none of those that include this file uses all of it")]
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri};

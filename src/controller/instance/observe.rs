@@ -102,7 +102,8 @@ impl World {
         answers.probes.outside.as_ref().map(|_| heard(answers.outside.as_ref()))
     }
 
-    /// True if the published URI has answered with our challenge. The edge then serves the way in and asks the verifier.
+    /// True if the published URI has answered with our challenge. The edge then serves the way in and asks the
+    /// verifier.
     pub fn is_proved(&self, endpoint: EndpointName) -> bool {
         self.heard_outside(endpoint) == Some(Reply::Challenge)
     }

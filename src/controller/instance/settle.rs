@@ -52,8 +52,8 @@ pub(crate) fn settle(world: &World, terms: &Checked<InstanceTerms>, progress: &P
         None => message,
     };
     let stands = conclusion == Conclusion::Ready;
-    // A fault of the certificates holds up neither the objects nor the URI: such a Secret can follow from an Ingress. An
-    // edge that answers the probe has a certificate, from wherever it is.
+    // A fault of the certificates holds up neither the objects nor the URI: such a Secret can follow from an Ingress.
+    // An edge that answers the probe has a certificate, from wherever it is.
     let mut uncertified = world.certificates.iter().filter(|(endpoint, _)| !world.is_proved(**endpoint));
     let uncertified = uncertified.find_map(|(_, certified)| certified.as_ref().err());
     let distrusted = world.authorities.values().find_map(|trust| trust.as_ref().err());

@@ -1,5 +1,5 @@
-//! A bounded queue of lines, and its one writer. A line costs its copy: the writer writes many lines at once, and nobody
-//! waits for it unless the queue is full.
+//! A bounded queue of lines, and its one writer. A line costs its copy: the writer writes many lines at once, and
+//! nobody waits for it unless the queue is full.
 //!
 //! ```text
 //! push ──▶ queue ──▶ write ──▶ Sink: standard output, OTLP

@@ -101,7 +101,8 @@ impl<E: PartialEq> Entries<E> {
         self.remove(key)
     }
 
-    /// Replaces all entries by those of a list. Entries for which `stays` is true are kept although they are not listed.
+    /// Replaces all entries by those of a list. Entries for which `stays` is true are kept although they are not
+    /// listed.
     pub(crate) fn relist(
         &mut self,
         listed: Vec<Arc<Versioned<E>>>,
@@ -258,7 +259,9 @@ mod tests {
         }
 
         #[test]
-        fn a_new_history_is_all_that_counts((changes, news) in history(), restored in history(), version in option::of(0u64..9)) {
+        fn a_new_history_is_all_that_counts(
+            (changes, news) in history(), restored in history(), version in option::of(0u64..9),
+        ) {
             let mut entries = Entries::default();
             news.iter().for_each(|news| hear(&mut entries, &changes, news));
             let (earlier, version) = (after(&restored.0), version.unwrap_or(restored.0.len() as u64));

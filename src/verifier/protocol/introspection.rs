@@ -15,7 +15,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
 /// The verifier, and the reviewer of callers. Without a reviewer, introspection is off.
-type Desk = (Arc<Door>, Option<Arc<Reviewer>>);
+type ReviewDesk = (Arc<Door>, Option<Arc<Reviewer>>);
 
 /// The route `POST /v1/instances/{namespace}/{name}/introspect`.
 pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router {
@@ -23,7 +23,7 @@ pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router
     route.layer(body::limit()).with_state((door, reviewer))
 }
 
-async fn introspect(State((door, reviewer)): State<Desk>, request: Request) -> Response {
+async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request) -> Response {
     let Some(reviewer) = reviewer else { return refused(StatusCode::NOT_IMPLEMENTED, &OFF) };
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);

@@ -14,8 +14,8 @@ use super::{
     review::TokenQuestion,
 };
 
-/// The paths below an Instance: that of a webhook, and those that a server appends to the address of an API server. That
-/// address can be the Instance, or the path of the webhook.
+/// The paths below an Instance: that of a webhook, and those that a server appends to the address of an API server.
+/// That address can be the Instance, or the path of the webhook.
 const BELOW: [&str; 5] = [
     "",
     "/apis/authentication.k8s.io/v1",

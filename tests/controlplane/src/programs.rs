@@ -63,8 +63,8 @@ const ENVOY: Source = Source {
 };
 
 /// Places in a folder where installers put a program, and its name. etcd's package is called `server`, so Go names the
-/// program `server`. pip installs programs into `bin`, except those that are files of their packages. The package of Envoy
-/// has the name of its program, so it makes room first.
+/// program `server`. pip installs programs into `bin`, except those that are files of their packages. The package of
+/// Envoy has the name of its program, so it makes room first.
 const PLACES: [(&str, &str); 7] = [
     ("server", "etcd"),
     ("bin/traefik", "traefik"),

@@ -210,7 +210,9 @@ fn workplace(folder: &Path) {
     for name in ["kubectl", "helm"] {
         symlink(controlplane::program(name).unwrap(), folder.join("bin").join(name)).unwrap();
     }
-    symlink(env!("CARGO_BIN_EXE_tokenry"), folder.join("bin/tokenry")).unwrap();
+    for name in ["tokenry", "kubectl-tokenry"] {
+        symlink(env!("CARGO_BIN_EXE_tokenry"), folder.join("bin").join(name)).unwrap();
+    }
 }
 
 /// Compares output with the shown lines. Ages, times and ids may differ.
@@ -340,6 +342,7 @@ followed! {
     helm_charts: "docs/how-to/helm-charts.md",
     kubernetes_api: "docs/how-to/kubernetes-api.md",
     introspect: "docs/how-to/introspect.md",
+    by_hand: "docs/how-to/by-hand.md",
 }
 
 #[test]

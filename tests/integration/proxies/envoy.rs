@@ -26,7 +26,8 @@ pub const GRPC: Program = Program {
 pub const HTTP: Program =
     Program { name: "envoy-http", command: |places, folder| run(&over_http(places), folder), ..GRPC };
 
-/// The same by gRPC, where the filter names the Instance, hides headers from the verifier, and refuses and removes none.
+/// The same by gRPC, where the filter names the Instance, hides headers from the verifier, and refuses and removes
+/// none.
 const BARE: Program =
     Program { name: "envoy-bare", command: |places, folder| run(&bare(places), folder), differs: &[], ..GRPC };
 

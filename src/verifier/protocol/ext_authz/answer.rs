@@ -50,8 +50,8 @@ fn replacing(headers: &HeaderMap) -> Vec<pb::HeaderValueOption> {
     headers.iter().map(option).collect()
 }
 
-/// The identity as metadata for later filters and for the access log of an Envoy. A role that there is not is empty, and
-/// an owner that there is not is left out.
+/// The identity as metadata for later filters and for the access log of an Envoy. A role that there is not is empty,
+/// and an owner that there is not is left out.
 fn metadata(identity: &Identity) -> Struct {
     let owner = identity.owner.as_deref().map(|owner| ("owner", owner));
     let fields = [

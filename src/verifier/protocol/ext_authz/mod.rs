@@ -2,13 +2,13 @@
 
 mod answer;
 mod attributes;
+mod message;
 
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use axum::{Router, body::Body, extract::Request, extract::State, routing::post};
+use axum::{Router, extract::Request, extract::State, routing::post};
 use envoy_types::ext_authz::v3::pb;
-use http::{StatusCode, header::CONTENT_TYPE};
 use tonic::{Status, codegen::Service};
 
 use super::{
@@ -16,17 +16,12 @@ use super::{
     Door, Protocol, body, proxied,
 };
 
-/// The largest message that is read, in bytes. Envoy lets 60 KiB of headers in by default, and names the path twice.
-const LARGEST: usize = 256 * 1024;
-/// The head of a message: a byte for its compression, and its length.
-const FRAME: usize = 5;
-
 type EnvoyServer = pb::AuthorizationServer<ExtAuthz>;
 
-/// The route of the method `Check`. The rest of gRPC has no route. Its answers have the HTTP status 200, and a proxy that
-/// asks at a wrong path takes that for permission.
+/// The route of the method `Check`. The rest of gRPC has no route. Its answers have the HTTP status 200, and a proxy
+/// that asks at a wrong path takes that for permission.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    let server = EnvoyServer::new(ExtAuthz(door)).max_decoding_message_size(LARGEST);
+    let server = EnvoyServer::new(ExtAuthz(door)).max_decoding_message_size(message::LARGEST);
     Router::new()
         .route("/envoy.service.auth.v3.Authorization/Check", post(call))
         .layer(body::limit())
@@ -34,26 +29,12 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
 }
 
 async fn call(State(mut server): State<EnvoyServer>, question: Request) -> Response {
-    let kind = question.headers().get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    if !kind.starts_with(b"application/grpc") {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
-    }
-    let (parts, message) = question.into_parts();
-    let message = match body::whole(&parts, message, FRAME + LARGEST).await {
-        Ok(message) => message,
-        Err(status) => return unread(status).into_http::<Body>().into_response(),
+    let question = match message::whole(question).await {
+        Ok(question) => question,
+        Err(refused) => return refused,
     };
-    let Ok(answer) = server.call(Request::from_parts(parts, Body::from(message))).await;
+    let Ok(answer) = server.call(question).await;
     answer.into_response()
-}
-
-/// The status of a call whose message could not be read.
-fn unread(status: StatusCode) -> Status {
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE => Status::unavailable("too many messages are being read; try again"),
-        StatusCode::REQUEST_TIMEOUT => Status::deadline_exceeded("the message did not arrive in time"),
-        _ => Status::out_of_range("the message is too large"),
-    }
 }
 
 /// The service of Envoy.
@@ -81,6 +62,7 @@ impl pb::Authorization for ExtAuthz {
 #[cfg(test)]
 mod tests {
     use super::super::forward_auth::tests::names_the_request;
+    use super::message::LARGEST;
     use super::*;
     use crate::{
         access::header::{IDENTITY, ROLE},
@@ -90,6 +72,7 @@ mod tests {
             fixture::{door, teach, teach_of, value, waiting_for},
         },
     };
+    use axum::body::Body;
     use envoy_types::pb::envoy::{
         config::core::v3::{Address, HeaderMap as RawHeaders, HeaderValue as RawHeader, SocketAddress},
         service::auth::v3::{
@@ -100,6 +83,7 @@ mod tests {
     };
     use envoy_types::pb::google::protobuf::value::Kind;
     use http::{HeaderMap, header::WWW_AUTHENTICATE};
+    use http::{StatusCode, header::CONTENT_TYPE};
     use proptest::prelude::*;
     use serde_json::json;
     use std::collections::HashMap;
@@ -206,9 +190,9 @@ mod tests {
         let answer = ask(taught(), about(requested("GET", "/orders", &[("authorization", &bearer())]), &[NAMED])).await;
         let answer = answer.unwrap();
         let told: HashMap<_, _> = { answer.dynamic_metadata.clone().unwrap().fields.into_iter() }
-            .map(|(name, value)| match value.kind.unwrap() {
-                Kind::StringValue(text) => (name, text),
-                kind => panic!("{kind:?}"),
+            .map(|(name, value)| {
+                let Some(Kind::StringValue(text)) = value.kind else { panic!("{value:?}") };
+                (name, text)
             })
             .collect();
         let id = "i".repeat(16);
@@ -242,11 +226,12 @@ mod tests {
         for (token, let_in) in [(bearer(), true), ("Bearer x".into(), false)] {
             let headers = [("authorization", &*token), ("x-request-id", "r-1")];
             let answer = ask(taught(), about(requested("GET", "/orders", &headers), &[NAMED])).await.unwrap();
-            let headers = match answer.http_response.unwrap() {
-                pb::HttpResponse::OkResponse(ok) if let_in => ok.response_headers_to_add,
-                pb::HttpResponse::DeniedResponse(denied) if !let_in => denied.headers,
-                other => panic!("{other:?}"),
+            let (is_let_in, headers) = match answer.http_response.unwrap() {
+                pb::HttpResponse::OkResponse(ok) => (true, ok.response_headers_to_add),
+                pb::HttpResponse::DeniedResponse(denied) => (false, denied.headers),
+                pb::HttpResponse::ErrorResponse(error) => panic!("{error:?}"),
             };
+            assert_eq!(is_let_in, let_in);
             assert!(headers.iter().any(|option| id(option) == sent), "{headers:?}");
         }
         let from = |address: &str| {
@@ -474,7 +459,8 @@ mod tests {
             let mut request = raw(&headers);
             (request.method, request.path) = (method, path);
             let message = about(request, &[(NAMED.0, &named)]);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let runtime = runtime.unwrap();
             let answer = runtime.block_on(ask(taught(), message));
             prop_assert!(answer.is_err() || http(answer.unwrap()).0 != 200);
         }
