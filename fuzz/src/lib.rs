@@ -69,7 +69,7 @@ fn items(kind: &str, value: &str) -> Vec<Value> {
     vec![object]
 }
 
-/// A client of the source in memory. Watches stay open, and writes are refused.
+/// A client of the source in memory. Watches stay open, each caller may introspect, and other writes are refused.
 fn source(value: String) -> kube::Client {
     let answer = move |request: Request<kube::client::Body>| {
         let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
@@ -81,11 +81,20 @@ fn source(value: String) -> kube::Client {
                 tokio::time::sleep(Duration::from_secs(5)).await;
                 return Ok::<_, Infallible>(Response::new(kube::client::Body::empty()));
             }
+            let kind_of = kind.clone();
             let kind = if kind == "namespaces" { "PartialObjectMetadataList" } else { "List" };
             let list = json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
             let refusal =
                 json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403});
-            let (status, body) = if reads { (200, list) } else { (403, refusal) };
+            let review = |status: Value| json!({"kind": "Review", "spec": {}, "status": status});
+            let (status, body) = match &*kind_of {
+                "tokenreviews" => (201, review(json!({
+                    "authenticated": true, "user": {"username": "u"}, "audiences": ["tokenry.dev/verifier"],
+                }))),
+                "subjectaccessreviews" => (201, review(json!({"allowed": true}))),
+                _ if reads => (200, list),
+                _ => (403, refusal),
+            };
             let body = kube::client::Body::from(body.to_string().into_bytes());
             Ok(Response::builder().status(status).body(body).unwrap())
         }
@@ -108,7 +117,10 @@ fn verifier() -> &'static Verifier {
         let address = serving.address().unwrap();
         let options = Options {
             scope: tokenry::outside::Extent::default(),
-            serving,
+            serving: Some(serving),
+            secure: None,
+            audit: None,
+            introspection: true,
             probes: None,
             stale_after: StaleAfter::default(),
             stale_answers: StaleAnswers::default(),

@@ -30,6 +30,8 @@ const MANAGER: &str = "tokenry-cli";
 const GRANTED_WITHIN: Duration = Duration::from_secs(10);
 /// The interval between two tries, and between two looks at an object.
 const AGAIN: Duration = Duration::from_millis(300);
+/// The number of times that a stale write is repeated. The operator writes the status now and then.
+const REPEATS: usize = 5;
 /// The number of objects that one page of a list has.
 const PAGE: u32 = 500;
 
@@ -162,11 +164,16 @@ impl Desk {
         self.once_granted(try_it).await
     }
 
-    /// Changes an object by a merge patch, if it is still as `seen`. Returns the object as the API server keeps it.
+    /// Changes an object by a merge patch, if its spec is still as `seen`. Returns the object as the API server keeps
+    /// it.
     ///
     /// # Errors
-    /// The API server refused the write or did not answer. [`Why::Stale`]: the object has changed.
-    pub async fn change<K: UserWritten>(&self, seen: &K, mut changes: Value, intent: Intent) -> Result<K, Refusal> {
+    /// The API server refused the write or did not answer. [`Why::Stale`]: the spec has changed.
+    pub async fn change<K: UserWritten>(&self, seen: &K, changes: Value, intent: Intent) -> Result<K, Refusal> {
+        self.while_same(seen, async |seen| self.change_once(seen, changes.clone(), intent).await).await
+    }
+
+    async fn change_once<K: UserWritten>(&self, seen: &K, mut changes: Value, intent: Intent) -> Result<K, Refusal> {
         let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         changes["metadata"]["uid"] = json!(seen.uid());
@@ -180,11 +187,15 @@ impl Desk {
         self.once_granted(try_it).await
     }
 
-    /// Deletes an object, if it is still as `seen`.
+    /// Deletes an object, if its spec is still as `seen`.
     ///
     /// # Errors
-    /// The API server refused the deletion or did not answer. [`Why::Stale`]: the object has changed.
+    /// The API server refused the deletion or did not answer. [`Why::Stale`]: the spec has changed.
     pub async fn delete<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
+        self.while_same(seen, async |seen| self.delete_once(seen).await).await
+    }
+
+    async fn delete_once<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
         let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let seen = Preconditions { uid: seen.uid(), resource_version: seen.resource_version() };
@@ -241,6 +252,25 @@ impl Desk {
             }
             sleep(AGAIN).await;
         }
+    }
+
+    /// Repeats a write that was stale, as long as only the status or the metadata of the object changes.
+    async fn while_same<K: UserWritten, T>(
+        &self,
+        seen: &K,
+        write: impl AsyncFn(&K) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut current = seen.clone();
+        for _ in 0..REPEATS {
+            let refusal = match write(&current).await {
+                Err(refusal) if refusal.why == Why::Stale => refusal,
+                done => return done,
+            };
+            let found: Option<K> = self.find(&seen.namespace().unwrap_or_default(), &seen.name_any()).await?;
+            let is_same = |found: &K| found.uid() == seen.uid() && found.meta().generation == seen.meta().generation;
+            current = found.filter(is_same).ok_or(refusal)?;
+        }
+        write(&current).await
     }
 
     /// Repeats a forbidden request for ten seconds.
