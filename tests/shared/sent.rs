@@ -79,7 +79,7 @@ impl Sent {
     /// True if this answer lets the request in, by the protocol of its path.
     pub(crate) fn lets_in(&self, status: u16, body: &[u8]) -> bool {
         let says = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
-        let path = self.target.split('?').next().unwrap_or_default();
+        let path = self.target.split(['?', '#']).next().unwrap_or_default();
         status / 100 == 2
             && if path.ends_with("/tokenreviews") {
                 says(r#""authenticated":true"#)

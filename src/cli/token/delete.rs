@@ -17,7 +17,8 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// Name of an ApiToken; or the word account and the name of a ServiceAccount of tokenry.dev, whose tokens end with it
+    /// Name of an ApiToken; or the word account and the name of a ServiceAccount of tokenry.dev, whose tokens end with
+    /// it
     #[arg(required = true, num_args = 1..=2, value_name = "[account] NAME")]
     names: Vec<String>,
     /// Description of the object, typed exactly; its name where it has none; default: ask for it

@@ -82,9 +82,13 @@ impl Rotate {
             remark(&format!("{name}: a new value is asked for; --wait waits for it"));
             return Ok(());
         }
+        // The status names the answer as soon as the new value is on record, which is before it is published.
         let answered = |token: &ApiToken| {
-            let answer = token.status.as_ref().and_then(|status| status.regeneration.as_ref());
-            answer.is_some_and(|answer| answer.id == id)
+            let Some(status) = &token.status else { return false };
+            let records = Records::at(&status.records, now);
+            let served = records.served().map(|record| record.generation);
+            let answer = status.regeneration.as_ref().filter(|answer| answer.id == id);
+            answer.is_some_and(|answer| served >= Some(answer.generation))
         };
         let token = wait::until(&place.desk, token, self.timeout, answered).await?;
         let records = Records::at(token.status.as_ref().map_or(&[], |status| &status.records), now);
