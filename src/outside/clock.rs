@@ -14,8 +14,8 @@ pub trait Clock: Send + Sync + 'static {
     /// The current time, rounded down to the second.
     fn now(&self) -> Timestamp;
 
-    /// The current time, as fine as the clock is. Default: that of [`now`](Self::now). For logs alone: it must not
-    /// reach a status.
+    /// The current time, as fine as the clock is. Default: that of [`now`](Self::now). For logs, and for
+    /// ids: no time in a status may come from it.
     fn precise(&self) -> Timestamp {
         self.now()
     }

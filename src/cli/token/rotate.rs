@@ -60,8 +60,8 @@ impl Rotate {
             return Err(Error::Usage(format!("--show prints one value, and {} tokens match; name one", tokens.len())));
         }
         let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
-        // An id of the second is unique enough: the same id asks for nothing new.
-        let id = format!("cli-{now:.3}");
+        // The same id asks for nothing new, and two commands can run within one second.
+        let id = format!("cli-{}", SystemClock.precise());
         for token in tokens {
             let changes = json!({"spec": {"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}}});
             let changed = place.desk.change(&token, changes, intent).await;
