@@ -59,20 +59,15 @@ impl Connection {
     /// Connects to the cluster.
     pub(crate) async fn open(&self) -> Result<Workplace, Error> {
         let client = client::client_as(&self.login()).await?;
-        let namespace = self.namespace().unwrap_or(client.default_namespace()).to_owned();
+        let namespace = self.namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
         Ok(Workplace { desk: Desk::new(client), namespace })
     }
 
     /// The cluster and the user for a client.
-    pub(crate) fn login(&self) -> Login {
+    fn login(&self) -> Login {
         let Self { kubeconfig, context, user, groups, request_timeout, .. } = self.clone();
         let timeout = Some(request_timeout).filter(|timeout| *timeout < Duration::MAX);
         Login { kubeconfig, context, user, groups, timeout }
-    }
-
-    /// The namespace that the command line names.
-    pub(crate) fn namespace(&self) -> Option<&str> {
-        self.namespace.as_deref()
     }
 }
 

@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{Error, client, connection::Connection, output};
+use super::{
+    Error, client,
+    connection::{Connection, Workplace},
+    output,
+};
 use crate::{
     access::Step,
     outside::{Clock, SystemClock},
@@ -45,13 +49,12 @@ impl Explain {
     }
 
     async fn ask(self) -> Result<Explanation, Error> {
-        let client = client::client_as(&self.connection.login()).await?;
-        let namespace = self.connection.namespace().unwrap_or(client.default_namespace()).to_owned();
+        let Workplace { desk, namespace } = self.connection.open().await?;
         let instance = self.instance.as_deref().map(|given| named(given, &namespace));
         let Self { token, method, path, organization, project, .. } = self;
         let token = token.map(|token| Key::new(namespace, token));
         let question = Question { token, instance, method, path, organization, project };
-        Ok(ask(&client, &question, SystemClock.now()).await?)
+        Ok(ask(desk.client(), &question, SystemClock.now()).await?)
     }
 }
 

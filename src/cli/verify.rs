@@ -59,8 +59,7 @@ impl Verify {
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
             let (method, path) = (self.method.clone(), self.path.clone());
             let question = Question { token: Some(token), instance, method, path, organization: None, project: None };
-            let client = client::client_as(&self.connection.login()).await?;
-            Ok(ask(&client, &question, SystemClock.now()).await?)
+            Ok(ask(place.desk.client(), &question, SystemClock.now()).await?)
         })?;
         conclude(&verdict, trail)
     }

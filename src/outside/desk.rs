@@ -100,9 +100,9 @@ impl Desk {
         Self { reader: Reader::new(client.clone()), client }
     }
 
-    /// The namespace of the client's context.
-    pub fn namespace(&self) -> &str {
-        self.client.default_namespace()
+    /// The client of the desk, for rooms that read by one themselves.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The current object of that name. `None` if the object does not exist.

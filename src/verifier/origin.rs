@@ -51,7 +51,7 @@ impl Origin {
 }
 
 /// The only value of a header. `None` if the header is missing or occurs twice.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     values.next().is_none().then_some(first)

@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::{
 use serde_json::{Value, json};
 use tonic::transport::server::TcpIncoming;
 
-use crate::harness::{World, clock::Held};
+use crate::harness::{World, process::with_token};
 
 /// A verifier as a process. Its standard output goes to a file of its own.
 struct Program {
@@ -80,22 +80,11 @@ impl Program {
     }
 }
 
-/// A namespace with a token, and its value.
-async fn world(name: &str) -> (World, String) {
-    let world = World::new(name).await;
-    let operator = world.operator(&Held::default()).await;
-    world.smallest().await;
-    let value = world.await_generation("ci", 1).await;
-    world.await_reason("ci", "Active").await;
-    operator.stop().await;
-    (world, value)
-}
-
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
 async fn each_decision_is_one_line_on_standard_output_whatever_the_log_level() {
-    let (world, value) = world("audited").await;
+    let (world, value) = with_token("audited").await;
     let verifier = Program::start(&world, &[], &[]).await;
     let (namespace, token) = (&world.namespace, ("api-token", &*value));
     let path = format!("/v1/instances/{namespace}/eem/authorize");
@@ -151,7 +140,7 @@ async fn each_decision_is_one_line_on_standard_output_whatever_the_log_level() {
 
 #[tokio::test]
 async fn a_sample_leaves_out_permitted_requests_alone_and_off_means_no_line() {
-    let (world, value) = world("sampled").await;
+    let (world, value) = with_token("sampled").await;
     let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
     let ask = async |verifier: &Program| {
         for _ in 0..10 {
@@ -198,7 +187,7 @@ fn attributes(all: &[KeyValue]) -> Value {
 
 #[tokio::test]
 async fn a_collector_gets_a_record_for_each_decision_also_if_it_starts_later_than_the_verifier() {
-    let (world, value) = world("collected").await;
+    let (world, value) = with_token("collected").await;
     let at = free();
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{at}"));
     let verifier = Program::start(&world, &["--audit-to=otlp"], &[endpoint]).await;

@@ -13,6 +13,7 @@ use crate::{
     cli::{
         Error, client,
         connection::{Connection, Workplace},
+        explain::named,
         output::{self, ObjectForm},
         screen::remark,
         token::show,
@@ -23,6 +24,7 @@ use crate::{
         permission::Scope,
     },
     outside::{Clock, SystemClock, desk::Intent},
+    verifier::index::Key,
 };
 
 #[derive(Args)]
@@ -112,8 +114,8 @@ impl Create {
     async fn instance(&self, place: &Workplace) -> Result<Instance, Error> {
         let Workplace { desk, namespace } = place;
         if let Some(given) = &self.instance {
-            let (namespace, name) = given.split_once('/').unwrap_or((namespace, given));
-            let found: Option<Instance> = desk.find(namespace, name).await?;
+            let Key { namespace, name } = named(given, namespace);
+            let found: Option<Instance> = desk.find(&namespace, &name).await?;
             return found.ok_or_else(|| Error::Missing(format!("Instance {namespace}/{name} does not exist")));
         }
         let mut all: Vec<Instance> = desk.list(Some(namespace), None).await?;

@@ -3,9 +3,9 @@
 use clap::Args;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{list, pick::Pick, view::last_used};
+use super::{change::change, list, pick::Pick, times::relative, view::last_used};
 use crate::{
     cli::{
         Error, client,
@@ -13,10 +13,8 @@ use crate::{
         screen::{remark, sure},
     },
     crd::{ApiToken, api_token::StatedReason},
-    outside::{Clock, SystemClock, desk::Intent},
+    outside::{Clock, SystemClock},
 };
-
-use super::times::relative;
 
 #[derive(Args)]
 pub(crate) struct Revoke {
@@ -82,24 +80,6 @@ impl Switch {
             change(&place, &tokens, &json!({"active": active}), self.dry_run, done).await
         })
     }
-}
-
-/// Changes the spec of tokens, and names the change.
-async fn change(
-    place: &crate::cli::connection::Workplace,
-    tokens: &[ApiToken],
-    spec: &Value,
-    dry_run: bool,
-    done: &str,
-) -> Result<(), Error> {
-    let intent = if dry_run { Intent::Rehearse } else { Intent::Do };
-    for token in tokens {
-        let changed = place.desk.change(token, json!({ "spec": spec }), intent).await;
-        changed.map_err(|refusal| Error::of_write(refusal, token))?;
-        let said = if dry_run { "the API server accepts it; nothing was changed" } else { done };
-        remark(&format!("{}: {said}", token.name_any()));
-    }
-    Ok(())
 }
 
 /// The tokens of a revocation, and the time of their last use. Requests with them will be refused.

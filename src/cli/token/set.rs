@@ -1,14 +1,10 @@
 //! `kubectl tokenry set` and `transfer`: changes one field of a token.
 
 use clap::{Args, ValueEnum};
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::pick;
-use crate::{
-    cli::{Error, client, connection::Connection, screen::remark},
-    outside::desk::Intent,
-};
+use super::{change::change, pick};
+use crate::cli::{Error, client, connection::Connection};
 
 #[derive(Args)]
 pub(crate) struct SetField {
@@ -55,13 +51,13 @@ enum Field {
 impl SetField {
     pub(crate) fn main(self) -> Result<(), Error> {
         let spec = spec(self.field, &self.value);
-        change(&self.connection, &self.name, &spec, self.dry_run)
+        set(&self.connection, &self.name, &spec, self.dry_run)
     }
 }
 
 impl Transfer {
     pub(crate) fn main(self) -> Result<(), Error> {
-        change(&self.connection, &self.name, &json!({"owner": self.to}), self.dry_run)
+        set(&self.connection, &self.name, &json!({"owner": self.to}), self.dry_run)
     }
 }
 
@@ -77,16 +73,12 @@ fn spec(field: Field, value: &str) -> Value {
     }
 }
 
-fn change(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
+/// Changes the spec of one token.
+fn set(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
     client::block_on(async {
         let place = connection.open().await?;
         let token = pick::one(&place, name).await?;
-        let intent = if dry_run { Intent::Rehearse } else { Intent::Do };
-        let changed = place.desk.change(&token, json!({ "spec": spec }), intent).await;
-        changed.map_err(|refusal| Error::of_write(refusal, &token))?;
-        let said = if dry_run { "the API server accepts it; nothing was changed" } else { "changed" };
-        remark(&format!("{}: {said}", token.name_any()));
-        Ok(())
+        change(&place, &[token], spec, dry_run, "changed").await
     })
 }
 

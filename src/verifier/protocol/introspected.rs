@@ -7,7 +7,7 @@ use http::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::review::audience;
+use super::{proxied::only, review::audience};
 use crate::{
     crd::GROUP,
     verifier::{Identity, index::Key},
@@ -58,9 +58,7 @@ pub(crate) const UNDECIDED: Problem = Problem {
 
 /// The Kubernetes token of the caller: the only bearer credential in the only `Authorization` header.
 pub(crate) fn caller(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (only, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = only(headers, AUTHORIZATION.as_str())?.split_once(' ')?;
     let token = token.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
 }

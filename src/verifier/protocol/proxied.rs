@@ -6,7 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use serde_json::json;
 
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
-use crate::verifier::{Answer, Category, Cause, Identity, Requested, Verdict, index::Key, origin::REQUEST_ID};
+use crate::verifier::{
+    Answer, Category, Cause, Identity, Requested, Verdict,
+    index::Key,
+    origin::{REQUEST_ID, single},
+};
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.
@@ -60,9 +64,7 @@ pub(crate) fn is_nginx(uri: &Uri) -> bool {
 
 /// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(first)
+    single(headers, name)?.to_str().ok()
 }
 
 /// An answer in the words of HTTP, for every protocol that proxies speak.

