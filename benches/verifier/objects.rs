@@ -117,7 +117,7 @@ fn name(n: usize) -> String {
     format!("topic-exporter-{n:05}")
 }
 
-/// A uid with the length of the API server's uids.
+/// A UUID, as the API server makes it.
 fn uid(kind: &str, n: usize) -> String {
-    format!("{kind:0<8}-0000-4000-8000-{n:012}")
+    format!("{:08x}-0000-4000-8000-{n:012}", crc32fast::hash(kind.as_bytes()))
 }

@@ -51,7 +51,7 @@ pub fn underscored() -> &'static [String] {
 /// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
 /// `_`, so `X_Organization` and `X-Organization` look the same to an API.
 pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.keys().map(HeaderName::as_str).find(|header| !header.eq_ignore_ascii_case(name) && folds_to(header, name))
+    headers.keys().map(HeaderName::as_str).find(|header| folds_to(header, name) && !header.eq_ignore_ascii_case(name))
 }
 
 /// The header or query parameter that asks for another method than `method`, the method of the request.

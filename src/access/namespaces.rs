@@ -39,14 +39,14 @@ impl Homes {
         }
     }
 
-    /// True if tokens may live in `namespace`. A selector that cannot be parsed admits no namespace. A namespace with
-    /// unknown labels matches no selector.
-    pub fn has(&self, namespace: Namespace<'_>) -> bool {
+    /// True if tokens may live in the namespace with this name. `labels` are its labels, which only a selector needs. A
+    /// selector that cannot be parsed admits no namespace. A namespace with unknown labels matches no selector.
+    pub fn has<'a>(&self, name: &str, labels: impl FnOnce() -> Option<&'a BTreeMap<String, String>>) -> bool {
         match self {
-            Self::Own(own) => own.as_deref() == Some(namespace.name),
+            Self::Own(own) => own.as_deref() == Some(name),
             Self::All => true,
             Self::Matching(selector) => {
-                selector.as_ref().zip(namespace.labels).is_some_and(|(selector, labels)| selector.matches(labels))
+                selector.as_ref().zip(labels()).is_some_and(|(selector, labels)| selector.matches(labels))
             }
         }
     }
@@ -54,7 +54,7 @@ impl Homes {
 
 /// True if `instance` admits tokens that live in `namespace`.
 pub fn admits(instance: &Instance, namespace: Namespace<'_>) -> bool {
-    Homes::of(instance).has(namespace)
+    Homes::of(instance).has(namespace.name, || namespace.labels)
 }
 
 #[cfg(test)]

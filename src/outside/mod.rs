@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where they belong")]
 
 pub mod address;
+mod apart;
 pub mod cache;
 pub mod clock;
 pub mod connect;
@@ -46,6 +47,7 @@ pub mod workload;
 pub mod writer;
 
 pub use address::{Address, Taken};
+pub use apart::apart;
 pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
 pub use desk::Desk;

@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -25,14 +24,12 @@ use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    runtime,
-    sync::oneshot,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Taken, Tls};
+use super::{Taken, Tls, apart};
 
 /// Time limit for the head of a connection's first request, with the TLS handshake before it.
 const FIRST: Duration = Duration::from_secs(10);
@@ -181,21 +178,14 @@ impl Server {
     }
 }
 
-/// Serves the probes at `at` in a separate thread until `stop`. The kernel schedules this thread even while all other
-/// threads are busy. Dropping the future stops the server.
+/// Serves the probes at `at` in a thread of its own until `stop`. So probes are answered while all other threads are
+/// busy. Dropping the future stops the server.
 ///
 /// # Errors
 /// Another process listens at the address, or the thread cannot be started.
 pub async fn serve_probes(at: Taken, router: Router, stop: &CancellationToken) -> io::Result<()> {
-    let (stop, (tell, ended)) = (stop.child_token(), oneshot::channel());
-    let _ends = stop.clone().drop_guard();
-    thread::Builder::new().name("probes".into()).spawn(move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let serving = async { serve(at.listen("probes")?, router, Port::Probes, stop).await };
-        // The send fails if the caller has dropped the future.
-        let _ = tell.send(runtime.and_then(|runtime| runtime.block_on(serving)));
-    })?;
-    ended.await.unwrap_or_else(|_| Err(io::Error::other("the thread of the probes panicked")))
+    let stop = stop.clone();
+    apart("probes", async move { serve(at.listen("probes")?, router, Port::Probes, stop).await }).await?
 }
 
 fn builder() -> Builder<TokioExecutor> {
@@ -370,6 +360,7 @@ mod tests {
         use std::{
             io::{Read, Write},
             sync::atomic::{AtomicBool, Ordering},
+            thread,
         };
         let taken = "127.0.0.1:0".parse::<crate::outside::Address>().unwrap().take("--probes").unwrap();
         let (address, stop) = (taken.address().unwrap(), CancellationToken::new());

@@ -171,7 +171,8 @@ impl AuditLine {
         self.text.extend_from_slice(br#"{"log":"audit","time":""#);
         self.time(now);
         let (origin, cause) = (&asking.origin, verdict.cause);
-        self.shown("status", cause.category().code(), "");
+        self.name("status");
+        self.digits(cause.category().code().into());
         self.plain("reason", cause.as_str());
         self.pair("instance", &asking.instance);
         self.plain("protocol", origin.protocol.as_str());
@@ -207,14 +208,20 @@ impl AuditLine {
         }
         let text = self.second.as_ref().map_or("", |(_, text)| text);
         self.text.extend_from_slice(text.as_bytes());
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.text, ".{:03}Z\"", now.subsec_millisecond().unsigned_abs());
+        self.text.push(b'.');
+        self.digits(now.subsec_millisecond().unsigned_abs());
+        self.text.extend_from_slice(b"Z\"");
     }
 
     fn name(&mut self, name: &str) {
         for part in [",\"", name, "\":"] {
             self.text.extend_from_slice(part.as_bytes());
         }
+    }
+
+    /// A number below 1000, with three digits.
+    fn digits(&mut self, number: u32) {
+        self.text.extend([100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8));
     }
 
     /// A value that needs no escape, between two `quote`.
@@ -255,12 +262,14 @@ impl AuditLine {
 
     /// A part of a JSON string. `written` leaves no control character, so two characters are to be escaped.
     fn part(&mut self, value: &str, most: usize) {
-        for byte in written(value, most).bytes() {
-            if matches!(byte, b'"' | b'\\') {
-                self.text.push(b'\\');
-            }
-            self.text.push(byte);
+        let told = written(value, most);
+        let mut rest = told.as_bytes();
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            self.text.extend_from_slice(&rest[..at]);
+            self.text.extend_from_slice(&[b'\\', rest[at]]);
+            rest = &rest[at + 1..];
         }
+        self.text.extend_from_slice(rest);
     }
 }
 
@@ -336,6 +345,7 @@ mod tests {
             owner: Some("user:alice\"\\\n".into()),
             role: Some("viewer".into()),
             organization: "acme".into(),
+            last_used: None,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     unguarded,
 };
 use crate::{
-    access::{self, Bearer, Ground, Namespace, Party, Policies, Request, Rules, Ruling, Step, Trail, Uid},
+    access::{self, Bearer, Ground, Party, Policies, Request, Rules, Ruling, Step, Trail, Uid},
     crd::instance::OnOwnerRemoved,
     token::{Digest, Id, State, format},
 };
@@ -36,6 +36,8 @@ pub struct Identity {
     pub role: Option<String>,
     /// The organization of the Instance. Empty if the Instance is not known.
     pub organization: String,
+    /// The last use of the presented generation that the status of the token lists. `None`: it lists none.
+    pub last_used: Option<Timestamp>,
 }
 
 /// The verdict on a credential and a request.
@@ -206,8 +208,8 @@ impl<'a> Presented<'a> {
         if instance.deleting {
             return Err(Cause::InstanceDeleting);
         }
-        let labels = self.index.labels(&self.key.namespace);
-        if !instance.homes.has(Namespace { name: &self.key.namespace, labels }) {
+        let home = &*self.key.namespace;
+        if !instance.homes.has(home, || self.index.labels(home)) {
             return Err(Cause::NamespaceNotAdmitted);
         }
         if instance.disabled { Err(Cause::EndpointDisabled) } else { Ok(()) }
@@ -240,6 +242,7 @@ impl<'a> Presented<'a> {
             subject: ["account:", &self.key.namespace, "/", self.account_name()].concat(),
             role,
             organization: organization.to_owned(),
+            last_used: self.generation.last_used(),
         }
     }
 

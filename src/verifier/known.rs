@@ -104,18 +104,30 @@ impl Known {
     /// Forgets an object that was deleted at this version, and the noted uses of it.
     pub fn forget<K: Indexed>(&self, key: Key, version: u64) {
         self.learn(|index| index.forget::<K>(key.clone(), version));
-        if K::USED && self.index().token(&key).is_none() {
-            self.usage.forget(&key);
+        if K::USED {
+            self.settle(&key);
         }
+    }
+
+    /// Adds or replaces an object ([`Index::take`]), and forgets the noted uses that it lists.
+    pub fn take<K: Indexed>(&self, object: Reduced<K>) {
+        let key = K::USED.then(|| object.key().clone());
+        self.learn(|index| index.take(object));
+        key.iter().for_each(|key| self.settle(key));
     }
 
     /// Replaces all objects of a kind ([`Index::relist`]), and forgets the uses of tokens that no longer exist.
     pub fn relist<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) {
         self.learn(|index| index.relist(objects, doubted, list));
         if K::USED {
-            let index = self.index();
-            self.usage.retain(|key| index.token(key).is_some());
+            self.usage.tokens().iter().for_each(|key| self.settle(key));
         }
+    }
+
+    /// Forgets the noted uses of a token that the index lists, or all of them if the token is gone.
+    pub(super) fn settle(&self, token: &Key) {
+        let index = self.index();
+        self.usage.settle(token, index.token(token).map(|held| |id| held.entry.last_used(id)));
     }
 
     /// Marks a kind as read, after its first list.

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName, request::Parts};
 
 use super::Protocol;
 use crate::{outside::server::PeerAddress, token::format};
@@ -13,7 +13,7 @@ use crate::{outside::server::PeerAddress, token::format};
 /// The header of a request id, in a question and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of a trace id, as W3C Trace Context defines it.
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest request id that is taken on, in bytes.
 const LONGEST_ID: usize = 128;
 
@@ -43,7 +43,7 @@ impl Origin {
     /// The origin of a question whose protocol names the caller's address in a field of its own. `headers` are those
     /// of the caller's request.
     pub fn named(protocol: Protocol, source: Option<IpAddr>, headers: &HeaderMap) -> Self {
-        let request_id = single(headers, REQUEST_ID.as_str()).and_then(RequestId::taken);
+        let request_id = single(headers, REQUEST_ID).and_then(RequestId::taken);
         let trace_id = single(headers, TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
         let source = source.map(|address| address.to_canonical());
         Self { protocol, source, request_id, trace_id }
@@ -51,7 +51,7 @@ impl Origin {
 }
 
 /// The only value of a header. `None` if the header is missing or occurs twice.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     values.next().is_none().then_some(first)
@@ -59,7 +59,7 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a Heade
 
 /// The last address in a list such as `X-Forwarded-For`. The proxy appends the address of its caller, and the caller
 /// can send any entry before it.
-fn last_address(headers: &HeaderMap, name: &str) -> Option<IpAddr> {
+fn last_address(headers: &HeaderMap, name: HeaderName) -> Option<IpAddr> {
     let list = headers.get_all(name).iter().next_back()?.to_str().ok()?;
     address(list.rsplit(',').next()?.trim())
 }

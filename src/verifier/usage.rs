@@ -1,8 +1,8 @@
-//! Notes when tokens were last used: in memory for every use, in `status.use` from time to time.
+//! Writes into `status.use` when tokens were last used.
 //!
 //! The first use of a generation is written at once. Later uses of it are written at most once an hour, so a busy token
 //! costs few writes. Several verifiers may see uses of one token. A verifier writes nothing if the status already has a
-//! use from the last hour.
+//! use from the last hour. Such a use costs no lock. A use is in memory only until the index lists it.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ const WAITING: usize = 1024;
 /// The number of values of one token whose uses are noted. During an overlap callers use two of them in turn.
 const VALUES: usize = 4;
 
-/// The uses noted so far, and the queue of uses to write.
+/// The uses that the index does not list yet, and the queue of uses to write.
 pub struct Usage {
     /// For each token: the ids of its last used values, and the times when these uses were queued. A later token of the
     /// same name has other ids.
@@ -51,8 +51,11 @@ impl Usage {
 
     /// Notes the use of a value. This method never waits.
     pub fn note(&self, used: &Identity, now: Timestamp) {
+        if used.last_used.is_some_and(|last| is_recent(last, now)) {
+            return;
+        }
         let mut told = self.told.lock().expect("nobody panics here");
-        let is_told = |(id, at): &(Id, Timestamp)| *id == used.id && now.duration_since(*at) < SELDOM;
+        let is_told = |(id, at): &(Id, Timestamp)| *id == used.id && is_recent(*at, now);
         if told.get(&used.token).is_some_and(|values| values.iter().any(is_told)) {
             return;
         }
@@ -65,9 +68,23 @@ impl Usage {
         }
     }
 
-    /// Forgets a token.
-    pub fn forget(&self, token: &Key) {
-        self.told.lock().expect("nobody panics here").remove(token);
+    /// Forgets the noted uses of a token that the index lists now. `listed` is the last use that the index lists of a
+    /// value. `None`: the token is gone.
+    pub fn settle(&self, token: &Key, listed: Option<impl Fn(Id) -> Option<Timestamp>>) {
+        let mut told = self.told.lock().expect("nobody panics here");
+        let Some(values) = told.get_mut(token) else { return };
+        match listed {
+            Some(listed) => values.retain(|(id, at)| !listed(*id).is_some_and(|last| is_recent(last, *at))),
+            None => values.clear(),
+        }
+        if values.is_empty() {
+            told.remove(token);
+        }
+    }
+
+    /// The tokens with noted uses.
+    pub fn tokens(&self) -> Vec<Key> {
+        self.told.lock().expect("nobody panics here").keys().cloned().collect()
     }
 
     /// Handles a failed write: a use of `token` is queued again if it is at least a minute later.
@@ -77,17 +94,17 @@ impl Usage {
             *at = after(*at, AGAIN - SELDOM);
         }
     }
+}
 
-    /// Forgets all tokens that no longer exist, by the answer of `stands`.
-    pub fn retain(&self, stands: impl Fn(&Key) -> bool) {
-        self.told.lock().expect("nobody panics here").retain(|key, _| stands(key));
-    }
+/// True if a use at `last` makes one at `now` no news.
+fn is_recent(last: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(last) < SELDOM
 }
 
 /// The uses in `all` plus one more use. `None` if `all` already has a use of the generation from the last hour.
 fn with(mut all: Vec<Use>, generation: i64, at: Timestamp) -> Option<Vec<Use>> {
     match all.iter_mut().find(|used| used.generation == generation) {
-        Some(used) if at.duration_since(used.last_used_at.0) < SELDOM => return None,
+        Some(used) if is_recent(used.last_used_at.0, at) => return None,
         Some(used) => used.last_used_at = Time(at),
         None => all.push(Use { generation, first_used_at: Time(at), last_used_at: Time(at) }),
     }
@@ -100,9 +117,7 @@ pub(crate) async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Rec
     while let Some((token, generation, at)) = news.recv().await {
         let Some(used) = known.look_at(&token, |entry| with(entry.used(), generation, at)) else {
             // The token was used while it was being deleted. No later event would forget it.
-            if known.look_at(&token, |_| Some(())).is_none() {
-                known.usage().forget(&token);
-            }
+            known.settle(&token);
             continue;
         };
         let Key { namespace, name } = &token;
@@ -145,7 +160,13 @@ mod tests {
             owner: None,
             role: None,
             organization: String::new(),
+            last_used: None,
         }
+    }
+
+    /// Tells that a token is gone.
+    fn gone(usage: &Usage, token: &Key) {
+        usage.settle(token, None::<fn(Id) -> Option<Timestamp>>);
     }
 
     fn used(generation: i64, first: i64, last: i64) -> Use {
@@ -186,8 +207,8 @@ mod tests {
             last = Some((key.name.to_string(), when));
         }
         assert_eq!(last, Some(("late".into(), at(1))));
-        usage.retain(|_| false);
-        assert!(usage.told.lock().unwrap().is_empty());
+        usage.tokens().iter().for_each(|token| gone(&usage, token));
+        assert_eq!(usage.tokens(), []);
     }
 
     #[test]
@@ -196,8 +217,8 @@ mod tests {
         usage.note(&identity("x", 1), at(0));
         let anew = Identity { id: id("other"), ..identity("x", 1) };
         usage.note(&anew, at(1));
-        usage.forget(&key("x"));
-        assert!(usage.told.lock().unwrap().is_empty());
+        gone(&usage, &key("x"));
+        assert_eq!(usage.tokens(), []);
         usage.note(&anew, at(2));
         let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
         assert_eq!(told, [at(0), at(1), at(2)]);
@@ -212,6 +233,22 @@ mod tests {
         usage.again(&key("y"));
         let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
         assert_eq!(told, [at(0), at(60)]);
+    }
+
+    #[test]
+    fn a_use_that_the_index_lists_is_not_in_memory_and_no_news_for_an_hour() {
+        let (usage, mut news) = Usage::new();
+        usage.note(&identity("x", 1), at(0));
+        usage.note(&identity("x", 2), at(0));
+        usage.settle(&key("x"), Some(|_| Some(at(-HOUR))));
+        usage.settle(&key("x"), Some(|of| (of == id("x1")).then_some(at(-1))));
+        assert_eq!(usage.told.lock().unwrap()[&key("x")], [(id("x2"), at(0))], "the times of a status are cut");
+        usage.settle(&key("x"), Some(|_| Some(at(0))));
+        assert_eq!(usage.tokens(), []);
+        let listed = Identity { last_used: Some(at(0)), ..identity("x", 1) };
+        [1, HOUR - 1, HOUR].iter().for_each(|&seconds| usage.note(&listed, at(seconds)));
+        let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
+        assert_eq!(told, [at(0), at(0), at(HOUR)]);
     }
 
     #[test]

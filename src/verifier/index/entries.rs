@@ -55,6 +55,11 @@ impl TokenEntry {
         self.generations.iter().any(|known| known.id == id)
     }
 
+    /// The last use of the value with this id that the status lists.
+    pub fn last_used(&self, id: Id) -> Option<Timestamp> {
+        self.generations.iter().find(|known| known.id == id)?.last_used()
+    }
+
     /// The uses that the status lists, of generations that are on record.
     pub fn used(&self) -> Vec<Use> {
         let used = |known: &Generation| {
@@ -206,6 +211,11 @@ impl Generation {
             end: life.end.map(Micros::of),
             used: used.map(|used| [&used.first_used_at, &used.last_used_at].map(|at| Micros::of(at.0))),
         })
+    }
+
+    /// Its last use that the status lists.
+    pub fn last_used(&self) -> Option<Timestamp> {
+        self.used.map(|[_, last]| last.timestamp())
     }
 
     /// Its state and its times.

@@ -86,6 +86,13 @@ impl Pools {
 /// An object, reduced to its entry.
 pub struct Reduced<K: Indexed>(Arc<Versioned<K::Entry>>);
 
+impl<K: Indexed> Reduced<K> {
+    /// The name of the object.
+    pub fn key(&self) -> &Key {
+        &self.0.key
+    }
+}
+
 /// Everything a verdict depends on.
 #[derive(Clone, Default)]
 pub struct Index {

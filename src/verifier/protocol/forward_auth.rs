@@ -31,7 +31,7 @@ async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
     let origin = Origin::of(Protocol::ForwardAuth, &parts);
     let answer = told(&door.ask(&Asking { origin, instance, credential, request }).await);
-    if proxied::is_nginx(&parts.uri) { for_nginx(answer) } else { answer }
+    if proxied::is_nginx(&parts.uri, appended) { for_nginx(answer) } else { answer }
 }
 
 /// The answer with a status that nginx passes on. It turns any other than 200, 401 and 403 into 500, which looks like a
@@ -257,6 +257,7 @@ pub(crate) mod tests {
             owner: Some("user:alice".into()),
             role: Some("viewer".into()),
             organization: "acme".into(),
+            last_used: None,
         };
         let answer = told(&Verdict { identity: Some(identity), ..Cause::Allowed.into() }.into());
         assert_eq!(answer.status(), StatusCode::OK);

@@ -58,7 +58,7 @@ pub(crate) const UNDECIDED: Problem = Problem {
 
 /// The Kubernetes token of the caller: the only bearer credential in the only `Authorization` header.
 pub(crate) fn caller(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = only(headers, AUTHORIZATION.as_str())?.split_once(' ')?;
+    let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
     let token = token.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
 }

@@ -14,6 +14,7 @@ mod token_review;
 use std::sync::Arc;
 
 use axum::Router;
+use http::HeaderName;
 
 use super::Door;
 use crate::outside::Reviewer;
@@ -46,11 +47,11 @@ impl Protocol {
     }
 
     /// The header in which a proxy names the address of its caller, last in a list. `None`: no header does.
-    pub fn source_header(self) -> Option<&'static str> {
+    pub fn source_header(self) -> Option<HeaderName> {
         match self {
             Self::ExtAuthz => None,
-            Self::ForwardAuth => Some("x-forwarded-for"),
-            Self::IngressNginx => Some("x-real-ip"),
+            Self::ForwardAuth => Some(HeaderName::from_static("x-forwarded-for")),
+            Self::IngressNginx => Some(HeaderName::from_static("x-real-ip")),
             Self::TokenReview | Self::Introspection => None,
         }
     }

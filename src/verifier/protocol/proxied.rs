@@ -1,7 +1,7 @@
 //! Reads the caller's request from the request of a proxy, and words the answer that the proxy passes on. That is the
 //! identity headers for the API, or the refusal for the caller.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AsHeaderName, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use serde_json::json;
 
@@ -14,11 +14,13 @@ use crate::verifier::{
 
 /// The headers in which a proxy names the caller's method and URI. Traefik and Caddy send them, and so does nginx with
 /// the configuration in the documentation.
-const METHOD: &str = "x-forwarded-method";
-const URI: &str = "x-forwarded-uri";
+const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// The headers in which ingress-nginx names the caller's method and URL. It always overwrites both.
-const ORIGINAL_METHOD: &str = "x-original-method";
-const ORIGINAL_URL: &str = "x-original-url";
+const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+/// The number of headers that have room at once: those of an identity, and those of each answer.
+const ROOM: usize = 8;
 /// The value of an identity header that has no value.
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
@@ -57,13 +59,12 @@ pub(crate) fn target(uri: &Uri) -> (Key, Option<&str>) {
 
 /// True if the query asks for the answers of nginx, by `mode=nginx`. The query behind an appended path is that of the
 /// caller, and counts for nothing.
-pub(crate) fn is_nginx(uri: &Uri) -> bool {
-    let is_asked = || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "mode=nginx"));
-    target(uri).1.is_none() && is_asked()
+pub(crate) fn is_nginx(uri: &Uri, appended: Option<&str>) -> bool {
+    appended.is_none() && uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "mode=nginx"))
 }
 
 /// The only value of a header. `None` if the header is missing, occurs twice, or is not ASCII.
-pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     single(headers, name)?.to_str().ok()
 }
 
@@ -108,16 +109,13 @@ pub(crate) fn told(answer: &Answer) -> Wording {
 /// a header were missing, some proxies would pass on the caller's own header.
 pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     let of = |field: fn(&Identity) -> &str| HeaderValue::from_str(identity.map_or("", field)).unwrap_or(EMPTY);
-    let subject = of(|identity| &identity.subject);
-    [
-        (SUBJECT, subject.clone()),
-        (TOKEN_ID, of(|identity| &identity.id)),
-        (ROLE, of(|identity| identity.role.as_deref().unwrap_or_default())),
-        (ORGANIZATION, of(|identity| &identity.organization)),
-        (USER, subject),
-    ]
-    .into_iter()
-    .collect()
+    let mut headers = HeaderMap::with_capacity(ROOM);
+    headers.insert(SUBJECT, of(|identity| &identity.subject));
+    headers.insert(TOKEN_ID, of(|identity| &identity.id));
+    headers.insert(ROLE, of(|identity| identity.role.as_deref().unwrap_or_default()));
+    headers.insert(ORGANIZATION, of(|identity| &identity.organization));
+    headers.insert(USER, of(|identity| &identity.subject));
+    headers
 }
 
 /// Forbids caching, because an answer holds for one request only.
@@ -193,7 +191,10 @@ mod tests {
 
     #[test]
     fn only_the_query_of_the_proxy_itself_asks_for_the_answers_of_nginx() {
-        let of = |rest: &str| is_nginx(&format!("/v1/instances/a/eem/authorize{rest}").parse().unwrap());
+        let of = |rest: &str| {
+            let uri = format!("/v1/instances/a/eem/authorize{rest}").parse().unwrap();
+            is_nginx(&uri, target(&uri).1)
+        };
         for rest in ["?mode=nginx", "?a=b&mode=nginx", "?mode=nginx&mode=envoy"] {
             assert!(of(rest), "{rest}");
         }
