@@ -16,13 +16,15 @@ use crate::{
         certificate::CertificateKeeper,
         depends,
         exposing::Exposing,
-        grants, instance,
+        grants,
+        https::Lookout,
+        instance,
         kind::{is_news, is_news_of_meta},
         policy,
         run::run as control,
         token,
     },
-    crd::{ApiToken, GROUP, instance::Scheme, name, secret},
+    crd::{ApiToken, GROUP, name, secret},
     exposure::{ExposureConfig, PieceKind, backends::Backends},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks, Verb,
@@ -112,12 +114,13 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::USE, GROUP, "serviceaccounts"),
 ];
 
-/// The further permissions of an operator that keeps the verifier's certificate. It has them in the namespace of the
+/// The further permissions of an operator that keeps the verifier's certificate, or whose guards ask by HTTPS. It has them in the namespace of the
 /// certificate alone, so they are not among those that are checked for the namespaces that it serves.
-pub const CERTIFYING: [Right; 3] = [
+pub const CERTIFYING: [Right; 4] = [
     Right::new(Verb::GET, "", "configmaps"),
     Right::new(Verb::CREATE, "", "configmaps"),
     Right::new(Verb::PATCH, "", "configmaps"),
+    Right::new(Verb::GET, "gateway.networking.k8s.io", "backendtlspolicies"),
 ];
 
 /// The further permissions of an operator that creates objects of this kind. OpenShift asks for two more where a Route
@@ -198,6 +201,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
     }
     let handed = options.certificate.map(|order| keep_certificate(&rooms, order, &mut tasks));
+    if let Some(lookout) = Lookout::of(&rooms) {
+        tasks.endless("the lookout for guards by HTTPS", lookout.keep());
+    }
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
@@ -232,8 +238,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
 /// Starts the task that keeps the verifier's certificate. The receiver holds true once Traefik has the certificates
 /// that it trusts.
 fn keep_certificate(rooms: &Rooms, order: CertificateOrder, tasks: &mut Tasks) -> watch::Receiver<bool> {
-    let by_https = rooms.exposure.verifier.as_ref().filter(|verifier| verifier.scheme == Scheme::Https);
-    let ca_secret = by_https.and_then(|verifier| verifier.ca_secret.clone());
+    let https = rooms.exposure.verifier.as_ref().and_then(|verifier| verifier.https.as_ref());
+    let ca_secret = https.map(|https| https.ca_secret.clone());
     let (handed, hears) = watch::channel(ca_secret.is_none());
     let keeper = CertificateKeeper {
         order,
@@ -300,6 +306,7 @@ fn rooms(
         writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
         mints: token::Mints::default(),
         stamping: Arc::default(),
+        by_https: Arc::default(),
         rights: asking(options),
         pulse,
         untold: Untold::default(),

@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod depends;
 pub mod exposing;
 pub mod grants;
+pub mod https;
 pub mod instance;
 pub mod kind;
 mod obstacle;
@@ -68,6 +69,8 @@ pub struct Rooms {
     pub mints: token::Mints,
     /// The knowledge if tokens are stamped.
     pub stamping: Arc<stamping::Stamping>,
+    /// The knowledge of guards that can ask the verifier by HTTPS.
+    pub by_https: Arc<https::ByHttps>,
     /// The check of the permissions of this process.
     pub rights: Rights,
     /// The heartbeats of loops and passes.

@@ -182,7 +182,7 @@ pub(crate) fn all(exposed: &Exposed, wanted: &IngressTemplate) -> BTreeMap<Strin
         all.insert(MIDDLEWARES.into(), middleware::reference(exposed));
     }
     if let Some(verifier) = exposed.verifier_of(Guard::Nginx) {
-        // ingress-nginx has no setting for the certificates that it trusts here, and does not verify them.
+        // ingress-nginx verifies no certificate here. So it asks by HTTPS only where there is nothing else.
         let (scheme, path) = (verifier.scheme.as_str(), exposed.asked_at("ingress-nginx"));
         let url = format!("{scheme}://{}{path}", verifier.whole_authority());
         all.extend([(AUTH_URL.into(), url), (AUTH_HEADERS.into(), super::identity().join(","))]);

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{Exposed, ExposureConfig, annotations, asked_headers, asks, ingress, network_policy};
+use super::{Exposed, ExposureConfig, VerifierService, annotations, asked_headers, asks, ingress, network_policy};
 use crate::{
     access::header::{IDENTITY, METHODS, OVERRIDES, REWRITES, folds_to},
     crd::{
@@ -37,10 +37,10 @@ pub fn faults(
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
     let guard = endpoint.guarding().unwrap_or(Guard::None);
-    if asks(guard) && config.verifier.is_none() {
+    if asks(guard) && config.verifier.as_ref().and_then(VerifierService::first).is_none() {
         let message = format!(
-            "{} needs the address of the verifier, and the operator has none; install it with the chart, or give \
-             verifier in --exposure of the operator",
+            "{} needs an address of the verifier that guards can ask, and the operator has none; leave \
+             exposure.askByHttps of the chart at auto, or give verifier in --exposure of the operator",
             guard.as_str()
         );
         faults.push(Fault::invalid(format!("{path}.guard"), message));

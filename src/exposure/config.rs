@@ -40,41 +40,83 @@ pub struct VerifierService {
     pub name: String,
     /// Namespace of the Service.
     pub namespace: String,
-    /// Port of the Service.
-    pub port: i32,
-    /// The host and port that proxies connect to by URL. If omitted, the name of the Service in the cluster's DNS.
+    /// Port of plain HTTP. If omitted, guards ask by HTTPS alone.
+    #[serde(default)]
+    pub port: Option<i32>,
+    /// The host and port of plain HTTP for guards with a URL. If omitted, the name of the Service in the cluster's DNS.
     #[serde(default)]
     pub address: Option<String>,
-    /// The protocol of the port. Default: http.
-    #[serde(default = "plain")]
-    pub scheme: Scheme,
-    /// The Secret in the namespace of a Middleware by which Traefik verifies the Service: its key `ca.crt`. The
-    /// operator keeps it if it keeps the certificate. If omitted, Traefik trusts the roots of its system.
+    /// The port of HTTPS. If omitted, guards ask by plain HTTP.
     #[serde(default)]
-    pub ca_secret: Option<String>,
+    pub https: Option<HttpsPort>,
 }
 
-fn plain() -> Scheme {
-    Scheme::Http
+/// The port at which guards ask by HTTPS, and the certificates by which they verify the verifier.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpsPort {
+    /// Port of the Service.
+    pub port: i32,
+    /// The host and port for guards with a URL. If omitted, the name of the Service in the cluster's DNS.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The ConfigMap in the namespace of the Service with the certificates that guards trust, in its key `ca.crt`.
+    pub ca: String,
+    /// The Secret with these certificates in each namespace whose guard reads them there. The operator keeps it.
+    pub ca_secret: String,
+}
+
+/// One port of the verifier, as a guard names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedPort<'a> {
+    service: &'a VerifierService,
+    /// The protocol.
+    pub scheme: Scheme,
+    port: i32,
+    address: Option<&'a str>,
 }
 
 impl VerifierService {
+    /// The port of this protocol. `None` if guards do not ask by it.
+    pub fn at(&self, scheme: Scheme) -> Option<AskedPort<'_>> {
+        let (port, address) = match scheme {
+            Scheme::Http => (self.port?, &self.address),
+            Scheme::Https => self.https.as_ref().map(|https| (https.port, &https.address))?,
+        };
+        Some(AskedPort { service: self, scheme, port, address: address.as_deref() })
+    }
+
+    /// The protocol that a guard begins with: plain HTTP if there is a port for it. `None` if there is no port.
+    pub fn first(&self) -> Option<Scheme> {
+        [Scheme::Http, Scheme::Https].into_iter().find(|scheme| self.at(*scheme).is_some())
+    }
+}
+
+impl AskedPort<'_> {
+    /// The settings of HTTPS, if this is its port.
+    pub fn https(&self) -> Option<&HttpsPort> {
+        self.service.https.as_ref().filter(|_| self.scheme == Scheme::Https)
+    }
+
     /// The reference to the Service, as in objects of the Gateway API.
     pub fn backend_ref(&self) -> Value {
-        let Self { name, namespace, port, .. } = self;
-        json!({"group": "", "kind": "Service", "namespace": namespace, "name": name, "port": port})
+        let VerifierService { name, namespace, .. } = self.service;
+        json!({"group": "", "kind": "Service", "namespace": namespace, "name": name, "port": self.port})
     }
 
     /// The host and port for a URL.
     pub fn authority(&self) -> String {
-        let Self { name, namespace, port, address, .. } = self;
-        address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc:{port}"))
+        self.authority_in("svc")
     }
 
     /// The host and port for a URL of a proxy that completes no names, such as nginx.
     pub fn whole_authority(&self) -> String {
-        let Self { name, namespace, port, address, .. } = self;
-        address.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc.cluster.local:{port}"))
+        self.authority_in("svc.cluster.local")
+    }
+
+    fn authority_in(&self, domain: &str) -> String {
+        let VerifierService { name, namespace, .. } = self.service;
+        self.address.map_or_else(|| format!("{name}.{namespace}.{domain}:{}", self.port), str::to_owned)
     }
 }
 
@@ -105,10 +147,23 @@ mod tests {
     fn the_address_of_the_verifier_follows_from_its_service() {
         let mut verifier: VerifierService =
             serde_json::from_value(json!({"name": "v", "namespace": "t", "port": 80})).unwrap();
-        assert_eq!((verifier.scheme, &verifier.ca_secret), (Scheme::Http, &None));
-        assert_eq!(verifier.authority(), "v.t.svc:80");
-        assert_eq!(verifier.whole_authority(), "v.t.svc.cluster.local:80");
+        assert_eq!((verifier.first(), verifier.at(Scheme::Https)), (Some(Scheme::Http), None));
+        let both = |verifier: &VerifierService, scheme| {
+            let port = verifier.at(scheme).unwrap();
+            [port.authority(), port.whole_authority()]
+        };
+        assert_eq!(both(&verifier, Scheme::Http), ["v.t.svc:80", "v.t.svc.cluster.local:80"]);
         verifier.address = Some("10.0.0.1:8080".into());
-        assert_eq!([verifier.authority(), verifier.whole_authority()], ["10.0.0.1:8080", "10.0.0.1:8080"]);
+        assert_eq!(both(&verifier, Scheme::Http), ["10.0.0.1:8080"; 2]);
+        let https = json!({"port": 443, "ca": "a", "caSecret": "b"});
+        verifier.https = serde_json::from_value(https).unwrap();
+        assert_eq!(verifier.first(), Some(Scheme::Http));
+        assert_eq!(both(&verifier, Scheme::Https), ["v.t.svc:443", "v.t.svc.cluster.local:443"]);
+        let to = json!({"group": "", "kind": "Service", "namespace": "t", "name": "v", "port": 443});
+        assert_eq!(verifier.at(Scheme::Https).unwrap().backend_ref(), to);
+        verifier.port = None;
+        assert_eq!((verifier.first(), verifier.at(Scheme::Http)), (Some(Scheme::Https), None));
+        verifier.https = None;
+        assert_eq!(verifier.first(), None);
     }
 }

@@ -127,6 +127,16 @@ definition! {
     SecurityPolicy, SecurityPolicyNames, "gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies"
 }
 definition! {
+    /// A BackendTLSPolicy of the Gateway API, as of version 1.4.
+    BackendTlsPolicy, BackendTlsPolicyNames, "gateway.networking.k8s.io", "v1", "BackendTLSPolicy",
+    "backendtlspolicies"
+}
+definition! {
+    /// A BackendTLSPolicy of the Gateway API before version 1.4.
+    AlphaBackendTlsPolicy, AlphaBackendTlsPolicyNames, "gateway.networking.k8s.io", "v1alpha3", "BackendTLSPolicy",
+    "backendtlspolicies"
+}
+definition! {
     /// An AuthorizationPolicy of Istio.
     AuthorizationPolicy, AuthorizationPolicyNames, "security.istio.io", "v1", "AuthorizationPolicy",
     "authorizationpolicies"

@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use super::{
     Exposed, Form, Piece, PieceKind, Stage, asks,
     gate::kind,
+    https::{self, tests::met},
     tests::{config, instance},
 };
 use crate::crd::{
     Instance,
     endpoint::{Guard, WayIn},
+    instance::Scheme,
 };
 
 /// All objects that `exposed` needs, in the order of their stages.
@@ -43,7 +45,10 @@ fn exposed(endpoint: Value, network: Value, scheme: &str) -> Exposed {
     let (config, service) = (Arc::new(config), serde_json::from_value(fronted).unwrap());
     let endpoint = instance.endpoints().next().unwrap();
     let way = super::way(endpoint, true, &config);
-    super::exposed(&instance, endpoint, instance.manager_service().unwrap(), Some(&service), (way, &config)).unwrap()
+    let wanted = instance.manager_service().unwrap();
+    let mut exposed = super::exposed(&instance, endpoint, wanted, Some(&service), (way, &config)).unwrap();
+    exposed.asks_by = https::choose(exposed.guard(), &config, &met(), None, None).0;
+    exposed
 }
 
 /// An external endpoint with this way in and this guard.
@@ -77,6 +82,9 @@ fn cells() -> BTreeMap<String, Vec<Piece>> {
         add(name.clone(), &exposed, Form::Open);
         if way == WayIn::Gateway {
             add(format!("{name}-shut"), &exposed, Form::Shut);
+        }
+        if exposed.asks_by == Scheme::Https {
+            add(format!("{name}-plain"), &Exposed { asks_by: Scheme::Http, ..exposed }, Form::Open);
         }
     }
     let internal = || json!({"name": "admin", "type": "internal"});

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::{Exposed, loose::Middleware};
-use crate::crd::{endpoint::Guard, instance::Scheme};
+use crate::crd::endpoint::Guard;
 
 /// The size of the largest answer that Traefik accepts from the verifier, in bytes.
 const LARGEST: u32 = 65_536;
@@ -20,8 +20,8 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Middleware> {
         "authResponseHeaders": super::identity(),
     }});
     // Without this Secret, Traefik has no Middleware, and refuses all requests.
-    if let Some(secret) = verifier.ca_secret.as_ref().filter(|_| verifier.scheme == Scheme::Https) {
-        spec["forwardAuth"]["tls"] = json!({ "caSecret": secret });
+    if let Some(https) = verifier.https() {
+        spec["forwardAuth"]["tls"] = json!({ "caSecret": https.ca_secret });
     }
     let metadata = ObjectMeta { name: Some(exposed.middleware.clone()), ..ObjectMeta::default() };
     Some(Middleware::new(metadata, spec))
@@ -43,7 +43,7 @@ pub(crate) fn reference(exposed: &Exposed) -> String {
 mod tests {
     use super::*;
     use crate::{
-        crd::Instance,
+        crd::{Instance, instance::Scheme},
         exposure::{
             PieceKind,
             tests::{exposed_of, instance},
@@ -68,17 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_by_https_with_the_certificates_of_the_operator_where_the_cluster_says_so() {
+    fn by_https_it_verifies_the_verifier_by_the_secret_that_the_operator_keeps() {
         let mut exposed = exposed_of(&guarded("u"));
         let auth = |exposed: &Exposed| build(exposed).unwrap().spec["forwardAuth"].clone();
-        assert!(auth(&exposed)["address"].as_str().unwrap().starts_with("http://tokenry-verifier.tokenry.svc:80/"));
-        let verifier = Arc::make_mut(&mut exposed.config).verifier.as_mut().unwrap();
-        (verifier.scheme, verifier.port, verifier.ca_secret) = (Scheme::Https, 443, Some("ca".into()));
+        let plain = auth(&exposed);
+        assert!(plain["address"].as_str().unwrap().starts_with("http://tokenry-verifier.tokenry.svc:80/"));
+        assert_eq!(plain["tls"], serde_json::Value::Null);
+        exposed.asks_by = Scheme::Https;
         let by_https = auth(&exposed);
         assert!(by_https["address"].as_str().unwrap().starts_with("https://tokenry-verifier.tokenry.svc:443/"));
-        assert_eq!(by_https["tls"], json!({"caSecret": "ca"}));
-        Arc::make_mut(&mut exposed.config).verifier.as_mut().unwrap().ca_secret = None;
-        assert_eq!(auth(&exposed)["tls"], serde_json::Value::Null);
+        assert_eq!(by_https["tls"], json!({"caSecret": "tokenry-verifier-ca"}));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod gate;
 pub mod gateways;
 mod http_route;
+pub mod https;
 mod ingress;
 pub mod loose;
 #[cfg(test)]
@@ -44,7 +45,7 @@ use crate::{
 pub use acceptance::{Acceptance, acceptance, silent, unreported};
 pub use annotations::is_setting_of_guard;
 pub use authority::{trust, unreadable};
-pub use config::{ExposureConfig, VerifierService};
+pub use config::{AskedPort, ExposureConfig, HttpsPort, VerifierService};
 pub(crate) use http_route::is_carried;
 pub use ingress::certificate;
 pub(crate) use piece::with_object;
@@ -78,6 +79,8 @@ pub struct Exposed {
     pub asked_headers: Vec<String>,
     /// The NetworkPolicy in the spec.
     pub network: NetworkPolicyTemplate,
+    /// The protocol by which the guard asks the verifier.
+    pub asks_by: Scheme,
     /// The settings of the cluster.
     pub config: Arc<ExposureConfig>,
 }
@@ -90,13 +93,18 @@ impl Exposed {
 
     /// True if `way` is the way in, and its guard can be built for it.
     fn is_led_by(&self, way: WayIn) -> bool {
-        self.way == Some(way) && self.guard().fits(way) && (!asks(self.guard()) || self.config.verifier.is_some())
+        self.way == Some(way) && self.guard().fits(way) && (!asks(self.guard()) || self.asked().is_some())
     }
 
-    /// The verifier, if this guard is the one of the endpoint, and can be built for its way in.
-    fn verifier_of(&self, guard: Guard) -> Option<&VerifierService> {
+    /// The port of the verifier that a guard asks.
+    fn asked(&self) -> Option<AskedPort<'_>> {
+        self.config.verifier.as_ref()?.at(self.asks_by)
+    }
+
+    /// The port of the verifier, if this guard is the one of the endpoint, and can be built for its way in.
+    fn verifier_of(&self, guard: Guard) -> Option<AskedPort<'_>> {
         let is_it = self.guard() == guard && self.way.is_some_and(|way| self.is_led_by(way));
-        self.config.verifier.as_ref().filter(|_| is_it)
+        self.asked().filter(|_| is_it)
     }
 
     /// The path of the verifier for this Instance, in the protocol of an adapter. It has no slash at its end.
@@ -107,7 +115,7 @@ impl Exposed {
 }
 
 /// True if the object of this guard names the verifier.
-fn asks(guard: Guard) -> bool {
+pub(crate) fn asks(guard: Guard) -> bool {
     match guard {
         Guard::Traefik | Guard::EnvoyGateway | Guard::ExternalAuth | Guard::Nginx => true,
         Guard::Istio | Guard::Backend | Guard::None => false,
@@ -221,6 +229,7 @@ pub fn exposed(
         scheme: wanted.scheme,
         way,
         asked_headers: asked_headers(instance),
+        asks_by: config.verifier.as_ref().and_then(VerifierService::first).unwrap_or(Scheme::Http),
         network: instance.spec.manager.as_ref().and_then(|it| it.network_policy.clone()).unwrap_or_default(),
         config: config.clone(),
     })
@@ -351,7 +360,8 @@ pub(crate) mod tests {
 
     /// The settings of a cluster in which each kind is switched on, and that has no default way in.
     pub(crate) fn config() -> ExposureConfig {
-        let verifier = json!({"name": "tokenry-verifier", "namespace": "tokenry", "port": 80});
+        let https = json!({"port": 443, "ca": "tokenry-verifier-tls-ca", "caSecret": "tokenry-verifier-ca"});
+        let verifier = json!({"name": "tokenry-verifier", "namespace": "tokenry", "port": 80, "https": https});
         let kinds: Vec<_> = PieceKind::ALL.map(PieceKind::name).to_vec();
         serde_json::from_value(json!({ "kinds": kinds, "verifier": verifier })).unwrap()
     }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod extent;
 pub mod forbidder;
 pub mod foreign;
+pub mod greeting;
 pub mod hearing;
 pub mod issuer;
 pub mod joint;

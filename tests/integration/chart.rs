@@ -150,7 +150,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "'/exposure/referenceGrants/namespaces/0'",
             "does not match pattern",
         ),
-        ("exposure.askByHttps=1", "'/exposure/askByHttps'", "got number, want boolean"),
+        ("exposure.askByHttps=1", "'/exposure/askByHttps'", "must be one of 'auto', true, false"),
         ("exposure.probeLocal=1", "'/exposure/probeLocal'", "got number, want boolean"),
         ("log.nosuch=1", "'/log'", "additional properties 'nosuch' not allowed"),
         ("operator.nosuch=1", "'/operator'", "additional properties 'nosuch' not allowed"),
@@ -179,6 +179,7 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("verifier.tls.nosuch=1", "'/verifier/tls'", "additional properties 'nosuch' not allowed"),
         ("verifier.tls.enabled=1", "'/verifier/tls/enabled'", "got number, want boolean"),
         ("verifier.tls.secretName=A", "'/verifier/tls/secretName'", "does not match pattern"),
+        ("verifier.tls.caConfigMapName=A", "'/verifier/tls/caConfigMapName'", "does not match pattern"),
         (
             "verifier.tls.clientCA.secretName=a,verifier.tls.clientCA.configMapName=b",
             "'/verifier/tls/clientCA/configMapName'",
@@ -260,7 +261,7 @@ fn schema() -> (Value, BTreeSet<String>) {
         ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/", "/operator/introspection/"];
     let all = paths.len();
     paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
-    assert_eq!(paths.len(), all - 10);
+    assert_eq!(paths.len(), all - 11);
     (schema, paths)
 }
 
@@ -412,11 +413,10 @@ fn the_defaults_for_endpoints_reach_the_operator() {
     let verifier = config.verifier.unwrap();
     let service = of_kind(&objects, "Service").into_iter().find(|service| name(service) == verifier.name).unwrap();
     assert_eq!(service["metadata"]["namespace"], *verifier.namespace);
-    // The values let guards ask by HTTPS.
-    assert_eq!((verifier.port, verifier.ca_secret.as_deref()), (443, Some("my-issuer-verifier-ca")));
-    assert_eq!(service["spec"]["ports"][1]["port"], verifier.port);
-    assert_eq!(exposure(&rendered(&[])).verifier.unwrap().port, 80);
-    assert_eq!(exposure(&rendered(&["--set", "verifier.plainHttp=false"])).verifier.unwrap().port, 443);
+    let https = verifier.https.unwrap();
+    assert_eq!((&*https.ca, &*https.ca_secret), ("verifier-ca", "my-issuer-verifier-ca"));
+    let ports = &service["spec"]["ports"];
+    assert_eq!((&ports[0]["port"], &ports[1]["port"]), (&json!(verifier.port), &json!(https.port)));
     let peer = |value: Value| Some(read::<PodPeer>(&value));
     let deployments = of_kind(&objects, "Deployment").into_iter();
     let deployment = { deployments }.find(|deployment| name(deployment).ends_with("-operator")).unwrap();
@@ -433,6 +433,88 @@ fn the_defaults_for_endpoints_reach_the_operator() {
     assert_eq!(exposure(&plain).ingress, None);
     let cluster_class = rendered(&["--set-json", "exposure.ingress={}"]);
     assert_eq!(exposure(&cluster_class).ingress, Some(IngressTemplate::default()));
+}
+
+#[test]
+fn guards_ask_by_https_where_they_can_verify_the_verifier_and_no_other_way_is_without_a_message() {
+    let named = "verifier.tls.secretName=a";
+    let with_ca = "verifier.tls.secretName=a,verifier.tls.caConfigMapName=b";
+    let demanding = "verifier.tls.clientCA.secretName=a";
+    let ports = |sets: &[&str]| {
+        let verifier = exposure(&rendered(&["--set", &sets.join(",")])).verifier;
+        verifier.map(|verifier| (verifier.port, verifier.https.map(|https| https.ca)))
+    };
+    let (plain, own) = ((Some(80), None), (Some(80), Some("tokenry-verifier-tls-ca".to_owned())));
+    let (alone, off) = ("verifier.plainHttp=false", "exposure.askByHttps=false");
+    for (sets, wanted) in [
+        (&["exposure.askByHttps=auto"][..], Some(own.clone())),
+        (&["exposure.askByHttps=true"], Some(own.clone())),
+        (&[off], Some(plain.clone())),
+        (&["verifier.tls.enabled=false"], Some(plain.clone())),
+        (&["rbac.create=false"], Some(plain.clone())),
+        (&[named], Some(plain.clone())),
+        (&[with_ca], Some((Some(80), Some("b".to_owned())))),
+        (&[with_ca, demanding], Some(plain.clone())),
+        (&[demanding], Some(plain)),
+        (&[alone], Some((None, own.1))),
+        (&[alone, with_ca], Some((None, Some("b".to_owned())))),
+        (&[alone, named, off], None),
+        (&[alone, demanding, off], None),
+    ] {
+        assert_eq!(ports(sets), wanted, "{sets:?}");
+    }
+    let (no_ca, no_pair) = ("name the ConfigMap that has it in verifier.tls.caConfigMapName", "clientCA demands one");
+    for (sets, told) in [
+        (&["exposure.askByHttps=true", named][..], no_ca),
+        (&["exposure.askByHttps=true", demanding], no_pair),
+        (&["exposure.askByHttps=true", "verifier.tls.enabled=false"], "set verifier.tls.enabled"),
+        (&[alone, named], no_ca),
+        (&[alone, demanding], no_pair),
+        (&[alone, demanding], "If no endpoint has a guard, set exposure.askByHttps: false"),
+    ] {
+        let error = template(&["--set", &sets.join(",")]).unwrap_err();
+        assert!(
+            error.contains("guards cannot ask the verifier by HTTPS: ") && error.contains(told),
+            "{sets:?} {error}"
+        );
+    }
+}
+
+#[test]
+fn gateways_verify_the_verifier_by_a_policy_of_a_version_that_the_cluster_serves() {
+    const V1: &str = "v1/Pod,gateway.networking.k8s.io/v1/BackendTLSPolicy";
+    const ALPHA: &str = "v1/Pod,gateway.networking.k8s.io/v1alpha3/BackendTLSPolicy";
+    let listed = "exposure.referenceGrants.namespaces={events}";
+    let policies = |served: &str, set: &str| {
+        let objects = rendered(&["--api-versions", served, "--set", set]);
+        let policies = of_kind(&objects, "BackendTLSPolicy").into_iter();
+        policies.map(|policy| policy["apiVersion"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (v1, alpha) = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3");
+    for (served, set, wanted) in [
+        // Nobody was asked.
+        ("", "log.level=info", &[][..]),
+        ("", listed, &[v1]),
+        // A server was. The namespaces of guards need not be listed.
+        (V1, "log.level=info", &[v1]),
+        (ALPHA, "log.level=info", &[alpha]),
+        (&format!("{V1},{ALPHA}"), listed, &[v1]),
+        ("v1/Pod", listed, &[]),
+        ("", &format!("exposure.askByHttps=false,{listed}"), &[]),
+        // A guard that goes back to plain HTTP never lacks it.
+        (V1, "exposure.askByHttps=false", &[v1]),
+        (V1, "verifier.tls.enabled=false", &[]),
+        (V1, "verifier.tls.secretName=a", &[]),
+        (V1, "exposure.kinds={Ingress}", &[]),
+    ] {
+        assert_eq!(policies(served, set), wanted, "{served} {set}");
+    }
+    let alone = format!("verifier.plainHttp=false,{listed}");
+    let error = template(&["--api-versions", "v1/Pod", "--set", &alone]).unwrap_err();
+    assert!(error.contains("install Gateway API 1.4 or newer, or leave verifier.plainHttp at true"), "{error}");
+    let named = rendered(&["--set", listed, "--set", "verifier.tls.secretName=a,verifier.tls.caConfigMapName=b"]);
+    let authority = &of_kind(&named, "BackendTLSPolicy")[0]["spec"]["validation"]["caCertificateRefs"][0];
+    assert_eq!((&authority["kind"], &authority["name"]), (&json!("ConfigMap"), &json!("b")));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A real edge: Traefik serves Ingresses and HTTPRoutes of the control plane, in front of a real API and a real
 //! verifier. What a client sees.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
 
+use controlplane::NAMESPACE;
 use http::Method;
 use jiff::SignedDuration;
 use k8s_openapi::api::{core::v1::Secret, networking::v1::Ingress};
@@ -12,11 +13,10 @@ use tokenry::{
     crd::{
         Instance, condition,
         endpoint::{Guard, WayIn},
-        instance::Scheme,
     },
     exposure::{
-        PieceKind,
-        loose::{HttpRoute, Middleware},
+        ExposureConfig, HttpsPort, PieceKind,
+        loose::{HttpRoute, Middleware, SecurityPolicy},
     },
     outside::{
         Address, Clock, SystemEntropy,
@@ -24,7 +24,7 @@ use tokenry::{
     },
 };
 
-use crate::certificate::{Folder, SECRET, order};
+use crate::certificate::{Folder, SECRET, Stored, order};
 use crate::harness::{
     World,
     api::{self, IDENTITY, told},
@@ -496,12 +496,21 @@ async fn a_guard_that_is_not_wanted_any_more_leaves_after_its_way_in() {
 /// The Secret with the certificates that Traefik trusts.
 const TRUSTED: &str = "tokenry-verifier-ca";
 
+/// The settings of guards that ask the verifier of `site` by plain HTTP, and go over to HTTPS at this address.
+fn by_https(site: &Site, address: SocketAddr) -> ExposureConfig {
+    let mut config = exposure();
+    let verifier = config.verifier.as_mut().unwrap();
+    (verifier.namespace, verifier.address) = (NAMESPACE.to_owned(), Some(site.verifier.address.to_string()));
+    let (ca, ca_secret) = (format!("{SECRET}-ca"), TRUSTED.to_owned());
+    verifier.https = Some(HttpsPort { port: 443, address: Some(address.to_string()), ca, ca_secret });
+    config
+}
+
 #[tokio::test]
-async fn traefik_asks_by_https_and_trusts_the_authority_of_the_operator_alone() {
+async fn guards_go_over_to_https_once_all_is_there_and_trust_the_authority_of_the_operator_alone() {
     let edge = Edge::shared();
     let mut site = edge.site("https", ingress).await;
-    let host = site.host.clone();
-    let bearer = site.bearer.clone();
+    let (host, bearer) = (site.host.clone(), site.bearer.clone());
     let token = [("authorization", &*bearer)];
     edge.await_status(&site.world, &host, &token, 200).await;
     let poller = edge.poll(&host);
@@ -512,37 +521,48 @@ async fn traefik_asks_by_https_and_trusts_the_authority_of_the_operator_alone() 
     let secure = Some((at, folder.files()));
     let _verifier = site.world.verifier_by(client, &site.clock, |options| options.secure = secure).await;
 
-    let mut config = exposure();
-    let verifier = config.verifier.as_mut().unwrap();
-    (verifier.scheme, verifier.address) = (Scheme::Https, Some(address.to_string()));
-    verifier.ca_secret = Some(TRUSTED.to_owned());
+    let config = by_https(&site, address);
     site.operator.take().unwrap().kill().await;
     let operator = site.world.operator_with(site.client(), &site.clock, |options| {
         (options.exposure, options.certificate) = (Arc::new(config), Some(order(SECRET)));
     });
     site.operator = Some(operator.await);
+    // The verifier has no certificate yet, so the guard asks by plain HTTP, and says so.
     let stored = site.world.await_stored("there is a certificate", |_| true).await;
+    let plain = async || {
+        let told = says(&site.world, "eem", "Guarded", ("True", "Guarded")).await;
+        told.contains("it asks by plain HTTP: the operator has not reached tokenry-verifier by HTTPS yet").then_some(())
+    };
+    site.world.eventually("the condition says so", plain).await;
     folder.write(&stored.pair);
-    let by_https = async || {
+    let goes_over = async || {
+        assert_eq!(edge.status(&host, &token).await, 200, "no request is refused meanwhile");
         let all = site.world.api::<Middleware>().list(&ListParams::default()).await.unwrap().items;
         let auth = &all.first()?.spec["forwardAuth"];
         let asks = auth["address"].as_str().unwrap().starts_with(&format!("https://{address}/"));
         (asks && auth["tls"] == json!({"caSecret": TRUSTED})).then_some(())
     };
-    site.world.eventually("the Middleware asks by HTTPS", by_https).await;
+    site.world.eventually("the Middleware asks by HTTPS", goes_over).await;
     edge.await_status(&site.world, &host, &token, 200).await;
     edge.await_status(&site.world, &host, &[], 401).await;
+    trusts_the_authority_alone(edge, &site, &stored).await;
+    never_let_in(poller).await;
+    follows_the_policy(&site).await;
+}
 
+/// Checks that Traefik trusts the authority of the operator alone, and its successor.
+async fn trusts_the_authority_alone(edge: &Edge, site: &Site, stored: &Stored) {
+    let (host, token) = (&site.host, [("authorization", &*site.bearer)]);
     let now = site.clock.now();
     let period = Period { from: now, until: now + SignedDuration::from_hours(24) };
     let other = KeyedCertificate::authority(&SystemEntropy, period).unwrap();
     site.world.patch_secret(TRUSTED, json!({"stringData": {"ca.crt": other.certificate}})).await;
-    let refused = async || (![200, 401].contains(&edge.status(&host, &token).await)).then_some(());
+    let refused = async || (![200, 401].contains(&edge.status(host, &token).await)).then_some(());
     site.world.eventually("nobody passes by a certificate of another authority", refused).await;
 
     // The operator reads the Secrets again after a jump of the clock, as it does each minute.
     site.clock.move_by(SignedDuration::from_hours(1));
-    edge.await_status(&site.world, &host, &token, 200).await;
+    edge.await_status(&site.world, host, &token, 200).await;
 
     // After two thirds of the authority's time, its successor is trusted too.
     site.clock.move_by(SignedDuration::from_hours((3 * 365 + 200) * 24));
@@ -554,24 +574,46 @@ async fn traefik_asks_by_https_and_trusts_the_authority_of_the_operator_alone() 
     site.world.eventually("the Secret has both authorities", both).await;
     // The clock of the token has not moved with that of the verifier's certificate.
     site.clock.move_by(SignedDuration::from_hours(-(3 * 365 + 200) * 24));
-    edge.await_status(&site.world, &host, &[], 401).await;
-    never_let_in(poller).await;
+    edge.await_status(&site.world, host, &[], 401).await;
+}
+
+/// Checks that a guard of a Gateway asks by HTTPS while the BackendTLSPolicy of the chart exists.
+async fn follows_the_policy(site: &Site) {
+    let world = &site.world;
+    let mut spec = gateway(&site.host);
+    spec["manager"]["endpoints"][0]["guard"] = json!("EnvoyGateway");
+    world.change("Instance", "eem", spec).await.unwrap();
+    let asks = async |port: i32| {
+        let is_it = async || {
+            // The operator looks again after a jump of the clock, as it does each minute.
+            site.clock.move_by(SignedDuration::from_mins(2));
+            let policy = world.api::<SecurityPolicy>().get_opt("eem-admin").await.unwrap()?;
+            (policy.spec["extAuth"]["http"]["backendRefs"][0]["port"] == port).then_some(())
+        };
+        world.eventually(&format!("the SecurityPolicy asks at port {port}"), is_it).await;
+    };
+    asks(80).await;
+    let policy = policy_of("v1").to_string();
+    world.plane.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &policy).unwrap();
+    asks(443).await;
+    world.plane.kubectl_with_input(&["delete", "-f", "-"], &policy).unwrap();
+    asks(80).await;
+}
+
+/// The BackendTLSPolicy of the chart in a cluster that serves this version of it.
+fn policy_of(version: &str) -> Value {
+    let served = format!("v1/Pod,gateway.networking.k8s.io/{version}/BackendTLSPolicy");
+    let objects = rendered(&["--api-versions", &served]);
+    of_kind(&objects, "BackendTLSPolicy")[0].clone()
 }
 
 #[tokio::test]
-async fn gateways_verify_the_verifier_by_a_policy_that_gateway_api_accepts() {
-    let edge = Edge::shared();
-    let world = edge.world("policy").await;
-    let sets = |more: &str| {
-        let objects = rendered(&["--set", &format!("exposure.referenceGrants.namespaces={{events}}{more}")]);
-        of_kind(&objects, "BackendTLSPolicy").into_iter().cloned().collect::<Vec<_>>()
-    };
-    for without in ["", ",exposure.askByHttps=true,verifier.tls.secretName=a"] {
-        assert_eq!(sets(without), Vec::<Value>::new());
+async fn gateway_api_accepts_each_version_of_the_policy_for_gateways() {
+    let world = Edge::shared().world("policy").await;
+    for version in ["v1", "v1alpha3"] {
+        let policy = policy_of(version);
+        assert_eq!(policy["apiVersion"], format!("gateway.networking.k8s.io/{version}"));
+        let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
+        world.plane.kubectl_with_input(&apply, &policy.to_string()).unwrap();
     }
-    let [policy] = &*sets(",exposure.askByHttps=true") else { panic!("one policy") };
-    let authority = &policy["spec"]["validation"]["caCertificateRefs"][0];
-    assert_eq!((&authority["kind"], &authority["name"]), (&json!("ConfigMap"), &json!("tokenry-verifier-tls-ca")));
-    let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
-    world.plane.kubectl_with_input(&apply, &policy.to_string()).unwrap();
 }

@@ -121,13 +121,17 @@ means yes without the admission policies, because they limit the operator's writ
 {{- $exposure := .Values.exposure | default dict }}
 {{- $namespace := include "tokenry.namespace" . }}
 {{- $all := dict "kinds" (include "tokenry.exposedKinds" . | fromJsonArray) }}
-{{- $verifier := dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace "port" 80 }}
-{{- if include "tokenry.askByHttps" . }}
-{{- $_ := set $verifier "port" 443 }}
-{{- $_ := set $verifier "scheme" "https" }}
-{{- $_ := set $verifier "caSecret" (printf "%s-verifier-ca" (include "tokenry.fullname" .)) }}
+{{- $verifier := dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace }}
+{{- if include "tokenry.plainHttp" . }}
+{{- $_ := set $verifier "port" 80 }}
 {{- end }}
+{{- if include "tokenry.askByHttps" . }}
+{{- $secret := printf "%s-verifier-ca" (include "tokenry.fullname" .) }}
+{{- $_ := set $verifier "https" (dict "port" 443 "ca" (include "tokenry.caConfigMap" .) "caSecret" $secret) }}
+{{- end }}
+{{- if or $verifier.port $verifier.https }}
 {{- $_ := set $all "verifier" $verifier }}
+{{- end }}
 {{- $_ := set $all "gateway" ($exposure.gateway | default list) }}
 {{- if kindIs "map" $exposure.ingress }}
 {{- $_ := set $all "ingress" $exposure.ingress }}
@@ -221,12 +225,68 @@ Tells if the verifier answers by plain HTTP. Without a certificate, there would 
 {{- end }}
 {{- end }}
 
-{{/* Tells if guards ask the verifier by HTTPS. Without plain HTTP, there is no other way. */}}
-{{- define "tokenry.askByHttps" -}}
-{{- $plain := include "tokenry.plainHttp" . }}
-{{- $said := include "tokenry.on" (list .Values.exposure "askByHttps" false) }}
-{{- if and $said (not (include "tokenry.tlsSecret" .)) }}
-{{- fail "exposure.askByHttps: true needs a certificate; set verifier.tls.enabled, and name its Secret in verifier.tls.secretName if rbac.create is false" }}
+{{/* Name of the ConfigMap with the CA of the verifier. Empty: nobody names one. */}}
+{{- define "tokenry.caConfigMap" -}}
+{{- with include "tokenry.keptSecret" . }}
+{{- . }}-ca
+{{- else }}
+{{- ((.Values.verifier).tls).caConfigMapName }}
 {{- end }}
-{{- if or $said (not $plain) }}yes{{ end }}
+{{- end }}
+
+{{/* The reason why no guard can ask the verifier by HTTPS, with the value that changes it. Empty: guards can. */}}
+{{- define "tokenry.askByHttpsObstacle" -}}
+{{- $clientCA := ((.Values.verifier).tls).clientCA | default dict }}
+{{- if not (include "tokenry.tlsSecret" .) }}
+{{- "there is no certificate; set verifier.tls.enabled, and name its Secret in verifier.tls.secretName if rbac.create is false" }}
+{{- else if or $clientCA.secretName $clientCA.configMapName }}
+{{- "they have no certificate, and verifier.tls.clientCA demands one of each caller" }}
+{{- else if not (include "tokenry.caConfigMap" .) }}
+{{- "they verify the certificate in verifier.tls.secretName by its CA; name the ConfigMap that has it in verifier.tls.caConfigMapName" }}
+{{- end }}
+{{- end }}
+
+{{/*
+Tells if guards may ask the verifier by HTTPS. "auto" depends on the obstacle. Without plain HTTP there is no other way, so
+an obstacle is an error then, unless no guard asks at all.
+*/}}
+{{- define "tokenry.askByHttps" -}}
+{{- $exposure := .Values.exposure | default dict }}
+{{- $said := hasKey $exposure "askByHttps" | ternary (toString (get $exposure "askByHttps")) "auto" }}
+{{- $plain := include "tokenry.plainHttp" . }}
+{{- $obstacle := include "tokenry.askByHttpsObstacle" . }}
+{{- if eq $said "false" }}
+{{- else if not $obstacle }}yes
+{{- else if eq $said "true" }}
+{{- fail (printf "exposure.askByHttps: true: guards cannot ask the verifier by HTTPS: %s" $obstacle) }}
+{{- else if not $plain }}
+{{- fail (printf "verifier.plainHttp: false: guards cannot ask the verifier by HTTPS: %s. If no endpoint has a guard, set exposure.askByHttps: false" $obstacle) }}
+{{- end }}
+{{- end }}
+
+{{/* Tells if the operator needs objects of the verifier's certificate, in the namespace of the components. */}}
+{{- define "tokenry.keepsCertificate" -}}
+{{- if or (include "tokenry.keptSecret" .) (include "tokenry.askByHttps" .) }}yes{{ end }}
+{{- end }}
+
+{{/*
+The version of BackendTLSPolicy for the Service of the verifier. Empty: there is none. It exists also while guards ask by
+plain HTTP, so a guard that goes back never lacks it. `helm template` asks no API server. There the namespaces of guards
+decide.
+*/}}
+{{- define "tokenry.tlsPolicyVersion" -}}
+{{- $kinds := include "tokenry.exposedKinds" . | fromJsonArray }}
+{{- $listed := ((.Values.exposure).referenceGrants).namespaces }}
+{{- $asks := include "tokenry.askByHttps" . }}
+{{- $able := and (include "tokenry.tlsSecret" .) (include "tokenry.caConfigMap" .) }}
+{{- if and $able (or $listed (has "HTTPRoute" $kinds) (has "SecurityPolicy" $kinds)) }}
+{{- $group := "gateway.networking.k8s.io" }}
+{{- if not (.Capabilities.APIVersions.Has "v1/Pod") }}
+{{- if and $listed $asks }}{{ $group }}/v1{{ end }}
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1/BackendTLSPolicy" $group) }}{{ $group }}/v1
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1alpha3/BackendTLSPolicy" $group) }}{{ $group }}/v1alpha3
+{{- else if and $listed $asks (not (include "tokenry.plainHttp" .)) }}
+{{- fail "verifier.plainHttp: false: Gateways ask the verifier by HTTPS only with a BackendTLSPolicy, and the cluster does not serve that kind; install Gateway API 1.4 or newer, or leave verifier.plainHttp at true" }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -272,6 +272,8 @@ pub(super) mod tests {
             carriers: BTreeMap::new(),
             certificates: BTreeMap::new(),
             stamped: None,
+            unverifying: BTreeMap::new(),
+            https: crate::exposure::https::tests::unmet(),
         }
     }
 
@@ -438,6 +440,27 @@ pub(super) mod tests {
             Deed::Amend(_, changes) => Some(changes),
             Deed::Keep | Deed::Apply(..) | Deed::Delete(_) | Deed::Barred(_) => None,
         })
+    }
+
+    #[test]
+    fn a_guard_goes_over_to_https_when_all_is_there_and_stays_there() {
+        let endpoint = json!({"name": "admin", "host": "a.example.com", "ingress": {}, "guard": "Traefik"});
+        let place = Place { kind: PieceKind::Middleware, endpoint: EndpointName::Admin };
+        let mut world = world(json!([endpoint]));
+        world.classes = Some(Ok(vec![served_by("traefik.io/ingress-controller")]));
+        let scheme = |world: &World| {
+            let Some(Observed::Ours(piece)) = world.pieces.get(&place) else { panic!("it stands") };
+            piece.value()["spec"]["forwardAuth"]["address"].as_str().unwrap().split(':').next().unwrap().to_owned()
+        };
+        let mut world = done(done(world));
+        assert_eq!(scheme(&world), "http");
+        let first = world.https.clone();
+        world.https = crate::exposure::https::tests::met();
+        let mut world = done(world);
+        assert_eq!(scheme(&world), "https");
+        world.https = first;
+        let deeds = decided(&world).plan.into_iter().filter(|planned| planned.place == place);
+        assert_eq!(deeds.map(|planned| planned.deed).collect::<Vec<_>>(), [Deed::Keep], "a new operator knows nothing");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) fn world(endpoint: Value, network: Value) -> World {
         bypasses: Vec::new(),
         tokens: census::count([], Timestamp::UNIX_EPOCH),
         stamped: None,
+        unverifying: BTreeMap::new(),
+        https: crate::exposure::https::tests::unmet(),
     }
 }
 

@@ -140,6 +140,7 @@ pub fn triggers(rooms: &Arc<Rooms>) -> SelectAll<BoxStream<'static, ObjectRef<In
         })),
         every(jumps(rooms.clock.clone()), instances.store()),
         every(rooms.stamping.changes(), instances.store()),
+        every(rooms.by_https.changes(), instances.store()),
         rooms.prober.changes().boxed(),
         granting(roles, instances.store()),
         granting(bindings, instances.store()),

@@ -30,6 +30,7 @@ use crate::{
         class::Classes,
         gate::{self, Reply},
         gateways::Carriers,
+        https::HttpsNeeds,
     },
     outside::{
         Optional, Refusal, Why,
@@ -73,6 +74,11 @@ pub struct World {
     pub classes: Option<Classes>,
     /// The state of the Gateways of each endpoint with an HTTPRoute, as far as the operator may read them.
     pub carriers: BTreeMap<EndpointName, Carriers>,
+    /// The first Gateway of an endpoint that is not known to verify the verifier, in words. There are entries for the
+    /// guard ExternalAuth alone.
+    pub unverifying: BTreeMap<EndpointName, String>,
+    /// The state of everything that guards by HTTPS need.
+    pub https: HttpsNeeds,
     /// The certificate of each Ingress that names a Secret, or the fault that keeps it from being used.
     pub certificates: BTreeMap<EndpointName, Result<(), Fault>>,
     /// True if the API server stamps the requester on tokens; none without a fresh result.
@@ -217,7 +223,10 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         let seen = |target: &Option<ProbeTarget>| target.as_ref().and_then(|target| rooms.prober.seen(target));
         (endpoint.name, Answers { inside: seen(&probes.inside), outside: seen(&probes.outside), probes })
     });
+    let (carriers, unverifying) = surroundings::carriers(&instance, serves_routes, rooms).await?;
     Ok(World {
+        https: rooms.by_https.needs(&namespace),
+        unverifying,
         answers: answers.collect(),
         unsure: rooms.caches.exposing.is_unsure(),
         holder: hosts::holder(&instance, rooms),
@@ -232,7 +241,7 @@ pub(crate) async fn observe(instance: Arc<Instance>, rooms: &Rooms, now: Timesta
         tokens: count(&instance, rooms, now),
         authorities: authorities(&instance, rooms).await?,
         classes: surroundings::classes(&instance, serves_routes, rooms).await?,
-        carriers: surroundings::carriers(&instance, serves_routes, rooms).await?,
+        carriers,
         certificates: surroundings::certificates(&instance, serves_routes, rooms).await?,
         stamped: rooms.stamping.seen(),
         instance: rooms.rules.ruled(instance),

@@ -2,7 +2,7 @@
 
 use super::{
     observe::{Answers, Place, World},
-    steps::in_effect,
+    steps::{asked_by, in_effect},
 };
 use crate::{
     crd::{
@@ -146,18 +146,20 @@ fn guarded(endpoint: &Endpoint, world: &World, waits: &[String], ready: bool) ->
     if let Some(wait) = waits.first() {
         return (false, Reason::GuardAwaited, written(wait, MAX_FOREIGN).into_owned());
     }
-    let name = guard.as_str();
+    let (name, plain) = (guard.as_str(), asked_by(world, endpoint).1);
+    let plain = plain.map(|why| format!("; it asks by plain HTTP: {why}")).unwrap_or_default();
     match world.heard_outside(endpoint.name) {
         _ if !ready => (false, Reason::GuardAwaited, format!("the objects of the guard {name} are not in effect yet")),
         Some(Reply::Challenge) => {
-            (true, Reason::Guarded, format!("{name} asks the verifier: the probe got its challenge"))
+            (true, Reason::Guarded, format!("{name} asks the verifier: the probe got its challenge{plain}"))
         }
         Some(Reply::Other | Reply::Failure) => {
             let text = "the published URI does not answer a request without a token with the challenge of the verifier";
             (false, Reason::NoChallenge, text.into())
         }
         Some(Reply::Silence | Reply::Unknown) | None => {
-            (true, Reason::Guarded, format!("the objects of the guard {name} are in effect; no probe has proved it"))
+            let text = format!("the objects of the guard {name} are in effect; no probe has proved it{plain}");
+            (true, Reason::Guarded, text)
         }
     }
 }

@@ -24,13 +24,14 @@ use crate::{
     crd::{
         Fault,
         endpoint::{Endpoint, EndpointName, Guard},
+        instance::Scheme,
         name,
     },
     exposure::{
         self, Acceptance, Exposed, Form, Piece, PieceKind, Stage, acceptance,
         class::{self, Served},
         gate::{self, Existing, Gate},
-        with_object,
+        https, with_object,
     },
     outside::Expected,
     token::duration::after,
@@ -61,6 +62,9 @@ impl<'a> Steps<'a> {
                 Served::Fitting
             }
         };
+        if let Some(Ok(exposed)) = &mut asked {
+            exposed.asks_by = asked_by(world, &exposed.endpoint).0;
+        }
         let mut steps = Self { world, endpoint, asked, served, gate: Gate::Absent, waits: None };
         if let Some(exposed) = steps.exposed().filter(|exposed| exposed.way.is_some()) {
             (steps.gate, steps.waits) = gate::gate(exposed, &steps.standing(exposed));
@@ -241,6 +245,16 @@ impl<'a> Steps<'a> {
         *next = (*next).into_iter().chain([end]).min();
         Deed::Keep
     }
+}
+
+/// The protocol by which the guard of an endpoint asks the verifier, and the reason in words if that is plain HTTP
+/// beside an HTTPS port.
+pub(super) fn asked_by(world: &World, endpoint: &Endpoint) -> (Scheme, Option<String>) {
+    let guard = endpoint.guarding().unwrap_or(Guard::None);
+    let place = https::naming(guard).map(|kind| Place { kind, endpoint: endpoint.name });
+    let standing = place.and_then(|place| world.pieces.get(&place)?.ours());
+    let unverifying = world.unverifying.get(&endpoint.name).map(String::as_str);
+    https::choose(guard, &world.config, &world.https, unverifying, standing)
 }
 
 /// The obstacle of an action on an object.

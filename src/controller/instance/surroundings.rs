@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
+use serde_json::Value;
 
 use crate::{
     controller::Rooms,
@@ -16,6 +17,7 @@ use crate::{
         self,
         class::{self, Classes},
         gateways::{self, Carriers},
+        https,
         loose::{Gateway, GatewayClass},
     },
     outside::{Refusal, Why},
@@ -51,21 +53,27 @@ pub(super) async fn classes(
     Ok(Some(classes.ok_or_else(|| UNREADABLE.into())))
 }
 
-/// The state of the Gateways of each endpoint with an HTTPRoute.
+/// The state of the Gateways of each endpoint with an HTTPRoute. With it, the first Gateway of an endpoint that needs
+/// the filter and is not known to verify the verifier, in words.
 pub(super) async fn carriers(
     instance: &Instance,
     serves_routes: bool,
     rooms: &Rooms,
-) -> Result<BTreeMap<EndpointName, Carriers>, Refusal> {
-    let mut read = BTreeMap::new();
+) -> Result<(BTreeMap<EndpointName, Carriers>, BTreeMap<EndpointName, String>), Refusal> {
+    let (mut read, mut unverifying) = (BTreeMap::new(), BTreeMap::new());
     if !rooms.caches.exposing.http_routes.is_on() {
-        return Ok(read);
+        return Ok((read, unverifying));
     }
     let home = instance.namespace().unwrap_or_default();
     for (endpoint, way) in ways(instance, serves_routes, rooms) {
         let mut found = Carriers::Fitting;
         for gateway in gateways::of(endpoint, way, &rooms.exposure, &home) {
-            found = match carrier(&gateway, gateways::needs_filter(endpoint), rooms).await? {
+            let needs_filter = gateways::needs_filter(endpoint);
+            let (carrier, features) = carrier(&gateway, needs_filter, rooms).await?;
+            if let Some(why) = https::unverifying(&gateway, features.as_ref()).filter(|_| needs_filter) {
+                unverifying.entry(endpoint.name).or_insert(why);
+            }
+            found = match carrier {
                 Carriers::Fitting => found,
                 missing @ Carriers::Missing(_) => missing,
                 lacking @ Carriers::Lacking(_) if found == Carriers::Fitting => lacking,
@@ -74,20 +82,25 @@ pub(super) async fn carriers(
         }
         read.insert(endpoint.name, found);
     }
-    Ok(read)
+    Ok((read, unverifying))
 }
 
-/// The state of one Gateway. Without the permission to read it, nothing is known against it.
-async fn carrier(gateway: &(String, String), needs_filter: bool, rooms: &Rooms) -> Result<Carriers, Refusal> {
+/// The state of one Gateway, and the features that its class lists, if the filter is needed. Without the permission to read it, nothing is known against it.
+async fn carrier(
+    gateway: &(String, String),
+    needs_filter: bool,
+    rooms: &Rooms,
+) -> Result<(Carriers, Option<Value>), Refusal> {
     let found = match permitted(rooms.reader.recent::<Gateway>(&gateway.0, &gateway.1).await)? {
-        None => return Ok(Carriers::Fitting),
-        Some(None) => return Ok(Carriers::Missing(gateways::missing(gateway))),
+        None => return Ok((Carriers::Fitting, None)),
+        Some(None) => return Ok((Carriers::Missing(gateways::missing(gateway)), None)),
         Some(Some(found)) => found,
     };
-    let Some(class) = gateways::class_of(&found).filter(|_| needs_filter) else { return Ok(Carriers::Fitting) };
+    let Some(class) = gateways::class_of(&found).filter(|_| needs_filter) else { return Ok((Carriers::Fitting, None)) };
     let class = permitted(rooms.reader.outside_namespaces::<GatewayClass>(class).await)?.flatten();
-    let lacking = class.and_then(|class| gateways::lacks_filter(gateway, &class));
-    Ok(lacking.map_or(Carriers::Fitting, Carriers::Lacking))
+    let lacking = class.as_ref().and_then(|class| gateways::lacks_filter(gateway, class));
+    let features = class.map(|class| class.status["supportedFeatures"].clone());
+    Ok((lacking.map_or(Carriers::Fitting, Carriers::Lacking), features))
 }
 
 /// The certificate of each Ingress that names a Secret, or the fault that keeps it from being used.

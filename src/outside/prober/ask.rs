@@ -143,15 +143,15 @@ fn authority(target: &ProbeTarget) -> String {
     if is_default { host } else { format!("{host}:{}", target.port) }
 }
 
-/// The addresses of a name. This is the only look-up of a probe.
+/// The addresses of a name. This is the only look-up of a probe. `held` is dropped at its end.
 ///
 /// The look-up has a thread of its own, which nothing joins. At its shutdown, a runtime waits for its own threads, and
 /// a look-up can hang for a minute.
-async fn resolved(host: &str, port: u16, place: Arc<HeldPlace>) -> Option<Vec<SocketAddr>> {
+pub(in crate::outside) async fn resolved(host: &str, port: u16, held: impl Send + 'static) -> Option<Vec<SocketAddr>> {
     let (host, (tell, hear)) = (host.to_owned(), oneshot::channel());
     let look_up = move || {
         let found = (host, port).to_socket_addrs().ok().map(Iterator::collect);
-        drop(place);
+        drop(held);
         // The probe may have ended.
         let _ = tell.send(found);
     };

@@ -28,6 +28,8 @@ use crate::crd::Instance;
 use agenda::{Agenda, Due};
 use ask::Asker;
 
+pub(super) use ask::resolved;
+
 pub use target::{ProbeAnswer, ProbeReach, ProbeTarget, Probed};
 
 /// Asks a target. The place is held until the last part of the probe is dropped.
