@@ -34,6 +34,9 @@ const API: &str = r#":8080 {
 }
 "#;
 
+/// The ConfigMap with the CA of the verifier.
+const CA: &str = "tokenry-verifier-tls-ca";
+
 /// Maximum time until both verifiers know of a revocation.
 const HEARD: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,10 @@ fn ready(site: &Site, which: &[&str]) -> Told {
 
 /// Starts the API and the proxy. When they and the tokens are ready, starts the callers.
 fn workload_starts(site: &Site, sync: Duration) -> Told {
+    let map = site.kubectl(&["get", "configmap", CA, "--namespace", site::SYSTEM, "--output=json"])?;
+    let mut map: Value = serde_json::from_str(&map).map_err(|error| error.to_string())?;
+    map["metadata"] = json!({"name": "tokenry-verifier-ca"});
+    site.apply(SHOP, &map.to_string())?;
     let proxy = caddy::caddyfile(&[(caddy::SITE, &format!("http://{}:8080", caddy::SITE))]);
     for (name, caddyfile) in [("shop-manager", API), ("shop-proxy", &*proxy)] {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{Told, calls::Calls};
 
 /// The namespace in which the test installs Tokenry. The documentation uses the same name.
-const SYSTEM: &str = "tokenry-system";
+pub const SYSTEM: &str = "tokenry-system";
 /// The namespace of the tokens and the workloads. The documentation uses the same name.
 pub const SHOP: &str = "events";
 const RELEASE: &str = "tokenry";

@@ -28,7 +28,7 @@ use crate::harness::{
 pub(crate) const SECRET: &str = "tokenry-verifier-tls";
 const AUTHORITIES: &str = "tokenry-verifier-tls-ca";
 
-fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     ["tokenry-verifier.tokenry-system.svc", "localhost", "127.0.0.1"].map(str::to_owned).to_vec()
 }
 
@@ -200,6 +200,13 @@ impl Folder {
     pub(crate) fn files(&self) -> TlsFiles {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| self.0.join(name));
         TlsFiles { certificate, key, client_ca: None }
+    }
+
+    /// Writes the certificates that a client trusts. Returns their file.
+    pub(crate) fn trust(&self, ca: &str) -> PathBuf {
+        let file = self.0.join("ca.crt");
+        fs::write(&file, ca).unwrap();
+        file
     }
 
     pub(crate) fn write(&self, pair: &KeyedCertificate) {

@@ -8,7 +8,7 @@ use super::{
     caller::{Request, request},
     cases::FORGED,
     holds, holds_in_all_cases,
-    program::{API, INSTANCE, Outage, Places, Program, Proxy, Sees::Unproved, VERIFIER, program},
+    program::{API, CA, INSTANCE, Outage, Places, Program, Proxy, Sees::Unproved, VERIFIER, program},
     setting::{ORGANIZATION, Setting},
 };
 use crate::{caddy, harness::root};
@@ -18,7 +18,7 @@ pub const CADDY: Program = Program {
     command: |places, folder| run(&configuration(places), folder),
     differs: &[],
     without: |outage| match outage {
-        Outage::Down => 502,
+        Outage::Down | Outage::Untrusted => 502,
         Outage::Slow => 504,
         Outage::NotSynced => 503,
     },
@@ -68,6 +68,7 @@ fn configuration(places: &Places) -> String {
     caddy::caddyfile(&[
         (caddy::SITE, &format!("http://{}", places.site)),
         (VERIFIER, &verifiers.join(" ")),
+        (CA, &places.ca),
         (INSTANCE, &places.instance),
         (API, &places.api.to_string()),
     ])

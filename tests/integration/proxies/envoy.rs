@@ -6,7 +6,7 @@ use super::{
     cases::cases,
     holds, is_closed,
     program::{
-        Outage, Places, Program, Proxy, SITE,
+        CA, Outage, Places, Program, Proxy, SITE,
         Sees::{self, Missing, Nobody, Refused},
         example, program,
     },
@@ -59,7 +59,7 @@ const DIFFERS: &[(&str, Sees)] = &[
 
 fn without(outage: Outage) -> u16 {
     match outage {
-        Outage::Down | Outage::Slow | Outage::NotSynced => 503,
+        Outage::Down | Outage::Slow | Outage::Untrusted | Outage::NotSynced => 503,
     }
 }
 
@@ -107,7 +107,8 @@ fn configuration(file: &str, places: &Places, instance: (&str, &str)) -> String 
             // A test sends the address as the host.
             (SITE, "\"*\""),
             (&address("0.0.0.0", 8080), &of(places.site)),
-            (&address("tokenry-verifier.tokenry-system.svc", 80), &of(places.verifiers[0])),
+            (&address("tokenry-verifier.tokenry-system.svc", 443), &of(places.verifiers[0])),
+            (CA, &places.ca),
             (&address("shop-manager.events.svc", 8080), &of(places.api)),
             instance,
         ],

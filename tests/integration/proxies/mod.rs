@@ -193,6 +193,9 @@ async fn holds_without_a_verifier(program: &Program, proxy: &Proxy, setting: &mu
     drop(silent);
     holds_through_restarts(proxy, setting).await;
     setting.stop_verifier().await;
+    setting.start_impostor().await;
+    refuses_during(Outage::Untrusted, program, proxy, setting, async || ()).await;
+    setting.stop_verifier().await;
     let _wire = setting.start_cut_off().await;
     refuses_during(Outage::NotSynced, program, proxy, setting, async || ()).await;
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use super::{
     holds,
     program::{
-        API, INSTANCE, Outage, Places, Program, SITE,
+        API, CA, INSTANCE, Outage, Places, Program, SITE,
         Sees::{Refused, Served},
         VERIFIER, Who, example, program,
     },
@@ -26,7 +26,7 @@ pub const NGINX: Program = Program {
     ],
     // 500 is what nginx makes of any answer but 200, 401 and 403, and of none. The verifier answers 403 for its 503.
     without: |outage| match outage {
-        Outage::Down | Outage::Slow => 500,
+        Outage::Down | Outage::Slow | Outage::Untrusted => 500,
         Outage::NotSynced => 403,
     },
     waits: false,
@@ -39,6 +39,7 @@ fn command(places: &Places, folder: &Path) -> Command {
         &[
             ("listen 8080", &format!("listen {}", places.site)),
             (SITE, "_"),
+            (CA, &places.ca),
             (INSTANCE, &places.instance),
             (API, &places.api.to_string()),
         ],

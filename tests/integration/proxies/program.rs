@@ -10,7 +10,8 @@ use crate::harness::root;
 
 /// The names in the examples that a test replaces.
 pub const SITE: &str = "admin.shop.example.com";
-pub const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:80";
+pub const VERIFIER: &str = "tokenry-verifier.tokenry-system.svc:443";
+pub const CA: &str = "/etc/tokenry/ca.crt";
 pub const INSTANCE: &str = "/events/shop/";
 pub const API: &str = "shop-manager.events.svc:8080";
 
@@ -62,6 +63,8 @@ pub enum Outage {
     Down,
     /// The verifier takes connections, and answers none.
     Slow,
+    /// The verifier has a certificate of another authority.
+    Untrusted,
     /// The verifier does not know the tokens, and answers 503.
     NotSynced,
 }
@@ -71,6 +74,8 @@ pub struct Places {
     pub site: SocketAddr,
     /// One or two, for the proxies that can ask another.
     pub verifiers: Vec<SocketAddr>,
+    /// The file with the certificates by which a proxy knows the verifier.
+    pub ca: String,
     pub api: SocketAddr,
     /// The path of the Instance, with a slash at both ends.
     pub instance: String,
@@ -94,7 +99,8 @@ impl Proxy {
         for _ in 0..5 {
             let site = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let (verifiers, api) = (verifiers.to_vec(), setting.backend.address);
-            let places = Places { site, verifiers, api, instance: setting.instance() };
+            let ca = setting.ca.display().to_string();
+            let places = Places { site, verifiers, ca, api, instance: setting.instance() };
             let folder = format!("{}-{}-{}", program.name, setting.world.namespace, site.port());
             let folder = setting.world.plane.directory().join(folder);
             fs::create_dir_all(&folder).unwrap();

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use super::{
     holds,
     program::{
-        API, INSTANCE, Outage, Places, Program, SITE,
+        API, CA, INSTANCE, Outage, Places, Program, SITE,
         Sees::{Nobody, Refused},
         VERIFIER, example, program,
     },
@@ -25,7 +25,7 @@ pub const TRAEFIK: Program = Program {
         ("/orders#/login", Refused(400)),
     ],
     without: |outage| match outage {
-        Outage::Down | Outage::Slow => 500,
+        Outage::Down | Outage::Slow | Outage::Untrusted => 500,
         Outage::NotSynced => 503,
     },
     waits: true,
@@ -48,6 +48,7 @@ fn command(places: &Places, folder: &Path) -> Command {
             // A test sends the address as the host.
             (&site, "PathPrefix(`/`)"),
             (VERIFIER, &places.verifiers[0].to_string()),
+            (CA, &places.ca),
             (INSTANCE, &places.instance),
             (API, &places.api.to_string()),
         ],
