@@ -845,7 +845,7 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
     let mount = json!({"name": "tokenry-tls", "mountPath": "/etc/tokenry/tls", "readOnly": true});
     assert_eq!(container["volumeMounts"], json!([mount]));
     assert!(!args(&container).iter().any(|arg| arg.starts_with("--plain-http") || arg.starts_with("--tls-client-ca")));
-    assert_eq!(served(&format!("{named},verifier.plainHttp=false")).2, [https]);
+    assert_eq!(served(&format!("{named},verifier.plainHttp=false,verifier.tls.caConfigMapName=b")).2, [https]);
     let items = json!([{"key": "ca.crt", "path": "client-ca.crt"}]);
     for (value, source) in [("secretName", "secret"), ("configMapName", "configMap")] {
         let (container, volumes, _) = served(&format!("{named},verifier.tls.clientCA.{value}=b"));
