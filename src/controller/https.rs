@@ -39,7 +39,7 @@ pub struct ByHttps {
     seen: watch::Sender<HttpsSeen>,
 }
 
-/// What the lookout has seen, as in [`HttpsNeeds`].
+/// The findings of the lookout, as in [`HttpsNeeds`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HttpsSeen {
     reached: Result<(), String>,
@@ -129,8 +129,8 @@ impl Lookout {
         seen.supplied.retain(|namespace| by_secret.contains(namespace));
         let unsupplied: Vec<_> = by_secret.difference(&seen.supplied).take(MOST).cloned().collect();
         let waits = !unsupplied.is_empty() || (by_policy && seen.reached.is_err());
-        let is_eager = seen.reached.is_err() && looks < EAGER;
-        if !waits || !(is_eager || looks.is_multiple_of(READ)) {
+        let reads = looks.is_multiple_of(READ) || (seen.reached.is_err() && looks < EAGER);
+        if !(waits && reads) {
             return Ok(());
         }
         let Some(bundle) = self.bundle().await? else {

@@ -25,9 +25,9 @@ pub struct HttpsNeeds {
     pub has_policy: Option<bool>,
 }
 
-/// The protocol by which a guard asks, and the reason in words if that is plain HTTP beside an HTTPS port. `standing` is
-/// the object that names the verifier, if it exists. `unverifying` is a Gateway that is not known to verify the verifier,
-/// in words.
+/// The protocol by which a guard asks, and the reason in words if that is plain HTTP beside an HTTPS port. `standing`
+/// is the object that names the verifier, if it exists. `unverifying` is a Gateway that is not known to verify the
+/// verifier, in words.
 ///
 /// A guard that asks by HTTPS already goes on so while the verifier is away.
 pub fn choose(

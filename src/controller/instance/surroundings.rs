@@ -27,6 +27,9 @@ use crate::{
 const UNREADABLE: &str = "the operator may not list IngressClasses; give it that permission in the cluster, as the \
     chart does";
 
+/// The state of the Gateways of each endpoint, and the first one that is not known to verify the verifier, in words.
+type Carried = (BTreeMap<EndpointName, Carriers>, BTreeMap<EndpointName, String>);
+
 /// The endpoints of an Instance that is not being deleted, with their ways in.
 fn ways<'a>(
     instance: &'a Instance,
@@ -53,13 +56,9 @@ pub(super) async fn classes(
     Ok(Some(classes.ok_or_else(|| UNREADABLE.into())))
 }
 
-/// The state of the Gateways of each endpoint with an HTTPRoute. With it, the first Gateway of an endpoint that needs
-/// the filter and is not known to verify the verifier, in words.
-pub(super) async fn carriers(
-    instance: &Instance,
-    serves_routes: bool,
-    rooms: &Rooms,
-) -> Result<(BTreeMap<EndpointName, Carriers>, BTreeMap<EndpointName, String>), Refusal> {
+/// The state of the Gateways of each endpoint with an HTTPRoute. The second part has entries for endpoints that need
+/// the filter.
+pub(super) async fn carriers(instance: &Instance, serves_routes: bool, rooms: &Rooms) -> Result<Carried, Refusal> {
     let (mut read, mut unverifying) = (BTreeMap::new(), BTreeMap::new());
     if !rooms.caches.exposing.http_routes.is_on() {
         return Ok((read, unverifying));
