@@ -179,7 +179,8 @@ impl Indexed for ApiToken {
         &mut index.tokens
     }
 
-    fn changed(index: &mut Index, EntryChange { key, old, new }: &EntryChange<TokenEntry>) {
+    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<TokenEntry>) {
+        let Some(Versioned { key, .. }) = new.as_deref().or(old.as_deref()) else { return };
         let ids = |held: &Option<Arc<Versioned<TokenEntry>>>| {
             held.iter().flat_map(|held| &held.entry.generations).map(|known| known.id).collect::<Vec<_>>()
         };
@@ -312,7 +313,7 @@ impl Indexed for AccessPolicy {
         &mut index.policies
     }
 
-    fn changed(index: &mut Index, EntryChange { old, new, .. }: &EntryChange<PolicyEntry>) {
+    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<PolicyEntry>) {
         if let Some(PolicyEntry { instance, policy }) = old.as_ref().map(|held| &held.entry) {
             let policies = index.policies_of.entry(instance.clone()).or_default();
             policies.remove(policy);

@@ -47,9 +47,8 @@ impl<E> Default for Entries<E> {
     }
 }
 
-/// A change of the entries: the entry before and after it.
+/// A change of the entries: the entry before and after it, of the same name.
 pub struct EntryChange<E> {
-    pub(super) key: Key,
     pub(super) old: Option<Arc<Versioned<E>>>,
     pub(super) new: Option<Arc<Versioned<E>>>,
 }
@@ -98,7 +97,7 @@ impl<E: PartialEq> Entries<E> {
             self.ended.insert(key.clone(), version);
             self.forget_some();
         }
-        self.remove(key)
+        self.remove(&key)
     }
 
     /// Replaces all entries by those of a list. Entries for which `stays` is true are kept although they are not
@@ -122,7 +121,7 @@ impl<E: PartialEq> Entries<E> {
         }
         self.held.reserve(listed.len());
         (self.ended, self.floor, self.newest) = (imbl::HashMap::new(), version, version);
-        let mut changes: Vec<_> = gone.into_iter().filter_map(|key| self.remove(key)).collect();
+        let mut changes: Vec<_> = gone.iter().filter_map(|key| self.remove(key)).collect();
         changes.extend(listed.into_iter().filter_map(|held| self.put(held)));
         changes
     }
@@ -141,12 +140,12 @@ impl<E: PartialEq> Entries<E> {
         }
         self.ended.remove(&new.key);
         let old = self.held.put(&new.key, |held| held.key == new.key, Some(new.clone()));
-        Some(EntryChange { key: new.key.clone(), old, new: Some(new) })
+        Some(EntryChange { old, new: Some(new) })
     }
 
-    fn remove(&mut self, key: Key) -> Option<EntryChange<E>> {
-        let old = self.held.put(&key, |held| held.key == key, None)?;
-        Some(EntryChange { key, old: Some(old), new: None })
+    fn remove(&mut self, key: &Key) -> Option<EntryChange<E>> {
+        let old = self.held.put(key, |held| held.key == *key, None)?;
+        Some(EntryChange { old: Some(old), new: None })
     }
 
     fn find(&self, key: &Key) -> Option<&Versioned<E>> {
