@@ -5,7 +5,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd,
@@ -30,6 +31,23 @@ pub struct Period {
     pub until: Timestamp,
 }
 
+/// The longest warning before the end of a certificate.
+const WARNED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+impl Period {
+    /// True if `at` is within the span.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        (self.from..self.until).contains(&at)
+    }
+
+    /// True if less than a third of the span is left at `now`, and less than 30 days. A renewal at exactly that instant
+    /// is in time, so a thirtieth of this rest is left out.
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        let rest = (self.until.duration_since(self.from) / 3).min(WARNED);
+        now >= self.until.saturating_sub(rest - rest / 30).unwrap_or(self.until)
+    }
+}
+
 /// A certificate and its private key, in PEM form. The key is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyedCertificate {
@@ -51,6 +69,11 @@ impl fmt::Debug for KeyedCertificate {
 pub struct NotIssued(String);
 
 impl NotIssued {
+    /// The authority has no certificate that can be read.
+    pub(crate) fn unreadable() -> Self {
+        Self("the certificate of its authority cannot be read".to_owned())
+    }
+
     fn of(error: impl fmt::Display) -> Self {
         Self(error.to_string())
     }
@@ -93,7 +116,7 @@ impl KeyedCertificate {
     /// The span in which the certificate is valid. `None` if it cannot be read, or if the key is not its key.
     pub fn period(&self) -> Option<Period> {
         let (chain, _) = self.pair()?;
-        period_of(chain.first()?)
+        period_of_der(chain.first()?)
     }
 
     /// True if a client that trusts the certificates in the PEM text `bundle` alone accepts the server under all of
@@ -111,6 +134,12 @@ impl KeyedCertificate {
         })
     }
 
+    /// The certificate in the PEM text `bundle` by which a client accepts the server, as [`serves`](Self::serves) does.
+    /// `None` if there is none.
+    pub fn authority_in(&self, bundle: &str, names: &[String], now: Timestamp) -> Option<String> {
+        each_pem(bundle).find(|authority| self.serves(authority, names, now))
+    }
+
     /// The chain, if the key is that of its first certificate.
     fn pair(&self) -> Option<(Vec<CertificateDer<'static>>, Arc<tokio_rustls::rustls::crypto::CryptoProvider>)> {
         let chain: Vec<_> =
@@ -124,10 +153,29 @@ impl KeyedCertificate {
 
 /// The span in which the first certificate of a PEM text is valid. `None` if it cannot be read.
 pub fn period_of_pem(certificate: &str) -> Option<Period> {
-    period_of(&CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?)
+    period_of_der(&CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?)
 }
 
-fn period_of(certificate: &CertificateDer<'_>) -> Option<Period> {
+/// True if both PEM texts have a certificate in common.
+pub fn share_a_certificate(one: &str, other: &str) -> bool {
+    let of_other: Vec<_> = each_pem(other).collect();
+    each_pem(one).any(|certificate| of_other.contains(&certificate))
+}
+
+/// The certificates of a PEM text, up to the first that cannot be read. Each has the form in which they are made here.
+fn each_pem(text: &str) -> impl Iterator<Item = String> {
+    let all = CertificateDer::pem_slice_iter(text.as_bytes()).map_while(Result::ok);
+    all.map(|certificate| {
+        let encoded = STANDARD.encode(&certificate);
+        // Base64 is ASCII, so no character is cut.
+        let lines = (0..encoded.len()).step_by(64).map(|at| &encoded[at..encoded.len().min(at + 64)]);
+        let lines = lines.collect::<Vec<_>>().join("\n");
+        format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+    })
+}
+
+/// The span in which a certificate is valid. `None` if it cannot be read.
+pub(super) fn period_of_der(certificate: &CertificateDer<'_>) -> Option<Period> {
     let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let validity = read.validity();
     let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
@@ -241,6 +289,31 @@ mod tests {
         }
         let foreign = KeyedCertificate { key: other.key.clone(), ..leaf };
         assert_eq!((foreign.period(), foreign.serves(&bundle, &names(), days(2))), (None, false));
+    }
+
+    #[test]
+    fn the_authority_of_a_certificate_is_found_in_a_bundle_in_the_form_in_which_it_was_made() {
+        let [authority, other] =
+            [(); 2].map(|()| KeyedCertificate::authority(&SystemEntropy, period(0, 1800)).unwrap());
+        let leaf = authority.sign(&SystemEntropy, &names(), period(1, 91)).unwrap();
+        let bundle = format!("{}# another\r\n{}", other.certificate, authority.certificate.replace('\n', "\r\n"));
+        assert_eq!(leaf.authority_in(&bundle, &names(), days(2)).as_ref(), Some(&authority.certificate));
+        for (bundle, day) in [(&*other.certificate, 2), ("", 2), ("-----BEGIN", 2), (&*bundle, 0)] {
+            assert_eq!(leaf.authority_in(bundle, &names(), days(day)), None, "{bundle} on day {day}");
+        }
+        assert!(share_a_certificate(&bundle, &authority.certificate));
+        assert!(!share_a_certificate(&other.certificate, &authority.certificate) && !share_a_certificate("", ""));
+    }
+
+    #[test]
+    fn an_end_is_near_in_the_last_third_and_in_the_last_thirty_days_and_not_at_the_moment_of_a_renewal() {
+        let hours = |count| days(0) + SignedDuration::from_hours(count);
+        for (length, near) in [(90 * 24, 61 * 24), (30 * 24, 20 * 24 + 8), (3 * 24, 49), (1800 * 24, 1771 * 24)] {
+            let period = Period { from: days(0), until: hours(length) };
+            assert!(!period.ends_soon(hours(near - 1)), "{length} hours");
+            assert!(period.ends_soon(hours(near)), "{length} hours");
+        }
+        assert!(period(0, 90).contains(days(0)) && !period(0, 90).contains(days(90)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -85,6 +86,8 @@ pub struct Metrics {
     ambiguous: Family<Unlabelled, Gauge>,
     stamped: Family<Unlabelled, Gauge>,
     connections: Family<Unlabelled, Gauge>,
+    certificate: Family<Unlabelled, Gauge>,
+    authority: Family<Unlabelled, Gauge>,
     readings: Mutex<Vec<ReadingHook>>,
 }
 
@@ -161,6 +164,16 @@ impl Default for Metrics {
                 "1 if the API server stamps the requester of a token, 0 if nothing does",
             ),
             connections: told(all, "tokenry_connections", "Open connections of the process, at all of its ports"),
+            certificate: told(
+                all,
+                "tokenry_verifier_certificate_expiration_timestamp_seconds",
+                "End of the certificate that the HTTPS port of the verifier presents, in Unix time",
+            ),
+            authority: told(
+                all,
+                "tokenry_certificate_authority_expiration_timestamp_seconds",
+                "End of the authority by which the operator signs the certificate of the verifier, in Unix time",
+            ),
             readings: Mutex::default(),
             registry,
         }
@@ -248,6 +261,16 @@ impl Metrics {
         self.connections.get_or_create(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Sets the end of the certificate that the verifier presents.
+    pub fn certificate(&self, until: Timestamp) {
+        self.certificate.get_or_create(&[]).set(until.as_second());
+    }
+
+    /// Sets the end of the authority that signs the certificate of the verifier.
+    pub fn authority(&self, until: Timestamp) {
+        self.authority.get_or_create(&[]).set(until.as_second());
+    }
+
     /// Runs `reading` each time before [`text`](Self::text) is written.
     pub fn reads(&self, reading: impl Fn(&Self) + Send + Sync + 'static) {
         self.readings.lock().expect("nobody panics here").push(Box::new(reading));
@@ -297,6 +320,8 @@ mod tests {
         metrics.audit_dropped(3);
         metrics.reads(|metrics| metrics.waiting(5));
         metrics.connections(7);
+        metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
+        metrics.authority(Timestamp::from_second(1_900_000_000).unwrap());
         metrics.objects("apitokens".into(), 9);
         metrics.probe();
         metrics.ambiguous(2);
@@ -317,6 +342,8 @@ mod tests {
             "tokenry_verifier_audit_dropped_total{} 3",
             "tokenry_verifier_waiting{} 5",
             "tokenry_connections{} 7",
+            "tokenry_verifier_certificate_expiration_timestamp_seconds{} 1800000000",
+            "tokenry_certificate_authority_expiration_timestamp_seconds{} 1900000000",
             r#"tokenry_verifier_objects{kind="apitokens"} 9"#,
             "tokenry_verifier_probes_total{} 1",
             "tokenry_verifier_ambiguous_ids{} 2",

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_rustls::{
     TlsAcceptor,
@@ -22,6 +23,10 @@ use tokio_rustls::{
 };
 use zeroize::Zeroizing;
 
+use super::{
+    Clock, Daily,
+    issuer::{Period, period_of_der},
+};
 use crate::token::Digest;
 
 /// Interval at which the files are read.
@@ -47,6 +52,21 @@ type Contents = (Vec<u8>, Zeroizing<Vec<u8>>, Option<Vec<u8>>);
 /// The digests of the contents, or the reason why they cannot be read.
 type Look = Result<(Digest, Digest, Option<Digest>), String>;
 
+/// The last look at the files.
+#[derive(Default)]
+struct LastLook {
+    look: Option<Look>,
+    /// True if the files have a pair that is not valid, and a valid one stays in use.
+    is_put_off: bool,
+}
+
+/// A pair that can be used.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// The period of the certificate. `None` if it cannot be read.
+    period: Option<Period>,
+}
+
 impl TlsFiles {
     fn read_once(&self) -> Result<Contents, String> {
         let read = |file: &Path| fs::read(file).map_err(|error: io::Error| format!("{}: {error}", file.display()));
@@ -67,8 +87,8 @@ impl TlsFiles {
         Err("the files change all the time".to_owned())
     }
 
-    /// The settings of a server with these contents. An error names the file, and repeats nothing of a key.
-    fn config(&self, (certificate, key, client_ca): &Contents) -> Result<ServerConfig, String> {
+    /// The pair with these contents. An error names the file, and repeats nothing of a key.
+    fn load(&self, (certificate, key, client_ca): &Contents) -> Result<Loaded, String> {
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -85,13 +105,34 @@ impl TlsFiles {
             }
         };
         let chain = certificates(&self.certificate, certificate)?;
+        let period = chain.first().and_then(period_of_der);
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| format!("{}: there is no private key in PEM form", self.key.display()))?;
         let unfit = |error| format!("{} does not fit {}: {error}", self.key.display(), self.certificate.display());
         let mut config = builder.with_single_cert(chain, key).map_err(unfit)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Loaded { config: Arc::new(config), period })
     }
+}
+
+/// True if a certificate takes the place of the one before. A certificate that is not valid at `now` does not take the
+/// place of one that is.
+fn replaces(new: Option<Period>, before: Option<Period>, now: Timestamp) -> bool {
+    let is_valid = |period: Period| period.contains(now);
+    new.is_none_or(is_valid) || !before.is_some_and(is_valid)
+}
+
+/// The warning about a certificate that is not valid at `now`, or that ends soon.
+fn warning(period: Period, now: Timestamp) -> Option<String> {
+    let Period { from, until } = period;
+    let renew = "look at the object or program that renews it";
+    if now < from {
+        return Some(format!("it is valid only from {from}, so callers refuse it; check the clock, or replace it"));
+    }
+    if now >= until {
+        return Some(format!("it has expired at {until}, so callers refuse it; {renew}"));
+    }
+    period.ends_soon(now).then(|| format!("it expires at {until}, and its renewal is late; {renew}"))
 }
 
 /// The certificates in a PEM text.
@@ -105,15 +146,16 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<TlsFiles>,
-    /// The settings of the last pair that could be used, or the reason why there was none so far.
-    current: watch::Sender<Result<Arc<ServerConfig>, String>>,
+    clock: Arc<dyn Clock>,
+    /// The last pair that could be used, or the reason why there was none so far.
+    current: watch::Sender<Result<Loaded, String>>,
 }
 
 impl Tls {
-    /// A server's certificate from these files, which [`watch`](Self::watch) reads.
-    pub fn new(files: TlsFiles) -> Self {
+    /// A server's certificate from these files, which [`watch`](Self::watch) reads. `clock` tells if it is valid.
+    pub fn new(files: TlsFiles, clock: Arc<dyn Clock>) -> Self {
         let current = watch::Sender::new(Err("waiting for the certificate of the HTTPS port".to_owned()));
-        Self { files: Arc::new(files), current }
+        Self { files: Arc::new(files), clock, current }
     }
 
     /// Succeeds once a certificate was loaded, from then on for ever.
@@ -130,31 +172,53 @@ impl Tls {
         let _ = self.current.subscribe().wait_for(Result::is_ok).await;
     }
 
-    /// Reads the files every five seconds, for ever. A pair that cannot be used leaves the one before in use.
+    /// The last instant of the certificate in use. `None` before a certificate was loaded, or if it cannot be read.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.period().map(|period| period.until)
+    }
+
+    fn period(&self) -> Option<Period> {
+        self.current.borrow().as_ref().ok()?.period
+    }
+
+    /// Reads the files every five seconds, for ever. A pair that cannot be used leaves the one before in use. A
+    /// certificate that ends soon is logged once a day.
     pub async fn watch(self) {
-        let mut seen = None;
+        let (mut seen, mut daily) = (LastLook::default(), Daily::default());
         loop {
             self.look(&mut seen).await;
+            let now = self.clock.now();
+            if let Some(why) = self.period().and_then(|period| warning(period, now)).filter(|_| daily.is_due(now)) {
+                tracing::warn!(why, "the certificate of the HTTPS port needs a renewal");
+            }
             sleep(LOOK).await;
         }
     }
 
-    /// Reads the files, and loads them if they differ from those `seen` before.
-    async fn look(&self, seen: &mut Option<Look>) {
+    /// Reads the files, and loads them if they differ from those `seen` before, or were put off.
+    async fn look(&self, seen: &mut LastLook) {
         let files = self.files.clone();
         let read = spawn_blocking(move || files.read()).await.unwrap_or_else(|error| Err(error.to_string()));
         let digests = |(certificate, key, client_ca): &Contents| {
             (Digest::of(certificate), Digest::of(&**key), client_ca.as_ref().map(Digest::of))
         };
         let look = read.as_ref().map(digests).map_err(Clone::clone);
-        if seen.as_ref() == Some(&look) {
+        let is_known = seen.look.as_ref() == Some(&look);
+        if is_known && !seen.is_put_off {
             return;
         }
-        *seen = Some(look);
-        match read.and_then(|contents| self.files.config(&contents)) {
-            Ok(config) => {
+        seen.look = Some(look);
+        let loaded = read.and_then(|contents| self.files.load(&contents));
+        let now = self.clock.now();
+        seen.is_put_off = loaded.as_ref().is_ok_and(|new| !replaces(new.period, self.period(), now));
+        match loaded {
+            Ok(_) if is_known && seen.is_put_off => {}
+            Ok(new) if seen.is_put_off => {
+                self.refused(&new.period.and_then(|period| warning(period, now)).unwrap_or_default());
+            }
+            Ok(new) => {
                 tracing::info!(certificate = %self.files.certificate.display(), "the HTTPS port has a new certificate");
-                let _before = self.current.send_replace(Ok(Arc::new(config)));
+                let _before = self.current.send_replace(Ok(new));
             }
             Err(why) => self.refused(&why),
         }
@@ -172,14 +236,18 @@ impl Tls {
 
     /// The acceptor for the next connection. `None` before a certificate was loaded.
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.current.borrow().as_ref().ok().cloned().map(TlsAcceptor::from)
+        self.current.borrow().as_ref().ok().map(|loaded| TlsAcceptor::from(loaded.config.clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outside::server::{Port, Server};
+    use crate::outside::{
+        SystemClock, SystemEntropy,
+        issuer::KeyedCertificate,
+        server::{Port, Server},
+    };
     use axum::{Router, routing::get};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -188,7 +256,10 @@ mod tests {
         net::SocketAddr,
         os::unix::fs::symlink,
         process,
-        sync::atomic::{AtomicU32, Ordering},
+        sync::{
+            Mutex,
+            atomic::{AtomicU32, Ordering},
+        },
     };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -264,8 +335,12 @@ mod tests {
     }
 
     /// A certificate from these files, and its first look at them.
-    async fn looked(files: TlsFiles) -> (Tls, Option<Look>) {
-        let (tls, mut seen) = (Tls::new(files), None);
+    async fn looked(files: TlsFiles) -> (Tls, LastLook) {
+        looked_by(files, Arc::new(SystemClock)).await
+    }
+
+    async fn looked_by(files: TlsFiles, clock: Arc<dyn Clock>) -> (Tls, LastLook) {
+        let (tls, mut seen) = (Tls::new(files, clock), LastLook::default());
         tls.look(&mut seen).await;
         (tls, seen)
     }
@@ -323,6 +398,66 @@ mod tests {
     }
 
     const OK: &str = "HTTP/1.1 200 OK";
+
+    /// A clock that a test sets.
+    struct Set(Arc<Mutex<Timestamp>>);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    fn days(count: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + count * 86_400).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_valid_waits_until_it_is_and_the_valid_one_stays_in_use() {
+        let (volume, now) = (Volume::new(), Arc::new(Mutex::new(days(1))));
+        let signer = KeyedCertificate::authority(&SystemEntropy, period(0, 900)).unwrap();
+        let serve = |from, until| {
+            let made = signer.sign(&SystemEntropy, &["verifier".to_owned()], period(from, until)).unwrap();
+            volume.serves(&(made.certificate, made.key.to_string()));
+        };
+        serve(0, 90);
+        let (tls, mut seen) = looked_by(volume.files(false), Arc::new(Set(now.clone()))).await;
+        for (from, until) in [(5, 95), (-9, 0)] {
+            serve(from, until);
+            tls.look(&mut seen).await;
+            assert_eq!(tls.until(), Some(days(90)), "{from} to {until}");
+        }
+        serve(5, 95);
+        tls.look(&mut seen).await;
+        assert!(seen.is_put_off);
+        *now.lock().unwrap() = days(5);
+        tls.look(&mut seen).await;
+        assert_eq!((tls.until(), seen.is_put_off), (Some(days(95)), false), "the files are the same");
+        // Nothing is better than a certificate that has expired, too.
+        *now.lock().unwrap() = days(100);
+        serve(5, 96);
+        tls.look(&mut seen).await;
+        assert_eq!(tls.until(), Some(days(96)));
+    }
+
+    fn period(from: i64, until: i64) -> Period {
+        Period { from: days(from), until: days(until) }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_has_ended_or_is_not_valid_yet_is_warned_of() {
+        let told = |day| warning(period(0, 90), days(day)).map(|why| why.split(" 20").next().unwrap().to_owned());
+        for (day, why) in [
+            (-1, Some("it is valid only from")),
+            (0, None),
+            (60, None),
+            (61, Some("it expires at")),
+            (89, Some("it expires at")),
+            (90, Some("it has expired at")),
+        ] {
+            assert_eq!(told(day).as_deref(), why, "day {day}");
+        }
+    }
 
     #[tokio::test]
     async fn both_versions_of_tls_and_both_of_http_are_spoken() {

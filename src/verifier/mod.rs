@@ -149,7 +149,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let mut tasks = Tasks::new(stop.clone());
     let (audit, closing) = options.audit.map(|audit| audit.open(&mut tasks, metrics.clone())).unzip();
     let journal = Journal::new(metrics.clone(), audit, process.to_string());
-    let door = Door::new(known.clone(), clock, journal, hearing.clone(), options.stale_answers);
+    let door = Door::new(known.clone(), clock.clone(), journal, hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
@@ -162,9 +162,11 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
     let pulse = tasks.pulse();
-    let secure = options.secure.map(|(at, files)| (at, Tls::new(files)));
+    let secure = options.secure.map(|(at, files)| (at, Tls::new(files, clock)));
     let tls = secure.as_ref().map(|(_, tls)| tls.clone());
     if let Some(tls) = tls.clone() {
+        let measured = tls.clone();
+        metrics.reads(move |metrics| _ = measured.until().map(|until| metrics.certificate(until)));
         tasks.endless("the watch of the certificate", tls.watch());
     }
     let ready = {

@@ -104,6 +104,8 @@ fn sampled() -> Metrics {
     metrics.objects("apitokens".into(), 1);
     metrics.waiting(0);
     metrics.connections(1);
+    metrics.certificate(jiff::Timestamp::UNIX_EPOCH);
+    metrics.authority(jiff::Timestamp::UNIX_EPOCH);
     metrics.probe();
     metrics.ambiguous(0);
     metrics.stamped(true);
