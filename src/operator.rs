@@ -1,19 +1,20 @@
 //! Starts the caches and the controllers of the operator, and joins all tasks at shutdown.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms outside")]
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
+use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
         Caches, Rooms, account,
         book::Book,
-        certificate::CertificateKeeper,
+        certificate::{self, CertificateKeeper, HandOut},
         depends,
         exposing::Exposing,
         grants,
@@ -139,9 +140,6 @@ pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     own.chain(hosts).chain(classes).chain(carriers).collect()
 }
 
-/// The longest wait of Instances for the certificates that Traefik trusts.
-const HANDED: Duration = Duration::from_secs(30);
-
 /// The API group of Roles and RoleBindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -200,19 +198,21 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     if rooms.grants {
         tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
     }
-    let handed = options.certificate.map(|order| keep_certificate(&rooms, order, &mut tasks));
+    let handed = options.certificate.and_then(|order| keep_certificate(&rooms, order, &mut tasks, stop.clone()));
     if let Some(lookout) = Lookout::of(&rooms) {
         tasks.endless("the lookout for guards by HTTPS", lookout.keep());
     }
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
-    let instances = control(rooms.clone(), caches.instances.store(), triggers.1, stop.clone());
-    let (told, known) = (stop.clone(), caches.clone());
-    tasks.finishing("the instance controller", async move {
-        told.run_until_cancelled(until_handed(handed, &known)).await;
-        instances.await
-    });
+    let instances = match handed {
+        Some(results) => certificate::in_turn(triggers.1, results, caches.clone()),
+        None => triggers.1.boxed(),
+    };
+    tasks.finishing(
+        "the instance controller",
+        control(rooms.clone(), caches.instances.store(), instances, stop.clone()),
+    );
     tasks
         .finishing("the account controller", control(rooms.clone(), caches.accounts.store(), triggers.2, stop.clone()));
     tasks.finishing("the policy controller", control(rooms.clone(), caches.policies.store(), triggers.3, stop.clone()));
@@ -235,33 +235,24 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     tasks.join().await
 }
 
-/// Starts the task that keeps the verifier's certificate. The receiver holds true once Traefik has the certificates
-/// that it trusts.
-fn keep_certificate(rooms: &Rooms, order: CertificateOrder, tasks: &mut Tasks) -> watch::Receiver<bool> {
+/// Starts the task that keeps the verifier's certificate. The receiver gets each namespace in which Traefik has the
+/// certificates that it trusts, or cannot have them. `None` if Traefik needs none.
+fn keep_certificate(
+    rooms: &Arc<Rooms>,
+    order: CertificateOrder,
+    tasks: &mut Tasks,
+    stop: CancellationToken,
+) -> Option<UnboundedReceiver<HandOut>> {
     let https = rooms.exposure.verifier.as_ref().and_then(|verifier| verifier.https.as_ref());
     let ca_secret = https.map(|https| https.ca_secret.clone());
-    let (handed, hears) = watch::channel(ca_secret.is_none());
-    let keeper = CertificateKeeper {
-        order,
-        ca_secret,
-        handed,
-        caches: rooms.caches.clone(),
-        reader: rooms.reader.clone(),
-        writer: rooms.writer.clone(),
-        clock: rooms.clock.clone(),
-        entropy: rooms.entropy.clone(),
-    };
-    tasks.endless("the keeper of the verifier's certificate", keeper.keep());
-    hears
-}
-
-/// Waits until Traefik has the certificates that it trusts. Else a Middleware that changes to HTTPS has none for a
-/// moment. After half a minute, Instances are served all the same.
-async fn until_handed(handed: Option<watch::Receiver<bool>>, caches: &Caches) {
-    let Some(mut handed) = handed else { return };
-    // Nothing is handed out before all Instances are known.
-    caches.synced().await;
-    let _ = tokio::time::timeout(HANDED, handed.wait_for(|handed| *handed)).await;
+    let (results, receiver) = mpsc::unbounded_channel();
+    let receiver = ca_secret.is_some().then_some(receiver);
+    let keeper = CertificateKeeper { order, ca_secret, results, rooms: rooms.clone() };
+    tasks.finishing("the keeper of the verifier's certificate", async move {
+        stop.run_until_cancelled(keeper.keep()).await;
+        Ok(())
+    });
+    receiver
 }
 
 /// Starts the task that checks in `namespace` if tokens can be created, and if they are stamped. The task publishes no
@@ -386,11 +377,11 @@ mod tests {
         crd::AccessPolicy,
         outside::{SystemClock, entropy::Seeded},
     };
-    use futures::{Stream, StreamExt};
+    use futures::Stream;
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
-    use std::convert::Infallible;
+    use std::{convert::Infallible, time::Duration};
     use tokio::time::timeout;
 
     /// A server with one Instance, one policy for the Instance, and `count` tokens. Each token has an owner, an account

@@ -104,6 +104,9 @@ pub struct KeySecret {
     /// The metadata.
     #[serde(default)]
     pub metadata: ObjectMeta,
+    /// The type of the Secret.
+    #[serde(default, rename = "type")]
+    pub type_: Option<String>,
     /// The values, in base64.
     #[serde(default)]
     data: BTreeMap<String, Zeroizing<String>>,

@@ -24,7 +24,7 @@ use tokenry::{
     },
 };
 
-use crate::certificate::{Folder, SECRET, Stored, order};
+use crate::certificate::{Folder, SECRET, Stored, TRUSTED, order};
 use crate::harness::{
     World,
     api::{self, IDENTITY, told},
@@ -492,9 +492,6 @@ async fn a_guard_that_is_not_wanted_any_more_leaves_after_its_way_in() {
         world.eventually("the guard is gone", gone).await;
     }
 }
-
-/// The Secret with the certificates that Traefik trusts.
-const TRUSTED: &str = "tokenry-verifier-ca";
 
 /// The settings of guards that ask the verifier of `site` by plain HTTP, and go over to HTTPS at this address.
 fn by_https(site: &Site, address: SocketAddr) -> ExposureConfig {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::decide::{AUTHORITY, Periods, Succession, from_now};
+use super::decide::{Periods, Succession, Successor, of_authority, succession};
 use crate::{
     crd::secret::{KEY, KeySecret, LEAF},
     outside::{
         Entropy,
-        issuer::{KeyedCertificate, NotIssued, period_of_pem},
+        issuer::{KeyedCertificate, NotIssued, Period, period_of_pem, share_a_certificate},
     },
 };
 
@@ -38,28 +38,56 @@ impl Authorities {
         Some(Self { signer, next, previous: previous.map(|text| text.to_string()) })
     }
 
-    /// The periods in which they are valid.
-    pub(super) fn periods(&self) -> Option<Periods> {
+    /// The periods in which they are valid. `published` is the bundle that clients can read already.
+    fn periods(&self, published: &str) -> Option<Periods> {
+        let successor = |next: &KeyedCertificate| {
+            let is_published = share_a_certificate(published, &next.certificate);
+            Some(Successor { period: next.period()?, is_published })
+        };
         Some(Periods {
             signer: self.signer.period()?,
-            next: self.next.as_ref().and_then(KeyedCertificate::period),
+            next: self.next.as_ref().and_then(successor),
             previous: self.previous.as_deref().and_then(period_of_pem),
         })
     }
 
-    /// The first authority.
-    pub(super) fn begin(entropy: &dyn Entropy, now: Timestamp) -> Result<Self, NotIssued> {
-        Ok(Self { signer: fresh(entropy, now)?, next: None, previous: None })
+    /// The certificate of the authority that signed before.
+    pub(super) fn previous(&self) -> Option<&str> {
+        self.previous.as_deref()
     }
 
-    /// The authorities after a change.
-    pub(super) fn after(self, change: Succession, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, NotIssued> {
+    /// The period of the authority that signs.
+    pub(super) fn signs(&self) -> Option<Period> {
+        self.signer.period()
+    }
+
+    /// A first authority. `lost` is the certificate of the one before it, if its keys were lost. Clients trust it on.
+    pub(super) fn begin(lost: Option<String>, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, NotIssued> {
+        Ok(Self { signer: fresh(entropy, now)?, next: None, previous: lost })
+    }
+
+    /// The authorities after the changes that are due. `published` is the bundle that clients can read already.
+    pub(super) fn advance(
+        mut self,
+        published: &str,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Succession>), NotIssued> {
+        let mut changes = Vec::new();
+        while let Some(change) = self.periods(published).and_then(|periods| succession(periods, now)) {
+            self = self.after(change, entropy, now)?;
+            changes.push(change);
+        }
+        Ok((self, changes))
+    }
+
+    fn after(self, change: Succession, entropy: &dyn Entropy, now: Timestamp) -> Result<Self, NotIssued> {
         Ok(match (change, self.next) {
-            (Succession::Begin, _) | (Succession::Promote, None) => Self::begin(entropy, now)?,
             (Succession::Prepare, _) => Self { next: Some(fresh(entropy, now)?), ..self },
             (Succession::Promote, Some(next)) => {
                 Self { signer: next, next: None, previous: Some(self.signer.certificate) }
             }
+            (Succession::Promote, None) => Self { next: None, ..self },
             (Succession::Forget, next) => Self { previous: None, next, ..self },
         })
     }
@@ -84,7 +112,7 @@ impl Authorities {
 }
 
 fn fresh(entropy: &dyn Entropy, now: Timestamp) -> Result<KeyedCertificate, NotIssued> {
-    KeyedCertificate::authority(entropy, from_now(now, AUTHORITY))
+    KeyedCertificate::authority(entropy, of_authority(now))
 }
 
 /// The certificate and the private key under these keys of a Secret.

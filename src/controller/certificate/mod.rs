@@ -15,33 +15,42 @@ mod authorities;
 mod body;
 mod decide;
 mod handed;
+mod ledger;
+mod objects;
+mod ownership;
+mod turns;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
 use serde_json::json;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    time::sleep,
+};
+use zeroize::Zeroizing;
 
-use authorities::{Authorities, pair};
 use body::KeyBody;
-use decide::{CERTIFICATE, from_now, is_due, succession};
-use handed::HandedOut;
+use decide::Renewal;
+use objects::{NextState, Objects};
 
-use super::Caches;
+use super::Rooms;
 use crate::{
     crd::{
         name,
-        secret::{AUTHORITIES, CA, KEY, KeySecret, LEAF, TLS},
+        secret::{AUTHORITIES, CA, KeySecret, TLS},
     },
     outside::{
-        Clock, Entropy, Expected, Location, Reader, Refusal, Why, Writer,
+        Daily, Expected, Location, Refusal, Why,
         clock::jumps,
-        issuer::{KeyedCertificate, NotIssued},
+        issuer::{NotIssued, Period},
     },
 };
+
+pub use handed::HandOut;
+pub use turns::in_turn;
 
 /// Interval at which the objects are read.
 const LOOK: Duration = Duration::from_secs(60);
@@ -78,24 +87,16 @@ pub struct CertificateOrder {
     pub names: Vec<String>,
 }
 
-/// The part of the outside world that the keeper uses.
+/// Keeps the certificate, and gives its authorities to Traefik.
 pub struct CertificateKeeper {
     /// The certificate to keep.
     pub order: CertificateOrder,
     /// The name of the Secret with the certificates that Traefik trusts. `None`: Traefik needs none.
     pub ca_secret: Option<String>,
-    /// True once each namespace has that Secret.
-    pub handed: watch::Sender<bool>,
-    /// The Instances.
-    pub caches: Arc<Caches>,
-    /// Reads the objects.
-    pub reader: Reader,
-    /// Writes the objects.
-    pub writer: Writer,
-    /// The time by which certificates are valid.
-    pub clock: Arc<dyn Clock>,
-    /// The source of serial numbers.
-    pub entropy: Arc<dyn Entropy>,
+    /// Receives each namespace that got that Secret, or cannot get it.
+    pub results: UnboundedSender<HandOut>,
+    /// The outside world.
+    pub rooms: Arc<Rooms>,
 }
 
 /// The reason why the certificate is not as it should be.
@@ -110,19 +111,33 @@ enum Unkept {
          verifier.tls.secretName"
     )]
     Foreign { kind: &'static str, name: String },
+    #[error(
+        "Secret {namespace}/{name} exists and is not Tokenry's, so Traefik may refuse all requests of this namespace; \
+         delete it, or put the certificates of ConfigMap {map} into its key ca.crt"
+    )]
+    ForeignTrust { namespace: String, name: String, map: String },
+    #[error(
+        "no client accepts the certificate of the verifier, and its authority is valid only from {from} until {until}; \
+         check the clock; else the next authority signs an hour after clients could read it"
+    )]
+    NotValid { from: Timestamp, until: Timestamp },
 }
 
 impl CertificateKeeper {
     /// Keeps the certificate for ever.
     pub async fn keep(self) {
-        let mut jumps = Box::pin(jumps(self.clock.clone()));
-        let (mut said, mut given, mut bundle) = (None, HandedOut::new(), None);
+        let (trusted, bundle) = watch::channel(None);
+        tokio::join!(self.renew(trusted), self.hand_out(bundle));
+    }
+
+    /// Renews authorities and certificate. `trusted` gets the certificates that clients trust.
+    async fn renew(&self, trusted: watch::Sender<Option<Arc<str>>>) {
+        let mut jumps = Box::pin(jumps(self.rooms.clock.clone()));
+        let (mut said, mut daily) = (None, Daily::default());
         loop {
-            let pause = match self.pass(self.clock.now()).await {
-                Ok(trusted) => {
-                    (said, bundle) = (None, Some(trusted));
-                    // Somebody can have deleted or changed a Secret that was handed out, so each is read again.
-                    given.clear();
+            let pause = match self.pass(self.rooms.clock.now(), &trusted, &mut daily).await {
+                Ok(()) => {
+                    said = None;
                     LOOK
                 }
                 Err(Unkept::Refused(Refusal { why: Why::Stale, .. })) => SOON,
@@ -135,107 +150,106 @@ impl CertificateKeeper {
                     RETRY
                 }
             };
-            let handing = async {
-                match &bundle {
-                    Some(bundle) => self.hand_out(bundle, &mut given).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = jumps.next() => {}
-                () = handing => {}
             }
         }
     }
 
-    /// Brings the three objects to their desired state. Returns the certificates that clients trust.
-    async fn pass(&self, now: Timestamp) -> Result<String, Unkept> {
-        let authorities = self.authorities(now).await?;
-        let bundle = authorities.bundle();
-        self.publish(&bundle).await?;
-        self.certificate(&authorities, &bundle, now).await?;
-        Ok(bundle)
+    /// Brings the three objects to their desired state.
+    async fn pass(
+        &self,
+        now: Timestamp,
+        trusted: &watch::Sender<Option<Arc<str>>>,
+        daily: &mut Daily,
+    ) -> Result<(), Unkept> {
+        let objects = self.objects().await?;
+        let plan = objects.plan(&self.order.names, &*self.rooms.entropy, now)?;
+        self.measure(plan.signer, daily, now);
+        if plan.writes_authorities() {
+            let name = self.authorities_name();
+            log(&plan, &objects, &name);
+            self.write(&name, objects.authorities.as_ref(), AUTHORITIES, plan.authorities.keys()).await?;
+        }
+        if objects.published() != Some(&*plan.bundle) {
+            self.publish(objects.bundle.as_ref(), &plan.bundle).await?;
+        }
+        trusted.send_if_modified(|before| {
+            let is_news = before.as_deref() != Some(&*plan.bundle);
+            if is_news {
+                *before = Some(plan.bundle.as_str().into());
+            }
+            is_news
+        });
+        self.certificate(&objects, &plan, now).await
     }
 
-    /// The authorities, after the change that is due.
-    async fn authorities(&self, now: Timestamp) -> Result<Authorities, Unkept> {
-        let name = self.authorities_name();
-        let found = self.secret(&name).await?;
-        let (mut authorities, mut is_changed) = match found.as_ref().and_then(Authorities::read) {
-            Some(authorities) => (authorities, false),
-            None => (Authorities::begin(&*self.entropy, now)?, true),
-        };
-        while let Some(change) = authorities.periods().and_then(|periods| succession(periods, now)) {
-            tracing::info!(secret = name, ?change, "the certificate authorities of the verifier change");
-            authorities = authorities.after(change, &*self.entropy, now)?;
-            is_changed = true;
+    /// The objects as they are.
+    async fn objects(&self) -> Result<Objects, Refusal> {
+        let (namespace, reader) = (&*self.order.place.namespace, &self.rooms.reader);
+        let name = &*self.authorities_name();
+        Ok(Objects {
+            authorities: reader.keys(namespace, name).await?,
+            bundle: reader.live::<ConfigMap>(namespace, name).await?,
+            certificate: reader.keys(namespace, &self.order.place.name).await?,
+        })
+    }
+
+    /// Sets the metric of the authority that signs, and warns before its end.
+    fn measure(&self, signer: Period, daily: &mut Daily, now: Timestamp) {
+        self.rooms.metrics.authority(signer.until);
+        if signer.ends_soon(now) && daily.is_due(now) {
+            let until = signer.until.to_string();
+            tracing::warn!(
+                until,
+                "the certificate authority of the verifier ends soon; its successor does not sign yet"
+            );
         }
-        if is_changed {
-            self.write(&name, found.as_ref(), AUTHORITIES, authorities.keys()).await?;
-        }
-        Ok(authorities)
     }
 
     /// Writes the certificates that clients trust into the ConfigMap.
-    async fn publish(&self, bundle: &str) -> Result<(), Unkept> {
+    async fn publish(&self, found: Option<&ConfigMap>, bundle: &str) -> Result<(), Refusal> {
         let (namespace, name) = (&*self.order.place.namespace, &*self.authorities_name());
-        let found = self.reader.live::<ConfigMap>(namespace, name).await?;
-        if let Some(found) = found.as_ref().filter(|found| !is_ours(&found.metadata.labels)) {
-            return Err(Unkept::Foreign { kind: "ConfigMap", name: found.name_any() });
-        }
-        let holds =
-            |found: &ConfigMap| found.data.as_ref().and_then(|data| data.get(CA)).is_some_and(|ca| ca == bundle);
-        if found.as_ref().is_some_and(holds) {
-            return Ok(());
-        }
         let labels = json!({name::MANAGED_BY: name::MANAGER});
         let body = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "namespace": namespace, "labels": labels}, "data": {CA: bundle},
         });
-        let expected = found.as_ref().map_or(Expected::Absent, Expected::seen);
-        self.writer.apply_ours::<ConfigMap>(&Location { namespace, name }, &expected, body, true).await?;
+        let expected = found.map_or(Expected::Absent, Expected::seen);
+        self.rooms.writer.apply_ours::<ConfigMap>(&Location { namespace, name }, &expected, body, true).await?;
         Ok(())
     }
 
     /// Renews the certificate if it is due, and keeps the authorities beside it.
-    async fn certificate(&self, authorities: &Authorities, bundle: &str, now: Timestamp) -> Result<(), Unkept> {
-        let CertificateOrder { place, names } = &self.order;
-        let found = self.secret(&place.name).await?;
-        let stored = found.as_ref().and_then(|secret| pair(secret, LEAF, KEY));
-        let keeps = |pair: &KeyedCertificate| {
-            let is_valid = pair.period().is_some_and(|period| !is_due(period, now));
-            is_valid && pair.serves(&authorities.signer.certificate, names, now)
-        };
-        let ca = (CA, Some(bundle.to_owned().into()));
-        if stored.as_ref().is_some_and(keeps) {
-            let has_bundle = found.as_ref().and_then(|secret| secret.text(CA)).is_some_and(|ca| *ca == bundle);
-            if !has_bundle {
-                self.write(&place.name, found.as_ref(), TLS, BTreeMap::from([ca])).await?;
+    async fn certificate(&self, objects: &Objects, plan: &NextState, now: Timestamp) -> Result<(), Unkept> {
+        let (name, found) = (&*self.order.place.name, objects.certificate.as_ref());
+        let has_bundle = objects.beside().is_some_and(|beside| *beside == plan.bundle);
+        match plan.renewal {
+            Renewal::Keep if has_bundle => Ok(()),
+            Renewal::Keep => {
+                let ca = BTreeMap::from([(CA, Some(plan.bundle.clone().into()))]);
+                Ok(self.write(name, found, TLS, ca).await?)
             }
-            return Ok(());
+            Renewal::Sign { is_unfit } => {
+                if is_unfit && found.is_some() {
+                    tracing::warn!(
+                        secret = name,
+                        "no client accepts the certificate of the verifier: it was changed, \
+                        has expired, or has other names; a new one is made"
+                    );
+                }
+                let keys = plan.signed(&self.order.names, &*self.rooms.entropy, now)?;
+                self.write(name, found, TLS, keys).await?;
+                tracing::info!(secret = name, "the verifier has a new certificate");
+                Ok(())
+            }
+            Renewal::Wait => Err(Unkept::NotValid { from: plan.signer.from, until: plan.signer.until }),
         }
-        let made = authorities.signer.sign(&*self.entropy, names, from_now(now, CERTIFICATE))?;
-        let keys = BTreeMap::from([(LEAF, Some(made.certificate.into())), (KEY, Some(made.key)), ca]);
-        self.write(&place.name, found.as_ref(), TLS, keys).await?;
-        tracing::info!(secret = place.name, "the verifier has a new certificate");
-        Ok(())
     }
 
     fn authorities_name(&self) -> String {
         format!("{}-ca", self.order.place.name)
-    }
-
-    /// The Secret of this name. An error if it exists and is not ours.
-    async fn secret(&self, name: &str) -> Result<Option<KeySecret>, Unkept> {
-        let found = self.reader.keys(&self.order.place.namespace, name).await?;
-        match found {
-            Some(found) if !is_ours(&found.metadata.labels) => {
-                Err(Unkept::Foreign { kind: "Secret", name: name.to_owned() })
-            }
-            found => Ok(found),
-        }
     }
 
     /// Writes these keys of a Secret, which is unchanged since it was `found`.
@@ -244,16 +258,32 @@ impl CertificateKeeper {
         name: &str,
         found: Option<&KeySecret>,
         type_: &'static str,
-        keys: BTreeMap<&'static str, Option<zeroize::Zeroizing<String>>>,
+        keys: BTreeMap<&'static str, Option<Zeroizing<String>>>,
     ) -> Result<(), Refusal> {
         let namespace = &*self.order.place.namespace;
         let expected = found.map_or(Expected::Absent, Expected::seen);
         let body = KeyBody { name, namespace, type_, keys };
-        self.writer.write_secret(&Location { namespace, name }, &expected, &body).await.map(|_| ())
+        self.rooms.writer.write_secret(&Location { namespace, name }, &expected, &body).await.map(|_| ())
     }
 }
 
-/// True if Tokenry made the object with these labels.
-fn is_ours(labels: &Option<BTreeMap<String, String>>) -> bool {
-    labels.as_ref().and_then(|labels| labels.get(name::MANAGED_BY)).is_some_and(|by| by == name::MANAGER)
+/// Logs the changes of the authorities.
+fn log(plan: &NextState, objects: &Objects, secret: &str) {
+    for change in &plan.changes {
+        tracing::info!(secret, ?change, "the certificate authorities of the verifier change");
+    }
+    match plan.authorities.previous() {
+        _ if !plan.is_new => {}
+        Some(_) => tracing::warn!(
+            secret,
+            "the keys of the certificate authority of the verifier are lost; clients have \
+            to read the new ca.crt before the certificate of the lost authority runs out"
+        ),
+        None if objects.bundle.is_some() => tracing::warn!(
+            secret,
+            "the keys of the certificate authority of the \
+            verifier are lost, and no certificate of it is in use; clients have to read the new ca.crt now"
+        ),
+        None => tracing::info!(secret, "the verifier has a new certificate authority"),
+    }
 }

@@ -117,9 +117,15 @@ impl World {
 
     /// Starts the verifier as a separate process, with the real clock. It has listed everything. Returns its address.
     pub async fn verifier_process(&self) -> (Process, SocketAddr) {
+        self.verifier_process_with(&[]).await
+    }
+
+    /// The same, with further arguments.
+    pub async fn verifier_process_with(&self, args: &[&str]) -> (Process, SocketAddr) {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.verifier).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
         command.args(["verifier", "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", &self.namespace]);
+        command.args(args);
         command.env("KUBECONFIG", kubeconfig);
         let log = self.plane.directory().join(format!("verifier-{}.log", self.namespace));
         let process = Process::start("verifier", command, &log).unwrap();
