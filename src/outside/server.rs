@@ -2,6 +2,8 @@
 //! keep the process from ending.
 
 use std::{
+    cmp::Reverse,
+    collections::HashMap,
     convert::Infallible,
     io,
     net::IpAddr,
@@ -42,7 +44,8 @@ const HEADERS: usize = 256;
 const STREAMS: u32 = 64;
 /// Interval of keep-alive pings on an HTTP/2 connection.
 const PING: Duration = Duration::from_secs(30);
-/// Maximum numbers of connections, for callers and for probes. A further connection replaces an idle one.
+/// Maximum numbers of connections, for callers and for probes. A further connection replaces an idle one of the address
+/// that has the most.
 const CALLERS: u64 = 1024;
 const PROBES: u64 = 64;
 /// How long requests in progress may still take after the process was told to stop.
@@ -109,8 +112,9 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let Some(guest) = self.guests.lock().expect("nobody panics here").enter() else { continue };
+                Ok((stream, peer)) => {
+                    let peer = PeerAddress(peer.ip());
+                    let Some(guest) = self.guests.lock().expect("nobody panics here").enter(peer) else { continue };
                     connections.spawn(self.clone().connection(stream, tls.clone(), guest));
                 }
                 Err(error) if is_of_the_connection(&error) => {}
@@ -129,9 +133,8 @@ impl Server {
     /// closed.
     async fn connection(self, stream: TcpStream, tls: Option<Tls>, guest: Arc<Guest>) {
         let _ = stream.set_nodelay(true);
-        let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
         let first = sleep(FIRST);
-        let Some(tls) = tls else { return self.requests(stream, peer, guest, first).await };
+        let Some(tls) = tls else { return self.requests(stream, guest, first).await };
         let Some(acceptor) = tls.acceptor() else { return };
         let mut first = Box::pin(first);
         let shaken = tokio::select! {
@@ -140,7 +143,7 @@ impl Server {
             () = first.as_mut() => return tracing::debug!("a TLS handshake took too long"),
         };
         match shaken {
-            Ok(stream) => self.requests(stream, peer, guest, first).await,
+            Ok(stream) => self.requests(stream, guest, first).await,
             Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
         }
     }
@@ -150,12 +153,11 @@ impl Server {
     async fn requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: Option<PeerAddress>,
         guest: Arc<Guest>,
         first: impl Future<Output = ()>,
     ) {
         let counted =
-            Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), peer, _open: Open::new() };
+            Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), _open: Open::new() };
         let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
         let (mut told, mut begun) = (false, false);
         let mut first = pin!(first);
@@ -215,25 +217,40 @@ impl Guests {
         Self { most, present: Vec::new() }
     }
 
-    /// Admits one more connection. At the limit, an idle connection is closed: first one without any request so far,
-    /// then the one that is idle longest. `None` if all connections have a request in progress.
-    fn enter(&mut self) -> Option<Arc<Guest>> {
+    /// Admits one more connection of `peer`. At the limit, an idle connection is closed, of the peer that has the most:
+    /// first one without any request so far, then the one that is idle longest. So a peer that opens many connections
+    /// closes its own ones. `None` if no such connection is idle.
+    fn enter(&mut self, peer: PeerAddress) -> Option<Arc<Guest>> {
         if self.present.len() >= self.most {
             self.present.retain(|guest| Arc::strong_count(guest) > 1);
         }
         if self.present.len() >= self.most {
-            let idle = self.present.iter().enumerate().filter_map(|(at, guest)| Some((guest.idle()?, at)));
-            let (_, at) = idle.min()?;
+            let at = self.dispensable(peer)?;
             self.present.swap_remove(at).leave.cancel();
         }
-        let guest = Arc::new(Guest::default());
+        let guest = Arc::new(Guest::new(peer));
         self.present.push(guest.clone());
         Some(guest)
+    }
+
+    /// The position of the connection that makes room for one of `peer`. It is of a peer with at least as many
+    /// connections.
+    fn dispensable(&self, peer: PeerAddress) -> Option<usize> {
+        let mut held = HashMap::<PeerAddress, usize>::new();
+        self.present.iter().for_each(|guest| *held.entry(guest.peer).or_default() += 1);
+        let own = held.get(&peer).copied().unwrap_or_default();
+        let idle = self.present.iter().enumerate().filter_map(|(at, guest)| {
+            let count = held.get(&guest.peer).copied().filter(|&count| count >= own)?;
+            let (asked, since) = guest.idle()?;
+            Some((Reverse(count), asked, since, at))
+        });
+        idle.min().map(|(.., at)| at)
     }
 }
 
 /// An open connection.
 struct Guest {
+    peer: PeerAddress,
     visit: Mutex<Visit>,
     /// Cancelling this token closes the connection.
     leave: CancellationToken,
@@ -249,14 +266,12 @@ struct Visit {
     since: Instant,
 }
 
-impl Default for Guest {
-    fn default() -> Self {
-        let visit = Visit { asked: false, busy: 0, since: Instant::now() };
-        Self { visit: Mutex::new(visit), leave: CancellationToken::new() }
-    }
-}
-
 impl Guest {
+    fn new(peer: PeerAddress) -> Self {
+        let visit = Visit { asked: false, busy: 0, since: Instant::now() };
+        Self { peer, visit: Mutex::new(visit), leave: CancellationToken::new() }
+    }
+
     fn has_asked(&self) -> bool {
         self.visit().asked
     }
@@ -301,7 +316,6 @@ pub struct PeerAddress(pub IpAddr);
 struct Counted {
     router: TowerToHyperService<Router>,
     guest: Arc<Guest>,
-    peer: Option<PeerAddress>,
     _open: Open,
 }
 
@@ -335,7 +349,7 @@ impl Service<Request<Incoming>> for Counted {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.peer.into_iter().for_each(|peer| _ = request.extensions_mut().insert(peer));
+        request.extensions_mut().insert(self.guest.peer);
         let (busy, answer) = (Busy::new(&self.guest), self.router.call(request));
         Box::pin(async move {
             let answer = answer.await;
@@ -401,28 +415,55 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_asks_nothing_makes_room_and_first_who_never_has() {
         let mut guests = Guests::new(3);
-        let [first, second, third] = [0; 3].map(|_| guests.enter().unwrap());
+        let [first, second, third] = [0; 3].map(|_| guests.enter(peer(1)).unwrap());
         drop(Busy::new(&first));
         let busy = Busy::new(&second);
         advance(Duration::from_secs(1)).await;
-        let fourth = guests.enter().unwrap();
+        let fourth = guests.enter(peer(1)).unwrap();
         assert!(third.leave.is_cancelled(), "it has never asked anything");
         let _busy_too = Busy::new(&fourth);
-        let fifth = guests.enter().unwrap();
+        let fifth = guests.enter(peer(1)).unwrap();
         assert!(first.leave.is_cancelled() && !second.leave.is_cancelled());
         let _busy_as_well = Busy::new(&fifth);
-        assert!(guests.enter().is_none(), "all are being answered");
+        assert!(guests.enter(peer(1)).is_none(), "all are being answered");
         drop(busy);
-        assert!(guests.enter().is_some());
+        assert!(guests.enter(peer(1)).is_some());
         assert!(second.leave.is_cancelled());
+    }
+
+    fn peer(last: u8) -> PeerAddress {
+        PeerAddress([192, 0, 2, last].into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_many_connections_closes_its_own_and_those_of_no_other() {
+        let mut guests = Guests::new(8);
+        let proxy = guests.enter(peer(1)).unwrap();
+        drop(Busy::new(&proxy));
+        advance(Duration::from_secs(1)).await;
+        let mut storm = (0..7).map(|_| guests.enter(peer(2)).unwrap()).collect::<Vec<_>>();
+        storm.iter().for_each(|guest| drop(Busy::new(guest)));
+        // It is new and has not asked yet: during a handshake, for example.
+        let fresh = guests.enter(peer(3)).unwrap();
+        for _ in 0..100 {
+            storm.push(guests.enter(peer(2)).unwrap());
+            advance(Duration::from_secs(1)).await;
+        }
+        assert!(!proxy.leave.is_cancelled() && !fresh.leave.is_cancelled());
+        let open = || storm.iter().filter(|guest| !guest.leave.is_cancelled());
+        assert_eq!(open().count(), 6);
+        let _busy: Vec<_> = open().map(Busy::new).collect();
+        assert!(guests.enter(peer(2)).is_none(), "it has more than any other");
+        assert!(guests.enter(peer(4)).is_some());
+        assert!(proxy.leave.is_cancelled() || fresh.leave.is_cancelled(), "the others have one each");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_left_needs_no_room() {
         let mut guests = Guests::new(2);
-        let first = guests.enter().unwrap();
-        drop(guests.enter());
-        assert!(guests.enter().is_some() && !first.leave.is_cancelled());
+        let first = guests.enter(peer(1)).unwrap();
+        drop(guests.enter(peer(1)));
+        assert!(guests.enter(peer(1)).is_some() && !first.leave.is_cancelled());
     }
 
     /// A server that answers at `/`, and never answers at `/never`.
