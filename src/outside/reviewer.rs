@@ -1,6 +1,6 @@
 //! Proves a caller by its Kubernetes token. A TokenReview names the caller, and a SubjectAccessReview its right.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
@@ -11,7 +11,7 @@ use moka::future::Cache;
 use tokio::{sync::Semaphore, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{Verb, Why};
+use super::{Verb, Why, crowd::Crowd};
 use crate::{
     crd::GROUP,
     outside::rights::Right,
@@ -34,9 +34,12 @@ pub const REVIEWING: [Right; 2] = [
 const HOLDS: Duration = Duration::from_secs(10);
 /// The number of answers that are kept. Anybody can make up tokens.
 const KEPT: u64 = 4096;
-/// The number of callers that are reviewed at a time, and the number that may wait for that.
+/// The number of callers that are reviewed at a time.
 const TOGETHER: usize = 4;
-const WAITING: usize = 64;
+/// The numbers of callers that may wait for that: from one address, and from all. Anybody can make up tokens, so callers
+/// from one address must not take the places of others.
+const WAITING_EACH: usize = 16;
+const WAITING: usize = 256;
 /// The longest time of a review, with the wait for its turn.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The longest token that is reviewed, in bytes.
@@ -59,7 +62,7 @@ pub struct Reviewer {
     rights: Api<SubjectAccessReview>,
     answers: Cache<String, Permit>,
     working: Semaphore,
-    waiting: Semaphore,
+    waiting: Crowd<Option<IpAddr>>,
 }
 
 impl Reviewer {
@@ -70,30 +73,35 @@ impl Reviewer {
             rights: Api::all(client),
             answers: Cache::builder().max_capacity(KEPT).time_to_live(HOLDS).build(),
             working: Semaphore::new(TOGETHER),
-            waiting: Semaphore::new(WAITING),
+            waiting: Crowd::new(WAITING_EACH, WAITING),
         }
     }
 
     /// Reviews the right of the bearer of `token` to introspect the tokens of an Instance. Requests with the same token
-    /// share one review.
+    /// share one review. `from` is the address of the caller, if it is known.
     ///
     /// A token of Tokenry proves no caller, so it is never sent to the API server. Neither is an empty one.
     ///
     /// # Errors
     /// The API server refused a review or did not answer in time, or too many callers wait. This is not kept.
-    pub async fn permit(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
+    pub async fn permit(
+        &self,
+        from: Option<IpAddr>,
+        token: &str,
+        (namespace, name): (&str, &str),
+    ) -> Result<Permit, Why> {
         if token.is_empty() || token.len() > MAX || format::id(token).is_ok() {
             return Ok(Permit::Unproven);
         }
         // No header and no path contains the separator.
         let key = Digest::of(&*Zeroizing::new(format!("{token}\0{namespace}\0{name}"))).to_string();
-        let answer = self.answers.try_get_with(key, self.in_turn(token, namespace, name)).await;
+        let answer = self.answers.try_get_with(key, self.in_turn(from, token, (namespace, name))).await;
         answer.map_err(|why| (*why).clone())
     }
 
-    async fn in_turn(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
-        let busy = |_| Why::Unavailable("too many callers wait for a review".into());
-        let _place = self.waiting.try_acquire().map_err(busy)?;
+    async fn in_turn(&self, from: Option<IpAddr>, token: &str, (namespace, name): (&str, &str)) -> Result<Permit, Why> {
+        let busy = || Why::Unavailable("too many callers wait for a review".into());
+        let _place = self.waiting.take(from).ok_or_else(busy)?;
         let reviewed = timeout(LIMIT, async {
             let _turn = self.working.acquire().await;
             let Some(user) = self.user(token).await? else { return Ok(Permit::Unproven) };
@@ -135,6 +143,7 @@ impl Reviewer {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use futures::future::join_all;
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
@@ -194,7 +203,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_caller_is_named_by_its_token_and_permitted_by_its_right_on_the_instance() {
         let server = Server::granting();
-        assert_eq!(Server::reviewer(&server).permit("t", "a", "eem").await, Ok(Permit::Granted));
+        assert_eq!(Server::reviewer(&server).permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
         let asked = server.lock().unwrap().asked.clone();
         assert_eq!(asked[0]["spec"], json!({"token": "t", "audiences": [AUDIENCE]}));
         let about = json!({"group": "tokenry.dev", "resource": "instances", "verb": "introspect", "namespace": "a",
@@ -206,7 +215,7 @@ pub(crate) mod tests {
     async fn a_caller_without_the_right_and_one_that_nobody_knows_are_told_apart() {
         let server = Server::granting();
         server.lock().unwrap().access = json!({"allowed": false});
-        let permit = async |token| Server::reviewer(&server).permit(token, "a", "eem").await;
+        let permit = async |token| Server::reviewer(&server).permit(None, token, ("a", "eem")).await;
         assert_eq!(permit("t").await, Ok(Permit::Lacking));
         for (key, value) in [("authenticated", json!(false)), ("audiences", json!(["https://kubernetes"]))] {
             let kept = server.lock().unwrap().token.clone();
@@ -230,23 +239,23 @@ pub(crate) mod tests {
         let reviewer = Server::reviewer(&server);
         for code in [500, 503, 403, 401] {
             server.lock().unwrap().code = code;
-            assert!(reviewer.permit("t", "a", "eem").await.is_err(), "{code}");
+            assert!(reviewer.permit(None, "t", ("a", "eem")).await.is_err(), "{code}");
         }
         server.lock().unwrap().code = 201;
         server.lock().unwrap().asked.clear();
         for _ in 0..2 {
-            assert_eq!(reviewer.permit("t", "a", "eem").await, Ok(Permit::Granted));
+            assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
         }
         assert_eq!(asked(&server), 2, "one review of each kind");
         server.lock().unwrap().access = json!({"allowed": false});
         for _ in 0..2 {
-            assert_eq!(reviewer.permit("t", "a", "other").await, Ok(Permit::Lacking), "another Instance");
+            assert_eq!(reviewer.permit(None, "t", ("a", "other")).await, Ok(Permit::Lacking), "another Instance");
         }
         assert_eq!(asked(&server), 4);
-        assert_eq!(reviewer.permit("t", "a", "eem").await, Ok(Permit::Granted));
+        assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
         server.lock().unwrap().token = json!({"authenticated": false});
         for _ in 0..2 {
-            assert_eq!(reviewer.permit("u", "a", "eem").await, Ok(Permit::Unproven));
+            assert_eq!(reviewer.permit(None, "u", ("a", "eem")).await, Ok(Permit::Unproven));
         }
         assert_eq!(asked(&server), 5);
     }
@@ -255,7 +264,7 @@ pub(crate) mod tests {
     async fn callers_with_one_token_share_a_review() {
         let server = Server::granting();
         let reviewer = Server::reviewer(&server);
-        let all = futures::future::join_all((0..50).map(|_| reviewer.permit("t", "a", "eem"))).await;
+        let all = join_all((0..50).map(|_| reviewer.permit(None, "t", ("a", "eem")))).await;
         assert!(all.iter().all(|permit| *permit == Ok(Permit::Granted)));
         assert_eq!(asked(&server), 2);
     }
@@ -265,11 +274,19 @@ pub(crate) mod tests {
         let server = Server::granting();
         let reviewer = Server::reviewer(&server);
         let tokens: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
-        let all = futures::future::join_all(tokens.iter().map(|token| reviewer.permit(token, "a", "eem"))).await;
+        let all = join_all(tokens.iter().map(|token| reviewer.permit(None, token, ("a", "eem")))).await;
         let granted = all.iter().filter(|permit| permit.is_ok()).count();
-        assert_eq!(granted, WAITING);
+        assert_eq!(granted, WAITING_EACH);
         assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| matches!(why, Why::Unavailable(_))));
-        assert_eq!(reviewer.permit("later", "a", "eem").await, Ok(Permit::Granted));
+        assert_eq!(reviewer.permit(None, "later", ("a", "eem")).await, Ok(Permit::Granted));
+        let address = |last: usize| Some(IpAddr::from([192, 0, 2, u8::try_from(last).unwrap()]));
+        let flood = tokens[..WAITING_EACH * 2].iter().map(|token| reviewer.permit(address(1), token, ("a", "other")));
+        let others = tokens[100..104].iter().map(|token| reviewer.permit(address(2), token, ("a", "other")));
+        let (flood, others) = futures::future::join(join_all(flood), join_all(others)).await;
+        assert_eq!(flood.iter().filter(|permit| permit.is_ok()).count(), WAITING_EACH);
+        assert_eq!(others, [const { Ok(Permit::Granted) }; 4], "a flood takes no place of another address");
+        let all = tokens.iter().enumerate().map(|(n, token)| reviewer.permit(address(n % 100), token, ("a", "all")));
+        assert_eq!(join_all(all).await.iter().filter(|permit| permit.is_ok()).count(), WAITING);
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,7 +294,7 @@ pub(crate) mod tests {
         let never = |_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>();
         let reviewer = Reviewer::new(Client::new(tower::service_fn(never), "a"));
         let callers = (0..10).map(|n: u8| n.to_string()).collect::<Vec<_>>();
-        let all = futures::future::join_all(callers.iter().map(|token| reviewer.permit(token, "a", "eem")));
+        let all = join_all(callers.iter().map(|token| reviewer.permit(None, token, ("a", "eem"))));
         let late = timeout(LIMIT * 2, all).await.unwrap();
         assert!(late.iter().all(|permit| *permit == Err(Why::Unavailable("no answer in time".into()))));
     }

@@ -29,7 +29,7 @@ async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request
     let (instance, _) = proxied::target(&parts.uri);
     let origin = Origin::of(Protocol::Introspection, &parts);
     let caller = introspected::caller(&parts.headers).unwrap_or_default();
-    match reviewer.permit(caller, &instance.namespace, &instance.name).await {
+    match reviewer.permit(origin.source, caller, (&instance.namespace, &instance.name)).await {
         Ok(Permit::Granted) => {}
         Ok(Permit::Lacking) => return refused(StatusCode::FORBIDDEN, &RIGHTLESS),
         Ok(Permit::Unproven) => return refused(StatusCode::UNAUTHORIZED, &UNPROVEN),
