@@ -28,7 +28,7 @@ const OVERRIDE: &str = "_method";
 pub(crate) const REWRITES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
 /// Headers by which some servers take a part off the path, or replace it. `Script-Name` looks like the variable
 /// `SCRIPT_NAME` of CGI and WSGI.
-const MOUNTS: [&str; 3] = ["script-name", "x-script-name", "path-info"];
+pub(crate) const MOUNTS: [&str; 3] = ["script-name", "x-script-name", "path-info"];
 /// Headers in which some proxies name the method of the request.
 pub(crate) const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
 
@@ -72,24 +72,35 @@ pub fn can_override(headers: &HeaderMap, query: &str) -> bool {
 /// True if a header names another method than `method`, the method of the request. A caller may have sent the header
 /// that the verifier reads, while the proxy names the method in another one.
 pub fn names_another_method(headers: &HeaderMap, method: &str) -> bool {
-    named(headers, &METHODS).any(|value| value != method)
+    named(headers, &METHODS).any(|(_, value)| value != method)
 }
 
 /// True if a header names another target than that of the request, or takes a part off its path. A caller may have
 /// sent the header that the verifier reads, while the proxy names the target in another one.
 pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
-    let is_own = |target: &str| {
+    rewriting(headers, path, query).next().is_some()
+}
+
+/// The first header by which some servers read another target than that of the request, and that no proxy removes. A
+/// proxy removes or overwrites those of [`REWRITES`], but only under exactly these names.
+pub fn passed_on_rewrite<'a>(headers: &'a HeaderMap, path: &Path, query: &str) -> Option<&'a str> {
+    rewriting(headers, path, query).map(HeaderName::as_str).find(|name| !REWRITES.contains(name))
+}
+
+/// The headers that name another target than that of the request, or take a part off its path.
+fn rewriting<'a>(headers: &'a HeaderMap, path: &Path, query: &str) -> impl Iterator<Item = &'a HeaderName> {
+    let is_own = move |target: &str| {
         let asked = target.split_once('?').map_or("", |(_, query)| query);
         asked == query && Path::parse(target).is_ok_and(|other| other == *path)
     };
-    let mounted = named(headers, &MOUNTS).next().is_some();
-    mounted || named(headers, &REWRITES).any(|value| !value.to_str().is_ok_and(is_own))
+    let others = named(headers, &REWRITES).filter(move |(_, value)| !value.to_str().is_ok_and(is_own));
+    named(headers, &MOUNTS).chain(others).map(|(name, _)| name)
 }
 
-/// The values of all headers that some servers confuse with one of `wanted`. An empty value names nothing.
-fn named<'a>(headers: &'a HeaderMap, wanted: &'a [&str]) -> impl Iterator<Item = &'a HeaderValue> {
+/// All headers that some servers confuse with one of `wanted`, and their values. An empty value names nothing.
+fn named<'a>(headers: &'a HeaderMap, wanted: &'a [&str]) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
     let is_it = |name: &HeaderName| wanted.iter().any(|wanted| folds_to(name.as_str(), wanted));
-    headers.iter().filter(move |(name, value)| is_it(name) && !value.is_empty()).map(|(_, value)| value)
+    headers.iter().filter(move |(name, value)| is_it(name) && !value.is_empty())
 }
 
 fn overrides(name: &HeaderName) -> bool {
@@ -212,6 +223,19 @@ mod tests {
             assert!(found(&[(name, "/login")]), "{name} takes a part off the path");
             assert!(!found(&[(name, "")]), "{name}");
         }
+    }
+
+    #[test]
+    fn a_header_that_asks_for_another_target_and_that_no_proxy_removes_is_found() {
+        let path = Path::parse("/login").unwrap();
+        let found = |headers: &[(&str, &str)]| passed_on_rewrite(&map(headers), &path, "").map(str::to_owned);
+        let exact = REWRITES.map(|name| (name, "/admin"));
+        assert_eq!(found(&exact), None);
+        for name in ["script-name", "script_name", "x.script-name", "path-info", "x.original-url", "x_rewrite_url"] {
+            assert_eq!(found(&[&exact[..], &[(name, "/admin")]].concat()).as_deref(), Some(name));
+            assert_eq!(found(&[(name, "")]), None, "{name}");
+        }
+        assert_eq!(found(&[("x_rewrite_url", "/login")]), None, "it names the target of the request");
     }
 
     #[test]

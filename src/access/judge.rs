@@ -20,7 +20,7 @@ pub enum Ground {
     /// The request asks for another method than its own.
     MethodRefused,
     /// Some servers confuse a header of the request with an identity header, or with a header that names the
-    /// organization or project.
+    /// organization or project. Or they read another path from a header, such as `Script-Name`.
     HeaderRefused,
     /// No token may make the request.
     Excluded,
@@ -92,7 +92,7 @@ impl Ground {
             }
             Self::HeaderRefused => {
                 "some servers confuse a header of the request with another one, such as X_Organization with \
-                 X-Organization; remove that header"
+                 X-Organization, or read another path from it, such as from Script-Name; remove that header"
             }
             Self::Excluded => "no token may make this request",
             Self::OwnerMissing => "the token has no owner; set spec.owner of the ApiToken",
@@ -293,7 +293,9 @@ impl<'a> Case<'a> {
         if let Some(name) = self.rules.look_alike(request) {
             return Some((Ground::HeaderRefused, format!("some servers confuse the header {name} with another one")));
         }
-        None
+        let path = request.path.as_ref().filter(|_| self.rules.needs_path())?;
+        let name = header::passed_on_rewrite(request.headers, path, request.query)?;
+        Some((Ground::HeaderRefused, format!("some servers read another path from the header {name}")))
     }
 
     /// True if the decision depends on the action of the request.
@@ -736,6 +738,21 @@ mod tests {
             ground(&[("x-organization", "acme"), ("x_project", "a"), ("x-tokenry-role", "a")]),
             Ground::Authenticated
         );
+    }
+
+    #[test]
+    fn a_header_from_which_some_server_reads_another_path_is_refused_where_paths_matter() {
+        let excluded = json!({"api": {"excluded": [{"paths": ["/console/**"]}]}});
+        let ground = |instance: &Value, name: &'static str| asked(instance, &json!([]), "", &[(name, "/y")]);
+        for name in ["script-name", "SCRIPT_NAME", "x-script-name", "path-info", "x.rewrite-url", "x_original_url"] {
+            assert_eq!([&excluded, &roles()].map(|rules| ground(rules, name)), [Ground::HeaderRefused; 2], "{name}");
+            assert_eq!(ground(&json!({}), name), Ground::Authenticated, "{name}: the path does not matter here");
+        }
+        // A proxy removes these. If it asks about its caller in them, they name the request.
+        for name in ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri", "x-script"] {
+            assert_eq!(ground(&excluded, name), Ground::Authenticated, "{name}");
+        }
+        assert_eq!(asked(&excluded, &json!([]), "", &[("script-name", "")]), Ground::Authenticated);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use k8s_openapi::{
 
 use super::{Exposed, ExposureConfig, VerifierService, annotations, asked_headers, asks, ingress, network_policy};
 use crate::{
-    access::header::{IDENTITY, METHODS, OVERRIDES, REWRITES, folds_to},
+    access::header::{IDENTITY, METHODS, MOUNTS, OVERRIDES, REWRITES, folds_to},
     crd::{
         Fault, Instance, Reason,
         endpoint::{
@@ -117,7 +117,7 @@ fn refused((name, value): &Change<'_>, side: HeaderFilterType, asked: &[String])
         }
         // Without such a header, an API reads the method and the target of the request itself.
         HeaderFilterType::RequestHeaderModifier
-            if value.is_none() && [&OVERRIDES[..], &REWRITES, &METHODS].into_iter().any(is_one_of) =>
+            if value.is_none() && [&OVERRIDES[..], &REWRITES, &METHODS, &MOUNTS].into_iter().any(is_one_of) =>
         {
             None
         }

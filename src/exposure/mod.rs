@@ -257,7 +257,7 @@ pub(crate) fn joins(guard: Guard) -> bool {
 }
 
 /// The headers that the verifier needs for its verdict, in lower case, each once. They carry a token, name the
-/// organization or the project, or replace the method or the target for some servers. After them come the headers that
+/// organization or the project, or replace the method, the target or the path for some servers. After them come the headers that
 /// some servers confuse with one of these, or with an identity header.
 pub fn asked_headers(instance: &Instance) -> Vec<String> {
     let api = instance.spec.api.clone().unwrap_or_default();
@@ -265,7 +265,7 @@ pub fn asked_headers(instance: &Instance) -> Vec<String> {
     let given = api.credentials.iter().map(|place| place.header.as_str());
     let by = [&api.organization_from, &api.project_from].into_iter().flatten();
     let by = by.filter_map(|by| by.header.as_ref()).map(|header| header.as_str());
-    let obeyed = header::OVERRIDES.into_iter().chain(header::REWRITES).chain(header::METHODS);
+    let obeyed = header::OVERRIDES.into_iter().chain(header::REWRITES).chain(header::METHODS).chain(header::MOUNTS);
     let read: Vec<_> = default.chain(given).chain(by).chain(obeyed).map(str::to_ascii_lowercase).collect();
     let confused = read.iter().cloned().chain(identity()).filter(|name| name.contains('-'));
     let confused: Vec<_> = confused.map(|name| name.replace('-', "_")).collect();
