@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::Cause;
 use crate::{access::header::look_alike, crd::instance::CredentialPlace, token::format};
 
-/// The most values of one header that are searched for a token. Anybody can send many, and each search has a cost.
+/// The most values of one header that are searched for a token, with at most [`MAX`] bytes together. Anybody can send
+/// many, and each search has a cost.
 const MAX_VALUES: usize = 4;
 /// The scheme whose credential is a password in base64 (RFC 7617).
 const BASIC: &str = "Basic";
@@ -99,7 +100,9 @@ impl Places {
         let spots = self.spots.iter().enumerate().filter(|&(at, spot)| !seen(at, spot));
         { spots }.any(|(_, Spot { header, .. })| {
             let values = headers.get_all(header).iter().take(MAX_VALUES + 1).map(|value| readable(value).ok());
-            let clear = values.collect::<Option<Vec<_>>>().filter(|values| values.len() <= MAX_VALUES);
+            let is_short = |values: &[&str]| values.iter().map(|value| value.len()).sum::<usize>() <= MAX;
+            let clear = values.collect::<Option<Vec<_>>>();
+            let clear = clear.filter(|values| values.len() <= MAX_VALUES && is_short(values));
             let carry = |values: Vec<&str>| values.iter().any(|value| format::carries(value)) || hides(&values);
             look_alike(headers, header.as_str()).is_some() || clear.is_none_or(carry)
         })
@@ -281,6 +284,8 @@ mod tests {
         assert!(may(&[("api_token", b"x")]), "some servers take it for api-token");
         let many = [("api-token", &b"x"[..]); MAX_VALUES + 1];
         assert!(may(&many) && !may(&many[1..]), "only so many are searched");
+        let halves = [("api-token", &[b'.'; MAX / 2][..]); 3];
+        assert!(may(&halves) && !may(&halves[1..]), "only so much is searched");
         assert!(!may(&[]) && !may(&[("authorization", b"Basic dTpw")]) && !may(&[("x-key", token.as_bytes())]));
         assert!(!may(&[("authorization", b"Bearer a.b.c"), ("api-token", b"x")]));
         assert!(!may(&[("authorization", b"Basic dTpw"), ("authorization", b"Bearer a.b.c")]), "surely no token");
