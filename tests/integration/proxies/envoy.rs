@@ -53,6 +53,8 @@ const DIFFERS: &[(&str, Sees)] = &[
     ("/login%00", Refused(400)),
     ("/console%00", Refused(400)),
     ("/orders#/login", Refused(400)),
+    // Envoy itself refuses an upgrade to anything but a WebSocket.
+    ("two upgrades", Refused(403)),
     // Envoy joins both in one header with a comma. It then has another scheme, so there is no credential.
     ("login with a password and a token", Missing),
 ];
