@@ -50,6 +50,7 @@ const BARE: Program = Program {
         ("login with a guessed token", Unproved),
         ("spoofed where unguarded", Unproved),
         ("spoofed by underscores where unguarded", Unproved),
+        ("X-Forwarded-Uri at a login", Unproved),
         ("a long path", Unproved),
         ("a URL", Unproved),
     ],

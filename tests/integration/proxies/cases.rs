@@ -215,6 +215,19 @@ fn forwarded(tokens: &Tokens) -> Vec<Case> {
             Served(Admin),
         ),
         case("X-Forwarded-For and others", orders(&tokens.admin).lines(origin), Served(Admin)),
+        case(
+            "a part of the path named in headers",
+            orders(&tokens.admin).lines(["Script-Name: /orders", "X-Script-Name: /orders", "Path-Info: /console"]),
+            Refused(403),
+        ),
+        case("a part of the path named at a login", request("GET", "/login").line("Script-Name: /login"), Missing),
+        case(
+            "X-Forwarded-Uri at a login",
+            request("GET", "/login").line(format!("X-Forwarded-Uri: /{FORGED}")),
+            Nobody,
+        ),
+        case("X.HTTP-Method of a viewer", orders(&tokens.viewer).line("X.HTTP-Method: DELETE"), Refused(403)),
+        case("X.Organization", orders(&tokens.admin).line("X.Organization: other"), Refused(403)),
     ]
 }
 

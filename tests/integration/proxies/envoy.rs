@@ -7,8 +7,8 @@ use super::{
     holds, is_closed,
     program::{
         CA, Outage, Places, Program, Proxy, SITE,
-        Sees::{self, Missing, Nobody, Refused},
-        example, program,
+        Sees::{self, Missing, Nobody, Refused, Served},
+        Who, example, program,
     },
     setting::Setting,
     tried,
@@ -55,6 +55,9 @@ const DIFFERS: &[(&str, Sees)] = &[
     ("/orders#/login", Refused(400)),
     // Envoy itself refuses an upgrade to anything but a WebSocket.
     ("two upgrades", Refused(403)),
+    // It takes off headers that name a part of the path.
+    ("a part of the path named in headers", Served(Who::Admin)),
+    ("a part of the path named at a login", Nobody),
     // Envoy joins both in one header with a comma. It then has another scheme, so there is no credential.
     ("login with a password and a token", Missing),
 ];

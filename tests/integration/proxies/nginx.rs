@@ -21,6 +21,9 @@ pub const NGINX: Program = Program {
         ("/login;x/../../orders", Refused(400)),
         ("/login%00", Refused(400)),
         ("/console%00", Refused(400)),
+        // nginx drops a header with a dot in its name.
+        ("X.Organization", Served(Who::Admin)),
+        ("X.HTTP-Method of a viewer", Served(Who::Viewer)),
         // nginx takes off no header that Connection names.
         ("Authorization named in Connection", Served(Who::Admin)),
     ],

@@ -6,8 +6,8 @@ use super::{
     holds,
     program::{
         API, CA, INSTANCE, Outage, Places, Program, SITE,
-        Sees::{Nobody, Refused},
-        VERIFIER, example, program,
+        Sees::{Nobody, Refused, Served},
+        VERIFIER, Who, example, program,
     },
 };
 
@@ -21,6 +21,9 @@ pub const TRAEFIK: Program = Program {
         ("/./login", Nobody),
         ("/orders/../login", Nobody),
         ("/orders%3F/../login", Nobody),
+        // Traefik drops a header with a dot in its name.
+        ("X.Organization", Served(Who::Admin)),
+        ("X.HTTP-Method of a viewer", Served(Who::Viewer)),
         // Traefik itself refuses a fragment.
         ("/orders#/login", Refused(400)),
     ],
