@@ -29,8 +29,13 @@ pub const CHECKSUM: usize = 6;
 const PREFIX: usize = 16;
 /// Characters of a token after its prefix.
 const TAIL: usize = 1 + ID + 1 + SECRET + CHECKSUM;
-/// The length of the shortest token, in characters. No shorter text hides one, in any encoding.
-pub const SHORTEST: usize = 1 + TAIL;
+/// The least number of characters of a secret that a text must not show. Fewer leave 128 bits unknown.
+const TELLING: usize = 22;
+/// The length of the shortest text that [`redact`] changes, in characters. No shorter text hides a
+/// token, in any encoding.
+pub const SHORTEST: usize = ID - SLIP + 1 + TELLING;
+/// The number of characters by which a mistyped id may be too short or too long.
+const SLIP: usize = 2;
 /// The number of times that decoded base64 is searched for base64 again.
 const NESTED: u32 = 3;
 /// The effort to decode base64 in a text, in bytes: `LEAST_EFFORT`, plus `EFFORT` for each byte of the text.
@@ -89,16 +94,17 @@ pub fn id(text: &str) -> Result<&str, Malformed> {
 /// True if `text` has a token in it, plain or in base64. Also true if it has so much base64 that the search is too
 /// costly.
 pub fn carries(text: &str) -> bool {
-    !tokens(text.as_bytes(), &mut Effort::for_text(text)).is_empty()
+    !tokens(text.as_bytes(), &mut Effort::for_text(text), carries_token).is_empty()
 }
 
 /// The positions of tokens in `text`, in bytes: plain tokens, and runs of base64 that encode one. Base64 whose search
 /// is too costly counts as a token.
 pub fn find(text: &str) -> Vec<Range<usize>> {
-    tokens(text.as_bytes(), &mut Effort::for_text(text))
+    tokens(text.as_bytes(), &mut Effort::for_text(text), carries_token)
 }
 
-/// `text` with every token in it replaced, plain or in base64, for logs and messages.
+/// `text` with every token in it replaced, plain or in base64, for logs and messages. A token that was cut or mistyped
+/// is replaced too, if it is plain and half of its secret is there.
 ///
 /// A caller may have put a token where it does not belong, such as into a path. An API server or an admission webhook
 /// may quote a Secret that it rejects, or a part of it.
@@ -108,7 +114,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// Replaces tokens like [`redact`], within the rest of an effort.
 pub fn redact_within<'a>(text: &'a str, effort: &mut Effort) -> Cow<'a, str> {
-    let cuts = tokens(text.as_bytes(), effort);
+    let cuts = tokens(text.as_bytes(), effort, |word| carries_token(word) || gives_away(word));
     if cuts.is_empty() {
         return text.into();
     }
@@ -141,13 +147,13 @@ impl Effort {
     }
 }
 
-/// The positions of tokens in a text, in order. They are words that carry a token, and text between words that encodes
-/// a token.
-fn tokens(text: &[u8], effort: &mut Effort) -> Vec<Range<usize>> {
+/// The positions of tokens in a text, in order. They are words that are `sought`, and text between words that encodes a
+/// token.
+fn tokens(text: &[u8], effort: &mut Effort, sought: impl Fn(&[u8]) -> bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for run in spans(text, 0..text.len(), is_digit) {
         let mut rest = run.start;
-        let words = spans(text, run.clone(), is_word).filter(|word| carries_token(&text[word.clone()]));
+        let words = spans(text, run.clone(), is_word).filter(|word| sought(&text[word.clone()]));
         for word in words.chain(iter::once(run.end..run.end)) {
             let between = rest..word.start;
             rest = word.end;
@@ -221,6 +227,15 @@ fn carries_token(word: &[u8]) -> bool {
         (1..=PREFIX.min(at))
             .any(|length| str::from_utf8(&word[at - length..at + TAIL]).is_ok_and(|text| id(text).is_ok()))
     })
+}
+
+/// True if a run of letters, digits and underscores has about an id, and after it half of a secret or more. Small
+/// letters alone are no id, but an ordinary word.
+fn gives_away(word: &[u8]) -> bool {
+    let is_id = |part: &[u8]| part.len().abs_diff(ID) <= SLIP && !part.iter().all(u8::is_ascii_lowercase);
+    let mut parts = word.split(|c| *c == b'_');
+    let mut before = parts.next().unwrap_or_default();
+    parts.any(|part| is_id(std::mem::replace(&mut before, part)) && part.len() >= TELLING)
 }
 
 /// True if `tail` looks like a token without its prefix. This test is cheaper than a checksum, and few texts pass it.
@@ -316,6 +331,36 @@ mod tests {
                    ZXlKaGJHY2lPaUpTVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5In0.c2lnbmF0dXJlLXdpdGgtbWFueS1jaGFyYWN0ZXJzLWFuZC1ub25l";
         for text in ["", "Basic dTpw", jwt, &token[1..], &token[..token.len() - 1]] {
             assert!(!carries(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_cut_or_mistyped_is_replaced_and_is_none() {
+        let token = assemble("eem", "0i1i2i3i4i5i6i7i", &"s".repeat(SECRET)).expose().to_owned();
+        for odd in [
+            &token[1..],
+            &token[4..],
+            &token[..token.len() - 1],
+            &token[..4 + ID + 1 + TELLING],
+            &token.to_uppercase(),
+            &token.replacen('i', "", 2),
+            &token.replacen('i', "iii", 1),
+            &format!("{token}_x"),
+            &format!("x_{}", &token[1..]),
+        ] {
+            assert_eq!(redact(&format!("/x/{odd}/y")), "/x/[token]/y", "{odd}");
+            assert!(odd.len() >= SHORTEST && id(odd).is_err(), "{odd}");
+        }
+        assert!(!carries(&token[1..]) && find(&token[1..]).is_empty());
+        let (object, hash) = ("64b7f0c2a1d3e4f5a6b7c8d9", "9f86d081884c7d659a2feaa0c55ad015");
+        for text in [
+            format!("/notifications_sent/{object}"),
+            format!("organizationunit_{object}"),
+            format!("op_{hash}"),
+            format!("trace_{hash}_{}", &hash[..16]),
+            token[..4 + ID + TELLING].to_owned(),
+        ] {
+            assert_eq!(redact(&text), text);
         }
     }
 

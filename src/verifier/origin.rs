@@ -1,6 +1,7 @@
 //! The origin of a question, for the audit log: its protocol, the caller's address, and the ids of request and trace.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -75,10 +76,10 @@ fn address(text: &str) -> Option<IpAddr> {
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id in a header. `None` if its form is wrong, or if it carries a token.
+    /// The id in a header. `None` if its form is wrong, or if it carries a token, also a cut or mistyped one.
     pub fn taken(value: &HeaderValue) -> Option<Self> {
         // A caller may have put its token here. The id is written into the audit log.
-        let carries = || value.to_str().is_ok_and(format::carries);
+        let carries = || value.to_str().is_ok_and(|text| matches!(format::redact(text), Cow::Owned(_)));
         let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
         let fits = (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(is_usual);
         (fits && !carries()).then(|| Self(value.clone()))
@@ -227,6 +228,8 @@ mod tests {
         }
         let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
         assert_eq!(taken(token.expose()), None, "the audit log has no credential");
+        let token = format::assemble("tkn", &"0i".repeat(8), &"s".repeat(43));
+        assert_eq!(taken(&token.expose()[1..]), None, "nor one that was cut");
         assert_eq!(of(&[("x-request-id", "a"), ("x-request-id", "b")]), None, "nobody knows which is meant");
         assert_eq!(of(&[]), None);
     }
