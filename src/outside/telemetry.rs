@@ -21,9 +21,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Modules of the client library that are silenced at every level. They log whole replies that cannot be parsed,
-/// Secrets included. This program logs their failures itself, once and without quoting replies.
-const SILENT: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
+/// Modules of libraries that are silenced at every level. Those of the client log whole replies that cannot be parsed,
+/// Secrets included. This program logs their failures itself, once and without quoting replies. That of HTTP/2 logs
+/// parts of requests that cannot be parsed, which may hold a token.
+const SILENT: [&str; 3] = ["kube_client::client", "kube_runtime::watcher", "h2::server"];
 
 /// The log levels, from the most silent one on.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -11,6 +11,10 @@ use tokenry::{
     crd::{Account, ApiToken, Instance},
     token::format,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::harness::{World, proxy};
 
@@ -48,6 +52,27 @@ async fn get(url: &str, value: Option<&str>) -> (u16, String) {
     }
     let answer = request.send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Sends a request by HTTP/2 whose scheme is `value`. Waits until the server resets the request.
+async fn send_as_scheme(url: &str, value: &str) {
+    let fields = [(":method", "GET"), (":scheme", value), (":path", "/"), (":authority", "x")];
+    let length = |text: &str| u8::try_from(text.len()).unwrap();
+    // Literal fields that are not indexed (RFC 7541, section 6.2.2).
+    let head = fields
+        .map(|(name, value)| [&[0, length(name)][..], name.as_bytes(), &[length(value)], value.as_bytes()].concat());
+    let head = head.concat();
+    // Empty settings, then the head of the only request.
+    let begin = [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, u8::try_from(head.len()).unwrap(), 1, 5, 0, 0, 0, 1]];
+    let all = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &*begin.concat(), &*head].concat();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap_or(url)).await.unwrap();
+    stream.write_all(&all).await.unwrap();
+    let mut frame = [0; 9];
+    while frame[3] != 3 {
+        stream.read_exact(&mut frame).await.unwrap();
+        let mut rest = vec![0; usize::from(frame[1]) << 8 | usize::from(frame[2])];
+        stream.read_exact(&mut rest).await.unwrap();
+    }
 }
 
 impl World {
@@ -104,6 +129,7 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     get(&format!("{authorize}/{}", value.replace('_', "%5F")), Some(&value)).await;
     get(&format!("{asked}/v1/instances/{value}/{value}/authorize"), Some(&value)).await;
     get(&format!("{authorize}/{}", &value[..value.len() - 1]), None).await;
+    send_as_scheme(&asked, &value).await;
     world.patch_value("a value of a user's own").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
