@@ -408,6 +408,10 @@ fn faults(instance: &Instance, roles: &Roles) -> Vec<Fault> {
     faults
 }
 
+/// The fault of an identity header that names the organization or project. The API never sees the caller's own.
+const OVERWRITTEN: &str =
+    "is an identity header, which the proxy overwrites for the API; name a header of callers, such as X-Organization";
+
 /// Adds the faults of the rules for requests.
 fn api_faults(api: &Api, faults: &mut Vec<Fault>) {
     for (index, rule) in api.actions.iter().enumerate() {
@@ -436,9 +440,13 @@ fn api_faults(api: &Api, faults: &mut Vec<Fault>) {
         if unclear {
             faults.push(Fault::invalid(format!("spec.api.{path}"), "give exactly one of header and pathSegment"));
         }
-        from.iter()
-            .flat_map(|from| &from.header)
-            .for_each(|header| form(header, format!("spec.api.{path}.header"), faults));
+        for header in from.iter().flat_map(|from| &from.header) {
+            let path = format!("spec.api.{path}.header");
+            if IDENTITY.iter().any(|identity| identity.as_str().eq_ignore_ascii_case(header.as_str())) {
+                faults.push(Fault::invalid(path.clone(), OVERWRITTEN));
+            }
+            form(header, path, faults);
+        }
     }
 }
 
@@ -519,6 +527,14 @@ mod tests {
             ),
             (json!({"api": {"actions": [{"action": "a", "paths": ["/"]}]}}), "spec.api.actions[0].action: must be"),
             (json!({"api": {"organizationFrom": {}}}), "spec.api.organizationFrom: give exactly one of"),
+            (
+                json!({"api": {"organizationFrom": {"header": "X-TOKENRY-Organization"}}}),
+                "spec.api.organizationFrom.header: is an identity header",
+            ),
+            (
+                json!({"api": {"projectFrom": {"header": "X-Forwarded-User"}}}),
+                "spec.api.projectFrom.header: is an identity header",
+            ),
             (json!({"api": {"credentials": [{"header": "a b"}]}}), "spec.api.credentials[0].header: must be the name"),
             (
                 json!({"api": {"credentials": [{"header": "a", "scheme": "é"}]}}),
