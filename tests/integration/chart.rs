@@ -840,7 +840,8 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
     let (container, volumes, ports) = served(named);
     assert_eq!(ports, [http.clone(), https.clone()]);
     let items = json!([{"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]);
-    let pair = json!({"secret": {"name": "a", "items": items}});
+    // Without it, the Pod would not start while the operator has not made the Secret yet.
+    let pair = json!({"secret": {"name": "a", "items": items, "optional": true}});
     assert_eq!(volumes, json!([{"name": "tokenry-tls", "projected": {"sources": [pair]}}]));
     let mount = json!({"name": "tokenry-tls", "mountPath": "/etc/tokenry/tls", "readOnly": true});
     assert_eq!(container["volumeMounts"], json!([mount]));
@@ -849,7 +850,10 @@ fn https_is_beside_plain_http_with_the_named_certificate_and_only_its_two_keys_a
     let items = json!([{"key": "ca.crt", "path": "client-ca.crt"}]);
     for (value, source) in [("secretName", "secret"), ("configMapName", "configMap")] {
         let (container, volumes, _) = served(&format!("{named},verifier.tls.clientCA.{value}=b"));
-        assert_eq!(volumes[0]["projected"]["sources"][1], json!({source: {"name": "b", "items": items}}));
+        assert_eq!(
+            volumes[0]["projected"]["sources"][1],
+            json!({source: {"name": "b", "items": items, "optional": true}})
+        );
         assert!(args(&container).contains(&"--tls-client-ca=/etc/tokenry/tls/client-ca.crt".to_owned()));
     }
     for without in ["verifier.tls.enabled=false", "rbac.create=false"] {

@@ -203,10 +203,14 @@ Tells if the verifier answers by plain HTTP. Without a certificate, there would 
 {{- $plain }}
 {{- end }}
 
-{{/* Sources of the volume with the certificate of the verifier, and with the CA of its callers. */}}
+{{/*
+Sources of the volume with the certificate of the verifier, and with the CA of its callers. They are optional: else the
+kubelet mounts none of them while one is missing, and the Pod does not start. The verifier is not ready without a file.
+*/}}
 {{- define "tokenry.tlsSources" -}}
 - secret:
     name: {{ include "tokenry.tlsSecret" . | quote }}
+    optional: true
     items:
     - key: tls.crt
       path: tls.crt
@@ -216,11 +220,11 @@ Tells if the verifier answers by plain HTTP. Without a certificate, there would 
 {{- with ((.Values.verifier).tls).clientCA }}
 {{- with .secretName }}
 - secret:
-    {{- dict "name" . "items" $items | toYaml | nindent 4 }}
+    {{- dict "name" . "items" $items "optional" true | toYaml | nindent 4 }}
 {{- end }}
 {{- with .configMapName }}
 - configMap:
-    {{- dict "name" . "items" $items | toYaml | nindent 4 }}
+    {{- dict "name" . "items" $items "optional" true | toYaml | nindent 4 }}
 {{- end }}
 {{- end }}
 {{- end }}
