@@ -80,7 +80,7 @@ mod tests {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|file| folder.join(file));
         fs::write(&certificate, &pair.certificate).unwrap();
         fs::write(&key, &*pair.key).unwrap();
-        let tls = Tls::new(TlsFiles { certificate, key, client_ca: None });
+        let tls = Tls::new(TlsFiles { certificate, key, client_ca: None }, Arc::new(SystemClock));
         let watched = tls.clone();
         tokio::spawn(async move { watched.watch().await });
         tls.loaded().await;
