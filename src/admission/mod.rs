@@ -136,6 +136,12 @@ fn conditions(options: &Options) -> Vec<Value> {
     ]
 }
 
+/// The users in [`Options::exempt`], as a policy's first match condition names them.
+pub fn exempted(condition: &str) -> Vec<String> {
+    let named = condition.split('\'').skip(1).step_by(2).map(str::to_owned);
+    named.skip(COLLECTORS.len() + 1).collect()
+}
+
 /// A policy on kinds of tokenry.dev, and its binding.
 fn bound(options: &Options, policy: AdmissionPolicy, conditions: &[Value], action: &str) -> [Value; 2] {
     bound_in(crate::crd::GROUP, options, policy, conditions, action)

@@ -2,10 +2,12 @@
 //! `kubectl tokenry` users keep their tokens with it.
 
 mod admission;
+mod check;
 mod client;
 mod completion;
 mod connection;
 mod crds;
+mod docs;
 mod error;
 mod explain;
 mod grant;
@@ -16,11 +18,13 @@ mod screen;
 mod token;
 mod verifier;
 mod verify;
+mod version;
 
 use std::{path::Path, str::FromStr};
 
 use crate::outside::{
     Address, Extent, Taken,
+    rights::Right,
     telemetry::{self, Format},
 };
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -66,8 +70,14 @@ enum Command {
     Grant(grant::GrantRole),
     /// Judge a value from standard input, as the verifier would
     Verify(verify::Verify),
+    /// Check the installation, or a cluster before it: versions, definitions, policies, rights, operator and verifiers
+    Check(check::Checkup),
     /// Find tokens in files, without a cluster: by their form and their checksum
     Scan(scan::Scan),
+    /// Print the versions of this program, of operator and verifier, and of the kinds
+    Version(version::VersionArgs),
+    /// Print a page of the documentation, or the list of pages
+    Docs(docs::Docs),
     /// Print a script that completes commands and flags in a shell
     Completion(completion::Completion),
     /// Run the operator, which issues, delivers, rotates and revokes tokens
@@ -144,6 +154,25 @@ impl FromStr for Probes {
     }
 }
 
+/// The work of a program of Tokenry, as far as its permissions depend on it.
+#[derive(Clone, Debug)]
+struct Duties {
+    scope: Extent,
+    /// Permissions without which the program is not ready.
+    needed: Vec<Right>,
+    /// Permissions without which the program does less.
+    useful: Vec<Right>,
+}
+
+/// The duties that a command line of operator or verifier gives it. `None`: this release does not know the line.
+fn duties(arguments: &[&str]) -> Option<Duties> {
+    let line = Cli::try_parse_from(["tokenry"].iter().chain(arguments)).ok()?.command;
+    if let Command::Operator(operator) = &line {
+        return Some(operator.duties());
+    }
+    if let Command::Verifier(verifier) = &line { Some(verifier.duties()) } else { None }
+}
+
 /// The command line: its commands, flags, environment variables and defaults.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -176,7 +205,10 @@ pub fn main() -> Result<(), Error> {
         Command::Transfer(transfer) => transfer.main(),
         Command::Grant(grant) => grant.main(),
         Command::Verify(verify) => verify.main(),
+        Command::Check(check) => check.main(),
         Command::Scan(scan) => scan.main(),
+        Command::Version(version) => version.main(),
+        Command::Docs(docs) => docs.main(),
         Command::Completion(completion) => completion.main(),
         Command::Operator(operator) => operator.main(),
         Command::Verifier(verifier) => verifier.main(),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Common, Error, client};
+use super::{Common, Duties, Error, client};
 use crate::{
-    exposure::ExposureConfig,
+    exposure::{ExposureConfig, PieceKind},
     operator::{self, CertificateOrder, Options, SecretPlace},
     outside::{SystemClock, SystemEntropy, connect},
 };
@@ -36,6 +36,19 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
+    /// The permissions that the operator uses with this command line.
+    pub(crate) fn duties(&self) -> Duties {
+        let granting = if self.grants { &operator::GRANTING[..] } else { &[] };
+        let kinds = self.exposure.iter().flat_map(|config| &config.kinds);
+        let exposing = kinds.filter(|kind| **kind != PieceKind::Service);
+        let useful = operator::RIGHTS.useful.iter().copied();
+        Duties {
+            scope: self.common.scope(),
+            needed: [operator::RIGHTS.needed, granting].concat(),
+            useful: useful.chain(exposing.flat_map(|kind| operator::exposing_rights(*kind))).collect(),
+        }
+    }
+
     pub(crate) fn main(&self) -> Result<(), Error> {
         let Self { common, grants, exposure, certificate, certificate_name, probe_local } = self;
         common.log()?;

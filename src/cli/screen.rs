@@ -6,6 +6,7 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, preset
 use console::{Style, Term};
 use dialoguer::{Input, Select, theme::SimpleTheme};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::Error;
 use crate::outside::foreign::written;
@@ -18,6 +19,9 @@ const MAX_CELL: usize = 1024;
 const GAP: u16 = 2;
 /// The time between two pictures of the progress.
 const TICK: Duration = Duration::from_millis(120);
+
+/// The space before a text below a mark.
+const INDENT: &str = "    ";
 
 /// The answer that confirms a question.
 const SURE: &str = "Yes, I'm sure";
@@ -82,10 +86,48 @@ pub(crate) fn bold(text: &str) -> String {
     Style::new().bold().apply_to(written(text, MAX_CELL)).to_string()
 }
 
-/// A mark and its text: green if all is well, red otherwise. Without colours, the mark alone says it.
-pub(crate) fn mark(is_well: bool, text: &str) -> String {
-    let (sign, style) = if is_well { ('√', Style::new().green()) } else { ('×', Style::new().red()) };
+/// The health of something that was checked, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Health {
+    /// All is well.
+    Fine,
+    /// The user should look at it.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
+impl From<bool> for Health {
+    fn from(is_well: bool) -> Self {
+        if is_well { Self::Fine } else { Self::Failed }
+    }
+}
+
+/// A mark and its text: green if all is well, yellow for a warning, red otherwise. Without colours, the mark alone says
+/// it.
+pub(crate) fn mark(health: impl Into<Health>, text: &str) -> String {
+    let (sign, style) = match health.into() {
+        Health::Fine => ('√', Style::new().green()),
+        Health::Warning => ('‼', Style::new().yellow()),
+        Health::Failed => ('×', Style::new().red()),
+    };
     format!("{} {}", style.apply_to(sign), written(text, MAX_CELL * 4))
+}
+
+/// A text below a mark: indented, and broken between words so that it fits the width.
+pub(crate) fn indented(text: &str) -> String {
+    let (text, mut lines, mut line) = (written(text, MAX_CELL * 4), Vec::new(), String::new());
+    for word in text.split(' ') {
+        let is_full = INDENT.len() + line.chars().count() + 1 + word.chars().count() > usize::from(width());
+        if is_full && !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        let space = if line.is_empty() { "" } else { " " };
+        line = line + space + word;
+    }
+    lines.push(line);
+    lines.iter().map(|line| format!("{INDENT}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Asks the user to confirm. `flag` is the flag that confirms without a question.
@@ -162,6 +204,14 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "{text}");
         let whole = rows.text(None);
         assert!(whole.lines().nth(1).unwrap().len() > 300 && !whole.contains('…'), "{whole}");
+    }
+
+    #[test]
+    fn a_text_below_a_mark_is_broken_between_words() {
+        let text = indented(&"word ".repeat(40));
+        assert!(text.lines().count() > 1 && text.lines().all(|line| line.starts_with("    word")), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(width())), "{text}");
+        assert_eq!(indented("a\u{1b}b"), r"    a\u{1b}b");
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::{Common, Error, client, take};
+use super::{Common, Duties, Error, client, take};
 use crate::{
-    outside::{Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, lines::Sink, peers::Peer},
+    outside::{
+        Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, lines::Sink, peers::Peer, reviewer::REVIEWING,
+    },
     verifier::{self, AuditOptions, Options, Sample, StaleAnswers, WhenFull},
 };
 
@@ -110,6 +112,13 @@ impl Audited {
 }
 
 impl Verifier {
+    /// The permissions that the verifier uses with this command line.
+    pub(crate) fn duties(&self) -> Duties {
+        let reviewing = REVIEWING.into_iter().filter(|_| self.introspection);
+        let useful = verifier::RIGHTS.useful.iter().copied().chain(reviewing).collect();
+        Duties { scope: self.common.scope(), needed: verifier::RIGHTS.needed.to_vec(), useful }
+    }
+
     pub(crate) fn main(self) -> Result<(), Error> {
         self.common.log()?;
         client::run(async |stop| {

@@ -56,6 +56,11 @@ struct KindLabels {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
 /// The empty label set. A metric without labels appears once it has a value.
 type Unlabelled = [(&'static str, &'static str); 0];
 
@@ -113,6 +118,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let all = &mut registry;
+        let build: Family<BuildLabels, Gauge> = told(all, "tokenry_build_info", "1, with the version of the program");
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         Self {
             heard: told(
                 all,
@@ -350,6 +357,7 @@ mod tests {
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
             "tokenry_stamped{} 0",
+            concat!(r#"tokenry_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing from\n{text}");

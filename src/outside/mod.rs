@@ -40,6 +40,7 @@ pub mod rights;
 pub mod server;
 pub mod store;
 mod stored;
+pub mod survey;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

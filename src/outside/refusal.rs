@@ -46,6 +46,8 @@ enum VerbName {
     Delete,
     Assign,
     Use,
+    Escalate,
+    Bind,
 }
 
 impl Verb {
@@ -68,6 +70,11 @@ impl Verb {
     /// Uses an account. No request has this verb: admission policies ask for it.
     pub const USE: Self = Self::of(VerbName::Use);
 
+    /// Gives permissions that one does not have. No request has this verb: RBAC asks for it.
+    pub const ESCALATE: Self = Self::of(VerbName::Escalate);
+    /// Binds a role whose permissions one does not have. No request has this verb: RBAC asks for it.
+    pub const BIND: Self = Self::of(VerbName::Bind);
+
     const fn of(act: VerbName) -> Self {
         Self { act, is_status: false }
     }
@@ -89,6 +96,8 @@ impl Verb {
             VerbName::Delete => "delete",
             VerbName::Assign => "assign",
             VerbName::Use => "use",
+            VerbName::Escalate => "escalate",
+            VerbName::Bind => "bind",
         }
     }
 
@@ -197,7 +206,8 @@ impl Why {
         Self::Invalid(format!("the request cannot be built: {}", format::redact(&with_causes(error))))
     }
 
-    fn of_status(status: &Status) -> Self {
+    /// The class of an answer that is an error.
+    pub(super) fn of_status(status: &Status) -> Self {
         let message = || format::redact(&status.message).into_owned();
         match status.code {
             404 | 410 => Self::Gone,

@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, stream};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
+};
 use kube::{Api, Client, api::PostParams};
 use tokio::{
     sync::{Notify, watch},
@@ -46,8 +49,8 @@ impl Right {
         self.resource.split_once('/').unwrap_or((self.resource, self.verb.subresource()))
     }
 
-    /// Asks the API server for the permission in `namespace`; `None`: in all namespaces.
-    async fn is_held(self, client: Client, namespace: Option<String>) -> Result<bool, Why> {
+    /// Asks the API server if `holder` has the permission in `namespace`; `None`: in all namespaces.
+    async fn is_held(self, client: Client, holder: Holder, namespace: Option<String>) -> Result<bool, Why> {
         let (resource, subresource) = self.parts();
         let attributes = ResourceAttributes {
             verb: Some(self.verb.name().into()),
@@ -57,17 +60,41 @@ impl Right {
             namespace: namespace.filter(|_| self.is_namespaced()),
             ..ResourceAttributes::default()
         };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-        let review = SelfSubjectAccessReview { spec, ..Default::default() };
-        let api = Api::<SelfSubjectAccessReview>::all(client);
-        let answer = api.create(&PostParams::default(), &review).await.map_err(Why::from)?;
-        Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
+        let (params, resource_attributes) = (PostParams::default(), Some(attributes));
+        let status = match holder {
+            Holder::Myself => {
+                let spec = SelfSubjectAccessReviewSpec { resource_attributes, ..Default::default() };
+                let review = SelfSubjectAccessReview { spec, ..Default::default() };
+                Api::<SelfSubjectAccessReview>::all(client).create(&params, &review).await?.status
+            }
+            Holder::Account { namespace, name } => {
+                let user = Some(format!("system:serviceaccount:{namespace}:{name}"));
+                let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
+                let groups = all.into_iter().chain([format!("system:serviceaccounts:{namespace}")]).collect();
+                let spec =
+                    SubjectAccessReviewSpec { resource_attributes, user, groups: Some(groups), ..Default::default() };
+                let review = SubjectAccessReview { spec, ..Default::default() };
+                Api::<SubjectAccessReview>::all(client).create(&params, &review).await?.status
+            }
+        };
+        Ok(status.ok_or_else(Why::unreadable)?.allowed)
     }
 
-    /// False for the kinds that a program uses outside its namespaces. A Gateway is often in one of its own.
+    /// False for the kinds that are used outside the namespaces of a program. A Gateway is often in one of its own.
     fn is_namespaced(self) -> bool {
-        const OUTSIDE: [&str; 6] =
-            ["namespaces", "ingressclasses", "gateways", "gatewayclasses", "tokenreviews", "subjectaccessreviews"];
+        const OUTSIDE: [&str; 11] = [
+            "clusterrolebindings",
+            "clusterroles",
+            "customresourcedefinitions",
+            "gatewayclasses",
+            "gateways",
+            "ingressclasses",
+            "namespaces",
+            "subjectaccessreviews",
+            "tokenreviews",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ];
         !OUTSIDE.contains(&self.resource)
     }
 }
@@ -79,6 +106,20 @@ impl fmt::Display for Right {
         let slash = if subresource.is_empty() { "" } else { "/" };
         write!(f, "{name} {resource}{dot}{group}{slash}{subresource}")
     }
+}
+
+/// The user whose permissions are reviewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The user of the client.
+    Myself,
+    /// A core ServiceAccount. Such a review is a right of its own.
+    Account {
+        /// The namespace of the ServiceAccount.
+        namespace: String,
+        /// The name of the ServiceAccount.
+        name: String,
+    },
 }
 
 /// The permissions that a program uses. Together they are the rules of its roles in the chart.
@@ -130,7 +171,7 @@ fn comes_again(why: &Why) -> bool {
 }
 
 /// A permission and the answer to its review: true if it is granted.
-type Reviewed = (Right, Result<bool, Why>);
+pub type Reviewed = (Right, Result<bool, Why>);
 
 /// The check of the permissions of this process.
 #[derive(Clone)]
@@ -208,7 +249,8 @@ impl Rights {
     pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
         let needed: Vec<_> = self.known().iter().map(|(right, _)| *right).collect();
         let useful = self.useful().clone();
-        let (first, others) = tokio::join!(look(&client, &scope, &needed), look(&client, &scope, &useful));
+        let me = &Holder::Myself;
+        let (first, others) = tokio::join!(review(&client, me, &scope, &needed), review(&client, me, &scope, &useful));
         telemetry::starts(self.0.program, &scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
         let mut open = self.learn(&first);
@@ -220,7 +262,7 @@ impl Rights {
             }
             tokio::time::sleep(SOON).await;
             let before = self.missing();
-            open = self.learn(&look(&client, &scope, &open).await);
+            open = self.learn(&review(&client, me, &scope, &open).await);
             self.say_news(before);
         }
     }
@@ -261,11 +303,11 @@ impl Rights {
     }
 }
 
-/// Asks for each permission. An answer that does not come in time counts as an absence of the API server.
-async fn look(client: &Client, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
+/// Asks for each permission of `holder`. An answer that does not come in time counts as an absence of the API server.
+pub async fn review(client: &Client, holder: &Holder, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
     let until = Instant::now() + LIMIT;
     let asked = rights.iter().map(|&right| {
-        let held = right.is_held(client.clone(), scope.namespace().map(str::to_owned));
+        let held = right.is_held(client.clone(), holder.clone(), scope.namespace().map(str::to_owned));
         async move {
             let late = |_| Err(Why::Unavailable("no answer in time".into()));
             (right, timeout_at(until, held).await.unwrap_or_else(late))
@@ -487,7 +529,8 @@ mod tests {
             Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes())))
         };
         let client = Client::new(tower::service_fn(serve), "a");
-        let held = |resource| Right::new(Verb::LIST, "", resource).is_held(client.clone(), Some("a".into()));
+        let held =
+            |resource| Right::new(Verb::LIST, "", resource).is_held(client.clone(), Holder::Myself, Some("a".into()));
         assert_eq!((held("namespaces").await, held("secrets").await), (Ok(true), Ok(false)));
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use controlplane::{ControlPlane, Identities, NAMESPACE};
+use controlplane::{ControlPlane, NAMESPACE};
 use serde_json::{Value, json};
 use tokenry::crd::{Account, Instance};
 
-use crate::harness::{Plane, World, clock::Held, root, run::Running};
+use crate::harness::{Plane, World, clock::Held, release::identities, root, run::Running};
 
 /// Every object of the chart has it.
 const OURS: &str = "app.kubernetes.io/part-of=tokenry";
@@ -58,16 +58,9 @@ impl Release {
         self.kubectl(&["get", "crds", "--selector", OURS, "-o", "name"])
     }
 
-    /// The accounts that the components run as. Installed anew, they are others.
-    fn identities(&self) -> Identities {
-        let [operator, verifier] = ["tokenry-operator", "tokenry-verifier"]
-            .map(|account| self.kubectl(&["create", "token", account, "--namespace", NAMESPACE]).trim().to_owned());
-        Identities { operator, verifier }
-    }
-
     /// A namespace that the accounts of the release serve.
     async fn world(&self) -> World {
-        let plane = Plane { plane: self.plane, identities: self.identities() };
+        let plane = Plane { plane: self.plane, identities: identities(self.plane) };
         World::within(&plane, "release", json!({})).await
     }
 }
@@ -287,7 +280,8 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
 
     release.install(&release.chart, &[]);
     assert_eq!((release.parts(), release.definitions()), (parts, definitions));
-    world.identities = release.identities();
+    // Installed anew, the accounts are others.
+    world.identities = identities(release.plane);
     let (operator, verifier) = world.components(&clock).await;
     let another = world.another_token_is_served().await;
     assert_eq!(world.stored(), before);

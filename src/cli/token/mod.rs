@@ -11,6 +11,6 @@ pub(crate) mod rotate;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod status;
-mod times;
-mod view;
+pub(crate) mod times;
+pub(crate) mod view;
 mod wait;

@@ -20,7 +20,7 @@ use super::{
     Page, book, files,
     page::{Block, Command},
 };
-use crate::harness::{Plane, World, clock::Held, judged::Judged, root, run::Running};
+use crate::harness::{Plane, World, clock::Held, judged::Judged, release::identities, root, run::Running};
 
 /// Where users reach the verifier, by `kubectl port-forward`.
 const FORWARDED: &str = "localhost:8080";
@@ -47,19 +47,24 @@ struct Run {
     actors: Option<(Running, Running)>,
     proxy: Option<(String, Server)>,
     is_released: bool,
+    /// True if the page checks the Pods of the release.
+    is_checked: bool,
 }
 
 impl Run {
     async fn begin(page: &Page) -> Self {
         let blocks = page.blocks();
-        let mut commands = of(&blocks, "console").flat_map(Block::commands).map(|command| command.text);
-        let of_release = commands.find(|command| command.starts_with("helm ") && command.contains(" tokenry "));
+        let commands: Vec<_> = of(&blocks, "console").flat_map(Block::commands).map(|command| command.text).collect();
+        let is_checked = commands.iter().any(|command| command.starts_with("kubectl tokenry check"));
+        let of_release =
+            { commands.iter() }.find(|command| command.starts_with("helm ") && command.contains(" tokenry "));
         let is_released = of_release.is_some();
         let name = page.path.trim_end_matches(".md").replace(['/', '_'], "-").to_lowercase();
         let world = if is_released { release(&name).await } else { judged(&name).await };
         let folder = world.plane.directory().join(format!("page-{name}"));
         workplace(&folder);
-        let mut run = Self { world, folder, clock: Held::default(), actors: None, proxy: None, is_released };
+        let mut run =
+            Self { world, folder, clock: Held::default(), actors: None, proxy: None, is_released, is_checked };
         run.enter();
         match of_release {
             None => run.start().await,
@@ -85,7 +90,12 @@ impl Run {
     async fn start(&mut self) {
         let operator = self.world.operator(&self.clock).await;
         self.actors = Some((operator, self.world.verifier(&self.clock).await));
-        self.world.ready(&self.actors.as_ref().unwrap().0).await;
+        let (operator, verifier) = self.actors.as_ref().unwrap();
+        self.world.ready(operator).await;
+        if self.is_checked {
+            self.world.pod_of("operator", 0, operator).await;
+            self.world.pod_of("verifier", 0, verifier).await;
+        }
     }
 
     async fn stop(&mut self) {
@@ -192,13 +202,6 @@ async fn release(name: &str) -> World {
     let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
     let identities = Identities { operator: String::new(), verifier: String::new() };
     World::within(&Plane { plane, identities }, name, json!({})).await
-}
-
-/// The accounts that the release made.
-fn identities(plane: &ControlPlane) -> Identities {
-    let [operator, verifier] = ["tokenry-operator", "tokenry-verifier"]
-        .map(|account| plane.kubectl(&["create", "token", account, "--namespace", NAMESPACE]).unwrap().trim().into());
-    Identities { operator, verifier }
 }
 
 /// A folder with the repository's files for users, and with the programs that pages name.
@@ -343,6 +346,7 @@ followed! {
     kubernetes_api: "docs/how-to/kubernetes-api.md",
     introspect: "docs/how-to/introspect.md",
     by_hand: "docs/how-to/by-hand.md",
+    check: "docs/how-to/check.md",
 }
 
 #[test]

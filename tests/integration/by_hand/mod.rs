@@ -1,5 +1,6 @@
 //! The commands by which users keep their tokens, as users with just enough rights and with too few.
 
+mod check;
 mod terminal;
 
 use std::process::Command;

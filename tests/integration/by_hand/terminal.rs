@@ -7,6 +7,8 @@ use rexpect::{
     session::{Options, PtySession, spawn_with_options},
 };
 
+use serde_json::json;
+
 use super::{Hand, hand, secrets, setting};
 
 /// The longest wait for a text on the terminal, in milliseconds.
@@ -64,4 +66,21 @@ async fn a_terminal_is_asked_before_anything_ends() {
     delete.exp_string("ci: deleted").unwrap();
     assert_eq!(code(&delete), 0);
     tokio::time::timeout(Duration::from_secs(60), async { while judged.token("ci").await.is_some() {} }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_checks_have_colours_on_a_terminal_that_wants_them() {
+    let (judged, _operator) = setting("coloured").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    let mut coloured = alice.at_a_terminal(&["check"]);
+    coloured.exp_string("\u{1b}[32m√").unwrap();
+    coloured.exp_string("\u{1b}[33m‼").unwrap();
+    let rest = coloured.exp_eof().unwrap();
+    assert!(rest.contains("see: kubectl tokenry docs check#"), "{rest}");
+    let mut command = alice.command(&["check"]);
+    command.env("TERM", "xterm-256color").env("NO_COLOR", "1");
+    let mut plain = spawn_with_options(command, Options::new().timeout_ms(Some(DEADLINE))).unwrap();
+    let all = plain.exp_eof().unwrap();
+    // The progress on standard error moves the cursor, which is no colour.
+    assert!(all.contains("√ the API server answers") && !all.contains("\u{1b}[3"), "{all:?}");
 }

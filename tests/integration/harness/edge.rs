@@ -376,7 +376,7 @@ fn free_ports() -> (SocketAddr, SocketAddr) {
 }
 
 /// An address of this machine that is no loopback address: the source of packets to other networks. None is sent.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let elsewhere = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 9);
     socket.connect(elsewhere).expect("this machine has a network beside the loopback one, where Pods can be");

@@ -9,6 +9,7 @@ pub mod grants;
 pub mod judged;
 pub mod process;
 pub mod proxy;
+pub mod release;
 pub mod run;
 pub mod tunnel;
 pub mod wire;

@@ -1,0 +1,96 @@
+//! Checks of the permissions of operator, verifier and user.
+
+use super::{
+    CheckVisit,
+    finding::{CheckResult, CheckedPart, Results},
+    programs::Program,
+};
+use crate::{
+    cli::{Duties, duties, screen::Health},
+    crd::GROUP,
+    outside::{
+        Extent, Verb, Why,
+        rights::{Holder, Reviewed, Right},
+    },
+};
+
+/// The permissions by which a user keeps tokens.
+const KEEPING: [Right; 6] = [
+    Right::new(Verb::GET, GROUP, "apitokens"),
+    Right::new(Verb::LIST, GROUP, "apitokens"),
+    Right::new(Verb::CREATE, GROUP, "apitokens"),
+    Right::new(Verb::PATCH, GROUP, "apitokens"),
+    Right::new(Verb::DELETE, GROUP, "apitokens"),
+    Right::new(Verb::GET, GROUP, "instances"),
+];
+
+/// The next step if a program lacks a permission.
+const GRANT: &str = "install the chart with rbac.create=true, or grant the roles of the chart";
+
+/// Checks the permissions of the programs and of the user.
+pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
+    let mut results = Results::of(CheckedPart::Rights);
+    for program in [Program::Operator, Program::Verifier] {
+        of_program(visit, program, &mut results).await;
+    }
+    let scope = Extent::Namespace(visit.namespace.to_owned());
+    let answers = visit.survey.review(&Holder::Myself, &scope, &KEEPING).await;
+    let hint = "an administrator gives them by kubectl tokenry grant user:NAME --create --apply";
+    let wanted = format!("you may keep tokens in namespace {}", visit.namespace);
+    judge(&mut results, wanted, &answers, (Health::Warning, hint));
+    results.done()
+}
+
+/// Checks the permissions of a program, by those that its command line needs.
+async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Results) {
+    let name = program.name();
+    let needed = format!("the {name} has the rights that it needs");
+    let pod = visit.pods(program).next();
+    let known = match (visit.programs, pod) {
+        (Ok(_), None) => return,
+        (Ok(_), Some(pod)) => pod.duties.clone(),
+        (Err(_), _) => duties(&[program.name()]),
+    };
+    let Some(Duties { scope, needed: needs, useful }) = known else {
+        let pod = pod.map(|pod| &*pod.name).unwrap_or_default();
+        let why = Why::Invalid(format!("this program does not know the command line of Pod {pod}"));
+        return results.unseen(needed, &why, "");
+    };
+    let holder = Holder::Account { namespace: visit.system.to_owned(), name: visit.account(program).to_owned() };
+    let answers = visit.survey.review(&holder, &scope, &needs).await;
+    judge(results, needed, &answers, (Health::Failed, GRANT));
+    let answers = visit.survey.review(&holder, &scope, &useful).await;
+    judge(results, format!("the {name} has the rights that are useful"), &answers, (Health::Warning, GRANT));
+}
+
+/// Adds a check that each permission is granted. An answer that is missing makes it a warning.
+pub(super) fn judge(results: &mut Results, wanted: String, answers: &[Reviewed], (otherwise, hint): (Health, &str)) {
+    let missing: Vec<_> = answers.iter().filter(|(_, held)| *held == Ok(false)).map(|(right, _)| right).collect();
+    if missing.is_empty()
+        && let Some(why) = answers.iter().find_map(|(_, held)| held.as_ref().err())
+    {
+        return results.unseen(wanted, why, "create subjectaccessreviews");
+    }
+    let wrong = missing.iter().map(|right| format!("missing: {right}")).collect();
+    results.add(wanted, wrong, (otherwise, hint));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::finding::worst;
+
+    #[test]
+    fn a_missing_right_outweighs_an_answer_that_is_missing() {
+        let late = || Err(Why::Unavailable("late".into()));
+        let judged = |first, second| {
+            let mut results = Results::of(CheckedPart::Rights);
+            judge(&mut results, "x".into(), &[(KEEPING[0], first), (KEEPING[1], second)], (Health::Failed, "hint"));
+            worst(&results.done())
+        };
+        assert_eq!(judged(Ok(true), Ok(true)), Health::Fine);
+        assert_eq!(judged(Ok(false), late()), Health::Failed);
+        assert_eq!(judged(Ok(true), late()), Health::Warning);
+        assert_eq!(super::super::unseen(&Why::Forbidden("m".into()), "x").0, "you may not x");
+    }
+}

@@ -1,0 +1,163 @@
+//! `kubectl tokenry docs`: the documentation, without a network.
+
+use clap::Args;
+
+use super::{Error, screen::Rows};
+
+#[derive(Args)]
+pub(crate) struct Docs {
+    /// Page, such as rotate, or a section of it, such as check#rights; default: the list of pages
+    #[arg(value_name = "PAGE[#SECTION]")]
+    page: Option<String>,
+}
+
+/// A page of the book: its path without ending, and its text.
+type BookPage = (&'static str, &'static str);
+
+/// Pages of the book, in the order of its table of contents.
+macro_rules! pages {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../docs/", $path, ".md")))),*]
+    };
+}
+
+const PAGES: &[BookPage] = pages![
+    "index",
+    "start/getting-started",
+    "start/first-protected-api",
+    "how-to/rotate",
+    "how-to/mount",
+    "how-to/shape-the-secret",
+    "how-to/endpoint",
+    "how-to/show-a-value-once",
+    "how-to/expose",
+    "how-to/proxies",
+    "how-to/tls",
+    "how-to/cors-and-methods",
+    "how-to/kubernetes-api",
+    "how-to/introspect",
+    "how-to/gitops",
+    "how-to/helm-charts",
+    "how-to/by-hand",
+    "how-to/check",
+    "how-to/delegate",
+    "how-to/audit-log",
+    "how-to/answer-a-leak",
+    "how-to/back-up-and-restore",
+    "how-to/upgrade",
+    "how-to/uninstall",
+    "reference/api",
+    "reference/values",
+    "reference/flags",
+    "reference/conditions",
+    "reference/reasons",
+    "reference/metrics",
+    "reference/annotations-and-labels",
+    "reference/http",
+    "support",
+    "explanation/life-of-a-value",
+    "access",
+    "admission",
+    "explanation/guarantees",
+    "explanation/no-webhook",
+    "explanation/comparison",
+    "explanation/glossary",
+    "security/threat-model",
+    "promises",
+    "troubleshooting",
+];
+
+impl Docs {
+    /// Prints a page, a section, or the list of pages.
+    pub(crate) fn main(self) -> Result<(), Error> {
+        let Some(wanted) = &self.page else {
+            let mut rows = Rows::under(&["PAGE", "TITLE"]);
+            PAGES.iter().for_each(|page| rows.add([name(page.0).to_owned(), title(page.1).to_owned()]));
+            rows.print(true);
+            return Ok(());
+        };
+        print!("{}", found(wanted)?);
+        Ok(())
+    }
+}
+
+/// The last part of a path, which no two pages share.
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The heading of a page.
+fn title(text: &str) -> &str {
+    text.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or_default()
+}
+
+/// The page or the section that a user names.
+fn found(wanted: &str) -> Result<String, Error> {
+    let (page, anchor) = wanted.split_once('#').map_or((wanted, None), |(page, anchor)| (page, Some(anchor)));
+    let page = page.trim_end_matches(".md").trim_start_matches("docs/");
+    let missing = || Error::Usage(format!("there is no page {page:?}; kubectl tokenry docs lists all pages"));
+    let (_, text) = PAGES.iter().find(|(path, _)| *path == page || name(path) == page).ok_or_else(missing)?;
+    let Some(anchor) = anchor else { return Ok((*text).to_owned()) };
+    section(text, anchor).ok_or_else(|| {
+        let known: Vec<_> = headings(text).map(|(_, _, anchor)| anchor).collect();
+        Error::Usage(format!("page {page} has no section {anchor:?}; it has: {}", known.join(", ")))
+    })
+}
+
+/// The headings of a page: the number of the line, the level and the anchor, as the book makes it. Lines of code blocks
+/// are no headings.
+fn headings(text: &str) -> impl Iterator<Item = (usize, usize, String)> {
+    let mut is_code = false;
+    text.lines().enumerate().filter_map(move |(nth, line)| {
+        is_code ^= line.starts_with("```");
+        let level = line.bytes().take_while(|byte| *byte == b'#').count();
+        let heading = line[level..].strip_prefix(' ').filter(|_| level > 0 && !is_code)?;
+        let kept = heading.to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        Some((nth, level, kept.map(|c| if c == ' ' { '-' } else { c }).collect()))
+    })
+}
+
+/// The section of a page, up to the next heading of its level or a higher one.
+fn section(text: &str, anchor: &str) -> Option<String> {
+    let (begin, level, _) = headings(text).find(|(_, _, found)| found == anchor)?;
+    let end = headings(text).find(|(nth, other, _)| *nth > begin && *other <= level).map(|(nth, _, _)| nth);
+    let lines = text.lines().skip(begin).take(end.map_or(usize::MAX, |end| end - begin));
+    Some(lines.map(|line| format!("{line}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_page_of_the_book_is_there_under_a_name_of_its_own() {
+        let summary = include_str!("../../docs/SUMMARY.md");
+        let listed: Vec<_> = summary.split("](").skip(1).filter_map(|rest| rest.split(".md)").next()).collect();
+        assert_eq!(listed, PAGES.iter().map(|(path, _)| *path).collect::<Vec<_>>());
+        let names: BTreeSet<_> = PAGES.iter().map(|(path, _)| name(path)).collect();
+        assert_eq!(names.len(), PAGES.len());
+        assert!(PAGES.iter().all(|(path, text)| *path == "index" || !title(text).is_empty()));
+    }
+
+    #[test]
+    fn a_page_is_found_by_its_name_its_path_or_a_section() {
+        assert!(found("rotate").unwrap().starts_with("# Rotate"));
+        assert_eq!(found("how-to/rotate").unwrap(), found("docs/how-to/rotate.md").unwrap());
+        let section = found("check#rights").unwrap();
+        assert!(section.starts_with("## Rights\n") && section.matches("\n## ").count() == 0, "{section}");
+        let told = |page| found(page).unwrap_err().to_string();
+        assert!(told("nothing").contains("there is no page \"nothing\""));
+        assert!(told("check#nothing").contains("it has: check-an-installation, "), "{}", told("check#nothing"));
+    }
+
+    #[test]
+    fn a_comment_in_a_code_block_is_no_heading() {
+        let text = "# A\n```console\n# no\n```\n## B\nx\n### C\ny\n## D\n";
+        let all: Vec<_> = headings(text).map(|(_, _, anchor)| anchor).collect();
+        assert_eq!(all, ["a", "b", "c", "d"]);
+        assert_eq!(section(text, "b").as_deref(), Some("## B\nx\n### C\ny\n"));
+        assert_eq!(section(text, "d").as_deref(), Some("## D\n"));
+    }
+}

@@ -1,0 +1,241 @@
+//! `check` and `version`, on a release of the chart with an operator and two verifiers.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Done, Hand};
+use tokenry::outside::Extent;
+
+use crate::harness::{
+    World,
+    clock::Held,
+    judged::{Judged, User},
+    release,
+    run::Running,
+};
+
+/// A release whose programs run in this process, each with a Pod.
+struct Released {
+    judged: Judged,
+    _operator: Running,
+}
+
+impl Released {
+    async fn new(name: &str) -> (Self, Vec<Running>) {
+        let world = release::installed(name).await;
+        let clock = Held::default();
+        let operator = world.operator(&clock).await;
+        let verifiers = vec![world.verifier(&clock).await, world.verifier(&clock).await];
+        world.ready(&operator).await;
+        world.pod_of("operator", 0, &operator).await;
+        for (nth, verifier) in verifiers.iter().enumerate() {
+            world.pod_of("verifier", nth, verifier).await;
+        }
+        world.smallest().await;
+        world.await_reason("ci", "Active").await;
+        (Self { judged: Judged { world }, _operator: operator }, verifiers)
+    }
+
+    fn world(&self) -> &World {
+        &self.judged.world
+    }
+
+    /// Changes the cluster as its administrator.
+    fn kubectl(&self, args: &[&str]) -> String {
+        self.world().plane.kubectl(args).unwrap()
+    }
+
+    /// A user without any right of its own.
+    fn user(&self, name: &str) -> Hand<'_> {
+        Hand { user: User::of(&self.judged, self.world().acting_as(name), name) }
+    }
+
+    /// A user with all rights.
+    async fn root(&self) -> Hand<'_> {
+        let binding = ["create", "clusterrolebinding", "root", "--clusterrole", "cluster-admin", "--user", "root"];
+        // A second binding of this name is refused.
+        let _ = self.world().plane.kubectl(&binding);
+        let may = ["auth", "can-i", "*", "*", "--as", "root"];
+        let bound = async || self.world().plane.kubectl(&may).is_ok_and(|told| told.trim() == "yes").then_some(());
+        self.world().eventually("root has all rights", bound).await;
+        self.user("root")
+    }
+}
+
+/// The results of `check --output json`.
+fn results(done: &Done) -> Vec<Value> {
+    let told: Value = serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+    told["checks"].as_array().unwrap().clone()
+}
+
+/// The things that are wrong with a part, each in one line.
+fn wrong(done: &Done, part: &str) -> String {
+    let of_part = results(done).into_iter().filter(|result| result["part"] == part);
+    let each = of_part.flat_map(|result| result["wrong"].as_array().cloned().unwrap_or_default());
+    each.map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+const JSON: [&str; 3] = ["check", "-o", "json"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_is_checked_and_each_fault_and_each_missing_right_is_named() {
+    let (released, verifiers) = Released::new("check").await;
+    all_is_well(&released).await;
+    few_rights(&released).await;
+    faults_of_policies(&released).await;
+    faults_of_rights(&released).await;
+    faults_of_verifiers(&released, verifiers).await;
+    released.world().plane.stop_api_server();
+}
+
+async fn all_is_well(released: &Released) {
+    let root = released.root().await;
+    let well = root.tokenry(&["check", "--wait", "60s"]);
+    assert!(well.well().ends_with("√ all is well\n") && !well.out.contains(['×', '‼']), "{well:?}");
+    assert!(well.out.lines().all(|line| line.chars().count() <= 80), "{well:?}");
+    assert!(well.out.contains("√ the verifiers know the same objects"), "{well:?}");
+    assert_eq!(root.tokenry(&["check", "--output", "short"]).well(), "");
+    let parts: Vec<_> = results(&root.tokenry(&JSON)).iter().map(|result| result["part"].clone()).collect();
+    for part in ["cluster", "definitions", "admission", "rights", "operator", "verifiers"] {
+        assert!(parts.contains(&json!(part)), "{part}: {parts:?}");
+    }
+    let elsewhere = root.tokenry(&["check", "-o", "json", "--system-namespace", "default"]);
+    assert!(wrong(&elsewhere, "operator").contains("no Pod of the operator is in namespace default"));
+    assert_eq!(elsewhere.code, 1);
+}
+
+async fn faults_of_policies(released: &Released) {
+    let root = released.root().await;
+    let binding = released.kubectl(&["get", "validatingadmissionpolicybinding", "tokenry-organizations", "-o", "json"]);
+    released.kubectl(&["delete", "validatingadmissionpolicybinding", "tokenry-organizations"]);
+    let unbound = async || {
+        let done = root.tokenry(&JSON);
+        let told = wrong(&done, "admission");
+        assert!(told.contains("ValidatingAdmissionPolicyBinding tokenry-organizations does not exist"), "{told}");
+        (done.code == 1 && told.contains("a dry run with a forged label was accepted")).then_some(())
+    };
+    released.world().eventually("the policy is not in force", unbound).await;
+    // It waits until the binding is there again.
+    let mut waiting = root.command(&["check", "--wait", "60s"]);
+    let waiting = waiting.stdout(Stdio::null()).spawn().unwrap();
+    let mut binding: Value = serde_json::from_str(&binding).unwrap();
+    binding["metadata"] = json!({"name": "tokenry-organizations"});
+    released.world().plane.kubectl_with_input(&["create", "-f", "-"], &binding.to_string()).unwrap();
+    assert_eq!(tokio::task::block_in_place(|| waiting.wait_with_output()).unwrap().status.code(), Some(0));
+}
+
+async fn faults_of_rights(released: &Released) {
+    let root = released.root().await;
+    let columns = r#"[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]"#;
+    released.kubectl(&["patch", "crd", "apitokens.tokenry.dev", "--type", "json", "--patch", columns]);
+    // Rights that the operator does not use now, so that none of its requests is refused.
+    let verbs =
+        |rule: usize, verbs: &[&str]| json!({"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs});
+    let patch = json!([verbs(0, &["list", "watch"]), verbs(1, &["get", "list", "watch"])]).to_string();
+    released.kubectl(&["patch", "clusterrole", "tokenry-operator", "--type", "json", "--patch", &patch]);
+    let done = root.tokenry(&JSON);
+    assert_eq!(done.code, 1);
+    let told = wrong(&done, "definitions");
+    assert_eq!(
+        told,
+        "CustomResourceDefinition apitokens.tokenry.dev differs at spec.versions[0].additionalPrinterColumns"
+    );
+    let missing = async || {
+        let told = wrong(&root.tokenry(&JSON), "rights");
+        (told == "missing: get instances.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(())
+    };
+    released.world().eventually("the missing rights are named", missing).await;
+}
+
+async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
+    let root = released.root().await;
+    // One verifier is away, and another one serves another namespace.
+    let mut others = verifiers.into_iter();
+    let (kept, stopped) = (others.next().unwrap(), others.next().unwrap());
+    stopped.stop().await;
+    let done = root.tokenry(&JSON);
+    let told = wrong(&done, "verifiers");
+    assert!(told.contains("Pod tokenry-verifier-1 does not answer: "), "{told}");
+    let elsewhere = released.world().beside("elsewhere", json!({})).await;
+    let client = released.world().plane.client_for(&released.world().identities.verifier);
+    let scope = Extent::Namespace(elsewhere.namespace.clone());
+    let deaf = elsewhere.verifier_by(client, &Held::default(), |options| options.scope = scope).await;
+    elsewhere.ready(&deaf).await;
+    released.world().pod_of("verifier", 1, &deaf).await;
+    let told = wrong(&root.tokenry(&JSON), "verifiers");
+    assert!(told.contains("apitokens: Pod tokenry-verifier-0 knows 1, and Pod tokenry-verifier-1 knows 0"), "{told}");
+    drop(kept);
+}
+
+/// A user with few rights gets warnings that name the missing ones.
+async fn few_rights(released: &Released) {
+    let nobody = released.user("nobody");
+    let done = nobody.tokenry(&JSON);
+    assert_eq!(done.code, 0, "{done:?}");
+    let home = nobody.user.home();
+    for (part, right) in [
+        ("definitions", "not checked: you may not get customresourcedefinitions".to_owned()),
+        ("admission", "not checked: you may not list validatingadmissionpolicies".to_owned()),
+        ("admission", format!("not checked: you may not create apitokens.tokenry.dev in namespace {home}")),
+        ("rights", "not checked: you may not create subjectaccessreviews".to_owned()),
+        ("rights", "missing: create apitokens.tokenry.dev".to_owned()),
+        ("operator", "not checked: you may not list pods in namespace tokenry-system".to_owned()),
+        ("verifiers", "not checked: you may not list pods in namespace tokenry-system".to_owned()),
+    ] {
+        assert!(wrong(&done, part).contains(&right), "{right}: {done:?}");
+    }
+    assert!(results(&done).iter().all(|result| result["health"] != "failed"), "{done:?}");
+    let told = nobody.tokenry(&["version"]);
+    assert!(told.well().contains("you may not list pods in namespace tokenry-system"), "{told:?}");
+    assert!(told.out.contains("kinds") && told.out.contains("v1alpha1"), "{told:?}");
+
+    let role = ["create", "role", "look", "--verb", "list", "--resource", "pods", "--namespace", "tokenry-system"];
+    released.kubectl(&role);
+    let bind = ["create", "rolebinding", "look", "--role", "look", "--user", "looker", "--namespace", "tokenry-system"];
+    released.kubectl(&bind);
+    let looker = released.user("looker");
+    let listed = async || {
+        let told = wrong(&looker.tokenry(&JSON), "verifiers");
+        told.contains("not checked: you may not get pods/proxy in namespace tokenry-system").then_some(())
+    };
+    released.world().eventually("the looker may list Pods", listed).await;
+    let told: Value = serde_json::from_str(looker.tokenry(&["version", "-o", "json"]).well()).unwrap();
+    let pod = json!({"program": "operator", "pod": "tokenry-operator-0", "version": env!("CARGO_PKG_VERSION")});
+    assert_eq!(told["pods"][0], pod);
+
+    let before = nobody.tokenry(&["check", "--pre", "-o", "json"]);
+    assert_eq!(before.code, 1, "{before:?}");
+    let told = wrong(&before, "installation");
+    assert!(told.contains("missing: create clusterroles.rbac.authorization.k8s.io"), "{told}");
+    assert!(told.contains("missing: create secrets"), "{told}");
+    assert!(told.contains("not checked: you may not list customresourcedefinitions"), "{told}");
+    let root = released.root().await;
+    released.kubectl(&["annotate", "crd", "apitokens.tokenry.dev", "meta.helm.sh/release-name-"]);
+    let before = root.tokenry(&["check", "--pre", "-o", "json"]);
+    let told = wrong(&before, "installation");
+    assert_eq!(
+        told,
+        "CustomResourceDefinition apitokens.tokenry.dev exists, in the same form, and belongs to no helm release"
+    );
+}
+
+#[test]
+fn the_version_of_the_client_needs_no_cluster_and_an_absent_one_is_told() {
+    let command = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        let output = command.args(args).env("KUBECONFIG", "/nowhere").env("HOME", "/nowhere").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    assert!(command(&["version", "--client"]).well().contains(own));
+    let told: Value = serde_json::from_str(command(&["version", "--client", "-o", "json"]).well()).unwrap();
+    assert_eq!(told, json!({"client": own}));
+    let away = command(&["version"]);
+    assert!(away.code == 3 && away.out.contains(own) && away.err.contains("no cluster is configured"), "{away:?}");
+    assert_eq!(command(&["check"]).code, 3);
+    assert!(command(&["docs"]).well().contains("troubleshooting"));
+    assert!(command(&["docs", "check#rights"]).well().starts_with("## Rights\n"));
+    assert!(command(&["docs", "nothing"]).failed(2).contains("kubectl tokenry docs lists all pages"));
+}
