@@ -3,16 +3,19 @@
 use clap::Args;
 
 use super::{
-    Error, client,
+    Error,
+    advice::next_step,
+    client,
     connection::{Connection, Workplace},
     output,
+    unread::{self, UnreadQuestion},
 };
 use crate::{
     access::Step,
-    outside::{Clock, SystemClock},
+    outside::{Clock, SystemClock, Why},
     verifier::{
         Category, Verdict,
-        explain::{Explanation, Question, ask},
+        explain::{Question, Unexplained, ask},
         index::Key,
     },
 };
@@ -37,6 +40,10 @@ pub(crate) struct Explain {
     /// Project that the request names in a header
     #[arg(long)]
     project: Option<String>,
+    /// Address of a verifier, such as http://localhost:8080 of kubectl port-forward; it judges the value of the token
+    /// if you may not read the Instance
+    #[arg(long, value_name = "URL")]
+    verifier: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -44,17 +51,39 @@ pub(crate) struct Explain {
 impl Explain {
     /// Prints the chain of reasons. Success means that the request is allowed.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let (verdict, trail) = client::block_on(self.ask())?;
-        conclude(&verdict, trail)
+        client::block_on(async {
+            let place = self.connection.open().await?;
+            let question = self.question(&place);
+            match ask(place.desk.client(), &question, SystemClock.now()).await {
+                Ok((verdict, trail)) => conclude(&verdict, trail),
+                Err(Unexplained::Refused(refusal)) if matches!(refusal.why, Why::Forbidden(_)) => {
+                    // Without the token, there is nothing to explain.
+                    let Some(asked) = self.asked(&question).filter(|_| refusal.kind != "ApiToken") else {
+                        return Err(refusal.into());
+                    };
+                    unread::explain(&place, &asked, &refusal).await
+                }
+                Err(unexplained) => Err(unexplained.into()),
+            }
+        })
     }
 
-    async fn ask(self) -> Result<Explanation, Error> {
-        let Workplace { desk, namespace } = self.connection.open().await?;
-        let instance = self.instance.as_deref().map(|given| named(given, &namespace));
-        let Self { token, method, path, organization, project, .. } = self;
-        let token = token.map(|token| Key::new(namespace, token));
-        let question = Question { token, instance, method, path, organization, project };
-        Ok(ask(desk.client(), &question, SystemClock.now()).await?)
+    fn question(&self, place: &Workplace) -> Question {
+        let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
+        let token = self.token.as_deref().map(|token| Key::new(&*place.namespace, token));
+        let Self { method, path, organization, project, .. } = self;
+        let (method, path) = (method.clone(), path.clone());
+        Question { token, instance, method, path, organization: organization.clone(), project: project.clone() }
+    }
+
+    /// The same question for a user that may not read the Instance.
+    fn asked<'a>(&'a self, question: &'a Question) -> Option<UnreadQuestion<'a>> {
+        Some(UnreadQuestion {
+            token: self.token.as_deref()?,
+            instance: question.instance.as_ref().map(|key| (&*key.namespace, &*key.name)),
+            request: (&self.method, &self.path),
+            verifier: self.verifier.as_deref(),
+        })
     }
 }
 
@@ -69,6 +98,9 @@ pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>) -> Result<(), Error>
     for step in trail {
         let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
         output::line(&line);
+    }
+    if let Some(next) = next_step(verdict.cause) {
+        output::line(&format!("next: {next}"));
     }
     output::line(&conclusion(verdict));
     if is_allowed(verdict) { Ok(()) } else { Err(Error::No) }

@@ -2,6 +2,7 @@
 //! `kubectl tokenry` users keep their tokens with it.
 
 mod admission;
+mod advice;
 mod check;
 mod client;
 mod completion;
@@ -16,6 +17,7 @@ mod output;
 mod scan;
 mod screen;
 mod token;
+mod unread;
 mod verifier;
 mod verify;
 mod version;

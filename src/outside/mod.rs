@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod optional;
 mod patience;
 pub mod peers;
+pub mod presenting;
 pub mod prober;
 pub mod probes;
 mod proxy;

@@ -425,9 +425,11 @@ async fn explain_names_a_request_that_is_let_through_unjudged() {
     let told = "√ Instance eem: lets the request through unjudged, by spec.api.unguarded\nallowed: 200 Unguarded\n";
     assert_eq!(without("/login"), (Some(0), told.into()));
     let told = "× Instance eem: judges the request, because no entry of spec.api.unguarded covers it, letter for letter\n\
+                next: send the token in a header of spec.api.credentials of the Instance\n\
                 refused: 401 Missing\n";
     assert_eq!(without("/orders"), (Some(1), told.into()));
     let told = "× Instance eem: lets nobody in at /.tokenry/probe, which tests the guard of its endpoint\n\
+                next: send a request for another path; this one shows that the guard works\n\
                 refused: 401 Probe\n";
     assert_eq!(without("/.tokenry/probe?a"), (Some(1), told.into()));
     assert_eq!(explained(&stage.world, &["--path", "/.tokenry/probe"]), (false, told.into()));

@@ -1,6 +1,7 @@
 //! The commands by which users keep their tokens, as users with just enough rights and with too few.
 
 mod check;
+mod explain;
 mod terminal;
 
 use std::process::Command;

@@ -1,0 +1,59 @@
+//! The next step after a refusal of the verifier.
+
+use crate::{access::Ground, verifier::Cause};
+
+/// The next step of a user whose request is refused for `cause`. `None`: the request is let in.
+pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
+    Some(match cause {
+        Cause::Allowed | Cause::Unguarded => return None,
+        Cause::Probe => "send a request for another path; this one shows that the guard works",
+        Cause::Missing => "send the token in a header of spec.api.credentials of the Instance",
+        Cause::Oversized | Cause::NotAscii | Cause::Repeated | Cause::Several | Cause::LookAlike => {
+            "send the token once, in one header, and no other header that can hold one"
+        }
+        Cause::Malformed | Cause::Unknown | Cause::Mismatch => {
+            "read the value again from the Secret of the token: kubectl tokenry show NAME"
+        }
+        Cause::Ambiguous => "ask an administrator: several tokens have records with this id",
+        Cause::OtherInstance | Cause::OtherAudience => {
+            "use a token of this Instance, or let it be an audience: spec.audiences of the token"
+        }
+        Cause::Deleted | Cause::Revoked | Cause::AccountGone => "create another token: kubectl tokenry create NAME",
+        Cause::AccountSuspended => "set spec.active of the account to true",
+        Cause::Suspended => "resume the token: kubectl tokenry resume NAME",
+        Cause::Expired => "ask for a new value: kubectl tokenry rotate NAME",
+        Cause::InstanceUnnamed | Cause::InstanceMissing => {
+            "correct the Instance in the address by which the proxy asks the verifier"
+        }
+        Cause::InstanceDeleting => "wait for another Instance: this one is being deleted",
+        Cause::NamespaceNotAdmitted => "admit the namespace of the token: spec.tokens.namespaces of the Instance",
+        Cause::InstanceInvalid => "correct the faults in the status of the Instance",
+        Cause::EndpointDisabled => "enable the endpoint: spec.manager.endpoints of the Instance",
+        Cause::Refused(ground) => return of_ground(ground),
+        Cause::NotSynced | Cause::OutOfTouch | Cause::Crowded => {
+            "try again soon; kubectl tokenry check says if the verifiers are well"
+        }
+    })
+}
+
+fn of_ground(ground: Ground) -> Option<&'static str> {
+    Some(match ground {
+        Ground::Authenticated | Ground::ByRole | Ground::ByPolicy => return None,
+        Ground::PathRefused => "send a plain path: without encoded slashes, //, .. and ;",
+        Ground::MethodRefused => "send the request with its own method, and without X-HTTP-Method-Override",
+        Ground::HeaderRefused => "leave out headers that look like identity headers, such as X_Organization",
+        Ground::Excluded => "sign in without a token: spec.api.excluded of the Instance excludes the request",
+        Ground::OwnerMissing => "give the token an owner: kubectl tokenry transfer NAME --to SUBJECT",
+        Ground::OwnerStale => "let the owner touch the token: its groups are stamped again",
+        Ground::OwnerRemoved => "give the owner a role in spec.members of the Instance, or name another owner",
+        Ground::OrganizationMissing => "name the organization in the request: --organization",
+        Ground::OrganizationUnknown => "name an organization of spec.organizations of the Instance",
+        Ground::OrganizationOutside => "name an organization of the token, or add it to spec.organizations",
+        Ground::ProjectMissing => "name the project in the request: --project",
+        Ground::ProjectOutside => "name a project of the token: kubectl tokenry set projects NAME",
+        Ground::Denied => "ask the keeper of the policy that denies it; the lines above name it",
+        Ground::NoPermissions | Ground::NotPermitted => {
+            "give the token a role that permits the action: kubectl tokenry set role NAME ROLE; or add it to a policy"
+        }
+    })
+}

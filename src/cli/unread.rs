@@ -1,0 +1,125 @@
+//! `explain` for a user that may not read the Instance: the status of the token, and the verdict of a verifier.
+
+use serde_json::{Value, json};
+
+use super::{
+    Error,
+    connection::Workplace,
+    output,
+    screen::{Health, mark},
+    token::view,
+};
+use crate::{
+    access::header::ROLE,
+    crd::{ApiToken, api_token::Effective},
+    outside::{
+        Refusal,
+        presenting::{NoVerdict, PresentedValue, present},
+        survey::HttpReply,
+    },
+};
+
+/// The question of a user.
+pub(super) struct UnreadQuestion<'a> {
+    /// The name of the token.
+    pub(super) token: &'a str,
+    /// The namespace and the name of the Instance, if the user names one.
+    pub(super) instance: Option<(&'a str, &'a str)>,
+    /// The method and the path of the request.
+    pub(super) request: (&'a str, &'a str),
+    /// The address of a verifier.
+    pub(super) verifier: Option<&'a str>,
+}
+
+/// Explains as much as the user may read. `refusal` is that of the object that the user may not read.
+pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refusal: &Refusal) -> Result<(), Error> {
+    let home = &*place.namespace;
+    let missing = || Error::Missing(format!("there is no ApiToken {} in namespace {home}", asked.token));
+    let token: ApiToken = place.desk.find(home, asked.token).await?.ok_or_else(missing)?;
+    let status = token.status.clone().unwrap_or_default();
+    let valid = view::condition(&token, crate::crd::condition::VALID);
+    let told = valid.map_or("no status yet".to_owned(), |valid| format!("{}: {}", valid.reason, valid.message));
+    let is_valid = valid.is_some_and(|valid| valid.status == "True");
+    println!("{}", mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token)));
+    if let Some(effective) = &status.effective {
+        println!("{}", mark(!effective.actions.is_empty(), &format!("status.effective: {}", allowed(effective))));
+    }
+    let Refusal { kind, namespace, name, .. } = refusal;
+    println!("{}", mark(Health::Warning, &format!("{kind} {namespace}/{name}: you may not read it")));
+    let Some(verifier) = asked.verifier else {
+        return Err(Error::Refused(format!(
+            "there is no verdict, because you may not {} {kind} in namespace {namespace}: ask for that right, or give \
+             --verifier with the address of a verifier, such as that of kubectl port-forward",
+            refusal.verb.name()
+        )));
+    };
+    let reference = &token.spec.instance_ref;
+    let own = (reference.namespace_or(home), reference.name.as_str());
+    let (instance, (method, path)) = (asked.instance.unwrap_or(own), asked.request);
+    let secret = status.secret_name.clone().unwrap_or_default();
+    let shown = place.desk.value(home, &secret).await.map_err(|refusal| Error::of_value(refusal, &token))?;
+    let unserved = || Error::Missing(format!("ApiToken {home}/{} shows no value; see its status", asked.token));
+    let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
+    match present(verifier, &PresentedValue { instance, method, path }, &value).await {
+        Ok(reply) => conclude(&reply),
+        Err(NoVerdict::Odd(why)) => Err(Error::Usage(format!("--verifier: {why}"))),
+        Err(NoVerdict::Away(why)) => Err(Error::Unreachable(format!("--verifier: {why}"))),
+    }
+}
+
+/// The permissions of a token, in words.
+fn allowed(Effective { role, actions, policies, organizations, projects, limited_by }: &Effective) -> String {
+    let listed = |names: &[String], otherwise: &str| match names {
+        [] => otherwise.to_owned(),
+        names => names.join(", "),
+    };
+    let scope = |names: &Option<Vec<String>>, all: &str| names.as_ref().map_or(all.to_owned(), |n| listed(n, "none"));
+    let limits: Vec<_> = limited_by.iter().filter_map(|by| json!(by).as_str().map(str::to_owned)).collect();
+    format!(
+        "role {}; actions {}; policies {}; organizations {}; projects {}; limited by {}",
+        role.as_deref().unwrap_or("none"),
+        listed(actions, "none"),
+        listed(policies, "none"),
+        scope(organizations, "any"),
+        scope(projects, "all"),
+        listed(&limits, "nothing"),
+    )
+}
+
+/// Prints the verdict of a verifier. Success means that the request is allowed.
+fn conclude(reply: &HttpReply) -> Result<(), Error> {
+    let role = reply.headers.get(ROLE).and_then(|role| role.to_str().ok()).filter(|role| !role.is_empty());
+    let body: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+    let hint = body["error_description"].as_str().or(body["error"].as_str()).unwrap_or("no valid token");
+    match reply.status {
+        200 => {
+            let by = role.map(|role| format!(", effective role {role}")).unwrap_or_default();
+            output::line(&format!("allowed: 200, says the verifier{by}"));
+            Ok(())
+        }
+        401 | 403 => {
+            output::line(&format!("refused: {}, says the verifier: {hint}", reply.status));
+            Err(Error::No)
+        }
+        status => Err(Error::Unreachable(format!("--verifier: it answers {status} and no verdict; try again"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_permissions_of_a_token_are_one_line() {
+        let none = "role none; actions none; policies none; organizations any; projects all; limited by nothing";
+        assert_eq!(allowed(&Effective::default()), none);
+        let effective: Effective = serde_json::from_value(json!({
+            "role": "viewer", "actions": ["api:read"], "policies": ["p"], "organizations": ["acme"], "projects": [],
+            "limitedBy": ["Owner", "Policy"],
+        }))
+        .unwrap();
+        let told =
+            "role viewer; actions api:read; policies p; organizations acme; projects none; limited by Owner, Policy";
+        assert_eq!(allowed(&effective), told);
+    }
+}
