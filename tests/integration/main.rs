@@ -43,12 +43,15 @@ mod kubernetes_api;
 #[path = "../shared/levels.rs"]
 mod levels;
 mod life;
+#[path = "../../examples/krew/manifest.rs"]
+mod manifest;
 mod neighbours;
 mod once;
 mod operating;
 mod organizations;
 mod outward;
 mod owners;
+mod plugin;
 mod preconditions;
 mod products;
 mod proxies;

