@@ -141,11 +141,7 @@ impl AuditOptions {
         let opened = (Audit::new(lines.clone(), self.when_full, self.sample), lines.closing());
         tasks.finishing("the audit log", async move {
             metrics.audit_dropped(0);
-            let lost = lines.write(self.sink).await;
-            if lost > 0 {
-                tracing::warn!(lost, "the audit log could not be written to its end");
-            }
-            metrics.audit_dropped(lost);
+            lines.write(self.sink, |lost| metrics.audit_dropped(lost)).await;
             Ok(())
         });
         opened

@@ -24,14 +24,15 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only the rooms that touch the world may name.
-const WORLDLY: [(&str, &[&str]); 8] = [
+const WORLDLY: [(&str, &[&str]); 9] = [
     ("axum", &["outside", "verifier"]),
-    ("opentelemetry", &["outside"]),
+    ("opentelemetry_proto", &["outside"]),
     ("opentelemetry_sdk", &["outside"]),
     ("rand", &["outside"]),
     ("rcgen", &["outside"]),
     ("tokio", &["outside", "controller", "verifier", "operator", "cli"]),
     ("tonic", &["outside", "verifier"]),
+    ("tonic_types", &["outside"]),
     ("tracing", &["outside", "controller", "verifier"]),
 ];
 

@@ -7,6 +7,7 @@
 //! or wait            tries again, ends when closed and empty
 //! ```
 
+mod collector;
 mod otlp;
 mod text;
 
@@ -114,21 +115,28 @@ impl LineQueue {
     }
 
     /// Writes lines to `sink` until the queue is closed and empty, but at most for five seconds after it was closed. A
-    /// failed write is repeated every second. Returns the number of lines that were not written in the end.
-    pub async fn write(&self, mut sink: Sink) -> u64 {
+    /// failed write is repeated every second. `lost` gets the number of lines each time that lines are lost: the sink
+    /// refuses them for good, or they are not written in the end.
+    pub async fn write(&self, mut sink: Sink, lost: impl Fn(u64)) {
         let mut writing = pin!(async {
             let mut bytes = Vec::new();
             while self.take(&mut bytes).await {
-                self.put(&mut sink, &mut bytes).await;
+                self.put(&mut sink, &mut bytes, &lost).await;
             }
         });
         tokio::select! {
-            () = &mut writing => return 0,
+            () = &mut writing => return,
             () = self.closed.cancelled() => {}
         }
-        let is_late = timeout(GRACE, writing).await.is_err();
-        let queue = self.queue();
-        if is_late { queue.count + queue.taken } else { 0 }
+        if timeout(GRACE, writing).await.is_ok() {
+            return;
+        }
+        let rest = {
+            let queue = self.queue();
+            queue.count + queue.taken
+        };
+        tracing::warn!(lost = rest, "the audit log could not be written to its end");
+        lost(rest);
     }
 
     /// Waits for lines, and swaps them for the empty `bytes`. False if the queue is closed and empty.
@@ -154,17 +162,22 @@ impl LineQueue {
     }
 
     /// Writes all of `bytes`, however often that fails.
-    async fn put(&self, sink: &mut Sink, bytes: &mut Vec<u8>) {
+    async fn put(&self, sink: &mut Sink, bytes: &mut Vec<u8>, lost: &impl Fn(u64)) {
         let mut is_told = false;
-        while let Err(error) = sink.put(bytes).await {
-            if !is_told {
-                tracing::warn!(%error, "cannot write the audit log, trying again");
+        while !bytes.is_empty() {
+            let written = sink.put(bytes).await;
+            self.queue().taken = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            match written {
+                Ok(refused) => lost(refused),
+                Err(error) => {
+                    if !is_told {
+                        tracing::warn!(%error, "cannot write the audit log, trying again");
+                    }
+                    is_told = true;
+                    sleep(AGAIN).await;
+                }
             }
-            is_told = true;
-            sleep(AGAIN).await;
         }
-        bytes.clear();
-        self.queue().taken = 0;
     }
 
     /// The waiting lines.
@@ -222,10 +235,11 @@ impl Sink {
         Otlp::new().map(|otlp| Self(SinkKind::Otlp(Box::new(otlp))))
     }
 
-    /// Writes `bytes`. After an error, `bytes` are those that were not written.
-    async fn put(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes some of `bytes`, and removes them. Returns the number of lines that are lost among them. After an error,
+    /// `bytes` are those that were not written.
+    async fn put(&mut self, bytes: &mut Vec<u8>) -> io::Result<u64> {
         match &mut self.0 {
-            SinkKind::Text(text) => text.put(bytes).await,
+            SinkKind::Text(text) => text.put(bytes).await.map(|()| 0),
             SinkKind::Otlp(otlp) => otlp.put(bytes).await,
         }
     }
@@ -243,7 +257,10 @@ impl fmt::Debug for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    };
 
     /// Gives each write to the test, and waits for the result that the test gives back.
     struct Held(mpsc::Sender<Vec<u8>>, mpsc::Receiver<io::Result<usize>>);
@@ -265,7 +282,12 @@ mod tests {
         let ((told, writes), (results, wanted)) = (mpsc::channel(), mpsc::channel());
         let sink = Sink::text(Box::new(Held(told, wanted))).unwrap();
         let writer = lines.clone();
-        (lines, tokio::spawn(async move { writer.write(sink).await }), End(writes, results))
+        let write = async move {
+            let lost = AtomicU64::default();
+            writer.write(sink, |lines| _ = lost.fetch_add(lines, Ordering::Relaxed)).await;
+            lost.into_inner()
+        };
+        (lines, tokio::spawn(write), End(writes, results))
     }
 
     struct End(mpsc::Receiver<Vec<u8>>, mpsc::Sender<io::Result<usize>>);
@@ -345,6 +367,6 @@ mod tests {
         assert_eq!(end.next(), "a\n");
         assert!(lines.push(b"b\n") && lines.push(b"c\n"));
         drop(lines.closing());
-        assert_eq!(writer.await.unwrap(), 3);
+        assert_eq!(writer.await.unwrap(), 3, "the one that hangs in its write, and two that wait");
     }
 }

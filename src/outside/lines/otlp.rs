@@ -1,17 +1,23 @@
-//! Lines to an OpenTelemetry collector.
+//! Lines to an OpenTelemetry collector, by OTLP over gRPC.
 
-use std::io;
+use std::{env, error::Error, io, time::Duration};
 
-use opentelemetry::{
-    InstrumentationScope, SpanId, TraceId,
-    logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity},
+use opentelemetry_proto::{
+    tonic::{
+        collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
+        common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
+        resource::v1::Resource,
+    },
+    transform::common::tonic::ResourceAttributesWithSchema,
 };
-use opentelemetry_otlp::LogExporter as Exporter;
-use opentelemetry_sdk::{
-    Resource,
-    logs::{LogBatch, LogExporter, SdkLogRecord, SdkLogger, SdkLoggerProvider},
-};
+use opentelemetry_sdk::Resource as Detected;
 use serde_json::{Map, Value};
+use tokio::time::sleep;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::collector::Collector;
 
 /// The number of lines in one request. Collectors accept 4 MiB by default.
 const AT_ONCE: usize = 512;
@@ -20,13 +26,15 @@ const SERVICE: &str = "tokenry-verifier";
 /// The name of the lines' origin, and of the event that each line reports.
 const SCOPE: &str = "tokenry.audit";
 const EVENT: &str = "tokenry.verifier.decision";
+/// The longest pause that a collector can ask for.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// A collector that takes log records by OTLP over gRPC.
 pub(super) struct Otlp {
-    exporter: Exporter,
-    /// Only makes empty records.
-    logger: SdkLogger,
-    scope: InstrumentationScope,
+    collector: Collector,
+    resource: Resource,
+    /// True if the collector refused records of the last request for good.
+    is_refused: bool,
 }
 
 impl Otlp {
@@ -34,61 +42,255 @@ impl Otlp {
     ///
     /// # Errors
     /// A variable is not valid.
+    #[allow(clippy::disallowed_methods, reason = "OpenTelemetry defines the names of these variables")]
     pub(super) fn new() -> Result<Self, String> {
-        let built = Exporter::builder().with_tonic().build();
-        let help =
-            "name the collector by OTEL_EXPORTER_OTLP_ENDPOINT, such as http://collector:4317; https is not supported";
-        let mut exporter = built.map_err(|error| format!("{error}; {help}"))?;
-        let detected = Resource::builder().build();
+        Collector::named(|name| env::var(name).ok()).map(Self::to)
+    }
+
+    fn to(collector: Collector) -> Self {
+        let detected = Detected::builder().build();
         let name = detected.get(&"service.name".into()).map(|name| name.to_string());
         let is_named = name.is_some_and(|name| !name.starts_with("unknown_service"));
-        let resource = if is_named { detected } else { Resource::builder().with_service_name(SERVICE).build() };
-        exporter.set_resource(&resource);
-        let logger = SdkLoggerProvider::builder().build().logger(SCOPE);
-        Ok(Self { exporter, logger, scope: InstrumentationScope::builder(SCOPE).build() })
+        let detected = if is_named { detected } else { Detected::builder().with_service_name(SERVICE).build() };
+        let attributes = ResourceAttributesWithSchema::from(&detected).attributes.0;
+        Self { collector, resource: Resource { attributes, ..Resource::default() }, is_refused: false }
     }
 
-    /// Sends the lines in `bytes`. After an error, `bytes` are those that were not sent.
-    pub(super) async fn put(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-            let end = ends.take(AT_ONCE).last().unwrap_or(bytes.len());
-            let records: Vec<_> =
-                bytes[..end].split(|byte| *byte == b'\n').filter_map(|line| self.record(line)).collect();
-            let batch: Vec<_> = records.iter().map(|record| (record, &self.scope)).collect();
-            self.exporter.export(LogBatch::new(&batch)).await.map_err(io::Error::other)?;
-            bytes.drain(..end);
+    /// Sends the first lines in `bytes`, and removes them. Returns the number of those that the collector has refused for
+    /// good. Such lines are lost: OTLP forbids to send them again.
+    ///
+    /// # Errors
+    /// The collector cannot take the lines now. They are still in `bytes`.
+    pub(super) async fn put(&mut self, bytes: &mut Vec<u8>) -> io::Result<u64> {
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let end = ends.take(AT_ONCE).last().unwrap_or(bytes.len());
+        let records: Vec<_> = bytes[..end].split(|byte| *byte == b'\n').filter_map(record).collect();
+        let count = records.len() as u64;
+        let mut request = Request::new(self.exported(records));
+        *request.metadata_mut() = self.collector.headers.clone();
+        let (lost, code) = match self.collector.client.export(request).await {
+            Ok(answer) => (rejected(answer.get_ref()).min(count), Code::Ok),
+            Err(status) if is_temporary(&status) => return Err(later(&status).await),
+            Err(status) => (count, status.code()),
+        };
+        if lost > 0 && !self.is_refused {
+            tracing::warn!(
+                ?code,
+                lost,
+                "the collector refuses lines of the audit log for good, so they are lost; its own log may say why"
+            );
         }
-        Ok(())
+        self.is_refused = lost > 0;
+        bytes.drain(..end);
+        Ok(lost)
     }
 
-    /// The record of a line: an attribute for each field, but for time and trace. `None`: the line is empty.
-    fn record(&self, line: &[u8]) -> Option<SdkLogRecord> {
-        let fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
-        let mut record = self.logger.create_log_record();
-        record.set_event_name(EVENT);
-        record.set_severity_number(Severity::Info);
-        record.set_severity_text("INFO");
-        for (name, value) in fields {
-            match (&*name, value) {
-                ("time", Value::String(time)) => {
-                    let time: jiff::Timestamp = time.parse().unwrap_or_default();
-                    record.set_timestamp(time.into());
-                    record.set_observed_timestamp(time.into());
-                }
-                ("trace_id", Value::String(id)) => {
-                    let trace = TraceId::from_hex(&id).unwrap_or(TraceId::INVALID);
-                    record.set_trace_context(trace, SpanId::INVALID, None);
-                }
-                (_, Value::String(text)) => {
-                    if name == "reason" {
-                        record.set_body(AnyValue::String(text.clone().into()));
-                    }
-                    record.add_attribute(name, AnyValue::String(text.into()));
-                }
-                (_, other) => record.add_attribute(name, AnyValue::Int(other.as_i64().unwrap_or_default())),
+    fn exported(&self, log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
+        let scope = Some(InstrumentationScope { name: SCOPE.into(), ..InstrumentationScope::default() });
+        let scope_logs = vec![ScopeLogs { scope, log_records, ..ScopeLogs::default() }];
+        let resource = Some(self.resource.clone());
+        ExportLogsServiceRequest {
+            resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }],
+        }
+    }
+}
+
+/// The number of records that a collector has rejected although it answers with success.
+fn rejected(answer: &ExportLogsServiceResponse) -> u64 {
+    let partial = answer.partial_success.as_ref();
+    partial.map_or(0, |partial| u64::try_from(partial.rejected_log_records).unwrap_or_default())
+}
+
+/// True if the request may be sent again (OTLP, section Failures). `RESOURCE_EXHAUSTED` is temporary only if the
+/// collector says when it recovers. A status with a source was made here, for example as the connection broke.
+fn is_temporary(status: &Status) -> bool {
+    let usual = matches!(
+        status.code(),
+        Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    let recovers = || status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some();
+    usual || status.source().is_some() || recovers()
+}
+
+/// Waits for as long as the collector asks for. Returns the error, without the text of the collector.
+async fn later(status: &Status) -> io::Error {
+    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        sleep(delay.min(PAUSE)).await;
+    }
+    let mut cause = status.source();
+    while let Some(further) = cause.and_then(Error::source) {
+        cause = Some(further);
+    }
+    let answered = || format!("the collector answers {:?}", status.code());
+    io::Error::other(cause.map_or_else(answered, ToString::to_string))
+}
+
+/// The record of a line: an attribute for each field, but for time and trace. `None`: the line is empty.
+fn record(line: &[u8]) -> Option<LogRecord> {
+    let fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    let mut record = LogRecord {
+        severity_number: SeverityNumber::Info.into(),
+        severity_text: "INFO".into(),
+        event_name: EVENT.into(),
+        ..LogRecord::default()
+    };
+    for (name, value) in fields {
+        match (&*name, value) {
+            ("time", Value::String(time)) => {
+                let time: jiff::Timestamp = time.parse().unwrap_or_default();
+                record.time_unix_nano = u64::try_from(time.as_nanosecond()).unwrap_or_default();
+                record.observed_time_unix_nano = record.time_unix_nano;
             }
+            ("trace_id", Value::String(id)) => {
+                record.trace_id = u128::from_str_radix(&id, 16).map_or(Vec::new(), |id| id.to_be_bytes().into());
+            }
+            (_, Value::String(text)) => {
+                if name == "reason" {
+                    record.body = Some(any(Any::StringValue(text.clone())));
+                }
+                record.attributes.push(attribute(name, Any::StringValue(text)));
+            }
+            (_, other) => record.attributes.push(attribute(name, Any::IntValue(other.as_i64().unwrap_or_default()))),
         }
-        Some(record)
+    }
+    Some(record)
+}
+
+fn any(value: Any) -> AnyValue {
+    AnyValue { value: Some(value) }
+}
+
+fn attribute(key: String, value: Any) -> KeyValue {
+    KeyValue { key, value: Some(any(value)), ..KeyValue::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::logs::v1::{
+        ExportLogsPartialSuccess,
+        logs_service_server::{LogsService, LogsServiceServer},
+    };
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, Mutex},
+    };
+    use tonic::{metadata::MetadataMap, transport::server::TcpIncoming};
+    use tonic_types::ErrorDetails;
+
+    /// The answers of a collector: how many records it rejects, or its error. The number of records and the headers of
+    /// each request.
+    #[derive(Default)]
+    struct Exchange {
+        answers: VecDeque<Result<i64, Status>>,
+        asked: Vec<(usize, MetadataMap)>,
+    }
+
+    #[derive(Clone, Default)]
+    struct Answering(Arc<Mutex<Exchange>>);
+
+    #[tonic::async_trait]
+    impl LogsService for Answering {
+        async fn export(
+            &self,
+            asked: Request<ExportLogsServiceRequest>,
+        ) -> Result<tonic::Response<ExportLogsServiceResponse>, Status> {
+            let mut exchange = self.0.lock().unwrap();
+            let (headers, _, message) = asked.into_parts();
+            exchange.asked.push((message.resource_logs[0].scope_logs[0].log_records.len(), headers));
+            let rejected_log_records = exchange.answers.pop_front().unwrap_or(Ok(0))?;
+            let partial_success = Some(ExportLogsPartialSuccess { rejected_log_records, error_message: "full".into() });
+            Ok(tonic::Response::new(ExportLogsServiceResponse { partial_success }))
+        }
+    }
+
+    /// The sink of a collector, and the collector.
+    async fn answering(answers: Vec<Result<i64, Status>>) -> (Otlp, Answering) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let collector = Answering::default();
+        collector.0.lock().unwrap().answers = answers.into();
+        let service = tonic::transport::Server::builder().add_service(LogsServiceServer::new(collector.clone()));
+        tokio::spawn(service.serve_with_incoming(TcpIncoming::from(listener)));
+        let value = |name: &str| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(address.clone()),
+            "OTEL_EXPORTER_OTLP_HEADERS" => Some("api-key=a%20b".to_owned()),
+            _ => None,
+        };
+        (Otlp::to(Collector::named(value).unwrap()), collector)
+    }
+
+    fn lines(count: usize) -> Vec<u8> {
+        "{\"reason\":\"Missing\",\"status\":401}\n".repeat(count).into_bytes()
+    }
+
+    fn exhausted(recovers: bool) -> Status {
+        let delay = Some(Duration::from_millis(1));
+        let details = if recovers { ErrorDetails::with_retry_info(delay) } else { ErrorDetails::new() };
+        Status::with_error_details(Code::ResourceExhausted, "full", details)
+    }
+
+    #[tokio::test]
+    async fn what_a_collector_cannot_take_now_is_kept_and_what_it_refuses_for_good_is_lost_and_counted() {
+        for temporary in [
+            Status::unavailable("a"),
+            Status::cancelled("a"),
+            Status::deadline_exceeded("a"),
+            Status::aborted("a"),
+            Status::out_of_range("a"),
+            Status::data_loss("a"),
+            exhausted(true),
+        ] {
+            let (mut otlp, _) = answering(vec![Err(temporary.clone())]).await;
+            let mut bytes = lines(3);
+            let told = otlp.put(&mut bytes).await.unwrap_err().to_string();
+            assert_eq!((bytes.clone(), told), (lines(3), format!("the collector answers {:?}", temporary.code())));
+            assert_eq!((otlp.put(&mut bytes).await.unwrap(), bytes.len()), (0, 0));
+        }
+        for last in [
+            Status::invalid_argument("a"),
+            Status::unauthenticated("a"),
+            Status::permission_denied("a"),
+            Status::unimplemented("a"),
+            Status::internal("a"),
+            Status::unknown("a"),
+            exhausted(false),
+        ] {
+            let (mut otlp, collector) = answering(vec![Err(last.clone())]).await;
+            let mut bytes = lines(3);
+            assert_eq!((otlp.put(&mut bytes).await.unwrap(), bytes.len()), (3, 0), "{last:?}");
+            assert_eq!(collector.0.lock().unwrap().asked.len(), 1, "it is not sent again");
+        }
+    }
+
+    #[tokio::test]
+    async fn records_that_a_collector_rejects_in_part_are_lost_and_counted() {
+        let (mut otlp, collector) = answering(vec![Ok(2), Ok(7), Ok(-1)]).await;
+        for lost in [2, 3, 0] {
+            let mut bytes = lines(3);
+            assert_eq!((otlp.put(&mut bytes).await.unwrap(), bytes.len()), (lost, 0));
+        }
+        let asked = &collector.0.lock().unwrap().asked;
+        assert!(asked.iter().all(|(count, headers)| *count == 3 && headers.get("api-key").unwrap() == "a b"));
+    }
+
+    #[tokio::test]
+    async fn many_lines_go_in_several_requests_and_a_collector_that_is_away_loses_none() {
+        let (mut otlp, collector) = answering(vec![Err(Status::internal("a"))]).await;
+        let mut bytes = lines(AT_ONCE + 1);
+        assert_eq!((otlp.put(&mut bytes).await.unwrap(), bytes.len()), (AT_ONCE as u64, lines(1).len()));
+        assert_eq!((otlp.put(&mut bytes).await.unwrap(), bytes.len()), (0, 0));
+        assert_eq!(collector.0.lock().unwrap().asked.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [AT_ONCE, 1]);
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let away = |name: &str| name.ends_with("OTLP_ENDPOINT").then(|| format!("http://{nobody}"));
+        let mut away = Otlp::to(Collector::named(away).unwrap());
+        let mut bytes = lines(1);
+        let told = away.put(&mut bytes).await.unwrap_err().to_string();
+        assert!(bytes == lines(1) && told.contains("refused"), "{told}");
     }
 }
