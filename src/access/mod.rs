@@ -18,6 +18,7 @@ mod grants;
 pub mod header;
 mod judge;
 mod limit;
+mod listed;
 mod namespaces;
 mod opening;
 mod outlook;
