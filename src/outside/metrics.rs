@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Debug,
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,11 @@ struct ProtocolLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: String,
 }
@@ -89,10 +97,12 @@ pub struct Metrics {
     waiting: Family<Unlabelled, Gauge>,
     audit_dropped: Family<Unlabelled, Counter>,
     ambiguous: Family<Unlabelled, Gauge>,
+    unread_policies: Family<Unlabelled, Gauge>,
     stamped: Family<Unlabelled, Gauge>,
     connections: Family<Unlabelled, Gauge>,
     certificate: Family<Unlabelled, Gauge>,
     authority: Family<Unlabelled, Gauge>,
+    refused: Family<ReasonLabels, Counter>,
     readings: Mutex<Vec<ReadingHook>>,
 }
 
@@ -158,12 +168,19 @@ impl Default for Metrics {
             audit_dropped: told(
                 all,
                 "tokenry_verifier_audit_dropped",
-                "Lines of the audit log that were lost, because they came faster than they could be written",
+                "Lines of the audit log that were lost, because they came faster than they could be written, or because \
+                 the collector refused them for good",
             ),
             ambiguous: told(
                 all,
                 "tokenry_verifier_ambiguous_ids",
                 "Ids that records of several tokens have; values with such an id are refused; usual: 0",
+            ),
+            unread_policies: told(
+                all,
+                "tokenry_verifier_unread_policies",
+                "AccessPolicies that cannot be read and may deny anything, so the Instances of their namespaces permit \
+                 nothing; usual: 0",
             ),
             stamped: told(
                 all,
@@ -180,6 +197,12 @@ impl Default for Metrics {
                 all,
                 "tokenry_certificate_authority_expiration_timestamp_seconds",
                 "End of the authority by which the operator signs the certificate of the verifier, in Unix time",
+            ),
+            refused: told(
+                all,
+                "tokenry_connections_refused",
+                "Connections that the process closed before their first request: `Crowded`, as all others had a request \
+                 in progress, or `Handshake`, as TLS failed or took too long",
             ),
             readings: Mutex::default(),
             registry,
@@ -278,6 +301,11 @@ impl Metrics {
         self.authority.get_or_create(&[]).set(until.as_second());
     }
 
+    /// Sets the number of connections that were refused for a reason.
+    pub fn connections_refused(&self, reason: &'static str, count: u64) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inner().store(count, Ordering::Relaxed);
+    }
+
     /// Runs `reading` each time before [`text`](Self::text) is written.
     pub fn reads(&self, reading: impl Fn(&Self) + Send + Sync + 'static) {
         self.readings.lock().expect("nobody panics here").push(Box::new(reading));
@@ -291,6 +319,11 @@ impl Metrics {
     /// Sets the number of ids that records of several tokens have.
     pub fn ambiguous(&self, ids: usize) {
         self.ambiguous.get_or_create(&[]).set(ids.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Sets the number of policies that cannot be read.
+    pub fn unread_policies(&self, policies: usize) {
+        self.unread_policies.get_or_create(&[]).set(policies.try_into().unwrap_or(i64::MAX));
     }
 
     /// Sets how long ago something was heard of a kind.
@@ -332,6 +365,8 @@ mod tests {
         metrics.objects("apitokens".into(), 9);
         metrics.probe();
         metrics.ambiguous(2);
+        metrics.unread_policies(1);
+        metrics.connections_refused("Crowded", 4);
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
@@ -354,6 +389,8 @@ mod tests {
             r#"tokenry_verifier_objects{kind="apitokens"} 9"#,
             "tokenry_verifier_probes_total{} 1",
             "tokenry_verifier_ambiguous_ids{} 2",
+            "tokenry_verifier_unread_policies{} 1",
+            r#"tokenry_connections_refused_total{reason="Crowded"} 4"#,
             r#"tokenry_decisions_total{kind="ApiToken",reason="Active"} 1"#,
             r#"tokenry_heard_age_seconds{kind="apitokens"} 7.0"#,
             "tokenry_stamped{} 0",

@@ -12,7 +12,7 @@ use axum::{
 use super::{
     Hearing, Pulse,
     metrics::{self, Metrics},
-    server,
+    server::{self, Refused},
 };
 
 /// A readiness check. Its error names the missing condition, and becomes the body of the 503. Everybody can read
@@ -41,6 +41,7 @@ pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: H
             metrics.heard(kind, age);
         }
         metrics.connections(server::open());
+        Refused::ALL.into_iter().for_each(|reason| metrics.connections_refused(reason.as_str(), reason.count()));
         std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response())
     };
     health(ready, pulse).route("/metrics", get(told))

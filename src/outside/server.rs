@@ -10,12 +10,13 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use axum::{Router, extract::Request, response::Response};
+use futures::FutureExt;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -114,8 +115,13 @@ impl Server {
             match accepted {
                 Ok((stream, peer)) => {
                     let peer = PeerAddress(peer.ip());
-                    let Some(guest) = self.guests.lock().expect("nobody panics here").enter(peer) else { continue };
-                    connections.spawn(self.clone().connection(stream, tls.clone(), guest));
+                    let open = Open::new();
+                    let guest = self.guests.lock().expect("nobody panics here").enter(peer);
+                    let Some(guest) = guest else {
+                        refuse(Refused::Crowded);
+                        continue;
+                    };
+                    connections.spawn(self.clone().connection(stream, tls.clone(), guest).map(|()| drop(open)));
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
@@ -135,16 +141,19 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let first = sleep(FIRST);
         let Some(tls) = tls else { return self.requests(stream, guest, first).await };
-        let Some(acceptor) = tls.acceptor() else { return };
+        let Some(acceptor) = tls.acceptor() else { return refuse(Refused::Handshake) };
         let mut first = Box::pin(first);
         let shaken = tokio::select! {
             shaken = acceptor.accept(stream) => shaken,
             () = guest.leave.cancelled() => return,
-            () = first.as_mut() => return tracing::debug!("a TLS handshake took too long"),
+            () = first.as_mut() => Err(io::ErrorKind::TimedOut.into()),
         };
         match shaken {
             Ok(stream) => self.requests(stream, guest, first).await,
-            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(error) => {
+                refuse(Refused::Handshake);
+                tracing::debug!(%error, "a TLS handshake failed");
+            }
         }
     }
 
@@ -156,8 +165,7 @@ impl Server {
         guest: Arc<Guest>,
         first: impl Future<Output = ()>,
     ) {
-        let counted =
-            Counted { router: TowerToHyperService::new(self.router), guest: guest.clone(), _open: Open::new() };
+        let counted = Counted { router: TowerToHyperService::new(self.router), guest: guest.clone() };
         let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
         let (mut told, mut begun) = (false, false);
         let mut first = pin!(first);
@@ -316,7 +324,6 @@ pub struct PeerAddress(pub IpAddr);
 struct Counted {
     router: TowerToHyperService<Router>,
     guest: Arc<Guest>,
-    _open: Open,
 }
 
 /// The number of open connections of this process.
@@ -327,7 +334,42 @@ pub fn open() -> usize {
     OPEN.load(Ordering::Relaxed)
 }
 
-/// An open connection, as long as this value exists.
+/// The reason why a connection was closed before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// All connections have a request in progress.
+    Crowded,
+    /// The TLS handshake failed, or took too long.
+    Handshake,
+}
+
+impl Refused {
+    /// All reasons, in their order.
+    pub const ALL: [Self; 2] = [Self::Crowded, Self::Handshake];
+
+    /// The name of the reason, for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crowded => "Crowded",
+            Self::Handshake => "Handshake",
+        }
+    }
+
+    /// The number of connections that this process has refused for this reason, at all of its ports.
+    pub fn count(self) -> u64 {
+        REFUSED[self as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// The number of connections that were refused for each reason.
+static REFUSED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// Counts a refused connection.
+fn refuse(reason: Refused) {
+    REFUSED[reason as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// An open connection, as long as this value exists. A connection counts from its beginning, also during its handshake.
 struct Open;
 
 impl Open {
@@ -363,7 +405,6 @@ impl Service<Request<Incoming>> for Counted {
 mod tests {
     use super::*;
     use axum::routing::get;
-    use futures::FutureExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::advance,
@@ -509,6 +550,26 @@ mod tests {
         }
         drop(all);
         while open() >= 100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_place_is_counted_as_refused() {
+        let (listener, stop) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), CancellationToken::new());
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/never", get(std::future::pending::<()>));
+        let server = Server::new(router, Port::Callers, stop);
+        *server.guests.lock().unwrap() = Guests::new(1);
+        tokio::spawn(server.clone().serve(listener, None));
+        let _busy = send(address, "GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let is_busy = || server.guests.lock().unwrap().present.iter().any(|guest| guest.idle().is_none());
+        while !is_busy() {
+            tokio::task::yield_now().await;
+        }
+        let before = Refused::Crowded.count();
+        assert_eq!(TcpStream::connect(address).await.unwrap().read(&mut [0]).await.unwrap_or_default(), 0);
+        while Refused::Crowded.count() == before {
             tokio::task::yield_now().await;
         }
     }

@@ -246,7 +246,7 @@ mod tests {
     use crate::outside::{
         SystemClock, SystemEntropy,
         issuer::KeyedCertificate,
-        server::{Port, Server},
+        server::{self, Port, Refused, Server},
     };
     use axum::{Router, routing::get};
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -585,6 +585,28 @@ mod tests {
         news.changed().await.unwrap();
         tokio::time::resume();
         assert_eq!(Caller::of(&new).ask(address).await.unwrap(), OK);
+    }
+
+    #[tokio::test]
+    async fn a_connection_counts_from_its_beginning_and_one_without_a_handshake_as_refused() {
+        let (volume, authority) = (Volume::new(), authority());
+        volume.serves(&pair(&authority));
+        let address = served(&looked(volume.files(false)).await.0).await;
+        let mut all = Vec::new();
+        // Other tests of this process have connections too, but not so many.
+        for _ in 0..100 {
+            all.push(TcpStream::connect(address).await.unwrap());
+        }
+        while server::open() < 100 {
+            tokio::task::yield_now().await;
+        }
+        let before = Refused::Handshake.count();
+        for stream in &mut all {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        }
+        while Refused::Handshake.count() < before + 100 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
