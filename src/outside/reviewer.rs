@@ -56,6 +56,15 @@ pub enum Permit {
     Unproven,
 }
 
+/// The reason why a caller was not reviewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreviewed {
+    /// Too many callers wait for a review.
+    Crowded,
+    /// The API server refused a review, or did not answer in time.
+    Failed(Why),
+}
+
 /// Reviews callers. Answers are kept for ten seconds, by a digest.
 pub struct Reviewer {
     tokens: Api<TokenReview>,
@@ -89,19 +98,20 @@ impl Reviewer {
         from: Option<IpAddr>,
         token: &str,
         (namespace, name): (&str, &str),
-    ) -> Result<Permit, Why> {
+    ) -> Result<Permit, Unreviewed> {
         if token.is_empty() || token.len() > MAX || format::id(token).is_ok() {
             return Ok(Permit::Unproven);
         }
         // No header and no path contains the separator.
         let key = Digest::of(&*Zeroizing::new(format!("{token}\0{namespace}\0{name}"))).to_string();
-        let answer = self.answers.try_get_with(key, self.in_turn(from, token, (namespace, name))).await;
-        answer.map_err(|why| (*why).clone())
+        let review = async {
+            let _place = self.waiting.take(from).ok_or(Unreviewed::Crowded)?;
+            self.in_turn(token, namespace, name).await.map_err(Unreviewed::Failed)
+        };
+        self.answers.try_get_with(key, review).await.map_err(|why| (*why).clone())
     }
 
-    async fn in_turn(&self, from: Option<IpAddr>, token: &str, (namespace, name): (&str, &str)) -> Result<Permit, Why> {
-        let busy = || Why::Unavailable("too many callers wait for a review".into());
-        let _place = self.waiting.take(from).ok_or_else(busy)?;
+    async fn in_turn(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
         let reviewed = timeout(LIMIT, async {
             let _turn = self.working.acquire().await;
             let Some(user) = self.user(token).await? else { return Ok(Permit::Unproven) };
@@ -277,7 +287,7 @@ pub(crate) mod tests {
         let all = join_all(tokens.iter().map(|token| reviewer.permit(None, token, ("a", "eem")))).await;
         let granted = all.iter().filter(|permit| permit.is_ok()).count();
         assert_eq!(granted, WAITING_EACH);
-        assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| matches!(why, Why::Unavailable(_))));
+        assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| *why == Unreviewed::Crowded));
         assert_eq!(reviewer.permit(None, "later", ("a", "eem")).await, Ok(Permit::Granted));
         let address = |last: usize| Some(IpAddr::from([192, 0, 2, u8::try_from(last).unwrap()]));
         let flood = tokens[..WAITING_EACH * 2].iter().map(|token| reviewer.permit(address(1), token, ("a", "other")));
@@ -296,6 +306,7 @@ pub(crate) mod tests {
         let callers = (0..10).map(|n: u8| n.to_string()).collect::<Vec<_>>();
         let all = join_all(callers.iter().map(|token| reviewer.permit(None, token, ("a", "eem"))));
         let late = timeout(LIMIT * 2, all).await.unwrap();
-        assert!(late.iter().all(|permit| *permit == Err(Why::Unavailable("no answer in time".into()))));
+        let late_answer = Err(Unreviewed::Failed(Why::Unavailable("no answer in time".into())));
+        assert!(late.iter().all(|permit| *permit == late_answer));
     }
 }

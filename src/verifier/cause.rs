@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Flaw;
 use crate::access;
 
 /// The cause of a decision: why a request is let in or refused.
@@ -64,14 +65,20 @@ pub enum Cause {
     InstanceInvalid,
     /// The endpoint of the Instance is disabled.
     EndpointDisabled,
+    /// An AccessPolicy in the namespace of the Instance cannot be read, and it may deny anything. All tokens are refused
+    /// until it is corrected or deleted.
+    PolicyUnread,
     /// The token is valid, but the request is not permitted.
     Refused(access::Ground),
     /// The index has not read the first list of every kind yet.
     NotSynced,
     /// The index may be out of date, so the verifier cannot decide.
     OutOfTouch,
-    /// The credential may be newer than the index, but too many requests already wait for the index to change.
+    /// The request has to wait, but too many others already wait. They wait for news of their token, for the rest of
+    /// their message, or for the review of their caller.
     Crowded,
+    /// The question itself has a flaw, whatever its token is.
+    Flawed(Flaw),
 }
 
 /// The outcome that a caller sees. Each protocol puts it into its own words.
@@ -85,6 +92,8 @@ pub enum Category {
     NotPermitted,
     /// The verifier cannot decide now. The caller should try again.
     Unavailable,
+    /// The question is not answered.
+    Flawed(Flaw),
 }
 
 impl Category {
@@ -95,6 +104,7 @@ impl Category {
             Self::NotAuthenticated => 401,
             Self::NotPermitted => 403,
             Self::Unavailable => 503,
+            Self::Flawed(flaw) => flaw.code(),
         }
     }
 }
@@ -108,8 +118,10 @@ impl Cause {
             | Self::NamespaceNotAdmitted
             | Self::InstanceInvalid
             | Self::EndpointDisabled
+            | Self::PolicyUnread
             | Self::Refused(_) => Category::NotPermitted,
             Self::NotSynced | Self::OutOfTouch | Self::Crowded => Category::Unavailable,
+            Self::Flawed(flaw) => Category::Flawed(flaw),
             Self::Probe
             | Self::Missing
             | Self::Oversized
@@ -169,10 +181,12 @@ impl Cause {
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
             Self::InstanceInvalid => "InstanceInvalid",
             Self::EndpointDisabled => "EndpointDisabled",
+            Self::PolicyUnread => "PolicyUnread",
             Self::Refused(ground) => ground.as_str(),
             Self::NotSynced => "NotSynced",
             Self::OutOfTouch => "OutOfTouch",
             Self::Crowded => "Crowded",
+            Self::Flawed(flaw) => flaw.as_str(),
         }
     }
 
@@ -185,6 +199,10 @@ impl Cause {
                 Some("the Instance does not admit tokens of the namespace in which this token lives")
             }
             Self::EndpointDisabled => Some("the endpoint of the Instance is disabled"),
+            Self::PolicyUnread => Some(
+                "an AccessPolicy in the namespace of the Instance cannot be read, so nothing is permitted until it is \
+                 corrected or deleted; the log of the verifier names it",
+            ),
             Self::InstanceInvalid => {
                 Some("the Instance has faults, and lets nobody in until they are corrected; its status lists them")
             }
@@ -213,8 +231,15 @@ impl Cause {
             | Self::InstanceMissing
             | Self::NotSynced
             | Self::OutOfTouch
-            | Self::Crowded => None,
+            | Self::Crowded
+            | Self::Flawed(_) => None,
         }
+    }
+}
+
+impl From<Flaw> for Cause {
+    fn from(flaw: Flaw) -> Self {
+        Self::Flawed(flaw)
     }
 }
 

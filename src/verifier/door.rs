@@ -13,7 +13,7 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
-    Cause, Journal, Origin, Requested, StaleAnswers,
+    Cause, Journal, Origin, Protocol, Requested, StaleAnswers,
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
@@ -42,7 +42,8 @@ pub struct Asking<'a> {
     pub origin: Origin,
     /// The Instance that receives the request.
     pub instance: Key,
-    /// The presented credential, or the reason why there is none to check.
+    /// The presented credential, or the reason why there is none to check. That is also the flaw of a question that
+    /// nobody can answer.
     pub credential: Result<Credential<'a>, Cause>,
     /// The request to authorize. `None`: the door only checks the credential, and finds the token that it belongs to.
     pub request: Option<Requested<'a>>,
@@ -55,6 +56,7 @@ pub struct Answer {
     schemes: Arc<[String]>,
     /// The Instance, if it exists.
     instance: Option<Key>,
+    protocol: Protocol,
     request_id: RequestId,
 }
 
@@ -67,6 +69,11 @@ impl Answer {
     /// The authentication schemes that a challenge names, at least one.
     pub fn schemes(&self) -> &[String] {
         &self.schemes
+    }
+
+    /// The protocol of the question.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// The id of the request: the one in the question, or else one that the door has made. Each adapter answers it.
@@ -133,7 +140,7 @@ impl Door {
         };
         let request_id = self.journal.request_id(asking);
         self.journal.write(asking, &verdict, &request_id, self.clock.precise()).await;
-        Answer { verdict, schemes, instance, request_id }
+        Answer { verdict, schemes, instance, protocol: asking.origin.protocol, request_id }
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
@@ -176,9 +183,12 @@ impl Door {
         self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
     }
 
-    /// Sets the metrics of the index, and of the requests that wait for it to change.
+    /// Sets the metrics of the index, and of the requests that wait for it to change. Verdicts for Instances that do not
+    /// exist any more are forgotten.
     pub fn measure(&self, metrics: &Metrics) {
-        self.known.index().sizes().into_iter().for_each(|(kind, count)| metrics.objects(kind, count));
+        let index = self.known.index();
+        index.sizes().into_iter().for_each(|(kind, count)| metrics.objects(kind, count));
+        self.journal.tidy(&index);
         metrics.waiting(self.waiting.taken());
     }
 
@@ -255,6 +265,10 @@ impl Door {
     pub(crate) fn known(&self) -> &Known {
         &self.known
     }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.journal.metrics()
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +278,7 @@ impl From<Verdict> for Answer {
             verdict,
             schemes: Places::default().schemes(),
             instance: Some(Key::new("a", "eem")),
+            protocol: Protocol::ForwardAuth,
             request_id: super::origin::RequestIds::new("p".into()).make(),
         }
     }

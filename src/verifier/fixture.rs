@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "this is for tests only")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex},
 };
@@ -11,19 +11,32 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
 
-use super::{Door, Journal, Origin, Protocol, StaleAnswers, index::Key, known::Known, usage::Usage};
+use super::{
+    Audit, Door, Journal, Origin, Protocol, Sample, StaleAnswers, WhenFull, index::Key, known::Known, usage::Usage,
+};
 use crate::{
     crd::{Account, ApiToken, Instance},
-    outside::{Hearing, SystemClock, metrics::Metrics},
+    outside::{Hearing, SystemClock, lines::LineQueue, metrics::Metrics},
     token::{Digest, format},
 };
 
 /// A door that waits for the first list of these kinds.
 pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
+    writing(None, kinds, hearing, stale_answers)
+}
+
+/// A door that has read everything, and its audit lines.
+pub(crate) fn audited() -> (Arc<Door>, Arc<LineQueue>) {
+    let lines = Arc::new(LineQueue::default());
+    let audit = Audit::new(lines.clone(), WhenFull::Drop, Sample::default());
+    (Arc::new(writing(Some(audit), &[], Hearing::default(), StaleAnswers::default())), lines)
+}
+
+fn writing(audit: Option<Audit>, kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
     let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
     let metrics = Arc::<Metrics>::default();
     let known = Arc::new(Known::new(kinds, Usage::new().0, metrics.clone()));
-    Door::new(known, Arc::new(SystemClock), Journal::new(metrics, None, "p".into()), hearing, stale_answers)
+    Door::new(known, Arc::new(SystemClock), Journal::new(metrics, audit, "p".into()), hearing, stale_answers)
 }
 
 /// A door that has read everything.
@@ -72,6 +85,21 @@ pub(crate) fn teach_of(door: &Door, value: &str, instance: &Value) {
             | index.apply::<Account>(serde_json::from_value(with(of("ServiceAccount", "x"), "spec", owned)).unwrap())
             | index.apply::<ApiToken>(serde_json::from_value(token).unwrap())
     });
+}
+
+/// Asserts that these are all verdicts by a protocol, each with its status, its reason and its number.
+pub(crate) fn verdicts(door: &Door, protocol: &str, wanted: &[(&str, &str, u64)]) {
+    let (text, of) = (door.metrics().text(), format!(r#"protocol="{protocol}",status=""#));
+    let counted = |line: &str| {
+        let (status, rest) = line.split_once(&of)?.1.split_once(r#"",reason=""#)?;
+        let (reason, count) = rest.split_once(r#""} "#)?;
+        Some(((status.to_owned(), reason.to_owned()), count.parse::<u64>().unwrap()))
+    };
+    let verdicts = text.lines().filter(|line| line.starts_with("tokenry_verifier_verdicts_total{"));
+    let mut sums = BTreeMap::new();
+    verdicts.filter_map(counted).for_each(|(verdict, count)| *sums.entry(verdict).or_insert(0) += count);
+    let wanted = wanted.iter().map(|&(status, reason, count)| ((status.to_owned(), reason.to_owned()), count));
+    assert_eq!(sums, wanted.collect(), "{text}");
 }
 
 /// The value of a token.

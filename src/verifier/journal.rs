@@ -43,6 +43,11 @@ impl Journal {
         self.tallies.count(&asking.instance, (asking.origin.protocol, cause), took, exists);
     }
 
+    /// Forgets the numbers of decisions for Instances that `index` does not have.
+    pub(crate) fn tidy(&self, index: &Index) {
+        self.tallies.retain(|key| index.instance(key).is_some());
+    }
+
     /// Writes a decision to the audit log, if there is one. This waits for room if the log is to lose no line.
     pub(crate) async fn write(&self, asking: &Asking<'_>, verdict: &Verdict, id: &RequestId, now: Timestamp) {
         let Some(audit) = self.audit.as_ref().filter(|_| verdict.cause != Cause::Probe) else { return };

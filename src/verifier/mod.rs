@@ -25,6 +25,7 @@ pub mod explain;
 mod feed;
 #[cfg(test)]
 mod fixture;
+mod flaw;
 mod guard;
 pub mod index;
 mod journal;
@@ -65,6 +66,7 @@ pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
 pub use door::{Answer, Asking, Door};
+pub use flaw::Flaw;
 pub use journal::Journal;
 pub use origin::{Origin, RequestId, TraceId};
 pub use protocol::Protocol;

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,17 +17,13 @@ use crate::outside::metrics::{Metrics, VerdictCounters};
 const MOST: usize = 200;
 /// The shared name of all further Instances.
 const OTHER: &str = "other";
-/// The number of decisions for further Instances after which the places of deleted Instances are freed.
-const AGAIN: u64 = 1000;
-
 /// The counters of all decisions.
 pub(super) struct Tallies {
     metrics: Arc<Metrics>,
     /// The counters of existing Instances, at most [`MOST`].
     named: ArcSwap<HashMap<Key, Arc<Tally>, RandomState>>,
-    /// Held while an Instance gets a name.
+    /// Held while an Instance gets or loses a name.
     naming: Mutex<()>,
-    others: AtomicU64,
     other: Tally,
     /// Decisions for Instances that do not exist. Anybody can make up their names.
     unknown: Tally,
@@ -40,7 +33,7 @@ impl Tallies {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let [unknown, other] = ["", OTHER].map(|name| Tally { name: name.to_owned(), counted: ArcSwap::default() });
         let (named, naming) = (ArcSwap::default(), Mutex::default());
-        Self { metrics, named, naming, others: AtomicU64::new(0), other, unknown }
+        Self { metrics, named, naming, other, unknown }
     }
 
     /// Counts a decision that took `took`. `exists` says if the Instance of a key exists.
@@ -58,27 +51,34 @@ impl Tallies {
         if let Some(tally) = self.named.load().get(instance) {
             return count(tally);
         }
-        count(self.name(instance, exists).as_deref().unwrap_or(&self.other));
+        count(self.name(instance).as_deref().unwrap_or(&self.other));
     }
 
     /// Gives an Instance a name. `None` if there are too many already.
-    fn name(&self, instance: &Key, exists: impl Fn(&Key) -> bool) -> Option<Arc<Tally>> {
-        let is_full = self.named.load().len() >= MOST;
-        if is_full && !self.others.fetch_add(1, Ordering::Relaxed).is_multiple_of(AGAIN) {
+    fn name(&self, instance: &Key) -> Option<Arc<Tally>> {
+        if self.named.load().len() >= MOST {
             return None;
         }
         let _naming = self.naming.lock().expect("nobody panics here");
         let mut named = HashMap::clone(&self.named.load());
-        if is_full {
-            for (_, gone) in named.extract_if(|key, _| !exists(key)) {
-                gone.forget(&self.metrics);
-            }
-        }
         let has_room = named.len() < MOST || named.contains_key(instance);
         let tally =
             has_room.then(|| named.entry(instance.clone()).or_insert_with(|| Arc::new(Tally::of(instance))).clone());
         self.named.store(Arc::new(named));
         tally
+    }
+
+    /// Forgets the counters of Instances that do not exist any more, with their time series. So their places are free.
+    pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
+        if self.named.load().keys().all(&exists) {
+            return;
+        }
+        let _naming = self.naming.lock().expect("nobody panics here");
+        let mut named = HashMap::clone(&self.named.load());
+        for (_, gone) in named.extract_if(|key, _| !exists(key)) {
+            gone.forget(&self.metrics);
+        }
+        self.named.store(Arc::new(named));
     }
 }
 
@@ -123,7 +123,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     const DECISION: (Protocol, Cause) = (Protocol::ForwardAuth, Cause::Allowed);
 
@@ -175,23 +174,26 @@ mod tests {
     #[test]
     fn instances_beyond_the_limit_share_a_name_until_others_are_deleted() {
         let (tallies, metrics) = tallies();
-        let standing: BTreeSet<_> = (0..MOST + 3).map(key).collect();
-        let count = |nth: usize, standing: &BTreeSet<Key>| {
-            tallies.count(&key(nth), DECISION, Duration::ZERO, |key| standing.contains(key));
-        };
-        (0..MOST + 3).for_each(|nth| count(nth, &standing));
+        let count = |nth: usize| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| true);
+        (0..MOST + 3).for_each(count);
         let told = counted(&metrics);
         assert_eq!((told.len(), told[OTHER], told.get("a/0")), (MOST + 1, 3, Some(&1)));
-        let fewer: BTreeSet<_> = standing
-            .iter()
-            .filter(|key| ![*key == &self::key(0), *key == &self::key(1)].contains(&true))
-            .cloned()
-            .collect();
-        (0..AGAIN).for_each(|_| count(MOST, &fewer));
+        tallies.retain(|gone| ![key(0), key(1)].contains(gone));
+        count(MOST);
         let told = counted(&metrics);
-        assert_eq!((told.len(), told.get("a/0"), told.get("a/1")), (MOST, None, None));
-        assert!(told[&format!("a/{MOST}")] > 0);
-        count(0, &standing);
-        assert_eq!(counted(&metrics)["a/0"], 1, "a later Instance of the name begins anew");
+        assert_eq!((told.len(), told[OTHER], told[&format!("a/{MOST}")]), (MOST, 3, 1));
+    }
+
+    #[test]
+    fn the_series_of_a_deleted_instance_goes_and_a_later_one_of_its_name_begins_anew() {
+        let (tallies, metrics) = tallies();
+        let count = |nth: usize| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| true);
+        [0, 1, 1].into_iter().for_each(count);
+        tallies.retain(|_| true);
+        assert_eq!(counted(&metrics), HashMap::from([("a/0".into(), 1), ("a/1".into(), 2)]));
+        tallies.retain(|standing| *standing == key(0));
+        assert_eq!(counted(&metrics), HashMap::from([("a/0".into(), 1)]));
+        count(1);
+        assert_eq!(counted(&metrics)["a/1"], 1);
     }
 }

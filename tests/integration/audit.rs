@@ -67,6 +67,17 @@ impl Program {
         (answer.status().as_u16(), answer.headers()["x-request-id"].to_str().unwrap().to_owned())
     }
 
+    /// Sends a question to a path below the Instance. The answer is its status, its request id and its body.
+    async fn question(&self, path: &str, headers: &[(&'static str, &str)], body: &str) -> (u16, String, String) {
+        let mut asked = reqwest::Client::new().post(format!("http://{}{path}", self.address)).body(body.to_owned());
+        for (name, value) in headers {
+            asked = asked.header(*name, *value);
+        }
+        let answer = asked.send().await.unwrap();
+        let (status, id) = (answer.status().as_u16(), answer.headers()["x-request-id"].to_str().unwrap().to_owned());
+        (status, id, answer.text().await.unwrap())
+    }
+
     /// Stops the verifier by SIGTERM. Returns the lines of its standard output.
     async fn stop(mut self, world: &World) -> Vec<Value> {
         let pid = self.process.pid().to_string();
@@ -136,6 +147,103 @@ async fn each_decision_is_one_line_on_standard_output_whatever_the_log_level() {
     assert_eq!(quiet["path"], "/x/[token]/y");
     assert_eq!(nosuch["instance"], format!("{namespace}/%0A%22nosuch"));
     assert!(lines.iter().all(|line| !line.to_string().contains(value.rsplit('_').next().unwrap())));
+}
+
+#[tokio::test]
+async fn each_question_with_a_flaw_is_one_line_and_one_verdict_without_any_credential() {
+    let (world, value) = with_token("flawed").await;
+    let verifier = Program::start(&world, &["--introspection"], &[]).await;
+    let below = |path: &str| format!("/v1/instances/{}/eem/{path}", world.namespace);
+    let (review, introspect) = (below("tokenreviews"), below("introspect"));
+    let check = "/envoy.service.auth.v3.Authorization/Check";
+    let bearer = format!("Bearer {value}");
+    let (json, form, grpc) = (
+        ("content-type", "application/json"),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-type", "application/grpc"),
+    );
+    let (own, other) = (("authorization", &*bearer), ("authorization", "Basic dTpw"));
+    // The verifier reads all of it, so no answer is lost as the connection is closed.
+    let long = value.repeat(1000);
+    let questions: [(&str, &[(&'static str, &str)], &str, u16, &str, &str); 9] = [
+        (&review, &[json], &value, 400, "token-review", "Unreadable"),
+        (&review, &[json], &long[..64 * 1024 + 1], 413, "token-review", "TooLong"),
+        (&review, &[form], &value, 415, "token-review", "TypeUnsupported"),
+        (&introspect, &[form], &value, 401, "introspection", "CallerMissing"),
+        (&introspect, &[form, other], &value, 401, "introspection", "CallerMissing"),
+        (&introspect, &[form, own, other], &value, 400, "introspection", "CallerUnclear"),
+        (&introspect, &[form, own], &value, 401, "introspection", "CallerUnproven"),
+        (check, &[grpc], &value, 400, "ext-authz", "Unreadable"),
+        (check, &[json], &value, 415, "ext-authz", "TypeUnsupported"),
+    ];
+    let mut ids = Vec::new();
+    for (path, headers, body, wanted, protocol, _) in questions {
+        let (status, id, told) = verifier.question(path, headers, body).await;
+        let is_grpc = (protocol, wanted) == ("ext-authz", 400);
+        assert_eq!(status, if is_grpc { 200 } else { wanted }, "{path} {told}");
+        assert!(is_grpc || told.contains("error_description") && !told.contains(&value), "{path} {told}");
+        ids.push(id);
+    }
+    let (status, _) = verifier.ask(&review, &[]).await;
+    assert_eq!(status, 405, "a GET");
+    let (_, metrics) = verifier.get("/metrics").await.unwrap();
+    for (protocol, status, reason, count) in [
+        ("token-review", 400, "Unreadable", 1),
+        ("token-review", 405, "MethodUnsupported", 1),
+        ("introspection", 401, "CallerMissing", 2),
+        ("introspection", 401, "CallerUnproven", 1),
+        ("introspection", 400, "CallerUnclear", 1),
+    ] {
+        let line = format!(r#"protocol="{protocol}",status="{status}",reason="{reason}"}} {count}"#);
+        assert!(metrics.contains(&line), "{line} is missing from\n{metrics}");
+    }
+    let lines = verifier.stop(&world).await;
+    assert_eq!(lines.len(), questions.len() + 1);
+    for ((line, id), (_, _, _, status, protocol, reason)) in lines.iter().zip(&ids).zip(questions) {
+        assert_eq!((&line["request_id"], &line["status"]), (&json!(id), &json!(status)), "{line}");
+        assert_eq!((&line["protocol"], &line["reason"]), (&json!(protocol), &json!(reason)));
+        assert_eq!(line["source"], "127.0.0.1");
+    }
+    assert!(lines.iter().all(|line| !line.to_string().contains(value.rsplit('_').next().unwrap())));
+}
+
+#[tokio::test]
+async fn a_scrape_has_every_metric_of_the_verifier_and_none_of_an_instance_that_is_gone() {
+    let (world, value) = with_token("scraped").await;
+    let verifier = Program::start(&world, &[], &[]).await;
+    world.accepts("Instance", "second", json!({})).await;
+    let second = format!("/v1/instances/{}/second/authorize", world.namespace);
+    let scrape = async || verifier.get("/metrics").await.unwrap().1;
+    let series = format!(r#"tokenry_verifier_verdicts_total{{instance="{}/second","#, world.namespace);
+    let counted = async || {
+        assert_eq!(verifier.ask(&second, &[("api-token", &value)]).await.0, 401);
+        scrape().await.contains(&series).then_some(())
+    };
+    world.eventually("the Instance is known and counted", counted).await;
+    let metrics = scrape().await;
+    let names: Vec<_> =
+        metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('{').next()).collect();
+    for name in [
+        "tokenry_heard_age_seconds",
+        "tokenry_verifier_verdicts_total",
+        "tokenry_verifier_duration_seconds_bucket",
+        "tokenry_verifier_objects",
+        "tokenry_verifier_waiting",
+        "tokenry_verifier_audit_dropped_total",
+        "tokenry_verifier_ambiguous_ids",
+        "tokenry_verifier_unread_policies",
+        "tokenry_connections",
+        "tokenry_connections_refused_total",
+    ] {
+        assert!(names.contains(&Some(name)), "{name} is missing from\n{metrics}");
+    }
+    for kind in ["apitokens", "instances", "serviceaccounts", "accesspolicies"] {
+        assert!(metrics.contains(&format!(r#"tokenry_heard_age_seconds{{kind="{kind}"#)), "{kind}\n{metrics}");
+        assert!(metrics.contains(&format!(r#"tokenry_verifier_objects{{kind="{kind}"}}"#)), "{kind}\n{metrics}");
+    }
+    world.delete("Instance", "second").await;
+    let gone = async || (!scrape().await.contains(&series)).then_some(());
+    world.eventually("its series is gone", gone).await;
 }
 
 #[tokio::test]

@@ -1,86 +1,78 @@
 //! Reads the body of a request, within limits.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
-    Extension,
-    body::{Body, Bytes, to_bytes},
-    extract::{DefaultBodyLimit, FromRequest, Request},
+    body::{Body, Bytes},
+    extract::Request,
 };
-use http::{Extensions, StatusCode, header::CONTENT_TYPE, request::Parts};
+use futures::StreamExt;
+use http::{Method, header::CONTENT_TYPE, request::Parts};
 use tokio::time::timeout;
 
-use crate::outside::{
-    crowd::{Crowd, Seat},
-    server::PeerAddress,
-};
+use super::super::{Cause, Flaw};
+use super::places::BodyPlaces;
 
 /// The longest body that is read, in bytes.
 const MAX: usize = 64 * 1024;
 /// The longest time that the caller may take to send it. A caller that takes longer would keep a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The numbers of bodies that are read at a time: of one caller, and of all. A slow caller takes no place from others,
-/// and slow callers keep no more connections than that from others.
-const EACH: usize = 64;
-const ALL: usize = 256;
-
-/// The places for bodies that are being read, counted by the address of the caller.
-#[derive(Clone)]
-pub(crate) struct BodyPlaces(Arc<Crowd<Option<PeerAddress>>>);
-
-impl BodyPlaces {
-    /// Takes a place for the body of a request.
-    fn take(of: &Extensions) -> Result<Seat<Option<PeerAddress>>, StatusCode> {
-        let seat = of.get::<Self>().and_then(|places| places.0.take(of.get::<PeerAddress>().copied()));
-        seat.ok_or(StatusCode::SERVICE_UNAVAILABLE)
-    }
-}
-
-/// The layer that limits the bodies of a router.
-pub(crate) fn limit() -> (DefaultBodyLimit, Extension<BodyPlaces>) {
-    (DefaultBodyLimit::max(MAX), Extension(BodyPlaces(Arc::new(Crowd::new(EACH, ALL)))))
-}
-
-/// The body of a request with this media type.
+/// The body of a POST with this media type.
 ///
 /// # Errors
-/// The request has another media type, or its body is too long, too slow or broken off, or too many bodies are being
-/// read. The error says which.
-pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, StatusCode> {
-    let mut types = request.headers().get_all(CONTENT_TYPE).iter();
+/// The request has another method or media type, its body is too long, too slow or broken off, or too many bodies are
+/// being read.
+pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, Cause> {
+    let (parts, body) = request.into_parts();
+    let mut types = parts.headers.get_all(CONTENT_TYPE).iter();
     let named = types.next().filter(|_| types.next().is_none()).and_then(|named| named.to_str().ok());
     let bare = named.and_then(|named| named.split(';').next()).unwrap_or_default();
-    if !bare.trim().eq_ignore_ascii_case(media_type) {
-        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
-    let _seat = BodyPlaces::take(request.extensions())?;
-    let body = timeout(PATIENCE, Bytes::from_request(request, &())).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
-    body.map_err(|rejected| rejected.status())
+    whole(&parts, body, bare.trim().eq_ignore_ascii_case(media_type), MAX).await
 }
 
-/// The whole body of a request of another form, with at most `most` bytes. `parts` are the rest of the request.
+/// The body of a POST, with at most `most` bytes. `is_typed`: its media type is that of the protocol.
 ///
 /// # Errors
-/// The body is too long, too slow or broken off, or too many bodies are being read. The error says which.
-pub(crate) async fn whole(parts: &Parts, body: Body, most: usize) -> Result<Bytes, StatusCode> {
+/// As above.
+pub(crate) async fn whole(parts: &Parts, body: Body, is_typed: bool, most: usize) -> Result<Bytes, Cause> {
+    if parts.method != Method::POST {
+        return Err(Flaw::MethodUnsupported.into());
+    }
+    if !is_typed {
+        return Err(Flaw::TypeUnsupported.into());
+    }
     let _seat = BodyPlaces::take(&parts.extensions)?;
-    let read = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
-    read.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
+    timeout(PATIENCE, gathered(body, most)).await.unwrap_or(Err(Flaw::TooSlow)).map_err(Cause::from)
+}
+
+/// All bytes of a body.
+async fn gathered(body: Body, most: usize) -> Result<Bytes, Flaw> {
+    let (mut chunks, mut all) = (body.into_data_stream(), Vec::new());
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Flaw::Unreadable)?;
+        if all.len() + chunk.len() > most {
+            return Err(Flaw::TooLong);
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::{EACH, limit};
     use super::*;
-    use axum::{Router, routing::post};
+    use axum::{Router, routing::any};
     use futures::stream;
+    use http::StatusCode;
     use tower::ServiceExt;
 
     fn router() -> Router {
         let read = async |request: Request| match read(request, "application/json").await {
             Ok(body) => (StatusCode::OK, body.len().to_string()),
-            Err(status) => (status, String::new()),
+            Err(cause) => (StatusCode::from_u16(cause.category().code()).unwrap(), cause.to_string()),
         };
-        Router::new().route("/", post(read)).layer(limit())
+        Router::new().route("/", any(read)).layer(limit())
     }
 
     async fn sent(router: &Router, types: &[&str], body: Body) -> u16 {
@@ -125,5 +117,16 @@ mod tests {
         assert_eq!(status(&[JSON], Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())).await, 408);
         let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("broken off"))]);
         assert_eq!(status(&[JSON], Body::from_stream(broken)).await, 400);
+        let other = Request::put("/").header(CONTENT_TYPE, JSON).body(body(1)).unwrap();
+        assert_eq!(router().oneshot(other).await.unwrap().status(), 405);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_whole_in_their_order() {
+        for (pieces, whole) in [(&[][..], ""), (&["abc"], "abc"), (&["", "ab", "", "c", "de"], "abcde")] {
+            let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(*piece))).collect();
+            let body = Body::from_stream(stream::iter(pieces));
+            assert_eq!(gathered(body, whole.len()).await.unwrap(), whole);
+        }
     }
 }

@@ -1,66 +1,31 @@
 //! The messages of token introspection (RFC 7662), and the caller that asks.
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
-};
+use http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{proxied::only, review::audience};
+use super::review::audience;
 use crate::{
     crd::GROUP,
-    verifier::{Identity, index::Key},
-};
-
-/// The reason why a question is not answered.
-pub(crate) struct Problem {
-    error: &'static str,
-    description: &'static str,
-    /// A header for the caller that goes with it.
-    pub(crate) header: Option<[(HeaderName, &'static str); 1]>,
-}
-
-impl Problem {
-    /// The body of the answer, in JSON.
-    pub(crate) fn told(&self) -> String {
-        json!({"error": self.error, "error_description": self.description}).to_string()
-    }
-}
-
-/// Introspection is off.
-pub(crate) const OFF: Problem = Problem {
-    error: "unsupported",
-    description: "the verifier runs without --introspection; set verifier.introspection.enabled=true of the chart",
-    header: None,
-};
-/// The caller lacks the right.
-pub(crate) const RIGHTLESS: Problem = Problem {
-    error: "insufficient_scope",
-    description: "the caller needs the verb introspect on instances.tokenry.dev of this namespace and name",
-    header: None,
-};
-/// The caller does not prove itself.
-pub(crate) const UNPROVEN: Problem = Problem {
-    error: "invalid_token",
-    description: "send one Kubernetes token for the audience tokenry.dev/verifier as Authorization: Bearer",
-    header: Some([(WWW_AUTHENTICATE, r#"Bearer realm="kubernetes", error="invalid_token""#)]),
-};
-/// The form does not name one token.
-pub(crate) const UNCLEAR: Problem =
-    Problem { error: "invalid_request", description: "the form has to name one token", header: None };
-/// Nothing can be decided now.
-pub(crate) const UNDECIDED: Problem = Problem {
-    error: "temporarily_unavailable",
-    description: "the verifier or the API server cannot decide now; try again",
-    header: Some([(RETRY_AFTER, "1")]),
+    verifier::{Flaw, Identity, index::Key, origin::single},
 };
 
 /// The Kubernetes token of the caller: the only bearer credential in the only `Authorization` header.
-pub(crate) fn caller(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
+///
+/// # Errors
+/// There is no bearer credential, or more than one, or none that is clear (RFC 6750, section 3.1).
+pub(crate) fn caller(headers: &HeaderMap) -> Result<&str, Flaw> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return Err(Flaw::CallerMissing);
+    }
+    let sent = single(headers, AUTHORIZATION).and_then(|sent| sent.to_str().ok());
+    let sent = sent.ok_or(Flaw::CallerUnclear)?;
+    let (scheme, token) = sent.split_once(' ').unwrap_or((sent, ""));
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(Flaw::CallerMissing);
+    }
     let token = token.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
+    if token.is_empty() || token.contains([' ', ',']) { Err(Flaw::CallerUnclear) } else { Ok(token) }
 }
 
 /// The token that a form asks about. `None` if the form names no token or more than one. `token_type_hint` and all
@@ -97,20 +62,33 @@ pub(crate) fn told(instance: &Key, identity: Option<&Identity>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     #[test]
     fn a_caller_has_one_bearer_token() {
         let of = |values: &[&str]| {
             let mut headers = HeaderMap::new();
-            values.iter().for_each(|value| _ = headers.append(AUTHORIZATION, value.parse().unwrap()));
+            let value = |text: &&str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+            values.iter().for_each(|text| _ = headers.append(AUTHORIZATION, value(text)));
             caller(&headers).map(str::to_owned)
         };
         for value in ["Bearer t", "bearer  t "] {
-            assert_eq!(of(&[value]).as_deref(), Some("t"), "{value}");
+            assert_eq!(of(&[value]).as_deref(), Ok("t"), "{value}");
         }
-        for values in [&[][..], &["Bearer"], &["Bearer "], &["Basic t"], &["t"], &["Bearer t", "Bearer t"]] {
-            assert_eq!(of(values), None, "{values:?}");
+        for values in [&[][..], &["Basic t"], &["t"], &[""]] {
+            assert_eq!(of(values), Err(Flaw::CallerMissing), "{values:?}");
+        }
+        for values in [
+            &["Bearer"][..],
+            &["Bearer "],
+            &["Bearer é"],
+            &["Bearer t u"],
+            &["Bearer t,Bearer u"],
+            &["Bearer t", "Bearer t"],
+            &["Basic t", "Bearer t"],
+        ] {
+            assert_eq!(of(values), Err(Flaw::CallerUnclear), "{values:?}");
         }
     }
 

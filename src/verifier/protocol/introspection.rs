@@ -1,15 +1,14 @@
 //! Token introspection (RFC 7662), for callers that prove themselves by a Kubernetes token.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::{Request, State};
-use axum::{Router, response::IntoResponse, response::Response, routing::post};
-use http::{StatusCode, header::CONTENT_TYPE};
+use axum::{Router, response::IntoResponse, response::Response, routing::any};
+use http::header::CONTENT_TYPE;
 
-use super::super::{Asking, Category, Credential, Origin};
-use super::introspected::{self, OFF, Problem, RIGHTLESS, UNCLEAR, UNDECIDED, UNPROVEN};
-use super::{Door, Protocol, body, proxied, proxied::UNCACHED};
-use crate::outside::{Permit, Reviewer};
+use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, index::Key};
+use super::{Door, Protocol, body, forward_auth::told, introspected, places, proxied};
+use crate::outside::{Permit, Reviewer, reviewer::Unreviewed};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
@@ -19,42 +18,44 @@ type ReviewDesk = (Arc<Door>, Option<Arc<Reviewer>>);
 
 /// The route `POST /v1/instances/{namespace}/{name}/introspect`.
 pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router {
-    let route = Router::new().route("/v1/instances/{namespace}/{name}/introspect", post(introspect));
-    route.layer(body::limit()).with_state((door, reviewer))
+    let route = Router::new().route("/v1/instances/{namespace}/{name}/introspect", any(introspect));
+    route.layer(places::limit()).with_state((door, reviewer))
 }
 
 async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request) -> Response {
-    let Some(reviewer) = reviewer else { return refused(StatusCode::NOT_IMPLEMENTED, &OFF) };
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
     let origin = Origin::of(Protocol::Introspection, &parts);
-    let caller = introspected::caller(&parts.headers).unwrap_or_default();
-    match reviewer.permit(origin.source, caller, (&instance.namespace, &instance.name)).await {
-        Ok(Permit::Granted) => {}
-        Ok(Permit::Lacking) => return refused(StatusCode::FORBIDDEN, &RIGHTLESS),
-        Ok(Permit::Unproven) => return refused(StatusCode::UNAUTHORIZED, &UNPROVEN),
-        Err(_) => return refused(StatusCode::SERVICE_UNAVAILABLE, &UNDECIDED),
-    }
-    let form = body::read(Request::from_parts(parts, body), FORM).await;
-    let token = match form.map(|form| introspected::token(&form)) {
-        Ok(Some(token)) => token,
-        Ok(None) => return refused(StatusCode::BAD_REQUEST, &UNCLEAR),
-        Err(status) => return status.into_response(),
-    };
-    let asking = Asking { origin, instance, credential: Ok(Credential::Decoded(token)), request: None };
+    let request = Request::from_parts(parts, body);
+    let credential = presented(reviewer.as_deref(), origin.source, &instance, request).await;
+    let asking = Asking { origin, instance, credential, request: None };
     let answer = door.ask(&asking).await;
     let identity = match answer.verdict().cause.category() {
         Category::Allowed => answer.verdict().identity.as_ref(),
         Category::NotAuthenticated | Category::NotPermitted => None,
-        Category::Unavailable => {
-            return (proxied::head(&answer), refused(StatusCode::SERVICE_UNAVAILABLE, &UNDECIDED)).into_response();
-        }
+        Category::Unavailable | Category::Flawed(_) => return told(&answer),
     };
     (proxied::head(&answer), JSON, introspected::told(&asking.instance, identity).to_string()).into_response()
 }
 
-fn refused(status: StatusCode, problem: &Problem) -> Response {
-    (status, UNCACHED, JSON, problem.header.clone(), problem.told()).into_response()
+/// The token that a caller with the right asks about.
+async fn presented(
+    reviewer: Option<&Reviewer>,
+    from: Option<IpAddr>,
+    instance: &Key,
+    request: Request,
+) -> Result<Credential<'static>, Cause> {
+    let reviewer = reviewer.ok_or(Flaw::IntrospectionOff)?;
+    let caller = introspected::caller(request.headers())?;
+    match reviewer.permit(from, caller, (&instance.namespace, &instance.name)).await {
+        Ok(Permit::Granted) => {}
+        Ok(Permit::Lacking) => return Err(Flaw::CallerForbidden.into()),
+        Ok(Permit::Unproven) => return Err(Flaw::CallerUnproven.into()),
+        Err(Unreviewed::Crowded) => return Err(Cause::Crowded),
+        Err(Unreviewed::Failed(_)) => return Err(Flaw::ReviewFailed.into()),
+    }
+    let form = body::read(request, FORM).await?;
+    Ok(Credential::Decoded(introspected::token(&form).ok_or(Flaw::Unreadable)?))
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
         outside::{Hearing, reviewer::tests::Server},
         verifier::{
             StaleAnswers,
-            fixture::{door, teach, teach_of, value, waiting_for},
+            fixture::{door, teach, teach_of, value, verdicts, waiting_for},
         },
     };
     use axum::body::{Body, to_bytes};
@@ -130,38 +131,68 @@ mod tests {
     async fn a_caller_is_refused_by_its_own_credential_before_its_question_is_read() {
         let (door, server) = (door(), Server::granting());
         teach(&door, &value());
-        let routes = || router(door.clone(), Some(Arc::new(Server::reviewer(&server))));
+        let ask = async |request: Builder| {
+            let routes = router(door.clone(), Some(Arc::new(Server::reviewer(&server))));
+            let (status, body, headers) = sent(routes, request, "").await;
+            let challenge = headers.get("www-authenticate").map(|told| told.to_str().unwrap().to_owned());
+            assert!(body["error_description"].is_string() && headers.contains_key("x-request-id"), "{body}");
+            (status, body["error"].as_str().map(str::to_owned), challenge.unwrap_or_default())
+        };
+        let refused = |status: u16, error: &str| {
+            (status, Some(error.to_owned()), format!(r#"Bearer realm="kubernetes", error="{error}""#))
+        };
         server.lock().unwrap().access = json!({"allowed": false});
-        let (status, body, _) = sent(routes(), asking(), "").await;
-        assert!(status == 403 && body["error_description"].as_str().unwrap().contains("introspect"), "{body}");
+        assert_eq!(ask(asking()).await, refused(403, "insufficient_scope"));
         server.lock().unwrap().token = json!({"authenticated": false});
-        for request in [asking(), Request::post(PATH), asking().header("authorization", "Bearer other")] {
-            let (status, body, headers) = sent(routes(), request, "").await;
-            assert_eq!(
-                (status, &headers["www-authenticate"]),
-                (401, &UNPROVEN.header.unwrap()[0].1.parse().unwrap()),
-                "{body}"
-            );
+        assert_eq!(ask(asking()).await, refused(401, "invalid_token"));
+        let own = format!("Bearer {}", value());
+        assert_eq!(ask(Request::post(PATH).header("authorization", own)).await, refused(401, "invalid_token"));
+        // RFC 6750, section 3.1: no error code without a bearer token, and invalid_request for a malformed one.
+        let plain = (401, None, r#"Bearer realm="kubernetes""#.to_owned());
+        for request in [Request::post(PATH), Request::post(PATH).header("authorization", "Basic dTpw")] {
+            assert_eq!(ask(request).await, plain);
         }
-        let own = Request::post(PATH).header("authorization", format!("Bearer {}", value()));
-        assert_eq!(sent(routes(), own, "").await.0, 401);
+        for unclear in
+            [asking().header("authorization", "Bearer other"), Request::post(PATH).header("authorization", "Bearer")]
+        {
+            assert_eq!(ask(unclear).await, refused(400, "invalid_request"));
+        }
         server.lock().unwrap().code = 503;
-        let (status, _, headers) = sent(routes(), asking(), "").await;
-        assert_eq!((status, &headers["retry-after"]), (503, &"1".parse().unwrap()));
+        assert_eq!(ask(asking()).await, (503, Some("temporarily_unavailable".into()), String::new()));
+        let counted = [
+            ("403", "CallerForbidden", 1),
+            ("401", "CallerUnproven", 2),
+            ("401", "CallerMissing", 2),
+            ("400", "CallerUnclear", 2),
+            ("503", "ReviewFailed", 1),
+        ];
+        verdicts(&door, "introspection", &counted);
     }
 
     #[tokio::test]
-    async fn a_question_that_is_not_clear_is_refused() {
-        let status = async |request, body: &str| sent(granting(&door()), request, body).await.0;
+    async fn a_question_that_is_not_clear_is_refused_and_counted() {
+        let door = door();
+        let ask = async |request, body: &str| {
+            let (status, body, _) = sent(granting(&door), request, body).await;
+            assert!(status == 404 || body["error_description"].is_string(), "{status} {body}");
+            status
+        };
         for form in ["", "token=", "token=a&token=b", "a=b"] {
-            assert_eq!(status(asking(), form).await, 400, "{form}");
+            assert_eq!(ask(asking(), form).await, 400, "{form}");
         }
         let untyped = || Request::post(PATH).header("authorization", "Bearer kubernetes");
-        assert_eq!(status(untyped(), "token=a").await, 415);
-        assert_eq!(status(untyped().header("content-type", "application/json"), "{}").await, 415);
-        assert_eq!(status(asking(), &format!("token={}", "a".repeat(70_000))).await, 413);
-        assert_eq!(status(asking().method("GET"), "").await, 405);
-        assert_eq!(status(asking().uri("/v1/instances/a/eem/introspect/"), "token=a").await, 404);
+        assert_eq!(ask(untyped(), "token=a").await, 415);
+        assert_eq!(ask(untyped().header("content-type", "application/json"), "{}").await, 415);
+        assert_eq!(ask(asking(), &format!("token={}", "a".repeat(70_000))).await, 413);
+        assert_eq!(ask(asking().method("GET"), "").await, 405);
+        assert_eq!(ask(asking().uri("/v1/instances/a/eem/introspect/"), "token=a").await, 404);
+        let counted = [
+            ("400", "Unreadable", 4),
+            ("415", "TypeUnsupported", 2),
+            ("413", "TooLong", 1),
+            ("405", "MethodUnsupported", 1),
+        ];
+        verdicts(&door, "introspection", &counted);
     }
 
     #[tokio::test]

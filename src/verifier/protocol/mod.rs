@@ -7,6 +7,7 @@ mod forward_auth;
 mod ingress_nginx;
 mod introspected;
 mod introspection;
+mod places;
 pub(crate) mod proxied;
 mod review;
 mod token_review;

@@ -1,13 +1,13 @@
 //! Reads the caller's request from the request of a proxy, and words the answer that the proxy passes on. That is the
 //! identity headers for the API, or the refusal for the caller.
 
-use http::header::{AsHeaderName, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AsHeaderName, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 use crate::verifier::{
-    Answer, Category, Cause, Identity, Requested, Verdict,
+    Answer, Category, Cause, Flaw, Identity, Protocol, Requested, Verdict,
     index::Key,
     origin::{REQUEST_ID, single},
 };
@@ -92,10 +92,8 @@ pub(crate) fn told(answer: &Answer) -> Wording {
             let body = json!({"error": "insufficient_scope", "error_description": hint});
             (challenge(Some("insufficient_scope")), Some(body))
         }
-        Category::Unavailable => {
-            let later = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(1u16))]);
-            (later, Some(json!({"error": "temporarily_unavailable"})))
-        }
+        Category::Unavailable => (later(), Some(json!({"error": "temporarily_unavailable"}))),
+        Category::Flawed(flaw) => (flawed(flaw), Some(described(flaw, answer.protocol()))),
     };
     headers.extend(head(answer));
     if body.is_some() {
@@ -103,6 +101,32 @@ pub(crate) fn told(answer: &Answer) -> Wording {
     }
     let body = body.map(|body| format!("{body}\n")).unwrap_or_default();
     Wording { status: cause.category().code(), headers, body }
+}
+
+/// Tells the caller to try again after a second.
+fn later() -> HeaderMap {
+    HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(1u16))])
+}
+
+/// The headers of the answer to a question with a flaw. A caller of introspection proves itself with a Kubernetes token,
+/// so the realm of its challenge is not that of the Instance.
+fn flawed(flaw: Flaw) -> HeaderMap {
+    if flaw.is_challenged() {
+        let challenge = challenges(&["Bearer".to_owned()], "kubernetes", flaw.error());
+        return HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge)]);
+    }
+    match flaw.code() {
+        405 => HeaderMap::from_iter([(ALLOW, HeaderValue::from_static("POST"))]),
+        503 => later(),
+        _ => HeaderMap::new(),
+    }
+}
+
+/// The body of the answer to a question with a flaw, for a person to read.
+fn described(flaw: Flaw, protocol: Protocol) -> Value {
+    let mut body = json!({"error_description": flaw.hint(protocol)});
+    flaw.error().into_iter().for_each(|error| body["error"] = json!(error));
+    body
 }
 
 /// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If
@@ -117,9 +141,6 @@ pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
     headers.insert(USER, of(|identity| &identity.subject));
     headers
 }
-
-/// Forbids caching, because an answer holds for one request only.
-pub(crate) const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// The headers of every answer of the door. They forbid caching, and name the request.
 pub(crate) fn head(answer: &Answer) -> [(HeaderName, HeaderValue); 2] {

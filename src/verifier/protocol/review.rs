@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     crd::GROUP,
-    verifier::{Category, Cause, Credential, Identity, Verdict, index::Key},
+    verifier::{Category, Cause, Credential, Flaw, Identity, Verdict, index::Key},
 };
 
 const KIND: &str = "TokenReview";
@@ -41,14 +41,11 @@ impl TokenQuestion {
     /// Reads a question.
     ///
     /// # Errors
-    /// The body is no such question. The error never quotes the body.
-    pub(crate) fn read(body: &[u8]) -> Result<Self, &'static str> {
-        let question: Self = serde_json::from_slice(body).map_err(|_| "the body is no TokenReview in JSON\n")?;
+    /// The body is no such question.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Flaw> {
+        let question: Self = serde_json::from_slice(body).map_err(|_| Flaw::Unreadable)?;
         let is_known = question.kind == KIND && VERSIONS.contains(&&*question.api_version);
-        is_known.then_some(question).ok_or(
-            "this webhook answers kind TokenReview of authentication.k8s.io/v1 and authentication.k8s.io/v1beta1; set \
-             --authentication-token-webhook-version\n",
-        )
+        is_known.then_some(question).ok_or(Flaw::Unreadable)
     }
 
     /// The token, if the question is about tokens of this Instance. A question that names no audience is about them.
@@ -75,7 +72,8 @@ impl TokenQuestion {
             (Category::Unavailable, _) => {
                 status["error"] = json!(format!("the verifier cannot decide now: {}", verdict.cause));
             }
-            (Category::Allowed, None) | (Category::NotAuthenticated | Category::NotPermitted, _) => {}
+            (Category::Allowed, None)
+            | (Category::NotAuthenticated | Category::NotPermitted | Category::Flawed(_), _) => {}
         }
         let metadata = json!({"creationTimestamp": null});
         json!({"apiVersion": self.api_version, "kind": KIND, "metadata": metadata, "spec": {}, "status": status})
@@ -103,7 +101,7 @@ mod tests {
     fn question(audiences: Value) -> TokenQuestion {
         let spec = json!({"token": "t", "audiences": audiences});
         let body = json!({"apiVersion": VERSIONS[0], "kind": KIND, "spec": spec});
-        TokenQuestion::read(body.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+        TokenQuestion::read(body.to_string().as_bytes()).unwrap_or_else(|flaw| panic!("{flaw:?}"))
     }
 
     #[test]
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_question_is_refused_without_its_text() {
+    fn what_is_no_such_question_is_refused() {
         let with = |key: &str, value: Value| {
             let mut body = json!({"apiVersion": VERSIONS[0], "kind": KIND, "spec": {"token": "t"}});
             body[key] = value;
@@ -134,11 +132,10 @@ mod tests {
             ("spec", Value::Null),
             ("spec", json!({"token": ["s3cret"]})),
         ] {
-            let told = with(key, value.clone()).unwrap_or_else(|| panic!("{key} {value}"));
-            assert!(!told.contains("s3cret"));
+            assert_eq!(with(key, value.clone()), Some(Flaw::Unreadable), "{key} {value}");
         }
         for body in ["", "{", "[]", r#"{"spec": {"token": "s3cret", "token": "s3cret"}}"#] {
-            assert!(TokenQuestion::read(body.as_bytes()).is_err_and(|told| !told.contains("s3cret")), "{body}");
+            assert!(TokenQuestion::read(body.as_bytes()).is_err(), "{body}");
         }
     }
 

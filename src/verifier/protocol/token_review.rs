@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::{Router, response::IntoResponse, response::Response, routing::post};
-use http::{StatusCode, header::CONTENT_TYPE};
+use axum::{Router, response::IntoResponse, response::Response, routing::any};
+use http::header::CONTENT_TYPE;
 
 use super::{
     super::{Asking, Origin},
     Door, Protocol, body,
-    proxied::{self, UNCACHED},
+    forward_auth::told,
+    places, proxied,
     review::TokenQuestion,
 };
 
@@ -29,27 +30,22 @@ const JSON: &str = "application/json";
 /// `apis/authentication.k8s.io/v1` and `apis/authentication.k8s.io/v1beta1`, at the Instance and at that path.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let paths = BELOW.map(|below| format!("/v1/instances/{{namespace}}/{{name}}{below}/tokenreviews"));
-    let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, post(review)));
-    routes.layer(body::limit()).with_state(door)
+    let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, any(review)));
+    routes.layer(places::limit()).with_state(door)
 }
 
 async fn review(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
     let origin = Origin::of(Protocol::TokenReview, &parts);
-    let question = match body::read(Request::from_parts(parts, body), JSON).await {
-        Ok(body) => TokenQuestion::read(&body),
-        Err(status) => return status.into_response(),
-    };
-    let question = match question {
-        Ok(question) => question,
-        Err(told) => return (StatusCode::BAD_REQUEST, UNCACHED, told).into_response(),
-    };
-    let credential = question.credential(&instance);
+    let read = body::read(Request::from_parts(parts, body), JSON).await;
+    let question = read.and_then(|body| Ok(TokenQuestion::read(&body)?));
+    let credential = question.as_ref().map_err(|cause| *cause).and_then(|question| question.credential(&instance));
     let asking = Asking { origin, instance, credential, request: None };
     let answer = door.ask(&asking).await;
-    let told = question.answer(&asking.instance, answer.verdict());
-    (proxied::head(&answer), [(CONTENT_TYPE, JSON)], told.to_string()).into_response()
+    let Ok(question) = &question else { return told(&answer) };
+    let review = question.answer(&asking.instance, answer.verdict());
+    (proxied::head(&answer), [(CONTENT_TYPE, JSON)], review.to_string()).into_response()
 }
 
 #[cfg(test)]
@@ -59,7 +55,7 @@ mod tests {
         outside::Hearing,
         verifier::{
             StaleAnswers,
-            fixture::{door, teach, teach_of, value, waiting_for},
+            fixture::{door, teach, teach_of, value, verdicts, waiting_for},
         },
     };
     use axum::body::{Body, to_bytes};
@@ -161,18 +157,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_review_is_refused_and_the_answer_says_why() {
-        let (status, told) = post(door(), PATH, r#"{"apiVersion": "v1", "kind": "Pod", "spec": {}}"#.into()).await;
+        let door = door();
+        let (status, told) =
+            post(door.clone(), PATH, r#"{"apiVersion": "v1", "kind": "Pod", "spec": {}}"#.into()).await;
         assert!(status == 400 && told.contains("authentication.k8s.io/v1beta1"), "{status} {told}");
-        let (status, told) = post(door(), PATH, value()).await;
+        let (status, told) = post(door.clone(), PATH, value()).await;
         assert!(status == 400 && told.contains("no TokenReview") && !told.contains(&value()), "{status} {told}");
-        assert_eq!(post(door(), PATH, " ".repeat(70_000)).await.0, 413);
+        let (status, told) = post(door.clone(), PATH, " ".repeat(70_000)).await;
+        assert!(status == 413 && told.contains("64 KiB"), "{status} {told}");
         for path in ["/v1/tokenreviews", "/v1/instances/a/eem/apis/authentication.k8s.io/v2/tokenreviews"] {
-            assert_eq!(post(door(), path, String::new()).await.0, 404, "{path}");
+            assert_eq!(post(door.clone(), path, String::new()).await.0, 404, "{path}");
         }
-        let asked = async |request: axum::http::request::Builder| {
-            router(door()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        let refused = async |request: axum::http::request::Builder| {
+            let answer = router(door.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let (head, body) = answer.into_parts();
+            assert_eq!(head.headers["cache-control"], "no-store");
+            assert_eq!(head.headers["content-type"], JSON);
+            let allowed = head.headers.get("allow").map(|methods| methods.to_str().unwrap().to_owned());
+            let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+            (head.status.as_u16(), allowed, body)
         };
-        assert_eq!(asked(Request::get(PATH)).await, 405);
-        assert_eq!(asked(Request::post(PATH)).await, 415);
+        let (status, allowed, told) = refused(Request::get(PATH)).await;
+        assert!((status, allowed.as_deref()) == (405, Some("POST")) && told.contains("POST"), "{told}");
+        let (status, _, told) = refused(Request::post(PATH)).await;
+        assert!(status == 415 && told.contains(JSON), "{told}");
+        let counted = [
+            ("400", "Unreadable", 2),
+            ("413", "TooLong", 1),
+            ("405", "MethodUnsupported", 1),
+            ("415", "TypeUnsupported", 1),
+        ];
+        verdicts(&door, "token-review", &counted);
     }
 }

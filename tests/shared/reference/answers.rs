@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokenry::{
     access::{Ground, header::IDENTITY},
-    verifier::Cause,
+    verifier::{Cause, Flaw, Protocol},
 };
 
 use super::{
@@ -12,8 +12,9 @@ use super::{
     source::{Named, variants},
 };
 
-/// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table.
-const CAUSES: [Cause; 30] = [
+/// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table, and `Flawed` the flaws
+/// of the third one.
+const CAUSES: [Cause; 31] = [
     Cause::Allowed,
     Cause::Unguarded,
     Cause::Probe,
@@ -41,9 +42,25 @@ const CAUSES: [Cause; 30] = [
     Cause::NamespaceNotAdmitted,
     Cause::InstanceInvalid,
     Cause::EndpointDisabled,
+    Cause::PolicyUnread,
     Cause::NotSynced,
     Cause::OutOfTouch,
     Cause::Crowded,
+];
+
+/// Every flaw of a question.
+const FLAWS: [Flaw; 11] = [
+    Flaw::Unreadable,
+    Flaw::MethodUnsupported,
+    Flaw::TooSlow,
+    Flaw::TooLong,
+    Flaw::TypeUnsupported,
+    Flaw::CallerMissing,
+    Flaw::CallerUnclear,
+    Flaw::CallerUnproven,
+    Flaw::CallerForbidden,
+    Flaw::ReviewFailed,
+    Flaw::IntrospectionOff,
 ];
 
 /// Every ground that a valid token is refused for.
@@ -89,13 +106,20 @@ pub fn page(root: &Path) -> String {
                  metric, `tokenry_verifier_probes_total`, and no line in the audit log.";
     section(&mut page, "Answers", about);
     let told = variants(root, "src/verifier/cause.rs", "pub enum Cause");
-    same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into()]));
+    same(&told, CAUSES.iter().map(ToString::to_string).chain(["Refused".into(), "Flawed".into()]));
     answers(&mut page, &told, &CAUSES);
     let about = "The body of every 403 has the sentence as `error_description`; an exclusion has its own `message`.";
     section(&mut page, "Answers to a valid token", about);
     let told = variants(root, "src/access/judge.rs", "pub enum Ground");
     same(&told, GROUNDS.iter().chain(&PERMITTING).map(|ground| ground.as_str().to_owned()));
     answers(&mut page, &told, &GROUNDS.map(Cause::Refused));
+    let about = "A question with a flaw is about no token. The sentence is the `error_description` of the answer. By \
+                 gRPC it is the message of the status, whose code is INVALID_ARGUMENT, DEADLINE_EXCEEDED for 408 and \
+                 OUT_OF_RANGE for 413.";
+    section(&mut page, "Answers to a question with a flaw", about);
+    let told = variants(root, "src/verifier/flaw.rs", "pub enum Flaw");
+    same(&told, FLAWS.iter().map(|flaw| flaw.as_str().to_owned()));
+    flaws(&mut page, &told);
     token_review(&mut page);
     introspection(&mut page);
     page
@@ -131,11 +155,7 @@ fn token_review(page: &mut String) {
         ["status", "meaning"],
         &[
             ("200", "each TokenReview, also about a token that is not authenticated"),
-            ("400", "the body is no TokenReview in JSON of one of the two versions"),
-            (
-                "405, 408, 413, 415",
-                "no POST; the body takes over 5 s; it is longer than 64 KiB; it is not `application/json`",
-            ),
+            ("400, 405, 408, 413, 415", "the question has a [flaw](#answers-to-a-question-with-a-flaw)"),
             ("503", "too many callers send their bodies slowly"),
         ],
     );
@@ -170,11 +190,11 @@ fn introspection(page: &mut String) {
         ["status", "meaning"],
         &[
             ("200", "the token is described, or is not active"),
-            ("400", "the form does not name exactly one token"),
-            ("401", "the API server does not know the caller's token for the audience `tokenry.dev/verifier`"),
-            ("403", "the caller lacks the right to `introspect` the Instance"),
-            ("405, 408, 413, 415", "as above, with `application/x-www-form-urlencoded`"),
-            ("501", "introspection is off"),
+            (
+                "400, 401, 403, 405, 408, 413, 415, 501",
+                "the question or its caller has a [flaw](#answers-to-a-question-with-a-flaw); a flaw of the caller has a \
+                 challenge with the realm `kubernetes`",
+            ),
             ("503", "the verifier or the API server cannot decide now, or too many callers wait"),
         ],
     );
@@ -191,6 +211,16 @@ fn same(told: &[Named], listed: impl Iterator<Item = String>) {
     told.sort();
     listed.sort();
     assert_eq!(told, listed, "add it to the list in tests/shared/reference/answers.rs");
+}
+
+/// The flaws, each with its sentence for introspection.
+fn flaws(page: &mut String, told: &[Named]) {
+    let rows = FLAWS.iter().map(|flaw| {
+        let meaning = told.iter().find(|one| one.name == flaw.as_str()).map_or("", |one| &one.about);
+        let sentence = cell(flaw.hint(Protocol::Introspection));
+        [code(flaw.as_str()), flaw.code().to_string(), cell(meaning), cell(flaw.error().unwrap_or("")), sentence]
+    });
+    table(page, ["reason", "status", "meaning", "error", "sentence for introspection"], rows);
 }
 
 fn answers(page: &mut String, told: &[Named], causes: &[Cause]) {

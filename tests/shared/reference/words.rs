@@ -41,7 +41,13 @@ pub fn reasons(root: &Path) -> String {
     table(&mut page, ["event", "meaning"], rows(variants(root, "src/crd/event_name.rs", "pub enum EventName").iter()));
     section(&mut page, "Causes of the verifier", "");
     let causes = variants(root, "src/verifier/cause.rs", "pub enum Cause");
-    table(&mut page, ["reason", "meaning"], rows(causes.iter().filter(|one| one.name != "Refused")));
+    table(
+        &mut page,
+        ["reason", "meaning"],
+        rows(causes.iter().filter(|one| !["Refused", "Flawed"].contains(&&*one.name))),
+    );
+    section(&mut page, "Causes of a question with a flaw", "");
+    table(&mut page, ["reason", "meaning"], rows(variants(root, "src/verifier/flaw.rs", "pub enum Flaw").iter()));
     section(&mut page, "Causes for a valid token", "");
     table(&mut page, ["reason", "meaning"], rows(variants(root, "src/access/judge.rs", "pub enum Ground").iter()));
     page
@@ -106,8 +112,10 @@ fn sampled() -> Metrics {
     metrics.connections(1);
     metrics.certificate(jiff::Timestamp::UNIX_EPOCH);
     metrics.authority(jiff::Timestamp::UNIX_EPOCH);
+    metrics.connections_refused("Crowded", 0);
     metrics.probe();
     metrics.ambiguous(0);
+    metrics.unread_policies(0);
     metrics.stamped(true);
     metrics.heard("ApiToken".into(), Duration::ZERO);
     metrics

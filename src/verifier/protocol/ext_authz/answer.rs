@@ -1,9 +1,7 @@
 //! The answer of the door as the message that Envoy reads.
 
-use envoy_types::{
-    ext_authz::v3::{CheckResponseExt, pb},
-    pb::google::protobuf::{Struct, Value, value::Kind},
-};
+use envoy_types::ext_authz::v3::{CheckResponseExt, pb};
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Code, Status};
 
@@ -20,6 +18,7 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
         Category::NotAuthenticated => Code::Unauthenticated,
         Category::NotPermitted => Code::PermissionDenied,
         Category::Unavailable => Code::Unavailable,
+        Category::Flawed(_) => Code::InvalidArgument,
     };
     let mut message = pb::CheckResponse::with_status(Status::new(code, ""));
     if code == Code::Ok {

@@ -2,61 +2,45 @@
 
 mod answer;
 mod attributes;
+mod head;
 mod message;
+mod service;
 
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use axum::{Router, extract::Request, extract::State, routing::post};
+use axum::{Router, extract::Request, extract::State, routing::any};
 use envoy_types::ext_authz::v3::pb;
-use tonic::{Status, codegen::Service};
+use tonic::codegen::Service;
 
-use super::{
-    super::{Asking, Cause, Origin, Requested, index::Key},
-    Door, Protocol, body, proxied,
-};
+use super::super::{Flaw, origin::REQUEST_ID};
+use super::{Door, Protocol, places, proxied};
+use head::CallHead;
+use service::ExtAuthz;
 
 type EnvoyServer = pb::AuthorizationServer<ExtAuthz>;
 
 /// The route of the method `Check`. The rest of gRPC has no route. Its answers have the HTTP status 200, and a proxy
 /// that asks at a wrong path takes that for permission.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    let server = EnvoyServer::new(ExtAuthz(door)).max_decoding_message_size(message::LARGEST);
-    Router::new()
-        .route("/envoy.service.auth.v3.Authorization/Check", post(call))
-        .layer(body::limit())
-        .with_state(server)
+    let server = EnvoyServer::new(ExtAuthz(door.clone())).max_decoding_message_size(message::LARGEST);
+    let route = Router::new().route("/envoy.service.auth.v3.Authorization/Check", any(call));
+    route.layer(places::limit()).with_state((door, server))
 }
 
-async fn call(State(mut server): State<EnvoyServer>, question: Request) -> Response {
+async fn call(State((door, mut server)): State<(Arc<Door>, EnvoyServer)>, question: Request) -> Response {
+    let head = CallHead::of(question.headers(), question.extensions());
     let question = match message::whole(question).await {
         Ok(question) => question,
-        Err(refused) => return refused,
+        Err(cause) => return message::refused(&door.ask(&head.flawed(cause)).await),
     };
-    let Ok(answer) = server.call(question).await;
-    answer.into_response()
-}
-
-/// The service of Envoy.
-struct ExtAuthz(Arc<Door>);
-
-#[tonic::async_trait]
-impl pb::Authorization for ExtAuthz {
-    async fn check(
-        &self,
-        question: tonic::Request<pb::CheckRequest>,
-    ) -> Result<tonic::Response<pb::CheckResponse>, Status> {
-        let (metadata, _, message) = question.into_parts();
-        let (named, source) = (attributes::instance(&message, metadata.as_ref()), attributes::source(&message));
-        let (http, headers) = attributes::request(message).map_err(Status::invalid_argument)?;
-        let credential = named.as_ref().ok_or(Cause::InstanceUnnamed);
-        let credential = credential.and_then(|instance| self.0.credential(instance, &headers));
-        let origin = Origin::named(Protocol::ExtAuthz, source, &headers);
-        let instance = named.unwrap_or_else(|| Key::new("", ""));
-        let request = Some(Requested { method: Some(&http.method), target: Some(&http.path), headers: &headers });
-        let answer = self.0.ask(&Asking { origin, instance, credential, request }).await;
-        Ok(tonic::Response::new(answer::said(&answer)))
+    let Ok(mut answer) = server.call(question).await;
+    // The library itself refuses bytes that are no message. Then nobody has asked the door.
+    if answer.headers().contains_key("grpc-status") && !answer.headers().contains_key(REQUEST_ID) {
+        let refused = door.ask(&head.flawed(Flaw::Unreadable.into())).await;
+        answer.headers_mut().insert(REQUEST_ID, refused.request_id().header());
     }
+    answer.into_response()
 }
 
 #[cfg(test)]
@@ -66,10 +50,10 @@ mod tests {
     use super::*;
     use crate::{
         access::header::{IDENTITY, ROLE},
-        outside::Hearing,
+        outside::{Hearing, server::PeerAddress},
         verifier::{
             StaleAnswers,
-            fixture::{door, teach, teach_of, value, waiting_for},
+            fixture::{audited, door, teach, teach_of, value, verdicts, waiting_for},
         },
     };
     use axum::body::Body;
@@ -383,6 +367,43 @@ mod tests {
             of(about(raw(&[("authorization", token.as_bytes()), ("x", longer.as_bytes())]), &[NAMED])).await,
             Err(Code::OutOfRange)
         );
+        verdicts(&door, "ext-authz", &[("400", "Unreadable", 7), ("413", "TooLong", 2), ("200", "Allowed", 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_not_judged_has_an_audit_line_with_the_address_of_the_proxy_and_its_instance() {
+        let (door, lines) = audited();
+        teach(&door, &value());
+        let ask = async |kind: &str, bytes: Vec<u8>| {
+            let request = Request::post("/envoy.service.auth.v3.Authorization/Check").header(CONTENT_TYPE, kind);
+            let request = request.header("x-tokenry-instance", "a/eem").extension(PeerAddress([192, 0, 2, 7].into()));
+            let answer = router(door.clone()).oneshot(request.body(Body::from(bytes)).unwrap()).await.unwrap();
+            let id = answer.headers().get("x-request-id").map(|id| id.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), id)
+        };
+        let framed = |message: &pb::CheckRequest| {
+            let bytes = prost::Message::encode_to_vec(message);
+            [&[0][..], &u32::try_from(bytes.len()).unwrap().to_be_bytes(), &bytes].concat()
+        };
+        let no_http = framed(&pb::CheckRequest::default());
+        let unknown = framed(&about(requested("GET", "/orders", &[("authorization", "Bearer x")]), &[]));
+        let calls =
+            [("application/grpc", vec![0, 0, 0, 0, 1, 0xff]), ("application/grpc", no_http), ("text/plain", vec![])];
+        for (at, (kind, bytes)) in calls.into_iter().enumerate() {
+            let (status, id) = ask(kind, bytes).await;
+            assert_eq!((status, id), (if at == 2 { 415 } else { 200 }, Some(format!("p-{}", at + 1))));
+        }
+        assert_eq!(ask("application/grpc", unknown).await, (200, None), "its answer has the id inside");
+        let text = lines.text();
+        for (id, status, reason) in [(1, 400, "Unreadable"), (2, 400, "Unreadable"), (3, 415, "TypeUnsupported")] {
+            let told = format!(
+                r#""status":{status},"reason":"{reason}","instance":"a/eem","protocol":"ext-authz","source":"192.0.2.7","request_id":"p-{id}""#
+            );
+            assert!(text.contains(&told), "{told} is missing from\n{text}");
+        }
+        let judged = text.lines().last().unwrap();
+        assert!(judged.contains(r#""source":"192.0.2.7""#), "Envoy names no address, so it is that of Envoy: {judged}");
+        assert_eq!(text.lines().count(), 4);
     }
 
     /// The HTTP status of the answer to these bytes, and its status of gRPC.
@@ -409,7 +430,9 @@ mod tests {
         ] {
             assert_eq!(sent("POST", path, GRPC, Body::empty()).await, (404, None), "{path}");
         }
-        assert_eq!(sent("GET", CHECK, GRPC, Body::empty()).await, (405, None));
+        let get = Request::get(CHECK).header(CONTENT_TYPE, GRPC).body(Body::empty()).unwrap();
+        let answer = router(taught()).oneshot(get).await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &"POST".parse().unwrap()));
         for kind in ["", "application/json", "text/plain"] {
             assert_eq!(sent("POST", CHECK, kind, Body::empty()).await, (415, None), "{kind:?}");
         }
