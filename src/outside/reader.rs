@@ -81,14 +81,18 @@ impl Reader {
         found::<KeySecret, _>(api.get(name).await.map_err(Why::from), namespace, name)
     }
 
-    /// All current objects of a kind in a namespace, without those that cannot be parsed.
+    /// All current objects of a kind in a namespace. `Err` has the name of an object that cannot be parsed.
     ///
     /// # Errors
     /// The API server refused the list or did not answer.
-    pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<K>, Refusal> {
+    pub async fn all<K: Read>(&self, namespace: &str) -> Result<Vec<Result<K, String>>, Refusal> {
         let api: Api<Readable<K>> = Api::namespaced(self.client.clone(), namespace);
         let list = api.list(&ListParams::default()).await.map_err(Refusal::of::<K, _>(Verb::LIST, namespace, ""))?;
-        Ok(list.items.into_iter().filter_map(|read| read.object).collect())
+        let named = |read: Readable<K>| {
+            let name = read.meta().name.clone().unwrap_or_default();
+            read.object.ok_or(name)
+        };
+        Ok(list.items.into_iter().map(named).collect())
     }
 
     /// The current namespace. `None` if the namespace does not exist.

@@ -160,6 +160,10 @@ impl<'a> Presented<'a> {
         });
         let (instance, account) = valid?;
         let rules = instance.rules.as_ref().map_err(|_| Cause::InstanceInvalid)?;
+        if let Some(Key { name, .. }) = self.index.unread_policy(&self.instance.namespace) {
+            trail.add(|| self.step(false, format!("AccessPolicy {name} cannot be read, and may deny anything")));
+            return Err(Cause::PolicyUnread);
+        }
         let bearer = self.bearer(rules, account, now);
         let keeps = rules.on_owner_removed == OnOwnerRemoved::Keep;
         let gone = self.token.owner_gone && !keeps;

@@ -82,7 +82,12 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
         policies = reader.all::<AccessPolicy>(&key.namespace).await?;
         index.apply(token);
     }
-    policies.into_iter().for_each(|policy| _ = index.apply(policy));
+    for policy in policies {
+        match policy {
+            Ok(policy) => index.apply::<AccessPolicy>(policy),
+            Err(name) => index.doubt::<AccessPolicy>(Key::new(key.namespace.clone(), name), 0),
+        };
+    }
     let headers = headers(question, instance.spec.api.clone().unwrap_or_default())?;
     index.apply(instance);
     let (method, target) = (Some(&*question.method), Some(&*question.path));
@@ -157,4 +162,62 @@ fn headers(question: &Question, api: Api) -> Result<HeaderMap, Unexplained> {
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::convert::Infallible;
+
+    /// The object of the namespace `a` at a path of the API. Lists have these `policies`.
+    fn at(path: &str, policies: &Value) -> Value {
+        let named = |kind: &str, name: &str, spec: Value, status: Value| {
+            let metadata = json!({"namespace": "a", "name": name, "uid": name});
+            json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec,
+                "status": status})
+        };
+        let refers = json!({"instanceRef": {"name": "eem"}});
+        let record = json!({"generation": 1, "id": "i".repeat(16), "sha256": "0".repeat(64), "state": "Active",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z"});
+        match path.rsplit('/').take(2).collect::<Vec<_>>()[..] {
+            ["x", "apitokens"] => {
+                let status = json!({"account": {"name": "x", "uid": "x"}, "records": [record]});
+                named("ApiToken", "x", refers, status)
+            }
+            ["x", "serviceaccounts"] => named("ServiceAccount", "x", refers, json!({})),
+            ["eem", "instances"] => named("Instance", "eem", json!({}), json!({})),
+            ["a", "namespaces"] => json!({"metadata": {"name": "a"}}),
+            _ => json!({"metadata": {"resourceVersion": "1"}, "items": policies}),
+        }
+    }
+
+    async fn explained(policies: Value) -> (Cause, Vec<Step>) {
+        let serve = move |request: Request<Body>| {
+            let answer = at(request.uri().path(), &policies).to_string().into_bytes();
+            async move { Ok::<_, Infallible>(Response::new(Body::from(answer))) }
+        };
+        let client = Client::new(tower::service_fn(serve), "a");
+        let (token, path) = (Some(Key::new("a", "x")), "/orders".to_owned());
+        let (instance, organization, project) = (None, None, None);
+        let question = Question { token, instance, method: "GET".into(), path, organization, project };
+        let (verdict, steps) = ask(&client, &question, "2026-06-01T00:00:00Z".parse().unwrap()).await.unwrap();
+        (verdict.cause, steps)
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_cannot_be_read_is_named() {
+        let policy = |spec: Value| {
+            let metadata = json!({"namespace": "a", "name": "odd"});
+            json!([{"apiVersion": "tokenry.dev/v1alpha1", "kind": "AccessPolicy", "metadata": metadata, "spec": spec}])
+        };
+        let readable = policy(json!({"instanceRef": {"name": "eem"}, "members": [], "statements": []}));
+        assert_eq!(explained(readable).await.0, Cause::Allowed);
+        let (cause, steps) = explained(policy(json!({"statements": 7}))).await;
+        assert_eq!(cause, Cause::PolicyUnread);
+        let last = steps.last().unwrap();
+        assert!(!last.passed && last.text.contains("AccessPolicy odd cannot be read"), "{last:?}");
+    }
 }

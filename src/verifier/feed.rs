@@ -7,7 +7,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, pin_mut};
 use kube::{Client, Resource, runtime::watcher::Event};
 
 use super::{
-    index::{Indexed, Key},
+    index::{Doubted, Indexed, Key},
     known::Known,
 };
 use crate::{
@@ -78,13 +78,13 @@ async fn feed<K: Indexed<Entry: Send + Sync> + Send>(events: impl Stream<Item = 
     pin_mut!(events);
     let pools = known.pools();
     // Each object is reduced when it arrives, so that the full objects of a list are never in memory together.
-    let (mut listed, mut doubted, mut list) = (Vec::new(), BTreeSet::new(), Listed::default());
+    let (mut listed, mut doubted, mut list) = (Vec::new(), Doubted::new(), Listed::default());
     while let Some(heard) = events.next().await {
         match heard {
             Heard::Unreadable(Unread { namespace, name, version }) => {
                 let key = Key::new(namespace, name);
                 known.learn(|index| index.doubt::<K>(key.clone(), version));
-                doubted.insert(key);
+                doubted.insert(key, version);
             }
             Heard::Gone(Unread { namespace, name, version }) => known.forget::<K>(Key::new(namespace, name), version),
             Heard::Event(Event::Apply(object)) => known.take(pools.reduce(object)),
@@ -144,6 +144,26 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         known.unread()
+    }
+
+    #[tokio::test]
+    async fn a_policy_in_a_list_that_cannot_be_read_is_known_as_such_until_it_is_gone() {
+        let known = Arc::new(Known::new(BTreeSet::new(), Usage::new().0, Arc::default()));
+        let unread = || Unread { namespace: "a".into(), name: "p".into(), version: 7 };
+        let hear = async |events: Vec<Heard<AccessPolicy>>| {
+            feed(futures::stream::iter(events), known.clone()).await;
+            known.index().unread_policy("a").is_some()
+        };
+        let list = |odd: Option<Unread>, version: u64| {
+            let listed = Heard::Listed(Listed { version, anew: version == 9 });
+            let (begin, end) = (Heard::Event(Event::Init), Heard::Event(Event::InitDone));
+            [begin].into_iter().chain(odd.map(Heard::Unreadable)).chain([listed, end]).collect::<Vec<_>>()
+        };
+        assert!(hear(list(Some(unread()), 9)).await);
+        assert!(hear(list(Some(unread()), 10)).await);
+        assert!(!hear(list(None, 11)).await);
+        assert!(hear(vec![Heard::Unreadable(Unread { version: 12, ..unread() })]).await);
+        assert!(!hear(vec![Heard::Gone(Unread { version: 13, ..unread() })]).await);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::{
-    index::{Index, Indexed, Key, Pools, Reduced, TokenEntry},
+    index::{Doubted, Index, Indexed, Key, Pools, Reduced, TokenEntry},
     usage::Usage,
 };
 use crate::{
@@ -42,6 +42,7 @@ impl Known {
     /// An empty index. All these `kinds` must be read before the verifier judges a request.
     pub fn new(kinds: BTreeSet<String>, usage: Usage, metrics: Arc<Metrics>) -> Self {
         metrics.ambiguous(0);
+        metrics.unread_policies(0);
         Self {
             index: ArcSwap::default(),
             writing: Mutex::new(()),
@@ -75,6 +76,7 @@ impl Known {
         let mut after = Index::clone(&before);
         let changed = change(&mut after);
         self.tell_ambiguous(&before, &after);
+        self.tell_unread(&before, &after);
         self.index.store(Arc::new(after));
         drop(writing);
         if changed {
@@ -101,6 +103,23 @@ impl Known {
         }
     }
 
+    /// Logs each policy that cannot be read since this change, and sets the metric.
+    fn tell_unread(&self, before: &Index, after: &Index) {
+        let (before, after) = (before.unread_policies(), after.unread_policies());
+        if before == after {
+            return;
+        }
+        self.metrics.unread_policies(after.len());
+        for Key { namespace, name } in after.iter().filter(|policy| !before.contains(*policy)) {
+            tracing::warn!(
+                namespace = &**namespace,
+                name = &**name,
+                "an AccessPolicy cannot be read and may deny anything, so the Instances of its namespace permit nothing; \
+                 correct or delete it, or upgrade the verifier"
+            );
+        }
+    }
+
     /// Forgets an object that was deleted at this version, and the noted uses of it.
     pub fn forget<K: Indexed>(&self, key: Key, version: u64) {
         self.learn(|index| index.forget::<K>(key.clone(), version));
@@ -117,7 +136,7 @@ impl Known {
     }
 
     /// Replaces all objects of a kind ([`Index::relist`]), and forgets the uses of tokens that no longer exist.
-    pub fn relist<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) {
+    pub fn relist<K: Indexed>(&self, objects: Vec<Reduced<K>>, doubted: &Doubted, list: Listed) {
         self.learn(|index| index.relist(objects, doubted, list));
         if K::USED {
             self.usage.tokens().iter().for_each(|key| self.settle(key));
@@ -169,7 +188,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::{
-        crd::ApiToken,
+        crd::{AccessPolicy, ApiToken},
         token::{Digest, format},
         verifier::{
             Category, Cause,
@@ -197,7 +216,7 @@ mod tests {
     fn list(known: &Known, tokens: Vec<ApiToken>, version: u64) {
         let pools = known.pools();
         let listed = tokens.into_iter().map(|token| pools.reduce(token)).collect();
-        known.relist::<ApiToken>(listed, &BTreeSet::new(), Listed { version, anew: false });
+        known.relist::<ApiToken>(listed, &Doubted::new(), Listed { version, anew: false });
     }
 
     #[test]
@@ -258,5 +277,29 @@ mod tests {
         let told = lines.text();
         assert_eq!(told.matches("a/copy, a/x").count(), 1, "{told}");
         assert!(!told.contains(&value()) && !told.contains(&Digest::of(value()).to_string()), "{told}");
+    }
+
+    #[test]
+    fn a_policy_of_which_nothing_is_known_refuses_all_tokens_of_its_namespace_and_is_told_once() {
+        let (door, lines) = (door(), LogLines::default());
+        let known = door.known();
+        let _log = lines.collect();
+        teach(&door, &value());
+        let cause = || check(&known.index(), &eem(), &value(), None, "2026-06-01T00:00:00Z".parse().unwrap()).cause;
+        let doubt = |namespace: &str| {
+            let key = Key::new(namespace, "odd");
+            (1..3).for_each(|version| known.learn(|index| index.doubt::<AccessPolicy>(key.clone(), version)));
+        };
+        doubt("b");
+        assert_eq!(cause(), Cause::Allowed, "a policy of another namespace is for other Instances");
+        doubt("a");
+        assert_eq!((cause(), cause().category()), (Cause::PolicyUnread, Category::NotPermitted));
+        assert!(cause().hint().unwrap().contains("AccessPolicy"));
+        assert!(known.metrics.text().contains("tokenry_verifier_unread_policies{} 2"));
+        known.forget::<AccessPolicy>(Key::new("a", "odd"), 9);
+        assert_eq!(cause(), Cause::Allowed);
+        assert!(known.metrics.text().contains("tokenry_verifier_unread_policies{} 1"));
+        let told = lines.text();
+        assert_eq!(told.matches("cannot be read").count(), 2, "{told}");
     }
 }

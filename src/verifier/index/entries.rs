@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, num::NonZeroI64, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use super::{Entries, EntryChange, Index, Indexed, Key, Pools, Versioned};
 use crate::{
-    access::{self, Claims, Homes, Policy, Rules, Uid},
+    access::{self, Claims, Homes, Rules, Uid},
     crd::{
-        AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef,
+        Account, ApiToken, Fault, Instance, InstanceRef,
         api_token::{AcceptedAudience, ApiTokenStatus, Use},
     },
     outside::watch::NamespaceMeta,
@@ -143,15 +143,6 @@ pub struct InstanceEntry {
     pub deleting: bool,
 }
 
-/// The entry of a policy, with the Instance that it applies to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyEntry {
-    /// The Instance.
-    pub instance: Key,
-    /// The policy, in a form for quick look-ups.
-    pub policy: Arc<Policy>,
-}
-
 impl Indexed for ApiToken {
     type Entry = TokenEntry;
 
@@ -271,6 +262,11 @@ impl Indexed for Account {
         }
     }
 
+    /// No token is bound to an account without a uid. But the account may own tokens, so its own owner still counts.
+    fn unread(last: Option<&AccountEntry>) -> Option<AccountEntry> {
+        last.map(|last| AccountEntry { uid: "".into(), ..last.clone() })
+    }
+
     fn entries(index: &mut Index) -> &mut Entries<AccountEntry> {
         &mut index.accounts
     }
@@ -292,38 +288,13 @@ impl Indexed for Instance {
         }
     }
 
+    /// The Instance lets nobody in. Its limits still hold for tokens that open other Instances too.
+    fn unread(last: Option<&InstanceEntry>) -> Option<InstanceEntry> {
+        last.map(|last| InstanceEntry { rules: Err(Vec::new()), ..last.clone() })
+    }
+
     fn entries(index: &mut Index) -> &mut Entries<InstanceEntry> {
         &mut index.instances
-    }
-}
-
-impl Indexed for AccessPolicy {
-    type Entry = PolicyEntry;
-
-    // A policy may deny, so forgetting it could permit more.
-    const GRANTS: bool = false;
-
-    fn entry(self, _: &Key, pools: &Pools) -> PolicyEntry {
-        let namespace = self.meta().namespace.as_deref().unwrap_or_default();
-        let instance = pools.key(namespace, self.spec.instance_ref.name.as_str());
-        PolicyEntry { instance, policy: Arc::new(Policy::of(&self)) }
-    }
-
-    fn entries(index: &mut Index) -> &mut Entries<PolicyEntry> {
-        &mut index.policies
-    }
-
-    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<PolicyEntry>) {
-        if let Some(PolicyEntry { instance, policy }) = old.as_ref().map(|held| &held.entry) {
-            let policies = index.policies_of.entry(instance.clone()).or_default();
-            policies.remove(policy);
-            if policies.is_empty() {
-                index.policies_of.remove(instance);
-            }
-        }
-        if let Some(PolicyEntry { instance, policy }) = new.as_ref().map(|held| &held.entry) {
-            index.policies_of.entry(instance.clone()).or_default().add(policy.clone());
-        }
     }
 }
 

@@ -10,19 +10,17 @@
 //! earlier clone see none of it.
 
 mod entries;
+mod policies;
 mod pool;
 mod table;
 mod versions;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use kube::Resource;
 
-pub use entries::{AccountEntry, Acting, Generation, InstanceEntry, Opened, PolicyEntry, TokenEntry};
+pub use entries::{AccountEntry, Acting, Generation, InstanceEntry, Opened, TokenEntry};
+pub use policies::PolicyEntry;
 pub use versions::{Entries, EntryChange, Versioned};
 
 use crate::{
@@ -83,6 +81,9 @@ impl Pools {
     }
 }
 
+/// Objects that exist and cannot be read, with their versions.
+pub type Doubted = BTreeMap<Key, u64>;
+
 /// An object, reduced to its entry.
 pub struct Reduced<K: Indexed>(Arc<Versioned<K::Entry>>);
 
@@ -107,6 +108,8 @@ pub struct Index {
     policies: Entries<PolicyEntry>,
     /// The policies of each Instance.
     policies_of: imbl::HashMap<Key, Policies>,
+    /// The policies of which nothing is known, because they were never readable.
+    unread_policies: imbl::OrdSet<Key>,
     namespaces: Entries<BTreeMap<String, String>>,
 }
 
@@ -139,6 +142,20 @@ impl Index {
     /// The policies of an Instance. `None` if there is none.
     pub fn policies(&self, instance: &Key) -> Option<&Policies> {
         self.policies_of.get(instance)
+    }
+
+    /// The policies that exist, and that cannot be read and never could. Each of them may deny anything.
+    pub(crate) fn unread_policies(&self) -> &imbl::OrdSet<Key> {
+        &self.unread_policies
+    }
+
+    /// A policy in this namespace of which nothing is known.
+    pub fn unread_policy(&self, namespace: &str) -> Option<&Key> {
+        if self.unread_policies.is_empty() {
+            return None;
+        }
+        let first = Key::new(namespace, "");
+        self.unread_policies.range(first..).next().filter(|policy| *policy.namespace == *namespace)
     }
 
     /// An arbitrary token. `None` if there is no token. The order of the entries differs between processes, so several
@@ -178,14 +195,17 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// The entry that the index keeps of an object.
     type Entry: PartialEq;
 
-    /// True if objects of the kind can only permit. Forgetting such an object never permits more.
-    const GRANTS: bool = true;
-
     /// True if the uses of objects of the kind are noted.
     const USED: bool = false;
 
     /// The entry of the object with this key. Values that many entries share come from `pools`.
     fn entry(self, key: &Key, pools: &Pools) -> Self::Entry;
+
+    /// The entry of an object that exists and cannot be read. `last` is the entry before it, if there is one. `None`: such
+    /// an object is forgotten. This is right for a kind that only permits, because then nothing permits more without it.
+    fn unread(_last: Option<&Self::Entry>) -> Option<Self::Entry> {
+        None
+    }
 
     /// The entries of the kind.
     fn entries(index: &mut Index) -> &mut Entries<Self::Entry>;
@@ -214,29 +234,35 @@ impl Index {
         self.follow::<K>(change)
     }
 
-    /// Handles an object that cannot be read any more, from this version on. An object that can only permit is
-    /// forgotten. A policy keeps its last known entry, because it may deny. Returns true if anything changed.
+    /// Handles an object that cannot be read, from this version on. Its kind says what is known of it then
+    /// ([`Indexed::unread`]). Returns true if anything changed.
     pub fn doubt<K: Indexed>(&mut self, key: Key, version: u64) -> bool {
-        match K::GRANTS {
-            true => self.forget::<K>(key, version),
-            false => false,
+        match self.unread::<K>(&key, version) {
+            Some(unread) => self.take(unread),
+            None => self.forget::<K>(key, version),
         }
     }
 
     /// Replaces all objects of a kind, of whatever versions. Objects that are not in `objects` were deleted without an
-    /// event, and are forgotten. Objects in `doubted` exist but cannot be read. If their kind can deny, they keep their
-    /// last known entry. Returns true if anything changed.
-    pub fn reset<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>) -> bool {
+    /// event, and are forgotten. Objects in `doubted` exist at these versions, but cannot be read. Returns true if
+    /// anything changed.
+    pub fn reset<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &Doubted) -> bool {
         self.relist(objects, doubted, Listed { version: 0, anew: true })
     }
 
     /// Like [`Index::reset`], with the facts about the list. A list of the same history that is older than the newest
     /// event replaces only entries of older versions.
-    pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &BTreeSet<Key>, list: Listed) -> bool {
-        let objects = objects.into_iter().map(|Reduced(held)| held).collect();
-        let stays = |key: &Key| !K::GRANTS && doubted.contains(key);
-        let changes = K::entries(self).relist(objects, stays, list);
+    pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &Doubted, list: Listed) -> bool {
+        let unread: Vec<_> = doubted.iter().filter_map(|(key, version)| self.unread::<K>(key, *version)).collect();
+        let objects = objects.into_iter().chain(unread).map(|Reduced(held)| held).collect();
+        let changes = K::entries(self).relist(objects, list);
         changes.into_iter().fold(false, |changed, change| self.follow::<K>(Some(change)) | changed)
+    }
+
+    /// The entry of an object that exists at this version and cannot be read. `None`: it is to be forgotten.
+    fn unread<K: Indexed>(&mut self, key: &Key, version: u64) -> Option<Reduced<K>> {
+        let last = K::entries(self).get(&key.namespace, &key.name).map(|held| &held.entry);
+        K::unread(last).map(|entry| Reduced(Arc::new(Versioned { key: key.clone(), version, entry })))
     }
 
     /// Updates the rest of the index after a change. Returns true if a verdict can depend on it.
@@ -319,29 +345,60 @@ mod tests {
     fn a_reset_forgets_what_was_deleted_unheard() {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
-        assert!(index.reset(listed(&index, vec![token("y", &["two"])]), &BTreeSet::new()));
+        assert!(index.reset(listed(&index, vec![token("y", &["two"])]), &Doubted::new()));
         assert!(names(&index, "one").is_empty());
         assert_eq!(names(&index, "two"), ["y"]);
-        assert!(!index.reset(listed(&index, vec![token("y", &["two"])]), &BTreeSet::new()));
+        assert!(!index.reset(listed(&index, vec![token("y", &["two"])]), &Doubted::new()));
     }
 
     #[test]
-    fn a_token_that_cannot_be_read_any_more_is_refused_and_a_policy_stands() {
+    fn a_token_that_cannot_be_read_any_more_is_forgotten() {
         let mut index = Index::default();
         index.apply(token("x", &["one"]));
-        assert!(index.doubt::<ApiToken>(Key::of(&token("x", &[])), 0));
+        let key = Key::of(&token("x", &[]));
+        assert!(index.doubt::<ApiToken>(key.clone(), 0));
         assert!(names(&index, "one").is_empty());
-        let policy = json!({"instanceRef": {"name": "eem"}, "statements": [{"effect": "Deny", "actions": ["*"]}]});
-        let mut policy = AccessPolicy::new("p", serde_json::from_value(policy).unwrap());
-        policy.metadata.namespace = Some("a".into());
-        let (key, instance) = (Key::of(&policy), Key { namespace: "a".into(), name: "eem".into() });
-        index.apply(policy);
-        assert!(!index.doubt::<AccessPolicy>(key.clone(), 0) && index.policies(&instance).is_some());
-        let doubted = BTreeSet::from([key.clone(), Key::of(&token("x", &[]))]);
         index.apply(token("x", &["one"]));
-        assert!(!index.reset::<AccessPolicy>(Vec::new(), &doubted) && index.policies(&instance).is_some());
-        assert!(index.reset::<ApiToken>(Vec::new(), &doubted), "an object that can only permit is forgotten");
-        assert!(index.forget::<AccessPolicy>(key, 0) && index.policies(&instance).is_none());
+        assert!(index.reset::<ApiToken>(Vec::new(), &Doubted::from([(key, 0)])));
+        assert!(names(&index, "one").is_empty());
+    }
+
+    /// An object in the namespace `a`, with its name as its uid.
+    fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &serde_json::Value) -> K {
+        let metadata = json!({"namespace": "a", "name": name, "uid": name});
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_read_any_more_acts_for_no_token_and_is_still_owned_by_its_owner() {
+        let mut index = Index::default();
+        let key = Key::new("a", "x");
+        index.doubt::<Account>(key.clone(), 0);
+        assert_eq!(index.account("a", "x"), None, "nothing is known of it");
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:carl"});
+        index.apply::<Account>(object("ServiceAccount", "x", &spec));
+        assert!(index.doubt::<Account>(key.clone(), 0));
+        let unread = index.account("a", "x").unwrap().clone();
+        assert_eq!((unread.claims.owner.as_deref(), unread.uid == "x".into()), (Some("user:carl"), false));
+        assert!(!index.reset::<Account>(Vec::new(), &Doubted::from([(key, 0)])));
+        assert_eq!(index.account("a", "x"), Some(&unread));
+        index.reset::<Account>(Vec::new(), &Doubted::new());
+        assert_eq!(index.account("a", "x"), None, "it was deleted");
+    }
+
+    #[test]
+    fn an_instance_that_cannot_be_read_any_more_lets_nobody_in_and_still_limits_its_tokens() {
+        let mut index = Index::default();
+        let key = Key::new("a", "eem");
+        index.apply::<Instance>(object("Instance", "eem", &json!({"tokens": {"lifetime": {"max": "30d"}}})));
+        let known = index.instance(&key).unwrap().clone();
+        assert!(index.doubt::<Instance>(key.clone(), 0));
+        let unread = index.instance(&key).unwrap();
+        assert!(unread.rules.is_err() && unread.limit == known.limit && unread.uid == known.uid);
+        index.forget::<Instance>(key.clone(), 0);
+        index.doubt::<Instance>(key.clone(), 0);
+        assert_eq!(index.instance(&key), None, "nothing is known of it");
     }
 
     #[test]
@@ -354,7 +411,7 @@ mod tests {
         assert_eq!((names(&index, "one"), ambiguous(&index)), (vec!["x", "y"], vec![of("one")]));
         index.forget::<ApiToken>(Key::of(&token("x", &[])), 0);
         assert_eq!((names(&index, "one"), ambiguous(&index)), (vec!["y"], vec![]));
-        index.reset(listed(&index, vec![token("x", &["two"]), token("y", &["two"])]), &BTreeSet::new());
+        index.reset(listed(&index, vec![token("x", &["two"]), token("y", &["two"])]), &Doubted::new());
         assert_eq!((names(&index, "two"), ambiguous(&index)), (vec!["x", "y"], vec![of("two")]));
         index.apply(token("y", &[]));
         assert_eq!((names(&index, "two"), ambiguous(&index)), (vec!["x"], vec![]));

@@ -100,19 +100,13 @@ impl<E: PartialEq> Entries<E> {
         self.remove(&key)
     }
 
-    /// Replaces all entries by those of a list. Entries for which `stays` is true are kept although they are not
-    /// listed.
-    pub(crate) fn relist(
-        &mut self,
-        listed: Vec<Arc<Versioned<E>>>,
-        stays: impl Fn(&Key) -> bool,
-        list: Listed,
-    ) -> Vec<EntryChange<E>> {
+    /// Replaces all entries by those of a list.
+    pub(crate) fn relist(&mut self, listed: Vec<Arc<Versioned<E>>>, list: Listed) -> Vec<EntryChange<E>> {
         let Listed { version, anew } = list;
         let is_late = !anew && (1..self.newest).contains(&version);
         let keys: HashSet<&Key> = listed.iter().map(|held| &held.key).collect();
         let later = |held: &Versioned<E>| is_late && held.version > version;
-        let gone = self.iter().filter(|held| !keys.contains(&held.key) && !stays(&held.key) && !later(held));
+        let gone = self.iter().filter(|held| !keys.contains(&held.key) && !later(held));
         let gone: Vec<Key> = gone.map(|held| held.key.clone()).collect();
         if is_late {
             let mut changes: Vec<_> = gone.into_iter().filter_map(|key| self.end(key, version)).collect();
@@ -188,7 +182,7 @@ mod tests {
 
     fn relist(entries: &mut Entries<u64>, objects: &Objects, version: u64, anew: bool) -> usize {
         let listed = objects.iter().map(|(&name, &version)| held(name, version)).collect();
-        entries.relist(listed, |_| false, Listed { version, anew }).len()
+        entries.relist(listed, Listed { version, anew }).len()
     }
 
     /// News of a kind. The change with the number `n` has the version `n + 2`. The history begins at the version 1.
@@ -286,16 +280,6 @@ mod tests {
         assert_eq!(objects(&entries), Objects::new());
         relist(&mut entries, &Objects::from([(2, 0)]), 0, false);
         assert_eq!(objects(&entries), Objects::from([(2, 0)]));
-    }
-
-    #[test]
-    fn what_stays_in_doubt_is_kept_by_each_list() {
-        let mut entries = Entries::default();
-        entries.take(held(1, 5));
-        for list in [Listed { version: 9, anew: false }, Listed { version: 4, anew: false }, Listed::default()] {
-            assert!(entries.relist(Vec::new(), |_| true, list).is_empty());
-            assert_eq!(objects(&entries), Objects::from([(1, 5)]));
-        }
     }
 
     #[test]
