@@ -29,6 +29,8 @@ pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
         Cause::NamespaceNotAdmitted => "admit the namespace of the token: spec.tokens.namespaces of the Instance",
         Cause::InstanceInvalid => "correct the faults in the status of the Instance",
         Cause::EndpointDisabled => "enable the endpoint: spec.manager.endpoints of the Instance",
+        Cause::PolicyUnread => "ask an administrator to correct the AccessPolicy that the verifier cannot read",
+        Cause::Flawed(_) => "correct the question by which the proxy asks the verifier",
         Cause::Refused(ground) => return of_ground(ground),
         Cause::NotSynced | Cause::OutOfTouch | Cause::Crowded => {
             "try again soon; kubectl tokenry check says if the verifiers are well"

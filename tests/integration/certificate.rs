@@ -11,7 +11,8 @@ use kube::{
 };
 use serde_json::json;
 use tokenry::{
-    crd::{Instance, instance::Scheme},
+    crd::Instance,
+    exposure::HttpsPort,
     operator::{CertificateOrder, SecretPlace},
     outside::{
         Address, Clock, SystemClock, SystemEntropy, Taken, TlsFiles,
@@ -200,7 +201,8 @@ async fn a_secret_with_a_copied_label_is_left_alone_and_delays_the_instances_of_
     let foreign = copied(&world, &world.namespace, TRUSTED).await;
     let mut config = exposure();
     let verifier = config.verifier.as_mut().unwrap();
-    (verifier.scheme, verifier.ca_secret) = (Scheme::Https, Some(TRUSTED.to_owned()));
+    let (ca, ca_secret) = (format!("{SECRET}-ca"), TRUSTED.to_owned());
+    verifier.https = Some(HttpsPort { port: 443, address: None, ca, ca_secret });
     let client = world.plane.client_for(&world.identities.operator);
     let operator = world.operator_with(client, &clock, |options| {
         (options.exposure, options.certificate) = (Arc::new(config), Some(order(SECRET)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::Resource;
 
-use super::{Entries, EntryChange, Index, Indexed, Key, Pools};
+use super::{Entries, EntryChange, Index, Indexed, Key, Pools, Versioned};
 use crate::{access::Policy, crd::AccessPolicy};
 
 /// The entry of a policy.
@@ -39,7 +39,8 @@ impl Indexed for AccessPolicy {
         &mut index.policies
     }
 
-    fn changed(index: &mut Index, EntryChange { key, old, new }: &EntryChange<PolicyEntry>) {
+    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<PolicyEntry>) {
+        let Some(Versioned { key, .. }) = new.as_deref().or(old.as_deref()) else { return };
         match old.as_ref().map(|held| &held.entry) {
             Some(PolicyEntry::Known { instance, policy }) => {
                 let policies = index.policies_of.entry(instance.clone()).or_default();

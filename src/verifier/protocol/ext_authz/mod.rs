@@ -474,7 +474,7 @@ mod tests {
         #[test]
         fn no_message_panics_and_none_is_let_in_without_the_token(
             names in proptest::collection::vec("[a-zA-Z:_-]{0,12}|authorization|api-token", 0..6),
-            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 6),
+            values in proptest::collection::vec(proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..40), 6),
             (method, path) in ("[A-Z]{0,7}|.{0,4}", "/.{0,20}|.{0,20}"),
             named in "a/eem|.{0,10}",
         ) {
