@@ -23,6 +23,7 @@ pub mod access_policy;
 pub mod account;
 pub mod api_token;
 pub mod condition;
+pub mod definition;
 pub mod endpoint;
 pub mod event_name;
 pub mod fault;

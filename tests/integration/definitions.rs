@@ -16,7 +16,9 @@ use kube::{
 use serde_json::{Value, json};
 use tokenry::{
     crd::{
-        ApiToken, keys,
+        ApiToken,
+        definition::Definitions,
+        keys,
         name::ObjectNameForm,
         permission::{
             ActionForm, ActionPatternForm, AuthSchemeForm, DefaultRoleForm, HeaderNameForm, ListedOrganizationForm,
@@ -227,14 +229,31 @@ fn fresh() -> String {
     format!("x{}", COUNT.fetch_add(1, Ordering::SeqCst))
 }
 
-/// Creates an object that has to be refused with this sentence about this field.
+/// Creates an object that has to be refused with this sentence about this field, also without the API server.
 async fn refuses(world: &World, kind: &str, spec: Value, path: &str, sentence: &str) {
     let told = world.rejects(kind, &fresh(), spec.clone()).await;
     assert!(told.contains(&format!("{path}: ")) && told.contains(sentence), "{kind} {spec}: {told}");
+    let offline = offline(kind, &spec);
+    let is_rule = rules().iter().any(|rule| rule.message == sentence);
+    let same = |(at, message): &(String, String)| at == path && (!is_rule || message == sentence);
+    assert!(offline.iter().any(same), "{kind} {spec}: {told}, but offline {offline:?}");
 }
 
-/// Creates an object that has to be accepted.
+/// The faults of an object by its definition alone, without the API server: path and message.
+fn offline(kind: &str, spec: &Value) -> Vec<(String, String)> {
+    thread_local! { static DEFINITIONS: Definitions = Definitions::default(); }
+    let metadata = json!({"name": "x", "namespace": "x"});
+    let mut object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+    let faults = DEFINITIONS.with(|definitions| {
+        definitions.complete(&mut object);
+        definitions.faults(&object)
+    });
+    faults.into_iter().map(|fault| (fault.path.into_owned(), fault.message)).collect()
+}
+
+/// Creates an object that has to be accepted, also without the API server.
 async fn accepts(world: &World, kind: &str, spec: Value) -> String {
+    assert_eq!(offline(kind, &spec), [], "{kind} {spec}");
     let name = fresh();
     world.create(kind, &name, spec.clone()).await.unwrap_or_else(|told| panic!("{kind} {spec} was refused: {told}"));
     name
