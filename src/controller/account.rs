@@ -145,6 +145,17 @@ impl Kind for Account {
     }
 }
 
+/// The faults of an account that is no object yet. `policies` are the names of the Instance's policies.
+pub(super) fn faults_of_manifest(
+    account: Arc<Account>,
+    instance: Ruled,
+    policies: BTreeSet<String>,
+    now: Timestamp,
+) -> Vec<Fault> {
+    let world = World { now, account, instance: Some(instance), policies, tokens: Vec::new() };
+    Account::validate(&world).err().unwrap_or_default()
+}
+
 /// The Instance's rule for a deletion of the account. If the Instance is missing, the old rule in status is kept.
 fn mirrored(world: &World) -> Option<MirroredAccountPolicy> {
     let asks = |instance: &Ruled| MirroredAccountPolicy { confirm_delete: instance.spec.tokens.confirm_delete };

@@ -17,6 +17,7 @@ pub mod grants;
 pub mod https;
 pub mod instance;
 pub mod kind;
+pub mod manifests;
 mod obstacle;
 pub mod policy;
 mod queue;

@@ -175,6 +175,13 @@ impl Kind for AccessPolicy {
     }
 }
 
+/// The faults of a policy that is no object yet.
+pub(super) fn faults_of_manifest(policy: Arc<AccessPolicy>, instance: Ruled, now: Timestamp) -> Vec<Fault> {
+    let (dangling, bearers) = (Vec::new(), BTreeMap::new());
+    let world = World { now, policy, instance: Some(instance), dangling, bearers };
+    AccessPolicy::validate(&world).err().unwrap_or_default()
+}
+
 /// The token or account that each listed name means, with an event about new ones.
 ///
 /// ```text

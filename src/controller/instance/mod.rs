@@ -6,6 +6,7 @@ mod continuity;
 mod decide;
 mod execute;
 mod hosts;
+mod manifest;
 #[cfg(test)]
 mod matrix;
 mod observe;
@@ -41,6 +42,8 @@ use crate::{
 pub use decide::{Bar, Decision, Deed, Planned};
 pub use observe::{Observed, Place, World};
 pub use validate::{InstanceTerms, forget_after, policy};
+
+pub(super) use manifest::faults_of_manifest;
 
 impl Kind for Instance {
     type World = World;

@@ -51,7 +51,7 @@ use super::{
     kind::{Checked, Kind, Settled, Unreadable, Version},
 };
 use crate::{
-    crd::{ApiToken, Reason, api_token::ApiTokenStatus},
+    crd::{ApiToken, Fault, Reason, api_token::ApiTokenStatus},
     outside::Refusal,
 };
 
@@ -63,6 +63,14 @@ pub use secrets::Held;
 pub use terms::TokenTerms;
 pub use triggers::triggers;
 pub use world::{Bond, World};
+
+pub(super) use observe::owning;
+pub(super) use observed::Observed;
+
+/// The faults of a token that is no object yet, among the objects in `read`.
+pub(super) fn faults_of_manifest(read: Observed) -> Vec<Fault> {
+    validate::validate(&World::new(read)).err().unwrap_or_default()
+}
 
 impl Kind for ApiToken {
     type World = World;

@@ -1,10 +1,7 @@
 //! Reads all objects that a token depends on. Caches come first. The [`World`] then names the objects that must be read
 //! live, past the caches. At rest there are none.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -52,23 +49,17 @@ fn cached(token: Arc<ApiToken>, rooms: &Rooms, now: Timestamp) -> Observed {
     let home = caches.namespaces.get("", &namespace);
     let held = |name: &str| (name.to_owned(), Held::of(caches.secrets.get(&namespace, name), &token));
     let read = Observed {
-        now,
         instance: instance(rooms, wanted, &namespace),
         labels: home.as_ref().map(|home| home.metadata.labels.clone().unwrap_or_default()),
         terminating: home.is_some_and(|home| home.metadata.deletion_timestamp.is_some()),
         audiences: token.spec.audiences.iter().map(|wanted| instance(rooms, wanted, &namespace)).collect(),
         audience_policies: token.spec.audiences.iter().map(|wanted| policies(rooms, wanted, &namespace)).collect(),
         policies: policies(rooms, wanted, &namespace),
-        owner_gone: false,
-        owning: Vec::new(),
-        surplus: None,
         account: caches.accounts.get(&namespace, token.account_name().0),
         stored: SecretNames::of(&token).all().map(held).collect(),
         may_mint_from: rooms.mints.may_mint_from(token.metadata.uid.as_deref().unwrap_or_default(), now),
-        taken: BTreeSet::new(),
-        workloads: Workloads::Unread,
         fellows: fellows(&token, rooms, now),
-        token,
+        ..Observed::alone(token.clone(), now)
     };
     owned(read, rooms)
 }
@@ -85,15 +76,21 @@ fn owned(read: Observed, rooms: &Rooms) -> Observed {
         }
         None => false,
     };
+    let owning = owning(&read, |namespace, name| caches.accounts.get(namespace, name));
+    let surplus = surplus(&read, rooms);
+    Observed { owner_gone, owning, surplus, ..read }
+}
+
+/// The accounts behind a token. `account` gives an account by its namespace and name.
+pub(crate) fn owning(read: &Observed, account: impl Fn(&str, &str) -> Option<Arc<Account>>) -> Vec<Arc<Account>> {
     let mut owning = Vec::new();
-    let _ = owner::bearer(&read).followed(|namespace, name| {
-        let account = caches.accounts.get(namespace, name)?;
+    let _ = owner::bearer(read).followed(|namespace, name| {
+        let account = account(namespace, name)?;
         let owner = account.spec.owner.as_ref().map(ToString::to_string);
         owning.push(account);
         owner.map(Into::into)
     });
-    let surplus = surplus(&read, rooms);
-    Observed { owner_gone, owning, surplus, ..read }
+    owning
 }
 
 /// Reads the account and the Secrets live, if the cache cannot be trusted for them.

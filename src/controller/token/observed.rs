@@ -67,6 +67,29 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// A token without any other object.
+    pub fn alone(token: Arc<ApiToken>, now: Timestamp) -> Self {
+        Self {
+            now,
+            token,
+            instance: None,
+            labels: None,
+            terminating: false,
+            audiences: Vec::new(),
+            audience_policies: Vec::new(),
+            policies: Vec::new(),
+            owner_gone: false,
+            owning: Vec::new(),
+            surplus: None,
+            account: None,
+            stored: BTreeMap::new(),
+            may_mint_from: None,
+            taken: BTreeSet::new(),
+            workloads: Workloads::Unread,
+            fellows: Vec::new(),
+        }
+    }
+
     /// The token's uid.
     pub fn uid(&self) -> &str {
         self.token.metadata.uid.as_deref().unwrap_or_default()
