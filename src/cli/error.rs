@@ -12,8 +12,8 @@ use crate::{
 /// An error of a command. Each variant has its own exit code, which `tokenry --help` lists.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `explain` or `verify` found that the request is refused, `scan` found a token, or a check of `check` failed.
-    /// This is the answer of the command, which is already printed.
+    /// `explain` or `verify` found that the request is refused, `lint` found a fault, `scan` found a token, or a check of
+    /// `check` failed. This is the answer of the command, which is already printed.
     #[error("the answer is no")]
     No,
     /// The command line is invalid.
@@ -45,8 +45,8 @@ pub enum Error {
 /// The exit codes, as `tokenry --help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  success; explain, verify: the request is allowed; scan: no token was found; check: no check failed
-  1  explain, verify: the request is refused; scan: a token was found; check: a check failed
+  0  success; explain, verify: the request is allowed; lint: no fault; scan: no token; check: no check failed
+  1  explain, verify: the request is refused; lint: a fault; scan: a token; check: a check failed
   2  the command line is invalid
   3  no cluster is configured, or the cluster does not answer
   4  the API server refuses a request of this command

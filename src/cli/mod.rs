@@ -12,8 +12,10 @@ mod docs;
 mod error;
 mod explain;
 mod grant;
+mod lint;
 mod operator;
 mod output;
+mod sarif;
 mod scan;
 mod screen;
 mod token;
@@ -70,6 +72,8 @@ enum Command {
     Transfer(token::set::Transfer),
     /// Print the Role and RoleBinding by which a user may create tokens, give a role, name an owner, or revoke
     Grant(grant::GrantRole),
+    /// Find the faults of manifests, without a cluster: for CI and Git hooks
+    Lint(lint::Lint),
     /// Judge a value from standard input, as the verifier would
     Verify(verify::Verify),
     /// Check the installation, or a cluster before it: versions, definitions, policies, rights, operator and verifiers
@@ -206,6 +210,7 @@ pub fn main() -> Result<(), Error> {
         Command::Set(set) => set.main(),
         Command::Transfer(transfer) => transfer.main(),
         Command::Grant(grant) => grant.main(),
+        Command::Lint(lint) => lint.main(),
         Command::Verify(verify) => verify.main(),
         Command::Check(check) => check.main(),
         Command::Scan(scan) => scan.main(),

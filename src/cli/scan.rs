@@ -7,15 +7,22 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 use walkdir::WalkDir;
 use zeroize::Zeroizing;
 
-use super::{Error, output, screen::remark};
+use super::{
+    Error, output,
+    sarif::{self, SarifFinding},
+    screen::remark,
+};
 use crate::token::format;
 
 /// The longest part of a line that is searched at once, in bytes. Two parts overlap, so no token is cut.
 const PART: usize = 1 << 20;
+
+/// The id of the only rule of `scan`.
+const RULE: &str = "tokenry/token";
 
 #[derive(Args)]
 pub(crate) struct Scan {
@@ -59,7 +66,7 @@ impl Scan {
         }
         match self.output {
             FindingsForm::Text => found.iter().for_each(|finding| output::line(&finding.told())),
-            FindingsForm::Sarif => output::object(&sarif(&found), output::ObjectForm::Json)?,
+            FindingsForm::Sarif => output::object(&log(&found), output::ObjectForm::Json)?,
         }
         if found.is_empty() {
             return Ok(());
@@ -120,23 +127,16 @@ fn public_id(word: &str) -> Option<String> {
     })
 }
 
-/// The findings as SARIF 2.1.0 (OASIS).
-fn sarif(found: &[Finding]) -> Value {
-    let result = |finding: &Finding| {
-        let region = json!({"startLine": finding.line, "startColumn": finding.column});
-        let place = json!({"artifactLocation": {"uri": finding.file}, "region": region});
-        json!({
-            "ruleId": "tokenry/token", "level": "error", "message": {"text": finding.told()},
-            "locations": [{"physicalLocation": place}],
-        })
-    };
-    let rule = json!({"id": "tokenry/token", "shortDescription": {"text": "A token of Tokenry is in a file"}});
-    let driver = json!({"name": "tokenry", "version": env!("CARGO_PKG_VERSION"), "rules": [rule]});
-    let results: Vec<_> = found.iter().map(result).collect();
-    json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
-    })
+/// The findings as SARIF.
+fn log(found: &[Finding]) -> Value {
+    let results = found.iter().map(|finding| SarifFinding {
+        rule: RULE.into(),
+        file: &finding.file,
+        line: finding.line as u64,
+        column: finding.column as u64,
+        message: finding.told(),
+    });
+    sarif::log(&[(RULE.to_owned(), "A token of Tokenry is in a file".to_owned())].into(), &results.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(told, ["f:2:9: a token with id iiiiiiiiiiiiiiii", "f:3:1: a token in base64"]);
         let wrong = token.expose().replace("ss", "st");
         assert_eq!(found(&wrong), [], "a look-alike has another checksum");
-        let sarif = sarif(&findings).to_string();
+        let sarif = log(&findings).to_string();
         assert!(!sarif.contains(token.expose()) && !sarif.contains(&encoded), "{sarif}");
         assert!(sarif.contains(r#""startLine":2"#), "{sarif}");
     }

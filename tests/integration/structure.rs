@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("controller", &["access", "crd", "exposure", "outside", "token"]),
     ("verifier", &["access", "crd", "outside", "token"]),
     ("operator", &["controller", "crd", "exposure", "outside"]),
-    ("cli", &["access", "admission", "crd", "exposure", "operator", "outside", "token", "verifier"]),
+    ("cli", &["access", "admission", "controller", "crd", "exposure", "operator", "outside", "token", "verifier"]),
     ("main", &["cli"]),
 ];
 

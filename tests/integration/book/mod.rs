@@ -1,6 +1,7 @@
 //! README and docs as a book: its pages, links and words, and the output of its commands.
 
 mod links;
+mod lint;
 mod page;
 mod run;
 mod tables;

@@ -347,6 +347,7 @@ followed! {
     introspect: "docs/how-to/introspect.md",
     by_hand: "docs/how-to/by-hand.md",
     check: "docs/how-to/check.md",
+    lint: "docs/how-to/lint.md",
 }
 
 #[test]

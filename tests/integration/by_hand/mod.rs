@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod lint;
 mod terminal;
 
 use std::process::Command;
