@@ -360,7 +360,8 @@ async fn a_verifier_says_that_a_changed_pair_cannot_be_used_and_serves_the_one_b
     let files = folder.files();
     let args = ["--tls-listen", "127.0.0.1:0", "--tls-cert", files.certificate.to_str().unwrap(), "--tls-key"];
     let args = [&args[..], &[files.key.to_str().unwrap()]].concat();
-    let (process, _) = world.verifier_process_with(&args).await;
+    let process = world.verifier_process(&args);
+    world.await_address(&process, "http").await;
     let listens = async || process.log().split_once("listening on https://127.0.0.1:").map(|(_, rest)| rest.to_owned());
     let rest = world.eventually("it listens", listens).await;
     let port: u16 = rest.split('"').next().unwrap().parse().unwrap();

@@ -49,7 +49,7 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
     let count = from_environment("TOKENRY_REQUESTS", 20_000);
     let seed = from_environment("TOKENRY_SEED", RandomState::new().hash_one(()));
     println!("TOKENRY_SEED={seed} makes these requests again");
-    let mut served = Served::new("random").await;
+    let mut served = Served::new("random", &[]).await;
     let unknown = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
     let instance = format!("{}/eem", served.world.namespace);
     let about = About { instance: &instance, value: &served.value, unknown: unknown.expose() };

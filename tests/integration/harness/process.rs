@@ -28,9 +28,16 @@ pub async fn with_token(name: &str) -> (World, String) {
 }
 
 impl Served {
-    pub async fn new(name: &str) -> Self {
+    /// A verifier in a new namespace, with these further arguments.
+    pub async fn new(name: &str, arguments: &[&str]) -> Self {
         let (world, value) = with_token(name).await;
-        let (process, address) = world.verifier_process().await;
+        Self::of(world, value, arguments).await
+    }
+
+    /// A verifier of this namespace, with these further arguments. Its token has this value.
+    pub async fn of(world: World, value: String, arguments: &[&str]) -> Self {
+        let process = world.verifier_process(arguments);
+        let address = world.await_address(&process, "http").await;
         let path = format!("/v1/instances/{}/eem/authorize", world.namespace);
         Self { world, process, address, path, value }
     }

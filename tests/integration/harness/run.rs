@@ -115,27 +115,24 @@ impl World {
         Process::start("operator", command, &log).unwrap()
     }
 
-    /// Starts the verifier as a separate process, with the real clock. It has listed everything. Returns its address.
-    pub async fn verifier_process(&self) -> (Process, SocketAddr) {
-        self.verifier_process_with(&[]).await
-    }
-
-    /// The same, with further arguments.
-    pub async fn verifier_process_with(&self, args: &[&str]) -> (Process, SocketAddr) {
+    /// Starts the verifier as a separate process, with the real clock and these further arguments.
+    pub fn verifier_process(&self, arguments: &[&str]) -> Process {
         let kubeconfig = self.plane.kubeconfig_for(&self.namespace, &self.identities.verifier).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
         command.args(["verifier", "--listen", "127.0.0.1:0", "--probes", "off", "--namespace", &self.namespace]);
-        command.args(args);
-        command.env("KUBECONFIG", kubeconfig);
+        command.args(arguments).env("KUBECONFIG", kubeconfig);
         let log = self.plane.directory().join(format!("verifier-{}.log", self.namespace));
-        let process = Process::start("verifier", command, &log).unwrap();
+        Process::start("verifier", command, &log).unwrap()
+    }
+
+    /// Waits until a verifier listens for URLs of this scheme, so it has listed everything. Returns its address.
+    pub async fn await_address(&self, verifier: &Process, scheme: &str) -> SocketAddr {
         let listens = async || {
-            let log = process.log();
-            let (_, rest) = log.split_once("listening on http://")?;
+            let log = verifier.log();
+            let (_, rest) = log.split_once(&format!("listening on {scheme}://"))?;
             rest.split('"').next()?.parse().ok()
         };
-        let address = self.eventually("the verifier listens", listens).await;
-        (process, address)
+        self.eventually("the verifier listens", listens).await
     }
 
     /// An operator of this namespace that uses `client`.
