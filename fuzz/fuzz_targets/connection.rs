@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tokenry_fuzz::connected(bytes));
+use tokenry_fuzz::{begin, connected};
+
+libfuzzer_sys::fuzz_target!(init: begin(), |bytes: &[u8]| connected(bytes));

@@ -1,5 +1,7 @@
 #![no_main]
 
-use tokenry_fuzz::{Spoken, judged};
+use tokenry_fuzz::{Spoken, begin, judged};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| judged(Spoken::ExtAuthz, bytes));
+libfuzzer_sys::fuzz_target!(init: begin(), |bytes: &[u8]| {
+    judged(Spoken::ExtAuthz, bytes);
+});

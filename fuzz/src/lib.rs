@@ -8,9 +8,12 @@ mod sent;
 
 use std::{
     convert::Infallible,
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
-    sync::{Arc, OnceLock},
+    io::{self, Write},
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,34 +26,43 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokenry::{
     access::header::IDENTITY,
-    outside::{Address, SystemClock, hearing::StaleAfter},
+    outside::{Address, Extent, SystemClock, hearing::StaleAfter, lines::Sink},
     token::{Digest, format},
-    verifier::{self, Options, StaleAnswers},
+    verifier::{self, AuditOptions, Options, Sample, StaleAnswers, WhenFull},
 };
-use tokio::runtime::Runtime;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::{Builder, Runtime},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
+use sent::About;
 pub use sent::Spoken;
-use sent::{About, Sent};
 
-/// The verifier, and its callers by HTTP/1 and by HTTP/2.
+/// The verifier, and its callers by HTTP/1 and by HTTP/2. All of them run in one thread, so that nothing waits for
+/// another one to be woken.
 struct Verifier {
     runtime: Runtime,
     address: SocketAddr,
     callers: [Client<HttpConnector, Body>; 2],
     value: String,
+    unknown: String,
 }
+
+/// True once the source answers no read any more.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Objects like those of an API server: an Instance, a token and its account.
 fn items(kind: &str, value: &str) -> Vec<Value> {
     let metadata = |name: &str| json!({"namespace": "a", "name": name, "uid": name, "resourceVersion": "1"});
-    let api = "tokenry.dev/v1alpha1";
     let record = json!({
         "generation": 1, "id": format::id(value).unwrap(), "sha256": Digest::of(value), "state": "Active",
         "createdAt": "2026-01-01T00:00:00Z", "publishedAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
     });
     let excluded = json!([{"methods": ["DELETE"], "paths": ["/orders"]}]);
-    let object = match kind {
+    let mut object = match kind {
         "instances" => {
             json!({"kind": "Instance", "metadata": metadata("eem"), "spec": {"api": {"excluded": excluded}}})
         }
@@ -64,8 +76,7 @@ fn items(kind: &str, value: &str) -> Vec<Value> {
         }),
         _ => return Vec::new(),
     };
-    let mut object = object;
-    object["apiVersion"] = json!(api);
+    object["apiVersion"] = json!("tokenry.dev/v1alpha1");
     vec![object]
 }
 
@@ -77,49 +88,63 @@ fn source(value: String) -> kube::Client {
         let reads = request.method() == Method::GET;
         let items = items(&kind, &value);
         async move {
-            if watches {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                return Ok::<_, Infallible>(Response::new(kube::client::Body::empty()));
+            if reads && (watches || SILENT.load(Ordering::SeqCst)) {
+                std::future::pending::<()>().await;
             }
-            let kind_of = kind.clone();
-            let kind = if kind == "namespaces" { "PartialObjectMetadataList" } else { "List" };
-            let list = json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
+            let list_kind = if kind == "namespaces" { "PartialObjectMetadataList" } else { "List" };
+            let list =
+                json!({"kind": list_kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
             let refusal =
                 json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403});
-            let review = |status: Value| json!({"kind": "Review", "spec": {}, "status": status});
-            let (status, body) = match &*kind_of {
-                "tokenreviews" => (201, review(json!({
-                    "authenticated": true, "user": {"username": "u"}, "audiences": ["tokenry.dev/verifier"],
-                }))),
+            let caller =
+                json!({"authenticated": true, "user": {"username": "u"}, "audiences": ["tokenry.dev/verifier"]});
+            let review = |status: Value| json!({"spec": {}, "status": status});
+            let (status, body) = match &*kind {
+                "tokenreviews" => (201, review(caller)),
                 "subjectaccessreviews" => (201, review(json!({"allowed": true}))),
                 _ if reads => (200, list),
                 _ => (403, refusal),
             };
             let body = kube::client::Body::from(body.to_string().into_bytes());
-            Ok(Response::builder().status(status).body(body).unwrap())
+            Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
         }
     };
     kube::Client::new(tower::service_fn(answer), "a")
 }
 
-fn verifier() -> &'static Verifier {
-    static VERIFIER: OnceLock<Verifier> = OnceLock::new();
-    VERIFIER.get_or_init(|| {
-        // A panic of the server's tasks would only close a connection.
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            usual(panic);
-            std::process::abort();
-        }));
-        let value = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43)).expose().to_owned();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+/// The end of the audit log. No line holds the value of the token.
+struct Watched(String);
+
+impl Write for Watched {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let lines_text = String::from_utf8_lossy(lines);
+        assert!(!lines_text.contains(&self.0), "the audit log holds the value: {lines_text}");
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn audit(value: &str) -> AuditOptions {
+    let sink = Sink::text(Box::new(Watched(value.to_owned()))).unwrap();
+    AuditOptions { when_full: WhenFull::Block, sample: Sample::default(), sink }
+}
+
+impl Verifier {
+    /// Starts the verifier. It does not wait for news of a token, because its source falls silent.
+    fn start() -> Self {
+        let [value, unknown] =
+            ["i", "j"].map(|letter| format::assemble("tkn", &letter.repeat(16), &"s".repeat(43)).expose().to_owned());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let serving = runtime.block_on(async { "127.0.0.1:0".parse::<Address>().unwrap().take("--listen").unwrap() });
         let address = serving.address().unwrap();
         let options = Options {
-            scope: tokenry::outside::Extent::default(),
+            scope: Extent::default(),
             serving: Some(serving),
             secure: None,
-            audit: None,
+            audit: Some(audit(&value)),
             introspection: true,
             probes: None,
             stale_after: StaleAfter::default(),
@@ -132,51 +157,88 @@ fn verifier() -> &'static Verifier {
             source(value.clone())
         };
         runtime.spawn(async move { verifier::run(client, Arc::new(SystemClock), options).await });
-        while TcpStream::connect(address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        runtime.block_on(async {
+            while TcpStream::connect(address).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
         let caller = |http2| Client::builder(TokioExecutor::new()).http2_only(http2).build(HttpConnector::new());
-        Verifier { runtime, address, callers: [false, true].map(caller), value }
-    })
+        let verifier = Self { runtime, address, callers: [false, true].map(caller), value, unknown };
+        SILENT.store(true, Ordering::SeqCst);
+        while !verifier.is_unsure() {}
+        verifier
+    }
+
+    /// True if the verifier answers an unknown token that it cannot decide.
+    fn is_unsure(&self) -> bool {
+        let url = format!("http://{}/v1/instances/a/eem/authorize", self.address);
+        let request = Request::get(url).header("api-token", &self.unknown).body(Body::empty()).unwrap();
+        self.runtime.block_on(self.callers[0].request(request)).unwrap().status() == 503
+    }
 }
 
-/// Sends the request that these bytes give, and checks the answer. After an odd first byte, the rest is the body.
-pub fn judged(spoken: Spoken, bytes: &[u8]) {
+fn verifier() -> &'static Verifier {
+    static VERIFIER: OnceLock<Verifier> = OnceLock::new();
+    VERIFIER.get_or_init(Verifier::start)
+}
+
+/// Starts the verifier. A panic in it ends the process, because the server would only close a connection.
+pub fn begin() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::abort();
+    }));
+    verifier();
+}
+
+/// Sends the request that these bytes give, and checks the answer. True if the request is let in. An odd first byte
+/// sends it by HTTP/2.
+pub fn judged(spoken: Spoken, bytes: &[u8]) -> bool {
     let verifier = verifier();
-    // No value is unknown: its request would wait for news.
-    let about = About { instance: "a/eem", value: &verifier.value, unknown: "unknown" };
+    let about = About { instance: "a/eem", value: &verifier.value, unknown: &verifier.unknown, caller: "kubernetes" };
     let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
-    let sent = if first & 1 == 1 {
-        Sent { body: rest.to_vec(), ..sent::of(spoken, &[], about) }
-    } else {
-        sent::of(spoken, rest, about)
-    };
-    let Some(request) = sent.request(&format!("http://{}", verifier.address)) else { return };
+    let sent = sent::of(spoken, rest, about);
+    let Some(request) = sent.request(&format!("http://{}", verifier.address)) else { return false };
     // Only HTTP/2 carries gRPC.
-    let caller = &verifier.callers[usize::from(spoken == Spoken::ExtAuthz || first & 2 == 2)];
-    verifier.runtime.block_on(async {
+    let caller = &verifier.callers[usize::from(spoken == Spoken::ExtAuthz || first & 1 == 1)];
+    let (status, headers, body) = verifier.runtime.block_on(async {
         let answer =
             caller.request(request.map(Body::from)).await.unwrap_or_else(|error| panic!("{error:?}: {sent:?}"));
         let (head, body) = answer.into_parts();
-        let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
-        let status = head.status.as_u16();
-        assert!(status < 500 || status == 503, "{status} to {sent:?}");
-        if sent.lets_in(status, &body) {
-            assert!(sent.holds_the_value, "let in: {sent:?}");
-            let is_forwarded = matches!(spoken, Spoken::ForwardAuth | Spoken::IngressNginx);
-            let counts = IDENTITY.map(|name| head.headers.get_all(name).iter().count());
-            assert!(!is_forwarded || counts == [1; 5], "{counts:?} to {sent:?}");
-        }
+        (head.status.as_u16(), head.headers, to_bytes(Body::new(body), 1 << 20).await.unwrap())
     });
+    assert!(status < 500 || status == 503, "{status} to {sent:?}");
+    let is_let_in = sent.lets_in(status, &body);
+    if is_let_in {
+        assert!(sent.holds_the_value, "let in: {sent:?}");
+        let counts = IDENTITY.map(|name| headers.get_all(name).iter().count());
+        assert!(!is_forwarded(spoken) || counts == [1; 5], "{counts:?} to {sent:?}");
+    }
+    is_let_in
 }
 
-/// Sends these bytes as a whole connection. The server answers or closes it, and lets nobody in.
+fn is_forwarded(spoken: Spoken) -> bool {
+    matches!(spoken, Spoken::ForwardAuth | Spoken::IngressNginx)
+}
+
+/// Sends these bytes as a whole connection. The server answers or closes it, and lets nobody in without the value.
 pub fn connected(bytes: &[u8]) {
-    let mut stream = TcpStream::connect(verifier().address).unwrap();
-    // The server may close the connection before it has read everything.
-    let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let verifier = verifier();
+    let answer = verifier.runtime.block_on(async {
+        let mut stream = TcpStream::connect(verifier.address).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let mut answer = Vec::new();
+        // The server may close the connection before it has read everything.
+        let sent = async {
+            write.write_all(bytes).await?;
+            write.shutdown().await
+        };
+        let _ = tokio::join!(sent, read.read_to_end(&mut answer));
+        answer
+    });
     let answer = String::from_utf8_lossy(&answer);
-    assert!(!answer.contains("x-tokenry-subject") && !answer.contains("HTTP/1.1 5"), "{answer}");
+    let holds_the_value = String::from_utf8_lossy(bytes).contains(&verifier.value);
+    assert!(holds_the_value || !answer.contains("x-tokenry-subject"), "{answer}");
+    assert!(!answer.contains("HTTP/1.1 5"), "{answer}");
 }

@@ -11,10 +11,10 @@ use crate::harness::{
 };
 
 /// The audience of the tokens of callers.
-const AUDIENCE: &str = "tokenry.dev/verifier";
+pub(crate) const AUDIENCE: &str = "tokenry.dev/verifier";
 
 /// A core ServiceAccount with a token for this audience. `None`: the audience of the API server.
-fn caller(world: &World, name: &str, audience: Option<&str>) -> String {
+pub(crate) fn caller(world: &World, name: &str, audience: Option<&str>) -> String {
     let kubectl = |args: &[&str]| world.plane.kubectl(&[args, &["--namespace", &world.namespace]].concat());
     let _ = kubectl(&["create", "serviceaccount", name]);
     let audience = audience.map(|audience| format!("--audience={audience}"));
@@ -24,7 +24,7 @@ fn caller(world: &World, name: &str, audience: Option<&str>) -> String {
 }
 
 /// Binds a ClusterRole or Role to a core ServiceAccount.
-fn bind(world: &World, name: &str, role: &str) {
+pub(crate) fn bind(world: &World, name: &str, role: &str) {
     let account = format!("--serviceaccount={}:{name}", world.namespace);
     let args = ["create", "rolebinding", name, role, &account, "--namespace", &world.namespace];
     world.plane.kubectl(&args).unwrap();

@@ -31,6 +31,7 @@ mod ending;
 mod examples;
 mod floods;
 mod former;
+mod fuzzed;
 mod gitops;
 mod grants;
 mod harness;

@@ -3,9 +3,10 @@
 //! `TOKENRY_REQUESTS` is their number, and `TOKENRY_SEED` makes the same requests again.
 
 use std::{
+    collections::BTreeMap,
     env,
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::Mutex,
 };
 
 use axum::body::Body;
@@ -19,7 +20,8 @@ use tokenry::token::format;
 
 use crate::{
     harness::process::Served,
-    sent::{self, About, Sent},
+    introspection,
+    sent::{self, About, SPOKEN, Sent, Spoken},
 };
 
 /// Requests at a time: more than may wait for news.
@@ -31,13 +33,35 @@ const GROWTH: f64 = 32.0 * 1024.0 * 1024.0;
 
 type Caller = Client<HttpConnector, Body>;
 
-/// Counts of the answers.
-#[derive(Debug, Default)]
-struct Counts {
-    let_in: AtomicUsize,
-    refused: AtomicUsize,
-    unavailable: AtomicUsize,
-    unsent: AtomicUsize,
+/// What became of a request: the status of its answer, and true if that lets the request in. `None`: no client can send
+/// it.
+type Outcome = Option<(u16, bool)>;
+
+/// Counts requests by their protocol and outcome.
+#[derive(Default)]
+struct Counts(Mutex<BTreeMap<(Spoken, Outcome), u64>>);
+
+impl Counts {
+    fn add(&self, spoken: Spoken, outcome: Outcome) {
+        *self.0.lock().unwrap().entry((spoken, outcome)).or_default() += 1;
+    }
+
+    fn of(&self, spoken: Spoken, is_let_in: bool) -> u64 {
+        let counts = self.0.lock().unwrap();
+        let wanted = |of: &(Spoken, Outcome)| of.0 == spoken && of.1.is_some_and(|(_, let_in)| let_in == is_let_in);
+        counts.iter().filter(|(of, _)| wanted(of)).map(|(_, count)| count).sum()
+    }
+
+    fn print(&self) {
+        for ((spoken, outcome), count) in &*self.0.lock().unwrap() {
+            let outcome = match outcome {
+                None => "not sent".to_owned(),
+                Some((status, true)) => format!("{status}, let in"),
+                Some((status, false)) => status.to_string(),
+            };
+            println!("{spoken:?}: {outcome}: {count}");
+        }
+    }
 }
 
 fn from_environment(name: &str, usual: u64) -> u64 {
@@ -49,10 +73,12 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
     let count = from_environment("TOKENRY_REQUESTS", 20_000);
     let seed = from_environment("TOKENRY_SEED", RandomState::new().hash_one(()));
     println!("TOKENRY_SEED={seed} makes these requests again");
-    let mut served = Served::new("random", &[]).await;
+    let mut served = Served::new("random", &["--introspection"]).await;
     let unknown = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
     let instance = format!("{}/eem", served.world.namespace);
-    let about = About { instance: &instance, value: &served.value, unknown: unknown.expose() };
+    let caller = introspection::caller(&served.world, "api", Some(introspection::AUDIENCE));
+    introspection::bind(&served.world, "api", "--clusterrole=tokenry-admin");
+    let about = About { instance: &instance, value: &served.value, unknown: unknown.expose(), caller: &caller };
     let callers = [false, true].map(|http2| {
         Client::builder(TokioExecutor::new())
             .http2_only(http2)
@@ -64,8 +90,11 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
         let asked = of.map(|n| {
             let mut random = StdRng::seed_from_u64(seed.wrapping_add(n));
             let bytes: Vec<u8> = (0..random.random_range(0..LONGEST)).map(|_| random.random()).collect();
-            let (sent, caller) = (sent::any(&bytes, about), &callers[usize::from(random.random::<bool>())]);
-            one(caller, served.address, sent, &counts)
+            let (spoken, sent) = sent::any(&bytes, about);
+            // Only HTTP/2 carries gRPC.
+            let caller = &callers[usize::from(spoken == Spoken::ExtAuthz || random.random::<bool>())];
+            let (server, counts) = (format!("http://{}", served.address), &counts);
+            async move { counts.add(spoken, one(caller, &server, sent).await) }
         });
         stream::iter(asked).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
     };
@@ -73,16 +102,19 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
     let early = served.memory();
     ask(count / 10..count).await;
     let grown = served.memory() - early;
-    println!("{counts:?}, memory grew by {grown} bytes");
+    counts.print();
+    println!("memory grew from {early} bytes by {grown}");
     assert!(grown < GROWTH, "{grown} bytes");
-    assert!(served.process.is_running() && !served.process.log().contains("panicked"));
-    assert!(counts.let_in.into_inner() > 0 && counts.refused.into_inner() > 0, "the requests say nothing");
+    let log = served.process.log();
+    assert!(served.process.is_running() && !log.contains("panicked") && !log.contains(&served.value));
+    for spoken in SPOKEN {
+        assert!(counts.of(spoken, true) > 0 && counts.of(spoken, false) > 0, "the requests of {spoken:?} say nothing");
+    }
 }
 
 /// Sends one request, and checks its answer.
-async fn one(caller: &Caller, address: std::net::SocketAddr, sent: Sent, counts: &Counts) {
-    let count = |counter: &AtomicUsize| _ = counter.fetch_add(1, Ordering::Relaxed);
-    let Some(request) = sent.request(&format!("http://{address}")) else { return count(&counts.unsent) };
+async fn one(caller: &Caller, server: &str, sent: Sent) -> Outcome {
+    let request = sent.request(server)?;
     let answer = loop {
         match caller.request(request.clone().map(Body::from)).await {
             Ok(answer) => break answer,
@@ -93,14 +125,8 @@ async fn one(caller: &Caller, address: std::net::SocketAddr, sent: Sent, counts:
     };
     let status = answer.status().as_u16();
     let body = axum::body::to_bytes(Body::new(answer.into_body()), 1 << 20).await.unwrap();
-    // Introspection is off here, and says so.
-    let is_off = status == 501 && sent.target.contains("/introspect");
-    assert!(status < 500 || status == 503 || is_off, "{status} to {sent:?}");
-    let let_in = sent.lets_in(status, &body);
-    assert!(!let_in || sent.holds_the_value, "let in: {sent:?}");
-    count(match status {
-        _ if let_in => &counts.let_in,
-        503 => &counts.unavailable,
-        _ => &counts.refused,
-    });
+    assert!(status < 500 || status == 503, "{status} to {sent:?}");
+    let is_let_in = sent.lets_in(status, &body);
+    assert!(!is_let_in || sent.holds_the_value, "let in: {sent:?}");
+    Some((status, is_let_in))
 }

@@ -1,8 +1,9 @@
 //! Requests that nobody would send in earnest, made from bytes: by property tests, by the fuzz targets, and at random.
 //!
-//! Each choice takes a byte, so a shorter input is a simpler request. Most requests are nearly right: they have a path
-//! of a protocol, and credentials, headers and bodies of its form.
-#![allow(dead_code, reason = "none of those that include this file uses all of it")]
+//! No bytes make a right request, which is let in. Each choice takes a byte, and a byte other than zero departs from
+//! the right request. So most requests are nearly right, a shorter input is a simpler request, and a fuzzer needs no
+//! corpus.
+#![allow(dead_code, unreachable_pub, reason = "none of those that include this file uses all of it")]
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
@@ -28,11 +29,13 @@ pub(crate) struct About<'a> {
     pub(crate) value: &'a str,
     /// A value of the right form that no token has.
     pub(crate) unknown: &'a str,
+    /// The credential of a caller that may introspect.
+    pub(crate) caller: &'a str,
 }
 
 /// A protocol of the verifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spoken {
     ForwardAuth,
     IngressNginx,
     TokenReview,
@@ -44,16 +47,54 @@ pub(crate) enum Spoken {
 pub(crate) const SPOKEN: [Spoken; 5] =
     [Spoken::ForwardAuth, Spoken::IngressNginx, Spoken::TokenReview, Spoken::Introspection, Spoken::ExtAuthz];
 
-/// Any request, of any protocol, that these bytes give.
-pub(crate) fn any(bytes: &[u8], about: About<'_>) -> Sent {
-    let mut dice = Dice { bytes, about, valid: false };
-    let spoken = *dice.of(&SPOKEN);
-    dice.sent(spoken)
+/// Any request that these bytes give, and its protocol.
+pub(crate) fn any(bytes: &[u8], about: About<'_>) -> (Spoken, Sent) {
+    let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let spoken = SPOKEN[usize::from(*first) % SPOKEN.len()];
+    (spoken, of(spoken, rest, about))
 }
 
-/// A request of one protocol that these bytes give.
+/// A request of one protocol that these bytes give. One of four first bytes changes only the body.
 pub(crate) fn of(spoken: Spoken, bytes: &[u8], about: About<'_>) -> Sent {
-    Dice { bytes, about, valid: false }.sent(spoken)
+    let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let changes_the_body = first % 4 == 3 && !matches!(spoken, Spoken::ForwardAuth | Spoken::IngressNginx);
+    let choices = if changes_the_body { &[] } else { rest };
+    let sent = Dice { bytes: choices, right: right(spoken), about, valid: false }.sent(spoken);
+    if changes_the_body { spliced(spoken, sent, rest, about) } else { sent }
+}
+
+/// The choices that make a right request.
+fn right(spoken: Spoken) -> &'static [u8] {
+    match spoken {
+        // Path, method, proxy, body; one header, which is a credential with the value.
+        Spoken::ForwardAuth => &[0, 0, 0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 9],
+        Spoken::IngressNginx => &[0, 0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 9],
+        // Path, method, proxy; a body with the value.
+        Spoken::TokenReview => &[0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 3],
+        Spoken::Introspection => &[0, 0, 0, 0, 0, 0, 0, 0, 9, 3],
+        // The body has a method, a path, and one header.
+        Spoken::ExtAuthz => &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 9, 0, 0, 3],
+    }
+}
+
+/// Bytes in place of a part of the body. The first two of them say where that part begins, and its length.
+fn spliced(spoken: Spoken, mut sent: Sent, bytes: &[u8], about: About<'_>) -> Sent {
+    let [from, length, new @ ..] = bytes else { return sent };
+    let mut body = sent.body.split_off(if spoken == Spoken::ExtAuthz { FRAME } else { 0 });
+    let from = usize::from(*from).min(body.len());
+    let to = (from + usize::from(*length)).min(body.len());
+    body.splice(from..to, new.iter().copied());
+    sent.holds_the_value = holds(&body, about.value);
+    sent.body = if spoken == Spoken::ExtAuthz { framed(0, &body) } else { body };
+    sent
+}
+
+/// True if the body holds the value: as it is, in a form, or in JSON.
+fn holds(body: &[u8], value: &str) -> bool {
+    let json = serde_json::from_slice::<serde_json::Value>(body).ok().map(|json| json.to_string());
+    String::from_utf8_lossy(body).contains(value)
+        || form_urlencoded::parse(body).any(|(_, text)| text.contains(value))
+        || json.is_some_and(|json| json.contains(value))
 }
 
 /// Headers that a client sets by itself.
@@ -93,9 +134,11 @@ impl Sent {
     }
 }
 
-/// Choices that bytes make. Without a byte left, each choice is the first one.
+/// Choices that bytes make. Without a byte left, each choice is the right one.
 struct Dice<'a> {
     bytes: &'a [u8],
+    /// The right choices that are left. A byte is combined with its right choice by XOR.
+    right: &'static [u8],
     about: About<'a>,
     /// True once the value of the token was chosen.
     valid: bool,
@@ -162,9 +205,7 @@ const SCHEMES: [&str; 8] = ["Bearer ", "", "bearer  ", "Token ", "Api-Key ", "Ba
 
 impl Dice<'_> {
     fn byte(&mut self) -> u8 {
-        let (first, rest) = self.bytes.split_first().unwrap_or((&0, &[]));
-        self.bytes = rest;
-        *first
+        next(&mut self.bytes) ^ next(&mut self.right)
     }
 
     fn of<'b, T>(&mut self, choices: &'b [T]) -> &'b T {
@@ -196,6 +237,9 @@ impl Dice<'_> {
         sent.method = if self.rarely(4) { (*self.of(&METHODS)).to_owned() } else { usual.to_owned() };
         if !self.rarely(8) {
             sent.headers.extend(forwarded(spoken).map(|(name, value)| (name.to_owned(), value.into())));
+            if spoken == Spoken::Introspection {
+                sent.headers.push(("authorization".to_owned(), format!("Bearer {}", self.about.caller).into()));
+            }
         }
         let (media, body) = match spoken {
             Spoken::ForwardAuth | Spoken::IngressNginx => (None, Vec::new()),
@@ -340,9 +384,15 @@ impl Dice<'_> {
             |key: &str, value: &str| field(10, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
         let attributes = [field(4, &field(2, &http)), extension("tokenry.dev/instance", &instance)].concat();
         let message = field(1, &attributes);
-        let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
-        [&[u8::from(self.rarely(16))][..], &length, &message].concat()
+        framed(u8::from(self.rarely(16)), &message)
     }
+}
+
+/// The first byte, which is taken away, or 0.
+fn next(bytes: &mut &[u8]) -> u8 {
+    let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    *bytes = rest;
+    *first
 }
 
 /// The headers in which a proxy names the caller's request.
@@ -353,6 +403,15 @@ fn forwarded(spoken: Spoken) -> impl Iterator<Item = (&'static str, &'static str
         Spoken::TokenReview | Spoken::Introspection | Spoken::ExtAuthz => &[],
     };
     headers.iter().copied()
+}
+
+/// The length of the head of a frame of gRPC.
+const FRAME: usize = 5;
+
+/// A frame of gRPC: a flag for compression, the length, and the message.
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap_or_default().to_be_bytes();
+    [&[flag][..], &length, message].concat()
 }
 
 /// A field of protobuf with a length.

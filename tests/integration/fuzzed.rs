@@ -1,0 +1,58 @@
+//! What the fuzz targets run, without a fuzzer. So a change that breaks them is noticed without a nightly toolchain.
+
+use std::fs;
+
+use crate::{harness::root, sent::SPOKEN};
+
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(dead_code, reason = "a fuzzer calls the rest")]
+mod fuzz;
+
+use fuzz::Spoken;
+
+/// The targets, and their protocols.
+const TARGETS: [(&str, Spoken); 5] = [
+    ("forward_auth", Spoken::ForwardAuth),
+    ("ingress_nginx", Spoken::IngressNginx),
+    ("token_review", Spoken::TokenReview),
+    ("introspection", Spoken::Introspection),
+    ("ext_authz", Spoken::ExtAuthz),
+];
+
+#[test]
+fn each_protocol_has_a_target_and_its_first_request_is_let_in() {
+    assert_eq!(TARGETS.len(), SPOKEN.len());
+    for (name, spoken) in TARGETS {
+        let text = fs::read_to_string(root().join(format!("fuzz/fuzz_targets/{name}.rs"))).unwrap();
+        assert!(
+            text.contains("init: begin()") && text.contains(&format!("judged(Spoken::{spoken:?}, bytes)")),
+            "{text}"
+        );
+        assert!(fuzz::judged(spoken, &[]), "{spoken:?}");
+    }
+    let without_the_last_letter = [&[0; 14][..], &[8]].concat();
+    assert!(!fuzz::judged(Spoken::ForwardAuth, &without_the_last_letter));
+    fuzz::connected(b"GET /v1/instances/a/eem/authorize HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+/// The version that a manifest asks for.
+fn version<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
+    let line = manifest.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")))?;
+    line.split('"').find(|part| part.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[test]
+fn the_targets_are_built_with_the_libraries_of_the_program() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let (own, fuzz) = (read("Cargo.toml"), read("fuzz/Cargo.toml"));
+    let dependencies = fuzz.split("[dependencies]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    for line in dependencies.lines().filter(|line| !line.starts_with("libfuzzer-sys") && !line.contains("path =")) {
+        let name = line.split(' ').next().unwrap();
+        let wanted = version(&fuzz, name);
+        assert!(wanted.is_some() && wanted == version(&own, name), "{line}");
+    }
+    for file in fs::read_dir(root().join("fuzz/fuzz_targets")).unwrap() {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        assert!(fuzz.contains(&format!("path = \"fuzz_targets/{file}\"")), "{file} is in no [[bin]]");
+    }
+}
