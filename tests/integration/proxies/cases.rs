@@ -72,6 +72,11 @@ fn allowed(tokens: &Tokens) -> Vec<Case> {
         case("WebSocket without a token", websocket, Missing),
         case("an upgrade to HTTP/2", orders(&tokens.admin).lines(h2c), Served(Admin)),
         case("an upgrade to HTTP/2 at a login", request("GET", "/login").lines(h2c), Nobody),
+        case(
+            "another upgrade",
+            orders(&tokens.admin).lines(["Connection: Upgrade", "Upgrade: TLS/1.0"]),
+            Served(Admin),
+        ),
         case("two upgrades", orders(&tokens.admin).lines(h2c).line("Upgrade: websocket"), Served(Admin)),
         case("preflight", preflight, Nobody),
         case("overlap, old value", orders(&tokens.old), Served(Old)),

@@ -54,6 +54,7 @@ const DIFFERS: &[(&str, Sees)] = &[
     ("/console%00", Refused(400)),
     ("/orders#/login", Refused(400)),
     // Envoy itself refuses an upgrade to anything but a WebSocket.
+    ("another upgrade", Refused(403)),
     ("two upgrades", Refused(403)),
     // It takes off headers that name a part of the path.
     ("a part of the path named in headers", Served(Who::Admin)),

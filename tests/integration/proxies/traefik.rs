@@ -24,6 +24,8 @@ pub const TRAEFIK: Program = Program {
         // Traefik drops a header with a dot in its name.
         ("X.Organization", Served(Who::Admin)),
         ("X.HTTP-Method of a viewer", Served(Who::Viewer)),
+        // The rule of the router does not fit.
+        ("another upgrade", Refused(404)),
         // Traefik itself refuses a fragment.
         ("/orders#/login", Refused(400)),
     ],
