@@ -36,8 +36,8 @@ const HOLDS: Duration = Duration::from_secs(10);
 const KEPT: u64 = 4096;
 /// The number of callers that are reviewed at a time.
 const TOGETHER: usize = 4;
-/// The numbers of callers that may wait for that: from one address, and from all. Anybody can make up tokens, so callers
-/// from one address must not take the places of others.
+/// The numbers of callers that may wait for that: from one address, and from all. Anybody can make up tokens, so the
+/// callers from one address must not take the places of others.
 const WAITING_EACH: usize = 16;
 const WAITING: usize = 256;
 /// The longest time of a review, with the wait for its turn.
