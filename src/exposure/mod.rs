@@ -257,8 +257,8 @@ pub(crate) fn joins(guard: Guard) -> bool {
 }
 
 /// The headers that the verifier needs for its verdict, in lower case, each once. They carry a token, name the
-/// organization or the project, or replace the method, the target or the path for some servers. After them come the headers that
-/// some servers confuse with one of these, or with an identity header.
+/// organization or the project, or replace the method, the target or the path for some servers. After them come the
+/// headers that some servers confuse with one of these, or with an identity header.
 pub fn asked_headers(instance: &Instance) -> Vec<String> {
     let api = instance.spec.api.clone().unwrap_or_default();
     let default = ["authorization", "api-token"].into_iter().filter(|_| api.credentials.is_empty());
