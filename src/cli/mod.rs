@@ -224,3 +224,24 @@ pub fn main() -> Result<(), Error> {
         Command::Explain(explain) => explain.main(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_flags_of_different_names() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_duties_of_a_program_follow_from_its_command_line() {
+        let operator = duties(&["operator", "--grants", "--namespace=a"]).unwrap();
+        assert_eq!(operator.scope, Extent::Namespace("a".into()));
+        let plain = duties(&["operator"]).unwrap();
+        assert_eq!(operator.needed.len(), plain.needed.len() + crate::operator::GRANTING.len());
+        let asks = duties(&["verifier", "--introspection"]).unwrap();
+        assert_eq!(asks.useful.len(), duties(&["verifier"]).unwrap().useful.len() + 2);
+        assert!(duties(&["operator", "--of-another-release"]).is_none() && duties(&["crds"]).is_none());
+    }
+}

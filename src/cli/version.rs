@@ -52,7 +52,7 @@ impl VersionArgs {
         }
         let found = client::block_on(async {
             let survey = self.connection.open().await?.desk.survey();
-            InCluster::read(&survey, &self.system.namespace).await
+            InCluster::read(&survey, &self.system.system_namespace).await
         });
         match found {
             Ok(found) => self.print(Some(found)),

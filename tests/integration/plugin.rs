@@ -30,7 +30,7 @@ impl Folder {
         Self(path)
     }
 
-    /// Runs a command with the programs of krew and kubectl first in its path, and without the variables of this process.
+    /// Runs a command with the programs of krew and kubectl first in its path, without the variables of this process.
     fn run(&self, program: &Path, args: &[&str]) -> String {
         let path = format!("{}:{}:/usr/bin:/bin", self.0.join("bin").display(), self.0.join("krew/bin").display());
         let mut command = Command::new(program);

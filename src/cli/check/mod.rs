@@ -52,8 +52,8 @@ pub(crate) struct Checkup {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct System {
     /// Namespace of operator and verifier
-    #[arg(long = "system-namespace", value_name = "NAMESPACE", default_value = "tokenry-system")]
-    pub(crate) namespace: String,
+    #[arg(long, value_name = "NAMESPACE", default_value = "tokenry-system")]
+    pub(crate) system_namespace: String,
 }
 
 /// Everything that the checks of an installation need.
@@ -113,7 +113,7 @@ impl Checkup {
 
     /// All checks, once.
     async fn round(&self, place: &Workplace) -> Vec<CheckResult> {
-        let (survey, system) = (place.desk.survey(), &*self.system.namespace);
+        let (survey, system) = (place.desk.survey(), &*self.system.system_namespace);
         let (cluster, mut results) = cluster::check(&survey).await;
         if !cluster.answers {
             return results;
