@@ -84,7 +84,8 @@ pub(super) async fn carriers(instance: &Instance, serves_routes: bool, rooms: &R
     Ok((read, unverifying))
 }
 
-/// The state of one Gateway, and the features that its class lists, if the filter is needed. Without the permission to read it, nothing is known against it.
+/// The state of one Gateway, and the features that its class lists, if the filter is needed. Without the permission to
+/// read it, nothing is known against it.
 async fn carrier(
     gateway: &(String, String),
     needs_filter: bool,
