@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{observe::World, validate::validate};
 use crate::{
     controller::{book::Ruled, census},
-    crd::{Fault, endpoint::ParentRef, instance::Scheme},
-    exposure::{ExposureConfig, VerifierService},
+    crd::{Fault, endpoint::ParentRef},
+    exposure::{ExposureConfig, VerifierService, https::HttpsNeeds},
 };
 
 /// The faults of an Instance that is no object yet. `holder` is another Instance with one of its DNS names.
@@ -30,6 +30,8 @@ pub(crate) fn faults_of_manifest(instance: Ruled, holder: Option<String>, now: T
         authorities: BTreeMap::new(),
         classes: None,
         carriers: BTreeMap::new(),
+        unverifying: BTreeMap::new(),
+        https: HttpsNeeds { reached: Ok(()), has_secret: true, has_policy: Some(true) },
         certificates: BTreeMap::new(),
         stamped: None,
     };
@@ -43,10 +45,9 @@ fn config(instance: &Ruled) -> ExposureConfig {
     let verifier = VerifierService {
         name: name.clone(),
         namespace: name.clone(),
-        port: 443,
+        port: Some(80),
         address: None,
-        scheme: Scheme::Https,
-        ca_secret: None,
+        https: None,
     };
     let names_way = instance.endpoints().any(|endpoint| endpoint.way_in().is_some());
     let gateway = ParentRef { name: name.into(), namespace: None, section_name: None, port: None };
