@@ -4,9 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Error, client};
+use super::{Error, client, screen::Progress};
 use crate::{
-    outside::{Desk, connect::Login},
+    outside::{
+        Desk,
+        connect::{self, Login},
+        desk::ShowWait,
+    },
     token,
 };
 
@@ -56,11 +60,35 @@ pub(crate) struct Workplace {
 }
 
 impl Connection {
+    /// Connects to the cluster, and works there until the work is done. Ctrl-C ends the work, and the error names the
+    /// writes until then.
+    pub(crate) fn work<T>(&self, work: impl AsyncFnOnce(&Workplace) -> Result<T, Error>) -> Result<T, Error> {
+        client::block_on(async {
+            let place = self.open().await?;
+            let interrupted =
+                connect::interrupted().map_err(|error| Error::local("cannot listen for Ctrl-C", error))?;
+            tokio::select! {
+                biased;
+                done = work(&place) => done,
+                () = interrupted => Err(Error::Interrupted(format!("interrupted; {}", place.desk.deeds()))),
+            }
+        })
+    }
+
     /// Connects to the cluster.
     pub(crate) async fn open(&self) -> Result<Workplace, Error> {
+        self.place(|text| Box::new(Progress::of(text))).await
+    }
+
+    /// Connects to the cluster, and shows no wait.
+    pub(crate) async fn quietly(&self) -> Result<Workplace, Error> {
+        self.place(|_| Box::new(())).await
+    }
+
+    async fn place(&self, show: ShowWait) -> Result<Workplace, Error> {
         let client = client::client_as(&self.login()).await?;
         let namespace = self.namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
-        Ok(Workplace { desk: Desk::new(client), namespace })
+        Ok(Workplace { desk: Desk::new(client, show), namespace })
     }
 
     /// The cluster and the user for a client.

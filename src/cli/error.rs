@@ -4,7 +4,9 @@ use std::{fmt::Display, io, path::Path, process::ExitCode};
 
 use kube::{Resource, ResourceExt};
 
+use super::grant;
 use crate::{
+    crd::GROUP,
     outside::{Forbidder, Refusal, Verb, Why, connect::Unreachable, forbidder::Denied},
     verifier::explain::Unexplained,
 };
@@ -37,6 +39,12 @@ pub enum Error {
     /// The operator has not done the wish in time, or cannot do it.
     #[error("{0}")]
     Pending(String),
+    /// Ctrl-C ended the command. The text says the writes until then. It is empty if there is nothing to say.
+    #[error("{0}")]
+    Interrupted(String),
+    /// The reader of standard output has gone, such as `head`.
+    #[error("nobody reads standard output")]
+    Unread,
     /// The operator or the verifier ended unexpectedly.
     #[error("{0}")]
     Ended(io::Error),
@@ -54,7 +62,9 @@ Exit codes:
   6  this machine refuses an operation: on a file, an address or a signal
   7  the operator or the verifier ended unexpectedly
   8  the user did not confirm; nothing was changed
-  9  the operator has not done the wish in time, or cannot do it";
+  9  the operator has not done the wish in time, or cannot do it
+  130  Ctrl-C ended the command
+  141  the reader of standard output has gone";
 
 impl Error {
     /// An operation that this machine refuses. `what` names the operation.
@@ -76,8 +86,9 @@ impl Error {
                 refusal.kind
             )),
             Why::Stale => Self::Refused(format!("{refusal}; try again")),
-            Why::Forbidden(ref text) => Self::Refused(forbidden(text)),
-            Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => refusal.into(),
+            Why::Forbidden(_) | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => {
+                refusal.into()
+            }
         }
     }
 
@@ -97,7 +108,8 @@ impl Error {
     /// The message to print. `None` if the answer is already printed.
     pub fn told(&self) -> Option<String> {
         match self {
-            Self::No => None,
+            Self::No | Self::Unread => None,
+            Self::Interrupted(text) if text.is_empty() => None,
             Self::Usage(_)
             | Self::Unreachable(_)
             | Self::Refused(_)
@@ -105,11 +117,13 @@ impl Error {
             | Self::Local(_)
             | Self::Declined
             | Self::Pending(_)
+            | Self::Interrupted(_)
             | Self::Ended(_) => Some(self.to_string()),
         }
     }
 
-    fn code(&self) -> u8 {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::No => 1,
             Self::Usage(_) => 2,
@@ -120,6 +134,8 @@ impl Error {
             Self::Ended(_) => 7,
             Self::Declined => 8,
             Self::Pending(_) => 9,
+            Self::Interrupted(_) => 130,
+            Self::Unread => 141,
         }
     }
 }
@@ -137,16 +153,36 @@ impl From<Unreachable> for Error {
 }
 
 /// A refusal in the words of the API server or of an admission policy, and the way to the missing right.
-fn forbidden(text: &str) -> String {
+pub(crate) fn forbidden(text: &str) -> String {
     match Forbidder::of(text) {
-        Forbidder::Authorizer(Denied { verb, resource, group, namespace }) => format!(
-            "you may not {verb} {resource}.{group} in namespace {namespace}: ask an administrator for a role with that \
-             right, such as the ClusterRole tokenry-edit"
-        ),
-        Forbidder::Policy(_) | Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => {
-            text.split_once(" denied request: ").map_or(text, |(_, told)| told).to_owned()
+        Forbidder::Authorizer(denied) => denied_by_authorizer(denied),
+        Forbidder::Policy(_) => {
+            let told = text.split_once(" denied request: ").map_or(text, |(_, told)| told);
+            grant::advised(told).unwrap_or_else(|| told.to_owned())
         }
+        // The API server lets nobody give away rights that they lack.
+        Forbidder::Plugin if text.contains("RBAC permissions not currently held") => format!(
+            "{text}\nhold these rights yourself, or ask a cluster administrator for the verbs escalate and bind on roles"
+        ),
+        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => text.to_owned(),
     }
+}
+
+/// A permission that RBAC or another authorizer denied, and a ClusterRole that grants it.
+fn denied_by_authorizer(Denied { verb, resource, group, namespace }: Denied<'_>) -> String {
+    let dot = if group.is_empty() { "" } else { "." };
+    let place = if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") };
+    let role = match (group, verb) {
+        (GROUP, "get" | "list" | "watch") => "such as the ClusterRole tokenry-view",
+        (GROUP, _) => "such as the ClusterRole tokenry-edit",
+        ("rbac.authorization.k8s.io", _) => "such as the ClusterRole admin",
+        ("", _) if resource == "secrets" => "for that Secret alone",
+        (_, "get" | "list" | "watch") => "such as the ClusterRole view",
+        (_, _) => "such as the ClusterRole edit",
+    };
+    format!(
+        "you may not {verb} {resource}{dot}{group} in {place}: ask an administrator for a role with that right, {role}"
+    )
 }
 
 impl From<Refusal> for Error {
@@ -155,7 +191,8 @@ impl From<Refusal> for Error {
         match refusal.why {
             Why::Gone => Self::Missing(told),
             Why::Unavailable(_) => Self::Unreachable(told),
-            Why::Stale | Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_) => Self::Refused(told),
+            Why::Forbidden(text) => Self::Refused(forbidden(&text)),
+            Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) => Self::Refused(told),
         }
     }
 }
@@ -188,6 +225,8 @@ mod tests {
             Error::Ended(io::Error::other("m")),
             Error::Declined,
             Error::Pending(text()),
+            Error::Interrupted(text()),
+            Error::Unread,
         ]
     }
 
@@ -200,12 +239,41 @@ mod tests {
     }
 
     #[test]
-    fn what_explain_answered_is_not_said_again() {
+    fn what_explain_answered_is_not_said_again_and_neither_is_what_nobody_reads() {
         let told: Vec<_> = all().iter().map(Error::told).collect();
-        assert_eq!(told[0], None);
         let declined = Error::Declined.to_string();
-        assert!(told[1..].iter().flatten().all(|told| *told == "m" || *told == declined));
-        assert_eq!(told.iter().flatten().count(), told.len() - 1);
+        assert!(told.iter().flatten().all(|told| *told == "m" || *told == declined));
+        let silent = all().into_iter().filter(|error| error.told().is_none());
+        assert!(silent.map(|error| error.code()).eq([1, 141]));
+        assert_eq!(Error::Interrupted(String::new()).told(), None);
+    }
+
+    #[test]
+    fn a_refusal_says_the_missing_right_and_the_way_to_it() {
+        let denied = |resource: &str, group: &str, verb: &str, place: &str| {
+            forbidden(&format!(
+                r#"x is forbidden: User "a" cannot {verb} resource "{resource}" in API group "{group}" {place}"#
+            ))
+        };
+        let here = r#"in the namespace "n""#;
+        assert_eq!(
+            denied("apitokens", "tokenry.dev", "create", here),
+            "you may not create apitokens.tokenry.dev in namespace n: ask an administrator for a role with that right, such as the ClusterRole tokenry-edit"
+        );
+        assert!(denied("apitokens", "tokenry.dev", "list", here).ends_with("such as the ClusterRole tokenry-view"));
+        assert!(denied("pods", "", "list", here).starts_with("you may not list pods in namespace n: "));
+        assert!(denied("pods", "", "list", "at the cluster scope").contains("list pods in all namespaces"));
+        let by_policy =
+            |text: &str| forbidden(&format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {text}"));
+        assert_eq!(by_policy("spec: the token is immutable"), "spec: the token is immutable");
+        let told = by_policy(
+            "spec.role: user:José P may not assign roles.tokenry.dev/eem:admin in namespace n; if you were made a member just now, try again in some seconds; to allow it, apply this Role and bind it to them: {}",
+        );
+        assert_eq!(
+            told,
+            "spec.role: user:José P may not assign roles.tokenry.dev/eem:admin in namespace n; if you were made a member just now, \
+             try again in some seconds; an administrator allows it by: kubectl tokenry grant 'user:José P' --role eem:admin -n n --apply"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clap::Args;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::core::ObjectMeta;
 
-use super::{Error, client, connection::Connection, output, screen::remark};
+use super::{Error, connection::Connection, output, screen::remark};
 use crate::{
     crd::{
         GROUP,
@@ -15,6 +15,42 @@ use crate::{
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// The rights on a name: the flag, the verb and the resource.
+const RIGHTS: [(&str, &str, &str); 5] = [
+    ("--role", "assign", "roles"),
+    ("--owner", "assign", "owners"),
+    ("--revoke", "revoke", "organizations"),
+    ("--policy", "assign", "policies"),
+    ("--account", "use", "serviceaccounts"),
+];
+
+/// How the advice of an admission policy begins: a Role in JSON.
+const ADVICE: &str = "; to allow it, apply this Role";
+
+/// The refusal of an admission policy, with the command that grants the missing right in place of a Role in JSON.
+/// `None` if no command grants it.
+pub(crate) fn advised(told: &str) -> Option<String> {
+    let (told, _) = told.split_once(ADVICE)?;
+    let (who, right) = told.split_once(" may not ")?;
+    let who = who.rsplit_once(": ").map_or(who, |(_, who)| who);
+    let granted = RIGHTS
+        .iter()
+        .find_map(|(flag, verb, resource)| Some((flag, right.strip_prefix(&format!("{verb} {resource}.{GROUP}/"))?)));
+    let (flag, place) = granted?;
+    let (name, namespace) = place.split_once(" in namespace ")?;
+    let namespace = namespace.split(';').next().unwrap_or_default();
+    let (who, name) = (quoted(who), quoted(name));
+    Some(format!(
+        "{told}; an administrator allows it by: kubectl tokenry grant {who} {flag} {name} -n {namespace} --apply"
+    ))
+}
+
+/// A text as a word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&byte));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("right").required(true).multiple(true))]
@@ -33,6 +69,12 @@ pub(crate) struct GrantRole {
     /// Revoke tokens of this organization
     #[arg(long, group = "right", value_name = "ORGANIZATION")]
     revoke: Vec<String>,
+    /// Add tokens to this AccessPolicy, as INSTANCE:POLICY, in the namespace of the Instance
+    #[arg(long, group = "right", value_name = "INSTANCE:POLICY")]
+    policy: Vec<String>,
+    /// Make tokens that act as this ServiceAccount of tokenry.dev
+    #[arg(long, group = "right", value_name = "NAME")]
+    account: Vec<String>,
     /// Apply the objects; default: print them as YAML
     #[arg(long)]
     apply: bool,
@@ -42,9 +84,8 @@ pub(crate) struct GrantRole {
 
 impl GrantRole {
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(async {
-            let holder = holder(&self.subject)?;
-            let place = self.connection.open().await?;
+        let holder = holder(&self.subject)?;
+        self.connection.work(async |place| {
             let (role, binding) = self.objects(&place.namespace, holder);
             if !self.apply {
                 output::print(std::slice::from_ref(&role))?;
@@ -85,12 +126,14 @@ impl GrantRole {
             rules.push(rule("instances", &[], &["get", "list"]));
         }
         let named = [
-            ("roles", &self.role, "assign"),
-            ("owners", &self.owner, "assign"),
-            ("organizations", &self.revoke, "revoke"),
+            (RIGHTS[0], &self.role),
+            (RIGHTS[1], &self.owner),
+            (RIGHTS[2], &self.revoke),
+            (RIGHTS[3], &self.policy),
+            (RIGHTS[4], &self.account),
         ];
-        let named = named.into_iter().filter(|(_, names, _)| !names.is_empty());
-        rules.extend(named.map(|(resource, names, verb)| rule(resource, names, &[verb])));
+        let named = named.into_iter().filter(|(_, names)| !names.is_empty());
+        rules.extend(named.map(|((_, verb, resource), names)| rule(resource, names, &[verb])));
         rules
     }
 }
@@ -126,6 +169,19 @@ fn holder(subject: &str) -> Result<Subject, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_missing_right_is_a_command_that_a_shell_reads() {
+        let advised = |right: &str| {
+            advised(&format!("spec.x: user:a'b may not {right} in namespace n{ADVICE} and bind it: {{}}"))
+        };
+        let told = advised("assign owners.tokenry.dev/team:x").unwrap();
+        assert!(told.ends_with(r"grant 'user:a'\''b' --owner team:x -n n --apply"), "{told}");
+        assert!(advised("use serviceaccounts.tokenry.dev/ci").unwrap().contains(" --account ci "));
+        assert!(advised("assign policies.tokenry.dev/eem:p").unwrap().contains(" --policy eem:p "));
+        assert!(advised("revoke organizations.tokenry.dev/north").unwrap().contains(" --revoke north "));
+        assert_eq!(advised("create secrets"), None);
+    }
 
     #[test]
     fn a_holder_is_one_that_rbac_knows() {

@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod grant;
 mod lint;
+mod names;
 mod operator;
 mod output;
 mod sarif;
@@ -24,7 +25,7 @@ mod verifier;
 mod verify;
 mod version;
 
-use std::{path::Path, str::FromStr};
+use std::str::FromStr;
 
 use crate::outside::{
     Address, Extent, Taken,
@@ -66,7 +67,7 @@ enum Command {
     Delete(token::delete::Delete),
     /// Show the effects of a rotation, a revocation or a deletion, before it is done
     Plan(token::plan::Planning),
-    /// Change the role, description, projects or display name of an ApiToken
+    /// Change the role, description, projects, policies or display name of an ApiToken
     Set(token::set::SetField),
     /// Give an ApiToken to another owner
     Transfer(token::set::Transfer),
@@ -186,9 +187,8 @@ pub fn command() -> clap::Command {
 
 /// The command line, under the name by which it was called. kubectl calls its plugin `kubectl-tokenry`.
 fn called() -> clap::Command {
-    let name = std::env::args().next().unwrap_or_default();
-    let is_plugin = Path::new(&name).file_stem().is_some_and(|stem| stem == "kubectl-tokenry");
-    if is_plugin { command().bin_name("kubectl tokenry") } else { command() }
+    let name = std::env::args_os().next().unwrap_or_default();
+    if completion::is_called(&name, "kubectl-tokenry") { command().bin_name("kubectl tokenry") } else { command() }
 }
 
 /// Parses the command line and runs its command.
@@ -196,6 +196,7 @@ fn called() -> clap::Command {
 /// # Errors
 /// The command failed.
 pub fn main() -> Result<(), Error> {
+    completion::answer();
     match Cli::from_arg_matches(&called().get_matches()).unwrap_or_else(|error| error.exit()).command {
         Command::Create(create) => create.main(),
         Command::List(list) => list.main(),

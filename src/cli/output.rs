@@ -1,6 +1,11 @@
 //! The output of commands: printed text and written files.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, ErrorKind, Write},
+    path::Path,
+    process,
+};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -10,11 +15,23 @@ use super::Error;
 use crate::outside::foreign::written;
 
 /// Maximum length of a printed line, in bytes.
-const MAX_LINE: usize = 4096;
+pub(crate) const MAX_LINE: usize = 4096;
 
 /// Prints a line that may contain text of other users. Control characters are escaped.
 pub(crate) fn line(text: &str) {
-    println!("{}", written(text, MAX_LINE));
+    put(&format!("{}\n", written(text, MAX_LINE)));
+}
+
+/// Writes text to standard output. The process ends if nobody reads it any more, as in `tokenry list | head -1`.
+pub(crate) fn put(text: &str) {
+    let mut out = io::stdout().lock();
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    let failed = match error.kind() == ErrorKind::BrokenPipe {
+        true => Error::Unread,
+        false => Error::local("cannot print", error),
+    };
+    failed.told().iter().for_each(|told| complain(told));
+    process::exit(failed.code().into());
 }
 
 /// Prints an error to standard error.
@@ -26,7 +43,7 @@ pub fn complain(text: &str) {
 
 /// Prints objects as documents of YAML.
 pub(crate) fn print(objects: &[impl Serialize]) -> Result<(), Error> {
-    print!("{}", documents(objects)?);
+    put(&documents(objects)?);
     Ok(())
 }
 
@@ -42,15 +59,15 @@ pub(crate) enum ObjectForm {
 /// Prints one object.
 pub(crate) fn object(object: &impl Serialize, form: ObjectForm) -> Result<(), Error> {
     match form {
-        ObjectForm::Yaml => print!("{}", yaml(object)?),
-        ObjectForm::Json => println!("{}", pretty(object)?),
+        ObjectForm::Yaml => put(&yaml(object)?),
+        ObjectForm::Json => put(&format!("{}\n", pretty(object)?)),
     }
     Ok(())
 }
 
 /// Prints objects as a JSON list of kind `List`, as kubectl does.
 pub(crate) fn json(objects: &[impl Serialize]) -> Result<(), Error> {
-    println!("{}", pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?);
+    put(&format!("{}\n", pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?));
     Ok(())
 }
 

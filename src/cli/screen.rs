@@ -1,6 +1,6 @@
 //! The terminal of a user: tables, prompts and progress. Values go to standard output; all else goes to standard error.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use console::{Style, Term};
@@ -8,13 +8,15 @@ use dialoguer::{Input, Select, theme::SimpleTheme};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::Error;
+use super::{Error, output::put};
 use crate::outside::foreign::written;
 
 /// The width of a table if standard output is no terminal, and the smallest width of any table.
 const WIDTH: u16 = 80;
 /// The longest text of a cell, in bytes.
 const MAX_CELL: usize = 1024;
+/// The headings of columns that are never cut.
+const WHOLE: [&str; 3] = ["NAMESPACE", "NAME", "REASON"];
 /// The space between two columns.
 const GAP: u16 = 2;
 /// The time between two pictures of the progress.
@@ -43,7 +45,7 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| written(&cell, MAX_CELL).into_owned()).collect());
     }
 
-    /// The table as text. With a `width`, cells are cut so that each line fits. The first column is never cut.
+    /// The table as text. With a `width`, cells are cut so that each line fits. Names and reasons are never cut.
     pub(crate) fn text(&self, width: Option<u16>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(Row::from(self.headings.clone()));
@@ -57,13 +59,30 @@ impl Rows {
             table.set_truncation_indicator("…");
         }
         table.column_iter_mut().for_each(|column| _ = column.set_padding((0, GAP)));
-        table.column_mut(0).into_iter().for_each(|names| _ = names.set_constraint(ColumnConstraint::ContentWidth));
+        let whole = self.headings.iter().enumerate().filter(|(_, heading)| WHOLE.contains(heading));
+        for (at, _) in whole {
+            table
+                .column_mut(at)
+                .into_iter()
+                .for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
+        }
         table.trim_fmt()
+    }
+
+    /// The table as text that fits the terminal.
+    pub(crate) fn fitted(&self) -> String {
+        self.text(Some(width()))
     }
 
     /// Prints the table. `whole`: no cell is cut.
     pub(crate) fn print(&self, whole: bool) {
-        println!("{}", self.text((!whole).then(width)));
+        put(&format!("{}\n", self.text((!whole).then(width))));
+    }
+
+    /// Prints the row with this number again, as the table has it, without the headings.
+    pub(crate) fn print_row(&self, row: usize, whole: bool) {
+        let text = self.text((!whole).then(width));
+        text.lines().nth(row + 1).iter().for_each(|line| put(&format!("{line}\n")));
     }
 }
 
@@ -141,8 +160,19 @@ pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
     match select.interact_on_opt(&terminal) {
         Ok(Some(1)) => Ok(()),
         Ok(_) => Err(Error::Declined),
-        Err(error) => Err(Error::local("cannot ask", error)),
+        Err(error) => Err(unanswered(&terminal, error)),
     }
+}
+
+/// The error of a question without an answer. The question has hidden the cursor, and Ctrl-C leaves it hidden.
+fn unanswered(terminal: &Term, dialoguer::Error::IO(error): dialoguer::Error) -> Error {
+    // A terminal that cannot show its cursor needs no further error.
+    let _ = terminal.show_cursor();
+    if error.kind() == ErrorKind::Interrupted {
+        eprintln!();
+        return Error::Interrupted("interrupted; nothing was changed".into());
+    }
+    Error::local("cannot ask", error)
 }
 
 /// Asks the user to type a text exactly. `flag` is the flag that gives it without a question.
@@ -152,7 +182,7 @@ pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
 pub(crate) fn typed(question: &str, wanted: &str, flag: &str) -> Result<(), Error> {
     let terminal = asking(question, flag)?;
     let input = Input::<String>::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).allow_empty(true);
-    let typed = input.interact_text_on(&terminal).map_err(|error| Error::local("cannot ask", error))?;
+    let typed = input.interact_text_on(&terminal).map_err(|error| unanswered(&terminal, error))?;
     if typed == wanted { Ok(()) } else { Err(Error::Declined) }
 }
 
@@ -194,13 +224,17 @@ mod tests {
 
     #[test]
     fn a_table_fits_its_width_and_keeps_names_whole() {
-        let mut rows = Rows::under(&["NAME", "OWNER", "DESCRIPTION"]);
-        rows.add(["a-long-name-of-a-token".into(), "user:alice@example.com".into(), "exports topics ".repeat(20)]);
-        rows.add(["b".into(), "user:bob".into(), "a\u{1b}[31m\nb".into()]);
+        let mut rows = Rows::under(&["NAME", "OWNER", "REASON", "DESCRIPTION"]);
+        let owner = || "user:alice@example.com".to_owned();
+        rows.add(["a-long-name-of-a-token".into(), owner(), "NoPermissions".into(), "exports topics ".repeat(20)]);
+        rows.add(["b".into(), "user:bob".into(), "Active".into(), "a\u{1b}[31m\nb".into()]);
         let text = rows.text(Some(60));
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         assert_eq!(text.lines().count(), 3, "one line a row:\n{text}");
-        assert!(text.contains("a-long-name-of-a-token") && text.contains('…'), "{text}");
+        assert!(
+            text.contains("a-long-name-of-a-token") && text.contains("NoPermissions") && text.contains('…'),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'), "{text}");
         let whole = rows.text(None);
         assert!(whole.lines().nth(1).unwrap().len() > 300 && !whole.contains('…'), "{whole}");

@@ -7,9 +7,10 @@ use kube::ResourceExt;
 use zeroize::Zeroizing;
 
 use super::{
-    Error, client,
+    Error,
     connection::{Connection, Workplace},
     explain::{conclude, named},
+    names::{self, Nameable},
 };
 use crate::{
     crd::ApiToken,
@@ -30,7 +31,7 @@ pub(crate) struct Verify {
     #[arg(default_value = "-", value_parser = ["-"])]
     value: String,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
-    #[arg(long)]
+    #[arg(long, add = names::of(Nameable::Instance))]
     instance: Option<String>,
     /// Method of the request
     #[arg(long, default_value = "GET")]
@@ -53,13 +54,12 @@ impl Verify {
         let id =
             format::id(value).map_err(|error| Error::Usage(format!("standard input has no token: it is {error}")))?;
         let (digest, id) = (Digest::of(value), id.to_owned());
-        let (verdict, trail) = client::block_on(async {
-            let place = self.connection.open().await?;
-            let token = self.find(&place, &id, digest).await?;
+        let (verdict, trail) = self.connection.work(async |place| {
+            let token = self.find(place, &id, digest).await?;
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
             let (method, path) = (self.method.clone(), self.path.clone());
             let question = Question { token: Some(token), instance, method, path, organization: None, project: None };
-            Ok(ask(place.desk.client(), &question, SystemClock.now()).await?)
+            Ok(place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?)
         })?;
         conclude(&verdict, trail)
     }

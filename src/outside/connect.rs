@@ -144,6 +144,17 @@ fn proxy_url(config: &Kubeconfig) -> Option<String> {
     cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
+/// Waits for a SIGINT, which Ctrl-C sends. From this call on, SIGINT does not end the process.
+///
+/// # Errors
+/// The process cannot listen for signals.
+pub fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
+}
+
 /// Runs `program` until it ends. The first SIGTERM or SIGINT cancels the token that `program` was given, so that
 /// `program` stops.
 ///

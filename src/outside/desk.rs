@@ -1,11 +1,13 @@
 //! The API server as a user of the command line works with it: with the rights of that user, and no more.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::Stream;
 use k8s_openapi::api::{
     authentication::v1::{SelfSubjectReview, UserInfo},
-    core::v1::Secret,
+    authorization::v1::SelfSubjectAccessReview,
+    core::v1::{Event, Secret},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -13,13 +15,17 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::{
-    Reader, Refusal, Verb, Why,
+    Hearing, Reader, Refusal, Verb, Why,
+    deeds::Deeds,
+    forbidder::Forbidder,
     readable::Readable,
     reader::{Read, found},
+    rights::Right,
+    watch::{self, Heard, Object, Selection},
 };
 use crate::crd::name;
 
@@ -34,12 +40,19 @@ const AGAIN: Duration = Duration::from_millis(300);
 const REPEATS: usize = 5;
 /// The number of objects that one page of a list has.
 const PAGE: u32 = 500;
+/// A wait that is longer than this is shown.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Shows a wait to the user, until the returned guard is dropped.
+pub type ShowWait = fn(&str) -> Box<dyn Send>;
 
 /// The API server as a user of the command line works with it.
 #[derive(Clone)]
 pub struct Desk {
     client: Client,
     reader: Reader,
+    show: ShowWait,
+    deeds: Arc<Deeds>,
 }
 
 /// A value, as its Secret shows it.
@@ -95,9 +108,9 @@ pub trait UserWritten: Read + Serialize {}
 impl<K: Read + Serialize> UserWritten for K {}
 
 impl Desk {
-    /// The desk of the user of `client`.
-    pub fn new(client: Client) -> Self {
-        Self { reader: Reader::new(client.clone()), client }
+    /// The desk of the user of `client`. `show` shows each wait of more than a second.
+    pub fn new(client: Client, show: ShowWait) -> Self {
+        Self { reader: Reader::new(client.clone()), client, show, deeds: Arc::default() }
     }
 
     /// The client of the desk, for rooms that read by one themselves.
@@ -105,12 +118,29 @@ impl Desk {
         &self.client
     }
 
+    /// The writes of this desk so far, as a sentence without its full stop.
+    pub fn deeds(&self) -> String {
+        self.deeds.told()
+    }
+
+    /// Awaits an answer. A wait of more than a second is shown.
+    pub async fn shown<T>(&self, asked: impl Future<Output = T>) -> T {
+        let mut asked = pin!(asked);
+        match timeout(SLOW, &mut asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let _shown = (self.show)("waiting for the API server");
+                asked.await
+            }
+        }
+    }
+
     /// The current object of that name. `None` if the object does not exist.
     ///
     /// # Errors
     /// The API server refused the read or did not answer.
     pub async fn find<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
-        self.reader.live(namespace, name).await
+        self.shown(self.reader.live(namespace, name)).await
     }
 
     /// All objects of a kind with these labels in `namespace`; `None`: in all namespaces. Objects that cannot be parsed
@@ -122,11 +152,44 @@ impl Desk {
         let (mut all, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
         params.label_selector = labels.map(str::to_owned);
         loop {
-            let page = self.reader.page::<K>(namespace, &params).await?;
+            let page = self.shown(self.reader.page::<K>(namespace, &params)).await?;
             all.extend(page.objects);
             let Some(more) = page.more else { return Ok(all) };
             params = params.continue_token(&more);
         }
+    }
+
+    /// The Events about the object with this uid.
+    ///
+    /// # Errors
+    /// The API server refused the list or did not answer.
+    pub async fn events(&self, namespace: &str, uid: &str) -> Result<Vec<Event>, Refusal> {
+        let params = ListParams::default().limit(PAGE).fields(&format!("involvedObject.uid={uid}"));
+        Ok(self.shown(self.reader.page(Some(namespace), &params)).await?.objects)
+    }
+
+    /// All objects of a kind with these labels in `namespace`, and then each change of them; `None`: in all namespaces.
+    /// The stream survives every failure of the API server, and never ends.
+    pub fn watch<K: Read + Object>(
+        &self,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+    ) -> impl Stream<Item = Heard<K>> + use<K> {
+        let api: Api<Readable<K>> = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let selection = labels.map_or(Selection::All, |labels| Selection::Labels(labels.to_owned()));
+        watch::watch(api, selection, &Hearing::default())
+    }
+
+    /// True if the user holds this right in `namespace`; `None`: in all namespaces.
+    ///
+    /// # Errors
+    /// The API server refused the question or did not answer.
+    pub async fn may(&self, right: Right, namespace: Option<&str>) -> Result<bool, Refusal> {
+        let answer = self.shown(right.is_held(self.client.clone(), namespace.map(str::to_owned))).await;
+        answer.map_err(Refusal::of::<SelfSubjectAccessReview, _>(Verb::CREATE, "", ""))
     }
 
     /// The value in a Secret, if the user may read it. `None` if the Secret does not exist.
@@ -145,7 +208,8 @@ impl Desk {
     pub async fn user(&self) -> Result<UserInfo, Refusal> {
         let api = Api::<SelfSubjectReview>::all(self.client.clone());
         let refusal = Refusal::of::<SelfSubjectReview, _>(Verb::CREATE, "", "");
-        let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.map_err(refusal)?;
+        let (params, review) = (PostParams::default(), SelfSubjectReview::default());
+        let review = self.shown(api.create(&params, &review)).await.map_err(refusal)?;
         Ok(review.status.and_then(|status| status.user_info).unwrap_or_default())
     }
 
@@ -161,7 +225,8 @@ impl Desk {
             let refusal = Refusal::of::<K, _>(Verb::CREATE, &namespace, &name);
             api.create(&params, object).await.map_err(refusal)
         };
-        self.once_granted(try_it).await
+        let deed = (intent, "created", format!("{} {namespace}/{name}", K::kind(&())));
+        self.noted(deed, self.once_granted(try_it)).await
     }
 
     /// Changes an object by a merge patch, if its spec is still as `seen`. Returns the object as the API server keeps
@@ -170,7 +235,8 @@ impl Desk {
     /// # Errors
     /// The API server refused the write or did not answer. [`Why::Stale`]: the spec has changed.
     pub async fn change<K: UserWritten>(&self, seen: &K, changes: Value, intent: Intent) -> Result<K, Refusal> {
-        self.while_same(seen, async |seen| self.change_once(seen, changes.clone(), intent).await).await
+        let change = self.while_same(seen, async |seen| self.change_once(seen, changes.clone(), intent).await);
+        self.noted((intent, "changed", told(seen)), change).await
     }
 
     async fn change_once<K: UserWritten>(&self, seen: &K, mut changes: Value, intent: Intent) -> Result<K, Refusal> {
@@ -192,7 +258,8 @@ impl Desk {
     /// # Errors
     /// The API server refused the deletion or did not answer. [`Why::Stale`]: the spec has changed.
     pub async fn delete<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
-        self.while_same(seen, async |seen| self.delete_once(seen).await).await
+        let deletion = self.while_same(seen, async |seen| self.delete_once(seen).await);
+        self.noted((Intent::Do, "deleted", told(seen)), deletion).await
     }
 
     async fn delete_once<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
@@ -222,7 +289,8 @@ impl Desk {
             let refusal = Refusal::of::<Secret, _>(Verb::PATCH, namespace, name);
             api.patch_metadata(name, &params, &patch).await.map_err(refusal).map(drop)
         };
-        self.once_granted(try_it).await
+        let deed = (Intent::Do, "claimed", format!("Secret {namespace}/{name}"));
+        self.noted(deed, self.once_granted(try_it)).await
     }
 
     /// Looks at an object again and again until `look` finds something, for at most `limit`. `look` gets `None` while
@@ -238,7 +306,7 @@ impl Desk {
     ) -> Result<Option<T>, Refusal> {
         let end = Instant::now() + limit;
         loop {
-            match self.find::<K>(namespace, name).await {
+            match self.reader.live::<K>(namespace, name).await {
                 Ok(object) => {
                     if let Some(seen) = look(object.as_ref()) {
                         return Ok(Some(seen));
@@ -273,16 +341,48 @@ impl Desk {
         write(&current).await
     }
 
-    /// Repeats a forbidden request for ten seconds.
-    async fn once_granted<T>(&self, try_it: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let end = Instant::now() + GRANTED_WITHIN;
-        loop {
-            match try_it().await {
-                Err(Refusal { why: Why::Forbidden(_), .. }) if Instant::now() < end => sleep(AGAIN).await,
-                done => return done,
-            }
+    /// Does a write, and notes it, unless it is a rehearsal.
+    async fn noted<T>(
+        &self,
+        (intent, verb, object): (Intent, &'static str, String),
+        write: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        if intent == Intent::Rehearse {
+            return write.await;
         }
+        self.deeds.begin(verb, object);
+        let done = write.await;
+        self.deeds.end(done.as_ref().err());
+        done
     }
+
+    /// Repeats a forbidden request for ten seconds, if a grant can lift the refusal.
+    async fn once_granted<T>(&self, try_it: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut answer = self.shown(try_it()).await;
+        let end = Instant::now() + GRANTED_WITHIN;
+        let mut waiting = None;
+        while answer.as_ref().err().is_some_and(may_be_lifted) && Instant::now() < end {
+            waiting.get_or_insert_with(|| (self.show)("refused so far; a grant may be on its way"));
+            sleep(AGAIN).await;
+            answer = try_it().await;
+        }
+        answer
+    }
+}
+
+/// True if a grant can lift this refusal.
+fn may_be_lifted(refusal: &Refusal) -> bool {
+    let Why::Forbidden(text) = &refusal.why else { return false };
+    match Forbidder::of(text) {
+        Forbidder::Authorizer(_) => true,
+        Forbidder::Policy(_) => text.contains(" may not "),
+        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => false,
+    }
+}
+
+/// The kind and the name of an object.
+fn told<K: Read>(object: &K) -> String {
+    format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// A page of a list.
@@ -303,5 +403,72 @@ impl Reader {
         let list = api.list(params).await.map_err(refusal)?;
         let more = list.metadata.continue_.filter(|more| !more.is_empty());
         Ok(ListPage { objects: list.items.into_iter().filter_map(|read| read.object).collect(), more })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::{ApiToken, InstanceRef, api_token::ApiTokenSpec};
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    /// A server that forbids each request with this text, and the number of its requests.
+    fn forbidding(text: &'static str) -> (Client, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let serve = move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "message": text});
+            let answer = Response::builder().status(403).body(Body::from(status.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(answer.unwrap()) }
+        };
+        (Client::new(tower::service_fn(serve), "n"), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_of_more_than_a_second_is_shown_and_a_shorter_one_is_not() {
+        static SHOWN: AtomicUsize = AtomicUsize::new(0);
+        let show: ShowWait = |_| {
+            SHOWN.fetch_add(1, Ordering::SeqCst);
+            Box::new(())
+        };
+        let desk = Desk::new(forbidding("").0, show);
+        desk.shown(sleep(Duration::from_millis(900))).await;
+        assert_eq!(SHOWN.load(Ordering::SeqCst), 0);
+        desk.shown(sleep(Duration::from_millis(1100))).await;
+        assert_eq!(SHOWN.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_a_grant_can_lift_is_tried_again_for_ten_seconds_and_no_other() {
+        let denied = r#"x is forbidden: User "a" cannot create resource "apitokens" in API group "tokenry.dev" in the namespace "n""#;
+        for (text, at_least, most) in [(denied, 30, 36), ("exceeded quota: few, requested: secrets=1", 1, 1)] {
+            let (client, asked) = forbidding(text);
+            let (desk, begun) = (Desk::new(client, |_| Box::new(())), Instant::now());
+            let mut token = ApiToken::new("ci", ApiTokenSpec::of(InstanceRef { name: "eem".into(), namespace: None }));
+            token.metadata.namespace = Some("n".into());
+            assert!(desk.create(&token, Intent::Do).await.is_err());
+            let asked = asked.load(Ordering::SeqCst);
+            assert!((at_least..=most).contains(&asked), "{text}: {asked} requests in {:?}", begun.elapsed());
+            assert_eq!(desk.deeds(), "nothing was changed");
+        }
+    }
+
+    #[test]
+    fn only_a_missing_right_is_waited_for() {
+        let forbidden = |text: &str| may_be_lifted(&Refusal::because(Why::Forbidden(text.into())));
+        let by_policy =
+            |text: &str| forbidden(&format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {text}"));
+        assert!(forbidden(r#"User "a" cannot get resource "secrets" in API group "" in the namespace "n""#));
+        assert!(by_policy("spec.role: user:a may not assign roles.tokenry.dev/eem:admin in namespace n"));
+        assert!(!by_policy("spec: the token is immutable"));
+        assert!(!forbidden("exceeded quota: few, requested: secrets=1"));
+        assert!(!may_be_lifted(&Refusal::because(Why::Stale)));
     }
 }

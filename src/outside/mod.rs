@@ -8,6 +8,7 @@ pub mod clock;
 pub mod connect;
 pub mod crowd;
 mod daily;
+mod deeds;
 pub mod desk;
 pub mod entropy;
 pub mod events;

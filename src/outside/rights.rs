@@ -50,7 +50,7 @@ impl Right {
     }
 
     /// Asks the API server if `holder` has the permission in `namespace`; `None`: in all namespaces.
-    async fn is_held(self, client: Client, holder: Holder, namespace: Option<String>) -> Result<bool, Why> {
+    pub(super) async fn is_held(self, client: Client, holder: Holder, namespace: Option<String>) -> Result<bool, Why> {
         let (resource, subresource) = self.parts();
         let attributes = ResourceAttributes {
             verb: Some(self.verb.name().into()),

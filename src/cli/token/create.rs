@@ -11,9 +11,10 @@ use super::{
 use crate::{
     access::Rules,
     cli::{
-        Error, client,
+        Error,
         connection::{Connection, Workplace},
         explain::named,
+        names::{self, Nameable},
         output::{self, ObjectForm},
         screen::remark,
         token::show,
@@ -32,10 +33,10 @@ pub(crate) struct Create {
     /// Name of the ApiToken; it is also the name of its Secret
     name: String,
     /// Instance of the token, NAME or NAMESPACE/NAME; default: the only Instance of the namespace
-    #[arg(long, value_name = "INSTANCE")]
+    #[arg(long, value_name = "INSTANCE", add = names::of(Nameable::Instance))]
     instance: Option<String>,
     /// Role of the token; default: as the Instance says
-    #[arg(long)]
+    #[arg(long, add = names::of(Nameable::Role))]
     role: Option<String>,
     /// The strongest role of the Instance
     #[arg(long, conflicts_with = "role")]
@@ -51,13 +52,13 @@ pub(crate) struct Create {
     #[arg(long, value_name = "30d|DATE|never", value_parser = EndTime::expiry)]
     expires: Option<EndTime>,
     /// Organization that the token may act for; may be given several times; default: all of its account
-    #[arg(long = "organization", value_name = "NAME")]
+    #[arg(long = "organization", value_name = "NAME", add = names::of(Nameable::Organization))]
     organizations: Vec<String>,
     /// Project that the token may act in; may be given several times; default: all
     #[arg(long = "project", value_name = "NAME")]
     projects: Vec<String>,
     /// AccessPolicy that the token joins; may be given several times
-    #[arg(long = "policy", value_name = "NAME")]
+    #[arg(long = "policy", value_name = "NAME", add = names::of(Nameable::Policy))]
     policies: Vec<String>,
     /// Show the value once only: its Secret is deleted when the value is claimed, or after an hour
     #[arg(long)]
@@ -77,20 +78,20 @@ pub(crate) struct Create {
 
 impl Create {
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(self.run())
+        self.connection.work(async |place| self.run(place).await)
     }
 
-    async fn run(self) -> Result<(), Error> {
-        let (place, now) = (self.connection.open().await?, SystemClock.now());
+    async fn run(&self, place: &Workplace) -> Result<(), Error> {
+        let now = SystemClock.now();
         self.expires.iter().try_for_each(|end| ahead(end, now, "--expires"))?;
-        let instance = self.instance(&place).await?;
+        let instance = self.instance(place).await?;
         let wanted = self.token(&place.namespace, &instance, self.role(&instance)?);
         let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
         let token = place.desk.create(&wanted, intent).await.map_err(|refusal| Error::of_write(refusal, &wanted))?;
         match (self.dry_run, self.output) {
             (true, None) => remark(&format!("{}: the API server accepts it; nothing was created", self.name)),
             (_, Some(form)) => output::object(&token, form)?,
-            (false, None) => self.deliver(&place, &token, now).await?,
+            (false, None) => self.deliver(place, &token, now).await?,
         }
         Ok(())
     }

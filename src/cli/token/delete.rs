@@ -1,25 +1,31 @@
 //! `kubectl tokenry delete`: deletes tokens and accounts, after their description was typed.
 
+use std::{slice, time::Duration};
+
 use clap::Args;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::pick;
+use super::{end::consequences, pick, plan::PlannedChange};
 use crate::{
     cli::{
-        Error, client,
+        Error,
         connection::{Connection, Workplace},
-        screen::{remark, typed},
+        names::{self, Nameable},
+        screen::{Progress, remark, typed},
     },
-    crd::{Account, ApiToken, name::CONFIRM_DELETE},
+    crd::{Account, ApiToken, api_token::BoundAccount, name::CONFIRM_DELETE},
     outside::desk::{Intent, UserWritten},
 };
+
+/// The longest wait for the end of an account that was made for a token.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Delete {
     /// Name of an ApiToken; or the word account and the name of a ServiceAccount of tokenry.dev, whose tokens end with
     /// it
-    #[arg(required = true, num_args = 1..=2, value_name = "[account] NAME")]
+    #[arg(required = true, num_args = 1..=2, value_name = "[account] NAME", add = names::of(Nameable::TokenOrAccount))]
     names: Vec<String>,
     /// Description of the object, typed exactly; its name where it has none; default: ask for it
     #[arg(long, value_name = "DESCRIPTION")]
@@ -28,97 +34,99 @@ pub(crate) struct Delete {
     connection: Connection,
 }
 
-/// The object to delete, by its name.
-struct Deletion {
-    connection: Connection,
-    name: String,
-    confirm: Option<String>,
-}
-
 impl Delete {
     pub(crate) fn main(self) -> Result<(), Error> {
-        let Self { names, confirm, connection } = self;
-        client::block_on(async {
-            match &*names {
-                [name] => Deletion { connection, name: name.clone(), confirm }.token().await,
-                [kind, name] if kind == "account" => {
-                    Deletion { connection, name: name.clone(), confirm }.account().await
-                }
-                _ => Err(Error::Usage("give the name of one ApiToken, or: account NAME".into())),
-            }
+        self.connection.work(async |place| match &*self.names {
+            [name] => self.token(place, name).await,
+            [kind, name] if kind == "account" => self.account(place, name).await,
+            _ => Err(Error::Usage("give the name of one ApiToken, or: account NAME".into())),
         })
     }
-}
 
-impl Deletion {
-    async fn token(self) -> Result<(), Error> {
-        let place = self.connection.open().await?;
-        let token: ApiToken = pick::one(&place, &self.name).await?;
-        let description = token.spec.description.clone();
+    async fn token(&self, place: &Workplace, name: &str) -> Result<(), Error> {
+        let token: ApiToken = pick::one(place, name).await?;
         let mirrored = token.status.as_ref().and_then(|status| status.policy.as_ref());
         let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
-        self.delete(&place, &token, description, needs).await
+        let word = word(&token, token.spec.description.as_ref());
+        self.warn(place, slice::from_ref(&token)).await?;
+        self.delete(place, &token, &word, needs).await?;
+        until_free(place, &token).await;
+        remark(&format!("{name}: deleted"));
+        Ok(())
     }
 
-    async fn account(self) -> Result<(), Error> {
-        let place = self.connection.open().await?;
-        let found: Option<Account> = place.desk.find(&place.namespace, &self.name).await?;
-        let missing = || {
-            Error::Missing(format!("ServiceAccount {}/{} of tokenry.dev does not exist", place.namespace, self.name))
-        };
+    async fn account(&self, place: &Workplace, name: &str) -> Result<(), Error> {
+        let Workplace { desk, namespace } = place;
+        let found: Option<Account> = desk.find(namespace, name).await?;
+        let missing = || Error::Missing(format!("ServiceAccount {namespace}/{name} of tokenry.dev does not exist"));
         let account = found.ok_or_else(missing)?;
-        let tokens: Vec<ApiToken> = place.desk.list(Some(&place.namespace), None).await?;
-        let acts = |token: &&ApiToken| {
+        let mut tokens: Vec<ApiToken> = desk.list(Some(namespace), None).await?;
+        tokens.retain(|token| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             bound.is_some_and(|bound| Some(&bound.uid) == account.metadata.uid.as_ref())
-        };
-        let names: Vec<_> = tokens.iter().filter(acts).map(ResourceExt::name_any).collect();
+        });
+        let names: Vec<_> = tokens.iter().map(ResourceExt::name_any).collect();
         remark(&match &names[..] {
             [] => "no token acts as this account".to_owned(),
             names => format!("these tokens act as it, and end with it: {}", names.join(", ")),
         });
-        let description = account.spec.description.clone();
+        self.warn(place, &tokens).await?;
         let mirrored = account.status.as_ref().and_then(|status| status.policy.as_ref());
         let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
-        self.delete(&place, &account, description, needs).await
-    }
-
-    /// Deletes an object after its description, or else its name, was typed. `needs`: the Instance asks for the
-    /// annotation that confirms the deletion.
-    async fn delete<K: UserWritten>(
-        &self,
-        place: &Workplace,
-        seen: &K,
-        description: Option<String>,
-        needs: bool,
-    ) -> Result<(), Error> {
-        let name = seen.name_any();
-        let wanted = description.filter(|text| !text.is_empty()).unwrap_or_else(|| name.clone());
-        match &self.confirm {
-            Some(given) if *given == wanted => {}
-            Some(_) => return Err(Error::Usage(format!("--confirm is not the description of {name}: {wanted:?}"))),
-            None => typed(
-                &format!("Deleting {name} is final. Type {wanted:?} without the quotes to delete it"),
-                &wanted,
-                "--confirm",
-            )?,
-        }
-        let confirmed = match needs {
-            true => {
-                let changes = json!({"metadata": {"annotations": {CONFIRM_DELETE: wanted}}});
-                Some(
-                    place
-                        .desk
-                        .change(seen, changes, Intent::Do)
-                        .await
-                        .map_err(|refusal| Error::of_write(refusal, seen))?,
-                )
-            }
-            false => None,
-        };
-        let deleted = place.desk.delete(confirmed.as_ref().unwrap_or(seen)).await;
-        deleted.map_err(|refusal| Error::of_write(refusal, seen))?;
+        let word = word(&account, account.spec.description.as_ref());
+        self.delete(place, &account, &word, needs).await?;
         remark(&format!("{name}: deleted"));
         Ok(())
     }
+
+    /// Shows the effects on these tokens, before a question.
+    async fn warn(&self, place: &Workplace, tokens: &[ApiToken]) -> Result<(), Error> {
+        if self.confirm.is_some() || tokens.is_empty() {
+            return Ok(());
+        }
+        consequences(place, tokens, PlannedChange::Delete).await
+    }
+
+    /// Deletes an object after this word was typed. `needs`: the Instance asks for the annotation that confirms the
+    /// deletion.
+    async fn delete<K: UserWritten>(&self, place: &Workplace, seen: &K, word: &str, needs: bool) -> Result<(), Error> {
+        let name = seen.name_any();
+        match &self.confirm {
+            Some(given) if given == word => {}
+            Some(_) => return Err(Error::Usage(format!("--confirm is not the description of {name}: {word:?}"))),
+            None => typed(
+                &format!("Deleting {name} is final. Type {word:?} without the quotes to delete it"),
+                word,
+                "--confirm",
+            )?,
+        }
+        let mut current = seen.clone();
+        if needs {
+            let changes = json!({"metadata": {"annotations": {CONFIRM_DELETE: word}}});
+            let changed = place.desk.change(seen, changes, Intent::Do).await;
+            current = changed.map_err(|refusal| Error::of_write(refusal, seen))?;
+        }
+        place.desk.delete(&current).await.map_err(|refusal| Error::of_write(refusal, seen))
+    }
+}
+
+/// Waits until the account that was made for a deleted token is gone too. Then another token can have its name. Without
+/// the right to read the account, nothing is waited for.
+async fn until_free(place: &Workplace, token: &ApiToken) {
+    let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
+    let Some(BoundAccount { name, uid }) = bound else { return };
+    let _shown = Progress::of(&format!("{}: waiting until its account is gone", token.name_any()));
+    let was_made_for = |account: &Account| {
+        let mut owners = account.owner_references().iter();
+        account.metadata.uid.as_ref() == Some(uid)
+            && owners.any(|owner| Some(&owner.uid) == token.metadata.uid.as_ref())
+    };
+    let is_free = |account: Option<&Account>| (!account.is_some_and(was_made_for)).then_some(());
+    // The token is deleted in any case.
+    let _ = place.desk.until((&place.namespace, name), FREE_WITHIN, is_free).await;
+}
+
+/// The word that confirms a deletion: the description of the object, or else its name.
+fn word(object: &impl Resource, description: Option<&String>) -> String {
+    description.filter(|text| !text.is_empty()).cloned().unwrap_or_else(|| object.name_any())
 }

@@ -5,11 +5,18 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{change::change, list, pick::Pick, times::relative, view::last_used};
+use super::{
+    change::change,
+    list,
+    pick::Pick,
+    plan::{Effects, PlannedChange, told},
+    readers::{NamespaceWorkloads, SecretReader, joined},
+    times::both,
+};
 use crate::{
     cli::{
-        Error, client,
-        connection::Connection,
+        Error,
+        connection::{Connection, Workplace},
         screen::{remark, sure},
     },
     crd::{ApiToken, api_token::StatedReason},
@@ -47,50 +54,75 @@ pub(crate) struct Switch {
 
 impl Revoke {
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(self.run())
+        self.connection.work(async |place| self.run(place).await)
     }
 
-    async fn run(self) -> Result<(), Error> {
-        let place = self.connection.open().await?;
-        let mut tokens = self.pick.find(&place).await?;
+    async fn run(&self, place: &Workplace) -> Result<(), Error> {
+        let mut tokens = self.pick.find(place).await?;
         tokens.retain(|token| !token.spec.revoked);
         if tokens.is_empty() {
             remark("nothing to revoke: each of these tokens is revoked already");
             return Ok(());
         }
         if !self.yes && !self.dry_run {
-            remark(&consequences(&tokens, SystemClock.now()));
+            consequences(place, &tokens, PlannedChange::Revoke).await?;
             sure(&question(&tokens), "--yes")?;
         }
         let mut spec = json!({"revoked": true});
         if let Some(reason) = self.reason {
             spec["revocationReason"] = json!(reason);
         }
-        change(&place, &tokens, &spec, self.dry_run, "revoked; this is final").await
+        change(place, &tokens, &spec, self.dry_run, "revoked; this is final").await
     }
 }
 
 impl Switch {
     /// Suspends the tokens, or with `active` resumes them.
     pub(crate) fn main(self, active: bool) -> Result<(), Error> {
-        client::block_on(async {
-            let place = self.connection.open().await?;
-            let tokens = self.pick.find(&place).await?;
+        self.connection.work(async |place| {
+            let tokens = self.pick.find(place).await?;
             let done = if active { "resumed" } else { "suspended; its Secret stays" };
-            change(&place, &tokens, &json!({"active": active}), self.dry_run, done).await
+            change(place, &tokens, &json!({"active": active}), self.dry_run, done).await
         })
     }
 }
 
-/// The tokens of a revocation, and the time of their last use. Requests with them will be refused.
-fn consequences(tokens: &[ApiToken], now: Timestamp) -> String {
-    let rows = list::rows(tokens, now, false, false).text(None);
-    let used = tokens.iter().filter_map(|token| last_used(token.status.as_ref()?)).max();
-    let used = used.map_or_else(
-        || "none of them was ever used".to_owned(),
-        |at| format!("the last use was {}", relative(at, now)),
-    );
-    format!("{rows}\nEvery request with them will be refused at once, and for good; {used}.")
+/// Shows the effects of the end of tokens: those of `plan` for one token, and the list and the readers of several.
+pub(crate) async fn consequences(place: &Workplace, tokens: &[ApiToken], change: PlannedChange) -> Result<(), Error> {
+    let (workloads, now) = (NamespaceWorkloads::of(place).await?, SystemClock.now());
+    let mut all = Vec::new();
+    for token in tokens {
+        all.push(Effects::of(place, token, &workloads).await?);
+    }
+    match &all[..] {
+        [only] => told(change, only, now).iter().for_each(|line| remark(line)),
+        _ => {
+            remark(&list::rows(tokens, now, false, false).fitted());
+            together(&all, now).iter().for_each(|line| remark(line));
+        }
+    }
+    Ok(())
+}
+
+/// The effects of the end of several tokens.
+fn together(all: &[Effects], now: Timestamp) -> Vec<String> {
+    let used = all.iter().filter_map(|effects| effects.last_used).max();
+    let used = used
+        .map_or_else(|| "none of them was ever used".to_owned(), |at| format!("the last use was {}", both(at, now)));
+    let mut lines = vec![format!("every request with them is refused at once, and for good; {used}")];
+    let mut readers: Vec<_> = all.iter().flat_map(|effects| &effects.readers).map(SecretReader::told).collect();
+    let unknown: Vec<_> = all.iter().flat_map(|effects| effects.unknown.clone()).collect();
+    let unknown = joined(&unknown);
+    readers.sort();
+    readers.dedup();
+    lines.push(match (&readers[..], &unknown[..]) {
+        ([], []) => "no workload reads their Secrets".to_owned(),
+        ([], _) => "no reader of their Secrets is known".to_owned(),
+        (_, _) => "these read their Secrets:".to_owned(),
+    });
+    lines.extend(readers.into_iter().map(|reader| format!("  {reader}")));
+    lines.extend(unknown.into_iter().map(|refusal| format!("not all is known: {refusal}")));
+    lines
 }
 
 fn question(tokens: &[ApiToken]) -> String {

@@ -1,19 +1,27 @@
 //! `kubectl tokenry list`: the tokens, as a person looks for them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin, slice};
 
 use clap::{Args, ValueEnum};
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::watcher::Event};
 
 use super::{
+    printed::PrintedRows,
     times::span,
     view::{Facts, last_used, when},
 };
 use crate::{
-    cli::{Error, client, connection::Connection, output, screen::Rows},
-    crd::{ApiToken, subject},
-    outside::{Clock, SystemClock},
+    cli::{
+        Error,
+        connection::{Connection, Workplace},
+        names::{self, Nameable},
+        output::{self, ObjectForm},
+        screen::{Rows, remark},
+    },
+    crd::{ApiToken, GROUP, subject},
+    outside::{Clock, SystemClock, Verb, rights::Right, watch::Heard},
 };
 
 #[derive(Args)]
@@ -28,10 +36,10 @@ pub(crate) struct List {
     #[arg(long, short = 'l', value_name = "LABELS")]
     selector: Option<String>,
     /// Only tokens of this Instance
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = names::of(Nameable::Instance))]
     instance: Option<String>,
     /// Only tokens that may act for this organization
-    #[arg(long)]
+    #[arg(long, add = names::of(Nameable::Organization))]
     organization: Option<String>,
     /// Only tokens whose value expires within this time, such as 14d
     #[arg(long, value_name = "DURATION", value_parser = span)]
@@ -42,6 +50,9 @@ pub(crate) struct List {
     /// Form of the output
     #[arg(long, short, default_value = "table")]
     output: ListForm,
+    /// Print each token that changes, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -63,27 +74,104 @@ enum ListForm {
 
 impl List {
     pub(crate) fn main(self) -> Result<(), Error> {
-        let tokens = client::block_on(self.find())?;
+        let ended = self.connection.work(async |place| {
+            let me = match self.mine {
+                true => place.desk.user().await?.username.map(|name| subject::of_username(&name)),
+                false => None,
+            };
+            match self.watch {
+                true => self.follow(place, me.as_deref()).await,
+                false => self.once(place, me.as_deref()).await,
+            }
+        });
+        // A watch has no other end, so there is nothing to say.
+        match ended {
+            Err(Error::Interrupted(_)) => Err(Error::Interrupted(String::new())),
+            other => other,
+        }
+    }
+
+    async fn once(&self, place: &Workplace, me: Option<&str>) -> Result<(), Error> {
+        let mut tokens = self.find(place).await?;
+        let now = SystemClock.now();
+        tokens.retain(|token| self.wants(token, me, now));
         match self.output {
-            ListForm::Table | ListForm::Wide => self.show(&tokens, SystemClock.now()),
+            ListForm::Table | ListForm::Wide if tokens.is_empty() => remark("no ApiToken matches"),
+            ListForm::Table | ListForm::Wide => self.table(&tokens, now).print(self.is_wide()),
             ListForm::Json => output::json(&tokens)?,
             ListForm::Yaml => output::print(&tokens)?,
-            ListForm::Name => tokens.iter().for_each(|token| output::line(&format!("apitoken/{}", token.name_any()))),
+            ListForm::Name => tokens.iter().for_each(named),
         }
         Ok(())
     }
 
-    async fn find(&self) -> Result<Vec<ApiToken>, Error> {
-        let place = self.connection.open().await?;
-        let namespace = (!self.all_namespaces).then_some(&*place.namespace);
-        let mut tokens: Vec<ApiToken> = place.desk.list(namespace, self.selector.as_deref()).await?;
-        let me = match self.mine {
-            true => place.desk.user().await?.username.map(|name| subject::of_username(&name)),
-            false => None,
-        };
-        let now = SystemClock.now();
-        tokens.retain(|token| self.wants(token, me.as_deref(), now));
-        Ok(tokens)
+    async fn find(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
+        Ok(place.desk.list(self.namespace(place), self.selector.as_deref()).await?)
+    }
+
+    fn namespace<'a>(&self, place: &'a Workplace) -> Option<&'a str> {
+        (!self.all_namespaces).then_some(&*place.namespace)
+    }
+
+    /// Prints the tokens, and then each token that changes. Never ends by itself.
+    async fn follow(&self, place: &Workplace, me: Option<&str>) -> Result<(), Error> {
+        // The stream below would wait for these rights without a word.
+        self.find(place).await?;
+        let namespace = self.namespace(place);
+        if place.desk.may(WATCH, namespace).await.is_ok_and(|is_held| !is_held) {
+            return Err(unwatched(namespace));
+        }
+        let mut printed = PrintedRows::default();
+        let mut heard = pin!(place.desk.watch::<ApiToken>(namespace, self.selector.as_deref()));
+        let mut is_begun = false;
+        while let Some(heard) = heard.next().await {
+            let Heard::Event(event) = heard else { continue };
+            let is_whole = matches!(event, Event::InitDone);
+            let now = SystemClock.now();
+            let changed = printed.hear(event, |token| self.wants(token, me, now));
+            match (&changed[..], is_begun) {
+                ([], false) if is_whole => remark("no ApiToken matches yet"),
+                ([], _) => {}
+                (all, false) => {
+                    self.begin(all, now)?;
+                    is_begun = true;
+                }
+                (all, true) => all.iter().try_for_each(|token| self.tell(&printed, token, now))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the first tokens of a watch.
+    fn begin(&self, tokens: &[ApiToken], now: Timestamp) -> Result<(), Error> {
+        match self.output {
+            ListForm::Table | ListForm::Wide => self.table(tokens, now).print(self.is_wide()),
+            ListForm::Json => tokens.iter().try_for_each(|token| output::object(token, ObjectForm::Json))?,
+            ListForm::Yaml => output::print(tokens)?,
+            ListForm::Name => tokens.iter().for_each(named),
+        }
+        Ok(())
+    }
+
+    /// Prints a token that has changed. Its row is as wide as in a table of all tokens.
+    fn tell(&self, printed: &PrintedRows, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
+        match self.output {
+            ListForm::Table | ListForm::Wide => {
+                let mut all: Vec<_> = printed.tokens().cloned().collect();
+                all.push(token.clone());
+                self.table(&all, now).print_row(all.len() - 1, self.is_wide());
+                Ok(())
+            }
+            ListForm::Json | ListForm::Yaml | ListForm::Name => self.begin(slice::from_ref(token), now),
+        }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.output == ListForm::Wide
+    }
+
+    fn table(&self, tokens: &[ApiToken], now: Timestamp) -> Rows {
+        rows(tokens, now, self.is_wide(), self.all_namespaces)
     }
 
     fn wants(&self, token: &ApiToken, me: Option<&str>, now: Timestamp) -> bool {
@@ -105,13 +193,23 @@ impl List {
         });
         is_mine && is_of && acts && expires && rests
     }
+}
 
-    fn show(&self, tokens: &[ApiToken], now: Timestamp) {
-        if tokens.is_empty() {
-            return crate::cli::screen::remark("no ApiToken matches");
-        }
-        rows(tokens, now, self.output == ListForm::Wide, self.all_namespaces).print(self.output == ListForm::Wide);
-    }
+/// Prints the name of a token, as kubectl takes it.
+fn named(token: &ApiToken) {
+    output::line(&format!("apitoken/{}", token.name_any()));
+}
+
+/// The right to watch tokens.
+const WATCH: Right = Right::new(Verb::WATCH, GROUP, "apitokens");
+
+/// The refusal of a watch.
+fn unwatched(namespace: Option<&str>) -> Error {
+    let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
+    Error::Refused(format!(
+        "you may not watch apitokens.{GROUP} in {place}: ask an administrator for a role with that right, such as the \
+         ClusterRole tokenry-view"
+    ))
 }
 
 /// The rows of tokens.
@@ -159,4 +257,44 @@ pub(crate) fn summary(tokens: &[ApiToken]) -> String {
     let mut by_reason = BTreeMap::<String, usize>::new();
     tokens.iter().for_each(|token| *by_reason.entry(Facts::of(token).reason).or_default() += 1);
     by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use serde_json::json;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        list: List,
+    }
+
+    #[test]
+    fn a_filter_looks_at_the_end_and_at_the_use() {
+        let now = "2027-01-10T00:00:00Z".parse().unwrap();
+        let valid = json!({"type": "Valid", "status": "True", "reason": "Active", "message": "",
+            "lastTransitionTime": "2027-01-01T00:00:00Z"});
+        let used =
+            json!([{"generation": 1, "firstUsedAt": "2027-01-02T00:00:00Z", "lastUsedAt": "2027-01-06T00:00:00Z"}]);
+        let token: ApiToken = serde_json::from_value(json!({
+            "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken",
+            "metadata": {"name": "ci", "creationTimestamp": "2027-01-01T00:00:00Z"},
+            "spec": {"instanceRef": {"name": "eem"}, "owner": "user:alice"},
+            "status": {"conditions": [valid], "use": used, "expiresAt": "2027-01-20T00:00:00Z",
+                "effective": {"organizations": ["north"]}},
+        }))
+        .unwrap();
+        let wants = |line: &str| {
+            let words = ["list"].into_iter().chain(line.split(' '));
+            Line::parse_from(words).list.wants(&token, Some("user:alice"), now)
+        };
+        for line in ["--mine", "--expiring 10d", "--unused 4d", "--organization north", "--instance eem"] {
+            assert!(wants(line), "{line}");
+        }
+        for line in ["--expiring 9d", "--unused 5d", "--organization south", "--instance x", "--mine --unused 5d"] {
+            assert!(!wants(line), "{line}");
+        }
+    }
 }

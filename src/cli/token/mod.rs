@@ -7,6 +7,8 @@ pub(crate) mod end;
 pub(crate) mod list;
 mod pick;
 pub(crate) mod plan;
+mod printed;
+mod readers;
 pub(crate) mod rotate;
 pub(crate) mod set;
 pub(crate) mod show;

@@ -3,7 +3,11 @@
 use clap::Args;
 
 use crate::{
-    cli::{Error, connection::Workplace},
+    cli::{
+        Error,
+        connection::Workplace,
+        names::{self, Nameable},
+    },
     crd::ApiToken,
 };
 
@@ -12,6 +16,7 @@ use crate::{
 pub(crate) struct Pick {
     /// Names of ApiTokens
     #[arg(required_unless_present_any = ["selector", "all"], conflicts_with_all = ["selector", "all"])]
+    #[arg(add = names::of(Nameable::Token))]
     pub(crate) names: Vec<String>,
     /// All ApiTokens with these labels, such as app=shop
     #[arg(long, short = 'l', value_name = "LABELS")]

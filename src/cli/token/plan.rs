@@ -1,18 +1,21 @@
 //! `kubectl tokenry plan`: the effects of a rotation, a revocation or a deletion, before it is done.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::{pick, times::both, view::last_used};
+use super::{
+    pick,
+    readers::{NamespaceWorkloads, SecretReader, joined, permitted},
+    times::both,
+    view::last_used,
+};
 use crate::{
     cli::{
-        Error, client,
+        Error,
         connection::{Connection, Workplace},
+        names::{self, Nameable},
         output::{self, ObjectForm},
     },
     crd::{AccessPolicy, ApiToken},
@@ -21,11 +24,12 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Planning {
-    /// PlannedChange to plan
+    /// Change to plan
     change: PlannedChange,
     /// Name of the ApiToken
+    #[arg(add = names::of(Nameable::Token))]
     name: String,
-    /// ObjectForm of the output; default: text
+    /// Form of the output; default: text
     #[arg(long, short)]
     output: Option<ObjectForm>,
     #[command(flatten)]
@@ -34,7 +38,7 @@ pub(crate) struct Planning {
 
 /// A change of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PlannedChange {
+pub(crate) enum PlannedChange {
     /// A new value
     Rotate,
     /// The end of the token
@@ -46,112 +50,98 @@ enum PlannedChange {
 /// The objects that a change of a token concerns.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Effects {
+pub(crate) struct Effects {
     token: String,
     secret: Option<String>,
-    last_used: Option<Timestamp>,
-    /// The Pods that read the Secret, by the workload that owns them.
-    readers: Vec<SecretReader>,
+    pub(crate) last_used: Option<Timestamp>,
+    /// The workloads that read the Secret.
+    pub(crate) readers: Vec<SecretReader>,
     /// The workloads that are restarted after a new value.
     restarts: Vec<String>,
     /// The policies that name the token as a member.
     policies: Vec<String>,
-}
-
-/// A workload, or a Pod without one, that reads the Secret.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct SecretReader {
-    name: String,
-    pods: usize,
-    ways: Vec<&'static str>,
+    /// The lists that the user may not read, as refusals in words. Their objects are missing above.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Planning {
     pub(crate) fn main(self) -> Result<(), Error> {
-        let effects = client::block_on(async {
-            let place = self.connection.open().await?;
-            let token = pick::one(&place, &self.name).await?;
-            effects(&place, &token).await
+        let effects = self.connection.work(async |place| {
+            let token = pick::one(place, &self.name).await?;
+            effects(place, &token).await
         })?;
         match self.output {
             Some(form) => output::object(&effects, form)?,
             None => told(self.change, &effects, SystemClock.now()).iter().for_each(|line| output::line(line)),
         }
-        Ok(())
+        // The plan is printed as far as it is known.
+        if effects.unknown.is_empty() { Ok(()) } else { Err(Error::Refused(joined(&effects.unknown).join("\n"))) }
     }
 }
 
-async fn effects(place: &Workplace, token: &ApiToken) -> Result<Effects, Error> {
-    let Workplace { desk, namespace } = place;
-    let status = token.status.clone().unwrap_or_default();
-    let secret = status.secret_name.clone();
-    let pods: Vec<Pod> = if secret.is_some() { desk.list(Some(namespace), None).await? } else { Vec::new() };
-    let instance = token.spec.instance_ref.namespace_or(namespace);
-    let policies: Vec<AccessPolicy> = desk.list(Some(instance), None).await?;
-    let member = format!("token:{namespace}/{}", token.name_any());
-    let names = |policy: &&AccessPolicy| policy.spec.members.iter().any(|named| named.as_str() == member);
-    let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
-    Ok(Effects {
-        token: token.name_any(),
-        last_used: last_used(&status),
-        readers: secret.as_deref().map(|secret| readers(&pods, secret)).unwrap_or_default(),
-        restarts: restarts.collect(),
-        policies: policies.iter().filter(names).map(ResourceExt::name_any).collect(),
-        secret,
-    })
+/// The objects that a change of one token concerns.
+pub(crate) async fn effects(place: &Workplace, token: &ApiToken) -> Result<Effects, Error> {
+    let workloads = NamespaceWorkloads::of(place).await?;
+    Effects::of(place, token, &workloads).await
 }
 
-/// The readers of a Secret among Pods.
-fn readers(pods: &[Pod], secret: &str) -> Vec<SecretReader> {
-    let mut all = BTreeMap::<String, SecretReader>::new();
-    for pod in pods {
-        let ways = pod.spec.as_ref().map(|spec| ways(spec, secret)).unwrap_or_default();
-        if ways.is_empty() {
-            continue;
-        }
-        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-        let name =
-            owner.map_or_else(|| format!("Pod/{}", pod.name_any()), |owner| format!("{}/{}", owner.kind, owner.name));
-        let reader = all.entry(name.clone()).or_insert(SecretReader { name, pods: 0, ways });
-        reader.pods += 1;
+impl Effects {
+    /// The objects that a change of the token concerns, among the workloads of its namespace.
+    pub(crate) async fn of(place: &Workplace, token: &ApiToken, workloads: &NamespaceWorkloads) -> Result<Self, Error> {
+        let Workplace { desk, namespace } = place;
+        let status = token.status.clone().unwrap_or_default();
+        let secret = status.secret_name.clone();
+        let mut unknown = workloads.unknown.clone();
+        let instance = token.spec.instance_ref.namespace_or(namespace);
+        let policies: Vec<AccessPolicy> = permitted(desk.list(Some(instance), None).await, &mut unknown)?;
+        let member = format!("token:{namespace}/{}", token.name_any());
+        let names = |policy: &&AccessPolicy| policy.spec.members.iter().any(|named| named.as_str() == member);
+        let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
+        Ok(Self {
+            token: token.name_any(),
+            last_used: last_used(&status),
+            readers: secret.as_deref().map(|secret| workloads.readers(secret)).unwrap_or_default(),
+            restarts: restarts.collect(),
+            policies: policies.iter().filter(names).map(ResourceExt::name_any).collect(),
+            secret,
+            unknown,
+        })
     }
-    all.into_values().collect()
+
+    /// A line for each reader of the Secret. Without any, a line says so, unless the user may not list all of them.
+    pub(crate) fn read_by(&self) -> Vec<String> {
+        let Some(secret) = &self.secret else { return vec!["no Secret shows its value".to_owned()] };
+        let mut lines = match (&self.readers[..], self.unknown.is_empty()) {
+            ([], true) => vec![format!("no workload reads its Secret ({secret})")],
+            ([], false) => Vec::new(),
+            (_, _) => vec![format!("these read its Secret ({secret}):")],
+        };
+        lines.extend(self.readers.iter().map(|reader| format!("  {}", reader.told())));
+        lines.extend(joined(&self.unknown).iter().map(|refusal| format!("not all is known: {refusal}")));
+        lines
+    }
 }
 
-/// The ways in which a Pod reads a Secret.
-fn ways(spec: &PodSpec, secret: &str) -> Vec<&'static str> {
-    let volumes = spec.volumes.iter().flatten();
-    let is_volume = volumes
-        .clone()
-        .any(|volume| volume.secret.as_ref().is_some_and(|source| source.secret_name.as_deref() == Some(secret)));
-    let is_projected = volumes.clone().filter_map(|volume| volume.projected.as_ref()).any(|projected| {
-        let sources = projected.sources.iter().flatten().filter_map(|source| source.secret.as_ref());
-        { sources }.any(|source| source.name == secret)
-    });
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let is_env = containers().any(|container| reads_env(container, secret));
-    let is_env_from = containers().any(|container| {
-        let sources = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
-        { sources }.any(|source| source.name == secret)
-    });
-    let is_pull = spec.image_pull_secrets.iter().flatten().any(|named| named.name == secret);
-    let all = [
-        (is_volume, "volume"),
-        (is_projected, "projected volume"),
-        (is_env, "env"),
-        (is_env_from, "envFrom"),
-        (is_pull, "imagePullSecrets"),
-    ];
-    all.into_iter().filter_map(|(reads, way)| reads.then_some(way)).collect()
+impl SecretReader {
+    /// The reader in words, such as `Deployment/exporter (2 Pods, volume)`.
+    pub(crate) fn told(&self) -> String {
+        let pods = match self.pods {
+            0 => "no Pod now".to_owned(),
+            1 => "1 Pod".to_owned(),
+            pods => format!("{pods} Pods"),
+        };
+        format!("{} ({pods}, {})", self.name, self.ways.join(", "))
+    }
+
+    /// True if a new value reaches the reader only by a restart.
+    fn needs_restart(&self) -> bool {
+        self.ways.iter().any(|way| way.starts_with("env"))
+    }
 }
 
-fn reads_env(container: &Container, secret: &str) -> bool {
-    let sources = container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
-    { sources }.any(|source| source.name == secret)
-}
-
-fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> Vec<String> {
-    let Effects { token, secret, last_used, readers, restarts, policies } = effects;
+/// The effects of a change, in lines.
+pub(crate) fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> Vec<String> {
+    let Effects { token, last_used, readers, restarts, policies, .. } = effects;
     let used = last_used.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", both(at, now)));
     let mut lines = vec![match change {
         PlannedChange::Rotate => {
@@ -162,20 +152,13 @@ fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> Vec<String>
             format!("{token} and its Secret are deleted, and every request with it is refused at once; {used}")
         }
     }];
-    let secret = secret.as_deref().unwrap_or("none");
-    lines.push(match readers[..] {
-        [] => format!("no Pod reads its Secret ({secret})"),
-        _ => format!("these read its Secret ({secret}):"),
-    });
-    for SecretReader { name, pods, ways } in readers {
-        let late = if ways.iter().any(|way| way.starts_with("env")) && change == PlannedChange::Rotate {
-            "; env is read at the start of a container only, so restart it"
-        } else {
-            ""
-        };
-        lines.push(format!("  {name} ({pods} Pods, {}){late}", ways.join(", ")));
-    }
+    lines.extend(effects.read_by());
     if change == PlannedChange::Rotate {
+        let by_hand = readers.iter().filter(|reader| reader.needs_restart()).map(|reader| &reader.name);
+        let by_hand = by_hand.filter(|name| !restarts.contains(name));
+        lines.extend(by_hand.map(|name| {
+            format!("restart it yourself after the new value is published, as env is read at its start only: {name}")
+        }));
         lines.extend(restarts.iter().map(|workload| format!("restarted after the new value is published: {workload}")));
     }
     if change == PlannedChange::Delete {
@@ -189,57 +172,37 @@ fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-
-    fn pod(name: &str, owner: Option<&str>, spec: Value) -> Pod {
-        let owners = owner.map(|name| json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u", "controller": true}]));
-        serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": owners}, "spec": spec})).unwrap()
-    }
-
-    #[test]
-    fn every_way_to_read_a_secret_is_seen() {
-        let env = json!([{"name": "T", "valueFrom": {"secretKeyRef": {"name": "ci", "key": "token"}}}]);
-        let from = json!([{"secretRef": {"name": "ci"}}]);
-        let of = |container: Value| json!({"containers": [container]});
-        let plain = || json!({"name": "c"});
-        for (spec, way) in [
-            (json!({"containers": [plain()], "volumes": [{"name": "v", "secret": {"secretName": "ci"}}]}), "volume"),
-            (
-                json!({"containers": [plain()], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "ci"}}]}}]}),
-                "projected volume",
-            ),
-            (of(json!({"name": "c", "env": env})), "env"),
-            (of(json!({"name": "c", "envFrom": from})), "envFrom"),
-            (json!({"containers": [plain()], "initContainers": [{"name": "i", "env": env}]}), "env"),
-            (json!({"containers": [plain()], "imagePullSecrets": [{"name": "ci"}]}), "imagePullSecrets"),
-        ] {
-            let pods = [pod("a", Some("w"), spec.clone()), pod("b", Some("w"), spec), pod("c", None, of(plain()))];
-            let readers = readers(&pods, "ci");
-            assert_eq!(readers, [SecretReader { name: "ReplicaSet/w".into(), pods: 2, ways: vec![way] }]);
-            assert_eq!(super::readers(&pods, "other"), []);
-        }
-    }
 
     #[test]
     fn a_plan_says_whom_a_change_concerns() {
-        let reader = SecretReader { name: "ReplicaSet/w".into(), pods: 2, ways: vec!["env"] };
-        let effects = Effects {
+        let reader = |name: &str, pods, way| SecretReader { name: format!("Deployment/{name}"), pods, ways: vec![way] };
+        let mut effects = Effects {
             token: "ci".into(),
             secret: Some("ci".into()),
             last_used: None,
-            readers: vec![reader],
+            readers: vec![reader("w", 2, "env"), reader("x", 0, "envFrom"), reader("y", 1, "volume")],
             restarts: vec!["Deployment/w".into()],
             policies: vec!["p".into()],
+            unknown: Vec::new(),
         };
-        let told = |change| told(change, &effects, Timestamp::UNIX_EPOCH).join("\n");
-        assert!(
-            told(PlannedChange::Rotate).contains("so restart it")
-                && told(PlannedChange::Rotate).contains("Deployment/w")
-        );
-        assert!(
-            told(PlannedChange::Revoke).contains("ReplicaSet/w (2 Pods, env)")
-                && !told(PlannedChange::Revoke).contains("restarted")
-        );
-        assert!(told(PlannedChange::Delete).contains("AccessPolicy p"));
+        let told = |effects: &Effects, change| told(change, effects, Timestamp::UNIX_EPOCH).join("\n");
+        let rotate = told(&effects, PlannedChange::Rotate);
+        assert!(rotate.contains("restarted after the new value is published: Deployment/w"), "{rotate}");
+        assert!(rotate.contains("read at its start only: Deployment/x"), "{rotate}");
+        assert!(!rotate.contains("only: Deployment/w") && !rotate.contains("only: Deployment/y"), "{rotate}");
+        let revoke = told(&effects, PlannedChange::Revoke);
+        for line in
+            ["  Deployment/w (2 Pods, env)", "  Deployment/x (no Pod now, envFrom)", "  Deployment/y (1 Pod, volume)"]
+        {
+            assert!(revoke.lines().any(|told| told == line), "{line}: {revoke}");
+        }
+        assert!(!revoke.contains("restart"), "{revoke}");
+        assert!(told(&effects, PlannedChange::Delete).contains("AccessPolicy p"));
+        effects.readers.clear();
+        assert!(told(&effects, PlannedChange::Revoke).contains("no workload reads its Secret (ci)"));
+        effects.unknown = vec!["you may not list pods".into()];
+        let unknown = told(&effects, PlannedChange::Revoke);
+        assert!(unknown.contains("not all is known: you may not list pods"), "{unknown}");
+        assert!(!unknown.contains("no workload reads"), "{unknown}");
     }
 }

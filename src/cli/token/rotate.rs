@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::{
-        Error, client,
+        Error,
         connection::{Connection, Workplace},
         screen::remark,
     },
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Rotate {
     #[command(flatten)]
     pick: Pick,
-    /// EndTime of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token
+    /// End of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token
     #[arg(long, value_name = "0s|2h|DATE", value_parser = EndTime::previous)]
     previous: Option<EndTime>,
     /// Wait until the new value is published
@@ -49,13 +49,13 @@ pub(crate) struct Rotate {
 
 impl Rotate {
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(self.run())
+        self.connection.work(async |place| self.run(place).await)
     }
 
-    async fn run(self) -> Result<(), Error> {
-        let (place, now) = (self.connection.open().await?, SystemClock.now());
+    async fn run(&self, place: &Workplace) -> Result<(), Error> {
+        let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let tokens = self.pick.find(&place).await?;
+        let tokens = self.pick.find(place).await?;
         if self.show && tokens.len() != 1 {
             return Err(Error::Usage(format!("--show prints one value, and {} tokens match; name one", tokens.len())));
         }
@@ -70,7 +70,7 @@ impl Rotate {
                 Intent::Rehearse => {
                     remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()))
                 }
-                Intent::Do => self.follow(&place, &changed, &id, now).await?,
+                Intent::Do => self.follow(place, &changed, &id, now).await?,
             }
         }
         Ok(())

@@ -4,15 +4,20 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{change::change, pick};
-use crate::cli::{Error, client, connection::Connection};
+use crate::cli::{
+    Error,
+    connection::Connection,
+    names::{self, Nameable},
+};
 
 #[derive(Args)]
 pub(crate) struct SetField {
     /// Field to change
     field: Field,
     /// Name of the ApiToken
+    #[arg(add = names::of(Nameable::Token))]
     name: String,
-    /// New value; several projects are separated by commas; an empty text removes the field
+    /// New value; several projects or policies are separated by commas; an empty text removes the field
     value: String,
     /// Let the API server check the change, and change nothing
     #[arg(long)]
@@ -24,6 +29,7 @@ pub(crate) struct SetField {
 #[derive(Args)]
 pub(crate) struct Transfer {
     /// Name of the ApiToken
+    #[arg(add = names::of(Nameable::Token))]
     name: String,
     /// New owner, such as user:bob@example.com or team:platform
     #[arg(long, value_name = "SUBJECT")]
@@ -44,6 +50,8 @@ enum Field {
     Description,
     /// The projects
     Projects,
+    /// The AccessPolicies that the token joins
+    Policies,
     /// The display name; the name of the object never changes
     Name,
 }
@@ -68,17 +76,21 @@ fn spec(field: Field, value: &str) -> Value {
         Field::Role => json!({"role": text}),
         Field::Description => json!({"description": text}),
         Field::Name => json!({"displayName": text}),
-        Field::Projects if value.is_empty() => json!({"projects": null}),
-        Field::Projects => json!({"projects": value.split(',').map(str::trim).collect::<Vec<_>>()}),
+        Field::Projects => json!({"projects": names(value)}),
+        Field::Policies => json!({"policies": names(value)}),
     }
+}
+
+/// The names in a text, which are separated by commas. An empty text removes the field.
+fn names(value: &str) -> Value {
+    if value.is_empty() { Value::Null } else { value.split(',').map(str::trim).collect() }
 }
 
 /// Changes the spec of one token.
 fn set(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
-    client::block_on(async {
-        let place = connection.open().await?;
-        let token = pick::one(&place, name).await?;
-        change(&place, &[token], spec, dry_run, "changed").await
+    connection.work(async |place| {
+        let token = pick::one(place, name).await?;
+        change(place, &[token], spec, dry_run, "changed").await
     })
 }
 
@@ -92,5 +104,6 @@ mod tests {
         assert_eq!(spec(Field::Description, ""), json!({"description": null}));
         assert_eq!(spec(Field::Projects, "a, b"), json!({"projects": ["a", "b"]}));
         assert_eq!(spec(Field::Projects, ""), json!({"projects": null}));
+        assert_eq!(spec(Field::Policies, "p"), json!({"policies": ["p"]}));
     }
 }

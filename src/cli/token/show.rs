@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 use super::{pick, times::both};
 use crate::{
     cli::{
-        Error, client,
+        Error,
         connection::{Connection, Workplace},
+        names::{self, Nameable},
         screen::{remark, sure},
     },
     crd::{ApiToken, api_token::DeliveryMode},
@@ -23,6 +24,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Show {
     /// Name of the ApiToken
+    #[arg(add = names::of(Nameable::Token))]
     name: String,
     /// Copy the value into the clipboard of the terminal (OSC 52), and do not print it
     #[arg(long)]
@@ -39,13 +41,12 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(self.run())
+        self.connection.work(async |place| self.run(place).await)
     }
 
-    async fn run(self) -> Result<(), Error> {
-        let place = self.connection.open().await?;
-        let token = pick::one(&place, &self.name).await?;
-        let is_once = is_once(&token);
+    async fn run(&self, place: &Workplace) -> Result<(), Error> {
+        let token = pick::one(place, &self.name).await?;
+        let is_once = is_shown_once(&token);
         if self.claim && !is_once {
             let text = format!("--claim: the value of {} is not shown once; its Secret stays", self.name);
             return Err(Error::Usage(text));
@@ -56,7 +57,7 @@ impl Show {
                 "--yes",
             )?;
         }
-        let (shown, value) = read(&place, &token).await?;
+        let (shown, value) = read(place, &token).await?;
         if self.copy {
             copy(&value)?;
             remark("copied into the clipboard of this terminal");
@@ -74,7 +75,7 @@ impl Show {
 }
 
 /// True if the served value is shown once.
-fn is_once(token: &ApiToken) -> bool {
+pub(crate) fn is_shown_once(token: &ApiToken) -> bool {
     token.status.as_ref().and_then(|status| status.delivery) == Some(DeliveryMode::Once)
 }
 
@@ -83,14 +84,14 @@ pub(crate) fn secret(token: &ApiToken) -> Option<&str> {
     let status = token.status.as_ref()?;
     let records = Records::at(&status.records, Timestamp::UNIX_EPOCH);
     records.served()?;
-    if is_once(token) && status.claim.is_some() { None } else { status.secret_name.as_deref() }
+    if is_shown_once(token) && status.claim.is_some() { None } else { status.secret_name.as_deref() }
 }
 
 /// The way to see the value again.
 pub(crate) fn again(token: &ApiToken, now: Timestamp) -> String {
     let name = token.name_any();
     let namespace = token.namespace().unwrap_or_default();
-    if !is_once(token) {
+    if !is_shown_once(token) {
         return format!("show it again: kubectl tokenry show {name} -n {namespace}");
     }
     let published = token.status.as_ref().and_then(|status| {
@@ -120,7 +121,7 @@ async fn read(place: &Workplace, token: &ApiToken) -> Result<(Shown, Zeroizing<S
         ))
     };
     let Some(secret) = secret(token) else {
-        return Err(gone(if is_once(token) { "it was shown once, and claimed" } else { "none is published" }));
+        return Err(gone(if is_shown_once(token) { "it was shown once, and claimed" } else { "none is published" }));
     };
     let shown = place.desk.value(namespace, secret).await.map_err(|refusal| Error::of_value(refusal, token))?;
     let shown = shown.ok_or_else(|| gone(&format!("Secret {secret} does not exist")))?;

@@ -4,47 +4,96 @@ use std::fmt::Write;
 
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt;
 
-use super::{pick, times::both, view::last_used};
+use super::{
+    pick, plan,
+    readers::permitted,
+    show,
+    times::{both, relative},
+    view::last_used,
+};
 use crate::{
     cli::{
-        Error, client,
-        connection::Connection,
+        Error,
+        connection::{Connection, Workplace},
+        names::{self, Nameable},
+        output::{MAX_LINE, put},
         screen::{bold, mark},
     },
     crd::{
         ApiToken,
-        api_token::{ApiTokenStatus, DeliveryMode},
+        api_token::{ApiTokenStatus, RotationSchedule},
     },
-    outside::{Clock, SystemClock},
+    outside::{Clock, SystemClock, foreign::written},
     token::{Record, State},
 };
 
 #[derive(Args)]
 pub(crate) struct Status {
     /// Name of the ApiToken
+    #[arg(add = names::of(Nameable::Token))]
     name: String,
     #[command(flatten)]
     connection: Connection,
 }
 
+/// The most Events that the page shows.
+const MAX_EVENTS: usize = 10;
+
+/// The objects around a token, as far as the user may list them. Each is in lines.
+#[derive(Debug, Default)]
+struct Surroundings {
+    readers: Vec<String>,
+    events: Vec<String>,
+}
+
 impl Status {
     pub(crate) fn main(self) -> Result<(), Error> {
-        let token = client::block_on(async {
-            let place = self.connection.open().await?;
-            pick::one(&place, &self.name).await
+        let now = SystemClock.now();
+        let (token, around) = self.connection.work(async |place| {
+            let token = pick::one(place, &self.name).await?;
+            let around = Surroundings::of(place, &token, now).await?;
+            Ok((token, around))
         })?;
-        for line in page(&token, SystemClock.now()).lines() {
-            println!("{line}");
-        }
+        put(&page(&token, &around, now));
         Ok(())
     }
 }
 
+impl Surroundings {
+    async fn of(place: &Workplace, token: &ApiToken, now: Timestamp) -> Result<Self, Error> {
+        let readers = plan::effects(place, token).await?.read_by();
+        let mut unknown = Vec::new();
+        let listed = place.desk.events(&place.namespace, &token.uid().unwrap_or_default()).await;
+        let mut events = told(permitted(listed, &mut unknown)?, now);
+        events.extend(unknown.into_iter().map(|refusal| format!("not known: {refusal}")));
+        Ok(Self { readers, events })
+    }
+}
+
+/// The last Events, the latest first.
+fn told(mut events: Vec<Event>, now: Timestamp) -> Vec<String> {
+    events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
+    let latest = events.into_iter().take(MAX_EVENTS);
+    let line = |event: Event| {
+        let at = last_seen(&event).map_or_else(String::new, |at| relative(at, now));
+        let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+        format!("{at:<8} {} {reason}: {message}", event.type_.unwrap_or_default())
+    };
+    latest.map(line).collect()
+}
+
+/// The time of an Event, or of its last repetition.
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|at| at.0);
+    let once = event.event_time.as_ref().map(|at| at.0);
+    repeated.or(once).or_else(|| event.last_timestamp.as_ref().map(|at| at.0))
+}
+
 /// The page about a token.
-fn page(token: &ApiToken, now: Timestamp) -> String {
+fn page(token: &ApiToken, around: &Surroundings, now: Timestamp) -> String {
     let status = token.status.clone().unwrap_or_default();
     let mut page = String::new();
     heading(&mut page, &format!("ApiToken {}/{}", token.namespace().unwrap_or_default(), token.name_any()));
@@ -59,9 +108,19 @@ fn page(token: &ApiToken, now: Timestamp) -> String {
     if status.records.is_empty() {
         let _ = writeln!(page, "  none yet");
     }
-    heading(&mut page, "Next");
-    next(token, &status, now).iter().for_each(|step| _ = writeln!(page, "  {step}"));
+    section(&mut page, "Readers", &around.readers);
+    section(&mut page, "Events", &around.events);
+    section(&mut page, "Next", &next(token, &status, now));
     page
+}
+
+/// A heading, and lines that may contain text of other users. Nothing if there are none.
+fn section(page: &mut String, name: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    heading(page, name);
+    lines.iter().for_each(|line| _ = writeln!(page, "  {}", written(line, MAX_LINE)));
 }
 
 fn heading(page: &mut String, text: &str) {
@@ -70,7 +129,7 @@ fn heading(page: &mut String, text: &str) {
 
 fn facts(page: &mut String, facts: &[(&str, String)]) {
     for (name, text) in facts.iter().filter(|(_, text)| !text.is_empty()) {
-        let text = crate::outside::foreign::written(text, 1024);
+        let text = written(text, MAX_LINE);
         let _ = writeln!(page, "  {:<14}{text}", format!("{name}:"));
     }
 }
@@ -78,7 +137,7 @@ fn facts(page: &mut String, facts: &[(&str, String)]) {
 fn about(token: &ApiToken, status: &ApiTokenStatus) -> Vec<(&'static str, String)> {
     let spec = &token.spec;
     let effective = status.effective.clone().unwrap_or_default();
-    let shown = status.delivery == Some(DeliveryMode::Once);
+    let shown = show::is_shown_once(token);
     let secret = status.secret_name.clone().unwrap_or_default();
     let keys = spec.secret.as_ref().map(|secret| secret.data.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let keys = [&["token", "token-id", "endpoint", "organization"].map(str::to_owned)[..], &keys].concat().join(", ");
@@ -91,6 +150,7 @@ fn about(token: &ApiToken, status: &ApiTokenStatus) -> Vec<(&'static str, String
         ("Role", effective.role.unwrap_or_default()),
         ("Actions", effective.actions.join(", ")),
         ("Policies", effective.policies.join(", ")),
+        ("Organization", status.organization.clone().unwrap_or_default()),
         ("Organizations", effective.organizations.map(|names| names.join(", ")).unwrap_or_default()),
         ("Projects", effective.projects.map(|names| names.join(", ")).unwrap_or_default()),
         ("Limited by", effective.limited_by.iter().map(|cause| format!("{cause:?}")).collect::<Vec<_>>().join(", ")),
@@ -136,7 +196,7 @@ fn value(record: &Record, status: &ApiTokenStatus, now: Timestamp) -> String {
     mark(is_valid, &text)
 }
 
-/// The next events in the life of the token.
+/// The next events in the life of the token, each with its cause.
 fn next(token: &ApiToken, status: &ApiTokenStatus, now: Timestamp) -> Vec<String> {
     if let Some(ended) = &status.revocation {
         return vec![format!(
@@ -147,10 +207,21 @@ fn next(token: &ApiToken, status: &ApiTokenStatus, now: Timestamp) -> Vec<String
     }
     let mut next = Vec::new();
     if !token.spec.active {
-        next.push("the token is suspended: kubectl tokenry resume lets it in again".to_owned());
+        next.push("the token is suspended (spec.active): kubectl tokenry resume lets it in again".to_owned());
+    }
+    let older = status.records.iter().filter(|record| record.state == State::Superseded && record.is_valid(now));
+    next.extend(older.filter_map(|record| {
+        Some(format!(
+            "value {} ends at {}, because a newer one replaced it",
+            record.generation,
+            both(record.end()?, now)
+        ))
+    }));
+    if show::is_shown_once(token) && show::secret(token).is_some() {
+        next.push(show::again(token, now));
     }
     match (&status.rotates_at, &status.expires_at) {
-        (Some(at), _) => next.push(format!("a new value at {}", both(at.0, now))),
+        (Some(at), _) => next.push(format!("a new value at {}, {}", both(at.0, now), schedule(token))),
         (None, Some(end)) => next.push(format!("no new value is scheduled; the value ends at {}", both(end.0, now))),
         (None, None) => next.push("no new value is scheduled, and no end".to_owned()),
     }
@@ -158,6 +229,19 @@ fn next(token: &ApiToken, status: &ApiTokenStatus, now: Timestamp) -> Vec<String
         next.push(format!("last used {}", both(at, now)));
     }
     next
+}
+
+/// The cause of the next rotation.
+fn schedule(token: &ApiToken) -> String {
+    let schedule = token.spec.rotation.as_ref().and_then(|rotation| rotation.schedule.as_ref());
+    let Some(RotationSchedule { every, cron, time_zone, before_expiry, .. }) = schedule else {
+        return "because a third of the lifetime is left then".to_owned();
+    };
+    let zone = time_zone.as_deref().unwrap_or("UTC");
+    let by_cron = || cron.as_ref().map(|cron| format!("by its schedule {cron:?} in {zone}"));
+    let every = every.as_ref().map(|every| format!("by its schedule: every {every}"));
+    let before = before_expiry.as_ref().map(|before| format!("by its schedule: {before} before the value expires"));
+    every.or_else(by_cron).or(before).unwrap_or_else(|| "as spec.regenerate asks".to_owned())
 }
 
 #[cfg(test)]
@@ -185,7 +269,14 @@ mod tests {
             },
         }))
         .unwrap();
-        let page = page(&token, "2027-01-03T00:00:00Z".parse().unwrap());
+        let event: Event = serde_json::from_value(json!({
+            "metadata": {}, "involvedObject": {}, "reason": "Published", "message": "m\u{1b}[31m", "type": "Normal",
+            "eventTime": "2027-01-01T00:00:00.000000Z",
+        }))
+        .unwrap();
+        let now = "2027-01-03T00:00:00Z".parse().unwrap();
+        let readers = vec!["no workload reads its Secret (ci)".to_owned()];
+        let page = page(&token, &Surroundings { readers, events: told(vec![event], now) }, now);
         let lines: Vec<_> = page.lines().collect();
         for line in [
             "ApiToken a/ci",
@@ -195,10 +286,27 @@ mod tests {
             "  × Stalled=True Invalid: m",
             "  √ 2 Active, made 2027-01-01T00:00:00Z (2d ago), ends 2027-04-01T00:00:00Z (in 88d), last used 2027-01-02T01:00:00Z (23h ago)",
             "  × 1 Superseded, made 2027-01-01T00:00:00Z (2d ago), ended 2027-01-02T00:00:00Z (24h ago), never used",
-            "  a new value at 2027-03-01T00:00:00Z (in 57d)",
+            "  a new value at 2027-03-01T00:00:00Z (in 57d), because a third of the lifetime is left then",
+            "  no workload reads its Secret (ci)",
+            "  2d ago   Normal Published: m\\u{1b}[31m",
         ] {
             assert!(lines.contains(&line), "{line} is missing from\n{page}");
         }
         assert!(!page.contains('\u{1b}'), "{page}");
+    }
+
+    #[test]
+    fn a_rotation_says_its_cause() {
+        let cause = |at: serde_json::Value| {
+            let spec = json!({"instanceRef": {"name": "eem"}, "rotation": {"schedule": at}});
+            let object =
+                json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {}, "spec": spec});
+            schedule(&serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(cause(json!({"every": "30d"})), "by its schedule: every 30d");
+        assert_eq!(cause(json!({"beforeExpiry": "7d"})), "by its schedule: 7d before the value expires");
+        let cron = json!({"cron": "0 3 * * SUN", "timeZone": "Europe/Berlin"});
+        assert_eq!(cause(cron), "by its schedule \"0 3 * * SUN\" in Europe/Berlin");
+        assert!(cause(json!(null)).contains("a third of the lifetime"));
     }
 }

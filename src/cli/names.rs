@@ -1,0 +1,150 @@
+//! Names from the cluster, for shells that complete a command line.
+
+use std::{collections::BTreeSet, env, ffi::OsStr, time::Duration};
+
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
+use clap_complete::{ArgValueCompleter, CompletionCandidate, engine::ValueCompleter};
+use kube::ResourceExt;
+use tokio::time::timeout;
+
+use super::{
+    Error, client,
+    connection::{Connection, Workplace},
+};
+use crate::{
+    access::Rules,
+    crd::{AccessPolicy, Account, ApiToken, Instance},
+    outside::reader::Read,
+};
+
+/// The longest wait for the names. A shell waits for them with its prompt.
+const LIMIT: Duration = Duration::from_secs(3);
+/// The word before the name of an account.
+const ACCOUNT: &str = "account";
+
+/// The names that a word can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nameable {
+    /// An ApiToken.
+    Token,
+    /// A ServiceAccount of tokenry.dev.
+    Account,
+    /// An ApiToken or the word `account`, and then a ServiceAccount of tokenry.dev.
+    TokenOrAccount,
+    /// An Instance.
+    Instance,
+    /// A role of an Instance.
+    Role,
+    /// An AccessPolicy.
+    Policy,
+    /// An organization of an Instance.
+    Organization,
+}
+
+/// A completer of names.
+pub(crate) fn of(kind: Nameable) -> ArgValueCompleter {
+    ArgValueCompleter::new(kind)
+}
+
+impl ValueCompleter for Nameable {
+    fn complete(&self, current: &OsStr) -> Vec<CompletionCandidate> {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let words: Vec<_> = env::args_os().filter_map(|word| word.into_string().ok()).collect();
+        let is_account = words.iter().any(|word| word == ACCOUNT);
+        let names = client::block_on(async {
+            let place = place_of(words.into_iter())?.quietly().await?;
+            let names = self.after(is_account).names(&place);
+            Ok(timeout(LIMIT, names).await.unwrap_or_else(|_| Ok(BTreeSet::new()))?)
+        });
+        // A shell has no place for an error.
+        let names = names.unwrap_or_default();
+        names.into_iter().filter(|name| name.starts_with(current)).map(CompletionCandidate::new).collect()
+    }
+}
+
+impl Nameable {
+    /// The names that a word can be, after the word `account` or without it.
+    fn after(self, is_account: bool) -> Self {
+        if is_account && self == Self::TokenOrAccount { Self::Account } else { self }
+    }
+
+    /// The names in a namespace.
+    async fn names(self, place: &Workplace) -> Result<BTreeSet<String>, Error> {
+        let instances = async || place.desk.list::<Instance>(Some(&place.namespace), None).await;
+        Ok(match self {
+            Self::Token => named::<ApiToken>(place).await?,
+            Self::Account => named::<Account>(place).await?,
+            Self::TokenOrAccount => {
+                let mut names = named::<ApiToken>(place).await?;
+                names.insert(ACCOUNT.to_owned());
+                names
+            }
+            Self::Instance => named::<Instance>(place).await?,
+            Self::Policy => named::<AccessPolicy>(place).await?,
+            Self::Organization => instances().await?.iter().flat_map(organizations).collect(),
+            Self::Role => instances().await?.iter().flat_map(roles).collect(),
+        })
+    }
+}
+
+/// The names of all objects of a kind in the namespace.
+async fn named<K: Read>(place: &Workplace) -> Result<BTreeSet<String>, Error> {
+    let all: Vec<K> = place.desk.list(Some(&place.namespace), None).await?;
+    Ok(all.iter().map(ResourceExt::name_any).collect())
+}
+
+fn organizations(instance: &Instance) -> Vec<String> {
+    let listed: Vec<_> = instance.spec.organizations.iter().map(ToString::to_string).collect();
+    if listed.is_empty() {
+        return vec![instance.spec.organization.clone().unwrap_or_else(|| instance.name_any())];
+    }
+    listed.into_iter().filter(|name| name != "*").collect()
+}
+
+fn roles(instance: &Instance) -> Vec<String> {
+    Rules::of(instance).map(|rules| rules.role_names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// The cluster and the user of a command line that is not complete yet. Its other words do not matter.
+fn place_of(mut words: impl Iterator<Item = String>) -> Result<Connection, Error> {
+    let command = Connection::augment_args(Command::new("words").no_binary_name(true));
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        let Some(arg) = command.get_arguments().find(|arg| begins(arg, &word)) else { continue };
+        let is_alone = word == format!("--{}", arg.get_long().unwrap_or_default()) || word.len() == 2;
+        kept.push(word);
+        if is_alone && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) {
+            kept.extend(words.next());
+        }
+    }
+    let matches = command.try_get_matches_from(kept).map_err(|error| Error::Usage(error.to_string()))?;
+    Connection::from_arg_matches(&matches).map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// True if a word is this flag, or begins with it.
+fn begins(arg: &Arg, word: &str) -> bool {
+    let long = arg.get_long().and_then(|long| word.strip_prefix("--")?.strip_prefix(long));
+    let is_short = arg.get_short().is_some_and(|short| word.starts_with(&format!("-{short}")));
+    long.is_some_and(|rest| rest.is_empty() || rest.starts_with('=')) || is_short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_is_read_from_a_command_line_that_is_not_complete() {
+        let told = |line: &str| format!("{:?}", place_of(line.split(' ').map(str::to_owned)).unwrap());
+        for line in [
+            "tokenry -- tokenry show -n a --context c --as u x",
+            "kubectl_complete-tokenry revoke --reason -na --context=c --as=u ",
+            "tokenry show --as u --unknown --namespace=a --instance i --context c --namesp",
+        ] {
+            let told = told(line);
+            for part in [r#"namespace: Some("a")"#, r#"context: Some("c")"#, r#"user: Some("u")"#] {
+                assert!(told.contains(part), "{line}: {told}");
+            }
+        }
+        assert!(told("tokenry show x").contains("namespace: None"));
+    }
+}
