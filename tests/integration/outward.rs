@@ -21,7 +21,7 @@ const UNSET: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_prox
 impl World {
     /// A kubeconfig by which the API server is not on this machine, as far as its address tells, with a `proxy-url` if
     /// one is given.
-    fn afar(&self, name: &str, token: &str, proxy: Option<&str>) -> String {
+    pub(super) fn afar(&self, name: &str, token: &str, proxy: Option<&str>) -> String {
         let path = self.plane.kubeconfig_for(&format!("{name}-{}", self.namespace), token).unwrap();
         let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let cluster = &mut config["clusters"][0]["cluster"];

@@ -1,11 +1,13 @@
 //! The commands by which users keep their tokens, as users with just enough rights and with too few.
 
 mod check;
+mod completion;
 mod explain;
 mod lint;
+mod rights;
+mod scan;
 mod terminal;
-
-use std::process::Command;
+mod watch;
 
 use serde_json::{Value, json};
 
@@ -15,64 +17,20 @@ use crate::harness::{
     run::Running,
 };
 
-/// A user at a command line.
-struct Hand<'a> {
-    user: User<'a>,
-}
-
-/// A command that ended.
-#[derive(Debug)]
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Hand<'_> {
-    /// Runs a command as the user, without a terminal.
-    fn tokenry(&self, args: &[&str]) -> Done {
-        let output = self.command(args).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        let plane = self.user.judged.world.plane;
-        command.args(args).args(["--namespace", self.user.home(), "--as", &self.user.name]);
-        command.args(["--as-group", "system:authenticated"]).env("KUBECONFIG", plane.kubeconfig());
-        command
-    }
-}
-
-impl Done {
-    /// The output of a command that succeeded.
-    fn well(&self) -> &str {
-        assert_eq!(self.code, 0, "{self:?}");
-        &self.out
-    }
-
-    /// The error output of a command that ended with this code.
-    fn failed(&self, code: i32) -> &str {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.out.is_empty(), "{self:?}");
-        &self.err
-    }
-}
-
-/// A namespace with an Instance `eem`, an operator, and a user with these further rights.
+/// A namespace with an Instance `eem`, and an operator.
 async fn setting(name: &str) -> (Judged, Running) {
     let judged = Judged::new(name).await;
     let operator = judged.world.operator(&Held::default()).await;
     (judged, operator)
 }
 
-async fn hand<'a>(judged: &'a Judged, name: &str, rules: Value) -> Hand<'a> {
+/// A user who reads and writes all kinds of tokenry.dev, with these further rights.
+async fn hand<'a>(judged: &'a Judged, name: &str, rules: Value) -> User<'a> {
     let user = judged.user(name, &[]).await;
     if rules != json!([]) {
         user.may(rules).await;
     }
-    Hand { user }
+    user
 }
 
 /// The right to read the Secrets of the namespace.
@@ -84,92 +42,92 @@ fn secrets() -> Value {
 async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let (judged, _operator) = setting("hand").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    let created = alice.tokenry(&["create", "ci", "--description", "nightly export", "--expires", "30d"]);
+    let created = alice.tokenry(&["create", "ci", "--description", "nightly export", "--expires", "30d"]).await;
     let value = created.well().strip_suffix('\n').unwrap().to_owned();
     assert_eq!(Some(&value), judged.world.value("ci").await.as_ref(), "standard output has the value and nothing else");
     assert!(created.err.contains("this value expires ") && created.err.contains("(in 30d)"), "{created:?}");
     assert!(created.err.contains("kubectl tokenry show ci"), "{created:?}");
-    assert_eq!(alice.tokenry(&["show", "ci"]).well(), format!("{value}\n"));
-    let again = alice.tokenry(&["create", "ci"]);
+    assert_eq!(alice.tokenry(&["show", "ci"]).await.well(), format!("{value}\n"));
+    let again = alice.tokenry(&["create", "ci"]).await;
     assert!(again.failed(4).contains("exists already; choose another name, or rotate it"), "{again:?}");
-    let list = alice.tokenry(&["list", "--mine"]);
+    let list = alice.tokenry(&["list", "--mine"]).await;
     let row = list.well().lines().nth(1).unwrap();
     for word in ["ci", "yes", "Active", "user:alice", "in 30d"] {
         assert!(row.contains(word), "{word}: {list:?}");
     }
     assert!(list.out.lines().all(|line| line.chars().count() <= 80), "{list:?}");
-    let rotated = alice.tokenry(&["rotate", "ci", "--previous", "0s", "--show"]);
+    let rotated = alice.tokenry(&["rotate", "ci", "--previous", "0s", "--show"]).await;
     let second = rotated.well().trim().to_owned();
     assert_ne!(second, value);
     assert!(rotated.err.contains("generation 2 is published; no previous value works any more"), "{rotated:?}");
-    let later = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]);
+    let later = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]).await;
     assert!(later.well().is_empty() && later.err.contains("the previous value works until "), "{later:?}");
-    let page = alice.tokenry(&["status", "ci"]);
+    let page = alice.tokenry(&["status", "ci"]).await;
     for text in ["√ Valid=True Rotating", "√ 3 Active", "nightly export", "Owner:        user:alice"] {
         assert!(page.well().contains(text), "{text}: {page:?}");
     }
-    let unsure = alice.tokenry(&["revoke", "ci"]);
+    let unsure = alice.tokenry(&["revoke", "ci"]).await;
     assert!(unsure.failed(2).contains("there is no terminal to ask at; give --yes"), "{unsure:?}");
-    assert!(unsure.err.contains("will be refused at once, and for good"), "{unsure:?}");
-    assert!(alice.tokenry(&["revoke", "ci", "--yes", "--reason", "Compromised"]).err.contains("ci: revoked"));
+    assert!(unsure.err.contains("is refused at once, and for good"), "{unsure:?}");
+    assert!(alice.tokenry(&["revoke", "ci", "--yes", "--reason", "Compromised"]).await.err.contains("ci: revoked"));
     judged.world.await_reason("ci", "Revoked").await;
-    let gone = alice.tokenry(&["show", "ci"]);
+    let gone = alice.tokenry(&["show", "ci"]).await;
     assert!(gone.failed(5).contains("shows no value"), "{gone:?}");
-    let wrong = alice.tokenry(&["delete", "ci", "--confirm", "ci"]);
+    let wrong = alice.tokenry(&["delete", "ci", "--confirm", "ci"]).await;
     assert!(wrong.failed(2).contains("nightly export"), "{wrong:?}");
-    assert!(alice.tokenry(&["delete", "ci", "--confirm", "nightly export"]).err.contains("ci: deleted"));
+    assert!(alice.tokenry(&["delete", "ci", "--confirm", "nightly export"]).await.err.contains("ci: deleted"));
     judged.world.eventually("it is gone", async || judged.token("ci").await.is_none().then_some(())).await;
-    assert!(alice.tokenry(&["status", "ci"]).failed(5).contains("does not exist"));
+    assert!(alice.tokenry(&["status", "ci"]).await.failed(5).contains("does not exist"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_changes_fields_and_suspends_and_resumes() {
     let (judged, _operator) = setting("fields").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    alice.tokenry(&["create", "ci"]).well();
+    alice.tokenry(&["create", "ci"]).await.well();
     for (field, value, path) in [("name", "Exporter", "displayName"), ("description", "exports", "description")] {
-        alice.tokenry(&["set", field, "ci", value]).well();
+        alice.tokenry(&["set", field, "ci", value]).await.well();
         let token = judged.token("ci").await.unwrap();
         assert_eq!(json!(token.spec)[path], value);
     }
-    alice.tokenry(&["set", "projects", "ci", "a,b"]).well();
+    alice.tokenry(&["set", "projects", "ci", "a,b"]).await.well();
     assert_eq!(json!(judged.token("ci").await.unwrap().spec)["projects"], json!(["a", "b"]));
     // The Instance reads no project, so nothing is permitted to a token of projects.
-    alice.user.may_on("assign", "roles", "eem:*").await;
-    alice.tokenry(&["set", "projects", "ci", ""]).well();
-    let rehearsed = alice.tokenry(&["suspend", "ci", "--dry-run"]);
+    alice.may_on("assign", "roles", "eem:*").await;
+    alice.tokenry(&["set", "projects", "ci", ""]).await.well();
+    let rehearsed = alice.tokenry(&["suspend", "ci", "--dry-run"]).await;
     assert!(rehearsed.err.contains("nothing was changed") && judged.token("ci").await.unwrap().spec.active);
-    alice.tokenry(&["suspend", "ci"]).well();
+    alice.tokenry(&["suspend", "ci"]).await.well();
     judged.world.await_reason("ci", "Suspended").await;
-    assert!(alice.tokenry(&["list"]).well().contains("Suspended"));
-    alice.tokenry(&["resume", "--all"]).well();
+    assert!(alice.tokenry(&["list"]).await.well().contains("Suspended"));
+    alice.tokenry(&["resume", "--all"]).await.well();
     judged.world.await_reason("ci", "Active").await;
-    let refused = alice.tokenry(&["transfer", "ci", "--to", "user:bob"]);
+    let refused = alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).await;
     let told = refused.failed(4);
     assert!(told.contains("may not assign") && told.contains("user:bob"), "{told}");
-    alice.user.may_on("assign", "owners", "user:bob").await;
-    alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).well();
-    assert!(alice.tokenry(&["list", "--mine"]).err.contains("no ApiToken matches"));
+    alice.may_on("assign", "owners", "user:bob").await;
+    alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).await.well();
+    assert!(alice.tokenry(&["list", "--mine"]).await.err.contains("no ApiToken matches"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
     let (judged, _operator) = setting("few").await;
     let carl = hand(&judged, "carl", json!([])).await;
-    let refused = carl.tokenry(&["create", "ci", "--admin"]);
+    let refused = carl.tokenry(&["create", "ci", "--admin"]).await;
     let told = refused.failed(4);
     assert!(
         told.contains("carl may not assign roles.tokenry.dev/eem:admin") || told.contains("may not assign"),
         "{told}"
     );
     assert!(judged.token("ci").await.is_none());
-    let dry = carl.tokenry(&["create", "ci", "--dry-run", "-o", "yaml"]);
+    let dry = carl.tokenry(&["create", "ci", "--dry-run", "-o", "yaml"]).await;
     assert!(dry.well().contains("kind: ApiToken") && judged.token("ci").await.is_none(), "{dry:?}");
-    let unread = carl.tokenry(&["create", "ci"]);
+    let unread = carl.tokenry(&["create", "ci"]).await;
     let told = unread.failed(4);
     assert!(told.contains("the value of ci is in Secret ci, which you may not read"), "{told}");
     assert!(judged.token("ci").await.is_some(), "the token is there for who may read its Secret");
-    let none = carl.tokenry(&["create", "other", "--instance", "none"]);
+    let none = carl.tokenry(&["create", "other", "--instance", "none"]).await;
     assert!(none.failed(5).contains("Instance") && none.err.contains("does not exist"), "{none:?}");
     for (args, said) in [
         (&["create", "x", "--expires", "soon"][..], "give a duration such as 30d"),
@@ -179,7 +137,7 @@ async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
         (&["show", "ci", "--context", "nowhere"], "--context nowhere: the kubeconfig has no such context"),
         (&["show", "ci", "--kubeconfig", "/nowhere"], "--kubeconfig /nowhere: the file does not exist"),
     ] {
-        let done = carl.tokenry(args);
+        let done = carl.tokenry(args).await;
         assert!((2..=3).contains(&done.code) && done.err.contains(said), "{args:?}: {done:?}");
     }
 }
@@ -188,16 +146,51 @@ async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
 async fn a_value_that_is_shown_once_is_claimed_by_hand() {
     let (judged, _operator) = setting("claimed").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    let created = alice.tokenry(&["create", "ci", "--once"]);
+    let created = alice.tokenry(&["create", "ci", "--once"]).await;
     assert!(created.well().starts_with("tkn_") && created.err.contains("this value is shown once"), "{created:?}");
-    let unsure = alice.tokenry(&["show", "ci", "--claim"]);
+    let unsure = alice.tokenry(&["show", "ci", "--claim"]).await;
     assert!(unsure.failed(2).contains("give --yes"), "{unsure:?}");
-    let claimed = alice.tokenry(&["show", "ci", "--claim", "--yes"]);
+    let claimed = alice.tokenry(&["show", "ci", "--claim", "--yes"]).await;
     assert_eq!(claimed.well(), created.out);
     judged
         .world
         .eventually("the Secret is gone", async || judged.world.value("ci").await.is_none().then_some(()))
         .await;
-    let gone = alice.tokenry(&["show", "ci"]);
+    let gone = alice.tokenry(&["show", "ci"]).await;
     assert!(gone.failed(5).contains("shows no value"), "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_each_form_and_only_the_tokens_that_are_asked_for() {
+    let (judged, _operator) = setting("listed").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    alice.tokenry(&["create", "soon", "--expires", "10d"]).await.well();
+    alice.tokenry(&["create", "late", "--expires", "30d"]).await.well();
+    let names = async |more: &[&str]| {
+        let done = alice.tokenry(&[&["list", "--output", "name"], more].concat()).await;
+        done.well().to_owned()
+    };
+    let both = "apitoken/late\napitoken/soon\n";
+    assert_eq!(names(&[]).await, both);
+    assert_eq!(names(&["--instance", "eem", "--organization", "eem"]).await, both);
+    assert_eq!(names(&["--expiring", "14d"]).await, "apitoken/soon\n");
+    for none in [["--unused", "1d"], ["--instance", "x"], ["--organization", "x"], ["--selector", "a=b"]] {
+        assert_eq!(names(&none).await, "", "{none:?}");
+    }
+    let wide = alice.tokenry(&["list", "--output", "wide"]).await;
+    for heading in ["INSTANCE", "ACCOUNT", "SECRET", "AGE", "DESCRIPTION"] {
+        assert!(wide.well().contains(heading), "{heading}: {wide:?}");
+    }
+    let json: Value = serde_json::from_str(alice.tokenry(&["list", "--output", "json"]).await.well()).unwrap();
+    assert_eq!((&json["kind"], &json["items"][0]["metadata"]["name"]), (&json!("List"), &json!("late")));
+    assert_eq!(alice.tokenry(&["list", "--output", "yaml"]).await.well().matches("kind: ApiToken").count(), 2);
+    let everywhere = alice.tokenry(&["list", "--all-namespaces"]).await;
+    assert!(
+        everywhere.failed(4).contains("you may not list apitokens.tokenry.dev in all namespaces"),
+        "{everywhere:?}"
+    );
+    let root = judged.stranger("root", &["system:masters"]);
+    let row = root.tokenry(&["list", "-A", "--output", "wide"]).await;
+    let here = row.well().lines().any(|line| line.starts_with(alice.home()) && line.contains(" late "));
+    assert!(here && row.out.starts_with("NAMESPACE"), "{row:?}");
 }

@@ -1,31 +1,81 @@
 //! The same commands in a real pseudo-terminal.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, DerefMut},
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rexpect::{
     process::WaitStatus,
     session::{Options, PtySession, spawn_with_options},
 };
+use serde_json::{Value, json};
 
-use serde_json::json;
-
-use super::{Hand, hand, secrets, setting};
+use super::{hand, secrets, setting};
+use crate::harness::judged::{Judged, User};
 
 /// The longest wait for a text on the terminal, in milliseconds.
 const DEADLINE: u64 = 60_000;
 
-impl Hand<'_> {
-    /// Runs a command in a terminal.
-    fn at_a_terminal(&self, args: &[&str]) -> PtySession {
-        let options = Options::new().timeout_ms(Some(DEADLINE));
-        let mut command = self.command(args);
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
-        spawn_with_options(command, options).unwrap()
+/// A command in a terminal.
+pub(super) struct Terminal {
+    session: PtySession,
+    /// The path of the terminal's device.
+    device: String,
+}
+
+impl Deref for Terminal {
+    type Target = PtySession;
+
+    fn deref(&self) -> &PtySession {
+        &self.session
+    }
+}
+
+impl DerefMut for Terminal {
+    fn deref_mut(&mut self) -> &mut PtySession {
+        &mut self.session
+    }
+}
+
+impl Terminal {
+    /// Runs a command in a terminal with this number of columns.
+    pub(super) fn of(command: &Command, columns: u16) -> Self {
+        let mut sized = Command::new("sh");
+        sized.args(["-c", &format!("tty && stty rows 24 cols {columns} && exec \"$@\""), "sh"]);
+        sized.arg(command.get_program()).args(command.get_args());
+        command.get_envs().for_each(|(name, value)| match value {
+            Some(value) => _ = sized.env(name, value),
+            None => _ = sized.env_remove(name),
+        });
+        sized.env("TERM", "xterm-256color");
+        let mut session = spawn_with_options(sized, Options::new().timeout_ms(Some(DEADLINE))).unwrap();
+        let device = session.read_line().unwrap();
+        Self { session, device }
+    }
+
+    /// Waits until a question reads keys, and sends Ctrl-C.
+    fn interrupt_question(&mut self) {
+        let (begun, mut told) = (Instant::now(), String::new());
+        while !told.contains("-icanon") {
+            assert!(begun.elapsed() < Duration::from_millis(DEADLINE), "nobody reads keys: {told}");
+            let modes = Command::new("stty").args(["-F", &self.device, "-a"]).output().unwrap();
+            told = String::from_utf8(modes.stdout).unwrap();
+        }
+        self.send_control('c').unwrap();
+    }
+}
+
+impl User<'_> {
+    /// Runs a command in a terminal of 80 columns.
+    pub(super) fn at_a_terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::of(&self.command(args), 80)
     }
 }
 
 /// Waits for the end of a command, and returns its exit code. A signal that ended it is 128 and more, as in a shell.
-fn code(session: &PtySession) -> i32 {
+pub(super) fn code(session: &PtySession) -> i32 {
     match session.process().wait().unwrap() {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
@@ -33,21 +83,38 @@ fn code(session: &PtySession) -> i32 {
     }
 }
 
+/// All that a command writes to the terminal until it ends well. The session reads each byte as a character.
+fn screen(mut session: Terminal) -> String {
+    let bytes = session.exp_eof().unwrap().chars().map(|byte| u8::try_from(u32::from(byte)).unwrap()).collect();
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!(code(&session), 0, "{text}");
+    text
+}
+
+/// The words of a text, without colours, waits and times. Times can differ from one command to the next.
+fn words(text: &str) -> Vec<String> {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let plain = parts.fold(first, |all, part| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';' || c == '?');
+        all + rest.get(1..).unwrap_or_default()
+    });
+    let lines = plain.split(['\r', '\n']).filter(|line| !line.contains("waiting for the API server"));
+    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with(['s', 'm', 'h', 'd']);
+    let words = lines.flat_map(|line| line.split([' ', '(', ')']));
+    words.filter(|word| !word.is_empty() && !is_time(word)).map(str::to_owned).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_asked_before_anything_ends() {
     let (judged, _operator) = setting("asked").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    alice.tokenry(&["create", "ci", "--description", "nightly export"]).well();
+    alice.tokenry(&["create", "ci", "--description", "nightly export"]).await.well();
     let mut no = alice.at_a_terminal(&["revoke", "ci"]);
     no.exp_string("Revoke ci?").unwrap();
     no.send_line("").unwrap();
     no.exp_string("not confirmed; nothing was changed").unwrap();
     assert_eq!(code(&no), 8);
-    assert!(!judged.token("ci").await.unwrap().spec.revoked);
-    let mut interrupted = alice.at_a_terminal(&["revoke", "ci"]);
-    interrupted.exp_string("Revoke ci?").unwrap();
-    interrupted.send_control('c').unwrap();
-    assert_eq!(code(&interrupted), 130, "as of Ctrl-C");
     assert!(!judged.token("ci").await.unwrap().spec.revoked);
     let mut yes = alice.at_a_terminal(&["revoke", "ci"]);
     yes.exp_string("Yes, I'm sure").unwrap();
@@ -65,7 +132,158 @@ async fn a_terminal_is_asked_before_anything_ends() {
     delete.send_line("nightly export").unwrap();
     delete.exp_string("ci: deleted").unwrap();
     assert_eq!(code(&delete), 0);
-    tokio::time::timeout(Duration::from_secs(60), async { while judged.token("ci").await.is_some() {} }).await.unwrap();
+    judged.world.eventually("it is gone", async || judged.token("ci").await.is_none().then_some(())).await;
+}
+
+/// Applies a Deployment that reads the Secret of `ci`, and runs no Pod.
+fn reader(judged: &Judged) {
+    let template = json!({"metadata": {"labels": {"app": "exporter"}}, "spec": {"containers": [
+        {"name": "c", "image": "exporter", "env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "ci", "key": "token"}}}]},
+    ]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": {"app": "exporter"}}, "template": template});
+    let metadata = json!({"name": "exporter", "namespace": judged.world.namespace});
+    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
+    let file = judged.world.plane.directory().join(format!("{}-exporter.json", judged.world.namespace));
+    std::fs::write(&file, object.to_string()).unwrap();
+    judged.world.plane.kubectl(&["apply", "-f", file.to_str().unwrap()]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_says_what_would_break_and_the_list_of_several() {
+    let (judged, _operator) = setting("breaks").await;
+    let all = json!([
+        {"apiGroups": [""], "resources": ["secrets", "pods"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": ["apps", "batch"], "resources": ["*"], "verbs": ["list"]},
+    ]);
+    let alice = hand(&judged, "alice", all).await;
+    for name in ["ci", "other"] {
+        alice.tokenry(&["create", name]).await.well();
+    }
+    reader(&judged);
+    for (args, question) in [(["revoke", "ci"], "Revoke ci?"), (["delete", "ci"], "Type \"ci\" without the quotes")] {
+        let mut asked = alice.at_a_terminal(&args);
+        asked.exp_string("never used").unwrap();
+        asked.exp_string("Deployment/exporter (no Pod now, env)").unwrap();
+        asked.exp_string(question).unwrap();
+        asked.interrupt_question();
+        asked.exp_string("interrupted; nothing was changed").unwrap();
+        assert_eq!(code(&asked), 130);
+    }
+    let mut asked = alice.at_a_terminal(&["revoke", "--all"]);
+    asked.exp_regex("NAME +VALID +REASON").unwrap();
+    asked.exp_string("other").unwrap();
+    asked.exp_string("none of them was ever used").unwrap();
+    asked.exp_string("Deployment/exporter").unwrap();
+    asked.exp_string("Revoke these 2 tokens (2 Active)?").unwrap();
+    asked.send_line("").unwrap();
+    asked.exp_string("not confirmed").unwrap();
+    assert_eq!(code(&asked), 8);
+    let plan = alice.tokenry(&["plan", "revoke", "ci", "--output", "json"]).await;
+    let plan: Value = serde_json::from_str(plan.well()).unwrap();
+    assert_eq!(plan["readers"], json!([{"name": "Deployment/exporter", "pods": 0, "ways": ["env"]}]));
+    assert_eq!((&plan["token"], &plan["secret"], &plan["unknown"]), (&json!("ci"), &json!("ci"), &json!([])));
+    let account = alice.tokenry(&["delete", "account", "ci"]).await;
+    let told = account.failed(2);
+    for part in ["these tokens act as it, and end with it: ci", "Deployment/exporter", "give --confirm"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(judged.token("ci").await.is_some() && !judged.token("other").await.unwrap().spec.revoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_leaves_things_as_they_are_and_says_so() {
+    let judged = Judged::new("interrupted").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    // No operator runs, so the value never comes.
+    let mut waits = alice.at_a_terminal(&["create", "ci"]);
+    waits.exp_string("is it running?").unwrap();
+    waits.send_control('c').unwrap();
+    let told = format!("interrupted; ApiToken {}/ci was created; nothing else was changed", alice.home());
+    waits.exp_string(&told).unwrap();
+    assert_eq!(code(&waits), 130);
+    let mut refused = alice.at_a_terminal(&["transfer", "ci", "--to", "user:bob"]);
+    refused.exp_string("refused so far; a grant may be on its way").unwrap();
+    refused.send_control('c').unwrap();
+    refused.exp_string("interrupted; ").unwrap();
+    assert_eq!(code(&refused), 130);
+    let token = judged.token("ci").await.unwrap();
+    assert_eq!(token.spec.owner.unwrap().as_str(), "user:alice");
+    let none = alice.tokenry(&["create", "late", "--timeout", "1s"]).await;
+    assert!(none.failed(9).contains("not done in time"), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_says_at_a_terminal_what_it_says_to_a_pipe_in_its_width_and_in_colours() {
+    let (judged, _operator) = setting("screen").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let long = "exports the topics of all clusters every night, and tells nobody ".repeat(3);
+    alice.tokenry(&["create", "ci", "--description", &long, "--expires", "30d"]).await.well();
+    judged.world.await_reason("ci", "Active").await;
+    let home = alice.home();
+    for args in [
+        &["list"][..],
+        &["list", "--output", "wide"],
+        &["list", "--output", "name"],
+        &["status", "ci"],
+        &["show", "ci"],
+        &["grant", "user:bob", "--create"],
+        &["set", "name", "ci", "Exporter"],
+        &["suspend", "ci", "--dry-run"],
+        &["resume", "ci"],
+        &["rotate", "ci", "--dry-run"],
+        &["revoke", "ci", "--dry-run"],
+        &["transfer", "ci", "--to", "user:alice"],
+    ] {
+        let seen = screen(alice.at_a_terminal(args));
+        let done = alice.tokenry(args).await;
+        let told = format!("{}{}", done.err, done.well());
+        assert_eq!(words(&seen), words(&told), "{args:?}");
+        assert!(!told.contains('\u{1b}'), "{args:?}: {told:?}");
+    }
+    for (columns, most) in [(80, 80), (60, 80), (110, 110)] {
+        let table = screen(Terminal::of(&alice.command(&["list"]), columns));
+        let widest = table.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+        assert!((most - 20..=most).contains(&widest), "{columns}: {widest}\n{table}");
+    }
+    let page = screen(alice.at_a_terminal(&["status", "ci"]));
+    assert!(page.contains(&format!("\u{1b}[1mApiToken {home}/ci\u{1b}[0m")), "{page:?}");
+    assert!(page.contains("\u{1b}[32m√\u{1b}[0m Valid=True Active"), "{page:?}");
+    let mut colourless = alice.command(&["status", "ci"]);
+    colourless.env("NO_COLOR", "1");
+    let page = screen(Terminal::of(&colourless, 80));
+    assert!(!page.contains('\u{1b}') && page.contains("√ Valid=True Active"), "{page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_copied_by_the_terminal_and_claimed_after_a_question() {
+    let (judged, _operator) = setting("copied").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let value = alice.tokenry(&["create", "ci", "--once"]).await.well().trim().to_owned();
+    let copied = screen(alice.at_a_terminal(&["show", "ci", "--copy"]));
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &value);
+    assert!(copied.contains(&format!("\u{1b}]52;c;{encoded}\u{7}")), "{copied:?}");
+    assert!(copied.contains("copied into the clipboard") && !copied.contains(&value), "{copied:?}");
+    let no_terminal = alice.tokenry(&["show", "ci", "--copy"]).await;
+    assert!(no_terminal.failed(2).contains("leave --copy out"), "{no_terminal:?}");
+    let mut claimed = alice.at_a_terminal(&["show", "ci", "--claim"]);
+    claimed.exp_string("Claim the value of ci? Its Secret is deleted").unwrap();
+    claimed.send("\x1b[B\r").unwrap();
+    claimed.flush().unwrap();
+    claimed.exp_string(&value).unwrap();
+    claimed.exp_string("claimed: the Secret of ci is being deleted").unwrap();
+    assert_eq!(code(&claimed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_ends_a_command_quietly() {
+    let (judged, _operator) = setting("unread").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    let mut command = alice.command(&["grant", "user:bob", "--create"]);
+    command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = command.stdout(writer).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap().as_str()), (Some(141), ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

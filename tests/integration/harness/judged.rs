@@ -29,6 +29,8 @@ pub struct User<'a> {
     pub client: Client,
     /// The name of the user.
     pub name: String,
+    /// The groups of the user, besides that of all users.
+    pub groups: Vec<String>,
 }
 
 impl Judged {
@@ -64,22 +66,32 @@ impl Judged {
 
     /// A user in these groups, with permission to read and write all kinds of tokenry.dev in this namespace.
     pub async fn user(&self, name: &str, groups: &[&str]) -> User<'_> {
-        let mut config = self.world.plane.config(self.world.plane.admin_token());
-        config.auth_info.impersonate = Some(name.to_owned());
-        let groups = groups.iter().copied().chain(["system:authenticated"]);
-        config.auth_info.impersonate_groups = Some(groups.map(str::to_owned).collect());
-        let user = User::of(self, Client::try_from(config).unwrap(), name);
+        let user = self.stranger(name, groups);
         let verbs = json!(["get", "list", "create", "update", "patch", "delete", "deletecollection"]);
         let ours = ["apitokens", "serviceaccounts", "instances", "accesspolicies"];
         user.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ours, "verbs": verbs}])).await;
         user
     }
+
+    /// A user in these groups, without any permission.
+    pub fn stranger(&self, name: &str, groups: &[&str]) -> User<'_> {
+        let mut config = self.world.plane.config(self.world.plane.admin_token());
+        config.auth_info.impersonate = Some(name.to_owned());
+        let all = groups.iter().copied().chain([EVERYBODY]);
+        config.auth_info.impersonate_groups = Some(all.map(str::to_owned).collect());
+        let mut user = User::of(self, Client::try_from(config).unwrap(), name);
+        user.groups = groups.iter().copied().map(str::to_owned).collect();
+        user
+    }
 }
+
+/// The group of all users.
+pub const EVERYBODY: &str = "system:authenticated";
 
 impl<'a> User<'a> {
     /// A user with this client. The user gets no permission.
     pub fn of(judged: &'a Judged, client: Client, name: &str) -> Self {
-        Self { judged, client, name: name.to_owned() }
+        Self { judged, client, name: name.to_owned(), groups: Vec::new() }
     }
 
     /// Grants permissions in the user's namespace, by a Role and a RoleBinding. Waits until the first rule is in force.

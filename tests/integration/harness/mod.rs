@@ -6,6 +6,7 @@ pub mod edge;
 pub mod evidence;
 pub mod fault;
 pub mod grants;
+pub mod hand;
 pub mod judged;
 pub mod process;
 pub mod proxy;

@@ -8,6 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 /// The requested address of each connection, and the header `Proxy-Authorization`, if there was one.
@@ -22,15 +23,28 @@ pub enum Protocol {
 
 /// Starts a proxy. Returns its address, and the list of requests that it will receive.
 pub async fn start(protocol: Protocol) -> (String, Asked) {
+    let (address, asked, _) = cuttable(protocol).await;
+    (address, asked)
+}
+
+/// Starts a proxy that cuts its connections when it is notified. Returns its address, and the list of requests that it
+/// will receive.
+pub async fn cuttable(protocol: Protocol) -> (String, Asked, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, asked) = (listener.local_addr().unwrap().to_string(), Asked::default());
-    let heard = asked.clone();
+    let (address, asked, cut) = (listener.local_addr().unwrap().to_string(), Asked::default(), Arc::new(Notify::new()));
+    let (heard, ended) = (asked.clone(), cut.clone());
     tokio::spawn(async move {
         while let Ok((caller, _)) = listener.accept().await {
-            tokio::spawn(serve(protocol, caller, heard.clone()));
+            let (heard, ended) = (heard.clone(), ended.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = serve(protocol, caller, heard) => {}
+                    () = ended.notified() => {}
+                }
+            });
         }
     });
-    (address, asked)
+    (address, asked, cut)
 }
 
 async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::Result<()> {

@@ -1,0 +1,125 @@
+//! Completion of names from the cluster: in bash, and by kubectl.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rexpect::session::{Options, spawn_with_options};
+use serde_json::{Value, json};
+
+use super::{hand, setting};
+use crate::harness::{hand::run, judged::User};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tokenry");
+
+/// A folder with the program under each of its names, and with kubectl.
+fn folder(user: &User<'_>) -> PathBuf {
+    let folder = user.judged.world.plane.directory().join(format!("{}-bin", user.home()));
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["tokenry", "kubectl-tokenry", "kubectl_complete-tokenry"] {
+        symlink(PROGRAM, folder.join(name)).unwrap();
+    }
+    symlink(controlplane::program("kubectl").unwrap(), folder.join("kubectl")).unwrap();
+    folder
+}
+
+/// A program that finds those of the folder, and uses the cluster of the user.
+fn beside(folder: &Path, user: &User<'_>, program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()));
+    command.env("KUBECONFIG", user.judged.world.plane.kubeconfig());
+    command
+}
+
+/// An Instance with an organization and a policy, and a token with its account.
+async fn filled(user: &User<'_>) {
+    let world = &user.judged.world;
+    world.change("Instance", "eem", json!({"organizations": ["north", "south"]})).await.unwrap();
+    let of = |more: Value| {
+        let mut spec = json!({"instanceRef": {"name": "eem"}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let allow = json!([{"effect": "Allow", "actions": ["*"]}]);
+    let root = user.judged.stranger("root", &["system:masters"]);
+    root.create("AccessPolicy", "readers", of(json!({ "statements": allow }))).await.unwrap();
+    world.accepts("ApiToken", "exporter", of(json!({"owner": format!("user:{}", user.name)}))).await;
+    world.await_reason("exporter", "Active").await;
+    user.create("ServiceAccount", "elephant", of(json!({}))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_completes_names_of_each_kind_from_the_namespace_and_the_context() {
+    let (judged, _operator) = setting("completed").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    filled(&alice).await;
+    let (home, user) = (alice.home(), format!("--as={}", alice.name));
+    let group = "--as-group=system:authenticated";
+    let folder = folder(&alice);
+    let complete = |words: &[&str]| {
+        let mut kubectl = beside(&folder, &alice, folder.join("kubectl").to_str().unwrap());
+        kubectl.args(["__complete", "tokenry"]).args(words);
+        let done = run(kubectl, "");
+        done.well().lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let here = ["-n", home, user.as_str(), group];
+    for (words, current, expected) in [
+        (&["show"][..], "", &["exporter"][..]),
+        (&["show"], "exp", &["exporter"]),
+        (&["show"], "x", &[]),
+        (&["plan", "revoke"], "e", &["exporter"]),
+        (&["revoke"], "e", &["exporter"]),
+        (&["delete"], "e", &["exporter"]),
+        (&["delete", "account"], "e", &["elephant", "exporter"]),
+        (&["create", "new", "--instance"], "e", &["eem"]),
+        (&["create", "new", "--organization"], "", &["north", "south"]),
+        (&["create", "new", "--policy"], "r", &["readers"]),
+        (&["create", "new", "--role"], "a", &["admin"]),
+        (&["list", "--organization"], "n", &["north"]),
+        (&["list", "--instance"], "", &["eem"]),
+    ] {
+        let words = [&words[..1], &here[..], &words[1..], &[current][..]].concat();
+        let mut told = complete(&words);
+        assert_eq!(told.pop().as_deref(), Some(":4"), "{words:?}: no file is a name");
+        let names: Vec<_> = told.iter().filter(|word| !word.starts_with('-')).collect();
+        let expected: Vec<_> = expected.iter().filter(|name| name.starts_with(current)).collect();
+        assert_eq!(names, expected, "{words:?}");
+    }
+    let elsewhere = complete(&["show", "-n", "default", user.as_str(), group, ""]);
+    assert!(!elsewhere.contains(&"exporter".to_owned()), "{elsewhere:?}");
+    let unreachable = complete(&["show", "--context", "nowhere", ""]);
+    assert!(!unreachable.contains(&"exporter".to_owned()), "{unreachable:?}");
+    assert!(complete(&["sh"]).contains(&"show".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bash_completes_a_command_a_flag_and_a_name() {
+    let (judged, _operator) = setting("bash").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    filled(&alice).await;
+    let mut bash = beside(&folder(&alice), &alice, "sh");
+    // The session switches the echo off, and readline would follow it.
+    bash.args(["-c", "stty echo && exec bash --norc --noprofile -i"]).env("PS1", "ready> ").env("TERM", "dumb");
+    bash.env("INPUTRC", "/dev/null").env_remove("PROMPT_COMMAND");
+    let mut session = spawn_with_options(bash, Options::new().timeout_ms(Some(60_000))).unwrap();
+    session.exp_string("ready> ").unwrap();
+    session.send_line("source <(tokenry completion bash)").unwrap();
+    session.exp_string("ready> ").unwrap();
+    session.send(&format!("tokenry sho\t--name\t{} exp\t", alice.home())).unwrap();
+    session.flush().unwrap();
+    session.exp_string(&format!("tokenry show --namespace {} exporter ", alice.home())).unwrap();
+    session.send_control('c').unwrap();
+}
+
+#[test]
+fn each_shell_gets_a_script_that_asks_the_program() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["completion", shell]);
+        let script = run(command, "");
+        assert!(script.well().contains("TOKENRY_COMPLETE") && script.out.contains("tokenry"), "{shell}: {script:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! `scan` and the expression of the documentation, with a value that was really issued.
+
+use std::{fs, path::Path, process::Command};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+use super::{hand, secrets, setting};
+use crate::harness::{
+    hand::{Done, run},
+    root,
+};
+
+/// Runs `scan`, which needs no cluster.
+fn scan(folder: &Path, input: &str, args: &[&str]) -> Done {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    command.arg("scan").args(args).current_dir(folder).env("KUBECONFIG", "/nowhere");
+    run(command, input)
+}
+
+/// The expression that the page gives to other scanners.
+fn expression() -> String {
+    let page = fs::read_to_string(root().join("docs/how-to/by-hand.md")).unwrap();
+    let quoted = page.split('`').find(|part| part.starts_with(r"\b[a-z]"));
+    quoted.expect("the page has the expression").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_of_the_page() {
+    let (judged, _operator) = setting("scan").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let value = alice.tokenry(&["create", "ci"]).await.well().trim().to_owned();
+    let id = value.split('_').nth(1).unwrap();
+    let folder = judged.world.plane.directory().join(alice.home());
+    fs::create_dir_all(folder.join("app/.git")).unwrap();
+    let encoded = STANDARD.encode(&value);
+    let text = format!("# settings\nTOKEN={value}\nkeys: [{encoded}]\n");
+    fs::write(folder.join("app/dev.env"), &text).unwrap();
+    fs::write(folder.join("app/.git/old"), &text).unwrap();
+    fs::write(folder.join("app/clean.txt"), "tkn_aaaa_bbbb is no token\n").unwrap();
+    let found = scan(&folder, "", &["app"]);
+    let lines = format!("app/dev.env:2:7: a token with id {id}\napp/dev.env:3:8: a token in base64\n");
+    assert_eq!((found.code, found.out.as_str()), (1, lines.as_str()), "{found:?}");
+    assert!(found.err.contains("2 tokens were found"), "{found:?}");
+    let sarif = scan(&folder, "", &["app", "--output", "sarif"]);
+    let report: Value = serde_json::from_str(&sarif.out).unwrap();
+    let results = report["runs"][0]["results"].as_array().unwrap();
+    let region = &results[0]["locations"][0]["physicalLocation"];
+    assert_eq!((sarif.code, report["version"].as_str(), results.len()), (1, Some("2.1.0"), 2));
+    assert_eq!(
+        (&region["artifactLocation"]["uri"], &region["region"]["startLine"]),
+        (&"app/dev.env".into(), &2.into())
+    );
+    for told in [&found, &sarif] {
+        let all = format!("{}{}", told.out, told.err);
+        assert!(!all.contains(&value) && !all.contains(&encoded), "{all}");
+    }
+    assert!(scan(&folder, "", &["app/clean.txt"]).well().is_empty());
+    assert_eq!(scan(&folder, &text, &["-"]).code, 1);
+    assert!(scan(&folder, "", &["missing"]).failed(6).contains("missing"));
+    let mut grep = Command::new("grep");
+    grep.args(["-rohE", &expression(), "app"]).current_dir(&folder);
+    let by_others = run(grep, "");
+    assert_eq!(by_others.well(), format!("{value}\n{value}\n"), "the same value, in two files");
+}
