@@ -1,19 +1,21 @@
 //! The token pages of four products, played from top to bottom by their users. Each product is an Instance of
-//! `examples/products`. Its administrator applies it, and everybody else acts with the rights that follow from it.
+//! `examples/products`. Its administrator applies it, and everybody else acts by the command line with the rights that
+//! follow from it. Each step of a page is one command.
 
 use http::{HeaderMap, HeaderName};
-use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Secret;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::Api;
 use serde_json::{Value, json};
 use tokenry::{
-    crd::{Account, ApiToken},
+    crd::{Account, ApiToken, Instance},
     token::Digest,
 };
 
 use crate::harness::{
     World,
     clock::{Held, hours},
+    hand::Done,
     judged::{Judged, User},
     root,
     run::Running,
@@ -42,11 +44,21 @@ impl Product {
             let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
             product.world().accepts(kind, name, object["spec"].clone()).await;
         }
+        let ready = async || {
+            let status = product.world().api::<Instance>().get(instance).await.unwrap().status?;
+            let is_ready = |condition: &Condition| condition.type_ == "Ready" && condition.status == "True";
+            status.conditions.iter().any(is_ready).then_some(())
+        };
+        product.world().eventually("the Instance is ready", ready).await;
         product
     }
 
     fn world(&self) -> &World {
         &self.judged.world
+    }
+
+    fn now(&self) -> Timestamp {
+        tokenry::outside::Clock::now(&self.clock)
     }
 
     /// The spec of a token of this product.
@@ -84,20 +96,12 @@ impl Product {
         self.world().eventually(&what, look).await;
     }
 
-    /// Creates a token as a user whose right may still be on its way. Returns its value, read with the user's rights.
-    async fn makes(&self, user: &User<'_>, name: &str, spec: Value) -> String {
-        let made = async || user.create("ApiToken", name, self.token(spec.clone())).await.ok();
-        self.world().eventually(&format!("{} makes {name}", user.name), made).await;
-        self.world().await_generation(name, 1).await;
-        self.reads(user, name).await
-    }
-
-    /// The value of a token, once its owner may read the Secret.
-    async fn reads(&self, user: &User<'_>, name: &str) -> String {
-        let secrets: Api<Secret> = Api::namespaced(user.client.clone(), &self.world().namespace);
-        let read = async || Some(secrets.get(name).await.ok()?.data?.remove("token")?.0);
-        let value = self.world().eventually(&format!("{} reads the Secret of {name}", user.name), read).await;
-        String::from_utf8(value).unwrap()
+    /// Creates a token by one command, as a user whose right may still be on its way. Returns its value.
+    async fn creates(&self, user: &User<'_>, name: &str, more: &[&str]) -> String {
+        let done = user.tokenry(&[&["create", name, "--instance", self.instance], more].concat()).await;
+        let told = ["this value expires", "this value never expires"].iter().any(|told| done.err.contains(told));
+        assert!(told, "the end of the value is said: {done:?}");
+        done.well().strip_suffix('\n').unwrap().to_owned()
     }
 
     /// True if a user reads the Secret of a token.
@@ -110,12 +114,13 @@ impl Product {
         let args = [&["get"], args, &["--namespace", &self.world().namespace]].concat();
         self.world().plane.kubectl(&args).unwrap()
     }
+}
 
-    async fn confirms(&self, user: &User<'_>, kind: &str, name: &str, word: &str) {
-        let confirmed = json!({"metadata": {"annotations": {"tokenry.dev/confirm-delete": word}}});
-        user.patch(kind, name, confirmed).await.unwrap();
-        user.delete(kind, name).await.unwrap();
-    }
+/// Runs a command that succeeds, and returns all that it prints.
+async fn told(user: &User<'_>, args: &[&str]) -> String {
+    let Done { code, out, err } = user.tokenry(args).await;
+    assert_eq!(code, 0, "{args:?}: {out}{err}");
+    format!("{out}{err}")
 }
 
 /// The objects of an example.
@@ -135,7 +140,7 @@ fn refused<T>(answer: Result<T, String>, text: &str) {
     assert!(told.contains(text), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_value_once() {
     let product = Product::of("self-service", "event-gateway", ("authorization", "Bearer ")).await;
     let judged = &product.judged;
@@ -148,17 +153,20 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
         alice.create("ApiToken", "bare", product.token(json!({"role": "admin", "description": "x"}))).await,
         ":admin",
     );
-    let value = product.makes(&alice, "exporter", json!({"description": "nightly export"})).await;
+    let value = product.creates(&alice, "exporter", &["--description", "nightly export"]).await;
     let token = product.world().token("exporter").await;
     assert_eq!(token.spec.owner.as_ref().unwrap().as_str(), "user:alice@example.com");
     assert_eq!(token.status.as_ref().unwrap().effective.as_ref().unwrap().role.as_deref(), Some("author"));
     assert_eq!(token.status.unwrap().organization.as_deref(), Some("eem"));
-    assert!(product.listed(&["apitokens"]).contains("exporter"));
+    assert!(told(&alice, &["list", "--mine"]).await.contains("exporter"));
+    let page = told(&alice, &["status", "exporter"]).await;
+    assert!(page.contains("Organization:") && page.contains("nightly export"), "{page}");
+    assert_eq!(alice.tokenry(&["show", "exporter"]).await.well().trim(), value);
     product.await_status(&value, "POST", "/eem/eventsources", &[], 200).await;
     assert_eq!(product.status(&value, "POST", "/eem/clusters", &[]).await, 403, "authors change no clusters");
     assert_eq!(product.status(&value, "POST", "/eem/tokens", &[]).await, 403);
     // Each user has its own tokens: a group gives a role, and viewers own none.
-    let of_bob = product.makes(&bob, "of-bob", json!({"description": "topics"})).await;
+    let of_bob = product.creates(&bob, "of-bob", &["--description", "topics"]).await;
     product.await_status(&of_bob, "POST", "/eem/eventsources", &[], 200).await;
     assert!(!product.may_read(&bob, "exporter").await && !product.may_read(&alice, "of-bob").await);
     refused(bob.change("ApiToken", "exporter", json!({"description": "mine"})).await, "is owned by user:alice");
@@ -173,20 +181,26 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     let gone = async || (!product.may_read(&alice, "exporter").await).then_some(());
     product.world().eventually("the Secret is gone", gone).await;
     assert_eq!(product.status(&value, "GET", "/eem/clusters/a", &[]).await, 200);
-    // Whoever lost it deletes the token and makes another. The description confirms that.
+    let hidden = alice.tokenry(&["show", "exporter"]).await;
+    assert!(hidden.failed(5).contains("shows no value"), "{hidden:?}");
+    // Whoever lost it deletes the token and makes another. The description confirms that, typed exactly.
     refused(alice.delete("ApiToken", "exporter").await, "annotate it first");
-    product.confirms(&alice, "ApiToken", "exporter", "nightly export").await;
+    let inexact = alice.tokenry(&["delete", "exporter", "--confirm", "Nightly export"]).await;
+    assert!(inexact.failed(2).contains("is not the description of exporter"), "{inexact:?}");
+    told(&alice, &["delete", "exporter", "--confirm", "nightly export"]).await;
     product.await_status(&value, "GET", "/eem/clusters/a", &[], 401).await;
+    let again = product.creates(&alice, "exporter", &["--description", "nightly export"]).await;
+    product.await_status(&again, "GET", "/eem/clusters/a", &[], 200).await;
     // Without a login in all that time, the value of bob lives to its end. Then it is refused, and stays listed.
     product.clock.move_by(hours(88 * DAY));
     product.await_status(&of_bob, "GET", "/eem/clusters/a", &[], 200).await;
     product.clock.move_by(hours(2 * DAY));
     product.await_status(&of_bob, "GET", "/eem/clusters/a", &[], 401).await;
     product.world().await_reason("of-bob", "Expired").await;
-    assert!(product.listed(&["apitokens"]).contains("Expired"));
-    product.confirms(&bob, "ApiToken", "of-bob", "topics").await;
+    assert!(told(&bob, &["list", "--mine"]).await.contains("Expired"));
+    told(&bob, &["delete", "of-bob", "--confirm", "topics"]).await;
     // Alice leaves.
-    let last = product.makes(&alice, "last", json!({"description": "x"})).await;
+    let last = product.creates(&alice, "last", &["--description", "x"]).await;
     product.await_status(&last, "GET", "/eem/clusters/a", &[], 200).await;
     let left = json!({"formerOwners": ["user:alice@example.com"]});
     product.world().change("Instance", "event-gateway", left).await.unwrap();
@@ -203,7 +217,7 @@ impl Product {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_may_do_everything() {
     let product = Product::of("policies-and-projects", "automate", ("api-token", "")).await;
     let judged = &product.judged;
@@ -212,10 +226,16 @@ async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_ma
     root.may_on("assign", "policies", "automate").await;
     let nodes = "/api/v0/cfgmgmt/nodes/a";
     let blue = [("projects", "blue")];
-    // A token without a policy has no permission.
-    let spec = json!({"displayName": "Node ingest", "projects": ["blue"]});
-    maker.create("ApiToken", "ingest", product.token(spec)).await.unwrap();
-    let value = product.world().await_generation("ingest", 1).await;
+    for user in [&root, &maker] {
+        user.may(json!([
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+            {"apiGroups": ["", "apps", "batch"], "resources": ["*"], "verbs": ["list"]},
+        ]))
+        .await;
+    }
+    // A token without a policy has no permission. Its name and its id are chosen, and the id of its value is made.
+    let value = product.creates(&maker, "ingest", &["--project", "blue"]).await;
+    told(&maker, &["set", "name", "ingest", "Node ingest"]).await;
     product.world().await_reason("ingest", "NoPermissions").await;
     product.await_status(&value, "POST", nodes, &blue, 403).await;
     // A policy is joined by whoever may assign it, at once and without a new value.
@@ -225,7 +245,7 @@ async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_ma
         "may not assign policies.tokenry.dev/automate:blue-ingest",
     );
     maker.may_on("assign", "policies", "automate:blue-ingest").await;
-    maker.change("ApiToken", "ingest", joins).await.unwrap();
+    told(&maker, &["set", "policies", "ingest", "blue-ingest"]).await;
     product.await_status(&value, "POST", nodes, &blue, 200).await;
     assert_eq!(product.status(&value, "POST", nodes, &[("projects", "red")]).await, 403);
     assert_eq!(product.status(&value, "POST", nodes, &[]).await, 403);
@@ -234,36 +254,43 @@ async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_ma
     assert_eq!(product.asked("POST", nodes, &[("authorization", &bearer), blue[0]]).await.0, 401, "no such place");
     // Only an administrator makes a token that may do everything.
     let all = json!({"policies": ["administrator"], "expiry": {"never": true}});
-    refused(maker.create("ApiToken", "admin", product.token(all.clone())).await, "automate:administrator");
-    root.create("ApiToken", "admin", product.token(all)).await.unwrap();
-    let admin = product.world().await_generation("admin", 1).await;
+    refused(maker.create("ApiToken", "admin", product.token(all)).await, "automate:administrator");
+    let admin = product.creates(&root, "admin", &["--policy", "administrator", "--expires", "never"]).await;
     product.await_status(&admin, "GET", "/apis/iam/v2/policies", &[], 200).await;
     assert_eq!(product.status(&admin, "DELETE", "/anything", &[]).await, 200);
+    root.may_on("assign", "roles", "automate:admin").await;
+    let strongest = product.creates(&root, "strongest", &["--admin"]).await;
+    product.await_status(&strongest, "DELETE", "/anything", &[], 200).await;
     // A policy can list a token too, by the keeper of policies.
     let home = &product.world().namespace;
     let members = json!({"members": [format!("token:{home}/ingest")]});
     refused(maker.change("AccessPolicy", "node-readers", members.clone()).await, "may not assign policies");
     root.change("AccessPolicy", "node-readers", members).await.unwrap();
-    maker.change("ApiToken", "ingest", json!({"policies": null})).await.unwrap();
+    told(&maker, &["set", "policies", "ingest", ""]).await;
     product.await_status(&value, "POST", nodes, &blue, 403).await;
     product.await_status(&value, "GET", nodes, &blue, 200).await;
     // Name, projects and status are changed; the value stays, and can be fetched again.
-    let renamed = json!({"displayName": "Nodes", "projects": ["blue"], "active": false});
-    maker.change("ApiToken", "ingest", renamed).await.unwrap();
+    told(&maker, &["set", "name", "ingest", "Nodes"]).await;
+    told(&maker, &["set", "projects", "ingest", "blue"]).await;
+    told(&maker, &["suspend", "ingest"]).await;
     product.await_status(&value, "GET", nodes, &blue, 401).await;
-    maker.change("ApiToken", "ingest", json!({"active": true})).await.unwrap();
+    product.world().await_reason("ingest", "Suspended").await;
+    assert!(told(&maker, &["list"]).await.contains("Suspended"));
+    told(&maker, &["resume", "ingest"]).await;
     product.await_status(&value, "GET", nodes, &blue, 200).await;
-    assert_eq!(product.world().value("ingest").await.as_deref(), Some(&*value));
+    assert_eq!(maker.tokenry(&["show", "ingest"]).await.well().trim(), value);
     assert!(product.listed(&["apitokens", "-o", "wide"]).contains("Nodes"));
     // A deleted token is a member of nothing, and neither is another one of its name.
-    maker.delete("ApiToken", "ingest").await.unwrap();
+    let plan = told(&maker, &["plan", "delete", "ingest"]).await;
+    assert!(plan.contains("AccessPolicy node-readers names it as a member"), "{plan}");
+    told(&maker, &["delete", "ingest", "--confirm", "ingest"]).await;
     product.await_status(&value, "GET", nodes, &blue, 401).await;
     let again = async || maker.create("ApiToken", "ingest", product.token(json!({}))).await.ok();
     product.world().eventually("the name is free", again).await;
     product.world().await_reason("ingest", "NoPermissions").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them() {
     let product = Product::of("bounded-by-creator", "performance", ("authorization", "Token ")).await;
     let judged = &product.judged;
@@ -275,22 +302,18 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     let path = "/api/v3/path";
     // A role up to that of the maker, in chosen organizations; whoever has a custom role makes none.
     let north = json!({"listed": ["north"]});
-    let spec = |role: &str, more: Value| {
-        let mut spec = json!({"description": "reads paths", "role": role, "organizations": north});
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        spec
-    };
-    let value = product.makes(&bob, "monitor", spec("advanced", json!({}))).await;
-    let admin = product.token(spec("organization-admin", json!({})));
+    let spec = |role: &str| json!({"description": "reads paths", "role": role, "organizations": north});
+    let limited = |role: &'static str| ["--description", "reads paths", "--role", role, "--organization", "north"];
+    let value = product.creates(&bob, "monitor", &limited("advanced")).await;
+    let admin = product.token(spec("organization-admin"));
     refused(bob.create("ApiToken", "too-strong", admin).await, "performance:organization-admin");
-    refused(dave.create("ApiToken", "custom", product.token(spec("custom", json!({})))).await, "performance:custom");
+    refused(dave.create("ApiToken", "custom", product.token(spec("custom"))).await, "performance:custom");
     product.await_status(&value, "POST", path, &organization("north"), 200).await;
     assert_eq!(product.status(&value, "POST", path, &organization("south")).await, 403, "not chosen");
     assert_eq!(product.status(&value, "POST", path, &organization("west")).await, 403, "there is none");
     // Dynamic access: all organizations of the owner, now and later.
-    let dynamic =
-        json!({"description": "all", "role": "viewer", "organizations": {"all": true}, "expiry": {"never": true}});
-    let all = product.makes(&carol, "everywhere", dynamic).await;
+    let dynamic = ["--description", "all", "--role", "viewer", "--expires", "never"];
+    let all = product.creates(&carol, "everywhere", &dynamic).await;
     product.await_status(&all, "GET", path, &organization("south"), 200).await;
     let more = json!({"organizations": ["north", "south", "west"]});
     product.world().change("Instance", "performance", more).await.unwrap();
@@ -306,25 +329,30 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     assert_eq!((code, subject.as_deref()), (200, Some("")));
     assert_eq!(product.asked("POST", path, &basic).await.0, 401);
     // A token does not change. Its value is shown for an hour.
-    refused(bob.change("ApiToken", "monitor", json!({"description": "other"})).await, "the token is immutable");
+    let kept = bob.tokenry(&["set", "description", "monitor", "other"]).await;
+    assert!(kept.failed(4).contains("the token is immutable"), "{kept:?}");
     product.clock.move_by(hours(2));
     let gone = async || (!product.may_read(&bob, "monitor").await).then_some(());
     product.world().eventually("the Secret is gone", gone).await;
     // An administrator of an organization sees its tokens, and revokes them and does nothing else.
     let selector = ["apitokens", "--selector", "organization.tokenry.dev/north", "--output", "name"];
     assert_eq!(product.listed(&selector).trim(), "apitoken.tokenry.dev/monitor");
+    let seen = told(&norah, &["list", "--organization", "north", "--output", "name"]).await;
+    assert!(seen.contains("apitoken/monitor"), "{seen}");
+    assert_eq!(told(&bob, &["list", "--mine", "--output", "name"]).await, "apitoken/monitor\n");
     refused(norah.change("ApiToken", "monitor", json!({"active": false})).await, "is owned by user:bob");
-    norah.change("ApiToken", "monitor", json!({"revoked": true})).await.unwrap();
+    let unsure = norah.tokenry(&["revoke", "monitor"]).await;
+    assert!(unsure.failed(2).contains("every request with monitor is refused at once, and for good"), "{unsure:?}");
+    told(&norah, &["revoke", "monitor", "--yes"]).await;
     product.await_status(&value, "POST", path, &organization("north"), 401).await;
     let revoked = product.world().await_reason("monitor", "Revoked").await.status.unwrap().revocation.unwrap();
     assert_eq!(revoked.by.as_deref(), Some("user:norah"));
-    assert!(product.listed(&["apitokens"]).contains("Revoked"));
+    assert!(told(&bob, &["list", "--mine"]).await.contains("Revoked"));
     // A date ends a token, and so does its owner's leaving.
-    let at = (tokenry::outside::Clock::now(&product.clock) + hours(10 * DAY)).to_string();
-    let at = format!("{}Z", at.split(['.', 'Z']).next().unwrap());
-    let dated = product.makes(&bob, "dated", spec("viewer", json!({"expiry": {"at": at}}))).await;
+    let at = (product.now() + hours(10 * DAY)).strftime("%F").to_string();
+    let dated = product.creates(&bob, "dated", &[&limited("viewer")[..], &["--expires", &at]].concat()).await;
     product.await_status(&dated, "GET", path, &organization("north"), 200).await;
-    let leaving = product.makes(&bob, "leaving", spec("viewer", json!({"expiry": {"never": true}}))).await;
+    let leaving = product.creates(&bob, "leaving", &[&limited("viewer")[..], &["--expires", "never"]].concat()).await;
     product.await_status(&leaving, "GET", path, &organization("north"), 200).await;
     product.clock.move_by(hours(11 * DAY));
     product.await_status(&dated, "GET", path, &organization("north"), 401).await;
@@ -334,7 +362,7 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     product.await_status(&leaving, "GET", path, &organization("north"), 401).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_one_when_asked() {
     let product = Product::of("account-owned", "truth", ("authorization", "Api-Key ")).await;
     let judged = &product.judged;
@@ -346,7 +374,8 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     let spec = |role: &str| json!({"role": role, "description": "the pipeline", "expiry": {"never": true}});
     // Contributors and stronger members make tokens, of roles up to their own.
     refused(eve.create("ApiToken", "pipeline", product.token(spec("viewer"))).await, "truth:viewer");
-    let value = product.makes(&dora, "pipeline", spec("contributor")).await;
+    let own = ["--role", "contributor", "--description", "the pipeline", "--expires", "never"];
+    let value = product.creates(&dora, "pipeline", &own).await;
     refused(dora.create("ApiToken", "strong", product.token(spec("admin"))).await, "truth:admin");
     // The token acts as an account of its own, which has an owner.
     let account = product.world().api::<Account>().get("pipeline").await.unwrap();
@@ -357,39 +386,41 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     assert_eq!(subject, Some(format!("account:{home}/pipeline")));
     let used = async || product.world().token("pipeline").await.status?.used().first().map(|_| ());
     product.world().eventually("the last use is noted", used).await;
+    let page = told(&dora, &["status", "pipeline"]).await;
+    assert!(page.contains("Account:      pipeline") && page.contains("last used "), "{page}");
     // Administrators see all tokens and change their description, owner and role; the name stays.
-    assert!(product.listed(&["apitokens", "--output", "wide"]).contains("user:dora@example.com"));
-    frank.change("ApiToken", "pipeline", json!({"description": "the new pipeline", "role": "viewer"})).await.unwrap();
+    assert!(told(&frank, &["list", "--output", "wide"]).await.contains("user:dora@example.com"));
+    told(&frank, &["set", "description", "pipeline", "the new pipeline"]).await;
+    told(&frank, &["set", "role", "pipeline", "viewer"]).await;
     product.await_status(&value, "POST", web, &[], 403).await;
     product.await_status(&value, "GET", web, &[], 200).await;
-    frank
-        .change("ApiToken", "pipeline", json!({"owner": "user:frank@example.com", "role": "contributor"}))
-        .await
-        .unwrap();
+    told(&frank, &["transfer", "pipeline", "--to", "user:frank@example.com"]).await;
+    told(&frank, &["set", "role", "pipeline", "contributor"]).await;
     product.await_status(&value, "POST", web, &[], 200).await;
     // Nothing changes a copied value unasked.
     product.clock.move_by(hours(400 * DAY));
     product.await_status(&value, "POST", web, &[], 200).await;
     assert_eq!(product.world().token("pipeline").await.status.unwrap().last_generation, Some(1));
     // A new value, and the old one until a time.
-    let until = json!({"id": "second", "previous": {"after": "1h"}});
-    frank.change("ApiToken", "pipeline", json!({"regenerate": until})).await.unwrap();
-    let second = product.world().await_generation("pipeline", 2).await;
-    assert_eq!(product.reads(&frank, "pipeline").await, second);
+    let until = (product.now() + hours(1)).strftime("%FT%TZ").to_string();
+    let rotated = frank.tokenry(&["rotate", "pipeline", "--previous", &until, "--show"]).await;
+    let second = rotated.well().trim().to_owned();
+    assert!(rotated.err.contains("the previous value works until "), "{rotated:?}");
     assert_ne!(Digest::of(&second), Digest::of(&value));
     product.await_status(&second, "POST", web, &[], 200).await;
     assert_eq!(product.status(&value, "POST", web, &[]).await, 200);
     product.clock.move_by(SignedDuration::from_mins(61));
     product.await_status(&value, "POST", web, &[], 401).await;
     // A new value, and the old one ends at once.
-    let at_once = json!({"id": "third", "previous": {"after": "0s"}});
-    frank.change("ApiToken", "pipeline", json!({"regenerate": at_once})).await.unwrap();
-    let third = product.world().await_generation("pipeline", 3).await;
+    let rotated = frank.tokenry(&["rotate", "pipeline", "--previous", "0s", "--show"]).await;
+    let third = rotated.well().trim().to_owned();
     product.await_status(&third, "POST", web, &[], 200).await;
     product.await_status(&second, "POST", web, &[], 401).await;
     // The account is deleted after confirmation, and its tokens with it.
     refused(frank.delete("ServiceAccount", "pipeline").await, "annotate it first");
-    product.confirms(&frank, "ServiceAccount", "pipeline", "pipeline").await;
+    let asked = frank.tokenry(&["delete", "account", "pipeline"]).await;
+    assert!(asked.failed(2).contains("these tokens act as it, and end with it: pipeline"), "{asked:?}");
+    told(&frank, &["delete", "account", "pipeline", "--confirm", "pipeline"]).await;
     product.await_status(&third, "GET", web, &[], 401).await;
     let gone = async || product.world().api::<ApiToken>().get_opt("pipeline").await.unwrap().is_none().then_some(());
     product.world().eventually("its token is deleted", gone).await;
