@@ -47,8 +47,9 @@ impl Rows {
 
     /// The table as text. With a `width`, cells are cut so that each line fits. Names and reasons are never cut.
     pub(crate) fn text(&self, width: Option<u16>) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(Row::from(self.headings.clone()));
+        let (mut table, mut headings) = (Table::new(), Row::from(self.headings.clone()));
+        headings.max_height(1);
+        table.load_style(presets::NOTHING).set_header(headings);
         for cells in &self.rows {
             let mut row = Row::from(cells.iter().map(Cell::new).collect::<Vec<_>>());
             row.max_height(1);

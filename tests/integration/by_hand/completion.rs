@@ -112,6 +112,10 @@ async fn bash_completes_a_command_a_flag_and_a_name() {
     session.flush().unwrap();
     session.exp_string(&format!("tokenry show --namespace {} exporter ", alice.home())).unwrap();
     session.send_control('c').unwrap();
+    session.exp_string("ready> ").unwrap();
+    // An interactive bash ignores the signal that ends it at the end of the test.
+    session.send_line("exit").unwrap();
+    session.exp_eof().unwrap();
 }
 
 #[test]
