@@ -9,8 +9,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 pub struct Daily(Option<Timestamp>);
 
 impl Daily {
-    /// True at the first call, and then once a day. `now` counts as the time of that warning. After a clock was set back,
-    /// the next call is the first again.
+    /// True at the first call, and then once a day. `now` counts as the time of that warning. After a clock was set
+    /// back, the next call is the first again.
     pub fn is_due(&mut self, now: Timestamp) -> bool {
         let is_due = self.0.is_none_or(|last| now < last || now.duration_since(last) >= DAY);
         if is_due {

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use super::{
     Clock, Daily,
     issuer::{Period, period_of_der},
+    metrics::Metrics,
 };
 use crate::token::Digest;
 
@@ -172,9 +173,11 @@ impl Tls {
         let _ = self.current.subscribe().wait_for(Result::is_ok).await;
     }
 
-    /// The last instant of the certificate in use. `None` before a certificate was loaded, or if it cannot be read.
-    pub fn until(&self) -> Option<Timestamp> {
-        self.period().map(|period| period.until)
+    /// Sets the metric of the end of the certificate in use, if there is one.
+    pub fn measure(&self, metrics: &Metrics) {
+        if let Some(period) = self.period() {
+            metrics.certificate(period.until);
+        }
     }
 
     fn period(&self) -> Option<Period> {
@@ -425,19 +428,19 @@ mod tests {
         for (from, until) in [(5, 95), (-9, 0)] {
             serve(from, until);
             tls.look(&mut seen).await;
-            assert_eq!(tls.until(), Some(days(90)), "{from} to {until}");
+            assert_eq!(tls.period(), Some(period(0, 90)), "{from} to {until}");
         }
         serve(5, 95);
         tls.look(&mut seen).await;
         assert!(seen.is_put_off);
         *now.lock().unwrap() = days(5);
         tls.look(&mut seen).await;
-        assert_eq!((tls.until(), seen.is_put_off), (Some(days(95)), false), "the files are the same");
+        assert_eq!((tls.period(), seen.is_put_off), (Some(period(5, 95)), false), "the files are the same");
         // Nothing is better than a certificate that has expired, too.
         *now.lock().unwrap() = days(100);
         serve(5, 96);
         tls.look(&mut seen).await;
-        assert_eq!(tls.until(), Some(days(96)));
+        assert_eq!(tls.period(), Some(period(5, 96)));
     }
 
     fn period(from: i64, until: i64) -> Period {

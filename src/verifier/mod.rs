@@ -168,7 +168,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let tls = secure.as_ref().map(|(_, tls)| tls.clone());
     if let Some(tls) = tls.clone() {
         let measured = tls.clone();
-        metrics.reads(move |metrics| _ = measured.until().map(|until| metrics.certificate(until)));
+        metrics.reads(move |metrics| measured.measure(metrics));
         tasks.endless("the watch of the certificate", tls.watch());
     }
     let ready = {

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A successor is in the bundle for more than a year before it signs. So a client that reads the bundle once a year
-//! trusts each certificate. If years are missing, because the operator did not run or the clock was set, a successor is
-//! in the bundle for an hour before it signs.
+//! trusts each certificate. Years can be missing, because the operator did not run, or because the clock was set. Then a
+//! successor is in the bundle for an hour before it signs.
 //!
-//! If the keys of an authority are lost, a new authority begins. Its predecessor stays in the bundle, and the certificate
-//! of the predecessor stays in use until its last week. So clients have that long to read the bundle.
+//! If the keys of an authority are lost, a new authority begins. Its predecessor stays in the bundle. The certificate of
+//! the predecessor stays in use until its last week. Until then, clients have time to read the bundle.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -108,8 +108,7 @@ fn signs_from(next: Period) -> Timestamp {
     after(made(next), TRUSTED_FIRST)
 }
 
-/// The fate of the certificate with the period `accepted`. `None`: there is none that clients accept, who trust the
-/// bundle.
+/// The fate of the certificate with the period `accepted`. `None`: clients that trust the bundle accept no certificate.
 pub(super) fn renewal(accepted: Option<Period>, signer: Period, now: Timestamp) -> Renewal {
     let Some(leaf) = accepted else {
         return if signer.contains(now) { Renewal::Sign { is_unfit: true } } else { Renewal::Wait };

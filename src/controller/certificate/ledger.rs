@@ -13,8 +13,8 @@ const RETRY: u64 = 5;
 pub(super) const MOST: usize = 200;
 /// Maximum number of namespaces of one look that are tried again after a failure.
 const MOST_FAILED: usize = 100;
-/// Maximum number of namespaces of one look that are read again. With very many namespaces, each is read again less often
-/// than once a minute. The API server is not flooded.
+/// Maximum number of namespaces of one look that are read again. With very many namespaces, each is read again less
+/// often than once a minute. The API server is not flooded.
 const MOST_AGAIN: usize = 20;
 
 /// The results so far. A look goes on where the one before ended, so each namespace has its turn.

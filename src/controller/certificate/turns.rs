@@ -1,5 +1,5 @@
-//! The wait of Instances for the certificates that Traefik trusts. Else a Middleware that changes to HTTPS would have none
-//! for a moment, and Traefik would refuse all requests.
+//! The wait of Instances for the certificates that Traefik trusts. Else a Middleware that changes to HTTPS would have
+//! none for a moment, and Traefik would refuse all requests.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
