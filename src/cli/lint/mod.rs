@@ -142,7 +142,8 @@ mod tests {
         let json = r#"{"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "core"}},
             {"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiTokenList", "items": [
-                {"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "ci"}, "spec": {}}]}]}"#;
+                {"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "ci"}, "spec": {}}
+            ]}]}"#;
         let report = of(&[("f", json)]);
         assert_eq!((report.checked, report.ignored), (1, 1));
         let faults: Vec<_> = report.faults.iter().map(report::LintFinding::brief).collect();

@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_its_field_or_to_the_nearest_one() {
-        let text = "# a comment\nspec:\n  secret:\n    data:\n      client.env: x\n  list:\n  - name: admin\n    host: é\n  - {name: b}\n";
+        let text = "# a comment\nspec:\n  secret:\n    data:\n      client.env: x\n  list:\n  - name: admin\n    host: é\n  \
+                    - {name: b}\n";
         for (path, place) in [
             ("spec", (2, 1)),
             ("spec.secret.data[client.env]", (5, 7)),
