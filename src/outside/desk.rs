@@ -24,7 +24,7 @@ use super::{
     forbidder::Forbidder,
     readable::Readable,
     reader::{Read, found},
-    rights::Right,
+    rights::{Holder, Right},
     watch::{self, Heard, Object, Selection},
 };
 use crate::crd::name;

@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Done, Hand};
 use tokenry::outside::Extent;
 
 use crate::harness::{
     World,
     clock::Held,
+    hand::{Done, run},
     judged::{Judged, User},
     release,
     run::Running,
@@ -47,12 +47,12 @@ impl Released {
     }
 
     /// A user without any right of its own.
-    fn user(&self, name: &str) -> Hand<'_> {
-        Hand { user: User::of(&self.judged, self.world().acting_as(name), name) }
+    fn user(&self, name: &str) -> User<'_> {
+        User::of(&self.judged, self.world().acting_as(name), name)
     }
 
     /// A user with all rights.
-    async fn root(&self) -> Hand<'_> {
+    async fn root(&self) -> User<'_> {
         let binding = ["create", "clusterrolebinding", "root", "--clusterrole", "cluster-admin", "--user", "root"];
         // A second binding of this name is refused.
         let _ = self.world().plane.kubectl(&binding);
@@ -91,16 +91,16 @@ async fn an_installation_is_checked_and_each_fault_and_each_missing_right_is_nam
 
 async fn all_is_well(released: &Released) {
     let root = released.root().await;
-    let well = root.tokenry(&["check", "--wait", "60s"]);
+    let well = root.tokenry(&["check", "--wait", "60s"]).await;
     assert!(well.well().ends_with("√ all is well\n") && !well.out.contains(['×', '‼']), "{well:?}");
     assert!(well.out.lines().all(|line| line.chars().count() <= 80), "{well:?}");
     assert!(well.out.contains("√ the verifiers know the same objects"), "{well:?}");
-    assert_eq!(root.tokenry(&["check", "--output", "short"]).well(), "");
-    let parts: Vec<_> = results(&root.tokenry(&JSON)).iter().map(|result| result["part"].clone()).collect();
+    assert_eq!(root.tokenry(&["check", "--output", "short"]).await.well(), "");
+    let parts: Vec<_> = results(&root.tokenry(&JSON).await).iter().map(|result| result["part"].clone()).collect();
     for part in ["cluster", "definitions", "admission", "rights", "operator", "verifiers"] {
         assert!(parts.contains(&json!(part)), "{part}: {parts:?}");
     }
-    let elsewhere = root.tokenry(&["check", "-o", "json", "--system-namespace", "default"]);
+    let elsewhere = root.tokenry(&["check", "-o", "json", "--system-namespace", "default"]).await;
     assert!(wrong(&elsewhere, "operator").contains("no Pod of the operator is in namespace default"));
     assert_eq!(elsewhere.code, 1);
 }
@@ -110,7 +110,7 @@ async fn faults_of_policies(released: &Released) {
     let binding = released.kubectl(&["get", "validatingadmissionpolicybinding", "tokenry-organizations", "-o", "json"]);
     released.kubectl(&["delete", "validatingadmissionpolicybinding", "tokenry-organizations"]);
     let unbound = async || {
-        let done = root.tokenry(&JSON);
+        let done = root.tokenry(&JSON).await;
         let told = wrong(&done, "admission");
         assert!(told.contains("ValidatingAdmissionPolicyBinding tokenry-organizations does not exist"), "{told}");
         (done.code == 1 && told.contains("a dry run with a forged label was accepted")).then_some(())
@@ -134,7 +134,7 @@ async fn faults_of_rights(released: &Released) {
         |rule: usize, verbs: &[&str]| json!({"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs});
     let patch = json!([verbs(0, &["list", "watch"]), verbs(1, &["get", "list", "watch"])]).to_string();
     released.kubectl(&["patch", "clusterrole", "tokenry-operator", "--type", "json", "--patch", &patch]);
-    let done = root.tokenry(&JSON);
+    let done = root.tokenry(&JSON).await;
     assert_eq!(done.code, 1);
     let told = wrong(&done, "definitions");
     assert_eq!(
@@ -142,7 +142,7 @@ async fn faults_of_rights(released: &Released) {
         "CustomResourceDefinition apitokens.tokenry.dev differs at spec.versions[0].additionalPrinterColumns"
     );
     let missing = async || {
-        let told = wrong(&root.tokenry(&JSON), "rights");
+        let told = wrong(&root.tokenry(&JSON).await, "rights");
         (told == "missing: get instances.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(())
     };
     released.world().eventually("the missing rights are named", missing).await;
@@ -154,7 +154,7 @@ async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
     let mut others = verifiers.into_iter();
     let (kept, stopped) = (others.next().unwrap(), others.next().unwrap());
     stopped.stop().await;
-    let done = root.tokenry(&JSON);
+    let done = root.tokenry(&JSON).await;
     let told = wrong(&done, "verifiers");
     assert!(told.contains("Pod tokenry-verifier-1 does not answer: "), "{told}");
     let elsewhere = released.world().beside("elsewhere", json!({})).await;
@@ -163,7 +163,7 @@ async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
     let deaf = elsewhere.verifier_by(client, &Held::default(), |options| options.scope = scope).await;
     elsewhere.ready(&deaf).await;
     released.world().pod_of("verifier", 1, &deaf).await;
-    let told = wrong(&root.tokenry(&JSON), "verifiers");
+    let told = wrong(&root.tokenry(&JSON).await, "verifiers");
     assert!(told.contains("apitokens: Pod tokenry-verifier-0 knows 1, and Pod tokenry-verifier-1 knows 0"), "{told}");
     drop(kept);
 }
@@ -171,9 +171,9 @@ async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
 /// A user with few rights gets warnings that name the missing ones.
 async fn few_rights(released: &Released) {
     let nobody = released.user("nobody");
-    let done = nobody.tokenry(&JSON);
+    let done = nobody.tokenry(&JSON).await;
     assert_eq!(done.code, 0, "{done:?}");
-    let home = nobody.user.home();
+    let home = nobody.home();
     for (part, right) in [
         ("definitions", "not checked: you may not get customresourcedefinitions".to_owned()),
         ("admission", "not checked: you may not list validatingadmissionpolicies".to_owned()),
@@ -186,7 +186,7 @@ async fn few_rights(released: &Released) {
         assert!(wrong(&done, part).contains(&right), "{right}: {done:?}");
     }
     assert!(results(&done).iter().all(|result| result["health"] != "failed"), "{done:?}");
-    let told = nobody.tokenry(&["version"]);
+    let told = nobody.tokenry(&["version"]).await;
     assert!(told.well().contains("you may not list pods in namespace tokenry-system"), "{told:?}");
     assert!(told.out.contains("kinds") && told.out.contains("v1alpha1"), "{told:?}");
 
@@ -196,15 +196,15 @@ async fn few_rights(released: &Released) {
     released.kubectl(&bind);
     let looker = released.user("looker");
     let listed = async || {
-        let told = wrong(&looker.tokenry(&JSON), "verifiers");
+        let told = wrong(&looker.tokenry(&JSON).await, "verifiers");
         told.contains("not checked: you may not get pods/proxy in namespace tokenry-system").then_some(())
     };
     released.world().eventually("the looker may list Pods", listed).await;
-    let told: Value = serde_json::from_str(looker.tokenry(&["version", "-o", "json"]).well()).unwrap();
+    let told: Value = serde_json::from_str(looker.tokenry(&["version", "-o", "json"]).await.well()).unwrap();
     let pod = json!({"program": "operator", "pod": "tokenry-operator-0", "version": env!("CARGO_PKG_VERSION")});
     assert_eq!(told["pods"][0], pod);
 
-    let before = nobody.tokenry(&["check", "--pre", "-o", "json"]);
+    let before = nobody.tokenry(&["check", "--pre", "-o", "json"]).await;
     assert_eq!(before.code, 1, "{before:?}");
     let told = wrong(&before, "installation");
     assert!(told.contains("missing: create clusterroles.rbac.authorization.k8s.io"), "{told}");
@@ -212,7 +212,7 @@ async fn few_rights(released: &Released) {
     assert!(told.contains("not checked: you may not list customresourcedefinitions"), "{told}");
     let root = released.root().await;
     released.kubectl(&["annotate", "crd", "apitokens.tokenry.dev", "meta.helm.sh/release-name-"]);
-    let before = root.tokenry(&["check", "--pre", "-o", "json"]);
+    let before = root.tokenry(&["check", "--pre", "-o", "json"]).await;
     let told = wrong(&before, "installation");
     assert_eq!(
         told,
@@ -224,9 +224,8 @@ async fn few_rights(released: &Released) {
 fn the_version_of_the_client_needs_no_cluster_and_an_absent_one_is_told() {
     let command = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        let output = command.args(args).env("KUBECONFIG", "/nowhere").env("HOME", "/nowhere").output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+        command.args(args).env("KUBECONFIG", "/nowhere").env("HOME", "/nowhere");
+        run(command, "")
     };
     let own = env!("CARGO_PKG_VERSION");
     assert!(command(&["version", "--client"]).well().contains(own));

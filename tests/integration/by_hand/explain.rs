@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Hand, setting};
+use super::setting;
 use crate::harness::{clock::Held, judged::User};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,15 +17,15 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     world.eventually("the permissions are known", effective).await;
     let verifier = world.verifier(&Held::default()).await;
     let url = format!("http://{}", verifier.address);
-    let dora = Hand { user: User::of(&judged, world.acting_as("dora"), "dora") };
-    let ask = |args: &[&str]| dora.tokenry(&[&["explain", "ci"], args].concat());
-    let unread = ask(&["--path", "/orders"]);
+    let dora = User::of(&judged, world.acting_as("dora"), "dora");
+    let ask = async |args: &[&str]| dora.tokenry(&[&["explain", "ci"], args].concat()).await;
+    let unread = ask(&["--path", "/orders"]).await;
     assert!(unread.failed(4).contains("ApiToken"), "{unread:?}");
 
-    dora.user.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": ["get"]}])).await;
-    let done = ask(&["--path", "/orders"]);
+    dora.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": ["get"]}])).await;
+    let done = ask(&["--path", "/orders"]).await;
     assert_eq!(done.code, 4, "{done:?}");
-    let home = dora.user.home();
+    let home = dora.home();
     for text in [
         &format!("√ ApiToken {home}/ci: Active: "),
         "√ status.effective: role viewer; actions *:read; policies none;",
@@ -35,28 +35,28 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     }
     assert!(done.err.contains(&format!("you may not get Instance in namespace {home}")), "{done:?}");
     assert!(done.err.contains("--verifier"), "{done:?}");
-    let unread = ask(&["--path", "/orders", "--verifier", &url]);
+    let unread = ask(&["--path", "/orders", "--verifier", &url]).await;
     assert_eq!(unread.code, 4, "{unread:?}");
     assert!(unread.err.contains("the value of ci is in Secret ci, which you may not read"), "{unread:?}");
 
     let secret = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["ci"], "verbs": ["get"]}]);
-    dora.user.may(secret).await;
-    let permitted = async || Some(ask(&["--path", "/orders", "--verifier", &url])).filter(|done| done.code == 0);
+    dora.may(secret).await;
+    let permitted = async || Some(ask(&["--path", "/orders", "--verifier", &url]).await).filter(|done| done.code == 0);
     let allowed = world.eventually("the verifier knows the role", permitted).await;
     assert!(allowed.well().ends_with("allowed: 200, says the verifier, effective role viewer\n"), "{allowed:?}");
-    let refused = ask(&["--method", "POST", "--path", "/orders", "--verifier", &url]);
+    let refused = ask(&["--method", "POST", "--path", "/orders", "--verifier", &url]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
     let told = "refused: 403, says the verifier: neither the role of the token nor a policy permits this\n";
     assert!(refused.out.ends_with(told), "{refused:?}");
     // An Instance that takes tokens from the header api-token alone.
     let credentials = json!([{"header": "api-token"}]);
     world.change("Instance", "eem", json!({"api": {"credentials": credentials}})).await.unwrap();
-    let other = async || ask(&["--path", "/orders", "--verifier", &url]).out.contains("allowed: 200").then_some(());
+    let other = async || ask(&["--path", "/orders", "--verifier", &url]).await.out.contains("allowed: 200").then_some(());
     world.eventually("the value is read from the other header", other).await;
     let value = world.value("ci").await.unwrap();
     assert!(![&allowed, &refused].iter().any(|done| done.out.contains(&value) || done.err.contains(&value)));
-    let away = ask(&["--path", "/orders", "--verifier", "http://127.0.0.1:1"]);
+    let away = ask(&["--path", "/orders", "--verifier", "http://127.0.0.1:1"]).await;
     assert!(away.code == 3 && away.err.contains("http://127.0.0.1:1 does not answer"), "{away:?}");
-    let odd = ask(&["--path", "/orders", "--verifier", "localhost"]);
+    let odd = ask(&["--path", "/orders", "--verifier", "localhost"]).await;
     assert!(odd.code == 2 && odd.err.contains("give an address such as"), "{odd:?}");
 }
