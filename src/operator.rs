@@ -115,8 +115,9 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::USE, GROUP, "serviceaccounts"),
 ];
 
-/// The further permissions of an operator that keeps the verifier's certificate, or whose guards ask by HTTPS. It has them in the namespace of the
-/// certificate alone, so they are not among those that are checked for the namespaces that it serves.
+/// The further permissions of an operator that keeps the verifier's certificate, or whose guards ask by HTTPS. It has
+/// them in the namespace of the certificate alone, so they are not among those that are checked for the namespaces that
+/// it serves.
 pub const CERTIFYING: [Right; 4] = [
     Right::new(Verb::GET, "", "configmaps"),
     Right::new(Verb::CREATE, "", "configmaps"),

@@ -128,7 +128,8 @@ impl Lookout {
         let by_secret = self.guarded(&[Guard::Traefik]);
         seen.supplied.retain(|namespace| by_secret.contains(namespace));
         let unsupplied: Vec<_> = by_secret.difference(&seen.supplied).take(MOST).cloned().collect();
-        let waits = !unsupplied.is_empty() || (by_policy && seen.reached.is_err());
+        let is_asked = by_policy || !by_secret.is_empty();
+        let waits = !unsupplied.is_empty() || (is_asked && seen.reached.is_err());
         let reads = looks.is_multiple_of(READ) || (seen.reached.is_err() && looks < EAGER);
         if !(waits && reads) {
             return Ok(());

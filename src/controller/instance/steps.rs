@@ -247,8 +247,8 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// The protocol by which the guard of an endpoint asks the verifier, and the reason in words if that is plain HTTP
-/// beside an HTTPS port.
+/// The protocol by which the guard of an endpoint asks the verifier. With plain HTTP beside an HTTPS port, there is the
+/// reason in words.
 pub(super) fn asked_by(world: &World, endpoint: &Endpoint) -> (Scheme, Option<String>) {
     let guard = endpoint.guarding().unwrap_or(Guard::None);
     let place = https::naming(guard).map(|kind| Place { kind, endpoint: endpoint.name });
