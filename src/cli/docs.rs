@@ -40,6 +40,7 @@ const PAGES: &[BookPage] = pages![
     "how-to/helm-charts",
     "how-to/by-hand",
     "how-to/check",
+    "how-to/lint",
     "how-to/delegate",
     "how-to/audit-log",
     "how-to/answer-a-leak",

@@ -42,13 +42,8 @@ pub(crate) fn faults_of_manifest(instance: Ruled, holder: Option<String>, now: T
 /// which guard fits.
 fn config(instance: &Ruled) -> ExposureConfig {
     let name = "cluster".to_owned();
-    let verifier = VerifierService {
-        name: name.clone(),
-        namespace: name.clone(),
-        port: Some(80),
-        address: None,
-        https: None,
-    };
+    let verifier =
+        VerifierService { name: name.clone(), namespace: name.clone(), port: Some(80), address: None, https: None };
     let names_way = instance.endpoints().any(|endpoint| endpoint.way_in().is_some());
     let gateway = ParentRef { name: name.into(), namespace: None, section_name: None, port: None };
     let gateway = if names_way { vec![gateway] } else { Vec::new() };

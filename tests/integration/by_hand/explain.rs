@@ -51,7 +51,8 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     // An Instance that takes tokens from the header api-token alone.
     let credentials = json!([{"header": "api-token"}]);
     world.change("Instance", "eem", json!({"api": {"credentials": credentials}})).await.unwrap();
-    let other = async || ask(&["--path", "/orders", "--verifier", &url]).await.out.contains("allowed: 200").then_some(());
+    let other =
+        async || ask(&["--path", "/orders", "--verifier", &url]).await.out.contains("allowed: 200").then_some(());
     world.eventually("the value is read from the other header", other).await;
     let value = world.value("ci").await.unwrap();
     assert!(![&allowed, &refused].iter().any(|done| done.out.contains(&value) || done.err.contains(&value)));
