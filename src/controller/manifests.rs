@@ -85,8 +85,8 @@ impl Manifests {
     }
 
     fn of_instance(&self, instance: Ruled, now: Timestamp) -> Examined {
-        let earlier = self.instances.iter().take_while(|other| other.uid() != instance.uid());
-        let rival = earlier.filter(|other| other.hosts().any(|host| instance.hosts().any(|own| own == host))).next();
+        let mut earlier = self.instances.iter().take_while(|other| other.uid() != instance.uid());
+        let rival = earlier.find(|other| other.hosts().any(|host| instance.hosts().any(|own| own == host)));
         let holder = rival.map(|rival| format!("{}/{}", rival.namespace().unwrap_or_default(), rival.name_any()));
         let names_way = instance.endpoints().any(|endpoint| endpoint.way_in().is_some());
         let sort = |fault: &Fault| match fault.reason == Reason::ProxiesUnknown {

@@ -26,7 +26,7 @@ pub(crate) fn faults_of_manifest(instance: Ruled, holder: Option<String>, now: T
         unsure: false,
         holder,
         bypasses: Vec::new(),
-        tokens: census::count([].into_iter(), now),
+        tokens: census::count([], now),
         authorities: BTreeMap::new(),
         classes: None,
         carriers: BTreeMap::new(),
