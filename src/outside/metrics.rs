@@ -18,6 +18,16 @@ use prometheus_client::{
 
 use super::{Verb, Why, latency::Latency};
 
+/// The helps of metrics that take several lines.
+const VERDICTS: &str = "Answers of the verifier, by Instance, protocol, status code and cause. An Instance that does not exist is \
+     empty, and each one after the first 200 is `other`";
+const AUDIT_DROPPED: &str = "Lines of the audit log that were lost, because they came faster than they could be written, or because \
+     the collector refused them for good";
+const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny anything, so the Instances of their namespaces permit \
+     nothing; usual: 0";
+const REFUSED: &str = "Connections that were closed before their first request, by reason: no place was free (`Crowded`), or \
+     TLS failed (`Handshake`)";
+
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -147,12 +157,7 @@ impl Default for Metrics {
                 "tokenry_writes",
                 "Writes to the API server, by their verb and by how they were answered",
             ),
-            verdicts: told(
-                all,
-                "tokenry_verifier_verdicts",
-                "Answers of the verifier, by Instance, protocol, status code and cause. An Instance that does not exist is \
-                 empty, and each one after the first 200 is `other`",
-            ),
+            verdicts: told(all, "tokenry_verifier_verdicts", VERDICTS),
             durations: told(
                 all,
                 "tokenry_verifier_duration_seconds",
@@ -165,23 +170,13 @@ impl Default for Metrics {
                 "tokenry_verifier_waiting",
                 "Requests that wait for news of a token that may be too new; at most 256, and 64 for each Instance",
             ),
-            audit_dropped: told(
-                all,
-                "tokenry_verifier_audit_dropped",
-                "Lines of the audit log that were lost, because they came faster than they could be written, or because \
-                 the collector refused them for good",
-            ),
+            audit_dropped: told(all, "tokenry_verifier_audit_dropped", AUDIT_DROPPED),
             ambiguous: told(
                 all,
                 "tokenry_verifier_ambiguous_ids",
                 "Ids that records of several tokens have; values with such an id are refused; usual: 0",
             ),
-            unread_policies: told(
-                all,
-                "tokenry_verifier_unread_policies",
-                "AccessPolicies that cannot be read and may deny anything, so the Instances of their namespaces permit \
-                 nothing; usual: 0",
-            ),
+            unread_policies: told(all, "tokenry_verifier_unread_policies", UNREAD_POLICIES),
             stamped: told(
                 all,
                 "tokenry_stamped",
@@ -198,12 +193,7 @@ impl Default for Metrics {
                 "tokenry_certificate_authority_expiration_timestamp_seconds",
                 "End of the authority by which the operator signs the certificate of the verifier, in Unix time",
             ),
-            refused: told(
-                all,
-                "tokenry_connections_refused",
-                "Connections that the process closed before their first request: `Crowded`, as all others had a request \
-                 in progress, or `Handshake`, as TLS failed or took too long",
-            ),
+            refused: told(all, "tokenry_connections_refused", REFUSED),
             readings: Mutex::default(),
             registry,
         }

@@ -200,8 +200,8 @@ impl Cause {
             }
             Self::EndpointDisabled => Some("the endpoint of the Instance is disabled"),
             Self::PolicyUnread => Some(
-                "an AccessPolicy in the namespace of the Instance cannot be read, so nothing is permitted until it is \
-                 corrected or deleted; the log of the verifier names it",
+                "an AccessPolicy in the namespace of the Instance cannot be read, so nothing is permitted; the log of the \
+                 verifier names it",
             ),
             Self::InstanceInvalid => {
                 Some("the Instance has faults, and lets nobody in until they are corrected; its status lists them")

@@ -149,6 +149,9 @@ async fn each_decision_is_one_line_on_standard_output_whatever_the_log_level() {
     assert!(lines.iter().all(|line| !line.to_string().contains(value.rsplit('_').next().unwrap())));
 }
 
+/// A path, headers and a body; and the status, protocol and reason of the answer.
+type FlawedQuestion<'a> = (&'a str, &'a [(&'static str, &'a str)], &'a str, u16, &'a str, &'a str);
+
 #[tokio::test]
 async fn each_question_with_a_flaw_is_one_line_and_one_verdict_without_any_credential() {
     let (world, value) = with_token("flawed").await;
@@ -165,7 +168,7 @@ async fn each_question_with_a_flaw_is_one_line_and_one_verdict_without_any_crede
     let (own, other) = (("authorization", &*bearer), ("authorization", "Basic dTpw"));
     // The verifier reads all of it, so no answer is lost as the connection is closed.
     let long = value.repeat(1000);
-    let questions: [(&str, &[(&'static str, &str)], &str, u16, &str, &str); 9] = [
+    let questions: [FlawedQuestion<'_>; 9] = [
         (&review, &[json], &value, 400, "token-review", "Unreadable"),
         (&review, &[json], &long[..64 * 1024 + 1], 413, "token-review", "TooLong"),
         (&review, &[form], &value, 415, "token-review", "TypeUnsupported"),

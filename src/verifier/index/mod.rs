@@ -234,7 +234,7 @@ impl Index {
         self.follow::<K>(change)
     }
 
-    /// Handles an object that cannot be read, from this version on. Its kind says what is known of it then
+    /// Handles an object that cannot be read, from this version on. Its entry is then that of its kind for such an object
     /// ([`Indexed::unread`]). Returns true if anything changed.
     pub fn doubt<K: Indexed>(&mut self, key: Key, version: u64) -> bool {
         match self.unread::<K>(&key, version) {

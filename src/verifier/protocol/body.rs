@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The body of a POST with this media type.
 ///
 /// # Errors
-/// The request has another method or media type, its body is too long, too slow or broken off, or too many bodies are
+/// The request has another method or media type. Or its body is too long, too slow or broken off, or too many bodies are
 /// being read.
 pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, Cause> {
     let (parts, body) = request.into_parts();

@@ -9,7 +9,7 @@ mod service;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use axum::{Router, extract::Request, extract::State, routing::any};
+use axum::{Router, extract::Request, extract::State, routing};
 use envoy_types::ext_authz::v3::pb;
 use tonic::codegen::Service;
 
@@ -24,7 +24,7 @@ type EnvoyServer = pb::AuthorizationServer<ExtAuthz>;
 /// that asks at a wrong path takes that for permission.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let server = EnvoyServer::new(ExtAuthz(door.clone())).max_decoding_message_size(message::LARGEST);
-    let route = Router::new().route("/envoy.service.auth.v3.Authorization/Check", any(call));
+    let route = Router::new().route("/envoy.service.auth.v3.Authorization/Check", routing::any(call));
     route.layer(places::limit()).with_state((door, server))
 }
 
