@@ -1,12 +1,10 @@
 //! The memory per token.
 
-use std::collections::BTreeSet;
-
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokenry::{
     crd::{Account, ApiToken},
-    verifier::index::Index,
+    verifier::index::{Doubted, Index},
 };
 
 use crate::objects;
@@ -21,8 +19,8 @@ pub fn report() {
     let before = resident();
     let mut index = Index::default();
     let pools = index.pools();
-    index.reset((0..tokens).map(|n| pools.reduce(of::<ApiToken>(objects::token(n)))).collect(), &BTreeSet::new());
-    index.reset((0..tokens).map(|n| pools.reduce(of::<Account>(objects::account(n)))).collect(), &BTreeSet::new());
+    index.reset((0..tokens).map(|n| pools.reduce(of::<ApiToken>(objects::token(n)))).collect(), &Doubted::new());
+    index.reset((0..tokens).map(|n| pools.reduce(of::<Account>(objects::account(n)))).collect(), &Doubted::new());
     let bytes = (resident() - before) / tokens as f64;
     println!("{:<58}{:>10.2} KiB", "a token in memory, with its account", bytes / 1024.0);
     assert!(index.any_token().is_some());

@@ -19,6 +19,9 @@ use prometheus_client::{
 use super::{Verb, Why, latency::Latency};
 
 /// The helps of metrics that take several lines.
+const CERTIFICATE: &str = "End of the certificate that the HTTPS port of the verifier presents, in Unix time";
+const AUTHORITY: &str =
+    "End of the authority by which the operator signs the certificate of the verifier, in Unix time";
 const VERDICTS: &str = "Answers of the verifier, by Instance, protocol, status code and cause. An Instance that does not exist is \
      empty, and each one after the first 200 is `other`";
 const AUDIT_DROPPED: &str = "Lines of the audit log that were lost, because they came faster than they could be written, or because \
@@ -183,16 +186,8 @@ impl Default for Metrics {
                 "1 if the API server stamps the requester of a token, 0 if nothing does",
             ),
             connections: told(all, "tokenry_connections", "Open connections of the process, at all of its ports"),
-            certificate: told(
-                all,
-                "tokenry_verifier_certificate_expiration_timestamp_seconds",
-                "End of the certificate that the HTTPS port of the verifier presents, in Unix time",
-            ),
-            authority: told(
-                all,
-                "tokenry_certificate_authority_expiration_timestamp_seconds",
-                "End of the authority by which the operator signs the certificate of the verifier, in Unix time",
-            ),
+            certificate: told(all, "tokenry_verifier_certificate_expiration_timestamp_seconds", CERTIFICATE),
+            authority: told(all, "tokenry_certificate_authority_expiration_timestamp_seconds", AUTHORITY),
             refused: told(all, "tokenry_connections_refused", REFUSED),
             readings: Mutex::default(),
             registry,

@@ -225,9 +225,9 @@ impl Guests {
         Self { most, present: Vec::new() }
     }
 
-    /// Admits one more connection of `peer`. At the limit, an idle connection is closed, of the peer that has the most:
-    /// first one without any request so far, then the one that is idle longest. So a peer that opens many connections
-    /// closes its own ones. `None` if no such connection is idle.
+    /// Admits one more connection of `peer`. At the limit, an idle connection of the peer with the most connections is
+    /// closed. That is first one without any request so far, then the one that is idle longest. So a peer that opens
+    /// many connections closes its own ones. `None` if no such connection is idle.
     fn enter(&mut self, peer: PeerAddress) -> Option<Arc<Guest>> {
         if self.present.len() >= self.most {
             self.present.retain(|guest| Arc::strong_count(guest) > 1);

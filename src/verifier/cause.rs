@@ -65,8 +65,8 @@ pub enum Cause {
     InstanceInvalid,
     /// The endpoint of the Instance is disabled.
     EndpointDisabled,
-    /// An AccessPolicy in the namespace of the Instance cannot be read, and it may deny anything. All tokens are refused
-    /// until it is corrected or deleted.
+    /// An AccessPolicy in the namespace of the Instance cannot be read, and it may deny anything. All tokens are
+    /// refused until it is corrected or deleted.
     PolicyUnread,
     /// The token is valid, but the request is not permitted.
     Refused(access::Ground),

@@ -183,8 +183,8 @@ impl Door {
         self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
     }
 
-    /// Sets the metrics of the index, and of the requests that wait for it to change. Verdicts for Instances that do not
-    /// exist any more are forgotten.
+    /// Sets the metrics of the index, and of the requests that wait for it to change. Verdicts for Instances that do
+    /// not exist any more are forgotten.
     pub fn measure(&self, metrics: &Metrics) {
         let index = self.known.index();
         index.sizes().into_iter().for_each(|(kind, count)| metrics.objects(kind, count));

@@ -5,7 +5,7 @@ use std::fs;
 use crate::{harness::root, sent::SPOKEN};
 
 #[path = "../../fuzz/src/lib.rs"]
-#[allow(dead_code, reason = "a fuzzer calls the rest")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "a fuzzer calls the rest, and both read the same requests")]
 mod fuzz;
 
 use fuzz::Spoken;

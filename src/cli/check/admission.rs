@@ -220,7 +220,12 @@ fn creating(visit: &CheckVisit<'_>) -> String {
 fn shown(why: Why) -> Why {
     match why {
         Why::Forbidden(text) if !matches!(Forbidder::of(&text), Forbidder::Authorizer(_)) => Why::Invalid(text),
-        why => why,
+        why @ (Why::Stale
+        | Why::Invalid(_)
+        | Why::Forbidden(_)
+        | Why::Unauthenticated(_)
+        | Why::Gone
+        | Why::Unavailable(_)) => why,
     }
 }
 

@@ -115,8 +115,8 @@ impl LineQueue {
     }
 
     /// Writes lines to `sink` until the queue is closed and empty, but at most for five seconds after it was closed. A
-    /// failed write is repeated every second. `lost` gets each number of lost lines. The sink refused these for good, or
-    /// they were not written in the end.
+    /// failed write is repeated every second. `lost` gets each number of lost lines. The sink refused these for good,
+    /// or they were not written in the end.
     pub async fn write(&self, mut sink: Sink, lost: impl Fn(u64)) {
         let mut writing = pin!(async {
             let mut bytes = Vec::new();

@@ -56,8 +56,8 @@ impl Otlp {
         Self { collector, resource: Resource { attributes, ..Resource::default() }, is_refused: false }
     }
 
-    /// Sends the first lines in `bytes`, and removes them. Returns the number of those that the collector has refused for
-    /// good. Such lines are lost: OTLP forbids to send them again.
+    /// Sends the first lines in `bytes`, and removes them. Returns the number of those that the collector has refused
+    /// for good. Such lines are lost: OTLP forbids to send them again.
     ///
     /// # Errors
     /// The collector cannot take the lines now. They are still in `bytes`.

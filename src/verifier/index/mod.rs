@@ -201,8 +201,9 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// The entry of the object with this key. Values that many entries share come from `pools`.
     fn entry(self, key: &Key, pools: &Pools) -> Self::Entry;
 
-    /// The entry of an object that exists and cannot be read. `last` is the entry before it, if there is one. `None`: such
-    /// an object is forgotten. This is right for a kind that only permits, because then nothing permits more without it.
+    /// The entry of an object that exists and cannot be read. `last` is the entry before it, if there is one. `None`:
+    /// such an object is forgotten. This is right for a kind that only permits, because then nothing permits more
+    /// without it.
     fn unread(_last: Option<&Self::Entry>) -> Option<Self::Entry> {
         None
     }
@@ -234,8 +235,8 @@ impl Index {
         self.follow::<K>(change)
     }
 
-    /// Handles an object that cannot be read, from this version on. Its entry is then that of its kind for such an object
-    /// ([`Indexed::unread`]). Returns true if anything changed.
+    /// Handles an object that cannot be read, from this version on. Its entry is then that of its kind for such an
+    /// object ([`Indexed::unread`]). Returns true if anything changed.
     pub fn doubt<K: Indexed>(&mut self, key: Key, version: u64) -> bool {
         match self.unread::<K>(&key, version) {
             Some(unread) => self.take(unread),

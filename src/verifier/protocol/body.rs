@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The body of a POST with this media type.
 ///
 /// # Errors
-/// The request has another method or media type. Or its body is too long, too slow or broken off, or too many bodies are
-/// being read.
+/// The request has another method or media type. Or its body is too long, too slow or broken off, or too many bodies
+/// are being read.
 pub(crate) async fn read(request: Request, media_type: &str) -> Result<Bytes, Cause> {
     let (parts, body) = request.into_parts();
     let mut types = parts.headers.get_all(CONTENT_TYPE).iter();

@@ -108,8 +108,8 @@ fn later() -> HeaderMap {
     HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(1u16))])
 }
 
-/// The headers of the answer to a question with a flaw. A caller of introspection proves itself with a Kubernetes token,
-/// so the realm of its challenge is not that of the Instance.
+/// The headers of the answer to a question with a flaw. A caller of introspection proves itself with a Kubernetes
+/// token, so the realm of its challenge is not that of the Instance.
 fn flawed(flaw: Flaw) -> HeaderMap {
     if flaw.is_challenged() {
         let challenge = challenges(&["Bearer".to_owned()], "kubernetes", flaw.error());
