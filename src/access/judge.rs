@@ -92,7 +92,7 @@ impl Ground {
             }
             Self::HeaderRefused => {
                 "some servers confuse a header of the request with another one, such as X_Organization with \
-                 X-Organization, or read another path from it, such as from Script-Name; remove that header"
+                 X-Organization, or read a path from Script-Name; remove it"
             }
             Self::Excluded => "no token may make this request",
             Self::OwnerMissing => "the token has no owner; set spec.owner of the ApiToken",

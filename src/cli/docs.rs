@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Error, screen::Rows};
+use super::{Error, output::put, screen::Rows};
 
 #[derive(Args)]
 pub(crate) struct Docs {
@@ -77,7 +77,7 @@ impl Docs {
             rows.print(true);
             return Ok(());
         };
-        print!("{}", found(wanted)?);
+        put(&found(wanted)?);
         Ok(())
     }
 }

@@ -77,6 +77,11 @@ impl Error {
         Self::local(format_args!("cannot write {}", file.display()), error)
     }
 
+    /// Text that standard output does not take.
+    pub(crate) fn unprinted(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Unread } else { Self::local("cannot print", error) }
+    }
+
     /// A refused write of `object`. The text says the missing right and the way to get it.
     pub fn of_write(refusal: Refusal, object: &impl Resource) -> Self {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -246,6 +251,12 @@ mod tests {
         let silent = all().into_iter().filter(|error| error.told().is_none());
         assert!(silent.map(|error| error.code()).eq([1, 141]));
         assert_eq!(Error::Interrupted(String::new()).told(), None);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_told_from_a_full_disk() {
+        assert_eq!(Error::unprinted(io::ErrorKind::BrokenPipe.into()).code(), 141);
+        assert_eq!(Error::unprinted(io::ErrorKind::StorageFull.into()).code(), 6);
     }
 
     #[test]

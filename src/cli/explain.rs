@@ -40,8 +40,8 @@ pub(crate) struct Explain {
     /// Project that the request names in a header
     #[arg(long)]
     project: Option<String>,
-    /// Address of a verifier, such as http://localhost:8080 of kubectl port-forward; it judges the value of the token
-    /// if you may not read the Instance
+    /// Address of a verifier over plain HTTP, such as http://localhost:8080 of kubectl port-forward; for users that may
+    /// not read the Instance
     #[arg(long, value_name = "URL")]
     verifier: Option<String>,
     #[command(flatten)]

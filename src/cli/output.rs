@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, Write},
     path::Path,
     process,
 };
@@ -26,10 +26,7 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn put(text: &str) {
     let mut out = io::stdout().lock();
     let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
-    let failed = match error.kind() == ErrorKind::BrokenPipe {
-        true => Error::Unread,
-        false => Error::local("cannot print", error),
-    };
+    let failed = Error::unprinted(error);
     failed.told().iter().for_each(|told| complain(told));
     process::exit(failed.code().into());
 }

@@ -29,7 +29,7 @@ pub(crate) struct Scan {
     /// Files and folders; `-` is standard input; `.git` folders are left out
     #[arg(default_value = ".")]
     paths: Vec<PathBuf>,
-    /// ObjectForm of the output
+    /// Form of the output
     #[arg(long, short, default_value = "text")]
     output: FindingsForm,
 }
@@ -60,7 +60,7 @@ impl Scan {
         let mut found = Vec::new();
         for path in &self.paths {
             match path.as_os_str() == "-" {
-                true => search("standard input", io::stdin().lock(), &mut found),
+                true => search("standard input", io::stdin().lock(), &mut found)?,
                 false => walk(path, &mut found)?,
             }
         }
@@ -92,20 +92,20 @@ fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<(), Error> {
             let name = entry.path().display().to_string();
             let file =
                 File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
-            search(&name, BufReader::new(file), found);
+            search(&name, BufReader::new(file), found)?;
         }
     }
     Ok(())
 }
 
 /// Searches text line by line. Bytes that are no text separate tokens.
-fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) {
+fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) -> Result<(), Error> {
     let (mut bytes, mut line) = (Zeroizing::new(Vec::new()), 0);
     loop {
         bytes.clear();
         let read = text.by_ref().take(PART as u64).read_until(b'\n', &mut bytes);
-        if read.map_or(true, |read| read == 0) {
-            return;
+        if read.map_err(|error| Error::local(format_args!("cannot read {file}"), error))? == 0 {
+            return Ok(());
         }
         line += 1;
         let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
@@ -146,7 +146,7 @@ mod tests {
 
     fn found(text: &str) -> Vec<Finding> {
         let mut found = Vec::new();
-        search("f", text.as_bytes(), &mut found);
+        search("f", text.as_bytes(), &mut found).unwrap();
         found
     }
 
@@ -162,5 +162,13 @@ mod tests {
         let sarif = log(&findings).to_string();
         assert!(!sarif.contains(token.expose()) && !sarif.contains(&encoded), "{sarif}");
         assert!(sarif.contains(r#""startLine":2"#), "{sarif}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_file_without_tokens() {
+        // A folder opens, and refuses each read.
+        let folder = BufReader::new(File::open(".").unwrap());
+        let refused = search("f", folder, &mut Vec::new()).unwrap_err();
+        assert!(refused.code() == 6 && refused.to_string().starts_with("cannot read f: "), "{refused}");
     }
 }

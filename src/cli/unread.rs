@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Error,
     connection::Workplace,
-    output,
+    output::{self, put},
     screen::{Health, mark},
     token::view,
 };
@@ -40,12 +40,13 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let valid = view::condition(&token, crate::crd::condition::VALID);
     let told = valid.map_or("no status yet".to_owned(), |valid| format!("{}: {}", valid.reason, valid.message));
     let is_valid = valid.is_some_and(|valid| valid.status == "True");
-    println!("{}", mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token)));
+    put(&format!("{}\n", mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token))));
     if let Some(effective) = &status.effective {
-        println!("{}", mark(!effective.actions.is_empty(), &format!("status.effective: {}", allowed(effective))));
+        let permissions = format!("status.effective: {}", allowed(effective));
+        put(&format!("{}\n", mark(!effective.actions.is_empty(), &permissions)));
     }
     let Refusal { kind, namespace, name, .. } = refusal;
-    println!("{}", mark(Health::Warning, &format!("{kind} {namespace}/{name}: you may not read it")));
+    put(&format!("{}\n", mark(Health::Warning, &format!("{kind} {namespace}/{name}: you may not read it"))));
     let Some(verifier) = asked.verifier else {
         return Err(Error::Refused(format!(
             "there is no verdict, because you may not {} {kind} in namespace {namespace}: ask for that right, or give \
@@ -56,9 +57,9 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let reference = &token.spec.instance_ref;
     let own = (reference.namespace_or(home), reference.name.as_str());
     let (instance, (method, path)) = (asked.instance.unwrap_or(own), asked.request);
-    let secret = status.secret_name.clone().unwrap_or_default();
-    let shown = place.desk.value(home, &secret).await.map_err(|refusal| Error::of_value(refusal, &token))?;
     let unserved = || Error::Missing(format!("ApiToken {home}/{} shows no value; see its status", asked.token));
+    let secret = status.secret_name.as_deref().ok_or_else(unserved)?;
+    let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token))?;
     let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
     match present(verifier, &PresentedValue { instance, method, path }, &value).await {
         Ok(reply) => conclude(&reply),

@@ -78,7 +78,7 @@ struct Audited {
     /// Permitted requests in the audit log: N for every Nth, or a share such as 0.1; refused ones are always in it
     #[arg(long, env = "TOKENRY_AUDIT_SAMPLE", default_value = "1", value_name = "N|SHARE")]
     audit_sample: Sample,
-    /// Workplace of the audit log; otlp: the collector that the variables OTEL_EXPORTER_OTLP_* name, over gRPC
+    /// Place of the audit log; otlp: the collector that the variables OTEL_EXPORTER_OTLP_* name, over gRPC
     #[arg(long, env = "TOKENRY_AUDIT_TO", default_value = "stdout")]
     audit_to: AuditTo,
 }

@@ -122,8 +122,10 @@ impl Lookout {
     /// One look. An error leaves the rest as it was seen before.
     async fn look(&self, seen: &mut HttpsSeen, looks: u32) -> Result<(), Refusal> {
         let by_policy = !self.guarded(&[Guard::EnvoyGateway, Guard::ExternalAuth]).is_empty();
+        // Guards that need no policy go on if it cannot be read.
+        let mut policy = Ok(());
         if by_policy && looks.is_multiple_of(READ) {
-            seen.has_policy = Some(self.has_policy().await?);
+            policy = self.has_policy().await.map(|has| seen.has_policy = Some(has));
         }
         let by_secret = self.guarded(&[Guard::Traefik]);
         seen.supplied.retain(|namespace| by_secret.contains(namespace));
@@ -132,11 +134,11 @@ impl Lookout {
         let waits = !unsupplied.is_empty() || (is_asked && seen.reached.is_err());
         let reads = looks.is_multiple_of(READ) || (seen.reached.is_err() && looks < EAGER);
         if !(waits && reads) {
-            return Ok(());
+            return policy;
         }
         let Some(bundle) = self.bundle().await? else {
             seen.reached = Err(format!("ConfigMap {}/{} has no {CA}", self.verifier.namespace, self.https.ca));
-            return Ok(());
+            return policy;
         };
         // One answer is enough, because a guard does not go back.
         if seen.reached.is_err() {
@@ -147,7 +149,7 @@ impl Lookout {
                 seen.supplied.insert(namespace);
             }
         }
-        Ok(())
+        policy
     }
 
     /// The namespaces with an endpoint that one of these guards guards.

@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 pub async fn apart<T: Send + 'static>(name: &str, task: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
     let (stop, (tell, ended)) = (CancellationToken::new(), oneshot::channel());
     let _ends = stop.clone().drop_guard();
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(name.into()).spawn(move || {
-        if let Some(done) = runtime.block_on(stop.run_until_cancelled_owned(task)) {
-            // The send fails if the caller has dropped the future.
-            let _ = tell.send(done);
-        }
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let done = runtime.map(|runtime| runtime.block_on(stop.run_until_cancelled_owned(task)));
+        // The send fails if the caller has dropped the future.
+        let _ = tell.send(done);
     })?;
-    ended.await.map_err(|_| io::Error::other(format!("the thread of {name} panicked")))
+    let gone = || io::Error::other(format!("the thread of {name} panicked"));
+    ended.await.map_err(|_| gone())??.ok_or_else(gone)
 }
 
 #[cfg(test)]

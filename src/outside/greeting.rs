@@ -1,6 +1,6 @@
 //! Tries the certificate of a server: one TLS handshake, without a request.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, io, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -9,7 +9,7 @@ use tokio::{
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, RootCertStore,
         crypto::aws_lc_rs::default_provider,
         pki_types::{CertificateDer, ServerName, pem::PemObject},
     },
@@ -41,7 +41,21 @@ pub async fn greets(authority: &str, ca: &str) -> Result<(), String> {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     };
     let greeted = timeout_at(end, greeted).await.map_err(|_| "no answer within 3 s")?;
-    greeted.map(drop).map_err(told)
+    greeted.map(drop).map_err(|error| refused(&error))
+}
+
+/// The reason for a failed handshake. It stays the same from one try to the next: the library's text for a certificate
+/// out of its time counts the seconds.
+fn refused(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return told(error) };
+    if matches!(fault, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        return "its certificate has expired".to_owned();
+    }
+    if matches!(fault, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
+        return "its certificate is not valid yet".to_owned();
+    }
+    told(error)
 }
 
 fn told(error: impl Display) -> String {
@@ -71,7 +85,11 @@ mod tests {
     /// A server with a certificate of `authority` for this name.
     async fn served(authority: &KeyedCertificate, name: &str) -> SocketAddr {
         let (now, hour) = (SystemClock.now(), SignedDuration::from_hours(1));
-        let period = Period { from: now - hour, until: now + hour };
+        served_in(authority, name, Period { from: now - hour, until: now + hour }).await
+    }
+
+    /// A server with a certificate of `authority` for this name, valid in this period.
+    async fn served_in(authority: &KeyedCertificate, name: &str, period: Period) -> SocketAddr {
         let pair = authority.sign(&SystemEntropy, &[name.to_owned()], period).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -101,6 +119,17 @@ mod tests {
         let unnamed = served(&trusted, "verifier").await.to_string();
         let unnamed = greets(&unnamed, &trusted.certificate).await.unwrap_err();
         assert!(unnamed.contains("not valid for"), "{unnamed}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_out_of_its_time_is_told_in_the_same_words_each_time() {
+        let (trusted, now, hour) = (authority(), SystemClock.now(), SignedDuration::from_hours(1));
+        for (from, until, told) in
+            [(now - hour * 2, now - hour, "has expired"), (now + hour, now + hour * 2, "is not valid yet")]
+        {
+            let at = served_in(&trusted, "127.0.0.1", Period { from, until }).await.to_string();
+            assert_eq!(greets(&at, &trusted.certificate).await, Err(format!("its certificate {told}")));
+        }
     }
 
     #[tokio::test]

@@ -63,6 +63,15 @@ impl Reader {
         found::<K, _>(read.and_then(|read| read.object.ok_or_else(Why::unreadable)), namespace, name)
     }
 
+    /// The current object with its managed fields, which the other methods leave out. `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer, or the object cannot be parsed.
+    pub async fn whole<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        found::<K, _>(api.get(name).await.map_err(Why::from), namespace, name)
+    }
+
     /// The type and the key `ca.crt` of a Secret. Nothing else of the Secret is kept. `None` if it does not exist.
     ///
     /// # Errors

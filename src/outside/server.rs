@@ -250,7 +250,8 @@ impl Guests {
         let idle = self.present.iter().enumerate().filter_map(|(at, guest)| {
             let count = held.get(&guest.peer).copied().filter(|&count| count >= own)?;
             let (asked, since) = guest.idle()?;
-            Some((Reverse(count), asked, since, at))
+            // The only connection of a peer may be new, so it does not count as one that asks nothing.
+            Some((asked || count == 1, Reverse(count), asked, since, at))
         });
         idle.min().map(|(.., at)| at)
     }

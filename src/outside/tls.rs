@@ -66,6 +66,8 @@ struct Loaded {
     config: Arc<ServerConfig>,
     /// The period of the certificate. `None` if it cannot be read.
     period: Option<Period>,
+    /// The digest of the CA of clients.
+    client_ca: Option<Digest>,
 }
 
 impl TlsFiles {
@@ -112,7 +114,7 @@ impl TlsFiles {
         let unfit = |error| format!("{} does not fit {}: {error}", self.key.display(), self.certificate.display());
         let mut config = builder.with_single_cert(chain, key).map_err(unfit)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Loaded { config: Arc::new(config), period })
+        Ok(Loaded { config: Arc::new(config), period, client_ca: client_ca.as_ref().map(Digest::of) })
     }
 }
 
@@ -213,7 +215,7 @@ impl Tls {
         seen.look = Some(look);
         let loaded = read.and_then(|contents| self.files.load(&contents));
         let now = self.clock.now();
-        seen.is_put_off = loaded.as_ref().is_ok_and(|new| !replaces(new.period, self.period(), now));
+        seen.is_put_off = loaded.as_ref().is_ok_and(|new| self.puts_off(new, now));
         match loaded {
             Ok(_) if is_known && seen.is_put_off => {}
             Ok(new) if seen.is_put_off => {
@@ -225,6 +227,15 @@ impl Tls {
             }
             Err(why) => self.refused(&why),
         }
+    }
+
+    /// True if a pair waits, because it is not valid now and the one in use is. Another CA of clients does not wait: a
+    /// CA that was taken out is trusted no more.
+    fn puts_off(&self, new: &Loaded, now: Timestamp) -> bool {
+        let current = self.current.borrow();
+        current
+            .as_ref()
+            .is_ok_and(|before| before.client_ca == new.client_ca && !replaces(new.period, before.period, now))
     }
 
     /// Handles files that cannot be used.
@@ -441,6 +452,24 @@ mod tests {
         serve(5, 96);
         tls.look(&mut seen).await;
         assert_eq!(tls.period(), Some(period(5, 96)));
+    }
+
+    #[tokio::test]
+    async fn a_ca_of_clients_that_is_replaced_does_not_wait_for_a_valid_certificate() {
+        let (volume, now) = (Volume::new(), Arc::new(Mutex::new(days(1))));
+        let [signer, other] = [0; 2].map(|_| KeyedCertificate::authority(&SystemEntropy, period(0, 900)).unwrap());
+        let serve = |from, until, ca: &KeyedCertificate| {
+            let made = signer.sign(&SystemEntropy, &["verifier".to_owned()], period(from, until)).unwrap();
+            let files = [("tls.crt", &*made.certificate), ("tls.key", &*made.key), ("ca.crt", &*ca.certificate)];
+            volume.swap(&files);
+        };
+        serve(0, 90, &signer);
+        let (tls, mut seen) = looked_by(volume.files(true), Arc::new(Set(now))).await;
+        for (ca, served) in [(&signer, period(0, 90)), (&other, period(5, 95))] {
+            serve(5, 95, ca);
+            tls.look(&mut seen).await;
+            assert_eq!(tls.period(), Some(served));
+        }
     }
 
     fn period(from: i64, until: i64) -> Period {

@@ -2,7 +2,8 @@
 //!
 //! The first use of a generation is written at once. Later uses of it are written at most once an hour, so a busy token
 //! costs few writes. Several verifiers may see uses of one token. A verifier writes nothing if the status already has a
-//! use from the last hour. Such a use costs no lock. A use is in memory only until the index lists it.
+//! use from the last hour. Such a use costs no lock. A use is in memory only until the index lists it, or until its
+//! token is gone.
 
 use std::{
     collections::HashMap,
@@ -87,12 +88,12 @@ impl Usage {
         self.told.lock().expect("nobody panics here").keys().cloned().collect()
     }
 
-    /// Handles a failed write: a use of `token` is queued again if it is at least a minute later.
-    fn again(&self, token: &Key) {
+    /// Handles a failed write of the use at this time. A use of the same value that is at least a minute later is news
+    /// again.
+    fn again(&self, token: &Key, queued: Timestamp) {
         let mut told = self.told.lock().expect("nobody panics here");
-        if let Some((_, at)) = told.get_mut(token).and_then(|values| values.first_mut()) {
-            *at = after(*at, AGAIN - SELDOM);
-        }
+        let values = told.get_mut(token).into_iter().flatten();
+        { values }.filter(|(_, at)| *at == queued).for_each(|(_, at)| *at = after(queued, AGAIN - SELDOM));
     }
 }
 
@@ -122,7 +123,7 @@ pub(crate) async fn write(known: Arc<Known>, writer: Writer, mut news: mpsc::Rec
         };
         let Key { namespace, name } = &token;
         if let Err(refusal) = writer.used(namespace, name, &used).await {
-            known.usage().again(&token);
+            known.usage().again(&token, at);
             tracing::debug!(%namespace, %name, %refusal, "the last use was not written");
         }
     }
@@ -228,11 +229,13 @@ mod tests {
     fn what_could_not_be_written_is_news_again_after_a_minute() {
         let (usage, mut news) = Usage::new();
         usage.note(&identity("x", 1), at(0));
-        usage.again(&key("x"));
+        usage.note(&identity("x", 2), at(1));
+        usage.again(&key("x"), at(0));
         [59, 60, 61].iter().for_each(|&seconds| usage.note(&identity("x", 1), at(seconds)));
-        usage.again(&key("y"));
+        usage.again(&key("y"), at(0));
+        usage.note(&identity("x", 2), at(62));
         let told: Vec<_> = std::iter::from_fn(|| news.try_recv().ok()).map(|(_, _, when)| when).collect();
-        assert_eq!(told, [at(0), at(60)]);
+        assert_eq!(told, [at(0), at(1), at(60)]);
     }
 
     #[test]

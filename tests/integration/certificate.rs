@@ -170,6 +170,20 @@ async fn an_authority_whose_keys_are_lost_is_trusted_on_and_its_certificate_stay
     operator.stop().await;
 }
 
+#[tokio::test]
+async fn secrets_that_are_lost_together_are_made_again_beside_the_config_map() {
+    let (world, clock) = (secluded("bereft").await, Held::default());
+    let operator = keeper(&world, &clock, SECRET).await;
+    let first = world.await_stored("there is a certificate", |_| true).await;
+    for name in [AUTHORITIES, SECRET] {
+        world.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    clock.move_by(hours(24));
+    let second = world.await_stored("there is another certificate", |stored| stored.pair != first.pair).await;
+    assert!(second.pair.serves(&second.bundle, &names(), clock.now()));
+    operator.stop().await;
+}
+
 /// The name of the Secret with the certificates that Traefik trusts.
 pub(crate) const TRUSTED: &str = "tokenry-verifier-ca";
 

@@ -24,11 +24,12 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const POLICIES: &str = "admissionregistration.k8s.io";
 
 /// The permissions by which a user installs the chart. Helm keeps a release in a Secret.
-const INSTALLING: [Right; 10] = [
+const INSTALLING: [Right; 11] = [
     Right::new(Verb::CREATE, "", "namespaces"),
     Right::new(Verb::CREATE, "apiextensions.k8s.io", "customresourcedefinitions"),
     Right::new(Verb::CREATE, RBAC, "clusterroles"),
     Right::new(Verb::CREATE, RBAC, "clusterrolebindings"),
+    Right::new(Verb::CREATE, RBAC, "rolebindings"),
     Right::new(Verb::CREATE, POLICIES, "validatingadmissionpolicies"),
     Right::new(Verb::CREATE, POLICIES, "validatingadmissionpolicybindings"),
     Right::new(Verb::CREATE, "apps", "deployments"),

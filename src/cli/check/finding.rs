@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error,
-        output::{self, ObjectForm},
+        output::{self, ObjectForm, put},
         screen::{self, Health},
     },
     outside::Why,
@@ -166,12 +166,12 @@ fn table(results: &[CheckResult]) {
     for result in results {
         if last.replace(result.part) != Some(result.part) {
             let name = result.part.name();
-            println!("{}\n{}", screen::bold(name), "-".repeat(name.len()));
+            put(&format!("{}\n{}\n", screen::bold(name), "-".repeat(name.len())));
         }
         one(result);
         let is_end = results.iter().rfind(|other| other.part == result.part) == Some(result);
         if is_end {
-            println!();
+            put("\n");
         }
     }
     let count = |health| results.iter().filter(|result| result.health == health).count();
@@ -181,15 +181,15 @@ fn table(results: &[CheckResult]) {
         (0, warnings) => format!("nothing failed; warnings: {warnings}"),
         (failed, warnings) => format!("failed: {failed}; warnings: {warnings}"),
     };
-    println!("{}", screen::mark(worst(results), &told));
+    put(&format!("{}\n", screen::mark(worst(results), &told)));
 }
 
 /// Prints one result, and below it the things that are wrong.
 fn one(CheckResult { part, wanted, health, wrong, hint }: &CheckResult) {
-    println!("{}", screen::mark(*health, wanted));
+    put(&format!("{}\n", screen::mark(*health, wanted)));
     if *health != Health::Fine {
-        wrong.iter().chain([hint]).for_each(|text| println!("{}", screen::indented(text)));
-        println!("{}", screen::indented(&format!("see: {}", part.link())));
+        let see = format!("see: {}", part.link());
+        wrong.iter().chain([hint, &see]).for_each(|text| put(&format!("{}\n", screen::indented(text))));
     }
 }
 

@@ -133,7 +133,7 @@ async fn read(place: &Workplace, token: &ApiToken) -> Result<(Shown, Zeroizing<S
 fn tell(value: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     let line = Zeroizing::new(format!("{value}\n"));
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::local("cannot print", error))
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(Error::unprinted)
 }
 
 /// Copies a value into the clipboard of the terminal, by the control sequence OSC 52 of xterm.

@@ -191,7 +191,7 @@ impl CertificateKeeper {
         let name = &*self.authorities_name();
         Ok(Objects {
             authorities: reader.keys(namespace, name).await?,
-            bundle: reader.live::<ConfigMap>(namespace, name).await?,
+            bundle: reader.whole::<ConfigMap>(namespace, name).await?,
             certificate: reader.keys(namespace, &self.order.place.name).await?,
         })
     }

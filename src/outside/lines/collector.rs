@@ -35,7 +35,8 @@ impl Collector {
             return Err("compression is not supported; remove OTEL_EXPORTER_OTLP_COMPRESSION".into());
         }
         let timeout = given("TIMEOUT").map_or(Ok(TIMEOUT), |given| given.parse());
-        let timeout = timeout.map_err(|_| "OTEL_EXPORTER_OTLP_TIMEOUT has to be a number of milliseconds")?;
+        let timeout = timeout.ok().filter(|milliseconds| *milliseconds > 0);
+        let timeout = timeout.ok_or("OTEL_EXPORTER_OTLP_TIMEOUT has to be a number of milliseconds, and not 0")?;
         let is_insecure = given("INSECURE").is_some_and(|given| given.eq_ignore_ascii_case("true"));
         let endpoint = endpoint(&given("ENDPOINT").unwrap_or_else(|| BESIDE.into()), is_insecure)?;
         let channel = endpoint.timeout(Duration::from_millis(timeout)).connect_lazy();

@@ -288,7 +288,8 @@ impl Indexed for Instance {
         }
     }
 
-    /// The Instance lets nobody in. Its limits still hold for tokens that open other Instances too.
+    /// The Instance lets nobody in. Its last known limits still hold for tokens that open other Instances too. They are
+    /// not known if this verifier could never read the Instance.
     fn unread(last: Option<&InstanceEntry>) -> Option<InstanceEntry> {
         last.map(|last| InstanceEntry { rules: Err(Vec::new()), ..last.clone() })
     }

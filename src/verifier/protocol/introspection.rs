@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::{Request, State};
 use axum::{Router, response::IntoResponse, response::Response, routing::any};
-use http::header::CONTENT_TYPE;
+use http::{Method, header::CONTENT_TYPE};
 
 use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, index::Key};
 use super::{Door, Protocol, body, forward_auth::told, introspected, places, proxied};
@@ -45,6 +45,9 @@ async fn presented(
     instance: &Key,
     request: Request,
 ) -> Result<Credential<'static>, Cause> {
+    if request.method() != Method::POST {
+        return Err(Flaw::MethodUnsupported.into());
+    }
     let reviewer = reviewer.ok_or(Flaw::IntrospectionOff)?;
     let caller = introspected::caller(request.headers())?;
     match reviewer.permit(from, caller, (&instance.namespace, &instance.name)).await {

@@ -26,10 +26,11 @@ pub(super) async fn whole(question: Request) -> Result<Request, Cause> {
     Ok(Request::from_parts(parts, Body::from(message)))
 }
 
-/// The answer to a call that cannot be judged. A caller that does not speak gRPC gets one of HTTP.
-pub(super) fn refused(answer: &Answer) -> Response {
+/// The answer to a call that cannot be judged. A caller that does not speak gRPC gets one of HTTP, whatever the cause
+/// is. Each answer of gRPC has the status 200, and a proxy at a wrong path takes that for permission.
+pub(super) fn refused(answer: &Answer, speaks_grpc: bool) -> Response {
     let category = answer.verdict().cause.category();
-    if [405, 415].contains(&category.code()) {
+    if !speaks_grpc {
         return told(answer);
     }
     let hint = if let Category::Flawed(flaw) = category { flaw.hint(answer.protocol()) } else { "try again later" };

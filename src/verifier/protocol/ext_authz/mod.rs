@@ -32,7 +32,10 @@ async fn call(State((door, mut server)): State<(Arc<Door>, EnvoyServer)>, questi
     let head = CallHead::of(question.headers(), question.extensions());
     let question = match message::whole(question).await {
         Ok(question) => question,
-        Err(cause) => return message::refused(&door.ask(&head.flawed(cause)).await),
+        Err(cause) => {
+            let speaks_grpc = ![405, 415].contains(&cause.category().code());
+            return message::refused(&door.ask(&head.flawed(cause)).await, speaks_grpc);
+        }
     };
     let Ok(mut answer) = server.call(question).await;
     // The library itself refuses bytes that are no message. Then nobody has asked the door.
@@ -436,6 +439,10 @@ mod tests {
         for kind in ["", "application/json", "text/plain"] {
             assert_eq!(sent("POST", CHECK, kind, Body::empty()).await, (415, None), "{kind:?}");
         }
+        // A verifier that answers nobody does not answer 200 either.
+        let unread = Arc::new(waiting_for(&["instances"], Hearing::default(), StaleAnswers::default()));
+        let get = Request::get(CHECK).body(Body::empty()).unwrap();
+        assert_eq!(router(unread).oneshot(get).await.unwrap().status().as_u16(), 503);
     }
 
     #[tokio::test]
