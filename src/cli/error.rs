@@ -14,8 +14,8 @@ use crate::{
 /// An error of a command. Each variant has its own exit code, which `tokenry --help` lists.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `explain` or `verify` found that the request is refused, `lint` found a fault, `scan` found a token, or a check of
-    /// `check` failed. This is the answer of the command, which is already printed.
+    /// `explain` or `verify` found that the request is refused, `lint` found a fault, `scan` found a token, or a check
+    /// of `check` failed. This is the answer of the command, which is already printed.
     #[error("the answer is no")]
     No,
     /// The command line is invalid.

@@ -73,7 +73,15 @@ impl Explain {
         let token = self.token.as_deref().map(|token| Key::new(&*place.namespace, token));
         let Self { method, path, organization, project, .. } = self;
         let (method, path) = (method.clone(), path.clone());
-        Question { token, instance, method, path, organization: organization.clone(), project: project.clone() }
+        Question {
+            token,
+            value: None,
+            instance,
+            method,
+            path,
+            organization: organization.clone(),
+            project: project.clone(),
+        }
     }
 
     /// The same question for a user that may not read the Instance.

@@ -18,8 +18,10 @@ use super::{
 };
 use crate::token::format;
 
-/// The longest part of a line that is searched at once, in bytes. Two parts overlap, so no token is cut.
+/// The longest part of a line that is read at once, in bytes.
 const PART: usize = 1 << 20;
+/// The bytes at the end of a part that are searched again with the next part, so that no token is cut.
+const OVERLAP: usize = 4096;
 
 /// The id of the only rule of `scan`.
 const RULE: &str = "tokenry/token";
@@ -100,21 +102,27 @@ fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<(), Error> {
 
 /// Searches text line by line. Bytes that are no text separate tokens.
 fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) -> Result<(), Error> {
-    let (mut bytes, mut line) = (Zeroizing::new(Vec::new()), 0);
+    let (mut bytes, mut line, mut before) = (Zeroizing::new(Vec::new()), 1, 0);
     loop {
-        bytes.clear();
         let read = text.by_ref().take(PART as u64).read_until(b'\n', &mut bytes);
-        if read.map_err(|error| Error::local(format_args!("cannot read {file}"), error))? == 0 {
-            return Ok(());
-        }
-        line += 1;
-        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
-        found.extend(format::find(&text).into_iter().map(|place| Finding {
+        let read = read.map_err(|error| Error::local(format_args!("cannot read {file}"), error))?;
+        let ends = read == 0 || bytes.ends_with(b"\n");
+        // A token that begins behind this place is found with the next part.
+        let cut = if ends { bytes.len() } else { bytes.len().saturating_sub(OVERLAP) };
+        let part = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+        let most = Zeroizing::new(String::from_utf8_lossy(&bytes[..cut]).into_owned());
+        let places = format::find(&part).into_iter().filter(|place| place.start < most.len());
+        found.extend(places.map(|place| Finding {
             file: file.to_owned(),
             line,
-            column: text[..place.start].chars().count() + 1,
-            id: public_id(&text[place]),
+            column: before + part[..place.start].chars().count() + 1,
+            id: public_id(&part[place]),
         }));
+        if read == 0 {
+            return Ok(());
+        }
+        bytes.drain(..cut);
+        (line, before) = if ends { (line + 1, 0) } else { (line, before + most.chars().count()) };
     }
 }
 
@@ -143,6 +151,16 @@ fn log(found: &[Finding]) -> Value {
 mod tests {
     use super::*;
     use base64::{Engine, engine::general_purpose::STANDARD};
+
+    #[test]
+    fn a_token_in_a_very_long_line_is_found_once_wherever_it_begins() {
+        let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        for begin in [PART - OVERLAP - 1, PART - OVERLAP, PART - 20, PART - 1, PART, 2 * PART - 20] {
+            let text = format!("{} {}\n{}", " ".repeat(begin - 1), token.expose(), token.expose());
+            let places: Vec<_> = found(&text).iter().map(|finding| (finding.line, finding.column)).collect();
+            assert_eq!(places, [(1, begin + 1), (2, 1)], "{begin}");
+        }
+    }
 
     fn found(text: &str) -> Vec<Finding> {
         let mut found = Vec::new();

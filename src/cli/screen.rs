@@ -16,7 +16,11 @@ const WIDTH: u16 = 80;
 /// The longest text of a cell, in bytes.
 const MAX_CELL: usize = 1024;
 /// The headings of columns that are never cut.
-const WHOLE: [&str; 3] = ["NAMESPACE", "NAME", "REASON"];
+const WHOLE: [&str; 7] = ["NAMESPACE", "NAME", "VALID", "REASON", "EXPIRES", "ROTATES", "USED"];
+/// The headings of columns that are left out, one after the other, while the rest does not fit.
+const SPARE: [&str; 3] = ["DESCRIPTION", "ROLE", "OWNER"];
+/// The least width of a column that is cut.
+const NARROW: usize = 8;
 /// The space between two columns.
 const GAP: u16 = 2;
 /// The time between two pictures of the progress.
@@ -45,13 +49,16 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| written(&cell, MAX_CELL).into_owned()).collect());
     }
 
-    /// The table as text. With a `width`, cells are cut so that each line fits. Names and reasons are never cut.
+    /// The table as text. With a `width`, columns are left out and cells are cut so that each line fits. Names, reasons
+    /// and times are never cut.
     pub(crate) fn text(&self, width: Option<u16>) -> String {
-        let (mut table, mut headings) = (Table::new(), Row::from(self.headings.clone()));
+        let shown = self.shown(width.map_or(usize::MAX, usize::from));
+        let mut headings = Row::from(shown.iter().map(|&at| self.headings[at]).collect::<Vec<_>>());
         headings.max_height(1);
+        let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(headings);
         for cells in &self.rows {
-            let mut row = Row::from(cells.iter().map(Cell::new).collect::<Vec<_>>());
+            let mut row = Row::from(shown.iter().map(|&at| Cell::new(&cells[at])).collect::<Vec<_>>());
             row.max_height(1);
             table.add_row(row);
         }
@@ -60,7 +67,7 @@ impl Rows {
             table.set_truncation_indicator("…");
         }
         table.column_iter_mut().for_each(|column| _ = column.set_padding((0, GAP)));
-        let whole = self.headings.iter().enumerate().filter(|(_, heading)| WHOLE.contains(heading));
+        let whole = shown.iter().enumerate().filter(|(_, column)| WHOLE.contains(&self.headings[**column]));
         for (at, _) in whole {
             table
                 .column_mut(at)
@@ -68,6 +75,25 @@ impl Rows {
                 .for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
         }
         table.trim_fmt()
+    }
+
+    /// The columns that are shown in this width, by their position.
+    fn shown(&self, width: usize) -> Vec<usize> {
+        let least = |&at: &usize| {
+            let (heading, cells) = (self.headings[at], self.rows.iter().map(|cells| cells[at].chars().count()));
+            let longest = cells.max().unwrap_or_default().max(heading.len());
+            let narrowest = if WHOLE.contains(&heading) { longest } else { longest.min(heading.len().max(NARROW)) };
+            narrowest + usize::from(GAP)
+        };
+        let mut shown: Vec<_> = (0..self.headings.len()).collect();
+        for spare in SPARE {
+            // The last column has no gap behind it.
+            if shown.iter().map(least).sum::<usize>() <= width.saturating_add(GAP.into()) {
+                break;
+            }
+            shown.retain(|&at| self.headings[at] != spare);
+        }
+        shown
     }
 
     /// The table as text that fits the terminal.
@@ -239,6 +265,22 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "{text}");
         let whole = rows.text(None);
         assert!(whole.lines().nth(1).unwrap().len() > 300 && !whole.contains('…'), "{whole}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_before_a_time_is_cut() {
+        let row = |namespace: &str| {
+            let headings = ["NAMESPACE", "NAME", "OWNER", "ROLE", "EXPIRES", "DESCRIPTION"];
+            let mut rows = Rows::under(&headings);
+            let cells = [namespace, "exporter", "user:alice@example.com", "viewer", "in 30d", "exports topics"];
+            rows.add(cells.map(str::to_owned));
+            rows.text(Some(60)).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let has = |shown: &[String], word: &str| shown.iter().any(|other| other == word);
+        let (few, many) = (row("a"), row(&"a".repeat(35)));
+        assert!(["ROLE", "viewer", "30d"].iter().all(|word| has(&few, word)), "{few:?}");
+        assert!(few.iter().any(|word| word.starts_with("DESCRIPT")), "{few:?}");
+        assert!(has(&many, "EXPIRES") && has(&many, "30d") && !has(&many, "DESCRIPTION"), "{many:?}");
     }
 
     #[test]

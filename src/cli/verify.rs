@@ -15,7 +15,7 @@ use super::{
 use crate::{
     crd::ApiToken,
     outside::{Clock, SystemClock},
-    token::{Digest, format},
+    token::{Digest, Id, format},
     verifier::{
         explain::{Question, ask},
         index::Key,
@@ -28,7 +28,7 @@ const MAX: u64 = 8 * 1024;
 #[derive(Args)]
 pub(crate) struct Verify {
     /// `-`: standard input, which is also the default; a value on the command line would stay in the shell's history
-    #[arg(default_value = "-", value_parser = ["-"])]
+    #[arg(default_value = "-")]
     value: String,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long, add = names::of(Nameable::Instance))]
@@ -49,6 +49,12 @@ pub(crate) struct Verify {
 impl Verify {
     /// Prints the chain of reasons. Success means that the request is allowed.
     pub(crate) fn main(self) -> Result<(), Error> {
+        if self.value != "-" {
+            // The text is not repeated, because it may be a value.
+            let told = "give the value on standard input, such as `tokenry verify < FILE`; a value on the command line \
+                        stays in the shell's history, so rotate it";
+            return Err(Error::Usage(told.to_owned()));
+        }
         let value = read()?;
         let value = value.trim();
         let id =
@@ -58,7 +64,8 @@ impl Verify {
             let token = self.find(place, &id, digest).await?;
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
             let (method, path) = (self.method.clone(), self.path.clone());
-            let question = Question { token: Some(token), instance, method, path, organization: None, project: None };
+            let (token, value, organization, project) = (Some(token), Id::of(&id), None, None);
+            let question = Question { token, value, instance, method, path, organization, project };
             Ok(place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?)
         })?;
         conclude(&verdict, trail)

@@ -81,21 +81,27 @@ pub fn check(
     Presented::new(index, instance, token, generation).judge(request, now, &mut ())
 }
 
-/// Explains the verdict of [`check`] on `request`, for the generation that the Secret of `token` holds. If none is
-/// `Active`, the newest one that is not `Recorded` is explained. The steps are all checks on the way to the verdict.
+/// Explains the verdict of [`check`] on `request`, for the generation of `token` with the public id `value`. Without
+/// an id, for the one that the Secret holds. If none is `Active`, the newest one that is not `Recorded` is explained.
+/// The steps are all checks on the way to the verdict.
 ///
 /// `None` if the index does not have the token, or if it has no such generation.
 pub fn explain(
     index: &Index,
     instance: &Key,
-    token: &Key,
+    (token, value): (&Key, Option<Id>),
     request: &Request<'_>,
     now: Timestamp,
 ) -> Option<(Verdict, Vec<Step>)> {
     let token = index.token(token)?;
-    let candidates = token.entry.generations.iter().filter(|known| known.state != State::Recorded);
-    // A generation that was never published may be newer than the served one: it expires in its place.
-    let generation = candidates.max_by_key(|known| (known.state == State::Active, known.number))?;
+    let generations = token.entry.generations.iter();
+    let generation = match value {
+        Some(id) => { generations }.find(|known| known.id == id)?,
+        // A generation that was never published may be newer than the served one: it expires in its place.
+        None => generations
+            .filter(|known| known.state != State::Recorded)
+            .max_by_key(|known| (known.state == State::Active, known.number))?,
+    };
     let mut trail: Vec<_> = unguarded::step(index, instance, request).into_iter().collect();
     let verdict = Presented::new(index, instance, token, generation).judge(Some(request), now, &mut trail);
     Some((verdict, trail))
@@ -713,7 +719,7 @@ mod tests {
         let headers = http::HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
         let token = Key { namespace: "a".into(), name: "x".into() };
-        let (verdict, trail) = explain(&index, &eem(), &token, &request, NOW.parse().unwrap()).unwrap();
+        let (verdict, trail) = explain(&index, &eem(), (&token, None), &request, NOW.parse().unwrap()).unwrap();
         assert_eq!(verdict.cause, cause(&index, &value()));
         assert_eq!(
             (trail[0].passed, &*trail[0].text, &*trail[0].object),
@@ -721,7 +727,7 @@ mod tests {
         );
         assert!(!trail.last().unwrap().passed);
         let nobody = Key { namespace: "a".into(), name: "y".into() };
-        assert_eq!(explain(&index, &eem(), &nobody, &request, NOW.parse().unwrap()), None);
+        assert_eq!(explain(&index, &eem(), (&nobody, None), &request, NOW.parse().unwrap()), None);
     }
 
     #[test]
@@ -738,7 +744,9 @@ mod tests {
         let headers = http::HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/topics").ok(), query: "", headers: &headers };
         let token = Key { namespace: "a".into(), name: "x".into() };
-        let (verdict, _) = explain(&index, &eem(), &token, &request, NOW.parse().unwrap()).unwrap();
-        assert_eq!(verdict.cause, Cause::Allowed);
+        let of = |value| explain(&index, &eem(), (&token, value), &request, NOW.parse().unwrap());
+        assert_eq!(of(None).unwrap().0.cause, Cause::Allowed);
+        let presented = |word: &str| of(Id::of(&word.repeat(16))).map(|(verdict, _)| verdict.cause);
+        assert_eq!(["i", "j", "k"].map(presented), [Some(Cause::Allowed), Some(Cause::Expired), None]);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     access::{self, MOST_OWNERS, Step},
     crd::{AccessPolicy, Account, ApiToken, Instance, guarding::PROBE, instance::Api, permission::NamedBy},
     outside::{Reader, Refusal, reader::Read},
+    token::Id,
 };
 
 /// A question: a request, and the token that would make it.
@@ -22,6 +23,8 @@ use crate::{
 pub struct Question {
     /// The token. `None`: the request carries no token.
     pub token: Option<Key>,
+    /// The value of the token that is presented, by its public id. `None`: the one that the Secret holds.
+    pub value: Option<Id>,
     /// The Instance that receives the request. `None`: the token's own Instance. It is required without a token.
     pub instance: Option<Key>,
     /// The method of the request.
@@ -96,7 +99,7 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
         return Ok(probe(&key));
     }
     let Some(token) = &question.token else { return Ok(unguarded::explain(&index, &key, &wanted.request())) };
-    let told = explain(&index, &key, token, &wanted.request(), now);
+    let told = explain(&index, &key, (token, question.value), &wanted.request(), now);
     let unserved = || format!("ApiToken {}/{} has no value yet; see its status", token.namespace, token.name);
     told.ok_or_else(|| Unexplained::Missing(unserved()))
 }
@@ -202,7 +205,7 @@ mod tests {
         let client = Client::new(tower::service_fn(serve), "a");
         let (token, path) = (Some(Key::new("a", "x")), "/orders".to_owned());
         let (instance, organization, project) = (None, None, None);
-        let question = Question { token, instance, method: "GET".into(), path, organization, project };
+        let question = Question { token, value: None, instance, method: "GET".into(), path, organization, project };
         let (verdict, steps) = ask(&client, &question, "2026-06-01T00:00:00Z".parse().unwrap()).await.unwrap();
         (verdict.cause, steps)
     }

@@ -91,7 +91,12 @@ impl Create {
         match (self.dry_run, self.output) {
             (true, None) => remark(&format!("{}: the API server accepts it; nothing was created", self.name)),
             (_, Some(form)) => output::object(&token, form)?,
-            (false, None) => self.deliver(place, &token, now).await?,
+            (false, None) => self.deliver(place, &token, now).await.inspect_err(|_| {
+                let name = &self.name;
+                remark(&format!(
+                    "ApiToken {name} was created: kubectl tokenry status {name} shows it, set corrects it, delete removes it"
+                ));
+            })?,
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(crate) struct Revoke {
     #[command(flatten)]
     pick: Pick,
     /// Reason of the revocation, for the status and the Event
-    #[arg(long)]
+    #[arg(long, value_name = "Manual|Compromised")]
     reason: Option<StatedReason>,
     /// Revoke without a question
     #[arg(long, short)]
@@ -80,7 +80,7 @@ impl Switch {
     /// Suspends the tokens, or with `active` resumes them.
     pub(crate) fn main(self, active: bool) -> Result<(), Error> {
         self.connection.work(async |place| {
-            let tokens = self.pick.find(place).await?;
+            let tokens = self.pick.living(place).await?;
             let done = if active { "resumed" } else { "suspended; its Secret stays" };
             change(place, &tokens, &json!({"active": active}), self.dry_run, done).await
         })

@@ -1,12 +1,14 @@
 //! The tokens that a command names: by name, by labels, or all of a namespace.
 
 use clap::Args;
+use kube::ResourceExt;
 
 use crate::{
     cli::{
         Error,
         connection::Workplace,
         names::{self, Nameable},
+        screen::remark,
     },
     crd::ApiToken,
 };
@@ -43,6 +45,23 @@ impl Pick {
             found.push(one(place, name).await?);
         }
         Ok(found)
+    }
+
+    /// The tokens that are not revoked. A revocation is final, so the others are only named.
+    ///
+    /// # Errors
+    /// Those of [`find`](Self::find), and: all of them are revoked.
+    pub(crate) async fn living(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
+        let (revoked, living): (Vec<_>, Vec<_>) =
+            self.find(place).await?.into_iter().partition(|token| token.spec.revoked);
+        let told = |token: &ApiToken| {
+            format!("{} is revoked, and that is final; kubectl tokenry create makes another token", token.name_any())
+        };
+        match (&revoked[..], &living[..]) {
+            ([first, ..], []) => return Err(Error::Missing(told(first))),
+            (some, _) => some.iter().for_each(|token| remark(&told(token))),
+        }
+        Ok(living)
     }
 }
 

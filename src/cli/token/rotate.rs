@@ -55,7 +55,7 @@ impl Rotate {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let tokens = self.pick.find(place).await?;
+        let tokens = self.pick.living(place).await?;
         if self.show && tokens.len() != 1 {
             return Err(Error::Usage(format!("--show prints one value, and {} tokens match; name one", tokens.len())));
         }

@@ -1,9 +1,6 @@
 //! A valid world as the start of unit tests. A test changes one thing in it and asserts the consequences.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -20,7 +17,6 @@ use super::{
     settle::settle,
     terms::CheckedTerms,
     validate::validate,
-    workloads::Workloads,
     world::World,
 };
 use crate::{
@@ -86,24 +82,11 @@ pub(crate) fn plaintext(draw: u64) -> Plaintext {
 
 /// A token that was just created, with its Instance and no other object.
 pub(crate) fn new() -> World {
+    let token = Arc::new(token(json!({"instanceRef": {"name": "eem"}})));
     World::new(Observed {
-        now: at(0),
-        token: Arc::new(token(json!({"instanceRef": {"name": "eem"}}))),
         instance: Some(Ruled::new(Arc::new(instance(json!({}))))),
         labels: Some(BTreeMap::new()),
-        terminating: false,
-        audiences: Vec::new(),
-        audience_policies: Vec::new(),
-        policies: Vec::new(),
-        owner_gone: false,
-        owning: Vec::new(),
-        surplus: None,
-        account: None,
-        stored: BTreeMap::new(),
-        may_mint_from: None,
-        taken: BTreeSet::new(),
-        workloads: Workloads::Unread,
-        fellows: Vec::new(),
+        ..Observed::alone(token, at(0))
     })
 }
 

@@ -33,7 +33,7 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     ] {
         assert!(done.out.contains(text), "{text}: {done:?}");
     }
-    assert!(done.err.contains(&format!("you may not get instances.tokenry.dev in namespace {home}")), "{done:?}");
+    assert!(done.err.contains(&format!("you may not get Instance in namespace {home}")), "{done:?}");
     assert!(done.err.contains("--verifier"), "{done:?}");
     let unread = ask(&["--path", "/orders", "--verifier", &url]).await;
     assert_eq!(unread.code, 4, "{unread:?}");

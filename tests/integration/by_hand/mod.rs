@@ -48,6 +48,8 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     assert!(created.err.contains("this value expires ") && created.err.contains("(in 30d)"), "{created:?}");
     assert!(created.err.contains("kubectl tokenry show ci"), "{created:?}");
     assert_eq!(alice.tokenry(&["show", "ci"]).await.well(), format!("{value}\n"));
+    let told = alice.tokenry(&["verify", &value]).await;
+    assert!(told.failed(2).contains("give the value on standard input") && !told.err.contains(&value), "{told:?}");
     let again = alice.tokenry(&["create", "ci"]).await;
     assert!(again.failed(4).contains("exists already; choose another name, or rotate it"), "{again:?}");
     let list = alice.tokenry(&["list", "--mine"]).await;
@@ -73,6 +75,10 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     judged.world.await_reason("ci", "Revoked").await;
     let gone = alice.tokenry(&["show", "ci"]).await;
     assert!(gone.failed(5).contains("shows no value"), "{gone:?}");
+    for command in ["resume", "suspend", "rotate"] {
+        let late = alice.tokenry(&[command, "ci"]).await;
+        assert!(late.failed(5).contains("ci is revoked, and that is final"), "{late:?}");
+    }
     let wrong = alice.tokenry(&["delete", "ci", "--confirm", "ci"]).await;
     assert!(wrong.failed(2).contains("nightly export"), "{wrong:?}");
     assert!(alice.tokenry(&["delete", "ci", "--confirm", "nightly export"]).await.err.contains("ci: deleted"));
