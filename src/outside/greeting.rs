@@ -20,8 +20,8 @@ use super::prober::resolved;
 /// Time limit for the look-up, the connection and the handshake.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Succeeds if the server at `authority`, a host and a port, has a certificate for that host. One of the certificates in
-/// the PEM text `ca` has to have signed it. No other root is trusted.
+/// Succeeds if the server at `authority`, a host and a port, has a certificate for that host. One of the certificates
+/// in the PEM text `ca` has to have signed it. No other root is trusted.
 ///
 /// # Errors
 /// The server was not reached, or its certificate is not trusted. The text has the reason.

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A successor is in the bundle for more than a year before it signs. So a client that reads the bundle once a year
-//! trusts each certificate. Years can be missing, because the operator did not run, or because the clock was set. Then a
-//! successor is in the bundle for an hour before it signs.
+//! trusts each certificate. Years can be missing, because the operator did not run, or because the clock was set. Then
+//! a successor is in the bundle for an hour before it signs.
 //!
-//! If the keys of an authority are lost, a new authority begins. Its predecessor stays in the bundle. The certificate of
-//! the predecessor stays in use until its last week. Until then, clients have time to read the bundle.
+//! If the keys of an authority are lost, a new authority begins. Its predecessor stays in the bundle. The certificate
+//! of the predecessor stays in use until its last week. Until then, clients have time to read the bundle.
 
 use jiff::{SignedDuration, Timestamp};
 

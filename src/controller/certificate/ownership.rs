@@ -6,9 +6,9 @@ use crate::crd::name;
 
 /// True if Tokenry made the object with this metadata, or if its label and its content say so.
 ///
-/// A label is easily copied together with an object. So the label has to be a field of Tokenry's field manager. Else the
-/// object has to hold the keeper's own certificates (`is_known`), as after a restore from a backup. An object that a
-/// controller owns is never the keeper's.
+/// A label is easily copied together with an object. So the label has to be a field of Tokenry's field manager. Else
+/// the object has to hold the keeper's own certificates (`is_known`), as after a restore from a backup. An object that
+/// a controller owns is never the keeper's.
 pub(super) fn is_ours(metadata: &ObjectMeta, is_known: bool) -> bool {
     let is_labelled = metadata.labels.as_ref().and_then(|labels| labels.get(name::MANAGED_BY));
     let is_controlled = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
