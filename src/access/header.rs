@@ -82,7 +82,7 @@ pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
 }
 
 /// The first header by which some servers read another target than that of the request, and that no proxy removes. A
-/// proxy removes or overwrites those of [`REWRITES`], but only under exactly these names.
+/// proxy removes or overwrites those of `REWRITES`, but only under exactly these names.
 pub fn passed_on_rewrite<'a>(headers: &'a HeaderMap, path: &Path, query: &str) -> Option<&'a str> {
     rewriting(headers, path, query).map(HeaderName::as_str).find(|name| !REWRITES.contains(name))
 }
