@@ -110,8 +110,9 @@ fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) -> Resul
         // A token that begins behind this place is found with the next part.
         let cut = if ends { bytes.len() } else { bytes.len().saturating_sub(OVERLAP) };
         let part = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
-        let most = Zeroizing::new(String::from_utf8_lossy(&bytes[..cut]).into_owned());
-        let places = format::find(&part).into_iter().filter(|place| place.start < most.len());
+        let most = (!ends).then(|| Zeroizing::new(String::from_utf8_lossy(&bytes[..cut]).into_owned()));
+        let limit = most.as_ref().map_or(usize::MAX, |most| most.len());
+        let places = format::find(&part).into_iter().filter(|place| place.start < limit);
         found.extend(places.map(|place| Finding {
             file: file.to_owned(),
             line,
@@ -122,7 +123,7 @@ fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) -> Resul
             return Ok(());
         }
         bytes.drain(..cut);
-        (line, before) = if ends { (line + 1, 0) } else { (line, before + most.chars().count()) };
+        (line, before) = most.map_or((line + 1, 0), |most| (line, before + most.chars().count()));
     }
 }
 
