@@ -26,6 +26,7 @@ use super::{
     Verb, Why,
     crowd::{Crowd, Seat},
     metrics::Metrics,
+    patience::Patience,
 };
 use crate::crd::{EventName, Reason, name};
 
@@ -45,6 +46,9 @@ const TOGETHER: Duration = Duration::from_secs(10 * 60);
 const REMEMBERED: usize = 4096;
 /// Maximum number of notes that are kept about one object until they are published.
 const MOST_KEPT: usize = 16;
+/// How often an event is tried, if the API server does not answer or is not able to write it. client-go's recorder tries
+/// as often. With the delays of [`Patience`], the last try is about a minute after the first.
+const TRIES: u32 = 12;
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long events are still written after the process was told to stop. A pass may take as long, and may publish
@@ -131,8 +135,8 @@ fn says(notes: &[Note], note: &Note) -> bool {
     notes.iter().any(|other| other.text == note.text)
 }
 
-/// A queue of events. Events are written one after another, and no pass waits for them. An event that cannot be
-/// written, or finds the queue full, is logged and dropped.
+/// A queue of events. Events are written one after another, and no pass waits for them. A write that fails for a moment
+/// is tried again. An event that cannot be written, or finds the queue full, is logged, counted and dropped.
 ///
 /// kube's own recorder is not used. It adds a suffix to the object's name, which fails for a name of 253 characters. It
 /// also ends a series after six minutes. Until then it keeps patching an event that was deleted.
@@ -144,8 +148,22 @@ pub struct Events {
     queue: mpsc::UnboundedSender<Waiting>,
 }
 
-/// An event, its reason, and the place that it takes until it is written.
-type Waiting = (Event, Reason, Seat<String>);
+/// An event that waits to be written.
+struct Waiting {
+    event: Event,
+    reason: Reason,
+    /// The number of tries that failed.
+    failed: u32,
+    patience: Patience,
+    /// The place that the event takes until it is written.
+    _place: Seat<String>,
+}
+
+impl Waiting {
+    fn new(event: Event, reason: Reason, place: Seat<String>) -> Self {
+        Self { event, reason, failed: 0, patience: Patience::default(), _place: place }
+    }
+}
 
 impl Events {
     /// The queue of this process's events, and the scribe that writes them. `instance` is the name of this process's
@@ -156,7 +174,7 @@ impl Events {
         let waiting = Arc::new(Crowd::new(QUEUE_EACH, QUEUE));
         (
             Self { reporter, metrics: metrics.clone(), waiting, queue },
-            Scribe { client, metrics, events, told: Told::default() },
+            Scribe { client, metrics, events, lines: Lines::default(), told: Told::default() },
         )
     }
 
@@ -164,11 +182,10 @@ impl Events {
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
         let place = self.waiting.take(regarding.namespace.clone().unwrap_or_default());
         // The send fails only after the scribe has stopped.
-        let sent =
-            place.is_some_and(|place| self.queue.send((self.event(note, regarding), note.reason, place)).is_ok());
-        if !sent {
-            let left_out = Err(Why::Unavailable("left out: too many wait".into()));
-            told(&self.metrics, Verb::CREATE, &left_out, &note.event.to_string());
+        let sent = place.map(|place| self.queue.send(Waiting::new(self.event(note, regarding), note.reason, place)));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::debug!(event = %note.event, "left an event out: too many wait");
+            self.metrics.events_dropped(1);
         }
     }
 
@@ -202,6 +219,7 @@ pub struct Scribe {
     client: Client,
     metrics: Arc<Metrics>,
     events: mpsc::UnboundedReceiver<Waiting>,
+    lines: Lines,
     told: Told,
 }
 
@@ -213,40 +231,81 @@ impl Scribe {
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            () = self.write_all() => {}
+            () = self.write_all() => return,
             () = grace => {}
         }
+        // The event whose write was cut off may have been written. It is not counted.
+        let left = self.lines.len() + self.events.len();
+        tracing::warn!(events = left, "the time to stop is over, and these events were not written");
+        self.metrics.events_dropped(left);
     }
 
     async fn write_all(&mut self) {
-        let mut lines = Lines::default();
-        while let Some(first) = self.events.recv().await {
-            lines.push(first);
-            while let Some((event, reason, _place)) = lines.next() {
-                self.write(event, reason).await;
-                while let Ok(more) = self.events.try_recv() {
-                    lines.push(more);
+        let mut more_come = true;
+        loop {
+            while let Ok(more) = self.events.try_recv() {
+                self.lines.push(more);
+            }
+            if let Some(next) = self.lines.next(Instant::now()) {
+                if let Some(failed) = self.write(next).await {
+                    self.lines.again(failed, Instant::now());
                 }
+                continue;
+            }
+            let due = self.lines.due();
+            tokio::select! {
+                more = self.events.recv(), if more_come => match more {
+                    Some(more) => self.lines.push(more),
+                    None => more_come = false,
+                },
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                else => return,
             }
         }
+    }
+
+    /// Tries to write an event. Returns the event if another try may help.
+    async fn write(&mut self, mut waiting: Waiting) -> Option<Waiting> {
+        let why = self.attempt(&waiting).await.err()?;
+        waiting.failed += 1;
+        if !why.is_definite() && waiting.failed < TRIES {
+            return Some(waiting);
+        }
+        self.metrics.events_dropped(1);
+        None
     }
 
     /// Writes an event. A repetition only raises the count of the earlier event. An earlier event that was deleted
     /// meanwhile is written again.
-    async fn write(&mut self, event: Event, reason: Reason) {
-        let (now, matter) = (Instant::now(), Matter::of(&event, reason));
-        if let Some(earlier) = self.told.again(&matter, now) {
-            let answer = self.count(&event, &earlier).await;
-            told(&self.metrics, Verb::PATCH, &answer, event.reason.as_deref().unwrap_or_default());
+    async fn attempt(&mut self, Waiting { event, reason, failed, .. }: &Waiting) -> Result<(), Why> {
+        let (now, matter) = (Instant::now(), Matter::of(event, *reason));
+        if let Some(series) = self.told.again(&matter, now) {
+            let answer = self.count(event, &series).await;
+            self.note(Verb::PATCH, &answer, event);
+            if answer.is_ok() {
+                self.told.put(matter, series);
+                return Ok(());
+            }
             if answer != Err(Why::Gone) {
-                return;
+                return answer;
             }
         }
-        let api = self.api(&event);
-        let answer = timely(api.create(&PostParams::default(), &event)).await;
-        told(&self.metrics, Verb::CREATE, &answer, event.reason.as_deref().unwrap_or_default());
+        let answer = timely(self.api(event).create(&PostParams::default(), event)).await;
+        // No other event has this name. So an earlier try was done, and its answer was lost.
+        let answer = if *failed > 0 && answer == Err(Why::Stale) { Ok(()) } else { answer };
+        self.note(Verb::CREATE, &answer, event);
         if answer.is_ok() {
-            self.told.first(matter, &event, now);
+            self.told.first(matter, event, now);
+        }
+        answer
+    }
+
+    /// Counts a write of an event, and logs a failed write.
+    fn note(&self, verb: Verb, answer: &Result<(), Why>, event: &Event) {
+        self.metrics.write("Event", verb, answer.as_ref().copied());
+        if let Err(why) = answer {
+            let event = event.reason.as_deref().unwrap_or_default();
+            tracing::debug!(verb = verb.name(), %why, event, "could not write an event");
         }
     }
 
@@ -263,24 +322,56 @@ impl Scribe {
 
 /// The waiting events, by namespace. The namespaces take turns.
 #[derive(Default)]
-struct Lines(VecDeque<(String, VecDeque<Waiting>)>);
+struct Lines(VecDeque<Line>);
+
+/// The waiting events of one namespace.
+struct Line {
+    namespace: String,
+    /// The time of the next write. After a failed try the whole line waits, so its events keep their order.
+    due: Instant,
+    waiting: VecDeque<Waiting>,
+}
 
 impl Lines {
     fn push(&mut self, waiting: Waiting) {
-        let namespace = waiting.0.metadata.namespace.clone().unwrap_or_default();
-        match self.0.iter_mut().find(|(home, _)| *home == namespace) {
-            Some((_, line)) => line.push_back(waiting),
-            None => self.0.push_back((namespace, [waiting].into())),
-        }
+        self.line(&waiting).waiting.push_back(waiting);
     }
 
-    fn next(&mut self) -> Option<Waiting> {
-        let (namespace, mut line) = self.0.pop_front()?;
-        let next = line.pop_front();
-        if !line.is_empty() {
-            self.0.push_back((namespace, line));
+    /// Takes the next event whose line is due.
+    fn next(&mut self, now: Instant) -> Option<Waiting> {
+        let mut line = self.0.iter().position(|line| line.due <= now).and_then(|nth| self.0.remove(nth))?;
+        let next = line.waiting.pop_front();
+        if !line.waiting.is_empty() {
+            self.0.push_back(line);
         }
         next
+    }
+
+    /// Puts an event back that could not be written. It stays the first of its line.
+    fn again(&mut self, mut failed: Waiting, now: Instant) {
+        let due = now + failed.patience.next();
+        let line = self.line(&failed);
+        line.due = due;
+        line.waiting.push_front(failed);
+    }
+
+    /// The time at which the first line is due. `None`: no event waits.
+    fn due(&self) -> Option<Instant> {
+        self.0.iter().map(|line| line.due).min()
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|line| line.waiting.len()).sum()
+    }
+
+    /// The line of an event. A new line is the last one.
+    fn line(&mut self, waiting: &Waiting) -> &mut Line {
+        let namespace = waiting.event.metadata.namespace.clone().unwrap_or_default();
+        let nth = self.0.iter().position(|line| line.namespace == namespace).unwrap_or_else(|| {
+            self.0.push_back(Line { namespace, due: Instant::now(), waiting: VecDeque::new() });
+            self.0.len() - 1
+        });
+        &mut self.0[nth]
     }
 }
 
@@ -333,21 +424,15 @@ impl Told {
     }
 
     /// The event that this one repeats, if there is one, with the new count.
-    fn again(&mut self, matter: &Matter, now: Instant) -> Option<Series> {
-        let series = self.0.get_mut(matter)?;
-        if now.duration_since(series.last) >= TOGETHER {
-            return None;
-        }
-        *series = Series { name: series.name.clone(), count: series.count.saturating_add(1), last: now };
-        Some(series.clone())
+    fn again(&self, matter: &Matter, now: Instant) -> Option<Series> {
+        let Series { name, count, last } = self.0.get(matter)?;
+        let is_near = now.duration_since(*last) < TOGETHER;
+        is_near.then(|| Series { name: name.clone(), count: count.saturating_add(1), last: now })
     }
-}
 
-/// Counts a write of an event, and logs a failed write.
-fn told(metrics: &Metrics, verb: Verb, answer: &Result<(), Why>, event: &str) {
-    metrics.write("Event", verb, answer.as_ref().copied());
-    if let Err(why) = answer {
-        tracing::debug!(verb = verb.name(), %why, event, "could not write an event");
+    /// Notes the count of an event after it was written.
+    fn put(&mut self, matter: Matter, series: Series) {
+        self.0.insert(matter, series);
     }
 }
 
@@ -366,6 +451,102 @@ mod tests {
         Event { metadata, regarding: Some(regarding), reason: Some(reason.into()), ..Event::default() }
     }
 
+    /// The requests of a scribe, each as its method, and the namespace and text of its event.
+    type Written = Arc<Mutex<Vec<String>>>;
+
+    /// A server that gives each namespace these answers in turn, and then always the last one. An answer is a status
+    /// code; 0: it never answers.
+    fn server(answers: &'static [(&str, &[u16])]) -> (Client, Written) {
+        let (written, asked) = (Written::default(), Mutex::new(HashMap::<String, usize>::new()));
+        let (noted, asked) = (written.clone(), Arc::new(asked));
+        let serve = move |request: http::Request<kube::client::Body>| {
+            let (noted, asked) = (noted.clone(), asked.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let namespace = head.uri.path().split('/').nth(5).unwrap_or_default().to_owned();
+                let nth =
+                    asked.lock().unwrap().entry(namespace.clone()).and_modify(|nth| *nth += 1).or_insert(0).to_owned();
+                let (_, answers) = answers.iter().find(|(of, _)| *of == namespace).expect("a namespace of the test");
+                let status = answers[nth.min(answers.len() - 1)];
+                let event: serde_json::Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+                let text = event["note"].as_str().unwrap_or("again");
+                noted.lock().unwrap().push(format!("{} {namespace} {text} {status}", head.method));
+                if status == 0 {
+                    std::future::pending::<()>().await;
+                }
+                let failure = json!({"kind": "Status", "status": "Failure", "message": "m", "code": status});
+                let body = if status < 400 { json!({ "metadata": {} }) } else { failure };
+                let answer = http::Response::builder().status(status);
+                Ok::<_, std::convert::Infallible>(
+                    answer.body(kube::client::Body::from(body.to_string().into_bytes())).unwrap(),
+                )
+            }
+        };
+        (Client::new(tower::service_fn(serve), "a"), written)
+    }
+
+    /// Publishes events with these texts in their namespaces, and waits for the end of the scribe. Returns the requests,
+    /// and the number of dropped events.
+    async fn written(
+        answers: &'static [(&str, &[u16])],
+        notes: &[(&str, EventName, &str)],
+        stop: bool,
+    ) -> (Vec<String>, usize) {
+        let (client, written) = server(answers);
+        let metrics = Arc::new(Metrics::default());
+        let (events, scribe) = Events::new(client, None, metrics.clone());
+        for (namespace, event, text) in notes {
+            let (namespace, uid) = (Some((*namespace).into()), Some((*namespace).into()));
+            let about = ObjectReference { namespace, uid, ..ObjectReference::default() };
+            events.publish(&Note::normal(*event, Reason::ExpiringSoon, *text), &about);
+        }
+        let told = CancellationToken::new();
+        let _held = stop.then_some(events);
+        if stop {
+            told.cancel();
+        }
+        tokio::time::timeout(Duration::from_secs(600), scribe.run(told)).await.unwrap();
+        let text = metrics.text();
+        let dropped = text.lines().find_map(|line| line.strip_prefix("tokenry_events_dropped_total{} "));
+        (written.lock().unwrap().clone(), dropped.map_or(0, |count| count.parse().unwrap()))
+    }
+
+    const SOON: EventName = EventName::ExpiringSoon;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_fails_for_a_moment_is_tried_again_and_other_namespaces_do_not_wait() {
+        let notes = [("a", SOON, "1"), ("a", EventName::Issued, "2"), ("b", SOON, "3")];
+        let (written, dropped) = written(&[("a", &[503, 0, 429, 201]), ("b", &[201])], &notes, false).await;
+        let second = "POST a ExpiringSoon: 2 201";
+        let expected = ["POST a 1 503", "POST b 3 201", "POST a 1 0", "POST a 1 429", "POST a 1 201", second];
+        assert_eq!((written, dropped), (expected.map(str::to_owned).to_vec(), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_whose_answer_was_lost_is_written_once_and_counted_on() {
+        let notes = [("a", SOON, "1"), ("a", SOON, "2"), ("a", SOON, "3")];
+        let (written, dropped) = written(&[("a", &[500, 409, 504, 200])], &notes, false).await;
+        let expected = ["POST a 1 500", "POST a 1 409", "PATCH a again 504", "PATCH a again 200", "PATCH a again 200"];
+        assert_eq!((written, dropped), (expected.map(str::to_owned).to_vec(), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_is_dropped_after_so_many_tries_or_at_a_definite_refusal_and_counted() {
+        let notes = [("a", SOON, "1"), ("b", SOON, "2"), ("c", SOON, "3")];
+        let (written, dropped) = written(&[("a", &[503]), ("b", &[403]), ("c", &[409])], &notes, false).await;
+        assert_eq!(written.iter().filter(|request| request.starts_with("POST a")).count(), TRIES as usize);
+        assert_eq!(written.len(), TRIES as usize + 2);
+        assert_eq!(dropped, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scribe_ends_in_time_also_if_nothing_can_be_written() {
+        let notes = [("a", SOON, "1"), ("a", SOON, "2"), ("b", SOON, "3")];
+        let start = Instant::now();
+        let (_, dropped) = written(&[("a", &[503]), ("b", &[503])], &notes, true).await;
+        assert_eq!((start.elapsed(), dropped), (GRACE, 3));
+    }
+
     #[test]
     fn events_of_one_reason_and_object_within_ten_minutes_are_one() {
         let (mut told, start) = (Told::default(), Instant::now());
@@ -373,8 +554,10 @@ mod tests {
         let first = event("a.1", "a", "Rejected");
         told.first(Matter::of(&first, Reason::Invalid), &first, at(0));
         let mut again_for = |event: Event, reason, seconds| {
-            let series = told.again(&Matter::of(&event, reason), at(seconds));
-            series.map(|series| (series.name, series.count))
+            let matter = Matter::of(&event, reason);
+            let series = told.again(&matter, at(seconds))?;
+            told.put(matter, series.clone());
+            Some((series.name, series.count))
         };
         assert_eq!(again_for(event("a.2", "a", "Rejected"), Reason::RoleMissing, 1), None, "another reason");
         let mut again = |event, seconds| again_for(event, Reason::Invalid, seconds);
@@ -424,9 +607,10 @@ mod tests {
         for (namespace, name) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"), ("c", "5"), ("b", "6")] {
             let mut event = event(name, name, "Active");
             event.metadata.namespace = Some(namespace.into());
-            lines.push((event, Reason::Active, crowd.take(namespace.to_owned()).unwrap()));
+            lines.push(Waiting::new(event, Reason::Active, crowd.take(namespace.to_owned()).unwrap()));
         }
-        let order: Vec<_> = std::iter::from_fn(|| lines.next()).filter_map(|(event, ..)| event.metadata.name).collect();
+        let all = std::iter::from_fn(|| lines.next(Instant::now()));
+        let order: Vec<_> = all.filter_map(|waiting| waiting.event.metadata.name).collect();
         assert_eq!(order, ["1", "4", "5", "2", "6", "3"]);
     }
 

@@ -103,6 +103,7 @@ pub struct Metrics {
     passes: Family<Pass, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     writes: Family<Write, Counter>,
+    events_dropped: Family<Unlabelled, Counter>,
     verdicts: Family<JudgedLabels, Counter>,
     durations: Family<ProtocolLabels, Latency>,
     probes: Family<Unlabelled, Counter>,
@@ -159,6 +160,11 @@ impl Default for Metrics {
                 all,
                 "tokenry_writes",
                 "Writes to the API server, by their verb and by how they were answered",
+            ),
+            events_dropped: told(
+                all,
+                "tokenry_events_dropped",
+                "Events that could not be written, or that came while too many waited",
             ),
             verdicts: told(all, "tokenry_verifier_verdicts", VERDICTS),
             durations: told(
@@ -231,6 +237,11 @@ impl Metrics {
         };
         let (verb, subresource) = (verb.name(), verb.subresource());
         self.writes.get_or_create(&Write { kind: kind.into(), subresource, verb, result }).inc();
+    }
+
+    /// Counts events that were dropped.
+    pub fn events_dropped(&self, events: usize) {
+        self.events_dropped.get_or_create(&[]).inc_by(u64::try_from(events).unwrap_or(u64::MAX));
     }
 
     /// Sets the metric of stamps: true if the API server stamps the requester on new tokens.
@@ -343,6 +354,7 @@ mod tests {
         metrics.verdicts("a/gone", "forward-auth", 401, "Expired").count(Duration::ZERO);
         metrics.forget_verdicts("a/gone", "forward-auth", 401, "Expired");
         metrics.audit_dropped(3);
+        metrics.events_dropped(2);
         metrics.reads(|metrics| metrics.waiting(5));
         metrics.connections(7);
         metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
@@ -367,6 +379,7 @@ mod tests {
             r#"verifier_verdicts_total{instance="a/eem",protocol="forward-auth",status="401",reason="Expired"} 1"#,
             r#"tokenry_verifier_duration_seconds_count{protocol="forward-auth"} 2"#,
             "tokenry_verifier_audit_dropped_total{} 3",
+            "tokenry_events_dropped_total{} 2",
             "tokenry_verifier_waiting{} 5",
             "tokenry_connections{} 7",
             "tokenry_verifier_certificate_expiration_timestamp_seconds{} 1800000000",

@@ -23,7 +23,7 @@ use tokenry::{
 use crate::harness::{
     World,
     clock::{Held, hours},
-    fault::{Death, dying},
+    fault::{Death, dying, dying_at_events},
     root,
     run::Running,
 };
@@ -54,6 +54,20 @@ async fn watch(world: &World, verifier: &Running, watched: &Watched) {
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_first_write_or_its_answer_is_lost_is_written_once() {
+    for death in [Death::Unsent, Death::Unheard, Death::Silent] {
+        let world = World::new("unwritten").await;
+        let (client, _doom) = dying_at_events(world.plane.config(&world.identities.operator), 1, death);
+        let operator = world.operator_by(client, &Held::default()).await;
+        world.smallest().await;
+        world.await_events("ApiToken", "ci", &["Issued"]).await;
+        // The scribe ends after it has written all events.
+        operator.stop().await;
+        assert_eq!(world.events("ApiToken", "ci").await, ["Issued"], "{death:?}");
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Death {
     Before,
     /// The process dies after the API server did the write, and before it reads the answer.
     After,
+    /// The process continues. The request is lost before the API server gets it.
+    Unsent,
     /// The process continues. The API server did the write, but its answer and the connection are lost.
     Unheard,
     /// The process continues. The API server did the write, but the answer never arrives.
@@ -39,6 +41,11 @@ pub fn dying(config: Config, nth: usize, death: Death) -> (Client, Doom) {
 pub fn dying_at_the_edge(config: Config, nth: usize, death: Death) -> (Client, Doom) {
     let is_counted = |path: &str| ["/ingresses", "/httproutes", "/middlewares"].iter().any(|part| path.contains(part));
     doomed(config, nth, death, is_counted)
+}
+
+/// A client that fails in the given way at its `nth` write of an Event. The first write is 1.
+pub fn dying_at_events(config: Config, nth: usize, death: Death) -> (Client, Doom) {
+    doomed(config, nth, death, |path| path.contains("/events.k8s.io/"))
 }
 
 fn doomed(config: Config, nth: usize, death: Death, is_counted: fn(&str) -> bool) -> (Client, Doom) {
@@ -65,7 +72,7 @@ impl Doom {
         self.gate.notify_one();
     }
 
-    /// True after the process has died. For [`Death::Unheard`] and [`Death::Silent`], the result is always false.
+    /// True after the process has died. Always false if the process continues.
     pub fn has_come(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
@@ -123,7 +130,7 @@ where
         }
         let death = self.doom.death;
         self.doom.dead.store(matches!(death, Death::Before | Death::After), Ordering::SeqCst);
-        if matches!(death, Death::Before) {
+        if matches!(death, Death::Before | Death::Unsent) {
             return Box::pin(std::future::ready(lost()));
         }
         let (done, gate) = (self.inner.call(request), self.doom.gate.clone());
@@ -135,7 +142,7 @@ where
                     gate.notified().await;
                     answer
                 }
-                Death::Before | Death::After | Death::Unheard => lost(),
+                Death::Before | Death::After | Death::Unsent | Death::Unheard => lost(),
             }
         })
     }

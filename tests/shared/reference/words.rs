@@ -107,6 +107,7 @@ fn sampled() -> Metrics {
     metrics.write("Secret", Verb::PATCH, Ok(()));
     metrics.verdicts("a/eem", "forward-auth", 200, "Allowed").count(Duration::ZERO);
     metrics.audit_dropped(0);
+    metrics.events_dropped(0);
     metrics.objects("apitokens".into(), 1);
     metrics.waiting(0);
     metrics.connections(1);
