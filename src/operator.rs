@@ -3,9 +3,9 @@
 
 use std::{io, sync::Arc};
 
-use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Client, Resource};
+use kube::{Client, Resource, runtime::reflector::ObjectRef};
 use serde::Serialize;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
@@ -22,15 +22,16 @@ use crate::{
         instance,
         kind::{is_news, is_news_of_meta},
         policy,
-        run::run as control,
+        run::{once_leading, run as control},
         token,
     },
-    crd::{ApiToken, GROUP, name, secret},
+    crd::{AccessPolicy, Account, ApiToken, GROUP, Instance, name, secret},
     exposure::{ExposureConfig, PieceKind, backends::Backends},
     outside::{
-        Cache, Clock, Entropy, Extent, Hearing, Joint, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks, Verb,
-        Writer,
+        Cache, Clock, Entropy, Extent, Hearing, Joint, Lead, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks,
+        Verb, Writer,
         events::{Events, Scribe, Untold},
+        lead::{Elector, LeaseOrder},
         metrics::Metrics,
         probes,
         rights::{Right, Wanted},
@@ -125,6 +126,14 @@ pub const CERTIFYING: [Right; 4] = [
     Right::new(Verb::GET, "gateway.networking.k8s.io", "backendtlspolicies"),
 ];
 
+/// The further permissions of an operator that takes part in an election, beside those for events. It has them in the
+/// namespace of the Lease alone.
+pub const ELECTING: [Right; 3] = [
+    Right::new(Verb::GET, LEASES, "leases"),
+    Right::new(Verb::CREATE, LEASES, "leases"),
+    Right::new(Verb::UPDATE, LEASES, "leases"),
+];
+
 /// The further permissions of an operator that creates objects of this kind. OpenShift asks for two more where a Route
 /// has a host: at its creation, and at a change of the host.
 pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
@@ -141,6 +150,10 @@ pub fn exposing_rights(kind: PieceKind) -> Vec<Right> {
     own.chain(hosts).chain(classes).chain(carriers).collect()
 }
 
+/// The length of the random part of this process's name in an election.
+const UNIQUE: usize = 10;
+/// The API group of Leases.
+const LEASES: &str = "coordination.k8s.io";
 /// The API group of Roles and RoleBindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -160,6 +173,8 @@ pub struct Options {
     pub exposure: Arc<ExposureConfig>,
     /// The certificate of the verifier that the operator keeps. `None`: it keeps none.
     pub certificate: Option<CertificateOrder>,
+    /// The Lease by which one of several operators leads. `None`: this operator works, whatever others do.
+    pub election: Option<LeaseOrder>,
     /// True: probes may ask loopback and link-local addresses. Default: false.
     pub probe_local: bool,
     /// The name of this process in events: the name of its Pod.
@@ -170,16 +185,21 @@ pub struct Options {
 
 /// Runs the operator until `options.stop` is cancelled. The command `tokenry operator` calls this function.
 ///
-/// The operator waits for everything that is still missing: the API server, the CRDs, the permissions.
+/// The operator waits for everything that is still missing: the API server, the CRDs, the permissions. Then it waits
+/// until it leads, if there is an election. At its end it finishes its passes, writes their events, and releases the
+/// Lease, in this order.
 ///
 /// # Errors
-/// A task ended unexpectedly. The process has to end then, because an operator with a dead task looks healthy and does
-/// nothing.
+/// A task ended unexpectedly, or the Lease was lost. The process has to end then. An operator with a dead task looks
+/// healthy and does nothing, and another operator leads after a loss.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let (hearing, mut tasks) = (Hearing::default(), Tasks::new(options.stop.clone()));
     let pulse = tasks.pulse();
-    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, (metrics.clone(), pulse.clone()), &hearing);
+    let elector = elector(&client, (&clock, &*entropy), &options, &metrics)?;
+    let lead = elector.as_ref().map(Elector::lead).unwrap_or_default();
+    let facts = (metrics.clone(), pulse.clone(), lead.clone());
+    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, facts, &hearing);
     let (caches, stamping, rights) = (rooms.caches.clone(), rooms.stamping.clone(), rooms.rights.clone());
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let waits_for = caches.missing().err().unwrap_or_default().replace("waiting for ", "");
@@ -192,8 +212,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     });
     tasks
         .endless("the check of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope.clone()));
-    let triggers =
-        (token::triggers(&rooms), instance::triggers(&rooms), account::triggers(&rooms), policy::triggers(&rooms));
+    let triggers = Triggers::of(&rooms);
     let prober = rooms.prober.clone();
     tasks.endless("the prober", async move { prober.run().await });
     if rooms.grants {
@@ -201,28 +220,26 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     }
     let handed = options.certificate.and_then(|order| keep_certificate(&rooms, order, &mut tasks, stop.clone()));
     if let Some(lookout) = Lookout::of(&rooms) {
-        tasks.endless("the lookout for guards by HTTPS", lookout.keep());
+        let lead = lead.clone();
+        tasks.endless("the lookout for guards by HTTPS", async move {
+            lead.begun().await;
+            lookout.keep().await
+        });
     }
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
-    tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), triggers.0, stop.clone()));
-    let instances = match handed {
-        Some(results) => certificate::in_turn(triggers.1, results, caches.clone()),
-        None => triggers.1.boxed(),
-    };
-    tasks.finishing(
-        "the instance controller",
-        control(rooms.clone(), caches.instances.store(), instances, stop.clone()),
-    );
-    tasks
-        .finishing("the account controller", control(rooms.clone(), caches.accounts.store(), triggers.2, stop.clone()));
-    tasks.finishing("the policy controller", control(rooms.clone(), caches.policies.store(), triggers.3, stop.clone()));
+    start_controllers(&rooms, triggers, handed, &mut tasks, &stop);
     let told = stop.clone();
     tasks.finishing("the scribe of events", async move {
         scribe.run(told).await;
         Ok(())
     });
-    let ready = move || rights.missing().and_then(|()| caches.missing()).and_then(|()| stamping.missing());
+    if let Some(elector) = elector {
+        let (elector, stop) = (elector.telling(rooms.events.clone()), stop.clone());
+        tasks.last("the leader election", |last| elector.run(stop, last));
+    }
+    let works = move || rights.missing().and_then(|()| caches.missing()).and_then(|()| stamping.missing());
+    let ready = move || works().and_then(|()| lead.missing());
     if let Some(serving) = options.serving {
         let router = probes::health(ready.clone(), pulse.clone());
         tasks.finishing("the server", server::serve(serving.listen("listening")?, router, Port::Probes, stop.clone()));
@@ -234,6 +251,61 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     // From here on only the controllers can publish events. The scribe ends after the last controller.
     drop(rooms);
     tasks.join().await
+}
+
+/// The names of objects that need a pass, by kind.
+struct Triggers {
+    tokens: BoxStream<'static, ObjectRef<ApiToken>>,
+    instances: BoxStream<'static, ObjectRef<Instance>>,
+    accounts: BoxStream<'static, ObjectRef<Account>>,
+    policies: BoxStream<'static, ObjectRef<AccessPolicy>>,
+}
+
+impl Triggers {
+    /// The triggers of all kinds, from the moment this operator leads. Call this before the caches are filled.
+    fn of(rooms: &Arc<Rooms>) -> Self {
+        let (lead, caches) = (|| rooms.lead.clone(), &rooms.caches);
+        Self {
+            tokens: once_leading(lead(), token::triggers(rooms), caches.tokens.store()),
+            instances: once_leading(lead(), instance::triggers(rooms), caches.instances.store()),
+            accounts: once_leading(lead(), account::triggers(rooms), caches.accounts.store()),
+            policies: once_leading(lead(), policy::triggers(rooms), caches.policies.store()),
+        }
+    }
+}
+
+/// Starts the controllers. With `handed`, Instances wait for the certificates that Traefik trusts.
+fn start_controllers(
+    rooms: &Arc<Rooms>,
+    triggers: Triggers,
+    handed: Option<UnboundedReceiver<HandOut>>,
+    tasks: &mut Tasks,
+    stop: &CancellationToken,
+) {
+    let (caches, stop) = (&rooms.caches, || stop.clone());
+    let Triggers { tokens, instances, accounts, policies } = triggers;
+    let instances = match handed {
+        Some(results) => certificate::in_turn(instances, results, caches.clone()),
+        None => instances,
+    };
+    tasks.finishing("the token controller", control(rooms.clone(), caches.tokens.store(), tokens, stop()));
+    tasks.finishing("the instance controller", control(rooms.clone(), caches.instances.store(), instances, stop()));
+    tasks.finishing("the account controller", control(rooms.clone(), caches.accounts.store(), accounts, stop()));
+    tasks.finishing("the policy controller", control(rooms.clone(), caches.policies.store(), policies, stop()));
+}
+
+/// The elector of an operator with these options, if it takes part in an election. Its name has a random part, because
+/// a Pod that starts again keeps its own name.
+fn elector(
+    client: &Client,
+    (clock, entropy): (&Arc<dyn Clock>, &dyn Entropy),
+    options: &Options,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Option<Elector>> {
+    let Some(order) = options.election.clone() else { return Ok(None) };
+    let start = entropy.base62(UNIQUE).map_err(io::Error::other)?;
+    let me = format!("{}_{}", options.instance.as_deref().unwrap_or(name::MANAGER), &*start);
+    Ok(Some(Elector::new(client.clone(), order, me, (clock.clone(), metrics.clone()))))
 }
 
 /// Starts the task that keeps the verifier's certificate. The receiver gets each namespace in which Traefik has the
@@ -248,9 +320,13 @@ fn keep_certificate(
     let ca_secret = https.map(|https| https.ca_secret.clone());
     let (results, receiver) = mpsc::unbounded_channel();
     let receiver = ca_secret.is_some().then_some(receiver);
-    let keeper = CertificateKeeper { order, ca_secret, results, rooms: rooms.clone() };
+    let (keeper, lead) = (CertificateKeeper { order, ca_secret, results, rooms: rooms.clone() }, rooms.lead.clone());
     tasks.finishing("the keeper of the verifier's certificate", async move {
-        stop.run_until_cancelled(keeper.keep()).await;
+        let kept = async {
+            lead.begun().await;
+            keeper.keep().await
+        };
+        stop.run_until_cancelled(kept).await;
         Ok(())
     });
     receiver
@@ -271,7 +347,7 @@ fn rooms(
     client: &Client,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
     options: &Options,
-    (metrics, pulse): (Arc<Metrics>, Pulse),
+    (metrics, pulse, lead): (Arc<Metrics>, Pulse, Lead),
     hearing: &Hearing,
 ) -> (Rooms, Scribe) {
     let scope = &options.scope;
@@ -295,7 +371,8 @@ fn rooms(
         accounts: Arc::new(Joint::new(reader.clone())),
         instances: Arc::new(Joint::new(reader.clone())),
         reader,
-        writer: Writer::new(client.clone(), clock.clone(), metrics.clone()),
+        writer: Writer::new(client.clone(), clock.clone(), metrics.clone()).led_by(lead.clone()),
+        lead,
         mints: token::Mints::default(),
         stamping: Arc::default(),
         by_https: Arc::default(),
@@ -375,10 +452,9 @@ mod tests {
     use super::*;
     use crate::{
         controller::kind::Kind,
-        crd::AccessPolicy,
         outside::{SystemClock, entropy::Seeded},
     };
-    use futures::Stream;
+    use futures::{Stream, StreamExt};
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};

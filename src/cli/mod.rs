@@ -29,6 +29,7 @@ use std::str::FromStr;
 
 use crate::outside::{
     Address, Extent, Taken,
+    lead::LeaseOrder,
     rights::Right,
     telemetry::{self, Format},
 };
@@ -165,6 +166,8 @@ impl FromStr for Probes {
 #[derive(Clone, Debug)]
 struct Duties {
     scope: Extent,
+    /// The Lease by which it leads. `None`: it takes part in no election.
+    lease: Option<LeaseOrder>,
     /// Permissions without which the program is not ready.
     needed: Vec<Right>,
     /// Permissions without which the program does less.
@@ -241,6 +244,8 @@ mod tests {
         assert_eq!(operator.scope, Extent::Namespace("a".into()));
         let plain = duties(&["operator"]).unwrap();
         assert_eq!(operator.needed.len(), plain.needed.len() + crate::operator::GRANTING.len());
+        let led = duties(&["operator", "--leader-elect", "--leader-election-name=x"]).unwrap().lease.unwrap();
+        assert_eq!((led.name.as_str(), plain.lease.is_none()), ("x", true));
         let asks = duties(&["verifier", "--introspection"]).unwrap();
         assert_eq!(asks.useful.len(), duties(&["verifier"]).unwrap().useful.len() + 2);
         assert!(duties(&["operator", "--of-another-release"]).is_none() && duties(&["crds"]).is_none());

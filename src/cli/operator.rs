@@ -1,14 +1,17 @@
 //! `tokenry operator`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 
-use super::{Common, Duties, Error, client};
+use super::{Common, Duties, Error, client, token::times::limit};
 use crate::{
     exposure::{ExposureConfig, PieceKind},
     operator::{self, CertificateOrder, Options, SecretPlace},
-    outside::{SystemClock, SystemEntropy, connect},
+    outside::{
+        SystemClock, SystemEntropy, connect,
+        lead::{LeaseOrder, LeasePeriods},
+    },
 };
 
 #[derive(Args)]
@@ -29,10 +32,55 @@ pub(crate) struct Operator {
     /// DNS name of the verifier in that certificate; may be given several times
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "certificate")]
     certificate_name: Vec<String>,
+    #[command(flatten)]
+    leadership: Leadership,
     /// Allow probes of endpoints at loopback and link-local addresses; addresses of cloud metadata are never asked;
     /// default: refuse them
     #[arg(long)]
     probe_local: bool,
+}
+
+/// How one of several operators leads.
+#[derive(Args)]
+struct Leadership {
+    /// Let one of several operators lead, by a Lease; the others wait with warm caches; default: each one works
+    #[arg(long, env = "TOKENRY_LEADER_ELECT")]
+    leader_elect: bool,
+    /// Namespace of the Lease; default: that of the Pod, or of the kubeconfig's context
+    #[arg(long, env = "TOKENRY_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    leader_election_namespace: Option<String>,
+    /// Name of the Lease; operators that serve the same namespaces need the same one
+    #[arg(long, env = "TOKENRY_LEADER_ELECTION_NAME", default_value = "tokenry-operator", value_name = "NAME")]
+    leader_election_name: String,
+    /// A Lease that was not renewed for this long is taken by another operator; at most 300s
+    #[arg(long, env = "TOKENRY_LEADER_ELECTION_LEASE_DURATION", default_value = "15s", value_name = "DURATION", value_parser = limit)]
+    leader_election_lease_duration: Duration,
+    /// An operator that could not renew its Lease for this long ends; shorter than the lease duration
+    #[arg(long, env = "TOKENRY_LEADER_ELECTION_RENEW_DEADLINE", default_value = "10s", value_name = "DURATION", value_parser = limit)]
+    leader_election_renew_deadline: Duration,
+    /// Interval of the renewals; at most half of the renew deadline
+    #[arg(long, env = "TOKENRY_LEADER_ELECTION_RETRY_PERIOD", default_value = "2s", value_name = "DURATION", value_parser = limit)]
+    leader_election_retry_period: Duration,
+}
+
+impl Leadership {
+    /// The Lease, if there is an election.
+    fn order(&self) -> Option<LeaseOrder> {
+        let namespace = self.leader_election_namespace.clone().filter(|namespace| !namespace.is_empty());
+        let periods = LeasePeriods {
+            lease: self.leader_election_lease_duration,
+            renew: self.leader_election_renew_deadline,
+            retry: self.leader_election_retry_period,
+        };
+        self.leader_elect.then(|| LeaseOrder { namespace, name: self.leader_election_name.clone(), periods })
+    }
+
+    /// The Lease, if there is an election and its times fit.
+    fn checked(&self) -> Result<Option<LeaseOrder>, Error> {
+        let order = self.order();
+        order.as_ref().map_or(Ok(()), |order| order.periods.checked().map(|_| ())).map_err(Error::Usage)?;
+        Ok(order)
+    }
 }
 
 impl Operator {
@@ -44,13 +92,14 @@ impl Operator {
         let useful = operator::RIGHTS.useful.iter().copied();
         Duties {
             scope: self.common.scope(),
+            lease: self.leadership.order(),
             needed: [operator::RIGHTS.needed, granting].concat(),
             useful: useful.chain(exposing.flat_map(|kind| operator::exposing_rights(*kind))).collect(),
         }
     }
 
     pub(crate) fn main(&self) -> Result<(), Error> {
-        let Self { common, grants, exposure, certificate, certificate_name, probe_local } = self;
+        let Self { common, grants, exposure, certificate, certificate_name, leadership, probe_local } = self;
         common.log()?;
         client::run(async |stop| {
             let options = Options {
@@ -62,6 +111,7 @@ impl Operator {
                 certificate: certificate
                     .clone()
                     .map(|place| CertificateOrder { place, names: certificate_name.clone() }),
+                election: leadership.checked()?,
                 probe_local: *probe_local,
                 instance: connect::pod(),
                 stop,

@@ -116,7 +116,7 @@ impl Verifier {
     pub(crate) fn duties(&self) -> Duties {
         let reviewing = REVIEWING.into_iter().filter(|_| self.introspection);
         let useful = verifier::RIGHTS.useful.iter().copied().chain(reviewing).collect();
-        Duties { scope: self.common.scope(), needed: verifier::RIGHTS.needed.to_vec(), useful }
+        Duties { scope: self.common.scope(), lease: None, needed: verifier::RIGHTS.needed.to_vec(), useful }
     }
 
     pub(crate) fn main(self) -> Result<(), Error> {

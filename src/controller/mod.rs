@@ -43,7 +43,7 @@ use crate::{
     crd::{AccessPolicy, Account, ApiToken, Instance, SealedSecret},
     exposure::ExposureConfig,
     outside::{
-        Cache, Clock, Entropy, Joint, Prober, Pulse, Reader, Receipt, Refusal, Rights, Writer,
+        Cache, Clock, Entropy, Joint, Lead, Prober, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
         watch::{CoreAccount, NamespaceMeta},
@@ -64,6 +64,8 @@ pub struct Rooms {
     pub accounts: Arc<Joint<Account>>,
     /// The reader for live reads of Instances. The first values of many tokens share one read.
     pub instances: Arc<Joint<Instance>>,
+    /// The right to write. An operator that does not lead has none.
+    pub lead: Lead,
     /// The writer of objects and statuses.
     pub writer: Writer,
     /// The times of the last mints.

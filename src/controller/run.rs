@@ -28,7 +28,7 @@ use crate::{
         condition::{Conclusion, READY, VALID},
     },
     outside::{
-        Cache, Clock, Forbidder, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference,
+        Cache, Clock, Forbidder, Lead, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference,
     },
 };
 
@@ -366,6 +366,32 @@ pub fn together<K: Kind>(names: stream::BoxStream<'static, ObjectRef<K>>) -> str
         Some((stream::iter(order), names))
     });
     batches.flatten().boxed()
+}
+
+/// The `names` from the moment this process leads, after the names of all objects in `store`. A standby drops names, so
+/// that they do not pile up.
+pub fn once_leading<K: Kind>(
+    lead: Lead,
+    names: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    store: Store<K>,
+) -> stream::BoxStream<'static, ObjectRef<K>> {
+    let mut names = names.boxed();
+    if !lead.is_elected() {
+        return names;
+    }
+    let begun = async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = lead.begun() => break,
+                name = names.next() => if name.is_none() {
+                    break;
+                },
+            }
+        }
+        stream::iter(store.all_names()).chain(names)
+    };
+    begun.into_stream().flatten().boxed()
 }
 
 /// The names of the objects in `store` that refer to an Instance whose change concerns them.

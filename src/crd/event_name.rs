@@ -65,6 +65,10 @@ pub enum EventName {
     /// A listed name matches nothing.
     DanglingMember,
 
+    // About the Lease of the operators.
+    /// An operator begins to lead, or stops.
+    LeaderElection,
+
     // About any object.
     /// The spec was accepted.
     Accepted,

@@ -270,6 +270,10 @@ reasons! {
         GrantForeign,
         /// A read or write of the Role or RoleBinding of a grant failed.
         GrantFailed,
+        /// An operator took the Lease, so it leads.
+        LeaseTaken,
+        /// The leading operator ends. It releases the Lease after its last write, so another one leads at once.
+        LeaseReleased,
     }
 }
 

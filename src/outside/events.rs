@@ -46,8 +46,8 @@ const TOGETHER: Duration = Duration::from_secs(10 * 60);
 const REMEMBERED: usize = 4096;
 /// Maximum number of notes that are kept about one object until they are published.
 const MOST_KEPT: usize = 16;
-/// How often an event is tried, if the API server does not answer or is not able to write it. client-go's recorder tries
-/// as often. With the delays of [`Patience`], the last try is about a minute after the first.
+/// How often an event is tried, if the API server does not answer or is not able to write it. client-go's recorder
+/// tries as often. With the delays of [`Patience`], the last try is about a minute after the first.
 const TRIES: u32 = 12;
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -182,8 +182,10 @@ impl Events {
     pub fn publish(&self, note: &Note, regarding: &ObjectReference) {
         let place = self.waiting.take(regarding.namespace.clone().unwrap_or_default());
         // The send fails only after the scribe has stopped.
-        let sent = place.map(|place| self.queue.send(Waiting::new(self.event(note, regarding), note.reason, place)));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = place.is_some_and(|place| {
+            self.queue.send(Waiting::new(self.event(note, regarding), note.reason, place)).is_ok()
+        });
+        if !sent {
             tracing::debug!(event = %note.event, "left an event out: too many wait");
             self.metrics.events_dropped(1);
         }
@@ -485,8 +487,8 @@ mod tests {
         (Client::new(tower::service_fn(serve), "a"), written)
     }
 
-    /// Publishes events with these texts in their namespaces, and waits for the end of the scribe. Returns the requests,
-    /// and the number of dropped events.
+    /// Publishes events with these texts in their namespaces, and waits for the end of the scribe. Returns the
+    /// requests, and the number of dropped events.
     async fn written(
         answers: &'static [(&str, &[u16])],
         notes: &[(&str, EventName, &str)],

@@ -31,6 +31,9 @@ const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny a
 const REFUSED: &str = "Connections that were closed before their first request, by reason: no place was free (`Crowded`), or \
      TLS failed (`Handshake`)";
 
+const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It held them back (`deadline`), or the API server refused them \
+     as outdated (`precondition`). Usual: 0";
+
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -73,6 +76,16 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabels {
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StopLabels {
+    stopped_by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: String,
 }
@@ -96,6 +109,15 @@ pub enum PassEnd {
     Error,
 }
 
+/// The reason why a write of an operator that leads no more had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoppedBy {
+    /// The operator itself did not send it, because its time was over.
+    Deadline,
+    /// It was sent before the operator saw its loss, and the API server refused it: another operator had written.
+    Precondition,
+}
+
 /// The metrics of a process.
 pub struct Metrics {
     registry: Registry,
@@ -104,6 +126,8 @@ pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     writes: Family<Write, Counter>,
     events_dropped: Family<Unlabelled, Counter>,
+    leads: Family<NameLabels, Gauge>,
+    late_writes: Family<StopLabels, Counter>,
     verdicts: Family<JudgedLabels, Counter>,
     durations: Family<ProtocolLabels, Latency>,
     probes: Family<Unlabelled, Counter>,
@@ -166,6 +190,12 @@ impl Default for Metrics {
                 "tokenry_events_dropped",
                 "Events that could not be written, or that came while too many waited",
             ),
+            leads: told(
+                all,
+                "leader_election_master_status",
+                "1 if this operator leads, 0 if another one may lead, by the name of the Lease",
+            ),
+            late_writes: told(all, "tokenry_late_writes", LATE_WRITES),
             verdicts: told(all, "tokenry_verifier_verdicts", VERDICTS),
             durations: told(
                 all,
@@ -242,6 +272,20 @@ impl Metrics {
     /// Counts events that were dropped.
     pub fn events_dropped(&self, events: usize) {
         self.events_dropped.get_or_create(&[]).inc_by(u64::try_from(events).unwrap_or(u64::MAX));
+    }
+
+    /// Sets if this process leads by the Lease of this name.
+    pub fn leads(&self, name: &str, leads: bool) {
+        self.leads.get_or_create(&NameLabels { name: name.to_owned() }).set(leads.into());
+    }
+
+    /// Counts a write that came too late.
+    pub fn late_write(&self, stopped_by: StoppedBy) {
+        let stopped_by = match stopped_by {
+            StoppedBy::Deadline => "deadline",
+            StoppedBy::Precondition => "precondition",
+        };
+        self.late_writes.get_or_create(&StopLabels { stopped_by }).inc();
     }
 
     /// Sets the metric of stamps: true if the API server stamps the requester on new tokens.
@@ -355,6 +399,9 @@ mod tests {
         metrics.forget_verdicts("a/gone", "forward-auth", 401, "Expired");
         metrics.audit_dropped(3);
         metrics.events_dropped(2);
+        metrics.leads("tokenry-operator", true);
+        metrics.late_write(StoppedBy::Deadline);
+        metrics.late_write(StoppedBy::Precondition);
         metrics.reads(|metrics| metrics.waiting(5));
         metrics.connections(7);
         metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
@@ -380,6 +427,9 @@ mod tests {
             r#"tokenry_verifier_duration_seconds_count{protocol="forward-auth"} 2"#,
             "tokenry_verifier_audit_dropped_total{} 3",
             "tokenry_events_dropped_total{} 2",
+            r#"leader_election_master_status{name="tokenry-operator"} 1"#,
+            r#"tokenry_late_writes_total{stopped_by="deadline"} 1"#,
+            r#"tokenry_late_writes_total{stopped_by="precondition"} 1"#,
             "tokenry_verifier_waiting{} 5",
             "tokenry_connections{} 7",
             "tokenry_verifier_certificate_expiration_timestamp_seconds{} 1800000000",

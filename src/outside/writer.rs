@@ -1,5 +1,5 @@
-//! All writes to the API server except events. Each write is sent once. The operator's writes have preconditions and
-//! share one field manager.
+//! All writes to the API server except events and the Lease. Each write is sent once. The operator's writes have
+//! preconditions and share one field manager.
 
 use std::sync::Arc;
 
@@ -17,7 +17,11 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Location, Refusal, Verb, Why, metrics::Metrics, replaced::Replaced};
+use super::{
+    Clock, Lead, Location, Refusal, Verb, Why,
+    metrics::{Metrics, StoppedBy},
+    replaced::Replaced,
+};
 use crate::{
     crd::{Account, ApiToken, SealedSecret, api_token::Use, name},
     token::{Digest, format},
@@ -91,13 +95,19 @@ pub struct Writer {
     client: Client,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    lead: Lead,
     replaced: Arc<Replaced>,
 }
 
 impl Writer {
     /// A writer that uses `client`. `clock` dates its receipts.
     pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { client, clock, metrics, replaced: Arc::default() }
+        Self { client, clock, metrics, lead: Lead::default(), replaced: Arc::default() }
+    }
+
+    /// The same writer, which writes only while `lead` permits it. A write waits until then. Dry runs do not wait.
+    pub fn led_by(self, lead: Lead) -> Self {
+        Self { lead, ..self }
     }
 
     /// True if this writer has already replaced the status of `object` at its version. The watch reports a write some
@@ -271,8 +281,9 @@ impl Writer {
         let meta = object.meta();
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams::background().preconditions(preconditions);
+        self.permitted().await;
         let answer = api.delete(name, &params).await.map(|_| ()).map_err(Why::from);
-        self.metrics.write(&K::kind(&()), Verb::DELETE, answer.as_ref().copied());
+        self.note::<K>(Verb::DELETE, answer.as_ref().copied());
         match answer {
             Ok(()) | Err(Why::Gone) => Ok(()),
             Err(why) => Err(Refusal::of::<K, _>(Verb::DELETE, namespace, name)(why)),
@@ -286,14 +297,34 @@ impl Writer {
         address: &Location<'_>,
         request: Draft,
     ) -> Result<Receipt, Refusal> {
+        self.permitted().await;
         let answer = self.answered::<K>(request).await;
-        self.metrics.write(&K::kind(&()), verb, answer.as_ref().map(|_| ()));
+        self.note::<K>(verb, answer.as_ref().map(|_| ()));
         let meta = answer.map_err(Refusal::of::<K, _>(verb, address.namespace, address.name))?;
         Ok(Receipt {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),
             at: self.clock.now(),
         })
+    }
+
+    /// Waits until this process may write. A leader that lost its Lease waits for the end of its process.
+    async fn permitted(&self) {
+        if !self.lead.holds() {
+            tracing::warn!("a write is held back, because this operator does not lead");
+            self.metrics.late_write(StoppedBy::Deadline);
+            self.lead.begun().await;
+        }
+    }
+
+    /// Counts a write. A precondition can stop a write that was sent too late.
+    fn note<K: Written>(&self, verb: Verb, answer: Result<(), &Why>) {
+        self.metrics.write(&K::kind(&()), verb, answer);
+        if answer == Err(&Why::Stale) && !self.lead.holds() {
+            let kind = K::kind(&());
+            tracing::warn!(%kind, verb = verb.name(), "a late write was refused by its precondition: another operator leads");
+            self.metrics.late_write(StoppedBy::Precondition);
+        }
     }
 
     /// Sends a request, and returns the object's metadata from the answer.

@@ -352,6 +352,45 @@ fn operator_args(objects: &[Value]) -> Vec<String> {
 }
 
 #[test]
+fn an_election_has_its_flags_and_its_rights_only_where_it_is_on() {
+    let leads = |sets: &str| {
+        let objects = rendered(&["--set", sets]);
+        let named = objects.iter().filter(|object| name(object).ends_with("-operator-leader")).count();
+        let args = operator_args(&objects).into_iter().filter(|arg| arg.starts_with("--leader-elect"));
+        (named, args.collect::<Vec<_>>())
+    };
+    let usual = ["", "ion-namespace=tokenry-system", "ion-name=tokenry-operator", "ion-lease-duration=15s"];
+    let rest = ["ion-renew-deadline=10s", "ion-retry-period=2s"];
+    let usual: Vec<_> = usual.iter().chain(&rest).map(|end| format!("--leader-elect{end}")).collect();
+    assert_eq!(leads("revisionHistoryLimit=1"), (2, usual.clone()));
+    assert_eq!(leads("leaderElection=null"), (2, usual.clone()), "values of an older chart");
+    assert_eq!(leads("leaderElection.enabled=false"), (0, vec![]));
+    assert_eq!(leads("rbac.create=false"), (0, vec![]), "nobody has granted rights for the Lease");
+    assert_eq!(leads("rbac.create=false,leaderElection.enabled=true"), (0, usual));
+    let (_, elsewhere) = leads("leaderElection.namespace=leases,leaderElection.leaseDuration=1m,fullnameOverride=x");
+    for arg in ["namespace=leases", "name=x-operator", "lease-duration=1m"] {
+        assert!(elsewhere.contains(&format!("--leader-election-{arg}")), "{elsewhere:?}");
+    }
+    let objects = rendered(&["--set", "leaderElection.namespace=leases"]);
+    let binding = objects.iter().find(|object| object["kind"] == "RoleBinding" && name(object).ends_with("-leader"));
+    assert_eq!(binding.unwrap()["metadata"]["namespace"], "leases");
+}
+
+#[test]
+fn high_availability_gives_both_programs_a_second_replica_and_a_budget() {
+    let replicas = |sets: &str| {
+        let objects = rendered(&["--set", sets]);
+        let deployments = of_kind(&objects, "Deployment").into_iter();
+        let replicas: Vec<_> = deployments.map(|it| it["spec"]["replicas"].as_u64().unwrap()).collect();
+        (replicas, of_kind(&objects, "PodDisruptionBudget").len())
+    };
+    assert_eq!(replicas("highAvailability.enabled=false"), (vec![1, 2], 1));
+    assert_eq!(replicas("highAvailability=null"), (vec![1, 2], 1));
+    assert_eq!(replicas("highAvailability.enabled=true,verifier.replicaCount=1"), (vec![2, 2], 2));
+    assert_eq!(replicas("highAvailability.enabled=true,operator.replicaCount=3"), (vec![3, 2], 2));
+}
+
+#[test]
 fn the_audit_log_of_the_verifier_is_as_the_values_say() {
     let args = |sets: &[&str]| -> Vec<String> {
         let objects = rendered(sets);
@@ -607,7 +646,8 @@ fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants()
     let grants = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING]));
     let exposing = PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service);
     let exposing = exposing.flat_map(operator::exposing_rights).collect();
-    let further = [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), exposing].concat();
+    let further =
+        [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), operator::ELECTING.to_vec(), exposing].concat();
     for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &REVIEWING)]
     {
         let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();

@@ -41,6 +41,7 @@ mod introspection;
 mod intrusion;
 mod irrevocable;
 mod kubernetes_api;
+mod leading;
 #[path = "../shared/levels.rs"]
 mod levels;
 mod life;

@@ -88,6 +88,26 @@ means yes without the admission policies, because they limit the operator's writ
 {{- if $on }}yes{{ end }}
 {{- end }}
 
+{{/*
+Tells if operators elect a leader. "auto" means: if the chart creates the roles, because the operator needs permissions for
+the Lease.
+*/}}
+{{- define "tokenry.elects" -}}
+{{- $election := .Values.leaderElection | default dict }}
+{{- $said := hasKey $election "enabled" | ternary (toString (get $election "enabled")) "auto" }}
+{{- if or (eq $said "true") (and (eq $said "auto") (include "tokenry.on" (list .Values.rbac "create" true))) }}yes{{ end }}
+{{- end }}
+
+{{/* The namespace of the Lease. */}}
+{{- define "tokenry.leaseNamespace" -}}
+{{- (.Values.leaderElection).namespace | default (include "tokenry.namespace" .) }}
+{{- end }}
+
+{{/* Tells if both components have a second replica. */}}
+{{- define "tokenry.isAvailable" -}}
+{{- include "tokenry.on" (list .Values.highAvailability "enabled" false) }}
+{{- end }}
+
 {{/* Tells if the verifier answers introspection. Reviews of callers need a role in all namespaces. */}}
 {{- define "tokenry.introspection" -}}
 {{- if include "tokenry.on" (list (.Values.verifier).introspection "enabled" false) }}

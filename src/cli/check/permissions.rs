@@ -51,7 +51,7 @@ async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Resu
         (Ok(_), Some(pod)) => pod.duties.clone(),
         (Err(_), _) => duties(&[program.name()]),
     };
-    let Some(Duties { scope, needed: needs, useful }) = known else {
+    let Some(Duties { scope, lease: _, needed: needs, useful }) = known else {
         let pod = pod.map(|pod| &*pod.name).unwrap_or_default();
         let why = Why::Invalid(format!("this program does not know the command line of Pod {pod}"));
         return results.unseen(needed, &why, "");

@@ -88,7 +88,7 @@ struct InTurn<S> {
 }
 
 /// `names`, in which an Instance with a guard of Traefik comes after its namespace got the certificates. Half a minute
-/// after the first poll, it comes all the same if its namespace cannot get them. Other namespaces never wait for that.
+/// after the first name, it comes all the same if its namespace cannot get them. Other namespaces never wait for that.
 pub fn in_turn(
     names: impl Stream<Item = ObjectRef<Instance>> + Send + Unpin + 'static,
     results: UnboundedReceiver<HandOut>,
@@ -104,17 +104,18 @@ impl<S: Stream<Item = ObjectRef<Instance>> + Unpin> InTurn<S> {
             if let Some(name) = self.open.pop_front() {
                 return Some(name);
             }
-            let is_late = self.turns.is_late;
-            let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            let waits = self.patience.is_some() && !self.turns.is_late;
+            let patience = async { self.patience.as_mut().expect("the time of a wait").await };
             tokio::select! {
                 name = self.names.next() => self.arrive(name?),
                 Some(result) = self.results.recv() => self.open.extend(self.turns.hear(result)),
-                () = patience.as_mut(), if !is_late => self.open.extend(self.turns.end_patience()),
+                () = patience, if waits => self.open.extend(self.turns.end_patience()),
             }
         }
     }
 
     fn arrive(&mut self, name: ObjectRef<Instance>) {
+        self.patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
         let namespace = name.namespace.clone().unwrap_or_default();
         let instance = self.caches.instances.get(&namespace, &name.name);
         let waits = instance.is_some_and(|it| it.metadata.deletion_timestamp.is_none() && is_guarded(&it));

@@ -95,6 +95,7 @@ async fn is_swept(rooms: &Rooms, uid: &str) -> bool {
     if is_known(&rooms.caches, uid) {
         return true;
     }
+    // A standby only forgets the owners whose orphans are gone.
     let bindings = all_deleted(rooms, &rooms.caches.bindings, uid).await;
     bindings && all_deleted(rooms, &rooms.caches.roles, uid).await
 }
@@ -102,6 +103,9 @@ async fn is_swept(rooms: &Rooms, uid: &str) -> bool {
 async fn all_deleted<K: Part>(rooms: &Rooms, cache: &Cache<K>, uid: &str) -> bool {
     let mut all = true;
     for object in cache.by(&Depends::Granted(uid)).filter(|object| orphan(&**object) == Some(uid)) {
+        if !rooms.lead.holds() {
+            return false;
+        }
         let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
         match rooms.writer.delete(&*object).await {
             Ok(()) => tracing::info!("deleted the {} {name}: its owner is gone", K::CALLED),

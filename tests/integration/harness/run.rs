@@ -44,6 +44,11 @@ impl Running {
         self.task.take().unwrap().await.unwrap().unwrap();
     }
 
+    /// Waits for the end of the operator or verifier, which nobody stops.
+    pub async fn ended(mut self) -> io::Result<()> {
+        self.task.take().unwrap().await.unwrap()
+    }
+
     /// Aborts the operator or verifier, like a killed process. It reads no further answer. The API server may still do
     /// a request that was sent.
     pub async fn kill(mut self) {
@@ -156,6 +161,7 @@ impl World {
             grants: true,
             exposure: Arc::new(exposure()),
             certificate: None,
+            election: None,
             probe_local: false,
             instance: Some("test".into()),
             stop: stop.clone(),

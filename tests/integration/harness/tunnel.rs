@@ -8,7 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, watch},
 };
 
 /// The requested address of each connection, and the header `Proxy-Authorization`, if there was one.
@@ -45,6 +45,48 @@ pub async fn cuttable(protocol: Protocol) -> (String, Asked, Arc<Notify>) {
         }
     });
     (address, asked, cut)
+}
+
+/// Stops a proxy and lets it continue. A stopped proxy keeps its connections, and passes nothing on.
+#[derive(Clone)]
+pub struct Valve(watch::Sender<bool>);
+
+impl Valve {
+    pub fn shut(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(false);
+    }
+}
+
+/// Starts a proxy that a valve stops. Returns its address.
+pub async fn stoppable(protocol: Protocol) -> (String, Valve) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, valve) = (listener.local_addr().unwrap().to_string(), Valve(watch::Sender::new(false)));
+    let shut = valve.0.subscribe();
+    tokio::spawn(async move {
+        while let Ok((caller, _)) = listener.accept().await {
+            let mut shut = shut.clone();
+            tokio::spawn(async move {
+                let mut served = Box::pin(serve(protocol, caller, Asked::default()));
+                loop {
+                    let is_shut = shut.clone();
+                    tokio::select! {
+                        biased;
+                        () = is_true(is_shut) => drop(shut.wait_for(|shut| !shut).await),
+                        _ = &mut served => break,
+                    }
+                }
+            });
+        }
+    });
+    (address, valve)
+}
+
+async fn is_true(mut value: watch::Receiver<bool>) {
+    let _ = value.wait_for(|value| *value).await;
 }
 
 async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::Result<()> {

@@ -6,7 +6,7 @@ use tokenry::{
     crd::name,
     outside::{
         Verb,
-        metrics::{Metrics, PassEnd},
+        metrics::{Metrics, PassEnd, StoppedBy},
     },
 };
 
@@ -108,6 +108,8 @@ fn sampled() -> Metrics {
     metrics.verdicts("a/eem", "forward-auth", 200, "Allowed").count(Duration::ZERO);
     metrics.audit_dropped(0);
     metrics.events_dropped(0);
+    metrics.leads("tokenry-operator", true);
+    metrics.late_write(StoppedBy::Deadline);
     metrics.objects("apitokens".into(), 1);
     metrics.waiting(0);
     metrics.connections(1);
