@@ -8,6 +8,7 @@ use super::{
     CheckVisit,
     cluster::{CLOSE, apart},
     finding::{CheckResult, CheckedPart, Results},
+    leader,
     programs::{Program, ProgramPod, Programs, probe},
     samples,
 };
@@ -22,10 +23,11 @@ const FAR: SignedDuration = SignedDuration::from_mins(1);
 const COMPARED: usize = 6;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Checks the Pods of the operator.
-pub(super) fn operator(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
+/// Checks the Pods of the operator, and that one of them leads.
+pub(super) async fn operator(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     let mut results = Results::of(CheckedPart::Operator);
     common(visit, Program::Operator, &mut results);
+    leader::check(visit, &mut results).await;
     results.done()
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod definitions;
 mod difference;
 mod finding;
+mod leader;
 mod permissions;
 pub(crate) mod programs;
 mod samples;
@@ -129,7 +130,7 @@ impl Checkup {
         results.extend(definitions::check(&survey, otherwise).await);
         results.extend(admission::check(&visit).await);
         results.extend(permissions::check(&visit).await);
-        results.extend(actors::operator(&visit));
+        results.extend(actors::operator(&visit).await);
         results.extend(actors::verifiers(&visit).await);
         results
     }

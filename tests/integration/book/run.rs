@@ -88,7 +88,10 @@ impl Run {
 
     /// Starts the operator and the verifier, and waits until both are ready.
     async fn start(&mut self) {
-        let operator = self.world.operator(&self.clock).await;
+        let operator = match self.is_checked {
+            true => self.world.leader(&self.clock).await,
+            false => self.world.operator(&self.clock).await,
+        };
         self.actors = Some((operator, self.world.verifier(&self.clock).await));
         let (operator, verifier) = self.actors.as_ref().unwrap();
         self.world.ready(operator).await;

@@ -18,14 +18,14 @@ use crate::harness::{
 /// A release whose programs run in this process, each with a Pod.
 struct Released {
     judged: Judged,
-    _operator: Running,
+    operator: Running,
 }
 
 impl Released {
     async fn new(name: &str) -> (Self, Vec<Running>) {
         let world = release::installed(name).await;
         let clock = Held::default();
-        let operator = world.operator(&clock).await;
+        let operator = world.leader(&clock).await;
         let verifiers = vec![world.verifier(&clock).await, world.verifier(&clock).await];
         world.ready(&operator).await;
         world.pod_of("operator", 0, &operator).await;
@@ -34,7 +34,7 @@ impl Released {
         }
         world.smallest().await;
         world.await_reason("ci", "Active").await;
-        (Self { judged: Judged { world }, _operator: operator }, verifiers)
+        (Self { judged: Judged { world }, operator }, verifiers)
     }
 
     fn world(&self) -> &World {
@@ -86,7 +86,7 @@ async fn an_installation_is_checked_and_each_fault_and_each_missing_right_is_nam
     faults_of_policies(&released).await;
     faults_of_rights(&released).await;
     faults_of_verifiers(&released, verifiers).await;
-    released.world().plane.stop_api_server();
+    faults_of_the_leader(released).await;
 }
 
 async fn all_is_well(released: &Released) {
@@ -95,6 +95,7 @@ async fn all_is_well(released: &Released) {
     assert!(well.well().ends_with("√ all is well\n") && !well.out.contains(['×', '‼']), "{well:?}");
     assert!(well.out.lines().all(|line| line.chars().count() <= 80), "{well:?}");
     assert!(well.out.contains("√ the verifiers know the same objects"), "{well:?}");
+    assert!(well.out.contains("√ one operator leads: tokenry-operator-0 since 20"), "{well:?}");
     assert_eq!(root.tokenry(&["check", "--output", "short"]).await.well(), "");
     let parts: Vec<_> = results(&root.tokenry(&JSON).await).iter().map(|result| result["part"].clone()).collect();
     for part in ["cluster", "definitions", "admission", "rights", "operator", "verifiers"] {
@@ -148,6 +149,25 @@ async fn faults_of_rights(released: &Released) {
     released.world().eventually("the missing rights are named", missing).await;
 }
 
+/// The Lease is stale once its leader was killed, and nobody may look at it without a right.
+async fn faults_of_the_leader(released: Released) {
+    let Released { judged, operator } = released;
+    let root = User::of(&judged, judged.world.acting_as("root"), "root");
+    let told = async || wrong(&root.tokenry(&JSON).await, "operator");
+    let kubectl = |args: &[&str]| {
+        judged.world.plane.kubectl(&[args, &["lease", "tokenry-operator", "--namespace", "tokenry-system"]].concat())
+    };
+    assert_eq!(told().await, "");
+    operator.kill().await;
+    let stale = told().await;
+    let named = "by tokenry-operator-0 since ";
+    assert!(stale.contains("Lease tokenry-system/tokenry-operator is stale") && stale.contains(named), "{stale}");
+    kubectl(&["delete"]).unwrap();
+    let gone = told().await;
+    assert!(gone.contains("Lease tokenry-system/tokenry-operator does not exist"), "{gone}");
+    judged.world.plane.stop_api_server();
+}
+
 async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
     let root = released.root().await;
     // One verifier is away, and another one serves another namespace.
@@ -181,6 +201,7 @@ async fn few_rights(released: &Released) {
         ("rights", "not checked: you may not create subjectaccessreviews".to_owned()),
         ("rights", "missing: create apitokens.tokenry.dev".to_owned()),
         ("operator", "not checked: you may not list pods in namespace tokenry-system".to_owned()),
+        ("operator", "not checked: you may not get leases.coordination.k8s.io in namespace tokenry-system".to_owned()),
         ("verifiers", "not checked: you may not list pods in namespace tokenry-system".to_owned()),
     ] {
         assert!(wrong(&done, part).contains(&right), "{right}: {done:?}");

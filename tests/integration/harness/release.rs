@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use controlplane::{ControlPlane, Identities, NAMESPACE};
 use serde_json::{Value, json};
+use tokenry::{operator::Options, outside::lead::LeaseOrder};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
 };
 
-use super::{Plane, World, edge::own_address, root, run::Running};
+use super::{Plane, World, clock::Held, edge::own_address, root, run::Running};
 
 /// Bearer tokens of the accounts that a release has made.
 pub fn identities(plane: &ControlPlane) -> Identities {
@@ -28,6 +29,16 @@ pub async fn installed(name: &str) -> World {
 }
 
 impl World {
+    /// The operator of a release, which leads.
+    pub async fn leader(&self, clock: &Held) -> Running {
+        let client = self.plane.client_for(&self.identities.operator);
+        let choose = |options: &mut Options| {
+            options.election = Some(LeaseOrder { namespace: Some(NAMESPACE.to_owned()), ..LeaseOrder::default() });
+            options.instance = Some("tokenry-operator-0".to_owned());
+        };
+        self.operator_with(client, clock, choose).await
+    }
+
     /// A Pod of the Deployment of `program`, as the kubelet reports it when it is ready. The ports of the Pod lead to
     /// `running`. An earlier Pod of this name is deleted.
     pub async fn pod_of(&self, program: &str, nth: usize, running: &Running) {
