@@ -44,6 +44,7 @@ const PAGES: &[BookPage] = pages![
     "how-to/delegate",
     "how-to/audit-log",
     "how-to/answer-a-leak",
+    "how-to/high-availability",
     "how-to/back-up-and-restore",
     "how-to/upgrade",
     "how-to/uninstall",
