@@ -29,7 +29,7 @@ use crate::{
     exposure::{ExposureConfig, PieceKind, backends::Backends},
     outside::{
         Cache, Clock, Entropy, Extent, Hearing, Joint, Lead, Optional, Prober, Pulse, Reader, Rights, Taken, Tasks,
-        Verb, Writer,
+        Verb, Writer, counted,
         events::{Events, Scribe, Untold},
         lead::{Elector, LeaseOrder},
         metrics::Metrics,
@@ -175,6 +175,8 @@ pub struct Options {
     pub certificate: Option<CertificateOrder>,
     /// The Lease by which one of several operators leads. `None`: this operator works, whatever others do.
     pub election: Option<LeaseOrder>,
+    /// True: there are metrics for each token. Default: false.
+    pub per_token: bool,
     /// True: probes may ask loopback and link-local addresses. Default: false.
     pub probe_local: bool,
     /// The name of this process in events: the name of its Pod.
@@ -193,7 +195,7 @@ pub struct Options {
 /// A task ended unexpectedly, or the Lease was lost. The process has to end then. An operator with a dead task looks
 /// healthy and does nothing, and another operator leads after a loss.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
-    let metrics = Arc::new(Metrics::default());
+    let (client, metrics) = counted(&client);
     let (hearing, mut tasks) = (Hearing::default(), Tasks::new(options.stop.clone()));
     let pulse = tasks.pulse();
     let elector = elector(&client, (&clock, &*entropy), &options, &metrics)?;
@@ -201,6 +203,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     let facts = (metrics.clone(), pulse.clone(), lead.clone());
     let (rooms, scribe) = rooms(&client, (clock, entropy), &options, facts, &hearing);
     let (caches, stamping, rights) = (rooms.caches.clone(), rooms.stamping.clone(), rooms.rights.clone());
+    measure_tokens(&options, &caches, &metrics);
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let waits_for = caches.missing().err().unwrap_or_default().replace("waiting for ", "");
     tasks.endless("the check of permissions", rights.clone().ask(client.clone(), options.scope.clone(), waits_for));
@@ -306,6 +309,14 @@ fn elector(
     let start = entropy.base62(UNIQUE).map_err(io::Error::other)?;
     let me = format!("{}_{}", options.instance.as_deref().unwrap_or(name::MANAGER), &*start);
     Ok(Some(Elector::new(client.clone(), order, me, (clock.clone(), metrics.clone()))))
+}
+
+/// Has metrics for each token of the cache, unless the options leave them out.
+fn measure_tokens(options: &Options, caches: &Caches, metrics: &Metrics) {
+    if options.per_token {
+        let tokens = caches.tokens.store();
+        metrics.tokens(move || tokens.all_gists());
+    }
 }
 
 /// Starts the task that keeps the verifier's certificate. The receiver gets each namespace in which Traefik has the

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::{Common, Duties, Error, client, token::times::limit};
 use crate::{
@@ -34,6 +34,15 @@ pub(crate) struct Operator {
     certificate_name: Vec<String>,
     #[command(flatten)]
     leadership: Leadership,
+    /// Serve metrics for each token, by namespace and name; false: leave them out, for very many tokens
+    #[arg(
+        long,
+        env = "TOKENRY_METRICS_PER_TOKEN",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_name = "true|false"
+    )]
+    metrics_per_token: bool,
     /// Allow probes of endpoints at loopback and link-local addresses; addresses of cloud metadata are never asked;
     /// default: refuse them
     #[arg(long)]
@@ -99,7 +108,8 @@ impl Operator {
     }
 
     pub(crate) fn main(&self) -> Result<(), Error> {
-        let Self { common, grants, exposure, certificate, certificate_name, leadership, probe_local } = self;
+        let Self { common, grants, exposure, certificate, certificate_name, .. } = self;
+        let Self { leadership, metrics_per_token, probe_local, .. } = self;
         common.log()?;
         client::run(async |stop| {
             let options = Options {
@@ -112,6 +122,7 @@ impl Operator {
                     .clone()
                     .map(|place| CertificateOrder { place, names: certificate_name.clone() }),
                 election: leadership.checked()?,
+                per_token: *metrics_per_token,
                 probe_local: *probe_local,
                 instance: connect::pod(),
                 stop,

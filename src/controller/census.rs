@@ -1,12 +1,17 @@
-//! The number of tokens of an object. Each pass counts them, but the status changes seldom. So many new tokens do not
-//! cost one write each.
+//! The gist of a token, and the number of tokens of an object. Each pass counts them, but the status changes seldom. So
+//! many new tokens do not cost one write each.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::kind::Wake;
 use crate::{
-    crd::{ApiToken, account::TokenCount, condition::VALID},
+    crd::{
+        ApiToken,
+        account::TokenCount,
+        api_token::ApiTokenStatus,
+        condition::{READY, VALID},
+    },
     outside::store::Gist,
     token::duration::after,
 };
@@ -14,10 +19,17 @@ use crate::{
 /// The shortest time between two changes of a count in status.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
-/// The part of a token that counts need.
+/// The part of a token that counts and metrics need.
 pub(crate) fn gist(token: &ApiToken) -> Gist {
     let used = token.status.iter().flat_map(|status| status.used());
-    Gist { is_valid: is_valid(token), used_at: used.map(|used| used.last_used_at.0).max() }
+    let time = |of: fn(&ApiTokenStatus) -> Option<&Time>| token.status.as_ref().and_then(of).map(|time| time.0);
+    Gist {
+        is_valid: is_true(token, VALID),
+        is_ready: is_true(token, READY),
+        expires_at: time(|status| status.expires_at.as_ref()),
+        rotates_at: time(|status| status.rotates_at.as_ref()),
+        used_at: used.map(|used| used.last_used_at.0).max(),
+    }
 }
 
 /// Counts tokens at `now`. A token is active if its condition `Valid` is true, so counts and tokens agree.
@@ -35,9 +47,10 @@ pub(crate) fn agree(one: &TokenCount, other: &TokenCount) -> bool {
     (one.active, one.total) == (other.active, other.total)
 }
 
-fn is_valid(token: &ApiToken) -> bool {
+/// True if a token has this condition, and it is true.
+fn is_true(token: &ApiToken, condition: &str) -> bool {
     let mut said = token.status.iter().flat_map(|status| &status.conditions);
-    said.any(|condition| condition.type_ == VALID && condition.status == "True")
+    said.any(|one| one.type_ == condition && one.status == "True")
 }
 
 /// The count for the status, and the wake-up for a fresher count. A count that was `said` is kept for a minute, even if
@@ -85,15 +98,25 @@ mod tests {
     }
 
     #[test]
-    fn the_last_use_of_all_generations_is_kept_for_counts() {
+    fn the_last_use_of_all_generations_and_the_times_of_the_served_one_are_kept_for_counts_and_metrics() {
         let (june, july) = ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z");
         let used = |at: &str| json!({"generation": 1, "firstUsedAt": june, "lastUsedAt": at});
         let token: ApiToken = serde_json::from_value(json!({
             "apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {},
-            "spec": {"instanceRef": {"name": "eem"}}, "status": {"use": [used(july), used(june)]},
+            "spec": {"instanceRef": {"name": "eem"}}, "status": {"use": [used(july), used(june)], "expiresAt": july, "rotatesAt": june, "conditions": [
+                {"type": "Ready", "status": "True", "reason": "Suspended", "message": "", "lastTransitionTime": june},
+            ]},
         }))
         .unwrap();
-        assert_eq!(gist(&token).used_at, Some(july.parse().unwrap()));
+        let time = |text: &str| Some(text.parse().unwrap());
+        let wanted = Gist {
+            is_valid: false,
+            is_ready: true,
+            expires_at: time(july),
+            rotates_at: time(june),
+            used_at: time(july),
+        };
+        assert_eq!(gist(&token), wanted);
     }
 
     #[test]

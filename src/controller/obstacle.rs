@@ -44,6 +44,25 @@ impl Obstacle {
         }
     }
 
+    /// The cause in one word, for metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Changed => "Changed",
+            Self::Refused(refusal) => refusal.why.cause(),
+            Self::NoRandomness(_) => "NoRandomness",
+            Self::TooLong(_) => "TooLong",
+            Self::TookTooLong(_) => "TookTooLong",
+        }
+    }
+
+    /// The answer of the API server that is the obstacle, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Changed | Self::NoRandomness(_) | Self::TooLong(_) | Self::TookTooLong(_) => None,
+        }
+    }
+
     /// True if certainly nothing was written.
     pub fn is_definite(&self) -> bool {
         match self {
@@ -104,6 +123,14 @@ mod tests {
         for obstacle in all() {
             assert!(obstacle.to_string().contains(obstacle.way()) && obstacle.why().contains(obstacle.way()));
         }
+    }
+
+    #[test]
+    fn each_cause_is_one_word() {
+        let causes: Vec<_> = all().iter().map(Obstacle::cause).collect();
+        let refused = ["Stale", "Gone", "Invalid", "Forbidden", "Unauthenticated", "Unavailable"];
+        assert_eq!(causes, [&["Changed"][..], &refused, &["NoRandomness", "TooLong", "TookTooLong"]].concat());
+        assert_eq!(all().iter().filter(|obstacle| obstacle.refusal().is_some()).count(), refused.len());
     }
 
     #[test]

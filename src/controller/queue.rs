@@ -10,6 +10,11 @@ use futures::StreamExt;
 use kube::{Resource, runtime::reflector::ObjectRef};
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use crate::outside::{
+    latency::Stopwatch,
+    metrics::{Processing, QueueMeter},
+};
+
 /// The queue of the objects of one kind. A *place* is the right to run one pass.
 ///
 /// # Guarantees
@@ -30,6 +35,9 @@ pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     /// Every object at rest waits here. Both fields share one copy of its name.
     later: DelayQueue<Arc<ObjectRef<K>>>,
     wakes: HashMap<Arc<ObjectRef<K>>, delay_queue::Key>,
+    meter: QueueMeter,
+    /// The running passes, for the metrics.
+    processing: HashMap<ObjectRef<K>, Processing>,
 }
 
 /// The limit on the places of a namespace, as a multiple of the free places.
@@ -46,13 +54,13 @@ enum Turn {
 
 /// A namespace with objects that wait or whose pass is running.
 struct Line<K: Resource<DynamicType = ()>> {
-    waiting: VecDeque<ObjectRef<K>>,
+    waiting: VecDeque<(ObjectRef<K>, Stopwatch)>,
     under_way: usize,
 }
 
 impl<K: Resource<DynamicType = ()>> Queue<K> {
-    /// An empty queue with `places` places.
-    pub(crate) fn new(places: usize) -> Self {
+    /// An empty queue with `places` places. `meter` measures it.
+    pub(crate) fn new(places: usize, meter: QueueMeter) -> Self {
         Self {
             free: places,
             standing: HashMap::new(),
@@ -60,6 +68,8 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
             turns: VecDeque::new(),
             later: DelayQueue::new(),
             wakes: HashMap::new(),
+            meter,
+            processing: HashMap::new(),
         }
     }
 
@@ -69,10 +79,12 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
             Entry::Occupied(mut known) => {
                 if *known.get() == Turn::UnderWay {
                     known.insert(Turn::Again);
+                    self.meter.add();
                 }
             }
             Entry::Vacant(new) => {
                 new.insert(Turn::Waiting);
+                self.meter.add();
                 self.line_up(name);
             }
         }
@@ -84,7 +96,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         if line.waiting.is_empty() {
             self.turns.push_back(namespace);
         }
-        line.waiting.push_back(name);
+        line.waiting.push_back((name, self.meter.wait()));
     }
 
     /// Takes a place for the next object, whose pass counts as running from now on. Its pending wake-up is cancelled,
@@ -93,12 +105,13 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
         let turn = self.turn()?;
         let namespace = self.turns.remove(turn)?;
         let line = self.lines.get_mut(&namespace)?;
-        let name = line.waiting.pop_front()?;
+        let (name, waited) = line.waiting.pop_front()?;
         line.under_way += 1;
         if !line.waiting.is_empty() {
             self.turns.push_back(namespace);
         }
         self.free -= 1;
+        self.processing.insert(name.clone(), self.meter.take(waited));
         self.standing.insert(name.clone(), Turn::UnderWay);
         self.forget_wake(&name);
         Some(name)
@@ -123,6 +136,7 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
     /// Gives back the place of an object whose pass has ended.
     pub(crate) fn done(&mut self, name: &ObjectRef<K>) {
         self.free += 1;
+        self.processing.remove(name);
         let namespace = name.namespace.as_deref().unwrap_or_default();
         if let Some(line) = self.lines.get_mut(namespace) {
             line.under_way -= 1;
@@ -131,8 +145,15 @@ impl<K: Resource<DynamicType = ()>> Queue<K> {
             }
         }
         if self.standing.remove(name) == Some(Turn::Again) {
-            self.add(name.clone());
+            // It was counted when it was added.
+            self.standing.insert(name.clone(), Turn::Waiting);
+            self.line_up(name.clone());
         }
+    }
+
+    /// Counts a pass that has to be repeated.
+    pub(crate) fn retries(&self) {
+        self.meter.retry();
     }
 
     /// Sets the wake-up of an object, and replaces the one set before.
@@ -177,11 +198,16 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::outside::metrics::Metrics;
     use futures::FutureExt;
     use k8s_openapi::api::core::v1::ConfigMap;
     use proptest::{collection::vec, prelude::*};
 
     const PLACES: usize = 16;
+
+    fn meter() -> QueueMeter {
+        Metrics::default().queue("ConfigMap", "")
+    }
 
     fn name(namespace: &str, name: usize) -> ObjectRef<ConfigMap> {
         ObjectRef::new(&name.to_string()).within(namespace)
@@ -189,7 +215,7 @@ mod tests {
 
     /// A queue with this number of waiting objects in each namespace.
     fn queue(waiting: &[(&str, usize)]) -> Queue<ConfigMap> {
-        let mut queue = Queue::new(PLACES);
+        let mut queue = Queue::new(PLACES, meter());
         for (namespace, count) in waiting {
             (0..*count).for_each(|nth| queue.add(name(namespace, nth)));
         }
@@ -231,7 +257,7 @@ mod tests {
 
     #[test]
     fn who_comes_first_is_served_first_within_a_namespace_and_turns_go_round() {
-        let mut queue = Queue::new(1);
+        let mut queue = Queue::new(1, meter());
         for (namespace, nth) in [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("c", 0)] {
             queue.add(name(namespace, nth));
         }
@@ -261,6 +287,28 @@ mod tests {
         assert_eq!(queue.next(), None);
     }
 
+    #[test]
+    fn an_object_is_counted_as_added_once_for_each_of_its_passes() {
+        let metrics = Metrics::default();
+        let mut queue = Queue::<ConfigMap>::new(1, metrics.queue("ConfigMap", ""));
+        let of = |sample: &str| {
+            let (text, start) =
+                (metrics.text(), format!("workqueue_{sample}{{name=\"configmap\",controller=\"configmap\"}} "));
+            text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()
+        };
+        let counts =
+            || [of("adds_total"), of("depth"), of("queue_duration_seconds_count"), of("work_duration_seconds_count")];
+        [0, 0, 1].into_iter().for_each(|nth| queue.add(name("a", nth)));
+        assert_eq!(counts(), ["2", "2", "0", "0"]);
+        assert_eq!(queue.next(), Some(name("a", 0)));
+        [0, 0].into_iter().for_each(|nth| queue.add(name("a", nth)));
+        assert_eq!(counts(), ["3", "1", "1", "0"]);
+        queue.done(&name("a", 0));
+        assert_eq!(counts(), ["3", "2", "1", "1"]);
+        queue.retries();
+        assert_eq!(of("retries_total"), "1");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_wake_up_comes_once_and_a_pass_before_it_takes_its_place() {
         let second = Duration::from_secs(1);
@@ -287,7 +335,7 @@ mod tests {
         /// and no place is lost.
         #[test]
         fn nothing_is_forgotten_and_nothing_overlaps(steps in vec((0..4usize, 0..6usize, any::<bool>()), 0..200)) {
-            let mut queue = Queue::new(4);
+            let mut queue = Queue::new(4, meter());
             let mut under_way: Vec<ObjectRef<ConfigMap>> = Vec::new();
             let mut asked = HashSet::new();
             let check = |queue: &mut Queue<ConfigMap>, under_way: &mut Vec<_>, asked: &mut HashSet<_>| {

@@ -28,13 +28,18 @@ use crate::{
         condition::{Conclusion, READY, VALID},
     },
     outside::{
-        Cache, Clock, Forbidder, Lead, Pulse, Refusal, Store, Why, events, metrics::PassEnd, pulse::Beating, reference,
+        Cache, Clock, Forbidder, Lead, Pulse, Refusal, Store, Why, events,
+        metrics::{ControllerMeter, Metrics, PassEnd},
+        pulse::Beating,
+        reference,
     },
 };
 
 /// The maximum number of running passes of each kind. Kinds never wait for each other, because a pass of one kind may
 /// need the result of another.
 const PLACES: usize = 16;
+/// The maximum number of further passes over objects that take long to check.
+const COSTLY: usize = 1;
 /// Triggers of slow kinds are batched for this long.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// The time limit of a pass. A request that hangs is given up, and the next pass finds its result.
@@ -96,6 +101,7 @@ fn publish<K: Kind>(object: &K, notes: impl IntoIterator<Item = events::Note>, r
     }
     for note in notes {
         log(&note);
+        rooms.metrics.noted(&K::kind(&()), &note);
         rooms.events.publish(&note, &events::reference(object));
     }
 }
@@ -151,7 +157,8 @@ pub async fn run<K: Kind>(
         return Ok(());
     }
     let mut triggers = pin!(triggers.take_until(stop.cancelled_owned()));
-    let (mut queues, mut passes) = (Queues::new(), FuturesUnordered::new());
+    let (mut queues, mut passes) = (Queues::new(&rooms.metrics), FuturesUnordered::new());
+    let meter = rooms.metrics.controller(&K::kind(&()), PLACES + COSTLY);
     loop {
         tokio::select! {
             name = triggers.next() => match name {
@@ -162,7 +169,7 @@ pub async fn run<K: Kind>(
             Some(ended) = passes.next() => queues.conclude(ended)?,
         }
         while let Some((name, object)) = queues.next(&store, |object| object.is_costly(&rooms)) {
-            passes.push(begin(name, object, rooms.clone(), queues.number()));
+            passes.push(begin(name, object, rooms.clone(), queues.number(), &meter));
         }
     }
     while let Some(ended) = passes.next().await {
@@ -182,8 +189,10 @@ struct Queues<K: Kind> {
 }
 
 impl<K: Kind> Queues<K> {
-    fn new() -> Self {
-        Self { usual: Queue::new(PLACES), costly: Queue::new(1), failures: HashMap::new(), begun: 0 }
+    fn new(metrics: &Metrics) -> Self {
+        let meter = |suffix| metrics.queue(&K::kind(&()), suffix);
+        let (usual, costly) = (Queue::new(PLACES, meter("")), Queue::new(COSTLY, meter("-costly")));
+        Self { usual, costly, failures: HashMap::new(), begun: 0 }
     }
 
     /// The number of the next pass.
@@ -225,6 +234,10 @@ impl<K: Kind> Queues<K> {
         let next = ended.map_err(early)?;
         let queue = if self.costly.knows(&name) { &mut self.costly } else { &mut self.usual };
         queue.done(&name);
+        match next {
+            Next::In(_) => {}
+            Next::Again | Next::Retry(_) => queue.retries(),
+        }
         let wait = self.wait(&name, next);
         self.usual.wake(name, wait);
         Ok(())
@@ -277,24 +290,32 @@ enum Next {
 type Ended<K> = (ObjectRef<K>, Result<Next, JoinError>);
 
 /// Starts a pass as a task. The task is aborted if the returned future is dropped.
-fn begin<K: Kind>(name: ObjectRef<K>, object: Arc<K>, rooms: Arc<Rooms>, id: u64) -> impl Future<Output = Ended<K>> {
+fn begin<K: Kind>(
+    name: ObjectRef<K>,
+    object: Arc<K>,
+    rooms: Arc<Rooms>,
+    id: u64,
+    meter: &ControllerMeter,
+) -> impl Future<Output = Ended<K>> + use<K> {
     let (kind, namespace) = (K::kind(&()), name.namespace.as_deref().unwrap_or_default());
     // A span of the level ERROR is on at every log level, so each line has its fields.
     let span = tracing::error_span!("pass", %kind, namespace, name = name.name, reconcileID = id);
-    let beating = beating(&rooms.pulse, &name);
+    let (beating, running) = (beating(&rooms.pulse, &name), meter.begin());
     let work = async move {
         let _beating = beating;
-        work(object, rooms).await
+        let (next, end) = work(object, rooms).await;
+        running.end(end);
+        next
     };
     let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));
     async move { (name, task.await) }
 }
 
-/// Runs one pass and returns the time of the next.
-async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
+/// Runs one pass. Returns the time of the next one, and how this one ended.
+async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> (Next, PassEnd) {
     let outcome = tokio::time::timeout(LIMIT, pass(object.clone(), &rooms)).await;
     let outcome = outcome.unwrap_or(Err(Obstacle::TookTooLong(LIMIT)));
-    let (next, end) = match outcome {
+    match outcome {
         Ok(wake) => (Next::In(wait(wake, &*rooms.clock)), PassEnd::Success),
         Err(obstacle) if obstacle.is_old_view() => {
             tracing::debug!(%obstacle, "looking again");
@@ -302,15 +323,14 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> Next {
         }
         Err(obstacle) => {
             tracing::warn!(%obstacle, "the pass failed and will be retried");
-            if let Obstacle::Refused(refusal) = &obstacle {
-                publish(&*object, forbidden(refusal, || rooms.rights.doubt()), &rooms);
+            match obstacle.refusal().and_then(|refusal| forbidden(refusal, || rooms.rights.doubt())) {
+                Some(note) => publish(&*object, [note], &rooms),
+                None => rooms.metrics.failure(&K::kind(&()), obstacle.cause()),
             }
             let longest = if obstacle.is_outage() { OUTAGE_RETRY } else { LAST_RETRY };
             (Next::Retry(longest), PassEnd::Error)
         }
-    };
-    rooms.metrics.pass(&K::kind(&()), end);
-    next
+    }
 }
 
 /// The note about a forbidden request: the forbidder, the next step and the request. None for any other refusal. Calls
@@ -433,7 +453,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pass_that_panics_is_told_with_its_object_and_ends_the_controller() {
-        let mut queues = Queues::<ApiToken>::new();
+        let mut queues = Queues::<ApiToken>::new(&Metrics::default());
         queues.usual.add(ObjectRef::new("ci").within("events"));
         let name = queues.usual.next().unwrap();
         let panicked = tokio::spawn(async { panic!("of a test") }).await;
@@ -477,7 +497,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_fails_is_tried_less_and_less_often_until_a_pass_ends_well() {
-        let mut queues = Queues::<ApiToken>::new();
+        let mut queues = Queues::<ApiToken>::new(&Metrics::default());
         let (one, other) = (ObjectRef::new("ci").within("events"), ObjectRef::new("cd").within("events"));
         let mut waits = |name, next| queues.wait(name, next).as_secs();
         let first: Vec<_> = (0..10).map(|_| waits(&one, Next::Retry(LAST_RETRY))).collect();
@@ -498,7 +518,7 @@ mod tests {
 
     #[tokio::test]
     async fn costly_passes_come_one_at_a_time_by_turns_of_namespaces_and_hold_up_no_other() {
-        let (store, mut queues) = (Store::<ApiToken>::new(|_, _| {}), Queues::new());
+        let (store, mut queues) = (Store::<ApiToken>::new(|_, _| {}), Queues::new(&Metrics::default()));
         let add = |queues: &mut Queues<ApiToken>, namespace: &str, name: &str, text: &str| {
             let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"data": {"key": text}}});
             let token = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "spec": spec,

@@ -124,6 +124,13 @@ impl EventName {
     }
 }
 
+impl EventName {
+    /// True if the operator has published a value.
+    pub fn is_publication(self) -> bool {
+        matches!(self, Self::Issued | Self::Rotated | Self::Regenerated | Self::Reissued | Self::SecretRestored)
+    }
+}
+
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A variant's name is its public name.

@@ -188,6 +188,18 @@ impl Why {
         }
     }
 
+    /// The class of the failure in one word, for metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Stale => "Stale",
+            Self::Invalid(_) => "Invalid",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Unauthenticated(_) => "Unauthenticated",
+            Self::Gone => "Gone",
+            Self::Unavailable(_) => "Unavailable",
+        }
+    }
+
     /// True if a write with this answer certainly was not done.
     pub fn is_definite(&self) -> bool {
         match self {

@@ -45,13 +45,30 @@ impl Keys<'_> {
     }
 }
 
-/// The little of an object that counts need. It is kept beside the object, so a count parses nothing.
+/// The little of an object that counts and metrics need. It is kept beside the object, so a count parses nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gist {
     /// True if its status says that it is valid.
     pub is_valid: bool,
+    /// True if its status says that it is ready.
+    pub is_ready: bool,
+    /// The end of its value. `None`: it has none, or it never ends.
+    pub expires_at: Option<Timestamp>,
+    /// The time at which its value is replaced. `None`: no replacement is scheduled.
+    pub rotates_at: Option<Timestamp>,
     /// The time of its last use. `None` if it was never used.
     pub used_at: Option<Timestamp>,
+}
+
+/// The gist of an object, with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedGist {
+    /// The namespace of the object.
+    pub namespace: String,
+    /// The name of the object.
+    pub name: String,
+    /// Its gist.
+    pub gist: Gist,
 }
 
 /// The objects of one kind. Clones share the same objects.
@@ -149,6 +166,16 @@ impl<K: Object> Store<K> {
     pub fn all_names(&self) -> Vec<ObjectRef<K>> {
         let shelf = self.read();
         shelf.objects.iter().map(|(_, item)| shelf.seen(item).stored.reference()).collect()
+    }
+
+    /// The gists of all objects, in no certain order. No object is parsed.
+    pub fn all_gists(&self) -> Vec<NamedGist> {
+        let shelf = self.read();
+        let named = |item: &Item<K>| {
+            let Location { namespace, name } = item.stored.location();
+            NamedGist { namespace: namespace.to_owned(), name: name.to_owned(), gist: item.gist }
+        };
+        shelf.objects.iter().map(|(_, item)| named(shelf.seen(item))).collect()
     }
 
     /// Stores an object. Returns the earlier object of the same name.
@@ -374,6 +401,9 @@ mod tests {
         }
         let used: i64 = store.gists(&"red").iter().filter_map(|gist| gist.used_at).map(|at| at.as_second()).sum();
         assert_eq!((store.by(&"red").count(), used, store.all_names().len()), (100, 99 * 50, 100));
+        let all: Vec<_> = store.all_gists();
+        let agrees = |one: &NamedGist| one.gist.used_at.map(|at| at.as_second().to_string()) == Some(one.name.clone());
+        assert!(all.len() == 100 && all.iter().all(|one| one.namespace == "a" && agrees(one)), "{all:?}");
         // A packed object is taken out of the keys that it had.
         assert_eq!(store.put(object("0", &["blue"])), Some(object("0", &["red"])));
         assert_eq!((store.names(&"red").len(), store.names(&"blue").len()), (99, 1));

@@ -48,8 +48,8 @@ use crate::{
     crd::{ApiToken, GROUP},
     outside::{
         Clock, Entropy, Extent, Hearing, Reviewer, Rights, SystemEntropy, Taken, Tasks, Tls, TlsFiles, Verb, Writer,
+        counted,
         hearing::StaleAfter,
-        metrics::Metrics,
         peers::{self, Peer, Peers},
         probes,
         reviewer::REVIEWING,
@@ -141,7 +141,7 @@ const PROCESS: usize = 10;
 /// # Errors
 /// A task ended that should have kept running.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
-    let metrics = Arc::new(Metrics::default());
+    let (client, metrics) = counted(&client);
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
     let (hearing, stop) = (Hearing::close(options.stale_after), options.stop);
     let feeds = Feeds::new(&client, &options.scope, &hearing);

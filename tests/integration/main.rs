@@ -47,6 +47,7 @@ mod levels;
 mod life;
 #[path = "../../examples/krew/manifest.rs"]
 mod manifest;
+mod metrics;
 mod neighbours;
 mod once;
 mod operating;

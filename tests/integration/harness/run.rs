@@ -162,6 +162,7 @@ impl World {
             exposure: Arc::new(exposure()),
             certificate: None,
             election: None,
+            per_token: true,
             probe_local: false,
             instance: Some("test".into()),
             stop: stop.clone(),

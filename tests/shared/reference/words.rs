@@ -2,11 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use http::Method;
 use tokenry::{
-    crd::name,
+    crd::{EventName, Reason, name},
     outside::{
         Verb,
+        events::Note,
         metrics::{Metrics, PassEnd, StoppedBy},
+        store::{Gist, NamedGist},
     },
 };
 
@@ -79,18 +82,19 @@ pub fn annotations_and_labels(root: &Path) -> String {
 
 pub fn metrics() -> String {
     let about = "Operator and verifier serve these metrics at `/metrics` of port 8081, in the OpenMetrics text format. \
-                 A label holds the name of a user's object only for verdicts of the verifier.";
-    let mut page = begin("Metrics", "`src/outside/metrics.rs`", about);
+                 A label holds the name of a user's object only for tokens, and for verdicts of the verifier.";
+    let mut page = begin("Metrics", "`src/outside/metrics`", about);
     page.push('\n');
     let text = sampled().text();
     let described = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let rows = described.map(|(name, help)| {
         let of = |line: &&str| {
             let rest = line.strip_prefix(name).unwrap_or_default();
-            ["{", "_total{", "_bucket{"].iter().any(|ending| rest.starts_with(ending))
+            ["{", " ", "_total{", "_total ", "_bucket{"].iter().any(|ending| rest.starts_with(ending))
         };
         let sample = text.lines().find(of).unwrap_or_else(|| panic!("nothing is counted by {name}"));
-        let (full, labels) = sample.split_once('{').expect("a sample has labels");
+        let full = sample.split(['{', ' ']).next().expect("a sample has a name");
+        let labels = sample.strip_prefix(full).and_then(|rest| rest.strip_prefix('{')).unwrap_or_default();
         let labels = labels.split('}').next().expect("labels end").split(',');
         let labels: Vec<_> = labels.filter_map(|label| label.split_once('=')).map(|(key, _)| code(key)).collect();
         [code(full), labels.join(", "), cell(help)]
@@ -102,7 +106,14 @@ pub fn metrics() -> String {
 /// Something of everything that is counted.
 fn sampled() -> Metrics {
     let metrics = Metrics::default();
-    metrics.pass("ApiToken", PassEnd::Success);
+    metrics.controller("ApiToken", 1).begin().end(PassEnd::Success);
+    metrics.queue("ApiToken", "");
+    metrics.request(&Method::GET, None);
+    metrics.failure("ApiToken", "TookTooLong");
+    metrics.noted("ApiToken", &Note::normal(EventName::Issued, Reason::FirstIssue, ""));
+    let at = Some(jiff::Timestamp::UNIX_EPOCH);
+    let gist = Gist { expires_at: at, rotates_at: at, ..Gist::default() };
+    metrics.tokens(move || vec![NamedGist { namespace: "events".into(), name: "ci".into(), gist }]);
     metrics.decision("ApiToken", "Active");
     metrics.write("Secret", Verb::PATCH, Ok(()));
     metrics.verdicts("a/eem", "forward-auth", 200, "Allowed").count(Duration::ZERO);

@@ -1,4 +1,8 @@
-//! Metrics in the OpenMetrics text format. Every label has a bounded number of values.
+//! Metrics in the OpenMetrics text format. Every label has a bounded number of values, apart from the names of tokens.
+
+mod process;
+mod tokens;
+mod work;
 
 use std::{
     fmt::Debug,
@@ -9,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -16,12 +21,21 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{Verb, Why, latency::Latency};
+use super::{Verb, Why, events::Note, latency::Latency};
+use process::ProcessCollector;
+use tokens::TokenCollector;
+use work::Work;
+
+pub use work::{ControllerMeter, PassEnd, Processing, QueueMeter, RunningPass};
 
 /// The helps of metrics that take several lines.
 const CERTIFICATE: &str = "End of the certificate that the HTTPS port of the verifier presents, in Unix time";
 const AUTHORITY: &str =
     "End of the authority by which the operator signs the certificate of the verifier, in Unix time";
+const REQUESTS: &str =
+    "Requests to the API server, by method and by the status code of the answer, or `<error>` without an answer";
+const FAILURES: &str =
+    "Failures of the operator, by the reason in the Event, or by the cause for which a pass ended early";
 const VERDICTS: &str = "Answers of the verifier, by Instance, protocol, status code and cause. An Instance that does not exist is \
      empty, and each one after the first 200 is `other`";
 const AUDIT_DROPPED: &str = "Lines of the audit log that were lost, because they came faster than they could be written, or because \
@@ -38,12 +52,6 @@ const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Pass {
-    controller: String,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     kind: String,
     reason: String,
@@ -54,7 +62,7 @@ struct Write {
     kind: String,
     subresource: &'static str,
     verb: &'static str,
-    result: &'static str,
+    result: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,23 +99,23 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    event: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    code: String,
+    method: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
 }
 
 /// The empty label set. A metric without labels appears once it has a value.
 type Unlabelled = [(&'static str, &'static str); 0];
-
-/// How a pass ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassEnd {
-    /// The pass is complete.
-    Success,
-    /// The pass read an old version of an object. Another pass follows at once. Nothing is wrong.
-    Requeue,
-    /// The pass failed, and is retried later.
-    Error,
-}
 
 /// The reason why a write of an operator that leads no more had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +130,12 @@ pub enum StoppedBy {
 pub struct Metrics {
     registry: Registry,
     heard: Family<KindLabels, Gauge<f64, AtomicU64>>,
-    passes: Family<Pass, Counter>,
+    work: Work,
+    tokens: TokenCollector,
+    requests: Family<RequestLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
+    failures: Family<DecisionLabels, Counter>,
+    rotations: Family<EventLabels, Counter>,
     writes: Family<Write, Counter>,
     events_dropped: Family<Unlabelled, Counter>,
     leads: Family<NameLabels, Gauge>,
@@ -168,18 +180,25 @@ impl Default for Metrics {
         let all = &mut registry;
         let build: Family<BuildLabels, Gauge> = told(all, "tokenry_build_info", "1, with the version of the program");
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let tokens = TokenCollector::default();
+        all.register_collector(Box::new(tokens.clone()));
+        all.register_collector(Box::new(ProcessCollector));
         Self {
+            tokens,
             heard: told(
                 all,
                 "tokenry_heard_age_seconds",
                 "Seconds since the API server last reported on a kind, even if nothing changed; usual: under 60",
             ),
-            passes: told(all, "controller_runtime_reconcile", "Passes over objects, by how they ended"),
+            work: Work::new(all),
+            requests: told(all, "rest_client_requests", REQUESTS),
             decisions: told(
                 all,
                 "tokenry_decisions",
                 "Decisions of passes, by the reason in the conditions of the object",
             ),
+            failures: told(all, "tokenry_failures", FAILURES),
+            rotations: told(all, "tokenry_rotations", "Values that were published, by the name of the Event"),
             writes: told(
                 all,
                 "tokenry_writes",
@@ -239,32 +258,35 @@ fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: 
 }
 
 impl Metrics {
-    /// Counts a pass of the controller for `kind`, by how it ended.
-    pub fn pass(&self, kind: &str, ended: PassEnd) {
-        let result = match ended {
-            PassEnd::Success => "success",
-            PassEnd::Requeue => "requeue",
-            PassEnd::Error => "error",
-        };
-        self.passes.get_or_create(&Pass { controller: kind.to_lowercase(), result }).inc();
-    }
-
     /// Counts a decision.
     pub fn decision(&self, kind: &str, reason: impl ToString) {
         self.decisions.get_or_create(&DecisionLabels { kind: kind.into(), reason: reason.to_string() }).inc();
     }
 
+    /// Counts a failure, by its reason.
+    pub fn failure(&self, kind: &str, reason: impl ToString) {
+        self.failures.get_or_create(&DecisionLabels { kind: kind.into(), reason: reason.to_string() }).inc();
+    }
+
+    /// Counts the action that an Event reports about an object of `kind`: a failure, or a value that was published.
+    pub fn noted(&self, kind: &str, note: &Note) {
+        if note.reason.is_trouble() {
+            self.failure(kind, note.reason);
+        }
+        if note.event.is_publication() {
+            self.rotations.get_or_create(&EventLabels { event: note.event.to_string() }).inc();
+        }
+    }
+
+    /// Counts a request to the API server. `code` is the status code of its answer. `None`: there was no answer.
+    pub fn request(&self, method: &Method, code: Option<StatusCode>) {
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.as_str().to_owned());
+        self.requests.get_or_create(&RequestLabels { code, method: method.to_string() }).inc();
+    }
+
     /// Counts a write.
     pub fn write(&self, kind: &str, verb: Verb, answer: Result<(), &Why>) {
-        let result = match answer {
-            Ok(()) => "done",
-            Err(Why::Stale) => "stale",
-            Err(Why::Invalid(_)) => "invalid",
-            Err(Why::Forbidden(_)) => "forbidden",
-            Err(Why::Unauthenticated(_)) => "unauthenticated",
-            Err(Why::Gone) => "gone",
-            Err(Why::Unavailable(_)) => "unavailable",
-        };
+        let result = answer.map_or_else(|why| why.cause().to_lowercase(), |()| "done".to_owned());
         let (verb, subresource) = (verb.name(), verb.subresource());
         self.writes.get_or_create(&Write { kind: kind.into(), subresource, verb, result }).inc();
     }
@@ -384,13 +406,17 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::{EventName, Reason};
 
     #[test]
     fn what_is_counted_is_told() {
         let metrics = Metrics::default();
-        for end in [PassEnd::Success, PassEnd::Requeue, PassEnd::Error] {
-            metrics.pass("ApiToken", end);
-        }
+        metrics.request(&Method::GET, Some(StatusCode::CONFLICT));
+        metrics.request(&Method::PUT, None);
+        metrics.failure("ApiToken", "TookTooLong");
+        metrics.noted("ApiToken", &Note::normal(EventName::Rotated, Reason::RotationDue, "m"));
+        metrics.noted("ApiToken", &Note::warning(EventName::PublishFailed, Reason::PublishFailed, "m"));
+        metrics.noted("ApiToken", &Note::warning(EventName::Rejected, Reason::LifetimeExceeded, "m"));
         metrics.write("Secret", Verb::PATCH, Err(&Why::Stale));
         metrics.write("ApiToken", Verb::UPDATE.status(), Ok(()));
         metrics.write("ApiToken", Verb::UPDATE.status(), Err(&Why::Unauthenticated("m".into())));
@@ -417,9 +443,11 @@ mod tests {
         metrics.stamped(false);
         let text = metrics.text();
         for line in [
-            r#"controller_runtime_reconcile_total{controller="apitoken",result="success"} 1"#,
-            r#"controller_runtime_reconcile_total{controller="apitoken",result="requeue"} 1"#,
-            r#"controller_runtime_reconcile_total{controller="apitoken",result="error"} 1"#,
+            r#"rest_client_requests_total{code="409",method="GET"} 1"#,
+            r#"rest_client_requests_total{code="<error>",method="PUT"} 1"#,
+            r#"tokenry_failures_total{kind="ApiToken",reason="TookTooLong"} 1"#,
+            r#"tokenry_failures_total{kind="ApiToken",reason="PublishFailed"} 1"#,
+            r#"tokenry_rotations_total{event="Rotated"} 1"#,
             r#"tokenry_writes_total{kind="Secret",subresource="",verb="patch",result="stale"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="done"} 1"#,
             r#"tokenry_writes_total{kind="ApiToken",subresource="status",verb="update",result="unauthenticated"} 1"#,
@@ -448,5 +476,6 @@ mod tests {
             assert!(text.contains(line), "{line} is missing from\n{text}");
         }
         assert!(!text.contains("a/gone"), "{text}");
+        assert!(!text.contains("LifetimeExceeded"), "a fault of a user is no failure of the operator: {text}");
     }
 }
