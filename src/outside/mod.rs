@@ -22,6 +22,7 @@ pub mod issuer;
 pub mod joint;
 pub mod latency;
 pub mod lead;
+mod level;
 pub mod lines;
 pub mod location;
 pub mod managed;

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! `/healthz`, `/readyz`, `/metrics` and `/log-level`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    Hearing, Pulse,
+    Hearing, Pulse, level,
     metrics::{self, Metrics},
     server::{self, Refused},
 };
@@ -34,7 +34,7 @@ fn answer(found: Result<(), String>) -> (StatusCode, String) {
     }
 }
 
-/// And `/metrics`, for the port of the probes.
+/// And `/metrics` and `/log-level`, for the port of the probes.
 pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: Hearing) -> Router {
     let told = move || {
         for (kind, age) in hearing.ages() {
@@ -44,7 +44,7 @@ pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: H
         Refused::ALL.into_iter().for_each(|reason| metrics.connections_refused(reason.as_str(), reason.count()));
         std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response())
     };
-    health(ready, pulse).route("/metrics", get(told))
+    health(ready, pulse).route("/metrics", get(told)).merge(level::router())
 }
 
 #[cfg(test)]

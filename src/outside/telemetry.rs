@@ -1,6 +1,6 @@
 //! Logs, to standard error.
 
-use std::{fmt, io::IsTerminal};
+use std::{fmt, io::IsTerminal, sync::OnceLock};
 
 use clap::ValueEnum;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use tracing::{
 };
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter,
+    EnvFilter, Layer, Registry, filter,
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::{JsonFields, Writer},
@@ -18,6 +18,7 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::LookupSpan,
+    reload::{self, Handle},
     util::SubscriberInitExt,
 };
 
@@ -43,12 +44,16 @@ pub enum Format {
     Text,
 }
 
+/// The filter of this process, once logging has started.
+static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Starts logging. `level` is a level such as `info`, or filter directives of tracing's `EnvFilter`.
 ///
 /// # Errors
 /// `level` is not a valid filter.
 pub fn log(level: &str, format: Format) -> Result<(), String> {
-    let filter = parsed(level)?;
+    let filter = parsed(level).map_err(|wrong| format!("--log-level {level}: {wrong}"))?;
+    let (filter, handle) = reload::Layer::new(filter);
     let silent = filter::filter_fn(|metadata| !SILENT.iter().any(|module| metadata.target().starts_with(module)));
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
@@ -57,7 +62,28 @@ pub fn log(level: &str, format: Format) -> Result<(), String> {
         Format::Text => lines.boxed(),
     };
     // A second call, as in tests within one process, has no effect.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(silent)).with(filter).try_init();
+    if tracing_subscriber::registry().with(filter).with(lines.with_filter(silent)).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+    Ok(())
+}
+
+/// The level of the log of this process. `None` before logging has started.
+pub fn level() -> Option<String> {
+    FILTER.get()?.with_current(ToString::to_string).ok()
+}
+
+/// Changes the level of the log of this process, until it ends or the level is changed again. The modules that are
+/// silent at every level stay silent.
+///
+/// # Errors
+/// `level` is not a valid filter, or logging has not started.
+pub fn set_level(level: &str) -> Result<(), String> {
+    let filter = parsed(level)?;
+    let before = self::level().unwrap_or_default();
+    let handle = FILTER.get().ok_or("logging has not started")?;
+    handle.reload(filter).map_err(|error| error.to_string())?;
+    tracing::warn!(before, now = level, "the log level was changed");
     Ok(())
 }
 
@@ -73,7 +99,7 @@ fn parsed(level: &str) -> Result<EnvFilter, String> {
         Some((of, level)) => !names_a_module(of) || !LEVELS.contains(&level),
         None => !LEVELS.contains(part),
     });
-    let wrong = |part: &str| format!("--log-level {level}: {part:?} is no level; {RULE}");
+    let wrong = |part: &str| format!("{part:?} is no level; {RULE}");
     match odd {
         Some(odd) => Err(wrong(odd)),
         None => EnvFilter::builder().parse(level).map_err(|_| wrong(level)),
@@ -184,7 +210,9 @@ mod tests {
         }
         for bad in levels::BAD {
             let told = parsed(bad).unwrap_err();
-            assert!(told.starts_with("--log-level") && told.ends_with(RULE), "{told}");
+            assert!(told.ends_with(RULE), "{told}");
+            assert_eq!(log(bad, Format::Json), Err(format!("--log-level {bad}: {told}")));
+            assert_eq!(set_level(bad), Err(told));
         }
     }
 

@@ -7,7 +7,10 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::harness::{World, clock::Held, run::Running};
+use crate::{
+    harness::{World, clock::Held, run::Running},
+    metrics::Program,
+};
 
 /// The lines of the log, each one JSON object.
 fn lines(log: &str) -> Vec<Value> {
@@ -194,5 +197,39 @@ async fn who_is_alive_says_so_of_every_loop() {
     let (operator, verifier) = (world.operator(&Held::default()).await, world.verifier(&Held::default()).await);
     for running in [&operator, &verifier] {
         assert_eq!(running.get("/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
+    }
+}
+
+/// The status and the text of the answer to a request from this local address.
+async fn asked_from(local: [u8; 4], request: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder) -> (u16, String) {
+    let client = reqwest::Client::builder().local_address(std::net::IpAddr::from(local)).build().unwrap();
+    let answer = request(client).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_a_program_runs_and_only_from_within_its_pod() {
+    let world = World::new("level").await;
+    for name in ["operator", "verifier"] {
+        let program = Program::start(&world, name, &["--log-level=info"], &[]).await;
+        let url = format!("http://{}/log-level", program.probes);
+        let put = async |level: &str, from| asked_from(from, |client| client.put(&url).body(level.to_owned())).await;
+        let (within, elsewhere) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+        assert_eq!(program.get("/log-level").await, (200, "info\n".into()));
+        assert_eq!(put("debug", elsewhere).await.0, 403);
+        assert_eq!(asked_from(elsewhere, |client| client.get(&url)).await.0, 403);
+        let (status, told) = put("loud", within).await;
+        assert!(status == 400 && told.contains("\"loud\" is no level; give off, error, warn"), "{told}");
+        assert_eq!(program.get("/log-level").await.1, "info\n");
+        assert!(!program.process.log().contains("\"level\":\"DEBUG\""));
+        assert_eq!(put("tokenry=info,debug\n", within).await, (200, "tokenry=info,debug\n".into()));
+        let debugged = async || program.process.log().contains("\"level\":\"DEBUG\"").then_some(());
+        world.eventually("the program logs more", debugged).await;
+        assert_eq!(put("off", within).await, (200, "off\n".into()));
+        let before = program.process.log();
+        assert_eq!(program.get("/healthz").await.0, 200);
+        let changes = lines(&before).into_iter().filter(|line| line["message"] == "the log level was changed");
+        let changes: Vec<_> = changes.map(|line| (line["before"].clone(), line["now"].clone())).collect();
+        assert_eq!(changes, [(json!("info"), json!("tokenry=info,debug"))], "{before}");
     }
 }

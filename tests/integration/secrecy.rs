@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::harness::{World, proxy};
 
-/// A process of ours that logs all it can, connected to `server`.
+/// A process of ours, connected to `server`.
 fn start(world: &World, command: &str, server: &str, token: &str) -> Process {
     let file = |suffix: &str| world.plane.directory().join(format!("{}-{command}.{suffix}", world.namespace));
     let kubeconfig = json!({
@@ -30,7 +30,7 @@ fn start(world: &World, command: &str, server: &str, token: &str) -> Process {
     fs::write(file("kubeconfig"), kubeconfig.to_string()).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_tokenry"));
     program.args([command, "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"]);
-    program.args(["--namespace", &world.namespace, "--log-level", "trace"]);
+    program.args(["--namespace", &world.namespace, "--log-level", "info"]);
     program.env("KUBECONFIG", file("kubeconfig"));
     Process::start(command, program, &file("log")).unwrap()
 }
@@ -104,6 +104,10 @@ async fn no_value_is_in_any_log_event_status_metric_or_managed_field_whatever_th
     let asked = address(&world, &verifier, "listening").await;
     let [of_operator, of_verifier] =
         [address(&world, &operator, "probes").await, address(&world, &verifier, "probes").await];
+    for probes in [&of_operator, &of_verifier] {
+        let louder = reqwest::Client::new().put(format!("{probes}/log-level")).body("trace").send().await.unwrap();
+        assert_eq!(louder.status().as_u16(), 200, "from now on the processes log all they can");
+    }
     world.accepts("Instance", "eem", json!({"tokens": {"rotation": {"min": "1s"}}})).await;
     let rotation = json!({"schedule": {"every": "3s"}, "overlap": "2s"});
     let keys = json!({
