@@ -408,7 +408,7 @@ fn rooms(
 fn asking(options: &Options) -> Rights {
     let exposed = options.exposure.kinds.iter().filter(|kind| **kind != PieceKind::Service);
     let granting: &[Right] = if options.grants { &GRANTING } else { &[] };
-    Rights::new(RIGHTS).needing(granting).using(exposed.flat_map(|kind| exposing_rights(*kind)))
+    Rights::new(RIGHTS).within(&options.scope).needing(granting).using(exposed.flat_map(|kind| exposing_rights(*kind)))
 }
 
 /// The cache of Roles or RoleBindings with our label. Without grants the operator has no permission to watch them.

@@ -177,10 +177,15 @@ struct Duties {
 /// The duties that a command line of operator or verifier gives it. `None`: this release does not know the line.
 fn duties(arguments: &[&str]) -> Option<Duties> {
     let line = Cli::try_parse_from(["tokenry"].iter().chain(arguments)).ok()?.command;
-    if let Command::Operator(operator) = &line {
-        return Some(operator.duties());
-    }
-    if let Command::Verifier(verifier) = &line { Some(verifier.duties()) } else { None }
+    let mut duties = if let Command::Operator(operator) = &line {
+        operator.duties()
+    } else if let Command::Verifier(verifier) = &line {
+        verifier.duties()
+    } else {
+        return None;
+    };
+    duties.needed.iter_mut().for_each(|right| *right = right.within(&duties.scope));
+    Some(duties)
 }
 
 /// The command line: its commands, flags, environment variables and defaults.

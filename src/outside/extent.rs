@@ -98,7 +98,7 @@ impl Extent {
     ) -> impl Stream<Item = Heard<NamespaceMeta>> + Send + use<> {
         let which = match self {
             Self::Cluster => Selection::All,
-            Self::Namespace(name) => Selection::Fields(format!("metadata.name={name}")),
+            Self::Namespace(name) => Selection::Namespace(name.clone()),
         };
         watch(Api::all(client.clone()), which, hearing)
     }

@@ -26,6 +26,8 @@ use super::{Extent, Verb, Why, telemetry};
 const SOON: Duration = Duration::from_secs(5);
 /// The longest wait for the answers of one check.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The resource of namespaces.
+const NAMESPACES: &str = "namespaces";
 /// The number of requests at a time. Each can need a connection of its own.
 const TOGETHER: usize = 8;
 
@@ -42,6 +44,13 @@ impl Right {
     /// The permission to `verb` the objects of `resource` in `group`, which is empty for the core group.
     pub const fn new(verb: Verb, group: &'static str, resource: &'static str) -> Self {
         Self { verb, group, resource }
+    }
+
+    /// The same permission for a program that serves `scope`. A program that serves one namespace does not list
+    /// namespaces: it reads its own by name.
+    pub fn within(self, scope: &Extent) -> Self {
+        let lists = self.resource == NAMESPACES && self.verb == Verb::LIST;
+        if lists && scope.namespace().is_some() { Self { verb: Verb::GET, ..self } } else { self }
     }
 
     /// The resource and the subresource, which is empty for the object itself.
@@ -80,7 +89,8 @@ impl Right {
         Ok(status.ok_or_else(Why::unreadable)?.allowed)
     }
 
-    /// False for the kinds that are used outside the namespaces of a program. A Gateway is often in one of its own.
+    /// False for the kinds that are used outside the namespaces of a program. A Gateway is often in one of its own. A
+    /// Role in a namespace permits to get and to watch the namespace itself.
     fn is_namespaced(self) -> bool {
         const OUTSIDE: [&str; 11] = [
             "clusterrolebindings",
@@ -89,13 +99,14 @@ impl Right {
             "gatewayclasses",
             "gateways",
             "ingressclasses",
-            "namespaces",
+            NAMESPACES,
             "subjectaccessreviews",
             "tokenreviews",
             "validatingadmissionpolicies",
             "validatingadmissionpolicybindings",
         ];
-        !OUTSIDE.contains(&self.resource)
+        let is_own = self.resource == NAMESPACES && [Verb::GET, Verb::WATCH].contains(&self.verb);
+        is_own || !OUTSIDE.contains(&self.resource)
     }
 }
 
@@ -196,6 +207,12 @@ impl Rights {
         let (doubted, started, useful) = (Notify::new(), watch::Sender::default(), wanted.useful.to_vec());
         let (program, known, useful) = (wanted.program, Mutex::new(known), Mutex::new(useful));
         Self(Arc::new(RightsState { program, known, useful, doubted, started }))
+    }
+
+    /// The same check, for a program that serves `scope`.
+    pub fn within(self, scope: &Extent) -> Self {
+        self.known().iter_mut().for_each(|(right, _)| *right = right.within(scope));
+        self
     }
 
     /// The same check, with further needed permissions.
@@ -520,7 +537,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn namespaces_are_asked_for_in_no_namespace() {
+    async fn namespaces_are_listed_in_no_namespace_and_each_is_read_in_itself() {
         let serve = |request: Request<Body>| async {
             let body = request.into_body().collect_bytes().await.unwrap();
             let asked: Value = serde_json::from_slice(&body).unwrap();
@@ -530,7 +547,13 @@ mod tests {
         };
         let client = Client::new(tower::service_fn(serve), "a");
         let held =
-            |resource| Right::new(Verb::LIST, "", resource).is_held(client.clone(), Holder::Myself, Some("a".into()));
-        assert_eq!((held("namespaces").await, held("secrets").await), (Ok(true), Ok(false)));
+            |verb, resource| Right::new(verb, "", resource).is_held(client.clone(), Holder::Myself, Some("a".into()));
+        assert_eq!((held(Verb::LIST, "namespaces").await, held(Verb::LIST, "secrets").await), (Ok(true), Ok(false)));
+        assert_eq!(
+            (held(Verb::GET, "namespaces").await, held(Verb::WATCH, "namespaces").await),
+            (Ok(false), Ok(false))
+        );
+        let named = Right::new(Verb::LIST, "", "namespaces").within(&Extent::Namespace("a".into()));
+        assert_eq!(named, Right::new(Verb::GET, "", "namespaces"));
     }
 }

@@ -97,12 +97,18 @@ pub(super) enum Selection {
     Fields(String),
     /// The objects that a label selector selects.
     Labels(String),
+    /// The namespace with this name. A Role in that namespace permits to read and to watch it by its name. Only a
+    /// ClusterRole permits to list it.
+    Namespace(String),
 }
+
+/// The version from which a watch first reports the state of all its objects.
+const ANY: &str = "0";
 
 impl Selection {
     fn list(&self) -> ListParams {
         match self {
-            Self::All => ListParams::default(),
+            Self::All | Self::Namespace(_) => ListParams::default(),
             Self::Fields(fields) => ListParams::default().fields(fields),
             Self::Labels(labels) => ListParams::default().labels(labels),
         }
@@ -110,11 +116,19 @@ impl Selection {
 
     fn watch(&self) -> WatchParams {
         match self {
-            Self::All => WatchParams::default(),
+            Self::All | Self::Namespace(_) => WatchParams::default(),
             Self::Fields(fields) => WatchParams::default().fields(fields),
             Self::Labels(labels) => WatchParams::default().labels(labels),
         }
     }
+}
+
+/// A page of a list.
+struct Page<K> {
+    items: Vec<Readable<K>>,
+    /// The token of the next page.
+    next: Option<String>,
+    version: String,
 }
 
 /// Watches the objects of a selection. Failures are logged and retried with a growing delay. The stream never ends.
@@ -207,8 +221,8 @@ impl<K: Object> Watch<K> {
         };
         let params = self.selection.watch().timeout(self.ear.lasts().as_secs().try_into().unwrap_or(u32::MAX));
         let since = Instant::now();
-        match in_time(self.ear.silent(), self.api.watch(&params, &version)).await {
-            Ok(stream) => self.open(Incoming { stream: stream.boxed(), since }).await,
+        match in_time(self.ear.silent(), events(&self.api, &self.selection, &params, &version)).await {
+            Ok(stream) => self.open(Incoming { stream, since }).await,
             Err(error) => self.fail(&error).await,
         }
     }
@@ -224,12 +238,11 @@ impl<K: Object> Watch<K> {
             self.anew = false;
             return Some(Heard::Event(Event::InitDone));
         };
-        match in_time(LIST, self.api.list(&page)).await {
-            Ok(list) => {
-                let more = list.metadata.continue_.filter(|token| !token.is_empty());
-                listing.page = more.map(|token| page.continue_token(&token));
-                listing.version = list.metadata.resource_version.unwrap_or_default();
-                listing.read = list.items.into();
+        match in_time(LIST, read(&self.api, &self.selection, &page)).await {
+            Ok(read) => {
+                listing.page = read.next.map(|token| page.continue_token(&token));
+                listing.version = read.version;
+                listing.read = read.items.into();
                 let listed = Listed { version: number(&listing.version).unwrap_or_default(), anew: self.anew };
                 let is_last = listing.page.is_none();
                 self.state = Phase::Listing(listing);
@@ -329,6 +342,32 @@ impl<K: Object> Watch<K> {
             (self.version, self.anew) = (None, true);
         }
     }
+}
+
+/// The events of a selection from a version on.
+async fn events<K: Object>(
+    api: &Api<Readable<K>>,
+    selection: &Selection,
+    params: &WatchParams,
+    version: &str,
+) -> kube::Result<BoxStream<'static, Item<K>>> {
+    let Selection::Namespace(name) = selection else {
+        return Ok(api.watch(params, version).await?.boxed());
+    };
+    let request = kube::core::Request::new(format!("/api/v1/watch/namespaces/{name}"));
+    let request = request.watch(params, version).map_err(kube::Error::BuildRequest)?;
+    Ok(api.clone().into_client().request_events(request).await?.boxed())
+}
+
+/// A page of the list of a selection. The version of a namespace can be too old for a watch, so its watch begins anywhere.
+async fn read<K: Object>(api: &Api<Readable<K>>, selection: &Selection, page: &ListParams) -> kube::Result<Page<K>> {
+    if let Selection::Namespace(name) = selection {
+        let items = api.get_opt(name).await?.into_iter().collect();
+        return Ok(Page { items, next: None, version: ANY.to_owned() });
+    }
+    let list = api.list(page).await?;
+    let next = list.metadata.continue_.filter(|token| !token.is_empty());
+    Ok(Page { items: list.items, next, version: list.metadata.resource_version.unwrap_or_default() })
 }
 
 /// The answer to a request, or an error after `limit`.

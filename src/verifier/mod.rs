@@ -158,7 +158,11 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
     let reviewing = REVIEWING.into_iter().filter(|_| options.introspection);
-    let rights = Rights::new(RIGHTS).using(reviewing).ask(client.clone(), options.scope.clone(), waits_for);
+    let rights = Rights::new(RIGHTS).within(&options.scope).using(reviewing).ask(
+        client.clone(),
+        options.scope.clone(),
+        waits_for,
+    );
     tasks.endless("the check of permissions", rights);
     let reviewer = options.introspection.then(|| Arc::new(Reviewer::new(client.clone())));
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));

@@ -87,14 +87,24 @@ impl Installed {
         policies.filter_map(|((_, name), _)| name.strip_suffix(OF_TOKENS)).collect()
     }
 
-    /// Judges the policies of all releases. Returns true if they apply in all namespaces.
+    /// The prefixes of the policies for this operator. Each release for one namespace has policies for its own operator.
+    /// If no policy names this operator, the prefixes of all.
+    fn releases_for(&self, operator: &str) -> Vec<&str> {
+        let status = |release: &str| self.spec(VALIDATING[0].0, &format!("{release}-status")).to_string();
+        let all = self.releases();
+        let own: Vec<_> = all.iter().copied().filter(|it| status(it).contains(&format!("'{operator}'"))).collect();
+        if own.is_empty() { all } else { own }
+    }
+
+    /// Judges the policies of the release. Returns true if they apply in all namespaces.
     fn judge(&self, visit: &CheckVisit<'_>, results: &mut Results) -> bool {
-        let releases = self.releases();
+        let users = users(visit);
+        let releases = self.releases_for(&users[0]);
         let none = releases.is_empty().then(|| "the API server has no admission policies of Tokenry".to_owned());
         let (mut missing, mut differing) = (Vec::from_iter(none), Vec::new());
         let mut selects_all = true;
         for release in releases {
-            let options = ["true", "false"].map(|required| self.options(&users(visit), release, required));
+            let options = ["true", "false"].map(|required| self.options(&users, release, required));
             selects_all &= options[0].namespaces == json!({});
             let judged = options.map(|options| self.compare(&options));
             let (absent, other) = judged.into_iter().min_by_key(|(_, other)| other.len()).unwrap_or_default();
@@ -261,6 +271,21 @@ mod tests {
         let found = all.options(&[wanted.operator.clone(), wanted.verifier.clone()], "x", "false");
         assert_eq!((&found.exempt, &found.namespaces), (&wanted.exempt, &wanted.namespaces));
         assert_eq!(all.compare(&found), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn the_policies_of_a_release_beside_it_are_not_those_of_this_operator() {
+        let beside = Options {
+            name: "y".into(),
+            operator: "system:serviceaccount:team-b:tokenry-operator".into(),
+            verifier: "system:serviceaccount:team-b:tokenry-verifier".into(),
+            ..options()
+        };
+        let mut all = installed(&options());
+        all.0.extend(installed(&beside).0);
+        assert_eq!(all.releases_for(&options().operator), ["x"]);
+        assert_eq!(all.releases_for(&beside.operator), ["y"]);
+        assert_eq!(all.releases_for("system:serviceaccount:team-c:tokenry-operator"), ["x", "y"]);
     }
 
     #[test]

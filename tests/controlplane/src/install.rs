@@ -26,6 +26,36 @@ const RIGHTS: [&str; 5] = [
     "templates/admission.yaml",
 ];
 
+/// The permission that only a release for one namespace has. Most tests run programs that serve one namespace, with the
+/// permissions of a release for all.
+const SCOPED: &str = "
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: scoped
+rules:
+- apiGroups: ['']
+  resources: [namespaces]
+  verbs: [get]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: scoped
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: scoped
+subjects:
+- kind: ServiceAccount
+  name: tokenry-operator
+  namespace: tokenry-system
+- kind: ServiceAccount
+  name: tokenry-verifier
+  namespace: tokenry-system
+";
+
 /// The value of the chart by which the operator may create every kind of object that exposes an endpoint.
 pub const EXPOSING: &str = "exposure.kinds={HTTPRoute,Ingress,Route,NetworkPolicy,Middleware,SecurityPolicy,\
     AuthorizationPolicy}";
@@ -59,7 +89,7 @@ impl ControlPlane {
         RIGHTS.iter().for_each(|part| args.extend(["--show-only", part]));
         let rights = helm(&args)?;
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n---\n");
-        self.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &(namespace + &rights))?;
+        self.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &(namespace + &rights + SCOPED))?;
         let token = |account: &str| {
             let args = ["create", "token", account, "--namespace", NAMESPACE, "--duration", "8h"];
             self.kubectl(&args).map(|token| token.trim().to_owned())
