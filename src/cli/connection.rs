@@ -39,7 +39,7 @@ pub(crate) struct Connection {
 }
 
 /// Parses a timeout: a duration such as `30s`, or a number of seconds.
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<u64>().ok();
     match seconds {
         Some(0) => Ok(Duration::MAX),

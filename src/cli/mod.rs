@@ -16,6 +16,7 @@ mod lint;
 mod names;
 mod operator;
 mod output;
+mod reach;
 mod sarif;
 mod scan;
 mod screen;
@@ -96,6 +97,8 @@ enum Command {
     Crds(crds::Crds),
     /// Print the admission policies, which decide which user may write which field
     Admission(admission::Admission),
+    /// Ask for a URL until it answers with a status, for tests of an installation
+    Reach(reach::ReachUrl),
     /// Explain why a request with a token is allowed or refused, and which objects decide it
     Explain(explain::Explain),
 }
@@ -230,6 +233,7 @@ pub fn main() -> Result<(), Error> {
         Command::Verifier(verifier) => verifier.main(),
         Command::Crds(crds) => crds.main(),
         Command::Admission(admission) => admission.main(),
+        Command::Reach(reach) => reach.main(),
         Command::Explain(explain) => explain.main(),
     }
 }

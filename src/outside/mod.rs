@@ -36,6 +36,7 @@ pub mod probes;
 mod proxy;
 pub mod pulse;
 mod question;
+pub mod reach;
 pub mod readable;
 pub mod reader;
 pub mod refusal;
