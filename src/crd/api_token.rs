@@ -33,6 +33,7 @@ use crate::token::{
     derive = "PartialEq",
     shortname = "apitok",
     category = "tokenry",
+    label("servicebinding.io/provisioned-service", "true"),
     doc = "An API access token. Tokenry creates its values, delivers them in a Secret, rotates them on schedule and revokes them.",
     selectable = ".spec.instanceRef.name",
     selectable = ".spec.owner",
