@@ -59,7 +59,8 @@ fn story(site: &Site) -> Told {
     site.make_namespaces()?;
     site.install_traefik_definitions()?;
     site.install(&[])?;
-    site.tell("the chart is installed");
+    site.test_release()?;
+    site.tell("the chart is installed, and helm test succeeds");
     examples_become_ready(site)?;
     workload_starts(site, sync)?;
     no_call_is_refused(site, sync)?;

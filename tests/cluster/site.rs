@@ -152,6 +152,11 @@ impl Site {
         self.helm(&[&release, &*values].concat()).map(drop)
     }
 
+    /// Runs the Pod of `helm test`, which asks the verifier.
+    pub fn test_release(&self) -> Told {
+        self.helm(&["test", RELEASE, "--namespace", SYSTEM, "--timeout=2m"]).map(drop)
+    }
+
     /// Uninstalls the chart, and waits until its Pods are gone.
     pub fn uninstall(&self) -> Told {
         self.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait"])?;

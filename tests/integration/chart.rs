@@ -23,7 +23,7 @@ use tokenry::{
     crd::endpoint::{IngressTemplate, PodPeer},
     exposure::{ExposureConfig, PieceKind},
     operator,
-    outside::{reviewer::REVIEWING, rights::Wanted},
+    outside::{Extent, reviewer::REVIEWING, rights::Wanted},
     verifier,
 };
 
@@ -100,7 +100,13 @@ async fn its_pods_are_admitted_where_pod_security_is_restricted() {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let world = World::new("chart").await.beside("restricted", labels).await;
     for file in values() {
-        for deployment in of_kind(&rendered_within(&world.namespace, &file), "Deployment") {
+        let objects = rendered_within(&world.namespace, &file);
+        // The Pod of `helm test` is tried like a template of Pods.
+        let tests = of_kind(&objects, "Pod")
+            .into_iter()
+            .map(|pod| json!({"metadata": {"name": name(pod)}, "spec": {"template": pod}}));
+        let tests: Vec<_> = tests.collect();
+        for deployment in of_kind(&objects, "Deployment").into_iter().chain(&tests) {
             let told = world.tries_pod_of(deployment).await;
             assert!(told.is_ok(), "{}: {}: {}", file.display(), name(deployment), told.unwrap_err());
         }
@@ -194,6 +200,45 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("operator.introspection.enabled=true", "'/operator/introspection'", "false schema"),
         ("verifier.introspection.enabled=yes", "'/verifier/introspection/enabled'", "got string, want boolean"),
         ("verifier.introspection.nosuch=1", "'/verifier/introspection'", "additional properties 'nosuch' not allowed"),
+        ("scopedRBAC=yes", "'/scopedRBAC'", "got string, want boolean"),
+        ("highAvailability.nosuch=1", "'/highAvailability'", "additional properties 'nosuch' not allowed"),
+        ("helmTest.timeout=soon", "'/helmTest/timeout'", "does not match pattern"),
+        ("crds.annotations.a=1", "'/crds/annotations/a'", "got number, want string"),
+        ("operator.autoscaling.enabled=true", "'/operator/autoscaling'", "false schema"),
+        ("verifier.autoscaling.nosuch=1", "'/verifier/autoscaling'", "additional properties 'nosuch' not allowed"),
+        ("verifier.autoscaling.minReplicas=0", "'/verifier/autoscaling/minReplicas'", "minimum: got 0, want 1"),
+        ("verifier.service.type=ExternalName", "'/verifier/service/type'", "must be one of 'ClusterIP', 'NodePort'"),
+        ("verifier.service.port=0", "'/verifier/service/port'", "minimum: got 0, want 1"),
+        ("verifier.service.ipFamilies={IPv5}", "'/verifier/service/ipFamilies/0'", "must be one of 'IPv4', 'IPv6'"),
+        ("verifier.antiAffinity=Some", "'/verifier/antiAffinity'", "must be one of 'Preferred', 'Required', 'None'"),
+        ("verifier.hostUsers=no", "'/verifier/hostUsers'", "got string, want null or boolean"),
+        ("verifier.dnsPolicy=Odd", "'/verifier/dnsPolicy'", "must be one of '', 'ClusterFirst'"),
+        ("operator.strategy=Recreate", "'/operator/strategy'", "got string, want object"),
+        (
+            "operator.networkPolicy.ingress.proxies.enabled=true",
+            "'/operator/networkPolicy/ingress/proxies'",
+            "false schema",
+        ),
+        (
+            "verifier.networkPolicy.egress.endpoints.enabled=true",
+            "'/verifier/networkPolicy/egress/endpoints'",
+            "false schema",
+        ),
+        (
+            "verifier.networkPolicy.ingress.proxies.from[0].labels=1",
+            "'/verifier/networkPolicy/ingress/proxies/from/0'",
+            "additional properties 'labels' not allowed",
+        ),
+        (
+            "verifier.networkPolicy.ingress.apiServer.cidrs={10.0.0.1}",
+            "'/verifier/networkPolicy/ingress/apiServer/cidrs/0'",
+            "does not match pattern",
+        ),
+        (
+            "verifier.networkPolicy.egress.dns.ports={dns}",
+            "'/verifier/networkPolicy/egress/dns/ports/0'",
+            "got string, want integer",
+        ),
         ("operator.replicaCount=two", "'/operator/replicaCount'", "got string, want integer"),
         ("operator.replicaCount=-1", "'/operator/replicaCount'", "minimum: got -1, want 0"),
         ("revisionHistoryLimit=-1", "'/revisionHistoryLimit'", "minimum: got -1, want 0"),
@@ -257,11 +302,19 @@ fn schema() -> (Value, BTreeSet<String>) {
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut paths = known(&schema, &schema, "");
     assert!(paths.remove("/global"));
-    let serving =
-        ["/operator/service/", "/operator/tls/", "/operator/plainHttp", "/operator/audit/", "/operator/introspection/"];
+    let serving = [
+        "/operator/service/",
+        "/operator/tls/",
+        "/operator/plainHttp",
+        "/operator/audit/",
+        "/operator/introspection/",
+        "/operator/autoscaling/",
+        "/operator/networkPolicy/ingress/proxies/",
+        "/verifier/networkPolicy/egress/endpoints/",
+    ];
     let all = paths.len();
     paths.retain(|path| !serving.iter().any(|of| path.starts_with(of)));
-    assert_eq!(paths.len(), all - 11);
+    assert_eq!(paths.len(), all - 32);
     (schema, paths)
 }
 
@@ -437,7 +490,9 @@ fn a_kind_that_exposes_endpoints_may_be_made_only_where_it_is_switched_on() {
         let is_outside = |right: &String| ["list ingressclasses", "get gateway"].iter().any(|it| right.starts_with(it));
         let (outside, inside) = wanted.into_iter().partition(is_outside);
         assert_eq!(added(&scoped[&team], &none.1[&team]), inside);
-        assert_eq!(added(&scoped[&None], &none.1[&None]), outside, "{}: rights outside the namespace", kind.name());
+        let nothing = BTreeSet::new();
+        let seen = added(scoped.get(&None).unwrap_or(&nothing), none.1.get(&None).unwrap_or(&nothing));
+        assert_eq!(seen, outside, "{}: rights outside the namespace", kind.name());
     }
     let by_default = [PieceKind::NetworkPolicy, PieceKind::HttpRoute, PieceKind::Ingress];
     assert_eq!(exposure(&rendered(&[])).kinds, BTreeSet::from(by_default));
@@ -598,7 +653,8 @@ fn the_verifier_can_read_no_secret_and_write_statuses_only_where_admission_holds
             let writes = right.resource == "apitokens/status" && right.verb == "patch" && admission;
             let reviews =
                 ["tokenreviews", "subjectaccessreviews"].contains(&&*right.resource) && right.verb == "create";
-            assert!(["list", "watch"].contains(&right.verb.as_str()) || writes || reviews, "{file}: {right}");
+            let reads = right.verb == "get" && right.resource == "namespaces";
+            assert!(["list", "watch"].contains(&right.verb.as_str()) || reads || writes || reviews, "{file}: {right}");
         }
     }
 }
@@ -622,20 +678,49 @@ fn introspection_is_answered_only_where_it_is_switched_on_and_never_for_one_name
 fn one_namespace_is_served_with_rights_in_it_alone() {
     let everywhere = Grants::of(&rendered(&[]));
     let scoped = Grants::of(&rendered(&["--set", "scopedNamespace=team-a"]));
+    let by_roles = Grants::of(&rendered(&["--set", "scopedNamespace=team-a,scopedRBAC=true"]));
     for account in ["tokenry-operator", "tokenry-verifier"] {
         let rights = everywhere.to(account).remove(&None).unwrap();
-        // A namespace's labels lie in no namespace, and neither do classes. A Gateway can lie in any.
-        let outside = ["namespaces", "ingressclasses", "gateways", "gatewayclasses"];
-        let (outside, inside) = rights.into_iter().partition(|right| outside.contains(&&*right.resource));
+        // Classes lie in no namespace. A Gateway can lie in any.
+        let outside = ["ingressclasses", "gateways", "gatewayclasses"];
+        let (outside, mut inside): (BTreeSet<_>, BTreeSet<_>) =
+            rights.into_iter().partition(|right| outside.contains(&&*right.resource));
+        // Its own namespace is read by name.
+        let own = |verb: &str| Right { group: String::new(), resource: "namespaces".into(), verb: verb.into() };
+        assert!(inside.remove(&own("list")) && inside.insert(own("get")) && inside.contains(&own("watch")));
         let (mut of_scoped, home) = (scoped.to(account), Some(NAMESPACE.to_owned()));
         // The certificate lies in the namespace of the components.
         assert_eq!(of_scoped.remove(&home), everywhere.to(account).remove(&home));
-        assert_eq!(of_scoped, BTreeMap::from([(None, outside), (Some("team-a".to_owned()), inside)]));
+        let mut of_roles = by_roles.to(account);
+        assert_eq!(of_roles.remove(&home), everywhere.to(account).remove(&home));
+        let inside = (Some("team-a".to_owned()), inside);
+        assert_eq!(of_roles, BTreeMap::from([inside.clone()]));
+        let outside = (!outside.is_empty()).then_some((None, outside));
+        assert_eq!(of_scoped, outside.into_iter().chain([inside]).collect::<BTreeMap<_, _>>());
     }
+    let error = template(&["--set", "scopedRBAC=true"]).unwrap_err();
+    assert!(error.contains("Set scopedNamespace, or leave out scopedRBAC."), "{error}");
+}
+
+#[test]
+fn with_roles_alone_nothing_but_definitions_and_admission_is_outside_of_namespaces() {
+    let objects = rendered(&["--set", "scopedNamespace=team-a,scopedRBAC=true,admission.stamps=always"]);
+    let outside = objects.iter().filter(|object| object["metadata"]["namespace"].is_null());
+    let mut kinds = BTreeSet::new();
+    for object in outside {
+        let kind = object["kind"].as_str().unwrap();
+        kinds.insert(kind);
+        let named = name(object).starts_with("tokenry-team-a-") || kind == "CustomResourceDefinition";
+        assert!(named, "releases of one name in two namespaces do not meet: {kind} {}", name(object));
+    }
+    let admission = |kind: &str| [format!("{kind}AdmissionPolicy"), format!("{kind}AdmissionPolicyBinding")];
+    let wanted = ["Mutating", "Validating"].map(admission).concat();
+    let wanted = wanted.iter().map(String::as_str).chain(["CustomResourceDefinition"]);
+    assert_eq!(kinds, wanted.collect());
 }
 
 /// A right as a check names it: `update apitokens.tokenry.dev/status`.
-fn told(right: &Right) -> String {
+pub(crate) fn told(right: &Right) -> String {
     let (resource, part) = right.resource.split_once('/').map_or((&*right.resource, ""), |(of, part)| (of, part));
     let (dot, slash) = (if right.group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
     format!("{} {resource}{dot}{}{slash}{part}", right.verb, right.group)
@@ -648,10 +733,26 @@ fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants()
     let exposing = exposing.flat_map(operator::exposing_rights).collect();
     let further =
         [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), operator::ELECTING.to_vec(), exposing].concat();
+    let outside = |right: &&Right| ["ingressclasses", "gateways", "gatewayclasses"].contains(&&*right.resource);
+    let roles = Grants::of(&rendered(&["--set", EXPOSING, "--set", "scopedNamespace=team-a,scopedRBAC=true"]));
+    let scope = Extent::Namespace("team-a".into());
     for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &REVIEWING)]
     {
-        let granted = grants.to(&format!("tokenry-{program}")).into_values().flatten();
-        let granted: BTreeSet<_> = granted.map(|right| told(&right)).collect();
+        let account = format!("tokenry-{program}");
+        let granted: BTreeSet<_> = grants.to(&account).into_values().flatten().collect();
+        // A release for one namespace grants the same for that namespace, but for objects outside of namespaces.
+        let inside = [needed, useful, further].concat().into_iter().map(|right| right.within(&scope).to_string());
+        let beyond: BTreeSet<_> = granted.iter().filter(outside).map(told).collect();
+        let inside: BTreeSet<_> = inside
+            .filter(|right| {
+                !beyond.contains(right)
+                    && !right.ends_with("reviews.authentication.k8s.io")
+                    && !right.ends_with("reviews.authorization.k8s.io")
+            })
+            .collect();
+        let by_roles: BTreeSet<_> = roles.to(&account).into_values().flatten().map(|right| told(&right)).collect();
+        assert_eq!(by_roles, inside, "{program}");
+        let granted: BTreeSet<_> = granted.iter().map(told).collect();
         let checked: Vec<_> = [needed, useful, further].concat().iter().map(ToString::to_string).collect();
         let checked_once: BTreeSet<_> = checked.iter().cloned().collect();
         assert_eq!(checked.len(), checked_once.len(), "{program}: a right is listed twice");
@@ -668,7 +769,8 @@ fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
         let file = file.to_str().unwrap();
         let objects = rendered(&["--values", file]);
         let grants = Grants::of(&objects);
-        let roles = grants.for_users();
+        let mut roles = grants.for_users();
+        roles.retain(|name, _| !name.ends_with("-service-binding"));
         if roles.is_empty() {
             assert!(file.ends_with("byo-values.yaml") && grants.all().is_empty(), "{file}");
             continue;
@@ -822,16 +924,47 @@ fn the_definitions_are_those_of_the_program_with_labels_and_to_be_kept() {
     };
     wanted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     let keep = BTreeMap::from([("helm.sh/resource-policy".to_owned(), "keep".to_owned())]);
-    for (args, annotations) in [(&[][..], Some(keep)), (&["--set", "crds.keep=false"][..], None)] {
+    let noted = BTreeMap::from([("note".to_owned(), "a".to_owned())]);
+    for (args, annotations) in [
+        (&[][..], Some(keep)),
+        (&["--set", "crds.keep=false"][..], None),
+        (&["--set", "crds.keep=false,crds.annotations.note=a"], Some(noted)),
+    ] {
         let mut rendered = of(args);
         for definition in &mut rendered {
-            let labels = definition.metadata.labels.take().unwrap();
+            let mut labels = definition.metadata.labels.take().unwrap();
             assert_eq!(labels["app.kubernetes.io/part-of"], "tokenry");
+            labels.retain(|label, _| label.starts_with("servicebinding.io/"));
+            definition.metadata.labels = (!labels.is_empty()).then_some(labels);
             assert_eq!(definition.metadata.annotations.take(), annotations);
         }
         assert_eq!(rendered, wanted);
     }
     assert!(of(&["--set", "crds.enabled=false"]).is_empty());
+}
+
+#[test]
+fn the_page_of_the_chart_in_a_registry_names_what_it_installs() {
+    let chart = values_of(&root().join("charts/tokenry/Chart.yaml"));
+    let part = |key: &str| -> Vec<Value> {
+        let text = chart["annotations"][format!("artifacthub.io/{key}")].as_str().unwrap();
+        serde_saphyr::from_str(text).unwrap()
+    };
+    let objects = rendered(&[]);
+    let kind = |definition: &Value| {
+        let spec = &definition["spec"];
+        (name(definition).to_owned(), spec["names"]["kind"].clone(), spec["versions"][0]["name"].clone())
+    };
+    let installed: BTreeSet<_> =
+        of_kind(&objects, "CustomResourceDefinition").into_iter().map(kind).map(|it| json!(it).to_string()).collect();
+    let told = part("crds").into_iter().map(|it| json!([it["name"], it["kind"], it["version"]]).to_string());
+    assert_eq!(told.collect::<BTreeSet<_>>(), installed);
+    let image = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(part("images")[0]["image"], *image);
+    assert!(part("crdsExamples").iter().all(|it| it["apiVersion"] == "tokenry.dev/v1alpha1"));
+    for key in ["home", "icon", "kubeVersion", "description"] {
+        assert!(chart[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+    }
 }
 
 #[test]

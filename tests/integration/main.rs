@@ -12,6 +12,7 @@
 mod access;
 mod admission;
 mod audit;
+mod availability;
 mod awaited;
 mod bad_endpoints;
 mod book;
@@ -49,6 +50,7 @@ mod life;
 mod manifest;
 mod metrics;
 mod neighbours;
+mod network;
 mod once;
 mod operating;
 mod organizations;
@@ -59,17 +61,20 @@ mod preconditions;
 mod products;
 mod proxies;
 mod random;
+mod reached;
 #[path = "../shared/reference/mod.rs"]
 mod reference;
 mod release;
 mod requests;
 mod rest;
 mod restart;
+mod scoped;
 mod secrecy;
 mod secret;
 #[path = "../shared/sent.rs"]
 mod sent;
 mod structure;
+mod switches;
 mod unguarded;
 mod verdicts;
 mod widening;

@@ -61,7 +61,8 @@ impl World {
             role["rules"].as_array().unwrap().clone()
         };
         let mut rules = of("tokenry-operator");
-        rules.extend(of("tokenry-operator-namespaces"));
+        rules.extend(of("tokenry-operator-cluster"));
+        rules.extend(of("scoped"));
         change(&mut rules);
         self.grant(&user, &rules);
         let mut config = self.plane.config(self.plane.admin_token());

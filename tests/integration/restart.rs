@@ -334,7 +334,9 @@ fn grant(world: &World, user: &str, verbs: &[&str]) {
         {"apiVersion": version, "kind": "RoleBinding", "metadata": place, "subjects": subjects,
             "roleRef": refers("Role", user)},
         {"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": user}, "subjects": subjects,
-            "roleRef": refers("ClusterRole", "tokenry-operator-namespaces")},
+            "roleRef": refers("ClusterRole", "tokenry-operator-cluster")},
+        {"apiVersion": version, "kind": "RoleBinding", "metadata": {"name": "scoped", "namespace": world.namespace},
+            "subjects": subjects, "roleRef": refers("ClusterRole", "scoped")},
     ]});
     world.plane.kubectl_with_input(&["apply", "-f", "-"], &objects.to_string()).unwrap();
 }

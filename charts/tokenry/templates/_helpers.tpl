@@ -103,11 +103,6 @@ the Lease.
 {{- (.Values.leaderElection).namespace | default (include "tokenry.namespace" .) }}
 {{- end }}
 
-{{/* Tells if both components have a second replica. */}}
-{{- define "tokenry.isAvailable" -}}
-{{- include "tokenry.on" (list .Values.highAvailability "enabled" false) }}
-{{- end }}
-
 {{/* Tells if the verifier answers introspection. Reviews of callers need a role in all namespaces. */}}
 {{- define "tokenry.introspection" -}}
 {{- if include "tokenry.on" (list (.Values.verifier).introspection "enabled" false) }}
@@ -143,11 +138,11 @@ the Lease.
 {{- $all := dict "kinds" (include "tokenry.exposedKinds" . | fromJsonArray) }}
 {{- $verifier := dict "name" (printf "%s-verifier" (include "tokenry.fullname" .)) "namespace" $namespace }}
 {{- if include "tokenry.plainHttp" . }}
-{{- $_ := set $verifier "port" 80 }}
+{{- $_ := set $verifier "port" (include "tokenry.servicePort" (list . "port" 80) | int) }}
 {{- end }}
 {{- if include "tokenry.askByHttps" . }}
 {{- $secret := printf "%s-verifier-ca" (include "tokenry.fullname" .) }}
-{{- $_ := set $verifier "https" (dict "port" 443 "ca" (include "tokenry.caConfigMap" .) "caSecret" $secret) }}
+{{- $_ := set $verifier "https" (dict "port" (include "tokenry.servicePort" (list . "httpsPort" 443) | int) "ca" (include "tokenry.caConfigMap" .) "caSecret" $secret) }}
 {{- end }}
 {{- if or $verifier.port $verifier.https }}
 {{- $_ := set $all "verifier" $verifier }}
@@ -313,4 +308,119 @@ decide.
 {{- fail "verifier.plainHttp: false: Gateways ask the verifier by HTTPS only with a BackendTLSPolicy, and the cluster does not serve that kind; install Gateway API 1.4 or newer, or leave verifier.plainHttp at true" }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Number of Pods of a component: (list $ "verifier"). */}}
+{{- define "tokenry.replicas" -}}
+{{- $ := index . 0 }}
+{{- $settings := index $.Values (index . 1) | default dict }}
+{{- $count := hasKey $settings "replicaCount" | ternary (get $settings "replicaCount") (eq (index . 1) "verifier" | ternary 2 1) | int }}
+{{- if and (include "tokenry.on" (list $.Values.highAvailability "enabled" false)) (eq $count 1) }}2{{ else }}{{ $count }}{{ end }}
+{{- end }}
+
+{{/* Tells if an autoscaler sets the number of Pods of a component: (list $ "verifier"). */}}
+{{- define "tokenry.autoscaled" -}}
+{{- $ := index . 0 }}
+{{- if eq (index . 1) "verifier" }}
+{{- include "tokenry.on" (list ($.Values.verifier).autoscaling "enabled" false) }}
+{{- end }}
+{{- end }}
+
+{{/* Affinity of the Pods of a component, as YAML: (list $ "verifier"). Empty: none. */}}
+{{- define "tokenry.affinity" -}}
+{{- $ := index . 0 }}
+{{- $settings := index $.Values (index . 1) | default dict }}
+{{- $affinity := $settings.affinity | default dict }}
+{{- $said := $settings.antiAffinity | default "Preferred" }}
+{{- if not (or (hasKey $affinity "podAntiAffinity") (eq $said "None")) }}
+{{- $apart := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "tokenry.selectorLabels" . | fromYaml)) }}
+{{- $rule := dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $apart)) }}
+{{- if eq $said "Required" }}
+{{- $rule = dict "requiredDuringSchedulingIgnoredDuringExecution" (list $apart) }}
+{{- end }}
+{{- $affinity = merge (dict "podAntiAffinity" $rule) $affinity }}
+{{- end }}
+{{- with $affinity }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Rules that spread the Pods of a component, as YAML: (list $ "verifier"). Empty: none. */}}
+{{- define "tokenry.spread" -}}
+{{- $ := index . 0 }}
+{{- $settings := index $.Values (index . 1) | default dict }}
+{{- $selector := dict "matchLabels" (include "tokenry.selectorLabels" . | fromYaml) }}
+{{- $rules := list }}
+{{- range $settings.topologySpreadConstraints }}
+{{- $rules = append $rules (hasKey . "labelSelector" | ternary . (merge (dict "labelSelector" $selector) .)) }}
+{{- end }}
+{{- with $rules }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A port of the verifier's Service: (list $ "port" 80). */}}
+{{- define "tokenry.servicePort" -}}
+{{- get (((index . 0).Values.verifier).service | default dict) (index . 1) | default (index . 2) | int }}
+{{- end }}
+
+{{/* IP families of a Service, as YAML. */}}
+{{- define "tokenry.ipFamilies" -}}
+{{- $service := (.Values.verifier).service | default dict }}
+{{- with $service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with $service.ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Tells if all permissions are those of Roles in one namespace. */}}
+{{- define "tokenry.scopedRBAC" -}}
+{{- if include "tokenry.on" (list .Values "scopedRBAC" false) }}
+{{- if not .Values.scopedNamespace }}
+{{- fail "\n\nscopedRBAC: true creates Roles in one namespace alone, and scopedNamespace names none.\nSet scopedNamespace, or leave out scopedRBAC.\n" }}
+{{- end }}yes
+{{- end }}
+{{- end }}
+
+{{/*
+Kind and metadata of a role, up to its labels: (list $ "name"). With `scopedRBAC`, it is in the scoped namespace, or in the
+namespace of the last item.
+*/}}
+{{- define "tokenry.role" -}}
+{{- $ := index . 0 }}
+{{- if include "tokenry.scopedRBAC" $ }}
+kind: Role
+metadata:
+  name: {{ index . 1 }}
+  namespace: {{ gt (len .) 2 | ternary (last .) $.Values.scopedNamespace | quote }}
+{{- else }}
+kind: ClusterRole
+metadata:
+  name: {{ index . 1 }}
+{{- end }}
+{{- end }}
+
+{{/* Tells if a component has permissions outside of the namespaces that it serves: (list $ "operator"). */}}
+{{- define "tokenry.seesCluster" -}}
+{{- $ := index . 0 }}
+{{- $kinds := include "tokenry.exposedKinds" $ | fromJsonArray }}
+{{- $asksForClasses := and (eq (index . 1) "operator") (or (has "Ingress" $kinds) (has "HTTPRoute" $kinds)) }}
+{{- if and (not (include "tokenry.scopedRBAC" $)) (or (not $.Values.scopedNamespace) $asksForClasses) }}yes{{ end }}
+{{- end }}
+
+{{/* First part of the names of the admission policies. */}}
+{{- define "tokenry.admissionName" -}}
+{{- include "tokenry.fullname" . }}{{ if include "tokenry.scopedRBAC" . }}-{{ .Values.scopedNamespace }}{{ end }}
+{{- end }}
+
+{{/* Address of the verifier for proxies. The default port of its scheme is left out. */}}
+{{- define "tokenry.verifierURL" -}}
+{{- $isSecure := include "tokenry.tlsSecret" . }}
+{{- $usual := empty $isSecure | ternary 80 443 }}
+{{- $port := include "tokenry.servicePort" (list . (empty $isSecure | ternary "port" "httpsPort") $usual) }}
+{{- empty $isSecure | ternary "http" "https" }}://{{ include "tokenry.fullname" . }}-verifier.{{ include "tokenry.namespace" . }}.svc
+{{- if ne $port (toString $usual) }}:{{ $port }}{{ end }}
 {{- end }}

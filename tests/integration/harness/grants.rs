@@ -58,13 +58,17 @@ pub struct Grants {
 
 impl Grants {
     pub fn of(objects: &[Value]) -> Self {
-        assert!(of_kind(objects, "Role").is_empty(), "every role is a ClusterRole");
-        let roles = of_kind(objects, "ClusterRole").into_iter();
-        let rules = roles.map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"])))).collect();
+        let roles = [of_kind(objects, "ClusterRole"), of_kind(objects, "Role")].concat();
+        let named = roles.iter().map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"]))));
+        let rules: BTreeMap<_, _> = named.collect();
+        assert_eq!(rules.len(), roles.len(), "a ClusterRole and a Role have the same name");
         let mut bound = Vec::new();
         for binding in [of_kind(objects, "ClusterRoleBinding"), of_kind(objects, "RoleBinding")].concat() {
             let role: RoleRef = read(&binding["roleRef"]);
-            assert_eq!(role.kind, "ClusterRole");
+            let is_bound = |it: &&&Value| it["kind"] == *role.kind && name(it) == role.name;
+            let bound_role = roles.iter().find(is_bound).expect("the role of a binding");
+            let home = &bound_role["metadata"]["namespace"];
+            assert!(home.is_null() || *home == binding["metadata"]["namespace"], "a Role serves its own namespace");
             let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
             assert_eq!(namespace.is_some(), binding["kind"] == "RoleBinding");
             for subject in read::<Vec<Subject>>(&binding["subjects"]) {

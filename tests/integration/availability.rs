@@ -1,0 +1,214 @@
+//! The values of the chart by which Pods stay available: their number, their places, their replacement, their Service.
+
+use controlplane::{NAMESPACE, helm};
+use serde_json::{Value, json};
+
+use crate::harness::grants::{CHART, name, of_kind, rendered, template};
+
+/// A field of the object of a kind that the chart makes with these values. The path is a JSON pointer.
+fn field(sets: &str, kind: &str, named: &str, path: &str) -> Value {
+    let objects = rendered(&["--set-json", sets]);
+    let found = of_kind(&objects, kind).into_iter().find(|object| name(object) == named);
+    found.and_then(|object| object.pointer(path)).cloned().unwrap_or(Value::Null)
+}
+
+const OPERATOR: &str = "tokenry-operator";
+const VERIFIER: &str = "tokenry-verifier";
+
+#[test]
+fn each_value_is_in_its_field() {
+    let pods = json!({"matchLabels": {
+        "app.kubernetes.io/name": "tokenry", "app.kubernetes.io/instance": "tokenry",
+        "app.kubernetes.io/component": "verifier",
+    }});
+    let apart = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": pods});
+    let preferred = json!({"podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}],
+    }});
+    let required = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}});
+    let spread = |key: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": pods});
+    let spreads = json!([spread("topology.kubernetes.io/zone"), spread("kubernetes.io/hostname")]);
+    let own = json!([{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
+    let (spec, pod) = ("/spec", "/spec/template/spec");
+    let (service, account) = ("Service", "ServiceAccount");
+    for (sets, kind, named, path, wanted) in [
+        ("log={}", "Deployment", OPERATOR, format!("{spec}/replicas"), json!(1)),
+        ("log={}", "Deployment", VERIFIER, format!("{spec}/replicas"), json!(2)),
+        ("operator.replicaCount=0", "Deployment", OPERATOR, format!("{spec}/replicas"), json!(0)),
+        ("highAvailability.enabled=true", "Deployment", OPERATOR, format!("{spec}/replicas"), json!(2)),
+        ("highAvailability.enabled=true", "Deployment", VERIFIER, format!("{spec}/replicas"), json!(2)),
+        (
+            "highAvailability.enabled=true,operator.replicaCount=3",
+            "Deployment",
+            OPERATOR,
+            format!("{spec}/replicas"),
+            json!(3),
+        ),
+        ("highAvailability.enabled=true", "PodDisruptionBudget", OPERATOR, format!("{spec}/maxUnavailable"), json!(1)),
+        (
+            "highAvailability.enabled=true,verifier.podDisruptionBudget.enabled=false",
+            "PodDisruptionBudget",
+            VERIFIER,
+            format!("{spec}/maxUnavailable"),
+            json!(1),
+        ),
+        ("log={}", "PodDisruptionBudget", OPERATOR, "/kind".into(), Value::Null),
+        // Two who set the number of Pods would undo each other's changes.
+        ("verifier.autoscaling.enabled=true", "Deployment", VERIFIER, format!("{spec}/replicas"), Value::Null),
+        ("verifier.autoscaling.enabled=true", "Deployment", OPERATOR, format!("{spec}/replicas"), json!(1)),
+        ("log={}", "HorizontalPodAutoscaler", VERIFIER, "/kind".into(), Value::Null),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/affinity"), preferred.clone()),
+        ("verifier.antiAffinity=\"Required\"", "Deployment", VERIFIER, format!("{pod}/affinity"), required),
+        ("verifier.antiAffinity=\"None\"", "Deployment", VERIFIER, format!("{pod}/affinity"), Value::Null),
+        (
+            "verifier.affinity={\"nodeAffinity\":{}}",
+            "Deployment",
+            VERIFIER,
+            format!("{pod}/affinity/podAntiAffinity"),
+            preferred["podAntiAffinity"].clone(),
+        ),
+        (
+            "verifier.affinity={\"podAntiAffinity\":{\"a\":1}}",
+            "Deployment",
+            VERIFIER,
+            format!("{pod}/affinity"),
+            json!({"podAntiAffinity": {"a": 1}}),
+        ),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/topologySpreadConstraints"), spreads),
+        ("log={}", "Deployment", OPERATOR, format!("{pod}/topologySpreadConstraints"), Value::Null),
+        (
+            "verifier.topologySpreadConstraints=[]",
+            "Deployment",
+            VERIFIER,
+            format!("{pod}/topologySpreadConstraints"),
+            Value::Null,
+        ),
+        (
+            &format!("verifier.topologySpreadConstraints={own}"),
+            "Deployment",
+            VERIFIER,
+            format!("{pod}/topologySpreadConstraints"),
+            own,
+        ),
+        ("log={}", "Deployment", OPERATOR, format!("{spec}/strategy"), json!({"type": "RollingUpdate"})),
+        (
+            "operator.strategy={\"type\":\"Recreate\"}",
+            "Deployment",
+            OPERATOR,
+            format!("{spec}/strategy"),
+            json!({"type": "Recreate"}),
+        ),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/terminationGracePeriodSeconds"), json!(30)),
+        (
+            "verifier.terminationGracePeriodSeconds=0",
+            "Deployment",
+            VERIFIER,
+            format!("{pod}/terminationGracePeriodSeconds"),
+            json!(0),
+        ),
+        (
+            "verifier.deploymentAnnotations={\"a\":\"b\"}",
+            "Deployment",
+            VERIFIER,
+            "/metadata/annotations/a".into(),
+            json!("b"),
+        ),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/hostUsers"), Value::Null),
+        ("verifier.hostUsers=false", "Deployment", VERIFIER, format!("{pod}/hostUsers"), json!(false)),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/dnsPolicy"), Value::Null),
+        ("operator.dnsPolicy=\"Default\"", "Deployment", OPERATOR, format!("{pod}/dnsPolicy"), json!("Default")),
+        (
+            "operator.dnsConfig={\"searches\":[\"a\"]}",
+            "Deployment",
+            OPERATOR,
+            format!("{pod}/dnsConfig"),
+            json!({"searches": ["a"]}),
+        ),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/containers/0/resources/limits"), json!({"memory": "512Mi"})),
+        ("log={}", "Deployment", OPERATOR, format!("{pod}/containers/0/resources/limits"), json!({"memory": "512Mi"})),
+        ("log={}", service, VERIFIER, "/spec/type".into(), json!("ClusterIP")),
+        ("verifier.service.type=\"LoadBalancer\"", service, VERIFIER, "/spec/type".into(), json!("LoadBalancer")),
+        ("verifier.service.port=8080", service, VERIFIER, "/spec/ports/0/port".into(), json!(8080)),
+        ("verifier.service.httpsPort=8443", service, VERIFIER, "/spec/ports/1/port".into(), json!(8443)),
+        ("verifier.service.nodePort=30080", service, VERIFIER, "/spec/ports/0/nodePort".into(), json!(30080)),
+        ("verifier.service.httpsNodePort=30443", service, VERIFIER, "/spec/ports/1/nodePort".into(), json!(30443)),
+        ("verifier.service.labels={\"a\":\"b\"}", service, VERIFIER, "/metadata/labels/a".into(), json!("b")),
+        (
+            "verifier.service.ipFamilyPolicy=\"PreferDualStack\"",
+            service,
+            "tokenry-peers",
+            "/spec/ipFamilyPolicy".into(),
+            json!("PreferDualStack"),
+        ),
+        ("verifier.service.ipFamilies=[\"IPv6\"]", service, VERIFIER, "/spec/ipFamilies".into(), json!(["IPv6"])),
+        ("log={}", service, VERIFIER, "/spec/trafficDistribution".into(), Value::Null),
+        (
+            "verifier.service.trafficDistribution=\"PreferSameZone\"",
+            service,
+            VERIFIER,
+            "/spec/trafficDistribution".into(),
+            json!("PreferSameZone"),
+        ),
+        ("log={}", account, VERIFIER, "/automountServiceAccountToken".into(), json!(false)),
+        ("log={}", "Deployment", VERIFIER, format!("{pod}/automountServiceAccountToken"), json!(true)),
+        (
+            "verifier.serviceAccount.automount=true",
+            account,
+            VERIFIER,
+            "/automountServiceAccountToken".into(),
+            json!(true),
+        ),
+        ("verifier.serviceAccount.labels={\"a\":\"b\"}", account, VERIFIER, "/metadata/labels/a".into(), json!("b")),
+    ] {
+        assert_eq!(field(sets, kind, named, &path), wanted, "{sets}: {kind} {named} {path}");
+    }
+}
+
+#[test]
+fn the_autoscaler_measures_as_the_values_say() {
+    let metrics = |sets: &str| {
+        let sets = format!("verifier.autoscaling.enabled=true,{sets}");
+        field(&sets, "HorizontalPodAutoscaler", VERIFIER, "/spec/metrics")
+    };
+    let of = |resource: &str, percent: u32| {
+        json!({"type": "Resource", "resource": {"name": resource, "target": {
+            "type": "Utilization", "averageUtilization": percent,
+        }}})
+    };
+    let own = json!({"type": "Object"});
+    assert_eq!(metrics("log={}"), json!([of("cpu", 70)]));
+    let both = "verifier.autoscaling.targetMemoryUtilizationPercentage=80";
+    assert_eq!(metrics(both), json!([of("cpu", 70), of("memory", 80)]));
+    let alone =
+        format!("verifier.autoscaling.targetCPUUtilizationPercentage=null,verifier.autoscaling.metrics=[{own}]");
+    assert_eq!(metrics(&alone), json!([own]));
+    let target =
+        field("verifier.autoscaling.enabled=true", "HorizontalPodAutoscaler", VERIFIER, "/spec/scaleTargetRef");
+    assert_eq!(target, json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": VERIFIER}));
+    let none = "verifier.autoscaling.enabled=true,verifier.autoscaling.targetCPUUtilizationPercentage=null";
+    let told = template(&["--set-json", none]).unwrap_err();
+    assert!(told.contains("verifier.autoscaling measures nothing"), "{told}");
+}
+
+#[test]
+fn another_port_of_the_service_reaches_guards_and_notes() {
+    let objects = rendered(&["--set", "verifier.service.port=8080,verifier.service.httpsPort=8443"]);
+    let deployment = of_kind(&objects, "Deployment").into_iter().find(|it| name(it) == OPERATOR).unwrap();
+    let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().iter();
+    let exposure = args.filter_map(|arg| arg.as_str().unwrap().strip_prefix("--exposure=")).next().unwrap();
+    let exposure: Value = serde_json::from_str(exposure).unwrap();
+    assert_eq!((&exposure["verifier"]["port"], &exposure["verifier"]["https"]["port"]), (&json!(8080), &json!(8443)));
+    let notes = |sets: &str| {
+        let args = ["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE, "--set", sets];
+        helm(&args).unwrap().rsplit_once("NOTES:\n").unwrap().1.to_owned()
+    };
+    let told = notes("verifier.service.httpsPort=8443");
+    assert!(told.contains("\n  helm test tokenry -n tokenry-system\n"), "{told}");
+    assert!(told.contains("https://tokenry-verifier.tokenry-system.svc:8443/v1/instances/"), "{told}");
+    let told = notes("verifier.tls.enabled=false,helmTest.enabled=false");
+    assert!(told.contains("http://tokenry-verifier.tokenry-system.svc/v1/instances/"), "{told}");
+    assert!(!told.contains("helm test"), "{told}");
+    let urls: Vec<_> = of_kind(&objects, "Pod")[0]["spec"]["containers"].as_array().unwrap().iter().collect();
+    let asked = |port: u16| urls.iter().any(|it| it["args"][1].as_str().unwrap().contains(&format!(".svc:{port}/")));
+    assert!(asked(8080) && asked(8443) && asked(8081), "{urls:?}");
+}
