@@ -76,5 +76,6 @@ mod sent;
 mod structure;
 mod switches;
 mod unguarded;
+mod upgraded;
 mod verdicts;
 mod widening;

@@ -47,6 +47,11 @@ impl Cluster {
         self.run("helm", args, "")
     }
 
+    /// Runs Helm 3. Returns its output, or else its error.
+    pub fn helm3(&self, args: &[&str]) -> Result<String, String> {
+        self.run("helm3", args, "")
+    }
+
     fn run(&self, name: &str, args: &[&str], input: &str) -> Result<String, String> {
         let mut command = client(name, &self.home, &self.kubeconfig).map_err(|error| error.to_string())?;
         run(command.args(args), input)

