@@ -48,6 +48,8 @@ mod levels;
 mod life;
 #[path = "../../examples/krew/manifest.rs"]
 mod manifest;
+#[path = "../shared/manifests.rs"]
+mod manifests;
 mod metrics;
 mod neighbours;
 mod network;
@@ -79,3 +81,4 @@ mod unguarded;
 mod upgraded;
 mod verdicts;
 mod widening;
+mod without_helm;

@@ -1,0 +1,49 @@
+//! The manifests for users without helm: current, applied by kubectl alone, and in force.
+
+use std::fs;
+
+use controlplane::{ControlPlane, Identities, NAMESPACE};
+use serde_json::json;
+
+use crate::{
+    harness::{Plane, World, clock::Held, root},
+    manifests,
+};
+
+#[test]
+fn the_committed_manifests_are_those_that_the_chart_renders() {
+    for (path, text) in manifests::all(root()).unwrap() {
+        let committed = fs::read_to_string(root().join(path)).unwrap_or_default();
+        assert!(committed == text, "{path} is out of date: run `cargo manifests`");
+        assert!(!text.contains("helm.sh") && !text.contains("Helm"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn kubectl_installs_them_and_the_programs_work_with_their_rights() {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    let folder = |part: &str| root().join("deploy").join(part).display().to_string();
+    // As a release has them: one file, and the definitions alone.
+    let install = plane.kubectl(&["kustomize", &folder("default")]).unwrap();
+    let crds = plane.kubectl(&["kustomize", &folder("crds")]).unwrap();
+    assert_eq!(crds.matches("\nkind: CustomResourceDefinition").count(), 4);
+    plane.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &crds).unwrap();
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crds", "--all"]).unwrap();
+    plane.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &install).unwrap();
+    let token = |account: &str| {
+        let args = ["create", "token", account, "--namespace", NAMESPACE];
+        plane.kubectl(&args).unwrap().trim().to_owned()
+    };
+    let identities = Identities { operator: token("tokenry-operator"), verifier: token("tokenry-verifier") };
+    let world = World::within(&Plane { plane, identities }, "without-helm", json!({})).await;
+    let clock = Held::default();
+    let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+    world.smallest().await;
+    world.await_reason("ci", "Active").await;
+    let value = world.value("ci").await.unwrap();
+    world.await_verdict(&verifier, &value, 200).await;
+    let owner = json!(world.token("ci").await.spec.owner);
+    assert_eq!(owner, "user:admin", "the API server stamps owners");
+    operator.stop().await;
+    verifier.stop().await;
+}
