@@ -342,6 +342,8 @@ followed! {
     delegate: "docs/how-to/delegate.md",
     gitops: "docs/how-to/gitops.md",
     back_up_and_restore: "docs/how-to/back-up-and-restore.md",
+    high_availability: "docs/how-to/high-availability.md",
+    network_policies: "docs/how-to/network-policies.md",
     upgrade: "docs/how-to/upgrade.md",
     uninstall: "docs/how-to/uninstall.md",
     cors_and_methods: "docs/how-to/cors-and-methods.md",
