@@ -1,4 +1,4 @@
-//! `cargo reference`: writes the reference pages of the book anew, from the code.
+//! `cargo reference`: writes the reference pages of the book and the README of the chart anew, from the code.
 #![allow(unreachable_pub, reason = "nobody builds on this program")]
 
 #[path = "../../tests/shared/reference/mod.rs"]
@@ -8,8 +8,8 @@ use std::{fs, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (name, text) in reference::pages(root) {
-        let path = root.join(reference::FOLDER).join(name);
+    for (path, text) in reference::generated(root) {
+        let path = root.join(path);
         if let Err(error) = fs::write(&path, text) {
             eprintln!("reference: cannot write {}: {error}", path.display());
             return ExitCode::FAILURE;

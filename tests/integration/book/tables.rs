@@ -11,9 +11,9 @@ fn the_reference_pages_are_those_that_the_code_makes() {
     let pages = reference::pages(root());
     let there: BTreeSet<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(there, pages.iter().map(|(name, _)| (*name).into()).collect());
-    for (name, text) in pages {
-        let committed = fs::read_to_string(folder.join(name)).unwrap();
-        assert!(committed == text, "{}/{name} is out of date: run `cargo reference`", reference::FOLDER);
+    for (path, text) in reference::generated(root()) {
+        let committed = fs::read_to_string(root().join(&path)).unwrap();
+        assert!(committed == text, "{path} is out of date: run `cargo reference`");
     }
 }
 

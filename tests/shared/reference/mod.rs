@@ -13,6 +13,12 @@ use std::path::Path;
 /// The folder of the pages, below the repository's root.
 pub const FOLDER: &str = "docs/reference";
 
+/// Each generated file: its path below the repository's root, and its text.
+pub fn generated(root: &Path) -> Vec<(String, String)> {
+    let pages = pages(root).into_iter().map(|(name, text)| (format!("{FOLDER}/{name}"), text));
+    pages.chain([(values::README.to_owned(), values::readme(root))]).collect()
+}
+
 /// Each page: the name of its file and its text.
 pub fn pages(root: &Path) -> Vec<(&'static str, String)> {
     vec![
