@@ -7,6 +7,7 @@ go 1.26.0
 require (
 	github.com/envoyproxy/gateway v1.9.1
 	github.com/openshift/api v0.0.0-20260420151639-34e60874783e
+	github.com/prometheus-operator/prometheus-operator v0.92.1
 	github.com/traefik/traefik/v3 v3.7.13
 	istio.io/api v1.31.1
 	sigs.k8s.io/gateway-api v1.6.1

@@ -27,6 +27,8 @@ pub enum Definitions {
     EnvoyGateway,
     /// AuthorizationPolicy of Istio.
     Istio,
+    /// All kinds of the Prometheus Operator, such as PrometheusRule.
+    PrometheusOperator,
 }
 
 /// Where definitions are.
@@ -71,6 +73,12 @@ impl Definitions {
                 folder: "kubernetes",
                 group: "security.istio.io",
                 only: Some("authorizationpolicies"),
+            },
+            Self::PrometheusOperator => Place {
+                module: "github.com/prometheus-operator/prometheus-operator",
+                folder: "example/prometheus-operator-crd",
+                group: "monitoring.coreos.com",
+                only: None,
             },
         }
     }
