@@ -51,6 +51,7 @@ mod manifest;
 #[path = "../shared/manifests.rs"]
 mod manifests;
 mod metrics;
+mod monitoring;
 mod neighbours;
 mod network;
 mod once;

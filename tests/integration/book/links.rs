@@ -13,7 +13,7 @@ fn targets(page: &Page) -> Vec<String> {
 }
 
 /// The anchors of a page's headings, as GitHub and mdBook make them.
-fn anchors(page: &Page) -> BTreeSet<String> {
+pub(super) fn anchors(page: &Page) -> BTreeSet<String> {
     let headings = page.prose().into_iter().filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {
         let text = heading.trim_start_matches('#').trim().to_lowercase();

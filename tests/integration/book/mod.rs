@@ -8,6 +8,7 @@ mod tables;
 mod words;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -61,4 +62,9 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// The anchors of the headings of a page.
+pub fn anchors(path: &str) -> BTreeSet<String> {
+    links::anchors(&Page::read(&root().join(path)))
 }

@@ -1,0 +1,65 @@
+{{/*
+Tells if an object of the Prometheus Operator is rendered: (list $ .Values.metrics.podMonitor "podMonitor" "PodMonitor").
+`helm template` asks no API server, so `skipIfMissing` renders there what `--api-versions monitoring.coreos.com/v1` names.
+*/}}
+{{- define "tokenry.monitored" -}}
+{{- $ := index . 0 }}
+{{- $settings := index . 1 | default dict }}
+{{- if $settings.enabled }}
+{{- $kind := index . 3 }}
+{{- $mode := $settings.renderMode | default "skipIfMissing" }}
+{{- $versions := $.Capabilities.APIVersions }}
+{{- $served := or ($versions.Has "monitoring.coreos.com/v1") ($versions.Has (printf "monitoring.coreos.com/v1/%s" $kind)) }}
+{{- if and (eq $mode "failIfMissing") (not $served) }}
+{{- fail (printf "\n\nmetrics.%s.enabled: the cluster does not serve the kind %s of monitoring.coreos.com/v1.\nInstall the Prometheus Operator first, or set metrics.%s.renderMode: skipIfMissing.\n" (index . 2) $kind (index . 2)) }}
+{{- end }}
+{{- if or $served (eq $mode "alwaysRender") }}yes{{ end }}
+{{- end }}
+{{- end }}
+
+{{/*
+How metrics are scraped, as the endpoint of a monitor: (list $ .Values.metrics.podMonitor "podMonitor"). Labels such as
+`namespace` of a metric are those of tokens, so alerts and dashboard need `honorLabels`.
+*/}}
+{{- define "tokenry.scraped" -}}
+{{- $ := index . 0 }}
+{{- $settings := index . 1 }}
+{{- $monitor := index . 2 }}
+{{- $honors := include "tokenry.on" (list $settings "honorLabels" true) }}
+{{- range $part := list "prometheusRule" "grafanaDashboard" }}
+{{- if and (not $honors) (dig $part "enabled" false $.Values.metrics) }}
+{{- fail (printf "\n\nmetrics.%s.honorLabels: false renames the labels that metrics.%s reads, such as namespace.\nSet it to true, or set metrics.%s.enabled: false.\n" $monitor $part $part) }}
+{{- end }}
+{{- end }}
+path: /metrics
+{{- if dig "secure" "enabled" false $.Values.metrics }}
+port: metrics
+scheme: https
+{{- if not (dig "tlsConfig" "" ($settings.endpointAdditionalProperties | default dict)) }}
+# The certificate is made at the start of each Pod. The token of the scraper is judged, and the network is the cluster's.
+tlsConfig:
+  insecureSkipVerify: true
+{{- end }}
+{{- else }}
+port: probes
+{{- end }}
+interval: {{ $settings.interval | default "30s" }}
+scrapeTimeout: {{ $settings.scrapeTimeout | default "10s" }}
+honorLabels: {{ $honors | not | not }}
+{{- with $settings.relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $settings.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $settings.endpointAdditionalProperties }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of the Pods of both components. */}}
+{{- define "tokenry.scrapedPods" -}}
+{{- omit (include "tokenry.selectorLabels" (list . "metrics") | fromYaml) "app.kubernetes.io/component" | toYaml }}
+{{- end }}
