@@ -6,6 +6,9 @@ go 1.26.0
 
 require (
 	github.com/envoyproxy/gateway v1.9.1
+	github.com/fluxcd/helm-controller v1.4.0
+	github.com/fluxcd/kustomize-controller v1.9.0
+	github.com/fluxcd/source-controller v1.9.0
 	github.com/openshift/api v0.0.0-20260420151639-34e60874783e
 	github.com/prometheus-operator/prometheus-operator v0.92.1
 	github.com/traefik/traefik/v3 v3.7.13

@@ -11,6 +11,7 @@
 
 mod access;
 mod admission;
+mod argo;
 mod audit;
 mod availability;
 mod awaited;

@@ -29,6 +29,12 @@ pub enum Definitions {
     Istio,
     /// All kinds of the Prometheus Operator, such as PrometheusRule.
     PrometheusOperator,
+    /// Kustomization of Flux.
+    Flux,
+    /// HelmRelease of Flux.
+    FluxHelm,
+    /// GitRepository and the other sources of Flux.
+    FluxSource,
 }
 
 /// Where definitions are.
@@ -79,6 +85,22 @@ impl Definitions {
                 folder: "example/prometheus-operator-crd",
                 group: "monitoring.coreos.com",
                 only: None,
+            },
+            Self::Flux => Place {
+                module: "github.com/fluxcd/kustomize-controller",
+                folder: "config/crd/bases",
+                group: "kustomize.toolkit.fluxcd.io",
+                only: None,
+            },
+            Self::FluxHelm => Place {
+                module: "github.com/fluxcd/helm-controller",
+                group: "helm.toolkit.fluxcd.io",
+                ..Self::Flux.place()
+            },
+            Self::FluxSource => Place {
+                module: "github.com/fluxcd/source-controller",
+                group: "source.toolkit.fluxcd.io",
+                ..Self::Flux.place()
             },
         }
     }
