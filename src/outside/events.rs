@@ -324,10 +324,10 @@ impl Scribe {
 
 /// The waiting events, by namespace. The namespaces take turns.
 #[derive(Default)]
-struct Lines(VecDeque<Line>);
+struct Lines(VecDeque<NamespaceLine>);
 
 /// The waiting events of one namespace.
-struct Line {
+struct NamespaceLine {
     namespace: String,
     /// The time of the next write. After a failed try the whole line waits, so its events keep their order.
     due: Instant,
@@ -367,10 +367,10 @@ impl Lines {
     }
 
     /// The line of an event. A new line is the last one.
-    fn line(&mut self, waiting: &Waiting) -> &mut Line {
+    fn line(&mut self, waiting: &Waiting) -> &mut NamespaceLine {
         let namespace = waiting.event.metadata.namespace.clone().unwrap_or_default();
         let nth = self.0.iter().position(|line| line.namespace == namespace).unwrap_or_else(|| {
-            self.0.push_back(Line { namespace, due: Instant::now(), waiting: VecDeque::new() });
+            self.0.push_back(NamespaceLine { namespace, due: Instant::now(), waiting: VecDeque::new() });
             self.0.len() - 1
         });
         &mut self.0[nth]

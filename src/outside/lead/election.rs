@@ -14,11 +14,28 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::MicroTime};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// The `leaseDurationSeconds` of a Lease that its leader released, as client-go writes it.
 const RELEASED: i32 = 1;
+
+/// The spec of a Lease. Its times are texts: no decision reads them, and a time that is no time must not keep anybody from
+/// leading. Other fields are removed by the next write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct LeaseFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) holder_identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_duration_seconds: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acquire_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renew_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_transitions: Option<i32>,
+}
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +84,7 @@ impl LeasePeriods {
 
 /// The next step of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum LeaseStep {
     /// Write the Lease now, to take it or to renew it.
     Write,
     /// Look at the Lease again at this time.
@@ -81,7 +98,7 @@ pub(super) enum Turn {
 pub(super) struct Election {
     me: String,
     periods: LeasePeriods,
-    seen: Option<Sight>,
+    seen: Option<LeaseView>,
     /// The duration of the last Lease with a holder. It also holds for a Lease that vanished or lost its holder.
     lasts: Duration,
     /// The end of the time for which this process leads. `None`: it never led.
@@ -90,9 +107,9 @@ pub(super) struct Election {
 
 /// The Lease at the last look.
 #[derive(Clone, Debug)]
-struct Sight {
+struct LeaseView {
     /// `None`: there was none.
-    spec: Option<LeaseSpec>,
+    spec: Option<LeaseFields>,
     /// The time of the first look at which it was so.
     since: Instant,
     /// The Lease may be taken if it is still the same then.
@@ -120,25 +137,25 @@ impl Election {
     }
 
     /// Notes the spec of the Lease that was read before `now`, or `None` if there is no Lease. Returns the next step.
-    pub(super) fn sees(&mut self, spec: Option<&LeaseSpec>, now: Instant) -> Turn {
+    pub(super) fn sees(&mut self, spec: Option<&LeaseFields>, now: Instant) -> LeaseStep {
         if self.seen.as_ref().is_none_or(|seen| seen.spec.as_ref() != spec) {
             let free = now + self.wait(spec);
-            self.seen = Some(Sight { spec: spec.cloned(), since: now, free });
+            self.seen = Some(LeaseView { spec: spec.cloned(), since: now, free });
         }
         let is_mine = self.holder() == Some(&self.me);
         if let Some(until) = self.until {
-            return if self.other().is_some() || now >= until { Turn::Lost } else { Turn::Write };
+            return if self.other().is_some() || now >= until { LeaseStep::Lost } else { LeaseStep::Write };
         }
         match &self.seen {
             // An earlier write was done, and its answer was lost.
-            _ if is_mine => Turn::Write,
-            Some(seen) if now < seen.free => Turn::Look(seen.free.min(now + self.periods.retry)),
-            Some(_) | None => Turn::Write,
+            _ if is_mine => LeaseStep::Write,
+            Some(seen) if now < seen.free => LeaseStep::Look(seen.free.min(now + self.periods.retry)),
+            Some(_) | None => LeaseStep::Write,
         }
     }
 
     /// For how long a Lease that was seen for the first time has to stay the same.
-    fn wait(&mut self, spec: Option<&LeaseSpec>) -> Duration {
+    fn wait(&mut self, spec: Option<&LeaseFields>) -> Duration {
         let Some(spec) = spec else {
             // A leader creates a deleted Lease again with its next renewal. A new cluster has no leader.
             return if self.seen.is_none() { self.periods.retry * 2 } else { self.lasts };
@@ -155,39 +172,39 @@ impl Election {
 
     /// The spec with which this process takes or renews the Lease. The time is for readers alone. It differs from the
     /// time before, because a spec that stays the same is no renewal.
-    pub(super) fn spec(&self, now: Timestamp) -> LeaseSpec {
+    pub(super) fn spec(&self, now: Timestamp) -> LeaseFields {
         let before = self.seen.as_ref().and_then(|seen| seen.spec.clone());
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let transitions = before.lease_transitions.unwrap_or_default();
         let is_mine = before.holder_identity.as_ref() == Some(&self.me);
-        let is_same = before.renew_time.as_ref().is_some_and(|MicroTime(renewed)| micros(*renewed) == micros(now));
+        let is_same = before.renew_time.as_ref() == Some(&written(now));
         let later = now.checked_add(SignedDuration::from_micros(1)).unwrap_or(Timestamp::UNIX_EPOCH);
-        let now = MicroTime(if is_same { later } else { now });
-        LeaseSpec {
+        let now = written(if is_same { later } else { now });
+        LeaseFields {
             holder_identity: Some(self.me.clone()),
             lease_duration_seconds: i32::try_from(self.periods.lease.as_secs()).ok(),
             acquire_time: before.acquire_time.filter(|_| is_mine).or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(if is_mine || is_new { transitions } else { transitions.saturating_add(1) }),
-            ..LeaseSpec::default()
+            ..LeaseFields::default()
         }
     }
 
     /// The spec with which this process gives the Lease away, so that another one takes it at once.
-    pub(super) fn released(before: &LeaseSpec, now: Timestamp) -> LeaseSpec {
-        LeaseSpec {
+    pub(super) fn released(before: &LeaseFields, now: Timestamp) -> LeaseFields {
+        LeaseFields {
             lease_duration_seconds: Some(RELEASED),
-            acquire_time: Some(MicroTime(now)),
-            renew_time: Some(MicroTime(now)),
+            acquire_time: Some(written(now)),
+            renew_time: Some(written(now)),
             lease_transitions: before.lease_transitions,
-            ..LeaseSpec::default()
+            ..LeaseFields::default()
         }
     }
 
     /// Notes that this process has written the Lease: `spec` is that of the answer, and `sent` is before the request.
-    pub(super) fn wrote(&mut self, spec: LeaseSpec, sent: Instant) {
-        self.seen = Some(Sight { spec: Some(spec), since: sent, free: sent + self.periods.lease });
+    pub(super) fn wrote(&mut self, spec: LeaseFields, sent: Instant) {
+        self.seen = Some(LeaseView { spec: Some(spec), since: sent, free: sent + self.periods.lease });
         self.until = Some(sent + self.periods.renew);
     }
 
@@ -198,12 +215,13 @@ impl Election {
 }
 
 /// The holder that a Lease names. `None` if it names none.
-fn holder(spec: Option<&LeaseSpec>) -> Option<&str> {
+fn holder(spec: Option<&LeaseFields>) -> Option<&str> {
     spec?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
-fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
+/// A time as the API server writes it, in microseconds.
+fn written(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 #[cfg(test)]
@@ -217,13 +235,13 @@ mod tests {
         Election::new(me.into(), LeasePeriods::default())
     }
 
-    fn held(holder: &str) -> LeaseSpec {
-        let renewed = Some(MicroTime(Timestamp::UNIX_EPOCH));
-        LeaseSpec {
+    fn held(holder: &str) -> LeaseFields {
+        let renewed = Some(written(Timestamp::UNIX_EPOCH));
+        LeaseFields {
             holder_identity: Some(holder.into()),
             lease_duration_seconds: Some(15),
             renew_time: renewed,
-            ..LeaseSpec::default()
+            ..LeaseFields::default()
         }
     }
 
@@ -235,29 +253,33 @@ mod tests {
     fn a_lease_of_another_is_taken_once_it_did_not_change_for_its_duration() {
         let (mut one, start) = (election("a"), Instant::now());
         let mut spec = held("b");
-        assert_eq!(one.sees(Some(&spec), start), Turn::Look(start + seconds(2)));
+        assert_eq!(one.sees(Some(&spec), start), LeaseStep::Look(start + seconds(2)));
         assert_eq!(one.other(), Some("b"));
-        assert_eq!(one.sees(Some(&spec), start + seconds(14)), Turn::Look(start + LEASE), "not later than it is free");
-        spec.renew_time = Some(MicroTime(Timestamp::MAX));
+        assert_eq!(
+            one.sees(Some(&spec), start + seconds(14)),
+            LeaseStep::Look(start + LEASE),
+            "not later than it is free"
+        );
+        spec.renew_time = Some("rubbish".into());
         let renewed = start + seconds(14);
-        assert_eq!(one.sees(Some(&spec), renewed), Turn::Look(renewed + seconds(2)), "its time is not read");
-        assert_eq!(one.sees(Some(&spec), renewed + seconds(15)), Turn::Write);
+        assert_eq!(one.sees(Some(&spec), renewed), LeaseStep::Look(renewed + seconds(2)), "its time is not read");
+        assert_eq!(one.sees(Some(&spec), renewed + seconds(15)), LeaseStep::Write);
     }
 
     #[test]
     fn rubbish_in_a_lease_is_waited_for_as_long_as_for_a_leader_and_never_for_ever() {
         let start = Instant::now();
-        let free = |spec: &LeaseSpec| {
+        let free = |spec: &LeaseFields| {
             let mut one = election("a");
             one.sees(Some(spec), start);
             one.seen.unwrap().free - start
         };
-        let lasting = |given| LeaseSpec { lease_duration_seconds: given, ..held("b") };
+        let lasting = |given| LeaseFields { lease_duration_seconds: given, ..held("b") };
         for (given, wanted) in [(None, 15), (Some(0), 15), (Some(-7), 15), (Some(1), 15), (Some(60), 60)] {
             assert_eq!(free(&lasting(given)), seconds(wanted), "{given:?}");
         }
         assert_eq!(free(&lasting(Some(i32::MAX))), LeasePeriods::MOST);
-        assert_eq!(free(&LeaseSpec::default()), LEASE, "somebody may lead, and write it again");
+        assert_eq!(free(&LeaseFields::default()), LEASE, "somebody may lead, and write it again");
         assert_eq!(free(&held("")), LEASE);
         let released = Election::released(&held("b"), Timestamp::UNIX_EPOCH);
         assert_eq!(free(&released), Duration::ZERO);
@@ -268,14 +290,18 @@ mod tests {
         let (mut leader, mut other, start) = (election("a"), election("b"), Instant::now());
         leader.wrote(held("a"), start);
         other.sees(Some(&held("a")), start);
-        assert_eq!(other.sees(None, start + seconds(3)), Turn::Look(start + seconds(5)));
-        assert_eq!(other.sees(None, start + seconds(17)), Turn::Look(start + seconds(18)));
-        assert_eq!(other.sees(None, start + seconds(18)), Turn::Write);
-        assert_eq!(leader.sees(None, start + seconds(3)), Turn::Write);
+        assert_eq!(other.sees(None, start + seconds(3)), LeaseStep::Look(start + seconds(5)));
+        assert_eq!(other.sees(None, start + seconds(17)), LeaseStep::Look(start + seconds(18)));
+        assert_eq!(other.sees(None, start + seconds(18)), LeaseStep::Write);
+        assert_eq!(leader.sees(None, start + seconds(3)), LeaseStep::Write);
         assert_eq!(leader.spec(Timestamp::UNIX_EPOCH).holder_identity.as_deref(), Some("a"));
         let mut first = election("c");
-        assert_eq!(first.sees(None, start), Turn::Look(start + seconds(2)), "a leader would write it again by then");
-        assert_eq!(first.sees(None, start + seconds(4)), Turn::Write, "a new installation waits no longer");
+        assert_eq!(
+            first.sees(None, start),
+            LeaseStep::Look(start + seconds(2)),
+            "a leader would write it again by then"
+        );
+        assert_eq!(first.sees(None, start + seconds(4)), LeaseStep::Write, "a new installation waits no longer");
     }
 
     #[test]
@@ -283,26 +309,37 @@ mod tests {
         let (mut one, start) = (election("a"), Instant::now());
         one.wrote(held("a"), start);
         assert_eq!(one.until(), Some(start + seconds(10)), "before the Lease runs out");
-        assert_eq!(one.sees(Some(&held("a")), start + seconds(9)), Turn::Write);
-        assert_eq!(one.clone().sees(Some(&held("")), start + seconds(9)), Turn::Write, "emptied by hand");
-        assert_eq!(one.clone().sees(Some(&held("b")), start + seconds(1)), Turn::Lost);
-        assert_eq!(one.sees(Some(&held("a")), start + seconds(10)), Turn::Lost);
+        assert_eq!(one.sees(Some(&held("a")), start + seconds(9)), LeaseStep::Write);
+        assert_eq!(one.clone().sees(Some(&held("")), start + seconds(9)), LeaseStep::Write, "emptied by hand");
+        assert_eq!(one.clone().sees(Some(&held("b")), start + seconds(1)), LeaseStep::Lost);
+        assert_eq!(one.sees(Some(&held("a")), start + seconds(10)), LeaseStep::Lost);
     }
 
     #[test]
     fn each_write_changes_the_lease_whatever_the_clock_says() {
         let (mut one, now) = (election("a"), Timestamp::UNIX_EPOCH);
-        one.sees(Some(&LeaseSpec { lease_transitions: Some(i32::MAX), ..held("b") }), Instant::now());
+        one.sees(Some(&LeaseFields { lease_transitions: Some(i32::MAX), ..held("b") }), Instant::now());
         let taken = one.spec(now);
         assert_eq!(taken.lease_transitions, Some(i32::MAX));
         assert_eq!(taken.acquire_time, taken.renew_time);
         one.wrote(taken.clone(), Instant::now());
-        let renewed = one.spec(taken.renew_time.as_ref().unwrap().0);
+        let renewed = one.spec(now);
         assert_ne!(renewed, taken);
         assert_eq!((renewed.acquire_time, renewed.lease_transitions), (taken.acquire_time, taken.lease_transitions));
         let mut last = election("a");
-        last.wrote(LeaseSpec { renew_time: Some(MicroTime(Timestamp::MAX)), ..held("a") }, Instant::now());
-        assert_ne!(last.spec(Timestamp::MAX).renew_time, Some(MicroTime(Timestamp::MAX)));
+        last.wrote(LeaseFields { renew_time: Some(written(Timestamp::MAX)), ..held("a") }, Instant::now());
+        assert_ne!(last.spec(Timestamp::MAX).renew_time, Some(written(Timestamp::MAX)));
+    }
+
+    #[test]
+    fn a_lease_with_times_that_are_none_is_read_and_written() {
+        let given = r#"{"holderIdentity":"b","renewTime":"9999-12-31T23:59:59.999999Z","strategy":"x"}"#;
+        let mut one = election("a");
+        let spec: LeaseFields = serde_json::from_str(given).unwrap();
+        assert!(matches!(one.sees(Some(&spec), Instant::now()), LeaseStep::Look(_)));
+        let taken = serde_json::to_string(&one.spec(Timestamp::UNIX_EPOCH)).unwrap();
+        let (now, holder) = ("1970-01-01T00:00:00.000000Z", r#"{"holderIdentity":"a","leaseDurationSeconds":15"#);
+        assert_eq!(taken, format!(r#"{holder},"acquireTime":"{now}","renewTime":"{now}","leaseTransitions":1}}"#));
     }
 
     #[test]
@@ -362,7 +399,7 @@ mod tests {
 
     /// An API server with the Lease and its version, and processes whose clocks differ.
     struct Played {
-        lease: Option<LeaseSpec>,
+        lease: Option<LeaseFields>,
         version: u64,
         start: Instant,
         passed: Duration,
@@ -371,7 +408,7 @@ mod tests {
     }
 
     /// A write that is under way: its spec, the version that it expects, and the time before it.
-    type Prepared = (LeaseSpec, Option<u64>, Instant);
+    type Prepared = (LeaseFields, Option<u64>, Instant);
 
     impl Played {
         fn new() -> Self {
@@ -384,7 +421,7 @@ mod tests {
             self.start + self.passed + seconds(3_600) * u32::try_from(nth).unwrap()
         }
 
-        fn put(&mut self, spec: Option<LeaseSpec>) {
+        fn put(&mut self, spec: Option<LeaseFields>) {
             self.version += 1;
             self.lease = spec;
         }
@@ -397,9 +434,9 @@ mod tests {
                     let (election, prepared) = &mut self.all[nth];
                     match election.sees(self.lease.as_ref(), now) {
                         // The wall clocks of all processes stand still.
-                        Turn::Write => *prepared = Some((election.spec(Timestamp::UNIX_EPOCH), version, now)),
-                        Turn::Look(_) => {}
-                        Turn::Lost => self.restarts(nth),
+                        LeaseStep::Write => *prepared = Some((election.spec(Timestamp::UNIX_EPOCH), version, now)),
+                        LeaseStep::Look(_) => {}
+                        LeaseStep::Lost => self.restarts(nth),
                     }
                 }
                 Happening::Arrives(nth, is_heard) => {
@@ -427,7 +464,7 @@ mod tests {
                 Happening::Edited(..) if self.lease.is_none() => {}
                 Happening::Edited(holder_identity, lease_duration_seconds) => {
                     let lease = self.lease.clone().unwrap_or_default();
-                    self.put(Some(LeaseSpec { holder_identity, lease_duration_seconds, ..lease }));
+                    self.put(Some(LeaseFields { holder_identity, lease_duration_seconds, ..lease }));
                 }
             }
         }
@@ -466,7 +503,7 @@ mod tests {
             let (mut other, start) = (election("b"), Instant::now());
             let mut now = start + Duration::from_millis(first);
             // The last renewal is at the start, and it is seen at the next look.
-            while let Turn::Look(at) = other.sees(Some(&held("a")), now) {
+            while let LeaseStep::Look(at) = other.sees(Some(&held("a")), now) {
                 now = at;
             }
             let died = start + Duration::from_millis(died);

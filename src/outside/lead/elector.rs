@@ -3,19 +3,17 @@
 use std::{io, sync::Arc, time::Duration};
 
 use k8s_openapi::{
-    api::{
-        coordination::v1::{Lease, LeaseSpec},
-        core::v1::ObjectReference,
-    },
+    api::{coordination::v1::Lease, core::v1::ObjectReference},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, Resource, api::PostParams, core::TypeMeta};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Lead, LeasePeriods,
-    election::{Election, Turn},
+    election::{Election, LeaseFields, LeaseStep},
 };
 use crate::{
     crd::{EventName, Reason, name},
@@ -46,16 +44,27 @@ impl Default for LeaseOrder {
     }
 }
 
+/// A Lease whose spec is read whatever it holds.
+#[derive(Clone, Debug, Deserialize, Serialize, Resource)]
+#[resource(inherit = "Lease")]
+struct LooseLease {
+    #[serde(flatten)]
+    types: Option<TypeMeta>,
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<LeaseFields>,
+}
+
 /// Takes, renews and releases the Lease of this process.
 pub struct Elector {
-    api: Api<Lease>,
+    api: Api<LooseLease>,
     /// The Lease in words, `NAMESPACE/NAME`.
     place: String,
     order: LeaseOrder,
     me: String,
     election: Election,
     /// The Lease as the API server answered last. `None`: it has to be read.
-    known: Option<Lease>,
+    known: Option<LooseLease>,
     lead: Lead,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -154,9 +163,9 @@ impl Elector {
         };
         self.lead.answered(answer.as_ref().map(|_| ()));
         match answer {
-            Ok(Turn::Write) => Some(retry),
-            Ok(Turn::Look(at)) => Some(at),
-            Ok(Turn::Lost) => None,
+            Ok(LeaseStep::Write) => Some(retry),
+            Ok(LeaseStep::Look(at)) => Some(at),
+            Ok(LeaseStep::Lost) => None,
             Err(why) => {
                 if why != Why::Stale {
                     self.say(format!("cannot keep up with the Lease {}, trying again: {why}", self.place));
@@ -166,26 +175,26 @@ impl Elector {
         }
     }
 
-    async fn read(&mut self) -> Result<Turn, Why> {
+    async fn read(&mut self) -> Result<LeaseStep, Why> {
         let read = self.timely(self.api.get_opt(&self.order.name)).await?;
         self.take_turn(read).await
     }
 
     /// Acts on this Lease.
-    async fn take_turn(&mut self, lease: Option<Lease>) -> Result<Turn, Why> {
+    async fn take_turn(&mut self, lease: Option<LooseLease>) -> Result<LeaseStep, Why> {
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let turn = self.election.sees(spec.as_ref(), Instant::now());
         if let Some(other) = self.election.other() {
             self.say(format!("{other} leads, by the Lease {}", self.place));
         }
-        if turn == Turn::Write {
+        if turn == LeaseStep::Write {
             self.write(lease).await?;
         }
         Ok(turn)
     }
 
     /// Writes the Lease, which is unchanged since it was read.
-    async fn write(&mut self, lease: Option<Lease>) -> Result<(), Why> {
+    async fn write(&mut self, lease: Option<LooseLease>) -> Result<(), Why> {
         let is_new = self.election.until().is_none();
         let before = self.election.other().map(str::to_owned);
         let (unchanged, sent) = (self.election.unchanged(Instant::now()), Instant::now());
@@ -205,17 +214,18 @@ impl Elector {
         Ok(())
     }
 
-    async fn put(&self, lease: Option<Lease>, spec: LeaseSpec) -> Result<Lease, Why> {
+    async fn put(&self, lease: Option<LooseLease>, spec: LeaseFields) -> Result<LooseLease, Why> {
         let params = PostParams { field_manager: Some(name::MANAGER.into()), ..PostParams::default() };
         match lease {
             // With its uid and its resourceVersion.
             Some(lease) => {
-                let lease = Lease { spec: Some(spec), ..lease };
+                let lease = LooseLease { spec: Some(spec), ..lease };
                 self.timely(self.api.replace(&self.order.name, &params, &lease)).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(self.order.name.clone()), ..ObjectMeta::default() };
-                self.timely(self.api.create(&params, &Lease { metadata, spec: Some(spec) })).await
+                let types = Some(TypeMeta::resource::<LooseLease>());
+                self.timely(self.api.create(&params, &LooseLease { types, metadata, spec: Some(spec) })).await
             }
         }
     }

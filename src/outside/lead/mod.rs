@@ -13,8 +13,8 @@
 //! still protect the objects: uid and resourceVersion.
 //!
 //! # Caveats
-//! A Lease that is deleted leaves no version behind. If somebody deletes it while a process creates it, or again and again,
-//! two processes can lead for a moment.
+//! A Lease that is deleted leaves no version behind. If somebody deletes it while a process creates it, or again and
+//! again, two processes can lead for a moment.
 //!
 //! The monotonic clock of Linux does not run while a machine sleeps. A process that wakes up with its machine sees the
 //! loss at its next renewal.

@@ -159,9 +159,12 @@ async fn faults_of_the_leader(released: Released) {
     };
     assert_eq!(told().await, "");
     operator.kill().await;
-    let stale = told().await;
-    let named = "by tokenry-operator-0 since ";
-    assert!(stale.contains("Lease tokenry-system/tokenry-operator is stale") && stale.contains(named), "{stale}");
+    let stale = async || {
+        let told = told().await;
+        let wanted = ["Lease tokenry-system/tokenry-operator is stale", "by tokenry-operator-0 since "];
+        wanted.iter().all(|text| told.contains(text)).then_some(())
+    };
+    judged.world.eventually("the Lease is stale", stale).await;
     kubectl(&["delete"]).unwrap();
     let gone = told().await;
     assert!(gone.contains("Lease tokenry-system/tokenry-operator does not exist"), "{gone}");
