@@ -34,8 +34,11 @@ use crate::{
         lead::{Elector, LeaseOrder},
         metrics::Metrics,
         probes,
+        reviewer::REVIEWING,
         rights::{Right, Wanted},
+        scrapes::{self, SecureMetrics},
         server::{self, Port},
+        traces::{TraceOptions, Tracer},
         watch::Object,
     },
 };
@@ -175,6 +178,10 @@ pub struct Options {
     pub certificate: Option<CertificateOrder>,
     /// The Lease by which one of several operators leads. `None`: this operator works, whatever others do.
     pub election: Option<LeaseOrder>,
+    /// The port of `/metrics` for callers that prove themselves. `None`: the port of the probes serves `/metrics`.
+    pub secure_metrics: Option<SecureMetrics>,
+    /// The traces of passes. `None`: there are none.
+    pub traces: Option<TraceOptions>,
     /// True: there are metrics for each token. Default: false.
     pub per_token: bool,
     /// True: probes may ask loopback and link-local addresses. Default: false.
@@ -201,9 +208,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     let elector = elector(&client, (&clock, &*entropy), &options, &metrics)?;
     let lead = elector.as_ref().map(Elector::lead).unwrap_or_default();
     let facts = (metrics.clone(), pulse.clone(), lead.clone());
-    let (rooms, scribe) = rooms(&client, (clock, entropy), &options, facts, &hearing);
+    let (mut rooms, scribe) = rooms(&client, (clock, entropy), &options, facts, &hearing);
+    observe(&mut rooms, options.per_token, options.traces, &mut tasks);
     let (caches, stamping, rights) = (rooms.caches.clone(), rooms.stamping.clone(), rooms.rights.clone());
-    measure_tokens(&options, &caches, &metrics);
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let waits_for = caches.missing().err().unwrap_or_default().replace("waiting for ", "");
     tasks.endless("the check of permissions", rights.clone().ask(client.clone(), options.scope.clone(), waits_for));
@@ -247,8 +254,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         let router = probes::health(ready.clone(), pulse.clone());
         tasks.finishing("the server", server::serve(serving.listen("listening")?, router, Port::Probes, stop.clone()));
     }
+    let scrapes = scrapes::open(options.secure_metrics, (metrics, hearing), &client, &mut tasks, &stop)?;
     if let Some(at) = options.probes {
-        let router = probes::probes(ready, pulse, metrics, hearing);
+        let router = probes::probes(ready, pulse).merge(scrapes);
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     // From here on only the controllers can publish events. The scribe ends after the last controller.
@@ -311,11 +319,18 @@ fn elector(
     Ok(Some(Elector::new(client.clone(), order, me, (clock.clone(), metrics.clone()))))
 }
 
-/// Has metrics for each token of the cache, unless the options leave them out.
-fn measure_tokens(options: &Options, caches: &Caches, metrics: &Metrics) {
-    if options.per_token {
-        let tokens = caches.tokens.store();
-        metrics.tokens(move || tokens.all_gists());
+/// Has metrics for each token of the cache, if there are any. Only the operator that leads has them:
+/// with those of a standby, each token would have its series twice. Starts the traces of passes, if there are any. They
+/// end after the last pass, which drops the last tracer.
+fn observe(rooms: &mut Rooms, per_token: bool, traces: Option<TraceOptions>, tasks: &mut Tasks) {
+    if per_token {
+        let (lead, tokens) = (rooms.lead.clone(), rooms.caches.tokens.store());
+        rooms.metrics.tokens(move || if lead.holds() { tokens.all_gists() } else { Vec::new() });
+    }
+    if let Some(traces) = traces {
+        let (tracer, closing) = traces.open(tasks, rooms.metrics.clone());
+        closing.disarm();
+        rooms.tracer = tracer;
     }
 }
 
@@ -397,6 +412,7 @@ fn rooms(
         clock,
         entropy,
         metrics,
+        tracer: Tracer::default(),
         grants: options.grants,
         exposure: options.exposure.clone(),
     };
@@ -408,7 +424,9 @@ fn rooms(
 fn asking(options: &Options) -> Rights {
     let exposed = options.exposure.kinds.iter().filter(|kind| **kind != PieceKind::Service);
     let granting: &[Right] = if options.grants { &GRANTING } else { &[] };
-    Rights::new(RIGHTS).within(&options.scope).needing(granting).using(exposed.flat_map(|kind| exposing_rights(*kind)))
+    let reviewing = REVIEWING.into_iter().filter(|_| options.secure_metrics.is_some());
+    let useful = exposed.flat_map(|kind| exposing_rights(*kind)).chain(reviewing);
+    Rights::new(RIGHTS).within(&options.scope).needing(granting).using(useful)
 }
 
 /// The cache of Roles or RoleBindings with our label. Without grants the operator has no permission to watch them.

@@ -9,7 +9,7 @@ mod grants;
 
 use std::{collections::BTreeSet, error::Error, fs, path::Path};
 
-use controlplane::{EXPOSING, INTROSPECTING};
+use controlplane::{EXPOSING, REVIEWING_CALLERS};
 use evidence::{Entry, Right, Rights};
 use grants::{Grants, rendered};
 
@@ -78,7 +78,7 @@ fn what_the_chart_grants_is_what_is_used() {
     let path = evidence::path();
     let evidence = Evidence::read(&path);
     let mut evidence = evidence.unwrap_or_else(|error| panic!("no evidence at {}: {error}: {RUN}", path.display()));
-    let mut granted = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING])).all();
+    let mut granted = Grants::of(&rendered(&["--set", EXPOSING, "--set", REVIEWING_CALLERS])).all();
     // A release for one namespace has a permission that no other has.
     for (holder, rights) in Grants::of(&rendered(&["--set", "scopedNamespace=team-a,scopedRBAC=true"])).all() {
         granted.entry(holder).or_default().extend(rights);
@@ -104,9 +104,10 @@ fn what_the_chart_grants_is_what_is_used() {
 
 /// True if admission policies or the verifier ask for a right. No request to the API server has such a verb, so no
 /// audit log has it. `tests/integration/grants.rs` and `tests/integration/introspection.rs` try each role that has
-/// them.
+/// them, and `tests/integration/metrics.rs` tries the role for scrapers.
 fn is_asked_about(right: &Right) -> bool {
-    right.group == "tokenry.dev" && ["assign", "introspect", "revoke", "use"].contains(&&*right.verb)
+    let is_ours = right.group == "tokenry.dev" && ["assign", "introspect", "revoke", "use"].contains(&&*right.verb);
+    is_ours || right.resource == "/metrics"
 }
 
 /// True if OpenShift itself asks for a right when it admits a Route. No request has it, so no audit log has it.

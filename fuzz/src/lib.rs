@@ -149,6 +149,8 @@ impl Verifier {
             probes: None,
             stale_after: StaleAfter::default(),
             stale_answers: StaleAnswers::default(),
+            secure_metrics: None,
+            traces: None,
             peers: Vec::new(),
             stop: CancellationToken::new(),
         };

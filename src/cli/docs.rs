@@ -42,6 +42,7 @@ const PAGES: &[BookPage] = pages![
     "how-to/check",
     "how-to/lint",
     "how-to/delegate",
+    "how-to/observe",
     "how-to/audit-log",
     "how-to/monitor",
     "how-to/answer-a-leak",

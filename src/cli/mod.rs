@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod grant;
 mod lint;
+mod monitoring;
 mod names;
 mod operator;
 mod output;
@@ -122,6 +123,8 @@ struct Common {
     /// Format of log lines: json or text
     #[arg(long, env = "TOKENRY_LOG_FORMAT", default_value = "json")]
     log_format: Format,
+    #[command(flatten)]
+    monitoring: monitoring::Monitoring,
 }
 
 impl Common {
@@ -255,8 +258,11 @@ mod tests {
         assert_eq!(operator.needed.len(), plain.needed.len() + crate::operator::GRANTING.len());
         let led = duties(&["operator", "--leader-elect", "--leader-election-name=x"]).unwrap().lease.unwrap();
         assert_eq!((led.name.as_str(), plain.lease.is_none()), ("x", true));
-        let asks = duties(&["verifier", "--introspection"]).unwrap();
-        assert_eq!(asks.useful.len(), duties(&["verifier"]).unwrap().useful.len() + 2);
+        for reviewing in ["--introspection", "--metrics-secure"] {
+            let asks = duties(&["verifier", reviewing]).unwrap();
+            assert_eq!(asks.useful.len(), duties(&["verifier"]).unwrap().useful.len() + 2);
+        }
+        assert_eq!(duties(&["operator", "--metrics-secure"]).unwrap().useful.len(), plain.useful.len() + 2);
         assert!(duties(&["operator", "--of-another-release"]).is_none() && duties(&["crds"]).is_none());
     }
 }

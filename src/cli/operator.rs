@@ -11,6 +11,7 @@ use crate::{
     outside::{
         SystemClock, SystemEntropy, connect,
         lead::{LeaseOrder, LeasePeriods},
+        reviewer::REVIEWING,
     },
 };
 
@@ -103,7 +104,10 @@ impl Operator {
             scope: self.common.scope(),
             lease: self.leadership.order(),
             needed: [operator::RIGHTS.needed, granting].concat(),
-            useful: useful.chain(exposing.flat_map(|kind| operator::exposing_rights(*kind))).collect(),
+            useful: useful
+                .chain(exposing.flat_map(|kind| operator::exposing_rights(*kind)))
+                .chain(REVIEWING.into_iter().filter(|_| self.common.monitoring.is_secure()))
+                .collect(),
         }
     }
 
@@ -122,6 +126,8 @@ impl Operator {
                     .clone()
                     .map(|place| CertificateOrder { place, names: certificate_name.clone() }),
                 election: leadership.checked()?,
+                secure_metrics: common.monitoring.secure_metrics()?,
+                traces: common.monitoring.traces("tokenry-operator")?,
                 per_token: *metrics_per_token,
                 probe_local: *probe_local,
                 instance: connect::pod(),

@@ -97,7 +97,8 @@ enum AuditTo {
 }
 
 impl Audited {
-    fn options(&self) -> Result<Option<AuditOptions>, Error> {
+    /// `endpoint` is the collector that the command line names.
+    fn options(&self, endpoint: Option<&str>) -> Result<Option<AuditOptions>, Error> {
         let when_full = match self.audit {
             AuditMode::Drop => WhenFull::Drop,
             AuditMode::Block => WhenFull::Block,
@@ -105,7 +106,7 @@ impl Audited {
         };
         let sink = match self.audit_to {
             AuditTo::Stdout => Sink::stdout().map_err(|error| Error::local("cannot start the audit log", error))?,
-            AuditTo::Otlp => Sink::otlp().map_err(|wrong| Error::Usage(format!("--audit-to=otlp: {wrong}")))?,
+            AuditTo::Otlp => Sink::otlp(endpoint).map_err(|wrong| Error::Usage(format!("--audit-to=otlp: {wrong}")))?,
         };
         Ok(Some(AuditOptions { when_full, sample: self.audit_sample, sink }))
     }
@@ -114,7 +115,8 @@ impl Audited {
 impl Verifier {
     /// The permissions that the verifier uses with this command line.
     pub(crate) fn duties(&self) -> Duties {
-        let reviewing = REVIEWING.into_iter().filter(|_| self.introspection);
+        let reviews = self.introspection || self.common.monitoring.is_secure();
+        let reviewing = REVIEWING.into_iter().filter(|_| reviews);
         let useful = verifier::RIGHTS.useful.iter().copied().chain(reviewing).collect();
         Duties { scope: self.common.scope(), lease: None, needed: verifier::RIGHTS.needed.to_vec(), useful }
     }
@@ -133,7 +135,9 @@ impl Verifier {
                 probes: self.common.probes()?,
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
-                audit: self.audit.options()?,
+                audit: self.audit.options(self.common.monitoring.endpoint())?,
+                secure_metrics: self.common.monitoring.secure_metrics()?,
+                traces: self.common.monitoring.traces("tokenry-verifier")?,
                 peers: self.peers,
                 introspection: self.introspection,
                 stop,

@@ -46,6 +46,7 @@ use crate::{
         Cache, Clock, Entropy, Joint, Lead, Prober, Pulse, Reader, Receipt, Refusal, Rights, Writer,
         events::{Events, Note, Untold},
         metrics::Metrics,
+        traces::Tracer,
         watch::{CoreAccount, NamespaceMeta},
     },
 };
@@ -90,6 +91,8 @@ pub struct Rooms {
     pub prober: Arc<Prober>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The traces of passes.
+    pub tracer: Tracer,
     /// True if the operator keeps the Roles and RoleBindings that follow from Instances, accounts and tokens.
     pub grants: bool,
     /// The settings of the cluster for exposing endpoints.

@@ -15,7 +15,10 @@ use futures::{
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::task::{JoinError, unconstrained};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::Instrument;
+use tracing::{
+    Instrument,
+    field::{Empty, display},
+};
 
 use super::{
     Obstacle, Rooms, depends, grants,
@@ -32,6 +35,7 @@ use crate::{
         metrics::{ControllerMeter, Metrics, PassEnd},
         pulse::Beating,
         reference,
+        traces::{SpanAttribute, SpanKind},
     },
 };
 
@@ -299,12 +303,23 @@ fn begin<K: Kind>(
 ) -> impl Future<Output = Ended<K>> + use<K> {
     let (kind, namespace) = (K::kind(&()), name.namespace.as_deref().unwrap_or_default());
     // A span of the level ERROR is on at every log level, so each line has its fields.
-    let span = tracing::error_span!("pass", %kind, namespace, name = name.name, reconcileID = id);
+    let span = tracing::error_span!("pass", %kind, namespace, name = name.name, reconcileID = id, trace_id = Empty);
+    let traced = rooms.tracer.begin(SpanKind::Internal, None);
+    if let Some(traced) = &traced {
+        span.record("trace_id", display(traced.trace()));
+    }
+    let traced = traced.map(|traced| {
+        let traced = traced.text(SpanAttribute::Kind, &kind).text(SpanAttribute::Namespace, namespace);
+        traced.text(SpanAttribute::Name, &name.name).number(SpanAttribute::Pass, id.cast_signed())
+    });
     let (beating, running) = (beating(&rooms.pulse, &name), meter.begin());
     let work = async move {
         let _beating = beating;
         let (next, end) = work(object, rooms).await;
         running.end(end);
+        if let Some(traced) = traced {
+            traced.text(SpanAttribute::Result, end.as_str()).end(format!("pass {kind}"), end == PassEnd::Error);
+        }
         next
     };
     let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));

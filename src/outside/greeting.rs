@@ -98,7 +98,7 @@ mod tests {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|file| folder.join(file));
         fs::write(&certificate, &pair.certificate).unwrap();
         fs::write(&key, &*pair.key).unwrap();
-        let tls = Tls::new(TlsFiles { certificate, key, client_ca: None }, Arc::new(SystemClock));
+        let tls = Tls::new(TlsFiles { certificate, key, client_ca: None }, "the HTTPS port", Arc::new(SystemClock));
         let watched = tls.clone();
         tokio::spawn(async move { watched.watch().await });
         tls.loaded().await;

@@ -1,19 +1,8 @@
-//! `/healthz`, `/readyz`, `/metrics` and `/log-level`.
+//! `/healthz`, `/readyz` and `/log-level`.
 
-use std::sync::Arc;
+use axum::{Router, http::StatusCode, routing::get};
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
-};
-
-use super::{
-    Hearing, Pulse, level,
-    metrics::{self, Metrics},
-    server::{self, Refused},
-};
+use super::{Pulse, level};
 
 /// A readiness check. Its error names the missing condition, and becomes the body of the 503. Everybody can read
 /// it, so it names kinds and never objects.
@@ -34,17 +23,9 @@ fn answer(found: Result<(), String>) -> (StatusCode, String) {
     }
 }
 
-/// And `/metrics` and `/log-level`, for the port of the probes.
-pub fn probes(ready: impl Ready, pulse: Pulse, metrics: Arc<Metrics>, hearing: Hearing) -> Router {
-    let told = move || {
-        for (kind, age) in hearing.ages() {
-            metrics.heard(kind, age);
-        }
-        metrics.connections(server::open());
-        Refused::ALL.into_iter().for_each(|reason| metrics.connections_refused(reason.as_str(), reason.count()));
-        std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()).into_response())
-    };
-    health(ready, pulse).route("/metrics", get(told)).merge(level::router())
+/// And `/log-level`, for the port of the probes.
+pub fn probes(ready: impl Ready, pulse: Pulse) -> Router {
+    health(ready, pulse).merge(level::router())
 }
 
 #[cfg(test)]
@@ -66,7 +47,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_stops_beating_fails_healthz_by_its_name_until_it_ends() {
         let pulse = Pulse::default();
-        let router = probes(|| Ok(()), pulse.clone(), Arc::default(), Hearing::default());
+        let router = probes(|| Ok(()), pulse.clone());
         let beating = pulse.begin("the token controller", "the token controller");
         assert_eq!(got(&router, "/healthz").await, (200, "ok\n".into()));
         sleep(Duration::from_secs(61)).await;
@@ -86,13 +67,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readyz_says_the_missing_condition_and_metrics_are_at_the_port_of_the_probes_alone() {
+    async fn readyz_says_the_missing_condition_and_the_log_level_is_at_the_port_of_the_probes_alone() {
         let unready = || Err("waiting for the first list of: ApiToken".to_owned());
         let router = health(unready, Pulse::default());
         assert_eq!(got(&router, "/readyz").await, (503, "waiting for the first list of: ApiToken\n".into()));
         assert_eq!(got(&router, "/healthz").await.0, 200, "a process that waits is alive");
-        assert_eq!(got(&router, "/metrics").await.0, 404);
-        let router = probes(unready, Pulse::default(), Arc::default(), Hearing::default());
-        assert_eq!(got(&router, "/metrics").await.0, 200);
+        assert_eq!(got(&router, "/log-level").await.0, 404);
+        assert_eq!(got(&probes(unready, Pulse::default()), "/log-level").await.0, 403, "nobody knows the caller");
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
-    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
 use moka::future::Cache;
@@ -18,7 +18,7 @@ use crate::{
     token::{Digest, format},
 };
 
-/// The audience of a caller's token. A token for another audience, such as the API server, proves nothing here. So this
+/// The audience of the token of a caller that introspects. A token for another audience, such as the API server, proves nothing here. So this
 /// program cannot act as its callers.
 pub const AUDIENCE: &str = "tokenry.dev/verifier";
 /// The verb of the right on an Instance that a caller needs.
@@ -52,7 +52,7 @@ pub enum Permit {
     Granted,
     /// The caller lacks the right.
     Lacking,
-    /// The API server does not know the token for [`AUDIENCE`].
+    /// The API server does not know the token for the audience that it needs.
     Unproven,
 }
 
@@ -63,6 +63,58 @@ pub enum Unreviewed {
     Crowded,
     /// The API server refused a review, or did not answer in time.
     Failed(Why),
+}
+
+/// The right that a caller needs.
+#[derive(Clone, Copy)]
+enum NeededRight<'a> {
+    /// To introspect the tokens of the Instance of this namespace and name. The token has to be for [`AUDIENCE`].
+    Introspect(&'a str, &'a str),
+    /// To `get` the path `/metrics`. The token has to be for the API server, as scrapers have no other.
+    Scrape,
+}
+
+impl NeededRight<'_> {
+    /// The key of the answer about a token.
+    fn key(self, token: &str) -> Zeroizing<String> {
+        // No header and no path contains the separator.
+        Zeroizing::new(match self {
+            Self::Introspect(namespace, name) => format!("{token}\0{namespace}\0{name}"),
+            Self::Scrape => format!("{token}\0metrics"),
+        })
+    }
+
+    /// The audience of the token. `None`: that of the API server.
+    fn audience(self) -> Option<&'static str> {
+        match self {
+            Self::Introspect(..) => Some(AUDIENCE),
+            Self::Scrape => None,
+        }
+    }
+
+    /// The question about the right.
+    fn asked(self) -> SubjectAccessReviewSpec {
+        match self {
+            Self::Introspect(namespace, name) => SubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(INTROSPECT.into()),
+                    group: Some(GROUP.into()),
+                    resource: Some("instances".into()),
+                    namespace: Some(namespace.into()),
+                    name: Some(name.into()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            Self::Scrape => SubjectAccessReviewSpec {
+                non_resource_attributes: Some(NonResourceAttributes {
+                    path: Some("/metrics".into()),
+                    verb: Some("get".into()),
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+        }
+    }
 }
 
 /// Reviews callers. Answers are kept for ten seconds, by a digest.
@@ -99,51 +151,54 @@ impl Reviewer {
         token: &str,
         (namespace, name): (&str, &str),
     ) -> Result<Permit, Unreviewed> {
+        self.review(from, token, NeededRight::Introspect(namespace, name)).await
+    }
+
+    /// The same for the right of the bearer of `token` to read metrics: the verb `get` on the path `/metrics`.
+    ///
+    /// # Errors
+    /// As of [`permit`](Self::permit).
+    pub async fn permit_scrape(&self, from: Option<IpAddr>, token: &str) -> Result<Permit, Unreviewed> {
+        self.review(from, token, NeededRight::Scrape).await
+    }
+
+    async fn review(&self, from: Option<IpAddr>, token: &str, right: NeededRight<'_>) -> Result<Permit, Unreviewed> {
         if token.is_empty() || token.len() > MAX || format::id(token).is_ok() {
             return Ok(Permit::Unproven);
         }
-        // No header and no path contains the separator.
-        let key = Digest::of(&*Zeroizing::new(format!("{token}\0{namespace}\0{name}"))).to_string();
+        let key = Digest::of(&*right.key(token)).to_string();
         let review = async {
             let _place = self.waiting.take(from).ok_or(Unreviewed::Crowded)?;
-            self.in_turn(token, namespace, name).await.map_err(Unreviewed::Failed)
+            self.in_turn(token, right).await.map_err(Unreviewed::Failed)
         };
         self.answers.try_get_with(key, review).await.map_err(|why| (*why).clone())
     }
 
-    async fn in_turn(&self, token: &str, namespace: &str, name: &str) -> Result<Permit, Why> {
+    async fn in_turn(&self, token: &str, right: NeededRight<'_>) -> Result<Permit, Why> {
         let reviewed = timeout(LIMIT, async {
             let _turn = self.working.acquire().await;
-            let Some(user) = self.user(token).await? else { return Ok(Permit::Unproven) };
-            Ok(if self.may_introspect(user, namespace, name).await? { Permit::Granted } else { Permit::Lacking })
+            let Some(user) = self.user(token, right.audience()).await? else { return Ok(Permit::Unproven) };
+            Ok(if self.may(user, right).await? { Permit::Granted } else { Permit::Lacking })
         });
         reviewed.await.unwrap_or_else(|_| Err(Why::Unavailable("no answer in time".into())))
     }
 
-    /// The bearer of the token. `None` if the API server does not know the token for [`AUDIENCE`].
-    async fn user(&self, token: &str) -> Result<Option<UserInfo>, Why> {
-        let spec = TokenReviewSpec { token: Some(token.into()), audiences: Some(vec![AUDIENCE.into()]) };
+    /// The bearer of the token. `None` if the API server does not know the token for this audience, or for its own.
+    async fn user(&self, token: &str, audience: Option<&str>) -> Result<Option<UserInfo>, Why> {
+        let audiences = audience.map(|audience| vec![audience.to_owned()]);
+        let spec = TokenReviewSpec { token: Some(token.into()), audiences };
         let review = TokenReview { spec, ..TokenReview::default() };
         let answer = self.tokens.create(&PostParams::default(), &review).await?;
         let status = answer.status.ok_or_else(Why::unreadable)?;
         // A server that does not check audiences names none.
-        let is_meant = status.audiences.is_some_and(|all| all.iter().any(|one| one == AUDIENCE));
+        let names = |audience| status.audiences.as_ref().is_some_and(|all| all.iter().any(|one| one == audience));
+        let is_meant = audience.is_none_or(names);
         Ok(status.user.filter(|_| status.authenticated == Some(true) && is_meant))
     }
 
-    async fn may_introspect(&self, user: UserInfo, namespace: &str, name: &str) -> Result<bool, Why> {
-        let attributes = ResourceAttributes {
-            verb: Some(INTROSPECT.into()),
-            group: Some(GROUP.into()),
-            resource: Some("instances".into()),
-            namespace: Some(namespace.into()),
-            name: Some(name.into()),
-            ..ResourceAttributes::default()
-        };
+    async fn may(&self, user: UserInfo, right: NeededRight<'_>) -> Result<bool, Why> {
         let UserInfo { username, uid, groups, extra } = user;
-        let resource_attributes = Some(attributes);
-        let spec =
-            SubjectAccessReviewSpec { user: username, uid, groups, extra, resource_attributes, ..Default::default() };
+        let spec = SubjectAccessReviewSpec { user: username, uid, groups, extra, ..right.asked() };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let answer = self.rights.create(&PostParams::default(), &review).await?;
         Ok(answer.status.ok_or_else(Why::unreadable)?.allowed)
@@ -219,6 +274,21 @@ pub(crate) mod tests {
         let about = json!({"group": "tokenry.dev", "resource": "instances", "verb": "introspect", "namespace": "a",
             "name": "eem"});
         assert_eq!(asked[1]["spec"], json!({"user": "ci", "groups": ["g"], "resourceAttributes": about}));
+    }
+
+    #[tokio::test]
+    async fn a_scraper_is_named_by_a_token_of_the_api_server_and_permitted_by_its_right_on_the_path() {
+        let server = Server::granting();
+        server.lock().unwrap().token["audiences"] = json!(["https://kubernetes"]);
+        let reviewer = Server::reviewer(&server);
+        for _ in 0..2 {
+            assert_eq!(reviewer.permit_scrape(None, "t").await, Ok(Permit::Granted));
+        }
+        let asked = server.lock().unwrap().asked.clone();
+        assert_eq!((&asked[0]["spec"], asked.len()), (&json!({"token": "t"}), 2));
+        let about = json!({"path": "/metrics", "verb": "get"});
+        assert_eq!(asked[1]["spec"], json!({"user": "ci", "groups": ["g"], "nonResourceAttributes": about}));
+        assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Unproven), "it is no proof elsewhere");
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Clock, Daily,
-    issuer::{Period, period_of_der},
+    issuer::{KeyedCertificate, Period, period_of_der},
     metrics::Metrics,
 };
 use crate::token::Digest;
@@ -149,16 +149,29 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<TlsFiles>,
+    /// The name of the port, for messages.
+    port: &'static str,
     clock: Arc<dyn Clock>,
     /// The last pair that could be used, or the reason why there was none so far.
     current: watch::Sender<Result<Loaded, String>>,
 }
 
 impl Tls {
-    /// A server's certificate from these files, which [`watch`](Self::watch) reads. `clock` tells if it is valid.
-    pub fn new(files: TlsFiles, clock: Arc<dyn Clock>) -> Self {
-        let current = watch::Sender::new(Err("waiting for the certificate of the HTTPS port".to_owned()));
-        Self { files: Arc::new(files), clock, current }
+    /// The certificate of `port` from these files, which [`watch`](Self::watch) reads. `clock` tells if it is valid.
+    pub fn new(files: TlsFiles, port: &'static str, clock: Arc<dyn Clock>) -> Self {
+        let current = watch::Sender::new(Err(format!("waiting for the certificate of {port}")));
+        Self { files: Arc::new(files), port, clock, current }
+    }
+
+    /// This certificate, for ever.
+    ///
+    /// # Errors
+    /// The certificate cannot be used.
+    pub fn fixed(pair: &KeyedCertificate, port: &'static str, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let files = TlsFiles { certificate: "the certificate".into(), key: "the key".into(), client_ca: None };
+        let contents = (pair.certificate.clone().into_bytes(), Zeroizing::new(pair.key.as_bytes().to_vec()), None);
+        let current = watch::Sender::new(Ok(files.load(&contents)?));
+        Ok(Self { files: Arc::new(files), port, clock, current })
     }
 
     /// Succeeds once a certificate was loaded, from then on for ever.
@@ -194,7 +207,7 @@ impl Tls {
             self.look(&mut seen).await;
             let now = self.clock.now();
             if let Some(why) = self.period().and_then(|period| warning(period, now)).filter(|_| daily.is_due(now)) {
-                tracing::warn!(why, "the certificate of the HTTPS port needs a renewal");
+                tracing::warn!(why, "the certificate of {} needs a renewal", self.port);
             }
             sleep(LOOK).await;
         }
@@ -222,7 +235,7 @@ impl Tls {
                 self.refused(&new.period.and_then(|period| warning(period, now)).unwrap_or_default());
             }
             Ok(new) => {
-                tracing::info!(certificate = %self.files.certificate.display(), "the HTTPS port has a new certificate");
+                tracing::info!(certificate = %self.files.certificate.display(), "{} has a new certificate", self.port);
                 let _before = self.current.send_replace(Ok(new));
             }
             Err(why) => self.refused(&why),
@@ -241,11 +254,11 @@ impl Tls {
     /// Handles files that cannot be used.
     fn refused(&self, why: &str) {
         if self.current.borrow().is_ok() {
-            tracing::warn!(why, "cannot load the changed certificate of the HTTPS port; the one before stays in use");
+            tracing::warn!(why, "cannot load the changed certificate of {}; the one before stays in use", self.port);
             return;
         }
-        tracing::warn!(why, "cannot load the certificate of the HTTPS port; waiting until its files are complete");
-        let _before = self.current.send_replace(Err(format!("waiting for the certificate of the HTTPS port: {why}")));
+        tracing::warn!(why, "cannot load the certificate of {}; waiting until its files are complete", self.port);
+        let _before = self.current.send_replace(Err(format!("waiting for the certificate of {}: {why}", self.port)));
     }
 
     /// The acceptor for the next connection. `None` before a certificate was loaded.
@@ -259,7 +272,6 @@ mod tests {
     use super::*;
     use crate::outside::{
         SystemClock, SystemEntropy,
-        issuer::KeyedCertificate,
         server::{self, Port, Refused, Server},
     };
     use axum::{Router, routing::get};
@@ -354,7 +366,7 @@ mod tests {
     }
 
     async fn looked_by(files: TlsFiles, clock: Arc<dyn Clock>) -> (Tls, LastLook) {
-        let (tls, mut seen) = (Tls::new(files, clock), LastLook::default());
+        let (tls, mut seen) = (Tls::new(files, "the HTTPS port", clock), LastLook::default());
         tls.look(&mut seen).await;
         (tls, seen)
     }

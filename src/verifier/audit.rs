@@ -4,11 +4,7 @@ use std::{
     cell::RefCell,
     fmt::Display,
     io::Write,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use jiff::Timestamp;
@@ -19,6 +15,7 @@ use crate::outside::{
     foreign::written,
     lines::{Closing, LineQueue, Sink},
     metrics::Metrics,
+    sample::Sample,
 };
 
 /// The longest path in an audit line, in bytes. A longer path is cut.
@@ -49,50 +46,6 @@ pub enum WhenFull {
     Drop,
     /// The answer waits until there is room for the line.
     Block,
-}
-
-/// A share of decisions: all, every Nth, or a rate. The choice is regular: of any N decisions in a row, the same number
-/// is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sample {
-    /// The share, in units of 2⁻⁶⁴. 0: all.
-    step: u64,
-}
-
-/// The error for a text that is no share.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "give a whole number N of at least 1 for every Nth, or a share above 0 and up to 1.0 with a point, such as 0.1"
-)]
-pub struct NoSample;
-
-impl FromStr for Sample {
-    type Err = NoSample;
-
-    fn from_str(text: &str) -> Result<Self, NoSample> {
-        let share = if text.contains('.') {
-            text.parse().map_err(|_| NoSample)?
-        } else {
-            1.0 / f64::from(text.parse::<u32>().map_err(|_| NoSample)?)
-        };
-        if !(share > 0.0 && share <= 1.0) {
-            return Err(NoSample);
-        }
-        // A share of 1 is 2⁶⁴ units, which wrap to 0.
-        Ok(Self { step: if share < 1.0 { (share * 2f64.powi(64)) as u64 } else { 0 } })
-    }
-}
-
-impl Sample {
-    /// The state before the first decision, which is chosen. Half a step of distance makes up for rounding.
-    fn start(self) -> AtomicU64 {
-        AtomicU64::new(u64::MAX - self.step / 2)
-    }
-
-    /// True if the next decision is chosen: the state wraps.
-    fn picks(self, state: &AtomicU64) -> bool {
-        self.step == 0 || state.fetch_add(self.step, Ordering::Relaxed).checked_add(self.step).is_none()
-    }
 }
 
 /// Writes the audit log.
@@ -180,8 +133,8 @@ impl AuditLine {
             self.shown("source", source, "\"");
         }
         self.plain("request_id", request_id.as_str());
-        if let Some(trace) = origin.trace_id {
-            self.shown("trace_id", format_args!("{:032x}", trace.number()), "\"");
+        if let Some(trace) = origin.trace {
+            self.shown("trace_id", trace.id(), "\"");
         }
         if let Some(identity) = &verdict.identity {
             self.foreign("subject", &identity.subject, MAX_OWNER);
@@ -286,9 +239,10 @@ fn path(target: &str) -> &str {
 mod tests {
     use super::*;
     use crate::{
+        outside::traces::TraceParent,
         token::format,
         verifier::{
-            Cause, Identity, Origin, Protocol, Requested, TraceId,
+            Cause, Identity, Origin, Protocol, Requested,
             fixture::{eem, origin},
             origin::RequestIds,
         },
@@ -388,7 +342,7 @@ mod tests {
         let headers = HeaderMap::new();
         let mut asking = asking("GET", "/", &headers);
         asking.origin.source = "192.0.2.1".parse().ok();
-        asking.origin.trace_id = TraceId::of(b"00-00f92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        asking.origin.trace = TraceParent::of(b"00-00f92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let verdict = Verdict { identity: Some(identity()), ..Cause::Allowed.into() };
         let read: Value = serde_json::from_str(&line(&asking, &verdict, "2026-11-29T14:45:37Z")).unwrap();
         let told: BTreeSet<_> = read.as_object().unwrap().keys().map(String::as_str).collect();
@@ -436,27 +390,6 @@ mod tests {
             assert_eq!((read["status"].as_u64(), read.get("x")), (Some(401), None));
             assert_eq!(read["instance"], format!("{safe}/{safe}"));
             assert_eq!(read["path"], *written(&target, MAX_PATH));
-        }
-    }
-
-    #[test]
-    fn a_sample_is_every_nth_or_a_share() {
-        let of = |text: &str| {
-            let sample = text.parse::<Sample>().unwrap();
-            let state = sample.start();
-            (0..1000).map(|_| sample.picks(&state)).collect::<Vec<_>>()
-        };
-        let count = |text| of(text).into_iter().filter(|picked| *picked).count();
-        for (text, picked) in
-            [("1", 1000), ("1.0", 1000), ("2", 500), ("10", 100), ("0.1", 100), ("0.25", 250), ("1000", 1)]
-        {
-            assert_eq!(count(text), picked, "{text}");
-            assert!(of(text)[0], "{text}: the first one is");
-        }
-        assert_eq!(count("3"), 334);
-        assert_eq!(of("3")[..7], [true, false, false, true, false, false, true]);
-        for bad in ["0", "-1", "0.0", "1.1", "-0.5", "x", "", "10%", "NaN.", "1e3", ".", "inf.0"] {
-            assert_eq!(bad.parse::<Sample>(), Err(NoSample), "{bad}");
         }
     }
 

@@ -76,6 +76,11 @@ impl Answer {
         self.protocol
     }
 
+    /// The Instance, if it exists.
+    pub(super) fn instance(&self) -> Option<&Key> {
+        self.instance.as_ref()
+    }
+
     /// The id of the request: the one in the question, or else one that the door has made. Each adapter answers it.
     pub fn request_id(&self) -> &RequestId {
         &self.request_id
@@ -127,7 +132,7 @@ impl Door {
     /// A request for the path that tests a guard is refused with a plain challenge, if the Instance exists. Nothing
     /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let watch = Stopwatch::start();
+        let (watch, span) = (Stopwatch::start(), self.journal.begin(asking));
         let verdict = self.verdict(asking).await;
         if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
             self.known.usage().note(identity, self.clock.now());
@@ -140,7 +145,11 @@ impl Door {
         };
         let request_id = self.journal.request_id(asking);
         self.journal.write(asking, &verdict, &request_id, self.clock.precise()).await;
-        Answer { verdict, schemes, instance, protocol: asking.origin.protocol, request_id }
+        let answer = Answer { verdict, schemes, instance, protocol: asking.origin.protocol, request_id };
+        if let Some(span) = span {
+            self.journal.end(span, &answer);
+        }
+        answer
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.

@@ -1,17 +1,20 @@
-//! The journal of the door: counts each decision, and writes it to the audit log.
+//! The journal of the door: counts each decision, writes it to the audit log, and traces it.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Asking, Cause, RequestId, Verdict,
+    Answer, Asking, Cause, RequestId, Verdict,
     audit::Audit,
     index::{Index, Key},
     origin::RequestIds,
     tally::Tallies,
 };
-use crate::outside::metrics::Metrics;
+use crate::outside::{
+    metrics::Metrics,
+    traces::{OpenSpan, SpanAttribute, SpanKind, Tracer},
+};
 
 /// Counts each decision, and writes it to the audit log. A request that tests a guard is no decision about a caller,
 /// and comes again and again. It has a counter of its own, and no line.
@@ -20,13 +23,46 @@ pub struct Journal {
     tallies: Tallies,
     audit: Option<Audit>,
     ids: RequestIds,
+    tracer: Tracer,
 }
 
 impl Journal {
     /// A journal that counts in `metrics`, and writes to `audit` if there is one. `process` is a random text, which
     /// keeps the request ids of several verifiers apart.
     pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, process: String) -> Self {
-        Self { tallies: Tallies::new(metrics.clone()), metrics, audit, ids: RequestIds::new(process) }
+        let (tallies, tracer) = (Tallies::new(metrics.clone()), Tracer::default());
+        Self { tallies, metrics, audit, ids: RequestIds::new(process), tracer }
+    }
+
+    /// The same journal, which traces decisions by `tracer`.
+    pub(crate) fn tracing(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Begins the span of a question. The span of its proxy is the parent.
+    pub(crate) fn begin(&self, asking: &Asking<'_>) -> Option<OpenSpan> {
+        self.tracer.begin(SpanKind::Server, asking.origin.trace)
+    }
+
+    /// Ends the span of a question by its answer. A request that tests a guard has none.
+    pub(crate) fn end(&self, span: OpenSpan, answer: &Answer) {
+        let (verdict, protocol) = (answer.verdict(), answer.protocol().as_str());
+        if verdict.cause == Cause::Probe {
+            return;
+        }
+        let pair = |key: &Key| format!("{}/{}", key.namespace, key.name);
+        let code = verdict.cause.category().code();
+        let span = span
+            .text(SpanAttribute::Protocol, protocol)
+            .text(SpanAttribute::Instance, &answer.instance().map(pair).unwrap_or_default())
+            .number(SpanAttribute::Status, code)
+            .text(SpanAttribute::Reason, verdict.cause.as_str())
+            .text(SpanAttribute::RequestId, answer.request_id().as_str());
+        let span = match &verdict.identity {
+            Some(identity) => span.text(SpanAttribute::Token, &pair(&identity.token)),
+            None => span,
+        };
+        span.end(format!("decision {protocol}"), code >= 500);
     }
 
     /// The id of a request: its own, or else a new one.

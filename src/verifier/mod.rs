@@ -54,21 +54,24 @@ use crate::{
         probes,
         reviewer::REVIEWING,
         rights::{Right, Wanted},
+        scrapes::{self, SecureMetrics},
         server::{self, Port, Server},
+        traces::TraceOptions,
     },
 };
 use feed::Feeds;
 use known::Known;
 use usage::Usage;
 
-pub use audit::{Audit, AuditOptions, NoSample, Sample, WhenFull};
+pub use crate::outside::sample::{NoSample, Sample};
+pub use audit::{Audit, AuditOptions, WhenFull};
 pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
 pub use door::{Answer, Asking, Door};
 pub use flaw::Flaw;
 pub use journal::Journal;
-pub use origin::{Origin, RequestId, TraceId};
+pub use origin::{Origin, RequestId};
 pub use protocol::Protocol;
 pub use requested::Requested;
 
@@ -111,6 +114,10 @@ pub struct Options {
     pub stale_answers: StaleAnswers,
     /// The audit log. `None`: there is none.
     pub audit: Option<AuditOptions>,
+    /// The port of `/metrics` for callers that prove themselves. `None`: the port of the probes serves `/metrics`.
+    pub secure_metrics: Option<SecureMetrics>,
+    /// The traces of decisions. `None`: there are none.
+    pub traces: Option<TraceOptions>,
     /// The probe addresses of other verifiers that watch the same objects.
     pub peers: Vec<Peer>,
     /// Answers introspection (RFC 7662). Each caller is reviewed by the API server.
@@ -150,14 +157,16 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     let process = <dyn Entropy>::base62(&SystemEntropy, PROCESS).map_err(io::Error::other)?;
     let mut tasks = Tasks::new(stop.clone());
     let (audit, closing) = options.audit.map(|audit| audit.open(&mut tasks, metrics.clone())).unzip();
-    let journal = Journal::new(metrics.clone(), audit, process.to_string());
+    let (tracer, traced) = options.traces.map(|traces| traces.open(&mut tasks, metrics.clone())).unzip();
+    let journal = Journal::new(metrics.clone(), audit, process.to_string()).tracing(tracer.unwrap_or_default());
     let door = Door::new(known.clone(), clock.clone(), journal, hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
-    let reviewing = REVIEWING.into_iter().filter(|_| options.introspection);
+    let reviews = options.introspection || options.secure_metrics.is_some();
+    let reviewing = REVIEWING.into_iter().filter(|_| reviews);
     let rights = Rights::new(RIGHTS).within(&options.scope).using(reviewing).ask(
         client.clone(),
         options.scope.clone(),
@@ -165,10 +174,10 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     );
     tasks.endless("the check of permissions", rights);
     let reviewer = options.introspection.then(|| Arc::new(Reviewer::new(client.clone())));
-    tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client, options.scope));
+    tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
     let pulse = tasks.pulse();
-    let secure = options.secure.map(|(at, files)| (at, Tls::new(files, clock)));
+    let secure = options.secure.map(|(at, files)| (at, Tls::new(files, "the HTTPS port", clock)));
     let tls = secure.as_ref().map(|(_, tls)| tls.clone());
     if let Some(tls) = tls.clone() {
         let measured = tls.clone();
@@ -182,15 +191,15 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     };
     let measured = door.clone();
     metrics.reads(move |metrics| measured.measure(metrics));
+    let scrapes = scrapes::open(options.secure_metrics, (metrics, hearing.clone()), &client, &mut tasks, &stop)?;
     if let Some(at) = options.probes {
-        let router =
-            probes::probes(ready.clone(), pulse.clone(), metrics, hearing.clone()).merge(peers::router(hearing));
+        let router = probes::probes(ready.clone(), pulse.clone()).merge(scrapes).merge(peers::router(hearing));
         let stop = stop.clone();
         tasks.finishing("the probes", async move { server::serve_probes(at, router, &stop).await });
     }
     tasks.finishing("the server", async move {
-        // The last line is written after the last answer.
-        let _closing = closing;
+        // The last line and the last span are written after the last answer.
+        let _closing = (closing, traced);
         if stop.run_until_cancelled(known.until_all_is_read()).await.is_none() {
             return Ok(());
         }

@@ -9,7 +9,10 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName, request::Parts};
 
 use super::Protocol;
-use crate::{outside::server::PeerAddress, token::format};
+use crate::{
+    outside::{server::PeerAddress, traces::TraceParent},
+    token::format,
+};
 
 /// The header of a request id, in a question and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,7 +31,7 @@ pub struct Origin {
     /// The request id of the proxy or of its caller. `None`: the door makes one.
     pub request_id: Option<RequestId>,
     /// The trace of the request. `None`: there is none.
-    pub trace_id: Option<TraceId>,
+    pub trace: Option<TraceParent>,
 }
 
 impl Origin {
@@ -45,9 +48,9 @@ impl Origin {
     /// of the caller's request.
     pub fn named(protocol: Protocol, source: Option<IpAddr>, headers: &HeaderMap) -> Self {
         let request_id = single(headers, REQUEST_ID).and_then(RequestId::taken);
-        let trace_id = single(headers, TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
+        let trace = single(headers, TRACEPARENT).and_then(|value| TraceParent::of(value.as_bytes()));
         let source = source.map(|address| address.to_canonical());
-        Self { protocol, source, request_id, trace_id }
+        Self { protocol, source, request_id, trace }
     }
 }
 
@@ -115,42 +118,6 @@ impl RequestIds {
         let id = format!("{}-{number}", self.process);
         RequestId(HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none")))
     }
-}
-
-/// The id of a trace, as in the `trace-id` of W3C Trace Context: 32 lower-case hexadecimal digits, not all zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceId(u128);
-
-impl TraceId {
-    /// The trace id of a `traceparent`. `None` if the header is not valid: its trace then does not exist.
-    ///
-    /// A version after `00` may have more fields at its end. Version `ff` is not valid.
-    pub fn of(traceparent: &[u8]) -> Option<Self> {
-        let (known, rest) = traceparent.split_at_checked(55)?;
-        let dashes = [2, 35, 52].iter().all(|&at| known[at] == b'-');
-        let (version, trace) = (&known[..2], hex(&known[3..35])?);
-        let (parent, _flags) = (hex(&known[36..52])?, hex(&known[53..])?);
-        let ends = rest.is_empty() || version != b"00" && rest[0] == b'-';
-        let is_valid = dashes && ends && hex(version)? != 0xff && trace != 0 && parent != 0;
-        is_valid.then_some(Self(trace))
-    }
-
-    /// The number of the id.
-    pub fn number(self) -> u128 {
-        self.0
-    }
-}
-
-/// The number that lower-case hexadecimal digits write, at most 32.
-fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0, |number, &digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(value))
-    })
 }
 
 #[cfg(test)]
@@ -240,35 +207,5 @@ mod tests {
         let made = [ids.make(), ids.make()];
         assert_eq!(made.each_ref().map(RequestId::as_str), ["7Hq0x-1", "7Hq0x-2"]);
         assert!(made.iter().all(|id| RequestId::taken(&id.header()).as_ref() == Some(id)));
-    }
-
-    #[test]
-    fn a_trace_is_known_by_a_valid_traceparent_only() {
-        let of = |value: &str| asked(Protocol::ForwardAuth, &[("traceparent", value)], None).trace_id;
-        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        let id = TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
-        assert_eq!(id.number() >> 96, 0x4bf9_2f35);
-        let known = Some(id);
-        for good in ["", "-more", "-"].map(|rest| format!("cc-{trace}-{parent}-01{rest}")) {
-            assert_eq!(of(&good), known, "{good}");
-        }
-        assert_eq!(of(&format!("00-{trace}-{parent}-00")), known);
-        for bad in [
-            String::new(),
-            format!("00-{trace}-{parent}"),
-            format!("00-{trace}-{parent}-01-more"),
-            format!("00-{trace}-{parent}-01x"),
-            format!("cc-{trace}-{parent}-01x"),
-            format!("ff-{trace}-{parent}-01"),
-            format!("00-{}-{parent}-01", trace.to_uppercase()),
-            format!("00-{}-{parent}-01", "0".repeat(32)),
-            format!("00-{trace}-{}-01", "0".repeat(16)),
-            format!("00-{trace}-{parent}-0g"),
-            format!("0x-{trace}-{parent}-01"),
-            format!("00_{trace}_{parent}_01"),
-            format!("00-{}é-{parent}-01", &trace[2..]),
-        ] {
-            assert_eq!(of(&bad), None, "{bad}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use controlplane::{EXPOSING, INTROSPECTING, NAMESPACE, helm};
+use controlplane::{EXPOSING, NAMESPACE, REVIEWING_CALLERS, helm};
 use http::StatusCode;
 use k8s_openapi::{
     api::core::v1::{Pod, ServiceAccount},
@@ -677,9 +677,44 @@ fn introspection_is_answered_only_where_it_is_switched_on_and_never_for_one_name
         (rights.iter().filter(|right| right.verb == "create").count(), flagged.map(str::to_owned).collect::<Vec<_>>())
     };
     assert_eq!(reviews(&[]), (0, vec![]));
-    assert_eq!(reviews(&["--set", INTROSPECTING]), (2, vec!["tokenry-verifier".to_owned()]));
-    let error = template(&["--set", INTROSPECTING, "--set", "scopedNamespace=team-a"]).unwrap_err();
+    let introspecting = "verifier.introspection.enabled=true";
+    assert_eq!(reviews(&["--set", introspecting]), (2, vec!["tokenry-verifier".to_owned()]));
+    let error = template(&["--set", introspecting, "--set", "scopedNamespace=team-a"]).unwrap_err();
     assert!(error.contains("Leave out scopedNamespace"), "{error}");
+}
+
+#[test]
+fn scrapers_prove_themselves_only_where_that_is_switched_on_and_off_takes_its_rights_away() {
+    let secure = |args: &[&str]| {
+        let objects = rendered(args);
+        let grants = Grants::of(&objects);
+        let reviews = |account: &str| {
+            let rights = grants.to(account).remove(&None).unwrap_or_default();
+            rights.into_iter().filter(|right| right.resource.ends_with("reviews")).count()
+        };
+        let readers =
+            grants.for_users().into_iter().filter(|(_, rights)| rights.iter().any(|of| of.resource == "/metrics"));
+        let readers: Vec<_> = readers.map(|(role, _)| role.to_owned()).collect();
+        let deployments = of_kind(&objects, "Deployment").into_iter();
+        let flagged = deployments.filter(|one| one.to_string().contains("--metrics-secure")).count();
+        ([reviews("tokenry-operator"), reviews("tokenry-verifier")], readers, flagged)
+    };
+    let on = ([2, 2], vec!["tokenry-metrics-reader".to_owned()], 2);
+    assert_eq!(secure(&[]), ([0, 0], vec![], 0));
+    assert_eq!(secure(&["--set", "metrics.secure.enabled=true"]), on);
+    assert_eq!(secure(&["--set", "metrics.secure.enabled=true,scopedNamespace=team-a"]), on);
+    assert_eq!(secure(&["--set", "metrics.secure.enabled=true,rbac.create=false"]), ([0, 0], vec![], 2));
+    let roles_alone = "metrics.secure.enabled=true,scopedNamespace=team-a,scopedRBAC=true";
+    let error = template(&["--set", roles_alone]).unwrap_err();
+    assert!(error.contains("Leave out scopedRBAC, or set metrics.secure.enabled=false."), "{error}");
+    let (container, volumes, _) =
+        served("metrics.secure.enabled=true,metrics.secure.secretName=m,verifier.tls.enabled=false");
+    assert!(container["args"].as_array().unwrap().contains(&json!("--metrics-tls-key=/etc/tokenry/metrics/tls.key")));
+    assert_eq!(volumes, json!([{"name": "tokenry-metrics", "secret": {"secretName": "m", "optional": true}}]));
+    let traced = |sets: &str| {
+        served(sets).0["args"].as_array().unwrap().iter().filter(|arg| arg.to_string().contains("trace")).count()
+    };
+    assert_eq!((traced("traces.sample=0.5"), traced("traces.endpoint=http://c:4317")), (0, 1));
 }
 
 #[test]
@@ -736,11 +771,11 @@ pub(crate) fn told(right: &Right) -> String {
 
 #[test]
 fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants() {
-    let grants = Grants::of(&rendered(&["--set", EXPOSING, "--set", INTROSPECTING]));
+    let grants = Grants::of(&rendered(&["--set", EXPOSING, "--set", REVIEWING_CALLERS]));
     let exposing = PieceKind::ALL.into_iter().filter(|kind| *kind != PieceKind::Service);
     let exposing = exposing.flat_map(operator::exposing_rights).collect();
-    let further =
-        [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), operator::ELECTING.to_vec(), exposing].concat();
+    let (reviewing, electing) = (REVIEWING.to_vec(), operator::ELECTING.to_vec());
+    let further = [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), electing, exposing, reviewing].concat();
     let outside = |right: &&Right| ["ingressclasses", "gateways", "gatewayclasses"].contains(&&*right.resource);
     let roles = Grants::of(&rendered(&["--set", EXPOSING, "--set", "scopedNamespace=team-a,scopedRBAC=true"]));
     let scope = Extent::Namespace("team-a".into());
@@ -778,7 +813,7 @@ fn users_are_granted_the_kinds_and_neither_a_status_nor_a_secret() {
         let objects = rendered(&["--values", file]);
         let grants = Grants::of(&objects);
         let mut roles = grants.for_users();
-        roles.retain(|name, _| !name.ends_with("-service-binding"));
+        roles.retain(|name, _| !name.ends_with("-service-binding") && !name.ends_with("-metrics-reader"));
         if roles.is_empty() {
             assert!(file.ends_with("byo-values.yaml") && grants.all().is_empty(), "{file}");
             continue;
@@ -992,7 +1027,9 @@ fn the_deployments_call_the_program_as_it_can_be_called() {
             assert!(name(deployment).ends_with(&format!("-{}", args[0])), "{file}: {args:?}");
             let is_plain = !args.contains(&"--plain-http=false".to_owned());
             let is_secure = args.iter().any(|arg| arg.starts_with("--tls-cert="));
+            let proves = args.contains(&"--metrics-secure".to_owned());
             let ports = [("http", 8080, is_plain), ("https", 8443, is_secure), ("probes", 8081, true)];
+            let ports = ports.into_iter().chain([("metrics", 8444, proves)]);
             let ports = ports.into_iter().filter(|(.., serves)| *serves);
             let ports: Vec<_> = ports.map(|(name, port, _)| json!({"name": name, "containerPort": port})).collect();
             assert_eq!(container["ports"], json!(ports), "{file}: the ports that the program listens at by default");

@@ -79,6 +79,7 @@ mod secret;
 mod sent;
 mod structure;
 mod switches;
+mod traces;
 mod unguarded;
 mod upgraded;
 mod verdicts;

@@ -1,11 +1,31 @@
 //! The metrics of real programs: their names, the series of tokens, and callers that have to prove themselves.
 
-use std::{net::SocketAddr, process::Command};
+use std::{fs, net::SocketAddr, process::Command, sync::Arc};
 
 use controlplane::Process;
 use serde_json::json;
+use tokenry::outside::{
+    Clock, SystemClock, SystemEntropy,
+    issuer::{KeyedCertificate, Period},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    },
+};
 
-use crate::harness::{World, clock::Held};
+use crate::{
+    harness::{World, clock::Held},
+    introspection::{AUDIENCE, caller},
+};
 
 /// An operator or a verifier as a process of its own, with a port for probes.
 pub(crate) struct Program {
@@ -163,4 +183,123 @@ async fn without_series_per_token_a_scrape_names_none() {
     world.eventually("the token was looked at", async || seen().await.filter(|count| *count > 0.0)).await;
     let (_, text) = switched.get("/metrics").await;
     assert!(!text.contains("tokenry_token_") && text.contains("tokenry_build_info"), "{text}");
+}
+
+/// A scraper that verifies no certificate, as with `insecure_skip_verify` of Prometheus.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The answer to a scrape by HTTPS: its status, and its text. With `ca`, the scraper verifies the certificate.
+async fn scraped(at: SocketAddr, token: Option<&str>, ca: Option<&str>) -> std::io::Result<(u16, String)> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = match ca {
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap));
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    let stream = TcpStream::connect(at).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{proof}\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    // The server may end the connection without a farewell of TLS.
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    Ok((answer.split(' ').nth(1).unwrap().parse().unwrap(), answer))
+}
+
+#[tokio::test]
+async fn scrapers_prove_themselves_to_both_programs_and_nobody_else_reads_metrics() {
+    let world = World::new("proved").await;
+    let args = ["--metrics-secure", "--metrics-listen=127.0.0.1:0"];
+    let (scraper, other) = (caller(&world, "scraper", None), caller(&world, "other", None));
+    let elsewhere = caller(&world, "scraper", Some(AUDIENCE));
+    let account = format!("--serviceaccount={}:scraper", world.namespace);
+    let binding = format!("{}-scraper", world.namespace);
+    let role = "--clusterrole=tokenry-metrics-reader";
+    world.plane.kubectl(&["create", "clusterrolebinding", &binding, role, &account]).unwrap();
+    for name in ["operator", "verifier"] {
+        let program = Program::start(&world, name, &args, &[]).await;
+        let at = address(&world, &program.process, "metrics on https://").await;
+        let read = async || {
+            let (status, text) = scraped(at, Some(&scraper), None).await.unwrap();
+            (status == 200 && text.contains("tokenry_build_info{")).then_some(())
+        };
+        world.eventually("the right is seen", read).await;
+        for (token, status) in [(Some(&*other), 403), (Some(&*elsewhere), 401), (Some("made-up"), 401), (None, 401)] {
+            let (answered, text) = scraped(at, token, None).await.unwrap();
+            assert!(answered == status && !text.contains("tokenry_build_info"), "{name}: {status} {text}");
+        }
+        assert_eq!(program.get("/metrics").await.0, 404, "{name}: the port of the probes has none");
+        assert!(!program.process.log().contains(&scraper), "{name}");
+    }
+    world.plane.kubectl(&["delete", "clusterrolebinding", &binding]).unwrap();
+}
+
+#[tokio::test]
+async fn metrics_present_the_certificate_in_the_named_files_also_after_a_change() {
+    let world = World::new("metrics-tls").await;
+    let file = |name: &str| world.plane.directory().join(format!("{}-{name}", world.namespace));
+    let now = SystemClock.now();
+    let until = now.checked_add(jiff::SignedDuration::from_hours(24)).unwrap();
+    let pair = || {
+        let (period, names) = (Period { from: now, until }, ["localhost".to_owned()]);
+        let authority = KeyedCertificate::authority(&SystemEntropy, period).unwrap();
+        let pair = authority.sign(&SystemEntropy, &names, period).unwrap();
+        fs::write(file("key"), &*pair.key).unwrap();
+        fs::write(file("crt"), &pair.certificate).unwrap();
+        authority.certificate
+    };
+    let first = pair();
+    let [certificate, key] = ["crt", "key"].map(|name| file(name).display().to_string());
+    let files = [format!("--metrics-tls-cert={certificate}"), format!("--metrics-tls-key={key}")];
+    let args = ["--metrics-secure", "--metrics-listen=127.0.0.1:0", &files[0], &files[1]];
+    let program = Program::start(&world, "verifier", &args, &[]).await;
+    let at = address(&world, &program.process, "metrics on https://").await;
+    let verified = async |ca: &str| scraped(at, None, Some(ca)).await.ok().filter(|(status, _)| *status == 401);
+    world.eventually("the first certificate", async || verified(&first).await).await;
+    let second = pair();
+    world.eventually("the second certificate", async || verified(&second).await).await;
+    assert!(verified(&first).await.is_none());
 }

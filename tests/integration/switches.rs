@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fs};
 
-use controlplane::INTROSPECTING;
 use serde_json::Value;
 use tokenry::{
     exposure::PieceKind,
@@ -44,18 +43,21 @@ fn switches() -> Vec<Switch> {
     // The keeper of an Instance may ask about its tokens, and let others ask.
     let keeper = of("tokenry-admin", ["introspect instances.tokenry.dev"]);
     let reviews = [of(VERIFIER, REVIEWING), keeper].concat();
+    let reader = of("tokenry-metrics-reader", ["get /metrics"]);
+    let scrapers = [of(OPERATOR, REVIEWING), of(VERIFIER, REVIEWING), reader].concat();
     vec![
         switch("restart.enabled", "", of(OPERATOR, restarts)),
         switch("grants.enabled", "grants.enabled=true", of(OPERATOR, GRANTING)),
         switch("admission.enabled", "grants.enabled=true", use_of_tokens),
         switch("verifier.tls.enabled", "", certificate),
         switch("exposure.askByHttps", "", policy),
-        switch("verifier.introspection.enabled", INTROSPECTING, reviews),
+        switch("verifier.introspection.enabled", "verifier.introspection.enabled=true", reviews),
+        switch("metrics.secure.enabled", "metrics.secure.enabled=true", scrapers),
     ]
 }
 
 /// The switches that no right depends on.
-const WITHOUT_RIGHTS: [&str; 13] = [
+const WITHOUT_RIGHTS: [&str; 14] = [
     "crds.enabled",
     "crds.keep",
     "admission.requireOwner",
@@ -63,6 +65,7 @@ const WITHOUT_RIGHTS: [&str; 13] = [
     "exposure.probeLocal",
     "highAvailability.enabled",
     "helmTest.enabled",
+    "metrics.perToken",
     "operator.podDisruptionBudget.enabled",
     "verifier.podDisruptionBudget.enabled",
     "operator.networkPolicy.enabled",

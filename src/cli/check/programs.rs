@@ -72,7 +72,7 @@ pub(crate) struct ProgramPod {
 pub(super) struct ProbeAnswers {
     /// The answer of `/readyz`: the missing condition, or none.
     pub(super) unready: Option<String>,
-    /// The metrics.
+    /// The metrics. Empty: the program serves them only to callers that prove themselves.
     pub(super) metrics: String,
     /// The distance of its clock from the clock of this machine. `None` if the answer has no time.
     pub(super) ahead: Option<SignedDuration>,
@@ -141,9 +141,10 @@ impl ProgramPod {
         told.or_else(|| self.labelled.clone())
     }
 
-    /// The objects in the index of a verifier, by kind. `None` if the verifier could not be asked.
+    /// The objects in the index of a verifier, by kind. `None` if the verifier could not be asked, or serves its metrics
+    /// only to callers that prove themselves.
     pub(super) fn objects(&self) -> Option<BTreeMap<String, u64>> {
-        Some(self.probed.as_ref().ok()?.objects())
+        Some(self.probed.as_ref().ok()?.objects()).filter(|objects| !objects.is_empty())
     }
 }
 
@@ -164,7 +165,8 @@ pub(super) async fn probe(survey: &Survey, port: &PodPort) -> Result<ProbeAnswer
     let ready = survey.pod(port, "/readyz").await?;
     let here = SystemClock.now();
     let ahead = ready.date().map(|there| there.duration_since(here));
-    let metrics = survey.pod(port, "/metrics").await?.text;
+    let metrics = survey.pod(port, "/metrics").await?;
+    let metrics = if metrics.status == 200 { metrics.text } else { String::new() };
     let unready = (ready.status != 200).then(|| ready.text.trim().to_owned());
     Ok(ProbeAnswers { unready, metrics, ahead })
 }

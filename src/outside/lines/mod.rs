@@ -7,7 +7,6 @@
 //! or wait            tries again, ends when closed and empty
 //! ```
 
-mod collector;
 mod otlp;
 mod text;
 
@@ -226,13 +225,13 @@ impl Sink {
         TextSink::new(to).map(|text| Self(SinkKind::Text(text)))
     }
 
-    /// The collector that the standard variables `OTEL_EXPORTER_OTLP_*` name, by OTLP over gRPC. Each line has to be a
-    /// JSON object.
+    /// The collector that the standard variables `OTEL_EXPORTER_OTLP_*` name, by OTLP over gRPC. `endpoint` replaces the
+    /// one of `OTEL_EXPORTER_OTLP_ENDPOINT`. Each line has to be a JSON object.
     ///
     /// # Errors
     /// A variable is not valid.
-    pub fn otlp() -> Result<Self, String> {
-        Otlp::new().map(|otlp| Self(SinkKind::Otlp(Box::new(otlp))))
+    pub fn otlp(endpoint: Option<&str>) -> Result<Self, String> {
+        Otlp::new(endpoint).map(|otlp| Self(SinkKind::Otlp(Box::new(otlp))))
     }
 
     /// Writes some of `bytes`, and removes them. Returns the number of lines that are lost among them. After an error,

@@ -1,23 +1,17 @@
 //! Lines to an OpenTelemetry collector, by OTLP over gRPC.
 
-use std::{env, error::Error, io, time::Duration};
+use std::io;
 
-use opentelemetry_proto::{
-    tonic::{
-        collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
-        common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
-        logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
-        resource::v1::Resource,
-    },
-    transform::common::tonic::ResourceAttributesWithSchema,
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
+    resource::v1::Resource,
 };
-use opentelemetry_sdk::Resource as Detected;
 use serde_json::{Map, Value};
-use tokio::time::sleep;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Code, transport::Channel};
 
-use super::collector::Collector;
+use crate::outside::collector::{Collector, Signal, is_temporary, later, rejected, resource, with_endpoint};
 
 /// The number of lines in one request. Collectors accept 4 MiB by default.
 const AT_ONCE: usize = 512;
@@ -26,34 +20,28 @@ const SERVICE: &str = "tokenry-verifier";
 /// The name of the lines' origin, and of the event that each line reports.
 const SCOPE: &str = "tokenry.audit";
 const EVENT: &str = "tokenry.verifier.decision";
-/// The longest pause that a collector can ask for.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// A collector that takes log records by OTLP over gRPC.
 pub(super) struct Otlp {
     collector: Collector,
+    client: LogsServiceClient<Channel>,
     resource: Resource,
     /// True if the collector refused records of the last request for good.
     is_refused: bool,
 }
 
 impl Otlp {
-    /// The collector that the standard variables name.
+    /// The collector that the standard variables name. `endpoint` replaces that of all signals.
     ///
     /// # Errors
     /// A variable is not valid.
-    #[allow(clippy::disallowed_methods, reason = "OpenTelemetry defines the names of these variables")]
-    pub(super) fn new() -> Result<Self, String> {
-        Collector::named(|name| env::var(name).ok()).map(Self::to)
+    pub(super) fn new(endpoint: Option<&str>) -> Result<Self, String> {
+        Collector::named(Signal::Logs, with_endpoint(endpoint)).map(Self::to)
     }
 
     fn to(collector: Collector) -> Self {
-        let detected = Detected::builder().build();
-        let name = detected.get(&"service.name".into()).map(|name| name.to_string());
-        let is_named = name.is_some_and(|name| !name.starts_with("unknown_service"));
-        let detected = if is_named { detected } else { Detected::builder().with_service_name(SERVICE).build() };
-        let attributes = ResourceAttributesWithSchema::from(&detected).attributes.0;
-        Self { collector, resource: Resource { attributes, ..Resource::default() }, is_refused: false }
+        let client = LogsServiceClient::new(collector.channel.clone());
+        Self { collector, client, resource: resource(SERVICE), is_refused: false }
     }
 
     /// Sends the first lines in `bytes`, and removes them. Returns the number of those that the collector has refused
@@ -66,10 +54,12 @@ impl Otlp {
         let end = ends.take(AT_ONCE).last().unwrap_or(bytes.len());
         let records: Vec<_> = bytes[..end].split(|byte| *byte == b'\n').filter_map(record).collect();
         let count = records.len() as u64;
-        let mut request = Request::new(self.exported(records));
-        *request.metadata_mut() = self.collector.headers.clone();
-        let (lost, code) = match self.collector.client.export(request).await {
-            Ok(answer) => (rejected(answer.get_ref()).min(count), Code::Ok),
+        let request = self.collector.request(self.exported(records));
+        let (lost, code) = match self.client.export(request).await {
+            Ok(answer) => {
+                let said = answer.get_ref().partial_success.as_ref().map(|partial| partial.rejected_log_records);
+                (rejected(said).min(count), Code::Ok)
+            }
             Err(status) if is_temporary(&status) => return Err(later(&status).await),
             Err(status) => (count, status.code()),
         };
@@ -93,41 +83,6 @@ impl Otlp {
             resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }],
         }
     }
-}
-
-/// The number of records that a collector has rejected although it answers with success.
-fn rejected(answer: &ExportLogsServiceResponse) -> u64 {
-    let partial = answer.partial_success.as_ref();
-    partial.map_or(0, |partial| u64::try_from(partial.rejected_log_records).unwrap_or_default())
-}
-
-/// True if the request may be sent again (OTLP, section Failures). `RESOURCE_EXHAUSTED` is temporary only if the
-/// collector says when it recovers. A status with a source was made here, for example as the connection broke.
-fn is_temporary(status: &Status) -> bool {
-    let usual = matches!(
-        status.code(),
-        Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unavailable
-            | Code::DataLoss
-    );
-    let recovers = || status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some();
-    usual || status.source().is_some() || recovers()
-}
-
-/// Waits for as long as the collector asks for. Returns the error, without the text of the collector.
-async fn later(status: &Status) -> io::Error {
-    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
-        sleep(delay.min(PAUSE)).await;
-    }
-    let mut cause = status.source();
-    while let Some(further) = cause.and_then(Error::source) {
-        cause = Some(further);
-    }
-    let answered = || format!("the collector answers {:?}", status.code());
-    io::Error::other(cause.map_or_else(answered, ToString::to_string))
 }
 
 /// The record of a line: an attribute for each field, but for time and trace. `None`: the line is empty.
@@ -173,15 +128,16 @@ fn attribute(key: String, value: Any) -> KeyValue {
 mod tests {
     use super::*;
     use opentelemetry_proto::tonic::collector::logs::v1::{
-        ExportLogsPartialSuccess,
+        ExportLogsPartialSuccess, ExportLogsServiceResponse,
         logs_service_server::{LogsService, LogsServiceServer},
     };
     use std::{
         collections::VecDeque,
         sync::{Arc, Mutex},
+        time::Duration,
     };
-    use tonic::{metadata::MetadataMap, transport::server::TcpIncoming};
-    use tonic_types::ErrorDetails;
+    use tonic::{Request, Status, metadata::MetadataMap, transport::server::TcpIncoming};
+    use tonic_types::{ErrorDetails, StatusExt};
 
     /// The answers of a collector: how many records it rejects, or its error. The number of records and the headers of
     /// each request.
@@ -222,7 +178,7 @@ mod tests {
             "OTEL_EXPORTER_OTLP_HEADERS" => Some("api-key=a%20b".to_owned()),
             _ => None,
         };
-        (Otlp::to(Collector::named(value).unwrap()), collector)
+        (Otlp::to(Collector::named(Signal::Logs, value).unwrap()), collector)
     }
 
     fn lines(count: usize) -> Vec<u8> {
@@ -288,7 +244,7 @@ mod tests {
         assert_eq!(collector.0.lock().unwrap().asked.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [AT_ONCE, 1]);
         let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let away = |name: &str| name.ends_with("OTLP_ENDPOINT").then(|| format!("http://{nobody}"));
-        let mut away = Otlp::to(Collector::named(away).unwrap());
+        let mut away = Otlp::to(Collector::named(Signal::Logs, away).unwrap());
         let mut bytes = lines(1);
         let told = away.put(&mut bytes).await.unwrap_err().to_string();
         assert!(bytes == lines(1) && told.contains("refused"), "{told}");

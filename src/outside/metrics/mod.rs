@@ -40,6 +40,8 @@ const VERDICTS: &str = "Answers of the verifier, by Instance, protocol, status c
      empty, and each one after the first 200 is `other`";
 const AUDIT_DROPPED: &str = "Lines of the audit log that were lost, because they came faster than they could be written, or because \
      the collector refused them for good";
+const SPANS_DROPPED: &str =
+    "Spans of traces that were lost, because too many waited, or because the collector refused them";
 const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny anything, so the Instances of their namespaces permit \
      nothing; usual: 0";
 const REFUSED: &str = "Connections that were closed before their first request, by reason: no place was free (`Crowded`), or \
@@ -146,6 +148,7 @@ pub struct Metrics {
     objects: Family<KindLabels, Gauge>,
     waiting: Family<Unlabelled, Gauge>,
     audit_dropped: Family<Unlabelled, Counter>,
+    spans_dropped: Family<Unlabelled, Counter>,
     ambiguous: Family<Unlabelled, Gauge>,
     unread_policies: Family<Unlabelled, Gauge>,
     stamped: Family<Unlabelled, Gauge>,
@@ -229,6 +232,7 @@ impl Default for Metrics {
                 "Requests that wait for news of a token that may be too new; at most 256, and 64 for each Instance",
             ),
             audit_dropped: told(all, "tokenry_verifier_audit_dropped", AUDIT_DROPPED),
+            spans_dropped: told(all, "tokenry_spans_dropped", SPANS_DROPPED),
             ambiguous: told(
                 all,
                 "tokenry_verifier_ambiguous_ids",
@@ -338,6 +342,11 @@ impl Metrics {
         self.audit_dropped.get_or_create(&[]).inc_by(lines);
     }
 
+    /// Counts lost spans of traces.
+    pub fn spans_dropped(&self, spans: u64) {
+        self.spans_dropped.get_or_create(&[]).inc_by(spans);
+    }
+
     /// Sets the number of objects of a kind in the index of the verifier.
     pub fn objects(&self, kind: String, count: usize) {
         self.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -428,6 +437,7 @@ mod tests {
         metrics.leads("tokenry-operator", true);
         metrics.late_write(StoppedBy::Deadline);
         metrics.late_write(StoppedBy::Precondition);
+        metrics.spans_dropped(2);
         metrics.reads(|metrics| metrics.waiting(5));
         metrics.connections(7);
         metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
@@ -458,6 +468,7 @@ mod tests {
             r#"leader_election_master_status{name="tokenry-operator"} 1"#,
             r#"tokenry_late_writes_total{stopped_by="deadline"} 1"#,
             r#"tokenry_late_writes_total{stopped_by="precondition"} 1"#,
+            "tokenry_spans_dropped_total{} 2",
             "tokenry_verifier_waiting{} 5",
             "tokenry_connections{} 7",
             "tokenry_verifier_certificate_expiration_timestamp_seconds{} 1800000000",

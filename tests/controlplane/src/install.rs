@@ -18,11 +18,12 @@ pub struct Identities {
 
 /// Parts of the chart that grant or limit permissions. The Deployments are left out, because the control plane runs no
 /// Pods.
-const RIGHTS: [&str; 5] = [
+const RIGHTS: [&str; 6] = [
     "templates/serviceaccounts.yaml",
     "templates/clusterroles.yaml",
     "templates/bindings.yaml",
     "templates/userroles.yaml",
+    "templates/metricsroles.yaml",
     "templates/admission.yaml",
 ];
 
@@ -60,8 +61,8 @@ subjects:
 pub const EXPOSING: &str = "exposure.kinds={HTTPRoute,Ingress,Route,NetworkPolicy,Middleware,SecurityPolicy,\
     AuthorizationPolicy}";
 
-/// The value of the chart by which the verifier may review the callers of introspection.
-pub const INTROSPECTING: &str = "verifier.introspection.enabled=true";
+/// The values of the chart by which the programs may review callers: those of introspection, and those of metrics.
+pub const REVIEWING_CALLERS: &str = "verifier.introspection.enabled=true,metrics.secure.enabled=true";
 
 impl ControlPlane {
     /// Applies the CRDs in `root`'s `crds/` and waits until they are served.
@@ -85,7 +86,7 @@ impl ControlPlane {
         // permissions, also to write a status.
         let judged = "admission.namespaceSelector.matchLabels.admission=judged";
         let mut args = vec!["template", "tokenry", &chart, "--namespace", NAMESPACE, "--set", judged];
-        args.extend(["--set", "admission.stamps=always", "--set", EXPOSING, "--set", INTROSPECTING]);
+        args.extend(["--set", "admission.stamps=always", "--set", EXPOSING, "--set", REVIEWING_CALLERS]);
         RIGHTS.iter().for_each(|part| args.extend(["--show-only", part]));
         let rights = helm(&args)?;
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n---\n");

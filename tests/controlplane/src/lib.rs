@@ -45,7 +45,7 @@ pub use audit::{AuditEvent, audit_from};
 pub use command::{Cluster, helm};
 pub use definitions::Definitions;
 pub use error::Error;
-pub use install::{EXPOSING, INTROSPECTING, Identities, NAMESPACE};
+pub use install::{EXPOSING, Identities, NAMESPACE, REVIEWING_CALLERS};
 pub use process::Process;
 pub use programs::{kubernetes_version, program};
 

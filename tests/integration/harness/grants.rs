@@ -38,7 +38,10 @@ pub fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
 fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules {
-        assert!(rule.non_resource_urls.is_none(), "{rule:?}");
+        for path in rule.non_resource_urls.iter().flatten() {
+            let right = |verb: &String| Right { group: String::new(), resource: path.clone(), verb: verb.clone() };
+            rights.extend(rule.verbs.iter().map(right));
+        }
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 let right =

@@ -121,6 +121,7 @@ fn sampled() -> Metrics {
     metrics.events_dropped(0);
     metrics.leads("tokenry-operator", true);
     metrics.late_write(StoppedBy::Deadline);
+    metrics.spans_dropped(0);
     metrics.objects("apitokens".into(), 1);
     metrics.waiting(0);
     metrics.connections(1);

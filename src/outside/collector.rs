@@ -1,24 +1,68 @@
-//! The OpenTelemetry collector that the standard variables name.
+//! The OpenTelemetry collector that the standard variables name, and its answers.
 
-use std::time::Duration;
+use std::{env, error::Error, io, time::Duration};
 
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::{tonic::resource::v1::Resource, transform::common::tonic::ResourceAttributesWithSchema};
+use opentelemetry_sdk::Resource as Detected;
 use percent_encoding::percent_decode_str;
+use tokio::time::sleep;
 use tonic::{
+    Code, Request, Status,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt;
 
 /// The address of a collector beside this process.
 const BESIDE: &str = "http://localhost:4317";
 /// The longest time that a request may take, in milliseconds.
 const TIMEOUT: u64 = 10_000;
+/// The longest pause that a collector can ask for.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The collector that the standard variables name, by OTLP over gRPC.
 pub(super) struct Collector {
-    pub(super) client: LogsServiceClient<Channel>,
+    pub(super) channel: Channel,
     /// The headers of each request. They may hold credentials.
-    pub(super) headers: MetadataMap,
+    headers: MetadataMap,
+}
+
+/// A kind of messages to a collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Logs,
+    Traces,
+}
+
+impl Signal {
+    /// The part of the names of its variables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "LOGS",
+            Self::Traces => "TRACES",
+        }
+    }
+
+    /// The values of a variable, such as `ENDPOINT`: its own before that of all signals.
+    fn given(self, variable: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+        let names = [format!("OTEL_EXPORTER_OTLP_{}_{name}", self.name()), format!("OTEL_EXPORTER_OTLP_{name}")];
+        names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()))
+    }
+
+    /// True if a variable names a collector for this signal.
+    pub(super) fn has_endpoint(self, variable: impl Fn(&str) -> Option<String>) -> bool {
+        self.given(variable, "ENDPOINT").is_some()
+    }
+}
+
+/// The variables of the environment. `endpoint` replaces the collector of all signals.
+#[allow(clippy::disallowed_methods, reason = "OpenTelemetry defines the names of these variables")]
+pub(super) fn with_endpoint(endpoint: Option<&str>) -> impl Fn(&str) -> Option<String> {
+    let endpoint = endpoint.map(str::to_owned);
+    move |name| match &endpoint {
+        Some(given) if name == "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(given.clone()),
+        Some(_) | None => env::var(name).ok(),
+    }
 }
 
 impl Collector {
@@ -26,11 +70,8 @@ impl Collector {
     ///
     /// # Errors
     /// A variable is not valid. The error names it, and never the value of a header.
-    pub(super) fn named(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let given = |name: &str| {
-            let names = [format!("OTEL_EXPORTER_OTLP_LOGS_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")];
-            names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()))
-        };
+    pub(super) fn named(signal: Signal, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let given = |name: &str| signal.given(&variable, name);
         if given("COMPRESSION").is_some_and(|named| named != "none") {
             return Err("compression is not supported; remove OTEL_EXPORTER_OTLP_COMPRESSION".into());
         }
@@ -42,8 +83,59 @@ impl Collector {
         let channel = endpoint.timeout(Duration::from_millis(timeout)).connect_lazy();
         let headers = headers(&given("HEADERS").unwrap_or_default());
         let headers = headers.ok_or("OTEL_EXPORTER_OTLP_HEADERS has to be a list such as name=value,other=value")?;
-        Ok(Self { client: LogsServiceClient::new(channel), headers })
+        Ok(Self { channel, headers })
     }
+
+    /// A request with the headers of all requests.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        request
+    }
+}
+
+/// This process, for the collector: the attributes that the standard variables name. `service` is its name, unless the
+/// variable `OTEL_SERVICE_NAME` has another.
+pub(super) fn resource(service: &'static str) -> Resource {
+    let detected = Detected::builder().build();
+    let name = detected.get(&"service.name".into()).map(|name| name.to_string());
+    let is_named = name.is_some_and(|name| !name.starts_with("unknown_service"));
+    let detected = if is_named { detected } else { Detected::builder().with_service_name(service).build() };
+    Resource { attributes: ResourceAttributesWithSchema::from(&detected).attributes.0, ..Resource::default() }
+}
+
+/// The number of items that a collector has rejected although it answers with success.
+pub(super) fn rejected(said: Option<i64>) -> u64 {
+    said.map_or(0, |rejected| u64::try_from(rejected).unwrap_or_default())
+}
+
+/// True if the request may be sent again (OTLP, section Failures). `RESOURCE_EXHAUSTED` is temporary only if the
+/// collector says when it recovers. A status with a source was made here, for example as the connection broke.
+pub(super) fn is_temporary(status: &Status) -> bool {
+    let usual = matches!(
+        status.code(),
+        Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    let recovers = || status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some();
+    usual || status.source().is_some() || recovers()
+}
+
+/// Waits for as long as the collector asks for. Returns the error, without the text of the collector.
+pub(super) async fn later(status: &Status) -> io::Error {
+    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        sleep(delay.min(PAUSE)).await;
+    }
+    let mut cause = status.source();
+    while let Some(further) = cause.and_then(Error::source) {
+        cause = Some(further);
+    }
+    let answered = || format!("the collector answers {:?}", status.code());
+    io::Error::other(cause.map_or_else(answered, ToString::to_string))
 }
 
 /// The endpoint of an address. `is_insecure`: an address without a scheme means HTTP without TLS.
@@ -75,7 +167,7 @@ mod tests {
     fn named(variables: &[(&str, &str)]) -> Result<Collector, String> {
         let value =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Collector::named(value)
+        Collector::named(Signal::Logs, value)
     }
 
     #[tokio::test]
