@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Time limit for a connection, and for the silence of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sends GET requests for `url` until an answer has the status `wanted`. For `https`, one of the certificates in the PEM
-/// text `ca` has to have signed that of the server; `None`: one of this machine's roots. No proxy is used.
+/// Sends GET requests for `url` until an answer has the status `wanted`. For `https`, one of the certificates in the
+/// PEM text `ca` has to have signed that of the server; `None`: one of this machine's roots. No proxy is used.
 ///
 /// # Errors
 /// No answer within `limit` had that status. The text has the last answer, or the reason why there was none.

@@ -124,7 +124,7 @@ impl Selection {
 }
 
 /// A page of a list.
-struct Page<K> {
+struct ListPage<K> {
     items: Vec<Readable<K>>,
     /// The token of the next page.
     next: Option<String>,
@@ -359,15 +359,20 @@ async fn events<K: Object>(
     Ok(api.clone().into_client().request_events(request).await?.boxed())
 }
 
-/// A page of the list of a selection. The version of a namespace can be too old for a watch, so its watch begins anywhere.
-async fn read<K: Object>(api: &Api<Readable<K>>, selection: &Selection, page: &ListParams) -> kube::Result<Page<K>> {
+/// A page of the list of a selection. The version of a namespace can be too old for a watch, so its watch begins
+/// anywhere.
+async fn read<K: Object>(
+    api: &Api<Readable<K>>,
+    selection: &Selection,
+    page: &ListParams,
+) -> kube::Result<ListPage<K>> {
     if let Selection::Namespace(name) = selection {
         let items = api.get_opt(name).await?.into_iter().collect();
-        return Ok(Page { items, next: None, version: ANY.to_owned() });
+        return Ok(ListPage { items, next: None, version: ANY.to_owned() });
     }
     let list = api.list(page).await?;
     let next = list.metadata.continue_.filter(|token| !token.is_empty());
-    Ok(Page { items: list.items, next, version: list.metadata.resource_version.unwrap_or_default() })
+    Ok(ListPage { items: list.items, next, version: list.metadata.resource_version.unwrap_or_default() })
 }
 
 /// The answer to a request, or an error after `limit`.

@@ -26,7 +26,9 @@ fn each_value_is_in_its_field() {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}],
     }});
     let required = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}});
-    let spread = |key: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": pods});
+    let loosely = "ScheduleAnyway";
+    let spread =
+        |key: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": loosely, "labelSelector": pods});
     let spreads = json!([spread("topology.kubernetes.io/zone"), spread("kubernetes.io/hostname")]);
     let own = json!([{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
     let (spec, pod) = ("/spec", "/spec/template/spec");

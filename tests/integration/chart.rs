@@ -30,6 +30,7 @@ use tokenry::{
 use crate::{
     harness::{
         OPERATOR, World,
+        clock::Held,
         evidence::Right,
         grants::{CHART, Grants, name, of_kind, read, rendered, template},
         message, root,
@@ -59,7 +60,11 @@ fn values() -> Vec<PathBuf> {
 /// name.
 fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
-    let named = ["namespaceOverride", "scopedNamespace"].into_iter().filter(|value| text.contains(value));
+    let named = ["namespaceOverride", "scopedNamespace", "leaderElection"].into_iter();
+    let named = named.filter(|value| text.contains(value)).map(|value| match value {
+        "leaderElection" => "leaderElection.namespace",
+        value => value,
+    });
     let set: Vec<_> = named.map(|value| format!("{value}={namespace}")).collect();
     rendered(&["--namespace", namespace, "--values", file.to_str().unwrap(), "--set", &set.join(",")])
 }
@@ -915,6 +920,38 @@ async fn a_user_can_do_what_the_role_says_and_nothing_else() {
             tried(verb, "status", false, &edit.0).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_controller_of_service_bindings_reads_tokens_and_finds_their_secret() {
+    let world = World::new("bindings").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.accepts("Instance", "eem", json!({})).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "secret": {"serviceBinding": {}}});
+    world.accepts("ApiToken", "it", spec.clone()).await;
+    world.await_reason("it", "Active").await;
+    let client = world.acting_by("tokenry-service-binding");
+    let path = format!("/apis/tokenry.dev/v1alpha1/namespaces/{}/apitokens", world.namespace);
+    let new =
+        json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "it"}, "spec": spec});
+    for verb in ["get", "list", "watch"] {
+        let allowed = async || answer(&client, request(verb, &path, "", &new)).await.is_success().then_some(());
+        world.eventually(&format!("a controller may {verb} tokens"), allowed).await;
+    }
+    for verb in ["create", "update", "patch", "delete"] {
+        assert_eq!(answer(&client, request(verb, &path, "", &new)).await, 403, "{verb}");
+    }
+    let read: Value = client.request(request("get", &path, "", &new)).await.unwrap();
+    let secret = read["status"]["binding"]["name"].as_str().unwrap();
+    assert_eq!(world.key(secret, "type").await.as_deref(), Some("api-token"));
+    // By these labels such a controller finds the kind, and gets the role.
+    let objects = rendered(&[]);
+    let kinds = of_kind(&objects, "CustomResourceDefinition").into_iter();
+    let bindable = kinds.filter(|kind| kind["metadata"]["labels"]["servicebinding.io/provisioned-service"] == "true");
+    assert_eq!(bindable.map(name).collect::<Vec<_>>(), ["apitokens.tokenry.dev"]);
+    let roles = of_kind(&objects, "ClusterRole").into_iter();
+    let aggregated = roles.filter(|role| role["metadata"]["labels"]["servicebinding.io/controller"] == "true");
+    assert_eq!(aggregated.map(name).collect::<Vec<_>>(), ["tokenry-service-binding"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use serde_json::Value;
 use tokenry::{
     exposure::PieceKind,
-    operator::{CERTIFYING, GRANTING, exposing_rights},
+    operator::{CERTIFYING, ELECTING, GRANTING, exposing_rights},
     outside::reviewer::REVIEWING,
 };
 
@@ -48,6 +48,7 @@ fn switches() -> Vec<Switch> {
     vec![
         switch("restart.enabled", "", of(OPERATOR, restarts)),
         switch("grants.enabled", "grants.enabled=true", of(OPERATOR, GRANTING)),
+        switch("leaderElection.enabled", "", of(OPERATOR, ELECTING)),
         switch("admission.enabled", "grants.enabled=true", use_of_tokens),
         switch("verifier.tls.enabled", "", certificate),
         switch("exposure.askByHttps", "", policy),
@@ -57,7 +58,7 @@ fn switches() -> Vec<Switch> {
 }
 
 /// The switches that no right depends on.
-const WITHOUT_RIGHTS: [&str; 14] = [
+const WITHOUT_RIGHTS: [&str; 18] = [
     "crds.enabled",
     "crds.keep",
     "admission.requireOwner",
@@ -71,6 +72,10 @@ const WITHOUT_RIGHTS: [&str; 14] = [
     "operator.networkPolicy.enabled",
     "verifier.networkPolicy.enabled",
     "verifier.autoscaling.enabled",
+    "metrics.serviceMonitor.enabled",
+    "metrics.podMonitor.enabled",
+    "metrics.prometheusRule.enabled",
+    "metrics.grafanaDashboard.enabled",
     "verifier.plainHttp",
 ];
 
@@ -135,7 +140,7 @@ fn each_switch_is_tried() {
     let tried: Vec<_> = switches().iter().map(|switch| switch.path).chain(WITHOUT_RIGHTS).collect();
     // These have a test of their own. The network policies, the accounts and the rules of a Service give no rights.
     let elsewhere = ["rbac.create", "rbac.aggregateClusterRoles", "scopedRBAC"];
-    let inner = ["podSecurityContext.", "securityContext.", "networkPolicy.", "serviceAccount."];
+    let inner = ["podSecurityContext.", "securityContext.", "networkPolicy.", "serviceAccount.", ".honorLabels"];
     let untried = all_switches(&values, "").into_iter().filter(|path| {
         !tried.contains(&&**path) && !elsewhere.contains(&&**path) && !inner.iter().any(|part| path.contains(part))
     });

@@ -87,8 +87,8 @@ impl Installed {
         policies.filter_map(|((_, name), _)| name.strip_suffix(OF_TOKENS)).collect()
     }
 
-    /// The prefixes of the policies for this operator. Each release for one namespace has policies for its own operator.
-    /// If no policy names this operator, the prefixes of all.
+    /// The prefixes of the policies for this operator. Each release for one namespace has policies for its own
+    /// operator. If no policy names this operator, the prefixes of all.
     fn releases_for(&self, operator: &str) -> Vec<&str> {
         let status = |release: &str| self.spec(VALIDATING[0].0, &format!("{release}-status")).to_string();
         let all = self.releases();
