@@ -23,7 +23,7 @@ const ON: &str = "operator.networkPolicy.enabled=true,verifier.networkPolicy.ena
 
 impl Chart {
     fn new(sets: &str) -> Self {
-        Self(rendered(&["--set", &format!("{ON},{sets}").trim_end_matches(',')]))
+        Self(rendered(&["--set", format!("{ON},{sets}").trim_end_matches(',')]))
     }
 
     fn component(&self, kind: &str, component: &str) -> &Value {
