@@ -1,5 +1,5 @@
 {{/*
-The alerts, as a list. `{{` in quotes begins a template of Prometheus. A metric of a Pod has the namespace of Tokenry, and
+The alerts, as a list. An operator without an election leads: it has no metric of an election. `{{` in quotes begins a template of Prometheus. A metric of a Pod has the namespace of Tokenry, and
 a metric of a token has the namespace of that token.
 */}}
 {{- define "tokenry.alerts" -}}
@@ -36,7 +36,11 @@ a metric of a token has the namespace of that token.
   for: {{ $for }}
   summary: No operator leads
   description: Prometheus has seen no operator that leads for {{ $for }}. Values stay valid until they expire, and nothing is issued, rotated or revoked.
-  expr: absent(leader_election_master_status{ {{- $ours }},name="{{ include "tokenry.fullname" . }}-operator"} == 1)
+  expr: |
+    absent(
+      leader_election_master_status{ {{- $ours }},name="{{ include "tokenry.fullname" . }}-operator"} == 1
+      or controller_runtime_max_concurrent_reconciles{ {{- $ours -}} } unless on (namespace, pod, instance) leader_election_master_status
+    )
 - alert: TokenryOperatorFailing
   severity: warning
   for: {{ $longFor }}

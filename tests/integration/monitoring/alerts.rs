@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// Series of a sound release, a sample each 30 seconds. Simulated time begins in 1970.
-const SOUND: [(&str, &str); 13] = [
+const SOUND: [(&str, &str); 14] = [
     (READY, "1x240"),
     (VALID, "1x240"),
     (EXPIRES, "5184000x240"),
     (RENEWS, "2592000x240"),
     (LEADS, "1x240"),
     (STANDBY, "0x240"),
+    (WORKS, "4x240"),
     (OBJECTS, "3x240"),
     (HEARD, "5x240"),
     (ACCEPTED, "0+10x240"),
@@ -33,6 +34,8 @@ const EXPIRES: &str = r#"tokenry_token_expiration_timestamp_seconds{namespace="s
 const RENEWS: &str = r#"tokenry_token_renewal_timestamp_seconds{namespace="shop",name="ci",pod="o"}"#;
 const LEADS: &str = r#"leader_election_master_status{namespace="tokenry-system",name="tokenry-operator",pod="o"}"#;
 const STANDBY: &str = r#"leader_election_master_status{namespace="tokenry-system",name="tokenry-operator",pod="p"}"#;
+const WORKS: &str =
+    r#"controller_runtime_max_concurrent_reconciles{namespace="tokenry-system",pod="o",controller="apitoken"}"#;
 const OBJECTS: &str = r#"tokenry_verifier_objects{namespace="tokenry-system",pod="v",kind="apitokens"}"#;
 const HEARD: &str = r#"tokenry_heard_age_seconds{namespace="tokenry-system",pod="v",kind="apitokens"}"#;
 const ACCEPTED: &str =
@@ -62,7 +65,7 @@ const TROUBLES: [Trouble; 17] = [
     (&[(RENEWS, "60x240")], "TokenryRotationOverdue", "16m", "18m"),
     (&[(READY, "0x240")], "TokenryTokenNotReady", "14m", "16m"),
     (&[(LEADS, "1x20 0x220")], "TokenryNoLeader", "14m", "16m"),
-    (&[(LEADS, NEVER), (STANDBY, NEVER)], "TokenryNoLeader", "4m", "6m"),
+    (&[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER)], "TokenryNoLeader", "4m", "6m"),
     (&[(FAILURES, "0+1x240")], "TokenryOperatorFailing", "14m", "17m"),
     (&[(OBJECTS, "3x20 _x220")], "TokenryVerifierAbsent", "18m", "21m"),
     (&[(OBJECTS, NEVER)], "TokenryVerifierAbsent", "4m", "6m"),
@@ -77,13 +80,14 @@ const TROUBLES: [Trouble; 17] = [
 ];
 
 /// Worlds in which nobody is called: series in place of those of a sound release, and the reason for the silence.
-const QUIET: [(&str, &[(&str, &str)]); 9] = [
+const QUIET: [(&str, &[(&str, &str)]); 10] = [
     ("all is sound", &[]),
     ("the value expires soon, and is renewed", &[(EXPIRES, "20000x240"), (RENEWS, "10000x240")]),
     ("a suspended value ends", &[(EXPIRES, "20000x240"), (RENEWS, NEVER), (VALID, "0x240")]),
     ("a value never expires", &[(EXPIRES, NEVER), (RENEWS, NEVER)]),
     ("a token is not ready for a while", &[(READY, "0x28 1x212")]),
     ("another operator leads at once", &[(LEADS, "1x20 0x220"), (STANDBY, "0x22 1x218")]),
+    ("an operator works without an election", &[(LEADS, NEVER), (STANDBY, NEVER)]),
     ("a single failure", &[(FAILURES, "0x40 1x200")]),
     ("less than a twentieth of the answers are errors", &[(FAULTY, "0+0.5x240")]),
     ("the API server speaks each minute", &[(HEARD, "0 30 60 0 30 60 0 30 60 0 30 60")]),

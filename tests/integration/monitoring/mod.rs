@@ -1,6 +1,7 @@
 //! What teams see of Tokenry: monitors, alerts and the dashboard of the chart, with a real Prometheus.
 
 mod alerts;
+mod live;
 mod monitors;
 mod prometheus;
 
