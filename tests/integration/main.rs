@@ -85,3 +85,4 @@ mod upgraded;
 mod verdicts;
 mod widening;
 mod without_helm;
+mod workflow;
