@@ -71,7 +71,7 @@ impl Outcome<'_> {
             return (false, progress.decision.reason, format!("Secret {name} was {}", self.withdrawn()));
         }
         if let Some(claim) = claim {
-            return (true, Reason::Claimed, shown(claim));
+            return (true, Reason::Claimed, shown(self, claim));
         }
         let Some(served) = records.served() else {
             return (false, progress.decision.reason, format!("Secret {name} holds no valid generation"));
@@ -188,10 +188,10 @@ impl Outcome<'_> {
             return conditions.remove(EXPIRING_SOON);
         };
         let why = match (self.world.pause, self.terms) {
-            (_, Err(_)) => "the spec has faults",
-            (Some(_), Ok(_)) => "it is suspended",
-            (None, Ok(terms)) if terms.life.until.is_some_and(|until| until <= end) => "the token ends then",
-            (None, Ok(_)) => "give regenerate.id a new text to ask for another",
+            (_, Err(_)) => "the spec has faults".to_owned(),
+            (Some(_), Ok(_)) => "it is suspended".to_owned(),
+            (None, Ok(terms)) if terms.life.until.is_some_and(|until| until <= end) => "the token ends then".to_owned(),
+            (None, Ok(_)) => self.renewal(),
         };
         let message = format!("generation {} expires at {end} and nothing will renew it: {why}", served.generation);
         conditions.set(EXPIRING_SOON, true, Reason::ExpiringSoon, message);

@@ -173,9 +173,7 @@ pub(crate) fn over(outcome: &Outcome<'_>) -> String {
     let ended = outcome.progress.ends().is_some();
     match outcome.world.token.until().filter(|_| ended).or(outcome.records.last_end()) {
         Some(at) if ended => format!("its time was over at {at}: refused for ever; make another ApiToken"),
-        Some(at) => {
-            format!("it expired at {at} and nothing renews it; give regenerate.id a new text to ask for another")
-        }
+        Some(at) => format!("it expired at {at} and nothing renews it; {}", outcome.renewal()),
         None => "its time is over".into(),
     }
 }

@@ -136,7 +136,7 @@ impl Outcome<'_> {
     /// The event about the claim of a value that is shown once, unless it was written before.
     fn concealed(&self, outcome: ClaimOutcome) -> Option<Note> {
         let claim = self.progress.claim.as_ref().filter(|&claim| self.world.claim.as_ref() != Some(claim))?;
-        let (reason, text) = (self.progress.decision.reason, shown(claim));
+        let (reason, text) = (self.progress.decision.reason, shown(self, claim));
         let claimed = outcome == ClaimOutcome::Claimed;
         let event = if claimed { EventName::Claimed } else { EventName::ClaimLost };
         Some(Note { warning: !claimed, event, reason, text })

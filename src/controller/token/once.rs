@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     act::{Act, Never},
     delivery::is_altered,
+    outcome::Outcome,
     progress::Progress,
     secrets::Held,
     terms::CheckedTerms,
@@ -103,18 +104,14 @@ pub(crate) fn settled(world: &World, progress: &Progress, records: &Records) -> 
 }
 
 /// The claim in words, for a condition and an event.
-pub(crate) fn shown(claim: &Claim) -> String {
-    let Claim { generation, outcome, at } = claim;
-    let how = match outcome {
+pub(crate) fn shown(outcome: &Outcome<'_>, claim: &Claim) -> String {
+    let Claim { generation, outcome: how, at } = claim;
+    let how = match how {
         ClaimOutcome::Claimed => "was claimed",
         ClaimOutcome::Unclaimed => "was not claimed in time, and removed",
         ClaimOutcome::Removed => "was removed or changed by someone else",
     };
-    format!(
-        "generation {generation} {how} at {}; it cannot be shown again: give regenerate.id a new text to ask for \
-         another",
-        at.0
-    )
+    format!("generation {generation} {how} at {}; it cannot be shown again: {}", at.0, outcome.renewal())
 }
 
 #[cfg(test)]

@@ -54,6 +54,12 @@ impl Outcome<'_> {
         self.progress.failure.as_ref().filter(|_| !self.progress.is_aside())
     }
 
+    /// The way to another value, as a clause.
+    pub fn renewal(&self) -> String {
+        let name = self.world.token.metadata.name.as_deref().unwrap_or_default();
+        format!("ask for another by kubectl tokenry rotate {name}, or by a new text in spec.regenerate.id")
+    }
+
     /// The name of the Secret that is to be removed; empty if there is none.
     pub fn leftover(&self) -> &str {
         self.world.before().other_secret_name.as_deref().unwrap_or_default()

@@ -680,6 +680,9 @@ mod tests {
         assert!(!ended.with_spec(&json!({"secret": {"onRevoke": "Delete"}})).is_withdrawn());
     }
 
+    /// The way to another value of the token `ci`.
+    const RENEWAL: &str = "ask for another by kubectl tokenry rotate ci, or by a new text in spec.regenerate.id";
+
     #[test]
     fn what_expires_soon_and_is_not_renewed_is_said_once() {
         let soon = |settled: &Settled<ApiTokenStatus>| {
@@ -690,10 +693,7 @@ mod tests {
         let early = world.clone().later(75 * DAY);
         assert_eq!((soon(&early.rested()), early.rested().wakes_at()), (None, Some(at(76 * DAY))));
         let late = world.clone().later(76 * DAY);
-        let said = format!(
-            "generation 1 expires at {} and nothing will renew it: give regenerate.id a new text to ask for another",
-            at(90 * DAY)
-        );
+        let said = format!("generation 1 expires at {} and nothing will renew it: {RENEWAL}", at(90 * DAY));
         assert_eq!(soon(&late.rested()), Some(said));
         assert_eq!(notes(&late.rested()), [(true, Reason::ExpiringSoon)]);
         let told = late.clone().settled(&Progress::none(late.decision()));
@@ -714,10 +714,7 @@ mod tests {
         let settled = world.rested();
         assert_eq!(but(&settled.status, [ACCEPTED, PUBLISHED]), ["Ready=True/Expired", "Valid=False/Expired"]);
         assert_eq!(notes(&settled), [(true, Reason::Expired)]);
-        let told = format!(
-            "it expired at {} and nothing renews it; give regenerate.id a new text to ask for another",
-            at(90 * DAY)
-        );
+        let told = format!("it expired at {} and nothing renews it; {RENEWAL}", at(90 * DAY));
         assert_eq!(settled.notes[0].text, told);
         assert_rests(&world.clone().settled(&Progress::none(world.decision())).later(DAY));
     }
@@ -760,10 +757,7 @@ mod tests {
             let claim = Some(Claim { generation: 1, outcome, at: time(0) });
             let progress = Progress { claim: claim.clone(), ..Progress::none(decision) };
             let settled = world.settle(&progress);
-            let said = format!(
-                "generation 1 {how} {}; it cannot be shown again: give regenerate.id a new text to ask for another",
-                at(0)
-            );
+            let said = format!("generation 1 {how} {}; it cannot be shown again: {RENEWAL}", at(0));
             assert_eq!((&settled.status.claim, &fixture::said(&settled.status, PUBLISHED).message), (&claim, &said));
             assert_eq!(
                 judged_all(&settled.status, [PUBLISHED, READY]),
