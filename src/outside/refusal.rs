@@ -46,6 +46,7 @@ enum VerbName {
     Delete,
     Assign,
     Use,
+    Revoke,
     Escalate,
     Bind,
 }
@@ -69,6 +70,8 @@ impl Verb {
     pub const ASSIGN: Self = Self::of(VerbName::Assign);
     /// Uses an account. No request has this verb: admission policies ask for it.
     pub const USE: Self = Self::of(VerbName::Use);
+    /// Revokes tokens of an organization. No request has this verb: admission policies ask for it.
+    pub const REVOKE: Self = Self::of(VerbName::Revoke);
 
     /// Gives permissions that one does not have. No request has this verb: RBAC asks for it.
     pub const ESCALATE: Self = Self::of(VerbName::Escalate);
@@ -96,6 +99,7 @@ impl Verb {
             VerbName::Delete => "delete",
             VerbName::Assign => "assign",
             VerbName::Use => "use",
+            VerbName::Revoke => "revoke",
             VerbName::Escalate => "escalate",
             VerbName::Bind => "bind",
         }

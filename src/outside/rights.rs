@@ -92,13 +92,15 @@ impl Right {
     /// False for the kinds that are used outside the namespaces of a program. A Gateway is often in one of its own. A
     /// Role in a namespace permits to get and to watch the namespace itself.
     fn is_namespaced(self) -> bool {
-        const OUTSIDE: [&str; 11] = [
+        const OUTSIDE: [&str; 13] = [
             "clusterrolebindings",
             "clusterroles",
             "customresourcedefinitions",
             "gatewayclasses",
             "gateways",
             "ingressclasses",
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
             NAMESPACES,
             "subjectaccessreviews",
             "tokenreviews",

@@ -196,7 +196,7 @@ impl Door {
     /// not exist any more are forgotten.
     pub fn measure(&self, metrics: &Metrics) {
         let index = self.known.index();
-        index.sizes().into_iter().for_each(|(kind, count)| metrics.objects(kind, count));
+        index.sizes().into_iter().for_each(|(kind, count, digest)| metrics.objects(kind, count, digest));
         self.journal.tidy(&index);
         metrics.waiting(self.waiting.taken());
     }

@@ -12,19 +12,21 @@ use super::{
 use crate::{
     cli::screen::Health,
     crd,
-    operator::RIGHTS,
+    exposure::PieceKind,
+    operator::{CERTIFYING, GRANTING, RIGHTS, exposing_rights},
     outside::{
         Extent, Verb,
         rights::{Holder, Right},
         survey::Survey,
     },
+    verifier,
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const POLICIES: &str = "admissionregistration.k8s.io";
 
 /// The permissions by which a user installs the chart. Helm keeps a release in a Secret.
-const INSTALLING: [Right; 11] = [
+const INSTALLING: [Right; 14] = [
     Right::new(Verb::CREATE, "", "namespaces"),
     Right::new(Verb::CREATE, "apiextensions.k8s.io", "customresourcedefinitions"),
     Right::new(Verb::CREATE, RBAC, "clusterroles"),
@@ -32,7 +34,10 @@ const INSTALLING: [Right; 11] = [
     Right::new(Verb::CREATE, RBAC, "rolebindings"),
     Right::new(Verb::CREATE, POLICIES, "validatingadmissionpolicies"),
     Right::new(Verb::CREATE, POLICIES, "validatingadmissionpolicybindings"),
+    Right::new(Verb::CREATE, POLICIES, "mutatingadmissionpolicies"),
+    Right::new(Verb::CREATE, POLICIES, "mutatingadmissionpolicybindings"),
     Right::new(Verb::CREATE, "apps", "deployments"),
+    Right::new(Verb::CREATE, "policy", "poddisruptionbudgets"),
     Right::new(Verb::CREATE, "", "services"),
     Right::new(Verb::CREATE, "", "serviceaccounts"),
     Right::new(Verb::CREATE, "", "secrets"),
@@ -40,6 +45,9 @@ const INSTALLING: [Right; 11] = [
 /// The permissions by which a user gives others permissions that the user does not have.
 const ESCALATING: [Right; 2] =
     [Right::new(Verb::ESCALATE, RBAC, "clusterroles"), Right::new(Verb::BIND, RBAC, "clusterroles")];
+
+/// The kinds that the operator may create for endpoints, by default.
+const USUAL_KINDS: [PieceKind; 3] = [PieceKind::HttpRoute, PieceKind::Ingress, PieceKind::NetworkPolicy];
 
 /// The next step of a user with too few permissions.
 const ADMINISTRATOR: &str = "let an administrator install the chart, with the rights of cluster-admin";
@@ -57,16 +65,30 @@ pub(super) async fn check(survey: &Survey, system: &str) -> Vec<CheckResult> {
         &answers,
         (Health::Failed, ADMINISTRATOR),
     );
-    let wanted = "you may give the operator its rights".to_owned();
+    let wanted = "you may give operator and verifier their rights".to_owned();
     let escalating = survey.review(&Holder::Myself, &Extent::Cluster, &ESCALATING).await;
     if escalating.iter().all(|(_, held)| *held == Ok(true)) {
         results.add(wanted, Vec::new(), (Health::Failed, ""));
     } else {
-        let all = [RIGHTS.needed, RIGHTS.useful].concat();
-        let answers = survey.review(&Holder::Myself, &Extent::Cluster, &all).await;
+        let mut answers = survey.review(&Holder::Myself, &Extent::Cluster, &given()).await;
+        answers.extend(survey.review(&Holder::Myself, &scope, &CERTIFYING).await);
         judge(&mut results, wanted, &answers, (Health::Failed, ADMINISTRATOR));
     }
     results.done()
+}
+
+/// The permissions in all namespaces that the chart gives by default. RBAC lets a user give only permissions that the
+/// user has.
+fn given() -> Vec<Right> {
+    let exposing = USUAL_KINDS.into_iter().flat_map(exposing_rights);
+    let fixed = [RIGHTS.needed, RIGHTS.useful, &GRANTING, verifier::RIGHTS.needed, verifier::RIGHTS.useful].concat();
+    let mut all: Vec<Right> = Vec::new();
+    for right in fixed.into_iter().chain(exposing) {
+        if !all.contains(&right) {
+            all.push(right);
+        }
+    }
+    all
 }
 
 /// Checks that the API server serves admission policies.
@@ -150,6 +172,21 @@ mod tests {
         served["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "tokenry"});
         assert_eq!(foreign(&served), None);
         assert_eq!(shared(&served), None, "a kind does not collide with itself");
+    }
+
+    #[test]
+    fn the_rights_to_give_are_those_of_the_defaults_of_the_chart() {
+        let values = include_str!("../../../charts/tokenry/values.yaml");
+        assert!(values.contains("\n  kinds: [HTTPRoute, Ingress, NetworkPolicy]\n"));
+        let told: Vec<_> = given().iter().map(ToString::to_string).collect();
+        for right in [
+            "create rolebindings.rbac.authorization.k8s.io",
+            "watch instances.tokenry.dev",
+            "patch apitokens.tokenry.dev/status",
+            "create ingresses.networking.k8s.io",
+        ] {
+            assert_eq!(told.iter().filter(|told| *told == right).count(), 1, "{right}: {told:?}");
+        }
     }
 
     #[test]

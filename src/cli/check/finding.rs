@@ -121,6 +121,9 @@ pub(crate) fn unseen(why: &Why, right: &str) -> (String, &'static str) {
     }
 }
 
+/// The most things that are shown of those that are wrong with one check.
+const SHOWN: usize = 3;
+
 /// The form of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ResultsForm {
@@ -189,7 +192,9 @@ fn one(CheckResult { part, wanted, health, wrong, hint }: &CheckResult) {
     put(&format!("{}\n", screen::mark(*health, wanted)));
     if *health != Health::Fine {
         let see = format!("see: {}", part.link());
-        wrong.iter().chain([hint, &see]).for_each(|text| put(&format!("{}\n", screen::indented(text))));
+        let (shown, rest) = wrong.split_at(wrong.len().min(SHOWN));
+        let rest = (!rest.is_empty()).then(|| format!("and {} more, which --output json lists", rest.len()));
+        shown.iter().chain(&rest).chain([hint, &see]).for_each(|text| put(&format!("{}\n", screen::indented(text))));
     }
 }
 

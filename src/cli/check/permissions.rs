@@ -24,6 +24,27 @@ const KEEPING: [Right; 6] = [
     Right::new(Verb::GET, GROUP, "instances"),
 ];
 
+/// The permissions by which a keeper keeps the tokens of others. One of the first three makes a user a keeper.
+const OTHERS: [Right; 6] = [
+    Right::new(Verb::ASSIGN, GROUP, "owners"),
+    Right::new(Verb::ASSIGN, GROUP, "policies"),
+    Right::new(Verb::REVOKE, GROUP, "organizations"),
+    Right::new(Verb::LIST, GROUP, "apitokens"),
+    Right::new(Verb::PATCH, GROUP, "apitokens"),
+    Right::new(Verb::DELETE, GROUP, "apitokens"),
+];
+/// The permissions by which a user keeps Instances. One of the first three makes a user do so.
+const INSTANCES: [Right; 8] = [
+    Right::new(Verb::CREATE, GROUP, "instances"),
+    Right::new(Verb::PATCH, GROUP, "instances"),
+    Right::new(Verb::DELETE, GROUP, "instances"),
+    Right::new(Verb::GET, GROUP, "instances"),
+    Right::new(Verb::LIST, GROUP, "instances"),
+    Right::new(Verb::LIST, GROUP, "accesspolicies"),
+    Right::new(Verb::CREATE, GROUP, "accesspolicies"),
+    Right::new(Verb::PATCH, GROUP, "accesspolicies"),
+];
+
 /// The next step if a program lacks a permission.
 const GRANT: &str = "install the chart with rbac.create=true, or grant the roles of the chart";
 
@@ -38,6 +59,21 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     let hint = "an administrator gives them by kubectl tokenry grant user:NAME --create --apply";
     let wanted = format!("you may keep tokens in namespace {}", visit.namespace);
     judge(&mut results, wanted, &answers, (Health::Warning, hint));
+    for (rights, kept, hint) in [
+        (
+            &OTHERS[..],
+            "the tokens of others",
+            "an administrator binds you to the ClusterRoles tokenry-keeper and tokenry-edit",
+        ),
+        (&INSTANCES, "Instances and policies", "an administrator binds you to the ClusterRole admin"),
+    ] {
+        let answers = visit.survey.review(&Holder::Myself, &scope, rights).await;
+        // Most users keep only their own tokens, and need none of these rights.
+        if answers.iter().take(3).any(|(_, held)| *held == Ok(true)) {
+            let wanted = format!("you may keep {kept} in namespace {}", visit.namespace);
+            judge(&mut results, wanted, &answers, (Health::Warning, hint));
+        }
+    }
     results.done()
 }
 

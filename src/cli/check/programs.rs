@@ -143,22 +143,37 @@ impl ProgramPod {
 
     /// The objects in the index of a verifier, by kind. `None` if the verifier could not be asked, or serves its metrics
     /// only to callers that prove themselves.
-    pub(super) fn objects(&self) -> Option<BTreeMap<String, u64>> {
+    pub(super) fn objects(&self) -> Option<BTreeMap<String, KnownKind>> {
         Some(self.probed.as_ref().ok()?.objects()).filter(|objects| !objects.is_empty())
     }
 }
 
 impl ProbeAnswers {
     /// The objects in the index of a verifier, by kind.
-    pub(super) fn objects(&self) -> BTreeMap<String, u64> {
-        samples::by_label(&self.metrics, OBJECTS).map(|(kind, count)| (kind, count as u64)).collect()
+    pub(super) fn objects(&self) -> BTreeMap<String, KnownKind> {
+        let digests: BTreeMap<_, _> = samples::by_label(&self.metrics, DIGEST).collect();
+        let known = |(kind, count): (String, f64)| {
+            let digest = digests.get(&kind).map(|digest| *digest as u64);
+            (kind, KnownKind { count: count as u64, digest })
+        };
+        samples::by_label(&self.metrics, OBJECTS).map(known).collect()
     }
+}
+
+/// The objects of a kind in the index of a verifier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KnownKind {
+    pub(super) count: u64,
+    /// The digest of their versions. `None`: a verifier of an older release, which tells none.
+    pub(super) digest: Option<u64>,
 }
 
 /// The metric whose label is the version of the program.
 const BUILD: &str = "tokenry_build_info";
 /// The metric of the objects in the index.
 const OBJECTS: &str = "tokenry_verifier_objects";
+/// The metric of the digest of their versions.
+const DIGEST: &str = "tokenry_verifier_objects_digest";
 
 /// Asks a port for probes.
 pub(super) async fn probe(survey: &Survey, port: &PodPort) -> Result<ProbeAnswers, Why> {

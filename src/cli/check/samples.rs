@@ -27,12 +27,14 @@ mod tests {
     #[test]
     fn the_samples_of_this_program_are_read() {
         let metrics = Metrics::default();
-        metrics.objects("apitokens".into(), 3);
-        metrics.objects("instances".into(), 1);
+        metrics.objects("apitokens".into(), 3, 7);
+        metrics.objects("instances".into(), 1, 8);
         metrics.stamped(true);
         let text = metrics.text();
         let objects: Vec<_> = by_label(&text, "tokenry_verifier_objects").collect();
         assert!(objects.contains(&("apitokens".into(), 3.0)) && objects.len() == 2, "{objects:?}");
+        let digests: Vec<_> = by_label(&text, "tokenry_verifier_objects_digest").collect();
+        assert!(digests.contains(&("instances".into(), 8.0)) && digests.len() == 2, "{digests:?}");
         assert_eq!(number(&text, "tokenry_stamped"), Some(1.0));
         assert_eq!(label(&text, "tokenry_build_info").as_deref(), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(number(&text, "tokenry_none"), None);

@@ -146,6 +146,7 @@ pub struct Metrics {
     durations: Family<ProtocolLabels, Latency>,
     probes: Family<Unlabelled, Counter>,
     objects: Family<KindLabels, Gauge>,
+    digests: Family<KindLabels, Gauge>,
     waiting: Family<Unlabelled, Gauge>,
     audit_dropped: Family<Unlabelled, Counter>,
     spans_dropped: Family<Unlabelled, Counter>,
@@ -226,6 +227,11 @@ impl Default for Metrics {
             ),
             probes: told(all, "tokenry_verifier_probes", "Requests for `/.tokenry/probe`, which are no verdicts"),
             objects: told(all, "tokenry_verifier_objects", "Objects in the index of the verifier, by kind"),
+            digests: told(
+                all,
+                "tokenry_verifier_objects_digest",
+                "A number that is the same in verifiers that know the same versions of all objects, by kind",
+            ),
             waiting: told(
                 all,
                 "tokenry_verifier_waiting",
@@ -347,9 +353,11 @@ impl Metrics {
         self.spans_dropped.get_or_create(&[]).inc_by(spans);
     }
 
-    /// Sets the number of objects of a kind in the index of the verifier.
-    pub fn objects(&self, kind: String, count: usize) {
-        self.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Sets the number of objects of a kind in the index of the verifier, and the digest of their versions.
+    pub fn objects(&self, kind: String, count: usize, digest: u32) {
+        let labels = KindLabels { kind };
+        self.digests.get_or_create(&labels).set(digest.into());
+        self.objects.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sets the number of requests that wait for news.
@@ -442,7 +450,7 @@ mod tests {
         metrics.connections(7);
         metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.authority(Timestamp::from_second(1_900_000_000).unwrap());
-        metrics.objects("apitokens".into(), 9);
+        metrics.objects("apitokens".into(), 9, 7);
         metrics.probe();
         metrics.ambiguous(2);
         metrics.unread_policies(1);
@@ -474,6 +482,7 @@ mod tests {
             "tokenry_verifier_certificate_expiration_timestamp_seconds{} 1800000000",
             "tokenry_certificate_authority_expiration_timestamp_seconds{} 1900000000",
             r#"tokenry_verifier_objects{kind="apitokens"} 9"#,
+            r#"tokenry_verifier_objects_digest{kind="apitokens"} 7"#,
             "tokenry_verifier_probes_total{} 1",
             "tokenry_verifier_ambiguous_ids{} 2",
             "tokenry_verifier_unread_policies{} 1",

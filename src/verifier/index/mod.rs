@@ -169,10 +169,10 @@ impl Index {
         self.tokens.get(&key.namespace, &key.name)
     }
 
-    /// The number of entries of each kind, with the plural name of the kind.
-    pub fn sizes(&self) -> [(String, usize); 5] {
-        fn size<K: Indexed>(entries: &Entries<K::Entry>) -> (String, usize) {
-            (K::plural(&()).into_owned(), entries.len())
+    /// The number of entries of each kind and their digest, with the plural name of the kind.
+    pub fn sizes(&self) -> [(String, usize, u32); 5] {
+        fn size<K: Indexed>(entries: &Entries<K::Entry>) -> (String, usize, u32) {
+            (K::plural(&()).into_owned(), entries.len(), entries.digest())
         }
         let Self { tokens, accounts, instances, policies, namespaces, .. } = self;
         [

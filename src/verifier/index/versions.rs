@@ -78,6 +78,18 @@ impl<E: PartialEq> Entries<E> {
         self.held.iter().map(|held| &**held)
     }
 
+    /// A number that is the same wherever the same versions of the same objects are known. It takes a look at each
+    /// entry.
+    pub(crate) fn digest(&self) -> u32 {
+        let of = |Versioned { key, version, .. }: &Versioned<E>| {
+            let mut hash = crc32fast::Hasher::new();
+            [&*key.namespace, "/", &*key.name].into_iter().for_each(|part| hash.update(part.as_bytes()));
+            hash.update(&version.to_be_bytes());
+            hash.finalize()
+        };
+        self.iter().map(of).fold(0, u32::wrapping_add)
+    }
+
     /// Adds or replaces an entry, unless it is old news.
     pub(crate) fn take(&mut self, new: Arc<Versioned<E>>) -> Option<EntryChange<E>> {
         if self.is_old(&new.key, new.version) {
@@ -261,6 +273,18 @@ mod tests {
             relist(&mut entries, &earlier, version, true);
             prop_assert_eq!(objects(&entries), earlier);
         }
+    }
+
+    #[test]
+    fn a_digest_depends_on_the_versions_and_not_on_the_way_to_them() {
+        let of = |objects: &[(u8, u64)]| {
+            let mut entries = Entries::default();
+            objects.iter().for_each(|&(name, version)| _ = entries.take(held(name, version)));
+            entries.digest()
+        };
+        assert_eq!(of(&[(1, 3), (2, 4)]), of(&[(2, 2), (1, 3), (2, 4)]));
+        assert_ne!(of(&[(1, 3), (2, 4)]), of(&[(1, 3), (2, 5)]), "a missed change");
+        assert_ne!(of(&[(1, 3)]), of(&[(2, 3)]));
     }
 
     #[test]

@@ -96,6 +96,9 @@ async fn all_is_well(released: &Released) {
     assert!(well.out.lines().all(|line| line.chars().count() <= 80), "{well:?}");
     assert!(well.out.contains("√ the verifiers know the same objects"), "{well:?}");
     assert!(well.out.contains("√ one operator leads: tokenry-operator-0 since 20"), "{well:?}");
+    for kept in ["the tokens of others", "Instances and policies"] {
+        assert!(well.out.contains(&format!("√ you may keep {kept} in namespace ")), "{kept}: {well:?}");
+    }
     assert_eq!(root.tokenry(&["check", "--output", "short"]).await.well(), "");
     let parts: Vec<_> = results(&root.tokenry(&JSON).await).iter().map(|result| result["part"].clone()).collect();
     for part in ["cluster", "definitions", "admission", "rights", "operator", "verifiers"] {
@@ -210,6 +213,8 @@ async fn few_rights(released: &Released) {
         assert!(wrong(&done, part).contains(&right), "{right}: {done:?}");
     }
     assert!(results(&done).iter().all(|result| result["health"] != "failed"), "{done:?}");
+    assert!(!done.out.contains("the tokens of others") && !done.out.contains("Instances and policies"), "{done:?}");
+    keeper(released).await;
     let told = nobody.tokenry(&["version"]).await;
     assert!(told.well().contains("you may not list pods in namespace tokenry-system"), "{told:?}");
     assert!(told.out.contains("kinds") && told.out.contains("v1alpha1"), "{told:?}");
@@ -232,7 +237,17 @@ async fn few_rights(released: &Released) {
     assert_eq!(before.code, 1, "{before:?}");
     let told = wrong(&before, "installation");
     assert!(told.contains("missing: create clusterroles.rbac.authorization.k8s.io"), "{told}");
-    assert!(told.contains("missing: create secrets"), "{told}");
+    for right in
+        ["create secrets", "create rolebindings.rbac.authorization.k8s.io", "create poddisruptionbudgets.policy"]
+    {
+        assert!(told.contains(&format!("missing: {right}")), "{right}: {told}");
+    }
+    // Rights of the operator, of one that grants, of one that keeps a certificate, and of the verifier.
+    for right in
+        ["create secrets", "use serviceaccounts.tokenry.dev", "patch configmaps", "watch accesspolicies.tokenry.dev"]
+    {
+        assert!(told.contains(&format!("missing: {right}")), "{right}: {told}");
+    }
     assert!(told.contains("not checked: you may not list customresourcedefinitions"), "{told}");
     let root = released.root().await;
     released.kubectl(&["annotate", "crd", "apitokens.tokenry.dev", "meta.helm.sh/release-name-"]);
@@ -242,6 +257,19 @@ async fn few_rights(released: &Released) {
         told,
         "CustomResourceDefinition apitokens.tokenry.dev exists, in the same form, and belongs to no helm release"
     );
+}
+
+/// A user that keeps the tokens of others, and lacks a right for it.
+async fn keeper(released: &Released) {
+    let bind = ["create", "clusterrolebinding", "keeper", "--clusterrole", "tokenry-keeper", "--user", "keeper"];
+    released.kubectl(&bind);
+    let keeper = released.user("keeper");
+    let missing = async || {
+        let told = wrong(&keeper.tokenry(&JSON).await, "rights");
+        told.contains("missing: patch apitokens.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(told)
+    };
+    let told = released.world().eventually("a keeper is told the missing rights", missing).await;
+    assert!(!told.contains("missing: assign") && !told.contains("missing: revoke"), "{told}");
 }
 
 #[test]
@@ -257,6 +285,10 @@ fn the_version_of_the_client_needs_no_cluster_and_an_absent_one_is_told() {
     assert_eq!(told, json!({"client": own}));
     let away = command(&["version"]);
     assert!(away.code == 3 && away.out.contains(own) && away.err.contains("no cluster is configured"), "{away:?}");
+    assert_eq!(
+        away.err,
+        "tokenry: no cluster is configured; run in a cluster or set KUBECONFIG: there is no file /nowhere\n"
+    );
     assert_eq!(command(&["check"]).code, 3);
     assert!(command(&["docs"]).well().contains("troubleshooting"));
     assert!(command(&["docs", "check#rights"]).well().starts_with("## Rights\n"));

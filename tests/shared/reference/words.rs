@@ -122,7 +122,7 @@ fn sampled() -> Metrics {
     metrics.leads("tokenry-operator", true);
     metrics.late_write(StoppedBy::Deadline);
     metrics.spans_dropped(0);
-    metrics.objects("apitokens".into(), 1);
+    metrics.objects("apitokens".into(), 1, 1);
     metrics.waiting(0);
     metrics.connections(1);
     metrics.certificate(jiff::Timestamp::UNIX_EPOCH);
