@@ -16,8 +16,22 @@ const BY_KUBECTL: &str = "kubectl_complete-tokenry";
 /// The last line for kubectl: these are all words, and no file is one (cobra's `ShellCompDirectiveNoFileComp`).
 const NO_FILES: &str = ":4";
 
+/// The way to load the script in each shell.
+const LOADING: &str = "\
+Load the script in each new shell:
+  bash        echo 'source <(tokenry completion bash)' >> ~/.bashrc
+  zsh         echo 'source <(tokenry completion zsh)' >> ~/.zshrc, below the line with compinit
+  fish        tokenry completion fish > ~/.config/fish/completions/tokenry.fish
+  elvish      echo 'eval (tokenry completion elvish | slurp)' >> ~/.config/elvish/rc.elv
+  powershell  tokenry completion powershell >> $PROFILE
+
+The script completes the command tokenry. kubectl completes `kubectl tokenry` itself, once it finds this program under
+the name kubectl_complete-tokenry in a folder of the PATH:
+  ln -s \"$(command -v kubectl-tokenry)\" ~/.local/bin/kubectl_complete-tokenry";
+
 /// Options of `completion`. Names of tokens and of other objects come from the cluster.
 #[derive(Args)]
+#[command(after_help = LOADING)]
 pub(crate) struct Completion {
     /// Shell of the script
     shell: Shell,

@@ -4,12 +4,16 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Error, client, screen::Progress};
+use super::{
+    Error, client,
+    error::missing_right,
+    screen::{Progress, remark},
+};
 use crate::{
     outside::{
         Desk,
         connect::{self, Login},
-        desk::ShowWait,
+        desk::{DeskWait, GRANTED_WITHIN, ShowWait},
     },
     token,
 };
@@ -77,7 +81,7 @@ impl Connection {
 
     /// Connects to the cluster.
     pub(crate) async fn open(&self) -> Result<Workplace, Error> {
-        self.place(|text| Box::new(Progress::of(text))).await
+        self.place(shown).await
     }
 
     /// Connects to the cluster, and shows no wait.
@@ -97,6 +101,19 @@ impl Connection {
         let timeout = Some(request_timeout).filter(|timeout| *timeout < Duration::MAX);
         Login { kubeconfig, context, user, groups, timeout }
     }
+}
+
+/// Shows a wait. A refusal is printed in any case, and a wait for the API server on a terminal only.
+fn shown(wait: DeskWait<'_>) -> Box<dyn Send> {
+    let text = match wait {
+        DeskWait::Answer => "waiting for the API server",
+        DeskWait::Grant(refusal) => {
+            let (right, limit) = (missing_right(refusal), GRANTED_WITHIN.as_secs());
+            remark(&format!("{right}; trying again for {limit} s, as a grant may be on its way"));
+            "waiting for a grant"
+        }
+    };
+    Box::new(Progress::of(text))
 }
 
 #[cfg(test)]

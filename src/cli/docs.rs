@@ -83,7 +83,7 @@ impl Docs {
             rows.print(true);
             return Ok(());
         };
-        put(&found(wanted)?);
+        put(&followable(wanted, &found(wanted)?));
         Ok(())
     }
 }
@@ -109,6 +109,36 @@ fn found(wanted: &str) -> Result<String, Error> {
         let known: Vec<_> = headings(text).map(|(_, _, anchor)| anchor).collect();
         Error::Usage(format!("page {page} has no section {anchor:?}; it has: {}", known.join(", ")))
     })
+}
+
+/// The text with links to other pages as commands that show these pages.
+fn followable(wanted: &str, text: &str) -> String {
+    let page = name(wanted.split('#').next().unwrap_or_default()).trim_end_matches(".md");
+    let (mut all, mut is_code) = (String::new(), false);
+    for line in text.split_inclusive('\n') {
+        is_code ^= line.starts_with("```");
+        let mut parts = line.split("](");
+        all += parts.next().unwrap_or_default();
+        for part in parts {
+            let target = part.split_once(')').filter(|_| !is_code);
+            let command = target.and_then(|(target, rest)| Some(format!("{}){rest}", linked(page, target)?)));
+            all += "](";
+            all += command.as_deref().unwrap_or(part);
+        }
+    }
+    all
+}
+
+/// The command that shows the page to which a link of `page` leads. `None`: it leads elsewhere.
+fn linked(page: &str, target: &str) -> Option<String> {
+    if let Some(anchor) = target.strip_prefix('#') {
+        return Some(format!("kubectl tokenry docs {page}#{anchor}"));
+    }
+    let (path, anchor) =
+        target.split_once('#').map_or((target, String::new()), |(path, anchor)| (path, format!("#{anchor}")));
+    let page =
+        PAGES.iter().map(|(path, _)| name(path)).find(|page| path.strip_suffix(".md").map(name) == Some(*page))?;
+    (!target.contains("://")).then(|| format!("kubectl tokenry docs {page}{anchor}"))
 }
 
 /// The headings of a page: the number of the line, the level and the anchor, as the book makes it. Lines of code blocks
@@ -157,6 +187,24 @@ mod tests {
         let told = |page| found(page).unwrap_err().to_string();
         assert!(told("nothing").contains("there is no page \"nothing\""));
         assert!(told("check#nothing").contains("it has: check-an-installation, "), "{}", told("check#nothing"));
+    }
+
+    #[test]
+    fn each_link_to_a_page_is_a_command_that_shows_it() {
+        let mut links = 0;
+        for (path, text) in PAGES {
+            let shown = followable(path, text);
+            for command in shown.split("](kubectl tokenry docs ").skip(1) {
+                let wanted = command.split(')').next().unwrap();
+                found(wanted).unwrap_or_else(|error| panic!("{path}: {error}"));
+                links += 1;
+            }
+        }
+        assert!(links > 100, "{links}");
+        let text = "[a](rotate.md#x) [b](https://x/y.md) [c](#d)\n```\n[e](rotate.md)\n```\n";
+        let shown = "[a](kubectl tokenry docs rotate#x) [b](https://x/y.md) [c](kubectl tokenry docs check#d)\n\
+            ```\n[e](rotate.md)\n```\n";
+        assert_eq!(followable("how-to/check", text), shown);
     }
 
     #[test]

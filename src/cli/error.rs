@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 
 use super::grant;
 use crate::{
-    crd::GROUP,
+    crd::{GROUP, subject::of_username},
     outside::{Forbidder, Refusal, Verb, Why, connect::Unreachable, forbidder::Denied},
     verifier::explain::Unexplained,
 };
@@ -100,14 +100,10 @@ impl Error {
     /// A refused read of the value of `token`.
     pub fn of_value(refusal: Refusal, token: &impl Resource) -> Self {
         let (namespace, name) = (token.namespace().unwrap_or_default(), token.name_any());
-        match refusal.why {
-            Why::Forbidden(_) => Self::Refused(format!(
-                "the value of {name} is in Secret {}, which you may not read: ask for get on secrets in namespace \
-                 {namespace}, or let its owner show it",
-                refusal.name
-            )),
-            Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => refusal.into(),
-        }
+        let Why::Forbidden(text) = &refusal.why else { return refusal.into() };
+        let Forbidder::Authorizer(Denied { user, .. }) = Forbidder::of(text) else { return refusal.into() };
+        let advice = grant::command(&of_username(user), "--read", &name, &namespace);
+        Self::Refused(format!("the value of {name} is in Secret {}, which you may not read; {advice}", refusal.name))
     }
 
     /// The message to print. `None` if the answer is already printed.
@@ -173,21 +169,36 @@ pub(crate) fn forbidden(text: &str) -> String {
     }
 }
 
-/// A permission that RBAC or another authorizer denied, and a ClusterRole that grants it.
-fn denied_by_authorizer(Denied { verb, resource, group, namespace }: Denied<'_>) -> String {
+/// The right that a refusal is about, without the way to it.
+pub(crate) fn missing_right(refusal: &Refusal) -> String {
+    let Why::Forbidden(text) = &refusal.why else { return refusal.to_string() };
+    match Forbidder::of(text) {
+        Forbidder::Authorizer(denied) => denied_right(denied),
+        Forbidder::Policy(_) => forbidden(text).split("; ").next().unwrap_or_default().to_owned(),
+        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => text.clone(),
+    }
+}
+
+/// A permission that RBAC or another authorizer denied.
+fn denied_right(Denied { verb, resource, group, namespace, .. }: Denied<'_>) -> String {
     let dot = if group.is_empty() { "" } else { "." };
     let place = if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") };
+    format!("you may not {verb} {resource}{dot}{group} in {place}")
+}
+
+/// A permission that RBAC or another authorizer denied, and a ClusterRole that grants it.
+fn denied_by_authorizer(denied: Denied<'_>) -> String {
+    let Denied { verb, resource, group, .. } = denied;
     let role = match (group, verb) {
         (GROUP, "get" | "list" | "watch") => "such as the ClusterRole tokenry-view",
+        (GROUP, _) if resource.starts_with("instances") => "such as the ClusterRole tokenry-admin",
         (GROUP, _) => "such as the ClusterRole tokenry-edit",
         ("rbac.authorization.k8s.io", _) => "such as the ClusterRole admin",
         ("", _) if resource == "secrets" => "for that Secret alone",
         (_, "get" | "list" | "watch") => "such as the ClusterRole view",
         (_, _) => "such as the ClusterRole edit",
     };
-    format!(
-        "you may not {verb} {resource}{dot}{group} in {place}: ask an administrator for a role with that right, {role}"
-    )
+    format!("{}: ask an administrator for a role with that right, {role}", denied_right(denied))
 }
 
 impl From<Refusal> for Error {
@@ -272,6 +283,7 @@ mod tests {
             "you may not create apitokens.tokenry.dev in namespace n: ask an administrator for a role with that right, such as the ClusterRole tokenry-edit"
         );
         assert!(denied("apitokens", "tokenry.dev", "list", here).ends_with("such as the ClusterRole tokenry-view"));
+        assert!(denied("instances", "tokenry.dev", "create", here).ends_with("such as the ClusterRole tokenry-admin"));
         assert!(denied("pods", "", "list", here).starts_with("you may not list pods in namespace n: "));
         assert!(denied("pods", "", "list", "at the cluster scope").contains("list pods in all namespaces"));
         let by_policy =
@@ -283,8 +295,14 @@ mod tests {
         assert_eq!(
             told,
             "spec.role: user:José P may not assign roles.tokenry.dev/eem:admin in namespace n; if you were made a member just now, \
-             try again in some seconds; an administrator allows it by: kubectl tokenry grant 'user:José P' --role eem:admin -n n --apply"
+             try again in some seconds; an administrator allows it by:\n  kubectl tokenry grant 'user:José P' --role eem:admin -n n --apply"
         );
+        let refusal = |text: &str| Refusal::because(Why::Forbidden(text.into()));
+        let of_policy =
+            "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: spec.role: user:a may not assign x; more";
+        assert_eq!(missing_right(&refusal(of_policy)), "spec.role: user:a may not assign x");
+        let of_rbac = r#"x is forbidden: User "a" cannot get resource "secrets" in API group "" in the namespace "n""#;
+        assert_eq!(missing_right(&refusal(of_rbac)), "you may not get secrets in namespace n");
     }
 
     #[test]

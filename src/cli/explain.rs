@@ -1,5 +1,7 @@
 //! `tokenry explain`.
 
+use std::{fs, path::PathBuf};
+
 use clap::Args;
 
 use super::{
@@ -7,12 +9,13 @@ use super::{
     advice::next_step,
     client,
     connection::{Connection, Workplace},
-    output,
+    output::MAX_LINE,
+    screen::say,
     unread::{self, UnreadQuestion},
 };
 use crate::{
     access::Step,
-    outside::{Clock, SystemClock, Why},
+    outside::{Clock, SystemClock, Why, foreign::written},
     verifier::{
         Category, Verdict,
         explain::{Question, Unexplained, ask},
@@ -32,7 +35,7 @@ pub(crate) struct Explain {
     #[arg(long, default_value = "GET")]
     method: String,
     /// Path of the request
-    #[arg(long)]
+    #[arg(long, default_value = "/")]
     path: String,
     /// Organization that the request names in a header
     #[arg(long)]
@@ -40,12 +43,43 @@ pub(crate) struct Explain {
     /// Project that the request names in a header
     #[arg(long)]
     project: Option<String>,
-    /// Address of a verifier over plain HTTP, such as http://localhost:8080 of kubectl port-forward; for users that may
-    /// not read the Instance
-    #[arg(long, value_name = "URL")]
-    verifier: Option<String>,
+    #[command(flatten)]
+    asked: AskedVerifier,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// A verifier to ask.
+#[derive(Args)]
+pub(crate) struct AskedVerifier {
+    /// Address of a verifier, such as http://localhost:8080 of kubectl port-forward; for users that may not read the
+    /// Instance
+    #[arg(long, value_name = "URL")]
+    verifier: Option<String>,
+    /// File with the CA of that verifier in PEM form, for HTTPS: ca.crt of the ConfigMap tokenry-verifier-tls-ca
+    #[arg(long, value_name = "FILE", requires = "verifier")]
+    verifier_ca: Option<PathBuf>,
+    /// Name in the certificate of that verifier, such as tokenry-verifier.tokenry-system.svc; default: the host of the
+    /// address
+    #[arg(long, value_name = "NAME", requires = "verifier")]
+    verifier_name: Option<String>,
+}
+
+impl AskedVerifier {
+    /// The address, and the text of the CA file. `None`: no verifier is asked.
+    pub(crate) fn read(&self) -> Result<Option<(&str, Option<String>)>, Error> {
+        let Some(url) = &self.verifier else { return Ok(None) };
+        let read = |file: &PathBuf| {
+            let unread = |error| Error::local(format_args!("cannot read {}", file.display()), error);
+            fs::read_to_string(file).map_err(unread)
+        };
+        Ok(Some((url, self.verifier_ca.as_ref().map(read).transpose()?)))
+    }
+
+    /// The name that its certificate has to have.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.verifier_name.as_deref()
+    }
 }
 
 impl Explain {
@@ -55,7 +89,7 @@ impl Explain {
             let place = self.connection.open().await?;
             let question = self.question(&place);
             match ask(place.desk.client(), &question, SystemClock.now()).await {
-                Ok((verdict, trail)) => conclude(&verdict, trail),
+                Ok((verdict, trail)) => conclude(&verdict, trail, self.token.as_deref()),
                 Err(Unexplained::Refused(refusal)) if matches!(refusal.why, Why::Forbidden(_)) => {
                     // Without the token, there is nothing to explain.
                     let Some(asked) = self.asked(&question).filter(|_| refusal.kind != "ApiToken") else {
@@ -90,7 +124,7 @@ impl Explain {
             token: self.token.as_deref()?,
             instance: question.instance.as_ref().map(|key| (&*key.namespace, &*key.name)),
             request: (&self.method, &self.path),
-            verifier: self.verifier.as_deref(),
+            verifier: &self.asked,
         })
     }
 }
@@ -101,16 +135,17 @@ pub(crate) fn named(given: &str, namespace: &str) -> Key {
     Key::new(namespace, name)
 }
 
-/// Prints a chain of reasons and its end. Success means that the request is allowed.
-pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>) -> Result<(), Error> {
+/// Prints a chain of reasons and its end. `token` is the name of the token. Success means that the request is allowed.
+pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>, token: Option<&str>) -> Result<(), Error> {
     for step in trail {
         let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
-        output::line(&line);
+        say(&written(&line, MAX_LINE));
     }
     if let Some(next) = next_step(verdict.cause) {
-        output::line(&format!("next: {next}"));
+        let next = next.replace("NAME", token.unwrap_or("NAME"));
+        say(&written(&format!("next: {next}"), MAX_LINE));
     }
-    output::line(&conclusion(verdict));
+    say(&written(&conclusion(verdict), MAX_LINE));
     if is_allowed(verdict) { Ok(()) } else { Err(Error::No) }
 }
 

@@ -7,12 +7,13 @@ use kube::core::ObjectMeta;
 use super::{
     Error,
     connection::{Connection, Workplace},
+    names::{self, Nameable},
     output,
     screen::remark,
 };
 use crate::{
     crd::{
-        GROUP,
+        ApiToken, GROUP,
         subject::{SubjectKind, Who, canonical},
     },
     outside::{
@@ -33,6 +34,12 @@ const RIGHTS: [(&str, &str, &str); 5] = [
     ("--account", "use", "serviceaccounts"),
 ];
 
+/// The resource of values.
+const SECRETS: &str = "secrets";
+/// The remark about a right to create that comes alone.
+const UNREAD: &str = "this gives no right to read values: add --read TOKEN for each token, unless the Instance gives \
+    that right to owners (spec.ceiling: Members)";
+
 /// How the advice of an admission policy begins: a Role in JSON.
 const ADVICE: &str = "; to allow it, apply this Role";
 
@@ -48,10 +55,13 @@ pub(crate) fn advised(told: &str) -> Option<String> {
     let (flag, place) = granted?;
     let (name, namespace) = place.rsplit_once(" in namespace ")?;
     let namespace = namespace.split(';').next().unwrap_or_default();
-    let (who, name, namespace) = (quoted(who), quoted(name), quoted(namespace));
-    Some(format!(
-        "{told}; an administrator allows it by: kubectl tokenry grant {who} {flag} {name} -n {namespace} --apply"
-    ))
+    Some(format!("{told}; {}", command(who, flag, name, namespace)))
+}
+
+/// The command that gives a right to `who`, on a line of its own.
+pub(crate) fn command(who: &str, flag: &str, name: &str, namespace: &str) -> String {
+    let [who, name, namespace] = [who, name, namespace].map(quoted);
+    format!("an administrator allows it by:\n  kubectl tokenry grant {who} {flag} {name} -n {namespace} --apply")
 }
 
 /// A text as a word of a shell.
@@ -68,6 +78,9 @@ pub(crate) struct GrantRole {
     /// Create, change and delete tokens and accounts of its own
     #[arg(long, group = "right")]
     create: bool,
+    /// Read the value of this token, in its Secret and no other one; the token may be created later
+    #[arg(long, group = "right", value_name = "TOKEN", add = names::of(Nameable::Token))]
+    read: Vec<String>,
     /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance
     #[arg(long, group = "right", value_name = "INSTANCE:ROLE")]
     role: Vec<String>,
@@ -94,7 +107,11 @@ impl GrantRole {
     pub(crate) fn main(self) -> Result<(), Error> {
         let holder = holder(&self.subject)?;
         self.connection.work(async |place| {
-            let (role, binding) = self.objects(&place.namespace, holder);
+            let secrets = self.secrets(place).await?;
+            let (role, binding) = self.objects(&place.namespace, holder, &secrets);
+            if self.create && self.read.is_empty() {
+                remark(UNREAD);
+            }
             if !self.apply {
                 output::print(std::slice::from_ref(&role))?;
                 return output::print(std::slice::from_ref(&binding));
@@ -107,9 +124,19 @@ impl GrantRole {
         })
     }
 
+    /// The Secrets of the tokens to read. That of a token that does not exist yet will have its name.
+    async fn secrets(&self, place: &Workplace) -> Result<Vec<String>, Error> {
+        let mut secrets = Vec::new();
+        for name in &self.read {
+            let token: Option<ApiToken> = place.desk.find(&place.namespace, name).await?;
+            secrets.push(token.map_or_else(|| name.clone(), |token| token.secret_name().to_owned()));
+        }
+        Ok(secrets)
+    }
+
     /// The Role and its RoleBinding.
-    fn objects(&self, namespace: &str, holder: Subject) -> (Role, RoleBinding) {
-        let rules = self.rules();
+    fn objects(&self, namespace: &str, holder: Subject, secrets: &[String]) -> (Role, RoleBinding) {
+        let rules = self.rules(secrets);
         let digest = Digest::of(format!("{holder:?}{rules:?}")).to_string();
         let name = format!("tokenry-grant-{}", &digest[..10]);
         let metadata =
@@ -119,9 +146,9 @@ impl GrantRole {
         (role, RoleBinding { metadata, role_ref, subjects: Some(vec![holder]) })
     }
 
-    fn rules(&self) -> Vec<PolicyRule> {
+    fn rules(&self, secrets: &[String]) -> Vec<PolicyRule> {
         let rule = |resource: &str, names: &[String], verbs: &[&str]| PolicyRule {
-            api_groups: Some(vec![GROUP.into()]),
+            api_groups: Some(vec![if resource == SECRETS { "" } else { GROUP }.into()]),
             resources: Some(vec![resource.into()]),
             resource_names: Some(names.to_vec()).filter(|names| !names.is_empty()),
             verbs: verbs.iter().map(|&verb| verb.into()).collect(),
@@ -132,6 +159,9 @@ impl GrantRole {
             let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
             rules.extend(["apitokens", "serviceaccounts"].map(|resource| rule(resource, &[], &verbs)));
             rules.push(rule("instances", &[], &["get", "list"]));
+        }
+        if !secrets.is_empty() {
+            rules.push(rule(SECRETS, secrets, &["get"]));
         }
         let named = [
             (RIGHTS[0], &self.role),
@@ -193,7 +223,7 @@ mod tests {
             advised(&format!("spec.x: user:a'b may not {right} in namespace n{ADVICE} and bind it: {{}}"))
         };
         let told = advised("assign owners.tokenry.dev/team:x").unwrap();
-        assert!(told.ends_with(r"grant 'user:a'\''b' --owner team:x -n n --apply"), "{told}");
+        assert!(told.ends_with("\n  kubectl tokenry grant 'user:a'\\''b' --owner team:x -n n --apply"), "{told}");
         assert!(advised("use serviceaccounts.tokenry.dev/ci").unwrap().contains(" --account ci "));
         assert!(advised("assign policies.tokenry.dev/eem:p").unwrap().contains(" --policy eem:p "));
         assert!(advised("revoke organizations.tokenry.dev/north").unwrap().contains(" --revoke north "));

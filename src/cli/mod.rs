@@ -60,12 +60,14 @@ enum Command {
     Show(token::show::Show),
     /// Ask for a new value of ApiTokens, now or with a date for the end of the previous one
     Rotate(token::rotate::Rotate),
-    /// Revoke ApiTokens, for good
-    Revoke(token::end::Revoke),
+    /// Explain why a request with a token is allowed or refused, and which objects decide it
+    Explain(explain::Explain),
     /// Suspend ApiTokens: their requests are refused until they are resumed
     Suspend(token::end::Switch),
     /// Resume suspended ApiTokens
     Resume(token::end::Switch),
+    /// Revoke ApiTokens, for good
+    Revoke(token::end::Revoke),
     /// Delete an ApiToken or an account, for good
     Delete(token::delete::Delete),
     /// Show the effects of a rotation, a revocation or a deletion, before it is done
@@ -74,16 +76,16 @@ enum Command {
     Set(token::set::SetField),
     /// Give an ApiToken to another owner
     Transfer(token::set::Transfer),
-    /// Print the Role and RoleBinding by which a user may create tokens, give a role, name an owner, or revoke
+    /// Print the Role and RoleBinding by which a user may create or read tokens, give a role, name an owner, or revoke
     Grant(grant::GrantRole),
-    /// Find the faults of manifests, without a cluster: for CI and Git hooks
-    Lint(lint::Lint),
     /// Judge a value from standard input, as the verifier would
     Verify(verify::Verify),
-    /// Check the installation, or a cluster before it: versions, definitions, policies, rights, operator and verifiers
-    Check(check::Checkup),
+    /// Find the faults of manifests, without a cluster: for CI and Git hooks
+    Lint(lint::Lint),
     /// Find tokens in files, without a cluster: by their form and their checksum
     Scan(scan::Scan),
+    /// Check the installation, or a cluster before it: versions, definitions, policies, rights, operator and verifiers
+    Check(check::Checkup),
     /// Print the versions of this program, of operator and verifier, and of the kinds
     Version(version::VersionArgs),
     /// Print a page of the documentation, or the list of pages
@@ -100,8 +102,6 @@ enum Command {
     Admission(admission::Admission),
     /// Ask for a URL until it answers with a status, for tests of an installation
     Reach(reach::ReachUrl),
-    /// Explain why a request with a token is allowed or refused, and which objects decide it
-    Explain(explain::Explain),
 }
 
 /// Options that the operator and the verifier share.
@@ -217,18 +217,19 @@ pub fn main() -> Result<(), Error> {
         Command::Status(status) => status.main(),
         Command::Show(show) => show.main(),
         Command::Rotate(rotate) => rotate.main(),
-        Command::Revoke(revoke) => revoke.main(),
+        Command::Explain(explain) => explain.main(),
         Command::Suspend(switch) => switch.main(false),
         Command::Resume(switch) => switch.main(true),
+        Command::Revoke(revoke) => revoke.main(),
         Command::Delete(delete) => delete.main(),
         Command::Plan(plan) => plan.main(),
         Command::Set(set) => set.main(),
         Command::Transfer(transfer) => transfer.main(),
         Command::Grant(grant) => grant.main(),
-        Command::Lint(lint) => lint.main(),
         Command::Verify(verify) => verify.main(),
-        Command::Check(check) => check.main(),
+        Command::Lint(lint) => lint.main(),
         Command::Scan(scan) => scan.main(),
+        Command::Check(check) => check.main(),
         Command::Version(version) => version.main(),
         Command::Docs(docs) => docs.main(),
         Command::Completion(completion) => completion.main(),
@@ -237,7 +238,6 @@ pub fn main() -> Result<(), Error> {
         Command::Crds(crds) => crds.main(),
         Command::Admission(admission) => admission.main(),
         Command::Reach(reach) => reach.main(),
-        Command::Explain(explain) => explain.main(),
     }
 }
 

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Error;
+use super::{Error, screen::remark};
 use crate::outside::foreign::written;
 
 /// Maximum length of a printed line, in bytes.
@@ -33,9 +33,7 @@ pub(crate) fn put(text: &str) {
 
 /// Prints an error to standard error.
 pub fn complain(text: &str) {
-    for line in format!("tokenry: {text}").lines() {
-        eprintln!("{}", written(line, MAX_LINE));
-    }
+    remark(&format!("tokenry: {text}"));
 }
 
 /// Prints objects as documents of YAML.

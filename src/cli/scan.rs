@@ -59,11 +59,11 @@ struct Finding {
 impl Scan {
     /// Prints the findings. Success means that there are none.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let mut found = Vec::new();
+        let (mut found, mut files) = (Vec::new(), 0);
         for path in &self.paths {
             match path.as_os_str() == "-" {
-                true => search("standard input", io::stdin().lock(), &mut found)?,
-                false => walk(path, &mut found)?,
+                true => search("standard input", io::stdin().lock(), &mut found).map(|()| files += 1)?,
+                false => files += walk(path, &mut found)?,
             }
         }
         match self.output {
@@ -71,9 +71,11 @@ impl Scan {
             FindingsForm::Sarif => output::object(&log(&found), output::ObjectForm::Json)?,
         }
         if found.is_empty() {
+            remark(&format!("no token in {}", counted(files, "file")));
             return Ok(());
         }
-        remark(&format!("{} tokens were found: rotate them with --previous 0s, or revoke them", found.len()));
+        let tokens = counted(found.len(), "token");
+        remark(&format!("{tokens} in {}: rotate with --previous 0s, or revoke", counted(files, "file")));
         Err(Error::No)
     }
 }
@@ -85,8 +87,14 @@ impl Finding {
     }
 }
 
-/// Searches a file, or all files of a folder.
-fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<(), Error> {
+/// A number of things, in words.
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Searches a file, or all files of a folder. Returns the number of files.
+fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<usize, Error> {
+    let mut files = 0;
     let is_kept = |entry: &walkdir::DirEntry| entry.file_name() != ".git";
     for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(is_kept) {
         let entry = entry.map_err(|error| Error::local("cannot scan", error))?;
@@ -95,9 +103,10 @@ fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<(), Error> {
             let file =
                 File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
             search(&name, BufReader::new(file), found)?;
+            files += 1;
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Searches text line by line. Bytes that are no text separate tokens.

@@ -1,12 +1,16 @@
 //! The terminal of a user: tables, prompts and progress. Values go to standard output; all else goes to standard error.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{
+    io::{ErrorKind, IsTerminal},
+    time::Duration,
+};
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
-use console::{Style, Term};
-use dialoguer::{Input, Select, theme::SimpleTheme};
+use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
+use dialoguer::{Input, theme::SimpleTheme};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::{Error, output::put};
 use crate::outside::foreign::written;
@@ -27,10 +31,12 @@ const GAP: u16 = 2;
 const TICK: Duration = Duration::from_millis(120);
 
 /// The space before a text below a mark.
-const INDENT: &str = "    ";
+const INDENT: usize = 4;
+/// The begin of a command that a message shows on a line of its own.
+const COMMAND: &str = "kubectl ";
 
-/// The answer that confirms a question.
-const SURE: &str = "Yes, I'm sure";
+/// The answers that confirm a question, in small letters. Any other answer means no.
+const SURE: [&str; 3] = ["y", "yes", "yes, i'm sure"];
 
 /// Rows under their headings. Text of other users is escaped.
 pub(crate) struct Rows {
@@ -106,25 +112,117 @@ impl Rows {
         put(&format!("{}\n", self.text((!whole).then(width))));
     }
 
-    /// Prints the row with this number again, as the table has it, without the headings.
-    pub(crate) fn print_row(&self, row: usize, whole: bool) {
-        let text = self.text((!whole).then(width));
-        text.lines().nth(row + 1).iter().for_each(|line| put(&format!("{line}\n")));
+    /// Prints the table, and keeps its columns for rows that come later.
+    pub(crate) fn begin(&self, whole: bool) -> PrintedColumns {
+        let most = (!whole).then(width);
+        let text = self.text(most);
+        put(&format!("{text}\n"));
+        let shown = self.shown(most.map_or(usize::MAX, usize::from));
+        PrintedColumns::of(
+            text.lines().next().unwrap_or_default(),
+            most,
+            shown.iter().map(|&at| (at, self.headings[at])),
+        )
+    }
+}
+
+/// The columns of a printed table. A later row is printed in them, without a look at the rows before.
+pub(crate) struct PrintedColumns(Vec<PrintedColumn>);
+
+struct PrintedColumn {
+    /// The position of the cell in a row.
+    at: usize,
+    /// True if no cell of the column is cut.
+    is_whole: bool,
+    /// The width of a cell. `None`: any width.
+    width: Option<usize>,
+}
+
+impl PrintedColumns {
+    /// The columns below a line of headings, each with the position of its cells. `most` is the width of the table.
+    fn of(line: &str, most: Option<u16>, headings: impl Iterator<Item = (usize, &'static str)>) -> Self {
+        let (mut columns, mut begins, mut from) = (Vec::new(), Vec::new(), 0);
+        for (at, heading) in headings {
+            // A narrow column cuts its heading.
+            let begin =
+                heading.get(..3).and_then(|begin| line.get(from..)?.find(begin)).map_or(from, |found| from + found);
+            begins.push(begin);
+            columns.push(PrintedColumn { at, is_whole: WHOLE.contains(&heading), width: None });
+            from = begin + 1;
+        }
+        let ends = begins.iter().skip(1).map(|begin| Some(begin - usize::from(GAP))).chain([most.map(usize::from)]);
+        for ((column, begin), end) in columns.iter_mut().zip(&begins).zip(ends) {
+            column.width = end.map(|end| end.saturating_sub(*begin));
+        }
+        Self(columns)
+    }
+
+    /// Prints the first of these rows.
+    pub(crate) fn print(&self, rows: &Rows) {
+        rows.rows.first().iter().for_each(|cells| put(&format!("{}\n", self.line(cells))));
+    }
+
+    fn line(&self, cells: &[String]) -> String {
+        let gap = " ".repeat(GAP.into());
+        let cell = |PrintedColumn { at, is_whole, width }: &PrintedColumn| {
+            let (cell, width) = (&*cells[*at], width.unwrap_or_default());
+            let is_cut = !is_whole && width > 0 && measure_text_width(cell) > width;
+            let text = if is_cut { truncate_str(cell, width, "…") } else { cell.into() };
+            pad_str(&text, width, Alignment::Left, None).into_owned()
+        };
+        self.0.iter().map(cell).collect::<Vec<_>>().join(&gap).trim_end().to_owned()
     }
 }
 
 /// The width of a table on standard output.
 fn width() -> u16 {
-    let terminal = Term::stdout();
-    let columns = if terminal.is_term() { terminal.size_checked().map(|(_, columns)| columns) } else { None };
-    columns.unwrap_or(WIDTH).max(WIDTH)
+    columns(&Term::stdout()).unwrap_or(WIDTH).max(WIDTH)
+}
+
+/// The width of a terminal. `None`: it is no terminal.
+fn columns(terminal: &Term) -> Option<u16> {
+    if terminal.is_term() { terminal.size_checked().map(|(_, columns)| columns) } else { None }
 }
 
 /// Prints a remark to standard error.
 pub(crate) fn remark(text: &str) {
     for line in text.lines() {
-        eprintln!("{}", written(line, MAX_CELL * 4));
+        eprintln!("{}", folded(&written(line, MAX_CELL * 4), columns(&Term::stderr())));
     }
+}
+
+/// Prints lines to standard output. On a terminal, they are broken between words. The text is escaped already.
+pub(crate) fn say(text: &str) {
+    let columns = columns(&Term::stdout());
+    text.lines().for_each(|line| put(&format!("{}\n", folded(line, columns))));
+}
+
+/// A line, broken between words so that each part fits the width. The other parts are indented more than the first one.
+/// A line with a command to copy stays whole.
+fn folded(line: &str, columns: Option<u16>) -> String {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    match columns {
+        Some(columns) if !(indent > 0 && text.starts_with(COMMAND)) => broken(text, columns, [indent, indent + 2]),
+        _ => line.to_owned(),
+    }
+}
+
+/// A text, broken between words so that each line fits the width. The first line and the others have these indents.
+fn broken(text: &str, columns: u16, [first, rest]: [usize; 2]) -> String {
+    let (mut all, mut line) = (String::new(), " ".repeat(first));
+    let mut is_begun = false;
+    for word in text.split(' ') {
+        let wide = measure_text_width(&line) + usize::from(is_begun) + measure_text_width(word);
+        if is_begun && wide > usize::from(columns) {
+            all += line.trim_end();
+            all += "\n";
+            (line, is_begun) = (" ".repeat(rest), false);
+        }
+        line = line + if is_begun { " " } else { "" } + word;
+        is_begun = true;
+    }
+    all + &line
 }
 
 /// A heading or a name in bold, if standard output is a terminal that shows colours.
@@ -163,17 +261,7 @@ pub(crate) fn mark(health: impl Into<Health>, text: &str) -> String {
 
 /// A text below a mark: indented, and broken between words so that it fits the width.
 pub(crate) fn indented(text: &str) -> String {
-    let (text, mut lines, mut line) = (written(text, MAX_CELL * 4), Vec::new(), String::new());
-    for word in text.split(' ') {
-        let is_full = INDENT.len() + line.chars().count() + 1 + word.chars().count() > usize::from(width());
-        if is_full && !line.is_empty() {
-            lines.push(std::mem::take(&mut line));
-        }
-        let space = if line.is_empty() { "" } else { " " };
-        line = line + space + word;
-    }
-    lines.push(line);
-    lines.iter().map(|line| format!("{INDENT}{line}")).collect::<Vec<_>>().join("\n")
+    broken(&written(text, MAX_CELL * 4), width(), [INDENT; 2])
 }
 
 /// Asks the user to confirm. `flag` is the flag that confirms without a question.
@@ -182,13 +270,14 @@ pub(crate) fn indented(text: &str) -> String {
 /// The user does not confirm, or standard error is no terminal.
 pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
     let terminal = asking(question, flag)?;
-    let items = ["No", SURE];
-    let select = Select::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).items(items).default(0);
-    match select.interact_on_opt(&terminal) {
-        Ok(Some(1)) => Ok(()),
-        Ok(_) => Err(Error::Declined),
-        Err(error) => Err(unanswered(&terminal, error)),
-    }
+    let typed = answer(&terminal, &format!("{question} Yes, I'm sure [y/N]"))?;
+    if SURE.contains(&typed.trim().to_lowercase().as_str()) { Ok(()) } else { Err(Error::Declined) }
+}
+
+/// The line that the user types after a question.
+fn answer(terminal: &Term, question: &str) -> Result<String, Error> {
+    let input = Input::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).allow_empty(true);
+    input.interact_text_on(terminal).map_err(|error| unanswered(terminal, error))
 }
 
 /// The error of a question without an answer. The question has hidden the cursor, and Ctrl-C leaves it hidden.
@@ -208,9 +297,22 @@ fn unanswered(terminal: &Term, dialoguer::Error::IO(error): dialoguer::Error) ->
 /// The user types another text, or standard error is no terminal.
 pub(crate) fn typed(question: &str, wanted: &str, flag: &str) -> Result<(), Error> {
     let terminal = asking(question, flag)?;
-    let input = Input::<String>::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).allow_empty(true);
-    let typed = input.interact_text_on(&terminal).map_err(|error| unanswered(&terminal, error))?;
+    let typed = answer(&terminal, question)?;
     if typed == wanted { Ok(()) } else { Err(Error::Declined) }
+}
+
+/// Asks the user for a text that is not shown, if standard input is a terminal. `None`: it is none.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub(crate) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, Error> {
+    let terminal = Term::stderr();
+    if !terminal.is_term() || !console::user_attended() || !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let unread = |error| Error::local("cannot ask", error);
+    terminal.write_str(&written(question, MAX_CELL)).map_err(unread)?;
+    terminal.read_secure_line().map(|text| Some(Zeroizing::new(text))).map_err(unread)
 }
 
 /// The terminal that can ask.
@@ -268,6 +370,26 @@ mod tests {
     }
 
     #[test]
+    fn a_later_row_is_printed_in_the_columns_of_the_table() {
+        let headings = ["NAME", "VALID", "OWNER", "DESCRIPTION"];
+        let mut rows = Rows::under(&headings);
+        rows.add(["exporter", "yes", "user:alice", "exports the topics every night"].map(str::to_owned));
+        rows.add(["ci", "no", "user:bob", "short"].map(str::to_owned));
+        for most in [Some(48), None] {
+            let text = rows.text(most);
+            let columns = PrintedColumns::of(text.lines().next().unwrap(), most, headings.into_iter().enumerate());
+            let again: Vec<_> = rows.rows.iter().map(|cells| columns.line(cells)).collect();
+            assert_eq!(again[1], text.lines().nth(2).unwrap(), "{text}");
+            assert!(again[0].starts_with("exporter  yes    user:alice  exports the topics"), "{again:?}");
+            assert!(again[0].ends_with("night") == most.is_none() && again[0].chars().count() < 60, "{again:?}");
+        }
+        let narrow =
+            PrintedColumns::of(rows.text(Some(48)).lines().next().unwrap(), Some(48), headings.into_iter().enumerate());
+        let later = narrow.line(&["a-name-of-16-chr", "yes", "user:a-very-long-name", "d"].map(str::to_owned));
+        assert!(later.starts_with("a-name-of-16-chr  yes    user:a-") && later.contains('…'), "{later}");
+    }
+
+    #[test]
     fn what_does_not_fit_is_left_out_before_a_time_is_cut() {
         let row = |namespace: &str| {
             let headings = ["NAMESPACE", "NAME", "OWNER", "ROLE", "EXPIRES", "DESCRIPTION"];
@@ -289,6 +411,21 @@ mod tests {
         assert!(text.lines().count() > 1 && text.lines().all(|line| line.starts_with("    word")), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= usize::from(width())), "{text}");
         assert_eq!(indented("a\u{1b}b"), r"    a\u{1b}b");
+    }
+
+    #[test]
+    fn a_line_is_broken_on_a_terminal_unless_it_is_a_command() {
+        let line =
+            format!("  {} Valid=True {}", Style::new().green().force_styling(true).apply_to('√'), "word ".repeat(9));
+        let text = folded(line.trim_end(), Some(40));
+        let lines: Vec<_> = text.lines().map(|line| measure_text_width(line)).collect();
+        assert_eq!((lines.len(), text.lines().nth(1)), (2, Some("    word word word word")), "{text}");
+        assert!(lines.iter().all(|width| *width <= 40), "{text}");
+        assert_eq!(folded(&line, None), line);
+        let command = format!("  kubectl tokenry grant {}", "x ".repeat(40));
+        assert_eq!(folded(&command, Some(40)), command);
+        let long = "x".repeat(90);
+        assert_eq!(folded(&format!("a {long} b"), Some(40)), format!("a\n  {long}\n  b"));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::{
     Error,
     connection::Workplace,
-    output::{self, put},
-    screen::{Health, mark},
+    explain::AskedVerifier,
+    output,
+    screen::{Health, mark, say},
     token::view,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     crd::{ApiToken, api_token::Effective},
     outside::{
         Refusal,
-        presenting::{NoVerdict, PresentedValue, present},
+        presenting::{NoVerdict, PresentedValue, VerifierAddress, present},
         survey::HttpReply,
     },
 };
@@ -27,8 +28,8 @@ pub(super) struct UnreadQuestion<'a> {
     pub(super) instance: Option<(&'a str, &'a str)>,
     /// The method and the path of the request.
     pub(super) request: (&'a str, &'a str),
-    /// The address of a verifier.
-    pub(super) verifier: Option<&'a str>,
+    /// The verifier to ask, if the user names one.
+    pub(super) verifier: &'a AskedVerifier,
 }
 
 /// Explains as much as the user may read. `refusal` is that of the object that the user may not read.
@@ -40,16 +41,20 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let valid = view::condition(&token, crate::crd::condition::VALID);
     let told = valid.map_or("no status yet".to_owned(), |valid| format!("{}: {}", valid.reason, valid.message));
     let is_valid = valid.is_some_and(|valid| valid.status == "True");
-    put(&format!("{}\n", mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token))));
+    say(&mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token)));
     if let Some(effective) = &status.effective {
         let permissions = format!("status.effective: {}", allowed(effective));
-        put(&format!("{}\n", mark(!effective.actions.is_empty(), &permissions)));
+        say(&mark(!effective.actions.is_empty(), &permissions));
     }
     let Refusal { kind, namespace, name, .. } = refusal;
-    put(&format!("{}\n", mark(Health::Warning, &format!("{kind} {namespace}/{name}: you may not read it"))));
-    let Some(verifier) = asked.verifier else {
+    let (slash, within) = match &**namespace {
+        "" => ("", String::new()),
+        namespace => ("/", format!(" in namespace {namespace}")),
+    };
+    say(&mark(Health::Warning, &format!("{kind} {namespace}{slash}{name}: you may not read it")));
+    let Some((url, ca)) = asked.verifier.read()? else {
         return Err(Error::Refused(format!(
-            "there is no verdict, because you may not {} {kind} in namespace {namespace}: ask for that right, or give \
+            "there is no verdict, because you may not {} {kind}{within}: ask for that right, or give \
              --verifier with the address of a verifier, such as that of kubectl port-forward",
             refusal.verb.name()
         )));
@@ -61,7 +66,8 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let secret = status.secret_name.as_deref().ok_or_else(unserved)?;
     let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token))?;
     let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
-    match present(verifier, &PresentedValue { instance, method, path }, &value).await {
+    let verifier = VerifierAddress { url, ca: ca.as_deref(), name: asked.verifier.name() };
+    match present(&verifier, &PresentedValue { instance, method, path }, &value).await {
         Ok(reply) => conclude(&reply),
         Err(NoVerdict::Odd(why)) => Err(Error::Usage(format!("--verifier: {why}"))),
         Err(NoVerdict::Away(why)) => Err(Error::Unreachable(format!("--verifier: {why}"))),

@@ -11,6 +11,7 @@ use super::{
     connection::{Connection, Workplace},
     explain::{conclude, named},
     names::{self, Nameable},
+    screen::hidden,
 };
 use crate::{
     crd::ApiToken,
@@ -55,20 +56,25 @@ impl Verify {
                         stays in the shell's history, so rotate it";
             return Err(Error::Usage(told.to_owned()));
         }
-        let value = read()?;
+        let value = match hidden("Value, which is not shown here: ")? {
+            Some(value) => value,
+            None => read()?,
+        };
         let value = value.trim();
         let id =
             format::id(value).map_err(|error| Error::Usage(format!("standard input has no token: it is {error}")))?;
         let (digest, id) = (Digest::of(value), id.to_owned());
-        let (verdict, trail) = self.connection.work(async |place| {
+        let (verdict, trail, name) = self.connection.work(async |place| {
             let token = self.find(place, &id, digest).await?;
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
             let (method, path) = (self.method.clone(), self.path.clone());
+            let name = token.name.to_string();
             let (token, value, organization, project) = (Some(token), Id::of(&id), None, None);
             let question = Question { token, value, instance, method, path, organization, project };
-            Ok(place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?)
+            let (verdict, trail) = place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?;
+            Ok((verdict, trail, name))
         })?;
-        conclude(&verdict, trail)
+        conclude(&verdict, trail, Some(&name))
     }
 
     /// The token that serves the value with this id and digest.

@@ -69,6 +69,7 @@ pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
             let config = Config::from_custom_kubeconfig(known, &KubeConfigOptions::default()).await;
             config.map_err(|error| nowhere(&error))?
         }
+        None if env::var_os("KUBERNETES_SERVICE_HOST").is_none() => return Err(Unreachable::Nowhere(absent(&files()))),
         None => Config::incluster().map_err(|error| nowhere(&error))?,
     };
     config.default_retry = false;
@@ -117,6 +118,12 @@ fn files() -> Vec<PathBuf> {
     let given = env::var_os("KUBECONFIG").map(|all| env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
     let given: Vec<_> = given.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
     if given.is_empty() { env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect() } else { given }
+}
+
+/// The kubeconfigs that do not exist, in words.
+fn absent(files: &[PathBuf]) -> String {
+    let named: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    format!("there is no file {}", named.join(", "))
 }
 
 /// The files that exist, merged as kubectl merges them. `None` if no file exists.

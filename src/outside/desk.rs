@@ -33,7 +33,7 @@ use crate::crd::name;
 const MANAGER: &str = "tokenry-cli";
 /// The time for which a forbidden request is tried again. The operator may be about to grant the right: it keeps
 /// RoleBindings for members and owners.
-const GRANTED_WITHIN: Duration = Duration::from_secs(10);
+pub const GRANTED_WITHIN: Duration = Duration::from_secs(10);
 /// The interval between two tries, and between two looks at an object.
 const AGAIN: Duration = Duration::from_millis(300);
 /// The number of times that a stale write is repeated. The operator writes the status now and then.
@@ -43,8 +43,17 @@ const PAGE: u32 = 500;
 /// A wait that is longer than this is shown.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// The cause of a wait.
+#[derive(Clone, Copy, Debug)]
+pub enum DeskWait<'a> {
+    /// The API server has not answered yet.
+    Answer,
+    /// The API server refuses the request so far, and a grant may be on its way.
+    Grant(&'a Refusal),
+}
+
 /// Shows a wait to the user, until the returned guard is dropped.
-pub type ShowWait = fn(&str) -> Box<dyn Send>;
+pub type ShowWait = fn(DeskWait<'_>) -> Box<dyn Send>;
 
 /// The API server as a user of the command line works with it.
 #[derive(Clone)]
@@ -129,7 +138,7 @@ impl Desk {
         match timeout(SLOW, &mut asked).await {
             Ok(answer) => answer,
             Err(_) => {
-                let _shown = (self.show)("waiting for the API server");
+                let _shown = (self.show)(DeskWait::Answer);
                 asked.await
             }
         }
@@ -358,11 +367,14 @@ impl Desk {
 
     /// Repeats a forbidden request for ten seconds, if a grant can lift the refusal.
     async fn once_granted<T>(&self, try_it: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let mut answer = self.shown(try_it()).await;
-        let end = Instant::now() + GRANTED_WITHIN;
-        let mut waiting = None;
-        while answer.as_ref().err().is_some_and(may_be_lifted) && Instant::now() < end {
-            waiting.get_or_insert_with(|| (self.show)("refused so far; a grant may be on its way"));
+        let (mut answer, begun, mut waiting) = (self.shown(try_it()).await, Instant::now(), None);
+        while let Some(refusal) = answer.as_ref().err().filter(|refusal| may_be_lifted(refusal)) {
+            if begun.elapsed() >= GRANTED_WITHIN {
+                break;
+            }
+            if begun.elapsed() >= SLOW {
+                waiting.get_or_insert_with(|| (self.show)(DeskWait::Grant(refusal)));
+            }
             sleep(AGAIN).await;
             answer = try_it().await;
         }
@@ -447,16 +459,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_that_a_grant_can_lift_is_tried_again_for_ten_seconds_and_no_other() {
+        static SHOWN: AtomicUsize = AtomicUsize::new(0);
+        let show: ShowWait = |wait| {
+            let is_grant = matches!(wait, DeskWait::Grant(Refusal { why: Why::Forbidden(_), .. }));
+            SHOWN.fetch_add(usize::from(is_grant), Ordering::SeqCst);
+            Box::new(())
+        };
         let denied = r#"x is forbidden: User "a" cannot create resource "apitokens" in API group "tokenry.dev" in the namespace "n""#;
         for (text, at_least, most) in [(denied, 30, 36), ("exceeded quota: few, requested: secrets=1", 1, 1)] {
             let (client, asked) = forbidding(text);
-            let (desk, begun) = (Desk::new(client, |_| Box::new(())), Instant::now());
+            let (desk, begun) = (Desk::new(client, show), Instant::now());
             let mut token = ApiToken::new("ci", ApiTokenSpec::of(InstanceRef { name: "eem".into(), namespace: None }));
             token.metadata.namespace = Some("n".into());
             assert!(desk.create(&token, Intent::Do).await.is_err());
             let asked = asked.load(Ordering::SeqCst);
             assert!((at_least..=most).contains(&asked), "{text}: {asked} requests in {:?}", begun.elapsed());
             assert_eq!(desk.deeds(), "nothing was changed");
+            assert_eq!(SHOWN.load(Ordering::SeqCst), 1, "the wait of the first one is shown, with its refusal");
         }
     }
 

@@ -16,8 +16,10 @@ pub enum Forbidder<'a> {
 }
 
 /// A permission that the authorizer denied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Denied<'a> {
+    /// The name of the user, as the API server knows it.
+    pub user: &'a str,
     /// The verb, such as `patch`.
     pub verb: &'a str,
     /// The resource with its subresource, such as `apitokens/status`.
@@ -53,7 +55,7 @@ impl<'a> Forbidder<'a> {
     pub fn advice(self, namespace: &str) -> String {
         let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") };
         match self {
-            Self::Authorizer(Denied { verb, resource, group, namespace }) => {
+            Self::Authorizer(Denied { verb, resource, group, namespace, .. }) => {
                 let of = if group.is_empty() { String::new() } else { format!(" of {group}") };
                 let place =
                     if namespace.is_empty() { "all namespaces".into() } else { format!("namespace {namespace}") };
@@ -74,12 +76,12 @@ impl<'a> Denied<'a> {
     /// Parses the message of an authorizer: `User "u" cannot patch resource "r" in API group "g" in the namespace "n"`,
     /// or `… at the cluster scope`. A reason may follow.
     fn of(cause: &'a str) -> Option<Self> {
-        let (_, rest) = within(cause, "User \"", "\"")?;
+        let (user, rest) = within(cause, "User \"", "\"")?;
         let (verb, rest) = within(rest, " cannot ", " ")?;
         let (resource, rest) = within(rest, "resource \"", "\"")?;
         let (group, rest) = within(rest, " in API group \"", "\"")?;
         let namespace = within(rest, " in the namespace \"", "\"").map_or("", |(namespace, _)| namespace);
-        Some(Self { verb, resource, group, namespace })
+        Some(Self { user, verb, resource, group, namespace })
     }
 }
 
@@ -92,6 +94,7 @@ fn within<'a>(text: &'a str, before: &str, after: &str) -> Option<(&'a str, &'a 
 mod tests {
     use super::*;
 
+    const NAME: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
     const USER: &str = r#"User "system:serviceaccount:tokenry-system:tokenry-operator""#;
 
     #[test]
@@ -99,7 +102,8 @@ mod tests {
         let text = format!(
             r#"apitokens.tokenry.dev "ci" is forbidden: {USER} cannot update resource "apitokens/status" in API group "tokenry.dev" in the namespace "events": RBAC: clusterrole.rbac.authorization.k8s.io "x" not found"#
         );
-        let denied = Denied { verb: "update", resource: "apitokens/status", group: "tokenry.dev", namespace: "events" };
+        let of_tokens = Denied { user: NAME, verb: "update", resource: "apitokens/status", ..Denied::default() };
+        let denied = Denied { group: "tokenry.dev", namespace: "events", ..of_tokens };
         assert_eq!(Forbidder::of(&text), Forbidder::Authorizer(denied));
         let advice = "the operator lacks a permission: grant it the verb update on apitokens/status of tokenry.dev in \
                       namespace events; look at its ClusterRole (tokenry-operator by default) and at the binding of that role";
@@ -107,7 +111,7 @@ mod tests {
         let text = format!(
             r#"secrets is forbidden: {USER} cannot list resource "secrets" in API group "" at the cluster scope"#
         );
-        let denied = Denied { verb: "list", resource: "secrets", group: "", namespace: "" };
+        let denied = Denied { user: NAME, verb: "list", resource: "secrets", ..Denied::default() };
         assert_eq!(Forbidder::of(&text), Forbidder::Authorizer(denied));
         assert!(Forbidder::of(&text).advice("").contains("grant it the verb list on secrets in all namespaces; "));
     }

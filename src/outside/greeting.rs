@@ -28,25 +28,30 @@ const LIMIT: Duration = Duration::from_secs(3);
 pub async fn greets(authority: &str, ca: &str) -> Result<(), String> {
     let (host, port) = authority.rsplit_once(':').ok_or("the address has no port")?;
     let (port, end) = (port.parse().map_err(told)?, Instant::now() + LIMIT);
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca.as_bytes()).map_while(Result::ok));
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-    let config = config.with_safe_default_protocol_versions().map_err(told)?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connector = trusting(ca)?;
     let name = ServerName::try_from(host.to_owned()).map_err(told)?;
     let found = timeout_at(end, resolved(host, port, ())).await.ok().flatten().unwrap_or_default();
     let address = *found.first().ok_or("its name has no address")?;
     let greeted = async {
         let stream = TcpStream::connect(address).await?;
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        connector.connect(name, stream).await
     };
     let greeted = timeout_at(end, greeted).await.map_err(|_| "no answer within 3 s")?;
     greeted.map(drop).map_err(|error| refused(&error))
 }
 
+/// A connector that trusts the certificates in the PEM text `ca`, and no others.
+pub(super) fn trusting(ca: &str) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca.as_bytes()).map_while(Result::ok));
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().map_err(told)?;
+    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}
+
 /// The reason for a failed handshake. It stays the same from one try to the next: the library's text for a certificate
 /// out of its time counts the seconds.
-fn refused(error: &io::Error) -> String {
+pub(super) fn refused(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return told(error) };
     if matches!(fault, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {

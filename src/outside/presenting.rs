@@ -1,13 +1,27 @@
 //! A question to a verifier, as a proxy asks it: by a value that its owner holds.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use axum::body::{Body, to_bytes};
-use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::time::timeout;
+use http::{
+    HeaderName, HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, HOST},
+    uri::Authority,
+};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use super::survey::HttpReply;
+use super::{
+    greeting::{refused, trusting},
+    prober::resolved,
+    survey::HttpReply,
+};
 
 /// The longest wait for the verdict.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -36,12 +50,27 @@ pub struct PresentedValue<'a> {
     pub path: &'a str,
 }
 
-/// The verdict of the verifier at the address `verifier`, such as `http://localhost:8080`, on a request with `value`.
-/// The value is sent to this address alone: as a bearer token, or else in the header `api-token`.
+/// A verifier, as a user reaches it.
+#[derive(Clone, Debug)]
+pub struct VerifierAddress<'a> {
+    /// The address, such as `http://localhost:8080`.
+    pub url: &'a str,
+    /// The certificates that sign that of the verifier, as PEM text. HTTPS needs them.
+    pub ca: Option<&'a str>,
+    /// The name in the certificate of the verifier. Default: the host of the address.
+    pub name: Option<&'a str>,
+}
+
+/// The verdict of a verifier on a request with `value`. The value is sent to this verifier alone: as a bearer token, or
+/// else in the header `api-token`.
 ///
 /// # Errors
 /// The address cannot be used, or nobody answers there.
-pub async fn present(verifier: &str, asked: &PresentedValue<'_>, value: &str) -> Result<HttpReply, NoVerdict> {
+pub async fn present(
+    verifier: &VerifierAddress<'_>,
+    asked: &PresentedValue<'_>,
+    value: &str,
+) -> Result<HttpReply, NoVerdict> {
     let bearer = ask(verifier, asked, (AUTHORIZATION, &format!("Bearer {value}"))).await?;
     let challenge = bearer.headers.get(http::header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
     // Without an error, the Instance has found no credential in this header.
@@ -50,35 +79,78 @@ pub async fn present(verifier: &str, asked: &PresentedValue<'_>, value: &str) ->
 }
 
 async fn ask(
-    verifier: &str,
+    verifier: &VerifierAddress<'_>,
     asked: &PresentedValue<'_>,
     (header, value): (HeaderName, &str),
 ) -> Result<HttpReply, NoVerdict> {
-    let wrong = || NoVerdict::Odd(format!("{verifier}: give an address such as http://localhost:8080"));
-    let (namespace, name) = asked.instance;
-    let address = format!("{}/v1/instances/{namespace}/{name}/authorize", verifier.trim_end_matches('/'));
-    let address: Uri = address.parse().map_err(|_| wrong())?;
-    if address.scheme_str() != Some("http") {
+    let wrong = || NoVerdict::Odd(format!("{}: give an address such as http://localhost:8080", verifier.url));
+    let place: Uri = verifier.url.trim_end_matches('/').parse().map_err(|_| wrong())?;
+    let (Some(authority), Some("http" | "https")) = (place.authority(), place.scheme_str()) else {
         return Err(wrong());
-    }
+    };
+    let (namespace, name) = asked.instance;
+    let path = format!("{}/v1/instances/{namespace}/{name}/authorize", place.path().trim_end_matches('/'));
     let odd = |_| NoVerdict::Odd("the method, the path or the value has a character that no header can have".into());
     let mut credential = HeaderValue::from_str(value).map_err(odd)?;
     credential.set_sensitive(true);
     let mut request = Request::new(Body::empty());
-    *request.uri_mut() = address;
+    *request.uri_mut() = path.parse().map_err(|_| wrong())?;
+    request.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(odd)?);
     request.headers_mut().insert(header, credential);
     request.headers_mut().insert("x-forwarded-method", HeaderValue::from_str(asked.method).map_err(odd)?);
     request.headers_mut().insert("x-forwarded-uri", HeaderValue::from_str(asked.path).map_err(odd)?);
-    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let away = |why: &dyn std::error::Error| NoVerdict::Away(format!("{verifier} does not answer: {why}"));
-    let answered = async {
-        let (parts, body) = client.request(request).await.map_err(|error| away(&error))?.into_parts();
-        let bytes = to_bytes(Body::new(body), LONGEST).await.map_err(|error| away(&error))?;
+    let late = |_| NoVerdict::Away(format!("{} does not answer within {} s", verifier.url, LIMIT.as_secs()));
+    timeout(LIMIT, sent(verifier, authority, request)).await.map_err(late)?
+}
+
+/// Sends a request on a connection of its own.
+async fn sent(
+    verifier: &VerifierAddress<'_>,
+    authority: &Authority,
+    request: Request<Body>,
+) -> Result<HttpReply, NoVerdict> {
+    let away = |why: &dyn Display| NoVerdict::Away(format!("{} does not answer: {why}", verifier.url));
+    let is_secure = verifier.url.starts_with("https:");
+    let tls = is_secure.then(|| secured(verifier, authority.host())).transpose()?;
+    let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let found = resolved(host, port, ()).await.unwrap_or_default();
+    let stream = TcpStream::connect(&*found).await.map_err(|error| away(&error))?;
+    let answered = match tls {
+        Some((connector, name)) => {
+            let stream = connector.connect(name, stream).await.map_err(|error| away(&refused(&error)))?;
+            exchanged(stream, request).await
+        }
+        None => exchanged(stream, request).await,
+    };
+    answered.map_err(|why| away(&why))
+}
+
+/// The connector for HTTPS, and the name that the certificate has to have.
+fn secured(verifier: &VerifierAddress<'_>, host: &str) -> Result<(TlsConnector, ServerName<'static>), NoVerdict> {
+    let unknown =
+        || NoVerdict::Odd(format!("{}: HTTPS needs the CA of the verifier; give --verifier-ca", verifier.url));
+    let connector = trusting(verifier.ca.ok_or_else(unknown)?).map_err(NoVerdict::Odd)?;
+    let name = verifier.name.unwrap_or(host).to_owned();
+    let unnamed = |_| NoVerdict::Odd(format!("{name} is no name that a certificate can have"));
+    Ok((connector, ServerName::try_from(name.clone()).map_err(unnamed)?))
+}
+
+/// The answer to a request. The connection ends with it.
+async fn exchanged(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Body>,
+) -> Result<HttpReply, String> {
+    let told = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
+    let answered = async move {
+        let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
+        let bytes = to_bytes(Body::new(body), LONGEST).await.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(HttpReply { status: parts.status.as_u16(), headers: parts.headers, text })
     };
-    let late = |_| NoVerdict::Away(format!("{verifier} does not answer within {} s", LIMIT.as_secs()));
-    timeout(LIMIT, answered).await.map_err(late)?
+    // The connection fails with its request, which then says why.
+    futures::join!(answered, connection).0
 }
 
 #[cfg(test)]
@@ -88,14 +160,15 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_cannot_be_asked_is_told_and_no_value_is() {
         let asked = PresentedValue { instance: ("a", "b"), method: "GET", path: "/" };
-        for odd in ["localhost:8080", "https://x", "http://a b"] {
-            let told = present(odd, &asked, "secret").await.unwrap_err().to_string();
-            assert!(
-                told.contains("give an address such as http://localhost:8080") && !told.contains("secret"),
-                "{told}"
-            );
+        let at = |url| VerifierAddress { url, ca: None, name: None };
+        for odd in ["localhost:8080", "ftp://x", "http://a b", ""] {
+            let told = present(&at(odd), &asked, "secret").await.unwrap_err().to_string();
+            let advice = "give an address such as http://localhost:8080";
+            assert!(told.contains(advice) && !told.contains("secret"), "{told}");
         }
-        let told = present("http://127.0.0.1:1", &asked, "secret").await.unwrap_err();
+        let told = present(&at("https://x"), &asked, "secret").await.unwrap_err().to_string();
+        assert_eq!(told, "https://x: HTTPS needs the CA of the verifier; give --verifier-ca");
+        let told = present(&at("http://127.0.0.1:1"), &asked, "secret").await.unwrap_err();
         assert!(matches!(told, NoVerdict::Away(_)) && !told.to_string().contains("secret"), "{told}");
     }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
+    allowed,
     times::{EndTime, ahead, both},
     wait,
 };
@@ -86,6 +87,7 @@ impl Create {
         self.expires.iter().try_for_each(|end| ahead(end, now, "--expires"))?;
         let instance = self.instance(place).await?;
         let wanted = self.token(&place.namespace, &instance, self.role(&instance)?);
+        allowed::check(&instance, &wanted, now)?;
         let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
         let token = place.desk.create(&wanted, intent).await.map_err(|refusal| Error::of_write(refusal, &wanted))?;
         match (self.dry_run, self.output) {
@@ -130,7 +132,8 @@ impl Create {
             (Some(only), true) => Ok(only),
             (Some(_), false) => Err(Error::Usage(format!("give --instance: namespace {namespace} has {names}"))),
             (None, _) => Err(Error::Usage(format!(
-                "give --instance NAMESPACE/NAME: namespace {namespace} has no Instance of its own"
+                "give --instance NAMESPACE/NAME: namespace {namespace} has no Instance of its own; this lists \
+                 others:\n  kubectl get instances.tokenry.dev --all-namespaces"
             ))),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         connection::{Connection, Workplace},
         names::{self, Nameable},
         output::{self, ObjectForm},
-        screen::{Rows, remark},
+        screen::{PrintedColumns, Rows, remark},
     },
     crd::{ApiToken, GROUP, subject},
     outside::{Clock, SystemClock, Verb, rights::Right, watch::Heard},
@@ -123,47 +123,43 @@ impl List {
         }
         let mut printed = PrintedRows::default();
         let mut heard = pin!(place.desk.watch::<ApiToken>(namespace, self.selector.as_deref()));
-        let mut is_begun = false;
+        let mut begun = None;
         while let Some(heard) = heard.next().await {
             let Heard::Event(event) = heard else { continue };
             let is_whole = matches!(event, Event::InitDone);
             let now = SystemClock.now();
             let changed = printed.hear(event, |token| self.wants(token, me, now));
-            match (&changed[..], is_begun) {
-                ([], false) if is_whole => remark("no ApiToken matches yet"),
+            match (&changed[..], &begun) {
+                ([], None) if is_whole => remark("no ApiToken matches yet"),
                 ([], _) => {}
-                (all, false) => {
-                    self.begin(all, now)?;
-                    is_begun = true;
+                (all, None) => begun = Some(self.begin(all, now)?),
+                (all, Some(columns)) => {
+                    all.iter().try_for_each(|token| self.tell(columns.as_ref(), token, now))?;
                 }
-                (all, true) => all.iter().try_for_each(|token| self.tell(&printed, token, now))?,
             }
         }
         Ok(())
     }
 
-    /// Prints the first tokens of a watch.
-    fn begin(&self, tokens: &[ApiToken], now: Timestamp) -> Result<(), Error> {
+    /// Prints the first tokens of a watch. Returns the columns of the table, if it is one.
+    fn begin(&self, tokens: &[ApiToken], now: Timestamp) -> Result<Option<PrintedColumns>, Error> {
         match self.output {
-            ListForm::Table | ListForm::Wide => self.table(tokens, now).print(self.is_wide()),
+            ListForm::Table | ListForm::Wide => return Ok(Some(self.table(tokens, now).begin(self.is_wide()))),
             ListForm::Json => tokens.iter().try_for_each(|token| output::object(token, ObjectForm::Json))?,
             ListForm::Yaml => output::print(tokens)?,
             ListForm::Name => tokens.iter().for_each(named),
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Prints a token that has changed. Its row is as wide as in a table of all tokens.
-    fn tell(&self, printed: &PrintedRows, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
-        match self.output {
-            ListForm::Table | ListForm::Wide => {
-                let mut all: Vec<_> = printed.tokens().cloned().collect();
-                all.push(token.clone());
-                self.table(&all, now).print_row(all.len() - 1, self.is_wide());
-                Ok(())
-            }
-            ListForm::Json | ListForm::Yaml | ListForm::Name => self.begin(slice::from_ref(token), now),
+    /// Prints a token that has changed, in the columns of the table.
+    fn tell(&self, columns: Option<&PrintedColumns>, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
+        let token = slice::from_ref(token);
+        match columns {
+            Some(columns) => columns.print(&self.table(token, now)),
+            None => drop(self.begin(token, now)?),
         }
+        Ok(())
     }
 
     fn is_wide(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The commands by which users keep their tokens.
 
+mod allowed;
 mod change;
 pub(crate) mod create;
 pub(crate) mod delete;

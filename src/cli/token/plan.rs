@@ -16,10 +16,11 @@ use crate::{
         Error,
         connection::{Connection, Workplace},
         names::{self, Nameable},
-        output::{self, ObjectForm},
+        output::{self, MAX_LINE, ObjectForm},
+        screen::say,
     },
     crd::{AccessPolicy, ApiToken},
-    outside::{Clock, SystemClock},
+    outside::{Clock, SystemClock, foreign::written},
 };
 
 #[derive(Args)]
@@ -72,7 +73,9 @@ impl Planning {
         })?;
         match self.output {
             Some(form) => output::object(&effects, form)?,
-            None => told(self.change, &effects, SystemClock.now()).iter().for_each(|line| output::line(line)),
+            None => {
+                told(self.change, &effects, SystemClock.now()).iter().for_each(|line| say(&written(line, MAX_LINE)))
+            }
         }
         // The plan is printed as far as it is known.
         if effects.unknown.is_empty() { Ok(()) } else { Err(Error::Refused(joined(&effects.unknown).join("\n"))) }

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
+    allowed,
     pick::Pick,
     show,
     times::{EndTime, ahead, both, limit},
@@ -19,10 +20,13 @@ use crate::{
         connection::{Connection, Workplace},
         screen::remark,
     },
-    crd::ApiToken,
+    crd::{ApiToken, Instance},
     outside::{Clock, SystemClock, desk::Intent},
     token::Records,
 };
+
+/// The longest overlap of a token for which neither its spec nor its Instance gives one.
+const USUAL_OVERLAP: &str = "24h";
 
 #[derive(Args)]
 pub(crate) struct Rotate {
@@ -63,8 +67,9 @@ impl Rotate {
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
         for token in tokens {
-            let changes = json!({"spec": {"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}}});
-            let changed = place.desk.change(&token, changes, intent).await;
+            let spec = json!({"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}});
+            allowed::check_change(place, &token, &spec, now).await?;
+            let changed = place.desk.change(&token, json!({ "spec": spec }), intent).await;
             let changed = changed.map_err(|refusal| Error::of_write(refusal, &token))?;
             match intent {
                 Intent::Rehearse => {
@@ -76,10 +81,28 @@ impl Rotate {
         Ok(())
     }
 
+    /// The end of the previous values, in words. The overlap of the Instance is not known without the right to read it.
+    async fn previous_end(&self, place: &Workplace, token: &ApiToken, now: Timestamp) -> String {
+        let after =
+            |length: &str| format!("the previous value works for {length} at most, once the new one is published");
+        match &self.previous {
+            Some(EndTime::At(at)) => return format!("the previous value works until {}", both(*at, now)),
+            Some(EndTime::After(text)) => return after(text),
+            Some(EndTime::Never) | None => {}
+        }
+        let own = token.spec.rotation.as_ref().and_then(|rotation| rotation.overlap.as_ref()).map(ToString::to_string);
+        let overlap = match own {
+            Some(own) => Some(own),
+            None => usual_overlap(place, token).await,
+        };
+        overlap.map_or_else(|| "the previous value works until its overlap is over".to_owned(), |text| after(&text))
+    }
+
     async fn follow(&self, place: &Workplace, token: &ApiToken, id: &str, now: Timestamp) -> Result<(), Error> {
         let name = token.name_any();
         if !self.wait && !self.show {
-            remark(&format!("{name}: a new value is asked for; --wait waits for it"));
+            let previous = self.previous_end(place, token, now).await;
+            remark(&format!("{name}: a new value is asked for; {previous}; --wait waits for it"));
             return Ok(());
         }
         // The status names the answer as soon as the new value is on record, which is before it is published.
@@ -103,6 +126,15 @@ impl Rotate {
         remark(&format!("{name}: generation {served} is published; {previous}"));
         Ok(())
     }
+}
+
+/// The overlap that the Instance of a token gives it. `None` without the right to read the Instance.
+async fn usual_overlap(place: &Workplace, token: &ApiToken) -> Option<String> {
+    let reference = &token.spec.instance_ref;
+    let found = place.desk.find::<Instance>(reference.namespace_or(&place.namespace), reference.name.as_str());
+    let instance: Instance = found.await.ok()??;
+    let given = instance.spec.tokens.overlap.and_then(|overlap| overlap.default);
+    Some(given.map_or_else(|| USUAL_OVERLAP.to_owned(), |overlap| overlap.to_string()))
 }
 
 /// The field `regenerate.previous`. One form replaces the other.

@@ -3,11 +3,14 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{change::change, pick};
-use crate::cli::{
-    Error,
-    connection::Connection,
-    names::{self, Nameable},
+use super::{allowed, change::change, pick};
+use crate::{
+    cli::{
+        Error,
+        connection::Connection,
+        names::{self, Nameable},
+    },
+    outside::{Clock, SystemClock},
 };
 
 #[derive(Args)]
@@ -52,7 +55,7 @@ enum Field {
     Projects,
     /// The AccessPolicies that the token joins
     Policies,
-    /// The display name; the name of the object never changes
+    /// The display name; the name of the object never changes: for another one, create a token and revoke this one
     Name,
 }
 
@@ -90,6 +93,7 @@ fn names(value: &str) -> Value {
 fn set(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
     connection.work(async |place| {
         let token = pick::one(place, name).await?;
+        allowed::check_change(place, &token, spec, SystemClock.now()).await?;
         change(place, &[token], spec, dry_run, "changed").await
     })
 }

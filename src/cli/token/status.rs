@@ -19,8 +19,8 @@ use crate::{
         Error,
         connection::{Connection, Workplace},
         names::{self, Nameable},
-        output::{MAX_LINE, put},
-        screen::{bold, mark},
+        output::MAX_LINE,
+        screen::{bold, mark, say},
     },
     crd::{
         ApiToken,
@@ -57,7 +57,7 @@ impl Status {
             let around = Surroundings::of(place, &token, now).await?;
             Ok((token, around))
         })?;
-        put(&page(&token, &around, now));
+        say(&page(&token, &around, now));
         Ok(())
     }
 }
@@ -78,7 +78,8 @@ fn told(mut events: Vec<Event>, now: Timestamp) -> Vec<String> {
     events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
     let latest = events.into_iter().take(MAX_EVENTS);
     let line = |event: Event| {
-        let at = last_seen(&event).map_or_else(String::new, |at| relative(at, now));
+        // The clock of the operator may be ahead.
+        let at = last_seen(&event).map_or_else(String::new, |at| relative(at.min(now), now));
         let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
         format!("{at:<8} {} {reason}: {message}", event.type_.unwrap_or_default())
     };
@@ -130,7 +131,7 @@ fn heading(page: &mut String, text: &str) {
 fn facts(page: &mut String, facts: &[(&str, String)]) {
     for (name, text) in facts.iter().filter(|(_, text)| !text.is_empty()) {
         let text = written(text, MAX_LINE);
-        let _ = writeln!(page, "  {:<14}{text}", format!("{name}:"));
+        let _ = writeln!(page, "  {:<15}{text}", format!("{name}:"));
     }
 }
 
@@ -265,7 +266,7 @@ mod tests {
                 ],
                 "records": [record(1, "Superseded", "2027-01-02T00:00:00Z"), record(2, "Active", "2027-04-01T00:00:00Z")],
                 "use": [{"generation": 2, "firstUsedAt": "2027-01-01T01:00:00Z", "lastUsedAt": "2027-01-02T01:00:00Z"}],
-                "secretName": "ci", "expiresAt": "2027-04-01T00:00:00Z", "rotatesAt": "2027-03-01T00:00:00Z",
+                "effective": {"organizations": ["north"]}, "secretName": "ci", "expiresAt": "2027-04-01T00:00:00Z", "rotatesAt": "2027-03-01T00:00:00Z",
             },
         }))
         .unwrap();
@@ -280,8 +281,9 @@ mod tests {
         let lines: Vec<_> = page.lines().collect();
         for line in [
             "ApiToken a/ci",
-            "  Owner:        user:alice",
-            "  Secret:       ci (token, token-id, endpoint, organization)",
+            "  Owner:         user:alice",
+            "  Organizations: north",
+            "  Secret:        ci (token, token-id, endpoint, organization)",
             "  √ Valid=True Active",
             "  × Stalled=True Invalid: m",
             "  √ 2 Active, made 2027-01-01T00:00:00Z (2d ago), ends 2027-04-01T00:00:00Z (in 88d), last used 2027-01-02T01:00:00Z (23h ago)",

@@ -23,9 +23,13 @@ fn length(duration: SignedDuration) -> String {
     format!("{}{name}", (seconds + unit / 2) / unit)
 }
 
-/// A time before or after `now`, such as `3h ago` or `in 29d`.
+/// A time before or after `now`, such as `3h ago`, `in 29d` or `now`.
 pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
-    let length = length(at.duration_since(now));
+    let distance = at.duration_since(now);
+    if distance.as_secs() == 0 {
+        return "now".to_owned();
+    }
+    let length = length(distance);
     if at <= now { format!("{length} ago") } else { format!("in {length}") }
 }
 
@@ -35,7 +39,7 @@ pub(crate) fn both(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// The forms of a moment, for messages.
-const MOMENTS: &str = "a date such as 2027-06-30, a time such as 2027-06-30T12:00:00Z";
+const MOMENTS: &str = "a date such as 2027-06-30, or a time such as 2027-06-30T12:00:00Z";
 
 /// The end of something, as a user writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,15 +59,13 @@ impl EndTime {
             return Ok(Self::Never);
         }
         let after = || Duration::from(text).parse().is_ok().then(|| Self::After(text.into()));
-        Self::moment(text)
-            .or_else(after)
-            .ok_or_else(|| format!("give a duration such as 30d or 12h, {MOMENTS}, or never"))
+        Self::moment(text).or_else(after).ok_or_else(|| format!("give never, a duration such as 30d or 12h, {MOMENTS}"))
     }
 
     /// Parses a duration such as `2h`, or `0s`, a date, or a time (RFC 3339).
     pub(crate) fn previous(text: &str) -> Result<Self, String> {
         let after = || Delay::from(text).parse().is_ok().then(|| Self::After(text.into()));
-        Self::moment(text).or_else(after).ok_or_else(|| format!("give a duration such as 0s, 2h or 1d, or {MOMENTS}"))
+        Self::moment(text).or_else(after).ok_or_else(|| format!("give a duration such as 0s, 2h or 1d, {MOMENTS}"))
     }
 
     fn moment(text: &str) -> Option<Self> {
@@ -108,6 +110,7 @@ mod tests {
         assert_eq!(told("2027-01-01T03:20:00Z"), "in 3h");
         assert_eq!(told("2027-01-30T23:59:58Z"), "in 30d");
         assert_eq!(told("2026-12-31T23:59:01Z"), "59s ago");
+        assert_eq!((told("2027-01-01T00:00:00.9Z"), told("2027-01-01T00:00:01Z")), ("now".into(), "in 1s".into()));
         assert_eq!(both(at("2026-12-31T00:00:00Z"), now), "2026-12-31T00:00:00Z (24h ago)");
     }
 

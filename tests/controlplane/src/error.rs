@@ -59,6 +59,15 @@ pub enum Error {
         /// The exit status of pip.
         status: ExitStatus,
     },
+    /// A shell is missing, and apt could not install it.
+    #[error(
+        "tests complete command lines in {name}, which is not on the PATH, and apt-get could not install \
+         it: install {name}"
+    )]
+    NoShell {
+        /// The shell.
+        name: String,
+    },
     /// Go could not download a module of definitions.
     #[error("go could not download {module}, which has definitions that tests apply: {message}")]
     Download {

@@ -47,7 +47,7 @@ pub use definitions::Definitions;
 pub use error::Error;
 pub use install::{EXPOSING, Identities, NAMESPACE, REVIEWING_CALLERS};
 pub use process::Process;
-pub use programs::{kubernetes_version, program};
+pub use programs::{kubernetes_version, program, shell};
 
 const ETCD: &str = "etcd";
 const API_SERVER: &str = "kube-apiserver";

@@ -114,6 +114,25 @@ pub fn program(name: &str) -> Result<PathBuf, Error> {
     Environment::of_process().program(name)
 }
 
+/// Finds a shell such as `zsh` on the PATH. apt installs one that is missing, where this process may do so.
+pub fn shell(name: &str) -> Result<PathBuf, Error> {
+    let found = || env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let missing = || Error::NoShell { name: name.to_owned() };
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    for args in [&["update", "-qq"][..], &["install", "-qq", "--yes", "--no-install-recommends", name]] {
+        let mut apt = Command::new("apt-get");
+        // Another process may be installing, too.
+        apt.args(["-o", "DPkg::Lock::Timeout=120"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        let status = apt.stdout(io::stderr()).status().map_err(|_| missing())?;
+        if !status.success() {
+            break;
+        }
+    }
+    found().ok_or_else(missing)
+}
+
 /// The version of Kubernetes that is built, as `v1.2.3`.
 pub fn kubernetes_version() -> &'static str {
     KUBERNETES
@@ -328,6 +347,13 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(etcd, folder.join("etcd"));
         assert!(matches!(helm, Err(Error::NoGo { .. })), "{helm:?}");
+    }
+
+    #[test]
+    fn a_shell_is_found_on_the_path() {
+        assert!(shell("sh").unwrap().ends_with("sh"));
+        let message = Error::NoShell { name: "zsh".into() }.to_string();
+        assert!(message.ends_with("install zsh"), "{message}");
     }
 
     #[test]

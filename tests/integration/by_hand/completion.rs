@@ -118,6 +118,50 @@ async fn bash_completes_a_command_a_flag_and_a_name() {
     session.exp_eof().unwrap();
 }
 
+/// Begins a session in a shell, loads the script by the line of `completion --help`, and completes a command, a flag
+/// and a name. `shell` is the program and its arguments.
+fn completes(user: &User<'_>, shell: &[&str], load: &str) {
+    let mut sized = beside(&folder(user), user, "sh");
+    sized.args(["-c", "stty rows 24 cols 200 echo && exec \"$@\"", "sh"]).args(shell);
+    sized.env("PS1", "ready> ").env("TERM", "dumb").env("HOME", user.judged.world.plane.directory());
+    let mut session = spawn_with_options(sized, Options::new().timeout_ms(Some(60_000))).unwrap();
+    session.exp_string("ready> ").unwrap();
+    // The shell echoes the quotes, and prints the word without them.
+    session.send_line(&format!("{load}; echo script-'is'-loaded")).unwrap();
+    session.exp_string("script-is-loaded").unwrap();
+    session.exp_string("ready> ").unwrap();
+    session.send(&format!("tokenry sho\t--namesp\t{} exp\t", user.home())).unwrap();
+    session.flush().unwrap();
+    // A shell moves the cursor between the words.
+    for word in ["show ", "--namespace ", user.home(), "exporter"] {
+        session.exp_string(word).unwrap();
+    }
+    session.send_control('c').unwrap();
+    session.send_line("exit").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zsh_completes_a_command_a_flag_and_a_name() {
+    let (judged, _operator) = setting("zsh").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    filled(&alice).await;
+    let zsh = tokio::task::block_in_place(|| controlplane::shell("zsh")).unwrap();
+    let load = "autoload -Uz compinit && compinit -u -D && source <(tokenry completion zsh)";
+    completes(&alice, &[zsh.to_str().unwrap(), "-f", "-i"], load);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fish_completes_a_command_a_flag_and_a_name() {
+    let (judged, _operator) = setting("fish").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    filled(&alice).await;
+    let fish = tokio::task::block_in_place(|| controlplane::shell("fish")).unwrap();
+    let prompt = "function fish_prompt; echo 'ready> '; end";
+    let shell = [fish.to_str().unwrap(), "--no-config", "--init-command", prompt, "--interactive"];
+    completes(&alice, &shell, "tokenry completion fish | source");
+}
+
 #[test]
 fn each_shell_gets_a_script_that_asks_the_program() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -1,9 +1,20 @@
 //! `explain` for a user that owns a token and may not read its Instance.
 
+use jiff::SignedDuration;
 use serde_json::json;
+use tokenry::outside::{
+    Address, Clock, SystemClock, SystemEntropy,
+    issuer::{KeyedCertificate, Period},
+};
 
 use super::setting;
-use crate::harness::{clock::Held, judged::User};
+use crate::{
+    certificate::Folder,
+    harness::{
+        clock::Held,
+        judged::{Judged, User},
+    },
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_verifier() {
@@ -60,4 +71,44 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     assert!(away.code == 3 && away.err.contains("http://127.0.0.1:1 does not answer"), "{away:?}");
     let odd = ask(&["--path", "/orders", "--verifier", "localhost"]).await;
     assert!(odd.code == 2 && odd.err.contains("give an address such as"), "{odd:?}");
+    by_https(&judged, &dora).await;
+}
+
+/// Asks a verifier by HTTPS, with its CA and the name in its certificate.
+async fn by_https(judged: &Judged, dora: &User<'_>) {
+    let (world, folder) = (&judged.world, Folder::of(&judged.world));
+    let (now, hour) = (SystemClock.now(), SignedDuration::from_hours(1));
+    let period = Period { from: now - hour, until: now + hour };
+    let authority = KeyedCertificate::authority(&SystemEntropy, period).unwrap();
+    folder.write(&authority.sign(&SystemEntropy, &["verifier.example".to_owned()], period).unwrap());
+    let ca = folder.trust(&authority.certificate).display().to_string();
+    let at = "127.0.0.1:0".parse::<Address>().unwrap().take("--tls-listen").unwrap();
+    let url = format!("https://{}", at.address().unwrap());
+    let (client, secure) = (world.plane.client_for(&world.identities.verifier), Some((at, folder.files())));
+    let verifier = world.verifier_by(client, &Held::default(), |options| options.secure = secure).await;
+    world.ready(&verifier).await;
+    let ask = async |args: &[&str]| dora.tokenry(&[&["explain", "ci", "--verifier", &url], args].concat()).await;
+    let named = ask(&["--verifier-ca", &ca, "--verifier-name", "verifier.example"]).await;
+    assert!(named.well().contains("allowed: 200, says the verifier"), "{named:?}");
+    let other = ask(&["--verifier-ca", &ca]).await;
+    assert!(other.code == 3 && other.err.contains("certificate not valid for name"), "{other:?}");
+    let untrusted = ask(&[]).await;
+    assert!(untrusted.code == 2 && untrusted.err.contains("give --verifier-ca"), "{untrusted:?}");
+    let missing = ask(&["--verifier-ca", "/nowhere/ca.crt"]).await;
+    assert!(missing.code == 6 && missing.err.contains("cannot read /nowhere/ca.crt"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_a_value_has_no_verdict_of_a_verifier() {
+    // No operator runs, so the token has no Secret.
+    let judged = Judged::new("unserved").await;
+    let world = &judged.world;
+    world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:dora"})).await;
+    let dora = User::of(&judged, world.acting_as("dora"), "dora");
+    dora.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": ["get"]}])).await;
+    let done = dora.tokenry(&["explain", "ci", "--verifier", "http://127.0.0.1:1"]).await;
+    assert_eq!(done.code, 5, "{done:?}");
+    let home = dora.home();
+    assert!(done.err.contains(&format!("ApiToken {home}/ci shows no value; see its status")), "{done:?}");
+    assert!(done.out.contains(&format!("× ApiToken {home}/ci: no status yet")), "{done:?}");
 }

@@ -5,11 +5,14 @@ mod completion;
 mod explain;
 mod lint;
 mod rights;
+mod sarif;
 mod scan;
 mod terminal;
 mod watch;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use tokenry::outside::{Clock, SystemClock};
 
 use crate::harness::{
     clock::Held,
@@ -42,6 +45,7 @@ fn secrets() -> Value {
 async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let (judged, _operator) = setting("hand").await;
     let alice = hand(&judged, "alice", secrets()).await;
+    alice.may(json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])).await;
     let created = alice.tokenry(&["create", "ci", "--description", "nightly export", "--expires", "30d"]).await;
     let value = created.well().strip_suffix('\n').unwrap().to_owned();
     assert_eq!(Some(&value), judged.world.value("ci").await.as_ref(), "standard output has the value and nothing else");
@@ -62,10 +66,14 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let second = rotated.well().trim().to_owned();
     assert_ne!(second, value);
     assert!(rotated.err.contains("generation 2 is published; no previous value works any more"), "{rotated:?}");
+    let before = alice.tokenry_reading(&value, &["verify"]).await;
+    assert!(before.code == 1 && before.out.contains("refused: 401 Expired"), "it was superseded: {before:?}");
     let later = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]).await;
+    let superseded = alice.tokenry_reading(&second, &["verify"]).await;
+    assert!(superseded.well().ends_with("allowed: 200 Allowed\n"), "{superseded:?}");
     assert!(later.well().is_empty() && later.err.contains("the previous value works until "), "{later:?}");
     let page = alice.tokenry(&["status", "ci"]).await;
-    for text in ["√ Valid=True Rotating", "√ 3 Active", "nightly export", "Owner:        user:alice"] {
+    for text in ["√ Valid=True Rotating", "√ 3 Active", "nightly export", "Owner:         user:alice"] {
         assert!(page.well().contains(text), "{text}: {page:?}");
     }
     let unsure = alice.tokenry(&["revoke", "ci"]).await;
@@ -84,6 +92,29 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     assert!(alice.tokenry(&["delete", "ci", "--confirm", "nightly export"]).await.err.contains("ci: deleted"));
     judged.world.eventually("it is gone", async || judged.token("ci").await.is_none().then_some(())).await;
     assert!(alice.tokenry(&["status", "ci"]).await.failed(5).contains("does not exist"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_says_until_when_the_previous_value_works() {
+    let (judged, _operator) = setting("until").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    alice.tokenry(&["create", "ci"]).await.well();
+    let asked = async |user: &User<'_>, args: &[&str]| user.tokenry(&[&["rotate", "ci"], args].concat()).await.err;
+    let told = asked(&alice, &[]).await;
+    assert!(told.contains("the previous value works for 24h at most, once the new one is published"), "{told}");
+    let told = asked(&alice, &["--previous", "2h"]).await;
+    assert!(told.contains("the previous value works for 2h at most"), "{told}");
+    let day = (SystemClock.now() + SignedDuration::from_hours(72)).strftime("%Y-%m-%d").to_string();
+    let told = asked(&alice, &["--previous", &day]).await;
+    assert!(told.contains(&format!("the previous value works until {day}T00:00:00Z")), "{told}");
+    let too_late = alice.tokenry(&["rotate", "ci", "--previous", "2999-01-01"]).await;
+    assert!(too_late.failed(2).contains("must not be later than the Instance's maximum overlap, 7d"), "{too_late:?}");
+    let dora = judged.stranger("dora", &[]);
+    let rights = json!(["get", "patch"]);
+    dora.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": rights}])).await;
+    dora.may_on("assign", "owners", "user:alice").await;
+    let told = asked(&dora, &[]).await;
+    assert!(told.contains("the previous value works until its overlap is over"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +167,7 @@ async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
     let none = carl.tokenry(&["create", "other", "--instance", "none"]).await;
     assert!(none.failed(5).contains("Instance") && none.err.contains("does not exist"), "{none:?}");
     for (args, said) in [
-        (&["create", "x", "--expires", "soon"][..], "give a duration such as 30d"),
+        (&["create", "x", "--expires", "soon"][..], "a duration such as 30d or 12h, a date such as"),
         (&["create", "x", "--expires", "2020-01-01"], "the time is over"),
         (&["rotate"], "required"),
         (&["revoke", "ci", "--all"], "cannot be used with"),

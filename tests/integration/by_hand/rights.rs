@@ -43,7 +43,7 @@ const PLAN: [&str; 8] = [GET, READERS[0], READERS[1], READERS[2], READERS[3], RE
 const VERIFY: [&str; 6] =
     [LIST, GET, "get serviceaccounts.tokenry.dev", "get instances.tokenry.dev", "get namespaces", POLICIES];
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     row(
         &["create", "NEW", "--description", "nightly"],
         &["list instances.tokenry.dev", "create apitokens.tokenry.dev", GET, SECRETS],
@@ -73,6 +73,7 @@ const ROWS: [Row; 17] = [
         "deleted",
     ),
     row(&["grant", "user:bob", "--create"], &[], "kind: RoleBinding"),
+    row(&["grant", "user:bob", "--read", "TOKEN"], &[GET], "resourceNames:\n  - TOKEN"),
     row(
         &["grant", "user:NEW", "--revoke", "north", "--apply"],
         &[
@@ -102,7 +103,7 @@ fn rule(right: &str) -> Value {
 /// The text by which a command says that this right is missing.
 fn refusal(right: &str) -> String {
     match right {
-        SECRETS => "you may not read: ask for get on secrets in namespace".to_owned(),
+        SECRETS => "which you may not read; an administrator allows it by:\n  kubectl tokenry grant ".to_owned(),
         "escalate roles.rbac.authorization.k8s.io" | "bind roles.rbac.authorization.k8s.io" => {
             "is attempting to grant RBAC permissions not currently held".to_owned()
         }
@@ -222,8 +223,74 @@ async fn a_refusal_of_a_policy_names_the_command_that_grants_the_right_and_it_do
     let (judged, _operator) = setting("granted").await;
     let carl = super::hand(&judged, "carl", super::secrets()).await;
     let refused = carl.tokenry(&["create", "ci", "--admin"]).await;
-    let advice = format!("kubectl tokenry grant user:carl --role eem:admin -n {} --apply", carl.home());
+    let advice = format!("\n  kubectl tokenry grant user:carl --role eem:admin -n {} --apply\n", carl.home());
     assert!(refused.failed(4).contains(&advice), "{refused:?}");
-    root(&judged).tokenry(&["grant", "user:carl", "--role", "eem:admin", "--apply"]).await.well();
+    let waits = "user:carl may not assign roles.tokenry.dev/eem:admin in namespace";
+    let (first, _) = refused.err.split_once('\n').unwrap();
+    assert!(
+        first.contains(waits) && first.ends_with("; trying again for 10 s, as a grant may be on its way"),
+        "{first}"
+    );
+    for told in ["were created", "exist already"] {
+        let granted = root(&judged).tokenry(&["grant", "user:carl", "--role", "eem:admin", "--apply"]).await;
+        assert!(granted.well().is_empty() && granted.err.contains(told), "{told}: {granted:?}");
+    }
     carl.tokenry(&["create", "ci", "--admin"]).await.well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_the_right_to_create_alone_is_told_how_to_read_and_then_reads_that_value_and_no_other() {
+    let (judged, _operator) = setting("reads").await;
+    let (root, dora) = (root(&judged), judged.stranger("dora", &[]));
+    let created = root.tokenry(&["grant", "user:dora", "--create", "--apply"]).await;
+    assert!(created.well().is_empty() && created.err.contains("add --read TOKEN for each token"), "{created:?}");
+    let may_create = async || {
+        let dry = dora.tokenry(&["create", "ci", "--dry-run"]).await;
+        (dry.code == 0).then_some(())
+    };
+    judged.world.eventually("dora may create", may_create).await;
+    let unread = dora.tokenry(&["create", "ci"]).await;
+    let advice = format!("\n  kubectl tokenry grant user:dora --read ci -n {} --apply\n", dora.home());
+    assert!(unread.failed(4).contains(&advice), "{unread:?}");
+    let waits = format!("you may not get secrets in namespace {}; trying again for 10 s", dora.home());
+    assert!(unread.err.starts_with(&waits), "{unread:?}");
+    // The Secret of a token can have another name, and a token can be made later.
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:dora", "secret": {"name": "elsewhere"}});
+    root.create("ApiToken", "named", spec).await.unwrap();
+    judged.world.await_reason("named", "Active").await;
+    let all = ["--read", "ci", "--read", "named", "--read", "later"];
+    let printed = root.tokenry(&[&["grant", "user:dora"], &all[..]].concat()).await;
+    assert!(printed.well().contains("resourceNames:\n  - ci\n  - elsewhere\n  - later\n"), "{printed:?}");
+    root.tokenry(&[&["grant", "user:dora", "--apply"], &all[..]].concat()).await.well();
+    for token in ["ci", "named"] {
+        assert!(dora.tokenry(&["show", token]).await.well().starts_with("tkn_"));
+    }
+    assert!(dora.tokenry(&["create", "later"]).await.well().starts_with("tkn_"));
+    assert_eq!(dora.tokenry(&["create", "other"]).await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_and_a_lifetime_that_the_instance_forbids_are_told_before_anything_is_written() {
+    let (judged, _operator) = setting("forbids").await;
+    judged.world.change("Instance", "eem", json!({"tokens": {"lifetime": {"max": "90d"}}})).await.unwrap();
+    let alice = super::hand(&judged, "alice", super::secrets()).await;
+    for (args, said) in [
+        (["create", "ci", "--role", "root"], "the Instance has no role root; give one of viewer, contributor, admin"),
+        (["create", "ci", "--expires", "91d"], "must not be longer than the Instance's maximum, 90d"),
+        (["create", "ci", "--expires", "never"], "the Instance forbids tokens that never expire"),
+    ] {
+        let refused = alice.tokenry(&args).await;
+        assert!(refused.failed(2).contains(said), "{args:?}: {refused:?}");
+        assert!(refused.err.contains("Instance eem forbids it; nothing was created"), "{args:?}: {refused:?}");
+    }
+    assert!(judged.token("ci").await.is_none());
+    alice.tokenry(&["create", "ci"]).await.well();
+    let refused = alice.tokenry(&["set", "role", "ci", "root"]).await;
+    assert!(refused.failed(2).contains("give one of viewer, contributor, admin"), "{refused:?}");
+    // A user that may not read the Instance is not held back.
+    let dora = judged.stranger("dora", &["dora"]);
+    judged.world.accepts("ApiToken", "hers", json!({"instanceRef": {"name": "eem"}, "owner": "user:dora"})).await;
+    dora.may(json!([rule(GET), rule(PATCH), rule("assign roles.tokenry.dev")])).await;
+    dora.tokenry(&["set", "role", "hers", "root"]).await.well();
+    judged.world.await_reason("hers", "RoleMissing").await;
 }

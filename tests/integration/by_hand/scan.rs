@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{hand, secrets, setting};
+use super::{hand, sarif, secrets, setting};
 use crate::harness::{
     hand::{Done, run},
     root,
@@ -41,21 +41,23 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     let found = scan(&folder, "", &["app"]);
     let lines = format!("app/dev.env:2:7: a token with id {id}\napp/dev.env:3:8: a token in base64\n");
     assert_eq!((found.code, found.out.as_str()), (1, lines.as_str()), "{found:?}");
-    assert!(found.err.contains("2 tokens were found"), "{found:?}");
-    let sarif = scan(&folder, "", &["app", "--output", "sarif"]);
-    let report: Value = serde_json::from_str(&sarif.out).unwrap();
+    assert!(found.err.contains("2 tokens in 2 files: rotate with --previous 0s, or revoke"), "{found:?}");
+    let log = scan(&folder, "", &["app", "--output", "sarif"]);
+    let report: Value = serde_json::from_str(&log.out).unwrap();
     let results = report["runs"][0]["results"].as_array().unwrap();
     let region = &results[0]["locations"][0]["physicalLocation"];
-    assert_eq!((sarif.code, report["version"].as_str(), results.len()), (1, Some("2.1.0"), 2));
+    assert_eq!((log.code, report["version"].as_str(), results.len()), (1, Some("2.1.0"), 2));
     assert_eq!(
         (&region["artifactLocation"]["uri"], &region["region"]["startLine"]),
         (&"app/dev.env".into(), &2.into())
     );
-    for told in [&found, &sarif] {
+    for told in [&found, &log] {
         let all = format!("{}{}", told.out, told.err);
         assert!(!all.contains(&value) && !all.contains(&encoded), "{all}");
     }
-    assert!(scan(&folder, "", &["app/clean.txt"]).well().is_empty());
+    let clean = scan(&folder, "", &["app/clean.txt"]);
+    assert_eq!((clean.well(), clean.err.as_str()), ("", "no token in 1 file\n"));
+    sarif::validate(&log.out);
     assert_eq!(scan(&folder, &text, &["-"]).code, 1);
     assert!(scan(&folder, "", &["missing"]).failed(6).contains("missing"));
     let mut grep = Command::new("grep");

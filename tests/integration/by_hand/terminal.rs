@@ -121,10 +121,16 @@ async fn a_terminal_is_asked_before_anything_ends() {
     no.exp_string("not confirmed; nothing was changed").unwrap();
     assert_eq!(code(&no), 8);
     assert!(!judged.token("ci").await.unwrap().spec.revoked);
+    for unsure in ["n", "yeah"] {
+        let mut no = alice.at_a_terminal(&["revoke", "ci"]);
+        no.exp_string("Yes, I'm sure [y/N]").unwrap();
+        no.send_line(unsure).unwrap();
+        no.exp_string("not confirmed").unwrap();
+        assert_eq!(code(&no), 8);
+    }
     let mut yes = alice.at_a_terminal(&["revoke", "ci"]);
     yes.exp_string("Yes, I'm sure").unwrap();
-    yes.send("\x1b[B\r").unwrap();
-    yes.flush().unwrap();
+    yes.send_line("y").unwrap();
     yes.exp_string("revoked; this is final").unwrap();
     assert_eq!(code(&yes), 0);
     let mut delete = alice.at_a_terminal(&["delete", "ci"]);
@@ -177,7 +183,7 @@ async fn a_question_says_what_would_break_and_the_list_of_several() {
     let mut asked = alice.at_a_terminal(&["revoke", "--all"]);
     asked.exp_regex("NAME +VALID +REASON").unwrap();
     asked.exp_string("other").unwrap();
-    asked.exp_string("none of them was ever used").unwrap();
+    asked.exp_string("none of them was ever").unwrap();
     asked.exp_string("Deployment/exporter").unwrap();
     asked.exp_string("Revoke these 2 tokens (2 Active)?").unwrap();
     asked.send_line("").unwrap();
@@ -203,11 +209,12 @@ async fn ctrl_c_leaves_things_as_they_are_and_says_so() {
     let mut waits = alice.at_a_terminal(&["create", "ci"]);
     waits.exp_string("is it running?").unwrap();
     waits.send_control('c').unwrap();
-    let told = format!("interrupted; ApiToken {}/ci was created; nothing else was changed", alice.home());
+    let told = format!("interrupted; ApiToken {}/ci was created; nothing else was", alice.home());
     waits.exp_string(&told).unwrap();
     assert_eq!(code(&waits), 130);
     let mut refused = alice.at_a_terminal(&["transfer", "ci", "--to", "user:bob"]);
-    refused.exp_string("refused so far; a grant may be on its way").unwrap();
+    refused.exp_string("may not assign owners.tokenry.dev/user:bob").unwrap();
+    refused.exp_string("a grant may be on its way").unwrap();
     refused.send_control('c').unwrap();
     refused.exp_string("interrupted; ").unwrap();
     assert_eq!(code(&refused), 130);
@@ -272,8 +279,7 @@ async fn a_value_is_copied_by_the_terminal_and_claimed_after_a_question() {
     assert!(no_terminal.failed(2).contains("leave --copy out"), "{no_terminal:?}");
     let mut claimed = alice.at_a_terminal(&["show", "ci", "--claim"]);
     claimed.exp_string("Claim the value of ci? Its Secret is deleted").unwrap();
-    claimed.send("\x1b[B\r").unwrap();
-    claimed.flush().unwrap();
+    claimed.send_line("Yes, I'm sure").unwrap();
     claimed.exp_string(&value).unwrap();
     claimed.exp_string("claimed: the Secret of ci is being deleted").unwrap();
     assert_eq!(code(&claimed), 0);
@@ -283,12 +289,68 @@ async fn a_value_is_copied_by_the_terminal_and_claimed_after_a_question() {
 async fn a_reader_that_leaves_ends_a_command_quietly() {
     let (judged, _operator) = setting("unread").await;
     let alice = hand(&judged, "alice", json!([])).await;
-    let mut command = alice.command(&["grant", "user:bob", "--create"]);
+    alice.may(secrets()).await;
+    alice.tokenry(&["create", "ci"]).await.well();
+    for args in [&["grant", "user:bob", "--role", "eem:viewer"][..], &["check"], &["show", "ci"], &["status", "ci"]] {
+        assert_eq!(unread(alice.command(args)), (Some(141), String::new()), "{args:?}");
+    }
+    let mut docs = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    docs.args(["docs", "rotate"]);
+    assert_eq!(unread(docs), (Some(141), String::new()));
+}
+
+/// The exit code and the error output of a command whose output nobody reads.
+fn unread(mut command: Command) -> (Option<i32>, String) {
     command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let done = command.stdout(writer).spawn().unwrap().wait_with_output().unwrap();
-    assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap().as_str()), (Some(141), ""));
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_verified_at_a_terminal_without_showing_it_and_files_are_scanned_there() {
+    let (judged, _operator) = setting("typed").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    alice.may(json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])).await;
+    let value = alice.tokenry(&["create", "ci"]).await.well().trim().to_owned();
+    let mut asked = alice.at_a_terminal(&["verify"]);
+    let before = asked.exp_string("Value, which is not shown here: ").unwrap();
+    asked.send_line(&value).unwrap();
+    let told = shown(&mut asked);
+    assert!(told.contains("allowed: 200 Allowed") && !format!("{before}{told}").contains(&value), "{told}");
+    assert!(told.lines().all(|line| line.trim_end().chars().count() <= 80), "{told}");
+    assert_eq!(code(&asked), 0);
+    let file = judged.world.plane.directory().join(format!("{}-leak.env", alice.home()));
+    std::fs::write(&file, format!("TOKEN={value}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    command.args(["scan", file.to_str().unwrap()]);
+    let mut found = Terminal::of(&command, 80);
+    let told = shown(&mut found);
+    assert!(told.contains(":1:7: a token with id ") && told.contains("1 token in 1 file"), "{told}");
+    assert_eq!(code(&found), 1);
+    std::fs::write(&file, "nothing\n").unwrap();
+    let mut none = Terminal::of(&command, 80);
+    assert_eq!((shown(&mut none).trim_end(), code(&none)), ("no token in 1 file", 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lines_are_broken_between_words_at_a_terminal_and_not_in_a_pipe() {
+    let (judged, _operator) = setting("broken").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let long = "exports the topics of all clusters every night, and tells nobody ".repeat(3);
+    alice.tokenry(&["create", "ci", "--description", long.trim_end()]).await.well();
+    let page = screen(alice.at_a_terminal(&["status", "ci"]));
+    let widest = page.lines().map(|line| console::measure_text_width(line.trim_end())).max().unwrap();
+    assert!(widest <= 80, "{widest}: {page}");
+    assert!(alice.tokenry(&["status", "ci"]).await.well().contains(long.trim_end()));
+    let mut refused = alice.at_a_terminal(&["create", "other", "--admin"]);
+    let told = shown(&mut refused);
+    assert_eq!(code(&refused), 4);
+    let command = format!("  kubectl tokenry grant user:alice --role eem:admin -n {} --apply", alice.home());
+    assert!(told.lines().any(|line| line.trim_end() == command), "the command is whole: {told:?}");
+    let others = told.lines().filter(|line| !line.contains("kubectl ") && !line.contains('\u{1b}'));
+    assert!({ others }.all(|line| line.trim_end().chars().count() <= 80), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
