@@ -22,8 +22,11 @@ use source::Source;
 
 #[derive(Args)]
 pub(crate) struct Lint {
-    /// File or folder with manifests in YAML or JSON; - is standard input; may be given several times
-    #[arg(long = "filename", short = 'f', required = true, value_name = "FILE|FOLDER|-")]
+    /// Files or folders with manifests in YAML or JSON; - is standard input
+    #[arg(required_unless_present = "files", value_name = "FILE|FOLDER|-")]
+    paths: Vec<PathBuf>,
+    /// The same as FILE, as kubectl has it; may be given several times
+    #[arg(long = "filename", short = 'f', value_name = "FILE|FOLDER|-")]
     files: Vec<PathBuf>,
     /// Read the folders within a folder, too; `.git` folders are left out
     #[arg(long, short = 'R')]
@@ -51,7 +54,7 @@ impl Lint {
     /// Prints the faults. Success means that there are none.
     pub(crate) fn main(self) -> Result<(), Error> {
         let mut sources = Vec::new();
-        for path in &self.files {
+        for path in self.paths.iter().chain(&self.files) {
             source::read(path, self.recursive, &mut sources)?;
         }
         let report = lint(&sources, &self.namespace, SystemClock.now());
@@ -65,10 +68,11 @@ fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
     let (mut report, definitions, mut manifests) = (Report::default(), Definitions::default(), Manifests::default());
     let mut files = Vec::new();
     for source in sources {
-        match source.text.as_ref().map_err(Clone::clone).and_then(|text| tree::documents(text)) {
-            Ok(documents) => files.push((&*source.name, documents)),
-            Err(unparsed) => report.add_unparsed(&source.name, &unparsed),
-        }
+        let text = source.text.as_ref().map_err(|unparsed| report.add_unparsed(&source.name, unparsed));
+        let Ok(text) = text else { continue };
+        let (documents, unparsed) = tree::documents(text);
+        unparsed.iter().for_each(|unparsed| report.add_unparsed(&source.name, unparsed));
+        files.push((&*source.name, documents));
     }
     let mut objects = Vec::new();
     for (file, documents) in &files {
@@ -114,6 +118,9 @@ mod tests {
         assert_eq!(told(&format!("{TOKEN}  projects: a\n")), ["6:3 Invalid spec.projects"]);
         assert_eq!(told(TOKEN), [""; 0]);
         assert_eq!(told("a: [b\n"), ["1:4 Unparsed "]);
+        let later = "---\na: [b\n---\n";
+        let of_both = ["7:4 Unparsed ", "14:3 Invalid spec.projects"];
+        assert_eq!(told(&format!("{TOKEN}{later}{TOKEN}  projects: a\n")), of_both);
     }
 
     #[test]

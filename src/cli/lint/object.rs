@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     report::Report,
-    tree::{Position, Tree},
+    tree::{Document, Position, Tree},
 };
 use crate::{
     controller::manifests::{Manifest, Manifests},
@@ -24,16 +24,22 @@ const VERSION: &str = "tokenry.dev/v1alpha1";
 pub(super) struct RawObject<'a> {
     pub(super) file: &'a str,
     start: Position,
+    /// The number of lines before the text of which the positions in `tree` are.
+    before: u64,
     tree: &'a Tree,
 }
 
 impl<'a> RawObject<'a> {
     /// Adds the object of a document, or the objects of a list.
-    pub(super) fn unfold(file: &'a str, document: &'a Spanned<Tree>, objects: &mut Vec<Self>) {
-        let object = Self { file, start: document.referenced.into(), tree: &document.value };
+    pub(super) fn unfold(file: &'a str, Document { before, tree }: &'a Document, objects: &mut Vec<Self>) {
+        Self::unfold_tree(file, *before, tree, objects);
+    }
+
+    fn unfold_tree(file: &'a str, before: u64, tree: &'a Spanned<Tree>, objects: &mut Vec<Self>) {
+        let object = Self { file, start: tree.referenced.into(), before, tree: &tree.value };
         let (version, kind) = (object.tree.text("apiVersion").unwrap_or_default(), object.kind());
         if kind == "List" && version == "v1" || kind.ends_with("List") && object.is_ours() {
-            object.tree.items("items").iter().for_each(|item| Self::unfold(file, item, objects));
+            object.tree.items("items").iter().for_each(|item| Self::unfold_tree(file, before, item, objects));
         } else {
             objects.push(object);
         }
@@ -59,7 +65,7 @@ impl<'a> RawObject<'a> {
 
     /// The position of a field.
     pub(super) fn position(&self, path: &str) -> Position {
-        self.tree.position(path, self.start)
+        self.tree.position(path, self.start).below(self.before)
     }
 
     /// The object in words, such as `ApiToken events/ci`.

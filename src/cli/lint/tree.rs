@@ -29,6 +29,13 @@ impl Position {
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
+impl Position {
+    /// The position in a text that begins with this number of further lines.
+    pub(super) fn below(self, lines: u64) -> Self {
+        Self { line: self.line + lines, ..self }
+    }
+}
+
 impl From<Location> for Position {
     fn from(location: Location) -> Self {
         Self { line: location.line().max(1), column: location.column().max(1) }
@@ -50,11 +57,55 @@ pub(super) enum Tree {
     Fields(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
 
-/// The documents of a text. Empty documents are left out.
-///
-/// # Errors
-/// The text is neither YAML nor JSON, or a document is too large.
-pub(super) fn documents(text: &str) -> Result<Vec<Spanned<Tree>>, Unparsed> {
+/// A document, and its place in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// The number of lines before the text of which the positions in `tree` are.
+    pub(super) before: u64,
+    pub(super) tree: Spanned<Tree>,
+}
+
+/// The documents of a text, and the faults of those that are neither YAML nor JSON, or too large. Empty documents are
+/// left out.
+pub(super) fn documents(text: &str) -> (Vec<Document>, Vec<Unparsed>) {
+    let of = |before: u64, trees: Vec<Spanned<Tree>>| trees.into_iter().map(move |tree| Document { before, tree });
+    let unparsed = match parsed(text) {
+        Ok(trees) => return (of(0, trees).collect(), Vec::new()),
+        Err(unparsed) => unparsed,
+    };
+    let parts = parts(text);
+    if parts.len() == 1 {
+        return (Vec::new(), vec![unparsed]);
+    }
+    // A document with a fault does not hide the others.
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    for (before, part) in parts {
+        match parsed(part) {
+            Ok(trees) => documents.extend(of(before, trees)),
+            Err(Unparsed { position, message }) => faults.push(Unparsed { position: position.below(before), message }),
+        }
+    }
+    if faults.is_empty() { (documents, vec![unparsed]) } else { (documents, faults) }
+}
+
+/// The parts of a text between its markers `---`, each with the number of lines before it.
+fn parts(text: &str) -> Vec<(u64, &str)> {
+    let (mut parts, mut begin, mut begun_before, mut at) = (Vec::new(), 0, 0, 0);
+    for (line, before) in text.split_inclusive('\n').zip(0..) {
+        let is_marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if is_marker && at > begin && parts.len() < MOST_DOCUMENTS {
+            parts.push((begun_before, &text[begin..at]));
+            (begin, begun_before) = (at, before);
+        }
+        at += line.len();
+    }
+    parts.push((begun_before, &text[begin..]));
+    parts
+}
+
+/// The documents of a text without a fault.
+fn parsed(text: &str) -> Result<Vec<Spanned<Tree>>, Unparsed> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         // As kubectl reads numbers.
@@ -231,7 +282,7 @@ mod tests {
 
     /// The position of a path in the first document.
     fn position(text: &str, path: &str) -> (u64, u64) {
-        let Position { line, column } = documents(text).unwrap()[0].value.position(path, Position::START);
+        let Position { line, column } = parsed(text).unwrap()[0].value.position(path, Position::START);
         (line, column)
     }
 
@@ -257,10 +308,9 @@ mod tests {
 
     #[test]
     fn values_are_those_that_kubectl_reads() {
-        let documents = documents(
-            "a: yes\nb: 010\nc: 1.5\nd: ~\ne: \"1\"\nf: &x {k: v}\ng: [*x]\n---\n---\n{\"h\": \"\\u00e9\"}\n",
-        )
-        .unwrap();
+        let documents =
+            parsed("a: yes\nb: 010\nc: 1.5\nd: ~\ne: \"1\"\nf: &x {k: v}\ng: [*x]\n---\n---\n{\"h\": \"\\u00e9\"}\n")
+                .unwrap();
         let values: Vec<_> = documents.iter().map(|document| document.value.value()).collect();
         let first = json!({"a": true, "b": 8, "c": 1.5, "d": null, "e": "1", "f": {"k": "v"}, "g": [{"k": "v"}]});
         assert_eq!(values, [first, json!({"h": "é"})]);
@@ -269,12 +319,23 @@ mod tests {
     #[test]
     fn what_cannot_be_parsed_is_told_with_its_place() {
         let told = |text: &str| {
-            let Unparsed { position, message } = documents(text).unwrap_err();
+            let Unparsed { position, message } = parsed(text).unwrap_err();
             format!("{}:{}: {message}", position.line, position.column)
         };
         assert_eq!(told("a:\n- [1\n"), "2:3: unclosed bracket '['");
         assert_eq!(told("a: 1\na: 2\n"), "2:1: duplicate mapping key `a` is not allowed here");
         assert!(told("{{ if .Values.x }}\na: b\n").starts_with("1:2: "));
+    }
+
+    #[test]
+    fn a_document_with_a_fault_hides_no_other() {
+        let (documents, faults) = documents("a: 1\n--- # second\nb: [\n---\nc: 3\n---\n- ]\n");
+        let values: Vec<_> = documents.iter().map(|found| (found.before, found.tree.value.value())).collect();
+        assert_eq!(values, [(0, json!({"a": 1})), (3, json!({"c": 3}))]);
+        let lines: Vec<_> = faults.iter().map(|fault| fault.position.line).collect();
+        assert_eq!(lines, [3, 7], "{faults:?}");
+        let alone = "a: |\n  ---\n  b\nc: d\n";
+        assert_eq!(parts(alone), [(0, alone)], "an indented line is no marker");
     }
 
     #[test]
@@ -284,7 +345,7 @@ mod tests {
             format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 10].join(", "))
         };
         let bomb = format!("a: &a [x, x]\n{}", (0..10).map(level).collect::<String>());
-        let Unparsed { position, message } = documents(&bomb).unwrap_err();
+        let Unparsed { position, message } = parsed(&bomb).unwrap_err();
         assert!(message.contains("too large or too complex") && position.line > 1, "{position:?} {message}");
     }
 }

@@ -69,6 +69,8 @@ fn the_exit_code_says_the_outcome() {
     fs::write(at("below/deeper/bad.yml"), format!("{TOKEN}  role: A\n")).unwrap();
     fs::write(at("below/notes.txt"), "no manifest: [").unwrap();
     assert_eq!(lint(&["-f", &at("good.yaml")]).0, 0);
+    let (code, _, err) = lint(&[&at("good.yaml"), &at("bad.json")]);
+    assert!(code == 1 && err.ends_with("1 fault in 2 objects\n"), "{err}");
     let (code, out, _) = lint(&["-f", &at("good.yaml"), "-f", &at("bad.json")]);
     assert!(
         code == 1 && out.contains("bad.json:1:1: error: ApiToken default/x: spec: is missing; add it [Invalid]"),
@@ -124,11 +126,22 @@ fn text_of_files_is_escaped_and_tokens_are_hidden() {
     let value = tokenry::token::format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
     let text = format!("{TOKEN}  role: \"\\e[31m\"\n  \"x\\e]0;y\\a\": 1\n  {}: 1\n", value.expose());
     for form in ["text", "json", "sarif"] {
-        let (code, out, err) = piped(&["-f", "-", "-o", form], &text);
+        let (code, out, err) = piped(&["-", "-o", form], &text);
         assert_eq!(code, 1);
+        if form == "sarif" {
+            super::sarif::validate(&out);
+        }
         assert!(!out.contains('\u{1b}') && !err.contains('\u{1b}'), "{out}{err}");
         assert!(!out.contains(value.expose()) && !err.contains(value.expose()), "{out}{err}");
     }
+}
+
+#[test]
+fn a_document_that_cannot_be_parsed_hides_no_fault_of_the_others() {
+    let text = format!("{TOKEN}  role: A\n---\nspec: [\n---\n{TOKEN}  owner: nobody\n");
+    let (code, out, err) = piped(&["-"], &text);
+    let places: Vec<_> = out.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!((code, &places[..]), (1, &["<stdin>:8:3", "<stdin>:10:7", "<stdin>:19:3"][..]), "{out}{err}");
 }
 
 #[test]
