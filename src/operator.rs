@@ -229,13 +229,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         tasks.finishing("the sweep of grants", grants::sweep(rooms.clone(), stop.clone()));
     }
     let handed = options.certificate.and_then(|order| keep_certificate(&rooms, order, &mut tasks, stop.clone()));
-    if let Some(lookout) = Lookout::of(&rooms) {
-        let lead = lead.clone();
-        tasks.endless("the lookout for guards by HTTPS", async move {
-            lead.begun().await;
-            lookout.keep().await
-        });
-    }
+    look_out(&rooms, &mut tasks);
     feed(&caches, &mut tasks);
     ask_for_stamps(&rooms, options.scope.home(&client), &mut tasks);
     start_controllers(&rooms, triggers, handed, &mut tasks, &stop);
@@ -332,6 +326,15 @@ fn observe(rooms: &mut Rooms, per_token: bool, traces: Option<TraceOptions>, tas
         closing.disarm();
         rooms.tracer = tracer;
     }
+}
+
+/// Starts the lookout for guards that can ask by HTTPS, if there is one. It works once this operator leads.
+fn look_out(rooms: &Arc<Rooms>, tasks: &mut Tasks) {
+    let (Some(lookout), lead) = (Lookout::of(rooms), rooms.lead.clone()) else { return };
+    tasks.endless("the lookout for guards by HTTPS", async move {
+        lead.begun().await;
+        lookout.keep().await
+    });
 }
 
 /// Starts the task that keeps the verifier's certificate. The receiver gets each namespace in which Traefik has the

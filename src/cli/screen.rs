@@ -418,7 +418,7 @@ mod tests {
         let line =
             format!("  {} Valid=True {}", Style::new().green().force_styling(true).apply_to('√'), "word ".repeat(9));
         let text = folded(line.trim_end(), Some(40));
-        let lines: Vec<_> = text.lines().map(|line| measure_text_width(line)).collect();
+        let lines: Vec<_> = text.lines().map(measure_text_width).collect();
         assert_eq!((lines.len(), text.lines().nth(1)), (2, Some("    word word word word")), "{text}");
         assert!(lines.iter().all(|width| *width <= 40), "{text}");
         assert_eq!(folded(&line, None), line);

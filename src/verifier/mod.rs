@@ -165,14 +165,9 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io:
     tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
-    let reviews = options.introspection || options.secure_metrics.is_some();
-    let reviewing = REVIEWING.into_iter().filter(|_| reviews);
-    let rights = Rights::new(RIGHTS).within(&options.scope).using(reviewing).ask(
-        client.clone(),
-        options.scope.clone(),
-        waits_for,
-    );
-    tasks.endless("the check of permissions", rights);
+    let reviewing = REVIEWING.into_iter().filter(|_| options.introspection || options.secure_metrics.is_some());
+    let rights = Rights::new(RIGHTS).within(&options.scope).using(reviewing);
+    tasks.endless("the check of permissions", rights.ask(client.clone(), options.scope.clone(), waits_for));
     let reviewer = options.introspection.then(|| Arc::new(Reviewer::new(client.clone())));
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));

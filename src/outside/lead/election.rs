@@ -187,7 +187,6 @@ impl Election {
             acquire_time: before.acquire_time.filter(|_| is_mine).or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(if is_mine || is_new { transitions } else { transitions.saturating_add(1) }),
-            ..LeaseFields::default()
         }
     }
 

@@ -28,7 +28,12 @@ use work::Work;
 
 pub use work::{ControllerMeter, PassEnd, Processing, QueueMeter, RunningPass};
 
-/// The helps of metrics that take several lines.
+/// The helps of metrics that are longer than a line.
+const HEARD: &str = "Seconds since the API server last reported on a kind, even if nothing changed; usual: under 60";
+const DECISIONS: &str = "Decisions of passes, by the reason in the conditions of the object";
+const WRITES: &str = "Writes to the API server, by their verb and by how they were answered";
+const LEADS: &str = "1 if this operator leads, 0 if another one may lead, by the name of the Lease";
+const DURATIONS: &str = "Time from the question to the verdict, with the wait for news of a token that may be too new";
 const CERTIFICATE: &str = "End of the certificate that the HTTPS port of the verifier presents, in Unix time";
 const AUTHORITY: &str =
     "End of the authority by which the operator signs the certificate of the verifier, in Unix time";
@@ -189,42 +194,22 @@ impl Default for Metrics {
         all.register_collector(Box::new(ProcessCollector));
         Self {
             tokens,
-            heard: told(
-                all,
-                "tokenry_heard_age_seconds",
-                "Seconds since the API server last reported on a kind, even if nothing changed; usual: under 60",
-            ),
+            heard: told(all, "tokenry_heard_age_seconds", HEARD),
             work: Work::new(all),
             requests: told(all, "rest_client_requests", REQUESTS),
-            decisions: told(
-                all,
-                "tokenry_decisions",
-                "Decisions of passes, by the reason in the conditions of the object",
-            ),
+            decisions: told(all, "tokenry_decisions", DECISIONS),
             failures: told(all, "tokenry_failures", FAILURES),
             rotations: told(all, "tokenry_rotations", "Values that were published, by the name of the Event"),
-            writes: told(
-                all,
-                "tokenry_writes",
-                "Writes to the API server, by their verb and by how they were answered",
-            ),
+            writes: told(all, "tokenry_writes", WRITES),
             events_dropped: told(
                 all,
                 "tokenry_events_dropped",
                 "Events that could not be written, or that came while too many waited",
             ),
-            leads: told(
-                all,
-                "leader_election_master_status",
-                "1 if this operator leads, 0 if another one may lead, by the name of the Lease",
-            ),
+            leads: told(all, "leader_election_master_status", LEADS),
             late_writes: told(all, "tokenry_late_writes", LATE_WRITES),
             verdicts: told(all, "tokenry_verifier_verdicts", VERDICTS),
-            durations: told(
-                all,
-                "tokenry_verifier_duration_seconds",
-                "Time from the question to the verdict, with the wait for news of a token that may be too new",
-            ),
+            durations: told(all, "tokenry_verifier_duration_seconds", DURATIONS),
             probes: told(all, "tokenry_verifier_probes", "Requests for `/.tokenry/probe`, which are no verdicts"),
             objects: told(all, "tokenry_verifier_objects", "Objects in the index of the verifier, by kind"),
             digests: told(
@@ -425,8 +410,8 @@ mod tests {
     use super::*;
     use crate::crd::{EventName, Reason};
 
-    #[test]
-    fn what_is_counted_is_told() {
+    /// Each metric, counted or set at least once.
+    fn sampled() -> Metrics {
         let metrics = Metrics::default();
         metrics.request(&Method::GET, Some(StatusCode::CONFLICT));
         metrics.request(&Method::PUT, None);
@@ -457,6 +442,12 @@ mod tests {
         metrics.connections_refused("Crowded", 4);
         metrics.decision("ApiToken", "Active");
         metrics.heard("apitokens".into(), Duration::from_secs(7));
+        metrics
+    }
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let metrics = sampled();
         assert!(!metrics.text().contains("tokenry_stamped{"), "nothing is said of what is not known");
         metrics.stamped(false);
         let text = metrics.text();

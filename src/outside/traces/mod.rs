@@ -122,7 +122,7 @@ impl Tracer {
         let tracing = self.0.as_ref()?;
         let is_chosen = parent.map_or_else(|| tracing.sample.picks(&tracing.sampled), TraceParent::is_sampled);
         is_chosen.then(|| OpenSpan {
-            trace: parent.map_or_else(|| TraceId::random(), TraceParent::id),
+            trace: parent.map_or_else(TraceId::random, TraceParent::id),
             parent,
             kind,
             since: Timestamp::now(),
