@@ -9,7 +9,10 @@ Tells if an object of the Prometheus Operator is rendered: (list $ .Values.metri
 {{- $kind := index . 3 }}
 {{- $mode := $settings.renderMode | default "skipIfMissing" }}
 {{- $versions := $.Capabilities.APIVersions }}
-{{- $served := or ($versions.Has "monitoring.coreos.com/v1") ($versions.Has (printf "monitoring.coreos.com/v1/%s" $kind)) }}
+{{- $served := $versions.Has (printf "monitoring.coreos.com/v1/%s" $kind) }}
+{{- if not ($versions.Has "v1/Pod") }}
+{{- $served = or $served ($versions.Has "monitoring.coreos.com/v1") }}
+{{- end }}
 {{- if and (eq $mode "failIfMissing") (not $served) }}
 {{- fail (printf "\n\nmetrics.%s.enabled: the cluster does not serve the kind %s of monitoring.coreos.com/v1.\nInstall the Prometheus Operator first, or set metrics.%s.renderMode: skipIfMissing.\n" (index . 2) $kind (index . 2)) }}
 {{- end }}
@@ -33,12 +36,16 @@ How metrics are scraped, as the endpoint of a monitor: (list $ .Values.metrics.p
 {{- end }}
 path: /metrics
 {{- if dig "secure" "enabled" false $.Values.metrics }}
+{{- $given := $settings.endpointAdditionalProperties | default dict }}
 port: metrics
 scheme: https
-{{- if not (dig "tlsConfig" "" ($settings.endpointAdditionalProperties | default dict)) }}
-# The certificate is made at the start of each Pod. The token of the scraper is judged, and the network is the cluster's.
+{{- if not $given.tlsConfig }}
+# Each Pod makes its certificate at its start, so nothing verifies it. The token of the scraper is judged.
 tlsConfig:
   insecureSkipVerify: true
+{{- end }}
+{{- if and (eq $monitor "serviceMonitor") (not (or $given.authorization $given.oauth2 $given.bearerTokenFile)) }}
+bearerTokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
 {{- end }}
 {{- else }}
 port: probes

@@ -61,6 +61,9 @@ async fn a_release_asks_the_api_server_which_kinds_it_serves() {
     let served = async || (with("skipIfMissing") == Ok(2)).then_some(());
     world.eventually("helm sees the kinds", served).await;
     assert_eq!(with("failIfMissing"), Ok(2));
+    world.plane.kubectl(&["delete", "crd", "prometheusrules.monitoring.coreos.com"]).unwrap();
+    let served = async || (with("skipIfMissing") == Ok(1)).then_some(());
+    world.eventually("helm sees the kind that is left", served).await;
 }
 
 #[test]
