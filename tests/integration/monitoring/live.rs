@@ -106,7 +106,8 @@ async fn alerts_fire_when_they_are_provoked_and_the_dashboard_shows_each_part_of
     watched.await_firing(&three[..1]).await;
 
     world.plane.stop_api_server();
-    watched.await_firing(&["TokenryOutOfTouch", "TokenryRevokedValueUsed", "TokenryVerifierErrors"]).await;
+    let four = ["TokenryOperatorFailing", "TokenryOutOfTouch", "TokenryRevokedValueUsed", "TokenryVerifierErrors"];
+    watched.await_firing(&four).await;
     let Watched { world, operator, verifier, prometheus, .. } = watched;
     drop(operator);
     drop(verifier);
