@@ -17,6 +17,8 @@ mod availability;
 mod awaited;
 mod bad_endpoints;
 mod book;
+#[path = "../../examples/bundle/bundle.rs"]
+mod bundle;
 mod by_hand;
 #[path = "../shared/caddy.rs"]
 mod caddy;
@@ -55,6 +57,7 @@ mod metrics;
 mod monitoring;
 mod neighbours;
 mod network;
+mod olm;
 mod once;
 mod operating;
 mod organizations;

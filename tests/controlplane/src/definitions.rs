@@ -35,6 +35,8 @@ pub enum Definitions {
     FluxHelm,
     /// GitRepository and the other sources of Flux.
     FluxSource,
+    /// ClusterServiceVersion of the Operator Lifecycle Manager.
+    Olm,
 }
 
 /// Where definitions are.
@@ -102,6 +104,12 @@ impl Definitions {
                 group: "source.toolkit.fluxcd.io",
                 ..Self::Flux.place()
             },
+            Self::Olm => Place {
+                module: "github.com/operator-framework/api",
+                folder: "crds",
+                group: "operators.coreos.com",
+                only: Some("clusterserviceversions"),
+            },
         }
     }
 
@@ -149,8 +157,10 @@ impl ControlPlane {
         let texts: Result<Vec<_>, _> = definitions.iter().map(|definitions| definitions.manifests()).collect();
         let manifests = texts.map_err(|error| error.to_string())?.concat();
         self.kubectl_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &manifests)?;
-        self.kubectl_with_input(&["wait", "--for=condition=Established", "--timeout=60s", "-f", "-"], &manifests)?;
-        Ok(())
+        // A definition that was made just now has no conditions yet, and kubectl fails for that.
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", "-"];
+        let waited = || self.kubectl_with_input(&wait, &manifests);
+        waited().or_else(|_| waited()).or_else(|_| waited()).map(drop)
     }
 }
 
