@@ -27,10 +27,12 @@ const FEATURES: [(&str, bool); 10] = [
 ];
 
 const DESCRIPTION: &str = "\
-Tokenry issues API access tokens as Kubernetes objects. You apply an `ApiToken`. The operator generates a value, writes it
+Tokenry issues API access tokens as Kubernetes objects. You apply an `ApiToken`. The operator generates a value, \
+writes it
 into one Secret, and replaces it on a schedule. The verifier answers the proxy in front of your API.
 
-Install it into the namespace `tokenry-system`. OLM installs no admission policies. Without them, every user with permission
+Install it into the namespace `tokenry-system`. OLM installs no admission policies. Without them, every user with \
+permission
 to write tokens can give any role to a token. So apply them, with the program of the same version:
 
     tokenry admission | kubectl apply -f -
@@ -226,7 +228,8 @@ fn annotations() -> BTreeMap<String, &'static str> {
 fn dockerfile() -> String {
     let labels = annotations().into_iter().map(|(name, value)| format!("LABEL {name}={value}\n"));
     format!(
-        "# The image of the bundle, which `cargo bundle` writes.\nFROM scratch\n{}COPY manifests /manifests/\nCOPY metadata /metadata/\n",
+        "# The image of the bundle, which `cargo bundle` writes.\nFROM scratch\n{}COPY manifests /manifests/\n\
+         COPY metadata /metadata/\n",
         labels.collect::<String>()
     )
 }

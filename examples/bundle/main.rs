@@ -1,5 +1,5 @@
-//! `cargo bundle [IMAGE]`: writes the bundle for the Operator Lifecycle Manager into `bundle`, from the chart. IMAGE is the
-//! image of a release; default: that of the chart.
+//! `cargo bundle [IMAGE]`: writes the bundle for the Operator Lifecycle Manager into `bundle`, from the chart. IMAGE is
+//! the image of a release; default: that of the chart.
 #![allow(unreachable_pub, reason = "nobody builds on this program")]
 
 mod bundle;

@@ -34,7 +34,8 @@ fn lua(value: &Value) -> String {
 fn health(object: &Value) -> (String, String) {
     let withheld = "io, os, string, math, debug, require, dofile, loadfile = nil";
     let script = format!(
-        "local print = print\n{withheld}\nobj = {}\nlocal health = (function()\n{}\nend)()\nprint(health.status)\nprint(health.message)",
+        "local print = print\n{withheld}\nobj = {}\nlocal health = (function()\n{}\nend)()\n\
+         print(health.status)\nprint(health.message)",
         lua(object),
         check()
     );

@@ -248,8 +248,8 @@ pub(crate) fn go(args: &[&str]) -> Command {
     go
 }
 
-/// Builds the tools of a module into `folder`. The tag leaves out how Prometheus finds targets in clouds: its build would
-/// take much longer. Other modules do not know the tag.
+/// Builds the tools of a module into `folder`. The tag leaves out how Prometheus finds targets in clouds: its build
+/// would take much longer. Other modules do not know the tag.
 fn build(modfile: &str, folder: &Path) -> Command {
     // Without the version, the API server says that it is v0.0.0.
     let version = kubernetes_version();

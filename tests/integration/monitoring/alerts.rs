@@ -42,7 +42,8 @@ const ACCEPTED: &str =
     r#"tokenry_verifier_verdicts_total{namespace="tokenry-system",instance="shop/eem",status="200",reason="Allowed"}"#;
 const REFUSED: &str =
     r#"tokenry_verifier_verdicts_total{namespace="tokenry-system",instance="shop/eem",status="401",reason="Expired"}"#;
-const FAULTY: &str = r#"tokenry_verifier_verdicts_total{namespace="tokenry-system",instance="shop/eem",status="503",reason="NotSynced"}"#;
+const FAULTY: &str =
+    r#"tokenry_verifier_verdicts_total{namespace="tokenry-system",instance="shop/eem",status="503",reason="Crowded"}"#;
 const REVOKED: &str =
     r#"tokenry_verifier_verdicts_total{namespace="tokenry-system",instance="shop/eem",status="401",reason="Revoked"}"#;
 const FAILURES: &str = r#"tokenry_failures_total{namespace="tokenry-system",kind="ApiToken",reason="PublishFailed"}"#;

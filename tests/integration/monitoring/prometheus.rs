@@ -24,7 +24,10 @@ impl Prometheus {
     pub async fn scraping(world: &World, pods: &[(&str, SocketAddr)], rules: &Value) -> Self {
         let folder = world.plane.directory().join(format!("prometheus-{}", world.namespace));
         fs::create_dir_all(&folder).unwrap();
-        let target = |(pod, address): &(&str, SocketAddr)| json!({"targets": [address.to_string()], "labels": {"namespace": NAMESPACE, "pod": pod}});
+        let target = |(pod, address): &(&str, SocketAddr)| {
+            let labels = json!({"namespace": NAMESPACE, "pod": pod});
+            json!({"targets": [address.to_string()], "labels": labels})
+        };
         let targets: Vec<_> = pods.iter().map(target).collect();
         let config = json!({
             "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
