@@ -146,11 +146,12 @@ impl PrintedColumns {
             // A narrow column cuts its heading.
             let begin =
                 heading.get(..3).and_then(|begin| line.get(from..)?.find(begin)).map_or(from, |found| from + found);
-            begins.push(begin);
+            begins.push(line.get(..begin).map_or(begin, |before| before.chars().count()));
             columns.push(PrintedColumn { at, is_whole: WHOLE.contains(&heading), width: None });
             from = begin + 1;
         }
-        let ends = begins.iter().skip(1).map(|begin| Some(begin - usize::from(GAP))).chain([most.map(usize::from)]);
+        let ends =
+            begins.iter().skip(1).map(|begin| Some(begin.saturating_sub(GAP.into()))).chain([most.map(usize::from)]);
         for ((column, begin), end) in columns.iter_mut().zip(&begins).zip(ends) {
             column.width = end.map(|end| end.saturating_sub(*begin));
         }

@@ -111,4 +111,11 @@ async fn a_token_without_a_value_has_no_verdict_of_a_verifier() {
     let home = dora.home();
     assert!(done.err.contains(&format!("ApiToken {home}/ci shows no value; see its status")), "{done:?}");
     assert!(done.out.contains(&format!("× ApiToken {home}/ci: no status yet")), "{done:?}");
+    // A namespace is in no namespace.
+    let erin = User::of(&judged, world.acting_as("erin"), "erin");
+    let read = json!(["apitokens", "instances", "serviceaccounts"]);
+    erin.may(json!([{"apiGroups": ["tokenry.dev"], "resources": read, "verbs": ["get"]}])).await;
+    let done = erin.tokenry(&["explain", "ci"]).await;
+    assert!(done.code == 4 && done.out.contains(&format!("‼ Namespace {home}: you may not read it")), "{done:?}");
+    assert!(done.err.contains("because you may not get Namespace: ask for that right"), "{done:?}");
 }
