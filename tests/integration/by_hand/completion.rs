@@ -136,7 +136,8 @@ fn completes(user: &User<'_>, shell: &[&str], load: &str) {
     for word in ["show ", "--namespace ", user.home(), "exporter"] {
         session.exp_string(word).unwrap();
     }
-    session.send_control('c').unwrap();
+    // Ctrl-U empties the line. Ctrl-C would also drop keys that come right after it.
+    session.send("\u{15}").unwrap();
     session.send_line("exit").unwrap();
     session.exp_eof().unwrap();
 }
