@@ -19,7 +19,7 @@ const OWNER: &str = "spec.owner";
 /// Succeeds if `instance` allows a new token.
 ///
 /// # Errors
-/// The Instance forbids a field. The text says what it allows.
+/// The Instance forbids a field. The text names the values that it allows.
 pub(super) fn check(instance: &Instance, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
     refuse(instance, &faults(instance, token, now), "created")
 }
