@@ -146,8 +146,8 @@ impl World {
         self.await_all(count, 1).await;
     }
 
-    /// Waits until each of these tokens serves this generation. A pass that is cut off takes a number of its own, so it may
-    /// be a later one.
+    /// Waits until each of these tokens serves this generation. A pass that is cut off takes a number of its own, so
+    /// it may be a later one.
     async fn await_all(&self, count: usize, generation: i64) {
         for name in names(count) {
             self.await_reason(&name, if generation == 1 { "Active" } else { "Rotating" }).await;

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 /// The `leaseDurationSeconds` of a Lease that its leader released, as client-go writes it.
 const RELEASED: i32 = 1;
 
-/// The spec of a Lease. Its times are texts: no decision reads them, and a time that is no time must not keep anybody from
-/// leading. Other fields are removed by the next write.
+/// The spec of a Lease. Its times are texts: no decision reads them, and a time that is no time must not keep anybody
+/// from leading. Other fields are removed by the next write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct LeaseFields {
@@ -459,7 +459,12 @@ mod tests {
                 }
                 // A Lease leaves no version behind. So a process that never saw it takes the cluster for a new one.
                 Happening::Deleted if self.all.iter().any(|(election, _)| !election.has_met()) => {}
-                Happening::Deleted => self.put(None),
+                Happening::Deleted => {
+                    // Nothing tells an absence from the next one. So a creation that is under way would succeed.
+                    let under_way = self.all.iter_mut().map(|(_, prepared)| prepared);
+                    under_way.for_each(|prepared| _ = prepared.take_if(|(_, version, _)| version.is_none()));
+                    self.put(None);
+                }
                 Happening::Edited(..) if self.lease.is_none() => {}
                 Happening::Edited(holder_identity, lease_duration_seconds) => {
                     let lease = self.lease.clone().unwrap_or_default();

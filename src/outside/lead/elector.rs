@@ -131,8 +131,8 @@ impl Elector {
                 () = stop.cancelled(), if self.events.is_some() || deadline.is_none() => {
                     self.stops();
                     if deadline.is_none() {
+                        // It may be about to take the Lease. Then it gives the Lease back.
                         last.cancelled().await;
-                        return Ok(());
                     }
                     continue;
                 }
@@ -243,11 +243,14 @@ impl Elector {
         self.metrics.leads(&self.order.name, false);
         for _ in 0..RELEASES {
             match self.try_release().await {
-                Ok(is_done) => {
-                    let place = &self.place;
-                    tracing::info!(lease = place, me = self.me, released = is_done, "this operator leads no more");
-                    return;
+                Ok(true) => {
+                    return tracing::info!(
+                        lease = self.place,
+                        me = self.me,
+                        "the Lease is released, and another operator leads"
+                    );
                 }
+                Ok(false) => return,
                 Err(Why::Stale) => {}
                 Err(why) => return tracing::warn!(%why, "the Lease {} was not released and runs out", self.place),
             }

@@ -86,6 +86,7 @@ async fn an_installation_is_checked_and_each_fault_and_each_missing_right_is_nam
     faults_of_policies(&released).await;
     faults_of_rights(&released).await;
     faults_of_verifiers(&released, verifiers).await;
+    operators_without_an_election(&released).await;
     faults_of_the_leader(released).await;
 }
 
@@ -150,6 +151,27 @@ async fn faults_of_rights(released: &Released) {
         (told == "missing: get instances.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(())
     };
     released.world().eventually("the missing rights are named", missing).await;
+}
+
+/// Two operators of which none leads are a warning.
+async fn operators_without_an_election(released: &Released) {
+    let (world, operator) = (released.world(), ["deployment", "tokenry-operator", "--namespace", "tokenry-system"]);
+    let deployment = released.kubectl(&[&["get"], &operator[..], &["-o", "json"]].concat());
+    let deployment: Value = serde_json::from_str(&deployment).unwrap();
+    let given = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    let set = |args: &Value| {
+        let change = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": args}]);
+        released.kubectl(&[&["patch"], &operator[..], &["--type", "json", "--patch", &change.to_string()]].concat());
+    };
+    set(&json!(["operator"]));
+    world.pod_of("operator", 0, &released.operator).await;
+    world.pod_of("operator", 1, &released.operator).await;
+    let told = wrong(&released.root().await.tokenry(&JSON).await, "operator");
+    assert!(told.contains("2 operators run, and refuse each other's writes"), "{told}");
+    set(given);
+    world.pod_of("operator", 0, &released.operator).await;
+    let gone = ["delete", "pod", "tokenry-operator-1", "--namespace", "tokenry-system", "--force", "--grace-period=0"];
+    released.kubectl(&gone);
 }
 
 /// The Lease is stale once its leader was killed, and nobody may look at it without a right.
