@@ -9,8 +9,8 @@ use crate::outside::{Address, TlsFiles, sample::Sample, scrapes::SecureMetrics, 
 
 #[derive(Args)]
 pub(crate) struct Monitoring {
-    /// Serve /metrics by HTTPS at --metrics-listen alone, to callers with a Kubernetes token whose user may get the path
-    /// /metrics, as the roles of the chart permit with metrics.secure.enabled=true; default: serve it at --probes, to all
+    /// Serve /metrics by HTTPS at --metrics-listen alone, to callers with a Kubernetes token whose user may get that
+    /// path, as the roles of the chart permit with metrics.secure.enabled=true; default: serve it at --probes, to all
     #[arg(long, env = "TOKENRY_METRICS_SECURE")]
     metrics_secure: bool,
     /// Address of /metrics with --metrics-secure, in the form of --listen

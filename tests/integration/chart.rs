@@ -1228,8 +1228,10 @@ fn what_is_added_by_values_is_in_the_pods() {
     let pod = &operator["spec"]["template"]["spec"];
     let [container, sidecar] = pod["containers"].as_array().unwrap().as_slice() else { panic!("{pod}") };
     assert_eq!((&container["name"], &sidecar["name"]), (&json!("operator"), &json!("sidecar")));
-    assert_eq!(container["volumeMounts"], json!([{"name": "scratch", "mountPath": "/tmp"}]));
-    assert_eq!(pod["volumes"], json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]));
+    let certificate = json!({"name": "tokenry-metrics", "mountPath": "/etc/tokenry/metrics", "readOnly": true});
+    assert_eq!(container["volumeMounts"], json!([certificate, {"name": "scratch", "mountPath": "/tmp"}]));
+    let certificate = json!({"name": "tokenry-metrics", "secret": {"secretName": "metrics-tls", "optional": true}});
+    assert_eq!(pod["volumes"], json!([certificate, {"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]));
     assert_eq!(pod["priorityClassName"], "system-cluster-critical");
     let live = json!({
         "httpGet": {"path": "/healthz", "port": "probes"},

@@ -1,6 +1,14 @@
 //! The metrics of real programs: their names, the series of tokens, and callers that have to prove themselves.
 
-use std::{fs, net::SocketAddr, process::Command, sync::Arc};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use controlplane::Process;
 use serde_json::json;
@@ -41,7 +49,10 @@ impl Program {
         command.args([name, "--listen", "127.0.0.1:0", "--probes", "0.0.0.0:0", "--namespace", &world.namespace]);
         command.args(args).envs(variables.iter().map(|(name, value)| (name, value)));
         command.env("KUBECONFIG", world.plane.kubeconfig_for(&world.namespace, token).unwrap());
-        let log = world.plane.directory().join(format!("{name}-{}.metrics.log", world.namespace));
+        // Each process has a log of its own, because its addresses are read from there.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+        let log = world.plane.directory().join(format!("{name}-{}-{nth}.log", world.namespace));
         let process = Process::start(name, command, &log).unwrap();
         let port = address(world, &process, "probes on http://").await.port();
         let program = Self { process, probes: SocketAddr::from(([127, 0, 0, 1], port)) };
