@@ -202,7 +202,8 @@ pub struct Options {
 /// A task ended unexpectedly, or the Lease was lost. The process has to end then. An operator with a dead task looks
 /// healthy and does nothing, and another operator leads after a loss.
 pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, options: Options) -> io::Result<()> {
-    let (client, metrics) = counted(&client);
+    let metrics = Arc::new(Metrics::default());
+    let client = counted(&client, &metrics);
     let (hearing, mut tasks) = (Hearing::default(), Tasks::new(options.stop.clone()));
     let pulse = tasks.pulse();
     let elector = elector(&client, (&clock, &*entropy), &options, &metrics)?;

@@ -28,7 +28,7 @@ use tokenry::{
     access::header::IDENTITY,
     outside::{Address, Extent, SystemClock, hearing::StaleAfter, lines::Sink},
     token::{Digest, format},
-    verifier::{self, AuditOptions, Options, Sample, StaleAnswers, WhenFull},
+    verifier::{self, AuditOptions, Clients, Options, Sample, StaleAnswers, WhenFull},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -158,7 +158,8 @@ impl Verifier {
             let _within = runtime.enter();
             source(value.clone())
         };
-        runtime.spawn(async move { verifier::run(client, Arc::new(SystemClock), options).await });
+        let clients = Clients { watching: client.clone(), asking: client };
+        runtime.spawn(async move { verifier::run(clients, Arc::new(SystemClock), options).await });
         runtime.block_on(async {
             while TcpStream::connect(address).await.is_err() {
                 sleep(Duration::from_millis(10)).await;

@@ -9,7 +9,7 @@ use crate::{
     outside::{
         Address, SystemClock, Taken, TlsFiles, hearing::StaleAfter, lines::Sink, peers::Peer, reviewer::REVIEWING,
     },
-    verifier::{self, AuditOptions, Options, Sample, StaleAnswers, WhenFull},
+    verifier::{self, AuditOptions, Clients, Options, Sample, StaleAnswers, WhenFull},
 };
 
 #[derive(Args)]
@@ -142,7 +142,8 @@ impl Verifier {
                 introspection: self.introspection,
                 stop,
             };
-            let ended = verifier::run(client::client().await?, Arc::new(SystemClock), options).await;
+            let clients = Clients { watching: client::client().await?, asking: client::client().await? };
+            let ended = verifier::run(clients, Arc::new(SystemClock), options).await;
             ended.map_err(Error::Ended)
         })
     }

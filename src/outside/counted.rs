@@ -8,12 +8,10 @@ use tower::service_fn;
 
 use super::metrics::Metrics;
 
-/// The same client, and the metrics in which its requests are counted by method and status code, as
-/// `rest_client_requests_total` of client-go. A watch counts once, at its beginning. There is no label for the host: a
-/// process has one API server.
-pub fn counted(client: &Client) -> (Client, Arc<Metrics>) {
+/// The same client, whose requests are counted in `metrics` by method and status code, as `rest_client_requests_total` of
+/// client-go. A watch counts once, at its beginning. There is no label for the host: a process has one API server.
+pub fn counted(client: &Client, metrics: &Arc<Metrics>) -> Client {
     let (client, namespace) = (client.clone(), client.default_namespace().to_owned());
-    let metrics = Arc::new(Metrics::default());
     let counting = metrics.clone();
     let service = service_fn(move |request: Request<Body>| {
         let (client, metrics, method) = (client.clone(), counting.clone(), request.method().clone());
@@ -23,7 +21,7 @@ pub fn counted(client: &Client) -> (Client, Arc<Metrics>) {
             answer
         }
     });
-    (Client::new(service, namespace), metrics)
+    Client::new(service, namespace)
 }
 
 #[cfg(test)]
@@ -50,7 +48,8 @@ mod tests {
                 Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).expect("valid")
             })
         };
-        let (client, metrics) = counted(&Client::new(service_fn(serve), "here"));
+        let metrics = Arc::new(Metrics::default());
+        let client = counted(&Client::new(service_fn(serve), "here"), &metrics);
         let (here, elsewhere) = (Api::<ConfigMap>::default_namespaced(client.clone()), Api::<ConfigMap>::all(client));
         assert_eq!(here.get("a").await.unwrap().metadata.name.as_deref(), Some("a"));
         let refused = here.create(&PostParams::default(), &ConfigMap::default()).await.unwrap_err();

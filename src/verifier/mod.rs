@@ -137,6 +137,15 @@ pub enum StaleAnswers {
     Refuse,
 }
 
+/// The clients of the API server. Each has connections of its own. A connection of a watch is driven by the thread that
+/// reads the objects, and waits while a large list is decoded. No other request may come to wait for that.
+pub struct Clients {
+    /// Lists and watches objects.
+    pub watching: Client,
+    /// Makes all other requests.
+    pub asking: Client,
+}
+
 /// The number of random characters in the request ids that this process makes.
 const PROCESS: usize = 10;
 
@@ -147,11 +156,12 @@ const PROCESS: usize = 10;
 ///
 /// # Errors
 /// A task ended that should have kept running.
-pub async fn run(client: Client, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
-    let (client, metrics) = counted(&client);
+pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> io::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let [watching, client] = [&clients.watching, &clients.asking].map(|client| counted(client, &metrics));
     let writer = Writer::new(client.clone(), clock.clone(), metrics.clone());
     let (hearing, stop) = (Hearing::close(options.stale_after), options.stop);
-    let feeds = Feeds::new(&client, &options.scope, &hearing);
+    let feeds = Feeds::new(&watching, &options.scope, &hearing);
     let (usage, news) = Usage::new();
     let known = Arc::new(Known::new(feeds.kinds(), usage, metrics.clone()));
     let process = <dyn Entropy>::base62(&SystemEntropy, PROCESS).map_err(io::Error::other)?;
@@ -219,4 +229,58 @@ async fn securely(server: Server, at: Option<(Taken, Tls)>, stop: &CancellationT
         return Ok(());
     }
     server.serve(at.listen_by("https", "listening")?, Some(tls)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::SystemClock;
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use std::{collections::BTreeSet, convert::Infallible, sync::Mutex, time::Duration};
+    use tokio::time::timeout;
+
+    /// A client of a server without objects, and the requests that it gets: their methods and the ends of their paths.
+    fn client() -> (Client, Arc<Mutex<BTreeSet<(Method, String)>>>) {
+        let seen = Arc::<Mutex<BTreeSet<_>>>::default();
+        let told = seen.clone();
+        let serve = move |request: Request<Body>| {
+            let kind = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            told.lock().unwrap().insert((request.method().clone(), kind));
+            let list = r#"{"metadata": {"resourceVersion": "7"}, "items": []}"#;
+            async { Ok::<_, Infallible>(Response::new(Body::from(list.as_bytes().to_vec()))) }
+        };
+        (Client::new(tower::service_fn(serve), "a"), seen)
+    }
+
+    #[tokio::test]
+    async fn watches_share_no_connection_with_other_requests() {
+        let ((watching, watched), (asking, asked)) = (client(), client());
+        let options = Options {
+            scope: Extent::default(),
+            serving: None,
+            secure: None,
+            probes: None,
+            stale_after: StaleAfter::default(),
+            stale_answers: StaleAnswers::default(),
+            audit: None,
+            peers: Vec::new(),
+            introspection: true,
+            stop: CancellationToken::new(),
+        };
+        let running = run(Clients { watching, asking }, Arc::new(SystemClock), options);
+        let kinds = ["accesspolicies", "apitokens", "instances", "namespaces", "serviceaccounts"];
+        let kinds = BTreeSet::from(kinds.map(|kind| (Method::GET, kind.to_owned())));
+        let done = async {
+            let others = || asked.lock().unwrap().iter().any(|(method, _)| method == Method::POST);
+            while *watched.lock().unwrap() != kinds || !others() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = running => panic!("{ended:?}"),
+            done = timeout(Duration::from_secs(60), done) => done.unwrap(),
+        }
+        assert_eq!(*watched.lock().unwrap(), kinds);
+    }
 }

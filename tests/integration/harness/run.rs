@@ -14,7 +14,7 @@ use tokenry::{
     exposure::{ExposureConfig, PieceKind},
     operator,
     outside::{Address, SystemEntropy, Taken, hearing::StaleAfter, lines::Sink},
-    verifier::{self, AuditOptions, Sample, StaleAnswers, WhenFull},
+    verifier::{self, AuditOptions, Clients, Sample, StaleAnswers, WhenFull},
 };
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -221,7 +221,8 @@ impl World {
             stop: stop.clone(),
         };
         choose(&mut options);
-        let task = tokio::spawn(verifier::run(client, Arc::new(clock.clone()), options));
+        let clients = Clients { watching: client.clone(), asking: client };
+        let task = tokio::spawn(verifier::run(clients, Arc::new(clock.clone()), options));
         Running { address, probes: probed, stop, task: Some(task) }.begun().await
     }
 
