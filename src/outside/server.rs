@@ -17,11 +17,11 @@ use std::{
 
 use axum::{Router, extract::Request, response::Response};
 use futures::FutureExt;
+use http::Extensions;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
@@ -31,6 +31,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 use super::{Taken, Tls, apart};
 
@@ -84,18 +85,31 @@ pub async fn serve(listener: TcpListener, router: Router, port: Port, stop: Canc
     Server::new(router, port, stop).serve(listener, None).await
 }
 
+/// Answers requests. A router does so. The verifier answers its most frequent requests without one.
+pub trait Responding: Clone + Send + Sync + 'static {
+    /// The answer to a request of the caller at `peer`.
+    fn answer(&self, request: Request<Incoming>, peer: PeerAddress) -> impl Future<Output = Response> + Send;
+}
+
+impl Responding for Router {
+    async fn answer(&self, mut request: Request<Incoming>, peer: PeerAddress) -> Response {
+        request.extensions_mut().insert(peer);
+        self.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
 /// A router with limits, for one or several addresses. Clones share the limit of connections.
 #[derive(Clone)]
-pub struct Server {
+pub struct Server<A = Router> {
     guests: Arc<Mutex<Guests>>,
     builder: Arc<Builder<TokioExecutor>>,
-    router: Router,
+    router: A,
     stop: CancellationToken,
 }
 
-impl Server {
+impl<A: Responding> Server<A> {
     /// A server of `router` that ends once `stop` is cancelled.
-    pub fn new(router: Router, port: Port, stop: CancellationToken) -> Self {
+    pub fn new(router: A, port: Port, stop: CancellationToken) -> Self {
         Self { guests: Arc::new(Mutex::new(Guests::new(port.most()))), builder: Arc::new(builder()), router, stop }
     }
 
@@ -165,7 +179,7 @@ impl Server {
         guest: Arc<Guest>,
         first: impl Future<Output = ()>,
     ) {
-        let counted = Counted { router: TowerToHyperService::new(self.router), guest: guest.clone() };
+        let counted = Counted { router: Arc::new(self.router), guest: guest.clone() };
         let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
         let (mut told, mut begun) = (false, false);
         let mut first = pin!(first);
@@ -317,13 +331,21 @@ impl Drop for Busy {
     }
 }
 
-/// The address at the other end of the connection. Each request has it among its extensions.
+/// The address at the other end of the connection. Each request that a router gets has it among its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddress(pub IpAddr);
 
-/// Answers requests, and counts those in progress.
-struct Counted {
-    router: TowerToHyperService<Router>,
+impl PeerAddress {
+    /// The address among the extensions of a request. `None`: the request did not come over a connection.
+    pub fn of(extensions: &Extensions) -> Option<Self> {
+        extensions.get().copied()
+    }
+}
+
+/// Answers the requests of a connection, and counts those in progress.
+struct Counted<A> {
+    /// A copy for this connection. So its requests change no counter of references that other threads change too.
+    router: Arc<A>,
     guest: Arc<Guest>,
 }
 
@@ -386,18 +408,17 @@ impl Drop for Open {
     }
 }
 
-impl Service<Request<Incoming>> for Counted {
+impl<A: Responding> Service<Request<Incoming>> for Counted<A> {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.guest.peer);
-        let (busy, answer) = (Busy::new(&self.guest), self.router.call(request));
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (busy, router) = (Busy::new(&self.guest), self.router.clone());
         Box::pin(async move {
-            let answer = answer.await;
+            let answer = router.answer(request, busy.0.peer).await;
             drop(busy);
-            answer
+            Ok(answer)
         })
     }
 }

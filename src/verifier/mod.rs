@@ -61,6 +61,7 @@ use crate::{
 };
 use feed::Feeds;
 use known::Known;
+use protocol::Front;
 use usage::Usage;
 
 pub use crate::outside::sample::{NoSample, Sample};
@@ -209,21 +210,21 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
             return Ok(());
         }
         tracing::info!("synced: every object was read once, and callers are answered");
-        let router = probes::health(ready, pulse).merge(protocol::router(door, reviewer));
-        let server = Server::new(router, Port::Callers, stop.clone());
+        let router = probes::health(ready, pulse).merge(protocol::router(door.clone(), reviewer));
+        let server = Server::new(Front::new(door, router), Port::Callers, stop.clone());
         tokio::try_join!(plainly(server.clone(), options.serving), securely(server, secure, &stop)).map(|_| ())
     });
     tasks.join().await
 }
 
 /// Answers by plain HTTP at this address.
-async fn plainly(server: Server, at: Option<Taken>) -> io::Result<()> {
+async fn plainly(server: Server<Front>, at: Option<Taken>) -> io::Result<()> {
     let Some(at) = at else { return Ok(()) };
     server.serve(at.listen("listening")?, None).await
 }
 
 /// Answers by HTTPS at this address, from the moment the certificate was loaded.
-async fn securely(server: Server, at: Option<(Taken, Tls)>, stop: &CancellationToken) -> io::Result<()> {
+async fn securely(server: Server<Front>, at: Option<(Taken, Tls)>, stop: &CancellationToken) -> io::Result<()> {
     let Some((at, tls)) = at else { return Ok(()) };
     if stop.run_until_cancelled(tls.loaded()).await.is_none() {
         return Ok(());

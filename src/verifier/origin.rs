@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
 use super::Protocol;
 use crate::{
@@ -37,11 +37,10 @@ pub struct Origin {
 impl Origin {
     /// The origin of a question over HTTP. A proxy names the address of its caller in a header
     /// ([`Protocol::source_header`]). Without a valid address there, the source is the peer of the connection.
-    pub fn of(protocol: Protocol, question: &Parts) -> Self {
-        let peer = || question.extensions.get::<PeerAddress>().map(|peer| peer.0);
+    pub fn of(protocol: Protocol, headers: &HeaderMap, peer: Option<PeerAddress>) -> Self {
         let header = protocol.source_header();
-        let source = header.and_then(|name| last_address(&question.headers, name)).or_else(peer);
-        Self::named(protocol, source, &question.headers)
+        let source = header.and_then(|name| last_address(headers, name)).or(peer.map(|peer| peer.0));
+        Self::named(protocol, source, headers)
     }
 
     /// The origin of a question whose protocol names the caller's address in a field of its own. `headers` are those
@@ -82,7 +81,8 @@ impl RequestId {
     /// The id in a header. `None` if its form is wrong, or if it carries a token, also a cut or mistyped one.
     pub fn taken(value: &HeaderValue) -> Option<Self> {
         // A caller may have put its token here. The id is written into the audit log.
-        let carries = || value.to_str().is_ok_and(|text| matches!(format::redact(text), Cow::Owned(_)));
+        let hides = |text: &str| text.len() >= format::SHORTEST && matches!(format::redact(text), Cow::Owned(_));
+        let carries = || value.to_str().is_ok_and(hides);
         let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
         let fits = (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(is_usual);
         (fits && !carries()).then(|| Self(value.clone()))
@@ -129,10 +129,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(peer) = peer {
-            request = request.extension(PeerAddress(peer.parse().unwrap()));
-        }
-        Origin::of(protocol, &request.body(()).unwrap().into_parts().0)
+        let peer = peer.map(|peer| PeerAddress(peer.parse().unwrap()));
+        Origin::of(protocol, request.body(()).unwrap().headers(), peer)
     }
 
     fn source(protocol: Protocol, headers: &[(&'static str, &str)]) -> String {

@@ -10,12 +10,13 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::StatusCode;
+use http::{Method, StatusCode, request::Parts};
 
 use super::{
     super::{Answer, Asking, Origin},
     Door, Protocol, proxied,
 };
+use crate::outside::server::PeerAddress;
 
 /// The route `ANY /v1/instances/{namespace}/{name}/authorize`, with any path behind it. Envoy appends the caller's
 /// path. With the query `mode=nginx` the status is 200, 401 or 403.
@@ -26,10 +27,23 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
 
 async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let (parts, _) = asked.into_parts();
+    answer(&door, &parts, PeerAddress::of(&parts.extensions)).await
+}
+
+/// True if [`answer`] answers a request as the router does. The router knows more about `HEAD` and `CONNECT`, whose
+/// answers have no body.
+pub(crate) fn is_quick(method: &Method, path: &str) -> bool {
+    let below = proxied::Below::of(path);
+    let is_it = below.question == "authorize" && !below.namespace.is_empty() && !below.name.is_empty();
+    is_it && ![Method::HEAD, Method::CONNECT].contains(method)
+}
+
+/// The answer to the head of a question from `peer`.
+pub(crate) async fn answer(door: &Door, parts: &Parts, peer: Option<PeerAddress>) -> Response {
     let (instance, appended) = proxied::target(&parts.uri);
     let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
-    let origin = Origin::of(Protocol::ForwardAuth, &parts);
+    let origin = Origin::of(Protocol::ForwardAuth, &parts.headers, peer);
     let answer = told(&door.ask(&Asking { origin, instance, credential, request }).await);
     if proxied::is_nginx(&parts.uri, appended) { for_nginx(answer) } else { answer }
 }
@@ -217,6 +231,32 @@ pub(crate) mod tests {
         assert_eq!(asked(&[uri, method, ("x-request-id", "a")]).await, (200, "a".into()));
         assert_eq!(asked(&[("x-request-id", "a/b")]).await, (401, "p-1".into()));
         assert_eq!(asked(&[uri, method]).await, (200, "p-1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_quick_only_if_the_router_answers_it_too() {
+        for (path, is_quick) in [
+            ("/v1/instances/a/eem/authorize", true),
+            ("/v1/instances/a/eem/authorize/", true),
+            ("/v1/instances/a/eem/authorize//orders/%2F/../x", true),
+            ("/v1/instances/a%2Fb/eem/authorize", true),
+            ("/v1/instances/a/eem/authorized", false),
+            ("/v1/instances/a/eem/Authorize", false),
+            ("/v1/instances/a/eem/ingress-nginx", false),
+            ("/v1/instances/a/eem", false),
+            ("/v1/instances//eem/authorize", false),
+            ("/v1/instances/a//authorize", false),
+            ("//v1/instances/a/eem/authorize", false),
+            ("/v2/instances/a/eem/authorize", false),
+            ("/healthz", false),
+            ("/", false),
+        ] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let status = router(door()).oneshot(request).await.unwrap().status();
+            assert_eq!(super::is_quick(&Method::GET, path), is_quick, "{path}");
+            assert!(status != StatusCode::NOT_FOUND || !is_quick, "{path}: {status}");
+            assert!(!super::is_quick(&Method::HEAD, path) && !super::is_quick(&Method::CONNECT, path));
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use super::{
     forward_auth::{for_nginx, told},
     proxied,
 };
+use crate::outside::server::PeerAddress;
 
 /// The route `ANY /v1/instances/{namespace}/{name}/ingress-nginx`. It is a path of its own, because a caller can write
 /// anything into a query.
@@ -27,7 +28,7 @@ async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let (instance, _) = proxied::target(&parts.uri);
     let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::original(&parts.headers));
-    let origin = Origin::of(Protocol::IngressNginx, &parts);
+    let origin = Origin::of(Protocol::IngressNginx, &parts.headers, PeerAddress::of(&parts.extensions));
     for_nginx(told(&door.ask(&Asking { origin, instance, credential, request }).await))
 }
 

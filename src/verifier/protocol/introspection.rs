@@ -8,7 +8,7 @@ use http::{Method, header::CONTENT_TYPE};
 
 use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, index::Key};
 use super::{Door, Protocol, body, forward_auth::told, introspected, places, proxied};
-use crate::outside::{Permit, Reviewer, reviewer::Unreviewed};
+use crate::outside::{Permit, Reviewer, reviewer::Unreviewed, server::PeerAddress};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
@@ -25,7 +25,7 @@ pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router
 async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let origin = Origin::of(Protocol::Introspection, &parts);
+    let origin = Origin::of(Protocol::Introspection, &parts.headers, PeerAddress::of(&parts.extensions));
     let request = Request::from_parts(parts, body);
     let credential = presented(reviewer.as_deref(), origin.source, &instance, request).await;
     let asking = Asking { origin, instance, credential, request: None };

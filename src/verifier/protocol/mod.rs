@@ -4,6 +4,7 @@
 mod body;
 mod ext_authz;
 mod forward_auth;
+mod front;
 mod ingress_nginx;
 mod introspected;
 mod introspection;
@@ -19,6 +20,8 @@ use http::HeaderName;
 
 use super::Door;
 use crate::outside::Reviewer;
+
+pub(crate) use front::Front;
 
 /// A protocol that the verifier speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

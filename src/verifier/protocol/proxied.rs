@@ -47,14 +47,34 @@ pub(crate) fn original(headers: &HeaderMap) -> Requested<'_> {
 /// Nothing is decoded. Names contain nothing to decode, and the caller's path may not be valid text. A query alone
 /// counts as nothing appended, because Caddy passes the query on, and a caller can put any slash into it.
 pub(crate) fn target(uri: &Uri) -> (Key, Option<&str>) {
-    let mut parts = uri.path().splitn(7, '/').skip(3);
-    let mut next = || parts.next().unwrap_or_default();
-    let instance = Key::new(next(), next());
-    let _authorize = next();
+    let below = Below::of(uri.path());
+    let instance = Key::new(below.namespace, below.name);
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     // The slash before the rest belongs to it.
-    let begins = parts.next().map(|rest| uri.path().len() - rest.len() - 1);
+    let begins = below.rest.map(|rest| uri.path().len() - rest.len() - 1);
     (instance, begins.and_then(|at| whole.get(at..)))
+}
+
+/// The parts of a path below an Instance. A part that is missing is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Below<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// The segment that says the question, such as `authorize`.
+    pub(crate) question: &'a str,
+    /// The rest behind the slash after it. `None`: there is no such slash.
+    pub(crate) rest: Option<&'a str>,
+}
+
+impl<'a> Below<'a> {
+    /// The parts of a path that begins with `/v1/instances/`. The parts of another path are empty.
+    pub(crate) fn of(path: &'a str) -> Self {
+        let next = |path: &'a str| path.split_once('/').map_or((path, None), |(part, rest)| (part, Some(rest)));
+        let (namespace, rest) = next(path.strip_prefix("/v1/instances/").unwrap_or_default());
+        let (name, rest) = next(rest.unwrap_or_default());
+        let (question, rest) = next(rest.unwrap_or_default());
+        Self { namespace, name, question, rest }
+    }
 }
 
 /// True if the query asks for the answers of nginx, by `mode=nginx`. The query behind an appended path is that of the
@@ -95,7 +115,7 @@ pub(crate) fn told(answer: &Answer) -> Wording {
         Category::Unavailable => (later(), Some(json!({"error": "temporarily_unavailable"}))),
         Category::Flawed(flaw) => (flawed(flaw), Some(described(flaw, answer.protocol()))),
     };
-    headers.extend(head(answer));
+    head(answer).into_iter().for_each(|(name, value)| _ = headers.insert(name, value));
     if body.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }

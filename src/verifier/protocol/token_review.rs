@@ -14,6 +14,7 @@ use super::{
     places, proxied,
     review::TokenQuestion,
 };
+use crate::outside::server::PeerAddress;
 
 /// The paths below an Instance: that of a webhook, and those that a server appends to the address of an API server.
 /// That address can be the Instance, or the path of the webhook.
@@ -37,7 +38,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
 async fn review(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let origin = Origin::of(Protocol::TokenReview, &parts);
+    let origin = Origin::of(Protocol::TokenReview, &parts.headers, PeerAddress::of(&parts.extensions));
     let read = body::read(Request::from_parts(parts, body), JSON).await;
     let question = read.and_then(|body| Ok(TokenQuestion::read(&body)?));
     let credential = question.as_ref().map_err(|cause| *cause).and_then(|question| question.credential(&instance));

@@ -21,7 +21,7 @@ impl CallHead {
     /// `headers` and `extensions` are those of the call.
     pub(super) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let instance = attributes::instance(&CheckRequest::default(), headers);
-        Self { instance, peer: extensions.get::<PeerAddress>().map(|peer| peer.0) }
+        Self { instance, peer: PeerAddress::of(extensions).map(|peer| peer.0) }
     }
 
     /// The question of a call that cannot be judged for this cause.

@@ -21,7 +21,7 @@ impl pb::Authorization for ExtAuthz {
     ) -> Result<tonic::Response<pb::CheckResponse>, Status> {
         let (metadata, extensions, message) = question.into_parts();
         let (named, source) = (attributes::instance(&message, metadata.as_ref()), attributes::source(&message));
-        let source = source.or_else(|| extensions.get::<PeerAddress>().map(|peer| peer.0));
+        let source = source.or_else(|| PeerAddress::of(&extensions).map(|peer| peer.0));
         let (read, none) = (attributes::request(message), HeaderMap::new());
         let headers = read.as_ref().map_or(&none, |(_, headers)| headers);
         let credential = match (&read, &named) {
