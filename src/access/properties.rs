@@ -247,6 +247,25 @@ proptest! {
     }
 
     #[test]
+    fn a_decision_that_does_not_read_the_path_is_the_same_without_it(
+        draw in draw(), target in "/(topics|a%2f(b|%2e)|x%2Fy/c|[.]|;|//|x[.]|%zz|é){0,4}", reads in any::<bool>(),
+    ) {
+        let draw = draw.with(|draw| {
+            let unguarded = if reads { json!([{"paths": ["/topics"]}]) } else { json!([]) };
+            draw.instance["api"] = json!({"organizationFrom": {"header": "X-Organization"}, "unguarded": unguarded});
+        });
+        let (world, mut headers) = (draw.drawn(), HeaderMap::new());
+        let named = draw.organization.map(|name| name.parse().unwrap());
+        headers.extend(named.map(|name| (http::HeaderName::from_static("x-organization"), name)));
+        let decided = |path: Option<Path>| {
+            let request = Request { method: draw.method, path, query: "", headers: &headers };
+            (judge(&world.rules, &world.policies(), &world.bearer, &request, &mut ()), world.rules.unguarded(&request))
+        };
+        prop_assert_eq!(world.rules.reads_path(), reads);
+        prop_assert!(reads || decided(Path::parse(&target).ok()) == decided(None));
+    }
+
+    #[test]
     fn policies_that_are_found_by_their_members_decide_as_a_walk_over_all_of_them(
         draw in draw(), groups in vec(select(&["g", "h"][..]), 0..3), fresh in any::<bool>(), at_home in any::<bool>(),
         joined in vec(select(&["p0", "p1", "p2", "other"][..]), 0..3), of_account in vec(select(&["p0", "p1"][..]), 0..2),

@@ -245,6 +245,11 @@ impl Rules {
             || by_segment(&self.project_from)
     }
 
+    /// True if anything that is asked about a request depends on its path. Otherwise the path need not be parsed.
+    pub fn reads_path(&self) -> bool {
+        self.needs_path() || !self.unguarded.is_empty()
+    }
+
     /// The end of the time in which groups stamped at `at` count. `None`: they count forever.
     pub fn groups_hold_until(&self, at: Timestamp) -> Option<Timestamp> {
         Some(after(at, self.groups_max_age?))

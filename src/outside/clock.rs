@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::Stream;
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use std::sync::Arc;
@@ -28,7 +28,9 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        now.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).unwrap_or(now)
+        // Before 1970, a whole second is rounded up.
+        let before = i64::from(now.subsec_nanosecond() < 0);
+        Timestamp::from_second(now.as_second() - before).unwrap_or(now)
     }
 
     fn precise(&self) -> Timestamp {

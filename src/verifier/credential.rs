@@ -126,12 +126,17 @@ fn hides(values: &[&str]) -> bool {
 /// A header that can hold a credential is also rejected if it is too long or not ASCII. The same applies to a header
 /// that some servers treat as such a header, for example `api_token`.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<Credential<'a>, Cause> {
-    let mut found = None;
+    let (mut found, mut read) = (None, None::<(&HeaderName, Option<&str>)>);
     for place in &places.spots {
-        if look_alike(headers, place.header.as_str()).is_some() {
-            return Err(Cause::LookAlike);
-        }
-        let Some(text) = text(headers, &place.header)? else { continue };
+        // Several places may be in one header, one after the other.
+        let read_before = read.filter(|(header, _)| **header == place.header);
+        let text = match read_before {
+            Some((_, text)) => text,
+            None if look_alike(headers, place.header.as_str()).is_some() => return Err(Cause::LookAlike),
+            None => text(headers, &place.header)?,
+        };
+        read = Some((&place.header, text));
+        let Some(text) = text else { continue };
         let Some(credential) = place.scheme.as_ref().map_or(Some(text), |scheme| after(text, scheme)) else { continue };
         if found.replace((place, credential.trim_matches(' '))).is_some() {
             return Err(Cause::Several);

@@ -13,17 +13,17 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
-    Cause, Journal, Origin, Protocol, Requested, StaleAnswers,
+    Category, Cause, Journal, Origin, Protocol, Requested, StaleAnswers,
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
-    index::{InstanceEntry, Key},
+    index::{Index, InstanceEntry, Key},
     known::Known,
     origin::RequestId,
     unguarded::unguarded,
 };
 use crate::{
-    access::Request,
+    access::Rules,
     crd::guarding::realm,
     outside::{Clock, Hearing, crowd::Crowd, latency::Stopwatch, metrics::Metrics},
 };
@@ -53,11 +53,18 @@ pub struct Asking<'a> {
 #[derive(Debug)]
 pub struct Answer {
     verdict: Verdict,
+    /// `None` if the request is let in.
+    challenge: Option<Challenge>,
+    protocol: Protocol,
+    request_id: RequestId,
+}
+
+/// The parts of a challenge that depend on the Instance.
+#[derive(Debug)]
+struct Challenge {
     schemes: Arc<[String]>,
     /// The Instance, if it exists.
     instance: Option<Key>,
-    protocol: Protocol,
-    request_id: RequestId,
 }
 
 impl Answer {
@@ -66,9 +73,9 @@ impl Answer {
         &self.verdict
     }
 
-    /// The authentication schemes that a challenge names, at least one.
+    /// The authentication schemes that a challenge names, at least one. Empty if the request is let in.
     pub fn schemes(&self) -> &[String] {
-        &self.schemes
+        self.challenge.as_ref().map_or(&[], |challenge| &challenge.schemes)
     }
 
     /// The protocol of the question.
@@ -76,9 +83,9 @@ impl Answer {
         self.protocol
     }
 
-    /// The Instance, if it exists.
-    pub(super) fn instance(&self) -> Option<&Key> {
-        self.instance.as_ref()
+    /// The Instance of the question `asking`, if it exists. Only an Instance that exists lets a request in.
+    pub(super) fn known_instance<'a>(&'a self, asking: &'a Asking<'_>) -> Option<&'a Key> {
+        self.challenge.as_ref().map_or(Some(&asking.instance), |challenge| challenge.instance.as_ref())
     }
 
     /// The id of the request: the one in the question, or else one that the door has made. Each adapter answers it.
@@ -89,7 +96,8 @@ impl Answer {
     /// The realm of a challenge. It names the Instance only if that exists. So a test of a guard fails if the guard
     /// names a wrong Instance, or asks a verifier that does not watch the Instance.
     pub fn realm(&self) -> String {
-        self.instance.as_ref().map_or_else(|| "tokenry".to_owned(), |key| realm(&key.namespace, &key.name))
+        let instance = self.challenge.as_ref().and_then(|challenge| challenge.instance.as_ref());
+        instance.map_or_else(|| "tokenry".to_owned(), |key| realm(&key.namespace, &key.name))
     }
 }
 
@@ -133,23 +141,47 @@ impl Door {
     /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let (watch, span) = (Stopwatch::start(), self.journal.begin(asking));
-        let verdict = self.verdict(asking).await;
-        if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
-            self.known.usage().note(identity, self.clock.now());
-        }
-        let (schemes, instance) = {
-            let index = self.known.index();
-            self.journal.count(&index, asking, verdict.cause, watch.elapsed());
-            let entry = index.instance(&asking.instance);
-            (self.places(entry).schemes(), entry.map(|_| asking.instance.clone()))
+        let (verdict, challenge) = match self.at_once(asking, watch) {
+            Some(decided) => decided,
+            // Such requests are rare. In a box of its own, their wait does not enlarge the future of all others.
+            None => {
+                let verdict = Box::pin(self.patiently(asking)).await;
+                let challenge = self.conclude(&self.known.index(), asking, &verdict, watch);
+                (verdict, challenge)
+            }
         };
         let request_id = self.journal.request_id(asking);
         self.journal.write(asking, &verdict, &request_id, self.clock.precise()).await;
-        let answer = Answer { verdict, schemes, instance, protocol: asking.origin.protocol, request_id };
+        let answer = Answer { verdict, challenge, protocol: asking.origin.protocol, request_id };
         if let Some(span) = span {
-            self.journal.end(span, &answer);
+            self.journal.end(span, asking, &answer);
         }
         answer
+    }
+
+    /// The decision by the index as it is now. `None`: the credential may be newer than the index.
+    fn at_once(&self, asking: &Asking<'_>, watch: Stopwatch) -> Option<(Verdict, Option<Challenge>)> {
+        let index = self.known.index();
+        let verdict = self.verdict(&index, asking);
+        let waits = verdict.cause.may_be_news() && asking.credential.is_ok();
+        (!waits).then(|| {
+            let challenge = self.conclude(&index, asking, &verdict, watch);
+            (verdict, challenge)
+        })
+    }
+
+    /// Notes the use of a token, and counts the decision. Returns the challenge of a refusal.
+    fn conclude(&self, index: &Index, asking: &Asking<'_>, verdict: &Verdict, watch: Stopwatch) -> Option<Challenge> {
+        if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
+            self.known.usage().note(identity, self.clock.now());
+        }
+        let entry = index.instance(&asking.instance);
+        self.journal.count(entry.is_some(), asking, verdict.cause, watch.elapsed());
+        let is_refused = verdict.cause.category() != Category::Allowed;
+        is_refused.then(|| Challenge {
+            schemes: self.places(entry).schemes(),
+            instance: entry.map(|_| asking.instance.clone()),
+        })
     }
 
     /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
@@ -206,51 +238,43 @@ impl Door {
         self.guarded.store(guarded, Ordering::SeqCst);
     }
 
-    async fn verdict(&self, asking: &Asking<'_>) -> Verdict {
+    /// The verdict by this index.
+    fn verdict(&self, index: &Index, asking: &Asking<'_>) -> Verdict {
         if self.known.unread() > 0 {
             return Cause::NotSynced.into();
         }
         if self.refuses_all() {
             return Cause::OutOfTouch.into();
         }
-        let request = asking.request.as_ref().map(Requested::request);
-        let verdict = self.look(asking, request.as_ref());
-        match &asking.credential {
-            Ok(credential) if verdict.cause.may_be_news() => {
-                self.patiently(&asking.instance, credential.text(), request.as_ref()).await
-            }
-            Ok(_) | Err(_) => verdict,
-        }
-    }
-
-    /// The verdict by the index as it is now.
-    fn look(&self, asking: &Asking<'_>, request: Option<&Request<'_>>) -> Verdict {
-        let (index, instance) = (self.known.index(), &asking.instance);
-        let is_probe = asking.request.as_ref().is_some_and(Requested::is_probe);
-        if is_probe && index.instance(instance).is_some() {
+        let (instance, wanted) = (&asking.instance, asking.request.as_ref());
+        let entry = index.instance(instance);
+        if entry.is_some() && wanted.is_some_and(Requested::is_probe) {
             return Cause::Probe.into();
         }
-        if request.is_some_and(|request| unguarded(&index, instance, request, &asking.credential).is_ok()) {
+        let reads_path = entry.is_some_and(|entry| entry.rules.as_ref().is_ok_and(Rules::reads_path));
+        let request = wanted.map(if reads_path { Requested::request } else { Requested::pathless });
+        let is_unguarded = |request| unguarded(index, instance, request, &asking.credential).is_ok();
+        if request.as_ref().is_some_and(is_unguarded) {
             return Cause::Unguarded.into();
         }
         match &asking.credential {
-            Ok(credential) => check(&index, instance, credential.text(), request, self.clock.now()),
+            Ok(credential) => check(index, instance, credential.text(), request.as_ref(), self.clock.now()),
             Err(cause) => (*cause).into(),
         }
     }
 
     /// The verdict on a credential that may be newer than the index.
-    async fn patiently(&self, instance: &Key, credential: &str, request: Option<&Request<'_>>) -> Verdict {
+    async fn patiently(&self, asking: &Asking<'_>) -> Verdict {
         // Subscribes before the first look, so that no change in between is missed.
         let mut changes = self.known.changes();
-        let look = || check(&self.known.index(), instance, credential, request, self.clock.now());
+        let look = || self.verdict(&self.known.index(), asking);
         let mut verdict = look();
         let (mut over, mut place) = (pin!(sleep(PATIENCE)), None);
         while verdict.cause.may_be_news() {
             if self.hearing.is_old() {
                 return Cause::OutOfTouch.into();
             }
-            place = place.or_else(|| self.waiting.take(self.standing(instance)));
+            place = place.or_else(|| self.waiting.take(self.standing(&asking.instance)));
             if place.is_none() {
                 return Cause::Crowded.into();
             }
@@ -285,8 +309,7 @@ impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
         Self {
             verdict,
-            schemes: Places::default().schemes(),
-            instance: Some(Key::new("a", "eem")),
+            challenge: Some(Challenge { schemes: Places::default().schemes(), instance: Some(Key::new("a", "eem")) }),
             protocol: Protocol::ForwardAuth,
             request_id: super::origin::RequestIds::new("p".into()).make(),
         }

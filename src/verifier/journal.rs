@@ -45,7 +45,7 @@ impl Journal {
     }
 
     /// Ends the span of a question by its answer. A request that tests a guard has none.
-    pub(crate) fn end(&self, span: OpenSpan, answer: &Answer) {
+    pub(crate) fn end(&self, span: OpenSpan, asking: &Asking<'_>, answer: &Answer) {
         let (verdict, protocol) = (answer.verdict(), answer.protocol().as_str());
         if verdict.cause == Cause::Probe {
             return;
@@ -54,7 +54,7 @@ impl Journal {
         let code = verdict.cause.category().code();
         let span = span
             .text(SpanAttribute::Protocol, protocol)
-            .text(SpanAttribute::Instance, &answer.instance().map(pair).unwrap_or_default())
+            .text(SpanAttribute::Instance, &answer.known_instance(asking).map(pair).unwrap_or_default())
             .number(SpanAttribute::Status, code)
             .text(SpanAttribute::Reason, verdict.cause.as_str())
             .text(SpanAttribute::RequestId, answer.request_id().as_str());
@@ -70,13 +70,13 @@ impl Journal {
         asking.origin.request_id.clone().unwrap_or_else(|| self.ids.make())
     }
 
-    /// Counts a decision that took `took`.
-    pub(crate) fn count(&self, index: &Index, asking: &Asking<'_>, cause: Cause, took: Duration) {
+    /// Counts a decision that took `took`. `exists` says if the Instance exists.
+    pub(crate) fn count(&self, exists: bool, asking: &Asking<'_>, cause: Cause, took: Duration) {
         if cause == Cause::Probe {
             return self.metrics.probe();
         }
-        let exists = |key: &Key| index.instance(key).is_some();
-        self.tallies.count(&asking.instance, (asking.origin.protocol, cause), took, exists);
+        let instance = exists.then_some(&asking.instance);
+        self.tallies.count(instance, (asking.origin.protocol, cause), took);
     }
 
     /// Forgets the numbers of decisions for Instances that `index` does not have.

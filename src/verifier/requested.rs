@@ -27,8 +27,12 @@ impl Requested<'_> {
     /// The request in the form that the `access` module judges.
     pub fn request(&self) -> Request<'_> {
         let known = self.method.zip(self.target);
-        let path = known.and_then(|(_, target)| Path::parse(target).ok());
+        Request { path: known.and_then(|(_, target)| Path::parse(target).ok()), ..self.pathless() }
+    }
+
+    /// The same request without its path, for an Instance whose rules do not depend on that.
+    pub fn pathless(&self) -> Request<'_> {
         let query = self.target.and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        Request { method: self.method.unwrap_or_default(), path, query, headers: self.headers }
+        Request { method: self.method.unwrap_or_default(), path: None, query, headers: self.headers }
     }
 }

@@ -36,18 +36,10 @@ impl Tallies {
         Self { metrics, named, naming, other, unknown }
     }
 
-    /// Counts a decision that took `took`. `exists` says if the Instance of a key exists.
-    pub(super) fn count(
-        &self,
-        instance: &Key,
-        (protocol, cause): (Protocol, Cause),
-        took: Duration,
-        exists: impl Fn(&Key) -> bool,
-    ) {
+    /// Counts a decision that took `took`. `instance`: `None` if the Instance does not exist.
+    pub(super) fn count(&self, instance: Option<&Key>, (protocol, cause): (Protocol, Cause), took: Duration) {
         let count = |tally: &Tally| tally.count(&self.metrics, (protocol, cause), took);
-        if !exists(instance) {
-            return count(&self.unknown);
-        }
+        let Some(instance) = instance else { return count(&self.unknown) };
         if let Some(tally) = self.named.load().get(instance) {
             return count(tally);
         }
@@ -148,9 +140,9 @@ mod tests {
     fn a_decision_is_counted_by_instance_protocol_and_cause_with_its_duration() {
         let (tallies, metrics) = tallies();
         for cause in [Cause::Allowed, Cause::Expired, Cause::Allowed] {
-            tallies.count(&key(1), (Protocol::ForwardAuth, cause), Duration::from_millis(1), |_| true);
+            tallies.count(Some(&key(1)), (Protocol::ForwardAuth, cause), Duration::from_millis(1));
         }
-        tallies.count(&key(1), (Protocol::IngressNginx, Cause::Allowed), Duration::ZERO, |_| true);
+        tallies.count(Some(&key(1)), (Protocol::IngressNginx, Cause::Allowed), Duration::ZERO);
         let text = metrics.text();
         for line in [
             r#"verdicts_total{instance="a/1",protocol="forward-auth",status="200",reason="Allowed"} 2"#,
@@ -167,14 +159,14 @@ mod tests {
     #[test]
     fn a_made_up_instance_makes_no_series_of_its_own() {
         let (tallies, metrics) = tallies();
-        (0..10).for_each(|nth| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| false));
+        (0..10).for_each(|_| tallies.count(None, DECISION, Duration::ZERO));
         assert_eq!(counted(&metrics), HashMap::from([(String::new(), 10)]));
     }
 
     #[test]
     fn instances_beyond_the_limit_share_a_name_until_others_are_deleted() {
         let (tallies, metrics) = tallies();
-        let count = |nth: usize| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| true);
+        let count = |nth: usize| tallies.count(Some(&key(nth)), DECISION, Duration::ZERO);
         (0..MOST + 3).for_each(count);
         let told = counted(&metrics);
         assert_eq!((told.len(), told[OTHER], told.get("a/0")), (MOST + 1, 3, Some(&1)));
@@ -187,7 +179,7 @@ mod tests {
     #[test]
     fn the_series_of_a_deleted_instance_goes_and_a_later_one_of_its_name_begins_anew() {
         let (tallies, metrics) = tallies();
-        let count = |nth: usize| tallies.count(&key(nth), DECISION, Duration::ZERO, |_| true);
+        let count = |nth: usize| tallies.count(Some(&key(nth)), DECISION, Duration::ZERO);
         [0, 1, 1].into_iter().for_each(count);
         tallies.retain(|_| true);
         assert_eq!(counted(&metrics), HashMap::from([("a/0".into(), 1), ("a/1".into(), 2)]));
