@@ -17,6 +17,7 @@ use crate::outside::{
     metrics::Metrics,
     sample::Sample,
 };
+use crate::token::format::SHORTEST;
 
 /// The longest path in an audit line, in bytes. A longer path is cut.
 const MAX_PATH: usize = 1024;
@@ -170,7 +171,7 @@ impl AuditLine {
 
     /// A number below 1000, with three digits.
     fn digits(&mut self, number: u32) {
-        self.text.extend([100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8));
+        self.text.extend_from_slice(&[100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8));
     }
 
     /// A value that needs no escape, between two `quote`.
@@ -211,6 +212,10 @@ impl AuditLine {
 
     /// A part of a JSON string. `written` leaves no control character, so two characters are to be escaped.
     fn part(&mut self, value: &str, most: usize) {
+        // Most values are short and usual, and this look at them is quick.
+        if value.len() < SHORTEST.min(most) && value.bytes().all(is_usual) {
+            return self.text.extend_from_slice(value.as_bytes());
+        }
         let told = written(value, most);
         let mut rest = told.as_bytes();
         while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
@@ -220,6 +225,11 @@ impl AuditLine {
         }
         self.text.extend_from_slice(rest);
     }
+}
+
+/// True for a character that is written as it is: printable ASCII without a meaning in JSON.
+fn is_usual(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets, and so may the

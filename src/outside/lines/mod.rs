@@ -29,6 +29,9 @@ use text::TextSink;
 
 /// Maximum size of the waiting lines, in bytes. A line has about 500 bytes.
 const MOST: usize = 4 * 1024 * 1024;
+/// Size of the waiting lines from which the writer waits for no more lines, in bytes. It is that of a pipe. More lines
+/// would also displace the index from the caches of the processors.
+const ENOUGH: usize = 64 * 1024;
 /// How long the writer waits for more lines, so that it writes many at once.
 const GATHER: Duration = Duration::from_millis(20);
 /// Delay after a failed write.
@@ -42,7 +45,7 @@ pub struct LineQueue {
     most: usize,
     /// Wakes the writer: the queue has a first line.
     begun: Notify,
-    /// Wakes the writer while it gathers lines: the queue is half full.
+    /// Wakes the writer while it gathers lines: there are enough, or the queue is half full.
     pressing: Notify,
     /// Wakes all that wait for room.
     room: Notify,
@@ -75,7 +78,7 @@ impl LineQueue {
     /// Queues a line. False if there is no room, or if the queue is closed: the line is then lost.
     pub fn push(&self, line: &[u8]) -> bool {
         let mut queue = self.queue();
-        let (before, half) = (queue.bytes.len(), self.most / 2);
+        let (before, enough) = (queue.bytes.len(), ENOUGH.min(self.most / 2));
         let after = before + line.len();
         if self.closed.is_cancelled() || after > self.most {
             return false;
@@ -86,7 +89,7 @@ impl LineQueue {
         if before == 0 {
             self.begun.notify_one();
         }
-        if before <= half && after > half {
+        if before <= enough && after > enough {
             self.pressing.notify_one();
         }
         true

@@ -66,8 +66,8 @@ impl Pools {
     /// Reduces an object to its entry.
     pub fn reduce<K: Indexed>(&self, object: K) -> Reduced<K> {
         let (meta, version) = (object.meta(), version(&object));
-        let namespace = self.text(meta.namespace.as_deref().unwrap_or_default());
-        let key = Key { namespace, name: meta.name.as_deref().unwrap_or_default().into() };
+        // Most accounts have the name of their token.
+        let key = self.key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let entry = object.entry(&key, self);
         Reduced(Arc::new(Versioned { key, version, entry }))
     }

@@ -65,7 +65,9 @@ impl<E: PartialEq> Entries<E> {
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Versioned<E>> {
         // A key has the same hash as the pair of its parts.
         let mut like = self.held.like((namespace, name));
-        like.find(|held| *held.key.namespace == *namespace && *held.key.name == *name).map(|held| &**held)
+        // Most texts are shared, and then the memory of another copy is not looked at.
+        let same = |one: &str, other: &str| std::ptr::eq(one, other) || one == other;
+        like.find(|held| same(&held.key.namespace, namespace) && same(&held.key.name, name)).map(|held| &**held)
     }
 
     /// The number of entries.
