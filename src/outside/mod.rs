@@ -29,6 +29,7 @@ pub mod location;
 pub mod managed;
 pub mod metrics;
 pub mod optional;
+mod paced;
 mod patience;
 pub mod peers;
 pub mod presenting;

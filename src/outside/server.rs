@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::{Taken, Tls, apart};
+use super::{Taken, Tls, apart, paced::Paced};
 
 /// Time limit for the head of a connection's first request, with the TLS handshake before it.
 const FIRST: Duration = Duration::from_secs(10);
@@ -43,7 +43,10 @@ const NEXT: Duration = Duration::from_secs(150);
 const HEAD: usize = 96 * 1024;
 const HEADERS: usize = 256;
 /// Maximum number of requests in progress on one HTTP/2 connection.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 32;
+/// Maximum sizes of the bodies that one HTTP/2 connection may send unread, for a stream and for all of its streams.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const WINDOW: u32 = 4 * STREAM_WINDOW;
 /// Interval of keep-alive pings on an HTTP/2 connection.
 const PING: Duration = Duration::from_secs(30);
 /// Maximum numbers of connections, for callers and for probes. A further connection replaces an idle one of the address
@@ -180,7 +183,7 @@ impl<A: Responding> Server<A> {
         first: impl Future<Output = ()>,
     ) {
         let counted = Counted { router: Arc::new(self.router), guest: guest.clone() };
-        let mut served = pin!(self.builder.serve_connection(TokioIo::new(stream), counted));
+        let mut served = pin!(self.builder.serve_connection(TokioIo::new(Paced::new(stream)), counted));
         let (mut told, mut begun) = (false, false);
         let mut first = pin!(first);
         loop {
@@ -218,6 +221,7 @@ fn builder() -> Builder<TokioExecutor> {
     http1.timer(TokioTimer::new()).header_read_timeout(NEXT).max_headers(HEADERS).max_buf_size(HEAD);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD as u32);
+    http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
     http2.keep_alive_interval(PING).keep_alive_timeout(FIRST);
     builder
 }

@@ -228,7 +228,7 @@ async fn answers_that_nobody_reads_leave_room() {
             stream.write_all(requests.as_bytes()).await?;
         }
     };
-    Besieged::new("unread").await.endures(&BOTH, FEW, send).await;
+    Besieged::new("unread").await.endures(&BOTH, ALL, send).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
