@@ -11,7 +11,7 @@ use crate::outside::connect::{self, Login};
 
 /// Minimum number of threads that run tasks. On a machine with fewer processors, the kernel still shares the time among
 /// these threads. So a long computation does not stop other tasks and timers.
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 
 /// A client of the cluster that kubectl would use.
 pub(crate) async fn client() -> Result<Client, Error> {
@@ -23,15 +23,23 @@ pub(crate) async fn client_as(login: &Login) -> Result<Client, Error> {
     Ok(connect::client_as(login).await?)
 }
 
-/// Runs a program until it ends. A stop signal of this process cancels the token that the program gets.
-pub(crate) fn run<T>(program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>) -> Result<T, Error> {
+/// Runs a program until it ends, on a thread for each processor, and at least on `threads`. A stop signal of this
+/// process cancels the token that the program gets.
+pub(crate) fn run<T>(
+    threads: usize,
+    program: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+) -> Result<T, Error> {
     let unheard = |error| Error::local("cannot listen for signals", error);
-    block_on(async { connect::until_stopped(program).await.map_err(unheard)? })
+    block_on_threads(threads, async { connect::until_stopped(program).await.map_err(unheard)? })
 }
 
 /// Runs a future until it ends, on a new multi-threaded runtime.
 pub(crate) fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let threads = available_parallelism().map_or(THREADS, |processors| processors.get().max(THREADS));
+    block_on_threads(THREADS, run)
+}
+
+fn block_on_threads<T>(threads: usize, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let threads = available_parallelism().map_or(threads, |processors| processors.get().max(threads));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.map_err(|error| Error::local("cannot start", error))?.block_on(run)
 }

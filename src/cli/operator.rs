@@ -115,7 +115,7 @@ impl Operator {
         let Self { common, grants, exposure, certificate, certificate_name, .. } = self;
         let Self { leadership, metrics_per_token, probe_local, .. } = self;
         common.log()?;
-        client::run(async |stop| {
+        client::run(client::THREADS, async |stop| {
             let options = Options {
                 scope: common.scope(),
                 serving: Some(common.serving()?),

@@ -69,6 +69,10 @@ impl Ports {
     }
 }
 
+/// Minimum number of threads that answer. The watches read objects in threads of their own, so no answer waits for a
+/// long computation. More threads than processors would only wake each other.
+const THREADS: usize = 2;
+
 /// How the verifier writes its audit log.
 #[derive(Args)]
 struct Audited {
@@ -123,7 +127,7 @@ impl Verifier {
 
     pub(crate) fn main(self) -> Result<(), Error> {
         self.common.log()?;
-        client::run(async |stop| {
+        client::run(THREADS, async |stop| {
             let secure = self.ports.secure()?;
             if secure.is_none() && !self.ports.plain_http {
                 return Err(Error::Usage("with --plain-http=false, name a certificate by --tls-cert".to_owned()));
