@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Outcome,
-    load::Callers,
+    load::{Callers, Speech},
     objects::{expired, served, unknown},
     report::{Line, Sum, Table},
     served::Served,
@@ -34,6 +34,7 @@ const CACHE_MISSES: f64 = 1.2;
 /// A load on a server.
 struct Load {
     name: String,
+    speech: Speech,
     /// The server. `None`: the one that judges nothing.
     content: Option<Content>,
     /// The nth credential.
@@ -49,6 +50,7 @@ fn loads() -> Vec<Load> {
     let of = |tokens, policies| Some(Content { tokens, policies });
     let load = |name: &str, content, (credential, statuses): (fn(usize) -> String, _), target| Load {
         name: name.into(),
+        speech: Speech::Http,
         content,
         credential,
         statuses,
@@ -72,13 +74,26 @@ fn loads() -> Vec<Load> {
     // Requests that may be news wait a second. Those that find no place are asked to come again.
     let made_up = (unknown as fn(usize) -> String, &["401", "503"][..]);
     let flood = Load { callers: CROWD, ..load("10000 tokens, unknown", of(USUAL, 0), made_up, Some((1, NO_DEARER))) };
-    all.into_iter().chain([flood]).collect()
+    let no_op = all.len() + 1;
+    let by_grpc = |load: Load| Load { speech: Speech::Grpc, name: format!("{}, by gRPC", load.name), ..load };
+    let grpc = [
+        load("no-op", None, valid, None),
+        load("10000 tokens, valid", of(USUAL, 0), valid, Some((no_op, 1.3))),
+        load("100 tokens, valid", of(FEW, 0), valid, None),
+        load("100000 tokens, valid", of(MANY, 0), valid, Some((no_op + 1, CACHE_MISSES))),
+        load("10000 tokens, roles and 100 policies", of(USUAL, POLICIES), valid, Some((no_op, 1.5))),
+        load("10000 tokens, malformed", of(USUAL, 0), malformed, Some((no_op + 1, NO_DEARER))),
+    ];
+    all.into_iter().chain([flood]).chain(grpc.map(by_grpc)).collect()
 }
 
-/// Measures all loads whose name contains `only`, and the first one. They take turns.
+/// Measures all loads whose name contains `only`, and those of the servers that judge nothing. They take turns.
 pub async fn measure(rounds: usize, only: &str) -> Outcome<Table> {
-    let loads: Vec<_> =
-        loads().into_iter().enumerate().filter(|(n, load)| *n == 0 || load.name.contains(only)).collect();
+    let loads: Vec<_> = loads()
+        .into_iter()
+        .enumerate()
+        .filter(|(_, load)| load.content.is_none() || load.name.contains(only))
+        .collect();
     let (mut servers, mut lines) = (Vec::<(Option<Content>, Served)>::new(), Vec::new());
     for (_, load) in &loads {
         if !servers.iter().any(|(content, _)| *content == load.content) {
@@ -90,7 +105,9 @@ pub async fn measure(rounds: usize, only: &str) -> Outcome<Table> {
             servers.push((load.content, served));
         }
         let target = load.target.and_then(|(of, most)| Some((loads.iter().position(|(n, _)| *n == of)?, most)));
-        lines.push(Line { name: load.name.clone(), sum: Sum::default(), target });
+        let judges_nothing = |(_, other): &(usize, Load)| other.content.is_none() && other.speech == load.speech;
+        let no_op = loads.iter().position(judges_nothing).unwrap_or_default();
+        lines.push(Line { name: load.name.clone(), sum: Sum::default(), no_op, target });
     }
     let server = |load: &Load| servers.iter().find(|(content, _)| *content == load.content).map(|(_, served)| served);
     for round in 0..=rounds {
@@ -121,13 +138,13 @@ impl Load {
     /// Every token is used once.
     async fn warm_up(&self, served: &Served) -> Outcome {
         let once = if self.callers == CALLERS { self.content.map_or(USUAL, |content| content.tokens) } else { 0 };
-        let mut callers = Callers::connect(served.address, self.callers).await?;
+        let mut callers = Callers::connect(served.address, self.speech, self.callers).await?;
         callers.ask(self.credentials(0).take(once), self.statuses).await?;
         Ok(())
     }
 
     async fn turn(&self, served: &Served, round: usize, sum: &mut Sum) -> Outcome {
-        let mut callers = Callers::connect(served.address, self.callers).await?;
+        let mut callers = Callers::connect(served.address, self.speech, self.callers).await?;
         let (cpu, began) = (served.cpu()?, Instant::now());
         let credentials = self.credentials(round * STRIDE).take_while(|_| began.elapsed() < TURN);
         let answers = callers.ask(credentials, self.statuses).await?;

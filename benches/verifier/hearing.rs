@@ -26,7 +26,7 @@ use tokenry::{
 
 use crate::{
     Outcome,
-    load::Callers,
+    load::{Callers, Speech},
     objects::{self, INSTANCE, NAMESPACE, served},
     served::Served,
 };
@@ -120,7 +120,7 @@ async fn revoke(plane: &ControlPlane, verifier: &Served) -> Outcome<[Vec<Duratio
     let (client, mut lags) = (plane.client(), [Vec::new(), Vec::new()]);
     let tokens: Api<ApiToken> = Api::namespaced(client.clone(), NAMESPACE);
     let mut seen = watcher(tokens, watcher::Config::default().streaming_lists()).touched_objects().boxed();
-    let mut caller = Callers::connect(verifier.address, 1).await?;
+    let mut caller = Callers::connect(verifier.address, Speech::Http, 1).await?;
     // The first page of the bare watch has been read once the last token was seen.
     for n in 0..REVOCATIONS {
         let token = objects::token(n);

@@ -12,12 +12,26 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{Outcome, objects};
+use crate::{Outcome, grpc, objects};
+
+/// The protocol of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Forward authentication by HTTP/1.
+    Http,
+    /// External authorization of Envoy over gRPC.
+    Grpc,
+}
 
 /// Connections that ask at the same time.
 pub struct Callers(Vec<Caller>);
 
-struct Caller {
+enum Caller {
+    Http(HttpCaller),
+    Grpc(grpc::Caller),
+}
+
+struct HttpCaller {
     stream: TcpStream,
     answer: Vec<u8>,
 }
@@ -32,11 +46,10 @@ pub struct Answers {
 }
 
 impl Callers {
-    pub async fn connect(address: SocketAddr, count: usize) -> Outcome<Self> {
-        let callers = (0..count).map(async |_| {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(Caller { stream, answer: Vec::new() })
+    pub async fn connect(address: SocketAddr, speech: Speech, count: usize) -> Outcome<Self> {
+        let callers = (0..count).map(async |_| match speech {
+            Speech::Http => HttpCaller::connect(address).await.map(Caller::Http),
+            Speech::Grpc => grpc::Caller::connect(address).await.map(Caller::Grpc),
         });
         Ok(Self(try_join_all(callers).await?))
     }
@@ -48,10 +61,11 @@ impl Callers {
             let mut answers = Answers::default();
             let next = || credentials.borrow_mut().next();
             while let Some(credential) = next() {
-                let request = request(&credential);
-                let began = Instant::now();
-                let answered = caller.ask(&request).await?;
-                answers.times.push(began.elapsed());
+                let (took, answered) = match caller {
+                    Caller::Http(caller) => caller.ask(&credential).await?,
+                    Caller::Grpc(caller) => caller.ask(&credential).await?,
+                };
+                answers.times.push(took);
                 answers.odd += usize::from(!statuses.contains(&&*answered));
             }
             Ok::<_, Box<dyn std::error::Error>>(answers)
@@ -65,10 +79,17 @@ impl Callers {
     }
 }
 
-impl Caller {
-    /// Sends a request, and reads the whole answer. Returns its status.
-    async fn ask(&mut self, request: &[u8]) -> Outcome<String> {
-        self.stream.write_all(request).await?;
+impl HttpCaller {
+    async fn connect(address: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: Vec::new() })
+    }
+
+    /// Sends a request with this credential, and reads the whole answer. Returns its time and its status.
+    async fn ask(&mut self, credential: &str) -> Outcome<(Duration, String)> {
+        let (request, began) = (request(credential), Instant::now());
+        self.stream.write_all(&request).await?;
         self.answer.clear();
         loop {
             if self.stream.read_buf(&mut self.answer).await? == 0 {
@@ -77,7 +98,7 @@ impl Caller {
             if let Some(length) = length(&self.answer)
                 && self.answer.len() >= length
             {
-                return Ok(String::from_utf8_lossy(&self.answer[9..12]).into_owned());
+                return Ok((began.elapsed(), String::from_utf8_lossy(&self.answer[9..12]).into_owned()));
             }
         }
     }

@@ -15,6 +15,7 @@
 compile_error!("the benchmark reads /proc: it runs on Linux only");
 
 mod answering;
+mod grpc;
 mod hearing;
 mod judging;
 mod load;

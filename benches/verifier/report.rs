@@ -39,6 +39,8 @@ impl Sum {
 pub struct Line {
     pub name: String,
     pub sum: Sum,
+    /// The line of the server that judges nothing, by the same protocol: its position.
+    pub no_op: usize,
     /// Maximum CPU, compared with another line: its position, and the ratio.
     pub target: Option<(usize, f64)>,
 }
@@ -60,7 +62,7 @@ impl fmt::Display for Table {
         for (line, own) in self.lines.iter().zip(&cpu) {
             let missed = line.target.is_some_and(|(of, most)| own / cpu[of] > most);
             let mut sum = Sum { times: line.sum.times.clone(), ..Sum::default() };
-            write!(f, "{:<52}{own:>8.1}{:>6.2}{}", line.name, own / cpu[0], if missed { "!" } else { " " })?;
+            write!(f, "{:<52}{own:>8.1}{:>6.2}{}", line.name, own / cpu[line.no_op], if missed { "!" } else { " " })?;
             write!(f, "{:>9.0}", line.sum.rate())?;
             writeln!(f, "{:>8.0}{:>8.0}{:>8.0}", sum.quantile(0.5), sum.quantile(0.99), sum.quantile(0.999))?;
         }

@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -20,12 +21,12 @@ use tokenry::{
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::Outcome;
+use crate::{Outcome, grpc};
 
 /// The longest start of a server with many tokens.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Number of threads of a no-op server. The program runs as many on a small machine.
-const THREADS: usize = 4;
+/// Minimum number of threads of a no-op server, as of a verifier.
+const THREADS: usize = 2;
 
 /// A server process. It is killed when this is dropped.
 pub struct Served {
@@ -92,8 +93,9 @@ impl Served {
 
 /// Runs as the no-op server, until it is killed.
 pub fn no_op(address: Address) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-    let router = Router::new().route("/v1/instances/{namespace}/{name}/authorize", any(headers));
+    let threads = available_parallelism()?.get().max(THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let router = Router::new().route("/v1/instances/{namespace}/{name}/authorize", any(headers)).merge(grpc::no_op());
     runtime.block_on(async {
         let listener = address.take("--address")?.listen("no-op")?;
         Ok(server::serve(listener, router, Port::Callers, CancellationToken::new()).await?)
