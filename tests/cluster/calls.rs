@@ -1,6 +1,6 @@
 //! The calls of a caller, parsed from its log.
 
-use std::time::Duration;
+use std::{fmt, ops::Add, time::Duration};
 
 use crate::Told;
 
@@ -106,6 +106,29 @@ impl Calls {
         self.must("accepted", accepted)
     }
 
+    /// The number of calls of each outcome.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for call in &self.0 {
+            match call.outcome {
+                Outcome::Accepted { .. } => tally.accepted += 1,
+                Outcome::Refused(400..=499) => tally.refused += 1,
+                Outcome::Refused(_) | Outcome::Failed(_) => tally.failed += 1,
+            }
+        }
+        tally
+    }
+
+    /// Fails if a call was refused for its value, was accepted with another account, or is missing. A call may fail
+    /// while a part of the cluster is down.
+    pub fn were_not_refused(&self, account: &str) -> Told {
+        self.must("accepted or failed", |call| match &call.outcome {
+            Outcome::Accepted { subject, .. } => subject == account,
+            Outcome::Refused(status) => *status >= 500,
+            Outcome::Failed(_) => true,
+        })
+    }
+
     /// Fails unless each call was refused with this status, and no call is missing.
     pub fn were_refused(&self, status: u16) -> Told {
         self.must(&format!("refused with {status}"), |call| call.outcome == Outcome::Refused(status))
@@ -131,6 +154,58 @@ impl Calls {
             None => Ok(()),
         }
     }
+}
+
+/// The number of calls of each outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub accepted: usize,
+    /// Answered with 4xx: the value is at fault.
+    pub refused: usize,
+    /// Answered with 5xx, or not at all.
+    pub failed: usize,
+}
+
+impl Tally {
+    /// The calls that this tally has, and an earlier one has not.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            accepted: self.accepted - before.accepted,
+            refused: self.refused - before.refused,
+            failed: self.failed - before.failed,
+        }
+    }
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, refused, failed } = self;
+        write!(f, "{accepted} accepted, {refused} refused, {failed} failed")
+    }
+}
+
+#[test]
+fn calls_are_counted_by_outcome() {
+    let calls = Calls::parse(
+        "1 1 account:events/a X\n2 1 wget: server returned error: HTTP/1.1 401 Unauthorized\n\
+         3 1 wget: server returned error: HTTP/1.1 502 Bad Gateway\n4 1 wget: download timed out\n",
+    );
+    assert_eq!(calls.tally(), Tally { accepted: 1, refused: 1, failed: 2 });
+    assert!(calls.were_not_refused("account:events/a").unwrap_err().starts_with("1 of 4 calls"));
+    assert_eq!(calls.after(2).were_not_refused("account:events/a"), Ok(()));
+    assert_eq!(calls.tally().since(calls.after(2).tally()), Tally { accepted: 1, refused: 1, failed: 0 });
 }
 
 #[test]

@@ -7,6 +7,8 @@
 mod caddy;
 mod calls;
 mod edge;
+mod hour;
+mod machine;
 mod site;
 
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -85,6 +87,15 @@ fn ready(site: &Site, which: &[&str]) -> Told {
 
 /// Starts the API and the proxy. When they and the tokens are ready, starts the callers.
 fn workload_starts(site: &Site, sync: Duration) -> Told {
+    serve_api(site)?;
+    site.apply(SHOP, &rotating(sync).to_string())?;
+    ready(site, &["apitoken", ROTATING])?;
+    start_caller(site, ROTATING, "shop-proxy:8080", caddy::SITE)?;
+    start_caller(site, EXPORTER, "shop-proxy:8080", caddy::SITE)
+}
+
+/// Starts the API, and the proxy in front of it.
+fn serve_api(site: &Site) -> Told {
     let map = site.kubectl(&["get", "configmap", CA, "--namespace", site::SYSTEM, "--output=json"])?;
     let mut map: Value = serde_json::from_str(&map).map_err(|error| error.to_string())?;
     map["metadata"] = json!({"name": "tokenry-verifier-ca"});
@@ -96,12 +107,8 @@ fn workload_starts(site: &Site, sync: Duration) -> Told {
         site.apply(SHOP, &map.to_string())?;
         site.apply(SHOP, &include_str!("caddy.yaml").replace("$NAME", name))?;
     }
-    site.apply(SHOP, &rotating(sync).to_string())?;
-    ready(site, &["apitoken", ROTATING])?;
     site.rolled_out(SHOP, "shop-manager")?;
-    site.rolled_out(SHOP, "shop-proxy")?;
-    start_caller(site, ROTATING, "shop-proxy:8080", caddy::SITE)?;
-    start_caller(site, EXPORTER, "shop-proxy:8080", caddy::SITE)
+    site.rolled_out(SHOP, "shop-proxy")
 }
 
 /// Starts a caller of the API at `host`, with this token, through the proxy at this address.
