@@ -50,6 +50,7 @@ use crate::{
         Clock, Entropy, Extent, Hearing, Reviewer, Rights, SystemEntropy, Taken, Tasks, Tls, TlsFiles, Verb, Writer,
         counted,
         hearing::StaleAfter,
+        metrics::Metrics,
         peers::{self, Peer, Peers},
         probes,
         reviewer::REVIEWING,
@@ -267,6 +268,8 @@ mod tests {
             audit: None,
             peers: Vec::new(),
             introspection: true,
+            secure_metrics: None,
+            traces: None,
             stop: CancellationToken::new(),
         };
         let running = run(Clients { watching, asking }, Arc::new(SystemClock), options);

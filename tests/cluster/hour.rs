@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    Told, account, caddy, caller,
+    Told, account,
+    alerts::Prometheus,
+    caddy, caller,
     calls::Tally,
     examples_become_ready,
     machine::{Deed, Machine, Process},
@@ -32,6 +34,10 @@ const SHORT: Duration = Duration::from_secs(20);
 const MENDED: Duration = Duration::from_secs(120);
 /// The label of the tokens.
 const LABEL: &str = "example.com/run=hour";
+/// Values of the alerts. They fire sooner than by default, so that a wrong one fires within the hour.
+const ALERTS: &str = "metrics.prometheusRule.for=1m,metrics.prometheusRule.notReadyFor=2m";
+/// Maximum time until no alert fires. An alert reads rates of ten minutes.
+const QUIET: Duration = Duration::from_secs(15 * 60);
 /// The memory of a process after a round, compared with the first round.
 const FLAT: f64 = 1.5;
 
@@ -76,7 +82,8 @@ fn an_hour_of_faults_refuses_no_call() {
     let site = Site::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
     let machine = Machine::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
     site.remove().unwrap_or_else(|wrong| panic!("{wrong}"));
-    let told = Hour { site: &site, machine: &machine, values: BTreeSet::new() }.story();
+    let told = Prometheus::start(&site, &machine, ALERTS)
+        .and_then(|prometheus| Hour { site: &site, machine: &machine, prometheus, values: BTreeSet::new() }.story());
     if told.is_err() {
         println!("{}", site.state());
     }
@@ -87,6 +94,7 @@ fn an_hour_of_faults_refuses_no_call() {
 struct Hour<'a> {
     site: &'a Site,
     machine: &'a Machine,
+    prometheus: Prometheus<'a>,
     /// All values that were seen in Secrets.
     values: BTreeSet<String>,
 }
@@ -104,6 +112,7 @@ impl Hour<'_> {
         site.apply(SHOP, &json!({"apiVersion": "v1", "kind": "List", "items": tokens}).to_string())?;
         self.everything_is_ready()?;
         site.tell(&format!("{TOKENS} tokens are ready"));
+        self.prometheus.follow(site)?;
         for name in calling() {
             start_caller(site, &name, "shop-proxy:8080", caddy::SITE)?;
         }
@@ -117,6 +126,7 @@ impl Hour<'_> {
                 break;
             }
         }
+        self.alerts_end()?;
         self.memory_is_flat(&resident)?;
         self.rotations_happened(begin)?;
         self.no_call_was_refused()?;
@@ -138,8 +148,12 @@ impl Hour<'_> {
             self.site.tell(&format!("round {round}: {fault:?}"));
             self.fail(fault, round)?;
             self.everything_is_ready()?;
+            self.prometheus.follow(self.site)?;
             let calls = self.tally()?.since(before);
-            self.site.tell(&format!("round {round}: everything is ready again; calls meanwhile: {calls}"));
+            self.site.tell(&format!(
+                "round {round}: ready again; calls meanwhile: {calls}; alerts: {:?}",
+                self.prometheus.firing()?
+            ));
             if calls.refused > 0 {
                 return self.no_call_was_refused();
             }
@@ -200,6 +214,20 @@ impl Hour<'_> {
                 self.values.insert(decoded(value)?);
             }
         }
+        Ok(())
+    }
+
+    /// Waits until no alert fires: an alert that goes on without a cause is wrong.
+    fn alerts_end(&self) -> Told {
+        let last = RefCell::new(BTreeSet::new());
+        let told = self.site.within(QUIET, "no alert fires", || {
+            let firing = self.prometheus.firing()?;
+            let quiet = firing.is_empty().then_some(());
+            last.replace(firing);
+            Ok(quiet)
+        });
+        told.map_err(|error| format!("{error}, and these do: {:?}", last.take()))?;
+        self.site.tell("no alert fires");
         Ok(())
     }
 

@@ -56,9 +56,14 @@ impl Machine {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
+    /// Runs a command inside the node, where the addresses of Pods answer.
+    pub fn in_node(&self, command: &[&str]) -> Told<String> {
+        self.run("in-node.sh", command)
+    }
+
     /// The processes of Tokenry that run now.
     pub fn processes(&self) -> Told<Vec<Process>> {
-        let printed = self.run("in-node.sh", &["bash", "-c", PROCESSES])?;
+        let printed = self.in_node(&["bash", "-c", PROCESSES])?;
         Ok(printed.lines().filter_map(Process::parse).collect())
     }
 
@@ -75,7 +80,7 @@ impl Machine {
     /// Does this to a process of Tokenry, and undoes it. The kubelet may kill a frozen process meanwhile.
     pub fn process(&self, process: &Process, deed: Deed) -> Told {
         let pid = process.pid.to_string();
-        let signal = |name: &str| self.run("in-node.sh", &["kill", name, &pid]).map(drop);
+        let signal = |name: &str| self.in_node(&["kill", name, &pid]).map(drop);
         match deed {
             Deed::Kill => signal("-KILL"),
             Deed::Freeze(time) => signal("-STOP").and_then(|()| after(time, || signal("-CONT").or(Ok(())))),

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "nobody builds on a test")]
 #![allow(clippy::disallowed_methods, reason = "the test reads the real clock")]
 
+mod alerts;
 #[path = "../shared/caddy.rs"]
 mod caddy;
 mod calls;

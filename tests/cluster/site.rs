@@ -157,6 +157,17 @@ impl Site {
         self.helm(&["test", RELEASE, "--namespace", SYSTEM, "--timeout=2m"]).map(drop)
     }
 
+    /// The rule file in the PrometheusRule of the chart with these values.
+    pub fn rules(&self, values: &str) -> Told<Value> {
+        let chart = root().join("charts/tokenry").display().to_string();
+        let only = ["template", RELEASE, &chart, "--namespace", SYSTEM, "--show-only=templates/prometheusrule.yaml"];
+        let set =
+            format!("metrics.prometheusRule.enabled=true,metrics.prometheusRule.renderMode=alwaysRender,{values}");
+        let printed = self.helm(&[&only[..], &["--set", &set]].concat())?;
+        let rule: Value = serde_saphyr::from_str(&printed).map_err(|error| error.to_string())?;
+        Ok(rule["spec"].clone())
+    }
+
     /// Uninstalls the chart, and waits until its Pods are gone.
     pub fn uninstall(&self) -> Told {
         self.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait"])?;
