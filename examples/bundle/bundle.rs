@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 pub type Files = BTreeMap<String, String>;
 
 const NAMESPACE: &str = "tokenry-system";
-/// OLM installs no admission policies, so they are no part of the bundle.
-const VALUES: &str = "admission.enabled=false,crds.enabled=false";
+/// OLM installs no admission policies, and runs no test of helm, so they are no part of the bundle.
+const VALUES: &str = "admission.enabled=false,crds.enabled=false,helmTest.enabled=false";
 const MEDIA: &str = "operators.operatorframework.io.bundle";
 const CHANNEL: &str = "alpha";
 const FEATURES: [(&str, bool); 10] = [

@@ -242,9 +242,12 @@ mod tests {
     use std::{collections::BTreeSet, convert::Infallible, sync::Mutex, time::Duration};
     use tokio::time::timeout;
 
+    /// Requests, by method and kind.
+    type SeenRequests = BTreeSet<(Method, String)>;
+
     /// A client of a server without objects, and the requests that it gets: their methods and the ends of their paths.
-    fn client() -> (Client, Arc<Mutex<BTreeSet<(Method, String)>>>) {
-        let seen = Arc::<Mutex<BTreeSet<_>>>::default();
+    fn client() -> (Client, Arc<Mutex<SeenRequests>>) {
+        let seen = Arc::<Mutex<SeenRequests>>::default();
         let told = seen.clone();
         let serve = move |request: Request<Body>| {
             let kind = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
