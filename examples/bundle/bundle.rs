@@ -36,6 +36,8 @@ permission
 to write tokens can give any role to a token. So apply them, with the program of the same version:
 
     tokenry admission | kubectl apply -f -
+
+The operator then grants no rights to the members of an Instance, and the verifier does not report the use of tokens.
 ";
 
 /// The files of the bundle, for this image or that of the chart.

@@ -10,14 +10,14 @@ use crate::outside::{Address, TlsFiles, sample::Sample, scrapes::SecureMetrics, 
 #[derive(Args)]
 pub(crate) struct Monitoring {
     /// Serve /metrics by HTTPS at --metrics-listen alone, to callers with a Kubernetes token whose user may get that
-    /// path, as the roles of the chart permit with metrics.secure.enabled=true; default: serve it at --probes, to all
+    /// path. The roles of the chart permit it with metrics.secure.enabled=true. Default: serve it at --probes, to all
     #[arg(long, env = "TOKENRY_METRICS_SECURE")]
     metrics_secure: bool,
     /// Address of /metrics with --metrics-secure, in the form of --listen
     #[arg(long, env = "TOKENRY_METRICS_LISTEN", default_value = "[::]:8444")]
     metrics_listen: Address,
     /// File with the certificate chain for --metrics-secure in PEM form; changes load within seconds; default: each
-    /// process makes a certificate, which nobody can verify
+    /// process makes a certificate, which no caller can verify
     #[arg(long, env = "TOKENRY_METRICS_TLS_CERT", value_name = "FILE", requires = "metrics_tls_key")]
     metrics_tls_cert: Option<PathBuf>,
     /// File with the private key of --metrics-tls-cert, in PEM form

@@ -102,11 +102,11 @@ fn each_value_is_in_its_field() {
         ),
         ("log={}", "Deployment", VERIFIER, format!("{pod}/terminationGracePeriodSeconds"), json!(30)),
         (
-            "verifier.terminationGracePeriodSeconds=0",
+            "verifier.terminationGracePeriodSeconds=9",
             "Deployment",
             VERIFIER,
             format!("{pod}/terminationGracePeriodSeconds"),
-            json!(0),
+            json!(9),
         ),
         (
             "verifier.deploymentAnnotations={\"a\":\"b\"}",
@@ -190,6 +190,39 @@ fn the_autoscaler_measures_as_the_values_say() {
     let none = "verifier.autoscaling.enabled=true,verifier.autoscaling.targetCPUUtilizationPercentage=null";
     let told = template(&["--set-json", none]).unwrap_err();
     assert!(told.contains("verifier.autoscaling measures nothing"), "{told}");
+}
+
+#[test]
+fn values_that_cannot_work_together_are_refused_with_the_value_to_set() {
+    let elsewhere = "--api-versions=monitoring.coreos.com/v1";
+    for (sets, told) in [
+        ("rbac.create=false,highAvailability.enabled=true", "Set leaderElection.enabled: true"),
+        ("leaderElection.enabled=false,operator.replicaCount=2", "or run one operator"),
+        ("verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=9", "Set maxReplicas to minReplicas"),
+        ("verifier.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
+        ("metrics.podMonitor.enabled=true,metrics.secure.enabled=true", "has no token of Prometheus"),
+        (
+            "metrics.serviceMonitor.enabled=true,metrics.secure.enabled=true,metrics.secure.secretName=a",
+            "metrics.serviceMonitor.endpointAdditionalProperties.tlsConfig",
+        ),
+        ("metrics.serviceMonitor.endpointAdditionalProperties.honorLabels=false", "invalid propertyName 'honorLabels'"),
+    ] {
+        let refused = template(&[elsewhere, "--set", sets]).unwrap_err();
+        assert!(refused.contains(told), "{sets}: {refused}");
+    }
+    let least = "highAvailability.enabled=true,verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=1";
+    assert_eq!(field(least, "HorizontalPodAutoscaler", VERIFIER, "/spec/minReplicas"), 2, "two of everything");
+}
+
+#[test]
+fn roles_in_one_namespace_are_bound_under_other_names_because_a_binding_never_changes_its_role() {
+    let bindings = |sets: &str| -> Vec<_> {
+        let objects = rendered(&["--set", &format!("scopedNamespace=team-a{sets}")]);
+        of_kind(&objects, "RoleBinding").iter().map(|it| name(it).to_owned()).collect()
+    };
+    let (before, after) = (bindings(""), bindings(",scopedRBAC=true"));
+    assert_eq!(before.len(), after.len());
+    assert!(before.iter().all(|name| !after.contains(name)), "{before:?}, {after:?}");
 }
 
 #[test]

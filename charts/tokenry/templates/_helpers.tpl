@@ -315,7 +315,13 @@ decide.
 {{- $ := index . 0 }}
 {{- $settings := index $.Values (index . 1) | default dict }}
 {{- $count := hasKey $settings "replicaCount" | ternary (get $settings "replicaCount") (eq (index . 1) "verifier" | ternary 2 1) | int }}
-{{- if and (include "tokenry.on" (list $.Values.highAvailability "enabled" false)) (eq $count 1) }}2{{ else }}{{ $count }}{{ end }}
+{{- if and (include "tokenry.on" (list $.Values.highAvailability "enabled" false)) (eq $count 1) }}
+{{- $count = 2 }}
+{{- end }}
+{{- if and (eq (index . 1) "operator") (gt $count 1) (not (include "tokenry.elects" $)) }}
+{{- fail "\n\nSeveral operators without an election refuse each other's writes.\nSet leaderElection.enabled: true (with rbac.create: false, grant the permissions for the Lease first), or run one operator.\n" }}
+{{- end }}
+{{- $count }}
 {{- end }}
 
 {{/* Tells if an autoscaler sets the number of Pods of a component: (list $ "verifier"). */}}

@@ -39,6 +39,12 @@ path: /metrics
 {{- $given := $settings.endpointAdditionalProperties | default dict }}
 port: metrics
 scheme: https
+{{- if and (eq $monitor "podMonitor") (not (or $given.authorization $given.oauth2 $given.bearerTokenSecret $given.basicAuth)) }}
+{{- fail "\n\nmetrics.secure.enabled: a PodMonitor has no token of Prometheus.\nSet metrics.podMonitor.endpointAdditionalProperties.authorization, or use metrics.serviceMonitor.\n" }}
+{{- end }}
+{{- if and (not $given.tlsConfig) (dig "secure" "secretName" "" $.Values.metrics) }}
+{{- fail (printf "\n\nmetrics.secure.secretName: name the CA and the server name of that certificate in metrics.%s.endpointAdditionalProperties.tlsConfig.\ninsecureSkipVerify: true there skips the verification.\n" $monitor) }}
+{{- end }}
 {{- if not $given.tlsConfig }}
 # Each Pod makes its certificate at its start, so nothing verifies it. The token of the scraper is judged.
 tlsConfig:
