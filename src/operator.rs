@@ -240,7 +240,8 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         Ok(())
     });
     if let Some(elector) = elector {
-        let (elector, stop) = (elector.telling(rooms.events.clone()), stop.clone());
+        let (read, stop) = (caches.clone(), stop.clone());
+        let elector = elector.telling(rooms.events.clone()).able(move || read.missing().is_ok());
         tasks.last("the leader election", |last| elector.run(stop, last));
     }
     let works = move || rights.missing().and_then(|()| caches.missing()).and_then(|()| stamping.missing());

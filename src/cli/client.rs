@@ -1,7 +1,7 @@
 //! The client of the cluster, and the runtime of the commands.
 #![allow(clippy::disallowed_types, reason = "a client comes in here and goes to the rooms that use it")]
 
-use std::thread::available_parallelism;
+use std::{thread::available_parallelism, time::Duration};
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -41,5 +41,9 @@ pub(crate) fn block_on<T>(run: impl Future<Output = Result<T, Error>>) -> Result
 fn block_on_threads<T>(threads: usize, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let threads = available_parallelism().map_or(threads, |processors| processors.get().max(threads));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    runtime.map_err(|error| Error::local("cannot start", error))?.block_on(run)
+    let runtime = runtime.map_err(|error| Error::local("cannot start", error))?;
+    let ended = runtime.block_on(run);
+    // A look-up of a name may take minutes where DNS is away. Nothing waits for it.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }

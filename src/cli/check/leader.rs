@@ -34,6 +34,13 @@ pub(super) async fn check(visit: &CheckVisit<'_>, results: &mut Results) {
         }
         return;
     };
+    let differs = |pod: &&&ProgramPod| pod.duties.is_some() && pod.election() != Some(&order);
+    let apart = pods.iter().filter(differs).count();
+    if apart > 0 {
+        let wrong = format!("{apart} of the operators take no part in the election by Lease {}", order.name);
+        let hint = "wait for the rollout, or give all operators the same leaderElection";
+        results.add("all operators elect one leader", vec![wrong], (Health::Warning, hint));
+    }
     let namespace = order.namespace.as_deref().unwrap_or(visit.system);
     let place = format!("Lease {namespace}/{}", order.name);
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{}", order.name);

@@ -157,8 +157,8 @@ impl Election {
     /// For how long a Lease that was seen for the first time has to stay the same.
     fn wait(&mut self, spec: Option<&LeaseFields>) -> Duration {
         let Some(spec) = spec else {
-            // A leader creates a deleted Lease again with its next renewal. A new cluster has no leader.
-            return if self.seen.is_none() { self.periods.retry * 2 } else { self.lasts };
+            // Somebody may have deleted the Lease. Its leader then stops within its own deadline, or writes it again.
+            return if self.seen.is_none() { self.periods.renew } else { self.lasts };
         };
         let given = spec.lease_duration_seconds.unwrap_or_default();
         if holder(Some(spec)).is_some() {
@@ -300,7 +300,8 @@ mod tests {
             LeaseStep::Look(start + seconds(2)),
             "a leader would write it again by then"
         );
-        assert_eq!(first.sees(None, start + seconds(4)), LeaseStep::Write, "a new installation waits no longer");
+        assert_eq!(first.sees(None, start + seconds(9)), LeaseStep::Look(start + seconds(10)));
+        assert_eq!(first.sees(None, start + seconds(10)), LeaseStep::Write, "a new installation waits no longer");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Elector {
     events: Option<Events>,
     /// The leader or the failure that was logged last.
     said: Option<String>,
+    /// True once this process can work. Until then it leaves the Lease to others.
+    able: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Elector {
@@ -102,7 +104,13 @@ impl Elector {
             about: ObjectReference::default(),
             events: None,
             said: None,
+            able: Box::new(|| true),
         }
+    }
+
+    /// The same elector, which takes no Lease before `able` says that this process can work.
+    pub fn able(self, able: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { able: Box::new(able), ..self }
     }
 
     /// The right that this elector gives.
@@ -183,7 +191,11 @@ impl Elector {
     /// Acts on this Lease.
     async fn take_turn(&mut self, lease: Option<LooseLease>) -> Result<LeaseStep, Why> {
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
-        let turn = self.election.sees(spec.as_ref(), Instant::now());
+        let now = Instant::now();
+        let mut turn = self.election.sees(spec.as_ref(), now);
+        if turn == LeaseStep::Write && self.election.until().is_none() && !(self.able)() {
+            turn = LeaseStep::Look(now + self.order.periods.retry);
+        }
         if let Some(other) = self.election.other() {
             self.say(format!("{other} leads, by the Lease {}", self.place));
         }
@@ -252,8 +264,15 @@ impl Elector {
                 }
                 Ok(false) => return,
                 Err(Why::Stale) => {}
-                Err(why) => return tracing::warn!(%why, "the Lease {} was not released and runs out", self.place),
+                Err(why) => return self.runs_out(&why),
             }
+        }
+        self.runs_out(&Why::Stale);
+    }
+
+    fn runs_out(&self, why: &Why) {
+        if self.election.until().is_some() {
+            tracing::warn!(%why, "the Lease {} was not released and runs out", self.place);
         }
     }
 
