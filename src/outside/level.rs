@@ -6,7 +6,11 @@ use axum::{
     Router,
     body::to_bytes,
     extract::Request,
-    http::StatusCode,
+    http::{
+        StatusCode,
+        header::{HOST, ORIGIN},
+        uri::Authority,
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -25,14 +29,24 @@ pub(super) fn router() -> Router {
     Router::new().route("/log-level", get(read).put(change)).layer(middleware::from_fn(within))
 }
 
-/// Refuses callers from outside the Pod.
+/// Refuses callers from outside the Pod, and pages in a browser beside a forwarded port.
 async fn within(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0.to_canonical());
-    if peer.is_some_and(|peer| WITHIN.contains(&peer)) {
+    if peer.is_some_and(|peer| WITHIN.contains(&peer)) && names_itself(&request) {
         return next.run(request).await;
     }
     let told = "the log level can be read and changed from within the Pod alone: use kubectl port-forward\n";
     (StatusCode::FORBIDDEN, told).into_response()
+}
+
+/// True if the request names this server by an address or by `localhost`. A page can let a name of its own resolve to
+/// 127.0.0.1, and is then of the same origin.
+fn names_itself(request: &Request) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = host.or_else(|| request.uri().host()) else { return true };
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_matches(['[', ']']);
+    !request.headers().contains_key(ORIGIN) && (name == "localhost" || name.parse::<IpAddr>().is_ok())
 }
 
 async fn read() -> (StatusCode, String) {
@@ -73,5 +87,23 @@ mod tests {
         for without in [Some("127.0.0.6"), Some("10.0.0.7"), Some("fd00::1"), Some("::ffff:10.0.0.7"), None] {
             assert_eq!(put(without, "debug").await, 403, "{without:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_whose_name_leads_to_the_forwarded_port_changes_nothing() {
+        let asked = async |headers: &[(&str, &str)]| {
+            let mut request = Request::get("/log-level").extension(PeerAddress("127.0.0.1".parse().unwrap()));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        };
+        for own in ["localhost:8081", "127.0.0.1:8081", "[::1]:8081"] {
+            assert_ne!(asked(&[("host", own)]).await, 403, "{own}");
+        }
+        for rebound in ["evil.example.com:8081", "localhost.evil.example.com", ""] {
+            assert_eq!(asked(&[("host", rebound)]).await, 403, "{rebound}");
+        }
+        assert_eq!(asked(&[("host", "localhost:8081"), ("origin", "http://localhost:8081")]).await, 403);
     }
 }

@@ -115,6 +115,11 @@ async fn sent(
     let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let found = resolved(host, port, ()).await.unwrap_or_default();
+    if tls.is_none() && !found.iter().all(|address| address.ip().to_canonical().is_loopback()) {
+        let told =
+            format!("{}: plain HTTP shows the value to the network: give https://, or forward a port", verifier.url);
+        return Err(NoVerdict::Odd(told));
+    }
     let stream = TcpStream::connect(&*found).await.map_err(|error| away(&error))?;
     let answered = match tls {
         Some((connector, name)) => {
@@ -168,6 +173,9 @@ mod tests {
         }
         let told = present(&at("https://x"), &asked, "secret").await.unwrap_err().to_string();
         assert_eq!(told, "https://x: HTTPS needs the CA of the verifier; give --verifier-ca");
+        // An address of the documentation, RFC 5737.
+        let told = present(&at("http://192.0.2.1:8080"), &asked, "secret").await.unwrap_err().to_string();
+        assert!(told.contains("plain HTTP shows the value to the network") && !told.contains("secret"), "{told}");
         let told = present(&at("http://127.0.0.1:1"), &asked, "secret").await.unwrap_err();
         assert!(matches!(told, NoVerdict::Away(_)) && !told.to_string().contains("secret"), "{told}");
     }

@@ -25,7 +25,7 @@ use tracing_subscriber::{
 /// Modules of libraries that are silenced at every level. Those of the client log whole replies that cannot be parsed,
 /// Secrets included. This program logs their failures itself, once and without quoting replies. That of HTTP/2 logs
 /// parts of requests that cannot be parsed, which may hold a token.
-const SILENT: [&str; 3] = ["kube_client::client", "kube_runtime::watcher", "h2::server"];
+const SILENT: [&str; 4] = ["kube_client::client", "kube_runtime::watcher", "h2::server", "h2::frame"];
 
 /// The log levels, from the most silent one on.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -102,7 +102,8 @@ fn parsed(level: &str) -> Result<EnvFilter, String> {
     let wrong = |part: &str| format!("{part:?} is no level; {RULE}");
     match odd {
         Some(odd) => Err(wrong(odd)),
-        None => EnvFilter::builder().parse(level).map_err(|_| wrong(level)),
+        // A pattern for the fields of a span could cost any memory.
+        None => EnvFilter::builder().with_regex(false).parse(level).map_err(|_| wrong(level)),
     }
 }
 

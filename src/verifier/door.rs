@@ -267,7 +267,15 @@ impl Door {
     async fn patiently(&self, asking: &Asking<'_>) -> Verdict {
         // Subscribes before the first look, so that no change in between is missed.
         let mut changes = self.known.changes();
-        let look = || self.verdict(&self.known.index(), asking);
+        let look = || {
+            let index = self.known.index();
+            let verdict = self.verdict(&index, asking);
+            // The places for credentials may have come with the news. Then it is not this credential that counts.
+            match self.still_given(&index, asking) {
+                Err(cause) if verdict.cause == Cause::Allowed => cause.into(),
+                Ok(()) | Err(_) => verdict,
+            }
+        };
         let mut verdict = look();
         let (mut over, mut place) = (pin!(sleep(PATIENCE)), None);
         while verdict.cause.may_be_news() {
@@ -285,6 +293,13 @@ impl Door {
             }
         }
         verdict
+    }
+
+    /// Checks that the headers of a request give the same credential by the places in `index`.
+    fn still_given(&self, index: &Index, asking: &Asking<'_>) -> Result<(), Cause> {
+        let (Some(request), Ok(given)) = (&asking.request, &asking.credential) else { return Ok(()) };
+        let found = credential::find(request.headers, self.places(index.instance(&asking.instance)))?;
+        if found.text() == given.text() { Ok(()) } else { Err(Cause::Several) }
     }
 
     /// The key of the Instance. `None` if the Instance does not exist.
@@ -356,6 +371,18 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(900)).await;
         teach(&door, &value());
         assert_eq!(asked.await.unwrap(), Cause::Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_at_a_place_that_the_instance_turns_out_not_to_name_is_not_let_in() {
+        let door = door();
+        let asked = tokio::spawn({
+            let door = door.clone();
+            async move { cause(&door, &presenting(&value())).await }
+        });
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        teach_of(&door, &value(), &json!({"api": {"credentials": [{"header": "X-Key"}]}}));
+        assert_eq!(asked.await.unwrap(), Cause::Missing);
     }
 
     #[tokio::test(start_paused = true)]

@@ -236,7 +236,7 @@ async fn securely(server: Server<Front>, at: Option<(Taken, Tls)>, stop: &Cancel
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outside::SystemClock;
+    use crate::outside::{Address, SystemClock};
     use http::{Method, Request, Response};
     use kube::client::Body;
     use std::{collections::BTreeSet, convert::Infallible, sync::Mutex, time::Duration};
@@ -263,7 +263,8 @@ mod tests {
         let ((watching, watched), (asking, asked)) = (client(), client());
         let options = Options {
             scope: Extent::default(),
-            serving: None,
+            // A verifier without a port ends once it has read everything.
+            serving: Some("127.0.0.1:0".parse::<Address>().unwrap().take("--listen").unwrap()),
             secure: None,
             probes: None,
             stale_after: StaleAfter::default(),

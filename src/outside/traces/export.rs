@@ -108,7 +108,8 @@ impl Exporter {
         let _ = timeout(GRACE, sending).await;
     }
 
-    /// Sends spans. While the collector cannot take them, it is asked again. Spans that it refuses are lost and counted.
+    /// Sends spans. While the collector cannot take them, it is asked again. Spans that it refuses are lost and
+    /// counted.
     async fn put(&mut self, spans: Vec<Span>) {
         let (count, message) = (spans.len() as u64, self.exported(spans));
         let mut is_told = false;
@@ -119,11 +120,13 @@ impl Exporter {
                     break rejected(said).min(count);
                 }
                 Err(status) if is_temporary(&status) && !self.closed.is_cancelled() => {
-                    let error = later(&status).await;
+                    let Some(error) = self.closed.clone().run_until_cancelled(later(&status)).await else {
+                        break count;
+                    };
                     if !mem::replace(&mut is_told, true) {
                         tracing::warn!(%error, "cannot send traces to the collector, trying again");
                     }
-                    sleep(AGAIN).await;
+                    self.closed.clone().run_until_cancelled(sleep(AGAIN)).await;
                 }
                 Err(status) => {
                     if !self.is_refused {
