@@ -8,8 +8,8 @@ use tower::service_fn;
 
 use super::metrics::Metrics;
 
-/// The same client, whose requests are counted in `metrics` by method and status code, as `rest_client_requests_total` of
-/// client-go. A watch counts once, at its beginning. There is no label for the host: a process has one API server.
+/// The same client, whose requests are counted in `metrics` by method and status code, as `rest_client_requests_total`
+/// of client-go. A watch counts once, at its beginning. There is no label for the host: a process has one API server.
 pub fn counted(client: &Client, metrics: &Arc<Metrics>) -> Client {
     let (client, namespace) = (client.clone(), client.default_namespace().to_owned());
     let counting = metrics.clone();

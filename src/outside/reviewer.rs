@@ -18,8 +18,8 @@ use crate::{
     token::{Digest, format},
 };
 
-/// The audience of the token of a caller that introspects. A token for another audience, such as the API server, proves nothing here. So this
-/// program cannot act as its callers.
+/// The audience of the token of a caller that introspects. A token for another audience, such as the API server, proves
+/// nothing here. So this program cannot act as its callers.
 pub const AUDIENCE: &str = "tokenry.dev/verifier";
 /// The verb of the right on an Instance that a caller needs.
 pub const INTROSPECT: &str = "introspect";

@@ -5,8 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A share of decisions or spans: all, every Nth, or a rate. The choice is regular: of any N decisions in a row, the same number
-/// is chosen.
+/// A share of decisions or spans: all, every Nth, or a rate. The choice is regular: of any N decisions in a row, the
+/// same number is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// The share, in units of 2⁻⁶⁴. 0: all.

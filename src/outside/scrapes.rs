@@ -1,7 +1,7 @@
 //! `/metrics`: at the port of the probes, or by HTTPS for callers that prove themselves.
 //!
-//! A caller proves itself as with controller-runtime's filter `WithAuthenticationAndAuthorization`. The API server names
-//! the bearer of its Kubernetes token, and says if that user may `get` the path `/metrics`.
+//! A caller proves itself as with controller-runtime's filter `WithAuthenticationAndAuthorization`. The API server
+//! names the bearer of its Kubernetes token, and says if that user may `get` the path `/metrics`.
 
 use std::{io, sync::Arc};
 

@@ -124,7 +124,7 @@ impl Selection {
 }
 
 /// A page of a list.
-struct ListPage<K> {
+struct WatchPage<K> {
     items: Vec<Readable<K>>,
     /// The token of the next page.
     next: Option<String>,
@@ -365,14 +365,14 @@ async fn read<K: Object>(
     api: &Api<Readable<K>>,
     selection: &Selection,
     page: &ListParams,
-) -> kube::Result<ListPage<K>> {
+) -> kube::Result<WatchPage<K>> {
     if let Selection::Namespace(name) = selection {
         let items = api.get_opt(name).await?.into_iter().collect();
-        return Ok(ListPage { items, next: None, version: ANY.to_owned() });
+        return Ok(WatchPage { items, next: None, version: ANY.to_owned() });
     }
     let list = api.list(page).await?;
     let next = list.metadata.continue_.filter(|token| !token.is_empty());
-    Ok(ListPage { items: list.items, next, version: list.metadata.resource_version.unwrap_or_default() })
+    Ok(WatchPage { items: list.items, next, version: list.metadata.resource_version.unwrap_or_default() })
 }
 
 /// The answer to a request, or an error after `limit`.

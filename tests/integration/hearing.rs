@@ -104,7 +104,7 @@ async fn a_verifier_whose_rights_are_withdrawn_is_not_ready() {
     kubectl(&["create", "serviceaccount", "deaf", "-n", &namespace]);
     let (name, account) = (format!("{namespace}-deaf"), format!("{namespace}:deaf"));
     let of_ours = "instances.tokenry.dev,serviceaccounts.tokenry.dev,apitokens.tokenry.dev,accesspolicies.tokenry.dev";
-    kubectl(&["create", "clusterrole", &name, "--verb=list,watch", "--resource", &format!("{of_ours},namespaces")]);
+    kubectl(&["create", "clusterrole", &name, "--verb=get,list,watch", "--resource", &format!("{of_ours},namespaces")]);
     kubectl(&["create", "clusterrolebinding", &name, "--clusterrole", &name, "--serviceaccount", &account]);
     let client = world.plane.client_for(kubectl(&["create", "token", "deaf", "-n", &namespace]).trim());
     let verifier = world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()).await;

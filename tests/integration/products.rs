@@ -387,7 +387,7 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     let used = async || product.world().token("pipeline").await.status?.used().first().map(|_| ());
     product.world().eventually("the last use is noted", used).await;
     let page = told(&dora, &["status", "pipeline"]).await;
-    assert!(page.contains("Account:      pipeline") && page.contains("last used "), "{page}");
+    assert!(page.contains("Account:       pipeline") && page.contains("last used "), "{page}");
     // Administrators see all tokens and change their description, owner and role; the name stays.
     assert!(told(&frank, &["list", "--output", "wide"]).await.contains("user:dora@example.com"));
     told(&frank, &["set", "description", "pipeline", "the new pipeline"]).await;

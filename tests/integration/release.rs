@@ -257,7 +257,7 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     world.first_use(&verifier).await;
     let value = world.value("ci").await.unwrap();
     let (before, parts, definitions) = (world.stored(), release.parts(), release.definitions());
-    assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 22, 4), "{parts}{definitions}");
+    assert_eq!((before.len(), parts.lines().count(), definitions.lines().count()), (4, 23, 4), "{parts}{definitions}");
     operator.stop().await;
     verifier.stop().await;
 

@@ -38,7 +38,10 @@ async fn kubectl_installs_them_and_the_programs_work_with_their_rights() {
     let world = World::within(&Plane { plane, identities }, "without-helm", json!({})).await;
     let clock = Held::default();
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
-    world.smallest().await;
+    world.accepts("Instance", "eem", json!({})).await;
+    // The policies get to know a new definition some seconds after it is established.
+    let spec = json!({"instanceRef": {"name": "eem"}});
+    world.eventually("a token is taken", async || world.create("ApiToken", "ci", spec.clone()).await.ok()).await;
     world.await_reason("ci", "Active").await;
     let value = world.value("ci").await.unwrap();
     world.await_verdict(&verifier, &value, 200).await;

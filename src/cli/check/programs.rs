@@ -141,8 +141,8 @@ impl ProgramPod {
         told.or_else(|| self.labelled.clone())
     }
 
-    /// The objects in the index of a verifier, by kind. `None` if the verifier could not be asked, or serves its metrics
-    /// only to callers that prove themselves.
+    /// The objects in the index of a verifier, by kind. `None` if the verifier could not be asked, or serves its
+    /// metrics only to callers that prove themselves.
     pub(super) fn objects(&self) -> Option<BTreeMap<String, KnownKind>> {
         Some(self.probed.as_ref().ok()?.objects()).filter(|objects| !objects.is_empty())
     }

@@ -228,8 +228,8 @@ impl Sink {
         TextSink::new(to).map(|text| Self(SinkKind::Text(text)))
     }
 
-    /// The collector that the standard variables `OTEL_EXPORTER_OTLP_*` name, by OTLP over gRPC. `endpoint` replaces the
-    /// one of `OTEL_EXPORTER_OTLP_ENDPOINT`. Each line has to be a JSON object.
+    /// The collector that the standard variables `OTEL_EXPORTER_OTLP_*` name, by OTLP over gRPC. `endpoint` replaces
+    /// the one of `OTEL_EXPORTER_OTLP_ENDPOINT`. Each line has to be a JSON object.
     ///
     /// # Errors
     /// A variable is not valid.

@@ -1,5 +1,5 @@
-//! The metrics of each token. They are read from the cache of tokens at each scrape, so a change of a token costs
-//! nothing, and a deleted token has no series.
+//! The metrics of each token. Each scrape reads them from the cache of tokens. So a change of a token costs nothing,
+//! and a deleted token has no series.
 
 use std::{
     fmt,

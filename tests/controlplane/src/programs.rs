@@ -102,8 +102,8 @@ const PLACES: [(&str, &str, &str); 9] = [
     ("envoy.txt", "envoy_package/_bin/envoy", "envoy"),
 ];
 
-/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `helm3`, `caddy`, `traefik`,
-/// `nginx`, `envoy`, `krew`, `validate-krew-manifest`, `prometheus`, `promtool`, `actionlint`, `glua`,
+/// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `helm3`, `caddy`,
+/// `traefik`, `nginx`, `envoy`, `krew`, `validate-krew-manifest`, `prometheus`, `promtool`, `actionlint`, `glua`,
 /// `operator-verify` or `cargo-deny`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache

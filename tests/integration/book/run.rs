@@ -343,6 +343,7 @@ followed! {
     gitops: "docs/how-to/gitops.md",
     back_up_and_restore: "docs/how-to/back-up-and-restore.md",
     high_availability: "docs/how-to/high-availability.md",
+    monitor: "docs/how-to/monitor.md",
     network_policies: "docs/how-to/network-policies.md",
     upgrade: "docs/how-to/upgrade.md",
     uninstall: "docs/how-to/uninstall.md",

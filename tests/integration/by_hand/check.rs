@@ -208,6 +208,11 @@ async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
     let elsewhere = released.world().beside("elsewhere", json!({})).await;
     let client = released.world().plane.client_for(&released.world().identities.verifier);
     let scope = Extent::Namespace(elsewhere.namespace.clone());
+    // A verifier of one namespace reads it by name, which the release for all namespaces need not.
+    let own = ["clusterrole", "own-namespace", "--verb", "get,watch", "--resource", "namespaces"];
+    released.kubectl(&[&["create"], &own[..]].concat());
+    let bound = ["--clusterrole", "own-namespace", "--serviceaccount", "tokenry-system:tokenry-verifier"];
+    released.kubectl(&[&["create", "clusterrolebinding", "own-namespace"], &bound[..]].concat());
     let deaf = elsewhere.verifier_by(client, &Held::default(), |options| options.scope = scope).await;
     elsewhere.ready(&deaf).await;
     released.world().pod_of("verifier", 1, &deaf).await;
