@@ -287,7 +287,7 @@ impl LogsService for Collector {
 }
 
 /// Attributes with a text or a number, as an object.
-fn attributes(all: &[KeyValue]) -> Value {
+pub fn attributes(all: &[KeyValue]) -> Value {
     let of = |one: &KeyValue| match one.value.clone().and_then(|value| value.value) {
         Some(Any::StringValue(text)) => (one.key.clone(), json!(text)),
         Some(Any::IntValue(number)) => (one.key.clone(), json!(number)),

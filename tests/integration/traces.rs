@@ -7,7 +7,6 @@ use opentelemetry_proto::tonic::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
-    common::v1::{KeyValue, any_value::Value as Any},
     trace::v1::{Span, span::SpanKind},
 };
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use tokenry::outside::traces::SpanAttribute;
 use tonic::transport::server::TcpIncoming;
 
 use crate::{
+    audit::attributes,
     harness::{World, process::with_token},
     metrics::{Program, address},
 };
@@ -55,16 +55,6 @@ impl Collector {
         });
         spans.map(|(service, span)| (service, span.clone(), attributes(&span.attributes))).collect()
     }
-}
-
-/// Attributes with a text or a number, as an object.
-fn attributes(all: &[KeyValue]) -> Value {
-    let of = |one: &KeyValue| match one.value.clone().and_then(|value| value.value) {
-        Some(Any::StringValue(text)) => (one.key.clone(), json!(text)),
-        Some(Any::IntValue(number)) => (one.key.clone(), json!(number)),
-        other => panic!("{}: {other:?}", one.key),
-    };
-    Value::Object(all.iter().map(of).collect())
 }
 
 /// An id of a span or of a trace, as log lines have it.
