@@ -248,7 +248,7 @@ fn masked(line: &str) -> String {
     if line.to_lowercase().starts_with("date: ") {
         return "date:".into();
     }
-    line.split_whitespace().map(mask).collect::<Vec<_>>().join(" ")
+    line.split_whitespace().map(mask).collect::<Vec<_>>().join(" ").replace("AGE ago", "AGE")
 }
 
 fn mask(word: &str) -> String {
@@ -267,9 +267,10 @@ fn is_time(word: &str) -> bool {
     word.parse::<jiff::Timestamp>().is_ok()
 }
 
+/// An age of less than a second is `now`, and later `1s ago`.
 fn is_age(word: &str) -> bool {
     let ends_in_unit = word.ends_with(['s', 'm', 'h', 'd']) && word.starts_with(|c: char| c.is_ascii_digit());
-    ends_in_unit && word.chars().all(|c| c.is_ascii_digit() || "smhd".contains(c))
+    word == "now" || ends_in_unit && word.chars().all(|c| c.is_ascii_digit() || "smhd".contains(c))
 }
 
 /// The public id of a value: 16 letters and digits.

@@ -105,7 +105,10 @@ fn words(text: &str) -> Vec<String> {
         all + rest.get(1..).unwrap_or_default()
     });
     let lines = plain.split(['\r', '\n']).filter(|line| !line.contains("waiting for the API server"));
-    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with(['s', 'm', 'h', 'd']);
+    let is_duration =
+        |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with(['s', 'm', 'h', 'd']);
+    // An age of less than a second is written as `now`.
+    let is_time = |word: &str| word == "now" || is_duration(word);
     let words = lines.flat_map(|line| line.split([' ', '(', ')']));
     words.filter(|word| !word.is_empty() && !is_time(word)).map(str::to_owned).collect()
 }
