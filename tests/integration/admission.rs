@@ -975,7 +975,7 @@ async fn what_may_be_a_slip_is_let_in_with_a_warning() {
         assert!(told.contains(warning), "{told}");
     }
     // Told once, of the change that earns it.
-    let (namespace, plane) = (judged.world.namespace.as_str(), judged.world.plane);
+    let (namespace, plane) = (judged.world.namespace.as_str(), &judged.world.plane);
     let create = ["create", "--namespace", namespace, "-f", "-"];
     plane.kubectl_with_input(&create, &object.to_string()).unwrap();
     let patch = |spec: Value| {

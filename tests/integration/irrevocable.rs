@@ -24,7 +24,7 @@ const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-colle
 
 /// The output of kubectl by a user, for which a warning is an error.
 fn kubectl(judged: &Judged, user: &str, args: &[&str]) -> Result<String, String> {
-    let (namespace, plane) = (&*judged.world.namespace, judged.world.plane);
+    let (namespace, plane) = (&*judged.world.namespace, &judged.world.plane);
     let more = ["--namespace", namespace, "--as", user, "--warnings-as-errors"];
     plane.kubectl(&[args, &more].concat())
 }

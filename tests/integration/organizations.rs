@@ -170,7 +170,7 @@ async fn labels_of_organizations_leave_room_for_all_labels_of_a_user() {
 #[tokio::test]
 async fn the_tokens_of_an_organization_are_one_list_and_what_is_applied_again_is_unchanged() {
     let judged = Judged::new("selected").await;
-    let (world, plane) = (&judged.world, judged.world.plane);
+    let (world, plane) = (&judged.world, &judged.world.plane);
     let _operator = world.operator(&Held::default()).await;
     let api = json!({"organizationFrom": {"header": "X-Organization"}});
     world.change("Instance", "eem", json!({"api": api, "organizations": ["north", "south"]})).await.unwrap();

@@ -34,7 +34,7 @@ async fn an_answer_with_the_wanted_status_is_success_and_any_other_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_verified_by_the_named_ca_alone() {
     let served = Served::new("reached-tls", &[]).await;
-    let plane = served.world.plane;
+    let plane = &served.world.plane;
     let (certificate, key) = plane.certificate("localhost").unwrap();
     let file = |name: &str, text: &str| {
         let path = plane.directory().join(format!("reached-{name}"));

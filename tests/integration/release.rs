@@ -1,6 +1,6 @@
 //! A release of the chart by the real helm: what an upgrade and an uninstall change, and what they leave as it is.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use controlplane::{ControlPlane, NAMESPACE};
 use serde_json::{Value, json};
@@ -13,14 +13,14 @@ const OURS: &str = "app.kubernetes.io/part-of=tokenry";
 
 /// A release called `tokenry` on a control plane of its own.
 struct Release {
-    plane: &'static ControlPlane,
+    plane: Arc<ControlPlane>,
     chart: String,
 }
 
 impl Release {
-    /// Nothing is installed yet. The servers end with the process.
+    /// Nothing is installed yet. The servers end with the release and its worlds.
     fn new() -> Self {
-        let plane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+        let plane = Arc::new(ControlPlane::start().unwrap());
         Self { plane, chart: root().join("charts/tokenry").display().to_string() }
     }
 
@@ -60,7 +60,7 @@ impl Release {
 
     /// A namespace that the accounts of the release serve.
     async fn world(&self) -> World {
-        let plane = Plane { plane: self.plane, identities: identities(self.plane) };
+        let plane = Plane { plane: self.plane.clone(), identities: identities(&self.plane) };
         World::within(&plane, "release", json!({})).await
     }
 }
@@ -281,7 +281,7 @@ async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes
     release.install(&release.chart, &[]);
     assert_eq!((release.parts(), release.definitions()), (parts, definitions));
     // Installed anew, the accounts are others.
-    world.identities = identities(release.plane);
+    world.identities = identities(&release.plane);
     let (operator, verifier) = world.components(&clock).await;
     let another = world.another_token_is_served().await;
     assert_eq!(world.stored(), before);

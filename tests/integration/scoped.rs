@@ -1,5 +1,7 @@
 //! Two releases for one namespace each, with Roles alone, on one control plane.
 
+use std::sync::Arc;
+
 use controlplane::{ControlPlane, Identities};
 use serde_json::{Value, json};
 use tokenry::outside::Extent;
@@ -12,9 +14,9 @@ const OURS: &str = "app.kubernetes.io/part-of=tokenry";
 impl World {
     /// A namespace with a release of its own, called `tokenry` like all others. Its programs act as the accounts of the
     /// release.
-    async fn released(plane: &'static ControlPlane, name: &str, values: &str) -> Self {
+    async fn released(plane: &Arc<ControlPlane>, name: &str, values: &str) -> Self {
         let none = Identities { operator: String::new(), verifier: String::new() };
-        let mut world = Self::within(&Plane { plane, identities: none }, name, json!({})).await;
+        let mut world = Self::within(&Plane { plane: plane.clone(), identities: none }, name, json!({})).await;
         let chart = root().join("charts/tokenry").display().to_string();
         let scope = format!("scopedNamespace={0},scopedRBAC=true,{values}", world.namespace);
         plane.helm(&["install", "tokenry", &chart, "--namespace", &world.namespace, "--set", &scope]).unwrap();
@@ -67,10 +69,10 @@ impl World {
 
 #[tokio::test]
 async fn two_releases_side_by_side_have_roles_alone_and_do_not_refuse_each_other() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
-    let first = World::released(plane, "team-a", "admission.requireOwner=true").await;
+    let plane = Arc::new(ControlPlane::start().unwrap());
+    let first = World::released(&plane, "team-a", "admission.requireOwner=true").await;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crds", "--all"]).unwrap();
-    let second = World::released(plane, "team-b", "crds.enabled=false").await;
+    let second = World::released(&plane, "team-b", "crds.enabled=false").await;
     let of_cluster = ["get", "clusterroles,clusterrolebindings", "--selector", OURS, "--output", "name"];
     assert_eq!(plane.kubectl(&of_cluster).unwrap(), "");
     let ((operator_a, verifier_a), (operator_b, verifier_b)) = (first.programs().await, second.programs().await);

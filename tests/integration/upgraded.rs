@@ -25,12 +25,12 @@ struct Node {
 }
 
 impl Node {
-    fn of(plane: &'static ControlPlane) -> Self {
+    fn of(plane: &Arc<ControlPlane>) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        let told = ends.clone();
+        let (told, plane) = (ends.clone(), plane.clone());
         let task = thread::spawn(move || {
             while !told.load(Ordering::SeqCst) {
-                run_pods(plane);
+                run_pods(&plane);
                 thread::sleep(Duration::from_millis(500));
             }
         });
@@ -86,9 +86,9 @@ fn installed(plane: &ControlPlane) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn helm_3_and_helm_4_upgrade_and_roll_back_an_older_release_and_no_token_changes() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    let plane = Arc::new(ControlPlane::start().unwrap());
     plane.make_pods().unwrap();
-    let _node = Node::of(plane);
+    let _node = Node::of(&plane);
     let (old, new) = (root().join("tests/charts/tokenry-0.1.0.tgz"), root().join("charts/tokenry"));
     let (old, new) = (old.display().to_string(), new.display().to_string());
     let run = |version: u8, args: &[&str]| {
@@ -96,9 +96,10 @@ async fn helm_3_and_helm_4_upgrade_and_roll_back_an_older_release_and_no_token_c
         if version == 3 { plane.helm3(&args) } else { plane.helm(&args) }
     };
     run(3, &["install", "tokenry", &old, "--create-namespace"]).unwrap();
-    assert_eq!(installed(plane), ("old".into(), "tokenry:0.1.0".into()));
+    assert_eq!(installed(&plane), ("old".into(), "tokenry:0.1.0".into()));
 
-    let world = World::within(&Plane { plane, identities: identities(plane) }, "upgraded", json!({})).await;
+    let world =
+        World::within(&Plane { plane: plane.clone(), identities: identities(&plane) }, "upgraded", json!({})).await;
     let clock = Held::default();
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
     world.smallest().await;
@@ -119,7 +120,7 @@ async fn helm_3_and_helm_4_upgrade_and_roll_back_an_older_release_and_no_token_c
     let broken = [&upgrade[..], &["--set", BROKEN, "--timeout", "15s"]].concat();
     for (version, undo) in [(3, "--atomic"), (4, "--rollback-on-failure")] {
         run(version, &[&upgrade[..], &[undo]].concat()).unwrap_or_else(|error| panic!("helm {version}: {error}"));
-        assert_eq!(installed(plane), ("new".into(), "tokenry:0.1.0".into()), "helm {version}");
+        assert_eq!(installed(&plane), ("new".into(), "tokenry:0.1.0".into()), "helm {version}");
         // An operator that starts anew reads what the older one left, and does nothing.
         let another = world.operator(&clock).await;
         world.ready(&another).await;
@@ -130,11 +131,11 @@ async fn helm_3_and_helm_4_upgrade_and_roll_back_an_older_release_and_no_token_c
         args.splice(0..0, [&broken[..], &[undo, "--wait"]].concat());
         let told = (if version == 3 { plane.helm3(&args) } else { plane.helm(&args) }).unwrap_err();
         assert!(told.contains("roll"), "helm {version}: {told}");
-        assert_eq!(installed(plane), ("new".into(), "tokenry:0.1.0".into()), "helm {version}: {told}");
+        assert_eq!(installed(&plane), ("new".into(), "tokenry:0.1.0".into()), "helm {version}: {told}");
         assert_eq!(stored(&world), before, "helm {version} rolled a broken upgrade back");
 
         run(version, &["rollback", "tokenry", "1"]).unwrap_or_else(|error| panic!("helm {version}: {error}"));
-        assert_eq!(installed(plane), ("old".into(), "tokenry:0.1.0".into()), "helm {version}");
+        assert_eq!(installed(&plane), ("old".into(), "tokenry:0.1.0".into()), "helm {version}");
         assert_eq!(stored(&world), before, "helm {version} rolled back");
         assert_eq!(verifier.present(&world, &value).await, 200);
     }

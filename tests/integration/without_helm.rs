@@ -1,6 +1,6 @@
 //! The manifests for users without helm: current, applied by kubectl alone, and in force.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use controlplane::{ControlPlane, Identities, NAMESPACE};
 use serde_json::json;
@@ -21,7 +21,7 @@ fn the_committed_manifests_are_those_that_the_chart_renders() {
 
 #[tokio::test]
 async fn kubectl_installs_them_and_the_programs_work_with_their_rights() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    let plane = Arc::new(ControlPlane::start().unwrap());
     let folder = |part: &str| root().join("deploy").join(part).display().to_string();
     // As a release has them: one file, and the definitions alone.
     let install = plane.kubectl(&["kustomize", &folder("default")]).unwrap();

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     cli::screen::Health,
-    outside::{Clock, SystemClock, Why, lead::LeaseOrder, survey::Survey},
+    outside::{
+        Clock, SystemClock, Why,
+        lead::{LeaseOrder, LeasePeriods},
+        survey::Survey,
+    },
 };
 
 /// The pause between two looks at a Lease that may be stale.
@@ -96,7 +100,7 @@ fn is_fresh(spec: &Value, now: Timestamp) -> bool {
 /// The duration of a Lease, of at most the time of a leader with the longest one.
 fn lasts(spec: &Value) -> Duration {
     let given = spec["leaseDurationSeconds"].as_u64().unwrap_or_default();
-    Duration::from_secs(given.clamp(1, 60))
+    Duration::from_secs(given.clamp(1, LeasePeriods::MOST.as_secs()))
 }
 
 /// The holder and the start of its lead, such as `tokenry-operator-0 since 2026-11-29T12:00:00Z`.
@@ -137,5 +141,15 @@ mod tests {
             assert!(!is_fresh(&spec(renewed), now), "{renewed}");
         }
         assert!(!is_fresh(&json!({"renewTime": "2026-11-29T12:00:00.000000Z", "leaseDurationSeconds": 15}), now));
+    }
+
+    #[test]
+    fn the_longest_lease_is_fresh_for_as_long_as_it_lasts() {
+        let mut spec = spec("2026-11-29T12:00:00.000000Z");
+        spec["leaseDurationSeconds"] = json!(LeasePeriods::MOST.as_secs());
+        assert!(is_fresh(&spec, "2026-11-29T12:04:59Z".parse().unwrap()));
+        assert!(!is_fresh(&spec, "2026-11-29T12:05:00Z".parse().unwrap()));
+        spec["leaseDurationSeconds"] = json!(u64::MAX);
+        assert_eq!(lasts(&spec), LeasePeriods::MOST);
     }
 }

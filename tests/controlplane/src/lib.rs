@@ -31,7 +31,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -118,10 +118,10 @@ impl ControlPlane {
     /// # Panics
     ///
     /// With the error's message, if it cannot be started.
-    pub fn shared() -> &'static Self {
+    pub fn shared() -> &'static Arc<Self> {
         // The error is kept too, so that only the first of many tests waits for a control plane that cannot start.
-        static SHARED: OnceLock<Result<ControlPlane, Error>> = OnceLock::new();
-        SHARED.get_or_init(Self::start).as_ref().unwrap_or_else(|error| panic!("{error}"))
+        static SHARED: OnceLock<Result<Arc<ControlPlane>, Error>> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start().map(Arc::new)).as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The address of the API server, with `https://`.

@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command as Process,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -79,7 +80,7 @@ impl Run {
 
     /// Makes the namespace the current one of the kubeconfig.
     fn enter(&self) {
-        let (plane, namespace) = (self.world.plane, &self.world.namespace);
+        let (plane, namespace) = (&self.world.plane, &self.world.namespace);
         let kubeconfig = plane.kubeconfig_for(namespace, plane.admin_token()).unwrap();
         fs::rename(kubeconfig, self.folder.join("kubeconfig")).unwrap();
         let (_, told) = self.shell(&format!("kubectl config set-context --current --namespace {namespace}"));
@@ -162,7 +163,7 @@ impl Run {
         self.compared(command).await;
         let changes = ["helm install tokenry ", "helm upgrade tokenry "];
         if changes.iter().any(|change| command.text.starts_with(change)) {
-            let plane = self.world.plane;
+            let plane = &self.world.plane;
             plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crds", "--all"]).unwrap();
             self.world.identities = identities(plane);
             self.stop().await;
@@ -202,7 +203,7 @@ async fn judged(name: &str) -> World {
 
 /// A control plane of its own, on which nothing is installed yet.
 async fn release(name: &str) -> World {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    let plane = Arc::new(ControlPlane::start().unwrap());
     let identities = Identities { operator: String::new(), verifier: String::new() };
     World::within(&Plane { plane, identities }, name, json!({})).await
 }

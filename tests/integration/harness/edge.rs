@@ -121,10 +121,11 @@ impl Edge {
     pub fn shared() -> &'static Self {
         static EDGE: OnceLock<Edge> = OnceLock::new();
         EDGE.get_or_init(|| {
-            let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
-            let definitions = thread::spawn(|| plane.install_definitions(&DEFINITIONS).unwrap());
-            let installed = installed(plane);
-            definitions.join().unwrap();
+            let plane = Arc::new(ControlPlane::start().unwrap());
+            let installed = thread::scope(|scope| {
+                scope.spawn(|| plane.install_definitions(&DEFINITIONS).unwrap());
+                installed(plane.clone())
+            });
             Self::start(installed)
         })
     }
@@ -134,9 +135,9 @@ impl Edge {
         // Another process may take a port before Traefik does.
         for _ in 0..5 {
             let (http, https) = free_ports();
-            let mut traefik = traefik(plane.plane, http, https);
+            let mut traefik = traefik(&plane.plane, http, https);
             if serves(&mut traefik, [http, https]) {
-                let objects = classes(plane.plane, http, https);
+                let objects = classes(&plane.plane, http, https);
                 plane.plane.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &objects).unwrap();
                 let programmed = ["wait", "--for=condition=Programmed", "--timeout=60s", "gateway", TRAEFIK];
                 let waited = plane.plane.kubectl(&[&programmed[..], &["--namespace", TRAEFIK]].concat());
@@ -202,7 +203,7 @@ impl Edge {
 
     /// A Secret of the site with a certificate for its host.
     pub async fn certificate(&self, world: &World, name: &str, host: &str) {
-        let secret: Secret = serde_json::from_value(certificate(self.plane.plane, name, host)).unwrap();
+        let secret: Secret = serde_json::from_value(certificate(&self.plane.plane, name, host)).unwrap();
         world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }
 

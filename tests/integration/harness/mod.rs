@@ -19,7 +19,7 @@ mod witness;
 use std::{
     path::Path,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -47,7 +47,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// A control plane with Tokenry's roles, core ServiceAccounts and admission policies.
 pub struct Plane {
-    pub plane: &'static ControlPlane,
+    pub plane: Arc<ControlPlane>,
     pub identities: Identities,
 }
 
@@ -60,14 +60,15 @@ pub fn root() -> &'static Path {
 /// client stops working when the runtime of its test ends.
 pub fn plane() -> &'static Plane {
     static PLANE: OnceLock<Plane> = OnceLock::new();
-    PLANE.get_or_init(|| installed(ControlPlane::shared()))
+    PLANE.get_or_init(|| installed(ControlPlane::shared().clone()))
 }
 
 /// A control plane with Tokenry's CRDs, roles, core ServiceAccounts and admission policies.
-fn installed(plane: &'static ControlPlane) -> Plane {
+fn installed(plane: Arc<ControlPlane>) -> Plane {
     log();
     plane.install_crds(root()).unwrap();
-    Plane { plane, identities: plane.install_rights(root()).unwrap() }
+    let identities = plane.install_rights(root()).unwrap();
+    Plane { plane, identities }
 }
 
 /// Starts logging. `RUST_LOG=debug` shows the actions of the operators and verifiers of the tests.
@@ -78,7 +79,7 @@ fn log() {
 
 /// The namespace of one test, with an administrator's client.
 pub struct World {
-    pub plane: &'static ControlPlane,
+    pub plane: Arc<ControlPlane>,
     pub identities: Identities,
     pub namespace: String,
     pub client: Client,
@@ -112,17 +113,17 @@ impl World {
     }
 
     /// A new namespace of a separate control plane, without CRDs. The world's operators and verifiers serve all
-    /// namespaces. The servers run until the end of the test process.
+    /// namespaces. The servers end with the last world of that control plane.
     pub async fn alone(name: &str) -> Self {
         log();
-        let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+        let plane = Arc::new(ControlPlane::start().unwrap());
         let identities = plane.install_rights(root()).unwrap();
         Self::within(&Plane { plane, identities }, name, json!({})).await
     }
 
     /// Another new namespace of the same control plane, with labels.
     pub async fn beside(&self, name: &str, labels: Value) -> Self {
-        let plane = Plane { plane: self.plane, identities: self.identities.clone() };
+        let plane = Plane { plane: self.plane.clone(), identities: self.identities.clone() };
         Self::within(&plane, name, labels).await
     }
 
@@ -135,7 +136,7 @@ impl World {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
         let since = plane.audit_end();
-        let identities = identities.clone();
+        let (plane, identities) = (plane.clone(), identities.clone());
         let world = Self { plane, identities, namespace, client, scope: Extent::Cluster, since };
         witness::begun(&world);
         world

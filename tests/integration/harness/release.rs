@@ -1,6 +1,9 @@
 //! A release of the chart on a control plane of its own, and Pods as a node would report them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use controlplane::{ControlPlane, Identities, NAMESPACE};
 use serde_json::{Value, json};
@@ -21,11 +24,11 @@ pub fn identities(plane: &ControlPlane) -> Identities {
 
 /// Installs the chart on a control plane of its own. Returns a namespace that the accounts of the release serve.
 pub async fn installed(name: &str) -> World {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    let plane = Arc::new(ControlPlane::start().unwrap());
     let chart = root().join("charts/tokenry").display().to_string();
     plane.helm(&["install", "tokenry", &chart, "--create-namespace", "--namespace", NAMESPACE]).unwrap();
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crds", "--all"]).unwrap();
-    World::within(&Plane { plane, identities: identities(plane) }, name, json!({})).await
+    World::within(&Plane { identities: identities(&plane), plane }, name, json!({})).await
 }
 
 impl World {
