@@ -197,7 +197,7 @@ impl Desk {
     /// # Errors
     /// The API server refused the question or did not answer.
     pub async fn may(&self, right: Right, namespace: Option<&str>) -> Result<bool, Refusal> {
-        let answer = self.shown(right.is_held(self.client.clone(), Holder::Myself, namespace.map(str::to_owned))).await;
+        let answer = self.shown(right.is_held(self.client.clone(), Holder::Myself, namespace.into())).await;
         answer.map_err(Refusal::of::<SelfSubjectAccessReview, _>(Verb::CREATE, "", ""))
     }
 

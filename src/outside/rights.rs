@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Extent, Verb, Why, telemetry};
+use super::{Extent, Location, Verb, Why, telemetry};
 
 /// The wait between two checks, while a permission is missing or in doubt.
 const SOON: Duration = Duration::from_secs(5);
@@ -58,15 +58,18 @@ impl Right {
         self.resource.split_once('/').unwrap_or((self.resource, self.verb.subresource()))
     }
 
-    /// Asks the API server if `holder` has the permission in `namespace`; `None`: in all namespaces.
-    pub(super) async fn is_held(self, client: Client, holder: Holder, namespace: Option<String>) -> Result<bool, Why> {
+    /// Asks the API server if `holder` has the permission at `place`.
+    pub(super) async fn is_held(self, client: Client, holder: Holder, place: RightPlace<'_>) -> Result<bool, Why> {
         let (resource, subresource) = self.parts();
+        // The API server knows no name yet when it judges a creation.
+        let name = place.name.filter(|_| self.verb != Verb::CREATE).map(str::to_owned);
         let attributes = ResourceAttributes {
             verb: Some(self.verb.name().into()),
             group: Some(self.group.into()),
             resource: Some(resource.into()),
             subresource: Some(subresource.into()),
-            namespace: namespace.filter(|_| self.is_namespaced()),
+            namespace: place.namespace.filter(|_| self.is_namespaced()).map(str::to_owned),
+            name,
             ..ResourceAttributes::default()
         };
         let (params, resource_attributes) = (PostParams::default(), Some(attributes));
@@ -118,6 +121,33 @@ impl fmt::Display for Right {
         let dot = if group.is_empty() { "" } else { "." };
         let slash = if subresource.is_empty() { "" } else { "/" };
         write!(f, "{name} {resource}{dot}{group}{slash}{subresource}")
+    }
+}
+
+/// The place of a permission. The default is all namespaces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RightPlace<'a> {
+    /// The namespace. `None`: all namespaces.
+    namespace: Option<&'a str>,
+    /// The name of the only object. `None`: all objects.
+    name: Option<&'a str>,
+}
+
+impl<'a> From<&'a Extent> for RightPlace<'a> {
+    fn from(scope: &'a Extent) -> Self {
+        scope.namespace().into()
+    }
+}
+
+impl<'a> From<Option<&'a str>> for RightPlace<'a> {
+    fn from(namespace: Option<&'a str>) -> Self {
+        Self { namespace, name: None }
+    }
+}
+
+impl<'a> From<Location<'a>> for RightPlace<'a> {
+    fn from(Location { namespace, name }: Location<'a>) -> Self {
+        Self { namespace: Some(namespace), name: Some(name) }
     }
 }
 
@@ -197,9 +227,19 @@ struct RightsState {
     known: Mutex<Vec<(Right, Knowledge)>>,
     /// The useful permissions.
     useful: Mutex<Vec<Right>>,
+    /// The permissions on one object alone, among the needed ones.
+    special: OnceLock<SpecialRights>,
     doubted: Notify,
     /// True once the start of the program was logged.
     started: watch::Sender<bool>,
+}
+
+/// Permissions on one object alone.
+#[derive(Debug)]
+struct SpecialRights {
+    rights: &'static [Right],
+    namespace: String,
+    name: String,
 }
 
 impl Rights {
@@ -208,7 +248,8 @@ impl Rights {
         let known = wanted.needed.iter().map(|right| (*right, Knowledge::Unanswered(None))).collect();
         let (doubted, started, useful) = (Notify::new(), watch::Sender::default(), wanted.useful.to_vec());
         let (program, known, useful) = (wanted.program, Mutex::new(known), Mutex::new(useful));
-        Self(Arc::new(RightsState { program, known, useful, doubted, started }))
+        let special = OnceLock::new();
+        Self(Arc::new(RightsState { program, known, useful, special, doubted, started }))
     }
 
     /// The same check, for a program that serves `scope`.
@@ -221,6 +262,12 @@ impl Rights {
     pub fn needing(self, further: &[Right]) -> Self {
         self.known().extend(further.iter().map(|right| (*right, Knowledge::Unanswered(None))));
         self
+    }
+
+    /// The same check, with needed permissions on one object alone. Only the first call counts.
+    pub fn needing_on(self, Location { namespace, name }: Location<'_>, rights: &'static [Right]) -> Self {
+        let _ = self.0.special.set(SpecialRights { rights, namespace: namespace.to_owned(), name: name.to_owned() });
+        self.needing(rights)
     }
 
     /// The same check, with further useful permissions.
@@ -268,8 +315,8 @@ impl Rights {
     pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
         let needed: Vec<_> = self.known().iter().map(|(right, _)| *right).collect();
         let useful = self.useful().clone();
-        let me = &Holder::Myself;
-        let (first, others) = tokio::join!(review(&client, me, &scope, &needed), review(&client, me, &scope, &useful));
+        let (first, others) =
+            tokio::join!(self.review(&client, &scope, &needed), self.review(&client, &scope, &useful));
         telemetry::starts(self.0.program, &scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
         let mut open = self.learn(&first);
@@ -281,9 +328,21 @@ impl Rights {
             }
             tokio::time::sleep(SOON).await;
             let before = self.missing();
-            open = self.learn(&review(&client, me, &scope, &open).await);
+            open = self.learn(&self.review(&client, &scope, &open).await);
             self.say_news(before);
         }
+    }
+
+    /// Asks for these permissions of this process, each where it is needed.
+    async fn review(&self, client: &Client, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
+        let me = &Holder::Myself;
+        let Some(SpecialRights { rights: special, namespace, name }) = self.0.special.get() else {
+            return review(client, me, scope, rights).await;
+        };
+        let (special, usual): (Vec<_>, Vec<_>) = rights.iter().copied().partition(|right| special.contains(right));
+        let object = Location { namespace, name };
+        let answers = tokio::join!(review(client, me, scope, &usual), review(client, me, object, &special));
+        [answers.0, answers.1].concat()
     }
 
     /// Keeps the answers of a check. Returns the permissions that have to be checked again.
@@ -322,11 +381,16 @@ impl Rights {
     }
 }
 
-/// Asks for each permission of `holder`. An answer that does not come in time counts as an absence of the API server.
-pub async fn review(client: &Client, holder: &Holder, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
-    let until = Instant::now() + LIMIT;
+/// Asks for each permission of `holder` at `place`. An answer that does not come in time counts as an absence of the API server.
+pub async fn review<'a>(
+    client: &Client,
+    holder: &Holder,
+    place: impl Into<RightPlace<'a>>,
+    rights: &[Right],
+) -> Vec<Reviewed> {
+    let (until, place) = (Instant::now() + LIMIT, place.into());
     let asked = rights.iter().map(|&right| {
-        let held = right.is_held(client.clone(), holder.clone(), scope.namespace().map(str::to_owned));
+        let held = right.is_held(client.clone(), holder.clone(), place);
         async move {
             let late = |_| Err(Why::Unavailable("no answer in time".into()));
             (right, timeout_at(until, held).await.unwrap_or_else(late))
@@ -538,6 +602,36 @@ mod tests {
         assert_eq!(told(Ok(false), late(), Ok(true)), format!("{some}; others {unknown}"));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_right_on_one_object_is_reviewed_by_its_name_and_a_creation_without_one() {
+        const SPECIAL: [Right; 2] = [Right::new(Verb::CREATE, "x", "leases"), Right::new(Verb::UPDATE, "x", "leases")];
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let asked = seen.clone();
+        let serve = move |request: Request<Body>| {
+            let asked = asked.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let about = &body["spec"]["resourceAttributes"];
+                let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
+                let told = ["verb", "resource", "namespace", "name"].map(text).join(" ");
+                let allowed = told != "update leases b one";
+                asked.lock().unwrap().insert(told);
+                let answer = json!({"spec": {}, "status": {"allowed": allowed}}).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
+            }
+        };
+        let rights = Rights::new(WANTED).needing_on(Location { namespace: "b", name: "one" }, &SPECIAL);
+        let client = Client::new(tower::service_fn(serve), "a");
+        let asking = rights.clone().ask(client, Extent::Namespace("a".into()), String::new());
+        let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
+        rights.started().await;
+        let wanted = ["create leases b ", "create secrets a ", "patch deployments a ", "update apitokens a "];
+        let wanted: BTreeSet<_> = wanted.into_iter().chain(["update leases b one"]).map(str::to_owned).collect();
+        assert_eq!(*seen.lock().unwrap(), wanted);
+        assert!(rights.missing().unwrap_err().contains("missing permissions: update leases.x;"));
+    }
+
     #[tokio::test]
     async fn namespaces_are_listed_in_no_namespace_and_each_is_read_in_itself() {
         let serve = |request: Request<Body>| async {
@@ -549,7 +643,7 @@ mod tests {
         };
         let client = Client::new(tower::service_fn(serve), "a");
         let held =
-            |verb, resource| Right::new(verb, "", resource).is_held(client.clone(), Holder::Myself, Some("a".into()));
+            |verb, resource| Right::new(verb, "", resource).is_held(client.clone(), Holder::Myself, Some("a").into());
         assert_eq!((held(Verb::LIST, "namespaces").await, held(Verb::LIST, "secrets").await), (Ok(true), Ok(false)));
         assert_eq!(
             (held(Verb::GET, "namespaces").await, held(Verb::WATCH, "namespaces").await),

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Desk, Extent, Why, rights};
+use super::{Desk, Why, rights};
 use crate::crd::ApiToken;
 
 /// The longest wait for an answer. The API server itself waits longer for a Pod whose node is gone.
@@ -122,14 +122,14 @@ impl Survey {
         }
     }
 
-    /// Reviews permissions of `holder`: true for each that it has.
-    pub async fn review(
+    /// Reviews permissions of `holder` at `place`: true for each that it has.
+    pub async fn review<'a>(
         &self,
         holder: &rights::Holder,
-        scope: &Extent,
+        place: impl Into<rights::RightPlace<'a>>,
         wanted: &[rights::Right],
     ) -> Vec<rights::Reviewed> {
-        rights::review(&self.client, holder, scope, wanted).await
+        rights::review(&self.client, holder, place, wanted).await
     }
 
     /// Creates an ApiToken as a dry run, and returns it as the API server would keep it.

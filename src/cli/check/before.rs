@@ -13,7 +13,7 @@ use crate::{
     cli::screen::Health,
     crd,
     exposure::PieceKind,
-    operator::{CERTIFYING, GRANTING, RIGHTS, exposing_rights},
+    operator::{CERTIFYING, ELECTING, GRANTING, RIGHTS, exposing_rights},
     outside::{
         Extent, Verb,
         rights::{Holder, Right},
@@ -71,7 +71,7 @@ pub(super) async fn check(survey: &Survey, system: &str) -> Vec<CheckResult> {
         results.add(wanted, Vec::new(), (Health::Failed, ""));
     } else {
         let mut answers = survey.review(&Holder::Myself, &Extent::Cluster, &given()).await;
-        answers.extend(survey.review(&Holder::Myself, &scope, &CERTIFYING).await);
+        answers.extend(survey.review(&Holder::Myself, &scope, &[&CERTIFYING[..], &ELECTING].concat()).await);
         judge(&mut results, wanted, &answers, (Health::Failed, ADMINISTRATOR));
     }
     results.done()

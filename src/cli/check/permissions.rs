@@ -8,8 +8,9 @@ use super::{
 use crate::{
     cli::{Duties, duties, screen::Health},
     crd::GROUP,
+    operator::ELECTING,
     outside::{
-        Extent, Verb, Why,
+        Extent, Location, Verb, Why,
         rights::{Holder, Reviewed, Right},
     },
 };
@@ -87,7 +88,7 @@ async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Resu
         (Ok(_), Some(pod)) => pod.duties.clone(),
         (Err(_), _) => duties(&[program.name()]),
     };
-    let Some(Duties { scope, lease: _, needed: needs, useful }) = known else {
+    let Some(Duties { scope, lease, needed: needs, useful }) = known else {
         let pod = pod.map(|pod| &*pod.name).unwrap_or_default();
         let why = Why::Invalid(format!("this program does not know the command line of Pod {pod}"));
         return results.unseen(needed, &why, "");
@@ -95,6 +96,13 @@ async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Resu
     let holder = Holder::Account { namespace: visit.system.to_owned(), name: visit.account(program).to_owned() };
     let answers = visit.survey.review(&holder, &scope, &needs).await;
     judge(results, needed, &answers, (Health::Failed, GRANT));
+    if let Some(order) = lease {
+        let namespace = order.namespace.as_deref().unwrap_or(visit.system);
+        let object = Location { namespace, name: &order.name };
+        let answers = visit.survey.review(&holder, object, &ELECTING).await;
+        let wanted = format!("the {name} may lead by Lease {namespace}/{}", order.name);
+        judge(results, wanted, &answers, (Health::Failed, GRANT));
+    }
     let answers = visit.survey.review(&holder, &scope, &useful).await;
     judge(results, format!("the {name} has the rights that are useful"), &answers, (Health::Warning, GRANT));
 }

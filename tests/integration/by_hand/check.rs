@@ -97,6 +97,7 @@ async fn all_is_well(released: &Released) {
     assert!(well.out.lines().all(|line| line.chars().count() <= 80), "{well:?}");
     assert!(well.out.contains("√ the verifiers know the same objects"), "{well:?}");
     assert!(well.out.contains("√ one operator leads: tokenry-operator-0 since 20"), "{well:?}");
+    assert!(well.out.contains("√ the operator may lead by Lease tokenry-system/tokenry-operator"), "{well:?}");
     for kept in ["the tokens of others", "Instances and policies"] {
         assert!(well.out.contains(&format!("√ you may keep {kept} in namespace ")), "{kept}: {well:?}");
     }
@@ -139,6 +140,9 @@ async fn faults_of_rights(released: &Released) {
         |rule: usize, verbs: &[&str]| json!({"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs});
     let patch = json!([verbs(0, &["list", "watch"]), verbs(1, &["get", "list", "watch"])]).to_string();
     released.kubectl(&["patch", "clusterrole", "tokenry-operator", "--type", "json", "--patch", &patch]);
+    // The operator has its Lease already.
+    let patch = json!([verbs(0, &["list"])]).to_string();
+    released.kubectl(&["patch", "clusterrole", "tokenry-operator-leader", "--type", "json", "--patch", &patch]);
     let done = root.tokenry(&JSON).await;
     assert_eq!(done.code, 1);
     let told = wrong(&done, "definitions");
@@ -148,7 +152,8 @@ async fn faults_of_rights(released: &Released) {
     );
     let missing = async || {
         let told = wrong(&root.tokenry(&JSON).await, "rights");
-        (told == "missing: get instances.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(())
+        let all = ["get instances.tokenry.dev", "create leases.coordination.k8s.io", "delete apitokens.tokenry.dev"];
+        (told == all.map(|right| format!("missing: {right}")).join("\n")).then_some(())
     };
     released.world().eventually("the missing rights are named", missing).await;
 }
@@ -270,9 +275,13 @@ async fn few_rights(released: &Released) {
         assert!(told.contains(&format!("missing: {right}")), "{right}: {told}");
     }
     // Rights of the operator, of one that grants, of one that keeps a certificate, and of the verifier.
-    for right in
-        ["create secrets", "use serviceaccounts.tokenry.dev", "patch configmaps", "watch accesspolicies.tokenry.dev"]
-    {
+    for right in [
+        "create secrets",
+        "use serviceaccounts.tokenry.dev",
+        "patch configmaps",
+        "update leases.coordination.k8s.io",
+        "watch accesspolicies.tokenry.dev",
+    ] {
         assert!(told.contains(&format!("missing: {right}")), "{right}: {told}");
     }
     assert!(told.contains("not checked: you may not list customresourcedefinitions"), "{told}");
