@@ -129,8 +129,8 @@ pub const CERTIFYING: [Right; 4] = [
     Right::new(Verb::GET, "gateway.networking.k8s.io", "backendtlspolicies"),
 ];
 
-/// The further permissions of an operator that takes part in an election, beside those for events. It has them in the
-/// namespace of the Lease alone.
+/// The further permissions of an operator that takes part in an election, beside those for events. It needs them for
+/// its Lease alone. A standby needs all of them to be ready: else it could never lead.
 pub const ELECTING: [Right; 3] = [
     Right::new(Verb::GET, LEASES, "leases"),
     Right::new(Verb::CREATE, LEASES, "leases"),
@@ -407,7 +407,7 @@ fn rooms(
         mints: token::Mints::default(),
         stamping: Arc::default(),
         by_https: Arc::default(),
-        rights: asking(options),
+        rights: asking(options, client),
         pulse,
         untold: Untold::default(),
         rules: Book::default(),
@@ -426,12 +426,16 @@ fn rooms(
 
 /// The check of the permissions that an operator with these options uses. Without those for the kinds that expose
 /// endpoints, it works, and the Instances that need them have a fault.
-fn asking(options: &Options) -> Rights {
+fn asking(options: &Options, client: &Client) -> Rights {
     let exposed = options.exposure.kinds.iter().filter(|kind| **kind != PieceKind::Service);
     let granting: &[Right] = if options.grants { &GRANTING } else { &[] };
     let reviewing = REVIEWING.into_iter().filter(|_| options.secure_metrics.is_some());
     let useful = exposed.flat_map(|kind| exposing_rights(*kind)).chain(reviewing);
-    Rights::new(RIGHTS).within(&options.scope).needing(granting).using(useful)
+    let rights = Rights::new(RIGHTS).within(&options.scope).needing(granting).using(useful);
+    match &options.election {
+        Some(order) => rights.needing_on(order.location(client), &ELECTING),
+        None => rights,
+    }
 }
 
 /// The cache of Roles or RoleBindings with our label. Without grants the operator has no permission to watch them.

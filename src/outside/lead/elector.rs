@@ -18,7 +18,7 @@ use super::{
 use crate::{
     crd::{EventName, Reason, name},
     outside::{
-        Clock, Why,
+        Clock, Location, Why,
         events::{self, Events, Note},
         metrics::Metrics,
     },
@@ -41,6 +41,13 @@ pub struct LeaseOrder {
 impl Default for LeaseOrder {
     fn default() -> Self {
         Self { namespace: None, name: "tokenry-operator".to_owned(), periods: LeasePeriods::default() }
+    }
+}
+
+impl LeaseOrder {
+    /// The location of the Lease, as this client sees it.
+    pub fn location<'a>(&'a self, client: &'a Client) -> Location<'a> {
+        Location { namespace: self.namespace.as_deref().unwrap_or(client.default_namespace()), name: &self.name }
     }
 }
 
@@ -86,8 +93,8 @@ impl Elector {
         me: String,
         (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
     ) -> Self {
-        let namespace = order.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        let place = format!("{namespace}/{}", order.name);
+        let Location { namespace, name } = order.location(&client);
+        let (place, namespace) = (format!("{namespace}/{name}"), namespace.to_owned());
         let election = Election::new(me.clone(), order.periods);
         let api = Api::namespaced(client, &namespace);
         metrics.leads(&order.name, false);
