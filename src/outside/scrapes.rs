@@ -3,10 +3,11 @@
 //! A caller proves itself as with controller-runtime's filter `WithAuthenticationAndAuthorization`. The API server
 //! names the bearer of its Kubernetes token, and says if that user may `get` the path `/metrics`.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Bytes,
     extract::{Request, State},
     http::{
         HeaderMap, StatusCode,
@@ -17,6 +18,7 @@ use axum::{
 };
 use jiff::SignedDuration;
 use kube::Client;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,6 +30,10 @@ use super::{
 
 /// The lifetime of a certificate that nobody verifies. It is longer than any process runs.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+
+/// How long a text serves further scrapes. To write it takes a look at every token, or at every object of the index. So
+/// callers that scrape all the time cost little more than one.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// The port of `/metrics` for callers that prove themselves.
 #[derive(Debug)]
@@ -43,16 +49,36 @@ pub struct SecureMetrics {
 struct Scraped {
     metrics: Arc<Metrics>,
     hearing: Hearing,
+    /// The last text, and the time at which it was complete.
+    last: Arc<Mutex<Option<(Instant, Bytes)>>>,
 }
 
 impl Scraped {
-    fn read(&self) -> Response {
+    fn new(metrics: Arc<Metrics>, hearing: Hearing) -> Self {
+        Self { metrics, hearing, last: Arc::default() }
+    }
+
+    /// The text of now, or of a second ago at most. All answers share its memory.
+    async fn read(&self) -> Response {
+        let mut last = self.last.lock().await;
+        let text = match &*last {
+            Some((at, text)) if at.elapsed() < HOLDS => text.clone(),
+            Some(_) | None => {
+                let text = Bytes::from(self.write());
+                *last = Some((Instant::now(), text.clone()));
+                text
+            }
+        };
+        ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+    }
+
+    fn write(&self) -> String {
         for (kind, age) in self.hearing.ages() {
             self.metrics.heard(kind, age);
         }
         self.metrics.connections(server::open());
         Refused::ALL.into_iter().for_each(|reason| self.metrics.connections_refused(reason.as_str(), reason.count()));
-        ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], self.metrics.text()).into_response()
+        self.metrics.text()
     }
 }
 
@@ -68,10 +94,10 @@ pub fn open(
     tasks: &mut Tasks,
     stop: &CancellationToken,
 ) -> io::Result<Router> {
-    let scraped = Scraped { metrics, hearing };
+    let scraped = Scraped::new(metrics, hearing);
     let Some(SecureMetrics { at, files }) = secure else {
         return Ok(Router::new()
-            .route("/metrics", get(async |State(scraped): State<Scraped>| scraped.read()))
+            .route("/metrics", get(async |State(scraped): State<Scraped>| scraped.read().await))
             .with_state(scraped));
     };
     let clock = Arc::new(SystemClock);
@@ -104,7 +130,7 @@ async fn scrape(State((scraped, reviewer)): State<(Scraped, Arc<Reviewer>)>, req
     let from = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
     let Some(token) = bearer(request.headers()) else { return refused(StatusCode::UNAUTHORIZED) };
     match reviewer.permit_scrape(from, token).await {
-        Ok(Permit::Granted) => scraped.read(),
+        Ok(Permit::Granted) => scraped.read().await,
         Ok(Permit::Lacking) => refused(StatusCode::FORBIDDEN),
         Ok(Permit::Unproven) => refused(StatusCode::UNAUTHORIZED),
         Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE),
@@ -137,13 +163,16 @@ mod tests {
     use super::*;
     use crate::outside::reviewer::tests::Server as ApiServer;
     use axum::body::{Body, to_bytes};
+    use futures::future::join_all;
     use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::time::sleep;
     use tower::ServiceExt;
 
     #[tokio::test]
     async fn only_a_caller_that_proves_itself_and_has_the_right_reads_metrics() {
         let api = ApiServer::granting();
-        let scraped = Scraped { metrics: Arc::default(), hearing: Hearing::default() };
+        let scraped = Scraped::new(Arc::default(), Hearing::default());
         let answer = async |headers: &[&str]| {
             let reviewer = Arc::new(ApiServer::reviewer(&api));
             let router = Router::new().route("/metrics", get(scrape)).with_state((scraped.clone(), reviewer));
@@ -166,6 +195,25 @@ mod tests {
         assert_eq!(answer(&["Bearer t"]).await, (401, true, false));
         api.lock().unwrap().code = 503;
         assert_eq!(answer(&["Bearer t"]).await, (503, false, false), "nobody can say");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_scrapes_in_a_second_one_reads_everything() {
+        let (metrics, written) = (Arc::new(Metrics::default()), Arc::new(AtomicUsize::new(0)));
+        let counted = written.clone();
+        metrics.reads(move |_| _ = counted.fetch_add(1, Ordering::SeqCst));
+        let scraped = Scraped::new(metrics.clone(), Hearing::default());
+        let all = async || join_all((0..100).map(|_| scraped.read())).await.into_iter().map(Response::into_body);
+        let texts = join_all(all().await.map(|body| to_bytes(body, 1 << 20))).await;
+        let texts: Vec<Bytes> = texts.into_iter().map(Result::unwrap).collect();
+        assert!(texts.iter().all(|text| text.as_ptr() == texts[0].as_ptr()), "they share its memory");
+        assert_eq!(written.load(Ordering::SeqCst), 1);
+        metrics.audit_dropped(7);
+        sleep(HOLDS).await;
+        let texts = join_all(all().await.map(|body| to_bytes(body, 1 << 20))).await;
+        let has_news = |text: &Bytes| String::from_utf8_lossy(text).contains("audit_dropped_total{} 7");
+        assert!(texts.iter().all(|text| has_news(text.as_ref().unwrap())));
+        assert_eq!(written.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -68,6 +68,16 @@ pub enum Port {
 }
 
 impl Port {
+    /// The protocols that connections to the port speak, as TLS names them. The first one is preferred. Probes and
+    /// scrapers need no HTTP/2, with which a connection has many answers at a time.
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let all: &[&[u8]] = match self {
+            Self::Callers => &[b"h2", b"http/1.1"],
+            Self::Probes => &[b"http/1.1"],
+        };
+        all.iter().map(|name| name.to_vec()).collect()
+    }
+
     /// Maximum number of connections. It is at most a share of the process's file descriptors, so that the process
     /// keeps some for itself.
     fn most(self) -> usize {
@@ -104,6 +114,7 @@ impl Responding for Router {
 /// A router with limits, for one or several addresses. Clones share the limit of connections.
 #[derive(Clone)]
 pub struct Server<A = Router> {
+    port: Port,
     guests: Arc<Mutex<Guests>>,
     builder: Arc<Builder<TokioExecutor>>,
     router: A,
@@ -113,7 +124,8 @@ pub struct Server<A = Router> {
 impl<A: Responding> Server<A> {
     /// A server of `router` that ends once `stop` is cancelled.
     pub fn new(router: A, port: Port, stop: CancellationToken) -> Self {
-        Self { guests: Arc::new(Mutex::new(Guests::new(port.most()))), builder: Arc::new(builder()), router, stop }
+        let guests = Arc::new(Mutex::new(Guests::new(port.most())));
+        Self { port, guests, builder: Arc::new(builder(port)), router, stop }
     }
 
     /// Serves the connections of `listener` until the end. Requests in progress then have ten more seconds. With `tls`,
@@ -158,7 +170,7 @@ impl<A: Responding> Server<A> {
         let _ = stream.set_nodelay(true);
         let first = sleep(FIRST);
         let Some(tls) = tls else { return self.requests(stream, guest, first).await };
-        let Some(acceptor) = tls.acceptor() else { return refuse(Refused::Handshake) };
+        let Some(acceptor) = tls.acceptor(self.port.protocols()) else { return refuse(Refused::Handshake) };
         let mut first = Box::pin(first);
         let shaken = tokio::select! {
             shaken = acceptor.accept(stream) => shaken,
@@ -215,8 +227,12 @@ pub async fn serve_probes(at: Taken, router: Router, stop: &CancellationToken) -
     apart("probes", async move { serve(at.listen("probes")?, router, Port::Probes, stop).await }).await?
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(port: Port) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
+    builder = match port {
+        Port::Callers => builder,
+        Port::Probes => builder.http1_only(),
+    };
     let mut http1 = builder.http1();
     http1.timer(TokioTimer::new()).header_read_timeout(NEXT).max_headers(HEADERS).max_buf_size(HEAD);
     let mut http2 = builder.http2();
@@ -613,6 +629,22 @@ mod tests {
         assert!(ask(large(64 * 1024)).await.starts_with("HTTP/1.1 200"));
         assert!(ask(many(300)).await.starts_with("HTTP/1.1 431"));
         assert!(ask(large(80 * 1024) + &large(80 * 1024)).await.starts_with("HTTP/1.1 431"));
+    }
+
+    #[tokio::test]
+    async fn the_port_of_probes_speaks_no_http_2() {
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+        for (port, is_http2) in [(Port::Callers, true), (Port::Probes, false)] {
+            let (listener, stop) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), CancellationToken::new());
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(serve(listener, Router::new().route("/", get(async || "ok")), port, stop));
+            let plain = answer(send(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await).await;
+            assert!(plain.starts_with("HTTP/1.1 200"), "{port:?}: {plain}");
+            // A server of HTTP/2 answers with its settings, a frame of the type 4.
+            let mut begun = [0; 9];
+            let read = send(address, preface).await.read_exact(&mut begun).await;
+            assert_eq!(read.is_ok() && begun[3] == 4, is_http2, "{port:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -112,8 +112,7 @@ impl TlsFiles {
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| format!("{}: there is no private key in PEM form", self.key.display()))?;
         let unfit = |error| format!("{} does not fit {}: {error}", self.key.display(), self.certificate.display());
-        let mut config = builder.with_single_cert(chain, key).map_err(unfit)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = builder.with_single_cert(chain, key).map_err(unfit)?;
         Ok(Loaded { config: Arc::new(config), period, client_ca: client_ca.as_ref().map(Digest::of) })
     }
 }
@@ -261,9 +260,13 @@ impl Tls {
         let _before = self.current.send_replace(Err(format!("waiting for the certificate of {}: {why}", self.port)));
     }
 
-    /// The acceptor for the next connection. `None` before a certificate was loaded.
-    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.current.borrow().as_ref().ok().map(|loaded| TlsAcceptor::from(loaded.config.clone()))
+    /// The acceptor for the next connection, which may speak one of these protocols. `None` before a certificate was
+    /// loaded.
+    pub(super) fn acceptor(&self, protocols: Vec<Vec<u8>>) -> Option<TlsAcceptor> {
+        let current = self.current.borrow();
+        let mut config = ServerConfig::clone(&current.as_ref().ok()?.config);
+        config.alpn_protocols = protocols;
+        Some(TlsAcceptor::from(Arc::new(config)))
     }
 }
 

@@ -59,9 +59,13 @@ impl Stage {
         self.world.eventually(&what, async || (self.status(method, path).await == status).then_some(())).await;
     }
 
-    /// How often the verifier said this.
-    async fn said(&self, reason: &str) -> bool {
-        self.verifier.get("/metrics").await.1.contains(&format!("reason=\"{reason}\""))
+    /// Waits until the metrics of the verifier have this reason.
+    async fn await_said(&self, reason: &str) {
+        let said = async || {
+            let (_, metrics) = self.verifier.get("/metrics").await;
+            metrics.contains(&format!("reason=\"{reason}\"")).then_some(())
+        };
+        self.world.eventually(&format!("{reason} is counted"), said).await;
     }
 
     async fn account(&self, spec: Value) {
@@ -95,7 +99,7 @@ async fn what_a_role_permits_changes_at_once_and_without_a_new_value() {
     stage.await_status("POST", "/topics", 200).await;
     stage.account(json!({"role": null})).await;
     stage.await_status("GET", "/topics", 403).await;
-    assert!(stage.said("NoPermissions").await);
+    stage.await_said("NoPermissions").await;
     stage.account(json!({"role": "admin", "active": false})).await;
     stage.await_status("GET", "/topics", 401).await;
     stage.is_still_the_first().await;
@@ -181,7 +185,8 @@ async fn an_excluded_request_is_refused_however_its_path_is_written() {
     ] {
         assert_eq!(stage.status("GET", path).await, 403, "{path}");
     }
-    assert!(stage.said("Excluded").await && stage.said("PathRefused").await);
+    stage.await_said("Excluded").await;
+    stage.await_said("PathRefused").await;
 }
 
 #[tokio::test]
@@ -214,7 +219,7 @@ async fn what_an_api_may_take_for_another_request_is_refused() {
     }
     assert_eq!(asked("GET", "/topics", &[("api_token", "another")]).await, 401);
     for reason in ["Excluded", "PathRefused", "MethodRefused", "HeaderRefused", "LookAlike"] {
-        assert!(stage.said(reason).await, "{reason}");
+        stage.await_said(reason).await;
     }
     let (_, _, body) = stage.ask("GET", "/topics?_method=PUT", &[]).await;
     assert!(body.contains("send it with that method"), "{body}");
@@ -265,7 +270,7 @@ async fn a_request_stays_within_the_organizations_and_projects_of_the_token() {
     assert_eq!(ask("/p/red/topics", &["acme"]).await, 403);
     assert_eq!(ask("/p", &["acme"]).await, 403);
     for reason in ["OrganizationMissing", "OrganizationOutside", "ProjectMissing", "ProjectOutside"] {
-        assert!(stage.said(reason).await, "{reason}");
+        stage.await_said(reason).await;
     }
     stage.account(json!({"organizations": {"listed": ["acme", "third"]}})).await;
     let granted = async || (ask("/p/blue/topics", &["third"]).await == 200).then_some(());
@@ -292,7 +297,7 @@ async fn a_request_names_an_organization_that_its_instance_lists() {
     assert_eq!([ask("eem").await.0, ask("acme").await.0, stage.status("GET", "/topics").await], [200, 403, 200]);
     let (_, _, body) = ask("acme").await;
     assert!(body.contains("spec.organizations of the Instance does not list this organization"), "{body}");
-    assert!(stage.said("OrganizationUnknown").await);
+    stage.await_said("OrganizationUnknown").await;
     effective(json!(["eem"])).await;
     // All means those that are listed, now and later.
     stage.world.change("Instance", "eem", json!({"organizations": ["acme", "other"]})).await.unwrap();
