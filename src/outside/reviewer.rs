@@ -21,6 +21,9 @@ use crate::{
 /// The audience of the token of a caller that introspects. A token for another audience, such as the API server, proves
 /// nothing here. So this program cannot act as its callers.
 pub const AUDIENCE: &str = "tokenry.dev/verifier";
+/// The audience of the token of a scraper. A scraper may have a token for the API server instead, which is then shown to
+/// this program.
+pub const SCRAPED: &str = "tokenry.dev/metrics";
 /// The verb of the right on an Instance that a caller needs.
 pub const INTROSPECT: &str = "introspect";
 
@@ -70,7 +73,7 @@ pub enum Unreviewed {
 enum NeededRight<'a> {
     /// To introspect the tokens of the Instance of this namespace and name. The token has to be for [`AUDIENCE`].
     Introspect(&'a str, &'a str),
-    /// To `get` the path `/metrics`. The token has to be for the API server, as scrapers have no other.
+    /// To `get` the path `/metrics`. The token has to be for [`SCRAPED`], or for the API server.
     Scrape,
 }
 
@@ -84,11 +87,12 @@ impl NeededRight<'_> {
         })
     }
 
-    /// The audience of the token. `None`: that of the API server.
-    fn audience(self) -> Option<&'static str> {
+    /// The audiences of which the token has to have one, in the order in which they are tried. `None`: that of the API
+    /// server.
+    fn audiences(self) -> &'static [Option<&'static str>] {
         match self {
-            Self::Introspect(..) => Some(AUDIENCE),
-            Self::Scrape => None,
+            Self::Introspect(..) => &[Some(AUDIENCE)],
+            Self::Scrape => &[Some(SCRAPED), None],
         }
     }
 
@@ -177,8 +181,12 @@ impl Reviewer {
     async fn in_turn(&self, token: &str, right: NeededRight<'_>) -> Result<Permit, Why> {
         let reviewed = timeout(LIMIT, async {
             let _turn = self.working.acquire().await;
-            let Some(user) = self.user(token, right.audience()).await? else { return Ok(Permit::Unproven) };
-            Ok(if self.may(user, right).await? { Permit::Granted } else { Permit::Lacking })
+            for audience in right.audiences() {
+                if let Some(user) = self.user(token, *audience).await? {
+                    return Ok(if self.may(user, right).await? { Permit::Granted } else { Permit::Lacking });
+                }
+            }
+            Ok(Permit::Unproven)
         });
         reviewed.await.unwrap_or_else(|_| Err(Why::Unavailable("no answer in time".into())))
     }
@@ -277,18 +285,27 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_scraper_is_named_by_a_token_of_the_api_server_and_permitted_by_its_right_on_the_path() {
-        let server = Server::granting();
-        server.lock().unwrap().token["audiences"] = json!(["https://kubernetes"]);
-        let reviewer = Server::reviewer(&server);
-        for _ in 0..2 {
-            assert_eq!(reviewer.permit_scrape(None, "t").await, Ok(Permit::Granted));
+    async fn a_scraper_is_named_by_a_token_for_metrics_or_the_api_server_and_permitted_by_its_right_on_the_path() {
+        let ours = json!({"token": "t", "audiences": [SCRAPED]});
+        for (audience, reviews) in
+            [(SCRAPED, vec![ours.clone()]), ("https://kubernetes", vec![ours.clone(), json!({"token": "t"})])]
+        {
+            let server = Server::granting();
+            server.lock().unwrap().token["audiences"] = json!([audience]);
+            let reviewer = Server::reviewer(&server);
+            for _ in 0..2 {
+                assert_eq!(reviewer.permit_scrape(None, "t").await, Ok(Permit::Granted));
+            }
+            let asked: Vec<_> = server.lock().unwrap().asked.iter().map(|asked| asked["spec"].clone()).collect();
+            let about = json!({"path": "/metrics", "verb": "get"});
+            let last = json!({"user": "ci", "groups": ["g"], "nonResourceAttributes": about});
+            assert_eq!(asked, [reviews, vec![last]].concat());
+            assert_eq!(
+                reviewer.permit(None, "t", ("a", "eem")).await,
+                Ok(Permit::Unproven),
+                "it is no proof elsewhere"
+            );
         }
-        let asked = server.lock().unwrap().asked.clone();
-        assert_eq!((&asked[0]["spec"], asked.len()), (&json!({"token": "t"}), 2));
-        let about = json!({"path": "/metrics", "verb": "get"});
-        assert_eq!(asked[1]["spec"], json!({"user": "ci", "groups": ["g"], "nonResourceAttributes": about}));
-        assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Unproven), "it is no proof elsewhere");
     }
 
     #[tokio::test]

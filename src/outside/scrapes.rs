@@ -149,7 +149,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn refused(status: StatusCode) -> Response {
     let told = match status {
         StatusCode::UNAUTHORIZED => {
-            "give a Kubernetes token of the API server's audience, as Authorization: Bearer TOKEN\n"
+            "give a Kubernetes token for the audience tokenry.dev/metrics or for the API server, as \
+             Authorization: Bearer TOKEN\n"
         }
         StatusCode::FORBIDDEN => "this user may not get the path /metrics; bind it to the ClusterRole for scrapers\n",
         _ => "the API server cannot review the caller now; try again\n",

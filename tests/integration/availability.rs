@@ -201,6 +201,7 @@ fn values_that_cannot_work_together_are_refused_with_the_value_to_set() {
         ("verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=9", "Set maxReplicas to minReplicas"),
         ("verifier.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
         ("metrics.podMonitor.enabled=true,metrics.secure.enabled=true", "has no token of Prometheus"),
+        ("metrics.serviceMonitor.enabled=true,metrics.secure.enabled=true", "for the audience tokenry.dev/metrics"),
         (
             "metrics.serviceMonitor.enabled=true,metrics.secure.enabled=true,metrics.secure.secretName=a",
             "metrics.serviceMonitor.endpointAdditionalProperties.tlsConfig",

@@ -266,6 +266,7 @@ async fn scrapers_prove_themselves_to_both_programs_and_nobody_else_reads_metric
     let args = ["--metrics-secure", "--metrics-listen=127.0.0.1:0"];
     let (scraper, other) = (caller(&world, "scraper", None), caller(&world, "other", None));
     let elsewhere = caller(&world, "scraper", Some(AUDIENCE));
+    let bound = caller(&world, "scraper", Some("tokenry.dev/metrics"));
     let account = format!("--serviceaccount={}:scraper", world.namespace);
     let binding = format!("{}-scraper", world.namespace);
     let role = "--clusterrole=tokenry-metrics-reader";
@@ -278,9 +279,12 @@ async fn scrapers_prove_themselves_to_both_programs_and_nobody_else_reads_metric
             (status == 200 && text.contains("tokenry_build_info{")).then_some(())
         };
         world.eventually("the right is seen", read).await;
-        for (token, status) in [(Some(&*other), 403), (Some(&*elsewhere), 401), (Some("made-up"), 401), (None, 401)] {
+        for (token, status) in
+            [(Some(&*bound), 200), (Some(&*other), 403), (Some(&*elsewhere), 401), (Some("made-up"), 401), (None, 401)]
+        {
             let (answered, text) = scraped(at, token, None).await.unwrap();
-            assert!(answered == status && !text.contains("tokenry_build_info"), "{name}: {status} {text}");
+            let is_told = text.contains("tokenry_build_info");
+            assert!(answered == status && is_told == (status == 200), "{name}: {status} {text}");
         }
         assert_eq!(program.get("/metrics").await.0, 404, "{name}: the port of the probes has none");
         assert!(!program.process.log().contains(&scraper), "{name}");

@@ -39,18 +39,25 @@ path: /metrics
 {{- $given := $settings.endpointAdditionalProperties | default dict }}
 port: metrics
 scheme: https
-{{- if and (eq $monitor "podMonitor") (not (or $given.authorization $given.oauth2 $given.bearerTokenSecret $given.basicAuth)) }}
+{{- /* A PodMonitor has no bearerTokenFile. */}}
+{{- $file := and (eq $monitor "serviceMonitor") $given.bearerTokenFile }}
+{{- $proves := or $given.authorization $given.oauth2 $given.bearerTokenSecret $given.basicAuth $file }}
+{{- if and (eq $monitor "podMonitor") (not $proves) }}
 {{- fail "\n\nmetrics.secure.enabled: a PodMonitor has no token of Prometheus.\nSet metrics.podMonitor.endpointAdditionalProperties.authorization, or use metrics.serviceMonitor.\n" }}
+{{- end }}
+{{- if and (not $proves) (not (dig "secure" "secretName" "" $.Values.metrics)) }}
+{{- fail "\n\nmetrics.secure.enabled: nothing verifies the certificate that a Pod makes, so Prometheus must not send it a token for the API server.\nSet metrics.secure.secretName, or mount a token for the audience tokenry.dev/metrics into Prometheus and name\nits file in metrics.serviceMonitor.endpointAdditionalProperties.bearerTokenFile.\n" }}
 {{- end }}
 {{- if and (not $given.tlsConfig) (dig "secure" "secretName" "" $.Values.metrics) }}
 {{- fail (printf "\n\nmetrics.secure.secretName: name the CA and the server name of that certificate in metrics.%s.endpointAdditionalProperties.tlsConfig.\ninsecureSkipVerify: true there skips the verification.\n" $monitor) }}
 {{- end }}
 {{- if not $given.tlsConfig }}
-# Each Pod makes its certificate at its start, so nothing verifies it. The token of the scraper is judged.
+# Each Pod makes its certificate at its start, so nothing verifies it. The token of the scraper is of no use elsewhere if
+# it is for the audience tokenry.dev/metrics.
 tlsConfig:
   insecureSkipVerify: true
 {{- end }}
-{{- if and (eq $monitor "serviceMonitor") (not (or $given.authorization $given.oauth2 $given.bearerTokenFile)) }}
+{{- if not $proves }}
 bearerTokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
 {{- end }}
 {{- else }}

@@ -114,6 +114,22 @@ fn monitors_select_the_pods_of_both_components_by_a_port_that_they_have() {
 }
 
 #[test]
+fn prometheus_sends_its_token_for_the_api_server_to_verified_pods_alone() {
+    let endpoint = |sets: &str| {
+        let sets = format!("metrics.secure.enabled=true,metrics.serviceMonitor.enabled=true,{sets}");
+        let objects = rendered(&[&SERVED[..], &["--set", &sets]].concat());
+        of_kind(&objects, "ServiceMonitor")[0]["spec"]["endpoints"][0].clone()
+    };
+    let properties = "metrics.serviceMonitor.endpointAdditionalProperties";
+    let bound = endpoint(&format!("{properties}.bearerTokenFile=/var/run/secrets/tokenry.dev/token"));
+    assert_eq!(bound["bearerTokenFile"], "/var/run/secrets/tokenry.dev/token");
+    assert_eq!(bound["tlsConfig"], json!({"insecureSkipVerify": true}));
+    let verified = endpoint(&format!("metrics.secure.secretName=a,{properties}.tlsConfig.serverName=metrics"));
+    assert_eq!(verified["bearerTokenFile"], "/var/run/secrets/kubernetes.io/serviceaccount/token");
+    assert_eq!(verified["tlsConfig"], json!({"serverName": "metrics"}));
+}
+
+#[test]
 fn values_that_would_make_alerts_silent_or_twofold_are_refused() {
     let told = |set: &str| template(&[&SERVED[..], &["--set", set]].concat()).unwrap_err();
     let twice = told("metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true");
