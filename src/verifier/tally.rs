@@ -31,7 +31,7 @@ pub(super) struct Tallies {
 
 impl Tallies {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        let [unknown, other] = ["", OTHER].map(|name| Tally { name: name.to_owned(), counted: ArcSwap::default() });
+        let [unknown, other] = ["", OTHER].map(|name| Tally::named(name.to_owned()));
         let (named, naming) = (ArcSwap::default(), Mutex::default());
         Self { metrics, named, naming, other, unknown }
     }
@@ -39,11 +39,13 @@ impl Tallies {
     /// Counts a decision that took `took`. `instance`: `None` if the Instance does not exist.
     pub(super) fn count(&self, instance: Option<&Key>, (protocol, cause): (Protocol, Cause), took: Duration) {
         let count = |tally: &Tally| tally.count(&self.metrics, (protocol, cause), took);
-        let Some(instance) = instance else { return count(&self.unknown) };
-        if let Some(tally) = self.named.load().get(instance) {
-            return count(tally);
+        let is_counted = instance.is_some_and(|instance| match self.named.load().get(instance) {
+            Some(tally) => count(tally),
+            None => count(self.name(instance).as_deref().unwrap_or(&self.other)),
+        });
+        if !is_counted {
+            count(&self.unknown);
         }
-        count(self.name(instance).as_deref().unwrap_or(&self.other));
     }
 
     /// Gives an Instance a name. `None` if there are too many already.
@@ -80,32 +82,47 @@ struct Tally {
     name: String,
     /// The counters so far. An Instance uses a few, so a search from the start is quick.
     counted: ArcSwap<Vec<(Protocol, Cause, VerdictCounters)>>,
+    /// True once the Instance does not exist any more. Held while it gets or loses time series, so that none comes
+    /// back.
+    gone: Mutex<bool>,
 }
 
 impl Tally {
     fn of(instance: &Key) -> Self {
-        Self { name: format!("{}/{}", instance.namespace, instance.name), counted: ArcSwap::default() }
+        Self::named(format!("{}/{}", instance.namespace, instance.name))
     }
 
-    fn count(&self, metrics: &Metrics, (protocol, cause): (Protocol, Cause), took: Duration) {
-        let known = self.counted.load();
-        let is_it = |(of, why, _): &&(Protocol, Cause, VerdictCounters)| (*of, *why) == (protocol, cause);
-        if let Some((.., counted)) = known.iter().find(is_it) {
-            return counted.count(took);
+    fn named(name: String) -> Self {
+        Self { name, counted: ArcSwap::default(), gone: Mutex::default() }
+    }
+
+    /// Counts a decision. False: there is no counter for it, and there must be none any more.
+    fn count(&self, metrics: &Metrics, (protocol, cause): (Protocol, Cause), took: Duration) -> bool {
+        let counts = |known: &Vec<(Protocol, Cause, VerdictCounters)>| {
+            let counters = known.iter().find(|(of, why, _)| (*of, *why) == (protocol, cause));
+            counters.map(|(.., counters)| counters.count(took)).is_some()
+        };
+        if counts(&self.counted.load()) {
+            return true;
         }
-        let counted = metrics.verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
-        counted.count(took);
-        self.counted.rcu(|known| {
-            let mut known = Vec::clone(known);
-            if !known.iter().any(|entry| is_it(&entry)) {
-                known.push((protocol, cause, counted.clone()));
-            }
-            known
-        });
+        let gone = self.gone.lock().expect("nobody panics here");
+        if *gone {
+            return false;
+        }
+        let mut known = Vec::clone(&self.counted.load());
+        if !counts(&known) {
+            let counters = metrics.verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
+            counters.count(took);
+            known.push((protocol, cause, counters));
+            self.counted.store(Arc::new(known));
+        }
+        true
     }
 
     /// Removes the time series of an Instance that does not exist any more.
     fn forget(&self, metrics: &Metrics) {
+        let mut gone = self.gone.lock().expect("nobody panics here");
+        *gone = true;
         for (protocol, cause, _) in self.counted.load().iter() {
             metrics.forget_verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
         }
@@ -174,6 +191,22 @@ mod tests {
         count(MOST);
         let told = counted(&metrics);
         assert_eq!((told.len(), told[OTHER], told[&format!("a/{MOST}")]), (MOST, 3, 1));
+    }
+
+    #[test]
+    fn a_decision_that_is_under_way_brings_no_series_of_a_deleted_instance_back() {
+        let (tallies, metrics) = tallies();
+        tallies.count(Some(&key(1)), DECISION, Duration::ZERO);
+        // The decision has found the counters of the Instance, and none for its cause.
+        let found = tallies.name(&key(1)).unwrap();
+        tallies.retain(|_| false);
+        assert!(!found.count(&metrics, (Protocol::ForwardAuth, Cause::Expired), Duration::ZERO));
+        assert_eq!(counted(&metrics), HashMap::new());
+        let before = tallies.named.load_full();
+        tallies.named.store(Arc::new([(key(1), found)].into_iter().collect()));
+        tallies.count(Some(&key(1)), (Protocol::ForwardAuth, Cause::Expired), Duration::ZERO);
+        tallies.named.store(before);
+        assert_eq!(counted(&metrics), HashMap::from([(String::new(), 1)]), "it is counted all the same");
     }
 
     #[test]
