@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::Guard;
 use http::HeaderMap;
 use tokio::time::sleep;
 
@@ -145,8 +146,8 @@ impl Door {
             Some(decided) => decided,
             // Such requests are rare. In a box of its own, their wait does not enlarge the future of all others.
             None => {
-                let verdict = Box::pin(self.patiently(asking)).await;
-                let challenge = self.conclude(&self.known.index(), asking, &verdict, watch);
+                let (verdict, index) = Box::pin(self.patiently(asking)).await;
+                let challenge = self.conclude(&index, asking, &verdict, watch);
                 (verdict, challenge)
             }
         };
@@ -263,36 +264,42 @@ impl Door {
         }
     }
 
-    /// The verdict on a credential that may be newer than the index.
-    async fn patiently(&self, asking: &Asking<'_>) -> Verdict {
+    /// The verdict on a credential that may be newer than the index, and the index by which it was judged. No index is
+    /// held during the wait, as it would keep the memory of all that changes.
+    async fn patiently(&self, asking: &Asking<'_>) -> (Verdict, Guard<Arc<Index>>) {
         // Subscribes before the first look, so that no change in between is missed.
         let mut changes = self.known.changes();
-        let look = || {
-            let index = self.known.index();
-            let verdict = self.verdict(&index, asking);
-            // The places for credentials may have come with the news. Then it is not this credential that counts.
-            match self.still_given(&index, asking) {
-                Err(cause) if verdict.cause == Cause::Allowed => cause.into(),
-                Ok(()) | Err(_) => verdict,
+        let (mut over, mut is_over, mut place) = (pin!(sleep(PATIENCE)), false, None);
+        loop {
+            let (verdict, index) = self.look(asking);
+            if is_over || !verdict.cause.may_be_news() {
+                return (verdict, index);
             }
-        };
-        let mut verdict = look();
-        let (mut over, mut place) = (pin!(sleep(PATIENCE)), None);
-        while verdict.cause.may_be_news() {
             if self.hearing.is_old() {
-                return Cause::OutOfTouch.into();
+                return (Cause::OutOfTouch.into(), index);
             }
-            place = place.or_else(|| self.waiting.take(self.standing(&asking.instance)));
+            let instance = index.instance(&asking.instance).map(|_| asking.instance.clone());
+            place = place.or_else(|| self.waiting.take(instance));
             if place.is_none() {
-                return Cause::Crowded.into();
+                return (Cause::Crowded.into(), index);
             }
+            drop((verdict, index));
             tokio::select! {
-                Ok(()) = changes.changed() => verdict = look(),
-                () = &mut over => break,
-                else => break,
+                Ok(()) = changes.changed() => {}
+                () = &mut over => is_over = true,
             }
         }
-        verdict
+    }
+
+    /// The verdict on a credential that was found by an earlier index, and the index of now, which gives it.
+    fn look(&self, asking: &Asking<'_>) -> (Verdict, Guard<Arc<Index>>) {
+        let index = self.known.index();
+        let verdict = self.verdict(&index, asking);
+        // The places for credentials may have come with the news. Then it is not this credential that counts.
+        match self.still_given(&index, asking) {
+            Err(cause) if verdict.cause == Cause::Allowed => (cause.into(), index),
+            Ok(()) | Err(_) => (verdict, index),
+        }
     }
 
     /// Checks that the headers of a request give the same credential by the places in `index`.
@@ -300,11 +307,6 @@ impl Door {
         let (Some(request), Ok(given)) = (&asking.request, &asking.credential) else { return Ok(()) };
         let found = credential::find(request.headers, self.places(index.instance(&asking.instance)))?;
         if found.text() == given.text() { Ok(()) } else { Err(Cause::Several) }
-    }
-
-    /// The key of the Instance. `None` if the Instance does not exist.
-    fn standing(&self, instance: &Key) -> Option<Key> {
-        self.known.index().instance(instance).map(|_| instance.clone())
     }
 }
 
@@ -371,6 +373,19 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(900)).await;
         teach(&door, &value());
         assert_eq!(asked.await.unwrap(), Cause::Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_after_a_wait_is_counted_and_challenged_by_the_index_that_gave_it() {
+        let (door, headers) = (door(), presenting(&value()));
+        let request = Some(Requested { method: Some("GET"), target: Some("/"), headers: &headers });
+        let credential = door.credential(&eem(), &headers);
+        let asking = Asking { origin: origin(), instance: eem(), credential, request };
+        let (verdict, index) = door.patiently(&asking).await;
+        teach(&door, &value());
+        let challenge = door.conclude(&index, &asking, &verdict, Stopwatch::start()).unwrap();
+        assert_eq!((verdict.cause, challenge.instance), (Cause::Unknown, None));
+        assert!(door.metrics().text().contains(r#"verdicts_total{instance="",protocol="forward-auth","#));
     }
 
     #[tokio::test(start_paused = true)]
