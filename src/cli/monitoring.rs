@@ -27,7 +27,7 @@ pub(crate) struct Monitoring {
     /// OTEL_EXPORTER_OTLP_* apply; default: no traces
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
-    /// Traces without a traced caller: N for every Nth, or a share such as 0.1
+    /// Passes and decisions that are traced: N for every Nth, or a share such as 0.1
     #[arg(long, env = "TOKENRY_TRACE_SAMPLE", default_value = "1", value_name = "N|SHARE")]
     trace_sample: Sample,
 }

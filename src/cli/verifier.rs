@@ -30,6 +30,10 @@ pub(crate) struct Verifier {
     /// verifier.introspection.enabled=true; default: answer 501
     #[arg(long, env = "TOKENRY_INTROSPECTION")]
     introspection: bool,
+    /// Trace every decision whose proxy traces it, whatever --trace-sample is; only for proxies that take no traceparent
+    /// from their own callers; default: --trace-sample chooses among these too
+    #[arg(long, env = "TOKENRY_TRACE_FOLLOW_PROXY")]
+    trace_follow_proxy: bool,
     #[command(flatten)]
     ports: Ports,
     #[command(flatten)]
@@ -132,6 +136,7 @@ impl Verifier {
             if secure.is_none() && !self.ports.plain_http {
                 return Err(Error::Usage("with --plain-http=false, name a certificate by --tls-cert".to_owned()));
             }
+            let traces = self.common.monitoring.traces("tokenry-verifier")?;
             let options = Options {
                 scope: self.common.scope(),
                 serving: self.ports.plain_http.then(|| self.common.serving()).transpose()?,
@@ -141,7 +146,7 @@ impl Verifier {
                 stale_answers: self.stale_answers,
                 audit: self.audit.options(self.common.monitoring.endpoint())?,
                 secure_metrics: self.common.monitoring.secure_metrics()?,
-                traces: self.common.monitoring.traces("tokenry-verifier")?,
+                traces: traces.map(|traces| traces.following(self.trace_follow_proxy)),
                 peers: self.peers,
                 introspection: self.introspection,
                 stop,

@@ -94,7 +94,8 @@ async fn each_decision_is_a_span_below_that_of_its_caller_and_none_has_a_credent
     let (world, value) = with_token("traced").await;
     let (collector, endpoint) = Collector::start().await;
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
-    let verifier = Program::start(&world, "verifier", &["--trace-sample=2"], &variables).await;
+    let args = ["--trace-sample=2", "--trace-follow-proxy"];
+    let verifier = Program::start(&world, "verifier", &args, &variables).await;
     let at = address(&world, &verifier.process, "listening on http://").await;
     let ask = async |instance: &str, headers: &[(&str, String)]| {
         let url = format!("http://{at}/v1/instances/{}/{instance}/authorize?a={value}", world.namespace);

@@ -11,6 +11,7 @@
 {{/* Arguments of a component for metrics and traces: (list $ "operator"). */}}
 {{- define "tokenry.metricsArgs" -}}
 {{- $ := index . 0 }}
+{{- $component := index . 1 }}
 {{- $traces := $.Values.traces | default dict }}
 {{- if include "tokenry.secureMetrics" $ }}
 - --metrics-secure
@@ -19,11 +20,14 @@
 - --metrics-tls-key=/etc/tokenry/metrics/tls.key
 {{- end }}
 {{- end }}
-{{- if and (eq (index . 1) "operator") (not (include "tokenry.on" (list $.Values.metrics "perToken" true))) }}
+{{- if and (eq $component "operator") (not (include "tokenry.on" (list $.Values.metrics "perToken" true))) }}
 - --metrics-per-token=false
 {{- end }}
 {{- with $traces.endpoint }}
 - {{ printf "--otlp-endpoint=%s" . | quote }}
 - --trace-sample={{ $traces.sample | default 1 }}
+{{- if and (eq $component "verifier") $traces.followProxy }}
+- --trace-follow-proxy
+{{- end }}
 {{- end }}
 {{- end }}

@@ -40,6 +40,7 @@ pub struct TraceOptions {
     collector: Collector,
     resource: Resource,
     sample: Sample,
+    follows: bool,
 }
 
 impl fmt::Debug for TraceOptions {
@@ -61,7 +62,14 @@ impl TraceOptions {
         if !Signal::Traces.has_endpoint(&variable) || variable("OTEL_TRACES_EXPORTER").as_deref() == Some("none") {
             return Ok(None);
         }
-        Ok(Some(Self { collector: Collector::named(Signal::Traces, variable)?, resource: resource(service), sample }))
+        let collector = Collector::named(Signal::Traces, variable)?;
+        Ok(Some(Self { collector, resource: resource(service), sample, follows: false }))
+    }
+
+    /// The same options. `follows`: every request that its caller traces is traced, whatever the sample is. The caller
+    /// must be a proxy that takes no `traceparent` from its own callers.
+    pub fn following(self, follows: bool) -> Self {
+        Self { follows, ..self }
     }
 
     /// Starts the task that sends spans. The task ends after the last clone of the tracer was dropped, or the returned
@@ -69,7 +77,7 @@ impl TraceOptions {
     pub fn open(self, tasks: &mut Tasks, metrics: Arc<Metrics>) -> (Tracer, DropGuard) {
         let ((spans, ended), closed) = (mpsc::channel(WAITING), CancellationToken::new());
         metrics.spans_dropped(0);
-        let tracer = Tracer::new(self.sample, spans, metrics.clone());
+        let tracer = Tracer::new((self.sample, self.follows), spans, metrics.clone());
         let client = TraceServiceClient::new(self.collector.channel.clone());
         let (collector, resource) = (self.collector, self.resource);
         let exporter = Exporter { collector, client, resource, metrics, closed: closed.clone(), is_refused: false };

@@ -106,21 +106,26 @@ pub struct Tracer(Option<Arc<Tracing>>);
 
 struct Tracing {
     sample: Sample,
+    /// True: the caller alone chooses among spans with a parent.
+    follows: bool,
     sampled: AtomicU64,
     spans: mpsc::Sender<Span>,
     metrics: Arc<Metrics>,
 }
 
 impl Tracer {
-    fn new(sample: Sample, spans: mpsc::Sender<Span>, metrics: Arc<Metrics>) -> Self {
-        Self(Some(Arc::new(Tracing { sampled: sample.start(), sample, spans, metrics })))
+    fn new((sample, follows): (Sample, bool), spans: mpsc::Sender<Span>, metrics: Arc<Metrics>) -> Self {
+        Self(Some(Arc::new(Tracing { sampled: sample.start(), sample, follows, spans, metrics })))
     }
 
     /// Begins a span. `None`: traces are off, or this one is left out. A span with a parent is left out if its parent
-    /// was. Of the others, the sample chooses.
+    /// was. Of the others, the sample chooses: else each caller could have all of its requests traced. Of those with a
+    /// parent it does not choose if the options follow callers.
     pub fn begin(&self, kind: SpanKind, parent: Option<TraceParent>) -> Option<OpenSpan> {
         let tracing = self.0.as_ref()?;
-        let is_chosen = parent.map_or_else(|| tracing.sample.picks(&tracing.sampled), TraceParent::is_sampled);
+        let is_followed = parent.is_some() && tracing.follows;
+        let is_chosen =
+            parent.is_none_or(TraceParent::is_sampled) && (is_followed || tracing.sample.picks(&tracing.sampled));
         is_chosen.then(|| OpenSpan {
             trace: parent.map_or_else(TraceId::random, TraceParent::id),
             parent,
@@ -203,18 +208,21 @@ mod tests {
 
     fn tracer(sample: &str, room: usize) -> (Tracer, mpsc::Receiver<Span>, Arc<Metrics>) {
         let ((spans, ended), metrics) = (mpsc::channel(room), Arc::new(Metrics::default()));
-        (Tracer::new(sample.parse().unwrap(), spans, metrics.clone()), ended, metrics)
+        (Tracer::new((sample.parse().unwrap(), false), spans, metrics.clone()), ended, metrics)
     }
 
     #[test]
-    fn a_sample_chooses_among_spans_without_a_parent_and_others_follow_theirs() {
-        let (tracer, _ended, _) = tracer("10", 1);
-        let begun = |parent: Option<&str>| {
-            let parent = parent.map(|text| TraceParent::of(text.as_bytes()).unwrap());
-            (0..20).filter_map(|_| tracer.begin(SpanKind::Server, parent)).count()
-        };
-        let parent = |flags| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
-        assert_eq!((begun(None), begun(Some(&parent("01"))), begun(Some(&parent("00")))), (2, 20, 0));
+    fn a_caller_has_spans_left_out_and_makes_further_ones_only_if_it_is_followed() {
+        for (follows, traced) in [(false, 2), (true, 20)] {
+            let tracer =
+                Tracer::new(("10".parse().unwrap(), follows), mpsc::channel(1).0, Arc::new(Metrics::default()));
+            let begun = |parent: Option<&str>| {
+                let parent = parent.map(|text| TraceParent::of(text.as_bytes()).unwrap());
+                (0..20).filter_map(|_| tracer.begin(SpanKind::Server, parent)).count()
+            };
+            let parent = |flags| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            assert_eq!((begun(None), begun(Some(&parent("01"))), begun(Some(&parent("00")))), (2, traced, 0));
+        }
         assert!(Tracer::default().begin(SpanKind::Server, None).is_none(), "traces are off");
     }
 
