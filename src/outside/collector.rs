@@ -1,7 +1,8 @@
 //! The OpenTelemetry collector that the standard variables name, and its answers.
 
-use std::{env, error::Error, io, time::Duration};
+use std::{env, error::Error, fs, io, net::IpAddr, time::Duration};
 
+use http::Uri;
 use opentelemetry_proto::{tonic::resource::v1::Resource, transform::common::tonic::ResourceAttributesWithSchema};
 use opentelemetry_sdk::Resource as Detected;
 use percent_encoding::percent_decode_str;
@@ -9,7 +10,7 @@ use tokio::time::sleep;
 use tonic::{
     Code, Request, Status,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt;
 
@@ -78,11 +79,19 @@ impl Collector {
         let timeout = given("TIMEOUT").map_or(Ok(TIMEOUT), |given| given.parse());
         let timeout = timeout.ok().filter(|milliseconds| *milliseconds > 0);
         let timeout = timeout.ok_or("OTEL_EXPORTER_OTLP_TIMEOUT has to be a number of milliseconds, and not 0")?;
-        let is_insecure = given("INSECURE").is_some_and(|given| given.eq_ignore_ascii_case("true"));
-        let endpoint = endpoint(&given("ENDPOINT").unwrap_or_else(|| BESIDE.into()), is_insecure)?;
-        let channel = endpoint.timeout(Duration::from_millis(timeout)).connect_lazy();
         let headers = headers(&given("HEADERS").unwrap_or_default());
         let headers = headers.ok_or("OTEL_EXPORTER_OTLP_HEADERS has to be a list such as name=value,other=value")?;
+        let is_insecure = given("INSECURE").is_some_and(|given| given.eq_ignore_ascii_case("true"));
+        let mut endpoint = endpoint(&given("ENDPOINT").unwrap_or_else(|| BESIDE.into()), is_insecure)?;
+        if is_encrypted(endpoint.uri()) {
+            endpoint = endpoint.tls_config(tls(&given)?).map_err(|error| {
+                format!("cannot verify the collector: {error}; name its authority by OTEL_EXPORTER_OTLP_CERTIFICATE")
+            })?;
+        }
+        if let Some(warning) = exposed(&headers, endpoint.uri()) {
+            tracing::warn!("{warning}");
+        }
+        let channel = endpoint.timeout(Duration::from_millis(timeout)).connect_lazy();
         Ok(Self { channel, headers })
     }
 
@@ -138,13 +147,44 @@ pub(super) async fn later(status: &Status) -> io::Error {
     io::Error::other(cause.map_or_else(answered, ToString::to_string))
 }
 
-/// The endpoint of an address. `is_insecure`: an address without a scheme means HTTP without TLS.
+/// The endpoint of an address. `is_insecure`: an address without a scheme means HTTP without TLS. Else it means HTTPS.
 fn endpoint(address: &str, is_insecure: bool) -> Result<Endpoint, String> {
-    let whole = if is_insecure && !address.contains("://") { format!("http://{address}") } else { address.to_owned() };
-    let endpoint = Endpoint::from_shared(whole).ok().filter(|endpoint| endpoint.uri().scheme_str() == Some("http"));
-    endpoint.ok_or_else(|| {
-        "name the collector by OTEL_EXPORTER_OTLP_ENDPOINT, such as http://collector:4317; https is not supported"
-            .into()
+    let scheme = if is_insecure { "http" } else { "https" };
+    let whole = if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
+    let is_known = |endpoint: &Endpoint| ["http", "https"].map(Some).contains(&endpoint.uri().scheme_str());
+    let endpoint = Endpoint::from_shared(whole).ok().filter(is_known);
+    endpoint.ok_or_else(|| "name the collector by OTEL_EXPORTER_OTLP_ENDPOINT, such as https://collector:4317".into())
+}
+
+fn is_encrypted(collector: &Uri) -> bool {
+    collector.scheme_str() == Some("https")
+}
+
+/// The rules for the handshake with a collector. It is verified by the roots of the system, or by the authorities in the
+/// file that `OTEL_EXPORTER_OTLP_CERTIFICATE` names.
+fn tls(given: impl Fn(&str) -> Option<String>) -> Result<ClientTlsConfig, String> {
+    let read = |name: &str| {
+        let unread = |path, error| format!("OTEL_EXPORTER_OTLP_{name}: cannot read {path}: {error}");
+        given(name).map(|path| fs::read(&path).map_err(|error| unread(path, error))).transpose()
+    };
+    let config = match read("CERTIFICATE")? {
+        Some(authorities) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(match read("CLIENT_CERTIFICATE")?.zip(read("CLIENT_KEY")?) {
+        Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+        None => config,
+    })
+}
+
+/// The warning about headers that others on the network can read. `None`: there are no headers, they are encrypted, or
+/// they stay on this machine.
+fn exposed(headers: &MetadataMap, collector: &Uri) -> Option<String> {
+    let host = collector.host().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    let stays = host == "localhost" || address.is_some_and(|address| address.is_loopback());
+    (!headers.is_empty() && !is_encrypted(collector) && !stays).then(|| {
+        format!("the headers in OTEL_EXPORTER_OTLP_HEADERS are sent to {host} without encryption: use an https address")
     })
 }
 
@@ -179,10 +219,26 @@ mod tests {
         assert_eq!((collector.headers.get("y").unwrap().to_str().unwrap(), collector.headers.len()), ("2", 2));
         let address = |text: &str, is_insecure| endpoint(text, is_insecure).map(|endpoint| endpoint.uri().to_string());
         assert_eq!(address("collector:4317", true).as_deref(), Ok("http://collector:4317/"));
-        for bad in ["collector:4317", "https://collector:4317", "http://a b", ""] {
+        for secure in ["collector:4317", "https://collector:4317"] {
+            assert_eq!(address(secure, false).as_deref(), Ok("https://collector:4317/"));
+        }
+        for bad in ["ftp://collector:4317", "http://a b", ""] {
             assert!(address(bad, false).unwrap_err().contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{bad}");
         }
         assert!(named(&[]).is_ok(), "a collector beside the verifier");
+    }
+
+    #[test]
+    fn headers_that_others_can_read_are_warned_of_by_the_name_of_their_variable() {
+        let warned =
+            |list: &str, collector: &'static str| exposed(&headers(list).unwrap(), &Uri::from_static(collector));
+        let told = warned("authorization=s3cret", "http://collector:4317").unwrap();
+        assert!(told.contains("OTEL_EXPORTER_OTLP_HEADERS") && told.contains("sent to collector"), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+        assert_eq!(warned("", "http://collector:4317"), None);
+        for safe in ["https://collector:4317", "http://localhost:4317", "http://127.0.0.2:4317", "http://[::1]:4317"] {
+            assert_eq!(warned("authorization=s3cret", safe), None, "{safe}");
+        }
     }
 
     #[tokio::test]
@@ -193,9 +249,12 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=s3cret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0A"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere"),
         ] {
-            let told = named(&[(variable, value)]).err().unwrap();
+            let tried = [(variable, value), ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector")];
+            let told = named(&tried).err().unwrap();
             assert!(told.contains(variable) && !told.contains("s3cret"), "{told}");
         }
     }

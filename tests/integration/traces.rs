@@ -1,7 +1,11 @@
 //! Traces of real programs, as a collector gets them.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
+use jiff::SignedDuration;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -10,8 +14,12 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, span::SpanKind},
 };
 use serde_json::{Value, json};
-use tokenry::outside::traces::SpanAttribute;
-use tonic::transport::server::TcpIncoming;
+use tokenry::outside::{
+    Clock, SystemClock, SystemEntropy,
+    issuer::{KeyedCertificate, Period},
+    traces::SpanAttribute,
+};
+use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
 
 use crate::{
     audit::attributes,
@@ -38,10 +46,28 @@ impl Collector {
     /// A collector, and its address.
     async fn start() -> (Self, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (at, collector) = (format!("http://{}", listener.local_addr().unwrap()), Self::default());
-        let service = tonic::transport::Server::builder().add_service(TraceServiceServer::new(collector.clone()));
+        let at = format!("http://{}", listener.local_addr().unwrap());
+        (Self::serving(listener, Server::builder()), at)
+    }
+
+    /// The same by HTTPS, with the certificate in PEM form of an authority of its own.
+    async fn secure() -> (Self, String, String) {
+        let now = SystemClock.now();
+        let period = Period { from: now, until: now.checked_add(SignedDuration::from_hours(24)).unwrap() };
+        let authority = KeyedCertificate::authority(&SystemEntropy, period).unwrap();
+        let pair = authority.sign(&SystemEntropy, &["localhost".to_owned()], period).unwrap();
+        let identity = Identity::from_pem(&pair.certificate, &*pair.key);
+        let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        (Self::serving(listener, server), at, authority.certificate)
+    }
+
+    fn serving(listener: tokio::net::TcpListener, mut server: Server) -> Self {
+        let collector = Self::default();
+        let service = server.add_service(TraceServiceServer::new(collector.clone()));
         tokio::spawn(service.serve_with_incoming(TcpIncoming::from(listener)));
-        (collector, at)
+        collector
     }
 
     /// The spans so far, each with the name of its program and its attributes.
@@ -127,6 +153,38 @@ async fn each_decision_is_a_span_below_that_of_its_caller_and_none_has_a_credent
         let known = SpanAttribute::ALL.map(SpanAttribute::as_str);
         assert!(told.as_object().unwrap().keys().all(|key| known.contains(&&**key)), "{told}");
         assert!(!format!("{span:?}").contains(value.rsplit('_').next().unwrap()), "{span:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_by_https_is_verified_by_a_given_authority_or_the_roots_of_the_system() {
+    let (world, value) = with_token("traced-tls").await;
+    let (collector, endpoint, authority) = Collector::secure().await;
+    let (_, _, other) = Collector::secure().await;
+    let [authority, other] = [("ca", authority), ("other", other)].map(|(name, pem)| {
+        let file = world.plane.directory().join(format!("{}-{name}", world.namespace));
+        fs::write(&file, pem).unwrap();
+        file.display().to_string()
+    });
+    for (variable, file, is_trusted) in [
+        ("SSL_CERT_FILE", &other, false),
+        ("SSL_CERT_FILE", &authority, true),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &other, false),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority, true),
+    ] {
+        collector.0.lock().unwrap().clear();
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.clone()), (variable, file.clone())];
+        let verifier = Program::start(&world, "verifier", &[], &variables).await;
+        let at = address(&world, &verifier.process, "listening on http://").await;
+        let url = format!("http://{at}/v1/instances/{}/eem/authorize", world.namespace);
+        assert_eq!(reqwest::Client::new().get(url).header("api-token", &value).send().await.unwrap().status(), 200);
+        let ended = async || {
+            let refused = verifier.process.log().contains("cannot send traces to the collector");
+            (refused || !collector.spans().is_empty()).then_some(refused)
+        };
+        let refused = world.eventually("the span is sent or refused", ended).await;
+        assert_eq!(refused, !is_trusted, "{variable}: {}", verifier.process.log());
+        assert_eq!(collector.spans().is_empty(), !is_trusted, "{variable}");
     }
 }
 
