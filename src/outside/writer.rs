@@ -317,14 +317,22 @@ impl Writer {
         }
     }
 
-    /// Counts a write. A precondition can stop a write that was sent too late.
+    /// Counts a write. A precondition can stop a write that was sent in time, and arrived too late.
     fn note<K: Written>(&self, verb: Verb, answer: Result<(), &Why>) {
         self.metrics.write(&K::kind(&()), verb, answer);
-        if answer == Err(&Why::Stale) && !self.lead.holds() {
-            let kind = K::kind(&());
-            tracing::warn!(%kind, verb = verb.name(), "a late write was refused by its precondition: another operator leads");
-            self.metrics.late_write(StoppedBy::Precondition);
+        if self.lead.holds() {
+            return;
         }
+        let (stopped_by, said) = match answer {
+            Err(Why::Stale) => (StoppedBy::Precondition, "was refused by its precondition: another operator leads"),
+            Ok(()) => (StoppedBy::Nothing, "succeeded, and may have come after a write of another operator"),
+            Err(Why::Gone | Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_) | Why::Unavailable(_)) => {
+                return;
+            }
+        };
+        let kind = K::kind(&());
+        tracing::warn!(%kind, verb = verb.name(), "a late write {said}");
+        self.metrics.late_write(stopped_by);
     }
 
     /// Sends a request, and returns the object's metadata from the answer.

@@ -116,16 +116,18 @@ mod tests {
     };
     use tokio::time::{sleep, timeout};
 
-    /// A writer whose API server refuses each request as outdated after five seconds, and the number of requests.
-    fn writer(lead: &Lead, metrics: &Arc<Metrics>) -> (Writer, Arc<AtomicUsize>) {
+    /// A writer whose API server answers each request with `code` after five seconds, and the number of requests.
+    fn writer(lead: &Lead, metrics: &Arc<Metrics>, code: u16) -> (Writer, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = asked.clone();
         let serve = move |_: Request<Body>| {
             counted.fetch_add(1, Ordering::SeqCst);
-            async {
+            async move {
                 sleep(Duration::from_secs(5)).await;
-                let refusal = json!({"kind": "Status", "status": "Failure", "message": "m", "code": 409});
-                let answer = Response::builder().status(409).body(Body::from(refusal.to_string().into_bytes()));
+                let done = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {}});
+                let refusal = json!({"kind": "Status", "status": "Failure", "message": "m", "code": code});
+                let body = if code == 200 { done } else { refusal };
+                let answer = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
                 Ok::<_, Infallible>(answer.unwrap())
             }
         };
@@ -136,7 +138,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_after_the_end_of_a_lead_is_held_back_and_one_that_was_under_way_is_counted() {
         let (lead, metrics) = (Lead::elected(), Arc::new(Metrics::default()));
-        let (writer, asked) = writer(&lead, &metrics);
+        let (writer, asked) = writer(&lead, &metrics, 409);
         let tells = |line: &str| assert!(metrics.text().contains(line), "{line}: {}", metrics.text());
         lead.leads(Some(Instant::now() + Duration::from_secs(30)));
         writer.used("a", "ci", &[]).await.unwrap_err();
@@ -153,9 +155,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_write_whose_success_is_answered_after_the_end_of_a_lead_is_counted() {
+        let (lead, metrics) = (Lead::elected(), Arc::new(Metrics::default()));
+        let (writer, _) = writer(&lead, &metrics, 200);
+        lead.leads(Some(Instant::now() + Duration::from_secs(30)));
+        writer.used("a", "ci", &[]).await.unwrap();
+        assert!(!metrics.text().contains("late_writes_total{"), "it is answered in time");
+        lead.leads(Some(Instant::now() + Duration::from_secs(3)));
+        writer.used("a", "ci", &[]).await.unwrap();
+        assert!(metrics.text().contains(r#"tokenry_late_writes_total{stopped_by="nothing"} 1"#), "{}", metrics.text());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_an_election_a_process_always_writes_and_with_one_not_before_it_leads() {
         let metrics = Arc::new(Metrics::default());
-        let (alone, asked) = writer(&Lead::default(), &metrics);
+        let (alone, asked) = writer(&Lead::default(), &metrics, 409);
         alone.used("a", "ci", &[]).await.unwrap_err();
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         let lead = Lead::elected();

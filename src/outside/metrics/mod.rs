@@ -52,8 +52,8 @@ const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny a
 const REFUSED: &str = "Connections that were closed before their first request, by reason: no place was free (`Crowded`), or \
      TLS failed (`Handshake`)";
 
-const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It held them back (`deadline`), or the API server refused them \
-     as outdated (`precondition`). Usual: 0";
+const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It held them back (`deadline`), the API server refused them \
+     as outdated (`precondition`), or they succeeded (`nothing`). Usual: 0";
 
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -124,13 +124,15 @@ struct BuildLabels {
 /// The empty label set. A metric without labels appears once it has a value.
 type Unlabelled = [(&'static str, &'static str); 0];
 
-/// The reason why a write of an operator that leads no more had no effect.
+/// The obstacle to a write of an operator that leads no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoppedBy {
     /// The operator itself did not send it, because its time was over.
     Deadline,
     /// It was sent before the operator saw its loss, and the API server refused it: another operator had written.
     Precondition,
+    /// It was sent before the end of the operator's time, and its success was answered after that.
+    Nothing,
 }
 
 /// The metrics of a process.
@@ -301,6 +303,7 @@ impl Metrics {
         let stopped_by = match stopped_by {
             StoppedBy::Deadline => "deadline",
             StoppedBy::Precondition => "precondition",
+            StoppedBy::Nothing => "nothing",
         };
         self.late_writes.get_or_create(&StopLabels { stopped_by }).inc();
     }
