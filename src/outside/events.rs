@@ -509,7 +509,7 @@ mod tests {
         }
         tokio::time::timeout(Duration::from_secs(600), scribe.run(told)).await.unwrap();
         let text = metrics.text();
-        let dropped = text.lines().find_map(|line| line.strip_prefix("tokenry_events_dropped_total{} "));
+        let dropped = text.lines().find_map(|line| line.strip_prefix("tokenry_events_dropped_total "));
         (written.lock().unwrap().clone(), dropped.map_or(0, |count| count.parse().unwrap()))
     }
 

@@ -212,7 +212,7 @@ mod tests {
         metrics.audit_dropped(7);
         sleep(HOLDS).await;
         let texts = join_all(all().await.map(|body| to_bytes(body, 1 << 20))).await;
-        let has_news = |text: &Bytes| String::from_utf8_lossy(text).contains("audit_dropped_total{} 7");
+        let has_news = |text: &Bytes| String::from_utf8_lossy(text).contains("audit_dropped_total 7");
         assert!(texts.iter().all(|text| has_news(text.as_ref().unwrap())));
         assert_eq!(written.load(Ordering::SeqCst), 2);
     }

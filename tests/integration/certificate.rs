@@ -156,7 +156,7 @@ async fn an_authority_whose_keys_are_lost_is_trusted_on_and_its_certificate_stay
     assert!(both.pair == first.pair && both.bundle.ends_with(&first.bundle));
     let metric = async || {
         let (_, metrics) = operator.get("/metrics").await;
-        let name = "tokenry_certificate_authority_expiration_timestamp_seconds{} ";
+        let name = "tokenry_certificate_authority_expiration_timestamp_seconds ";
         metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<i64>().ok())
     };
     let until = metric().await.unwrap();
@@ -339,7 +339,7 @@ async fn a_running_verifier_serves_the_renewed_certificate_and_open_connections_
     assert_eq!((open.ask(&path).await, next.ask(&path).await), (401, 401));
     assert!(open.presents(&first.pair));
     let until = renewed.pair.period().unwrap().until.as_second();
-    let metric = format!("tokenry_verifier_certificate_expiration_timestamp_seconds{{}} {until}");
+    let metric = format!("tokenry_verifier_certificate_expiration_timestamp_seconds {until}");
     assert!(verifier.get("/metrics").await.1.contains(&metric));
 
     // A key that does not fit is repaired by the operator.

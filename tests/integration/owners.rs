@@ -123,7 +123,7 @@ impl World {
     /// Waits until the operator says whether tokens are stamped, in its metric and of the Instance `strict`, which
     /// judges by owners.
     async fn await_stamped(&self, operator: &Running, stamped: bool) {
-        let line = format!("tokenry_stamped{{}} {}", u8::from(stamped));
+        let line = format!("tokenry_stamped {}", u8::from(stamped));
         let says = async || {
             let counted = operator.get("/metrics").await.1.lines().any(|said| said == line);
             let told = self.told_of_missing_stamps("strict").await.is_some();

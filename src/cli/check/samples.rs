@@ -3,7 +3,11 @@
 /// The samples of the metric `name`: the value of the label, and the number.
 pub(super) fn by_label(text: &str, name: &str) -> impl Iterator<Item = (String, f64)> {
     text.lines().filter_map(move |line| {
-        let (label, number) = line.strip_prefix(name)?.strip_prefix('{')?.split_once("} ")?;
+        let rest = line.strip_prefix(name)?;
+        let (label, number) = match rest.strip_prefix('{') {
+            Some(rest) => rest.split_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
         let label = label.split_once("=\"").map_or("", |(_, value)| value.trim_end_matches('"'));
         Some((label.to_owned(), number.split(' ').next()?.parse().ok()?))
     })
@@ -38,5 +42,6 @@ mod tests {
         assert_eq!(number(&text, "tokenry_stamped"), Some(1.0));
         assert_eq!(label(&text, "tokenry_build_info").as_deref(), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(number(&text, "tokenry_none"), None);
+        assert_eq!(number("tokenry_stamped{} 1\n", "tokenry_stamped"), Some(1.0), "an older release");
     }
 }
