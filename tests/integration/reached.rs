@@ -11,7 +11,13 @@ use crate::harness::{
 
 /// Runs the program. Returns its exit code and its error output.
 fn run(args: &[&str]) -> (i32, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_tokenry")).arg("reach").args(args).output().unwrap();
+    run_with(args, &[])
+}
+
+/// Runs the program with these environment variables.
+fn run_with(args: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    let done = program.arg("reach").args(args).envs(variables.iter().copied()).output().unwrap();
     (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
 }
 
@@ -20,6 +26,8 @@ async fn an_answer_with_the_wanted_status_is_success_and_any_other_is_told() {
     let served = Served::new("reached", &[]).await;
     let url = |path: &str| format!("http://{}{path}", served.address);
     assert_eq!(run(&[&url("/readyz")]), (0, String::new()));
+    let without_roots = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+    assert_eq!(run_with(&[&url("/readyz")], &without_roots), (0, String::new()), "plain HTTP needs no certificate");
     let asked = url(&served.path);
     assert_eq!(run(&[&asked, "--status=401"]), (0, String::new()));
     let (code, told) = run(&[&asked, "--timeout=1s"]);
